@@ -1,0 +1,43 @@
+"""What the engine and the prompts ask of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from r1ranker_ir.types import Answer, Call, Message
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A language model behind a uniform face.
+
+    Attributes:
+        name: the checkpoint or served model, for logs and manifests.
+        batch_size: how many calls it likes to get at once.
+        context_length: tokens that prompt and answer may take together; `None` where unknown.
+        answer_reserve: tokens of the context that are kept free for thought and answer.
+        control_tokens: strings that this model's tokenizer would read as structure.
+    """
+
+    name: str
+    batch_size: int
+    context_length: int | None
+    answer_reserve: int
+    control_tokens: tuple[str, ...]
+
+    def answer(self, calls: Sequence[Call]) -> list[Answer]:
+        """Answers the calls, one answer each, in the same order."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Counts the tokens of plain text, without special ones."""
+        ...
+
+    def cut_text(self, text: str, max_tokens: int) -> str:
+        """Returns the longest beginning of the text in whole words that takes at most `max_tokens` tokens."""
+        ...
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Counts the tokens of a whole prompt with this model's chat template."""
+        ...

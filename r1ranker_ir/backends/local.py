@@ -1,0 +1,266 @@
+"""Any causal language model through transformers: free thoughts, then an answer chosen among the identifiers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from r1ranker_ir.errors import InputError, missing_extra
+from r1ranker_ir.types import Answer, Call, Message, Usage
+
+try:
+    import torch
+    import transformers  # noqa: F401
+except ImportError as error:
+    raise missing_extra("The transformers backend", "local", error) from error
+
+from .choice import ChoiceSearch, Tokens
+from .decoding import DecodingSession
+from .loading import load_model
+from .texts import ChatTokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_TOKENS = 200
+_THOUGHT_END, _ANSWER_START, _ANSWER_END = "</think>", "<answer>", "</answer>"
+_TAIL_TOKENS = 12
+
+
+@dataclass
+class _Row:
+    """One call on its way through a batch."""
+
+    call: Call
+    prompt: list[int]
+    written: list[int] = field(default_factory=list)
+    closed_by_us: bool = False
+    thinking: bool = True
+    generator: torch.Generator | None = None
+    chosen: list[str] = field(default_factory=list)
+    probabilities: dict[str, float] | None = None
+
+
+class TransformersBackend:
+    """A local model, on CPU, CUDA or MPS.
+
+    The model thinks until it closes its thought or reaches the limit; then the answer is chosen among the call's
+    identifiers by their token scores, so that it is always one that is on the table. With temperature 0 in float32 an
+    answer does not depend on the batch; in lower precisions close scores can, and `batch_size=1` is the remedy.
+
+    Args:
+        model: a folder or hub name: weights as safetensors, or a LoRA adapter for peft.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`; by default the first of CUDA, MPS, CPU that is there.
+        dtype: `float32`, `bfloat16`, `float16` or `auto`: the checkpoint's own, float32 on CPU.
+        device_map: for models over several devices (accelerate); replaces `device`.
+        batch_size: how many calls are decoded at once.
+        context_length: tokens that prompt and answer may take; by default what the model's configuration says.
+        max_thought_tokens: how long a thought may be; 0 for none.
+        temperature: 0 for greedy thoughts; above, thoughts are sampled. The answer is never sampled.
+        seed: fixes sampled thoughts, each by its own prompt.
+        trust_remote_code: run code that comes with the checkpoint.
+        revision: the hub revision.
+
+    Raises:
+        InputError: if an option makes no sense.
+        CheckpointError: if the model can't be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        device_map: str | dict[str, Any] | None = None,
+        batch_size: int = 16,
+        context_length: int | None = None,
+        max_thought_tokens: int = 1024,
+        temperature: float = 0.0,
+        seed: int = 0,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}: give at least 1")
+        if max_thought_tokens < 0:
+            raise InputError(f"max_thought_tokens is {max_thought_tokens}: give 0 or more")
+        if temperature < 0:
+            raise InputError(f"temperature is {temperature}: give 0 for greedy thoughts, or more to sample")
+        self.name = os.fspath(model)
+        self.batch_size = batch_size
+        self.temperature = temperature
+        self.seed = seed
+        self._model, tokenizer = load_model(
+            self.name,
+            device=device,
+            dtype=dtype,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+        )
+        self._texts = ChatTokenizer(tokenizer)
+        self.control_tokens = self._texts.control_tokens
+        self.context_length = context_length or self._configured_context()
+        self.max_thought_tokens = self._thought_limit(max_thought_tokens)
+        self.answer_reserve = self.max_thought_tokens + _ANSWER_TOKENS
+        self._end_ids = self._texts.end_ids(getattr(self._model, "generation_config", None))
+
+    def _configured_context(self) -> int | None:
+        config = self._model.config.get_text_config()
+        length = getattr(config, "max_position_embeddings", None)
+        return int(length) if length else None
+
+    def _thought_limit(self, wanted: int) -> int:
+        """Half the context at most, so that there is room for a prompt."""
+        if self.context_length is None or wanted <= self.context_length // 2:
+            return wanted
+        logger.warning(
+            "max_thought_tokens %d is more than half of the context of %s (%d tokens): using %d",
+            wanted,
+            self.name,
+            self.context_length,
+            self.context_length // 2,
+        )
+        return self.context_length // 2
+
+    def count_tokens(self, text: str) -> int:
+        """Counts the tokens of plain text, without special ones."""
+        return self._texts.count(text)
+
+    def cut_text(self, text: str, max_tokens: int) -> str:
+        """Returns the longest beginning of the text in whole words that takes at most `max_tokens` tokens."""
+        return self._texts.cut(text, max_tokens)
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Counts the tokens of a whole prompt, the opened thought included."""
+        return len(self._texts.prompt_ids(messages))
+
+    def answer(self, calls: Sequence[Call]) -> list[Answer]:
+        """Answers calls in batches of prompts of similar length.
+
+        Args:
+            calls: any number.
+
+        Returns:
+            One answer a call, in the same order, each with a choice and its probabilities.
+        """
+        rows = [_Row(call, self._texts.prompt_ids(call.messages)) for call in calls]
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))
+        for start in range(0, len(order), self.batch_size):
+            self._decode([rows[index] for index in order[start : start + self.batch_size]])
+        return [self._to_answer(row) for row in rows]
+
+    @torch.inference_mode()
+    def _decode(self, rows: list[_Row]) -> None:
+        if self.temperature > 0:
+            for row in rows:
+                row.generator = self._generator(row.prompt)
+        session = DecodingSession(self._model, [row.prompt for row in rows], self._texts.pad_id)
+        self._think(session, rows)
+        self._open_answer(session, rows)
+        places = max(1 if row.call.form == "one" else len(row.call.identifiers) for row in rows)
+        for place in range(places):
+            self._choose(session, rows, place)
+
+    def _generator(self, prompt: list[int]) -> torch.Generator:
+        """A random source that depends on the seed and the prompt alone, never on the batch."""
+        digest = hashlib.sha256(repr((self.seed, prompt)).encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+    def _think(self, session: DecodingSession, rows: list[_Row]) -> None:
+        for _ in range(self.max_thought_tokens):
+            tokens = self._next_tokens(session.logits, rows)
+            for row, token in zip(rows, tokens, strict=True):
+                if token is not None:
+                    row.written.append(token)
+                    row.thinking = not self._thought_ended(row)
+            if all(token is None for token in tokens):
+                return
+            session.append(tokens)
+        for row in rows:
+            row.thinking = False
+
+    def _next_tokens(self, logits: Tensor, rows: list[_Row]) -> list[int | None]:
+        """The next token of every row that is still thinking; a row that ends its turn stops without one."""
+        likeliest: list[int] = logits.argmax(-1).tolist()
+        tokens: list[int | None] = []
+        for index, row in enumerate(rows):
+            token: int | None = None
+            if row.thinking:
+                token = likeliest[index]
+                if row.generator is not None:
+                    scaled = torch.softmax(logits[index].cpu() / self.temperature, -1)
+                    token = int(torch.multinomial(scaled, 1, generator=row.generator))
+                if token in self._end_ids:
+                    row.thinking, token = False, None
+            tokens.append(token)
+        return tokens
+
+    def _thought_ended(self, row: _Row) -> bool:
+        if not self._texts.may_end_tag(row.written[-1]):
+            return False
+        tail = self._texts.decode(row.written[-_TAIL_TOKENS:])
+        return _THOUGHT_END in tail or _ANSWER_START in tail
+
+    def _open_answer(self, session: DecodingSession, rows: list[_Row]) -> None:
+        """Brings every row to the place of its first identifier."""
+        closings = []
+        for row in rows:
+            text = self._texts.decode(row.written)
+            if _THOUGHT_END in text:
+                closing = "" if _ANSWER_START in text.rpartition(_THOUGHT_END)[2] else f"\n{_ANSWER_START}"
+            else:
+                row.closed_by_us = True
+                closing = "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{_ANSWER_START}"
+            closings.append(self._texts.continuation(closing) if closing else [])
+        session.append_sequences(closings)
+        for row, ids in zip(rows, closings, strict=True):
+            row.written.extend(ids)
+
+    def _choose(self, session: DecodingSession, rows: list[_Row], place: int) -> None:
+        """Chooses the identifier of one place in every row that has it and appends it."""
+        searches: list[ChoiceSearch | None] = []
+        for row in rows:
+            left = [identifier for identifier in row.call.identifiers if identifier not in row.chosen]
+            asked = bool(left) and (place == 0 or row.call.form == "order")
+            options = {identifier: self._texts.identifier_ids(identifier, first=place == 0) for identifier in left}
+            searches.append(ChoiceSearch(options, exhaustive=place == 0) if asked else None)
+        while any(search is not None and search.pending is not None for search in searches):
+            prefixes: list[Tokens] = [(search.pending or ()) if search is not None else () for search in searches]
+            logits = session.look_ahead(prefixes) if any(prefixes) else session.logits
+            for index, search in enumerate(searches):
+                if search is not None and search.pending is not None:
+                    search.tell(logits[index, search.branch_tokens()].tolist())
+        appended: list[Tokens] = []
+        for row, search in zip(rows, searches, strict=True):
+            if search is None:
+                appended.append(())
+                continue
+            chosen = search.best
+            row.chosen.append(chosen)
+            if place == 0:
+                row.probabilities = search.probabilities
+            row.written.extend(search.options[chosen])
+            last = row.call.form == "one" or len(row.chosen) == len(row.call.identifiers)
+            appended.append(() if last else search.options[chosen])
+        session.append_sequences(appended)
+
+    def _to_answer(self, row: _Row) -> Answer:
+        written = self._texts.decode(row.written)
+        text = f"<think>\n{written.rstrip()}{_ANSWER_END}"
+        thought = written.partition(_THOUGHT_END)[0].partition(_ANSWER_START)[0].strip()
+        return Answer(
+            text=text,
+            thought=thought,
+            choice=tuple(row.chosen),
+            probabilities=row.probabilities,
+            thought_closed=row.closed_by_us,
+            usage=Usage(1, len(row.prompt), len(row.written)),
+        )

@@ -1,0 +1,119 @@
+"""What a checkpoint says of itself in `r1ranker.json`, and where the embedded one lies."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1ranker_ir.errors import CheckpointError
+from r1ranker_ir.prompts.template import STRATEGY_SECTIONS, Template, build_template, load_template
+
+SETTINGS_FILE = "r1ranker.json"
+DEFAULT_CHECKPOINT = "Qwen/Qwen2.5-3B-Instruct"
+TINY_CHECKPOINT = Path(__file__).parent / "tiny"
+TINY_NAMES = ("r1ranker-iterative-tiny", "r1ranker-direct-tiny")
+
+_COUNTS = ("window_size", "stride", "max_passage_tokens", "max_thought_tokens", "batch_size")
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """How a checkpoint wants to be asked; the defaults are for one that says nothing.
+
+    Args:
+        strategies: the strategies that it can follow.
+        template: its prompt template.
+        window_size: how many candidates its prompts may hold.
+        stride: how far a window moves.
+        max_passage_tokens: what it reads of a passage; `None` for no limit of its own.
+        max_thought_tokens: how long it may think; the paper allows 1,024 new tokens.
+        batch_size: how many calls it likes to get at once.
+    """
+
+    strategies: tuple[str, ...] = STRATEGY_SECTIONS
+    template: Template | None = None
+    window_size: int = 20
+    stride: int = 10
+    max_passage_tokens: int | None = None
+    max_thought_tokens: int = 1024
+    batch_size: int = 16
+
+
+def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
+    """The settings file in a local folder, or the hub's copy where the checkpoint's repository has one."""
+    folder = Path(checkpoint)
+    if folder.exists():
+        path = folder / SETTINGS_FILE
+        return path if path.is_file() else None
+    try:
+        from transformers.utils import cached_file
+    except ImportError:
+        return None
+    try:
+        found = cached_file(
+            checkpoint,
+            SETTINGS_FILE,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+    # A name that is no repository is reported by whoever loads the weights, with a better message.
+    except (OSError, ValueError):
+        return None
+    return Path(found) if found else None
+
+
+def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = None) -> CheckpointSettings:
+    """Reads a checkpoint's `r1ranker.json`.
+
+    Args:
+        checkpoint: a folder or a hub name.
+        revision: the hub revision.
+
+    Returns:
+        Its settings, or the defaults where it has no such file.
+
+    Raises:
+        CheckpointError: if the file is malformed, or its template does not match the hash beside it.
+    """
+    path = _find_settings_file(os.fspath(checkpoint), revision)
+    if path is None:
+        return CheckpointSettings(template=load_template())
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read: {error}. Correct the file or remove it") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds {type(content).__name__}: it must be a JSON object")
+    return _settings(content, path)
+
+
+def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
+    known = {"strategies", "template", "template_hash", *_COUNTS}
+    if unknown := set(content) - known:
+        raise CheckpointError(f"{path}: unknown key {sorted(unknown)[0]!r}; use {', '.join(sorted(known))}")
+    template = load_template()
+    if "template" in content:
+        template = build_template(content["template"], str(path))
+        stated = content.get("template_hash")
+        if stated is not None and stated != template.digest():
+            raise CheckpointError(
+                f"{path}: template_hash is {stated!r}, the template's own hash is {template.digest()!r}: the checkpoint "
+                "was trained on another prompt than the one beside it. Restore the template, or update the hash"
+            )
+    values: dict[str, Any] = {}
+    for key in _COUNTS:
+        if key in content:
+            value = content[key]
+            if type(value) is not int or value < 1:
+                raise CheckpointError(f"{path}: {key} is {value!r}; give a whole number of at least 1")
+            values[key] = value
+    strategies = content.get("strategies", list(STRATEGY_SECTIONS))
+    if not isinstance(strategies, list) or not strategies or not set(strategies) <= set(STRATEGY_SECTIONS):
+        raise CheckpointError(f"{path}: strategies is {strategies!r}; list some of {', '.join(STRATEGY_SECTIONS)}")
+    return CheckpointSettings(strategies=tuple(strategies), template=template, **values)

@@ -1,0 +1,217 @@
+"""Drives many ranking programs in lockstep: gathers their calls, sends one batch, hands each answer back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+from r1ranker_ir.backends.base import Backend
+from r1ranker_ir.errors import InputError, RepairRateError
+from r1ranker_ir.types import Answer, Call, Program, Ranking, Usage
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What an engine has done so far.
+
+    Args:
+        queries: rankings finished.
+        usage: calls and tokens, of unfinished rankings too.
+        repairs: answers that had to be repaired, in finished rankings.
+        thoughts_closed: thoughts that did not end by themselves.
+        cut_passages: passages shortened to fit, counted per call.
+        seconds: time spent inside the engine.
+    """
+
+    queries: int = 0
+    usage: Usage = field(default_factory=Usage)
+    repairs: int = 0
+    thoughts_closed: int = 0
+    cut_passages: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _Active:
+    """A program that waits for an answer."""
+
+    index: int
+    program: Program
+    call: Call
+
+
+@dataclass
+class _RunCounts:
+    """Calls and repairs of one run, for its repair limit."""
+
+    calls: int = 0
+    repairs: int = 0
+
+
+class Engine:
+    """Runs ranking programs against one backend; may be used from several threads.
+
+    Args:
+        backend: answers the calls.
+        max_repair_rate: the share of answers that may need repair before a run is stopped.
+        min_calls_for_repair_rate: how many calls a run must have made before it can be stopped.
+        progress: show a progress bar on a terminal.
+
+    Raises:
+        InputError: if max_repair_rate is not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        max_repair_rate: float = 0.2,
+        min_calls_for_repair_rate: int = 50,
+        progress: bool = False,
+    ) -> None:
+        if not 0 <= max_repair_rate <= 1:
+            raise InputError(f"max_repair_rate is {max_repair_rate}: give a share from 0 to 1")
+        self.backend = backend
+        self.max_repair_rate = max_repair_rate
+        self.min_calls_for_repair_rate = min_calls_for_repair_rate
+        self.progress = progress
+        self._backend_lock = threading.Lock()
+        self._summary_lock = threading.Lock()
+        self._summary = RunSummary()
+
+    @property
+    def summary(self) -> RunSummary:
+        """Counts over everything that this engine has run."""
+        return self._summary
+
+    def run(self, programs: Iterable[Program]) -> list[Ranking]:
+        """Runs programs to their end.
+
+        Args:
+            programs: one a request.
+
+        Returns:
+            Their rankings, in the programs' order.
+
+        Raises:
+            RepairRateError: if too many answers needed repair.
+        """
+        return [ranking for _, ranking in sorted(self.stream(programs), key=lambda pair: pair[0])]
+
+    def stream(self, programs: Iterable[Program]) -> Iterator[tuple[int, Ranking]]:
+        """Runs programs, as many at once as the backend likes to get calls, and yields each as it finishes.
+
+        Args:
+            programs: taken one by one as places become free, so a long list is never held in memory.
+
+        Yields:
+            The program's index and its ranking.
+
+        Raises:
+            RepairRateError: if too many answers needed repair; what was yielded before stays valid.
+        """
+        total = len(programs) if hasattr(programs, "__len__") else None
+        bar: tqdm[Any] = tqdm(total=total, unit="query", disable=None if self.progress else True)
+        counts = _RunCounts()
+        waiting = iter(enumerate(programs))
+        active: list[_Active] = []
+        exhausted = False
+        with bar:
+            while True:
+                while not exhausted and len(active) < self.backend.batch_size:
+                    entry = next(waiting, None)
+                    if entry is None:
+                        exhausted = True
+                        break
+                    started = self._advance(*entry, None, counts)
+                    if isinstance(started, Ranking):
+                        bar.update()
+                        yield entry[0], started
+                    else:
+                        active.append(started)
+                if not active:
+                    return
+                answers = self._answer([entry.call for entry in active])
+                still_active = []
+                for entry, answer in zip(active, answers, strict=True):
+                    counts.calls += 1
+                    advanced = self._advance(entry.index, entry.program, answer, counts, entry.call)
+                    if isinstance(advanced, Ranking):
+                        bar.update()
+                        yield entry.index, advanced
+                    else:
+                        still_active.append(advanced)
+                active = still_active
+                bar.set_postfix(calls=counts.calls, repairs=counts.repairs)
+                self._check_repair_rate(counts)
+
+    def _advance(
+        self,
+        index: int,
+        program: Program,
+        answer: Answer | None,
+        counts: _RunCounts,
+        answered: Call | None = None,
+    ) -> _Active | Ranking:
+        """Hands an answer to a program, or starts it; returns what it waits for, or its ranking."""
+        before = answered.repairs_before if answered is not None else 0
+        try:
+            call = next(program) if answer is None else program.send(answer)
+        except StopIteration as stop:
+            ranking: Ranking = stop.value
+            counts.repairs += ranking.repairs - before
+            self._count(queries=1, repairs=ranking.repairs)
+            return ranking
+        counts.repairs += call.repairs_before - before
+        return _Active(index, program, call)
+
+    def _answer(self, calls: list[Call]) -> list[Answer]:
+        started = time.perf_counter()
+        # One batch at a time: a model in memory is not safe to use from two threads at once.
+        with self._backend_lock:
+            answers = self.backend.answer(calls)
+        self._count(
+            usage=sum((answer.usage for answer in answers), Usage()),
+            thoughts_closed=sum(answer.thought_closed for answer in answers),
+            cut_passages=sum(call.cut_passages for call in calls),
+            seconds=time.perf_counter() - started,
+        )
+        return answers
+
+    def _count(
+        self,
+        *,
+        queries: int = 0,
+        usage: Usage | None = None,
+        repairs: int = 0,
+        thoughts_closed: int = 0,
+        cut_passages: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        with self._summary_lock:
+            now = self._summary
+            self._summary = RunSummary(
+                now.queries + queries,
+                now.usage + (usage or Usage()),
+                now.repairs + repairs,
+                now.thoughts_closed + thoughts_closed,
+                now.cut_passages + cut_passages,
+                now.seconds + seconds,
+            )
+
+    def _check_repair_rate(self, counts: _RunCounts) -> None:
+        if counts.calls < self.min_calls_for_repair_rate:
+            return
+        rate = counts.repairs / counts.calls
+        if rate > self.max_repair_rate:
+            raise RepairRateError(
+                f"{counts.repairs} of {counts.calls} answers of {self.backend.name!r} had to be repaired "
+                f"({rate:.0%}, more than max_repair_rate {self.max_repair_rate:.0%}): the model does not keep to the "
+                "answer format, and the ranking would be mostly the first stage's. Look at a step's text in the trace; "
+                "use a model that follows instructions, a larger max_thought_tokens, or raise max_repair_rate."
+            )

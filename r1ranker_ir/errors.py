@@ -1,0 +1,49 @@
+"""The project's exceptions: every error that a user can cause is an `R1RankerError`."""
+
+
+class R1RankerError(Exception):
+    """Base of every error raised on purpose; its message says what was wrong and what to do."""
+
+
+class InputError(R1RankerError, ValueError):
+    """An argument, a document, a query or a file does not have the form that is needed."""
+
+
+class DataFileError(InputError):
+    """A file of a corpus, a run or judgments is malformed; the message names file and line."""
+
+
+class CheckpointError(R1RankerError):
+    """A model checkpoint can't be loaded or does not fit what was asked of it."""
+
+
+class MissingExtraError(R1RankerError, ImportError):
+    """A feature needs an optional dependency; the message holds the `pip install` line."""
+
+
+class ContextLengthError(InputError):
+    """A prompt does not fit the model's context, however short its passages are cut."""
+
+
+class BackendError(R1RankerError):
+    """An inference backend failed: unreachable, refused, or out of retries."""
+
+
+class RepairRateError(R1RankerError):
+    """Too many answers had to be repaired for the ranking to mean anything."""
+
+
+def missing_extra(feature: str, extra: str, cause: ImportError) -> MissingExtraError:
+    """Builds the error for a feature whose optional dependency is not installed.
+
+    Args:
+        feature: what the user tried to use, as the subject of a sentence.
+        extra: the name of the extra that brings the dependency.
+        cause: the import error; its text is kept, so that a broken install is not taken for a missing one.
+
+    Returns:
+        The error to raise, `from cause`.
+    """
+    return MissingExtraError(
+        f'{feature} needs an optional dependency ({cause}). Install it with: pip install "r1ranker-ir[{extra}]"'
+    )

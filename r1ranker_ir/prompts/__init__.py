@@ -1,0 +1,1 @@
+"""From ranking requests to prompts, and from outputs back to candidates."""

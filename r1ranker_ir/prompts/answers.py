@@ -1,0 +1,79 @@
+"""Reading identifiers from free text, for backends that can't constrain the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+_ANSWER_BLOCK = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHT_END = re.compile(r"</think>", re.IGNORECASE)
+_BRACKETED = re.compile(r"\[\s*(\d+)\s*\]")
+_NUMBER = re.compile(r"\d+")
+
+
+def identifiers(count: int) -> tuple[str, ...]:
+    """The identifiers of a prompt with that many candidates: `[1]`, `[2]`, …"""
+    return tuple(f"[{number}]" for number in range(1, count + 1))
+
+
+def answer_text(output: str) -> str | None:
+    """Finds the part of an output that answers.
+
+    Args:
+        output: a model's whole output.
+
+    Returns:
+        What stands in the last answer block; without one, what follows the thought; `None` where the thought never
+        ended, because a number in a thought is no answer.
+    """
+    parts = _THOUGHT_END.split(output)
+    after = parts[-1]
+    blocks = _ANSWER_BLOCK.findall(after) or (_ANSWER_BLOCK.findall(output) if len(parts) == 1 else [])
+    if blocks:
+        return str(blocks[-1])
+    if len(parts) > 1:
+        return after
+    return None if "<think>" in output.lower() else output
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from an answer.
+
+    Args:
+        indices: 0-based indices of the identifiers, in the order of the answer, each once, all in range.
+        clean: the answer was complete and held nothing out of range and nothing twice.
+    """
+
+    indices: tuple[int, ...]
+    clean: bool
+
+
+def read_answer(output: str, count: int, form: Literal["one", "order"]) -> Reading:
+    """Reads the identifiers that an output answers with.
+
+    Args:
+        output: a model's whole output.
+        count: how many candidates the prompt held.
+        form: whether one identifier was asked for, or all in order.
+
+    Returns:
+        The identifiers found; bracketed ones are preferred, bare numbers are taken where there are none.
+    """
+    text = answer_text(output)
+    if text is None:
+        return Reading((), False)
+    numbers = _BRACKETED.findall(text) or _NUMBER.findall(text)
+    # A number of more than a few digits is never an identifier, and int() refuses enormous ones.
+    found = [int(number) - 1 if len(number) <= 6 else -1 for number in numbers]
+    valid = tuple(index for index in dict.fromkeys(found) if 0 <= index < count)
+    wanted = 1 if form == "one" else count
+    return Reading(valid[:wanted], len(found) == len(valid) == wanted)
+
+
+def complete_order(indices: Sequence[int], count: int) -> tuple[int, ...]:
+    """Appends what an order lacks, in input order."""
+    present = set(indices)
+    return (*indices, *(index for index in range(count) if index not in present))

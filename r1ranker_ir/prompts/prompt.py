@@ -1,0 +1,140 @@
+"""A template bound to a model's limits: requests in, calls out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Literal, Protocol
+
+from r1ranker_ir.errors import ContextLengthError, InputError
+from r1ranker_ir.types import Call, Message, RankingRequest
+
+from .answers import identifiers
+from .neutral import Neutraliser
+from .template import Template
+
+_CACHED_TEXTS = 20_000
+
+
+class TextLimits(Protocol):
+    """What a prompt must know of the model: its context and how it counts; every backend fulfils it."""
+
+    context_length: int | None
+    answer_reserve: int
+    control_tokens: tuple[str, ...]
+
+    def count_tokens(self, text: str) -> int: ...
+
+    def cut_text(self, text: str, max_tokens: int) -> str: ...
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int: ...
+
+
+def _equal_limit(lengths: Sequence[int], room: int) -> int:
+    """The greatest limit under which texts of these lengths, each cut to it, fit into the room together."""
+    limit, left = 0, room
+    for rank, length in enumerate(sorted(lengths)):
+        share = left // (len(lengths) - rank)
+        if length > share:
+            return share
+        limit, left = length, left - length
+    return limit
+
+
+class Prompt:
+    """Renders the calls of the strategies so that they fit the model.
+
+    Args:
+        template: the wording.
+        limits: the model's context and tokenizer.
+        max_passage_tokens: a passage is cut to this many tokens, at a word's end; `None` for no limit of its own.
+
+    Raises:
+        InputError: if `max_passage_tokens` is less than 1.
+    """
+
+    def __init__(self, template: Template, limits: TextLimits, *, max_passage_tokens: int | None = None) -> None:
+        if max_passage_tokens is not None and max_passage_tokens < 1:
+            raise InputError(f"max_passage_tokens is {max_passage_tokens}: give at least 1, or None for no limit")
+        self.template = template
+        self.limits = limits
+        self.max_passage_tokens = max_passage_tokens
+        self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(Neutraliser(limits.control_tokens))
+        self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
+        self._count: Callable[[str], int] = lru_cache(maxsize=_CACHED_TEXTS)(limits.count_tokens)
+
+    def exclude_one(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
+        """Asks for the least relevant of the shown candidates.
+
+        Args:
+            request: the query and all candidates.
+            shown: positions of those to show, in prompt order.
+            repairs_before: repairs of the same ranking so far.
+
+        Returns:
+            The call.
+
+        Raises:
+            ContextLengthError: if query and instructions leave no room for passages.
+        """
+        return self._call("iterative", "one", request, shown, repairs_before)
+
+    def order_all(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
+        """Asks for the order of all shown candidates; arguments and errors as for `exclude_one`."""
+        return self._call("direct", "order", request, shown, repairs_before)
+
+    def _call(
+        self,
+        strategy: str,
+        form: Literal["one", "order"],
+        request: RankingRequest,
+        shown: Sequence[int],
+        repairs_before: int,
+    ) -> Call:
+        full = [self._neutral(request.candidates[position].text) for position in shown]
+        limit = self.max_passage_tokens
+        texts = full if limit is None else [self._cut(text, limit) for text in full]
+        texts, messages = self._fit(strategy, request, texts)
+        cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
+        return Call(messages, identifiers(len(shown)), form, cut, repairs_before)
+
+    def _render(self, strategy: str, request: RankingRequest, texts: Sequence[str]) -> tuple[Message, ...]:
+        lines = [
+            self.template.candidate.format(identifier=identifier, text=text or self.template.empty).rstrip()
+            for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
+        ]
+        query = self._neutral(request.query)
+        return self.template.render(strategy, query, self.template.separator.join(lines), len(texts), request.task)
+
+    def _fit(
+        self, strategy: str, request: RankingRequest, texts: list[str]
+    ) -> tuple[list[str], tuple[Message, ...]]:
+        """Cuts the longest passages until the prompt leaves room for the answer."""
+        messages = self._render(strategy, request, texts)
+        if self.limits.context_length is None:
+            return texts, messages
+        budget = self.limits.context_length - self.limits.answer_reserve
+        total = self.limits.count_prompt_tokens(messages)
+        lengths = [self._count(text) for text in texts]
+        around = total - sum(lengths)
+        room = budget - around
+        while total > budget:
+            limit = _equal_limit(lengths, room)
+            if limit < 1:
+                raise ContextLengthError(self._no_room(request, strategy, around, len(texts)))
+            texts = [self._cut(text, limit) for text in texts]
+            messages = self._render(strategy, request, texts)
+            total = self.limits.count_prompt_tokens(messages)
+            # Tokens at the seams can differ from the sum of the parts: take the excess off and try again.
+            room = sum(min(length, limit) for length in lengths) - max(1, total - budget)
+        return texts, messages
+
+    def _no_room(self, request: RankingRequest, strategy: str, around: int, count: int) -> str:
+        name = f"query {request.query_id!r}" if request.query_id else f"query {request.query[:60]!r}"
+        query_tokens = self._count(self._neutral(request.query))
+        return (
+            f"{name} does not fit: the {strategy} prompt takes {around} tokens without any passage ({query_tokens} of "
+            f"them the query's), {self.limits.answer_reserve} are kept for thought and answer, and the model's context "
+            f"is {self.limits.context_length}. Shorten the query, show fewer than {count} candidates (window_size), or "
+            f"lower max_thought_tokens."
+        )

@@ -1,0 +1,126 @@
+"""A model, a strategy, a prompt and an engine put together: what every caller uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1ranker_ir.backends import open_backend
+from r1ranker_ir.checkpoints import read_settings
+from r1ranker_ir.engine import Engine, RunSummary
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import Template, load_template
+from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies.windows import check_window
+from r1ranker_ir.types import Program, Ranking, RankingRequest
+
+
+class Ranker:
+    """Ranks requests with one model and one strategy.
+
+    What is left at `None` is taken from the checkpoint's `r1ranker.json`, or from the project's defaults.
+
+    Args:
+        model: a checkpoint: folder or hub name; for the `openai` backend the name that the server knows.
+        strategy: `iterative` or `direct`.
+        backend: `transformers` or `openai`.
+        template: a prompt template, or the path of its TOML file.
+        settings_from: the folder or hub name whose `r1ranker.json` counts, where `model` is only a server's name.
+        window_size: how many candidates a prompt may hold.
+        stride: how many candidates leave a window, or how far it moves.
+        max_passage_tokens: what is shown of a passage, in the model's tokens.
+        max_thought_tokens: how long the model may think, in tokens.
+        batch_size: how many calls go to the backend at once; on a server, requests under way.
+        max_repair_rate: the share of answers that may need repair before a run is stopped.
+        progress: show a progress bar on a terminal.
+        backend_options: what else the backend takes, such as `device`, `dtype`, `base_url`, `temperature`, `seed`.
+
+    Raises:
+        InputError: if an argument makes no sense.
+        CheckpointError: if the model can't be loaded or does not offer the strategy.
+        MissingExtraError: if the backend's dependencies are not installed.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        strategy: str,
+        backend: str = "transformers",
+        template: Template | str | Path | None = None,
+        settings_from: str | os.PathLike[str] | None = None,
+        window_size: int | None = None,
+        stride: int | None = None,
+        max_passage_tokens: int | None = None,
+        max_thought_tokens: int | None = None,
+        batch_size: int | None = None,
+        max_repair_rate: float = 0.2,
+        progress: bool = False,
+        **backend_options: Any,
+    ) -> None:
+        if strategy not in STRATEGIES:
+            raise InputError(f"strategy is {strategy!r}: use one of {', '.join(STRATEGIES)}")
+        self.model = os.fspath(model)
+        self.strategy = strategy
+        settings = read_settings(settings_from or self.model, backend_options.get("revision"))
+        if template is None and strategy not in settings.strategies:
+            raise InputError(
+                f"checkpoint {self.model!r} does not follow the strategy {strategy!r}: its r1ranker.json names "
+                f"{', '.join(settings.strategies)}. Choose one of these, or pass a template of your own"
+            )
+        self.window_size = window_size if window_size is not None else settings.window_size
+        if stride is None:
+            # A window smaller than the checkpoint's own still has to overlap with the next one.
+            stride = min(settings.stride, max(1, self.window_size // 2))
+        self.stride = stride
+        check_window(self.window_size, self.stride)
+        if template is None:
+            self.template = settings.template or load_template()
+        else:
+            self.template = template if isinstance(template, Template) else load_template(template)
+        self.backend = open_backend(
+            backend,
+            self.model,
+            max_thought_tokens=settings.max_thought_tokens if max_thought_tokens is None else max_thought_tokens,
+            batch_size=settings.batch_size if batch_size is None else batch_size,
+            **backend_options,
+        )
+        passage_tokens = settings.max_passage_tokens if max_passage_tokens is None else max_passage_tokens
+        self.prompt = Prompt(self.template, self.backend, max_passage_tokens=passage_tokens)
+        self.engine = Engine(self.backend, max_repair_rate=max_repair_rate, progress=progress)
+
+    @property
+    def summary(self) -> RunSummary:
+        """Queries, calls, tokens, repairs and seconds so far."""
+        return self.engine.summary
+
+    def rank(self, requests: Sequence[RankingRequest]) -> list[Ranking]:
+        """Ranks requests, all of them through the engine together.
+
+        Args:
+            requests: queries with their candidates.
+
+        Returns:
+            One ranking a request, in the requests' order.
+        """
+        return self.engine.run([self.program(request) for request in requests])
+
+    def stream(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Ranking]]:
+        """Ranks requests and yields each as it finishes.
+
+        Args:
+            requests: queries with their candidates; read as places become free.
+
+        Yields:
+            The request's index and its ranking.
+        """
+        if isinstance(requests, Sequence):
+            return self.engine.stream([self.program(request) for request in requests])
+        return self.engine.stream(self.program(request) for request in requests)
+
+    def program(self, request: RankingRequest) -> Program:
+        """The ranking program of a request, for callers with an engine of their own."""
+        return STRATEGIES[self.strategy](request, self.prompt, window_size=self.window_size, stride=self.stride)

@@ -1,0 +1,23 @@
+"""Ranking programs: one file a strategy."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.types import Program, RankingRequest
+
+from .direct import order_directly
+from .iterative import eliminate
+
+
+class Strategy(Protocol):
+    """What makes a ranking program for a request."""
+
+    def __call__(
+        self, request: RankingRequest, prompt: Prompt, *, window_size: int = 20, stride: int = 10
+    ) -> Program: ...
+
+
+STRATEGIES: dict[str, Strategy] = {"iterative": eliminate, "direct": order_directly}
+"""Strategy name to what makes its program."""

@@ -1,0 +1,187 @@
+"""What travels between callers, strategies, the engine and backends."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from r1ranker_ir.errors import InputError
+
+Task = Literal["passage", "item", "model"]
+TASKS: tuple[Task, ...] = ("passage", "item", "model")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing to rank.
+
+    Args:
+        id: the caller's name for it; may repeat within a request (chunks of one document do).
+        text: what the model reads.
+    """
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RankingRequest:
+    """A query and its candidates in first-stage order.
+
+    Args:
+        query: the information need; not blank.
+        candidates: best first by the first stage; ties and repairs fall back to this order.
+        task: which noun the prompt uses for a candidate.
+        query_id: a name for logs and errors.
+
+    Raises:
+        InputError: if the query is blank or the task is unknown.
+    """
+
+    query: str
+    candidates: tuple[Candidate, ...]
+    task: Task = "passage"
+    query_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.query.strip():
+            named = f" {self.query_id!r}" if self.query_id else ""
+            raise InputError(f"query{named} is blank: give at least one word")
+        if self.task not in TASKS:
+            raise InputError(f"task is {self.task!r}: use one of {', '.join(TASKS)}")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a prompt."""
+
+    role: Literal["system", "user"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question to a language model.
+
+    Args:
+        messages: the rendered prompt, before the model's chat template.
+        identifiers: what may be answered, in the order of the prompt: `("[1]", "[2]")`.
+        form: `one` asks for a single identifier, `order` for all of them, best first.
+        cut_passages: how many passages were shortened to fit.
+        repairs_before: how many answers of the same ranking were repaired before this call, for the engine's limit.
+    """
+
+    messages: tuple[Message, ...]
+    identifiers: tuple[str, ...]
+    form: Literal["one", "order"]
+    cut_passages: int = 0
+    repairs_before: int = 0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a call, a ranking or a run has cost.
+
+    Args:
+        calls: model calls.
+        prompt_tokens: tokens read, summed over calls.
+        completion_tokens: tokens written or forced after the prompt, summed over calls.
+    """
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a backend brings back for one call.
+
+    Args:
+        text: everything after the prompt, from the thought to the closing tag.
+        thought: the reasoning alone.
+        choice: the identifiers chosen under constraint (one, or all of them best first); `None` where the
+            backend can't constrain and the text is to be parsed.
+        probabilities: identifier to probability at the answer; for `order`, at its first place. Sums to 1.
+            `None` where the backend does not give them.
+        thought_closed: the thought did not end by itself within its limit and was closed for it.
+        usage: tokens of this call.
+    """
+
+    text: str
+    thought: str = ""
+    choice: tuple[str, ...] | None = None
+    probabilities: Mapping[str, float] | None = None
+    thought_closed: bool = False
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a ranking as the trace shows it.
+
+    Args:
+        shown: positions in the request's candidates (0-based) that the prompt held, in prompt order.
+        outcome: for an exclusion, the one position excluded; for an ordering, all shown positions, best first.
+        thought: the model's reasoning.
+        text: the model's whole output.
+        probabilities: position to probability of being answered; `None` where the backend gives none.
+        repaired: the answer could not be used as it stood and was completed from the input order.
+        thought_closed: the thought was closed by us.
+        cut_passages: how many passages were shortened to fit the prompt.
+        usage: tokens of this call.
+    """
+
+    shown: tuple[int, ...]
+    outcome: tuple[int, ...]
+    thought: str
+    text: str
+    probabilities: Mapping[int, float] | None
+    repaired: bool
+    thought_closed: bool
+    cut_passages: int
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The result for one request.
+
+    Args:
+        request: what was ranked.
+        order: positions in `request.candidates` (0-based), best first: always a permutation.
+        steps: the trace, one entry a call, in the order of the calls.
+
+    Raises:
+        InputError: if `order` is not a permutation of the candidates' positions.
+    """
+
+    request: RankingRequest
+    order: tuple[int, ...]
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) != list(range(len(self.request.candidates))):
+            raise InputError(f"order {self.order} is not a permutation of {len(self.request.candidates)} candidates")
+
+    @property
+    def repairs(self) -> int:
+        """How many answers had to be repaired."""
+        return sum(step.repaired for step in self.steps)
+
+    @property
+    def usage(self) -> Usage:
+        """Calls and tokens over all steps."""
+        return sum((step.usage for step in self.steps), Usage())
+
+
+Program = Generator[Call, Answer, Ranking]
+"""A ranking program: yields calls, is sent answers, returns a ranking."""

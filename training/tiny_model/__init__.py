@@ -1,0 +1,1 @@
+"""The embedded model: its tokenizer, its generated data and its training, from nothing but a Python installation."""

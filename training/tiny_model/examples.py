@@ -1,0 +1,124 @@
+"""Generated lists as token sequences with loss weights and probe labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+from transformers import PreTrainedTokenizerFast
+
+from .lists import CandidateList, excluded_position, falling_order, first_place, match_count, walked_words
+from .tokenizer import ASSISTANT, END, USER
+
+Mode = Literal["exclude", "order"]
+MODE_WORDS: dict[Mode, str] = {"exclude": "exclude", "order": "rank"}
+COPY_WEIGHT, DECISION_WEIGHT = 0.3, 1.0
+NO_LABEL = -100
+
+
+@dataclass
+class Example:
+    """One training sequence; all lists have its length.
+
+    Args:
+        ids: tokens of prompt and completion.
+        weights: how much predicting this token counts; 0 in the prompt.
+        passage: 0-based number of the passage that a prompt token belongs to, or `NO_LABEL`.
+        match: 1 or 0 at a passage word's last token, query word or not; `NO_LABEL` elsewhere.
+        signs: positions in `ids` of the `+` and `-` tokens, for measuring.
+        answer: positions of the answer's identifiers.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    passage: list[int] = field(default_factory=list)
+    match: list[int] = field(default_factory=list)
+    signs: list[int] = field(default_factory=list)
+    answer: list[int] = field(default_factory=list)
+
+    def add(self, ids: Sequence[int], weight: float = 0.0, passage: int = NO_LABEL, match: int = NO_LABEL) -> None:
+        """Appends tokens that share a weight and a passage; the match label belongs to the last of them."""
+        self.ids.extend(ids)
+        self.weights.extend([weight] * len(ids))
+        self.passage.extend([passage] * len(ids))
+        self.match.extend([NO_LABEL] * (len(ids) - 1) + [match] if ids else [])
+
+
+class ExampleEncoder:
+    """Writes generated lists as token sequences, word by word with a cache."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.tokenizer = tokenizer
+        self.word = lru_cache(maxsize=200_000)(self._word)
+        self.mark = lru_cache(maxsize=None)(self._mark)
+
+    def _word(self, word: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(word, add_special_tokens=False))
+
+    def _mark(self, mark: str) -> tuple[int]:
+        return (self.tokenizer.convert_tokens_to_ids(mark),)
+
+    def encode(self, candidates: CandidateList, mode: Mode) -> Example:
+        """Encodes one list as prompt, thought and answer.
+
+        Args:
+            candidates: the generated list.
+            mode: whether the worst is excluded or all are ordered.
+
+        Returns:
+            The sequence with its weights and labels.
+        """
+        walked = walked_words(candidates.query)
+        example = Example()
+        self._prompt(example, candidates, mode, set(walked))
+        example.add((*self.mark("<think>"), *self.mark("\n")))
+        counts = [match_count(walked, passage) for passage in candidates.passages]
+        places = [first_place(walked, passage) for passage in candidates.passages]
+        for number, passage in enumerate(candidates.passages):
+            example.add(self.mark(f"[{number + 1}]"), COPY_WEIGHT)
+            for word in walked:
+                example.add(self.word(word), COPY_WEIGHT)
+                example.signs.append(len(example.ids))
+                example.add(self.mark("+" if word in passage else "-"), DECISION_WEIGHT)
+            example.add(self.mark(f"={counts[number]}"), DECISION_WEIGHT)
+            example.add(self.mark(f"@{places[number]}"), DECISION_WEIGHT)
+            example.add(self.mark("\n"), COPY_WEIGHT)
+        order = self._conclude(example, mode, len(walked), counts, places)
+        example.add((*self.mark("\n"), *self.mark("</think>"), *self.mark("\n"), *self.mark("<answer>")), COPY_WEIGHT)
+        for rank, position in enumerate(order):
+            if rank:
+                example.add(self.mark(">"), COPY_WEIGHT)
+            example.answer.append(len(example.ids))
+            example.add(self.mark(f"[{position + 1}]"), DECISION_WEIGHT)
+        example.add((*self.mark("</answer>"), *self.mark(END)), COPY_WEIGHT)
+        return example
+
+    def _prompt(self, example: Example, candidates: CandidateList, mode: Mode, walked: set[str]) -> None:
+        example.add(self.mark(USER))
+        example.add(self.word(MODE_WORDS[mode]))
+        for word in candidates.query:
+            example.add(self.word(word))
+        for number, passage in enumerate(candidates.passages):
+            example.add(self.mark("\n"))
+            example.add(self.mark(f"[{number + 1}]"))
+            for word in passage:
+                example.add(self.word(word), passage=number, match=int(word in walked))
+        example.add(self.mark(ASSISTANT))
+
+    def _conclude(
+        self, example: Example, mode: Mode, most: int, counts: Sequence[int], places: Sequence[int]
+    ) -> list[int]:
+        """Ends the thought with what follows from its lines and returns the positions to answer."""
+        if mode == "exclude":
+            excluded = excluded_position(counts, places)
+            example.add(self.mark(f"={counts[excluded]}"), DECISION_WEIGHT)
+            example.add(self.mark(f"@{places[excluded]}"), DECISION_WEIGHT)
+            return [excluded]
+        for count in range(most, -1, -1):
+            example.add(self.mark(f"={count}"), COPY_WEIGHT)
+            for position, counted in enumerate(counts):
+                if counted == count:
+                    example.add(self.mark(f"[{position + 1}]"), DECISION_WEIGHT)
+        return falling_order(counts)

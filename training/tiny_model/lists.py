@@ -1,0 +1,139 @@
+"""Generated candidate lists with the thought that ranks them: what the embedded model learns from.
+
+A thought goes through the candidates line by line. A line repeats the query's content words, each with `+` if the
+passage has it and `-` if not, then how many it has (`=2`) and in which fifth-word place the first one stands (`@3`;
+`@9` for none). An exclusion then names the least count and the latest place; an ordering lists the identifiers
+under falling counts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .lexicon import STOP_WORDS, Lexicon
+
+MAX_WALKED_WORDS = 8
+NO_PLACE = 9
+_STOPS = tuple(sorted(STOP_WORDS))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a generated list is; each pair is the least and the greatest.
+
+    Args:
+        candidates: passages in the list.
+        words: words in a passage.
+        query_words: content words in the query.
+    """
+
+    candidates: tuple[int, int]
+    words: tuple[int, int]
+    query_words: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class CandidateList:
+    """A generated query with its passages, all as normalised words."""
+
+    query: tuple[str, ...]
+    passages: tuple[tuple[str, ...], ...]
+
+
+def walked_words(query: Sequence[str]) -> list[str]:
+    """The query's distinct content words in order, at most eight: what a thought looks for."""
+    return [word for word in dict.fromkeys(query) if word not in STOP_WORDS][:MAX_WALKED_WORDS]
+
+
+def match_count(walked: Sequence[str], passage: Sequence[str]) -> int:
+    """How many of the words occur in the passage."""
+    return sum(word in passage for word in walked)
+
+
+def first_place(walked: Sequence[str], passage: Sequence[str]) -> int:
+    """Where the first of the words stands: 1 for the first five words, 2 for the next, …, 8 for the rest; 9 for none."""
+    positions = [passage.index(word) for word in walked if word in passage]
+    return min(8, min(positions) // 5 + 1) if positions else NO_PLACE
+
+
+def _pseudo_word(rng: random.Random, vocabulary: Sequence[str]) -> str:
+    """A word that nobody has seen: the beginning of one and the end of another."""
+    start, end = rng.choice(vocabulary), rng.choice(vocabulary)
+    return (start[: rng.randint(2, 5)] + end[-rng.randint(2, 5) :])[:12]
+
+
+def _content_word(rng: random.Random, vocabulary: Sequence[str]) -> str:
+    if rng.random() < 0.55:
+        return _pseudo_word(rng, vocabulary)
+    # Squaring favours the front of the list, where the frequent words are.
+    return vocabulary[int(len(vocabulary) * rng.random() ** 2)]
+
+
+def _query(rng: random.Random, content: Sequence[str]) -> tuple[str, ...]:
+    words = list(content)
+    for _ in range(rng.choice((0, 0, 1, 2, 3, 4, 5))):
+        words.insert(rng.randint(0, len(words)), rng.choice(_STOPS))
+    if rng.random() < 0.05 and content:
+        words.insert(rng.randint(0, len(words)), rng.choice(list(content)))
+    return tuple(words) or (rng.choice(_STOPS),)
+
+
+def _near_miss(rng: random.Random, word: str, vocabulary: Sequence[str]) -> str:
+    other = rng.choice(vocabulary)
+    return rng.choice((word + other[-2:], word[:-1] or word + "x", word[: max(2, len(word) // 2)] + other[-3:]))
+
+
+def _filler(rng: random.Random, lexicon: Lexicon, length: int) -> list[str]:
+    if rng.random() < 0.4:
+        start = rng.randrange(len(lexicon.prose) - length)
+        return list(lexicon.prose[start : start + length])
+    return [
+        rng.choice(_STOPS) if rng.random() < 0.35 else _content_word(rng, lexicon.vocabulary) for _ in range(length)
+    ]
+
+
+def generate_list(rng: random.Random, shape: Shape, lexicon: Lexicon) -> CandidateList:
+    """Writes one query and its passages.
+
+    Args:
+        rng: the source of every choice.
+        shape: how many candidates and words.
+        lexicon: the words.
+
+    Returns:
+        Passages that hold the query's words at random rates, among them near misses and words that repeat.
+    """
+    wanted = 0 if rng.random() < 0.01 else rng.randint(*shape.query_words)
+    content = list(dict.fromkeys(_content_word(rng, lexicon.vocabulary) for _ in range(wanted)))
+    content = [word for word in content if word not in STOP_WORDS]
+    query = _query(rng, content)
+    passages = []
+    base_rate = rng.random()
+    for _ in range(rng.randint(*shape.candidates)):
+        passage = _filler(rng, lexicon, rng.randint(*shape.words))
+        rate = rng.random() if rng.random() < 0.6 else base_rate
+        for word in content:
+            if rng.random() < rate:
+                for _ in range(rng.choice((1, 1, 1, 2, 3))):
+                    passage[rng.randrange(len(passage))] = word
+            elif rng.random() < 0.25:
+                passage[rng.randrange(len(passage))] = _near_miss(rng, word, lexicon.vocabulary)
+        if rng.random() < 0.15 and len(content) > 1:
+            start = rng.randrange(len(passage))
+            passage[start : start + len(content)] = content[: len(passage) - start]
+        if rng.random() < 0.02:
+            passage = []
+        passages.append(tuple(passage))
+    return CandidateList(query, tuple(passages))
+
+
+def excluded_position(counts: Sequence[int], places: Sequence[int]) -> int:
+    """The candidate to exclude: the least count, among those the latest place, among those the last."""
+    return max(range(len(counts)), key=lambda i: (-counts[i], places[i], i))
+
+
+def falling_order(counts: Sequence[int]) -> list[int]:
+    """The candidates by falling count, ties in input order."""
+    return sorted(range(len(counts)), key=lambda i: (-counts[i], i))

@@ -1,0 +1,74 @@
+"""The embedded model's tokenizer: whole words in pieces, and one token for every mark of its protocol."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from .lexicon import PLURAL
+
+WORD_END = "</w>"
+USER, ASSISTANT, END, PAD = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
+IDENTIFIERS = tuple(f"[{number}]" for number in range(1, 21))
+COUNTS = tuple(f"={count}" for count in range(10))
+PLACES = tuple(f"@{place}" for place in range(1, 10))
+MARKS = ("<think>", "</think>", "<answer>", "</answer>", ">", "\n", "+", "-", *IDENTIFIERS, *COUNTS, *PLACES)
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|user|>{{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def train_tokenizer(words: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+    """Trains a byte-pair encoding over lower-case words and adds the protocol's marks.
+
+    The end of a word belongs to its last piece, so that a causal model can tell `cat` from `catalogue` at the piece
+    itself. Everything but Latin letters and digits becomes a space: other scripts are lost.
+
+    Args:
+        words: the training text, as words.
+        vocabulary_size: tokens before the marks are added.
+
+    Returns:
+        The tokenizer, with its chat template.
+    """
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex("[^a-z0-9]+"), " "),
+            normalizers.Replace(Regex(PLURAL), ""),
+            normalizers.Strip(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    alphabet = string.ascii_lowercase + string.digits
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=2,
+        end_of_word_suffix=WORD_END,
+        initial_alphabet=list(alphabet),
+        show_progress=False,
+    )
+    # Every character also ends a word somewhere, or a word ending in a rare one could not be encoded.
+    tokenizer.train_from_iterator([*words, *alphabet, *alphabet], trainer)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(WORD_END, " "), *(decoders.Replace(mark, mark + " ") for mark in ("]", "+", "-", ">"))]
+        + [decoders.Replace("@", " @"), decoders.Replace("> \n", ">\n"), decoders.Fuse()]
+    )
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in (USER, ASSISTANT, END, PAD)])
+    tokenizer.add_tokens([AddedToken(mark, normalized=False, special=False) for mark in MARKS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=2048,
+    )
