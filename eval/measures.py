@@ -1,0 +1,198 @@
+"""Effectiveness measures of runs, all computed by ir_measures."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.runs import Run
+
+if TYPE_CHECKING:
+    from ir_measures import Measure, Qrel
+    from rich.table import Table
+
+logger = logging.getLogger(__name__)
+
+EXAMPLE = "nDCG@10 RR(rel=2)@10 AP"
+# Spaces and commas split measures, except inside the brackets that hold a measure's parameters.
+_TOKEN = re.compile(r"(?:\([^()]*\)|[^\s,])+")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The measures of one run.
+
+    Args:
+        mean: measure to its value over all judged queries (ir_measures' aggregate: a sum for counts).
+        per_query: judged query id to measure to value, in the order of the judgments.
+        missing: judged queries of which the run holds no document; they count as 0.
+        unjudged: queries of the run without judgments; they do not count.
+    """
+
+    mean: Mapping[Measure, float]
+    per_query: Mapping[str, Mapping[Measure, float]]
+    missing: tuple[str, ...]
+    unjudged: tuple[str, ...]
+
+
+def parse_measures(text: str) -> tuple[Measure, ...]:
+    """Parses names of measures as ir_measures writes them.
+
+    Args:
+        text: split by white space or commas, such as `nDCG@10 RR(rel=2)@10 AP`.
+
+    Returns:
+        The measures in order, repeats dropped.
+
+    Raises:
+        InputError: if there is none, or one is unknown, malformed or needs a package that is not installed.
+    """
+    tokens = _TOKEN.findall(text)
+    if not tokens:
+        raise InputError(f"no measure given: name at least one, such as {EXAMPLE!r}")
+    return tuple(dict.fromkeys(_parse_measure(token) for token in tokens))
+
+
+def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, name: str = "run") -> Evaluation:
+    """Measures a run against judgments.
+
+    The run's scores decide its order, ties by document id, as in trec_eval. Judged queries that the run lacks count
+    as 0 and are logged.
+
+    Args:
+        qrels: the judgments.
+        run: query id to scored documents.
+        measures: what to compute.
+        name: what to call the run in logs and errors, such as its file.
+
+    Returns:
+        Means and values per query.
+
+    Raises:
+        InputError: if there are no judgments, none of the run's queries is judged, or ir_measures fails.
+    """
+    import ir_measures
+
+    judgments = list(qrels)
+    judged = list(dict.fromkeys(judgment.query_id for judgment in judgments))
+    if not judged:
+        raise InputError("there are no judgments: nothing can be measured")
+    missing = tuple(query_id for query_id in judged if not run.get(query_id))
+    unjudged = tuple(query_id for query_id in run if query_id not in set(judged))
+    if run and len(unjudged) == len(run):
+        raise InputError(
+            f"{name}: none of its {len(run)} queries is judged (the run has {unjudged[0]!r}, the judgments have "
+            f"{judged[0]!r}): is it a run of this corpus?"
+        )
+    if missing:
+        logger.warning(
+            "%s: %d of %d judged queries have no results and count as 0: %s", name, *_counted(missing, judged)
+        )
+    if unjudged:
+        logger.warning("%s: %d of %d queries are not judged and do not count: %s", name, *_counted(unjudged, run))
+    scored = {query_id: {entry.doc_id: entry.score for entry in entries} for query_id, entries in run.items()}
+    try:
+        means, metrics = ir_measures.calc(measures, judgments, scored)
+    except Exception as error:  # the libraries and programs behind ir_measures raise whatever they like
+        named = " ".join(map(str, measures))
+        raise InputError(f"{name}: ir_measures could not compute {named} ({type(error).__name__}: {error})") from error
+    per_query: dict[str, dict[Measure, float]] = {query_id: {} for query_id in judged}
+    for metric in metrics:
+        if metric.query_id in per_query:
+            per_query[metric.query_id][metric.measure] = metric.value
+    return Evaluation(
+        {measure: cast(dict[Any, float], means)[measure] for measure in measures}, per_query, missing, unjudged
+    )
+
+
+def measures_table(evaluations: Mapping[str, Evaluation]) -> Table:
+    """Lays out means as a table: a row a run, a column a measure, four decimals.
+
+    Args:
+        evaluations: name of a run to its evaluation; all by the same measures.
+
+    Returns:
+        A table for rich to print.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("run", no_wrap=True)
+    measures = list(dict.fromkeys(measure for each in evaluations.values() for measure in each.mean))
+    for measure in measures:
+        table.add_column(str(measure), justify="right", no_wrap=True)
+    for name, evaluation in evaluations.items():
+        table.add_row(Text(name), *(f"{evaluation.mean[measure]:.4f}" for measure in measures))
+    return table
+
+
+def measures_json(evaluations: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
+    """Lays out evaluations as plain data for JSON, with full precision.
+
+    Args:
+        evaluations: name of a run to its evaluation.
+
+    Returns:
+        One object a run: `run`, `mean`, `per_query`, `missing` and `unjudged`.
+    """
+    return [
+        {
+            "run": name,
+            "mean": {str(measure): value for measure, value in evaluation.mean.items()},
+            "per_query": {
+                query_id: {str(measure): value for measure, value in values.items()}
+                for query_id, values in evaluation.per_query.items()
+            },
+            "missing": list(evaluation.missing),
+            "unjudged": list(evaluation.unjudged),
+        }
+        for name, evaluation in evaluations.items()
+    ]
+
+
+def _parse_measure(token: str) -> Measure:
+    # ir_measures' own parser leans on ast.Num, which Python 3.14 has removed.
+    import ir_measures
+
+    hint = f"write measures as ir_measures does, such as {EXAMPLE!r}"
+    try:
+        node = ast.parse(token, mode="eval").body
+        parameters: dict[str, Any] = {}
+        cutoff = None
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+            cutoff = ast.literal_eval(node.right)
+            node = node.left
+        if isinstance(node, ast.Call) and not node.args:
+            parameters = {str(given.arg): ast.literal_eval(given.value) for given in node.keywords}
+            node = node.func
+        if not isinstance(node, ast.Name):
+            raise ValueError("not a measure's name")
+    except (SyntaxError, ValueError):
+        raise InputError(f"measure {token!r} can't be read: {hint}") from None
+    if node.id not in ir_measures.measures.registry:
+        raise InputError(f"measure {token!r} is unknown: {hint}")
+    kind = ir_measures.measures.registry[node.id]
+    if cutoff is not None:
+        parameters[kind.AT_PARAM] = cutoff
+    needed = [name for name, info in kind.SUPPORTED_PARAMS.items() if info.required and name not in parameters]
+    if needed:
+        raise InputError(f"measure {token!r} needs a value for {' and '.join(needed)}: {hint}")
+    measure: Any = kind(**parameters)
+    try:
+        measure.validate_params()
+        ir_measures.evaluator([measure], [])
+    except (AssertionError, ValueError) as error:
+        raise InputError(f"measure {token!r} can't be computed: {error}") from error
+    return cast("Measure", measure)
+
+
+def _counted(some: Sequence[str], all_: Iterable[str]) -> tuple[int, int, str]:
+    shown = ", ".join(some[:5])
+    return len(some), len(list(all_)), shown + (", …" if len(some) > 5 else "")

@@ -1,0 +1,372 @@
+"""Corpora: documents, queries and judgments from ir_datasets or from a folder in BEIR layout."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from r1ranker_ir.errors import DataFileError, InputError, R1RankerError
+
+if TYPE_CHECKING:
+    from ir_measures import Qrel
+
+LAYOUT = "corpus.jsonl, queries.jsonl, and qrels/test.tsv or qrels.trec"
+BEIR_QRELS_HEADER = ("query-id", "corpus-id", "score")
+
+
+class Corpus(Protocol):
+    """A collection to search and to evaluate on.
+
+    Attributes:
+        name: the ir_datasets id or the folder, for messages and manifests.
+    """
+
+    name: str
+
+    def queries(self) -> dict[str, str]:
+        """Returns the text of each query by id, in the order of the source."""
+        ...
+
+    def qrels(self) -> list[Qrel]:
+        """Returns the relevance judgments."""
+        ...
+
+    def documents(self, ids: Iterable[str]) -> dict[str, str]:
+        """Returns the text of the documents with these ids; ids that the corpus lacks are left out."""
+        ...
+
+    def iterate_documents(self) -> Iterator[tuple[str, str]]:
+        """Yields id and text of every document, in the order of the source, without loading them all."""
+        ...
+
+
+def open_corpus(name_or_folder: str | Path) -> Corpus:
+    """Opens a corpus by its ir_datasets id or its folder; a folder that exists wins over an id.
+
+    Args:
+        name_or_folder: an ir_datasets id such as `cranfield` or `beir/scifact/test`, or a folder in BEIR layout.
+
+    Returns:
+        The corpus; its data are read when they are asked for.
+
+    Raises:
+        InputError: if it is neither, or the folder holds no `corpus.jsonl`.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if folder.is_dir():
+        return FolderCorpus(folder)
+    if folder.is_file():
+        raise InputError(f"corpus {str(name_or_folder)!r} is a file: give the folder that holds {LAYOUT}")
+    return IrDatasetsCorpus(str(name_or_folder))
+
+
+def document_text(title: str, text: str) -> str:
+    """Joins title and text with a space, unless the text opens with the title already.
+
+    Args:
+        title: the document's title; may be empty.
+        text: the document's body; may be empty.
+
+    Returns:
+        What a first stage indexes and a model reads.
+    """
+    opening, shown = _folded(text), _folded(title)
+    if opening.startswith(shown) and not opening[len(shown) : len(shown) + 1].isalnum():
+        return text.strip()
+    return f"{title.strip()} {text.strip()}".strip()
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+class FolderCorpus:
+    """A corpus in BEIR layout: JSON Lines of documents and queries, judgments as BEIR's TSV or as TREC qrels.
+
+    Args:
+        folder: holds `corpus.jsonl` (`_id`, `text`, optional `title`), `queries.jsonl` (`_id`, `text`) and
+            `qrels/test.tsv` (query, document and grade, with BEIR's header line) or `qrels.trec`.
+
+    Raises:
+        InputError: if the folder holds no `corpus.jsonl`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        self._folder = folder
+        if not (folder / "corpus.jsonl").is_file():
+            raise InputError(f"folder {self.name!r} has no corpus.jsonl: a corpus folder holds {LAYOUT}")
+
+    def queries(self) -> dict[str, str]:
+        """Returns the text of each query by id, in file order.
+
+        Raises:
+            InputError: if there is no `queries.jsonl`.
+            DataFileError: if a line is malformed or blank text, or an id occurs twice.
+        """
+        path = self._folder / "queries.jsonl"
+        if not path.is_file():
+            raise InputError(f"folder {self.name!r} has no queries.jsonl: a corpus folder holds {LAYOUT}")
+        queries: dict[str, str] = {}
+        for number, record in _json_lines(path):
+            query_id = _id_of(record, path, number)
+            text = _text_of(record, "text", path, number)
+            if not text.strip():
+                raise DataFileError(f"{path}:{number}: query {query_id!r} is blank: give its text or remove the line")
+            if query_id in queries:
+                raise DataFileError(f"{path}:{number}: query id {query_id!r} occurs twice: ids must be unique")
+            queries[query_id] = text
+        return queries
+
+    def qrels(self) -> list[Qrel]:
+        """Returns the judgments of `qrels/test.tsv`, or of `qrels.trec` where there is no such file.
+
+        Raises:
+            InputError: if there is neither file.
+            DataFileError: if a line is malformed, or a document is judged twice with different grades.
+        """
+        beir, trec = self._folder / "qrels" / "test.tsv", self._folder / "qrels.trec"
+        if beir.is_file():
+            return _read_qrels(beir, _beir_rows(beir))
+        if trec.is_file():
+            return _read_qrels(trec, _trec_rows(trec))
+        others = sorted(path.name for path in (self._folder / "qrels").glob("*.tsv"))
+        found = f" (found {', '.join(others)} in qrels/; the test split is read)" if others else ""
+        raise InputError(f"folder {self.name!r} has no judgments: add qrels/test.tsv or qrels.trec{found}")
+
+    def documents(self, ids: Iterable[str]) -> dict[str, str]:
+        """Returns the text of the documents with these ids, found in one pass over the file.
+
+        Raises:
+            DataFileError: if a line is malformed, or one of the ids occurs twice.
+        """
+        wanted, found = dict.fromkeys(ids), dict[str, str]()
+        if wanted:
+            for number, doc_id, text in self._records():
+                if doc_id in wanted:
+                    if doc_id in found:
+                        raise self._repeated(number, doc_id)
+                    found[doc_id] = text
+        return {doc_id: found[doc_id] for doc_id in wanted if doc_id in found}
+
+    def iterate_documents(self) -> Iterator[tuple[str, str]]:
+        """Yields id and text of every document, in file order.
+
+        Raises:
+            DataFileError: if a line is malformed, or an id occurs twice.
+        """
+        seen: set[str] = set()
+        for number, doc_id, text in self._records():
+            if doc_id in seen:
+                raise self._repeated(number, doc_id)
+            seen.add(doc_id)
+            yield doc_id, text
+
+    def _records(self) -> Iterator[tuple[int, str, str]]:
+        path = self._folder / "corpus.jsonl"
+        for number, record in _json_lines(path):
+            doc_id = _id_of(record, path, number)
+            title = _text_of(record, "title", path, number) if record.get("title") is not None else ""
+            yield number, doc_id, document_text(title, _text_of(record, "text", path, number))
+
+    def _repeated(self, number: int, doc_id: str) -> DataFileError:
+        path = self._folder / "corpus.jsonl"
+        return DataFileError(f"{path}:{number}: document id {doc_id!r} occurs twice: ids must be unique")
+
+
+class IrDatasetsCorpus:
+    """A corpus of the ir_datasets catalogue, which downloads and caches what it serves.
+
+    Args:
+        dataset_id: such as `cranfield` or `msmarco-passage/trec-dl-2019/judged`.
+
+    Raises:
+        InputError: if the catalogue has no such id.
+    """
+
+    def __init__(self, dataset_id: str) -> None:
+        import ir_datasets
+
+        self.name = dataset_id
+        try:
+            self._dataset: Any = ir_datasets.load(dataset_id)
+        except KeyError:
+            close = difflib.get_close_matches(dataset_id, list(ir_datasets.registry), n=3)
+            hint = f" (close ids: {', '.join(close)})" if close else ""
+            raise InputError(
+                f"corpus {dataset_id!r} is neither a folder that exists nor an ir_datasets id{hint}: give a folder "
+                f"with {LAYOUT}, or an id of the ir_datasets catalogue"
+            ) from None
+
+    def queries(self) -> dict[str, str]:
+        """Returns the text of each query by id, as the dataset words it for searching.
+
+        Raises:
+            InputError: if the dataset has no queries, or they can't be read.
+        """
+        self._require("queries")
+        with self._reading("queries"):
+            return {query.query_id: _query_text(query) for query in self._dataset.queries_iter()}
+
+    def qrels(self) -> list[Qrel]:
+        """Returns the dataset's judgments.
+
+        Raises:
+            InputError: if the dataset has no judgments, they can't be read, or they carry no grade.
+        """
+        from ir_measures import Qrel
+
+        self._require("qrels")
+        with self._reading("qrels"):
+            judgments = list(self._dataset.qrels_iter())
+        if judgments and not hasattr(judgments[0], "relevance"):
+            fields = ", ".join(getattr(judgments[0], "_fields", ()))
+            raise InputError(f"the judgments of {self.name!r} carry no single grade (fields: {fields}): use another id")
+        return [Qrel(judged.query_id, judged.doc_id, judged.relevance) for judged in judgments]
+
+    def documents(self, ids: Iterable[str]) -> dict[str, str]:
+        """Returns the text of the documents with these ids from ir_datasets' document store, built on first use.
+
+        Raises:
+            InputError: if the dataset has no documents, or they can't be read.
+        """
+        wanted = list(dict.fromkeys(ids))
+        self._require("docs")
+        with self._reading("docs"):
+            found = self._dataset.docs_store().get_many(wanted)
+        return {doc_id: self._text(found[doc_id]) for doc_id in wanted if doc_id in found}
+
+    def iterate_documents(self) -> Iterator[tuple[str, str]]:
+        """Yields id and text of every document, in the dataset's order.
+
+        Raises:
+            InputError: if the dataset has no documents, or they can't be read.
+        """
+        self._require("docs")
+        with self._reading("docs"):
+            for document in self._dataset.docs_iter():
+                yield document.doc_id, self._text(document)
+
+    def _require(self, kind: str) -> None:
+        named = {"docs": "documents", "queries": "queries", "qrels": "judgments (qrels)"}
+        if not self._dataset.has(kind):
+            offered = [named[other] for other in named if self._dataset.has(other)] or ["nothing that is used here"]
+            raise InputError(
+                f"ir_datasets' {self.name!r} has no {named[kind]}, it offers {', '.join(offered)}: use an id that has "
+                f"them, often one below it such as {self.name + '/test'!r} (the catalogue lists them)"
+            )
+
+    @contextmanager
+    def _reading(self, kind: str) -> Iterator[None]:
+        # ir_datasets raises whatever its downloader, archive reader or parser raised.
+        try:
+            yield
+        except R1RankerError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"ir_datasets could not read the {kind} of {self.name!r} ({type(error).__name__}: {error}): check the "
+                f"network, the disk, and IR_DATASETS_HOME"
+            ) from error
+
+    def _text(self, document: Any) -> str:
+        title, text = (_string_of(document, field) for field in ("title", "text"))
+        if hasattr(document, "default_text"):
+            default = str(document.default_text())
+            # Cranfield and others repeat the title at the head of the text, and their default text holds it twice.
+            return document_text(title, text) if default == f"{title} {text}" else default
+        if hasattr(document, "text"):
+            return document_text(title, text)
+        fields = ", ".join(getattr(document, "_fields", ()))
+        raise InputError(f"the documents of {self.name!r} have no text (fields: {fields}): use another id")
+
+
+def _string_of(record: Any, field: str) -> str:
+    value = getattr(record, field, "")
+    return value if isinstance(value, str) else ""
+
+
+def _query_text(query: Any) -> str:
+    return str(query.default_text() if hasattr(query, "default_text") else query.text)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields the lines that are not blank, with their numbers from 1."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise DataFileError(f"{path}:{number}: not UTF-8 ({error.reason}): convert the file") from None
+            if line:
+                yield number, line
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in _lines(path):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataFileError(f"{path}:{number}: not valid JSON ({error}): one object a line is needed") from None
+        if not isinstance(record, dict):
+            raise DataFileError(f"{path}:{number}: a JSON {type(record).__name__} where an object is needed")
+        yield number, record
+
+
+def _id_of(record: dict[str, Any], path: Path, number: int) -> str:
+    value = record.get("_id")
+    if value is None:
+        raise DataFileError(f"{path}:{number}: field '_id' is missing: each line needs one")
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise DataFileError(f"{path}:{number}: field '_id' is {value!r}: a string that is not empty is needed")
+    return str(value)
+
+
+def _text_of(record: dict[str, Any], field: str, path: Path, number: int) -> str:
+    value = record.get(field)
+    if value is None:
+        raise DataFileError(f"{path}:{number}: field {field!r} is missing: each line needs one (it may be empty)")
+    if not isinstance(value, str):
+        raise DataFileError(f"{path}:{number}: field {field!r} is {value!r}: a string is needed")
+    return value
+
+
+def _beir_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    for number, line in _lines(path):
+        cells = tuple(cell.strip() for cell in line.split("\t"))
+        if len(cells) != 3:
+            raise DataFileError(
+                f"{path}:{number}: {len(cells)} columns: query id, document id and grade are needed, split by tabs"
+            )
+        if number == 1 and cells == BEIR_QRELS_HEADER:
+            continue
+        yield number, *cells
+
+
+def _trec_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    for number, line in _lines(path):
+        cells = line.split()
+        if len(cells) != 4:
+            raise DataFileError(f"{path}:{number}: {len(cells)} columns: query id, 0, document id and grade are needed")
+        yield number, cells[0], cells[2], cells[3]
+
+
+def _read_qrels(path: Path, rows: Iterator[tuple[int, str, str, str]]) -> list[Qrel]:
+    from ir_measures import Qrel
+
+    grades: dict[tuple[str, str], int] = {}
+    for number, query_id, doc_id, cell in rows:
+        try:
+            grade = int(cell)
+        except ValueError:
+            raise DataFileError(f"{path}:{number}: grade {cell!r} is not a whole number") from None
+        if grades.setdefault((query_id, doc_id), grade) != grade:
+            raise DataFileError(
+                f"{path}:{number}: document {doc_id!r} of query {query_id!r} is judged {grade} here and "
+                f"{grades[query_id, doc_id]} above: keep one judgment"
+            )
+    return [Qrel(query_id, doc_id, grade) for (query_id, doc_id), grade in grades.items()]

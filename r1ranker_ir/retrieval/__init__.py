@@ -1,0 +1,1 @@
+"""First stages: what finds the candidates that a reranker orders."""
