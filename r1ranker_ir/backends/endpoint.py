@@ -1,0 +1,113 @@
+"""Where a hosted model is reached, and which secrets must not be seen on the way back."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from r1ranker_ir.errors import BackendError, InputError
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+_PLACEHOLDER_KEY = "no-key-needed"
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+# A shorter "key" is a placeholder such as EMPTY or ollama, which may well be an honest word of a model's text.
+_SHORTEST_REAL_SECRET = 8
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An OpenAI-compatible API and the credentials for it.
+
+    Args:
+        base_url: its address without credentials, fit for messages.
+        key: what the SDK sends as bearer token.
+        headers: further request headers.
+        secrets: every string that must not leave this process other than in a request to `base_url`.
+    """
+
+    base_url: str
+    key: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def scrub(self, text: str, *, shortest: int = _SHORTEST_REAL_SECRET) -> str:
+        """Replaces the secrets in a text.
+
+        Args:
+            text: what a server sent, or a message about it.
+            shortest: length in characters from which on a secret is replaced.
+
+        Returns:
+            The text with `***` for each secret.
+        """
+        for secret in self.secrets:
+            if len(secret) >= shortest:
+                text = text.replace(secret, "***")
+        return text
+
+
+def find_endpoint(base_url: str | None) -> Endpoint:
+    """Reads address and credentials from the arguments and the environment.
+
+    Args:
+        base_url: the API's root, such as `http://127.0.0.1:8000/v1`; `None` for `OPENAI_BASE_URL` or else OpenAI's
+            own. A user name and password in it are sent as basic authentication, in place of the key.
+
+    Returns:
+        The endpoint; its key is `OPENAI_API_KEY`, or a placeholder where an address is given and no key is set.
+
+    Raises:
+        InputError: if the address is not an http(s) URL, holds a query, or the key can't stand in a header.
+        BackendError: if OpenAI's own API is meant and no key is set.
+    """
+    address = (base_url or os.environ.get("OPENAI_BASE_URL") or "").strip()
+    clean, basic, url_secrets = _split_address(address or DEFAULT_BASE_URL)
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError("OPENAI_API_KEY holds characters that can't stand in a request header: copy the key anew")
+    if not address and not key:
+        raise BackendError(
+            "no base_url is given and OPENAI_API_KEY is not set: set it in the environment, or give the base_url of "
+            "a server of your own, such as http://127.0.0.1:8000/v1"
+        )
+    secrets = {key, *url_secrets, os.environ.get("OPENAI_ADMIN_KEY", ""), *_secrets_of_custom_headers()} - {""}
+    return Endpoint(
+        base_url=clean,
+        key=key or _PLACEHOLDER_KEY,
+        headers={"Authorization": f"Basic {basic}"} if basic else {},
+        secrets=tuple(sorted(secrets, key=lambda secret: (-len(secret), secret))),
+    )
+
+
+def _split_address(address: str) -> tuple[str, str, set[str]]:
+    """Splits a URL into the part to show, the value for basic authentication, and the secrets it held."""
+    # The address is not repeated in these errors: until it is parsed, nobody knows where its password stands.
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        raise InputError("base_url can't be read as a URL: give one such as http://127.0.0.1:8000/v1") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError("base_url must begin with http:// or https:// and name a host: http://127.0.0.1:8000/v1")
+    if parts.query or parts.fragment:
+        raise InputError("base_url must end at the API's root (often /v1), without a query or a fragment")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    clean = urlunsplit((parts.scheme, host if port is None else f"{host}:{port}", parts.path.rstrip("/"), "", ""))
+    if parts.username is None and parts.password is None:
+        return clean, "", set()
+    raw = (parts.username or "", parts.password or "")
+    user, password = (unquote(part) for part in raw)
+    basic = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+    # A token may stand in either place: https://token@host and https://user:password@host are both in use.
+    return clean, basic, {*raw, user, password, basic}
+
+
+def _secrets_of_custom_headers() -> set[str]:
+    """The values in OPENAI_CUSTOM_HEADERS (which the SDK sends too) that look like credentials by their name."""
+    pairs = (line.partition(":") for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines())
+    values = [value.strip() for name, _, value in pairs if _SECRET_HEADER.search(name)]
+    return {*values, *(value.split()[-1] for value in values if value)}
