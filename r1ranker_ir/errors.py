@@ -33,6 +33,10 @@ class RepairRateError(R1RankerError):
     """Too many answers had to be repaired for the ranking to mean anything."""
 
 
+class PairScoreError(R1RankerError, NotImplementedError):
+    """A list ranker was asked for the score of one query and document pair."""
+
+
 def missing_extra(feature: str, extra: str, cause: ImportError) -> MissingExtraError:
     """Builds the error for a feature whose optional dependency is not installed.
 

@@ -1,0 +1,150 @@
+"""The names under which `rerankers.Reranker` finds this package, and what each of them stands for."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import wrapt
+
+from r1ranker_ir.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
+from r1ranker_ir.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+MODEL_VARIABLE = "R1RANKER_MODEL"
+"""Environment variable that replaces the default checkpoint."""
+
+_FACTORY_MODULE = "rerankers.reranker"
+_WRAPPED = "__knows_r1ranker_names__"
+
+
+@dataclass(frozen=True)
+class RegisteredName:
+    """What a name stands for.
+
+    Args:
+        strategy: the ranking program, `iterative` or `direct`.
+        checkpoint: the default checkpoint; `None` for the one that the package carries.
+    """
+
+    strategy: str
+    checkpoint: str | None
+
+
+REGISTERED: Mapping[str, RegisteredName] = MappingProxyType(
+    {
+        "r1ranker-iterative": RegisteredName("iterative", DEFAULT_CHECKPOINT),
+        "r1ranker-direct": RegisteredName("direct", DEFAULT_CHECKPOINT),
+        "r1ranker-iterative-tiny": RegisteredName("iterative", None),
+        "r1ranker-direct-tiny": RegisteredName("direct", None),
+    }
+)
+
+
+def is_registered(name: str) -> bool:
+    """Tells whether this package answers to a name.
+
+    Args:
+        name: any name; case does not matter.
+
+    Returns:
+        True if `resolve` knows it.
+    """
+    return name.lower() in REGISTERED
+
+
+def resolve(name: str, model: str | os.PathLike[str] | None = None) -> tuple[str, str]:
+    """Finds the checkpoint and the strategy of a registered name.
+
+    Args:
+        name: one of `REGISTERED`; case does not matter.
+        model: a checkpoint instead of the default one. Without it the environment variable `R1RANKER_MODEL` is
+            asked, then the default is taken. The `-tiny` names always mean the embedded model: they take no other
+            one and do not ask the environment.
+
+    Returns:
+        The checkpoint (a hub name or a folder) and the strategy.
+
+    Raises:
+        InputError: if the name is unknown, `model` is blank, or a `-tiny` name is given another model.
+    """
+    registered = REGISTERED.get(name.lower())
+    if registered is None:
+        raise InputError(f"reranker {name!r} is not registered: use one of {', '.join(REGISTERED)}")
+    wanted = None if model is None else os.fspath(model)
+    if wanted is not None and not wanted.strip():
+        raise InputError("model= is blank: give a Hugging Face name or a folder, or leave it out")
+    if registered.checkpoint is None:
+        return _embedded_checkpoint(name, wanted, registered.strategy), registered.strategy
+    return wanted or os.environ.get(MODEL_VARIABLE, "").strip() or registered.checkpoint, registered.strategy
+
+
+def _embedded_checkpoint(name: str, wanted: str | None, strategy: str) -> str:
+    embedded = str(TINY_CHECKPOINT)
+    if wanted is not None and os.path.realpath(wanted) != os.path.realpath(embedded):
+        raise InputError(
+            f"{name!r} always means the embedded model, but model={wanted!r} was given: "
+            f"use 'r1ranker-{strategy}' with that model"
+        )
+    return embedded
+
+
+def register() -> None:
+    """Makes `rerankers.Reranker` know the registered names; calling it again changes nothing.
+
+    `Reranker` picks a class by looking for known substrings in the model's name and has no way to add a name, so
+    the function that does the picking is wrapped: our names, in whole, are answered here, every other one there.
+    """
+    factory: Any = importlib.import_module(_FACTORY_MODULE)
+    for name, registered in REGISTERED.items():
+        factory.AVAILABLE_RANKERS[name] = _OPENERS[registered.strategy]
+    choose = getattr(factory, "_get_model_type", None)
+    if choose is None:
+        # Raising here would break `import rerankers` for programs that only want its other models.
+        logger.warning(
+            "this version of rerankers picks its classes in another way, so Reranker(name) does not know %s by name: "
+            "pass model_type= as well, or use r1ranker_ir.IRankerReranker and DRankerReranker",
+            ", ".join(REGISTERED),
+        )
+    elif not getattr(choose, _WRAPPED, False):
+        factory._get_model_type = _with_our_names(choose)
+
+
+def _open_reranker(strategy: str, *arguments: Any, **options: Any) -> Any:
+    """Makes a reranker. Its class is found only now: it derives from one of rerankers, which is still being imported
+    while the names are registered."""
+    from r1ranker_ir.rerankers import RERANKERS
+
+    return RERANKERS[strategy](*arguments, **options)
+
+
+_OPENERS = {strategy: functools.partial(_open_reranker, strategy) for strategy in ("iterative", "direct")}
+
+
+def _with_our_names(choose: Any) -> Any:
+    @functools.wraps(choose)
+    def choose_model_type(model_name: Any, explicit_model_type: Any = None) -> str:
+        asked = explicit_model_type or model_name
+        if isinstance(asked, str) and is_registered(asked):
+            return asked.lower()
+        model_type: str = choose(model_name, explicit_model_type)
+        return model_type
+
+    setattr(choose_model_type, _WRAPPED, True)
+    return choose_model_type
+
+
+def register_when_imported() -> None:
+    """Registers the names now if `rerankers` is loaded, else as soon as it is."""
+
+    def on_import(module: ModuleType) -> None:
+        register()
+
+    wrapt.register_post_import_hook(on_import, _FACTORY_MODULE)

@@ -1,0 +1,80 @@
+"""Importing the package: what it loads, what it offers, how long it takes."""
+
+import inspect
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+import r1ranker_ir
+from r1ranker_ir import errors
+
+
+def run_python(code: str) -> str:
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_import_loads_nothing_heavy_and_writes_nothing():
+    heavy = ["torch", "transformers", "rerankers", "langchain_core", "openai", "ir_datasets", "numpy", "pandas"]
+    code = f"import sys, r1ranker_ir, json; print(json.dumps([name for name in {heavy} if name in sys.modules]))"
+    assert json.loads(run_python(code)) == []
+
+
+def test_import_is_quick():
+    def seconds(code: str) -> float:
+        start = time.perf_counter()
+        run_python(code)
+        return time.perf_counter() - start
+
+    python_alone = min(seconds("pass") for _ in range(3))
+    with_import = min(seconds("import r1ranker_ir") for _ in range(3))
+    assert with_import - python_alone < 0.5
+
+
+def test_reading_light_names_stays_light():
+    code = (
+        "import sys, r1ranker_ir; r1ranker_ir.RankingRequest; r1ranker_ir.__version__; dir(r1ranker_ir); "
+        "print([name for name in ('torch', 'transformers', 'rerankers') if name in sys.modules])"
+    )
+    assert run_python(code).strip() == "[]"
+
+
+def test_every_public_name_exists_and_is_listed():
+    for name in r1ranker_ir.__all__:
+        assert getattr(r1ranker_ir, name) is not None
+        assert name in dir(r1ranker_ir)
+    assert len(set(r1ranker_ir.__all__)) == len(r1ranker_ir.__all__)
+
+
+def test_star_import_gives_the_public_names():
+    code = "from r1ranker_ir import *; print(IRankerReranker.strategy, DRankerReranker.strategy, Reranker.__module__)"
+    assert run_python(code).split() == ["iterative", "direct", "rerankers.reranker"]
+
+
+def test_all_errors_are_public():
+    ours = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.R1RankerError)
+    }
+    assert ours <= set(r1ranker_ir.__all__)
+
+
+def test_reranker_is_the_same_function():
+    import rerankers
+
+    assert r1ranker_ir.Reranker is rerankers.Reranker
+
+
+def test_unknown_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'Rerankr'"):
+        _ = r1ranker_ir.Rerankr
+
+
+def test_version_is_that_of_the_installed_package():
+    assert r1ranker_ir.__version__[0].isdigit()
+    assert r1ranker_ir.__version__.count(".") >= 1
