@@ -1,0 +1,62 @@
+# Two commands for a fresh clone: `make demo` and `make test`. Each creates .venv when it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check --quiet --quiet install --constraint constraints.txt
+# Stamps inside the environment: what has been installed into it, and when.
+BASE_STAMP := $(VENV)/.created
+DEMO_STAMP := $(VENV)/.installed-demo
+TEST_STAMP := $(VENV)/.installed-test
+# Where mypy sees training/ and eval/ under the names that they are installed by.
+TYPE_TREE := .mypy_cache/tree
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test docs lint wheel clean
+
+help:
+	@echo "make demo   search and rerank the packaged collection with the embedded model"
+	@echo "make test   run the tests"
+	@echo "make docs   build the documentation into site/; a broken link fails the build"
+	@echo "make lint   ruff and mypy"
+	@echo "make wheel  build the wheel and the sdist into dist/"
+	@echo "make clean  remove .venv and everything that was built"
+
+$(BASE_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not that. Name another one: make PYTHON=python3.12 demo" >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(DEMO_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
+	@echo "Installing r1ranker-ir[local] into $(VENV); PyTorch is large, so the first time takes a while" >&2
+	@$(PIP) --editable '.[local]'
+	@touch $@
+
+$(TEST_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
+	@echo "Installing r1ranker-ir[local,openai,langchain,dev] into $(VENV); the first time takes a while" >&2
+	@$(PIP) --editable '.[local,openai,langchain,dev]'
+	@touch $(DEMO_STAMP) $@
+
+demo: $(DEMO_STAMP)
+	@$(VENV)/bin/r1ranker demo
+
+test: $(TEST_STAMP)
+	@$(RUN) -m pytest
+
+docs: $(TEST_STAMP)
+	@$(VENV)/bin/zensical build --clean --strict
+
+lint: $(TEST_STAMP)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check --quiet .
+	@rm -rf $(TYPE_TREE) && mkdir -p $(TYPE_TREE)/r1ranker_ir
+	@ln -s $(CURDIR)/r1ranker_ir/* $(CURDIR)/training $(CURDIR)/eval $(TYPE_TREE)/r1ranker_ir/
+	@cd $(TYPE_TREE) && $(CURDIR)/$(RUN) -m mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache r1ranker_ir
+
+wheel: $(TEST_STAMP)
+	@$(RUN) -m build --no-isolation
+
+clean:
+	@rm -rf $(VENV) build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
