@@ -58,7 +58,9 @@ class ExampleEncoder:
         return tuple(self.tokenizer.encode(word, add_special_tokens=False))
 
     def _mark(self, mark: str) -> tuple[int]:
-        return (self.tokenizer.convert_tokens_to_ids(mark),)
+        token = self.tokenizer.convert_tokens_to_ids(mark)
+        assert isinstance(token, int)
+        return (token,)
 
     def encode(self, candidates: CandidateList, mode: Mode) -> Example:
         """Encodes one list as prompt, thought and answer.
@@ -84,9 +86,14 @@ class ExampleEncoder:
                 example.add(self.mark("+" if word in passage else "-"), DECISION_WEIGHT)
             example.add(self.mark(f"={counts[number]}"), DECISION_WEIGHT)
             example.add(self.mark(f"@{places[number]}"), DECISION_WEIGHT)
+            if mode == "exclude":
+                self._worst_so_far(example, counts[: number + 1], places)
             example.add(self.mark("\n"), COPY_WEIGHT)
-        order = self._conclude(example, mode, len(walked), counts, places)
-        example.add((*self.mark("\n"), *self.mark("</think>"), *self.mark("\n"), *self.mark("<answer>")), COPY_WEIGHT)
+        if mode == "order":
+            self._identifiers_by_count(example, len(walked), counts)
+            example.add(self.mark("\n"), COPY_WEIGHT)
+        order = [excluded_position(counts, places)] if mode == "exclude" else falling_order(counts)
+        example.add((*self.mark("</think>"), *self.mark("\n"), *self.mark("<answer>")), COPY_WEIGHT)
         for rank, position in enumerate(order):
             if rank:
                 example.add(self.mark(">"), COPY_WEIGHT)
@@ -107,18 +114,17 @@ class ExampleEncoder:
                 example.add(self.word(word), passage=number, match=int(word in walked))
         example.add(self.mark(ASSISTANT))
 
-    def _conclude(
-        self, example: Example, mode: Mode, most: int, counts: Sequence[int], places: Sequence[int]
-    ) -> list[int]:
-        """Ends the thought with what follows from its lines and returns the positions to answer."""
-        if mode == "exclude":
-            excluded = excluded_position(counts, places)
-            example.add(self.mark(f"={counts[excluded]}"), DECISION_WEIGHT)
-            example.add(self.mark(f"@{places[excluded]}"), DECISION_WEIGHT)
-            return [excluded]
+    def _worst_so_far(self, example: Example, counts: Sequence[int], places: Sequence[int]) -> None:
+        """Names the candidate that would go if the list ended here."""
+        worst = excluded_position(counts, places)
+        example.add(self.mark(";"), COPY_WEIGHT)
+        for mark in (f"={counts[worst]}", f"@{places[worst]}", f"[{worst + 1}]"):
+            example.add(self.mark(mark), DECISION_WEIGHT)
+
+    def _identifiers_by_count(self, example: Example, most: int, counts: Sequence[int]) -> None:
+        """Lists the identifiers under every count that is possible, from the greatest to none."""
         for count in range(most, -1, -1):
             example.add(self.mark(f"={count}"), COPY_WEIGHT)
             for position, counted in enumerate(counts):
                 if counted == count:
                     example.add(self.mark(f"[{position + 1}]"), DECISION_WEIGHT)
-        return falling_order(counts)

@@ -68,7 +68,7 @@ def build_lexicon(text: str) -> Lexicon:
     return Lexicon(prose, tuple(sorted(counts, key=lambda word: (-counts[word], word))))
 
 
-PLURAL = r"(?<=[a-z][a-z][^aius\W\d_])s\b"
+PLURAL = r"(?<=[a-z][a-z][^ius\W\d_])s\b"
 """A plural's last letter, as a pattern: the tokenizer drops it, so that `fleas` matches `flea`."""
 
 

@@ -1,20 +1,24 @@
 """Generated candidate lists with the thought that ranks them: what the embedded model learns from.
 
 A thought goes through the candidates line by line. A line repeats the query's content words, each with `+` if the
-passage has it and `-` if not, then how many it has (`=2`) and in which fifth-word place the first one stands (`@3`;
-`@9` for none). An exclusion then names the least count and the latest place; an ordering lists the identifiers
+passage has it and `-` if not, then how many it has (`=2`) and how early the first one stands (`@1` for the first two
+words, `@2` for the next two, …; `@9` for none). For an exclusion each line ends with the worst candidate so far, its count, its place and its
+identifier (`; =1 @4 [2]`), so that every decision compares two candidates only; an ordering ends with the identifiers
 under falling counts.
 """
 
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .lexicon import STOP_WORDS, Lexicon
 
 MAX_WALKED_WORDS = 8
+# Where a place ends, in words from the passage's start: early ones are told apart more finely.
+PLACE_ENDS = (2, 4, 7, 11, 16, 22, 29)
 NO_PLACE = 9
 _STOPS = tuple(sorted(STOP_WORDS))
 
@@ -53,9 +57,9 @@ def match_count(walked: Sequence[str], passage: Sequence[str]) -> int:
 
 
 def first_place(walked: Sequence[str], passage: Sequence[str]) -> int:
-    """Where the first of the words stands: 1 for the first five words, 2 for the next, …, 8 for the rest; 9 for none."""
+    """How early the first of the words stands: 1 (the first two words of the passage) to 8; 9 for none of them."""
     positions = [passage.index(word) for word in walked if word in passage]
-    return min(8, min(positions) // 5 + 1) if positions else NO_PLACE
+    return bisect_right(PLACE_ENDS, min(positions)) + 1 if positions else NO_PLACE
 
 
 def _pseudo_word(rng: random.Random, vocabulary: Sequence[str]) -> str:

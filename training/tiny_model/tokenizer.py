@@ -15,11 +15,15 @@ USER, ASSISTANT, END, PAD = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 IDENTIFIERS = tuple(f"[{number}]" for number in range(1, 21))
 COUNTS = tuple(f"={count}" for count in range(10))
 PLACES = tuple(f"@{place}" for place in range(1, 10))
-MARKS = ("<think>", "</think>", "<answer>", "</answer>", ">", "\n", "+", "-", *IDENTIFIERS, *COUNTS, *PLACES)
+MARKS = ("<think>", "</think>", "<answer>", "</answer>", ">", "\n", "+", "-", ";", *IDENTIFIERS, *COUNTS, *PLACES)
 
+# Where decoding leaves no space between marks.
+_NO_SPACE = ("\n [", "\n =", "> \n", "<answer> [", "] </answer>")
+
+# The generation prompt opens the thought, so that any server that applies it gets one.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|user|>{{ message['content'] }}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
 )
 
 
@@ -59,8 +63,12 @@ def train_tokenizer(words: Iterable[str], vocabulary_size: int) -> PreTrainedTok
     # Every character also ends a word somewhere, or a word ending in a rare one could not be encoded.
     tokenizer.train_from_iterator([*words, *alphabet, *alphabet], trainer)
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(WORD_END, " "), *(decoders.Replace(mark, mark + " ") for mark in ("]", "+", "-", ">"))]
-        + [decoders.Replace("@", " @"), decoders.Replace("> \n", ">\n"), decoders.Fuse()]
+        [decoders.Replace(WORD_END, " ")]
+        + [decoders.Replace(mark, f"{mark} ") for mark in ("]", "+", "-", ">", ";")]
+        + [decoders.Replace(mark, f" {mark}") for mark in ("[", "=", "@")]
+        # From here on the whole text is one piece.
+        + [decoders.Fuse(), decoders.Replace(Regex(" +"), " ")]
+        + [decoders.Replace(spaced, spaced.replace(" ", "")) for spaced in _NO_SPACE]
     )
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in (USER, ASSISTANT, END, PAD)])
     tokenizer.add_tokens([AddedToken(mark, normalized=False, special=False) for mark in MARKS])

@@ -11,10 +11,12 @@ import argparse
 import json
 import logging
 import random
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from .examples import NO_LABEL, Example, ExampleEncoder, Mode
 from .lexicon import Lexicon, build_lexicon, read_documentation
 from .lists import Shape, generate_list
+from .settings import write_settings
 from .tokenizer import END, IDENTIFIERS, train_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -53,10 +56,10 @@ class Stage:
 
 
 CURRICULUM = (
-    Stage(1800, Shape((2, 3), (3, 6), (1, 4)), 0.3),
-    Stage(1000, Shape((2, 5), (4, 16), (1, 5)), 0.4),
-    Stage(2600, Shape((2, 10), (8, 40), (1, 6)), 0.45),
-    Stage(1200, Shape((6, 10), (16, 40), (1, 10)), 0.45),
+    Stage(800, Shape((2, 3), (3, 6), (1, 4)), 0.3),
+    Stage(700, Shape((2, 5), (4, 16), (1, 5)), 0.4),
+    Stage(2300, Shape((2, 10), (8, 42), (1, 6)), 0.45),
+    Stage(1300, Shape((5, 10), (16, 42), (1, 10)), 0.45),
 )
 
 
@@ -76,7 +79,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
             bos_token_id=None,
             eos_token_id=tokenizer.convert_tokens_to_ids(END),
             pad_token_id=tokenizer.pad_token_id,
-            attn_implementation="sdpa",
         )
     )
 
@@ -155,7 +157,7 @@ class Probes(nn.Module):
         return passage + match
 
 
-def training_loss(model: nn.Module, head: nn.Linear, probes: Probes, batch: Batch) -> tuple[Tensor, Tensor]:
+def training_loss(model: Callable[..., Any], head: nn.Linear, probes: Probes, batch: Batch) -> tuple[Tensor, Tensor]:
     """Returns the weighted next-token loss and the probes' loss of a batch."""
     states = model(input_ids=batch.ids, output_hidden_states=True, use_cache=False).hidden_states
     scored = batch.weights[:, 1:] > 0
@@ -225,6 +227,8 @@ def train(output: Path, *, seed: int, lr: float, tokens: int, compile_model: boo
     optimizers = build_optimizers(model, probes, lr)
     output.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(output)
+    write_settings(output)
+    shutil.copyfile(Path(__file__).with_name("card.md"), output / "README.md")
     logger.info("%d parameters, %d tokens in the vocabulary", model.num_parameters(), len(tokenizer))
 
     curriculum = [Stage(max(1, int(stage.steps * scale)), stage.shape, stage.order_rate) for stage in CURRICULUM]
@@ -258,7 +262,8 @@ def train(output: Path, *, seed: int, lr: float, tokens: int, compile_model: boo
                     log.flush()
                     logger.info("%s", record)
                     save(model, output)
-    settings = {"seed": seed, "lr": lr, "tokens": tokens, "scale": scale, "steps": total, "tokens_seen": seen}
+    settings: dict[str, Any] = {"seed": seed, "lr": lr, "tokens": tokens, "scale": scale}
+    settings |= {"steps": total, "tokens_seen": seen}
     settings |= {"curriculum": [asdict(stage) for stage in curriculum], "torch": torch.__version__}
     settings |= {"seconds": round(time.perf_counter() - started, 1), "threads": torch.get_num_threads()}
     (output / "training.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
@@ -267,6 +272,8 @@ def train(output: Path, *, seed: int, lr: float, tokens: int, compile_model: boo
 def save(model: LlamaForCausalLM, output: Path) -> None:
     """Writes the weights in bfloat16 beside the tokenizer; the model in memory keeps its own precision."""
     weights = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
+    # Tied to the embeddings: writing it again would make the file a quarter larger.
+    del weights["lm_head.weight"]
     model.config.dtype = torch.bfloat16
     model.save_pretrained(output, state_dict=weights)
 

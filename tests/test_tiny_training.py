@@ -1,0 +1,154 @@
+"""The embedded model's generated data, tokenizer and training script."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1ranker_ir.checkpoints import TINY_CHECKPOINT, read_settings
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.ranker import Ranker
+from r1ranker_ir.training.tiny_model.examples import ExampleEncoder
+from r1ranker_ir.training.tiny_model.lexicon import STOP_WORDS, Lexicon, build_lexicon, read_documentation, strip_plural
+from r1ranker_ir.training.tiny_model.lists import (
+    CandidateList,
+    Shape,
+    excluded_position,
+    falling_order,
+    first_place,
+    generate_list,
+    match_count,
+    walked_words,
+)
+from r1ranker_ir.training.tiny_model.tokenizer import IDENTIFIERS, MARKS, train_tokenizer
+from r1ranker_ir.training.tiny_model.train import train
+from r1ranker_ir.types import Candidate, RankingRequest
+
+
+@pytest.fixture(scope="module")
+def lexicon() -> Lexicon:
+    return build_lexicon(read_documentation())
+
+
+@pytest.fixture(scope="module")
+def encoder(lexicon: Lexicon) -> ExampleEncoder:
+    return ExampleEncoder(train_tokenizer(lexicon.prose[:40_000], 600))
+
+
+def test_plurals_lose_their_s_and_other_words_keep_it() -> None:
+    kept = ["class", "bus", "this", "analysis", "is", "gas", "s", "cats1"]
+    assert [strip_plural(word) for word in kept] == kept
+    assert [strip_plural(word) for word in ("fleas", "cycles", "passages")] == ["flea", "cycle", "passage"]
+
+
+@given(st.text(max_size=80))
+def test_encoding_survives_any_text_and_marks_stay_single_tokens(encoder: ExampleEncoder, text: str) -> None:
+    ids = encoder.tokenizer.encode(text, add_special_tokens=False)
+    marks = {encoder.tokenizer.convert_tokens_to_ids(mark) for mark in MARKS}
+    plain = [token for token in ids if token not in marks]
+    words = re.findall("[a-z0-9]+", encoder.tokenizer.decode(plain))
+    assert all(encoder.tokenizer.convert_ids_to_tokens(token) is not None for token in ids)
+    # Decoding and encoding again changes nothing: every word is made of known pieces.
+    assert encoder.tokenizer.encode(" ".join(words), add_special_tokens=False) == plain
+
+
+def test_marks_are_one_token_each(encoder: ExampleEncoder) -> None:
+    for mark in MARKS:
+        assert len(encoder.tokenizer.encode(mark, add_special_tokens=False)) == 1
+
+
+def test_same_seed_gives_the_same_list(lexicon: Lexicon) -> None:
+    shape = Shape((2, 5), (4, 12), (1, 4))
+    lists = [generate_list(random.Random(3), shape, lexicon) for _ in range(2)]
+    assert lists[0] == lists[1] != generate_list(random.Random(4), shape, lexicon)
+
+
+@given(st.integers(0, 10_000))
+def test_lists_keep_to_their_shape(lexicon: Lexicon, seed: int) -> None:
+    shape = Shape((2, 6), (4, 12), (1, 4))
+    generated = generate_list(random.Random(seed), shape, lexicon)
+    assert 2 <= len(generated.passages) <= 6
+    assert all(len(passage) == 0 or 4 <= len(passage) <= 12 for passage in generated.passages)
+    assert len(walked_words(generated.query)) <= 4
+    assert generated.query
+
+
+def test_walk_count_and_place_of_a_list_worked_by_hand() -> None:
+    query = "how long is the life cycle of a flea life".split()
+    assert walked_words(query) == ["life", "cycle", "flea"]
+    passage = "it take one two three four the cycle of a flea".split()
+    assert match_count(["life", "cycle", "flea"], passage) == 2
+    assert first_place(["life", "cycle", "flea"], passage) == 4
+    assert [first_place(["x"], ["y"] * before + ["x"]) for before in (0, 1, 2, 3, 4, 28, 29)] == [1, 1, 2, 2, 3, 7, 8]
+    assert first_place(["life"], passage) == 9
+    assert first_place(["life"], ["x"] * 60 + ["life"]) == 8
+    assert excluded_position([2, 1, 1, 1], [1, 4, 2, 4]) == 3
+    assert falling_order([1, 3, 0, 3]) == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize("mode", ["exclude", "order"])
+def test_completion_decodes_to_the_protocol(lexicon: Lexicon, encoder: ExampleEncoder, mode: str) -> None:
+    candidates = CandidateList(("the", "flea", "cycle"), (("a", "flea"), ("no", "thing"), ("cycle", "flea")))
+    example = encoder.encode(candidates, mode)  # type: ignore[arg-type]
+    completion = [token for token, weight in zip(example.ids, example.weights, strict=True) if weight]
+    lines = re.sub(r"\s+", " ", encoder.tokenizer.decode(completion))
+    assert "[1] flea + cycle - =1 @1" in lines
+    assert "[2] flea - cycle - =0 @9" in lines
+    assert "[3] flea + cycle + =2 @1" in lines
+    answer = re.search(r"<answer>(.*?)</answer>", lines)
+    assert answer is not None
+    assert re.findall(r"\[\d+\]", answer.group(1)) == (["[2]"] if mode == "exclude" else ["[3]", "[1]", "[2]"])
+
+
+@pytest.mark.parametrize("mode", ["exclude", "order"])
+def test_stop_words_are_never_walked(lexicon: Lexicon, encoder: ExampleEncoder, mode: str) -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        generated = generate_list(rng, Shape((2, 4), (4, 8), (1, 4)), lexicon)
+        assert not STOP_WORDS & set(walked_words(generated.query))
+        example = encoder.encode(generated, mode)  # type: ignore[arg-type]
+        lengths = {len(example.ids), len(example.weights), len(example.passage), len(example.match)}
+        assert len(lengths) == 1
+        assert len(example.signs) == len(generated.passages) * len(walked_words(generated.query))
+
+
+def test_a_short_training_writes_a_checkpoint_that_ranks(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    train(folder, seed=0, lr=3e-3, tokens=512, compile_model=False, scale=0.0005)
+    log = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == json.loads((folder / "training.json").read_text())["steps"]
+    assert all(0 <= log[-1][f"{mode}_signs"] <= 1 for mode in ("exclude", "order"))
+    request = RankingRequest("flea", tuple(Candidate(str(n), f"word{n} flea") for n in range(4)))
+    for strategy in ("iterative", "direct"):
+        ranking = Ranker(folder, strategy=strategy, max_thought_tokens=20).rank([request])[0]
+        assert sorted(ranking.order) == [0, 1, 2, 3]
+
+
+def test_embedded_checkpoint_reads_the_prompt_it_was_trained_on() -> None:
+    """The rendered and tokenized prompt of a request equals, token by token, what the training data look like."""
+    ranker = Ranker(TINY_CHECKPOINT, strategy="iterative")
+    tokenizer = ranker.backend._texts._tokenizer  # type: ignore[attr-defined]
+    passages = (("flea", "live", "20", "day"), ("dog", "bark"))
+    query = ("flea", "life")
+    encoder = ExampleEncoder(tokenizer)
+    request = RankingRequest(" ".join(query), tuple(Candidate(str(n), " ".join(p)) for n, p in enumerate(passages)))
+    for mode, prompt_of in (("exclude", Prompt.exclude_one), ("order", Prompt.order_all)):
+        trained = encoder.encode(CandidateList(query, passages), mode).ids  # type: ignore[arg-type]
+        prompt = ranker.backend._texts.prompt_ids(prompt_of(ranker.prompt, request, (0, 1)).messages)  # type: ignore[attr-defined]
+        assert prompt == trained[: len(prompt)]
+        assert tokenizer.convert_ids_to_tokens(prompt[-2:]) == ["<think>", "\n"]
+
+
+def test_embedded_checkpoint_is_small_and_says_what_it_is() -> None:
+    size = sum(path.stat().st_size for path in TINY_CHECKPOINT.rglob("*") if path.is_file())
+    assert size <= 8 * 2**20
+    settings = read_settings(TINY_CHECKPOINT)
+    assert settings.strategies == ("iterative", "direct")
+    assert settings.window_size <= len(IDENTIFIERS)
+    assert "words, not meaning" in (TINY_CHECKPOINT / "README.md").read_text(encoding="utf-8")
