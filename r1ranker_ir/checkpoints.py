@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.errors import CheckpointError
+from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.hub import only_local
 from r1ranker_ir.prompts.template import STRATEGY_SECTIONS, Template, build_template, load_template
 
 SETTINGS_FILE = "r1ranker.json"
@@ -50,7 +51,7 @@ def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
         path = folder / SETTINGS_FILE
         return path if path.is_file() else None
     try:
-        from transformers.utils import cached_file
+        from transformers.utils.hub import cached_file
     except ImportError:
         return None
     try:
@@ -58,6 +59,7 @@ def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
             checkpoint,
             SETTINGS_FILE,
             revision=revision,
+            local_files_only=only_local(checkpoint, revision),
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
             _raise_exceptions_for_gated_repo=False,
@@ -99,21 +101,30 @@ def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
         raise CheckpointError(f"{path}: unknown key {sorted(unknown)[0]!r}; use {', '.join(sorted(known))}")
     template = load_template()
     if "template" in content:
-        template = build_template(content["template"], str(path))
-        stated = content.get("template_hash")
-        if stated is not None and stated != template.digest():
-            raise CheckpointError(
-                f"{path}: template_hash is {stated!r}, the template's own hash is {template.digest()!r}: the checkpoint "
-                "was trained on another prompt than the one beside it. Restore the template, or update the hash"
-            )
+        try:
+            template = build_template(content["template"], str(path))
+        except InputError as error:
+            raise CheckpointError(str(error)) from error
+    stated = content.get("template_hash")
+    if stated is not None and stated != template.digest():
+        whose = "the hash of the template beside it" if "template" in content else "that of the project's own template"
+        raise CheckpointError(
+            f"{path}: template_hash is {stated!r}, but {whose} is {template.digest()!r}: it is not "
+            "the prompt that the checkpoint was trained on. Restore the template, or update the hash"
+        )
     values: dict[str, Any] = {}
     for key in _COUNTS:
         if key in content:
             value = content[key]
-            if type(value) is not int or value < 1:
-                raise CheckpointError(f"{path}: {key} is {value!r}; give a whole number of at least 1")
+            least = 0 if key == "max_thought_tokens" else 1
+            if type(value) is not int or value < least:
+                raise CheckpointError(f"{path}: {key} is {value!r}; give a whole number of at least {least}")
             values[key] = value
-    strategies = content.get("strategies", list(STRATEGY_SECTIONS))
-    if not isinstance(strategies, list) or not strategies or not set(strategies) <= set(STRATEGY_SECTIONS):
+    strategies = content.get("strategies", list(template.wordings))
+    if not isinstance(strategies, list) or not strategies or any(name not in STRATEGY_SECTIONS for name in strategies):
         raise CheckpointError(f"{path}: strategies is {strategies!r}; list some of {', '.join(STRATEGY_SECTIONS)}")
+    if missing := [name for name in strategies if name not in template.wordings]:
+        raise CheckpointError(
+            f"{path}: strategies names {missing[0]!r}, but the template has no section for it: add one"
+        )
     return CheckpointSettings(strategies=tuple(strategies), template=template, **values)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.backends import open_backend
-from r1ranker_ir.checkpoints import read_settings
+from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
@@ -65,28 +65,42 @@ class Ranker:
             raise InputError(f"strategy is {strategy!r}: use one of {', '.join(STRATEGIES)}")
         self.model = os.fspath(model)
         self.strategy = strategy
-        settings = read_settings(settings_from or self.model, backend_options.get("revision"))
+        if backend == "openai" and settings_from is None and not Path(self.model).is_dir():
+            # A server's name for its model is no hub name, and nobody's business but the server's.
+            settings = CheckpointSettings()
+        else:
+            settings = read_settings(settings_from or self.model, backend_options.get("revision"))
         if template is None and strategy not in settings.strategies:
-            raise InputError(
+            raise CheckpointError(
                 f"checkpoint {self.model!r} does not follow the strategy {strategy!r}: its r1ranker.json names "
                 f"{', '.join(settings.strategies)}. Choose one of these, or pass a template of your own"
             )
         self.window_size = window_size if window_size is not None else settings.window_size
         if stride is None:
+            stride = settings.stride
             # A window smaller than the checkpoint's own still has to overlap with the next one.
-            stride = min(settings.stride, max(1, self.window_size // 2))
+            if self.window_size < settings.window_size or stride >= self.window_size:
+                stride = min(stride, max(1, self.window_size // 2))
         self.stride = stride
         check_window(self.window_size, self.stride)
         if template is None:
             self.template = settings.template or load_template()
         else:
             self.template = template if isinstance(template, Template) else load_template(template)
+            if strategy not in self.template.wordings:
+                raise InputError(
+                    f"template {self.template.name!r} has no section [{strategy}]: add one, or use the strategy "
+                    f"{' or '.join(self.template.wordings)}"
+                )
+        if backend == "openai":
+            options = _server_options(settings_from or self.model, batch_size)
+        else:
+            options = {"batch_size": settings.batch_size if batch_size is None else batch_size}
         self.backend = open_backend(
             backend,
             self.model,
             max_thought_tokens=settings.max_thought_tokens if max_thought_tokens is None else max_thought_tokens,
-            batch_size=settings.batch_size if batch_size is None else batch_size,
-            **backend_options,
+            **(options | backend_options),
         )
         passage_tokens = settings.max_passage_tokens if max_passage_tokens is None else max_passage_tokens
         self.prompt = Prompt(self.template, self.backend, max_passage_tokens=passage_tokens)
@@ -124,3 +138,14 @@ class Ranker:
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""
         return STRATEGIES[self.strategy](request, self.prompt, window_size=self.window_size, stride=self.stride)
+
+
+def _server_options(checkpoint: str | os.PathLike[str], batch_size: int | None) -> dict[str, Any]:
+    """What a served model's backend is told where the caller leaves it out."""
+    options: dict[str, Any] = {}
+    if batch_size is not None:
+        options |= {"batch_size": batch_size, "concurrency": batch_size}
+    if (Path(checkpoint) / "tokenizer_config.json").is_file():
+        # The served checkpoint lies on this disk, so its tokens need not be guessed.
+        options["tokenizer"] = os.fspath(checkpoint)
+    return options

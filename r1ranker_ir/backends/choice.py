@@ -66,9 +66,9 @@ class ChoiceSearch:
         tokens = self.branch_tokens()
         base = self._open.pop(prefix)
         highest = max(scores)
-        normaliser = highest + math.log(sum(math.exp(score - highest) for score in scores))
+        above = math.log(sum(math.exp(score - highest) for score in scores))
         for token, score in zip(tokens, scores, strict=True):
-            self._settle((*prefix, token), base + score - normaliser)
+            self._settle((*prefix, token), base + (score - highest) - above)
 
     @property
     def best(self) -> str:

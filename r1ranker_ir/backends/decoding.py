@@ -19,7 +19,7 @@ class _GrowingLayer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._length = 0
-            self._key_room = self._value_room = key_states.new_empty((*key_states.shape[:2], 0, key_states.shape[3]))
+            self._key_room, self._value_room = key_states[:, :, :0], value_states[:, :, :0]
         end = self._length + key_states.shape[-2]
         if end > self._key_room.shape[-2]:
             self._key_room = self._enlarged(self._key_room, key_states, end)
@@ -72,7 +72,8 @@ class DecodingSession:
             use_cache=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1].float()
+        logits: Tensor = output.logits[:, -1]
+        return logits.float()
 
     def _column(self, tokens: Sequence[int | None]) -> tuple[Tensor, Tensor]:
         active = torch.tensor([token is not None for token in tokens], device=self._device)

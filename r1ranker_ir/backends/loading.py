@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from r1ranker_ir.checkpoints import TINY_NAMES
-from r1ranker_ir.errors import CheckpointError, InputError, missing_extra
+from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError, missing_extra
+from r1ranker_ir.hub import only_local
 
 _DTYPES = ("float32", "bfloat16", "float16")
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_WAY_OUT = f"To try things offline, use the embedded model: {' or '.join(repr(name) for name in TINY_NAMES)}."
+_MISSING_IS_NONE = {"_raise_exceptions_for_missing_entries": False}
 
 
 def pick_device(device: str | None) -> str:
@@ -37,10 +45,26 @@ def _is_adapter(model: str, revision: str | None) -> bool:
     from transformers.utils.peft_utils import find_adapter_config_file
 
     try:
-        return find_adapter_config_file(model, revision=revision) is not None
+        found = find_adapter_config_file(model, revision=revision, local_files_only=only_local(model, revision))
+        return found is not None
     # Whether the name exists at all is found out, and reported, by the loading itself.
     except (OSError, ValueError):
         return False
+
+
+@contextmanager
+def _quiet_bars_off_terminal() -> Iterator[None]:
+    """Hides the bars of transformers and the hub where standard error is no terminal."""
+    from transformers.utils import logging as transformers_logging
+
+    hide = not sys.stderr.isatty() and transformers_logging.is_progress_bar_enabled()
+    if hide:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            transformers_logging.enable_progress_bar()
 
 
 def load_model(
@@ -70,50 +94,83 @@ def load_model(
         InputError: if dtype is unknown.
         MissingExtraError: if an adapter needs peft and it is not installed.
     """
+    if model.startswith((".", "~", os.sep)) and not Path(model).is_dir():
+        raise CheckpointError(_explain(model, FileNotFoundError("there is no such folder")))
     placed = pick_device(device)
-    options = {"trust_remote_code": trust_remote_code, "revision": revision}
-    weights = {"use_safetensors": True, "dtype": _pick_dtype(dtype, "map" if device_map else placed)}
+    weights: dict[str, Any] = {"use_safetensors": True, "dtype": _pick_dtype(dtype, "map" if device_map else placed)}
     if device_map is not None:
         weights["device_map"] = device_map
     try:
-        loaded = _load(model, options, weights)
+        with _quiet_bars_off_terminal():
+            loaded = _load(model, _source(model, revision, trust_remote_code), weights)
+        if getattr(loaded[0], "_is_stateful", False):
+            raise CheckpointError(
+                f"checkpoint {model!r} is a recurrent model ({type(loaded[0]).__name__}), which keeps no key-value "
+                "cache: use a model with attention, or serve it and use the openai backend"
+            )
         return (loaded[0] if device_map is not None else loaded[0].to(placed)).eval(), loaded[1]
-    except (InputError, CheckpointError, ImportError) as error:
-        if isinstance(error, ImportError):
-            raise missing_extra(f"Checkpoint {model!r}", "local", error) from error
+    except R1RankerError:
         raise
+    except ImportError as error:
+        raise missing_extra(f"Checkpoint {model!r}", "local", error) from error
     # transformers, peft and safetensors raise whatever their file formats provoke: a KeyError as well as an OSError.
     except Exception as error:
         raise CheckpointError(_explain(model, error)) from error
 
 
+def _source(model: str, revision: str | None, trust_remote_code: bool) -> dict[str, Any]:
+    """What every call that loads from one checkpoint is told."""
+    local = only_local(model, revision)
+    return {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": local}
+
+
 def _load(model: str, options: dict[str, Any], weights: dict[str, Any]) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     if not _is_adapter(model, options["revision"]):
         tokenizer = AutoTokenizer.from_pretrained(model, **options)
-        return AutoModelForCausalLM.from_pretrained(model, **options, **weights), tokenizer
+        return _load_weights(model, options, weights), tokenizer
+    from transformers.utils.hub import cached_file
+
     try:
         from peft import PeftConfig, PeftModel
     except ImportError as error:
         raise missing_extra(f"LoRA adapter {model!r}", "local", error) from error
     config = PeftConfig.from_pretrained(model, revision=options["revision"])
-    if Path(model).is_dir() and not (Path(model) / "adapter_model.safetensors").is_file():
-        raise CheckpointError(f"adapter {model!r} has no adapter_model.safetensors: other weight files are not loaded")
+    # peft would fall back to a pickle, in a folder and on the hub.
+    if cached_file(model, _ADAPTER_WEIGHTS, revision=options["revision"], **_MISSING_IS_NONE) is None:
+        raise CheckpointError(f"adapter {model!r} has no {_ADAPTER_WEIGHTS}: other weight files are not loaded")
     base_name = config.base_model_name_or_path
     if not base_name:
         raise CheckpointError(f"adapter {model!r} names no base model in adapter_config.json")
-    base_options = options | {"revision": config.revision}
-    base = AutoModelForCausalLM.from_pretrained(base_name, **base_options, **weights)
+    base_options = _source(base_name, config.revision, options["trust_remote_code"])
+    try:
+        base = _load_weights(base_name, base_options, weights)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(_explain(base_name, error, of=f", the base of adapter {model!r},")) from error
     own_tokenizer = (Path(model) / "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(model if own_tokenizer else base_name, **options)
+    tokenizer_source, tokenizer_options = (model, options) if own_tokenizer else (base_name, base_options)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_source, **tokenizer_options)
     return PeftModel.from_pretrained(base, model, revision=options["revision"]), tokenizer
 
 
-def _explain(model: str, error: Exception) -> str:
+def _load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    answer: Any = AutoModelForCausalLM.from_pretrained(model, output_loading_info=True, **options, **weights)
+    loaded, report = answer
+    if missing := sorted(report["missing_keys"]):
+        # transformers fills them with random numbers and only warns.
+        raise CheckpointError(
+            f"checkpoint {model!r} lacks {len(missing)} of its weights, among them {missing[0]!r}: it is incomplete, "
+            f"or no causal language model (an embedding model, for example). {_WAY_OUT}"
+        )
+    return loaded
+
+
+def _explain(model: str, error: Exception, of: str = "") -> str:
     reason = " ".join(str(error).split())[:600] or type(error).__name__
     return (
-        f"checkpoint {model!r} can't be loaded: {type(error).__name__}: {reason} — check the name or the folder, that "
-        f"its weights are safetensors, and that the hub can be reached. To try things offline, use the embedded model: "
-        f"{' or '.join(repr(name) for name in TINY_NAMES)}."
+        f"checkpoint {model!r}{of} can't be loaded: {type(error).__name__}: {reason} — check the name or the folder, "
+        f"that its weights are safetensors, and that the hub can be reached. {_WAY_OUT}"
     )

@@ -42,6 +42,7 @@ class _Row:
     written: list[int] = field(default_factory=list)
     closed_by_us: bool = False
     thinking: bool = True
+    rest_of_tag: str = ""
     generator: torch.Generator | None = None
     chosen: list[str] = field(default_factory=list)
     probabilities: dict[str, float] | None = None
@@ -89,6 +90,8 @@ class TransformersBackend:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: give at least 1")
+        if context_length is not None and context_length < 1:
+            raise InputError(f"context_length is {context_length}: give at least 1, or None for the model's own")
         if max_thought_tokens < 0:
             raise InputError(f"max_thought_tokens is {max_thought_tokens}: give 0 or more")
         if temperature < 0:
@@ -177,10 +180,10 @@ class TransformersBackend:
     def _think(self, session: DecodingSession, rows: list[_Row]) -> None:
         for _ in range(self.max_thought_tokens):
             tokens = self._next_tokens(session.logits, rows)
-            for row, token in zip(rows, tokens, strict=True):
-                if token is not None:
-                    row.written.append(token)
-                    row.thinking = not self._thought_ended(row)
+            for index, row in enumerate(rows):
+                token = tokens[index]
+                if token is not None and not self._write(row, token):
+                    tokens[index] = None
             if all(token is None for token in tokens):
                 return
             session.append(tokens)
@@ -203,22 +206,35 @@ class TransformersBackend:
             tokens.append(token)
         return tokens
 
-    def _thought_ended(self, row: _Row) -> bool:
-        if not self._texts.may_end_tag(row.written[-1]):
-            return False
+    def _write(self, row: _Row, token: int) -> bool:
+        """Writes a token of the thought; False if it is left out because it holds more than a closing tag's end."""
+        row.written.append(token)
+        if not self._texts.may_end_tag(token):
+            return True
         tail = self._texts.decode(row.written[-_TAIL_TOKENS:])
-        return _THOUGHT_END in tail or _ANSWER_START in tail
+        ends = [tail.find(tag) + len(tag) for tag in (_THOUGHT_END, _ANSWER_START) if tag in tail]
+        if not ends:
+            return True
+        row.thinking = False
+        before = self._texts.decode(row.written[-_TAIL_TOKENS:-1])
+        if not tail[min(ends) :].strip() or not tail.startswith(before):
+            return True
+        # In `</think><answer>` a vocabulary may hold `><` as one token: half a tag would then stand in the way of ours.
+        row.rest_of_tag = tail[len(before) : min(ends)]
+        row.written.pop()
+        return False
 
     def _open_answer(self, session: DecodingSession, rows: list[_Row]) -> None:
         """Brings every row to the place of its first identifier."""
         closings = []
         for row in rows:
-            text = self._texts.decode(row.written)
+            text = self._texts.decode(row.written) + row.rest_of_tag
+            closing = row.rest_of_tag
             if _THOUGHT_END in text:
-                closing = "" if _ANSWER_START in text.rpartition(_THOUGHT_END)[2] else f"\n{_ANSWER_START}"
+                closing += "" if _ANSWER_START in text.rpartition(_THOUGHT_END)[2] else f"\n{_ANSWER_START}"
             else:
                 row.closed_by_us = True
-                closing = "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{_ANSWER_START}"
+                closing += "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{_ANSWER_START}"
             closings.append(self._texts.continuation(closing) if closing else [])
         session.append_sequences(closings)
         for row, ids in zip(rows, closings, strict=True):

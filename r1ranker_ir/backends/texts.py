@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.types import Message
+
+from .tokens import cut_at_word
 
 _THINK = "<think>"
 # Text is tokenized behind an anchor: alone, some tokenizers would put a space in front of it.
-_CLOSING_ANCHOR, _ANSWER_ANCHOR, _ORDER_ANCHOR = ".", "<answer>", "[1]"
+_CLOSING_ANCHOR, _ANSWER_ANCHOR, _ORDER_ANCHOR, _LINE_ANCHOR = ".", "<answer>", "[1]", "\n"
+# Marks of turns that a chat template writes as plain text: <<SYS>>, [/INST], <start_of_turn>.
+_TEMPLATE_MARK = re.compile(r"<[^<>\s{}'\"]{1,64}>|\[/?[A-Z][A-Z_]+\]")
+
+
+def _template_marks(chat_template: Any) -> set[str]:
+    """The marks of turns in a chat template, or in several by name."""
+    templates = chat_template.values() if isinstance(chat_template, dict) else [chat_template or ""]
+    return {mark for template in templates for mark in _TEMPLATE_MARK.findall(template)}
 
 
 class ChatTokenizer:
@@ -22,17 +34,25 @@ class ChatTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        marks = _template_marks(getattr(tokenizer, "chat_template", None))
         self.control_tokens: tuple[str, ...] = tuple(
-            sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})
+            sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), *marks})
         )
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.pad_id: int = pad if pad is not None else 0
+        self._opening = self._find_opening()
         self._may_end_tag: dict[int, bool] = {}
         self.identifier_ids = lru_cache(maxsize=1024)(self._identifier_ids)
         self.continuation = lru_cache(maxsize=16)(self._continuation)
 
     def _ids(self, text: str, *, special: bool = False) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=special))
+        return list(self._tokenizer.encode(text, add_special_tokens=special, verbose=False))
+
+    def _find_opening(self) -> list[int]:
+        """What the tokenizer puts in front of a text; what some put behind it would end a prompt before its answer."""
+        plain, framed = self._ids("a"), self._ids("a", special=True)
+        starts = range(len(framed) - len(plain) + 1)
+        return framed[: next((start for start in starts if framed[start : start + len(plain)] == plain), 0)]
 
     def count(self, text: str) -> int:
         """Counts the tokens of plain text."""
@@ -40,14 +60,7 @@ class ChatTokenizer:
 
     def cut(self, text: str, max_tokens: int) -> str:
         """Returns the longest beginning in whole words that takes at most `max_tokens` tokens."""
-        if self.count(text) <= max_tokens:
-            return text
-        words = text.split(" ")
-        fits, over = 0, len(words)
-        while over - fits > 1:
-            middle = (fits + over) // 2
-            fits, over = (middle, over) if self.count(" ".join(words[:middle])) <= max_tokens else (fits, middle)
-        return " ".join(words[:fits])
+        return cut_at_word(text, max_tokens, self.count)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Tokenizes a prompt by the model's chat template, the assistant's turn opened with its thought."""
@@ -57,19 +70,24 @@ class ChatTokenizer:
         if not text.rstrip().endswith(_THINK):
             text += f"{_THINK}\n"
         # A chat template brings its own beginning-of-text token.
-        return self._ids(text, special=not has_template)
+        return self._ids(text) if has_template else self._opening + self._ids(text)
 
     def _chat_text(self, turns: list[dict[str, str]]) -> str:
         from jinja2.exceptions import TemplateError
 
+        has_system = turns[0]["role"] == "system"
         try:
-            return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-        except TemplateError:
-            if turns[0]["role"] != "system":
-                raise
-            # Some templates know no system turn: its text then opens the user's.
+            text = str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+        except TemplateError as error:
+            if not has_system:
+                name = self._tokenizer.name_or_path
+                raise CheckpointError(f"the chat template of {name!r} refuses a user's turn: {error}") from error
+            text = ""
+        if has_system and turns[0]["content"].strip() not in text:
+            # Some templates refuse a system turn, some drop it: its text then opens the user's.
             merged = "\n\n".join(turn["content"] for turn in turns)
             return self._chat_text([{"role": "user", "content": merged}])
+        return text
 
     def end_ids(self, generation_config: Any) -> frozenset[int]:
         """The tokens that end the assistant's turn."""
@@ -89,8 +107,12 @@ class ChatTokenizer:
         return self._may_end_tag[token]
 
     def _after(self, anchor: str, text: str) -> list[int]:
-        before, both = self._ids(anchor), self._ids(anchor + text)
-        return both[len(before) :] if both[: len(before)] == before else self._ids(text)
+        # A vocabulary may hold the anchor's end and the text's beginning as one token, such as `>[`.
+        for tried in (anchor, _LINE_ANCHOR):
+            before, both = self._ids(tried), self._ids(tried + text)
+            if both[: len(before)] == before:
+                return both[len(before) :]
+        return self._ids(text)
 
     def _continuation(self, text: str) -> list[int]:
         """Tokenizes text that follows something."""
