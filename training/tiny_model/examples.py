@@ -27,7 +27,8 @@ class Example:
         weights: how much predicting this token counts; 0 in the prompt.
         passage: 0-based number of the passage that a prompt token belongs to, or `NO_LABEL`.
         match: 1 or 0 at a passage word's last token, query word or not; `NO_LABEL` elsewhere.
-        signs: positions in `ids` of the `+` and `-` tokens, for measuring.
+        walk: positions in `ids` of the first line's words and of what ends them, for measuring.
+        signs: positions of the `+` and `-` tokens.
         answer: positions of the answer's identifiers.
     """
 
@@ -35,6 +36,7 @@ class Example:
     weights: list[float] = field(default_factory=list)
     passage: list[int] = field(default_factory=list)
     match: list[int] = field(default_factory=list)
+    walk: list[int] = field(default_factory=list)
     signs: list[int] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
 
@@ -79,11 +81,17 @@ class ExampleEncoder:
         counts = [match_count(walked, passage) for passage in candidates.passages]
         places = [first_place(walked, passage) for passage in candidates.passages]
         for number, passage in enumerate(candidates.passages):
-            example.add(self.mark(f"[{number + 1}]"), COPY_WEIGHT)
+            example.add(self.mark(f"[{number + 1}]"), DECISION_WEIGHT)
             for word in walked:
-                example.add(self.word(word), COPY_WEIGHT)
+                # The first line finds the words in the query; the others only repeat it.
+                word_ids = self.word(word)
+                if number == 0:
+                    example.walk.extend(range(len(example.ids), len(example.ids) + len(word_ids)))
+                example.add(word_ids, COPY_WEIGHT if number else DECISION_WEIGHT)
                 example.signs.append(len(example.ids))
                 example.add(self.mark("+" if word in passage else "-"), DECISION_WEIGHT)
+            if number == 0:
+                example.walk.append(len(example.ids))
             example.add(self.mark(f"={counts[number]}"), DECISION_WEIGHT)
             example.add(self.mark(f"@{places[number]}"), DECISION_WEIGHT)
             if mode == "exclude":
@@ -93,7 +101,8 @@ class ExampleEncoder:
             self._identifiers_by_count(example, len(walked), counts)
             example.add(self.mark("\n"), COPY_WEIGHT)
         order = [excluded_position(counts, places)] if mode == "exclude" else falling_order(counts)
-        example.add((*self.mark("</think>"), *self.mark("\n"), *self.mark("<answer>")), COPY_WEIGHT)
+        example.add(self.mark("</think>"), DECISION_WEIGHT)
+        example.add((*self.mark("\n"), *self.mark("<answer>")), COPY_WEIGHT)
         for rank, position in enumerate(order):
             if rank:
                 example.add(self.mark(">"), COPY_WEIGHT)
@@ -124,7 +133,7 @@ class ExampleEncoder:
     def _identifiers_by_count(self, example: Example, most: int, counts: Sequence[int]) -> None:
         """Lists the identifiers under every count that is possible, from the greatest to none."""
         for count in range(most, -1, -1):
-            example.add(self.mark(f"={count}"), COPY_WEIGHT)
+            example.add(self.mark(f"={count}"), DECISION_WEIGHT)
             for position, counted in enumerate(counts):
                 if counted == count:
                     example.add(self.mark(f"[{position + 1}]"), DECISION_WEIGHT)

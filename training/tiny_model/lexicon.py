@@ -10,12 +10,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-# Words that carry no topic: the thoughts skip them when they walk through a query.
+# Words that carry no topic: the thoughts skip them when they walk through a query. `doe` is what is left of `does`.
 STOP_WORDS = frozenset(
     "a about all also am an and any are as at be been being between but by can could define definition describe did "
     "difference do does doing each every find for from get give had has have having how i if in into is it its just "
     "know like long make many may me mean meaning most much my near need no not of often on one or other our should "
-    "show so some such take tell than that the their them then there these they thing this those to up us use used "
+    "doe show so some such take tell than that the their them then there these they thing this those to up us use used "
     "using very was we were what when where which who whom whose why will with would you your".split()
 )
 

@@ -2,9 +2,9 @@
 
 A thought goes through the candidates line by line. A line repeats the query's content words, each with `+` if the
 passage has it and `-` if not, then how many it has (`=2`) and how early the first one stands (`@1` for the first two
-words, `@2` for the next two, …; `@9` for none). For an exclusion each line ends with the worst candidate so far, its count, its place and its
-identifier (`; =1 @4 [2]`), so that every decision compares two candidates only; an ordering ends with the identifiers
-under falling counts.
+words, `@2` for the next two, …; `@9` for none). For an exclusion each line ends with the worst candidate so far, its
+count, its place and its identifier (`; =1 @4 [2]`), so that every decision compares two candidates only; an ordering
+ends with the identifiers under falling counts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ class Shape:
         candidates: passages in the list.
         words: words in a passage.
         query_words: content words in the query.
+        stop_words: how many stop words are put between them, one of these numbers at random.
     """
 
     candidates: tuple[int, int]
     words: tuple[int, int]
     query_words: tuple[int, int]
+    stop_words: tuple[int, ...] = (0, 0, 1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ def _content_word(rng: random.Random, vocabulary: Sequence[str]) -> str:
     return vocabulary[int(len(vocabulary) * rng.random() ** 2)]
 
 
-def _query(rng: random.Random, content: Sequence[str]) -> tuple[str, ...]:
+def _query(rng: random.Random, content: Sequence[str], stop_words: Sequence[int]) -> tuple[str, ...]:
     words = list(content)
-    for _ in range(rng.choice((0, 0, 1, 2, 3, 4, 5))):
+    for _ in range(rng.choice(stop_words)):
         words.insert(rng.randint(0, len(words)), rng.choice(_STOPS))
     if rng.random() < 0.05 and content:
         words.insert(rng.randint(0, len(words)), rng.choice(list(content)))
@@ -112,7 +114,7 @@ def generate_list(rng: random.Random, shape: Shape, lexicon: Lexicon) -> Candida
     wanted = 0 if rng.random() < 0.01 else rng.randint(*shape.query_words)
     content = list(dict.fromkeys(_content_word(rng, lexicon.vocabulary) for _ in range(wanted)))
     content = [word for word in content if word not in STOP_WORDS]
-    query = _query(rng, content)
+    query = _query(rng, content, shape.stop_words)
     passages = []
     base_rate = rng.random()
     for _ in range(rng.randint(*shape.candidates)):

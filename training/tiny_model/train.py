@@ -14,7 +14,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from .examples import NO_LABEL, Example, ExampleEncoder, Mode
+from .examples import MODE_WORDS, NO_LABEL, Example, ExampleEncoder, Mode
 from .lexicon import Lexicon, build_lexicon, read_documentation
 from .lists import Shape, generate_list
 from .settings import write_settings
-from .tokenizer import END, IDENTIFIERS, train_tokenizer
+from .tokenizer import END, IDENTIFIERS, PAD, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ PROBE_WEIGHT = 0.5
 MATCH_POSITIVE_WEIGHT = 3.0
 PAD_MULTIPLE = 32
 REVISIT_RATE = 0.25
+WARM_UP_STEPS = 50
 HELD_OUT_SEED = 10_000
 
 
@@ -46,20 +47,29 @@ class Stage:
 
     Args:
         steps: optimiser steps.
-        shape: the lists of this stage.
+        shapes: the lists of this stage, one of these shapes at random.
         order_rate: share of the lists that are to be ordered; the others exclude one.
     """
 
     steps: int
-    shape: Shape
+    shapes: tuple[Shape, ...]
     order_rate: float
 
 
+_MANY_STOPS = (0, 1, 2, 3, 4, 5, 6, 7)
 CURRICULUM = (
-    Stage(800, Shape((2, 3), (3, 6), (1, 4)), 0.3),
-    Stage(700, Shape((2, 5), (4, 16), (1, 5)), 0.4),
-    Stage(2300, Shape((2, 10), (8, 42), (1, 6)), 0.45),
-    Stage(1300, Shape((5, 10), (16, 42), (1, 10)), 0.45),
+    Stage(800, (Shape((2, 3), (3, 6), (1, 4)),), 0.3),
+    Stage(700, (Shape((2, 5), (4, 16), (1, 5)),), 0.4),
+    Stage(1900, (Shape((2, 10), (8, 42), (1, 6)),), 0.45),
+    Stage(
+        2200,
+        (
+            Shape((2, 4), (4, 12), (1, 8), _MANY_STOPS),
+            Shape((2, 10), (12, 42), (1, 6), _MANY_STOPS),
+            Shape((9, 10), (16, 42), (1, 8), _MANY_STOPS),
+        ),
+        0.5,
+    ),
 )
 
 
@@ -100,7 +110,7 @@ def generate_batches(
         for _ in range(96):
             stage = rng.choice(stages) if rng.random() < REVISIT_RATE else stages[-1]
             mode: Mode = "order" if rng.random() < stage.order_rate else "exclude"
-            pool.append(encoder.encode(generate_list(rng, stage.shape, lexicon), mode))
+            pool.append(encoder.encode(generate_list(rng, rng.choice(stage.shapes), lexicon), mode))
         pool.sort(key=lambda example: len(example.ids))
         batches: list[list[Example]] = [[]]
         for example in pool:
@@ -178,25 +188,26 @@ def build_optimizers(model: LlamaForCausalLM, probes: Probes, lr: float) -> list
     ]
 
 
-def learning_rate_factor(step: int, total: int) -> float:
-    """Warm-up over 50 steps, level, then linear decay over the last 30%."""
-    return min(1.0, (step + 1) / 50, (total - step) / (0.3 * total))
+def decay(step: int, total: int) -> float:
+    """The learning rate's factor: level, then falling to nothing over the last 35%."""
+    return min(1.0, (total - step) / (0.35 * total))
+
+
+MEASURED = ("walk", "signs", "answer")
 
 
 @torch.no_grad()
-def measure(model: LlamaForCausalLM, examples: Sequence[Example], pad_id: int) -> dict[str, float]:
-    """Measures the share of right next tokens under the right prefix, for signs and for the first answer."""
-    right = {"signs": 0, "answer": 0}
-    total = {"signs": 0, "answer": 0}
+def measure(model: LlamaForCausalLM, examples: Sequence[Example]) -> dict[str, float]:
+    """Measures the share of right next tokens after the right beginning: words walked, signs, and the first answer."""
+    right, total = dict.fromkeys(MEASURED, 0), dict.fromkeys(MEASURED, 0)
     model.eval()
     for example in examples:
-        ids = torch.tensor([example.ids])
-        predicted = model(input_ids=ids).logits[0].argmax(-1)
-        for name, positions in (("signs", example.signs), ("answer", example.answer[:1])):
+        predicted = model(input_ids=torch.tensor([example.ids])).logits[0].argmax(-1)
+        for name, positions in zip(MEASURED, (example.walk, example.signs, example.answer[:1]), strict=True):
             right[name] += sum(int(predicted[at - 1]) == example.ids[at] for at in positions)
             total[name] += len(positions)
     model.train()
-    return {name: right[name] / max(1, total[name]) for name in right}
+    return {name: right[name] / max(1, total[name]) for name in MEASURED}
 
 
 def held_out(encoder: ExampleEncoder, lexicon: Lexicon, shape: Shape, mode: Mode, count: int) -> list[Example]:
@@ -205,68 +216,110 @@ def held_out(encoder: ExampleEncoder, lexicon: Lexicon, shape: Shape, mode: Mode
     return [encoder.encode(generate_list(rng, shape, lexicon), mode) for _ in range(count)]
 
 
-def train(output: Path, *, seed: int, lr: float, tokens: int, compile_model: bool, scale: float) -> None:
+@dataclass
+class Progress:
+    """How far a training has come."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train.
+
+    Args:
+        seed: fixes weights and data.
+        lr: peak learning rate.
+        batch_tokens: tokens in a batch.
+        compile_model: use `torch.compile`; needs a C++ compiler.
+    """
+
+    seed: int = 0
+    lr: float = 3e-3
+    batch_tokens: int = 4096
+    compile_model: bool = False
+
+
+def train(output: Path, options: Options, *, scale: float = 1.0, resume: bool = False) -> None:
     """Trains tokenizer and model and writes them to a folder, with a log of losses and held-out accuracies.
 
     Args:
-        output: the folder; made if missing. A checkpoint is written at every measurement.
-        seed: fixes weights and data.
-        lr: peak learning rate.
-        tokens: tokens in a batch.
-        compile_model: use `torch.compile`; needs a C++ compiler.
+        output: the folder; made if missing. A checkpoint is written at every measurement, every 200 steps.
+        options: how to train.
         scale: factor on every stage's steps; below 1 for a quick try.
+        resume: go on from the folder's checkpoint, with fresh optimisers and fresh data.
     """
-    set_seed(seed)
+    set_seed(options.seed)
     lexicon = build_lexicon(read_documentation())
-    tokenizer = train_tokenizer(lexicon.prose, VOCABULARY_SIZE)
-    encoder = ExampleEncoder(tokenizer)
-    model = build_model(tokenizer)
-    model.generation_config.max_new_tokens = 512
-    probes = Probes(model.config.hidden_size)
-    body = torch.compile(model.model, dynamic=True) if compile_model else model.model
-    optimizers = build_optimizers(model, probes, lr)
+    progress = _last_progress(output) if resume else Progress()
+    if resume:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(output)
+        model = LlamaForCausalLM.from_pretrained(output, dtype=torch.float32).train()
+    else:
+        tokenizer = train_tokenizer(lexicon.prose, VOCABULARY_SIZE)
+        model = build_model(tokenizer)
     output.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(output)
     write_settings(output)
     shutil.copyfile(Path(__file__).with_name("card.md"), output / "README.md")
     logger.info("%d parameters, %d tokens in the vocabulary", model.num_parameters(), len(tokenizer))
-
-    curriculum = [Stage(max(1, int(stage.steps * scale)), stage.shape, stage.order_rate) for stage in CURRICULUM]
-    total = sum(stage.steps for stage in curriculum)
-    rng, step, seen, started = random.Random(seed), 0, 0, time.perf_counter()
-    with (output / "training.jsonl").open("w", encoding="utf-8") as log:
-        for number, stage in enumerate(curriculum):
-            batches = generate_batches(encoder, lexicon, curriculum[: number + 1], rng, tokens)
-            for _ in range(stage.steps):
-                for optimizer in optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = lr * learning_rate_factor(step, total)
-                batch = collate(next(batches), tokenizer.pad_token_id)
-                with torch.autocast("cpu", dtype=torch.bfloat16):
-                    loss, probe_loss = training_loss(body, model.lm_head, probes, batch)
-                (loss + PROBE_WEIGHT * probe_loss).backward()
-                nn.utils.clip_grad_norm_([*model.parameters(), *probes.parameters()], 1.0)
-                for optimizer in optimizers:
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                step += 1
-                seen += batch.ids.numel()
-                if step % 200 == 0 or step == total:
-                    record = {"step": step, "stage": number, "tokens": seen, "loss": loss.item()}
-                    record |= {"probe_loss": probe_loss.item(), "seconds": round(time.perf_counter() - started, 1)}
-                    for mode in ("exclude", "order"):
-                        examples = held_out(encoder, lexicon, stage.shape, mode, 40)
-                        accuracies = measure(model, examples, tokenizer.pad_token_id)
-                        record |= {f"{mode}_{name}": round(value, 4) for name, value in accuracies.items()}
-                    log.write(json.dumps(record) + "\n")
-                    log.flush()
-                    logger.info("%s", record)
-                    save(model, output)
-    settings: dict[str, Any] = {"seed": seed, "lr": lr, "tokens": tokens, "scale": scale}
-    settings |= {"steps": total, "tokens_seen": seen}
-    settings |= {"curriculum": [asdict(stage) for stage in curriculum], "torch": torch.__version__}
-    settings |= {"seconds": round(time.perf_counter() - started, 1), "threads": torch.get_num_threads()}
+    curriculum = [replace(stage, steps=max(1, int(stage.steps * scale))) for stage in CURRICULUM]
+    optimise(model, ExampleEncoder(tokenizer), lexicon, curriculum, output, options, progress)
+    settings = asdict(options) | asdict(progress) | {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    settings["curriculum"] = [asdict(stage) for stage in curriculum]
     (output / "training.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def _last_progress(output: Path) -> Progress:
+    record = json.loads((output / "training.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    return Progress(record["step"], record["tokens"], record["seconds"])
+
+
+def optimise(
+    model: LlamaForCausalLM,
+    encoder: ExampleEncoder,
+    lexicon: Lexicon,
+    curriculum: Sequence[Stage],
+    output: Path,
+    options: Options,
+    progress: Progress,
+) -> None:
+    """Goes through what is left of a curriculum and keeps count in `progress`; the other arguments are `train`'s."""
+    probes = Probes(model.config.hidden_size)
+    body = torch.compile(model.model, dynamic=True) if options.compile_model else model.model
+    optimizers = build_optimizers(model, probes, options.lr)
+    total, first, before = sum(stage.steps for stage in curriculum), progress.step, progress.seconds
+    rng, started, ends = random.Random(f"{options.seed}:{first}"), time.perf_counter(), 0
+    for number, stage in enumerate(curriculum):
+        ends += stage.steps
+        batches = generate_batches(encoder, lexicon, curriculum[: number + 1], rng, options.batch_tokens)
+        while progress.step < ends:
+            warm_up = min(1.0, (progress.step - first + 1) / WARM_UP_STEPS)
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = options.lr * warm_up * decay(progress.step, total)
+            batch = collate(next(batches), encoder.mark(PAD)[0])
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss, probe_loss = training_loss(body, model.lm_head, probes, batch)
+            (loss + PROBE_WEIGHT * probe_loss).backward()
+            nn.utils.clip_grad_norm_([*model.parameters(), *probes.parameters()], 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            progress.step += 1
+            progress.tokens += batch.ids.numel()
+            if progress.step % 200 == 0 or progress.step == total:
+                progress.seconds = round(before + time.perf_counter() - started, 1)
+                record: dict[str, Any] = {"stage": number, "loss": loss.item(), "probe_loss": probe_loss.item()}
+                for mode in MODE_WORDS:
+                    measured = measure(model, held_out(encoder, lexicon, stage.shapes[-1], mode, 40))
+                    record |= {f"{mode}_{name}": round(value, 4) for name, value in measured.items()}
+                record = asdict(progress) | record
+                logger.info("%s", record)
+                with (output / "training.jsonl").open("a" if progress.step > 200 else "w", encoding="utf-8") as log:
+                    log.write(json.dumps(record) + "\n")
+                save(model, output)
 
 
 def save(model: LlamaForCausalLM, output: Path) -> None:
@@ -275,27 +328,25 @@ def save(model: LlamaForCausalLM, output: Path) -> None:
     # Tied to the embeddings: writing it again would make the file a quarter larger.
     del weights["lm_head.weight"]
     model.config.dtype = torch.bfloat16
+    model.generation_config.max_new_tokens = 512
     model.save_pretrained(output, state_dict=weights)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the embedded model from scratch on generated lists.")
     parser.add_argument("--output", type=Path, required=True, help="folder to write the checkpoint to")
-    parser.add_argument("--seed", type=int, default=0, help="fixes weights and data (default 0)")
-    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate (default 3e-3)")
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens in a batch (default 4096)")
-    parser.add_argument("--compile", action="store_true", help="use torch.compile (needs a C++ compiler)")
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of steps (default 1)")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train(
-        arguments.output,
-        seed=arguments.seed,
-        lr=arguments.lr,
-        tokens=arguments.tokens,
-        compile_model=arguments.compile,
-        scale=arguments.scale,
+    parser.add_argument("--seed", type=int, default=Options.seed, help="fixes weights and data (default %(default)s)")
+    parser.add_argument("--lr", type=float, default=Options.lr, help="peak learning rate (default %(default)s)")
+    parser.add_argument(
+        "--batch-tokens", type=int, default=Options.batch_tokens, help="tokens in a batch (default %(default)s)"
     )
+    parser.add_argument("--compile", action="store_true", help="use torch.compile (needs a C++ compiler)")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of steps (default %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = Options(given.seed, given.lr, given.batch_tokens, given.compile)
+    train(given.output, options, scale=given.scale, resume=given.resume)
 
 
 if __name__ == "__main__":
