@@ -29,7 +29,8 @@ meaning, and these are few queries: the figures show how the parts work together
 the quality of reasoning rerankers. For that, use a real model (see the README)."""
 LEGEND = """\
 A line of the model's thought names a passage, then each word of the query with + if the passage has
-it and - if not, how many it has (=2), and how early the first one stands (@1 is earliest, @9 nowhere)."""
+it and - if not, how many it has (=2), and how early the first one stands (@1 is earliest, @9 nowhere).
+Behind the semicolon stands the worst passage so far, which the last line thereby excludes."""
 
 
 @dataclass(frozen=True)

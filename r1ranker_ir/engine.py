@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ class RunSummary:
         repairs: answers that had to be repaired, in finished rankings.
         thoughts_closed: thoughts that did not end by themselves.
         cut_passages: passages shortened to fit, counted per call.
-        seconds: time spent inside the engine.
+        seconds: time spent on prompts and model calls, waiting for other threads' calls not included.
     """
 
     queries: int = 0
@@ -115,7 +115,7 @@ class Engine:
         Raises:
             RepairRateError: if too many answers needed repair; what was yielded before stays valid.
         """
-        total = len(programs) if hasattr(programs, "__len__") else None
+        total = len(programs) if isinstance(programs, Sized) else None
         bar: tqdm[Any] = tqdm(total=total, unit="query", disable=None if self.progress else True)
         counts = _RunCounts()
         waiting = iter(enumerate(programs))
@@ -124,14 +124,14 @@ class Engine:
         with bar:
             while True:
                 while not exhausted and len(active) < self.backend.batch_size:
-                    entry = next(waiting, None)
-                    if entry is None:
+                    following = next(waiting, None)
+                    if following is None:
                         exhausted = True
                         break
-                    started = self._advance(*entry, None, counts)
+                    started = self._advance(*following, None, counts)
                     if isinstance(started, Ranking):
                         bar.update()
-                        yield entry[0], started
+                        yield following[0], started
                     else:
                         active.append(started)
                 if not active:
@@ -160,20 +160,23 @@ class Engine:
     ) -> _Active | Ranking:
         """Hands an answer to a program, or starts it; returns what it waits for, or its ranking."""
         before = answered.repairs_before if answered is not None else 0
+        started = time.perf_counter()
         try:
             call = next(program) if answer is None else program.send(answer)
         except StopIteration as stop:
             ranking: Ranking = stop.value
             counts.repairs += ranking.repairs - before
-            self._count(queries=1, repairs=ranking.repairs)
+            self._count(queries=1, repairs=ranking.repairs, seconds=time.perf_counter() - started)
             return ranking
+        self._count(seconds=time.perf_counter() - started)
         counts.repairs += call.repairs_before - before
         return _Active(index, program, call)
 
     def _answer(self, calls: list[Call]) -> list[Answer]:
-        started = time.perf_counter()
         # One batch at a time: a model in memory is not safe to use from two threads at once.
         with self._backend_lock:
+            # Only from here on: while several threads wait for their turn, the same second would count for each.
+            started = time.perf_counter()
             answers = self.backend.answer(calls)
         self._count(
             usage=sum((answer.usage for answer in answers), Usage()),

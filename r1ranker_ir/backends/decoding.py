@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,3 +103,64 @@ class DecodingSession:
         # The columns stay in the cache, unseen from now on: this needs no cache that can be cropped.
         self._mask[:, before[2] :] = 0
         return ahead
+
+
+class SeparateSession:
+    """What `DecodingSession` does, row by row with the cache that the model makes for itself.
+
+    For attention that counts columns instead of positions, such as a sliding window: pauses of other rows and
+    sequences taken back would push what a row has read out of its window. Slower, as nothing is batched.
+
+    Args:
+        model: any causal language model that hands its key-value cache back.
+        prompts: token ids, at least one each.
+    """
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+        self._model = model
+        self._device = model.get_input_embeddings().weight.device
+        steps = [self._forward(prompt, None) for prompt in prompts]
+        self.logits = torch.stack([logits for logits, _ in steps])
+        self._caches = [cache for _, cache in steps]
+
+    def _forward(self, tokens: Sequence[int], cache: Any) -> tuple[Tensor, Any]:
+        ids = torch.tensor([list(tokens)], device=self._device)
+        output = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logits: Tensor = output.logits[0, -1]
+        return logits.float(), output.past_key_values
+
+    def append(self, tokens: Sequence[int | None]) -> None:
+        """Appends one token to every row that has one."""
+        self.append_sequences([() if token is None else (token,) for token in tokens])
+
+    def append_sequences(self, sequences: Sequence[Sequence[int]]) -> None:
+        """Appends a sequence to each row."""
+        rows = list(self.logits)
+        for index, sequence in enumerate(sequences):
+            if sequence:
+                rows[index], self._caches[index] = self._forward(sequence, self._caches[index])
+        self.logits = torch.stack(rows)
+
+    def look_ahead(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """Returns the logits after a sequence each, of shape (rows, vocabulary), and takes the sequences back."""
+        return torch.stack(
+            [
+                self._forward(sequence, copy.deepcopy(cache))[0] if sequence else logits
+                for sequence, cache, logits in zip(sequences, self._caches, self.logits, strict=True)
+            ]
+        )
+
+
+def attention_span(model: Any) -> int | None:
+    """Over how many columns a model's attention is sure to reach: the smallest of its windows; `None` for all."""
+    config = model.config.get_text_config()
+    if config.model_type == "mpt":
+        return 0  # weighs by distance in columns
+    layers = set(getattr(config, "layer_types", None) or ())
+    if layers == {"full_attention"} or getattr(config, "use_sliding_window", True) is False:
+        return None
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    if config.model_type == "gpt_neo":
+        windows.append(config.window_size)
+    found = [int(window) for window in windows if window]
+    return min(found) if found else (0 if layers else None)

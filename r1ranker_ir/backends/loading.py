@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -103,7 +104,10 @@ def load_model(
     try:
         with _quiet_bars_off_terminal():
             loaded = _load(model, _source(model, revision, trust_remote_code), weights)
-        if getattr(loaded[0], "_is_stateful", False):
+        base = loaded[0].get_base_model() if hasattr(loaded[0], "get_base_model") else loaded[0]
+        # RecurrentGemma takes the argument, but keeps its states in its layers.
+        keeps_cache = base.config.model_type != "recurrent_gemma"
+        if not keeps_cache or "past_key_values" not in inspect.signature(base.forward).parameters:
             raise CheckpointError(
                 f"checkpoint {model!r} is a recurrent model ({type(loaded[0]).__name__}), which keeps no key-value "
                 "cache: use a model with attention, or serve it and use the openai backend"

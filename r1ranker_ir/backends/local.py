@@ -19,7 +19,7 @@ except ImportError as error:
     raise missing_extra("The transformers backend", "local", error) from error
 
 from .choice import ChoiceSearch, Tokens
-from .decoding import DecodingSession
+from .decoding import DecodingSession, SeparateSession, attention_span
 from .loading import load_model
 from .texts import ChatTokenizer
 
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 _ANSWER_TOKENS = 200
 _THOUGHT_END, _ANSWER_START, _ANSWER_END = "</think>", "<answer>", "</answer>"
 _TAIL_TOKENS = 12
+# What choosing one of many in a batch appends and takes back: some 3 sequences of at most 8 tokens.
+_COLUMNS_PER_IDENTIFIER = 24
 
 
 @dataclass
@@ -108,6 +110,7 @@ class TransformersBackend:
             trust_remote_code=trust_remote_code,
             revision=revision,
         )
+        self._span = attention_span(self._model)
         self._texts = ChatTokenizer(tokenizer)
         self.control_tokens = self._texts.control_tokens
         self.context_length = context_length or self._configured_context()
@@ -165,19 +168,27 @@ class TransformersBackend:
         if self.temperature > 0:
             for row in rows:
                 row.generator = self._generator(row.prompt)
-        session = DecodingSession(self._model, [row.prompt for row in rows], self._texts.pad_id)
+        session = self._open_session(rows)
         self._think(session, rows)
         self._open_answer(session, rows)
         places = max(1 if row.call.form == "one" else len(row.call.identifiers) for row in rows)
         for place in range(places):
             self._choose(session, rows, place)
 
+    def _open_session(self, rows: list[_Row]) -> DecodingSession | SeparateSession:
+        prompts = [row.prompt for row in rows]
+        columns = max(map(len, prompts)) + self.answer_reserve
+        columns += _COLUMNS_PER_IDENTIFIER * max(len(row.call.identifiers) for row in rows)
+        if self._span is not None and columns > self._span:
+            return SeparateSession(self._model, prompts)
+        return DecodingSession(self._model, prompts, self._texts.pad_id)
+
     def _generator(self, prompt: list[int]) -> torch.Generator:
         """A random source that depends on the seed and the prompt alone, never on the batch."""
         digest = hashlib.sha256(repr((self.seed, prompt)).encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
-    def _think(self, session: DecodingSession, rows: list[_Row]) -> None:
+    def _think(self, session: DecodingSession | SeparateSession, rows: list[_Row]) -> None:
         for _ in range(self.max_thought_tokens):
             tokens = self._next_tokens(session.logits, rows)
             for index, row in enumerate(rows):
@@ -224,7 +235,7 @@ class TransformersBackend:
         row.written.pop()
         return False
 
-    def _open_answer(self, session: DecodingSession, rows: list[_Row]) -> None:
+    def _open_answer(self, session: DecodingSession | SeparateSession, rows: list[_Row]) -> None:
         """Brings every row to the place of its first identifier."""
         closings = []
         for row in rows:
@@ -240,7 +251,7 @@ class TransformersBackend:
         for row, ids in zip(rows, closings, strict=True):
             row.written.extend(ids)
 
-    def _choose(self, session: DecodingSession, rows: list[_Row], place: int) -> None:
+    def _choose(self, session: DecodingSession | SeparateSession, rows: list[_Row], place: int) -> None:
         """Chooses the identifier of one place in every row that has it and appends it."""
         searches: list[ChoiceSearch | None] = []
         for row in rows:

@@ -8,35 +8,59 @@ from collections.abc import Iterable
 
 _PROTOCOL_TAG = re.compile(r"<\s*(/?)\s*(think|answer)\s*>", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"\[\s*(\d+)\s*\]")
+# What people add to a vocabulary for its own sake: words, compounds, names. An underscore speaks for a marker.
+_WORDS = re.compile(r"[^\W_]+(?:[-'’.,&/+ ]+[^\W_]+)*")
+_INVISIBLE = ("Cc", "Cf")
 
 
-def _is_structure(token: str) -> bool:
-    """Whether a tokenizer's added token can be mistaken for structure; an ordinary word can't."""
-    return bool(token.strip()) and not token.strip().isalnum()
+def _compatible(text: str) -> str:
+    """What a tokenizer's normaliser may make of a text: compatible forms of its characters, and no invisible ones."""
+    if text.isascii() and text.isprintable():
+        return text
+    visible = "".join(character for character in text if unicodedata.category(character) not in _INVISIBLE)
+    return unicodedata.normalize("NFKC", visible)
+
+
+def _control_strings(tokens: Iterable[str]) -> list[str]:
+    """The strings to look for in text that holds single spaces only; longest first.
+
+    Breaking a short one inside a long one would leave the rest of the long one standing.
+    """
+    spaced = {" ".join(token.split()) for token in tokens}
+    both = spaced | {" ".join(_compatible(token).split()) for token in spaced}
+    return sorted(
+        (token for token in both if token and not _WORDS.fullmatch(token)), key=lambda token: (-len(token), token)
+    )
 
 
 def _break_token(token: str) -> str:
-    return f"{token[0]} {token[1:]}" if len(token) > 1 else " "
+    for place in range(1, len(token)):
+        # Beside a space another one would vanish again when white space is collapsed.
+        if not token[place - 1].isspace() and not token[place].isspace():
+            return f"{token[:place]} {token[place:]}"
+    return f" {token[1:]}"
 
 
 class Neutraliser:
     """Turns text into one line that holds no control token, no protocol tag and no identifier.
 
     Args:
-        control_tokens: the strings that the model's tokenizer reads as single tokens of its own; ordinary words
-            among them are left alone.
+        control_tokens: the strings that the model's tokenizer reads as single tokens of its own, or that its chat
+            template writes; ordinary words among them are left alone.
     """
 
     def __init__(self, control_tokens: Iterable[str]) -> None:
-        # Longest first: breaking a short token inside a long one would leave the rest of the long one standing.
-        tokens = sorted({token for token in control_tokens if _is_structure(token)}, key=lambda token: (-len(token), token))
+        tokens = _control_strings(control_tokens)
         self._control = re.compile("|".join(map(re.escape, tokens))) if tokens else None
+        self._patterns = [_PROTOCOL_TAG, _IDENTIFIER, *([self._control] if self._control is not None else [])]
 
     def __call__(self, text: str) -> str:
         """Neutralises one text.
 
         Identifiers become `(3)`, protocol tags `(think)`, control tokens are broken by a space (a token of one
-        character becomes a space), and white space, line breaks included, becomes single spaces.
+        character becomes a space), and white space, line breaks included, becomes single spaces. Disguises count as
+        well: full-width characters, or invisible ones in between, which a tokenizer's normaliser would take away
+        before it looks for control tokens; a text that holds one is replaced by its normalised form.
 
         Args:
             text: any text.
@@ -44,11 +68,14 @@ class Neutraliser:
         Returns:
             One line without surrounding white space; neutralising it again changes nothing.
         """
-        text = text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8")
-        compatible = unicodedata.normalize("NFKC", text)
-        # A tokenizer may normalise before it looks for control tokens, so full-width disguises count as well.
-        if compatible != text and self._marks(compatible) > self._marks(text):
-            text = compatible
+        text = self._plain(text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8"))
+        while any(pattern.search(_compatible(text)) for pattern in self._patterns):
+            text = self._plain(_compatible(text))
+        return text
+
+    def _plain(self, text: str) -> str:
+        """Neutralises what stands in the text undisguised."""
+        text = " ".join(text.split())
         previous = None
         while text != previous:
             previous = text
@@ -58,7 +85,3 @@ class Neutraliser:
                 text = self._control.sub(lambda match: _break_token(match.group()), text)
             text = " ".join(text.split())
         return text
-
-    def _marks(self, text: str) -> int:
-        patterns = [_PROTOCOL_TAG, _IDENTIFIER, *([self._control] if self._control is not None else [])]
-        return sum(len(pattern.findall(text)) for pattern in patterns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal, Protocol
@@ -14,6 +15,10 @@ from .neutral import Neutraliser
 from .template import Template
 
 _CACHED_TEXTS = 20_000
+# A backend's answer_reserve holds an order of so many identifiers, such as "[12] > " spelt out in single characters.
+_RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER = 20, 8
+# Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
+_TAG_NAME = re.compile(r"</?([^\W\d][\w-]*)")
 
 
 class TextLimits(Protocol):
@@ -41,6 +46,14 @@ def _equal_limit(lengths: Sequence[int], room: int) -> int:
     return limit
 
 
+def _own_tags(template: Template) -> set[str]:
+    """How the tags begin that a template writes around queries and candidates."""
+    texts = [template.candidate, template.separator, template.empty]
+    texts += [turn for wording in template.wordings.values() for turn in (wording.system, wording.user)]
+    names = {name for text in texts for name in _TAG_NAME.findall(text)} - {"think", "answer"}
+    return {f"{opening}{name}" for opening in ("<", "</") for name in names}
+
+
 class Prompt:
     """Renders the calls of the strategies so that they fit the model.
 
@@ -59,7 +72,8 @@ class Prompt:
         self.template = template
         self.limits = limits
         self.max_passage_tokens = max_passage_tokens
-        self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(Neutraliser(limits.control_tokens))
+        structure = (*limits.control_tokens, *_own_tags(template))
+        self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(Neutraliser(structure))
         self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
         self._count: Callable[[str], int] = lru_cache(maxsize=_CACHED_TEXTS)(limits.count_tokens)
 
@@ -106,14 +120,15 @@ class Prompt:
         query = self._neutral(request.query)
         return self.template.render(strategy, query, self.template.separator.join(lines), len(texts), request.task)
 
-    def _fit(
-        self, strategy: str, request: RankingRequest, texts: list[str]
-    ) -> tuple[list[str], tuple[Message, ...]]:
+    def _fit(self, strategy: str, request: RankingRequest, texts: list[str]) -> tuple[list[str], tuple[Message, ...]]:
         """Cuts the longest passages until the prompt leaves room for the answer."""
         messages = self._render(strategy, request, texts)
         if self.limits.context_length is None:
             return texts, messages
-        budget = self.limits.context_length - self.limits.answer_reserve
+        reserve = self.limits.answer_reserve
+        if strategy == "direct":
+            reserve += _TOKENS_PER_IDENTIFIER * max(0, len(texts) - _RESERVED_IDENTIFIERS)
+        budget = self.limits.context_length - reserve
         total = self.limits.count_prompt_tokens(messages)
         lengths = [self._count(text) for text in texts]
         around = total - sum(lengths)
@@ -121,7 +136,7 @@ class Prompt:
         while total > budget:
             limit = _equal_limit(lengths, room)
             if limit < 1:
-                raise ContextLengthError(self._no_room(request, strategy, around, len(texts)))
+                raise ContextLengthError(self._no_room(request, strategy, around, reserve, len(texts)))
             texts = [self._cut(text, limit) for text in texts]
             messages = self._render(strategy, request, texts)
             total = self.limits.count_prompt_tokens(messages)
@@ -129,12 +144,12 @@ class Prompt:
             room = sum(min(length, limit) for length in lengths) - max(1, total - budget)
         return texts, messages
 
-    def _no_room(self, request: RankingRequest, strategy: str, around: int, count: int) -> str:
+    def _no_room(self, request: RankingRequest, strategy: str, around: int, reserve: int, count: int) -> str:
         name = f"query {request.query_id!r}" if request.query_id else f"query {request.query[:60]!r}"
         query_tokens = self._count(self._neutral(request.query))
         return (
             f"{name} does not fit: the {strategy} prompt takes {around} tokens without any passage ({query_tokens} of "
-            f"them the query's), {self.limits.answer_reserve} are kept for thought and answer, and the model's context "
+            f"them the query's), {reserve} are kept for thought and answer, and the model's context "
             f"is {self.limits.context_length}. Shorten the query, show fewer than {count} candidates (window_size), or "
             f"lower max_thought_tokens."
         )

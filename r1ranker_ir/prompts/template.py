@@ -89,15 +89,19 @@ class Template:
         return tuple(turns)
 
 
-def _check_placeholders(where: str, text: str, allowed: frozenset[str], required: frozenset[str]) -> None:
+def _check_placeholders(where: str, text: Any, allowed: frozenset[str], required: frozenset[str]) -> None:
+    if not isinstance(text, str):
+        raise InputError(f"{where} is {text!r}; give a string")
     try:
-        found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
         raise InputError(f"{where}: {error}; write a literal brace as {{{{ or }}}}") from error
+    found = {str(name) for _, name, _, _ in fields}
+    if any(form or conversion for _, _, form, conversion in fields):
+        raise InputError(f"{where}: a placeholder is a name in braces, without ':' or '!'")
     if unknown := found - allowed:
-        raise InputError(
-            f"{where}: unknown placeholder {{{sorted(unknown)[0]}}}; use {', '.join(f'{{{a}}}' for a in sorted(allowed))}"
-        )
+        offered = ", ".join(f"{{{name}}}" for name in sorted(allowed))
+        raise InputError(f"{where}: unknown placeholder {{{sorted(unknown)[0]}}}; use {offered}")
     if missing := required - found:
         raise InputError(f"{where}: placeholder {{{sorted(missing)[0]}}} is missing")
 
@@ -115,6 +119,8 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     Raises:
         InputError: if a key is unknown, of the wrong type, or a placeholder is unknown or missing.
     """
+    if not isinstance(content, Mapping):
+        raise InputError(f"{source}: the template is {content!r}; give its keys and sections")
     if unknown := set(content) - _KEYS:
         raise InputError(f"{source}: unknown key {sorted(unknown)[0]!r}; use {', '.join(sorted(_KEYS))}")
     texts = {}
@@ -135,8 +141,11 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
             wordings[section] = Wording(turns.get("system", ""), turns["user"])
     if not wordings:
         raise InputError(f"{source}: no section [iterative] or [direct]: a template needs at least one")
-    nouns = {task: (task, f"{task}s") for task in TASKS}
-    for task, pair in content.get("nouns", {}).items():
+    nouns: dict[str, tuple[str, str]] = {task: (task, f"{task}s") for task in TASKS}
+    own_nouns = content.get("nouns", {})
+    if not isinstance(own_nouns, Mapping):
+        raise InputError(f"{source}: nouns is {own_nouns!r}; give a section of tasks and their nouns")
+    for task, pair in own_nouns.items():
         if task not in nouns or not isinstance(pair, list) or [type(noun) for noun in pair] != [str, str]:
             raise InputError(f"{source}: nouns.{task} = {pair!r}; give [singular, plural] for {', '.join(TASKS)}")
         nouns[task] = (pair[0], pair[1])
@@ -163,6 +172,8 @@ def load_template(path: str | Path | None = None) -> Template:
             text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise InputError(f"template {source!r} can't be read ({error.strerror}): give a TOML file") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"template {source!r} is not UTF-8 text ({error}): give a TOML file") from error
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -20,9 +20,7 @@ def check_window(window_size: int, stride: int) -> None:
         raise InputError(f"stride is {stride}: give 1 to {window_size - 1}, less than window_size {window_size}")
 
 
-def record_step(
-    call: Call, answer: Answer, shown: Sequence[int], outcome: Sequence[int], *, repaired: bool
-) -> Step:
+def record_step(call: Call, answer: Answer, shown: Sequence[int], outcome: Sequence[int], *, repaired: bool) -> Step:
     """Makes the trace entry of one call, with identifiers turned into positions of the request's candidates."""
     probabilities = None
     if answer.probabilities is not None:

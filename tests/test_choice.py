@@ -1,0 +1,111 @@
+"""The search among identifiers: equal to scoring each of them whole, with as few questions as it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1ranker_ir.backends.choice import ChoiceSearch, Tokens
+
+# An end mark keeps any sequence from beginning another, as the closing bracket of an identifier does.
+SEQUENCES = st.lists(st.integers(0, 4), max_size=4).map(lambda tokens: (*tokens, 9))
+OPTIONS = st.lists(SEQUENCES, min_size=1, max_size=12, unique=True).map(
+    lambda sequences: {f"[{number}]": sequence for number, sequence in enumerate(sequences, 1)}
+)
+
+
+def score(seed: int, prefix: Tokens, token: int) -> float:
+    """A made-up model: any prefix gives any token some logit, the same each time."""
+    digest = hashlib.sha256(repr((seed, prefix, token)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32 * 12 - 6
+
+
+def search(options: dict[str, Tokens], seed: int, *, exhaustive: bool) -> tuple[ChoiceSearch, list[Tokens]]:
+    found = ChoiceSearch(options, exhaustive)
+    asked = []
+    while (prefix := found.pending) is not None:
+        asked.append(prefix)
+        tokens = found.branch_tokens()
+        assert len(set(tokens)) == len(tokens) >= 2
+        found.tell([score(seed, prefix, token) for token in tokens])
+    return found, asked
+
+
+def brute_force(options: dict[str, Tokens], seed: int) -> dict[str, float]:
+    """Each option's probability, token by token, among the tokens that go on towards some option."""
+    probabilities = {}
+    for name, sequence in options.items():
+        log_probability = 0.0
+        for depth, token in enumerate(sequence):
+            prefix = sequence[:depth]
+            possible = {other[depth] for other in options.values() if other[:depth] == prefix}
+            total = sum(math.exp(score(seed, prefix, other)) for other in possible)
+            log_probability += score(seed, prefix, token) - math.log(total)
+        probabilities[name] = math.exp(log_probability)
+    return probabilities
+
+
+@given(options=OPTIONS, seed=st.integers(0, 1000))
+def test_an_exhaustive_search_gives_every_probability(options: dict[str, Tokens], seed: int) -> None:
+    found, asked = search(options, seed, exhaustive=True)
+    expected = brute_force(options, seed)
+
+    assert list(found.probabilities) == list(options)
+    assert found.probabilities == pytest.approx(expected)
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert found.best == max(expected, key=expected.__getitem__)
+    assert len(set(asked)) == len(asked)
+
+
+@given(options=OPTIONS, seed=st.integers(0, 1000))
+def test_a_short_search_finds_the_likeliest_with_no_more_questions(options: dict[str, Tokens], seed: int) -> None:
+    whole, all_asked = search(options, seed, exhaustive=True)
+    short, asked = search(options, seed, exhaustive=False)
+
+    assert short.best == whole.best
+    assert set(asked) <= set(all_asked)
+    for name, probability in short.probabilities.items():
+        assert probability == pytest.approx(whole.probabilities[name])
+
+
+def test_nothing_is_asked_where_there_is_no_choice() -> None:
+    found = ChoiceSearch({"[1]": (5, 6, 7)}, exhaustive=True)
+    assert found.pending is None
+    assert (found.best, found.probabilities) == ("[1]", {"[1]": 1.0})
+
+
+def test_common_beginnings_are_followed_without_a_question() -> None:
+    options = {"[1]": (5, 1, 9), "[10]": (5, 1, 0, 9), "[2]": (5, 2, 9)}
+    found = ChoiceSearch(options, exhaustive=True)
+    assert (found.pending, found.branch_tokens()) == ((5,), [1, 2])
+    found.tell([math.log(3), 0.0])
+    assert (found.pending, found.branch_tokens()) == ((5, 1), [9, 0])
+    found.tell([0.0, 0.0])
+    assert found.pending is None
+    assert found.probabilities == pytest.approx({"[1]": 0.375, "[10]": 0.375, "[2]": 0.25})
+    assert found.best == "[1]"
+
+
+def test_a_short_search_ends_when_nothing_open_can_win() -> None:
+    options = {"[1]": (1, 9), "[10]": (1, 0, 9), "[2]": (2, 9)}
+    found = ChoiceSearch(options, exhaustive=False)
+    found.tell([0.0, 1.0])
+    assert found.pending is None
+    assert found.best == "[2]"
+
+
+def test_equals_go_to_the_first() -> None:
+    found = ChoiceSearch({"[1]": (1,), "[2]": (2,), "[3]": (3,)}, exhaustive=True)
+    found.tell([2.0, 2.0, 2.0])
+    assert found.best == "[1]"
+
+
+@pytest.mark.parametrize("scores", [[1e4, -1e4], [-1e30, -1e30], [700.0, 710.0]])
+def test_large_scores_do_not_overflow(scores: list[float]) -> None:
+    found = ChoiceSearch({"[1]": (1,), "[2]": (2,)}, exhaustive=True)
+    found.tell(scores)
+    assert sum(found.probabilities.values()) == pytest.approx(1)

@@ -1,0 +1,144 @@
+"""Direct ordering, driven by hand: sliding windows, both ends, and repairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.strategies.direct import order_directly
+from r1ranker_ir.types import Answer, Call
+
+SIZES = st.integers(2, 24).flatmap(lambda window: st.tuples(st.just(window), st.integers(1, window - 1)))
+
+
+def spans(count: int, window_size: int, stride: int) -> list[tuple[int, int]]:
+    """Where the windows lie: each as many places above the one before as the stride says, the last one at the top."""
+    if count < 2:
+        return []
+    windows = 1 + max(0, math.ceil((count - window_size) / stride))
+    return [(max(0, count - window_size - k * stride), count - k * stride) for k in range(windows)]
+
+
+def brute_force(quality: list[int], window_size: int, stride: int) -> list[int]:
+    order = list(range(len(quality)))
+    for start, end in spans(len(quality), window_size, stride):
+        order[start:end] = sorted(order[start:end], key=lambda position: -quality[position])
+    return order
+
+
+def sorter(quality: list[int], shown: Callable[[Call], list[int]]) -> Callable[[Call], Answer]:
+    """Answers with the true order of those shown."""
+
+    def reply(call: Call) -> Answer:
+        documents = shown(call)
+        best_first = sorted(range(len(documents)), key=lambda index: -quality[documents[index]])
+        return Answer("", choice=tuple(call.identifiers[index] for index in best_first))
+
+    return reply
+
+
+@given(quality=st.integers(0, 70).flatmap(lambda n: st.permutations(range(n))), sizes=SIZES)
+def test_an_oracle_gives_what_sliding_windows_give(
+    quality: list[int], sizes: tuple[int, int], prompt: Prompt, conversation: Any
+) -> None:
+    window_size, stride = sizes
+    count = len(quality)
+    program = order_directly(conversation.request(count), prompt, window_size=window_size, stride=stride)
+    ranking, calls = conversation.drive(program, sorter(quality, conversation.shown))
+
+    assert list(ranking.order) == brute_force(quality, window_size, stride)
+    assert [len(call.identifiers) for call in calls] == [
+        end - start for start, end in spans(count, window_size, stride)
+    ]
+    assert all(2 <= len(call.identifiers) <= window_size for call in calls)
+    # Windows overlap by window_size - stride places: so many of the best come out on top, wherever they stood.
+    carried = window_size if count <= window_size else window_size - stride
+    best = sorted(range(count), key=lambda position: -quality[position])
+    assert list(ranking.order[:carried]) == best[:carried]
+
+
+@pytest.mark.parametrize("window_size,stride", [(20, 10), (20, 7), (7, 6), (2, 1), (5, 1)])
+def test_both_ends_are_right_for_every_size(window_size: int, stride: int, prompt: Prompt, conversation: Any) -> None:
+    for count in range(61):
+        quality = list(range(count))  # the best at the very end
+        program = order_directly(conversation.request(count), prompt, window_size=window_size, stride=stride)
+        ranking, calls = conversation.drive(program, sorter(quality, conversation.shown))
+
+        expected = 0 if count < 2 else 1 + max(0, math.ceil((count - window_size) / stride))
+        assert len(calls) == len(ranking.steps) == expected
+        if count:
+            assert ranking.order[0] == count - 1
+        if count > 1:
+            assert 0 in ranking.steps[-1].shown
+            assert count - 1 in ranking.steps[0].shown
+            assert set().union(*(step.shown for step in ranking.steps)) == set(range(count))
+
+
+def test_a_hundred_candidates_need_nine_calls(prompt: Prompt, conversation: Any) -> None:
+    quality = [(position * 61) % 101 for position in range(100)]
+    ranking, calls = conversation.drive(
+        order_directly(conversation.request(100), prompt), sorter(quality, conversation.shown)
+    )
+    assert len(calls) == 9
+    assert {len(call.identifiers) for call in calls} == {20}
+    assert {call.form for call in calls} == {"order"}
+    assert list(ranking.order) == brute_force(quality, 20, 10)
+
+
+def test_windows_of_a_list_that_is_no_multiple_of_the_stride(prompt: Prompt, conversation: Any) -> None:
+    keep = lambda call: Answer("", choice=call.identifiers)  # noqa: E731
+    ranking, calls = conversation.drive(order_directly(conversation.request(33), prompt), keep)
+
+    assert [conversation.shown(call) for call in calls] == [
+        list(range(13, 33)),
+        list(range(3, 23)),
+        list(range(13)),
+    ]
+    assert ranking.order == tuple(range(33))
+    assert [step.outcome for step in ranking.steps] == [step.shown for step in ranking.steps]
+
+
+@given(
+    count=st.integers(0, 60),
+    sizes=SIZES,
+    outputs=st.lists(
+        st.one_of(
+            st.text(max_size=30),
+            st.lists(st.integers(0, 26), max_size=26).map(
+                lambda numbers: f"<think>x</think><answer>{' > '.join(f'[{n}]' for n in numbers)}</answer>"
+            ),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_whatever_is_answered_every_candidate_gets_a_place(
+    count: int, sizes: tuple[int, int], outputs: list[str], prompt: Prompt, conversation: Any
+) -> None:
+    window_size, stride = sizes
+    turn = iter(outputs * 60)
+    program = order_directly(conversation.request(count), prompt, window_size=window_size, stride=stride)
+    ranking, calls = conversation.drive(program, lambda call: Answer(next(turn)))
+
+    assert sorted(ranking.order) == list(range(count))
+    assert all(sorted(step.outcome) == sorted(step.shown) for step in ranking.steps)
+    repaired = [step.repaired for step in ranking.steps]
+    assert [call.repairs_before for call in calls] == [sum(repaired[:place]) for place in range(len(calls))]
+
+
+def test_repairs_fall_back_to_the_input_order_and_are_counted(prompt: Prompt, conversation: Any) -> None:
+    def rank(text: str) -> tuple[tuple[int, ...], int]:
+        ranking, _ = conversation.drive(order_directly(conversation.request(4), prompt), lambda call: Answer(text))
+        return ranking.order, ranking.repairs
+
+    assert rank("<think>x</think><answer>[4] > [1] > [3] > [2]</answer>") == ((3, 0, 2, 1), 0)
+    assert rank("<think>x</think><answer>[4] > [1]</answer>") == ((3, 0, 1, 2), 1)
+    assert rank("<think>x</think><answer>[4] > [4] > [9] > [2]</answer>") == ((3, 1, 0, 2), 1)
+    assert rank("<think>[4] > [1] > [3] > [2]") == ((0, 1, 2, 3), 1)
+    assert rank("") == ((0, 1, 2, 3), 1)

@@ -1,0 +1,310 @@
+"""The engine: answers go back to whoever asked, in bounded batches, from several threads, and everything is counted."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1ranker_ir.backends.base import Backend
+from r1ranker_ir.engine import Engine, RunSummary
+from r1ranker_ir.errors import BackendError, InputError, RepairRateError
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest, Usage
+
+
+class NumberBackend:
+    """Ranks numbers by size, as a text that is to be parsed; some answers fail by a rule."""
+
+    name: str = "numbers"
+    context_length: int | None = None
+    answer_reserve: int = 0
+    control_tokens: tuple[str, ...] = ()
+
+    def __init__(self, batch_size: int = 4, *, fails: Callable[[int], bool] = lambda call: False) -> None:
+        self.batch_size = batch_size
+        self.fails = fails
+        self.batches: list[int] = []
+        self.calls = 0
+        self.inside = 0
+
+    def answer(self, calls: Sequence[Call]) -> list[Answer]:
+        self.inside += 1
+        assert self.inside == 1, "two batches at once"
+        self.batches.append(len(calls))
+        time.sleep(0)
+        answers = [self._answer(call) for call in calls]
+        self.inside -= 1
+        return answers
+
+    def _answer(self, call: Call) -> Answer:
+        self.calls += 1
+        numbers = [
+            int(number) for number in re.findall(r"^\[\d+\] number (\d+)", call.messages[-1].content, re.MULTILINE)
+        ]
+        order = sorted(range(len(numbers)), key=lambda index: -numbers[index])
+        chosen = order if call.form == "order" else order[-1:]
+        text = " > ".join(f"[{index + 1}]" for index in chosen)
+        if self.fails(self.calls):
+            text = "no idea"
+        closed = self.calls % 3 == 0
+        return Answer(f"<think>x</think><answer>{text}</answer>", "x", thought_closed=closed, usage=Usage(1, 100, 7))
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def cut_text(self, text: str, max_tokens: int) -> str:
+        return " ".join(text.split()[:max_tokens])
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(self.count_tokens(message.content) for message in messages)
+
+
+def numbers(seed: int, count: int) -> RankingRequest:
+    values = random.Random(seed).sample(range(1000), count)
+    return RankingRequest(f"query {seed}", tuple(Candidate(str(value), f"number {value} and more") for value in values))
+
+
+def program(request: RankingRequest, backend: Any, strategy: str = "iterative", **options: Any) -> Program:
+    return STRATEGIES[strategy](request, Prompt(load_template(), backend, max_passage_tokens=2), **options)
+
+
+def assert_sorted(ranking: Ranking, seed: int, count: int) -> None:
+    assert ranking.request == numbers(seed, count)
+    values = [int(ranking.request.candidates[position].id) for position in ranking.order]
+    assert values == sorted(values, reverse=True)
+
+
+@given(
+    counts=st.lists(st.integers(0, 12), max_size=12),
+    batch_size=st.integers(1, 6),
+    strategy=st.sampled_from(["iterative", "direct"]),
+)
+def test_every_program_gets_its_own_answers(counts: list[int], batch_size: int, strategy: str) -> None:
+    backend = NumberBackend(batch_size)
+    engine = Engine(backend)
+    rankings = engine.run([program(numbers(seed, count), backend, strategy) for seed, count in enumerate(counts)])
+
+    assert len(rankings) == len(counts)
+    for seed, (count, ranking) in enumerate(zip(counts, rankings, strict=True)):
+        assert_sorted(ranking, seed, count)
+    assert all(1 <= size <= batch_size for size in backend.batches)
+    assert engine.summary.queries == len(counts)
+    assert engine.summary.usage.calls == backend.calls == sum(len(ranking.steps) for ranking in rankings)
+
+
+def test_the_backend_of_these_tests_is_one() -> None:
+    assert isinstance(NumberBackend(), Backend)
+
+
+def test_batches_are_full_while_there_is_work() -> None:
+    backend = NumberBackend(4)
+    Engine(backend).run([program(numbers(seed, 6), backend) for seed in range(8)])
+    assert backend.batches == [4] * 10
+
+
+def test_programs_are_taken_one_by_one_as_places_become_free() -> None:
+    backend = NumberBackend(3)
+    taken = 0
+
+    def endless() -> Iterator[Program]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield program(numbers(taken, 2 + taken % 4), backend)
+
+    finished = []
+    for index, ranking in Engine(backend).stream(endless()):
+        finished.append(index)
+        assert_sorted(ranking, index + 1, 2 + (index + 1) % 4)
+        assert taken - len(finished) <= 3
+        if len(finished) == 40:
+            break
+    # What finishes first is yielded first, and nothing is passed over.
+    assert finished != sorted(finished)
+    assert set(range(30)) <= set(finished)
+
+
+def test_results_come_in_the_order_of_the_programs_though_they_finish_in_another() -> None:
+    backend = NumberBackend(8)
+    counts = [12, 2, 7, 0, 1, 3]
+
+    def programs() -> Iterator[Program]:
+        return (program(numbers(seed, count), backend) for seed, count in enumerate(counts))
+
+    assert [index for index, _ in Engine(backend).stream(programs())] == [3, 4, 1, 5, 2, 0]
+    for seed, ranking in enumerate(Engine(backend).run(programs())):
+        assert_sorted(ranking, seed, counts[seed])
+
+
+def test_nothing_to_ask_asks_nothing() -> None:
+    backend = NumberBackend()
+    engine = Engine(backend)
+    assert engine.run([]) == []
+    assert list(engine.stream(iter([]))) == []
+    assert [
+        ranking.order for ranking in engine.run([program(numbers(1, 0), backend), program(numbers(1, 1), backend)])
+    ] == [
+        (),
+        (0,),
+    ]
+    assert backend.batches == []
+    assert (engine.summary.queries, engine.summary.usage) == (2, Usage())
+
+
+def test_the_summary_is_the_sum_over_rankings() -> None:
+    backend = NumberBackend(5, fails=lambda call: call % 7 == 0)
+    engine = Engine(backend, max_repair_rate=0.5)
+    assert engine.summary == RunSummary()
+    rankings = engine.run(
+        [
+            program(numbers(seed, seed), backend, ("iterative", "direct")[seed % 2], window_size=6, stride=2)
+            for seed in range(15)
+        ]
+    )
+    steps = [step for ranking in rankings for step in ranking.steps]
+    summary = engine.summary
+
+    assert summary.queries == 15
+    assert summary.usage == sum((ranking.usage for ranking in rankings), Usage())
+    assert summary.usage == Usage(len(steps), 100 * len(steps), 7 * len(steps))
+    assert summary.repairs == sum(ranking.repairs for ranking in rankings) == backend.calls // 7 > 0
+    assert summary.thoughts_closed == sum(step.thought_closed for step in steps) > 0
+    # Each passage has four words, and two are shown.
+    assert summary.cut_passages == sum(step.cut_passages for step in steps) == sum(len(step.shown) for step in steps)
+    assert 0 < summary.seconds < 60
+    engine.run([program(numbers(1, 3), backend)])
+    assert (engine.summary.queries, engine.summary.usage.calls) == (16, len(steps) + 2)
+
+
+# --- the repair limit ----------------------------------------------------------------------------------------------
+
+
+def test_too_many_repairs_stop_a_run_after_fifty_calls() -> None:
+    backend = NumberBackend(4, fails=lambda call: call % 3 == 0)
+    finished = []
+    with pytest.raises(RepairRateError) as caught:
+        for index, ranking in Engine(backend).stream(program(numbers(seed, 8), backend) for seed in range(100)):
+            finished.append(index)
+            assert sorted(ranking.order) == list(range(8))
+    assert 50 <= backend.calls < 54
+    # What was ready by then has been handed over.
+    assert finished == list(range(len(finished)))
+    assert len(finished) == 4
+    message = str(caught.value)
+    assert re.search(rf"\d+ of {backend.calls} answers of 'numbers' had to be repaired", message)
+    assert "max_repair_rate 20%" in message
+
+
+@pytest.mark.parametrize("strategy", ["iterative", "direct"])
+@pytest.mark.parametrize("every", [2, 4, 5, 6, 10])
+def test_the_limit_is_on_the_rate(every: int, strategy: str) -> None:
+    backend = NumberBackend(4, fails=lambda call: call % every == 0)
+    engine = Engine(backend)
+    programs = [program(numbers(seed, 6), backend, strategy) for seed in range(60)]
+    if every < 5:
+        with pytest.raises(RepairRateError):
+            engine.run(programs)
+    else:
+        assert sum(ranking.repairs for ranking in engine.run(programs)) == engine.summary.repairs
+        assert engine.summary.repairs == backend.calls // every
+
+
+def test_short_runs_are_not_stopped_and_each_run_counts_for_itself() -> None:
+    backend = NumberBackend(4, fails=lambda call: True)
+    engine = Engine(backend)
+    for seed in range(12):
+        # 49 calls a run: one less than what a rate needs.
+        rankings = engine.run([program(numbers(seed, count), backend) for count in (40, 11)])
+        assert [ranking.order for ranking in rankings] == [tuple(range(40)), tuple(range(11))]
+    assert engine.summary.repairs == engine.summary.usage.calls == 12 * 49
+    with pytest.raises(RepairRateError):
+        engine.run([program(numbers(1, count), backend) for count in (40, 12)])
+
+
+def test_a_run_that_turns_bad_with_its_last_answers_is_an_error_too() -> None:
+    backend = NumberBackend(1, fails=lambda call: call > 40)
+    with pytest.raises(RepairRateError, match="11 of 51"):
+        Engine(backend, max_repair_rate=0.2).run([program(numbers(1, 52), backend)])
+
+
+def test_the_limit_can_be_lifted_and_tightened() -> None:
+    hopeless = NumberBackend(4, fails=lambda call: True)
+    assert len(Engine(hopeless, max_repair_rate=1.0).run([program(numbers(1, 100), hopeless)])) == 1
+    once = NumberBackend(1, fails=lambda call: call == 3)
+    with pytest.raises(RepairRateError, match="1 of 5 answers"):
+        Engine(once, max_repair_rate=0, min_calls_for_repair_rate=5).run([program(numbers(1, 10), once)])
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_a_rate_that_is_none(rate: float) -> None:
+    with pytest.raises(InputError, match=f"max_repair_rate is {rate}: give a share from 0 to 1"):
+        Engine(NumberBackend(), max_repair_rate=rate)
+
+
+# --- threads and failures ------------------------------------------------------------------------------------------
+
+
+def test_several_threads_share_one_engine() -> None:
+    backend = NumberBackend(3)
+    engine = Engine(backend)
+    start = threading.Barrier(6)
+
+    def work(thread: int) -> list[Ranking]:
+        start.wait()
+        return engine.run([program(numbers(100 * thread + seed, 9), backend) for seed in range(10)])
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(work, range(6)))
+    for thread, rankings in enumerate(results):
+        for seed, ranking in enumerate(rankings):
+            assert_sorted(ranking, 100 * thread + seed, 9)
+    assert engine.summary.queries == 60
+    assert engine.summary.usage == Usage(480, 48_000, 3360)
+
+
+def test_a_failing_backend_fails_the_run_and_not_the_engine() -> None:
+    class Failing(NumberBackend):
+        broken = True
+
+        def answer(self, calls: Sequence[Call]) -> list[Answer]:
+            if self.broken:
+                raise BackendError("gone")
+            return super().answer(calls)
+
+    backend = Failing()
+    engine = Engine(backend)
+    with pytest.raises(BackendError, match="gone"):
+        engine.run([program(numbers(1, 4), backend)])
+    backend.broken = False
+    assert_sorted(engine.run([program(numbers(1, 4), backend)])[0], 1, 4)
+    assert engine.summary.queries == 1
+
+
+def test_a_model_in_threads_gives_what_it_gives_alone(open_model: Callable[..., Any]) -> None:
+    backend = open_model("chatml", max_thought_tokens=3, batch_size=4)
+
+    def make(seed: int) -> Program:
+        return program(numbers(seed, 3 + seed % 3), backend, ("iterative", "direct")[seed % 2])
+
+    expected = [Engine(backend).run([make(seed)])[0] for seed in range(4)]
+    engine = Engine(backend)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda seeds: engine.run([make(seed) for seed in seeds]), [(0, 1), (2, 3)]))
+    together = engine.run([make(seed) for seed in range(4)])
+    for ranking, *others in zip(expected, [ranking for pair in found for ranking in pair], together, strict=True):
+        for other in others:
+            assert other.order == ranking.order
+            assert [step.thought for step in other.steps] == [step.thought for step in ranking.steps]
+    assert engine.summary.usage == sum((ranking.usage for ranking in expected * 2), Usage())
+    assert engine.summary.repairs == 0

@@ -1,0 +1,540 @@
+"""The local backend on real small models: its answers against brute force, thoughts of every kind, and loading."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from r1ranker_ir.backends import open_backend
+from r1ranker_ir.backends.base import Backend
+from r1ranker_ir.backends.local import TransformersBackend
+from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.types import Answer, Call, Candidate, Message, RankingRequest
+
+MODELS = ("chatml", "llama3", "gemma", "inst", "thinking", "narrow", "plain", "nfkc")
+WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()
+
+
+def make_call(backend: Any, count: int, *, form: str = "one", shift: int = 0) -> Call:
+    """A call about passages of different lengths."""
+    texts = [
+        " ".join((WORDS * 3)[place : place + 3 + (place * 7 + shift) % 9]) for place in range(shift, shift + count)
+    ]
+    request = RankingRequest(f"{WORDS[shift % 12]} and wool", tuple(Candidate(text, text) for text in texts))
+    prompt = Prompt(load_template(), backend)
+    return (prompt.exclude_one if form == "one" else prompt.order_all)(request, range(count))
+
+
+def open_folder(folder: Path, **options: Any) -> TransformersBackend:
+    return TransformersBackend(folder, device="cpu", **options)
+
+
+# --- against brute force -------------------------------------------------------------------------------------------
+
+
+class Reference:
+    """The same answers by plain forward passes over whole sequences: no cache, no padding, no batch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def prompt(self, call: Call) -> list[int]:
+        turns = [{"role": message.role, "content": message.content} for message in call.messages]
+        if self.tokenizer.chat_template is None:
+            text = "".join(f"{turn['content']}\n\n" for turn in turns)
+        else:
+            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return self.encode(text if text.endswith("<think>\n") else f"{text}<think>\n")
+
+    @torch.inference_mode()
+    def thought(self, prompt: list[int], limit: int) -> list[int]:
+        if not limit:
+            return []
+        ids = torch.tensor([prompt])
+        written = self.model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=limit, pad_token_id=0
+        )[0].tolist()[len(prompt) :]
+        return [token for token in written if token != self.tokenizer.eos_token_id]
+
+    @torch.inference_mode()
+    def probabilities(self, context: list[int], options: dict[str, list[int]]) -> dict[str, float]:
+        """Every option's tokens are forced in turn; each counts among the tokens that lead to some option."""
+        found = {}
+        score = functools.cache(lambda prefix: self.model(torch.tensor([[*context, *prefix]])).logits[0, -1])
+        for name, sequence in options.items():
+            log_probability = torch.zeros(())
+            for depth, token in enumerate(sequence):
+                possible = sorted({other[depth] for other in options.values() if other[:depth] == sequence[:depth]})
+                scores = score(tuple(sequence[:depth]))[possible]
+                log_probability = log_probability + scores.log_softmax(-1)[possible.index(token)]
+            found[name] = float(log_probability.exp())
+        return found
+
+    def answer(self, call: Call, thought_limit: int) -> tuple[str, tuple[str, ...], dict[str, float], tuple[int, int]]:
+        """The thought, the choice, its probabilities at the first place, and the tokens read and written."""
+        prompt = self.prompt(call)
+        thought = self.thought(prompt, thought_limit)
+        written = thought + self.encode("\n</think>\n<answer>")
+        first: dict[str, float] = {}
+        chosen: list[str] = []
+        for place in range(1 if call.form == "one" else len(call.identifiers)):
+            left = [identifier for identifier in call.identifiers if identifier not in chosen]
+            options = {name: self.encode(name if place == 0 else f" > {name}") for name in left}
+            found = self.probabilities(prompt + written, options)
+            first = first or found
+            chosen.append(max(found, key=found.__getitem__))
+            written += options[chosen[-1]]
+        return self.tokenizer.decode(thought).strip(), tuple(chosen), first, (len(prompt), len(written))
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3", "narrow", "plain"])
+@pytest.mark.parametrize("thought_limit", [0, 12])
+def test_answers_are_those_of_brute_force(
+    name: str, thought_limit: int, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+) -> None:
+    backend = open_model(name, max_thought_tokens=thought_limit)
+    reference = Reference(make_checkpoint(name))
+    # With twelve shown, [1] begins like [10], [11] and [12].
+    calls = [make_call(backend, 12, shift=4), make_call(backend, 12, form="order"), make_call(backend, 3, shift=1)]
+    for call, answer in zip(calls, backend.answer(calls), strict=True):
+        thought, choice, probabilities, counts = reference.answer(call, thought_limit)
+
+        assert answer.thought == thought
+        assert answer.choice == choice
+        assert answer.probabilities == pytest.approx(probabilities, abs=1e-4)
+        assert list(answer.probabilities) == list(call.identifiers)
+        assert sum(answer.probabilities.values()) == pytest.approx(1)
+        assert (answer.usage.calls, answer.usage.prompt_tokens, answer.usage.completion_tokens) == (1, *counts)
+        assert answer.text.endswith(f"</think>\n<answer>{' > '.join(choice)}</answer>")
+        assert answer.thought_closed
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_answer_is_always_among_the_identifiers(name: str, open_model: Callable[..., Any]) -> None:
+    backend = open_model(name, max_thought_tokens=9, batch_size=5)
+    calls = [make_call(backend, 2 + 3 * (n % 5), form=("one", "order")[n % 2], shift=n) for n in range(9)]
+    for call, answer in zip(calls, backend.answer(calls), strict=True):
+        if call.form == "one":
+            assert len(answer.choice) == 1
+            assert answer.choice[0] in call.identifiers
+        else:
+            assert sorted(answer.choice) == sorted(call.identifiers)
+        assert list(answer.probabilities) == list(call.identifiers)
+        assert sum(answer.probabilities.values()) == pytest.approx(1)
+        assert answer.probabilities[answer.choice[0]] == max(answer.probabilities.values())
+        # The text is what the protocol asks for, also where a tokenizer marks words by spaces in front of them.
+        assert answer.text.startswith("<think>\n")
+        assert answer.text.endswith(f"<answer>{' > '.join(answer.choice)}</answer>")
+        assert answer.text.count("<answer>") == 1
+        assert backend.count_prompt_tokens(call.messages) == answer.usage.prompt_tokens
+
+
+# --- the same whatever the batch -----------------------------------------------------------------------------------
+
+
+def same(first: Sequence[Answer], second: Sequence[Answer]) -> None:
+    for one, other in zip(first, second, strict=True):
+        assert (one.choice, one.thought, one.text) == (other.choice, other.thought, other.text)
+        assert (one.thought_closed, one.usage) == (other.thought_closed, other.usage)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "temperature"), [*((name, 0.0) for name in MODELS), ("chatml", 1.5), ("gemma", 1.5)])
+def test_answers_depend_neither_on_batch_size_nor_on_company(
+    name: str, temperature: float, open_model: Callable[..., Any]
+) -> None:
+    options = {"max_thought_tokens": 15, "temperature": temperature}
+    alone = open_model(name, batch_size=1, **options)
+    calls = [
+        make_call(alone, count, form=form, shift=shift)
+        for shift, (count, form) in enumerate(
+            [(2, "one"), (12, "order"), (7, "one"), (3, "order"), (12, "one"), (5, "one")]
+        )
+    ]
+    expected = [alone.answer([call])[0] for call in calls]
+    same(expected, alone.answer(calls))
+    for batch_size in (3, 16):
+        batched = open_model(name, batch_size=batch_size, **options)
+        same(expected, batched.answer(calls))
+        same(expected[::-1], batched.answer(calls[::-1]))
+        same([expected[1], expected[1], expected[4]], batched.answer([calls[1], calls[1], calls[4]]))
+
+
+def test_the_embedded_model_does_not_depend_on_the_batch_either(embedded_checkpoint: Path) -> None:
+    single = open_folder(embedded_checkpoint, batch_size=1, max_thought_tokens=120)
+    calls = [make_call(single, count, shift=count) for count in (2, 5, 8)]
+    calls.append(make_call(single, 6, form="order"))
+    batched = open_folder(embedded_checkpoint, batch_size=4, max_thought_tokens=120)
+    same(single.answer(calls), batched.answer(calls))
+
+
+def test_a_seed_fixes_sampled_thoughts(open_model: Callable[..., Any]) -> None:
+    def thoughts(seed: int, temperature: float = 1.5) -> list[str]:
+        backend = open_model("chatml", max_thought_tokens=15, temperature=temperature, seed=seed)
+        return [answer.thought for answer in backend.answer([make_call(backend, 3), make_call(backend, 3, shift=2)])]
+
+    assert thoughts(1) == thoughts(1)
+    assert thoughts(1)[0] != thoughts(2)[0]
+    assert thoughts(1)[1] != thoughts(2)[1]
+    assert thoughts(1)[0] != thoughts(1)[1]
+    assert thoughts(1) != thoughts(1, temperature=0.0) == thoughts(2, temperature=0.0)
+
+
+def test_no_calls_no_answers(open_model: Callable[..., Any]) -> None:
+    assert open_model("chatml").answer([]) == []
+
+
+# --- thoughts: models that write what a script says ----------------------------------------------------------------
+
+
+@pytest.fixture
+def scripted(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Writes a model that thinks a given text, one token leading to the next, and prefers the identifier [2]."""
+
+    def write(name: str, script: str, *, then: str = "", loop: bool = False) -> Path:
+        source = make_checkpoint(name)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+
+        def encode(text: str) -> list[int]:
+            return list(tokenizer.encode(text, add_special_tokens=False))
+
+        chain = [encode("<think>\n")[-1], *encode(script), *encode(then)]
+        assert len(set(chain)) == len(chain), "each token may lead to one other only"
+        size = (len(tokenizer) + 7) // 8 * 8
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=size,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            max_position_embeddings=1024,
+            eos_token_id=tokenizer.eos_token_id,
+            tie_word_embeddings=False,
+        )
+        model = LlamaForCausalLM(config).eval()
+        following = dict(itertools.pairwise(chain)) | ({chain[-1]: chain[1]} if loop else {})
+        with torch.no_grad():
+            for layer in model.model.layers:
+                layer.self_attn.o_proj.weight.zero_()
+                layer.mlp.down_proj.weight.zero_()
+            model.model.embed_tokens.weight.copy_(torch.eye(len(tokenizer), size))
+            model.lm_head.weight.zero_()
+            for token, after in following.items():
+                model.lm_head.weight[after, token] = 1
+            model.lm_head.weight[encode("2")[-1], encode("[")[-1]] = 2
+        model.save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        return tmp_path
+
+    return write
+
+
+def ask(folder: Path, count: int = 3, **options: Any) -> Answer:
+    backend = open_folder(folder, **options)
+    return backend.answer([make_call(backend, count)])[0]
+
+
+def token_count(folder: Path, *texts: str) -> int:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
+
+
+@pytest.mark.parametrize("name", ["chatml", "thinking"])
+def test_a_thought_that_ends_by_itself(name: str, scripted: Callable[..., Path]) -> None:
+    answer = ask(scripted(name, " The cloth is dyed.</think>"))
+    assert answer.text == "<think>\n The cloth is dyed.</think>\n<answer>[2]</answer>"
+    assert (answer.thought, answer.choice, answer.thought_closed) == ("The cloth is dyed.", ("[2]",), False)
+
+
+def test_a_thought_that_never_ends_is_closed_and_marked(scripted: Callable[..., Path]) -> None:
+    folder = scripted("thinking", " flea wool", loop=True)
+    answer = ask(folder, max_thought_tokens=40)
+
+    assert answer.thought_closed
+    assert len(answer.thought) > 80
+    assert (" flea wool" * 40).startswith(f" {answer.thought}")
+    assert answer.usage.completion_tokens == 40 + token_count(folder, "\n</think>\n<answer>", "[2]")
+    assert answer.text == f"<think>\n {answer.thought}\n</think>\n<answer>[2]</answer>"
+
+
+@pytest.mark.parametrize("limit", [0, 1, 50])
+def test_a_turn_that_ends_at_once(limit: int, scripted: Callable[..., Path]) -> None:
+    answer = ask(scripted("chatml", "", then="<|im_end|>"), max_thought_tokens=limit)
+    assert answer.text == "<think>\n\n</think>\n<answer>[2]</answer>"
+    assert (answer.thought, answer.thought_closed) == ("", True)
+
+
+def test_a_turn_that_ends_within_the_thought(scripted: Callable[..., Path]) -> None:
+    answer = ask(scripted("chatml", " The cloth is dyed.", then="<|im_end|>"))
+    assert answer.text == "<think>\n The cloth is dyed.\n</think>\n<answer>[2]</answer>"
+    assert answer.thought_closed
+
+
+def test_every_end_of_turn_of_the_generation_config_counts(scripted: Callable[..., Path]) -> None:
+    folder = scripted("chatml", " The cloth is dyed.", then="<|endoftext|>")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    path = folder / "generation_config.json"
+    ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    path.write_text(json.dumps({"eos_token_id": ends}))
+    assert ask(folder, max_thought_tokens=20).thought == "The cloth is dyed."
+
+
+def test_a_token_that_runs_from_one_tag_into_the_next_is_taken_apart(scripted: Callable[..., Path]) -> None:
+    folder = scripted("chatml", " The cloth is dyed.</think><answer>")
+    pieces = AutoTokenizer.from_pretrained(folder).tokenize("</think><answer>")
+    assert "><" in pieces, "the tokenizer of this test has to know it"
+
+    answer = ask(folder)
+    assert answer.text == "<think>\n The cloth is dyed.</think>\n<answer>[2]</answer>"
+    assert (answer.thought, answer.thought_closed) == ("The cloth is dyed.", False)
+    assert answer.usage.completion_tokens == token_count(folder, " The cloth is dyed.</think", ">\n<answer>", "[2]")
+
+
+def test_an_answer_opened_without_closing_the_thought(scripted: Callable[..., Path]) -> None:
+    folder = scripted("chatml", " The cloth is dyed.<answer>[")
+    assert ">[" in AutoTokenizer.from_pretrained(folder).tokenize("<answer>[1]")
+
+    answer = ask(folder)
+    assert answer.text == "<think>\n The cloth is dyed.<answer>[2]</answer>"
+    assert (answer.thought, answer.thought_closed, answer.choice) == ("The cloth is dyed.", True, ("[2]",))
+
+
+def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Callable[..., Path]) -> None:
+    backend = open_folder(scripted("thinking", " The cloth is dyed.</think>"), batch_size=4)
+    calls = [make_call(backend, 2 + n, form=("one", "order")[n % 2]) for n in range(4)]
+    answers = backend.answer(calls)
+    assert [answer.thought for answer in answers] == ["The cloth is dyed."] * 4
+    assert [(answer.choice or ("",))[0] for answer in answers] == ["[2]"] * 4
+
+
+# --- prompts and limits --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_template_carries_the_instructions_and_opens_the_thought(
+    name: str, open_model: Callable[..., Any], load_tokenizer: Callable[[str], Any]
+) -> None:
+    from r1ranker_ir.backends.texts import ChatTokenizer
+
+    backend = open_model(name)
+    tokenizer = load_tokenizer(name)
+    call = make_call(backend, 3)
+    ids = ChatTokenizer(tokenizer).prompt_ids(call.messages)
+    text = tokenizer.decode(ids, skip_special_tokens=False)
+
+    # Gemma's template refuses a system turn, Mistral's leaves it out: it opens the user's turn then.
+    assert call.messages[0].role == "system"
+    assert text.index(call.messages[0].content) < text.index(call.messages[1].content)
+    assert text.endswith("<think>\n")
+    assert text[-40:].count("<think>") == 1
+    if tokenizer.bos_token is not None:
+        assert ids.count(tokenizer.bos_token_id) == 1
+        assert ids[0] == tokenizer.bos_token_id
+    assert isinstance(backend, Backend)
+
+
+def test_without_chat_template_a_tokenizer_brings_its_beginning_but_not_its_end(
+    load_tokenizer: Callable[[str], Any], tmp_path: Path
+) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    from r1ranker_ir.backends.texts import ChatTokenizer
+
+    load_tokenizer("inst").save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)]
+    )
+    assert tokenizer.encode("a")[-1] == tokenizer.eos_token_id
+    ids = ChatTokenizer(tokenizer).prompt_ids([Message("system", "a wool"), Message("user", "flea")])
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(ids[1:]) == "a wool\n\nflea\n\n<think>\n"
+    assert tokenizer.eos_token_id not in ids
+
+
+def test_a_template_that_refuses_any_turn_is_named(load_tokenizer: Callable[[str], Any], tmp_path: Path) -> None:
+    from r1ranker_ir.backends.texts import ChatTokenizer
+
+    load_tokenizer("chatml").save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('tools only') }}")
+    texts = ChatTokenizer(AutoTokenizer.from_pretrained(tmp_path))
+    with pytest.raises(CheckpointError, match=r"chat template of .* refuses a user's turn: tools only"):
+        texts.prompt_ids([Message("system", "a"), Message("user", "b")])
+
+
+def test_limits_follow_the_configuration(open_model: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    backend = open_model("chatml", max_thought_tokens=100)
+    assert (backend.context_length, backend.max_thought_tokens, backend.answer_reserve) == (1024, 100, 300)
+    own = open_model("chatml", max_thought_tokens=100, context_length=400)
+    assert (own.context_length, own.answer_reserve) == (400, 300)
+    with caplog.at_level(logging.WARNING):
+        short = open_model("chatml", max_thought_tokens=2000)
+    assert short.max_thought_tokens == 512
+    assert "max_thought_tokens 2000 is more than half of the context" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0: give at least 1"),
+        ({"max_thought_tokens": -1}, "max_thought_tokens is -1: give 0 or more"),
+        ({"temperature": -0.5}, "temperature is -0.5"),
+        ({"context_length": 0}, "context_length is 0: give at least 1"),
+        ({"dtype": "int8"}, "dtype is 'int8': use auto or one of float32"),
+    ],
+)
+def test_options_that_make_no_sense(
+    options: dict[str, Any], message: str, make_checkpoint: Callable[..., Path]
+) -> None:
+    with pytest.raises(InputError, match=message):
+        open_folder(make_checkpoint("chatml"), **options)
+
+
+def test_opening_by_name(make_checkpoint: Callable[..., Path]) -> None:
+    backend = open_backend("transformers", str(make_checkpoint("chatml")), device="cpu", batch_size=2)
+    assert isinstance(backend, Backend)
+    assert (backend.name, backend.batch_size) == (str(make_checkpoint("chatml")), 2)
+    with pytest.raises(InputError, match="backend is 'jax': use one of transformers, openai"):
+        open_backend("jax", "m")
+    with pytest.raises(InputError, match=r"'transformers' has no option 'concurrency': it takes .*batch_size"):
+        open_backend("transformers", "m", concurrency=3)
+
+
+def test_lower_precision_still_answers(make_checkpoint: Callable[..., Path]) -> None:
+    backend = open_folder(make_checkpoint("chatml"), dtype="bfloat16", max_thought_tokens=5)
+    answer = backend.answer([make_call(backend, 12, form="order")])[0]
+    assert sorted(answer.choice or ()) == sorted(f"[{n}]" for n in range(1, 13))
+
+
+# --- loading -------------------------------------------------------------------------------------------------------
+
+
+def copy_of(folder: Path, to: Path) -> Path:
+    return Path(shutil.copytree(folder, to / "copy"))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+def test_a_lora_adapter_is_put_on_its_base(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = make_checkpoint("chatml")
+
+    def save(name: str, seed: int, tokenizer: bool = False) -> Path:
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_pretrained(base)
+        config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        get_peft_model(model, config).save_pretrained(str(tmp_path / name))
+        if tokenizer:
+            AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / name)
+        return tmp_path / name
+
+    def scores(folder: Path) -> dict[str, float]:
+        backend = open_folder(folder, max_thought_tokens=4)
+        assert backend.context_length == 1024
+        found = backend.answer([make_call(backend, 5)])[0].probabilities
+        assert found is not None
+        return dict(found)
+
+    plain, first, other = scores(base), scores(save("first", 1)), scores(save("other", 2, tokenizer=True))
+    assert max(abs(plain[name] - first[name]) for name in plain) > 1e-3
+    assert max(abs(other[name] - first[name]) for name in plain) > 1e-3
+    assert scores(tmp_path / "first") == pytest.approx(first)
+
+    weights = tmp_path / "first" / "adapter_model.safetensors"
+    torch.save({}, weights.with_name("adapter_model.bin"))
+    weights.unlink()
+    with pytest.raises(CheckpointError, match=r"no adapter_model\.safetensors: other weight files are not loaded"):
+        open_folder(tmp_path / "first")
+    config = tmp_path / "other" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "nobody/gone"}))
+    with pytest.raises(CheckpointError, match=r"'nobody/gone', the base of adapter .*other', can't be loaded"):
+        open_folder(tmp_path / "other")
+
+
+def test_weights_come_from_safetensors_only(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = copy_of(make_checkpoint("chatml"), tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"copy' can't be loaded: .*safetensors"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["nobody/no-such-model", "no-such-model", "./no/such/folder", "/no/such/folder", "a b"]
+)
+def test_a_missing_checkpoint_is_named_with_a_way_out(name: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        TransformersBackend(name)
+    message = str(caught.value)
+    assert f"checkpoint {name!r} can't be loaded" in message
+    assert "'r1ranker-iterative-tiny'" in message
+    assert len(message) < 1200
+
+
+@pytest.mark.parametrize("damage", ["config.json", "tokenizer.json", "model.safetensors", "garbled", "short"])
+def test_a_damaged_checkpoint_is_named(damage: str, make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = copy_of(make_checkpoint("chatml"), tmp_path)
+    weights = folder / "model.safetensors"
+    if damage == "garbled":
+        weights.write_bytes(b"\x00" * 100)
+    elif damage == "short":
+        weights.write_bytes(weights.read_bytes()[:-5000])
+    else:
+        (folder / damage).unlink()
+    with pytest.raises(CheckpointError, match=r"copy' can't be loaded|copy' lacks"):
+        open_folder(folder)
+
+
+def test_a_model_without_its_head_is_refused_instead_of_guessed(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = copy_of(make_checkpoint("chatml"), tmp_path)
+    AutoModelForCausalLM.from_pretrained(folder).model.save_pretrained(folder)
+    with pytest.raises(CheckpointError, match=r"lacks 1 of its weights, among them 'lm_head.weight'.*embedding model"):
+        open_folder(folder)
+
+
+def test_code_of_a_checkpoint_runs_only_when_asked(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = copy_of(make_checkpoint("chatml"), tmp_path)
+    marker = tmp_path / "ran"
+    (folder / "modeling_own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        f"open({str(marker)!r}, 'w').close()\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own-llama'\n"
+        "class OwnForCausalLM(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "own-llama",
+        "architectures": ["OwnForCausalLM"],
+        "auto_map": {"AutoConfig": "modeling_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="trust_remote_code"):
+        open_folder(folder)
+    assert not marker.exists()
+
+    backend = open_folder(folder, trust_remote_code=True, max_thought_tokens=3)
+    assert marker.exists()
+    same(
+        backend.answer([make_call(backend, 4)]),
+        open_folder(make_checkpoint("chatml"), max_thought_tokens=3).answer([make_call(backend, 4)]),
+    )

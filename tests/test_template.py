@@ -1,0 +1,134 @@
+"""Prompt templates: what a file may hold, how it is filled, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.template import build_template, load_template
+from r1ranker_ir.types import TASKS, Message
+
+SECTION = {"user": "{query}: {candidates}"}
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    return {"name": "own", "iterative": dict(SECTION), **changes}
+
+
+def test_the_projects_template_serves_both_strategies_and_all_tasks() -> None:
+    template = load_template()
+    for strategy in ("iterative", "direct"):
+        for task in TASKS:
+            turns = template.render(strategy, "how long do fleas live", "[1] a\n[2] b", 2, task)
+            assert [turn.role for turn in turns] == ["system", "user"]
+            text = "\n".join(turn.content for turn in turns)
+            assert "how long do fleas live" in text
+            assert "[1] a\n[2] b" in text
+            assert f"2 {task}s" in text
+            assert "<think>" in text and "<answer>" in text
+            assert "{" not in text and "}" not in text
+
+
+def test_a_file_fills_in_what_it_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'name = "own"\ncandidate = "{identifier}: {text}"\nseparator = "\\n\\n"\n'
+        '[nouns]\nmodel = ["LLM", "LLMs"]\n'
+        '[direct]\nsystem = "{count} {nouns}, {{braces}}"\nuser = "{query}\\n{candidates}\\none {noun} {query}"\n',
+        encoding="utf-8",
+    )
+    template = load_template(path)
+
+    assert template.name == "own"
+    assert (template.candidate, template.separator, template.empty) == ("{identifier}: {text}", "\n\n", "")
+    assert template.render("direct", "q {noun}", "[1]: {text}", 3, "model") == (
+        Message("system", "3 LLMs, {braces}"),
+        Message("user", "q {noun}\n[1]: {text}\none LLM q {noun}"),
+    )
+    with pytest.raises(InputError, match=r"'own' has no \[iterative\] section: it offers direct"):
+        template.render("iterative", "q", "", 2, "passage")
+
+
+def test_a_template_without_system_turn_has_a_user_turn_only() -> None:
+    turns = build_template(content(), "here").render("iterative", "q", "c", 2, "item")
+    assert turns == (Message("user", "q: c"),)
+
+
+@given(texts=st.lists(st.text(), min_size=4, max_size=4))
+def test_rendered_text_is_never_read_as_a_placeholder(texts: list[str]) -> None:
+    query, candidates, prefix, suffix = texts
+    literal = [part.replace("{", "{{").replace("}", "}}") for part in (prefix, suffix)]
+    template = build_template(content(iterative={"user": f"{literal[0]}{{query}}|{{candidates}}{literal[1]}"}), "here")
+    turns = template.render("iterative", query, candidates, 2, "passage")
+    assert turns[0].content == f"{prefix}{query}|{candidates}{suffix}"
+
+
+def test_the_digest_covers_what_shapes_a_prompt_and_nothing_else() -> None:
+    base = build_template(content(), "here")
+    assert len(base.digest()) == 16
+    assert build_template(content(name="renamed"), "elsewhere").digest() == base.digest()
+    changes: list[dict[str, Any]] = [
+        {"candidate": "{identifier}{text}"},
+        {"separator": " "},
+        {"empty": "-"},
+        {"nouns": {"item": ["film", "films"]}},
+        {"iterative": {**SECTION, "system": "s"}},
+        {"iterative": {"user": "{query} {candidates}"}},
+        {"direct": SECTION},
+    ]
+    digests = {build_template(content(**change), "here").digest() for change in changes}
+    assert len(digests | {base.digest()}) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (content(user="x"), "unknown key 'user'"),
+        (content(separator=3), "separator is 3; give a string"),
+        (content(candidate="{identifier}"), "candidate: placeholder {text} is missing"),
+        (content(candidate="{identifier} {text} {query}"), "candidate: unknown placeholder {query}"),
+        (content(iterative={"user": "{query}"}), r"\[iterative\] user: placeholder {candidates} is missing"),
+        (content(iterative={"user": "{query} {candidates} {}"}), r"\[iterative\] user: unknown placeholder {}"),
+        (content(iterative={"user": "{query} {candidates} {x}"}), "unknown placeholder {x}"),
+        (content(iterative={"user": "{query.__class__} {candidates}"}), "unknown placeholder {query.__class__}"),
+        (content(iterative={"user": "{query:>5q} {candidates}"}), "without ':' or '!'"),
+        (content(iterative={"user": "{query!r} {candidates}"}), "without ':' or '!'"),
+        (content(iterative={"user": "{query} {candidates} {"}), "write a literal brace as {{ or }}"),
+        (content(iterative={"user": "{query} {candidates}", "system": "{"}), r"\[iterative\] system: .*literal brace"),
+        (content(iterative={"user": 3}), r"\[iterative\] user is 3; give a string"),
+        (content(iterative={"user": "{query} {candidates}", "system": ["s"]}), r"system is \['s'\]; give a string"),
+        (content(iterative={"system": "{query} {candidates}"}), "needs the key user"),
+        (content(iterative={**SECTION, "assistant": ""}), "needs the key user"),
+        (content(iterative="{query} {candidates}"), "needs the key user"),
+        ({"name": "own"}, r"no section \[iterative\] or \[direct\]"),
+        (content(nouns={"film": ["film", "films"]}), r"nouns.film = .*for passage, item, model"),
+        (content(nouns={"item": "film"}), r"nouns.item = 'film'; give \[singular, plural\]"),
+        (content(nouns={"item": ["film", 3]}), "nouns.item"),
+        (content(nouns=["film"]), r"nouns is \['film'\]; give a section"),
+        ("iterative", "the template is 'iterative'; give its keys"),
+        (None, "the template is None"),
+        (["iterative"], "the template is"),
+    ],
+)
+def test_what_is_wrong_is_named(changed: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"^here: .*{message}|^here: {message}"):
+        build_template(changed, "here")
+
+
+def test_files_that_are_no_templates(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing\.toml' can't be read \(No such file"):
+        load_template(tmp_path / "missing.toml")
+    with pytest.raises(InputError, match="can't be read"):
+        load_template(str(tmp_path))
+    path = tmp_path / "own.toml"
+    path.write_text("name = \n")
+    with pytest.raises(InputError, match=r"own\.toml' is not valid TOML"):
+        load_template(path)
+    path.write_bytes(b'name = "\xff"\n')
+    with pytest.raises(InputError, match=r"own\.toml' is not UTF-8 text"):
+        load_template(path)
