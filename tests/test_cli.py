@@ -31,8 +31,6 @@ SUMMARY = re.compile(
     r"^(\d+) queries, (\d+) calls, (\d+) tokens in, (\d+) tokens out, (\d+) repairs, [\d.]+ seconds", re.MULTILINE
 )
 
-needs_tiny = pytest.mark.skipif(not TINY_CHECKPOINT.is_dir(), reason="the embedded model is not in this checkout yet")
-
 
 def r1ranker(*arguments: str | Path, code: int = 0, stdin: str | None = None) -> Any:
     """Runs a verb in this process and checks its exit code."""
@@ -124,7 +122,6 @@ def test_evaluate_prints_the_known_figure_of_trec_dl_2019() -> None:
 # --- rerank with the embedded model ---------------------------------------------------------------------------------
 
 
-@needs_tiny
 @pytest.mark.parametrize(("reranker", "calls"), [("r1ranker-iterative-tiny", 3), ("r1ranker-direct-tiny", 1)])
 def test_rerank_orders_the_top_and_sums_up(first_stage: Path, tmp_path: Path, reranker: str, calls: int) -> None:
     output, trace = tmp_path / "out.trec", tmp_path / "trace.jsonl"
@@ -155,7 +152,6 @@ def test_rerank_orders_the_top_and_sums_up(first_stage: Path, tmp_path: Path, re
     assert result.stdout == ""
 
 
-@needs_tiny
 def test_rerank_through_pipes_keeps_standard_output_clean(first_stage: Path, tmp_path: Path) -> None:
     result = r1ranker(
         *("rerank", "--corpus", COLLECTION, "--run", "-", "--depth", "2", "--queries", "2"),
@@ -169,7 +165,6 @@ def test_rerank_through_pipes_keeps_standard_output_clean(first_stage: Path, tmp
     assert SUMMARY.search(result.stderr)
 
 
-@needs_tiny
 def test_a_model_folder_with_a_strategy_is_the_same_as_its_name(first_stage: Path, tmp_path: Path) -> None:
     common: list[str | Path] = [
         "rerank",
@@ -190,7 +185,6 @@ def test_a_model_folder_with_a_strategy_is_the_same_as_its_name(first_stage: Pat
     assert order_of(tmp_path / "a") == order_of(tmp_path / "b") == order_of(tmp_path / "c")
 
 
-@needs_tiny
 def test_batch_size_changes_no_byte_of_the_run(first_stage: Path, tmp_path: Path) -> None:
     for size in ("1", "4"):
         r1ranker(
@@ -201,7 +195,6 @@ def test_batch_size_changes_no_byte_of_the_run(first_stage: Path, tmp_path: Path
     assert (tmp_path / "1").read_bytes() == (tmp_path / "4").read_bytes()
 
 
-@needs_tiny
 def test_quiet_says_nothing_and_shuffling_changes_what_the_model_sees(first_stage: Path, tmp_path: Path) -> None:
     shown = []
     for seed in ("1", "2", "1"):
@@ -217,7 +210,6 @@ def test_quiet_says_nothing_and_shuffling_changes_what_the_model_sees(first_stag
     assert sorted(shown[0]) == sorted(order_of(first_stage)["q01"][:8])
 
 
-@needs_tiny
 def test_missing_documents_stop_or_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("q01 Q0 p054 1 3 t\nq01 Q0 gone 2 2 t\nq01 Q0 p191 3 1 t\nq99 Q0 p054 1 3 t\n")
     common: list[str | Path] = [
@@ -454,7 +446,6 @@ finally:
     assert done.returncode == 0, done.stderr
 
 
-@needs_tiny
 def test_the_three_commands_on_cranfield(tmp_path: Path) -> None:
     source = SHARED / "ir_datasets"
     if not source.is_dir():
@@ -490,7 +481,6 @@ def test_the_three_commands_on_cranfield(tmp_path: Path) -> None:
     assert rows[3][0] == "iranker.trec"
 
 
-@needs_tiny
 def test_the_demo_measures_three_stages_and_shows_an_elimination() -> None:
     result = r1ranker("demo", "--depth", "2", "--query", "q03")
     text = result.stdout

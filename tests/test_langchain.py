@@ -5,10 +5,9 @@ import importlib
 import sys
 
 import pytest
-
-pytest.importorskip("langchain_core", reason="langchain-core is not installed (extra: langchain)")
-
+from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.retrievers import BaseRetriever
 from pydantic import ValidationError
 from rerankers import Reranker
 
@@ -83,14 +82,11 @@ def test_errors_are_ours(ranker, documents):
 
 
 def test_inside_a_compression_retriever(ranker, documents):
-    retrievers = pytest.importorskip("langchain_classic.retrievers", reason="langchain-classic is not installed")
-    from langchain_core.retrievers import BaseRetriever
-
     class FixedRetriever(BaseRetriever):
         def _get_relevant_documents(self, query, *, run_manager):
             return documents
 
-    retriever = retrievers.ContextualCompressionRetriever(
+    retriever = ContextualCompressionRetriever(
         base_compressor=ranker.as_langchain_compressor(k=2), base_retriever=FixedRetriever()
     )
     expected = ranker.as_langchain_compressor(k=2).compress_documents(documents, QUERY)

@@ -819,8 +819,6 @@ def test_what_a_real_model_says_at_random_is_repaired_and_counted(transformers_s
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_the_embedded_model_ranks_over_a_server_as_it_does_here(transformers_serve: str, strategy: str) -> None:
-    if not (TINY_CHECKPOINT / "config.json").is_file():
-        pytest.skip(f"the embedded model has not been built: {TINY_CHECKPOINT} is missing")
     model = str(TINY_CHECKPOINT)
     passages = ("cycle lanes in the town", "a life cycle of the flea takes weeks", "harvest of grain in autumn")
     requests = [
