@@ -259,7 +259,7 @@ QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize(("strategy", "mean_rank"), [("iterative", 2.5), ("direct", 3.2)])
+@pytest.mark.parametrize(("strategy", "mean_rank"), [("iterative", 1.3), ("direct", 1.3)])
 def test_the_embedded_model_finds_passages_by_the_words_of_the_query(
     strategy: str, mean_rank: float, embedded_checkpoint: Path
 ) -> None:
@@ -279,7 +279,7 @@ def test_the_embedded_model_finds_passages_by_the_words_of_the_query(
     assert sum(ranks) / len(ranks) < mean_rank, ranks
     assert all(step.probabilities and sum(step.probabilities.values()) == pytest.approx(1) for step in steps)
     assert not any(step.repaired for step in steps)
-    assert sum(step.thought_closed for step in steps) <= len(steps) / 3
+    assert not any(step.thought_closed for step in steps)
 
 
 def test_the_embedded_model_on_passages_of_a_real_collection(data_folder: Path, embedded_checkpoint: Path) -> None:

@@ -70,6 +70,16 @@ CURRICULUM = (
         ),
         0.5,
     ),
+    # Queries of more words than a thought walks through: it has to stop after the eighth.
+    Stage(
+        800,
+        (
+            Shape((2, 4), (4, 12), (1, 18), _MANY_STOPS),
+            Shape((2, 10), (12, 42), (1, 8), _MANY_STOPS),
+            Shape((9, 10), (16, 42), (4, 18), _MANY_STOPS),
+        ),
+        0.5,
+    ),
 )
 
 
