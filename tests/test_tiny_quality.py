@@ -34,6 +34,7 @@ def test_embedded_model_orders_shuffled_candidates_of_trec_dl_2019(
         found = {ranking.request.query_id: entries_of(ranking) for ranking in ranker.rank(requests)}
         shuffled.append(evaluate(qrels, given, [measure]).mean[measure])
         reranked.append(evaluate(qrels, found, [measure]).mean[measure])
+    print(f"nDCG@10 of {len(SHUFFLES)} shuffles: {shuffled}; {strategy}: {reranked}")
     assert sum(shuffled) / len(SHUFFLES) < 0.48
     assert sum(reranked) / len(SHUFFLES) >= least, reranked
     assert ranker.summary.repairs == 0
