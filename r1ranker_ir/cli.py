@@ -19,6 +19,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from r1ranker_ir.cli_options import (
+    BackendOption,
+    BaseUrlOption,
+    BatchSizeOption,
+    CorpusOption,
+    DeviceOption,
+    MaxPassageTokensOption,
+    MaxRepairRateOption,
+    MaxThoughtTokensOption,
+    MissingOption,
+    ModelOption,
+    OutputOption,
+    QueriesOption,
+    QuietOption,
+    RerankDepthOption,
+    RerankerOption,
+    RerankQueriesOption,
+    RunOption,
+    SeedOption,
+    SettingsFromOption,
+    ShuffleOption,
+    StrategyOption,
+    StrideOption,
+    TemperatureOption,
+    TraceOption,
+    VerboseOption,
+    WindowSizeOption,
+)
 from r1ranker_ir.errors import InputError, R1RankerError
 
 if TYPE_CHECKING:
@@ -63,30 +91,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-CorpusOption = Annotated[
-    str,
-    typer.Option(
-        help="An ir_datasets id, or a folder in BEIR layout: corpus.jsonl, queries.jsonl, and qrels/test.tsv or "
-        "qrels.trec. A folder that exists wins.",
-        show_default=False,
-    ),
-]
-OutputOption = Annotated[
-    str,
-    typer.Option(
-        help="Run file to write, gzip if it ends in .gz; - for standard output. Grows as <output>.partial until it "
-        "is whole.",
-        show_default=False,
-    ),
-]
-QueriesOption = Annotated[
-    int | None, typer.Option(min=1, help="Only the first so many queries of the corpus.", show_default="all")
-]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Only warnings and errors on standard error: no progress, no summary.")
-]
 
 
 def print_version(wanted: bool) -> None:
@@ -148,132 +152,28 @@ def search(
 @app.command()
 def rerank(
     corpus: CorpusOption,
-    run: Annotated[
-        str,
-        typer.Option(help="First-stage TREC run, gzip if it ends in .gz; - for standard input.", show_default=False),
-    ],
-    reranker: Annotated[
-        str,
-        typer.Option(
-            help="r1ranker-iterative, r1ranker-direct, r1ranker-iterative-tiny or r1ranker-direct-tiny; or, with "
-            "--strategy, any causal language model: a Hugging Face name, a folder, or a server's name for it.",
-            show_default=False,
-        ),
-    ],
+    run: RunOption,
+    reranker: RerankerOption,
     output: OutputOption,
-    depth: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Documents a query to rerank, from the top of the run; what lies below is not written."
-        ),
-    ] = 100,
-    queries: Annotated[
-        int | None,
-        typer.Option(min=1, help="Only the first so many queries of the corpus that the run has.", show_default="all"),
-    ] = None,
-    strategy: Annotated[
-        Literal["iterative", "direct"] | None,
-        typer.Option(
-            help="Exclude the least relevant one after the other, or order whole windows.",
-            show_default="the one of the registered name",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Checkpoint in place of a registered name's own (not for the -tiny ones).",
-            show_default="the environment variable R1RANKER_MODEL, else Qwen/Qwen2.5-3B-Instruct",
-        ),
-    ] = None,
-    backend: Annotated[
-        Literal["transformers", "openai"],
-        typer.Option(help="Run the model in this process, or call an OpenAI-compatible server."),
-    ] = "transformers",
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of the server, such as http://localhost:8000/v1, for --backend openai. A key is read from "
-            "the environment only (OPENAI_API_KEY).",
-            show_default="the environment variable OPENAI_BASE_URL, else OpenAI's",
-        ),
-    ] = None,
-    window_size: Annotated[
-        int | None,
-        typer.Option(min=2, help="Most documents in one prompt.", show_default="the checkpoint's, usually 20"),
-    ] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Documents by which a window moves on in lists longer than a window; below the window size.",
-            show_default="the checkpoint's, usually 10",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Calls at once: the batch on the transformers backend, open requests on the openai one.",
-            show_default="the checkpoint's, usually 16",
-        ),
-    ] = None,
-    max_passage_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Cut each passage to so many of the model's tokens, at a whole word.",
-            show_default="only as much as the context asks for",
-        ),
-    ] = None,
-    max_thought_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Close a thought that reaches so many tokens.", show_default="the checkpoint's, usually 1024"
-        ),
-    ] = None,
-    max_repair_rate: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=1.0, help="Stop when more than this share of the answers (of at least 50) can't be used."
-        ),
-    ] = 0.2,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Device of the transformers backend, such as cpu, cuda, cuda:1 or mps.",
-            show_default="the best there is",
-        ),
-    ] = None,
-    missing: Annotated[
-        Literal["error", "skip"],
-        typer.Option(help="What to do about documents of the run that the corpus lacks; either way they are named."),
-    ] = "error",
-    shuffle: Annotated[
-        int | None,
-        typer.Option(
-            metavar="SEED",
-            help="Shuffle each query's documents (after the cut at --depth) before reranking, to see how much the "
-            "first stage's order matters.",
-            show_default="keep the run's order",
-        ),
-    ] = None,
-    settings_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or Hugging Face name whose r1ranker.json (prompt template, window, limits) counts, for a "
-            "server that knows its model by another name.",
-            show_default="the model's own",
-        ),
-    ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSON Lines file for the trace: each model call with its thought, answer and tokens.",
-            show_default="none",
-        ),
-    ] = None,
+    depth: RerankDepthOption = 100,
+    queries: RerankQueriesOption = None,
+    strategy: StrategyOption = None,
+    model: ModelOption = None,
+    backend: BackendOption = "transformers",
+    base_url: BaseUrlOption = None,
+    window_size: WindowSizeOption = None,
+    stride: StrideOption = None,
+    batch_size: BatchSizeOption = None,
+    max_passage_tokens: MaxPassageTokensOption = None,
+    max_thought_tokens: MaxThoughtTokensOption = None,
+    max_repair_rate: MaxRepairRateOption = 0.2,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    device: DeviceOption = None,
+    missing: MissingOption = "error",
+    shuffle: ShuffleOption = None,
+    settings_from: SettingsFromOption = None,
+    trace: TraceOption = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:

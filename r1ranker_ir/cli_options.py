@@ -1,0 +1,155 @@
+"""What the options of the `r1ranker` command take and say in `--help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+CorpusOption = Annotated[
+    str,
+    typer.Option(
+        help="An ir_datasets id, or a folder in BEIR layout: corpus.jsonl, queries.jsonl, and qrels/test.tsv or "
+        "qrels.trec. A folder that exists wins.",
+        show_default=False,
+    ),
+]
+OutputOption = Annotated[
+    str,
+    typer.Option(
+        help="Run file to write, gzip if it ends in .gz; - for standard output. Grows as <output>.partial until it "
+        "is whole.",
+        show_default=False,
+    ),
+]
+QueriesOption = Annotated[
+    int | None, typer.Option(min=1, help="Only the first so many queries of the corpus.", show_default="all")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only warnings and errors on standard error: no progress, no summary.")
+]
+RunOption = Annotated[
+    str,
+    typer.Option(help="First-stage TREC run, gzip if it ends in .gz; - for standard input.", show_default=False),
+]
+RerankerOption = Annotated[
+    str,
+    typer.Option(
+        help="r1ranker-iterative, r1ranker-direct, r1ranker-iterative-tiny or r1ranker-direct-tiny; or, with "
+        "--strategy, any causal language model: a Hugging Face name, a folder, or a server's name for it.",
+        show_default=False,
+    ),
+]
+RerankDepthOption = Annotated[
+    int,
+    typer.Option(min=1, help="Documents a query to rerank, from the top of the run; what lies below is not written."),
+]
+RerankQueriesOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Only the first so many queries of the corpus that the run has.", show_default="all"),
+]
+StrategyOption = Annotated[
+    Literal["iterative", "direct"] | None,
+    typer.Option(
+        help="Exclude the least relevant one after the other, or order whole windows.",
+        show_default="the one of the registered name",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Checkpoint in place of a registered name's own (not for the -tiny ones).",
+        show_default="the environment variable R1RANKER_MODEL, else Qwen/Qwen2.5-3B-Instruct",
+    ),
+]
+BackendOption = Annotated[
+    Literal["transformers", "openai"],
+    typer.Option(help="Run the model in this process, or call an OpenAI-compatible server."),
+]
+BaseUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the server, such as http://localhost:8000/v1, for --backend openai. A key is read from "
+        "the environment only (OPENAI_API_KEY).",
+        show_default="the environment variable OPENAI_BASE_URL, else OpenAI's",
+    ),
+]
+WindowSizeOption = Annotated[
+    int | None,
+    typer.Option(min=2, help="Most documents in one prompt.", show_default="the checkpoint's, usually 20"),
+]
+StrideOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Documents by which a window moves on in lists longer than a window; below the window size.",
+        show_default="the checkpoint's, usually 10",
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Calls at once: the batch on the transformers backend, open requests on the openai one.",
+        show_default="the checkpoint's, usually 16",
+    ),
+]
+MaxPassageTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Cut each passage to so many of the model's tokens, at a whole word.",
+        show_default="only as much as the context asks for",
+    ),
+]
+MaxThoughtTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Close a thought that reaches so many tokens.", show_default="the checkpoint's, usually 1024"
+    ),
+]
+MaxRepairRateOption = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=1.0, help="Stop when more than this share of the answers (of at least 50) can't be used."
+    ),
+]
+TemperatureOption = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the sampling.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Device of the transformers backend, such as cpu, cuda, cuda:1 or mps.",
+        show_default="the best there is",
+    ),
+]
+MissingOption = Annotated[
+    Literal["error", "skip"],
+    typer.Option(help="What to do about documents of the run that the corpus lacks; either way they are named."),
+]
+ShuffleOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SEED",
+        help="Shuffle each query's documents (after the cut at --depth) before reranking, to see how much the "
+        "first stage's order matters.",
+        show_default="keep the run's order",
+    ),
+]
+SettingsFromOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or Hugging Face name whose r1ranker.json (prompt template, window, limits) counts, for a "
+        "server that knows its model by another name.",
+        show_default="the model's own",
+    ),
+]
+TraceOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON Lines file for the trace: each model call with its thought, answer and tokens.",
+        show_default="none",
+    ),
+]
