@@ -17,6 +17,7 @@ SETTINGS_FILE = "r1ranker.json"
 DEFAULT_CHECKPOINT = "Qwen/Qwen2.5-3B-Instruct"
 TINY_CHECKPOINT = Path(__file__).parent / "tiny"
 TINY_NAMES = ("r1ranker-iterative-tiny", "r1ranker-direct-tiny")
+OFFLINE_HINT = f"To try things offline, use the embedded model: {' or '.join(map(repr, TINY_NAMES))}."
 
 _COUNTS = ("window_size", "stride", "max_passage_tokens", "max_thought_tokens", "batch_size")
 

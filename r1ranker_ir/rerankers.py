@@ -11,7 +11,7 @@ from rerankers.documents import Document
 from rerankers.models.ranker import BaseRanker
 from rerankers.results import RankedResults, Result
 
-from r1ranker_ir.checkpoints import TINY_NAMES
+from r1ranker_ir.checkpoints import OFFLINE_HINT, TINY_NAMES
 from r1ranker_ir.documents import Entry, read_documents, read_list
 from r1ranker_ir.errors import CheckpointError, InputError, PairScoreError
 from r1ranker_ir.registry import is_registered, resolve
@@ -326,6 +326,5 @@ def _explain(checkpoint: str, error: Exception) -> str:
     if checkpoint not in message:
         message = f"checkpoint {checkpoint!r} can't be loaded: {message}"
     if TINY_NAMES[0] not in message:
-        embedded = " or ".join(map(repr, TINY_NAMES))
-        message = f"{message.rstrip('.')}. To try things offline, use the embedded model: {embedded}."
+        message = f"{message.rstrip('.')}. {OFFLINE_HINT}"
     return message

@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 
-from r1ranker_ir.checkpoints import TINY_NAMES
+from r1ranker_ir.checkpoints import OFFLINE_HINT
 from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError, missing_extra
 from r1ranker_ir.hub import only_local
 
 _DTYPES = ("float32", "bfloat16", "float16")
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_WAY_OUT = f"To try things offline, use the embedded model: {' or '.join(repr(name) for name in TINY_NAMES)}."
 _MISSING_IS_NONE = {"_raise_exceptions_for_missing_entries": False}
 
 
@@ -167,7 +166,7 @@ def _load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) 
         # transformers fills them with random numbers and only warns.
         raise CheckpointError(
             f"checkpoint {model!r} lacks {len(missing)} of its weights, among them {missing[0]!r}: it is incomplete, "
-            f"or no causal language model (an embedding model, for example). {_WAY_OUT}"
+            f"or no causal language model (an embedding model, for example). {OFFLINE_HINT}"
         )
     return loaded
 
@@ -176,5 +175,5 @@ def _explain(model: str, error: Exception, of: str = "") -> str:
     reason = " ".join(str(error).split())[:600] or type(error).__name__
     return (
         f"checkpoint {model!r}{of} can't be loaded: {type(error).__name__}: {reason} — check the name or the folder, "
-        f"that its weights are safetensors, and that the hub can be reached. {_WAY_OUT}"
+        f"that its weights are safetensors, and that the hub can be reached. {OFFLINE_HINT}"
     )
