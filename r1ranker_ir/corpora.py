@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LAYOUT = "corpus.jsonl, queries.jsonl, and qrels/test.tsv or qrels.trec"
 BEIR_QRELS_HEADER = ("query-id", "corpus-id", "score")
+TEST_SPLIT = "test"
 
 
 class Corpus(Protocol):
@@ -26,6 +27,11 @@ class Corpus(Protocol):
     """
 
     name: str
+
+    @property
+    def collection(self) -> str:
+        """What the ids belong to; equal for the splits of one collection."""
+        ...
 
     def queries(self) -> dict[str, str]:
         """Returns the text of each query by id, in the order of the source."""
@@ -44,24 +50,31 @@ class Corpus(Protocol):
         ...
 
 
-def open_corpus(name_or_folder: str | Path) -> Corpus:
+def open_corpus(name_or_folder: str | Path, split: str | None = None) -> Corpus:
     """Opens a corpus by its ir_datasets id or its folder; a folder that exists wins over an id.
 
     Args:
         name_or_folder: an ir_datasets id such as `cranfield` or `beir/scifact/test`, or a folder in BEIR layout.
+        split: whose judgments a folder gives, such as `train`; those of `test` if `None`. Ids carry their split.
 
     Returns:
         The corpus; its data are read when they are asked for.
 
     Raises:
-        InputError: if it is neither, or the folder holds no `corpus.jsonl`.
+        InputError: if it is neither, the folder holds no `corpus.jsonl`, or a split is given beside an id.
     """
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
-        return FolderCorpus(folder)
+        return FolderCorpus(folder, split or TEST_SPLIT)
     if folder.is_file():
         raise InputError(f"corpus {str(name_or_folder)!r} is a file: give the folder that holds {LAYOUT}")
-    return IrDatasetsCorpus(str(name_or_folder))
+    corpus = IrDatasetsCorpus(str(name_or_folder))
+    if split is not None:
+        raise InputError(
+            f"split {split!r} was given beside the ir_datasets id {corpus.name!r}: splits are for folders, an id "
+            f"carries its own, such as beir/scifact/{split}"
+        )
+    return corpus
 
 
 def document_text(title: str, text: str) -> str:
@@ -90,14 +103,17 @@ class FolderCorpus:
     Args:
         folder: holds `corpus.jsonl` (`_id`, `text`, optional `title`), `queries.jsonl` (`_id`, `text`) and
             `qrels/test.tsv` (query, document and grade, with BEIR's header line) or `qrels.trec`.
+        split: whose judgments to give: those of `qrels/<split>.tsv`. `qrels.trec` counts as the test split.
 
     Raises:
         InputError: if the folder holds no `corpus.jsonl`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, split: str = TEST_SPLIT) -> None:
         self.name = str(folder)
+        self.collection = str(folder.resolve())
         self._folder = folder
+        self._split = split
         if not (folder / "corpus.jsonl").is_file():
             raise InputError(f"folder {self.name!r} has no corpus.jsonl: a corpus folder holds {LAYOUT}")
 
@@ -122,21 +138,28 @@ class FolderCorpus:
             queries[query_id] = text
         return queries
 
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have judgments, by name."""
+        found = {path.stem for path in (self._folder / "qrels").glob("*.tsv")}
+        if (self._folder / "qrels.trec").is_file():
+            found.add(TEST_SPLIT)
+        return tuple(sorted(found))
+
     def qrels(self) -> list[Qrel]:
-        """Returns the judgments of `qrels/test.tsv`, or of `qrels.trec` where there is no such file.
+        """Returns the judgments of `qrels/<split>.tsv`; for the test split of `qrels.trec` where that is missing.
 
         Raises:
-            InputError: if there is neither file.
+            InputError: if there is no such file.
             DataFileError: if a line is malformed, or a document is judged twice with different grades.
         """
-        beir, trec = self._folder / "qrels" / "test.tsv", self._folder / "qrels.trec"
+        beir, trec = self._folder / "qrels" / f"{self._split}.tsv", self._folder / "qrels.trec"
         if beir.is_file():
             return _read_qrels(beir, _beir_rows(beir))
-        if trec.is_file():
+        if self._split == TEST_SPLIT and trec.is_file():
             return _read_qrels(trec, _trec_rows(trec))
-        others = sorted(path.name for path in (self._folder / "qrels").glob("*.tsv"))
-        found = f" (found {', '.join(others)} in qrels/; the test split is read)" if others else ""
-        raise InputError(f"folder {self.name!r} has no judgments: add qrels/test.tsv or qrels.trec{found}")
+        add = f"qrels/{self._split}.tsv" + (" or qrels.trec" if self._split == TEST_SPLIT else "")
+        found = f", or use another split: {', '.join(self.splits())}" if self.splits() else ""
+        raise InputError(f"folder {self.name!r} has no judgments of split {self._split!r}: add {add}{found}")
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
         """Returns the text of the documents with these ids, found in one pass over the file.
@@ -250,6 +273,13 @@ class IrDatasetsCorpus:
         with self._reading("docs"):
             for document in self._dataset.docs_iter():
                 yield document.doc_id, self._text(document)
+
+    @property
+    def collection(self) -> str:
+        """The highest id of the catalogue that shares these documents, such as `beir/scifact` for its splits."""
+        import ir_datasets
+
+        return str(ir_datasets.corpus_id(self.name))
 
     def _require(self, kind: str) -> None:
         named = {"docs": "documents", "queries": "queries", "qrels": "judgments (qrels)"}

@@ -114,6 +114,36 @@ def test_beir_judgments_win_over_trec_ones(tmp_path: Path) -> None:
     assert judgments(corpus) == [("q1", "d1", 3)]
 
 
+def test_a_folder_gives_the_judgments_of_the_split_that_is_asked_for(tmp_path: Path) -> None:
+    write_folder(tmp_path, qrels__train_tsv="q1\td2\t1\n", qrels_trec="q1 0 d1 3\n")
+
+    assert judgments(open_corpus(tmp_path, "train")) == [("q1", "d2", 1)]
+    assert (
+        judgments(open_corpus(tmp_path, "test"))
+        == judgments(open_corpus(tmp_path))
+        == [
+            ("q2", "d1", 2),
+            ("q2", "d2", 0),
+            ("q1", "4", 1),
+        ]
+    )
+    assert open_corpus(tmp_path, "train").splits() == ("test", "train")
+    with pytest.raises(InputError, match=r"no judgments of split 'dev': add qrels/dev\.tsv, or use .*: test, train$"):
+        open_corpus(tmp_path, "dev").qrels()
+    (tmp_path / "qrels" / "test.tsv").unlink()
+    assert judgments(open_corpus(tmp_path)) == [("q1", "d1", 3)]
+    assert open_corpus(tmp_path).splits() == ("test", "train")
+
+
+def test_splits_of_a_folder_are_one_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "a")
+    write_folder(tmp_path / "b")
+    monkeypatch.chdir(tmp_path)
+
+    assert open_corpus("a").collection == open_corpus(tmp_path / "a", "train").collection
+    assert open_corpus("a").collection != open_corpus("b").collection
+
+
 def test_beir_judgments_without_a_header_lose_no_line(tmp_path: Path) -> None:
     assert judgments(open_corpus(write_folder(tmp_path, qrels__test_tsv="q1\td1\t-1\n"))) == [("q1", "d1", -1)]
 
@@ -190,7 +220,7 @@ def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"no queries\.jsonl"):
         corpus.queries()
-    with pytest.raises(InputError, match=r"no judgments: add qrels/test\.tsv or qrels\.trec \(found dev\.tsv"):
+    with pytest.raises(InputError, match=r"no judgments of split 'test': add qrels/test\.tsv or qrels\.trec, .* dev$"):
         corpus.qrels()
 
 
@@ -234,6 +264,12 @@ def test_an_ir_datasets_id_gives_queries_judgments_and_documents(catalogue: Any)
     assert judgments(corpus) == [("q1", "d1", 2), ("q2", "d2", 1)]
     assert list(corpus.iterate_documents()) == [("d1", "fleas jump"), ("d2", "ticks wait")]
     assert corpus.documents(["d2", "none", "d1", "d2"]) == {"d2": "ticks wait", "d1": "fleas jump"}
+
+
+def test_an_ir_datasets_id_carries_its_split(catalogue: Any) -> None:
+    assert open_corpus("beir/scifact/train").collection == open_corpus("beir/scifact/test").collection == "beir/scifact"
+    with pytest.raises(InputError, match=r"split 'train' was given beside the ir_datasets id 'r1ranker-test/complete'"):
+        open_corpus("r1ranker-test/complete", "train")
 
 
 def test_what_an_ir_dataset_lacks_is_said(catalogue: Any) -> None:

@@ -1,0 +1,160 @@
+"""The verb `r1ranker data`: training samples from judgments and runs, request files or Ranking-bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from r1ranker_ir.cli_options import QuietOption, VerboseOption
+from r1ranker_ir.errors import InputError
+
+
+def data(
+    output: Annotated[
+        Path,
+        typer.Option(help="Parquet file of samples to write; it is there only once it is whole.", show_default=False),
+    ],
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="With --run: an ir_datasets id such as beir/scifact/train, or a folder in BEIR layout.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="First-stage TREC run of the corpus, for negatives; gzip if it ends in .gz; - for standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON Lines file of ranking requests: context, candidates with text and gain.",
+            show_default=False,
+        ),
+    ] = None,
+    ranking_bench: Annotated[
+        str | None,
+        typer.Option(
+            help="ulab-ai/Ranking-bench: its configuration (iterative or direct), or a .jsonl or .parquet file with "
+            "its columns.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose judgments a folder gives (ids carry their split), or the split of Ranking-bench.",
+            show_default="train; test for folders without qrels/train.tsv",
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many queries, requests or rows.", show_default="all")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="Documents of the run that a query keeps, from the top.")] = 100,
+    add_positives: Annotated[
+        bool | None,
+        typer.Option(
+            "--add-positives/--only-retrieved",
+            help="Add positives that the run lacks, or leave them out.",
+            show_default="add them, except for windows",
+        ),
+    ] = None,
+    judged_only: Annotated[
+        bool, typer.Option("--judged-only", help="Leave out what nobody has judged; otherwise its gain is 0.")
+    ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(help="What to call the source in the samples.", show_default="the corpus, file or task"),
+    ] = None,
+    strategy: Annotated[
+        Literal["iterative", "direct", "setwise", "windows"],
+        typer.Option(help="Steps of an elimination, whole lists, the best of a list, or windows over the run."),
+    ] = "iterative",
+    candidates: Annotated[int, typer.Option(min=2, help="Length of a list, its positive included.")] = 10,
+    negatives: Annotated[
+        Literal["top", "random"], typer.Option(help="Negatives that the run ranks highest, or random ones of it.")
+    ] = "top",
+    positives: Annotated[
+        int | None, typer.Option(min=1, help="Positives drawn of a query, one list each.", show_default="all")
+    ] = None,
+    min_gain: Annotated[
+        float, typer.Option(min=0.0, help="Least gain of a positive; above 0 in any case.", show_default="above 0")
+    ] = 0.0,
+    window_size: Annotated[int, typer.Option(min=2, help="Length of a window.")] = 20,
+    stride: Annotated[int, typer.Option(min=1, help="Places by which windows move up; below the window size.")] = 10,
+    as_given: Annotated[
+        bool, typer.Option("--as-given", help="Each request or row is a list already: one sample, in its order.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    test_corpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A corpus whose test queries and their positives must not be trained on; may be given repeatedly.",
+            show_default=False,
+        ),
+    ] = None,
+    leaks: Annotated[
+        Literal["error", "drop"], typer.Option(help="What to do about test data: stop with an error, or drop them.")
+    ] = "error",
+    hold_out: Annotated[
+        float | None,
+        typer.Option(help="Share of the queries to hold out, chosen by their ids.", show_default="none"),
+    ] = None,
+    hold_out_output: Annotated[
+        Path | None,
+        typer.Option(help="Parquet file for the lists of the held-out queries.", show_default=False),
+    ] = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make training samples of judgments and a run, of ranking requests, or of Ranking-bench.
+
+    Same input and seed give the same file. Queries without a positive or a negative are dropped and counted.
+    """
+    from r1ranker_ir.cli import start
+
+    progress = start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.training.data_command import DataCommandArguments, make_data
+    from r1ranker_ir.training.samples import Sampling
+
+    try:
+        sampling = Sampling(
+            strategy=strategy,
+            candidates=candidates,
+            negatives=negatives,
+            positives=positives,
+            min_gain=min_gain,
+            window_size=window_size,
+            stride=stride,
+            as_given=as_given,
+            seed=seed,
+        )
+        arguments = DataCommandArguments(
+            output=output,
+            sampling=sampling,
+            corpus=corpus,
+            run=run,
+            requests=requests,
+            ranking_bench=ranking_bench,
+            split=split,
+            source=source,
+            queries=queries,
+            depth=depth,
+            add_positives=add_positives,
+            judged_only=judged_only,
+            test_corpora=tuple(test_corpus or ()),
+            leaks=leaks,
+            hold_out=hold_out,
+            hold_out_output=hold_out_output,
+        )
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
+    summary = make_data(arguments, progress=progress)
+    if not quiet:
+        for line in summary.lines():
+            typer.echo(line, err=True)

@@ -1,0 +1,243 @@
+"""Records from Ranking-bench, the data of R1-Ranker (arXiv 2506.21638): `ulab-ai/Ranking-bench` on the hub.
+
+A row has `problem` (a whole prompt, with instructions and candidates), `gt` (the one right candidate), `candidates` and
+`task_name`. What a record needs is cut out of `problem`; its instructions are left behind, since our prompts have their
+own. Configuration `direct` holds whole lists, `iterative` the step samples that the authors drew of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+from r1ranker_ir.types import Candidate, Task
+
+from ..records import Record
+
+HUB_NAME = "ulab-ai/Ranking-bench"
+CONFIGURATIONS = ("iterative", "direct")
+COLUMNS = ("problem", "gt", "candidates", "task_name")
+_FORMATS: dict[str, Literal["json", "parquet"]] = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+_PASSAGE_QUERY = re.compile(r"Here is a query:\s*(.+?)\s*and candidate passages:", re.DOTALL)
+_PASSAGE_LABEL = re.compile(r"(passage \d+):\s*\Z")
+_HISTORY = re.compile(r"in order:\s*(.+?)\s*Now there are", re.DOTALL)
+# The misspelling is the data's own.
+_MODEL_QUERY = re.compile(r"Here is a query:\s*(.+?)\s+and LLM (?:condidates|candidates):", re.DOTALL)
+_MODEL_LINE = re.compile(r"^\s*# ([^:\n]+): (.+?)\s*$", re.MULTILINE)
+# The three routing tasks share their questions and, by the authors' own script, their wording; only labels differ.
+_ROUTING_AIMS = {
+    "Router-Performance": "the best answer, whatever it costs",
+    "Router-Balance": "a good answer and a low cost, both alike",
+    "Router-Cost": "a low cost above all, then a good answer",
+}
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A row that no record can be made of.
+
+    Args:
+        reason: why.
+    """
+
+    reason: str
+
+
+def ranking_bench_records(
+    where: str | Path,
+    dropped: Counter[str],
+    *,
+    split: str = "train",
+    queries: int | None = None,
+    source: str | None = None,
+) -> Iterator[Record]:
+    """Reads Ranking-bench from the hub, or a file with its columns.
+
+    Args:
+        where: a configuration of the hub's data set (`iterative` or `direct`), or a `.json`, `.jsonl` or `.parquet`
+            file.
+        dropped: is told how many rows were dropped, by reason.
+        split: of the hub's data set.
+        queries: only the first so many rows; all if `None`.
+        source: the records' source; `ranking-bench/<task name>` if `None`.
+
+    Yields:
+        Records in the order of the rows, with gain 1 for the right candidate. Their id is made of the query or
+        history alone, so that rows on the same one share it.
+
+    Raises:
+        InputError: if the data set can't be loaded.
+        DataFileError: if columns are missing, or no row could be used.
+        MissingExtraError: if datasets is not installed.
+    """
+    read = used = 0
+    for row in islice(_rows(where, split), queries):
+        read += 1
+        made = record_of_row(row)
+        if isinstance(made, Unusable):
+            dropped[made.reason] += 1
+            continue
+        used += 1
+        yield made if source is None else replace(made, source=source)
+    if read and not used:
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in dropped.most_common())
+        raise DataFileError(
+            f"{where}: none of {read} rows could be used ({reasons}): do they have Ranking-bench's form?"
+        )
+
+
+def record_of_row(row: Mapping[str, Any]) -> Record | Unusable:
+    """Turns one row into a record.
+
+    Args:
+        row: with `problem`, `gt`, `candidates` (a list, or the text of one in JSON or Python) and `task_name`.
+
+    Returns:
+        The record, or the reason why there is none.
+    """
+    problem, gt, task_name = (row.get(column) for column in ("problem", "gt", "task_name"))
+    if not (isinstance(problem, str) and isinstance(gt, str) and isinstance(task_name, str)):
+        return Unusable("problem, gt or task_name is no text")
+    texts = _candidates(row.get("candidates"))
+    if texts is None:
+        return Unusable("candidates are no list of texts")
+    if len(texts) < 2:
+        return Unusable("fewer than 2 candidates")
+    readers = {"Passage": _read_passages, "Rec": _read_items, "Router": _read_models}
+    reader = readers.get(task_name.partition("-")[0])
+    if reader is None:
+        return Unusable(f"unknown task_name {task_name!r}")
+    reading = reader(problem, texts)
+    if isinstance(reading, Unusable):
+        return reading
+    places = _places(gt, texts, [candidate.id for candidate in reading.candidates])
+    if len(places) != 1:
+        return Unusable("gt is not among the candidates" if not places else "gt fits several candidates")
+    aim = _ROUTING_AIMS.get(task_name)
+    return Record(
+        context=reading.context if aim is None else f"{reading.context}\nWanted: {aim}.",
+        candidates=reading.candidates,
+        gains=tuple(float(place == places[0]) for place in range(len(texts))),
+        task=reading.task,
+        id=hashlib.sha256(reading.context.encode()).hexdigest()[:16],
+        source=f"ranking-bench/{task_name}",
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    context: str
+    candidates: tuple[Candidate, ...]
+    task: Task
+
+
+def _read_passages(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
+    """Passages stand in the prompt as `passage 3: text`; only there it is said which text has which name."""
+    found = _PASSAGE_QUERY.search(problem)
+    if found is None:
+        return Unusable("the query is not to be found in the problem")
+    candidates, at = [], found.end()
+    for text in texts:
+        start = problem.find(text, at)
+        label = None if start < 0 else _PASSAGE_LABEL.search(problem, at, start)
+        if label is None:
+            return Unusable("a candidate is not to be found in the problem")
+        candidates.append(Candidate(label[1], text))
+        at = start + len(text)
+    return _Reading(found[1], tuple(candidates), "passage")
+
+
+def _read_items(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
+    found = _HISTORY.search(problem)
+    if found is None:
+        return Unusable("the history is not to be found in the problem")
+    return _Reading(found[1], tuple(Candidate(text, text) for text in texts), "item")
+
+
+def _read_models(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
+    found = _MODEL_QUERY.search(problem)
+    if found is None:
+        return Unusable("the query is not to be found in the problem")
+    described = dict(_MODEL_LINE.findall(problem[: found.start()]))
+    named = [(text, f"{text}: {described[text]}" if text in described else text) for text in texts]
+    return _Reading(found[1], tuple(Candidate(name, text) for name, text in named), "model")
+
+
+def _places(gt: str, texts: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The places that the right answer may mean: of that text, or else of that name."""
+    places = [place for place, text in enumerate(texts) if text.strip() == gt.strip()]
+    return places or [place for place, name in enumerate(names) if name == gt.strip()]
+
+
+def _candidates(value: Any) -> list[str] | None:
+    if isinstance(value, str):
+        value = _literal(value)
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        return None
+    texts = list(value)
+    return texts if all(isinstance(text, str) and text.strip() for text in texts) else None
+
+
+def _literal(text: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def _rows(where: str | Path, split: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise missing_extra("Ranking-bench", "train", error) from error
+    try:
+        if str(where) in CONFIGURATIONS:
+            # Not streamed: a copy on the disk serves the second reading that held-out lists take.
+            rows = datasets.load_dataset(HUB_NAME, str(where), split=split)
+        else:
+            rows = datasets.load_dataset(_format(Path(where)), data_files=str(where), split="train", streaming=True)
+        opened = iter(rows)
+        first = next(opened, None)
+    except InputError:
+        raise
+    except Exception as error:  # datasets raises what its readers, the hub's client and Arrow raise
+        raise InputError(
+            f"can't load Ranking-bench from {str(where)!r} ({type(error).__name__}: {error}): check the network, or "
+            "give a .jsonl or .parquet file with its columns"
+        ) from error
+    if first is None:
+        raise DataFileError(f"{where}: no row: a file with the columns {', '.join(COLUMNS)} is needed")
+    for column in COLUMNS:
+        if column not in first:
+            raise DataFileError(
+                f"{where}:1: column {column!r} is missing (there are {', '.join(first)}): Ranking-bench has "
+                f"{', '.join(COLUMNS)}"
+            )
+    yield first
+    try:
+        yield from opened
+    except Exception as error:
+        raise DataFileError(f"{where}: a row can't be read ({type(error).__name__}: {error})") from error
+
+
+def _format(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(
+            f"Ranking-bench {str(path)!r} is neither {' nor '.join(map(repr, CONFIGURATIONS))}, which come from the "
+            "hub, nor a file that exists"
+        )
+    if path.suffix not in _FORMATS:
+        raise InputError(f"{str(path)!r} ends in none of {', '.join(_FORMATS)}: convert it")
+    return _FORMATS[path.suffix]
