@@ -1,4 +1,4 @@
-"""The `r1ranker` command: search, rerank, evaluate and demo.
+"""The `r1ranker` command: search, rerank, evaluate, demo, data and train.
 
 Results go to files or standard output; messages, progress and summaries go to standard error. Exit codes: 0 when all
 went well, 1 for an error that is explained, 2 for a command line that can't be understood.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from r1ranker_ir.cli_data import data
 from r1ranker_ir.cli_options import (
     BackendOption,
     BaseUrlOption,
@@ -47,6 +48,7 @@ from r1ranker_ir.cli_options import (
     VerboseOption,
     WindowSizeOption,
 )
+from r1ranker_ir.cli_train import train
 from r1ranker_ir.errors import InputError, R1RankerError
 
 if TYPE_CHECKING:
@@ -173,7 +175,7 @@ def rerank(
     missing: MissingOption = "error",
     shuffle: ShuffleOption = None,
     settings_from: SettingsFromOption = None,
-    trace: TraceOption = None,
+    save_traces: TraceOption = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -213,7 +215,7 @@ def rerank(
         seed=seed,
         **{name: value for name, value in places.items() if value is not None},
     )
-    with writer, trace_file(trace) as write_trace:
+    with writer, trace_file(save_traces, chosen) as write_trace:
         for ranking in reranking.in_order(ranker.stream(requests)):
             writer.write(ranking.request.query_id, reranking.entries_of(ranking))
             write_trace(ranking)
@@ -271,6 +273,10 @@ def demo(
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     run_demo(console, query_id=query, depth=depth, progress=progress)
+
+
+app.command()(data)
+app.add_typer(train, name="train")
 
 
 def start(*, verbose: bool, quiet: bool) -> bool:
@@ -346,8 +352,8 @@ def choose_checkpoint(reranker: str, model: str | None, strategy: str | None) ->
 
 
 @contextlib.contextmanager
-def trace_file(path: Path | None) -> Iterator[Any]:
-    """Opens a trace; gives a function that writes one ranking to it (or does nothing without a path)."""
+def trace_file(path: Path | None, strategy: str) -> Iterator[Any]:
+    """Opens a trace; gives a function that writes a ranking of the strategy to it (or does nothing without a path)."""
     from r1ranker_ir import reranking
 
     if path is None:
@@ -356,11 +362,12 @@ def trace_file(path: Path | None) -> Iterator[Any]:
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --trace") from error
+        raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --save-traces") from error
     with file:
 
         def write(ranking: Ranking) -> None:
-            file.writelines(json.dumps(step, ensure_ascii=False) + "\n" for step in reranking.trace_of(ranking))
+            steps = reranking.trace_of(ranking, strategy)
+            file.writelines(json.dumps(step, ensure_ascii=False) + "\n" for step in steps)
             file.flush()
 
         yield write

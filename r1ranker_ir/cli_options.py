@@ -149,7 +149,10 @@ SettingsFromOption = Annotated[
 TraceOption = Annotated[
     Path | None,
     typer.Option(
-        help="JSON Lines file for the trace: each model call with its thought, answer and tokens.",
+        "--save-traces",
+        "--trace",
+        help="JSON Lines file for the trace: each model call with what it showed, its thought, answer and tokens. "
+        "Training data can be made of it.",
         show_default="none",
     ),
 ]

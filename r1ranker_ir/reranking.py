@@ -124,26 +124,40 @@ def entries_of(ranking: Ranking) -> tuple[RunEntry, ...]:
     )
 
 
-def trace_of(ranking: Ranking) -> list[dict[str, Any]]:
+def trace_of(ranking: Ranking, strategy: str) -> list[dict[str, Any]]:
     """Turns a ranking's steps into plain data for JSON Lines, with document ids in place of positions.
 
     Args:
         ranking: the outcome for one query.
+        strategy: what made it, `iterative` or `direct`.
 
     Returns:
-        One object a model call: `query_id`, `step` (from 1), `shown` and `outcome` (document ids), `thought`,
-        `text`, `probabilities` (a list beside `shown`, or null), `repaired`, `thought_closed`, `cut_passages`
-        and `usage`.
+        One object a model call: `query_id`, `query`, `task`, `strategy`, `step` (from 1), `shown` (document ids in the
+        prompt's order), `texts` (id to whole text, of the documents that no step before has shown), `outcome`
+        (document ids), `thought`, `text`, `probabilities` (a list beside `shown`, or null), `repaired`,
+        `thought_closed`, `cut_passages` and `usage`.
     """
+    request = ranking.request
+    told: dict[str, str] = {}
 
     def ids(places: Sequence[int]) -> list[str]:
-        return [ranking.request.candidates[place].id for place in places]
+        return [request.candidates[place].id for place in places]
+
+    def new_texts(places: Sequence[int]) -> dict[str, str]:
+        shown = [request.candidates[place] for place in places]
+        new = {candidate.id: candidate.text for candidate in shown if told.get(candidate.id) != candidate.text}
+        told.update(new)
+        return new
 
     return [
         {
-            "query_id": ranking.request.query_id,
+            "query_id": request.query_id,
+            "query": request.query,
+            "task": request.task,
+            "strategy": strategy,
             "step": number,
             "shown": ids(step.shown),
+            "texts": new_texts(step.shown),
             "outcome": ids(step.outcome),
             "thought": step.thought,
             "text": step.text,

@@ -127,7 +127,7 @@ def test_rerank_orders_the_top_and_sums_up(first_stage: Path, tmp_path: Path, re
     output, trace = tmp_path / "out.trec", tmp_path / "trace.jsonl"
     result = r1ranker(
         *("rerank", "--corpus", COLLECTION, "--run", first_stage, "--depth", "4", "--queries", "3"),
-        *("--reranker", reranker, "--output", output, "--trace", trace),
+        *("--reranker", reranker, "--output", output, "--save-traces", trace),
     )
     first, second = order_of(first_stage), order_of(output)
 
@@ -386,7 +386,7 @@ def test_a_trace_that_can_not_be_written_stops_before_the_first_call(first_stage
     with server(lambda count: pytest.fail("the server was called")) as url:
         result = r1ranker(*server_arguments(first_stage, url, tmp_path / "out"), "--trace", tmp_path, code=1)
 
-    assert "choose another --trace" in result.stderr
+    assert "choose another --save-traces" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

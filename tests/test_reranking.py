@@ -174,12 +174,16 @@ def test_a_trace_names_documents_in_place_of_positions() -> None:
         cut_passages=1,
         usage=Usage(1, 20, 5),
     )
-    [line] = trace_of(ranking_of("q", (1, 2, 0), (step,)))
+    [line] = trace_of(ranking_of("q", (1, 2, 0), (step,)), "iterative")
 
     assert json.loads(json.dumps(line)) == {
         "query_id": "q",
+        "query": "query",
+        "task": "passage",
+        "strategy": "iterative",
         "step": 1,
         "shown": ["d2", "d0"],
+        "texts": {"d2": "text", "d0": "text"},
         "outcome": ["d0"],
         "thought": "why",
         "text": "<think>why</think><answer>[2]</answer>",
@@ -189,3 +193,14 @@ def test_a_trace_names_documents_in_place_of_positions() -> None:
         "cut_passages": 1,
         "usage": {"calls": 1, "prompt_tokens": 20, "completion_tokens": 5},
     }
+
+
+def test_a_trace_holds_each_text_once_a_ranking() -> None:
+    candidates = tuple(Candidate(f"d{place}", f"text {place}") for place in range(3))
+    shown = [(1, 2), (0, 1), (0, 1)]
+    steps = tuple(Step(places, places[:1], "", "", None, False, False, 0, Usage()) for places in shown)
+
+    for query in ("q", "again"):
+        ranking = Ranking(RankingRequest(query, candidates), (0, 1, 2), steps)
+        texts = [line["texts"] for line in trace_of(ranking, "direct")]
+        assert texts == [{"d1": "text 1", "d2": "text 2"}, {"d0": "text 0"}, {}]

@@ -1,0 +1,123 @@
+"""The verbs `r1ranker train …`: supervised fine-tuning, GRPO, PPO, and the curves of what was logged."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r1ranker_ir.cli_options import QuietOption, VerboseOption
+
+train = typer.Typer(
+    help="Train a ranker: SFT, GRPO or PPO by a recipe; and draw what was logged.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+# The parser of TRL reads what stands after these verbs: --help, too.
+_UNPARSED = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@train.command("sft", context_settings=_UNPARSED, add_help_option=False)
+def train_sft(context: typer.Context) -> None:
+    """Fine-tune on prompts and completions: r1ranker train sft --config tiny-sft; --help lists all arguments."""
+    run_training("sft", context.args)
+
+
+@train.command("grpo", context_settings=_UNPARSED, add_help_option=False)
+def train_grpo(context: typer.Context) -> None:
+    """Reinforce by GRPO: r1ranker train grpo --config tiny-iranker-grpo --model out/sft; --help lists all arguments."""
+    run_training("grpo", context.args)
+
+
+@train.command("ppo", context_settings=_UNPARSED, add_help_option=False)
+def train_ppo(context: typer.Context) -> None:
+    """Reinforce by PPO: r1ranker train ppo --config tiny-iranker-ppo --model out/sft; --help lists all arguments."""
+    run_training("ppo", context.args)
+
+
+@train.command("episodes", context_settings=_UNPARSED, add_help_option=False)
+def train_episodes(context: typer.Context) -> None:
+    """Reinforce by GRPO on whole eliminations: r1ranker train episodes --config tiny-episodes-grpo --model out/sft."""
+    run_training("episodes", context.args)
+
+
+@train.command("curves")
+def train_curves(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[LABEL=]FOLDER...",
+            help="Trained folders; those of one label, such as seeds, become a mean with its range.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="PNG to write.", show_default=False)],
+    x: Annotated[str, typer.Option(help="What is logged to draw over: step, generated_tokens, …")] = "step",
+    title: Annotated[str, typer.Option(help="Stands over the picture.", show_default=False)] = "",
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw the curves of one or more trainings into one picture."""
+    from r1ranker_ir.cli import start
+
+    start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.training.curves import plot_curves, read_history
+
+    histories: dict[str, list[list[dict[str, object]]]] = {}
+    for run in runs:
+        label, equals, folder = run.partition("=")
+        folder = folder if equals else run
+        histories.setdefault(label if equals else Path(run).resolve().name, []).append(read_history(folder))
+    plot_curves(histories, output, x=x, title=title)
+
+
+@train.command("recipes")
+def train_recipes() -> None:
+    """List the packaged recipes, what each is, and where they lie."""
+    from r1ranker_ir.training.recipe_files import RECIPES, describe_recipes
+
+    for name, words in describe_recipes().items():
+        typer.echo(f"{name:24} {words}")
+    typer.echo(f"\nin {RECIPES}")
+
+
+def run_training(method: str, arguments: Sequence[str]) -> None:
+    """Reads the arguments of a training and runs it.
+
+    Args:
+        method: `sft`, `grpo`, `ppo` or `episodes`.
+        arguments: what stands after it on the command line.
+
+    Raises:
+        typer.BadParameter: if the command line can't be understood.
+        R1RankerError: if a recipe, data, a model or a folder is not what is needed.
+    """
+    from r1ranker_ir.cli import start
+
+    # Before the libraries are imported, whose bars have no other switch.
+    progress = start(verbose=False, quiet="--quiet" in arguments)
+    from r1ranker_ir.training.arguments import CommandLineError, build_parser, parse_arguments
+
+    if "--help" in arguments or "-h" in arguments:
+        typer.echo(build_parser(method).format_help())
+        return
+    # Set by TRL, asked for by TRL.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+    try:
+        parsed = parse_arguments(method, arguments)
+    except CommandLineError as error:
+        raise typer.BadParameter(str(error)) from error
+    from r1ranker_ir.training.train_command import train
+
+    # Of several processes one talks.
+    quiet = parsed.run.quiet or parsed.trainer.process_index > 0
+    level = logging.WARNING if quiet else logging.DEBUG if parsed.run.verbose else logging.INFO
+    logging.getLogger("r1ranker_ir").setLevel(level)
+    summary = train(parsed, progress=progress and not quiet)
+    if not quiet:
+        typer.echo(summary.line(), err=True)

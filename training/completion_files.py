@@ -1,0 +1,274 @@
+"""Files of prompts and completions, which supervised fine-tuning reads: Parquet or JSON Lines.
+
+A row is either a sample with its completion (the columns of a sample file and `completion`), whose prompt is rendered
+when training starts, or a `prompt` and a `completion` as TRL defines them: both text, or both lists of turns.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.types import TASKS
+
+from .records import SAMPLE_STRATEGIES, Sample
+from .sample_files import COLUMNS, METADATA_KEY, ROWS_AT_ONCE, needing_parquet, row_of, versions
+
+if TYPE_CHECKING:
+    import datasets
+
+_SUFFIXES = (".parquet", ".jsonl")
+_NEEDED = ("context", "candidates", "strategy", "completion")
+
+
+@dataclass(frozen=True)
+class CompletedSample:
+    """A sample with an assistant's turn that answers it.
+
+    Args:
+        sample: what is asked.
+        completion: the turn from `<think>` to `</answer>`.
+    """
+
+    sample: Sample
+    completion: str
+
+    def row(self) -> dict[str, Any]:
+        """The columns of a file: those of a sample file and `completion`."""
+        return row_of(self.sample) | {"completion": self.completion}
+
+
+def write_completions(
+    path: str | Path, completed: Iterable[CompletedSample], metadata: Mapping[str, Any] | None = None
+) -> int:
+    """Writes samples with completions; a file of that name is there only once it is whole.
+
+    Args:
+        path: ends in `.parquet` or `.jsonl`.
+        completed: what to write, in order; taken as it is written.
+        metadata: what a Parquet file says of itself, beside the versions of the libraries.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        InputError: if the name ends otherwise, or the file can't be written.
+        MissingExtraError: if Parquet is asked for and pyarrow is not installed.
+    """
+    path = Path(path)
+    parquet = _suffix(path) == ".parquet"
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        count = _write_parquet(partial, completed, metadata or {}) if parquet else _write_lines(partial, completed)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"can't write {str(path)!r}: {error.strerror or error}: choose another output") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _suffix(path: Path) -> str:
+    if path.suffix not in _SUFFIXES:
+        raise InputError(f"{str(path)!r}: completions are kept as {' or '.join(_SUFFIXES)}: give a name that ends so")
+    return path.suffix
+
+
+def _write_lines(path: Path, completed: Iterable[CompletedSample]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for entry in completed:
+            file.write(json.dumps(entry.row(), ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _write_parquet(path: Path, completed: Iterable[CompletedSample], metadata: Mapping[str, Any]) -> int:
+    pyarrow = _parquet_library()
+    schema = _schemas()["samples"]
+    rows = (entry.row() for entry in completed)
+    count = 0
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        while several := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pyarrow.Table.from_pylist(several, schema))
+            count += len(several)
+        said = json.dumps({**metadata, "versions": versions()}, ensure_ascii=False, sort_keys=True)
+        writer.add_key_value_metadata({METADATA_KEY: said})
+    return count
+
+
+def _parquet_library() -> Any:
+    with needing_parquet():
+        import pyarrow
+        import pyarrow.parquet
+    return pyarrow
+
+
+def _schemas() -> dict[str, Any]:
+    """The Arrow schemas of the kinds of rows."""
+    pyarrow = _parquet_library()
+    text, numbers = pyarrow.string(), pyarrow.list_(pyarrow.float64())
+    types = {"candidate_ids": pyarrow.list_(text), "candidates": pyarrow.list_(text), "gains": numbers}
+    turns = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
+    return {
+        "samples": pyarrow.schema([(name, types.get(name, text)) for name in (*COLUMNS, "completion")]),
+        "texts": pyarrow.schema([("prompt", text), ("completion", text)]),
+        "turns": pyarrow.schema([("prompt", turns), ("completion", turns)]),
+    }
+
+
+def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Dataset:
+    """Reads files of prompts and completions.
+
+    Of a sample with its completion, `context`, `candidates`, `strategy` and `completion` have to be there; `task` is
+    `passage` where it is left out, candidates are then named by their number, gains are 0, and id and source empty.
+
+    Args:
+        paths: one file or several, in `.parquet` or `.jsonl`; all rows are of the kind of the first.
+
+    Returns:
+        A `datasets.Dataset` with the columns of a sample file and `completion`, or with `prompt` and `completion`.
+
+    Raises:
+        InputError: if there is no such file, or its name ends otherwise.
+        DataFileError: if a file or a row is malformed; names file, line (or row) and field.
+        MissingExtraError: if datasets is not installed.
+    """
+    files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    if not files:
+        raise InputError("no file of prompts and completions is given: name at least one")
+    with needing_parquet():
+        import datasets
+    pyarrow = _parquet_library()
+    numbered = chain.from_iterable(map(_rows, files))
+    first = next(numbered)
+    kind = _kind(first[1])
+    check = {"samples": _sample_row, "texts": _text_row, "turns": _turns_row}[kind]
+    checked = (check(row, where) for where, row in chain([first], numbered))
+    tables = []
+    while several := list(islice(checked, ROWS_AT_ONCE)):
+        tables.append(pyarrow.Table.from_pylist(several, _schemas()[kind]))
+    return datasets.Dataset(pyarrow.concat_tables(tables))
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file, each with its place."""
+    suffix = _suffix(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}: give one of prompts and completions")
+    empty = True
+    for row in _parquet_rows(path) if suffix == ".parquet" else _line_rows(path):
+        empty = False
+        yield row
+    if empty:
+        raise DataFileError(f"{path}: it holds no row: give at least one prompt with its completion")
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    if "prompt" not in row:
+        return "samples"
+    return "texts" if isinstance(row["prompt"], str) else "turns"
+
+
+def _line_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line.decode("utf-8"))
+            except ValueError as error:
+                raise DataFileError(f"{where}: not a JSON object in UTF-8 ({error})") from error
+            if not isinstance(row, dict):
+                raise DataFileError(f"{where}: {type(row).__name__} in place of a JSON object")
+            yield where, row
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    pyarrow = _parquet_library()
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}: row {number}", row
+    except pyarrow.ArrowException as error:
+        raise DataFileError(f"{path}: not a Parquet file that can be read ({error})") from error
+
+
+def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    for name in _NEEDED:
+        if row.get(name) is None:
+            raise DataFileError(f"{where}: field {name} is missing: a row needs {', '.join(_NEEDED)}")
+    for name in ("context", "completion"):
+        if not isinstance(row[name], str) or not row[name].strip():
+            raise DataFileError(f"{where}: field {name} is {row[name]!r}: give a text that is not blank")
+    texts = _strings(row["candidates"], "candidates", where)
+    identities = row.get("candidate_ids")
+    names = (
+        [str(number) for number in range(1, len(texts) + 1)]
+        if identities is None
+        else _strings(identities, "candidate_ids", where)
+    )
+    gains = [0.0] * len(texts) if row.get("gains") is None else row["gains"]
+    if not isinstance(gains, list) or not all(map(_is_gain, gains)):
+        raise DataFileError(f"{where}: field gains is {gains!r}: give a list of numbers of at least 0")
+    for name, values in (("candidate_ids", names), ("gains", gains)):
+        if len(values) != len(texts):
+            raise DataFileError(f"{where}: field {name} has {len(values)} entries for {len(texts)} candidates")
+    plain = {"id": row.get("id") or "", "source": row.get("source") or "", "task": row.get("task") or "passage"}
+    for name, allowed in (("task", TASKS), ("strategy", SAMPLE_STRATEGIES)):
+        value = plain.get(name, row.get(name))
+        if value not in allowed:
+            raise DataFileError(f"{where}: field {name} is {value!r}: use one of {', '.join(allowed)}")
+    return {
+        "id": str(plain["id"]),
+        "source": str(plain["source"]),
+        "task": plain["task"],
+        "strategy": row["strategy"],
+        "context": row["context"],
+        "candidate_ids": names,
+        "candidates": texts,
+        "gains": [float(gain) for gain in gains],
+        "completion": row["completion"],
+    }
+
+
+def _is_gain(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def _strings(value: Any, name: str, where: str) -> list[str]:
+    if not isinstance(value, list) or not value or any(not isinstance(entry, str) for entry in value):
+        raise DataFileError(f"{where}: field {name} is {value!r}: give a list of texts")
+    return value
+
+
+def _text_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    for name in ("prompt", "completion"):
+        if not isinstance(row.get(name), str) or not row[name]:
+            raise DataFileError(f"{where}: field {name} is {row.get(name)!r}: give a text, as in the file's first row")
+    return {"prompt": row["prompt"], "completion": row["completion"]}
+
+
+def _turns_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    return {name: _turns(row.get(name), name, where) for name in ("prompt", "completion")}
+
+
+def _turns(value: Any, name: str, where: str) -> list[dict[str, str]]:
+    turns = value if isinstance(value, list) else []
+    told = [turn for turn in turns if isinstance(turn, dict) and isinstance(turn.get("content"), str)]
+    if not told or len(told) != len(turns) or any(not isinstance(turn.get("role"), str) for turn in told):
+        raise DataFileError(
+            f"{where}: field {name} is {value!r}: prompt and completion are two texts, or two lists of turns with "
+            f"role and content"
+        )
+    return [{"role": turn["role"], "content": turn["content"]} for turn in told]
