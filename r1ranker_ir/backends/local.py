@@ -69,6 +69,8 @@ class TransformersBackend:
         seed: fixes sampled thoughts, each by its own prompt.
         trust_remote_code: run code that comes with the checkpoint.
         revision: the hub revision.
+        loaded: a model and its tokenizer that are in memory already, in place of loading `model`; they stay where
+            they are, and `device`, `dtype`, `device_map`, `trust_remote_code` and `revision` do not count.
 
     Raises:
         InputError: if an option makes no sense.
@@ -89,6 +91,7 @@ class TransformersBackend:
         seed: int = 0,
         trust_remote_code: bool = False,
         revision: str | None = None,
+        loaded: tuple[Any, Any] | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: give at least 1")
@@ -102,7 +105,7 @@ class TransformersBackend:
         self.batch_size = batch_size
         self.temperature = temperature
         self.seed = seed
-        self._model, tokenizer = load_model(
+        self._model, tokenizer = loaded or load_model(
             self.name,
             device=device,
             dtype=dtype,

@@ -97,6 +97,10 @@ class Prompt:
         """Asks for the order of all shown candidates; arguments and errors as for `exclude_one`."""
         return self._call("direct", "order", request, shown, repairs_before)
 
+    def choose_best(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
+        """Asks for the most relevant of the shown candidates; arguments and errors as for `exclude_one`."""
+        return self._call("setwise", "one", request, shown, repairs_before)
+
     def _call(
         self,
         strategy: str,

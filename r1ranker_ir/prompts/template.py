@@ -15,7 +15,7 @@ from typing import Any
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import TASKS, Message
 
-STRATEGY_SECTIONS = ("iterative", "direct")
+STRATEGY_SECTIONS = ("iterative", "direct", "setwise")
 _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns"))
 _CANDIDATE_PLACEHOLDERS = frozenset(("identifier", "text"))
 _KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", *STRATEGY_SECTIONS))
@@ -64,7 +64,7 @@ class Template:
         """Fills one strategy's turns.
 
         Args:
-            strategy: `iterative` or `direct`.
+            strategy: `iterative`, `direct` or `setwise`.
             query: the neutralised query.
             candidates: the rendered candidate lines.
             count: how many there are.
@@ -140,7 +140,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
             _check_placeholders(f"{source}: [{section}] user", turns["user"], _PLACEHOLDERS, needed)
             wordings[section] = Wording(turns.get("system", ""), turns["user"])
     if not wordings:
-        raise InputError(f"{source}: no section [iterative] or [direct]: a template needs at least one")
+        raise InputError(f"{source}: no section [iterative], [direct] or [setwise]: a template needs at least one")
     nouns: dict[str, tuple[str, str]] = {task: (task, f"{task}s") for task in TASKS}
     own_nouns = content.get("nouns", {})
     if not isinstance(own_nouns, Mapping):

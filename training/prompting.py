@@ -1,0 +1,170 @@
+"""From samples to training rows, with exactly the prompt that the model will get when it ranks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from r1ranker_ir.backends.texts import ChatTokenizer
+from r1ranker_ir.errors import ContextLengthError, InputError
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import Template
+from r1ranker_ir.types import Call, Candidate, Message
+
+from .records import Record, Sample
+
+logger = logging.getLogger(__name__)
+
+OPENING = "<think>\n"
+"""What of the assistant's turn the prompt holds already: a completion goes on from here."""
+
+_TAGS = "<think></think><answer></answer>"
+
+
+class PromptRenderer:
+    """Renders samples as the backends render calls: the same template, the same cuts, the same tokens.
+
+    Args:
+        tokenizer: the model's tokenizer, with its chat template.
+        template: the prompt template.
+        max_passage_tokens: what is shown of a passage, in tokens; `None` for no limit of its own.
+        context_length: tokens that prompt and completion may take together; `None` for no limit.
+        completion_tokens: how many of them are kept for the completion.
+
+    Raises:
+        InputError: if the tokenizer drops the protocol's tags when it decodes, so that no reward could see them.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: Template,
+        *,
+        max_passage_tokens: int | None = None,
+        context_length: int | None = None,
+        completion_tokens: int = 1024,
+    ) -> None:
+        self._chat = ChatTokenizer(tokenizer)
+        decoded = str(tokenizer.decode(tokenizer.encode(_TAGS, add_special_tokens=False), skip_special_tokens=True))
+        if "".join(decoded.split()) != _TAGS:
+            raise InputError(
+                f"the tokenizer of {tokenizer.name_or_path!r} decodes {_TAGS!r} to {decoded!r}: its tags are special "
+                "tokens, which training leaves out of completions. Add them as ordinary tokens instead"
+            )
+        self.control_tokens = self._chat.control_tokens
+        self.context_length = context_length
+        self.answer_reserve = completion_tokens
+        self.template = template
+        self.max_passage_tokens = max_passage_tokens
+        self._prompt = Prompt(template, self, max_passage_tokens=max_passage_tokens)
+        self._ids = lru_cache(maxsize=4096)(self._chat.prompt_ids)
+
+    def count_tokens(self, text: str) -> int:
+        """Counts the tokens of plain text, without special ones."""
+        return self._chat.count(text)
+
+    def cut_text(self, text: str, max_tokens: int) -> str:
+        """Returns the longest beginning of the text in whole words that takes at most `max_tokens` tokens."""
+        return self._chat.cut(text, max_tokens)
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Counts the tokens of a whole prompt, the opened thought included."""
+        return len(self._chat.prompt_ids(messages))
+
+    def render(self, sample: Sample) -> Call:
+        """Renders a sample.
+
+        Args:
+            sample: what to ask.
+
+        Returns:
+            The call, as a strategy would make it.
+
+        Raises:
+            InputError: if the template has no section for the sample's strategy.
+            ContextLengthError: if query and instructions leave no room for passages.
+        """
+        request = sample.record.request()
+        shown = range(len(request.candidates))
+        ask = {
+            "iterative": self._prompt.exclude_one,
+            "direct": self._prompt.order_all,
+            "setwise": self._prompt.choose_best,
+        }
+        return ask[sample.strategy](request, shown)
+
+    def prompt_ids(self, messages: Sequence[Message] | Sequence[Mapping[str, str]]) -> list[int]:
+        """Tokenizes a prompt, the assistant's turn opened with its thought.
+
+        Args:
+            messages: as `render` gives them, or as turns with `role` and `content`.
+
+        Returns:
+            Token ids.
+        """
+        turns = tuple(
+            turn if isinstance(turn, Message) else Message(turn["role"], turn["content"])  # type: ignore[arg-type]
+            for turn in messages
+        )
+        return list(self._ids(turns))
+
+
+def sample_of(row: Mapping[str, Any]) -> Sample:
+    """Builds the sample of a row of a sample file.
+
+    Args:
+        row: with the columns of a sample file.
+
+    Returns:
+        The sample.
+
+    Raises:
+        InputError: if the row is no sensible record.
+    """
+    candidates = tuple(
+        Candidate(identity, text) for identity, text in zip(row["candidate_ids"], row["candidates"], strict=True)
+    )
+    record = Record(row["context"], candidates, tuple(row["gains"]), row["task"], row["id"], row["source"])
+    return Sample(row["strategy"], record)
+
+
+def training_rows(samples: Any, renderer: PromptRenderer) -> Any:
+    """Adds prompts to samples.
+
+    Args:
+        samples: a `datasets.Dataset` or `IterableDataset` with the columns of a sample file.
+        renderer: renders them.
+
+    Returns:
+        The same with the columns `prompt` (turns with `role` and `content`) and `opening` (what of the assistant's
+        turn the prompt holds), without the samples whose query leaves no room for passages; those are counted in a
+        warning.
+
+    Raises:
+        InputError: if a sample is malformed, or none fits.
+    """
+    dropped = 0
+
+    def add_prompt(row: dict[str, Any]) -> dict[str, Any]:
+        nonlocal dropped
+        try:
+            call = renderer.render(sample_of(row))
+        except ContextLengthError as error:
+            dropped += 1
+            logger.info("left out: %s", error)
+            return {"prompt": [], "opening": OPENING}
+        turns = [{"role": message.role, "content": message.content} for message in call.messages]
+        return {"prompt": turns, "opening": OPENING}
+
+    if not hasattr(samples, "num_rows"):
+        return samples.map(add_prompt).filter(lambda row: bool(row["prompt"]))
+    # A fingerprint of our own: hashing the function would pickle the tokenizer, and cache what depends on the model.
+    rows = samples.map(add_prompt, load_from_cache_file=False, new_fingerprint=f"{samples._fingerprint[:40]}-prompts")
+    if dropped:
+        logger.warning("%d of %d samples are left out: their query leaves no room for passages", dropped, len(samples))
+        rows = rows.select([place for place, turns in enumerate(rows["prompt"]) if turns])
+    if not len(rows):
+        raise InputError(f"none of the {len(samples)} samples fits into {renderer.context_length} tokens: raise it")
+    return rows
