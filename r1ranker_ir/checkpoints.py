@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class CheckpointSettings:
         max_passage_tokens: what it reads of a passage; `None` for no limit of its own.
         max_thought_tokens: how long it may think; the paper allows 1,024 new tokens.
         batch_size: how many calls it likes to get at once.
+        training: how it was trained, as `r1ranker train` wrote it; empty where nothing is said.
     """
 
     strategies: tuple[str, ...] = STRATEGY_SECTIONS
@@ -43,6 +44,7 @@ class CheckpointSettings:
     max_passage_tokens: int | None = None
     max_thought_tokens: int = 1024
     batch_size: int = 16
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
@@ -97,7 +99,7 @@ def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = Non
 
 
 def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
-    known = {"strategies", "template", "template_hash", *_COUNTS}
+    known = {"strategies", "template", "template_hash", "training", *_COUNTS}
     if unknown := set(content) - known:
         raise CheckpointError(f"{path}: unknown key {sorted(unknown)[0]!r}; use {', '.join(sorted(known))}")
     template = load_template()
@@ -128,4 +130,7 @@ def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
         raise CheckpointError(
             f"{path}: strategies names {missing[0]!r}, but the template has no section for it: add one"
         )
-    return CheckpointSettings(strategies=tuple(strategies), template=template, **values)
+    training = content.get("training", {})
+    if not isinstance(training, Mapping):
+        raise CheckpointError(f"{path}: training is {training!r}; give an object, or leave it out")
+    return CheckpointSettings(strategies=tuple(strategies), template=template, training=training, **values)

@@ -1,8 +1,10 @@
-"""The verbs `r1ranker train …`: supervised fine-tuning, GRPO, PPO, and the curves of what was logged."""
+"""The verbs `r1ranker train …`: supervised fine-tuning, GRPO, PPO; curves of what was logged, and comparisons."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import typer
 from r1ranker_ir.cli_options import QuietOption, VerboseOption
 
 train = typer.Typer(
-    help="Train a ranker: SFT, GRPO or PPO by a recipe; and draw what was logged.",
+    help="Train a ranker: SFT, GRPO or PPO by a recipe; draw what was logged, and compare trainings.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -68,12 +70,59 @@ def train_curves(
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.training.curves import plot_curves, read_history
 
-    histories: dict[str, list[list[dict[str, object]]]] = {}
-    for run in runs:
-        label, equals, folder = run.partition("=")
-        folder = folder if equals else run
-        histories.setdefault(label if equals else Path(run).resolve().name, []).append(read_history(folder))
+    histories = {label: [read_history(folder) for folder in folders] for label, folders in labelled(runs).items()}
     plot_curves(histories, output, x=x, title=title)
+
+
+@train.command("compare")
+def train_compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[LABEL=]FOLDER...",
+            help="Trained folders; those of one label, such as seeds, become a mean with its 95% interval.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write the tables: .md, .json or .txt; may be given repeatedly.", show_default=False),
+    ] = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare trainings: held-out measures before and after, gains, costs, accuracy by list length, paired tests."""
+    from r1ranker_ir.cli import print_wide, start
+
+    start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.training.comparison import compare, read_run
+    from r1ranker_ir.training.comparison_tables import check_outputs, sheets, write_comparison
+
+    check_outputs(output or ())
+    compared = compare({label: [read_run(folder) for folder in given] for label, given in labelled(runs).items()})
+    for sheet in sheets(compared):
+        print_wide(sheet.table())
+    for path in output or ():
+        write_comparison(compared, path)
+
+
+@train.command("demo")
+def train_demo(
+    output: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("out"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is finished.")] = False,
+) -> None:
+    """Make data, a weak start and a trained ranker of the embedded model; show all commands, and before and after.
+
+    Takes some minutes on two CPU cores. What an earlier call has finished is not done again.
+    """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # as in `start`, which each command calls itself, but too late
+    from rich.console import Console
+
+    from r1ranker_ir.training.train_demo import DemoSettings, run_train_demo
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    run_train_demo(console, DemoSettings(output), overwrite=overwrite)
 
 
 @train.command("recipes")
@@ -84,6 +133,22 @@ def train_recipes() -> None:
     for name, words in describe_recipes().items():
         typer.echo(f"{name:24} {words}")
     typer.echo(f"\nin {RECIPES}")
+
+
+def labelled(runs: Sequence[str]) -> dict[str, list[str]]:
+    """Sorts trained folders by their labels.
+
+    Args:
+        runs: each a folder, labelled with its name, or `LABEL=FOLDER`.
+
+    Returns:
+        Label to folders, both in the order in which they were given.
+    """
+    folders: dict[str, list[str]] = {}
+    for run in runs:
+        label, equals, folder = run.partition("=")
+        folders.setdefault(label if equals else Path(run).resolve().name, []).append(folder if equals else run)
+    return folders
 
 
 def run_training(method: str, arguments: Sequence[str]) -> None:

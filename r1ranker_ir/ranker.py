@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.types import Program, Ranking, RankingRequest
+
+logger = logging.getLogger(__name__)
 
 
 class Ranker:
@@ -92,6 +96,7 @@ class Ranker:
                     f"template {self.template.name!r} has no section [{strategy}]: add one, or use the strategy "
                     f"{' or '.join(self.template.wordings)}"
                 )
+            _warn_of_other_template(self.model, settings, self.template, strategy)
         if backend == "openai":
             options = _server_options(settings_from or self.model, batch_size)
         else:
@@ -138,6 +143,28 @@ class Ranker:
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""
         return STRATEGIES[self.strategy](request, self.prompt, window_size=self.window_size, stride=self.stride)
+
+
+def _warn_of_other_template(model: str, settings: CheckpointSettings, template: Template, strategy: str) -> None:
+    """Says that a checkpoint is asked with another prompt than it was trained on."""
+    own = settings.template
+    if own is None or not settings.training:
+        return
+    # What a template holds for other strategies changes nothing for this one.
+    asked, trained = (
+        replace(each, wordings={name: each.wordings[name] for name in each.wordings if name == strategy}).digest()
+        for each in (template, own)
+    )
+    if asked != trained:
+        logger.warning(
+            "checkpoint %r was trained with the template %r (%s) and is asked with %r (%s): what it learned may not "
+            "show. Leave template out to use its own, or train it again with this one (--template)",
+            model,
+            own.name,
+            own.digest(),
+            template.name,
+            template.digest(),
+        )
 
 
 def _server_options(checkpoint: str | os.PathLike[str], batch_size: int | None) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def write(folder: Path, content: Any) -> Path:
 def test_defaults_without_a_file(tmp_path: Path) -> None:
     settings = read_settings(tmp_path)
     assert settings == CheckpointSettings(template=load_template())
-    assert (settings.strategies, settings.window_size, settings.stride) == (("iterative", "direct"), 20, 10)
+    assert settings.strategies == ("iterative", "direct", "setwise")
+    assert (settings.window_size, settings.stride, settings.training) == (20, 10, {})
     assert (settings.max_passage_tokens, settings.max_thought_tokens) == (None, 1024)
 
 
@@ -51,6 +52,7 @@ def test_what_a_file_says_is_honoured(tmp_path: Path) -> None:
             "max_passage_tokens": 40,
             "max_thought_tokens": 0,
             "batch_size": 2,
+            "training": {"method": "grpo", "steps": 12, "data": [{"file": "steps.parquet"}]},
         },
     )
     assert read_settings(tmp_path) == CheckpointSettings(
@@ -61,12 +63,15 @@ def test_what_a_file_says_is_honoured(tmp_path: Path) -> None:
         max_passage_tokens=40,
         max_thought_tokens=0,
         batch_size=2,
+        training={"method": "grpo", "steps": 12, "data": [{"file": "steps.parquet"}]},
     )
 
 
 def test_strategies_follow_the_templates_sections(tmp_path: Path) -> None:
     iterative = {key: value for key, value in TEMPLATE.items() if key != "direct"}
     assert read_settings(write(tmp_path, {"template": iterative})).strategies == ("iterative",)
+    setwise = {"template": {**iterative, "setwise": iterative["iterative"]}}
+    assert read_settings(write(tmp_path, setwise)).strategies == ("iterative", "setwise")
     with pytest.raises(CheckpointError, match="strategies names 'direct', but the template has no section for it"):
         read_settings(write(tmp_path, {"template": iterative, "strategies": ["iterative", "direct"]}))
 
@@ -97,10 +102,13 @@ def test_the_hash_guards_the_template(tmp_path: Path) -> None:
         ({"stride": 0}, "stride is 0"),
         ({"max_thought_tokens": -1}, "max_thought_tokens is -1; give a whole number of at least 0"),
         ({"max_passage_tokens": None}, "max_passage_tokens is None"),
-        ({"strategies": "iterative"}, "strategies is 'iterative'; list some of iterative, direct"),
+        ({"strategies": "iterative"}, "strategies is 'iterative'; list some of iterative, direct, setwise"),
         ({"strategies": []}, r"strategies is \[\]"),
         ({"strategies": ["heap"]}, r"strategies is \['heap'\]"),
         ({"strategies": [["iterative"]]}, r"strategies is \[\['iterative'\]\]"),
+        ({"training": "grpo"}, "training is 'grpo'; give an object, or leave it out"),
+        ({"training": None}, "training is None; give an object"),
+        ({"training": ["grpo"]}, r"training is \['grpo'\]"),
         ({"template": None}, "the template is None"),
         ({"template": "default"}, "the template is 'default'"),
         ({"template": {**TEMPLATE, "colour": 1}}, "unknown key 'colour'"),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from r1ranker_ir.errors import CheckpointError, ContextLengthError, InputError
-from r1ranker_ir.prompts.template import build_template, load_template
+from r1ranker_ir.prompts.template import Template, build_template, load_template
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 
@@ -161,6 +161,49 @@ def test_a_template_of_ones_own_opens_a_strategy_and_must_serve_it(
     iterative = build_template({key: value for key, value in TEMPLATE.items() if key != "direct"}, "own")
     with pytest.raises(InputError, match=r"'short' has no section \[direct\]: add one, or use the strategy iterative"):
         Ranker(folder, strategy="direct", template=iterative, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "named"),
+    [
+        (TEMPLATE, load_template(), ("short", "default")),
+        (None, build_template(TEMPLATE, "here"), ("default", "short")),
+    ],
+)
+def test_a_trained_checkpoint_asked_with_another_template_warns_once(
+    own: dict[str, Any] | None,
+    other: Template,
+    named: tuple[str, str],
+    with_settings: Callable[[dict[str, Any]], Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    content = {"training": {"method": "grpo"}} | ({"template": own} if own else {})
+    folder = with_settings(content)
+    trained_on = build_template(own, "here") if own else load_template()
+    ranker = Ranker(folder, strategy="iterative", template=other, max_thought_tokens=1, device="cpu")
+    ranker.rank([request(3)])
+    [warning] = [record.getMessage() for record in caplog.records if record.name == "r1ranker_ir.ranker"]
+    assert f"checkpoint '{folder}' was trained with the template '{named[0]}' ({trained_on.digest()})" in warning
+    assert f"is asked with '{named[1]}' ({other.digest()})" in warning
+    assert "Leave template out to use its own, or train it again with this one (--template)" in warning
+    assert ranker.template == other
+
+
+@pytest.mark.parametrize("content", [{"training": {"method": "grpo"}, "template": TEMPLATE}, {}, {"training": {}}])
+def test_the_own_template_and_untrained_checkpoints_warn_of_nothing(
+    content: dict[str, Any],
+    with_settings: Callable[[dict[str, Any]], Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = with_settings(content)
+    renamed = build_template({**TEMPLATE, "name": "the same by another name"}, "here")
+    Ranker(folder, strategy="iterative", device="cpu")
+    Ranker(folder, strategy="iterative", template=renamed, device="cpu")
+    # A section of another strategy is not asked for.
+    more = build_template({**TEMPLATE, "direct": {"user": "else {query} {candidates}"}}, "here")
+    Ranker(folder, strategy="iterative", template=more, device="cpu")
+    assert not [record for record in caplog.records if record.name == "r1ranker_ir.ranker"]
 
 
 def test_settings_that_do_not_fit_are_found_before_the_weights_are_loaded(

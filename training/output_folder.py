@@ -1,0 +1,166 @@
+"""Output folders: what they may hold before a training, which checkpoint it goes on from, and whether that fits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+from transformers.trainer_utils import get_last_checkpoint
+
+from r1ranker_ir.errors import DataFileError, InputError
+
+from .arguments import TrainingArguments
+from .curves import STATE_FILE
+from .held_out_file import HELD_OUT_FILE
+from .trained_folder import is_finished, take_down
+from .training_record import TrainingRecord
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "training_run.json"
+"""What a training was started with; beside the checkpoints, so that one that stopped can be continued alike."""
+CURVES_FILE = "curves.png"
+
+_LAST_CHECKPOINT = ("last", "latest", "true")
+# What may differ between a run and its continuation without changing what is learned.
+_FREE_TO_CHANGE = frozenset(("max_generated_tokens", "held_out_every", "held_out_queries", "use_cpu"))
+
+
+def output_folder(arguments: TrainingArguments) -> Path:
+    """Finds the output folder.
+
+    Args:
+        arguments: of the training.
+
+    Returns:
+        The folder, which need not exist.
+
+    Raises:
+        InputError: if none is named, or it is the model's own.
+    """
+    output = arguments.trainer.output_dir
+    if not output or output == "trainer_output":
+        # The name that transformers makes up where none is given.
+        raise InputError("no output folder is given: name one with output_dir")
+    folder, model = Path(output), Path(arguments.model.model)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output_dir {output!r} is no folder: give another name")
+    if model.exists() and model.resolve() == folder.resolve():
+        raise InputError(f"output_dir {output!r} is the model that is to be trained: give another folder")
+    return folder
+
+
+def find_checkpoint(arguments: TrainingArguments, folder: Path) -> Path | None:
+    """Finds the checkpoint to go on from.
+
+    Args:
+        arguments: of the training.
+        folder: its output folder.
+
+    Returns:
+        The checkpoint's folder; `None` if the training is to start at the beginning.
+
+    Raises:
+        InputError: if the one asked for does not exist.
+    """
+    wanted = arguments.trainer.resume_from_checkpoint
+    if wanted is None or str(wanted).lower() in ("", "false"):
+        return None
+    if arguments.run.overwrite:
+        raise InputError("choose one of overwrite, which starts anew, and resume_from_checkpoint")
+    if str(wanted).lower() in _LAST_CHECKPOINT:
+        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        if last is None:
+            raise InputError(f"{str(folder)!r} holds no checkpoint to go on from: leave resume_from_checkpoint out")
+        return Path(last)
+    checkpoint = Path(str(wanted))
+    if not (checkpoint / STATE_FILE).is_file():
+        raise InputError(f"resume_from_checkpoint {str(checkpoint)!r} is no checkpoint: give its folder, or last")
+    return checkpoint
+
+
+def check_is_free(arguments: TrainingArguments, folder: Path, checkpoint: Path | None) -> None:
+    """Refuses a folder that holds another run, whose files would mix with this one's.
+
+    Args:
+        arguments: of the training.
+        folder: its output folder.
+        checkpoint: what it goes on from.
+
+    Raises:
+        InputError: if the folder holds a model or checkpoints that the training neither continues nor may overwrite.
+    """
+    if checkpoint is not None or not folder.is_dir():
+        return
+    last = get_last_checkpoint(str(folder))
+    if last is not None and Path(arguments.model.model).resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"the model {arguments.model.model!r} lies in the output folder {str(folder)!r}: give another output_dir"
+        )
+    if arguments.run.overwrite:
+        return
+    if is_finished(folder):
+        raise InputError(
+            f"output_dir {str(folder)!r} holds a trained model: give another folder, or overwrite to replace it"
+        )
+    if last is not None:
+        raise InputError(
+            f"output_dir {str(folder)!r} holds checkpoints, the last one {Path(last).name!r}: go on from there with "
+            "resume_from_checkpoint last, give another folder, or overwrite to start anew"
+        )
+
+
+def clear(folder: Path) -> None:
+    """Removes an earlier run: its model, checkpoints, record, curves and held-out ranks.
+
+    Args:
+        folder: an output folder.
+    """
+    take_down(folder)
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    for name in (STATE_FILE, CURVES_FILE, RUN_FILE, HELD_OUT_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def check_continues(folder: Path, record: TrainingRecord) -> None:
+    """Compares a training with the one whose checkpoint it goes on from.
+
+    Args:
+        folder: with the checkpoint and the record of its run.
+        record: of the training that goes on.
+
+    Raises:
+        InputError: if model, method, seed, rewards or data are others. Arguments that differ are warned of.
+        DataFileError: if the run's record is malformed.
+    """
+    try:
+        before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        logger.warning("%s holds no %s: whether this is the same training can't be told", folder, RUN_FILE)
+        return
+    except (OSError, ValueError) as error:
+        raise DataFileError(f"{folder / RUN_FILE} can't be read: {error}. Start anew with overwrite") from error
+    now = json.loads(json.dumps(record.as_json()))
+    for key in ("method", "base_model", "base_revision", "seed", "rewards", "strategies"):
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"the checkpoint's training has {key} {before.get(key)!r}, this one {now.get(key)!r}: go on with the "
+                "same, or start anew in another folder"
+            )
+    hashes = [[file["sha256"] for file in each.get("data", ())] for each in (before, now)]
+    if hashes[0] != hashes[1]:
+        raise InputError(
+            "the train_files are not those of the checkpoint's training, or in another order: go on with the same "
+            "ones, or start anew in another folder"
+        )
+    told = [each.get("arguments", {}) for each in (before, now)]
+    for key in sorted((told[0].keys() | told[1].keys()) - _FREE_TO_CHANGE):
+        if told[0].get(key) != told[1].get(key):
+            logger.warning(
+                "%s was %r and is %r: the training does not go on exactly", key, told[0].get(key), told[1].get(key)
+            )
+    if before.get("libraries") != now.get("libraries"):
+        logger.warning("the libraries are not those of the checkpoint's training: it may not go on exactly")

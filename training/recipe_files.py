@@ -1,0 +1,47 @@
+"""The packaged recipes: where they lie, and what each of them is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1ranker_ir.errors import InputError
+
+RECIPES = Path(__file__).parent / "recipes"
+"""The folder of the packaged recipes; `accelerate/` in it holds configurations for several GPUs."""
+
+
+def recipe_names() -> list[str]:
+    """The names of the packaged recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def describe_recipes() -> dict[str, str]:
+    """What each packaged recipe is: its name, and the first line of its comment."""
+    described = {}
+    for name in recipe_names():
+        with (RECIPES / f"{name}.yaml").open(encoding="utf-8") as file:
+            described[name] = file.readline().removeprefix("#").strip()
+    return described
+
+
+def find_recipe(name: str) -> Path:
+    """Finds a recipe.
+
+    Args:
+        name: a file, or the name of a packaged recipe, with or without `.yaml`.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: if there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = RECIPES / f"{path.name.removesuffix('.yaml')}.yaml"
+    if path.name == name and packaged.is_file():
+        return packaged
+    raise InputError(
+        f"recipe {name!r} is no file: give a YAML file, or one of the packaged recipes {', '.join(recipe_names())}"
+    )
