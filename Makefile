@@ -1,4 +1,4 @@
-# Two commands for a fresh clone: `make demo` and `make test`. Each creates .venv when it is missing.
+# Three commands for a fresh clone: `make demo`, `make train-demo` and `make test`. Each creates .venv when it is missing.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,20 +7,22 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet --quiet install --const
 # Stamps inside the environment: what has been installed into it, and when.
 BASE_STAMP := $(VENV)/.created
 DEMO_STAMP := $(VENV)/.installed-demo
+TRAIN_STAMP := $(VENV)/.installed-train
 TEST_STAMP := $(VENV)/.installed-test
 # Where mypy sees training/ and eval/ under the names that they are installed by.
 TYPE_TREE := .mypy_cache/tree
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs lint wheel clean
+.PHONY: help demo train-demo test docs lint wheel clean
 
 help:
-	@echo "make demo   search and rerank the packaged collection with the embedded model"
-	@echo "make test   run the tests"
-	@echo "make docs   build the documentation into site/; a broken link fails the build"
-	@echo "make lint   ruff and mypy"
-	@echo "make wheel  build the wheel and the sdist into dist/"
-	@echo "make clean  remove .venv and everything that was built"
+	@echo "make demo        search and rerank the packaged collection with the embedded model"
+	@echo "make train-demo  train the embedded model with GRPO and show before and after; some minutes"
+	@echo "make test        run the tests"
+	@echo "make docs        build the documentation into site/; a broken link fails the build"
+	@echo "make lint        ruff and mypy"
+	@echo "make wheel       build the wheel and the sdist into dist/"
+	@echo "make clean       remove .venv and everything that was built"
 
 $(BASE_STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -34,13 +36,22 @@ $(DEMO_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
 	@$(PIP) --editable '.[local]'
 	@touch $@
 
-$(TEST_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
-	@echo "Installing r1ranker-ir[local,openai,langchain,dev] into $(VENV); the first time takes a while" >&2
-	@$(PIP) --editable '.[local,openai,langchain,dev]'
+$(TRAIN_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
+	@echo "Installing r1ranker-ir[local,train] into $(VENV); PyTorch is large, so the first time takes a while" >&2
+	@$(PIP) --editable '.[local,train]'
 	@touch $(DEMO_STAMP) $@
+
+$(TEST_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
+	@echo "Installing r1ranker-ir[local,openai,langchain,train,dev] into $(VENV); the first time takes a while" >&2
+	@$(PIP) --editable '.[local,openai,langchain,train,dev]'
+	@touch $(DEMO_STAMP) $(TRAIN_STAMP) $@
 
 demo: $(DEMO_STAMP)
 	@$(VENV)/bin/r1ranker demo
+
+# What is finished is not done again: make train-demo OVERWRITE=1 does.
+train-demo: $(TRAIN_STAMP)
+	@$(VENV)/bin/r1ranker train demo $(if $(OVERWRITE),--overwrite)
 
 test: $(TEST_STAMP)
 	@$(RUN) -m pytest

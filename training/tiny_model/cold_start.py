@@ -1,0 +1,127 @@
+"""Completions for a deliberately weak start: the thoughts are right, but many answers do not follow from them.
+
+    python -m r1ranker_ir.training.tiny_model.cold_start --samples steps.parquet --output cold.parquet --lazy 0.6
+
+The teacher of these completions is lazy: in a share of them it writes the whole thought and then answers by position,
+whatever it has counted: it excludes the last candidate shown, or leaves the order as it is. A model fine-tuned on them
+has the form and the counting, and a strong position bias, which reinforcement learning has to take away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from r1ranker_ir.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.errors import InputError, R1RankerError
+
+from ..completion_files import CompletedSample, write_completions
+from ..prompting import OPENING, sample_of
+from ..records import Sample
+from ..sample_files import read_samples
+from .examples import ExampleEncoder, Mode
+from .lists import CandidateList
+from .tokenizer import IDENTIFIERS
+
+MODES: dict[str, Mode] = {"iterative": "exclude", "direct": "order"}
+_ANSWER = "<answer>"
+
+
+class ColdStartTeacher:
+    """Writes completions in the embedded model's protocol.
+
+    Args:
+        lazy: the share of answers that go by position.
+        max_passage_tokens: what is shown of a passage, in tokens; as much as the student will see.
+        rng: the source of every choice.
+
+    Raises:
+        InputError: if `lazy` is no share, or nothing is to be shown.
+    """
+
+    def __init__(self, lazy: float, max_passage_tokens: int, rng: random.Random) -> None:
+        if not 0 <= lazy <= 1:
+            raise InputError(f"lazy is {lazy}: give a share from 0 to 1")
+        if max_passage_tokens < 1:
+            raise InputError(f"max_passage_tokens is {max_passage_tokens}: give at least 1")
+        self._lazy = lazy
+        self._most = max_passage_tokens
+        self._rng = rng
+        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(TINY_CHECKPOINT)
+        self._encoder = ExampleEncoder(self._tokenizer)
+
+    def _words(self, text: str, most: int | None = None) -> tuple[str, ...]:
+        ids = self._tokenizer.encode(text, add_special_tokens=False)[:most]
+        return tuple(str(self._tokenizer.decode(ids)).split())
+
+    def complete(self, sample: Sample) -> str:
+        """Writes the assistant's turn for a sample.
+
+        Args:
+            sample: of the strategy `iterative` or `direct`.
+
+        Returns:
+            The thought with its right counts, and the answer: the one that follows from it, or the lazy one.
+
+        Raises:
+            InputError: if the strategy is another one, or there are more candidates than identifiers.
+        """
+        record = sample.record
+        if sample.strategy not in MODES:
+            raise InputError(f"record {record.id!r}: strategy {sample.strategy!r}: use samples for {', '.join(MODES)}")
+        if not 0 < len(record.candidates) <= len(IDENTIFIERS):
+            raise InputError(
+                f"record {record.id!r}: {len(record.candidates)} candidates: use lists of 1 to {len(IDENTIFIERS)}"
+            )
+        shown = CandidateList(
+            self._words(record.context),
+            tuple(self._words(candidate.text, self._most) for candidate in record.candidates),
+        )
+        example = self._encoder.encode(shown, MODES[sample.strategy])
+        start = example.weights.index(next(weight for weight in example.weights if weight > 0))
+        written = str(self._tokenizer.decode(example.ids[start:], skip_special_tokens=True)).strip()
+        thought, _, _ = written.rpartition(_ANSWER)
+        if self._rng.random() >= self._lazy:
+            return OPENING + written
+        numbers = range(1, len(record.candidates) + 1)
+        answer = f"[{numbers[-1]}]" if sample.strategy == "iterative" else " > ".join(f"[{n}]" for n in numbers)
+        return f"{OPENING}{thought}{_ANSWER}{answer}</answer>"
+
+
+def complete_all(teacher: ColdStartTeacher, samples: Path, most: int | None) -> Iterator[CompletedSample]:
+    """Yields the samples of a file with the teacher's completions, in file order, at most so many."""
+    rows = read_samples([samples])
+    for row in rows if most is None else rows.take(min(most, len(rows))):
+        sample = sample_of(row)
+        yield CompletedSample(sample, teacher.complete(sample))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the script.
+
+    Args:
+        arguments: of the command line; those of the process if `None`.
+    """
+    parser = argparse.ArgumentParser(description="Write completions for a weak start of the embedded model.")
+    parser.add_argument("--samples", type=Path, required=True, help="sample file made by `r1ranker data`")
+    parser.add_argument("--output", type=Path, required=True, help="file of completions to write")
+    parser.add_argument("--lazy", type=float, default=0.6, help="share of answers by position (default %(default)s)")
+    parser.add_argument("--max-passage-tokens", type=int, default=64, help="what is shown of a passage")
+    parser.add_argument("--rows", type=int, help="only the first so many samples")
+    parser.add_argument("--seed", type=int, default=0, help="fixes the choices (default %(default)s)")
+    given = parser.parse_args(arguments)
+    settings = {"made_by": "cold_start", "lazy": given.lazy, "seed": given.seed, "samples": given.samples.name}
+    try:
+        teacher = ColdStartTeacher(given.lazy, given.max_passage_tokens, random.Random(given.seed))
+        count = write_completions(given.output, complete_all(teacher, given.samples, given.rows), settings)
+    except R1RankerError as error:
+        parser.exit(1, f"Error: {error}\n")
+    print(f"{count} completions in {given.output}")
+
+
+if __name__ == "__main__":
+    main()
