@@ -1,4 +1,4 @@
-"""The verb `r1ranker data`: training samples from judgments and runs, request files or Ranking-bench."""
+"""The verb `r1ranker data`: training samples from judgments and runs, request files, Ranking-bench or traces."""
 
 from __future__ import annotations
 
@@ -10,16 +10,24 @@ import typer
 from r1ranker_ir.cli_options import QuietOption, VerboseOption
 from r1ranker_ir.errors import InputError
 
+_OF_TRACES_ALONE = {"traces", "best", "min_ndcg"}
+_WITH_TRACES = _OF_TRACES_ALONE | {"corpus", "split", "test_corpus", "leaks", "output", "verbose", "quiet"}
+
 
 def data(
+    context: typer.Context,
     output: Annotated[
         Path,
-        typer.Option(help="Parquet file of samples to write; it is there only once it is whole.", show_default=False),
+        typer.Option(
+            help="Parquet file of samples to write (of --traces also JSON Lines, .jsonl); it is there only once it is "
+            "whole.",
+            show_default=False,
+        ),
     ],
     corpus: Annotated[
         str | None,
         typer.Option(
-            help="With --run: an ir_datasets id such as beir/scifact/train, or a folder in BEIR layout.",
+            help="With --run or --traces: an ir_datasets id such as beir/scifact/train, or a folder in BEIR layout.",
             show_default=False,
         ),
     ] = None,
@@ -42,6 +50,14 @@ def data(
         typer.Option(
             help="ulab-ai/Ranking-bench: its configuration (iterative or direct), or a .jsonl or .parquet file with "
             "its columns.",
+            show_default=False,
+        ),
+    ] = None,
+    traces: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Trace of r1ranker rerank --save-traces, the first seed's first; may be given repeatedly. Steps that "
+            "fit the corpus's judgments are kept, to fine-tune on.",
             show_default=False,
         ),
     ] = None,
@@ -91,6 +107,10 @@ def data(
         bool, typer.Option("--as-given", help="Each request or row is a list already: one sample, in its order.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    best: Annotated[int, typer.Option(min=1, help="With --traces: how many tries of each step are kept.")] = 1,
+    min_ndcg: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --traces: the least nDCG@10 of an ordering that is kept.")
+    ] = 0.0,
     test_corpus: Annotated[
         list[str] | None,
         typer.Option(
@@ -112,13 +132,31 @@ def data(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make training samples of judgments and a run, of ranking requests, or of Ranking-bench.
+    """Make training samples of judgments and a run, of ranking requests, of Ranking-bench, or of a model's traces.
 
     Same input and seed give the same file. Queries without a positive or a negative are dropped and counted.
     """
     from r1ranker_ir.cli import start
 
     progress = start(verbose=verbose, quiet=quiet)
+    _check_traces(context)
+    if traces:
+        from r1ranker_ir.training.traces import completions_from_traces
+
+        assert corpus is not None
+        selection = completions_from_traces(
+            traces,
+            corpus,
+            output,
+            split=split,
+            best=best,
+            min_ndcg=min_ndcg,
+            test_corpora=tuple(test_corpus or ()),
+            leaks=leaks,
+        )
+        if not quiet:
+            typer.echo(f"{output}: {selection.report()}", err=True)
+        return
     from r1ranker_ir.training.data_command import DataCommandArguments, make_data
     from r1ranker_ir.training.samples import Sampling
 
@@ -158,3 +196,24 @@ def data(
     if not quiet:
         for line in summary.lines():
             typer.echo(line, err=True)
+
+
+def _check_traces(context: typer.Context) -> None:
+    """Refuses options that do not go with --traces, or not without it."""
+    given = {
+        parameter.name: "/".join([*parameter.opts, *parameter.secondary_opts])
+        for parameter in context.command.params
+        if parameter.name and _is_given(context, parameter.name)
+    }
+    if "traces" not in given:
+        if lone := [option for name, option in given.items() if name in _OF_TRACES_ALONE]:
+            raise typer.BadParameter(f"{lone[0]} goes with --traces: name the traces to choose from")
+    elif unfit := [option for name, option in given.items() if name not in _WITH_TRACES]:
+        raise typer.BadParameter(f"{unfit[0]} does not go with --traces: leave one of the two out")
+    elif "corpus" not in given:
+        raise typer.BadParameter("--traces and --corpus go together: the corpus's judgments say which steps are kept")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

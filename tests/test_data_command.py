@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from r1ranker_ir.cli import app
 from r1ranker_ir.corpora import open_corpus
 from r1ranker_ir.runs import RunEntry, read_run, write_run
+from r1ranker_ir.training.completion_files import read_completions
 from r1ranker_ir.training.sample_files import check_samples, read_metadata, versions
 from r1ranker_ir.training.text_digests import digest_of
 
@@ -368,6 +369,66 @@ def test_ranking_bench_rows(tmp_path: Path) -> None:
     assert [len(each["candidates"]) for each in rows_of(tmp_path / "out")] == [2, 3]
     assert all(each["candidate_ids"][each["gains"].index(1.0)] == "passage 0" for each in rows_of(tmp_path / "out"))
     assert "2 queries read, 1 dropped: 1 gt is not among the candidates" in said
+
+
+@pytest.fixture
+def traced(split_corpus: Path, tmp_path: Path) -> list[str]:
+    """The command's words for two traces on q3 of the split corpus, whose positive is d4."""
+    paths = [tmp_path / f"traces-{number}.jsonl" for number in (1, 2)]
+    for path, outcome in zip(paths, ("d1", "d4"), strict=True):
+        step = {
+            **{"query_id": "q3", "query": "bees", "task": "passage", "strategy": "iterative", "step": 1},
+            **{"shown": ["d1", "d4"], "texts": {"d1": "Fleas live a year.", "d4": "Bees dance."}},
+            **{"outcome": [outcome], "thought": f"not {outcome}", "repaired": False, "thought_closed": False},
+        }
+        path.write_text(json.dumps(step) + "\n")
+    return ["--corpus", str(split_corpus), *(word for path in paths for word in ("--traces", str(path)))]
+
+
+def test_steps_of_traces_that_fit_the_judgments_are_kept(traced: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "sft.parquet"
+    said = data(*traced, "--output", output)
+
+    [row] = read_completions(output)
+    assert row["completion"] == "<think>\nnot d1\n</think>\n<answer>[1]</answer>"
+    assert said == f"{output}: 1 of 2 steps kept; left out: 1 misses the judgments\n"
+    assert data(*traced, "--output", output, "--quiet") == ""
+    # The test split judges another query.
+    assert "2 query without a judged candidate" in data(*traced, "--split", "test", "--output", output, code=1)
+
+
+def test_options_of_traces_reach_the_selection(traced: list[str], split_corpus: Path, tmp_path: Path) -> None:
+    output = tmp_path / "sft.parquet"
+    options = ["--best", "2", "--min-ndcg", "0.5", "--test-corpus", str(split_corpus), "--leaks", "drop"]
+    data(*traced, *options, "--split", "train", "--output", output)
+
+    told = read_metadata(output)["arguments"]
+    assert told == {
+        **{"traces": ["traces-1.jsonl", "traces-2.jsonl"], "corpus": str(split_corpus), "split": "train"},
+        **{"best": 2, "min_ndcg": 0.5, "test_corpora": [str(split_corpus)], "leaks": "drop"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--traces", "t"], "--traces and --corpus go together"),
+        (["--traces", "t", "--corpus", "c", "--run", "r"], "--run does not go with --traces"),
+        (["--traces", "t", "--corpus", "c", "--requests", "f"], "--requests does not go with --traces"),
+        # Also where it says what holds anyway.
+        (["--traces", "t", "--corpus", "c", "--strategy", "iterative"], "--strategy does not go with --traces"),
+        (
+            ["--traces", "t", "--corpus", "c", "--only-retrieved"],
+            "--add-positives/--only-retrieved does not go with --traces",
+        ),
+        (["--requests", "f", "--best", "1"], "--best goes with --traces"),
+        (["--corpus", "c", "--run", "r", "--min-ndcg", "0.5"], "--min-ndcg goes with --traces"),
+        (["--traces", "t", "--corpus", "c", "--best", "0"], "Invalid value for '--best'"),
+        (["--traces", "t", "--corpus", "c", "--min-ndcg", "1.5"], "Invalid value for '--min-ndcg'"),
+    ],
+)
+def test_traces_have_options_of_their_own(arguments: list[str], said: str) -> None:
+    assert said in data(*arguments, "--output", "out.parquet", code=2)
 
 
 @pytest.mark.parametrize(

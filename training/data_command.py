@@ -80,8 +80,8 @@ class DataCommandArguments:
         if len(named) != 1:
             raise InputError(
                 f"{'no source is' if not named else f'{len(named)} sources are'} given"
-                f"{f' ({chr(32).join(named)})' if named else ''}: give one of --corpus (with --run), --requests and "
-                f"--ranking-bench"
+                f"{f' ({chr(32).join(named)})' if named else ''}: give one of --corpus (with --run), --requests, "
+                f"--ranking-bench and --traces (with --corpus)"
             )
         if (self.corpus is None) != (self.run is None):
             raise InputError("--corpus and --run go together: the run gives the negatives, the corpus the rest")

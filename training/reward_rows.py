@@ -70,7 +70,7 @@ def rows_to_score(
     return rows
 
 
-def _checked_gains(place: int, gains: Sequence[float]) -> tuple[float, ...]:
+def _checked_gains(place: int, gains: Any) -> tuple[float, ...]:
     try:
         checked = () if isinstance(gains, str) else tuple(float(gain) for gain in gains)
     except (TypeError, ValueError):
@@ -102,7 +102,7 @@ def whole_outputs(completions: Sequence[Completion], opening: Sequence[str | Non
     return outputs
 
 
-def _completion_text(place: int, completion: Completion) -> str:
+def _completion_text(place: int, completion: Any) -> str:
     if isinstance(completion, str):
         return completion
     if not isinstance(completion, Sequence) or not all(isinstance(message, Mapping) for message in completion):
