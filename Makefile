@@ -50,6 +50,11 @@ demo: $(DEMO_STAMP)
 	@$(VENV)/bin/r1ranker demo
 
 # What is finished is not done again: make train-demo OVERWRITE=1 does.
+# glibc would give large blocks back to the system after every step, and getting them again takes long; told here to keep
+# them. Other C libraries do not look at these.
+train-demo: export MALLOC_MMAP_THRESHOLD_ := 1073741824
+train-demo: export MALLOC_TRIM_THRESHOLD_ := 4294967296
+train-demo: export MALLOC_TOP_PAD_ := 268435456
 train-demo: $(TRAIN_STAMP)
 	@$(VENV)/bin/r1ranker train demo $(if $(OVERWRITE),--overwrite)
 

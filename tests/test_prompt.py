@@ -180,6 +180,23 @@ def test_candidates_are_shown_in_the_order_asked_for(prompt: Prompt) -> None:
     assert "3 items" in call.messages[-1].content
 
 
+def test_the_best_of_the_shown_candidates_is_asked_for(prompt: Prompt) -> None:
+    asked = request("q", ["zero", "one", "two"], task="model")
+    call = prompt.choose_best(asked, [2, 0], repairs_before=1)
+
+    assert re.findall(r"^\[.*$", call.messages[-1].content, re.MULTILINE) == ["[1] two", "[2] zero"]
+    assert (call.identifiers, call.form, call.repairs_before) == (("[1]", "[2]"), "one", 1)
+    assert "2 models" in call.messages[-1].content
+    assert call.messages == prompt.template.render("setwise", "q", "[1] two\n[2] zero", 2, "model")
+    assert call.messages[-1] != prompt.exclude_one(asked, [2, 0]).messages[-1]
+
+
+def test_a_template_without_its_section_can_not_ask_for_the_best(word_limits: Any) -> None:
+    template = build_template({"name": "own", "iterative": {"user": "{query} {candidates}"}}, "here")
+    with pytest.raises(InputError, match=r"template 'own' has no \[setwise\] section: it offers iterative"):
+        Prompt(template, word_limits()).choose_best(request("q", ["a", "b"]), [0, 1])
+
+
 # --- cutting -------------------------------------------------------------------------------------------------------
 
 
@@ -230,7 +247,7 @@ def test_a_prompt_and_its_answer_always_fit(
     prompt = Prompt(load_template(), limits)
     texts = [" ".join((WORDS * 6)[shift : shift + length]) for shift, length in enumerate(lengths)]
     asked = request(" ".join((WORDS * 3)[:query]), texts)
-    for ask in (prompt.exclude_one, prompt.order_all):
+    for ask in (prompt.exclude_one, prompt.order_all, prompt.choose_best):
         whole = getattr(subject.prompt, ask.__name__)(asked, range(len(texts)))
         needed = limits.count_prompt_tokens(whole.messages)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.prompts.template import build_template, load_template
+from r1ranker_ir.prompts.template import STRATEGY_SECTIONS, build_template, load_template
 from r1ranker_ir.types import TASKS, Message
 
 SECTION = {"user": "{query}: {candidates}"}
@@ -20,9 +21,10 @@ def content(**changes: Any) -> dict[str, Any]:
     return {"name": "own", "iterative": dict(SECTION), **changes}
 
 
-def test_the_projects_template_serves_both_strategies_and_all_tasks() -> None:
+def test_the_projects_template_serves_all_strategies_and_tasks() -> None:
     template = load_template()
-    for strategy in ("iterative", "direct"):
+    assert tuple(template.wordings) == STRATEGY_SECTIONS == ("iterative", "direct", "setwise")
+    for strategy in STRATEGY_SECTIONS:
         for task in TASKS:
             turns = template.render(strategy, "how long do fleas live", "[1] a\n[2] b", 2, task)
             assert [turn.role for turn in turns] == ["system", "user"]
@@ -59,6 +61,19 @@ def test_a_template_without_system_turn_has_a_user_turn_only() -> None:
     assert turns == (Message("user", "q: c"),)
 
 
+def test_the_projects_prompts_ask_for_what_their_answers_mean() -> None:
+    template = load_template()
+    asked = {
+        name: template.render(name, "q", "[1] a\n[2] b", 2, "item")[-1].content.rpartition("\n")[2]
+        for name in STRATEGY_SECTIONS
+    }
+    assert "worst" in asked["iterative"] and "best" not in asked["iterative"]
+    assert "best" in asked["setwise"] and "worst" not in asked["setwise"]
+    assert asked["direct"].index("best") < asked["direct"].index("worst")
+    examples = {name: re.findall("<answer>(.*?)</answer>", text) for name, text in asked.items()}
+    assert examples == {"iterative": ["[1]"], "setwise": ["[1]"], "direct": ["[2] > [1]"]}
+
+
 @given(texts=st.lists(st.text(), min_size=4, max_size=4))
 def test_rendered_text_is_never_read_as_a_placeholder(texts: list[str]) -> None:
     query, candidates, prefix, suffix = texts
@@ -80,6 +95,7 @@ def test_the_digest_covers_what_shapes_a_prompt_and_nothing_else() -> None:
         {"iterative": {**SECTION, "system": "s"}},
         {"iterative": {"user": "{query} {candidates}"}},
         {"direct": SECTION},
+        {"setwise": SECTION},
     ]
     digests = {build_template(content(**change), "here").digest() for change in changes}
     assert len(digests | {base.digest()}) == len(changes) + 1
@@ -105,7 +121,9 @@ def test_the_digest_covers_what_shapes_a_prompt_and_nothing_else() -> None:
         (content(iterative={"system": "{query} {candidates}"}), "needs the key user"),
         (content(iterative={**SECTION, "assistant": ""}), "needs the key user"),
         (content(iterative="{query} {candidates}"), "needs the key user"),
-        ({"name": "own"}, r"no section \[iterative\] or \[direct\]"),
+        (content(setwise={"user": "{query}"}), r"\[setwise\] user: placeholder {candidates} is missing"),
+        (content(setwise={**SECTION, "best": ""}), r"section \[setwise\] needs the key user"),
+        ({"name": "own"}, r"no section \[iterative\], \[direct\] or \[setwise\]"),
         (content(nouns={"film": ["film", "films"]}), r"nouns.film = .*for passage, item, model"),
         (content(nouns={"item": "film"}), r"nouns.item = 'film'; give \[singular, plural\]"),
         (content(nouns={"item": ["film", 3]}), "nouns.item"),

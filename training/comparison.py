@@ -103,6 +103,8 @@ class MethodSummary:
 class PairedDifference:
     """How much better one method ranks the same held-out lists than another.
 
+    Interval and test are about other lists, with the runs that there are; how much runs differ, the summaries say.
+
     Args:
         first: label of the one.
         second: label of the other.

@@ -112,7 +112,7 @@ def _pairs(comparison: Comparison) -> Sheet:
         )
         for pair in comparison.differences
     ]
-    title = "RR after the training, list by list (mean over the seeds), with the paired t-test over the lists"
+    title = "RR after, list by list (means over the seeds); paired t-test over the lists"
     return Sheet(title, ("methods", "difference", "p", "lists better", "lists worse", "lists"), tuple(rows))
 
 
@@ -134,7 +134,8 @@ def _cell(value: Estimate | None, form: str = "{:.4f}", margin_form: str = "", *
     if value is None:
         return _NOTHING
     text = form.format(value.mean)
-    if not margin or not value.margin:
+    # Equal values differ from their mean by rounding alone.
+    if not margin or value.margin is None or value.margin < 1e-9:
         return text
     return f"{text} ± {(margin_form or form.replace('+', '')).format(value.margin)}"
 

@@ -28,7 +28,7 @@ meaning, and its figures say nothing about larger models."""
 _LEGEND = """\
 A line of the thought names a candidate, then each word of the query with + if the candidate has it and - if not,
 how many it has (=2), and how early the first one stands (@1 is earliest, @9 nowhere). Behind the semicolon stands
-the worst candidate so far."""
+the worst candidate so far: on the last line the one that the thought leads to."""
 
 
 @dataclass(frozen=True)

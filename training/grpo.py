@@ -61,16 +61,16 @@ class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are no
     def __post_init__(self) -> None:
         super().__post_init__()
         cycle = self.steps_per_generation * self.num_iterations
-        if self.save_strategy == "steps" and self.save_steps >= 1:
-            updates = math.lcm(cycle, self.gradient_accumulation_steps) // self.gradient_accumulation_steps
-            if int(self.save_steps) % updates:
-                raise InputError(
-                    f"save_steps is {int(self.save_steps)}: a checkpoint between two updates that share their rollouts "
-                    f"could not be resumed exactly. Give a multiple of {updates}"
-                )
+        updates = math.lcm(cycle, self.gradient_accumulation_steps) // self.gradient_accumulation_steps
+        # A save_steps below 1 is a share of all steps, however many they turn out to be.
+        if self.save_strategy == "steps" and updates > 1 and (self.save_steps < 1 or self.save_steps % updates):
+            raise InputError(
+                f"save_steps is {self.save_steps:g}: a checkpoint between two updates that share their rollouts "
+                f"could not be resumed exactly. Give a multiple of {updates}"
+            )
 
 
-class GeneratedTokens(TrainerCallback, ExportableState):  # type: ignore[misc]
+class GeneratedTokens(TrainerCallback, ExportableState):
     """Counts generated tokens and stops a training that has spent its budget; a resumed training counts on.
 
     Args:
@@ -107,7 +107,7 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         options: further arguments of TRL's trainer.
 
     Raises:
-        InputError: if options of the configuration contradict each other.
+        InputError: if options of the configuration contradict each other, or there are too few rows for a batch.
     """
 
     compares_groups = True
@@ -123,6 +123,7 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         renderer: PromptRenderer,
         **options: Any,
     ) -> None:
+        _check_fills_a_batch(train_dataset, args)
         # Gains and sources are columns that a model's signature does not know.
         args.remove_unused_columns = False
         super().__init__(model, list(reward_funcs), args=args, train_dataset=train_dataset, **options)
@@ -220,3 +221,14 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         return scale_loss(super()._compute_loss(model, inputs), inputs)
+
+
+def _check_fills_a_batch(rows: Any, args: RankingGRPOConfig) -> None:
+    """Refuses data that TRL's sampler would leave out without a word: it deals in whole generation batches."""
+    needed = args.generation_batch_size // args.num_generations
+    if hasattr(rows, "num_rows") and len(rows) < needed:
+        raise InputError(
+            f"there are {len(rows)} rows to train on, and a generation batch needs {needed}: "
+            f"{args.generation_batch_size} completions, {args.num_generations} a row. Give more rows, or lower "
+            "per_device_train_batch_size or gradient_accumulation_steps (generation_batch_size, where it is set)"
+        )

@@ -16,8 +16,8 @@ from r1ranker_ir.types import Ranking
 from .prompting import PromptRenderer
 from .records import Record
 
-# trec_eval wants whole numbers; nDCG with linear gains does not change when all of them are scaled.
-_FRACTION = 1000
+# trec_eval wants whole numbers, and takes memory for each up to the greatest one.
+_GREATEST_GRADE = 100_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ def rank_held_out(
         )
         prompt = Prompt(renderer.template, backend, max_passage_tokens=renderer.max_passage_tokens)
         engine = Engine(backend, max_repair_rate=1.0, progress=progress)
-        stride = min(stride, window_size - 1)
+        if stride >= window_size:
+            # As Ranker has it: windows have to overlap.
+            stride = max(1, window_size // 2)
         rankings = engine.run(
             [
                 STRATEGIES[strategy](record.request(), prompt, window_size=window_size, stride=stride)
@@ -103,18 +105,17 @@ def measure_rankings(rankings: Sequence[Ranking], records: Sequence[Record]) -> 
         records: with the gains; a candidate counts as relevant for RR if its gain is above 0.
 
     Returns:
-        The measures, by ir_measures.
+        The measures, by ir_measures; fractional and very great gains enter nDCG rounded to 1 / 100,000 of the list's
+        best.
     """
     import ir_measures
     from ir_measures import RR, Qrel, ScoredDoc, nDCG
 
-    whole = all(float(gain).is_integer() for record in records for gain in record.gains)
-    scale = 1 if whole else _FRACTION
     qrels, run = [], []
     for number, (ranking, record) in enumerate(zip(rankings, records, strict=True)):
         query = str(number)
-        for place, gain in enumerate(record.gains):
-            qrels.append(Qrel(query, str(place), round(gain * scale)))
+        for place, grade in enumerate(_grades(record)):
+            qrels.append(Qrel(query, str(place), grade))
         for rank, place in enumerate(ranking.order):
             run.append(ScoredDoc(query, str(place), -float(rank)))
     values = {
@@ -134,6 +135,15 @@ def measure_rankings(rankings: Sequence[Ranking], records: Sequence[Record]) -> 
         sum(step.thought_closed for ranking in rankings for step in ranking.steps),
         tuple(rankings),
     )
+
+
+def _grades(record: Record) -> list[int]:
+    """Gains as whole numbers in the same proportions, which are all that nDCG with linear gains depends on."""
+    best = record.best_gain
+    if best <= _GREATEST_GRADE and all(float(gain).is_integer() for gain in record.gains):
+        return [int(gain) for gain in record.gains]
+    # However small, what has a gain is relevant.
+    return [max(1, round(gain / best * _GREATEST_GRADE)) if gain > 0 else 0 for gain in record.gains]
 
 
 def accuracy_by_length(rankings: Sequence[Ranking], records: Sequence[Record]) -> dict[int, float]:

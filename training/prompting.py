@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -13,7 +14,7 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template
 from r1ranker_ir.types import Call, Candidate, Message
 
-from .records import Record, Sample
+from .records import SAMPLE_STRATEGIES, Record, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +48,11 @@ class PromptRenderer:
         completion_tokens: int = 1024,
     ) -> None:
         self._chat = ChatTokenizer(tokenizer)
+        self._name = str(tokenizer.name_or_path)
         decoded = str(tokenizer.decode(tokenizer.encode(_TAGS, add_special_tokens=False), skip_special_tokens=True))
         if "".join(decoded.split()) != _TAGS:
             raise InputError(
-                f"the tokenizer of {tokenizer.name_or_path!r} decodes {_TAGS!r} to {decoded!r}: its tags are special "
+                f"the tokenizer of {self._name!r} decodes {_TAGS!r} to {decoded!r}: its tags are special "
                 "tokens, which training leaves out of completions. Add them as ordinary tokens instead"
             )
         self.control_tokens = self._chat.control_tokens
@@ -93,7 +95,16 @@ class PromptRenderer:
             "direct": self._prompt.order_all,
             "setwise": self._prompt.choose_best,
         }
+        if sample.strategy not in ask:
+            known = ", ".join(SAMPLE_STRATEGIES)
+            raise InputError(f"record {sample.record.id!r}: strategy is {sample.strategy!r}: use one of {known}")
         return ask[sample.strategy](request, shown)
+
+    def digest(self) -> str:
+        """A hash of what the prompts of a sample depend on: 16 hexadecimal digits of SHA-256."""
+        limits = (self.max_passage_tokens, self.context_length, self.answer_reserve)
+        of_prompts = (self.template.digest(), self._name, self.control_tokens, limits)
+        return hashlib.sha256(repr(of_prompts).encode()).hexdigest()[:16]
 
     def prompt_ids(self, messages: Sequence[Message] | Sequence[Mapping[str, str]]) -> list[int]:
         """Tokenizes a prompt, the assistant's turn opened with its thought.
@@ -123,9 +134,10 @@ def sample_of(row: Mapping[str, Any]) -> Sample:
     Raises:
         InputError: if the row is no sensible record.
     """
-    candidates = tuple(
-        Candidate(identity, text) for identity, text in zip(row["candidate_ids"], row["candidates"], strict=True)
-    )
+    ids, texts = row["candidate_ids"], row["candidates"]
+    if len(ids) != len(texts):
+        raise InputError(f"record {row['id']!r}: {len(ids)} candidate_ids for {len(texts)} candidates: give one each")
+    candidates = tuple(Candidate(identity, text) for identity, text in zip(ids, texts, strict=True))
     record = Record(row["context"], candidates, tuple(row["gains"]), row["task"], row["id"], row["source"])
     return Sample(row["strategy"], record)
 
@@ -140,11 +152,13 @@ def training_rows(samples: Any, renderer: PromptRenderer) -> Any:
     Returns:
         The same with the columns `prompt` (turns with `role` and `content`) and `opening` (what of the assistant's
         turn the prompt holds), without the samples whose query leaves no room for passages; those are counted in a
-        warning.
+        warning, but of a stream, whose rows are rendered as they are read.
 
     Raises:
         InputError: if a sample is malformed, or none fits.
     """
+    from datasets import Features, Value
+
     dropped = 0
 
     def add_prompt(row: dict[str, Any]) -> dict[str, Any]:
@@ -160,8 +174,12 @@ def training_rows(samples: Any, renderer: PromptRenderer) -> Any:
 
     if not hasattr(samples, "num_rows"):
         return samples.map(add_prompt).filter(lambda row: bool(row["prompt"]))
-    # A fingerprint of our own: hashing the function would pickle the tokenizer, and cache what depends on the model.
-    rows = samples.map(add_prompt, load_from_cache_file=False, new_fingerprint=f"{samples._fingerprint[:40]}-prompts")
+    # The type is said: rows that are left out have no turns that would show it.
+    turn = {"role": Value("string"), "content": Value("string")}
+    features = Features({**samples.features, "prompt": [turn], "opening": Value("string")})
+    # A fingerprint of our own, which names the file of the rows: hashing the function would pickle the tokenizer.
+    fingerprint = f"{samples._fingerprint[:40]}-{renderer.digest()}"
+    rows = samples.map(add_prompt, features=features, load_from_cache_file=False, new_fingerprint=fingerprint)
     if dropped:
         logger.warning("%d of %d samples are left out: their query leaves no room for passages", dropped, len(samples))
         rows = rows.select([place for place, turns in enumerate(rows["prompt"]) if turns])
