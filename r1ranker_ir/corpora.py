@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from r1ranker_ir.errors import DataFileError, InputError, R1RankerError
+from r1ranker_ir.json_lines import json_lines, text_lines
 
 if TYPE_CHECKING:
     from ir_measures import Qrel
@@ -128,7 +128,7 @@ class FolderCorpus:
         if not path.is_file():
             raise InputError(f"folder {self.name!r} has no queries.jsonl: a corpus folder holds {LAYOUT}")
         queries: dict[str, str] = {}
-        for number, record in _json_lines(path):
+        for number, record in json_lines(path):
             query_id = _id_of(record, path, number)
             text = _text_of(record, "text", path, number)
             if not text.strip():
@@ -191,7 +191,7 @@ class FolderCorpus:
 
     def _records(self) -> Iterator[tuple[int, str, str]]:
         path = self._folder / "corpus.jsonl"
-        for number, record in _json_lines(path):
+        for number, record in json_lines(path):
             doc_id = _id_of(record, path, number)
             title = _text_of(record, "title", path, number) if record.get("title") is not None else ""
             yield number, doc_id, document_text(title, _text_of(record, "text", path, number))
@@ -324,29 +324,6 @@ def _query_text(query: Any) -> str:
     return str(query.default_text() if hasattr(query, "default_text") else query.text)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the lines that are not blank, with their numbers from 1."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise DataFileError(f"{path}:{number}: not UTF-8 ({error.reason}): convert the file") from None
-            if line:
-                yield number, line
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _lines(path):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataFileError(f"{path}:{number}: not valid JSON ({error}): one object a line is needed") from None
-        if not isinstance(record, dict):
-            raise DataFileError(f"{path}:{number}: a JSON {type(record).__name__} where an object is needed")
-        yield number, record
-
-
 def _id_of(record: dict[str, Any], path: Path, number: int) -> str:
     value = record.get("_id")
     if value is None:
@@ -366,7 +343,7 @@ def _text_of(record: dict[str, Any], field: str, path: Path, number: int) -> str
 
 
 def _beir_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         cells = tuple(cell.strip() for cell in line.split("\t"))
         if len(cells) != 3:
             raise DataFileError(
@@ -378,7 +355,7 @@ def _beir_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 
 def _trec_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         cells = line.split()
         if len(cells) != 4:
             raise DataFileError(f"{path}:{number}: {len(cells)} columns: query id, 0, document id and grade are needed")

@@ -183,10 +183,14 @@ def test_fewer_rows_than_a_generation_batch_are_refused(bench: Bench) -> None:
     assert (trainer.state.global_step, trainer.generated.count) == (1, 16)
 
 
-def test_a_curriculum_by_variance_needs_groups(bench: Bench) -> None:
+@pytest.mark.parametrize("num_generations", [1, 4])
+def test_a_curriculum_by_variance_needs_groups_that_are_compared(num_generations: int, bench: Bench) -> None:
+    options = {"num_generations": num_generations, "adaptive_curriculum": True}
     with pytest.raises(InputError, match="adaptive_curriculum goes by the variance of groups: leave it out"):
-        options = {"num_generations": 1, "adaptive_curriculum": True}
         bench.trainer(kind=RankingPPOTrainer, config=RankingPPOConfig, **options)
+
+
+def test_a_curriculum_by_variance_needs_rows_to_choose_among(bench: Bench) -> None:
     with pytest.raises(InputError, match="the rows are streamed"):
         bench.trainer(rows=bench.rows().to_iterable_dataset(), adaptive_curriculum=True)
 

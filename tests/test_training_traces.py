@@ -297,7 +297,11 @@ def test_a_malformed_line_is_named(tmp_path: Path, change: dict[str, Any], said:
 
 def test_what_is_no_trace_is_said(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
-    for content, said in (("{\n", "not a JSON object"), ("[]\n", "list in place of"), ("{}\n", "query_id is missing")):
+    for content, said in (
+        ("{\n", "not valid JSON"),
+        ("[]\n", "a JSON list where an object"),
+        ("{}\n", "query_id is missing"),
+    ):
         path.write_text(content)
         with pytest.raises(DataFileError, match=said):
             list(read_traces(path))
@@ -456,7 +460,7 @@ def test_prompts_and_completions_as_trl_defines_them_pass(tmp_path: Path, prompt
         ([{"prompt": "x", "completion": "y"}, {"prompt": TURNS[0], "completion": TURNS[1]}], ":2: field prompt"),
         ([{"prompt": [], "completion": TURNS[1]}], r":1: field prompt is \[\]: .*two lists of turns"),
         ([{"prompt": TURNS[0], "completion": [{"role": "assistant"}]}], ":1: field completion is"),
-        (["text"], ":1: str in place of a JSON object"),
+        (["text"], ":1: a JSON str where an object is needed"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, rows: list[Any], said: str) -> None:

@@ -17,16 +17,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, Tr
 
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.curriculum import VarianceCurriculum, list_lengths, local_rows, stages_by_length
+from r1ranker_ir.training.curriculum import list_lengths
 from r1ranker_ir.training.grpo import RankingGRPOConfig, RankingGRPOTrainer
-from r1ranker_ir.training.normalisation import RewardNormaliser, log_raw_rewards
 from r1ranker_ir.training.prompting import PromptRenderer, training_rows
 from r1ranker_ir.training.variance import (
     GroupCounts,
     ZeroVariance,
     drop_rows,
     replace_groups,
-    scale_loss,
     zero_variance_groups,
 )
 
@@ -211,48 +209,21 @@ def test_nonsense_is_refused() -> None:
 # --- trainings -------------------------------------------------------------------------------------------------------
 
 
-class CurriculumTrainer(RankingGRPOTrainer):
-    """The trainer with a curriculum, with rewards normalised by source, and with groups replaced."""
+class WatchedTrainer(RankingGRPOTrainer):
+    """Keeps the rows that the curriculum draws."""
 
-    def __init__(self, *args: Any, curriculum: VarianceCurriculum, mode: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.curriculum = curriculum
-        self.normaliser = RewardNormaliser()
-        self.zero_variance = ZeroVariance(
-            mode, num_generations=self.num_generations, loss_type=self.loss_type, seed=self.args.seed
-        )
-        for callback in (self.curriculum, self.normaliser, self.zero_variance):
-            self.add_callback(callback)
+        assert self.curriculum is not None
+        self.curriculum.warm_up = 2
         self.rows: list[list[int]] = []
-        self.reported: dict[str, float] = {}
+        draw = self.curriculum.draw
 
-    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
-        from accelerate.utils import gather_object
+        def watched(groups: int) -> list[int]:
+            self.rows.append(draw(groups))
+            return self.rows[-1]
 
-        self.raw = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        sources = gather_object([row["source"] for row in inputs])
-        return self.normaliser.normalise(self.raw, self.reward_weights, sources)
-
-    def _generate_and_score_completions(self, inputs: Any) -> Any:
-        processes = self.accelerator.num_processes
-        drawn = self.curriculum.draw(len(inputs) * processes // self.num_generations)
-        own = local_rows(drawn, self.num_generations, processes, self.accelerator.process_index)
-        batch = super()._generate_and_score_completions([self.train_dataset[row] for row in own])
-        flags = zero_variance_groups(self.raw, self.reward_weights, self.num_generations)
-        self.curriculum.observe(drawn, flags.tolist())
-        self.rows.append(drawn)
-        metrics = self._metrics["train"]
-        log_raw_rewards(metrics, self._logs["rewards"], self.raw, self.reward_weights, self.reward_func_names)
-        batch, counts = self.zero_variance.apply(batch, flags, self.accelerator.gather, self.accelerator.process_index)
-        for found in (counts.metrics(), self.curriculum.metrics(), self.normaliser.metrics()):
-            for name, value in found.items():
-                metrics[name].append(value)
-        return batch
-
-    def _compute_loss(self, model: Any, inputs: Any) -> torch.Tensor:
-        inputs = dict(inputs)
-        scale = {name: inputs.pop(name) for name in ("loss_scale",) if name in inputs}
-        return scale_loss(super()._compute_loss(model, inputs), scale)
+        self.curriculum.draw = watched  # type: ignore[method-assign]
 
 
 def length_reward(completions: Any, source: Any, **columns: Any) -> list[float]:
@@ -263,7 +234,7 @@ def length_reward(completions: Any, source: Any, **columns: Any) -> list[float]:
     ]
 
 
-TrainerMaker = Callable[..., CurriculumTrainer]
+TrainerMaker = Callable[..., WatchedTrainer]
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +263,7 @@ def make_trainer() -> TrainerMaker:
         })  # fmt: skip
     rows = training_rows(Dataset.from_list(samples), renderer)
 
-    def make(folder: Path, *, mode: str = "replace", **options: Any) -> CurriculumTrainer:
+    def make(folder: Path, *, mode: str = "replace", **options: Any) -> WatchedTrainer:
         args = RankingGRPOConfig(
             output_dir=str(folder),
             **{
@@ -303,6 +274,9 @@ def make_trainer() -> TrainerMaker:
                 "max_steps": 2,
                 "learning_rate": 1e-3,
                 "scale_rewards": "none",
+                "zero_variance": mode,
+                "adaptive_curriculum": True,
+                "normalise_rewards": True,
                 "save_steps": 1,
                 "logging_steps": 1,
                 "use_cpu": True,
@@ -313,15 +287,13 @@ def make_trainer() -> TrainerMaker:
                 **options,
             },
         )
-        return CurriculumTrainer(
+        return WatchedTrainer(
             AutoModelForCausalLM.from_pretrained(TINY_CHECKPOINT, dtype=torch.float32),
             [length_reward],
             args=args,
             train_dataset=rows,
             renderer=renderer,
             processing_class=tokenizer,
-            curriculum=VarianceCurriculum(stages_by_length(list_lengths(rows)), warm_up=2, seed=1),
-            mode=mode,
         )
 
     return make

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.json_lines import json_lines
 from r1ranker_ir.types import TASKS
 
 from .records import SAMPLE_STRATEGIES, Sample
@@ -177,18 +178,8 @@ def _kind(row: Mapping[str, Any]) -> str:
 
 
 def _line_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except ValueError as error:
-                raise DataFileError(f"{where}: not a JSON object in UTF-8 ({error})") from error
-            if not isinstance(row, dict):
-                raise DataFileError(f"{where}: {type(row).__name__} in place of a JSON object")
-            yield where, row
+    for number, row in json_lines(path):
+        yield f"{path}:{number}", row
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

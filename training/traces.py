@@ -6,7 +6,6 @@ seeds, give several tries at each question.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.json_lines import json_lines
 from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.types import TASKS, Candidate, Task
 
@@ -163,29 +163,15 @@ def read_traces(path: str | Path) -> Iterator[TraceStep]:
     texts: dict[str, str] = {}
     before: tuple[str, int] = ("", 0)
     try:
-        with Path(path).open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                row = _object(line, where)
-                now = (_field(row, "query_id", str, where), _field(row, "step", int, where))
-                if now[0] != before[0] or now[1] <= before[1]:
-                    texts = {}
-                before = now
-                yield _step(row, texts, where)
+        for number, row in json_lines(Path(path)):
+            where = f"{path}:{number}"
+            now = (_field(row, "query_id", str, where), _field(row, "step", int, where))
+            if now[0] != before[0] or now[1] <= before[1]:
+                texts = {}
+            before = now
+            yield _step(row, texts, where)
     except OSError as error:
         raise InputError(f"trace {str(path)!r} can't be read: {error.strerror}: give a JSON Lines file") from error
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:
-        raise DataFileError(f"{where}: not a JSON object in UTF-8 ({error})") from error
-    if not isinstance(row, dict):
-        raise DataFileError(f"{where}: {type(row).__name__} in place of a JSON object")
-    return row
 
 
 def _field(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_TOKENS = 200
+ANSWER_TOKENS = 200
+"""Tokens of the context that are kept for an answer, beside those for the thought."""
 _THOUGHT_END, _ANSWER_START, _ANSWER_END = "</think>", "<answer>", "</answer>"
 _TAIL_TOKENS = 12
 # What choosing one of many in a batch appends and takes back: some 3 sequences of at most 8 tokens.
@@ -118,7 +119,7 @@ class TransformersBackend:
         self.control_tokens = self._texts.control_tokens
         self.context_length = context_length or self._configured_context()
         self.max_thought_tokens = self._thought_limit(max_thought_tokens)
-        self.answer_reserve = self.max_thought_tokens + _ANSWER_TOKENS
+        self.answer_reserve = self.max_thought_tokens + ANSWER_TOKENS
         self._end_ids = self._texts.end_ids(getattr(self._model, "generation_config", None))
 
     def _configured_context(self) -> int | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.json_lines import text_lines
 from r1ranker_ir.types import TASKS, Candidate
 
 from ..records import Record
@@ -46,20 +47,9 @@ def requested_records(path: str | Path, *, queries: int | None = None, source: s
     path = Path(path)
     if not path.is_file():
         raise InputError(f"request file {str(path)!r} does not exist: give a JSON Lines file of ranking requests")
-    for number, line in islice(_lines(path), queries):
+    for number, line in islice(text_lines(path), queries):
         record = _record(line, f"{path}:{number}", default_id=str(number), default_source=path.stem)
         yield record if source is None else replace(record, source=source)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise DataFileError(f"{path}:{number}: not UTF-8 ({error.reason}): convert the file") from None
-            if line:
-                yield number, line
 
 
 def _record(line: str, where: str, *, default_id: str, default_source: str) -> Record:
