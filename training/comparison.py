@@ -200,7 +200,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     Source:
         Student, "The probable error of a mean", 1908.
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     count = len(values)
     mean = math.fsum(values) / count
