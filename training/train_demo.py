@@ -158,7 +158,7 @@ def _completion_parts(data: Path) -> list[Part]:
         Part(
             f"completions to start from: {words}",
             (*_script(cold_start.__name__), "--samples", str(data / name), "--output", str(data / f"cold-{name}"))
-            + ("--lazy", "0.75", "--max-passage-tokens", "24"),
+            + ("--lazy", "0.6", "--max-passage-tokens", "24"),
             (data / f"cold-{name}",),
         )
         for words, name in (("single steps", "steps.parquet"), ("whole lists", "lists.parquet"))
