@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from r1ranker_ir.backends.loading import load_weights
 from r1ranker_ir.checkpoints import OFFLINE_HINT
 from r1ranker_ir.errors import CheckpointError, R1RankerError
 from r1ranker_ir.hub import only_local
@@ -81,12 +82,4 @@ def _load_weights(name: str, arguments: ModelArguments, source: dict[str, Any]) 
 
         # Quantised weights can't be moved afterwards.
         options |= {"quantization_config": quantization, "device_map": {"": PartialState().local_process_index}}
-    answer: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **source, **options)
-    model, report = answer
-    if missing := sorted(report["missing_keys"]):
-        # transformers fills them with random numbers and only warns.
-        raise CheckpointError(
-            f"model {name!r} lacks {len(missing)} of its weights, among them {missing[0]!r}: it is incomplete, or no "
-            f"causal language model. {OFFLINE_HINT}"
-        )
-    return model
+    return load_weights(name, source, options)

@@ -132,7 +132,7 @@ def _load(model: str, options: dict[str, Any], weights: dict[str, Any]) -> tuple
 
     if not _is_adapter(model, options["revision"]):
         tokenizer = AutoTokenizer.from_pretrained(model, **options)
-        return _load_weights(model, options, weights), tokenizer
+        return load_weights(model, options, weights), tokenizer
     from transformers.utils.hub import cached_file
 
     try:
@@ -148,7 +148,7 @@ def _load(model: str, options: dict[str, Any], weights: dict[str, Any]) -> tuple
         raise CheckpointError(f"adapter {model!r} names no base model in adapter_config.json")
     base_options = _source(base_name, config.revision, options["trust_remote_code"])
     try:
-        base = _load_weights(base_name, base_options, weights)
+        base = load_weights(base_name, base_options, weights)
     except (OSError, ValueError) as error:
         raise CheckpointError(_explain(base_name, error, of=f", the base of adapter {model!r},")) from error
     own_tokenizer = (Path(model) / "tokenizer_config.json").is_file()
@@ -157,7 +157,20 @@ def _load(model: str, options: dict[str, Any], weights: dict[str, Any]) -> tuple
     return PeftModel.from_pretrained(base, model, revision=options["revision"]), tokenizer
 
 
-def _load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
+def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
+    """Loads a causal language model whose checkpoint holds all of its weights.
+
+    Args:
+        model: a folder or hub name.
+        options: where it comes from: `revision` and the like.
+        weights: how to hold it: `dtype`, `device_map` and the like.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: if weights are missing.
+    """
     from transformers import AutoModelForCausalLM
 
     answer: Any = AutoModelForCausalLM.from_pretrained(model, output_loading_info=True, **options, **weights)
