@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from r1ranker_ir.backends.local import ANSWER_TOKENS
+from r1ranker_ir.backends.local import ANSWER_TOKENS, configured_context, thought_limit
 from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.errors import InputError, R1RankerError
 from r1ranker_ir.prompts.template import load_template
@@ -151,18 +150,18 @@ def _settings(arguments: TrainingArguments) -> CheckpointSettings:
 
 def _renderer(arguments: TrainingArguments, settings: CheckpointSettings, model: Any, tokenizer: Any) -> PromptRenderer:
     """Renders the training's prompts."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    thought = settings.max_thought_tokens if context is None else min(settings.max_thought_tokens, context // 2)
+    context = configured_context(model)
     # What a backend keeps free of a prompt, or passages would be cut elsewhere than when the model ranks.
-    reserve = max(thought + ANSWER_TOKENS, getattr(arguments.trainer, "max_completion_length", None) or 0)
+    kept = thought_limit(settings.max_thought_tokens, context) + ANSWER_TOKENS
+    reserve = max(kept, getattr(arguments.trainer, "max_completion_length", None) or 0)
     wanted = arguments.data.max_prompt_length
     if wanted is not None:
-        context = min(context or math.inf, wanted + reserve)
+        context = wanted + reserve if context is None else min(context, wanted + reserve)
     return PromptRenderer(
         tokenizer,
         settings.template or load_template(),
         max_passage_tokens=settings.max_passage_tokens,
-        context_length=None if context is None else int(context),
+        context_length=context,
         completion_tokens=reserve,
     )
 

@@ -36,6 +36,17 @@ _TAIL_TOKENS = 12
 _COLUMNS_PER_IDENTIFIER = 24
 
 
+def configured_context(model: Any) -> int | None:
+    """The tokens that prompt and answer may take together, as a model's configuration says; `None` if it does not."""
+    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def thought_limit(wanted: int, context_length: int | None) -> int:
+    """How long a thought may be: what is wanted, but half the context at most, so that there is room for a prompt."""
+    return wanted if context_length is None else min(wanted, context_length // 2)
+
+
 @dataclass
 class _Row:
     """One call on its way through a batch."""
@@ -117,28 +128,22 @@ class TransformersBackend:
         self._span = attention_span(self._model)
         self._texts = ChatTokenizer(tokenizer)
         self.control_tokens = self._texts.control_tokens
-        self.context_length = context_length or self._configured_context()
+        self.context_length = context_length or configured_context(self._model)
         self.max_thought_tokens = self._thought_limit(max_thought_tokens)
         self.answer_reserve = self.max_thought_tokens + ANSWER_TOKENS
         self._end_ids = self._texts.end_ids(getattr(self._model, "generation_config", None))
 
-    def _configured_context(self) -> int | None:
-        config = self._model.config.get_text_config()
-        length = getattr(config, "max_position_embeddings", None)
-        return int(length) if length else None
-
     def _thought_limit(self, wanted: int) -> int:
-        """Half the context at most, so that there is room for a prompt."""
-        if self.context_length is None or wanted <= self.context_length // 2:
-            return wanted
-        logger.warning(
-            "max_thought_tokens %d is more than half of the context of %s (%d tokens): using %d",
-            wanted,
-            self.name,
-            self.context_length,
-            self.context_length // 2,
-        )
-        return self.context_length // 2
+        limit = thought_limit(wanted, self.context_length)
+        if limit < wanted:
+            logger.warning(
+                "max_thought_tokens %d is more than half of the context of %s (%d tokens): using %d",
+                wanted,
+                self.name,
+                self.context_length,
+                limit,
+            )
+        return limit
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of plain text, without special ones."""
