@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.runs import Run
+from r1ranker_ir.runs import Run, RunEntry
 
 if TYPE_CHECKING:
     from ir_measures import Measure, Qrel
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXAMPLE = "nDCG@10 RR(rel=2)@10 AP"
+GREATEST_GRADE = 100_000
+"""trec_eval counts the documents of each grade up to the greatest: beyond this, its time and memory explode."""
 # Spaces and commas split measures, except inside the brackets that hold a measure's parameters.
 _TOKEN = re.compile(r"(?:\([^()]*\)|[^\s,])+")
 
@@ -61,8 +65,9 @@ def parse_measures(text: str) -> tuple[Measure, ...]:
 def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, name: str = "run") -> Evaluation:
     """Measures a run against judgments.
 
-    The run's scores decide its order, ties by document id, as in trec_eval. Judged queries that the run lacks count
-    as 0 and are logged.
+    The order of a run's documents is trec_eval's, whatever computes a measure: by falling score in single precision,
+    ties by falling document id. Judged queries that the run lacks count as 0 and are logged; so do queries for which
+    a measure has no value, such as Accuracy where nothing relevant was found.
 
     Args:
         qrels: the judgments.
@@ -74,11 +79,12 @@ def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, na
         Means and values per query.
 
     Raises:
-        InputError: if there are no judgments, none of the run's queries is judged, or ir_measures fails.
+        InputError: if there are no judgments, one has a grade of more than `GREATEST_GRADE`, none of the run's queries
+            is judged, or ir_measures fails.
     """
     import ir_measures
 
-    judgments = list(qrels)
+    judgments = _judgments_for_trec_eval(qrels)
     judged = list(dict.fromkeys(judgment.query_id for judgment in judgments))
     if not judged:
         raise InputError("there are no judgments: nothing can be measured")
@@ -95,18 +101,21 @@ def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, na
         )
     if unjudged:
         logger.warning("%s: %d of %d queries are not judged and do not count: %s", name, *_counted(unjudged, run))
-    scored = {query_id: {entry.doc_id: entry.score for entry in entries} for query_id, entries in run.items()}
+    scored = {query_id: _falling_scores(entries) for query_id, entries in run.items() if entries}
     try:
-        means, metrics = ir_measures.calc(measures, judgments, scored)
+        metrics = list(ir_measures.iter_calc(measures, judgments, scored))
     except Exception as error:  # the libraries and programs behind ir_measures raise whatever they like
         named = " ".join(map(str, measures))
         raise InputError(f"{name}: ir_measures could not compute {named} ({type(error).__name__}: {error})") from error
-    per_query: dict[str, dict[Measure, float]] = {query_id: {} for query_id in judged}
+    per_query: dict[str, dict[Measure, float]] = {query_id: dict.fromkeys(measures, 0.0) for query_id in judged}
     for metric in metrics:
         if metric.query_id in per_query:
             per_query[metric.query_id][metric.measure] = metric.value
     return Evaluation(
-        {measure: cast(dict[Any, float], means)[measure] for measure in measures}, per_query, missing, unjudged
+        {measure: _aggregate(measure, [values[measure] for values in per_query.values()]) for measure in measures},
+        per_query,
+        missing,
+        unjudged,
     )
 
 
@@ -155,6 +164,37 @@ def measures_json(evaluations: Mapping[str, Evaluation]) -> list[dict[str, Any]]
         }
         for name, evaluation in evaluations.items()
     ]
+
+
+def _judgments_for_trec_eval(qrels: Iterable[Qrel]) -> list[Qrel]:
+    """Judgments that trec_eval survives: it takes a query's greatest grade for a size of memory."""
+    judgments = list(qrels)
+    greatest: dict[str, int] = {}
+    for judgment in judgments:
+        if abs(judgment.relevance) > GREATEST_GRADE:
+            raise InputError(
+                f"grade {judgment.relevance} of document {judgment.doc_id!r}, query {judgment.query_id!r}, is beyond "
+                f"{GREATEST_GRADE:,}: measures are computed with small whole numbers, so scale the grades"
+            )
+        known = greatest.get(judgment.query_id, judgment.relevance)
+        greatest[judgment.query_id] = max(known, judgment.relevance)
+    # A size below 0 is a segmentation fault. Where all grades are negative, none is relevant: 0 says the same.
+    return [judgment if greatest[judgment.query_id] >= 0 else judgment._replace(relevance=0) for judgment in judgments]
+
+
+def _falling_scores(entries: Sequence[RunEntry]) -> dict[str, float]:
+    """Scores without ties, in trec_eval's order: other providers of ir_measures break ties the other way round."""
+    with np.errstate(over="ignore"):
+        scores = np.array([entry.score for entry in entries]).astype(np.float32).tolist()
+    ordered = sorted(zip(scores, (entry.doc_id for entry in entries), strict=True))
+    return {doc_id: float(place) for place, (_, doc_id) in enumerate(ordered, start=1)}
+
+
+def _aggregate(measure: Measure, values: Iterable[float]) -> float:
+    aggregator = cast(Any, measure).aggregator()
+    for value in values:
+        aggregator.add(value)
+    return float(aggregator.result())
 
 
 def _parse_measure(token: str) -> Measure:

@@ -20,6 +20,7 @@ from r1ranker_ir.errors import (
     PairScoreError,
     R1RankerError,
     RepairRateError,
+    StorageError,
 )
 from r1ranker_ir.registry import register_when_imported
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
@@ -63,6 +64,7 @@ __all__ = [
     "RepairRateError",
     "Reranker",
     "Step",
+    "StorageError",
     "TracedResults",
     "Usage",
     "__version__",

@@ -151,8 +151,47 @@ TraceOption = Annotated[
     typer.Option(
         "--save-traces",
         "--trace",
-        help="JSON Lines file for the trace: each model call with what it showed, its thought, answer and tokens. "
-        "Training data can be made of it.",
+        help="JSON Lines file for the trace, gzip if it ends in .gz: a line for each query, with each model call's "
+        "prompt hash, thought, answer, probabilities and tokens. r1ranker trace show prints one; training data can be "
+        "made of it. Grows as <file>.partial until it is whole.",
         show_default="none",
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File in which answers are kept and looked for, so that an interrupted run goes on where it stopped when "
+        "the command is given again.",
+        show_default="the environment variable R1RANKER_CACHE, else r1ranker-ir/completions.sqlite in the user's "
+        "folder for caches",
+    ),
+]
+NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Keep no answers and look for none.")]
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Do the work in this process, or spread it over the workers of a Ray cluster (--workers)."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes of --engine ray, each with a model of its own.", show_default="none"),
+]
+CpusPerWorkerOption = Annotated[
+    float | None,
+    typer.Option(
+        help="CPUs that Ray sets aside for a worker, and its threads.",
+        show_default="an equal share of this machine's; 1 on a Ray that runs already",
+    ),
+]
+GpusPerWorkerOption = Annotated[
+    float | None,
+    typer.Option(
+        help="GPUs that Ray sets aside for a worker, which sees no others; 0.5 lets two share one.", show_default="0"
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The Ray that runs already and is to be used: auto for the one of this machine, or its head's host:port.",
+        show_default="the environment variable RAY_ADDRESS, else Ray is started on this machine for this run",
     ),
 ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from r1ranker_ir.errors import DataFileError, InputError, R1RankerError
-from r1ranker_ir.json_lines import json_lines, text_lines
+from r1ranker_ir.json_lines import json_lines, parse_json_line, placed_json_lines, text_lines
+from r1ranker_ir.offsets import OffsetIndex, file_state, line_number
 
 if TYPE_CHECKING:
     from ir_measures import Qrel
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 LAYOUT = "corpus.jsonl, queries.jsonl, and qrels/test.tsv or qrels.trec"
 BEIR_QRELS_HEADER = ("query-id", "corpus-id", "score")
 TEST_SPLIT = "test"
+_HOST = re.compile(r"HTTPS?ConnectionPool\(host=\\*'([^'\\]+)")
 
 
 class Corpus(Protocol):
@@ -114,6 +117,7 @@ class FolderCorpus:
         self.collection = str(folder.resolve())
         self._folder = folder
         self._split = split
+        self._index: tuple[tuple[int, int], OffsetIndex] | None = None
         if not (folder / "corpus.jsonl").is_file():
             raise InputError(f"folder {self.name!r} has no corpus.jsonl: a corpus folder holds {LAYOUT}")
 
@@ -129,8 +133,9 @@ class FolderCorpus:
             raise InputError(f"folder {self.name!r} has no queries.jsonl: a corpus folder holds {LAYOUT}")
         queries: dict[str, str] = {}
         for number, record in json_lines(path):
-            query_id = _id_of(record, path, number)
-            text = _text_of(record, "text", path, number)
+            where = f"{path}:{number}"
+            query_id = _id_of(record, where)
+            text = _text_of(record, "text", where)
             if not text.strip():
                 raise DataFileError(f"{path}:{number}: query {query_id!r} is blank: give its text or remove the line")
             if query_id in queries:
@@ -162,17 +167,26 @@ class FolderCorpus:
         raise InputError(f"folder {self.name!r} has no judgments of split {self._split!r}: add {add}{found}")
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
-        """Returns the text of the documents with these ids, found in one pass over the file.
+        """Returns the text of the documents with these ids.
+
+        The first call passes over the file to learn where each document stands, and keeps 16 bytes a document.
 
         Raises:
             DataFileError: if a line is malformed, or one of the ids occurs twice.
         """
-        wanted, found = dict.fromkeys(ids), dict[str, str]()
-        if wanted:
-            for number, doc_id, text in self._records():
+        wanted = dict.fromkeys(ids)
+        if not wanted:
+            return {}
+        path, found = self._folder / "corpus.jsonl", dict[str, str]()
+        with path.open("rb") as file:
+            index = self._offsets(file)
+            for start in sorted({start for doc_id in wanted for start in index.starts_of(doc_id)}):
+                file.seek(start)
+                record = parse_json_line(file.readline(), str(path), first=start == 0)
+                doc_id, text = _document_of(record or {}, str(path))
                 if doc_id in wanted:
                     if doc_id in found:
-                        raise self._repeated(number, doc_id)
+                        raise self._repeated(line_number(file, start), doc_id)
                     found[doc_id] = text
         return {doc_id: found[doc_id] for doc_id in wanted if doc_id in found}
 
@@ -189,12 +203,20 @@ class FolderCorpus:
             seen.add(doc_id)
             yield doc_id, text
 
+    def _offsets(self, file: IO[bytes]) -> OffsetIndex:
+        """Where each document stands in the file, which may have been changed since it was last looked at."""
+        state = file_state(file)
+        if self._index is None or self._index[0] != state:
+            path = self._folder / "corpus.jsonl"
+            lines = placed_json_lines(path)
+            places = ((_document_of(line.record, f"{path}:{line.number}")[0], line.offset) for line in lines)
+            self._index = state, OffsetIndex(places)
+        return self._index[1]
+
     def _records(self) -> Iterator[tuple[int, str, str]]:
         path = self._folder / "corpus.jsonl"
         for number, record in json_lines(path):
-            doc_id = _id_of(record, path, number)
-            title = _text_of(record, "title", path, number) if record.get("title") is not None else ""
-            yield number, doc_id, document_text(title, _text_of(record, "text", path, number))
+            yield number, *_document_of(record, f"{path}:{number}")
 
     def _repeated(self, number: int, doc_id: str) -> DataFileError:
         path = self._folder / "corpus.jsonl"
@@ -299,8 +321,8 @@ class IrDatasetsCorpus:
             raise
         except Exception as error:
             raise InputError(
-                f"ir_datasets could not read the {kind} of {self.name!r} ({type(error).__name__}: {error}): check the "
-                f"network, the disk, and IR_DATASETS_HOME"
+                f"ir_datasets could not read the {kind} of {self.name!r} ({_reason(error)}): check the network, the "
+                f"disk, and IR_DATASETS_HOME"
             ) from error
 
     def _text(self, document: Any) -> str:
@@ -315,6 +337,12 @@ class IrDatasetsCorpus:
         raise InputError(f"the documents of {self.name!r} have no text (fields: {fields}): use another id")
 
 
+def _reason(error: Exception) -> str:
+    """What went wrong, in few words where it is that servers do not answer: requests and ir_datasets use many."""
+    hosts = dict.fromkeys(_HOST.findall(str(error)))
+    return f"no answer from {', '.join(hosts)}" if hosts else f"{type(error).__name__}: {error}"
+
+
 def _string_of(record: Any, field: str) -> str:
     value = getattr(record, field, "")
     return value if isinstance(value, str) else ""
@@ -324,21 +352,27 @@ def _query_text(query: Any) -> str:
     return str(query.default_text() if hasattr(query, "default_text") else query.text)
 
 
-def _id_of(record: dict[str, Any], path: Path, number: int) -> str:
+def _document_of(record: dict[str, Any], where: str) -> tuple[str, str]:
+    doc_id = _id_of(record, where)
+    title = _text_of(record, "title", where) if record.get("title") is not None else ""
+    return doc_id, document_text(title, _text_of(record, "text", where))
+
+
+def _id_of(record: dict[str, Any], where: str) -> str:
     value = record.get("_id")
     if value is None:
-        raise DataFileError(f"{path}:{number}: field '_id' is missing: each line needs one")
+        raise DataFileError(f"{where}: field '_id' is missing: each line needs one")
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise DataFileError(f"{path}:{number}: field '_id' is {value!r}: a string that is not empty is needed")
+        raise DataFileError(f"{where}: field '_id' is {value!r}: a string that is not empty is needed")
     return str(value)
 
 
-def _text_of(record: dict[str, Any], field: str, path: Path, number: int) -> str:
+def _text_of(record: dict[str, Any], field: str, where: str) -> str:
     value = record.get(field)
     if value is None:
-        raise DataFileError(f"{path}:{number}: field {field!r} is missing: each line needs one (it may be empty)")
+        raise DataFileError(f"{where}: field {field!r} is missing: each line needs one (it may be empty)")
     if not isinstance(value, str):
-        raise DataFileError(f"{path}:{number}: field {field!r} is {value!r}: a string is needed")
+        raise DataFileError(f"{where}: field {field!r} is {value!r}: a string is needed")
     return value
 
 

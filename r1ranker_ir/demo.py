@@ -29,7 +29,8 @@ meaning, and these are few queries: the figures show how the parts work together
 the quality of reasoning rerankers. For that, use a real model (see the README)."""
 LEGEND = """\
 A line of the model's thought names a passage, then each word of the query with + if the passage has
-it and - if not, how many it has (=2), and how early the first one stands (@1 is earliest, @9 nowhere).
+it (+ + for a rare word) and - if not, how many + that makes (=3), and how early the first word stands
+(@1 is earliest, @9 nowhere).
 Behind the semicolon stands the worst passage so far, which the last line thereby excludes."""
 
 
@@ -80,7 +81,7 @@ def run_demo(console: Console, *, query_id: str = "q01", depth: int = 10, progre
         console.print(f"Demo collection: {len(topics)} queries. BM25 searches, then the embedded model reranks its top")
         console.print(f"{depth} documents for each, once in each way.")
         first = search_stage(corpus, topics, qrels, depth)
-        requests = requests_of_run(corpus, first.run, depth)
+        requests = list(requests_of_run(corpus, first.run, depth))
     rows = [first, *(rerank_stage(name, strategy, requests, qrels, progress) for name, strategy in STAGES)]
     print_rows(console, rows)
     if query_id not in rows[-1].rankings:

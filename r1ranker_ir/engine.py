@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from r1ranker_ir.backends.base import Backend
-from r1ranker_ir.errors import InputError, RepairRateError
+from r1ranker_ir.cache_records import key_maker, version_of
+from r1ranker_ir.errors import InputError, R1RankerError, RepairRateError
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Usage
+
+if TYPE_CHECKING:
+    from r1ranker_ir.cache import CompletionsCache
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class RunSummary:
         thoughts_closed: thoughts that did not end by themselves.
         cut_passages: passages shortened to fit, counted per call.
         seconds: time spent on prompts and model calls, waiting for other threads' calls not included.
+        cached_calls: how many of `usage.calls` were not made, since their answers were in the cache or came with
+            another call's of the same batch; usage counts them like the others.
     """
 
     queries: int = 0
@@ -34,6 +43,47 @@ class RunSummary:
     thoughts_closed: int = 0
     cut_passages: int = 0
     seconds: float = 0.0
+    cached_calls: int = 0
+
+
+@dataclass(frozen=True)
+class RepairLimit:
+    """When a run is stopped, because too many of its answers had to be repaired.
+
+    Args:
+        max_rate: the share of answers that may need repair.
+        min_calls: how many calls a run must have made before it can be stopped.
+
+    Raises:
+        InputError: if max_rate is not between 0 and 1.
+    """
+
+    max_rate: float = 0.2
+    min_calls: int = 50
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_rate <= 1:
+            raise InputError(f"max_repair_rate is {self.max_rate}: give a share from 0 to 1")
+
+    def check(self, calls: int, repairs: int, model: str) -> None:
+        """Looks at a run's counts so far.
+
+        Args:
+            calls: how many calls it has made.
+            repairs: how many of their answers had to be repaired.
+            model: who answered, for the message.
+
+        Raises:
+            RepairRateError: if the limit is passed.
+        """
+        if calls < self.min_calls or repairs / calls <= self.max_rate:
+            return
+        raise RepairRateError(
+            f"{repairs} of {calls} answers of {model!r} had to be repaired ({repairs / calls:.0%}, more than "
+            f"max_repair_rate {self.max_rate:.0%}): the model does not keep to the answer format, and the ranking "
+            "would be mostly the first stage's. Look at a step's text in the trace; use a model that follows "
+            "instructions, a larger max_thought_tokens, or raise max_repair_rate."
+        )
 
 
 @dataclass
@@ -53,6 +103,23 @@ class _RunCounts:
     repairs: int = 0
 
 
+@dataclass(frozen=True)
+class _KeptAnswers:
+    """A cache as one backend uses it."""
+
+    cache: CompletionsCache
+    key_of: Callable[[Call], bytes]
+    version: str
+
+
+def _open_answers(cache: CompletionsCache, backend: Backend) -> _KeptAnswers | None:
+    identity = backend.identity
+    if reason := identity.get("not_cacheable"):
+        logger.warning("the answers of %r are not cached: %s", backend.name, reason)
+        return None
+    return _KeptAnswers(cache, key_maker(identity), version_of(identity))
+
+
 class Engine:
     """Runs ranking programs against one backend; may be used from several threads.
 
@@ -61,6 +128,8 @@ class Engine:
         max_repair_rate: the share of answers that may need repair before a run is stopped.
         min_calls_for_repair_rate: how many calls a run must have made before it can be stopped.
         progress: show a progress bar on a terminal.
+        cache: where answers are looked for before the backend is asked, and kept right after each of its batches. It
+            stays the caller's to close. A backend whose `identity` says that it is not cacheable goes without.
 
     Raises:
         InputError: if max_repair_rate is not between 0 and 1.
@@ -73,13 +142,14 @@ class Engine:
         max_repair_rate: float = 0.2,
         min_calls_for_repair_rate: int = 50,
         progress: bool = False,
+        cache: CompletionsCache | None = None,
     ) -> None:
-        if not 0 <= max_repair_rate <= 1:
-            raise InputError(f"max_repair_rate is {max_repair_rate}: give a share from 0 to 1")
+        self._repair_limit = RepairLimit(max_repair_rate, min_calls_for_repair_rate)
         self.backend = backend
         self.max_repair_rate = max_repair_rate
         self.min_calls_for_repair_rate = min_calls_for_repair_rate
         self.progress = progress
+        self._cache = None if cache is None else _open_answers(cache, backend)
         self._backend_lock = threading.Lock()
         self._summary_lock = threading.Lock()
         self._summary = RunSummary()
@@ -114,6 +184,7 @@ class Engine:
 
         Raises:
             RepairRateError: if too many answers needed repair; what was yielded before stays valid.
+            R1RankerError: what taking a program raises, after the programs under way have been finished.
         """
         total = len(programs) if isinstance(programs, Sized) else None
         bar: tqdm[Any] = tqdm(total=total, unit="query", disable=None if self.progress else True)
@@ -121,10 +192,15 @@ class Engine:
         waiting = iter(enumerate(programs))
         active: list[_Active] = []
         exhausted = False
+        failure: R1RankerError | None = None
         with bar:
             while True:
                 while not exhausted and len(active) < self.backend.batch_size:
-                    following = next(waiting, None)
+                    try:
+                        following = next(waiting, None)
+                    except R1RankerError as error:
+                        # Such as a missing document: the programs under way are finished before it is said.
+                        following, failure = None, error
                     if following is None:
                         exhausted = True
                         break
@@ -135,6 +211,8 @@ class Engine:
                     else:
                         active.append(started)
                 if not active:
+                    if failure is not None:
+                        raise failure
                     return
                 answers = self._answer([entry.call for entry in active])
                 still_active = []
@@ -148,7 +226,7 @@ class Engine:
                         still_active.append(advanced)
                 active = still_active
                 bar.set_postfix(calls=counts.calls, repairs=counts.repairs)
-                self._check_repair_rate(counts)
+                self._repair_limit.check(counts.calls, counts.repairs, self.backend.name)
 
     def _advance(
         self,
@@ -173,18 +251,43 @@ class Engine:
         return _Active(index, program, call)
 
     def _answer(self, calls: list[Call]) -> list[Answer]:
-        # One batch at a time: a model in memory is not safe to use from two threads at once.
-        with self._backend_lock:
-            # Only from here on: while several threads wait for their turn, the same second would count for each.
-            started = time.perf_counter()
-            answers = self.backend.answer(calls)
+        answers, made, seconds = self._ask(calls) if self._cache is None else self._ask_once(calls, self._cache)
         self._count(
             usage=sum((answer.usage for answer in answers), Usage()),
             thoughts_closed=sum(answer.thought_closed for answer in answers),
             cut_passages=sum(call.cut_passages for call in calls),
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
+            cached_calls=len(calls) - made,
         )
         return answers
+
+    def _ask(self, calls: list[Call]) -> tuple[list[Answer], int, float]:
+        """Has the backend answer; gives answers, number of calls made and seconds."""
+        # One batch at a time: a model in memory is not safe to use from two threads at once.
+        with self._backend_lock:
+            # Only from here on: while several threads wait for their turn, the same second would count for each.
+            started = time.perf_counter()
+            return self.backend.answer(calls), len(calls), time.perf_counter() - started
+
+    def _ask_once(self, calls: list[Call], kept: _KeptAnswers) -> tuple[list[Answer], int, float]:
+        """As `_ask`, but only for what is not in the cache, and for equal calls once."""
+        started = time.perf_counter()
+        keys = [kept.key_of(call) for call in calls]
+        found = kept.cache.look_up(keys)
+        missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in found}
+        seconds, made = time.perf_counter() - started, 0
+        if missing:
+            with self._backend_lock:
+                started = time.perf_counter()
+                # While this thread waited, another one may have had the same calls answered.
+                found |= kept.cache.look_up(list(missing))
+                asked = {key: call for key, call in missing.items() if key not in found}
+                if asked:
+                    new = dict(zip(asked, self.backend.answer(list(asked.values())), strict=True))
+                    found |= new | kept.cache.store(new, model=self.backend.name, version=kept.version)
+                    made = len(asked)
+                seconds += time.perf_counter() - started
+        return [found[key] for key in keys], made, seconds
 
     def _count(
         self,
@@ -195,6 +298,7 @@ class Engine:
         thoughts_closed: int = 0,
         cut_passages: int = 0,
         seconds: float = 0.0,
+        cached_calls: int = 0,
     ) -> None:
         with self._summary_lock:
             now = self._summary
@@ -205,16 +309,5 @@ class Engine:
                 now.thoughts_closed + thoughts_closed,
                 now.cut_passages + cut_passages,
                 now.seconds + seconds,
-            )
-
-    def _check_repair_rate(self, counts: _RunCounts) -> None:
-        if counts.calls < self.min_calls_for_repair_rate:
-            return
-        rate = counts.repairs / counts.calls
-        if rate > self.max_repair_rate:
-            raise RepairRateError(
-                f"{counts.repairs} of {counts.calls} answers of {self.backend.name!r} had to be repaired "
-                f"({rate:.0%}, more than max_repair_rate {self.max_repair_rate:.0%}): the model does not keep to the "
-                "answer format, and the ranking would be mostly the first stage's. Look at a step's text in the trace; "
-                "use a model that follows instructions, a larger max_thought_tokens, or raise max_repair_rate."
+                now.cached_calls + cached_calls,
             )

@@ -29,6 +29,10 @@ class BackendError(R1RankerError):
     """An inference backend failed: unreachable, refused, or out of retries."""
 
 
+class StorageError(R1RankerError):
+    """A disk or a file of this machine fails: no room, no permission to write, a damaged cache."""
+
+
 class RepairRateError(R1RankerError):
     """Too many answers had to be repaired for the ranking to mean anything."""
 

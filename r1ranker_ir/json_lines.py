@@ -1,54 +1,139 @@
-"""Reading text and JSON Lines line by line, with errors that name the line."""
+"""Reading text and JSON Lines line by line, plain or gzip, with errors that name the line."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple, cast
 
 from r1ranker_ir.errors import DataFileError
+
+
+class JsonLine(NamedTuple):
+    """One object of a JSON Lines file.
+
+    Attributes:
+        number: its line, from 1.
+        offset: where the line begins, in bytes of the unpacked file.
+        record: the object.
+    """
+
+    number: int
+    offset: int
+    record: dict[str, Any]
+
+
+def is_gzip(path: str | Path) -> bool:
+    """Whether a file is compressed, by its name: `.gz`, or `.gz.partial` where a run was stopped."""
+    return str(path).removesuffix(".partial").endswith(".gz")
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of a file as they are, with their numbers from 1.
+
+    Args:
+        path: any file, gzip if its name ends in `.gz`.
+
+    Yields:
+        Number and line, with its line break.
+
+    Raises:
+        DataFileError: if compressed data are damaged; the lines before are given first.
+        OSError: if the file can't be read.
+    """
+    number = 0
+    try:
+        with _open_binary(path) as file:
+            for number, raw in enumerate(file, start=1):
+                yield number, raw
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataFileError(f"{path}:{number + 1}: damaged gzip data ({error}): write the file again") from None
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields the lines of a file that are not blank, with their numbers from 1.
 
     Args:
-        path: UTF-8 text; a byte order mark at its beginning is skipped.
+        path: UTF-8 text, gzip if its name ends in `.gz`; a byte order mark at its beginning is skipped.
 
     Yields:
         Number and line, without surrounding white space.
 
     Raises:
-        DataFileError: if a line is not UTF-8.
+        DataFileError: if a line is not UTF-8, or compressed data are damaged.
     """
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise DataFileError(f"{path}:{number}: not UTF-8 ({error.reason}): convert the file") from None
-            if line:
-                yield number, line
+    for number, raw in raw_lines(path):
+        try:
+            line = _decoded(raw, first=number == 1)
+        except UnicodeDecodeError as error:
+            raise DataFileError(f"{path}:{number}: not UTF-8 ({error.reason}): convert the file") from None
+        if line:
+            yield number, line
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields the objects of a JSON Lines file, with the numbers of their lines.
 
     Args:
-        path: one JSON object a line; blank lines are skipped.
+        path: one JSON object a line; blank lines are skipped. Gzip if its name ends in `.gz`.
 
     Yields:
         Number and object.
 
     Raises:
-        DataFileError: if a line is not UTF-8, not JSON, or no object.
+        DataFileError: if a line is not UTF-8, not JSON, or no object, or compressed data are damaged.
     """
-    for number, line in text_lines(path):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataFileError(f"{path}:{number}: not valid JSON ({error}): one object a line is needed") from None
-        if not isinstance(record, dict):
-            raise DataFileError(f"{path}:{number}: a JSON {type(record).__name__} where an object is needed")
-        yield number, record
+    for line in placed_json_lines(path):
+        yield line.number, line.record
+
+
+def placed_json_lines(path: Path) -> Iterator[JsonLine]:
+    """Yields the objects of a JSON Lines file with their places; arguments and errors as for `json_lines`."""
+    offset = 0
+    for number, raw in raw_lines(path):
+        record = parse_json_line(raw, f"{path}:{number}", first=number == 1)
+        if record is not None:
+            yield JsonLine(number, offset, record)
+        offset += len(raw)
+
+
+def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | None:
+    """Reads one line of a JSON Lines file.
+
+    Args:
+        raw: the line with its line break.
+        where: file and number, for errors.
+        first: it is the file's first line, which may begin with a byte order mark.
+
+    Returns:
+        The object; `None` if the line is blank.
+
+    Raises:
+        DataFileError: if the line is not UTF-8, not JSON, or no object.
+    """
+    try:
+        line = _decoded(raw, first=first)
+        record = json.loads(line) if line else None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        if not raw.endswith(b"\n"):
+            raise DataFileError(
+                f"{where}: the file ends within this line ({error}): whatever wrote it was stopped. Remove the line, "
+                f"or write the file again"
+            ) from None
+        if isinstance(error, UnicodeDecodeError):
+            raise DataFileError(f"{where}: not UTF-8 ({error.reason}): convert the file") from None
+        raise DataFileError(f"{where}: not valid JSON ({error}): one object a line is needed") from None
+    if line and not isinstance(record, dict):
+        raise DataFileError(f"{where}: a JSON {type(record).__name__} where an object is needed")
+    return cast(dict[str, Any] | None, record)
+
+
+def _decoded(raw: bytes, *, first: bool) -> str:
+    return raw.decode("utf-8-sig" if first else "utf-8").strip()
+
+
+def _open_binary(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if is_gzip(path) else path.open("rb")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.backends import open_backend
+from r1ranker_ir.cache import CompletionsCache, open_cache
 from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
 from r1ranker_ir.errors import CheckpointError, InputError
@@ -40,12 +41,15 @@ class Ranker:
         batch_size: how many calls go to the backend at once; on a server, requests under way.
         max_repair_rate: the share of answers that may need repair before a run is stopped.
         progress: show a progress bar on a terminal.
+        cache: where answers are kept between runs and looked for before the model is asked: a `CompletionsCache`, or
+            the file of one; `None` for none.
         backend_options: what else the backend takes, such as `device`, `dtype`, `base_url`, `temperature`, `seed`.
 
     Raises:
         InputError: if an argument makes no sense.
         CheckpointError: if the model can't be loaded or does not offer the strategy.
         MissingExtraError: if the backend's dependencies are not installed.
+        StorageError: if the cache can't be used.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Ranker:
         batch_size: int | None = None,
         max_repair_rate: float = 0.2,
         progress: bool = False,
+        cache: CompletionsCache | str | os.PathLike[str] | None = None,
         **backend_options: Any,
     ) -> None:
         if strategy not in STRATEGIES:
@@ -79,6 +84,8 @@ class Ranker:
                 f"checkpoint {self.model!r} does not follow the strategy {strategy!r}: its r1ranker.json names "
                 f"{', '.join(settings.strategies)}. Choose one of these, or pass a template of your own"
             )
+        # Before the model: a cache that can't be used is said without having to wait for the weights.
+        kept = cache if cache is None or isinstance(cache, CompletionsCache) else open_cache(cache)
         self.window_size = window_size if window_size is not None else settings.window_size
         if stride is None:
             stride = settings.stride
@@ -109,14 +116,14 @@ class Ranker:
         )
         passage_tokens = settings.max_passage_tokens if max_passage_tokens is None else max_passage_tokens
         self.prompt = Prompt(self.template, self.backend, max_passage_tokens=passage_tokens)
-        self.engine = Engine(self.backend, max_repair_rate=max_repair_rate, progress=progress)
+        self.engine = Engine(self.backend, max_repair_rate=max_repair_rate, progress=progress, cache=kept)
 
     @property
     def summary(self) -> RunSummary:
         """Queries, calls, tokens, repairs and seconds so far."""
         return self.engine.summary
 
-    def rank(self, requests: Sequence[RankingRequest]) -> list[Ranking]:
+    def rank(self, requests: Iterable[RankingRequest]) -> list[Ranking]:
         """Ranks requests, all of them through the engine together.
 
         Args:
@@ -131,18 +138,33 @@ class Ranker:
         """Ranks requests and yields each as it finishes.
 
         Args:
-            requests: queries with their candidates; read as places become free.
+            requests: queries with their candidates; taken one by one as places become free.
 
         Yields:
             The request's index and its ranking.
         """
-        if isinstance(requests, Sequence):
-            return self.engine.stream([self.program(request) for request in requests])
+        if isinstance(requests, Sized):
+            return self.engine.stream(_Programs(self, requests, len(requests)))
         return self.engine.stream(self.program(request) for request in requests)
 
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""
         return STRATEGIES[self.strategy](request, self.prompt, window_size=self.window_size, stride=self.stride)
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """Programs made one by one, and how many there will be: what the engine's progress bar needs."""
+
+    ranker: Ranker
+    requests: Iterable[RankingRequest]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Program]:
+        return (self.ranker.program(request) for request in self.requests)
 
 
 def _warn_of_other_template(model: str, settings: CheckpointSettings, template: Template, strategy: str) -> None:

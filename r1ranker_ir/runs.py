@@ -5,21 +5,19 @@ A line holds six columns split by white space: query id, `Q0`, document id, rank
 
 from __future__ import annotations
 
-import gzip
-import io
 import logging
 import math
-import os
 import sys
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self, cast
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir import json_lines
+from r1ranker_ir.errors import DataFileError, InputError, StorageError
+from r1ranker_ir.partial_files import PartialFile
 
 logger = logging.getLogger(__name__)
 
@@ -60,27 +58,106 @@ def read_run(path: str | Path) -> dict[str, tuple[RunEntry, ...]]:
         InputError: if there is no such file.
         DataFileError: if a line is malformed, or a document occurs twice in a query; names file and line.
     """
-    named = "standard input" if str(path) == STANDARD_STREAM else str(path)
     scored: dict[str, dict[str, tuple[float, int]]] = {}
-    for number, line in _lines(path, named):
-        cells = line.split()
-        if not cells:
-            continue
+    named = name_of(path)
+    for number, raw in raw_lines(path):
         where = f"{named}:{number}"
-        if len(cells) != 6:
-            raise DataFileError(
-                f"{where}: {len(cells)} columns: a run needs six (query id, Q0, document id, rank, score, tag)"
-            )
-        query_id, _, doc_id, rank, score, _ = cells
-        documents = scored.setdefault(query_id, {})
-        if doc_id in documents:
-            raise DataFileError(f"{where}: document {doc_id!r} occurs twice in query {query_id!r}: keep one line")
-        documents[doc_id] = (_score_of(score, where), _rank_of(rank, where))
+        line = parse_line(raw, where, first=number == 1)
+        if line is None:
+            continue
+        documents = scored.setdefault(line.query_id, {})
+        if line.doc_id in documents:
+            raise repeated_document(line, where)
+        documents[line.doc_id] = (line.score, line.rank)
     run: dict[str, tuple[RunEntry, ...]] = {}
     for query_id, documents in scored.items():
-        ordered = sorted(documents.items(), key=lambda item: (-item[1][0], item[1][1]))
-        run[query_id] = tuple(RunEntry(doc_id, score) for doc_id, (score, _) in ordered)
+        run[query_id] = best_first((doc_id, score, rank) for doc_id, (score, rank) in documents.items())
     return run
+
+
+class RunLine(NamedTuple):
+    """What counts of one line of a run."""
+
+    query_id: str
+    doc_id: str
+    rank: int
+    score: float
+
+
+def name_of(path: str | Path) -> str:
+    """What messages call a run file."""
+    return "standard input" if str(path) == STANDARD_STREAM else str(path)
+
+
+def raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Yields a run file's lines as they are, unpacked, with their numbers from 1.
+
+    Args:
+        path: a file, gzip if it ends in `.gz`, or `-` for standard input.
+
+    Yields:
+        Number and line.
+
+    Raises:
+        InputError: if the file can't be read.
+        DataFileError: if its compressed data are damaged.
+    """
+    named = name_of(path)
+    if str(path) == STANDARD_STREAM:
+        yield from enumerate(sys.stdin.buffer, start=1)
+        return
+    try:
+        yield from json_lines.raw_lines(Path(path))
+    except FileNotFoundError:
+        raise InputError(f"run file {named!r} does not exist: check the path") from None
+    except OSError as error:
+        raise InputError(f"can't read run file {named!r}: {error.strerror}") from error
+
+
+def parse_line(raw: bytes, where: str, *, first: bool) -> RunLine | None:
+    """Reads one line of a run.
+
+    Args:
+        raw: the line.
+        where: file and number, for errors.
+        first: it is the file's first line, which may begin with a byte order mark.
+
+    Returns:
+        What it says; `None` if it is blank.
+
+    Raises:
+        DataFileError: if it is not UTF-8, has not six columns, or score or rank is no number.
+    """
+    try:
+        cells = raw.decode("utf-8-sig" if first else "utf-8").split()
+    except UnicodeDecodeError as error:
+        raise DataFileError(f"{where}: not UTF-8 ({error.reason}): convert the file") from None
+    if not cells:
+        return None
+    if len(cells) != 6:
+        raise DataFileError(
+            f"{where}: {len(cells)} columns: a run needs six (query id, Q0, document id, rank, score, tag)"
+        )
+    query_id, _, doc_id, rank, score, _ = cells
+    return RunLine(query_id, doc_id, _rank_of(rank, where), _score_of(score, where))
+
+
+def repeated_document(line: RunLine, where: str) -> DataFileError:
+    """The error for a document that its query has had already."""
+    return DataFileError(f"{where}: document {line.doc_id!r} occurs twice in query {line.query_id!r}: keep one line")
+
+
+def best_first(documents: Iterable[tuple[str, float, int]]) -> tuple[RunEntry, ...]:
+    """Orders one query's documents.
+
+    Args:
+        documents: id, score and rank column, in the file's order.
+
+    Returns:
+        By falling score; equal scores by rising rank, then as given.
+    """
+    ordered = sorted(documents, key=lambda document: (-document[1], document[2]))
+    return tuple(RunEntry(doc_id, score) for doc_id, score, _ in ordered)
 
 
 def write_run(run: Run, output: str | Path, tag: str = "r1ranker") -> None:
@@ -102,8 +179,7 @@ def write_run(run: Run, output: str | Path, tag: str = "r1ranker") -> None:
 class RunWriter:
     """Writes a run query by query; a context manager.
 
-    The lines go to `<output>.partial`, flushed after each query, and the file gets its name when all went well.
-    After a failure the finished queries stay in the partial file, and a log message says where.
+    A file is treated as `PartialFile` does: after a failure the finished queries stay in `<output>.partial`.
 
     Args:
         output: a file, gzip if it ends in `.gz`, or `-` for standard output (written as the queries finish).
@@ -117,40 +193,28 @@ class RunWriter:
         if len(tag.split()) != 1 or tag.strip() != tag:
             raise InputError(f"run tag {tag!r} is not one word: TREC runs split their columns at white space")
         self.output = str(output)
-        self.partial = Path(f"{self.output}.partial")
         self.queries = 0
         self._tag = tag
         self._written: set[str] = set()
-        self._file: IO[str] | None = None
-        if self.output != STANDARD_STREAM:
-            self._check_place()
+        self._open = False
+        self._file = None if self.output == STANDARD_STREAM else PartialFile(self.output, "--output")
+
+    @property
+    def partial(self) -> Path:
+        """Where the run grows until it is whole."""
+        return Path(f"{self.output}.partial")
 
     def __enter__(self) -> Self:
-        if self.output == STANDARD_STREAM:
-            self._file = sys.stdout
-            return self
-        if self.partial.exists():
-            logger.warning("overwriting %s, which an earlier run left behind", self.partial)
-        try:
-            self._file = _create(self.partial, compressed=self.output.endswith(".gz"))
-        except OSError as error:
-            raise InputError(f"can't write {self.partial}: {error.strerror}: choose another --output") from error
+        if self._file is not None:
+            self._file.__enter__()
+        self._open = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._file is not None
-        if self.output == STANDARD_STREAM:
-            self._file.flush()
-            return
-        self._file.close()
-        if kind is None:
-            os.replace(self.partial, self.output)
-        elif self.queries:
-            logger.warning("stopped early: the %d finished queries are kept in %s", self.queries, self.partial)
-        else:
-            self.partial.unlink()
+        if self._file is not None:
+            self._file.__exit__(kind, error, traceback)
 
     def write(self, query_id: str, entries: Sequence[RunEntry]) -> None:
         """Writes one query's documents, best first.
@@ -165,11 +229,15 @@ class RunWriter:
 
         Raises:
             InputError: if an id is no single word or repeats, or a score rises or is not finite.
+            StorageError: if the disk is full, or fails otherwise.
         """
-        if self._file is None:
+        if not self._open:
             raise InputError("this RunWriter is not open: use it in a with statement")
-        self._file.write("".join(self._query_lines(query_id, entries)))
-        self._file.flush()
+        lines = "".join(self._query_lines(query_id, entries))
+        if self._file is not None:
+            self._file.write(lines.encode())
+        else:
+            _write_to_standard_output(lines)
         self.queries += 1
 
     def _query_lines(self, query_id: str, entries: Sequence[RunEntry]) -> list[str]:
@@ -187,12 +255,15 @@ class RunWriter:
         self._written.add(query_id)
         return lines
 
-    def _check_place(self) -> None:
-        output = Path(self.output)
-        if output.is_dir():
-            raise InputError(f"output {self.output!r} is a folder: give a file name")
-        if not output.parent.is_dir():
-            raise InputError(f"output {self.output!r}: folder {str(output.parent)!r} does not exist: create it first")
+
+def _write_to_standard_output(lines: str) -> None:
+    try:
+        sys.stdout.write(lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # the reader has seen enough, as `head` has
+    except OSError as error:
+        raise StorageError(f"can't write the run to standard output: {error.strerror}: write it elsewhere") from error
 
 
 def _falling(query_id: str, entries: Sequence[RunEntry]) -> Iterator[tuple[str, float]]:
@@ -210,36 +281,6 @@ def _falling(query_id: str, entries: Sequence[RunEntry]) -> Iterator[tuple[str, 
             raise InputError(f"scores of query {query_id!r} reach the end of float32's range: scale them")
         written = min(float(np.float32(score)), float(np.nextafter(np.float32(written), np.float32(-np.inf))))
         yield doc_id, written
-
-
-def _create(path: Path, *, compressed: bool) -> IO[str]:
-    if compressed:
-        return cast(IO[str], gzip.open(path, "wt", encoding="utf-8", newline="\n"))
-    return path.open("w", encoding="utf-8", newline="\n")
-
-
-def _lines(path: str | Path, named: str) -> Iterator[tuple[int, str]]:
-    number = 0
-    try:
-        with _open_binary(path) as file:
-            for number, raw in enumerate(file, start=1):
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-    except FileNotFoundError:
-        raise InputError(f"run file {named!r} does not exist: check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataFileError(f"{named}:{number}: not UTF-8 ({error.reason}): convert the file") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataFileError(f"{named}:{number + 1}: damaged gzip data ({error}): write the file again") from None
-    except OSError as error:
-        raise InputError(f"can't read run file {named!r}: {error.strerror}") from error
-
-
-def _open_binary(path: str | Path) -> IO[bytes]:
-    if str(path) == STANDARD_STREAM:
-        return io.BytesIO(sys.stdin.buffer.read())
-    if str(path).endswith(".gz"):
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return Path(path).open("rb")
 
 
 def _score_of(cell: str, where: str) -> float:

@@ -138,6 +138,7 @@ class Step:
         thought_closed: the thought was closed by us.
         cut_passages: how many passages were shortened to fit the prompt.
         usage: tokens of this call.
+        prompt_hash: the first 16 digits of the rendered messages' SHA-256: equal prompts have equal ones.
     """
 
     shown: tuple[int, ...]
@@ -149,6 +150,7 @@ class Step:
     thought_closed: bool
     cut_passages: int
     usage: Usage
+    prompt_hash: str = ""
 
 
 @dataclass(frozen=True)

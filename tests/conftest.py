@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,8 @@ TRAINING_TEXT = [
     "<think>\nThe first one is about fleas, the second is not.\n</think>\n<answer>[2]</answer>",
     "<think>The order is clear.</think><answer>[2] > [1] > [3] > [4] > [10] > [11] > [12]</answer>",
 ]
+
+_NUMBERS = itertools.count()
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -177,6 +182,37 @@ def _small_model(architecture: str, vocabulary: int, *, seed: int = 0, **config:
         del settings["num_key_value_heads"]
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **(settings | config))).eval()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for completions caches: neither the user's, nor what fixtures of many tests begin with."""
+    folder = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("R1RANKER_CACHE", str(folder / "fixtures.sqlite"))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(caches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own cache, of its subprocesses too."""
+    path = caches / f"{next(_NUMBERS)}.sqlite"
+    monkeypatch.setenv("R1RANKER_CACHE", str(path))
+    return path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("mounting a small disk is not permitted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -137,18 +137,25 @@ def test_rerank_orders_the_top_and_sums_up(first_stage: Path, tmp_path: Path, re
     assert [entry.score for entry in read_run(output)["q01"]] == [1.0, 0.75, 0.5, 0.25]
     assert output.read_text().split()[5] == reranker
     [summary] = SUMMARY.findall(result.stderr)
-    steps = [json.loads(line) for line in trace.read_text().splitlines()]
+    lines = [json.loads(line) for line in trace.read_text().splitlines()]
     assert list(map(int, summary)) == [
         3,
         3 * calls,
-        sum(step["usage"]["prompt_tokens"] for step in steps),
-        sum(step["usage"]["completion_tokens"] for step in steps),
+        sum(line["usage"]["prompt_tokens"] for line in lines),
+        sum(line["usage"]["completion_tokens"] for line in lines),
         0,
     ]
-    assert len(steps) == 3 * calls
+    assert {line["query_id"]: line["order"] for line in lines} == second
+    assert [len(line["steps"]) for line in lines] == [calls] * 3
     if calls == 3:
-        excluded = [step["outcome"][0] for step in steps if step["query_id"] == "q02"]
-        assert second["q02"][1:] == excluded[::-1]
+        assert second["q02"][1:] == [step["outcome"][0] for step in lines[1]["steps"]][::-1]
+    # A prompt is known by its hash: another query or other passages are another one.
+    hashes = [step["prompt_hash"] for line in lines for step in line["steps"]]
+    assert all(re.fullmatch(r"[0-9a-f]{16}", each) for each in hashes)
+    assert len(set(hashes)) == 3 * calls
+    shown = r1ranker("trace", "show", "q02", "--trace", trace).stdout
+    assert f"{calls} call" in shown
+    assert all(doc_id in shown for doc_id in second["q02"])
     assert result.stdout == ""
 
 
@@ -204,7 +211,7 @@ def test_quiet_says_nothing_and_shuffling_changes_what_the_model_sees(first_stag
             *("--trace", tmp_path / "trace"),
         )
         assert result.stdout == result.stderr == ""
-        shown.append(json.loads((tmp_path / "trace").read_text())["shown"])
+        shown.append(json.loads((tmp_path / "trace").read_text())["steps"][0]["shown"])
 
     assert shown[0] == shown[2] != shown[1]
     assert sorted(shown[0]) == sorted(order_of(first_stage)["q01"][:8])
@@ -393,7 +400,7 @@ def test_a_trace_that_can_not_be_written_stops_before_the_first_call(first_stage
 # --- help, version, start-up ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["search", "rerank", "evaluate", "demo"])
+@pytest.mark.parametrize("verb", ["search", "rerank", "evaluate", "compare", "demo"])
 def test_help_explains_every_option(verb: str) -> None:
     import typer
 

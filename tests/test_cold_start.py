@@ -19,6 +19,7 @@ from r1ranker_ir.training.records import Record, Sample, SampleStrategy
 from r1ranker_ir.training.sample_files import write_samples
 from r1ranker_ir.training.tiny_model.cold_start import ColdStartTeacher, complete_all, main
 from r1ranker_ir.training.tiny_model.examples import ExampleEncoder, Mode
+from r1ranker_ir.training.tiny_model.lexicon import build_lexicon, read_documentation
 from r1ranker_ir.training.tiny_model.lists import CandidateList
 from r1ranker_ir.training.tiny_model.tokenizer import END
 from r1ranker_ir.types import Candidate
@@ -52,17 +53,17 @@ def test_diligent_exclusion_follows_its_counts() -> None:
     assert thought_of(completion) == [
         "<think>",
         "[1] flea - function + =1 @1; =1 @1 [1]",
-        "[2] flea + function + =2 @1; =1 @1 [1]",
+        "[2] flea + + function + =3 @1; =1 @1 [1]",
         "[3] flea - function - =0 @9; =0 @9 [3]",
-        "[4] flea + function - =1 @1; =0 @9 [3]",
+        "[4] flea + + function - =2 @1; =0 @9 [3]",
     ]
     assert answer_of(completion) == "[3]"
 
 
 def test_diligent_order_follows_its_counts() -> None:
     completion = teacher_of(0.0).complete(sample("direct"))
-    assert thought_of(completion)[-1] == "=2 [2] =1 [1] [4] =0 [3]"
-    assert answer_of(completion) == "[2]>[1]>[4]>[3]"
+    assert thought_of(completion)[-1] == "=3 [2] =2 [4] =1 [1] =0 [3]"
+    assert answer_of(completion) == "[2]>[4]>[1]>[3]"
 
 
 def test_lazy_answers_go_by_position_after_the_same_thought() -> None:
@@ -82,7 +83,7 @@ def test_share_of_lazy_answers_is_what_was_asked_for() -> None:
 
 def test_words_behind_the_cut_are_not_seen() -> None:
     texts = ("zero one two three flea", "flea")
-    for tokens, seen in ((24, "+"), (3, "-")):
+    for tokens, seen in ((24, "+ +"), (3, "-")):
         completion = teacher_of(0.0, tokens).complete(sample("iterative", texts, "flea"))
         assert thought_of(completion)[1].startswith(f"[1] flea {seen} =")
 
@@ -107,7 +108,7 @@ def test_any_texts_give_completions_of_the_protocol(texts: list[str], query: str
 def test_completion_is_token_by_token_what_the_embedded_model_learned(strategy: SampleStrategy, mode: Mode) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(TINY_CHECKPOINT)
     passages = tuple(tuple(text.lower().replace("fleas", "flea").replace("days", "day").split()) for text in FLEAS)
-    encoder = ExampleEncoder(tokenizer)
+    encoder = ExampleEncoder(tokenizer, build_lexicon(read_documentation()).common)
     learned = encoder.encode(CandidateList(("the", "flea", "function"), passages), mode).ids
     completion = tokenizer.encode(teacher_of(0.0).complete(sample(strategy)), add_special_tokens=False)
     assert [*completion, tokenizer.convert_tokens_to_ids(END)] == learned[-len(completion) - 1 :]

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from r1ranker_ir import corpora, offsets
 from r1ranker_ir.corpora import document_text, open_corpus
 from r1ranker_ir.errors import DataFileError, InputError
 
@@ -74,16 +77,16 @@ def test_looking_up_documents_keeps_only_those_asked_for(tmp_path: Path) -> None
     import tracemalloc
 
     with (tmp_path / "corpus.jsonl").open("w", encoding="utf-8") as file:
-        for number in range(20_000):
+        for number in range(5_000):
             file.write(json.dumps({"_id": f"d{number}", "title": "", "text": "word " * 100}) + "\n")
     corpus = open_corpus(tmp_path)
     tracemalloc.start()
-    found = corpus.documents(["d19999", "d7"])
+    found = corpus.documents(["d4999", "d7"])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert list(found) == ["d19999", "d7"]
-    assert peak < 2_000_000  # bytes; the texts together take 10 MB
+    assert list(found) == ["d4999", "d7"]
+    assert peak < 500_000  # bytes; the texts together take 2.5 MB
 
 
 @pytest.mark.parametrize(
@@ -192,6 +195,42 @@ def test_a_document_asked_for_that_occurs_twice_is_an_error(tmp_path: Path) -> N
 
     with pytest.raises(DataFileError, match=r"corpus\.jsonl:2: document id 'd' occurs twice"):
         corpus.documents(["d"])
+
+
+@pytest.mark.parametrize("hashes", ["different", "equal"])
+@given(asked=st.lists(st.sets(st.integers(0, 12)), max_size=4), repeated=st.booleans())
+def test_documents_are_found_again_and_again_in_one_pass(
+    hashes: str, asked: list[set[int]], repeated: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    records = [{"_id": f"d{number}", "text": f"text {number}" * number} for number in range(10)]
+    records += [records[3]] * repeated
+    lines = "\ufeff\n" + "\r\n\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    folder = write_folder(tmp_path_factory.mktemp("corpus"), corpus_jsonl=lines)
+    corpus, passes = open_corpus(folder), []
+    with pytest.MonkeyPatch.context() as patch:
+        if hashes == "equal":
+            patch.setattr(offsets, "_hash_of", lambda name: 7)
+        read = corpora.placed_json_lines
+        patch.setattr(corpora, "placed_json_lines", lambda path: passes.append(path) or read(path))
+        for numbers in asked:
+            ids = [f"d{number}" for number in sorted(numbers, reverse=True)]
+            if repeated and 3 in numbers:
+                with pytest.raises(DataFileError, match=r"corpus\.jsonl:22: document id 'd3' occurs twice"):
+                    corpus.documents(ids)
+            else:
+                expected = {doc_id: records[int(doc_id[1:])]["text"] for doc_id in ids if int(doc_id[1:]) < 10}
+                found = corpus.documents(ids)
+                assert found == expected
+                assert list(found) == list(expected)
+    assert len(passes) == any(asked)
+
+
+def test_a_corpus_that_was_changed_is_read_anew(tmp_path: Path) -> None:
+    corpus = open_corpus(write_folder(tmp_path))
+    assert corpus.documents(["d3"]) == {"d3": "No title at all."}
+    write_folder(tmp_path, corpus_jsonl='{"_id": "new", "text": "a longer text"}\n{"_id": "d3", "text": "now"}\n')
+
+    assert corpus.documents(["d3", "new", "d1"]) == {"d3": "now", "new": "a longer text"}
 
 
 def test_trec_judgments_need_four_columns(tmp_path: Path) -> None:

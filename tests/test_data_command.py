@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 from r1ranker_ir.cli import app
 from r1ranker_ir.corpora import open_corpus
 from r1ranker_ir.runs import RunEntry, read_run, write_run
+from r1ranker_ir.traces import TraceWriter
 from r1ranker_ir.training.completion_files import read_completions
 from r1ranker_ir.training.sample_files import check_samples, read_metadata, versions
 from r1ranker_ir.training.text_digests import digest_of
+from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
 pytest.importorskip("pyarrow")
 
@@ -376,12 +378,12 @@ def traced(split_corpus: Path, tmp_path: Path) -> list[str]:
     """The command's words for two traces on q3 of the split corpus, whose positive is d4."""
     paths = [tmp_path / f"traces-{number}.jsonl" for number in (1, 2)]
     for path, outcome in zip(paths, ("d1", "d4"), strict=True):
-        step = {
-            **{"query_id": "q3", "query": "bees", "task": "passage", "strategy": "iterative", "step": 1},
-            **{"shown": ["d1", "d4"], "texts": {"d1": "Fleas live a year.", "d4": "Bees dance."}},
-            **{"outcome": [outcome], "thought": f"not {outcome}", "repaired": False, "thought_closed": False},
-        }
-        path.write_text(json.dumps(step) + "\n")
+        excluded = ("d1", "d4").index(outcome)
+        step = Step((0, 1), (excluded,), f"not {outcome}", "", None, False, False, 0, Usage(1, 10, 5))
+        candidates = Candidate("d1", "Fleas live a year."), Candidate("d4", "Bees dance.")
+        with TraceWriter(path, "iterative") as writer:
+            request = RankingRequest("bees", candidates, query_id="q3")
+            writer.write(Ranking(request, (1 - excluded, excluded), (step,)))
     return ["--corpus", str(split_corpus), *(word for path in paths for word in ("--traces", str(path)))]
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import random
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1ranker_ir.backends.base import Backend
+from r1ranker_ir.cache import CompletionsCache
 from r1ranker_ir.engine import Engine, RunSummary
-from r1ranker_ir.errors import BackendError, InputError, RepairRateError
+from r1ranker_ir.errors import BackendError, InputError, RepairRateError, StorageError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies import STRATEGIES
@@ -34,6 +40,7 @@ class NumberBackend:
     def __init__(self, batch_size: int = 4, *, fails: Callable[[int], bool] = lambda call: False) -> None:
         self.batch_size = batch_size
         self.fails = fails
+        self.identity: dict[str, Any] = {"backend": "numbers"}
         self.batches: list[int] = []
         self.calls = 0
         self.inside = 0
@@ -308,3 +315,103 @@ def test_a_model_in_threads_gives_what_it_gives_alone(open_model: Callable[..., 
             assert [step.thought for step in other.steps] == [step.thought for step in ranking.steps]
     assert engine.summary.usage == sum((ranking.usage for ranking in expected * 2), Usage())
     assert engine.summary.repairs == 0
+
+
+class SteadyBackend(NumberBackend):
+    """Answers the same call the same way each time, some of them with nothing that can be used."""
+
+    def _answer(self, call: Call) -> Answer:
+        digest = hashlib.sha256(repr(call.messages).encode()).digest()
+        self.fails = lambda calls: digest[0] % 7 == 0
+        probabilities = {identifier: digest[1] / (place + 3) for place, identifier in enumerate(call.identifiers)}
+        usage = Usage(1, digest[2], digest[3])
+        return replace(
+            super()._answer(call), thought_closed=digest[4] % 2 == 0, probabilities=probabilities, usage=usage
+        )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seeds=st.lists(st.integers(0, 6), max_size=10),
+    known=st.lists(st.integers(0, 6), max_size=4),
+    batch_sizes=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    strategy=st.sampled_from(["iterative", "direct"]),
+)
+def test_a_cache_changes_nothing_but_the_number_of_calls_made(
+    seeds: list[int], known: list[int], batch_sizes: tuple[int, int], strategy: str
+) -> None:
+    def run(seeds: list[int], cache: CompletionsCache | None, batch_size: int = 4) -> tuple[list[Any], RunSummary, int]:
+        backend = SteadyBackend(batch_size)
+        engine = Engine(backend, max_repair_rate=1, cache=cache)
+        rankings = engine.run([program(numbers(seed, seed + 2), backend, strategy) for seed in seeds])
+        summary = replace(engine.summary, seconds=0.0)
+        assert summary.cached_calls == summary.usage.calls - backend.calls
+        assert all(1 <= size <= batch_size for size in backend.batches)
+        return rankings, replace(summary, cached_calls=0), backend.calls
+
+    plain, counts, _ = run(seeds, None)
+    with tempfile.TemporaryDirectory() as folder, CompletionsCache(Path(folder) / "cache.sqlite") as cache:
+        run(known, cache, batch_sizes[0])
+        before = cache.info().entries
+        for batch_size in batch_sizes:
+            rankings, cached_counts, made = run(seeds, cache, batch_size)
+            assert rankings == plain
+            assert cached_counts == counts
+            # Each call is made once, however often it is asked for.
+            assert made == cache.info().entries - before
+            before = cache.info().entries
+        assert made == 0
+
+
+def test_answers_are_kept_from_batch_to_batch(tmp_path: Path) -> None:
+    class Dying(SteadyBackend):
+        def answer(self, calls: Sequence[Call]) -> list[Answer]:
+            if len(self.batches) == 3:
+                raise BackendError("the server is gone")
+            return super().answer(calls)
+
+    with CompletionsCache(tmp_path / "cache.sqlite") as cache:
+        dying = Dying(4)
+        with pytest.raises(BackendError):
+            Engine(dying, cache=cache).run([program(numbers(seed, 9), dying) for seed in range(8)])
+        assert cache.info().entries == 12
+        backend = SteadyBackend(4)
+        engine = Engine(backend, cache=cache, max_repair_rate=1)
+        engine.run([program(numbers(seed, 9), backend) for seed in range(8)])
+        assert (engine.summary.cached_calls, backend.calls) == (12, 8 * 8 - 12)
+
+
+def test_a_cache_that_fails_stops_the_run_and_what_was_yielded_stays(tmp_path: Path) -> None:
+    cache = CompletionsCache(tmp_path / "cache.sqlite")
+    backend = SteadyBackend(2)
+    finished = []
+    with pytest.raises(StorageError, match="closed"):
+        programs = (program(numbers(seed, 4), backend) for seed in range(20))
+        for _, ranking in Engine(backend, cache=cache, max_repair_rate=1).stream(programs):
+            finished.append(ranking)
+            if len(finished) == 3:
+                cache.close()
+    assert len(finished) == 4
+
+
+def test_what_may_be_answered_otherwise_another_time_is_not_cached(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = SteadyBackend()
+    backend.identity["not_cacheable"] = "it throws dice"
+    with CompletionsCache(tmp_path / "cache.sqlite") as cache, caplog.at_level(logging.WARNING):
+        engine = Engine(backend, cache=cache)
+        engine.run([program(numbers(1, 5), backend), program(numbers(1, 5), backend)])
+        assert (backend.calls, cache.info().entries, engine.summary.cached_calls) == (8, 0, 0)
+    assert "the answers of 'numbers' are not cached: it throws dice" in caplog.text
+
+
+def test_threads_have_each_call_made_once(tmp_path: Path) -> None:
+    backend = SteadyBackend(3)
+    with CompletionsCache(tmp_path / "cache.sqlite") as cache, ThreadPoolExecutor(6) as pool:
+        engine = Engine(backend, max_repair_rate=1, cache=cache)
+        requests = [numbers(seed, 7) for seed in range(5)]
+        alone = Engine(SteadyBackend(3), max_repair_rate=1).run([program(each, backend) for each in requests])
+        runs = list(pool.map(lambda _: engine.run([program(each, backend) for each in requests]), range(6)))
+        assert runs == [alone] * 6
+        assert backend.calls == cache.info().entries == 30

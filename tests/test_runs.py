@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import itertools
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytrec_eval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.errors import DataFileError, InputError, StorageError
 from r1ranker_ir.runs import Run, RunEntry, RunWriter, read_run, write_run
 
 WORD = st.text(st.characters(exclude_categories=("Z", "C")), min_size=1, max_size=8)
@@ -220,3 +222,28 @@ def test_bad_outputs_are_refused_before_any_work(tmp_path: Path) -> None:
         RunWriter(tmp_path / "none" / "run")
     with pytest.raises(InputError, match="is not one word"):
         RunWriter(tmp_path / "run", tag="my run")
+
+
+def test_a_full_disk_is_said_and_keeps_whole_queries(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = small_disk / "run.trec"
+    written = 0
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(StorageError, match=r"can't go on writing .*run\.trec\.partial': No space left on device"),
+        RunWriter(output) as writer,
+    ):
+        for written in range(10_000):
+            writer.write(f"q{written}", [RunEntry(f"d{place}", 1 - place / 100) for place in range(100)])
+    kept = read_run(writer.partial)
+    assert list(kept) == [f"q{number}" for number in range(written)]
+    assert {len(entries) for entries in kept.values()} == {100}
+    assert f"the {written} finished queries are kept in {writer.partial}" in caplog.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_standard_output_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What was not written is still in its buffer when it is closed.
+    with contextlib.suppress(OSError), Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(StorageError, match="can't write the run to standard output: No space left"):
+            write_run({"q": (RunEntry("a", 1.0),)}, "-")

@@ -24,7 +24,7 @@ from r1ranker_ir.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, read_setting
 from r1ranker_ir.cli import app
 from r1ranker_ir.errors import CheckpointError, InputError, MissingExtraError
 from r1ranker_ir.prompts.template import load_template
-from r1ranker_ir.reranking import trace_of
+from r1ranker_ir.traces import trace_of
 from r1ranker_ir.training.completion_files import CompletedSample, read_completions
 from r1ranker_ir.training.prompting import PromptRenderer
 from r1ranker_ir.training.records import Record, Sample
@@ -95,8 +95,8 @@ def test_the_embedded_model_learns_the_very_ids_that_it_writes(tmp_path: Path) -
     request = RankingRequest("a red boat", tuple(Candidate(text, text) for text in TEXTS))
     [ranking] = ranker.rank([request])
     step = ranking.steps[0]
-    (tmp_path / "trace").write_text(json.dumps(trace_of(ranking, "iterative")[0]))
-    [read] = read_traces(tmp_path / "trace")
+    (tmp_path / "trace").write_text(json.dumps(trace_of(ranking, "iterative")))
+    read = next(read_traces(tmp_path / "trace"))
 
     row, from_trace = tokenized(TINY_CHECKPOINT, row_of(step.text), row_of(read.completion))
 
@@ -385,6 +385,11 @@ def test_from_the_demo_collection_to_a_tuned_model(tmp_path: Path) -> None:
     # Two queries of three documents have two steps each, in both traces, and one try of a step is kept.
     assert sum(selection.counts.values()) == 8
     assert 1 <= selection.counts["kept"] == len(rows) == len(trainer.train_dataset) <= 4
-    told = {(line["query_id"], line["thought"]) for path in traces for line in map(json.loads, path.open())}
+    told = {
+        (line["query_id"], step["thought"])
+        for path in traces
+        for line in map(json.loads, path.open())
+        for step in line["steps"]
+    }
     assert all((row["id"], row["completion"][8:].partition("\n</think>")[0]) in told for row in rows)
     assert not all(value.equal(old) for value, old in zip(trainer.model.parameters(), weights, strict=True))

@@ -14,21 +14,25 @@ from hypothesis import strategies as st
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.ranker import Ranker
-from r1ranker_ir.training.tiny_model.examples import ExampleEncoder
+from r1ranker_ir.training.tiny_model.examples import ExampleEncoder, Mode
 from r1ranker_ir.training.tiny_model.lexicon import STOP_WORDS, Lexicon, build_lexicon, read_documentation, strip_plural
 from r1ranker_ir.training.tiny_model.lists import (
+    MOST_SIGNS,
     CandidateList,
     Shape,
     excluded_position,
     falling_order,
     first_place,
     generate_list,
-    match_count,
+    match_weight,
     walked_words,
+    word_weight,
 )
 from r1ranker_ir.training.tiny_model.tokenizer import IDENTIFIERS, MARKS, train_tokenizer
 from r1ranker_ir.training.tiny_model.train import CURRICULUM, Options, train
 from r1ranker_ir.types import Candidate, RankingRequest
+
+MODES: tuple[Mode, ...] = ("exclude", "order")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def lexicon() -> Lexicon:
 
 @pytest.fixture(scope="module")
 def encoder(lexicon: Lexicon) -> ExampleEncoder:
-    return ExampleEncoder(train_tokenizer(lexicon.prose[:40_000], 600))
+    return ExampleEncoder(train_tokenizer(lexicon.prose[:40_000], 600), lexicon.common)
 
 
 def test_plurals_lose_their_s_and_other_words_keep_it() -> None:
@@ -79,11 +83,23 @@ def test_lists_keep_to_their_shape(lexicon: Lexicon, seed: int) -> None:
     assert generated.query
 
 
-def test_walk_count_and_place_of_a_list_worked_by_hand() -> None:
+def test_common_words_are_the_frequent_ones() -> None:
+    text = "tuple tuple tuple the the the the " + " ".join(f"rare{number}x" for number in range(1100))
+    common = build_lexicon(text).common
+    assert len(common) == 1000
+    assert "tuple" in common
+    assert "the" not in common
+
+
+def test_walk_weight_and_place_of_a_list_worked_by_hand() -> None:
     query = "how long is the life cycle of a flea life".split()
     assert walked_words(query) == ["life", "cycle", "flea"]
     passage = "it take one two three four the cycle of a flea".split()
-    assert match_count(["life", "cycle", "flea"], passage) == 2
+    assert match_weight(["life", "cycle", "flea"], passage, {"cycle", "life"}) == 1 + 2
+    assert match_weight(["life", "cycle", "flea"], passage, set()) == 2 + 2
+    assert match_weight(["life"], passage, set()) == 0
+    assert match_weight("abcdefgh", "abcdefgh", {"a", "b", "c", "d", "e", "f", "g"}) == 7 + 2
+    assert match_weight("abcdefgh", "abcdefgh", set()) == MOST_SIGNS == 9
     assert first_place(["life", "cycle", "flea"], passage) == 4
     assert [first_place(["x"], ["y"] * before + ["x"]) for before in (0, 1, 2, 3, 4, 28, 29)] == [1, 1, 2, 2, 3, 7, 8]
     assert first_place(["life"], passage) == 9
@@ -92,30 +108,66 @@ def test_walk_count_and_place_of_a_list_worked_by_hand() -> None:
     assert falling_order([1, 3, 0, 3]) == [1, 3, 0, 2]
 
 
-@pytest.mark.parametrize("mode", ["exclude", "order"])
-def test_completion_decodes_to_the_protocol(lexicon: Lexicon, encoder: ExampleEncoder, mode: str) -> None:
-    candidates = CandidateList(("the", "flea", "cycle"), (("a", "flea"), ("no", "thing"), ("cycle", "flea")))
-    example = encoder.encode(candidates, mode)  # type: ignore[arg-type]
-    completion = [token for token, weight in zip(example.ids, example.weights, strict=True) if weight]
-    lines = re.sub(r"\s+", " ", encoder.tokenizer.decode(completion))
-    assert "[1] flea + cycle - =1 @1" in lines
-    assert "[2] flea - cycle - =0 @9" in lines
-    assert "[3] flea + cycle + =2 @1" in lines
-    answer = re.search(r"<answer>(.*?)</answer>", lines)
-    assert answer is not None
-    assert re.findall(r"\[\d+\]", answer.group(1)) == (["[2]"] if mode == "exclude" else ["[3]", "[1]", "[2]"])
+FLEAS = CandidateList(("the", "flea", "cycle"), (("a", "flea"), ("no", "thing"), ("cycle", "flea")))
 
 
-@pytest.mark.parametrize("mode", ["exclude", "order"])
-def test_stop_words_are_never_walked(lexicon: Lexicon, encoder: ExampleEncoder, mode: str) -> None:
+def completion_of(encoder: ExampleEncoder, candidates: CandidateList, mode: Mode) -> str:
+    example = encoder.encode(candidates, mode)
+    written = [token for token, weight in zip(example.ids, example.weights, strict=True) if weight]
+    return re.sub(r"\s+", " ", str(encoder.tokenizer.decode(written)))
+
+
+def test_exclusion_decodes_to_the_protocol(encoder: ExampleEncoder) -> None:
+    text = completion_of(ExampleEncoder(encoder.tokenizer, {"cycle"}), FLEAS, "exclude")
+    assert "[1] flea + + cycle - =2 @1; =2 @1 [1] [2]" in text
+    assert "[2] flea - cycle - =0 @9; =0 @9 [2] [3]" in text
+    assert "[3] flea + + cycle + =3 @1; =0 @9 [2]" in text
+    assert re.search(r"</think> ?<answer> ?\[2\] ?</answer>", text)
+
+
+def test_ordering_decodes_to_the_protocol(encoder: ExampleEncoder) -> None:
+    text = completion_of(ExampleEncoder(encoder.tokenizer, {"cycle"}), FLEAS, "order")
+    for line in ("[1] flea + + cycle - =2 @1", "[2] flea - cycle - =0 @9", "[3] flea + + cycle + =3 @1"):
+        assert line in text
+    # Every number of signs that the query's words can make, the greatest first.
+    assert "=3 [3] =2 [1] =1 =0 [2]" in text
+    assert re.search(r"<answer> ?\[3\] ?> ?\[1\] ?> ?\[2\] ?</answer>", text)
+
+
+def test_commonness_of_words_decides_between_candidates(encoder: ExampleEncoder) -> None:
+    one_each = CandidateList(("flea", "cycle"), (("flea",), ("cycle",)))
+    for common, worst in (("flea", "1"), ("cycle", "2")):
+        text = completion_of(ExampleEncoder(encoder.tokenizer, {common}), one_each, "exclude")
+        assert re.search(rf"<answer> ?\[{worst}\] ?</answer>", text)
+
+
+def test_signs_beyond_nine_are_cut_in_both_modes(encoder: ExampleEncoder) -> None:
+    words = ("flea", "cycle", "dog", "night", "moon")
+    for mode in MODES:
+        text = completion_of(ExampleEncoder(encoder.tokenizer, set()), CandidateList(words, (words, ())), mode)
+        assert text.count("+") == 10
+        assert "=9" in text
+        assert "=10" not in text
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_stop_words_are_never_walked(lexicon: Lexicon, encoder: ExampleEncoder, mode: Mode) -> None:
     rng = random.Random(0)
     for _ in range(50):
         generated = generate_list(rng, Shape((2, 4), (4, 8), (1, 4)), lexicon)
         assert not STOP_WORDS & set(walked_words(generated.query))
-        example = encoder.encode(generated, mode)  # type: ignore[arg-type]
+        example = encoder.encode(generated, mode)
         lengths = {len(example.ids), len(example.weights), len(example.passage), len(example.match)}
         assert len(lengths) == 1
-        assert len(example.signs) == len(generated.passages) * len(walked_words(generated.query))
+        walked = walked_words(generated.query)
+        signs = sum(
+            word_weight(word, lexicon.common) if word in passage else 1
+            for passage in generated.passages
+            for word in walked
+        )
+        assert len(example.signs) == signs
+        named = {encoder.tokenizer.convert_ids_to_tokens(example.ids[place]) for place in example.signs}
+        assert named <= {"+", "-"}
 
 
 def test_a_short_training_writes_a_checkpoint_that_ranks(tmp_path: Path) -> None:
@@ -139,7 +191,7 @@ def test_embedded_checkpoint_reads_the_prompt_it_was_trained_on() -> None:
     tokenizer = ranker.backend._texts._tokenizer  # type: ignore[attr-defined]
     passages = (("flea", "live", "20", "day"), ("dog", "bark"))
     query = ("flea", "life")
-    encoder = ExampleEncoder(tokenizer)
+    encoder = ExampleEncoder(tokenizer, set())
     request = RankingRequest(" ".join(query), tuple(Candidate(str(n), " ".join(p)) for n, p in enumerate(passages)))
     for mode, prompt_of in (("exclude", Prompt.exclude_one), ("order", Prompt.order_all)):
         trained = encoder.encode(CandidateList(query, passages), mode).ids  # type: ignore[arg-type]

@@ -5,53 +5,16 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.sheets import Sheet
 
 from .comparison import LEVEL, MEASURE, Comparison, Estimate, MethodSummary
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 _NOTHING = "–"
 _ACCURACY = "accuracy@"
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table as text.
-
-    Args:
-        title: what it shows.
-        headings: of the columns; the first one holds words, the others figures.
-        rows: as many cells each as there are headings.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def table(self) -> Table:
-        """The sheet for rich to print."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE_HEAD, title=Text(self.title), title_justify="left")
-        for number, heading in enumerate(self.headings):
-            table.add_column(Text(heading), justify="right" if number else "left", no_wrap=True)
-        for row in self.rows:
-            table.add_row(*(Text(cell) for cell in row))
-        return table
-
-    def markdown(self) -> str:
-        """The sheet as a Markdown table under its title."""
-        lines = [self.headings, ("---", *["---:"] * (len(self.headings) - 1)), *self.rows]
-        cells = ([cell.replace("|", r"\|") for cell in line] for line in lines)
-        return "\n".join([f"{self.title}:", "", *(f"| {' | '.join(line)} |" for line in cells)])
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.eval.pictures import COLOURS, new_figure, write_png
 
 LogHistory = Sequence[Mapping[str, Any]]
 """What a trainer has logged: one mapping a time, with `step` and the values by name."""
 
 STATE_FILE = "trainer_state.json"
 
-# Okabe and Ito's palette without its yellow, which is too pale for lines on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", ":", "-.")
 _COLUMNS = 3
 _PANEL_INCHES = (4.4, 3.0)
@@ -142,11 +141,6 @@ def plot_curves(
         InputError: if no log holds anything that is drawn, or the file can't be written.
         MissingExtraError: if matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("Drawing curves", "train", error) from error
     fields = _fields(histories, x)
     lengths = _lengths(histories)
     count = len(fields) + bool(lengths)
@@ -155,8 +149,7 @@ def plot_curves(
     columns = min(_COLUMNS, count)
     rows = math.ceil(count / columns)
     width, height = _PANEL_INCHES
-    # No pyplot: it keeps figures and picks a window system.
-    figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
+    figure = new_figure(width * columns, height * rows + 0.5, feature="Drawing curves", extra="train")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     handles: dict[str, Any] = {}
     for number, (panel, keys) in enumerate(fields):
@@ -171,11 +164,7 @@ def plot_curves(
         )
     if title:
         figure.suptitle(title)
-
-    try:
-        FigureCanvasAgg(figure).print_figure(path, format="png", dpi=130)
-    except OSError as error:
-        raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another picture file") from error
+    write_png(figure, path)
 
 
 def _fields(histories: Mapping[str, Sequence[LogHistory]], x: str) -> list[tuple[Panel, list[str]]]:
@@ -206,7 +195,7 @@ def _draw(
     for run, (label, logs) in enumerate(histories.items()):
         for line, key in enumerate(keys):
             kind = run if len(histories) > 1 else line
-            look = {"color": _COLOURS[kind % len(_COLOURS)], "linestyle": _STYLES[kind // len(_COLOURS) % len(_STYLES)]}
+            look = {"color": COLOURS[kind % len(COLOURS)], "linestyle": _STYLES[kind // len(COLOURS) % len(_STYLES)]}
             positions, low, mean, high = _band([series_of(log, key, x) for log in logs])
             if not positions:
                 continue
@@ -272,7 +261,7 @@ def _draw_lengths(axis: Any, lengths: Sequence[int], histories: Mapping[str, Seq
     from matplotlib.lines import Line2D
 
     for run, logs in enumerate(histories.values()):
-        colour = _COLOURS[run % len(_COLOURS)]
+        colour = COLOURS[run % len(COLOURS)]
         for place, style in ((0, ":"), (-1, "-")):
             points = []
             for length in lengths:

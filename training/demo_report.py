@@ -26,9 +26,9 @@ _CAVEAT = """\
 GRPO takes away a habit that SFT has put in: this shows the method at work. The embedded model matches words, not
 meaning, and its figures say nothing about larger models."""
 _LEGEND = """\
-A line of the thought names a candidate, then each word of the query with + if the candidate has it and - if not,
-how many it has (=2), and how early the first one stands (@1 is earliest, @9 nowhere). Behind the semicolon stands
-the worst candidate so far: on the last line the one that the thought leads to."""
+A line of the thought names a candidate, then each word of the query with + if the candidate has it (+ + for a rare
+word) and - if not, how many + that makes (=3), and how early the first word stands (@1 is earliest, @9 nowhere).
+Behind the semicolon stands the worst candidate so far: on the last line the one that the thought leads to."""
 
 
 @dataclass(frozen=True)

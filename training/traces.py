@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import json_lines
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import identifiers
-from r1ranker_ir.types import TASKS, Candidate, Task
+from r1ranker_ir.traces import TracedStrategy, read_trace
+from r1ranker_ir.types import Candidate, Task
 
 from .completion_files import CompletedSample, write_completions
 from .leakage import Leak, TestData
@@ -83,7 +83,7 @@ class TraceStep:
     query_id: str
     query: str
     task: Task
-    strategy: Literal["iterative", "direct"]
+    strategy: TracedStrategy
     number: int
     shown: tuple[Candidate, ...]
     outcome: tuple[int, ...]
@@ -145,80 +145,33 @@ def judgments_of_records(records: Iterable[Record]) -> dict[str, dict[str, float
 
 
 def read_traces(path: str | Path) -> Iterator[TraceStep]:
-    """Reads a trace line by line.
-
-    A text stands in the first line of a ranking that shows its document, so a ranking's lines belong together; files
-    can be joined.
+    """Reads the steps of a trace, query by query; files can be joined.
 
     Args:
-        path: a JSON Lines file that `r1ranker rerank --save-traces` wrote.
+        path: a file that `r1ranker rerank --save-traces` wrote.
 
     Yields:
         The steps.
 
     Raises:
         InputError: if the file can't be read.
-        DataFileError: if a line is malformed or lacks the text of a document; names file, line and field.
+        DataFileError: if a line is malformed; names file, line and field.
     """
-    texts: dict[str, str] = {}
-    before: tuple[str, int] = ("", 0)
-    try:
-        for number, row in json_lines(Path(path)):
-            where = f"{path}:{number}"
-            now = (_field(row, "query_id", str, where), _field(row, "step", int, where))
-            if now[0] != before[0] or now[1] <= before[1]:
-                texts = {}
-            before = now
-            yield _step(row, texts, where)
-    except OSError as error:
-        raise InputError(f"trace {str(path)!r} can't be read: {error.strerror}: give a JSON Lines file") from error
-
-
-def _field(row: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
-    value = row.get(name)
-    if type(value) is not kind:
-        told = "is missing" if name not in row else f"is {value!r}"
-        raise DataFileError(
-            f"{where}: field {name} {told}: r1ranker rerank --save-traces writes a {kind.__name__} there"
-        )
-    return value
-
-
-def _step(row: Mapping[str, Any], texts: dict[str, str], where: str) -> TraceStep:
-    """Builds the step of a line; adds its texts to those of the ranking so far."""
-    task, strategy = (_field(row, name, str, where) for name in ("task", "strategy"))
-    for name, value, allowed in (("task", task, TASKS), ("strategy", strategy, ("iterative", "direct"))):
-        if value not in allowed:
-            raise DataFileError(f"{where}: field {name} is {value!r}: use one of {', '.join(allowed)}")
-    for doc_id, text in _field(row, "texts", dict, where).items():
-        if not isinstance(text, str) or texts.setdefault(doc_id, text) != text:
-            raise DataFileError(f"{where}: field texts: {doc_id!r} has no text, or two in one ranking")
-    shown = _field(row, "shown", list, where)
-    if unknown := [doc_id for doc_id in shown if doc_id not in texts]:
-        raise DataFileError(
-            f"{where}: field shown: no line of the ranking so far has the text of {unknown[0]!r}: keep a ranking's "
-            f"lines together and in order"
-        )
-    if len(set(shown)) != len(shown):
-        raise DataFileError(f"{where}: field shown names a document twice")
-    outcome = _field(row, "outcome", list, where)
-    wanted = 1 if strategy == "iterative" else len(shown)
-    if len(set(outcome)) != len(outcome) or len(outcome) != wanted or not set(outcome) <= set(shown):
-        raise DataFileError(
-            f"{where}: field outcome is {outcome!r}: {strategy} names {wanted} of the documents shown, each once"
-        )
-    return TraceStep(
-        query_id=row["query_id"],
-        query=_field(row, "query", str, where),
-        task=cast(Task, task),
-        strategy=cast(Literal["iterative", "direct"], strategy),
-        number=row["step"],
-        shown=tuple(Candidate(doc_id, texts[doc_id]) for doc_id in shown),
-        outcome=tuple(shown.index(doc_id) for doc_id in outcome),
-        thought=_field(row, "thought", str, where),
-        repaired=_field(row, "repaired", bool, where),
-        thought_closed=_field(row, "thought_closed", bool, where),
-    )
+    for traced in read_trace(path):
+        request = traced.ranking.request
+        for number, step in enumerate(traced.ranking.steps, start=1):
+            yield TraceStep(
+                query_id=request.query_id,
+                query=request.query,
+                task=request.task,
+                strategy=traced.strategy,
+                number=number,
+                shown=tuple(request.candidates[position] for position in step.shown),
+                outcome=tuple(step.shown.index(position) for position in step.outcome),
+                thought=step.thought,
+                repaired=step.repaired,
+                thought_closed=step.thought_closed,
+            )
 
 
 @dataclass(frozen=True)

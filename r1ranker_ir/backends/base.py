@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from r1ranker_ir.types import Answer, Call, Message
 
@@ -25,6 +25,15 @@ class Backend(Protocol):
     context_length: int | None
     answer_reserve: int
     control_tokens: tuple[str, ...]
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides an answer besides the call, as JSON data: the same for the same answers, on any machine.
+
+        The checkpoint by its revision or content, the server, numerics, limits, sampling; nothing secret. Where the
+        same call may be answered otherwise another time, the key `not_cacheable` says why, in a sentence's words.
+        """
+        ...
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers the calls, one answer each, in the same order."""

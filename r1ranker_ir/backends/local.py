@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import InputError, missing_extra
@@ -20,6 +23,7 @@ except ImportError as error:
 
 from .choice import ChoiceSearch, Tokens
 from .decoding import DecodingSession, SeparateSession, attention_span
+from .identity import checkpoint_identity
 from .loading import load_model
 from .texts import ChatTokenizer
 
@@ -30,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 ANSWER_TOKENS = 200
 """Tokens of the context that are kept for an answer, beside those for the thought."""
+_DECODING = 1
+"""Raised whenever this file answers the same call otherwise than before: answers in caches then no longer count."""
+_COMPUTED_BY = ("torch", "transformers", "tokenizers")
 _THOUGHT_END, _ANSWER_START, _ANSWER_END = "</think>", "<answer>", "</answer>"
 _TAIL_TOKENS = 12
 # What choosing one of many in a batch appends and takes back: some 3 sequences of at most 8 tokens.
@@ -117,6 +124,9 @@ class TransformersBackend:
         self.batch_size = batch_size
         self.temperature = temperature
         self.seed = seed
+        self._revision = revision
+        self._in_memory = loaded is not None
+        self._loading_began = time.time()
         self._model, tokenizer = loaded or load_model(
             self.name,
             device=device,
@@ -144,6 +154,33 @@ class TransformersBackend:
                 limit,
             )
         return limit
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides an answer besides the call; of a checkpoint folder, every file is read for it once."""
+        if self._in_memory:
+            origin: dict[str, Any] = {"not_cacheable": f"{self.name!r} was handed over in memory and may change there"}
+        else:
+            origin = checkpoint_identity(self.name, self._revision, loading_began=self._loading_began)
+        reasons = {} if "not_cacheable" not in origin else {"not_cacheable": origin.pop("not_cacheable")}
+        # Adapters are merged into the computation by peft.
+        libraries = (*_COMPUTED_BY, *(["peft"] if "base" in origin else []))
+        parameters = list(self._model.parameters())
+        return {
+            "backend": "transformers",
+            "checkpoint": origin,
+            "chat_template": self._texts.template_digest(),
+            "context_length": self.context_length,
+            "max_thought_tokens": self.max_thought_tokens,
+            "temperature": self.temperature,
+            # Greedy thoughts are the same whatever the seed.
+            **({"seed": self.seed} if self.temperature > 0 else {}),
+            "dtype": sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters}),
+            "device": sorted({parameter.device.type for parameter in parameters}),
+            "decoding": _DECODING,
+            "versions": {name: importlib.metadata.version(name).partition("+")[0] for name in libraries},
+            **reasons,
+        }
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of plain text, without special ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import threading
@@ -126,11 +127,31 @@ class OpenAIBackend:
         self._limit_field: LimitField = _first_field(self._endpoint) if limit_field == "auto" else limit_field
         sampling = {"temperature": temperature, "seed": seed, "extra_body": dict(extra_body) if extra_body else None}
         self._options = {name: value for name, value in sampling.items() if value is not None}
+        self._asked_with = {
+            "base_url": self._endpoint.base_url,
+            "model": model,
+            "max_thought_tokens": max_thought_tokens,
+            "limit_field": limit_field,
+            "tokenizer": tokenizer,
+            **self._options,
+        }
         self._connection: _Connection | None = None
         self._opening = threading.Lock()
 
     def __repr__(self) -> str:
         return f"OpenAIBackend({self.name!r}, base_url={self._endpoint.scrub(self._endpoint.base_url)!r})"
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides an answer besides the call, as far as it can be seen from here.
+
+        A server may put another model behind the same name, and then nothing here changes.
+        """
+        known: dict[str, Any] = json.loads(self._endpoint.scrub(json.dumps(self._asked_with, sort_keys=True)))
+        sent = {**self._options, **(known.get("extra_body") or {})}
+        sampled = sent.get("temperature") != 0 and sent.get("seed") is None
+        reason = f"{self.name!r} is asked to sample (temperature {sent.get('temperature')}) without a seed"
+        return {"backend": "openai", **known, **({"not_cacheable": reason} if sampled else {})}
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers the calls over HTTP, several at a time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -88,6 +89,11 @@ class ChatTokenizer:
             merged = "\n\n".join(turn["content"] for turn in turns)
             return self._chat_text([{"role": "user", "content": merged}])
         return text
+
+    def template_digest(self) -> str:
+        """A hash of what the chat template makes of a short conversation; some templates write today's date."""
+        ids = self.prompt_ids([Message("system", "s"), Message("user", "u")])
+        return hashlib.sha256(repr(ids).encode()).hexdigest()[:16]
 
     def end_ids(self, generation_config: Any) -> frozenset[int]:
         """The tokens that end the assistant's turn."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.digest import digest_of_messages
 from r1ranker_ir.types import Answer, Call, Step
+
+PROMPT_HASH_DIGITS = 16
 
 
 def check_window(window_size: int, stride: int) -> None:
@@ -36,4 +39,5 @@ def record_step(call: Call, answer: Answer, shown: Sequence[int], outcome: Seque
         thought_closed=answer.thought_closed,
         cut_passages=call.cut_passages,
         usage=answer.usage,
+        prompt_hash=digest_of_messages(call.messages)[:PROMPT_HASH_DIGITS],
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
@@ -24,11 +25,17 @@ from ..prompting import OPENING, sample_of
 from ..records import Sample
 from ..sample_files import read_samples
 from .examples import ExampleEncoder, Mode
+from .lexicon import build_lexicon, read_documentation
 from .lists import CandidateList
 from .tokenizer import IDENTIFIERS
 
 MODES: dict[str, Mode] = {"iterative": "exclude", "direct": "order"}
 _ANSWER = "<answer>"
+
+
+@lru_cache(maxsize=1)
+def _common_words() -> frozenset[str]:
+    return build_lexicon(read_documentation()).common
 
 
 class ColdStartTeacher:
@@ -52,7 +59,7 @@ class ColdStartTeacher:
         self._most = max_passage_tokens
         self._rng = rng
         self._tokenizer = PreTrainedTokenizerFast.from_pretrained(TINY_CHECKPOINT)
-        self._encoder = ExampleEncoder(self._tokenizer)
+        self._encoder = ExampleEncoder(self._tokenizer, _common_words())
 
     def _words(self, text: str, most: int | None = None) -> tuple[str, ...]:
         ids = self._tokenizer.encode(text, add_special_tokens=False)[:most]
@@ -65,7 +72,7 @@ class ColdStartTeacher:
             sample: of the strategy `iterative` or `direct`.
 
         Returns:
-            The thought with its right counts, and the answer: the one that follows from it, or the lazy one.
+            The thought with its right signs, and the answer: the one that follows from it, or the lazy one.
 
         Raises:
             InputError: if the strategy is another one, or there are more candidates than identifiers.

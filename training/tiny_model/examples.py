@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
 from transformers import PreTrainedTokenizerFast
 
-from .lists import CandidateList, excluded_position, falling_order, first_place, match_count, walked_words
+from .lists import (
+    MOST_SIGNS,
+    CandidateList,
+    excluded_position,
+    falling_order,
+    first_place,
+    match_weight,
+    walked_words,
+    word_weight,
+)
 from .tokenizer import ASSISTANT, END, USER
 
 Mode = Literal["exclude", "order"]
@@ -49,10 +58,16 @@ class Example:
 
 
 class ExampleEncoder:
-    """Writes generated lists as token sequences, word by word with a cache."""
+    """Writes generated lists as token sequences, word by word with a cache.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    Args:
+        tokenizer: the embedded model's.
+        common: words that are found without much meaning: they get one sign where others get two.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, common: Collection[str]) -> None:
         self.tokenizer = tokenizer
+        self._common = common
         self.word = lru_cache(maxsize=200_000)(self._word)
         self.mark = lru_cache(maxsize=None)(self._mark)
 
@@ -78,7 +93,7 @@ class ExampleEncoder:
         example = Example()
         self._prompt(example, candidates, mode, set(walked))
         example.add((*self.mark("<think>"), *self.mark("\n")))
-        counts = [match_count(walked, passage) for passage in candidates.passages]
+        weights = [match_weight(walked, passage, self._common) for passage in candidates.passages]
         places = [first_place(walked, passage) for passage in candidates.passages]
         for number, passage in enumerate(candidates.passages):
             example.add(self.mark(f"[{number + 1}]"), DECISION_WEIGHT)
@@ -88,19 +103,21 @@ class ExampleEncoder:
                 if number == 0:
                     example.walk.extend(range(len(example.ids), len(example.ids) + len(word_ids)))
                 example.add(word_ids, COPY_WEIGHT if number else DECISION_WEIGHT)
-                example.signs.append(len(example.ids))
-                example.add(self.mark("+" if word in passage else "-"), DECISION_WEIGHT)
+                signs = self.mark("+") * word_weight(word, self._common) if word in passage else self.mark("-")
+                example.signs.extend(range(len(example.ids), len(example.ids) + len(signs)))
+                example.add(signs, DECISION_WEIGHT)
             if number == 0:
                 example.walk.append(len(example.ids))
-            example.add(self.mark(f"={counts[number]}"), DECISION_WEIGHT)
+            example.add(self.mark(f"={weights[number]}"), DECISION_WEIGHT)
             example.add(self.mark(f"@{places[number]}"), DECISION_WEIGHT)
             if mode == "exclude":
-                self._worst_so_far(example, counts[: number + 1], places)
+                self._worst_so_far(example, weights[: number + 1], places)
             example.add(self.mark("\n"), COPY_WEIGHT)
         if mode == "order":
-            self._identifiers_by_count(example, len(walked), counts)
+            most = min(MOST_SIGNS, sum(word_weight(word, self._common) for word in walked))
+            self._identifiers_by_weight(example, most, weights)
             example.add(self.mark("\n"), COPY_WEIGHT)
-        order = [excluded_position(counts, places)] if mode == "exclude" else falling_order(counts)
+        order = [excluded_position(weights, places)] if mode == "exclude" else falling_order(weights)
         example.add(self.mark("</think>"), DECISION_WEIGHT)
         example.add((*self.mark("\n"), *self.mark("<answer>")), COPY_WEIGHT)
         for rank, position in enumerate(order):
@@ -123,17 +140,17 @@ class ExampleEncoder:
                 example.add(self.word(word), passage=number, match=int(word in walked))
         example.add(self.mark(ASSISTANT))
 
-    def _worst_so_far(self, example: Example, counts: Sequence[int], places: Sequence[int]) -> None:
+    def _worst_so_far(self, example: Example, weights: Sequence[int], places: Sequence[int]) -> None:
         """Names the candidate that would go if the list ended here."""
-        worst = excluded_position(counts, places)
+        worst = excluded_position(weights, places)
         example.add(self.mark(";"), COPY_WEIGHT)
-        for mark in (f"={counts[worst]}", f"@{places[worst]}", f"[{worst + 1}]"):
+        for mark in (f"={weights[worst]}", f"@{places[worst]}", f"[{worst + 1}]"):
             example.add(self.mark(mark), DECISION_WEIGHT)
 
-    def _identifiers_by_count(self, example: Example, most: int, counts: Sequence[int]) -> None:
-        """Lists the identifiers under every count that is possible, from the greatest to none."""
-        for count in range(most, -1, -1):
-            example.add(self.mark(f"={count}"), DECISION_WEIGHT)
-            for position, counted in enumerate(counts):
-                if counted == count:
+    def _identifiers_by_weight(self, example: Example, most: int, weights: Sequence[int]) -> None:
+        """Lists the identifiers under every number of signs that is possible, from the greatest to none."""
+        for weight in range(most, -1, -1):
+            example.add(self.mark(f"={weight}"), DECISION_WEIGHT)
+            for position, its in enumerate(weights):
+                if its == weight:
                     example.add(self.mark(f"[{position + 1}]"), DECISION_WEIGHT)

@@ -19,6 +19,8 @@ STOP_WORDS = frozenset(
     "using very was we were what when where which who whom whose why will with would you your".split()
 )
 
+COMMON_WORDS = 1000
+
 
 @dataclass(frozen=True)
 class Lexicon:
@@ -31,6 +33,11 @@ class Lexicon:
 
     prose: tuple[str, ...]
     vocabulary: tuple[str, ...]
+
+    @property
+    def common(self) -> frozenset[str]:
+        """The thousand most frequent content words: to find one of them says less."""
+        return frozenset(self.vocabulary[:COMMON_WORDS])
 
 
 def _docstrings(source: str) -> list[str]:

@@ -1,17 +1,18 @@
 """Generated candidate lists with the thought that ranks them: what the embedded model learns from.
 
 A thought goes through the candidates line by line. A line repeats the query's content words, each with `+` if the
-passage has it and `-` if not, then how many it has (`=2`) and how early the first one stands (`@1` for the first two
-words, `@2` for the next two, …; `@9` for none). For an exclusion each line ends with the worst candidate so far, its
-count, its place and its identifier (`; =1 @4 [2]`), so that every decision compares two candidates only; an ordering
-ends with the identifiers under falling counts.
+passage has it, `+ +` if it has it and the word is a rare one, and `-` if not, then how many signs that makes (`=3`, at
+most 9) and how early the first word stands (`@1` for the first two words, `@2` for the next two, …; `@9` for none). For
+an exclusion each line ends with the worst candidate so far, its signs, its place and its identifier (`; =1 @4 [2]`),
+so that every decision compares two candidates only; an ordering ends with the identifiers under falling numbers of
+signs.
 """
 
 from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from .lexicon import STOP_WORDS, Lexicon
@@ -20,6 +21,7 @@ MAX_WALKED_WORDS = 8
 # Where a place ends, in words from the passage's start: early ones are told apart more finely.
 PLACE_ENDS = (2, 4, 7, 11, 16, 22, 29)
 NO_PLACE = 9
+MOST_SIGNS = 9
 _STOPS = tuple(sorted(STOP_WORDS))
 
 
@@ -53,9 +55,14 @@ def walked_words(query: Sequence[str]) -> list[str]:
     return [word for word in dict.fromkeys(query) if word not in STOP_WORDS][:MAX_WALKED_WORDS]
 
 
-def match_count(walked: Sequence[str], passage: Sequence[str]) -> int:
-    """How many of the words occur in the passage."""
-    return sum(word in passage for word in walked)
+def word_weight(word: str, common: Collection[str]) -> int:
+    """How many signs a word that was found gets: two, or one for a common word."""
+    return 1 if word in common else 2
+
+
+def match_weight(walked: Sequence[str], passage: Sequence[str], common: Collection[str]) -> int:
+    """How many signs the words that occur in the passage get, at most 9."""
+    return min(MOST_SIGNS, sum(word_weight(word, common) for word in walked if word in passage))
 
 
 def first_place(walked: Sequence[str], passage: Sequence[str]) -> int:
@@ -135,11 +142,11 @@ def generate_list(rng: random.Random, shape: Shape, lexicon: Lexicon) -> Candida
     return CandidateList(query, tuple(passages))
 
 
-def excluded_position(counts: Sequence[int], places: Sequence[int]) -> int:
-    """The candidate to exclude: the least count, among those the latest place, among those the last."""
-    return max(range(len(counts)), key=lambda i: (-counts[i], places[i], i))
+def excluded_position(weights: Sequence[int], places: Sequence[int]) -> int:
+    """The candidate to exclude: the least weight, among those the latest place, among those the last."""
+    return max(range(len(weights)), key=lambda i: (-weights[i], places[i], i))
 
 
-def falling_order(counts: Sequence[int]) -> list[int]:
-    """The candidates by falling count, ties in input order."""
-    return sorted(range(len(counts)), key=lambda i: (-counts[i], i))
+def falling_order(weights: Sequence[int]) -> list[int]:
+    """The candidates by falling weight, ties in input order."""
+    return sorted(range(len(weights)), key=lambda i: (-weights[i], i))

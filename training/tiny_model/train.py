@@ -80,6 +80,17 @@ CURRICULUM = (
         ),
         0.5,
     ),
+    # Every shape again while the learning rate falls. The shipped weights were trained up to here with one sign a word,
+    # and learned in this stage to give rare words two of them.
+    Stage(
+        4000,
+        (
+            Shape((2, 5), (4, 20), (1, 6), _MANY_STOPS),
+            Shape((2, 10), (12, 42), (1, 8), _MANY_STOPS),
+            Shape((9, 10), (16, 42), (4, 18), _MANY_STOPS),
+        ),
+        0.5,
+    ),
 )
 
 
@@ -276,7 +287,7 @@ def train(output: Path, options: Options, *, scale: float = 1.0, resume: bool = 
     shutil.copyfile(Path(__file__).with_name("card.md"), output / "README.md")
     logger.info("%d parameters, %d tokens in the vocabulary", model.num_parameters(), len(tokenizer))
     curriculum = [replace(stage, steps=max(1, int(stage.steps * scale))) for stage in CURRICULUM]
-    optimise(model, ExampleEncoder(tokenizer), lexicon, curriculum, output, options, progress)
+    optimise(model, ExampleEncoder(tokenizer, lexicon.common), lexicon, curriculum, output, options, progress)
     settings = asdict(options) | asdict(progress) | {"threads": torch.get_num_threads(), "torch": torch.__version__}
     settings["curriculum"] = [asdict(stage) for stage in curriculum]
     (output / "training.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

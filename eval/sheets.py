@@ -1,0 +1,48 @@
+"""A table as text, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as text.
+
+    Args:
+        title: what it shows.
+        headings: of the columns; the first ones hold words, the others figures.
+        rows: as many cells each as there are headings.
+        words: how many columns hold words.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int = 1
+
+    def table(self) -> Table:
+        """The sheet for rich to print."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, title=Text(self.title), title_justify="left")
+        for number, heading in enumerate(self.headings):
+            table.add_column(Text(heading), justify="left" if number < self.words else "right", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        return table
+
+    def markdown(self) -> str:
+        """The sheet as a Markdown table under its title."""
+        rule = ["---"] * self.words + ["---:"] * (len(self.headings) - self.words)
+        # A bar ends a cell, and brackets may become a link.
+        lines = (self.headings, rule, *self.rows)
+        cells = ([re.sub(r"([|\[\]])", r"\\\1", cell) for cell in line] for line in lines)
+        return "\n".join([f"{self.title}:", "", *(f"| {' | '.join(line)} |" for line in cells)])

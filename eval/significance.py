@@ -1,0 +1,204 @@
+"""Tests of paired differences, corrections for many tests, and intervals of means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from r1ranker_ir.errors import InputError, missing_extra
+
+Test = Literal["ttest", "randomisation"]
+Correction = Literal["none", "holm", "bonferroni"]
+
+LEVEL = 0.95
+"""How much of the distribution an interval covers."""
+RESAMPLES = 10_000
+"""How many random samples randomisation tests and intervals take."""
+LEAST_RESAMPLES = 100
+"""With fewer, 95% can't be told from all."""
+ROUNDING = 1e-12
+"""Differences up to this are rounding errors, and count as none."""
+# Random samples are drawn in batches of about so many values, so that memory stays flat.
+_BATCH_VALUES = 2_000_000
+
+
+class Interval(NamedTuple):
+    """Where a mean lies.
+
+    Attributes:
+        low: the lower end.
+        high: the upper end.
+    """
+
+    low: float
+    high: float
+
+
+def paired_t_test(differences: Sequence[float]) -> float:
+    """Tests with Student's t whether a mean difference is 0.
+
+    Args:
+        differences: one for each query, at least one.
+
+    Returns:
+        The two-sided p-value. It is 1 if there is one query only, or no difference at all; and 0 if all differences
+        are the same, other than 0: they leave no variance to judge them by.
+
+    Raises:
+        InputError: if there are no differences, or one is not finite.
+        MissingExtraError: if scipy is not installed.
+
+    Source:
+        Student, "The probable error of a mean", 1908.
+    """
+    values = _checked(differences)
+    if len(values) == 1 or not values.any():
+        return 1.0
+    if np.ptp(values) <= ROUNDING:
+        return 0.0
+    return float(_scipy_stats().ttest_1samp(values, 0.0).pvalue)
+
+
+def randomisation_test(differences: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
+    """Tests by swapping the two runs of random queries whether a mean difference is 0.
+
+    Args:
+        differences: one for each query, at least one.
+        resamples: how many random swaps are drawn; where there are no more than so many, each one is counted, and
+            the p-value is exact.
+        seed: of the drawing.
+
+    Returns:
+        The two-sided p-value; 1 if no more than one query differs, or the mean does not. A drawn one is at least
+        2 / (resamples + 1), as the runs as they are count as one of the samples.
+
+    Raises:
+        InputError: if there are no differences, one is not finite, or there are fewer resamples than 100.
+        MissingExtraError: if scipy is not installed.
+
+    Source:
+        Fisher, "The Design of Experiments", 1935; for information retrieval Smucker, Allan and Carterette,
+        "A comparison of statistical significance tests for information retrieval evaluation", CIKM 2007.
+    """
+    check_resamples(resamples)
+    values = _checked(differences)
+    values = values[values != 0]  # to swap equal values changes nothing
+    if len(values) < 2 or abs(values.mean()) <= ROUNDING:
+        return 1.0
+    tested = _scipy_stats().permutation_test(
+        (values,),
+        np.mean,
+        permutation_type="samples",
+        alternative="two-sided",
+        n_resamples=resamples,
+        vectorized=True,
+        batch=_batch(len(values)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(tested.pvalue)
+
+
+def bootstrap_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
+    """Estimates where a mean lies by drawing queries with replacement.
+
+    Args:
+        values: one for each query, at least one.
+        resamples: how often as many queries are drawn.
+        seed: of the drawing.
+
+    Returns:
+        The 2.5% and 97.5% percentiles of the drawn means; equal if all values are; `None` for a single value, which
+        says nothing about others.
+
+    Raises:
+        InputError: if there are no values, one is not finite, or there are fewer resamples than 100.
+        MissingExtraError: if scipy is not installed.
+
+    Source:
+        Efron, "Bootstrap methods: another look at the jackknife", 1979; the percentile interval.
+    """
+    check_resamples(resamples)
+    checked = _checked(values)
+    if len(checked) == 1:
+        return None
+    drawn = _scipy_stats().bootstrap(
+        (checked,),
+        np.mean,
+        n_resamples=resamples,
+        confidence_level=LEVEL,
+        method="percentile",
+        vectorized=True,
+        batch=_batch(len(checked)),
+        rng=np.random.default_rng(seed),
+    )
+    return Interval(float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
+
+
+def correct(p_values: Sequence[float], correction: Correction) -> tuple[float, ...]:
+    """Corrects p-values for their number.
+
+    Args:
+        p_values: of one family of tests.
+        correction: `holm` or `bonferroni`, which hold the probability of any false alarm in the family; or `none`.
+
+    Returns:
+        Corrected p-values in the same order, to be compared with the same alpha.
+
+    Raises:
+        InputError: if one is not between 0 and 1.
+
+    Source:
+        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics, 1979.
+    """
+    if wrong := [value for value in p_values if not 0 <= value <= 1]:
+        raise InputError(f"p-value {wrong[0]!r} is not between 0 and 1")
+    count = len(p_values)
+    if correction == "none":
+        return tuple(p_values)
+    if correction == "bonferroni":
+        return tuple(min(1.0, count * value) for value in p_values)
+    corrected, least = [1.0] * count, 0.0
+    for rank, place in enumerate(sorted(range(count), key=lambda place: p_values[place])):
+        least = max(least, min(1.0, (count - rank) * p_values[place]))
+        corrected[place] = least
+    return tuple(corrected)
+
+
+def check_resamples(resamples: int) -> None:
+    """Refuses too few random samples.
+
+    Args:
+        resamples: how many are to be drawn.
+
+    Raises:
+        InputError: if they are fewer than 100.
+    """
+    if resamples < LEAST_RESAMPLES:
+        raise InputError(
+            f"resamples is {resamples}: at least {LEAST_RESAMPLES} are needed, and {RESAMPLES:,} are usual"
+        )
+
+
+def _checked(values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if not len(values):
+        raise InputError("there are no values to test: give one for each query")
+    if wrong := [value for value in values if not math.isfinite(value)]:
+        raise InputError(f"value {wrong[0]!r} is not a finite number: it can't be tested")
+    checked = np.array(values, dtype=np.float64)
+    checked[np.abs(checked) <= ROUNDING] = 0.0
+    return checked
+
+
+def _batch(count: int) -> int:
+    return max(1, _BATCH_VALUES // count)
+
+
+def _scipy_stats() -> Any:
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise missing_extra("Comparing runs", "eval", error) from error
+    return stats

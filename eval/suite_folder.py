@@ -1,0 +1,161 @@
+"""A suite's folder: whose it is, and the files that tell of the whole suite."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from r1ranker_ir.errors import InputError, StorageError
+from r1ranker_ir.rerank_run import RankerSource
+
+from .manifest import counts, determinism, hardware, versions
+from .measures import measures_json
+from .suite_data import file_digest
+from .suite_report import report
+from .suite_results import TRACES, DataSetResult, SuiteSettings
+from .suite_tables import Suite
+
+MANIFEST, MEASURES, REPORT = "manifest.json", "measures.json", "README.md"
+
+
+def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwrite: bool) -> None:
+    """Makes the folder, or makes sure that it is this command's.
+
+    Args:
+        folder: where the results go.
+        suite: what is to be run.
+        settings: hold the command.
+        overwrite: use the folder whatever is in it, and remove what another command's manifest lists.
+
+    Raises:
+        InputError: if it is a file, another command's folder or one of something else.
+        StorageError: if it can't be written.
+    """
+    command = list(settings.command)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output {str(folder)!r} is a file: give a folder")
+    ours = False
+    if folder.is_dir() and any(folder.iterdir()):
+        earlier = _read_manifest(folder / MANIFEST)
+        ours = earlier.get("command") == command and earlier.get("suite") == suite.name
+        if not ours:
+            if not overwrite:
+                made_by = " is not empty"
+                if earlier:
+                    made_by = f" was made by another command: {shlex.join(earlier['command'])}"
+                raise InputError(f"folder {str(folder)!r}{made_by}. Choose another --output, or use --overwrite")
+            for name in earlier.get("files", {}):
+                if not Path(name).is_absolute() and ".." not in Path(name).parts:
+                    (folder / name).unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A folder that an interrupted command leaves is known by this.
+        if not ours:
+            _write_json(folder / MANIFEST, {"command": command, "suite": suite.name, "files": {}})
+    except OSError as error:
+        raise StorageError(f"can't write folder {str(folder)!r}: {error.strerror}: choose another --output") from error
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(content, dict) and isinstance(content.get("command"), list)
+    return content if whole and isinstance(content.get("files"), dict) else {}
+
+
+def write_summaries(
+    folder: Path, suite: Suite, settings: SuiteSettings, ranker: RankerSource, results: Sequence[DataSetResult]
+) -> None:
+    """Writes measures, report and manifest of what is done so far; the manifest last, with the others' digests.
+
+    Args:
+        folder: where.
+        suite: what is run.
+        settings: how.
+        ranker: what reranks.
+        results: of the data sets so far.
+
+    Raises:
+        StorageError: if a file can't be written.
+    """
+    measures = [
+        {"dataset": result.dataset.name, "runs": measures_json(result.evaluations)}
+        for result in results
+        if result.evaluations
+    ]
+    try:
+        _write_json(folder / MEASURES, measures)
+        _write(folder / REPORT, report(suite, settings, results))
+        _write_json(folder / MANIFEST, _manifest(folder, suite, settings, ranker, results))
+    except OSError as error:
+        raise StorageError(
+            f"can't write the summaries in {str(folder)!r}: {error.strerror}. The runs in its folders are kept; make "
+            f"room and give the same command again"
+        ) from error
+
+
+def _manifest(
+    folder: Path, suite: Suite, settings: SuiteSettings, ranker: RankerSource, results: Sequence[DataSetResult]
+) -> dict[str, Any]:
+    described: dict[str, Any] = next((dict(result.ranker) for result in results if result.ranker), {})
+    described.pop("max_passage_tokens", None)
+    extra = ["pyserini"] if any(result.first_stage.startswith("pyserini:") for result in results) else []
+    extra += ["ray"] if settings.cluster is not None else []
+    files = [folder / MEASURES, folder / REPORT]
+    for result in results:
+        names = [*result.evaluations, *([TRACES] if settings.traces and result.summary is not None else [])]
+        files += [folder / result.dataset.name / name for name in names]
+    backend = str(ranker.options.get("backend", "transformers"))
+    return {
+        "command": list(settings.command),
+        "suite": suite.name,
+        "versions": versions(backend, *extra),
+        "reranker": {
+            "name": settings.reranker,
+            "strategy": ranker.strategy,
+            "temperature": ranker.options.get("temperature", 0.0),
+            "seed": ranker.options.get("seed", 0),
+            **described,
+        },
+        "depth": settings.depth,
+        "shuffle": settings.shuffle,
+        "hardware": hardware(),
+        "determinism": determinism(),
+        "datasets": [_described(result) for result in results],
+        "files": {path.relative_to(folder).as_posix(): file_digest(path) for path in files},
+    }
+
+
+def _described(result: DataSetResult) -> dict[str, Any]:
+    dataset = result.dataset
+    return {
+        "name": dataset.name,
+        "corpus": dataset.corpus,
+        "split": dataset.split,
+        "first_stage": result.first_stage,
+        "measures": dataset.measures.split(),
+        "max_passage_tokens": result.ranker.get("max_passage_tokens", dataset.max_passage_tokens),
+        "judged_queries": result.judged,
+        "run_queries": result.asked,
+        "without_results": {name: list(evaluation.missing) for name, evaluation in result.evaluations.items()},
+        "checksums": dict(result.checksums),
+        "counts": None if result.summary is None else counts(result.summary),
+        "failed": result.failed,
+    }
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    # Whole or not at all: whoever resumes an interrupted command has to be able to read it.
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(partial, path)

@@ -1,0 +1,188 @@
+"""A suite's result as Markdown: ours beside what others have published."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .measures import Evaluation, parse_measures
+
+if TYPE_CHECKING:
+    from .suite_results import DataSetResult, SuiteSettings
+    from .suite_tables import Published, Suite
+
+_SHOWN_IDS = 20
+_NONE = "–"
+_ROLES = ("first stage", "reranked")
+
+
+def report(suite: Suite, settings: SuiteSettings, results: Sequence[DataSetResult]) -> str:
+    """Writes the report.
+
+    Args:
+        suite: what was run.
+        settings: how.
+        results: of the data sets that were run so far.
+
+    Returns:
+        Markdown: an overview of several data sets by the first measure of each, a table a data set, and the sources of
+        all published figures. It holds no times, so the same results give the same text.
+    """
+    sources = _sources(results)
+    parts = [
+        f"# {suite.title}: {settings.reranker}",
+        f"Made by `{shlex.join(settings.command)}`. `manifest.json` says with what, `measures.json` holds each query's "
+        f"values.",
+        f"The top {settings.depth} documents of each query were reranked, and both runs end there."
+        + (f" They were shuffled before (seed {settings.shuffle})." if settings.shuffle is not None else ""),
+    ]
+    if len(suite.datasets) > 1:
+        parts += _overview(suite, settings, results, sources)
+    for result in results:
+        parts += _section(result, settings, sources)
+    if sources:
+        parts += [
+            "## Sources",
+            "Published figures were not measured here. They compare only as far as their first stage, depth and "
+            "passage length are these.",
+            "\n".join(f"{number}. {source}" for source, number in sources.items()),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _sources(results: Iterable[DataSetResult]) -> dict[str, int]:
+    """Numbers the sources of published figures, in the order in which the tables name them."""
+    named = dict.fromkeys(figure.source for result in results for figure in result.dataset.published)
+    return {source: number for number, source in enumerate(named, start=1)}
+
+
+def _overview(
+    suite: Suite, settings: SuiteSettings, results: Sequence[DataSetResult], sources: Mapping[str, int]
+) -> list[str]:
+    """One row a data set, one column a system, by each data set's first measure."""
+    columns: dict[str, dict[str, float]] = {f"first stage{_HERE}": {}, f"{settings.reranker}{_HERE}": {}}
+    measures = []
+    for result in results:
+        name, first = result.dataset.name, str(parse_measures(result.dataset.measures)[0])
+        measures.append(first)
+        for column, evaluation in zip(tuple(columns)[:2], result.evaluations.values(), strict=False):
+            columns[column][name] = next(iter(evaluation.mean.values()))
+        for figure in result.dataset.published:
+            if figure.measure == first:
+                columns.setdefault(_published_name(figure, sources), {})[name] = figure.value
+    rows = []
+    for result, measure in zip(results, measures, strict=True):
+        cells = [_value(values.get(result.dataset.name)) for values in columns.values()]
+        if result.failed is not None:
+            cells[1] = "failed"
+        rows.append([result.dataset.name, measure, *cells])
+    if len(set(measures)) == 1:
+        rows += _means(suite, results, columns, measures[0])
+    return ["## Overview", _table(["data set", "measure", *columns], rows)]
+
+
+_HERE = " (here)"
+
+
+def _means(
+    suite: Suite, results: Sequence[DataSetResult], columns: Mapping[str, Mapping[str, float]], measure: str
+) -> list[list[str]]:
+    """Rows of means: of each group, and of all, where a group counts as one; blank where a value is missing."""
+    units: dict[str, tuple[str, ...]] = {result.dataset.name: (result.dataset.name,) for result in results}
+    rows = []
+    for group, members in suite.groups.items():
+        if units.keys() >= set(members):
+            rows.append([f"{group}, mean of {len(members)}", measure])
+            rows[-1] += [_value(_mean(members, values)) for values in columns.values()]
+            units = {name: unit for name, unit in units.items() if name not in members} | {group: members}
+    if len(units) > 1:
+        rows.append([f"mean of {len(units)}", measure])
+        for values in columns.values():
+            means = {name: _mean(members, values) for name, members in units.items()}
+            known = {name: mean for name, mean in means.items() if mean is not None}
+            rows[-1].append(_value(_mean(tuple(units), known)))
+    return rows
+
+
+def _mean(names: Sequence[str], values: Mapping[str, float]) -> float | None:
+    return sum(values[name] for name in names) / len(names) if values.keys() >= set(names) else None
+
+
+def _section(result: DataSetResult, settings: SuiteSettings, sources: Mapping[str, int]) -> list[str]:
+    """One data set: what it was run on, its table, and what is to be known about it."""
+    dataset = result.dataset
+    measures = [str(measure) for measure in parse_measures(dataset.measures)]
+    said = [f"Corpus `{dataset.corpus}`; first stage `{result.first_stage}`"]
+    if result.judged:
+        limited = "" if result.asked == result.judged else f", of which the first {result.asked} were run"
+        said.append(f"{result.judged} judged queries{limited}")
+    parts = [f"## {dataset.name}", "; ".join(said) + "."]
+    if result.failed is not None:
+        parts.append(f"**Failed:** {_one_line(result.failed)}")
+    rows = []
+    named = (f"first stage{_HERE}", f"**{settings.reranker}**{_HERE}")
+    for name, evaluation in zip(named, result.evaluations.values(), strict=False):
+        values = {str(measure): value for measure, value in evaluation.mean.items()}
+        rows.append([name, *(_value(values.get(measure)) for measure in measures)])
+    for name, values in _published_rows(dataset.published, sources).items():
+        rows.append([name, *(_value(values.get(measure)) for measure in measures)])
+    if rows:
+        parts.append(_table(["system", *measures], rows))
+    parts += _notes(result)
+    return parts
+
+
+def _published_rows(figures: Iterable[Published], sources: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    rows: dict[str, dict[str, float]] = {}
+    for figure in figures:
+        rows.setdefault(_published_name(figure, sources), {})[figure.measure] = figure.value
+    return rows
+
+
+def _published_name(figure: Published, sources: Mapping[str, int]) -> str:
+    over = f" over {figure.first_stage}" if figure.first_stage else ""
+    return f"{figure.system}{over} [{sources[figure.source]}]"
+
+
+def _notes(result: DataSetResult) -> list[str]:
+    """What reranking counted, and which judged queries count as 0."""
+    notes = []
+    for role, evaluation in zip(_ROLES, result.evaluations.values(), strict=False):
+        if evaluation.missing:
+            notes.append(_missing(role, evaluation))
+    if result.summary is not None:
+        usage = result.summary.usage
+        notes.append(
+            f"{result.summary.queries} queries reranked: {usage.calls} calls, {usage.prompt_tokens} tokens in, "
+            f"{usage.completion_tokens} tokens out, {result.summary.repairs} repairs, {result.summary.thoughts_closed} "
+            f"thoughts closed at the limit, {result.summary.cut_passages} passages cut."
+        )
+    return notes
+
+
+def _missing(role: str, evaluation: Evaluation) -> str:
+    shown = ", ".join(evaluation.missing[:_SHOWN_IDS]) + (" …" if len(evaluation.missing) > _SHOWN_IDS else "")
+    return (
+        f"{role.capitalize()}: {len(evaluation.missing)} of {len(evaluation.per_query)} judged queries have no results "
+        f"and count as 0: {shown}."
+    )
+
+
+def _value(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.4f}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, its figures aligned to the right."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    texts = sum(1 for name in header if name in ("system", "data set", "measure"))
+    rule = ["---"] * texts + ["---:"] * (len(header) - texts)
+    return "\n".join([line(header), line(rule), *map(line, rows)])

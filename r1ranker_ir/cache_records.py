@@ -1,0 +1,99 @@
+"""Under which key an answer is kept, and in which bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from r1ranker_ir.prompts.digest import digest_of_messages
+from r1ranker_ir.types import Answer, Call, Usage
+
+FORMAT = 1
+"""The form of keys, of values and of the tables; raised with every change."""
+
+_CHECKSUM_BYTES = 8
+# Whether the text is compressed, and how many bytes it takes; numbers follow it.
+_HEAD = struct.Struct("<?I")
+# Thoughts shrink to about a half at the fastest level already; short answers would cost time and gain nothing.
+_LONG_BYTES, _COMPRESSION = 512, 1
+
+
+def key_maker(identity: Mapping[str, Any]) -> Callable[[Call], bytes]:
+    """Makes the function that gives the calls to one backend their keys.
+
+    Args:
+        identity: all that decides an answer besides the call; see `Backend.identity`.
+
+    Returns:
+        Call to key: a SHA-256 of format, identity, messages with their roles, identifiers and form.
+    """
+    whose = _json([FORMAT, identity])
+
+    def key_of(call: Call) -> bytes:
+        asked = [digest_of_messages(call.messages), call.identifiers, call.form]
+        return hashlib.sha256(whose + _json(asked)).digest()
+
+    return key_of
+
+
+def version_of(identity: Mapping[str, Any]) -> str:
+    """The part of a backend's identity that tells versions of one model from each other, short enough for a table."""
+    checkpoint = identity.get("checkpoint", {})
+    return str(identity.get("base_url") or checkpoint.get("revision", checkpoint.get("files", ""))[:12])
+
+
+def encode(key: bytes, answer: Answer) -> bytes:
+    """Turns an answer into bytes that `decode` turns back without any loss, behind a checksum of key and bytes."""
+    usage, text = answer.usage, answer.text
+    # The thought nearly always stands in the text, and need not be kept twice.
+    start = text.find(answer.thought)
+    content = _json(
+        [
+            text,
+            answer.thought if start < 0 else [start, start + len(answer.thought)],
+            answer.choice,
+            None if answer.probabilities is None else list(answer.probabilities),
+            answer.thought_closed,
+            [usage.calls, usage.prompt_tokens, usage.completion_tokens],
+        ]
+    )
+    if long := len(content) > _LONG_BYTES:
+        content = zlib.compress(content, _COMPRESSION)
+    numbers = tuple((answer.probabilities or {}).values())
+    packed = _HEAD.pack(long, len(content)) + content + struct.pack(f"<{len(numbers)}d", *numbers)
+    return _checksum(key, packed) + packed
+
+
+def decode(key: bytes, value: bytes) -> Answer | None:
+    """Turns bytes back into the answer; `None` if they were damaged, or belong to another key."""
+    checksum, packed = value[:_CHECKSUM_BYTES], value[_CHECKSUM_BYTES:]
+    if checksum != _checksum(key, packed):
+        return None
+    long, length = _HEAD.unpack_from(packed)
+    content, numbers = packed[_HEAD.size : _HEAD.size + length], packed[_HEAD.size + length :]
+    if long:
+        content = zlib.decompress(content)
+    text, thought, choice, identifiers, thought_closed, usage = json.loads(content.decode("utf-8", "surrogatepass"))
+    probabilities = struct.unpack(f"<{len(numbers) // 8}d", numbers)
+    return Answer(
+        text=text,
+        thought=text[slice(*thought)] if isinstance(thought, list) else thought,
+        choice=None if choice is None else tuple(choice),
+        probabilities=None if identifiers is None else dict(zip(identifiers, probabilities, strict=True)),
+        thought_closed=thought_closed,
+        usage=Usage(*usage),
+    )
+
+
+def _json(content: Any) -> bytes:
+    # Escapes would make one character of two lone surrogates, so characters are written as they are.
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _checksum(key: bytes, packed: bytes) -> bytes:
+    return hashlib.blake2b(packed, digest_size=_CHECKSUM_BYTES, key=key).digest()

@@ -1,0 +1,283 @@
+"""The verb `r1ranker rerank`: the top of a run through a language model."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from r1ranker_ir.cli_options import (
+    BackendOption,
+    BaseUrlOption,
+    BatchSizeOption,
+    CacheOption,
+    CorpusOption,
+    CpusPerWorkerOption,
+    DeviceOption,
+    EngineOption,
+    GpusPerWorkerOption,
+    MaxPassageTokensOption,
+    MaxRepairRateOption,
+    MaxThoughtTokensOption,
+    MissingOption,
+    ModelOption,
+    NoCacheOption,
+    OutputOption,
+    QuietOption,
+    RayAddressOption,
+    RerankDepthOption,
+    RerankerOption,
+    RerankQueriesOption,
+    RunOption,
+    SeedOption,
+    SettingsFromOption,
+    ShuffleOption,
+    StrategyOption,
+    StrideOption,
+    TemperatureOption,
+    TraceOption,
+    VerboseOption,
+    WindowSizeOption,
+    WorkersOption,
+)
+from r1ranker_ir.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from r1ranker_ir.engine import RunSummary
+    from r1ranker_ir.ray_engine import RayCluster
+    from r1ranker_ir.rerank_run import RankerSource
+
+
+def rerank(
+    corpus: CorpusOption,
+    run: RunOption,
+    reranker: RerankerOption,
+    output: OutputOption,
+    depth: RerankDepthOption = 100,
+    queries: RerankQueriesOption = None,
+    strategy: StrategyOption = None,
+    model: ModelOption = None,
+    backend: BackendOption = "transformers",
+    base_url: BaseUrlOption = None,
+    window_size: WindowSizeOption = None,
+    stride: StrideOption = None,
+    batch_size: BatchSizeOption = None,
+    max_passage_tokens: MaxPassageTokensOption = None,
+    max_thought_tokens: MaxThoughtTokensOption = None,
+    max_repair_rate: MaxRepairRateOption = 0.2,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    device: DeviceOption = None,
+    missing: MissingOption = "error",
+    shuffle: ShuffleOption = None,
+    settings_from: SettingsFromOption = None,
+    save_traces: TraceOption = None,
+    cache: CacheOption = None,
+    no_cache: NoCacheOption = False,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    cpus_per_worker: CpusPerWorkerOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
+    ray_address: RayAddressOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Rerank the top of a TREC run with a language model and write a TREC run.
+
+    Only the top --depth documents of a query are reranked and written, with scores that say the rank again
+    (1 - (rank - 1) / n). Queries are written as they finish; after a failure they are kept in <output>.partial. The
+    model's answers are kept in a cache: the same command given again goes on where it stopped.
+    """
+    from r1ranker_ir.cli import start
+
+    progress = start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.rerank_run import RunSource, rerank_run
+
+    cluster = ray_cluster(engine, workers, cpus_per_worker, gpus_per_worker, ray_address)
+    ranker = ranker_source(
+        reranker,
+        model=model,
+        strategy=strategy,
+        backend=backend,
+        base_url=base_url,
+        device=device,
+        cache=cache,
+        no_cache=no_cache,
+        settings_from=settings_from,
+        window_size=window_size,
+        stride=stride,
+        max_passage_tokens=max_passage_tokens,
+        max_thought_tokens=max_thought_tokens,
+        batch_size=batch_size,
+        max_repair_rate=max_repair_rate,
+        temperature=temperature,
+        seed=seed,
+    )
+    summary = rerank_run(
+        RunSource(corpus, run, depth, queries, missing, shuffle),
+        ranker,
+        output,
+        tag="_".join(reranker.split()),
+        traces=save_traces,
+        progress=progress,
+        cluster=cluster,
+    )
+    if not quiet:
+        typer.echo(summary_line(summary), err=True)
+
+
+def ray_cluster(
+    engine: str,
+    workers: int | None,
+    cpus_per_worker: float | None,
+    gpus_per_worker: float | None,
+    address: str | None,
+) -> RayCluster | None:
+    """Puts together what the options of a verb say about Ray.
+
+    Args:
+        engine: `local` or `ray`.
+        workers: how many processes.
+        cpus_per_worker: CPUs of each.
+        gpus_per_worker: GPUs of each.
+        address: of a Ray that runs already.
+
+    Returns:
+        Where the work goes; `None` for this process.
+
+    Raises:
+        typer.BadParameter: if options do not go together.
+    """
+    given = {
+        "--workers": workers,
+        "--cpus-per-worker": cpus_per_worker,
+        "--gpus-per-worker": gpus_per_worker,
+        "--ray-address": address,
+    }
+    if engine == "local":
+        for name, value in given.items():
+            if value is not None:
+                raise typer.BadParameter("only --engine ray has workers", param_hint=name)
+        return None
+    if workers is None:
+        raise typer.BadParameter("--engine ray needs a number of them, such as --workers 2", param_hint="--workers")
+    from r1ranker_ir.ray_engine import RayCluster
+
+    # Ray would print messages on standard output, where the run may go; it reads this when it is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    try:
+        return RayCluster(workers, cpus_per_worker, gpus_per_worker or 0, address)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--engine ray") from error
+
+
+def ranker_source(
+    reranker: str,
+    *,
+    model: str | None,
+    strategy: str | None,
+    backend: str,
+    base_url: str | None,
+    device: str | None,
+    cache: Path | None,
+    no_cache: bool,
+    **options: Any,
+) -> RankerSource:
+    """Puts together what the options of a verb say about the ranker.
+
+    Args:
+        reranker: a registered name, or a model.
+        model: a checkpoint in place of a registered name's own.
+        strategy: how to use a model that is no registered name.
+        backend: `transformers` or `openai`.
+        base_url: the server's address, for `openai`.
+        device: where the model runs, for `transformers`.
+        cache: the file of the completions cache; the default one if `None`.
+        no_cache: use none.
+        options: further arguments of `Ranker`.
+
+    Returns:
+        The ranker, not yet opened.
+
+    Raises:
+        typer.BadParameter: if options do not go together.
+    """
+    from r1ranker_ir.cache import default_cache_path
+    from r1ranker_ir.rerank_run import RankerSource
+
+    checkpoint, chosen = choose_checkpoint(reranker, model, strategy)
+    if base_url is not None and backend != "openai":
+        raise typer.BadParameter("only --backend openai calls a server", param_hint="--base-url")
+    if device is not None and backend != "transformers":
+        raise typer.BadParameter("only --backend transformers runs a model on a device", param_hint="--device")
+    if cache is not None and no_cache:
+        raise typer.BadParameter("choose one of --cache and --no-cache", param_hint="--no-cache")
+    places = {"base_url": base_url, "device": device}
+    kept = None if no_cache else cache or default_cache_path()
+    given = {name: value for name, value in places.items() if value is not None}
+    return RankerSource(checkpoint, chosen, {"backend": backend, "cache": kept, **options, **given})
+
+
+def choose_checkpoint(reranker: str, model: str | None, strategy: str | None) -> tuple[str, str]:
+    """Finds checkpoint and strategy for what `--reranker`, `--model` and `--strategy` say.
+
+    Args:
+        reranker: a registered name, or a model.
+        model: a checkpoint in place of a registered name's own.
+        strategy: how to use a model that is no registered name.
+
+    Returns:
+        The checkpoint and the strategy.
+
+    Raises:
+        typer.BadParameter: if the three do not go together.
+    """
+    from r1ranker_ir import registry
+
+    if not registry.is_registered(reranker):
+        if strategy is None:
+            names = ", ".join(registry.REGISTERED)
+            raise typer.BadParameter(
+                f"{reranker!r} is not a registered name ({names}); to use a model of that name, add "
+                f"--strategy iterative or --strategy direct",
+                param_hint="--reranker",
+            )
+        if model is not None:
+            raise typer.BadParameter(f"--reranker names a model already, {reranker!r}", param_hint="--model")
+        return reranker, strategy
+    try:
+        checkpoint, named = registry.resolve(reranker, model)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--model") from error
+    if strategy is not None and strategy != named:
+        raise typer.BadParameter(f"{reranker!r} is the {named} strategy; drop --strategy", param_hint="--strategy")
+    return checkpoint, named
+
+
+def summary_line(summary: RunSummary) -> str:
+    """Says what a run has cost.
+
+    Args:
+        summary: of the finished run.
+
+    Returns:
+        Queries, calls, tokens in and out, repairs and seconds in one line.
+    """
+    usage = summary.usage
+    parts = [
+        f"{summary.queries} queries",
+        f"{usage.calls} calls",
+        *([f"{summary.cached_calls} of them cached"] if summary.cached_calls else []),
+        f"{usage.prompt_tokens} tokens in",
+        f"{usage.completion_tokens} tokens out",
+        f"{summary.repairs} repairs",
+        f"{summary.seconds:.1f} seconds",
+    ]
+    if summary.thoughts_closed:
+        parts.append(f"{summary.thoughts_closed} thoughts closed at the limit")
+    if summary.cut_passages:
+        parts.append(f"{summary.cut_passages} passages cut")
+    return ", ".join(parts)

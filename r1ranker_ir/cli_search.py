@@ -1,0 +1,91 @@
+"""The verbs `r1ranker search` and `r1ranker index`: first stages."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r1ranker_ir.cli_options import CorpusOption, OutputOption, QueriesOption, QuietOption, VerboseOption
+
+logger = logging.getLogger(__name__)
+
+TAGS = {"bm25s": "bm25", "pyserini": "pyserini-bm25", "run": "run"}
+
+FirstStageOption = Annotated[
+    str,
+    typer.Option(
+        help="What searches: bm25s, which indexes the corpus in memory; pyserini:INDEX, the folder of a Lucene index "
+        "of the corpus or the name of one of Pyserini's prebuilt indexes; or run:FILE, a TREC run to cut at --depth.",
+    ),
+]
+
+
+def search(
+    corpus: CorpusOption,
+    output: OutputOption,
+    first_stage: FirstStageOption = "bm25s",
+    depth: Annotated[int, typer.Option(min=1, help="Documents a query at most.")] = 100,
+    queries: QueriesOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Search a corpus with BM25 and write a TREC run.
+
+    BM25 has k1 0.9 and b 0.4, English stemming and stop words. Queries that share no word with any document get no
+    line and are reported.
+    """
+    from r1ranker_ir.cli import start
+
+    progress = start(verbose=verbose, quiet=quiet)
+    from itertools import islice
+
+    from r1ranker_ir import corpora
+    from r1ranker_ir.retrieval.first_stages import parse_first_stage, retrieve
+    from r1ranker_ir.runs import RunWriter
+
+    stage = parse_first_stage(first_stage)
+    writer = RunWriter(output, tag=TAGS[stage.kind])
+    started = time.perf_counter()
+    opened = corpora.open_corpus(corpus)
+    topics = dict(islice(opened.queries().items(), queries))
+    run = retrieve(stage, opened, depth, topics, progress=progress)
+    with writer:
+        for query_id, entries in run.items():
+            if entries:
+                writer.write(query_id, entries)
+    without = [query_id for query_id, entries in run.items() if not entries]
+    if without:
+        logger.warning("%d queries match no document and are not in the run: %s", len(without), ", ".join(without))
+    if not quiet:
+        documents, seconds = sum(map(len, run.values())), time.perf_counter() - started
+        typer.echo(f"{writer.queries} queries, {documents} documents, {seconds:.1f} seconds", err=True)
+
+
+def index(
+    corpus: CorpusOption,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the index; must not exist, or be empty.", show_default=False)
+    ],
+    threads: Annotated[int, typer.Option(min=1, help="Threads that index.")] = 1,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Build a Lucene index of a corpus with Pyserini, to search with --first-stage pyserini:FOLDER.
+
+    The words are analysed as Pyserini's English indexes are: Porter stemming, Lucene's stop words. Documents without
+    text are left out and reported.
+    """
+    from r1ranker_ir.cli import start
+
+    progress = start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir import corpora
+    from r1ranker_ir.retrieval.lucene_index import build_index
+
+    started = time.perf_counter()
+    summary = build_index(corpora.open_corpus(corpus), output, threads=threads, progress=progress)
+    if not quiet:
+        typer.echo(f"{summary.documents} documents, {time.perf_counter() - started:.1f} seconds", err=True)

@@ -1,0 +1,241 @@
+"""The verb `r1ranker suite`: data sets through a first stage and a reranker, with a folder that says all about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r1ranker_ir.cli_options import (
+    BackendOption,
+    BaseUrlOption,
+    BatchSizeOption,
+    CacheOption,
+    CpusPerWorkerOption,
+    DeviceOption,
+    EngineOption,
+    GpusPerWorkerOption,
+    MaxPassageTokensOption,
+    MaxRepairRateOption,
+    MaxThoughtTokensOption,
+    MissingOption,
+    ModelOption,
+    NoCacheOption,
+    QuietOption,
+    RayAddressOption,
+    SeedOption,
+    SettingsFromOption,
+    ShuffleOption,
+    StrategyOption,
+    StrideOption,
+    TemperatureOption,
+    VerboseOption,
+    WindowSizeOption,
+    WorkersOption,
+)
+from r1ranker_ir.cli_rerank import ranker_source, ray_cluster
+
+# Where things go, and what is said meanwhile: it changes no result, so it is no part of the command in a manifest.
+_NO_RESULT = {"list_suites", "output", "overwrite", "cache", "no_cache", "verbose", "quiet"}
+
+
+def suite(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SUITE",
+            help="trec-dl, beir or bright; a TOML file like theirs; a folder in BEIR layout; or an ir_datasets id.",
+            show_default=False,
+        ),
+    ] = None,
+    reranker: Annotated[
+        str | None,
+        typer.Option(
+            help="As for `r1ranker rerank`: a registered name or, with --strategy, any causal language model.",
+            show_default=False,
+        ),
+    ] = None,
+    datasets: Annotated[
+        str | None,
+        typer.Option(help="Only these data sets or groups, split by commas.", show_default="all of the suite"),
+    ] = None,
+    first_stage: Annotated[
+        str | None,
+        typer.Option(
+            help="bm25s; pyserini:bm25, each data set's own prebuilt index; pyserini:INDEX; or run:FILE. In both, "
+            "{dataset} stands for a data set's name.",
+            show_default="pyserini:bm25 for a suite, bm25s for a folder",
+        ),
+    ] = None,
+    depth: Annotated[
+        int, typer.Option(min=1, help="Documents a query to rerank, from the top of the first stage.")
+    ] = 100,
+    measures: Annotated[
+        str | None,
+        typer.Option(
+            help="Measures as ir_measures writes them, split by spaces: nDCG@10 RR(rel=2)@10 …",
+            show_default="the data set's",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for all results.", show_default="runs/<suite>-<reranker>"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another command's results there.")] = False,
+    queries: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the first so many judged queries of each data set.", show_default="all"),
+    ] = None,
+    strategy: StrategyOption = None,
+    model: ModelOption = None,
+    backend: BackendOption = "transformers",
+    base_url: BaseUrlOption = None,
+    window_size: WindowSizeOption = None,
+    stride: StrideOption = None,
+    batch_size: BatchSizeOption = None,
+    max_passage_tokens: MaxPassageTokensOption = None,
+    max_thought_tokens: MaxThoughtTokensOption = None,
+    max_repair_rate: MaxRepairRateOption = 0.2,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    device: DeviceOption = None,
+    missing: MissingOption = "error",
+    shuffle: ShuffleOption = None,
+    settings_from: SettingsFromOption = None,
+    save_traces: Annotated[
+        bool, typer.Option("--save-traces", help="Keep each query's model calls as JSON Lines, a file a data set.")
+    ] = False,
+    cache: CacheOption = None,
+    no_cache: NoCacheOption = False,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    cpus_per_worker: CpusPerWorkerOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
+    ray_address: RayAddressOption = None,
+    list_suites: Annotated[
+        bool, typer.Option("--list", help="Show suites and data sets: sizes, downloads and licence steps.")
+    ] = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the data sets of a suite: first stage, reranking, measures, and published figures beside ours.
+
+    One folder takes runs, measures, a manifest and a report. The same command given again goes on where it stopped and
+    writes the same files. A data set that fails is reported and the others are run; the exit code is 1 then.
+    """
+    from r1ranker_ir.cli import start
+
+    progress = start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.eval.suite import run_suite
+    from r1ranker_ir.eval.suite_results import SuiteSettings
+    from r1ranker_ir.eval.suite_tables import choose_datasets, open_suite
+
+    if list_suites:
+        _print_suites(name)
+        return
+    if name is None:
+        raise typer.BadParameter("name one, or use --list", param_hint="SUITE")
+    if reranker is None:
+        raise typer.BadParameter("name one", param_hint="--reranker")
+    source = ranker_source(
+        reranker,
+        model=model,
+        strategy=strategy,
+        backend=backend,
+        base_url=base_url,
+        device=device,
+        cache=cache,
+        no_cache=no_cache,
+        settings_from=settings_from,
+        window_size=window_size,
+        stride=stride,
+        max_passage_tokens=max_passage_tokens,
+        max_thought_tokens=max_thought_tokens,
+        batch_size=batch_size,
+        max_repair_rate=max_repair_rate,
+        temperature=temperature,
+        seed=seed,
+    )
+    chosen = open_suite(name)
+    if datasets is not None:
+        chosen = choose_datasets(chosen, [each.strip() for each in datasets.split(",") if each.strip()])
+    label = re.sub(r"[^\w.-]+", "_", reranker).strip("_.") or "reranker"
+    folder = output or Path("runs") / f"{chosen.name}-{label}"
+    results = run_suite(
+        chosen,
+        source,
+        folder,
+        SuiteSettings(
+            reranker=reranker,
+            depth=depth,
+            first_stage=first_stage,
+            measures=measures,
+            queries=queries,
+            missing=missing,
+            shuffle=shuffle,
+            traces=save_traces,
+            cluster=ray_cluster(engine, workers, cpus_per_worker, gpus_per_worker, ray_address),
+            command=_command(ctx),
+        ),
+        overwrite=overwrite,
+        progress=progress,
+        say=(lambda message: None) if quiet else (lambda message: typer.echo(message, err=True)),
+    )
+    failed = [result.dataset.name for result in results if result.failed is not None]
+    if not quiet:
+        typer.echo(f"{len(results) - len(failed)} of {len(results)} data sets done: {folder / 'README.md'}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _command(ctx: typer.Context) -> list[str]:
+    """The command line as it was given, in a fixed order, without what changes no result, and without secrets."""
+    from r1ranker_ir.backends.endpoint import find_endpoint
+
+    words = ["r1ranker", "suite"]
+    for parameter in ctx.command.params:
+        named, value = parameter.name or "", ctx.params.get(parameter.name or "")
+        given = ctx.get_parameter_source(named)
+        if named in _NO_RESULT or given is None or given.name != "COMMANDLINE":
+            continue
+        if named == "base_url":
+            value = find_endpoint(str(value)).base_url
+        if parameter.param_type_name == "argument":
+            words.append(str(value))
+        elif value is True:
+            words.append(parameter.opts[0])
+        else:
+            words += [parameter.opts[0], str(value)]
+    return words
+
+
+def _print_suites(name: str | None) -> None:
+    """Prints what each data set of the packaged suites, or of one suite, needs."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from r1ranker_ir.cli import print_wide
+    from r1ranker_ir.eval.suite_tables import downloads_of, open_suite, size_of, suite_names
+
+    for suite_name in suite_names() if name is None else (name,):
+        opened = open_suite(suite_name)
+        table = Table(
+            "data set", "corpus", box=box.SIMPLE_HEAD, title=f"{opened.name}: {opened.title}", title_justify="left"
+        )
+        for column in ("documents", "queries", "download", "BM25 index"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for dataset in opened.datasets:
+            table.add_row(
+                Text(dataset.name),
+                Text(dataset.corpus),
+                *("" if count is None else f"{count:,}" for count in (dataset.documents, dataset.queries)),
+                " + ".join(downloads_of(dataset)),
+                "" if dataset.index_size is None else size_of(dataset.index_size),
+            )
+        print_wide(table)
+        for terms in dict.fromkeys(dataset.terms for dataset in opened.datasets if dataset.terms):
+            typer.echo(f"{terms}\n")

@@ -1,0 +1,22 @@
+"""What a rendered prompt is known by, in traces and in the completions cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from r1ranker_ir.types import Message
+
+
+def digest_of_messages(messages: Sequence[Message]) -> str:
+    """Hashes a rendered prompt, before the model's chat template.
+
+    Args:
+        messages: the turns.
+
+    Returns:
+        SHA-256 of roles and contents as 64 hexadecimal digits; equal in every process and on every machine.
+    """
+    turns = [[message.role, message.content] for message in messages]
+    return hashlib.sha256(json.dumps(turns).encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""Reranks the top of a run and writes what comes out, query by query: what `r1ranker rerank` and suites do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.reranking import RunRequests, entries_of, in_order, requests_of_run
+from r1ranker_ir.run_files import open_run
+from r1ranker_ir.runs import RunWriter
+from r1ranker_ir.traces import TraceWriter
+
+if TYPE_CHECKING:
+    from r1ranker_ir.engine import RunSummary
+    from r1ranker_ir.ranker import Ranker
+    from r1ranker_ir.ray_engine import RayCluster, RayEngine
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """Which candidates are to be reranked, named so that another process can find them too.
+
+    Args:
+        corpus: an ir_datasets id or a folder.
+        run: the first stage's TREC run; `-` for standard input.
+        depth: how many documents of a query are reranked, from the top.
+        queries: only the first so many queries; all if `None`.
+        missing: what to do about documents that the corpus lacks.
+        shuffle: a seed to shuffle each query's documents with; `None` keeps the run's order.
+    """
+
+    corpus: str
+    run: str
+    depth: int
+    queries: int | None = None
+    missing: Literal["skip", "error"] = "error"
+    shuffle: int | None = None
+
+    def requests(self) -> RunRequests:
+        """Opens the files and gives the requests, to be read chunk by chunk; see `requests_of_run`."""
+        from r1ranker_ir.corpora import open_corpus
+
+        return requests_of_run(
+            open_corpus(self.corpus),
+            open_run(self.run),
+            self.depth,
+            queries=self.queries,
+            missing=self.missing,
+            shuffle=self.shuffle,
+        )
+
+
+@dataclass(frozen=True)
+class RankerSource:
+    """Which ranker is to be used, named so that another process can open the same one.
+
+    Args:
+        model: a checkpoint, or a server's name for it.
+        strategy: `iterative` or `direct`.
+        options: `Ranker`'s other arguments.
+    """
+
+    model: str
+    strategy: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def open(self, *, progress: bool = False) -> Ranker:
+        """Loads the model."""
+        from r1ranker_ir.ranker import Ranker
+
+        return Ranker(self.model, strategy=self.strategy, progress=progress, **self.options)
+
+
+def rerank_run(
+    candidates: RunSource,
+    ranker: RankerSource,
+    output: str | Path,
+    *,
+    tag: str,
+    traces: Path | None = None,
+    progress: bool = False,
+    cluster: RayCluster | None = None,
+) -> RunSummary:
+    """Reranks a run and writes the new one, and a trace where one is wanted.
+
+    Args:
+        candidates: what is reranked.
+        ranker: what reranks it.
+        output: the run to write; `-` for standard output.
+        tag: its last column.
+        traces: JSON Lines file for the trace, one line a query; gzip if it ends in `.gz`.
+        progress: show a progress bar on a terminal.
+        cluster: the Ray workers that share the work; this process does it if `None`. What is written is the same.
+
+    Returns:
+        What it has cost.
+
+    Raises:
+        InputError: if a file can't be read or written, or nothing is left to rank.
+        MissingExtraError: if Ray or what the backend needs is not installed.
+    """
+    writer = RunWriter(output, tag=tag)
+    trace = None if traces is None else TraceWriter(traces, ranker.strategy)
+    if traces is not None and traces.resolve() == Path(output).resolve():
+        raise InputError(f"run and trace are both to be written to {str(output)!r}: choose another --save-traces")
+    engine: Ranker | RayEngine
+    if cluster is None:
+        requests = candidates.requests()
+        engine = ranker.open(progress=progress)
+        rankings = in_order(engine.stream(requests))
+    else:
+        from r1ranker_ir.ray_engine import RayEngine
+
+        engine = RayEngine(candidates, ranker, cluster, traced=traces is not None, progress=progress)
+        rankings = engine.rankings()
+    with writer, trace or contextlib.nullcontext(), contextlib.closing(rankings):
+        for ranking in rankings:
+            writer.write(ranking.request.query_id, entries_of(ranking))
+            if trace is not None:
+                trace.write(ranking)
+    return engine.summary

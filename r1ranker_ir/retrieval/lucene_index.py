@@ -1,0 +1,134 @@
+"""A Lucene index of a corpus, as Pyserini's indexer writes it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r1ranker_ir.errors import InputError, StorageError
+from r1ranker_ir.retrieval.java import first_line
+from r1ranker_ir.retrieval.lucene import load_pyserini
+
+if TYPE_CHECKING:
+    from r1ranker_ir.corpora import Corpus
+
+logger = logging.getLogger(__name__)
+
+DOCUMENTS_AT_ONCE = 1000
+SHOWN_IDS = 20
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """What went into an index.
+
+    Args:
+        documents: those that are in it.
+        empty: ids of the documents without text, which Lucene leaves out.
+    """
+
+    documents: int
+    empty: tuple[str, ...]
+
+
+def build_index(
+    corpus: Corpus, folder: str | os.PathLike[str], *, threads: int = 1, progress: bool = False
+) -> IndexSummary:
+    """Indexes the documents of a corpus: positions, document vectors (for RM3) and the texts.
+
+    The index grows in `<folder>.partial`, which gets its name when it is whole and is removed after a failure.
+
+    Args:
+        corpus: is read once, as a stream.
+        folder: the index's folder; must not exist, or be empty.
+        threads: how many threads of Java index.
+        progress: shows a progress bar on standard error.
+
+    Returns:
+        How many documents are in the index, and which were empty.
+
+    Raises:
+        InputError: if the folder is not free, or the corpus holds no text.
+        StorageError: if the index can't be written.
+        MissingExtraError: if Pyserini or a Java runtime for it is missing.
+    """
+    target = Path(folder).expanduser()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise InputError(f"{str(folder)!r} exists and is not an empty folder: choose another place for the index")
+    if not target.parent.is_dir():
+        raise InputError(f"index {str(folder)!r}: folder {str(target.parent)!r} does not exist: create it first")
+    if threads < 1:
+        raise InputError(f"threads is {threads}: use at least 1")
+    load_pyserini()
+    # Absolute, since Java looks from the folder in which it was started, wherever Python has gone since.
+    growing = target.absolute().with_name(f"{target.name}.partial")
+    shutil.rmtree(growing, ignore_errors=True)
+    try:
+        summary = _write(corpus, growing, threads, progress)
+        if target.exists():
+            target.rmdir()
+        growing.rename(target)
+    except OSError as error:
+        raise _not_written(folder, error.strerror) from error
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+    if summary.empty:
+        rest = " …" if len(summary.empty) > SHOWN_IDS else ""
+        logger.warning(
+            "%d documents of corpus %s have no text and are not in the index: %s",
+            len(summary.empty),
+            corpus.name,
+            ", ".join(summary.empty[:SHOWN_IDS]) + rest,
+        )
+    return summary
+
+
+def _write(corpus: Corpus, folder: Path, threads: int, progress: bool) -> IndexSummary:
+    from jnius import JavaException
+    from pyserini.index.lucene import LuceneIndexer, LuceneIndexReader
+    from tqdm import tqdm
+
+    empty: list[str] = []
+    stream = tqdm(corpus.iterate_documents(), desc="Indexing documents", unit="doc", disable=not progress)
+    records = _records(stream, empty)
+    arguments = ["-index", str(folder), "-storePositions", "-storeDocvectors", "-storeRaw"]
+    sent = 0
+    try:
+        indexer = LuceneIndexer(str(folder), args=arguments, threads=threads)
+        try:
+            while some := list(islice(records, DOCUMENTS_AT_ONCE)):
+                indexer.add_batch_raw(some)
+                sent += len(some)
+        finally:
+            indexer.close()
+        kept = LuceneIndexReader(str(folder)).stats()["documents"] if sent else 0
+    except JavaException as error:
+        raise _not_written(folder, first_line(error)) from error
+    if not sent:
+        raise InputError(f"corpus {corpus.name!r} holds no documents with text: there is nothing to index")
+    if kept != sent:
+        # The indexer logs what it can't write and goes on.
+        raise _not_written(folder, f"Lucene took {kept} of {sent} documents")
+    return IndexSummary(sent, tuple(empty))
+
+
+def _records(documents: Iterator[tuple[str, str]], empty: list[str]) -> Iterator[str]:
+    """Documents as Pyserini's JsonCollection has them."""
+    for doc_id, text in documents:
+        if text.strip():
+            yield json.dumps({"id": doc_id, "contents": text})
+        else:
+            empty.append(doc_id)
+
+
+def _not_written(folder: str | os.PathLike[str], reason: str | None) -> StorageError:
+    return StorageError(
+        f"can't write the index {os.fspath(folder)!r} ({reason}): free some room on its disk, or choose another place"
+    )

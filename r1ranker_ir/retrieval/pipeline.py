@@ -1,0 +1,222 @@
+"""The chain: a searcher in Pyserini's form, and a reranker behind it, as a searcher again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.ranker import Ranker
+from r1ranker_ir.retrieval.hits import check_batch, text_of_stored
+from r1ranker_ir.types import Candidate, RankingRequest
+
+if TYPE_CHECKING:
+    from r1ranker_ir.corpora import Corpus
+
+logger = logging.getLogger(__name__)
+
+SHOWN_IDS = 20
+
+
+@dataclass(frozen=True)
+class RerankedHit:
+    """A document at its new place; whatever else the searcher's hit offers (`lucene_document`, …) is there as well.
+
+    Args:
+        docid: the document's id.
+        score: 1 − (rank − 1) / n for n documents; it only says the rank again.
+        first_stage: the searcher's own hit.
+    """
+
+    docid: str
+    score: float
+    first_stage: Any
+
+    def __getattr__(self, name: str) -> Any:
+        # Without this, copying and unpickling ask a still empty object for its hit, endlessly.
+        if name == "first_stage" or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.first_stage, name)
+
+
+class RerankPipeline:
+    """Searches, reranks what was found, and has the `search` and `batch_search` of Pyserini's searchers itself.
+
+    Args:
+        searcher: any object with `search(q, k)` that returns hits with `docid` and `score`: `PyseriniSearcher`,
+            Pyserini's `LuceneSearcher`, `LuceneImpactSearcher` or `FaissSearcher`, or another pipeline.
+        reranker: a `Ranker`, or a reranker of the package `rerankers`, such as `Reranker("r1ranker-iterative-tiny")`.
+        depth: how many documents of the first stage are reranked.
+        texts: where the documents' texts come from: a corpus, a searcher whose index stores them, or a function
+            from id to text (`None` for an unknown id). Without it, from the hits or `searcher.doc(docid)`.
+
+    Raises:
+        InputError: if an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        searcher: Any,
+        reranker: Any,
+        *,
+        depth: int = 100,
+        texts: Corpus | Callable[[str], str | None] | Any = None,
+    ) -> None:
+        if not callable(getattr(searcher, "search", None)):
+            raise InputError(f"searcher is a {type(searcher).__name__}, which has no search(q, k): give a searcher")
+        if not callable(getattr(reranker, "rank", None)):
+            raise InputError(
+                f"reranker is a {type(reranker).__name__}, which has no rank(): give a Ranker, or a reranker such as "
+                f"Reranker('r1ranker-iterative-tiny')"
+            )
+        if depth < 1:
+            raise InputError(f"depth is {depth}: rerank at least 1 document")
+        self.searcher = searcher
+        self.reranker = reranker
+        self.depth = depth
+        self._texts = texts
+
+    def search(self, q: str, k: int = 10, **options: Any) -> list[RerankedHit]:
+        """Searches for one query and reranks.
+
+        Args:
+            q: the information need.
+            k: how many documents at most. Above `depth`, the rest follows in the order of the first stage.
+            **options: what else the searcher's `search` takes.
+
+        Returns:
+            Hits with `docid` and falling `score`, best first.
+
+        Raises:
+            InputError: if the query can't be ranked, or no text of the documents is to be had.
+            R1RankerError: if the search or the model fails.
+        """
+        self._check(q, k)
+        hits = list(self.searcher.search(q, max(k, self.depth), **options))
+        return self._rerank([q], [""], [hits], k)[0]
+
+    def batch_search(
+        self, queries: Sequence[str], qids: Sequence[str], k: int = 10, threads: int = 1, **options: Any
+    ) -> dict[str, list[RerankedHit]]:
+        """Searches for many queries and reranks them together.
+
+        Args:
+            queries: the information needs.
+            qids: an id a query, all different.
+            k: how many documents a query at most; see `search`.
+            threads: how many searches of the first stage at once.
+            **options: what else the searcher's `batch_search` takes.
+
+        Returns:
+            Hits by query id, in the order of the ids; each list as `search` gives it.
+
+        Raises:
+            InputError: if the arguments do not fit each other, or as `search` does.
+            R1RankerError: if the search or the model fails.
+        """
+        check_batch(queries, qids)
+        for query in queries:
+            self._check(query, k)
+        if not queries:
+            return {}
+        wanted = max(k, self.depth)
+        if hasattr(self.searcher, "batch_search"):
+            # By place, since Pyserini's classes call the ids qids here and q_ids there.
+            found = self.searcher.batch_search(list(queries), list(qids), wanted, threads, **options)
+        else:
+            found = {
+                qid: self.searcher.search(query, wanted, **options) for qid, query in zip(qids, queries, strict=True)
+            }
+        hits = [list(found.get(qid, ())) for qid in qids]
+        return dict(zip(qids, self._rerank(queries, qids, hits, k), strict=True))
+
+    def doc(self, docid: str) -> Any:
+        """Returns the searcher's document of an id, as Pyserini's searchers do."""
+        return self.searcher.doc(docid)
+
+    def _check(self, query: Any, k: int) -> None:
+        if not isinstance(query, str):
+            raise InputError(f"query is a {type(query).__name__}: a model reads text, so give a string")
+        if k < 1:
+            raise InputError(f"k is {k}: ask for at least 1 document")
+
+    def _rerank(
+        self, queries: Sequence[str], qids: Sequence[str], hit_lists: Sequence[list[Any]], k: int
+    ) -> list[list[RerankedHit]]:
+        texts = self._read_texts([hit for hits in hit_lists for hit in hits[: self.depth]])
+        places_lists = [
+            [place for place, hit in enumerate(hits[: self.depth]) if str(hit.docid) in texts] for hits in hit_lists
+        ]
+        requests, asked = [], []
+        for position, (query, qid, hits, places) in enumerate(zip(queries, qids, hit_lists, places_lists, strict=True)):
+            if places:
+                docids = [str(hits[place].docid) for place in places]
+                candidates = tuple(Candidate(docid, texts[docid]) for docid in docids)
+                requests.append(RankingRequest(query, candidates, query_id=qid))
+                asked.append(position)
+        orders = dict(zip(asked, self._orders(requests), strict=True))
+        reranked = []
+        for position, (hits, places) in enumerate(zip(hit_lists, places_lists, strict=True)):
+            best = [places[place] for place in orders.get(position, ())]
+            order = best + [place for place in range(len(hits)) if place not in set(best)]
+            reranked.append(
+                [
+                    RerankedHit(str(hits[place].docid), 1 - (rank - 1) / len(hits), hits[place])
+                    for rank, place in enumerate(order[:k], start=1)
+                ]
+            )
+        return reranked
+
+    def _orders(self, requests: Sequence[RankingRequest]) -> list[Sequence[int]]:
+        """Positions of each request's candidates, best first."""
+        if not requests:
+            return []
+        ranker = getattr(self.reranker, "ranker", self.reranker)
+        if isinstance(ranker, Ranker):
+            return [ranking.order for ranking in ranker.rank(requests)]
+        orders: list[Sequence[int]] = []
+        for request in requests:
+            texts = [candidate.text for candidate in request.candidates]
+            results = self.reranker.rank(query=request.query, docs=texts, doc_ids=list(range(len(texts))))
+            orders.append([result.document.doc_id for result in results.results])
+        return orders
+
+    def _read_texts(self, hits: Sequence[Any]) -> dict[str, str]:
+        """The texts by id; documents without one are logged, and it is an error if none has one."""
+        first = {str(hit.docid): hit for hit in reversed(hits)}
+        if hasattr(self._texts, "documents"):
+            texts = dict(self._texts.documents(first))
+        else:
+            read = {docid: self._text_of(docid, hit) for docid, hit in first.items()}
+            texts = {docid: text for docid, text in read.items() if text is not None}
+        lacking = [docid for docid in dict.fromkeys(str(hit.docid) for hit in hits) if docid not in texts]
+        if lacking and not texts:
+            raise InputError(
+                f"none of the {len(lacking)} documents found has a text ({_ids(lacking)}): the index stores none, or "
+                f"texts= knows none of them. Give texts=: a corpus, a searcher whose index stores them, or a function "
+                f"from id to text"
+            )
+        if lacking:
+            logger.warning(
+                "%d documents have no text and stay in the first stage's order, below those that were reranked: %s",
+                len(lacking),
+                _ids(lacking),
+            )
+        return texts
+
+    def _text_of(self, docid: str, hit: Any) -> str | None:
+        if callable(self._texts):
+            return self._texts(docid)
+        stored = getattr(hit, "lucene_document", None) if self._texts is None else None
+        raw = stored.get("raw") if stored is not None else None
+        if raw is None:
+            document = getattr(self.searcher if self._texts is None else self._texts, "doc", lambda _: None)(docid)
+            raw = document.raw() if document is not None else None
+        return None if raw is None else text_of_stored(raw, docid)
+
+
+def _ids(ids: Sequence[str]) -> str:
+    rest = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
+    return ", ".join(ids[:SHOWN_IDS]) + rest

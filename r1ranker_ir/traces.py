@@ -1,0 +1,266 @@
+"""Traces: what a run asked and was answered, as JSON Lines with one line a query, plain or gzip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.json_lines import json_lines
+from r1ranker_ir.partial_files import PartialFile
+from r1ranker_ir.types import TASKS, Candidate, Ranking, RankingRequest, Step, Usage
+
+TracedStrategy = Literal["iterative", "direct"]
+TRACED_STRATEGIES: tuple[TracedStrategy, ...] = ("iterative", "direct")
+
+
+@dataclass(frozen=True)
+class TracedRanking:
+    """One line of a trace.
+
+    Args:
+        strategy: what made the ranking.
+        ranking: the ranking, as it was before it was written.
+    """
+
+    strategy: TracedStrategy
+    ranking: Ranking
+
+
+class TraceWriter:
+    """Writes a trace query by query; a context manager that treats its file as `PartialFile` does.
+
+    Args:
+        path: the file, gzip if it ends in `.gz`.
+        strategy: what makes the rankings.
+
+    Raises:
+        InputError: if the file can't be written there.
+    """
+
+    def __init__(self, path: str | Path, strategy: str) -> None:
+        self._file = PartialFile(path, "--save-traces")
+        self._strategy = strategy
+
+    def __enter__(self) -> Self:
+        self._file.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.__exit__(kind, error, traceback)
+
+    def write(self, ranking: Ranking) -> None:
+        """Writes one ranking.
+
+        Args:
+            ranking: its candidates' ids are different from each other.
+
+        Raises:
+            StorageError: if the disk is full or fails.
+        """
+        line = json.dumps(trace_of(ranking, self._strategy), ensure_ascii=False) + "\n"
+        # Half a surrogate pair, which a text may hold, is no UTF-8: it is written as JSON's own escape.
+        self._file.write(line.encode("utf-8", "backslashreplace"))
+
+
+def trace_of(ranking: Ranking, strategy: str) -> dict[str, Any]:
+    """Turns a ranking into plain data for JSON Lines, with document ids in place of positions.
+
+    Args:
+        ranking: the outcome for one query; its candidates' ids are different from each other.
+        strategy: what made it, `iterative` or `direct`.
+
+    Returns:
+        `query_id`, `query`, `task`, `strategy`, `texts` (document id to whole text, in the first stage's order),
+        `order` (document ids, best first), `repairs`, `usage` and `steps`: one object a model call, with
+        `prompt_hash`, `shown` (document ids in the prompt's order), `outcome` (document ids), `thought`, `text`,
+        `probabilities` (a list beside `shown`, or null), `repaired`, `thought_closed`, `cut_passages` and `usage`.
+    """
+    request = ranking.request
+    ids = [candidate.id for candidate in request.candidates]
+    return {
+        "query_id": request.query_id,
+        "query": request.query,
+        "task": request.task,
+        "strategy": strategy,
+        "texts": {candidate.id: candidate.text for candidate in request.candidates},
+        "order": [ids[place] for place in ranking.order],
+        "repairs": ranking.repairs,
+        "usage": asdict(ranking.usage),
+        "steps": [_step_data(step, ids) for step in ranking.steps],
+    }
+
+
+def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
+    chances = step.probabilities
+    return {
+        "prompt_hash": step.prompt_hash,
+        "shown": [ids[place] for place in step.shown],
+        "outcome": [ids[place] for place in step.outcome],
+        "thought": step.thought,
+        "text": step.text,
+        "probabilities": None if chances is None else [chances.get(place) for place in step.shown],
+        "repaired": step.repaired,
+        "thought_closed": step.thought_closed,
+        "cut_passages": step.cut_passages,
+        "usage": asdict(step.usage),
+    }
+
+
+def read_trace(path: str | Path) -> Iterator[TracedRanking]:
+    """Reads a trace line by line; the files of several runs may be joined.
+
+    Args:
+        path: a file that `r1ranker rerank --save-traces` wrote, gzip if it ends in `.gz`.
+
+    Yields:
+        The rankings with their steps.
+
+    Raises:
+        InputError: if the file can't be read.
+        DataFileError: if a line is malformed or cut off, or is of an earlier version; names file, line and field.
+    """
+    for number, row in _rows(path):
+        yield _ranking_of(row, f"{path}:{number}")
+
+
+def find_rankings(path: str | Path, query_id: str) -> tuple[list[TracedRanking], list[str]]:
+    """Looks for a query in a trace.
+
+    Args:
+        path: as for `read_trace`.
+        query_id: the query's id.
+
+    Returns:
+        Its rankings (several in a joined file), and the ids of all queries.
+
+    Raises:
+        InputError: if the file can't be read.
+        DataFileError: if a line is no JSON object, or one of this query is malformed.
+    """
+    found, ids = [], []
+    for number, row in _rows(path):
+        named = row.get("query_id")
+        ids.append(str(named))
+        if named == query_id:
+            found.append(_ranking_of(row, f"{path}:{number}"))
+    return found, ids
+
+
+def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        for number, row in json_lines(Path(path)):
+            if "step" in row and "steps" not in row:
+                raise DataFileError(
+                    f"{path}:{number}: a line for each model call, as earlier versions wrote traces: write it again "
+                    f"with r1ranker rerank --save-traces"
+                )
+            yield number, row
+    except OSError as error:
+        partial = f"{path}.partial"
+        way_out = f"a run that was stopped left {partial!r}" if Path(partial).exists() else "give a JSON Lines file"
+        raise InputError(f"trace {str(path)!r} can't be read: {error.strerror}: {way_out}") from error
+
+
+def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
+    fields = _Fields(row, where)
+    strategy = fields.choice("strategy", TRACED_STRATEGIES)
+    texts = fields.of_kind("texts", dict)
+    if unknown := [doc_id for doc_id, text in texts.items() if not isinstance(text, str)]:
+        raise fields.error("texts", f"{unknown[0]!r} has no text")
+    places = {doc_id: place for place, doc_id in enumerate(texts)}
+    order = fields.places("order", places)
+    if len(order) != len(places):
+        raise fields.error("order", f"names {len(order)} of the {len(places)} documents of texts: it holds each once")
+    query = fields.of_kind("query", str)
+    if not query.strip():
+        raise fields.error("query", "is blank")
+    request = RankingRequest(
+        query,
+        tuple(Candidate(doc_id, text) for doc_id, text in texts.items()),
+        task=fields.choice("task", TASKS),
+        query_id=fields.of_kind("query_id", str),
+    )
+    steps = fields.of_kind("steps", list)
+    told = [_Fields(step, where, f"steps[{number}].") for number, step in enumerate(steps)]
+    ranking = Ranking(request, order, tuple(_step_of(step, places, strategy) for step in told))
+    for name, value in (("repairs", ranking.repairs), ("usage", asdict(ranking.usage))):
+        if row.get(name) != value:
+            raise fields.error(name, f"is {row.get(name)!r}, but the steps make {value!r}")
+    return TracedRanking(strategy, ranking)
+
+
+def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrategy) -> Step:
+    shown, outcome = fields.places("shown", places), fields.places("outcome", places)
+    wanted = 1 if strategy == "iterative" else len(shown)
+    if len(outcome) != wanted or not set(outcome) <= set(shown):
+        raise fields.error(
+            "outcome", f"is {fields.row['outcome']!r}: {strategy} names {wanted} of the documents shown, each once"
+        )
+    return Step(
+        shown=shown,
+        outcome=outcome,
+        thought=fields.of_kind("thought", str),
+        text=fields.of_kind("text", str),
+        probabilities=fields.probabilities(shown),
+        repaired=fields.of_kind("repaired", bool),
+        thought_closed=fields.of_kind("thought_closed", bool),
+        cut_passages=fields.of_kind("cut_passages", int),
+        usage=fields.usage(),
+        prompt_hash=fields.of_kind("prompt_hash", str),
+    )
+
+
+class _Fields:
+    """The fields of one object of a trace, with errors that name file, line and field."""
+
+    def __init__(self, row: Any, where: str, within: str = "") -> None:
+        self.row: Mapping[str, Any] = row
+        self._where = where
+        self._within = within
+        if not isinstance(row, dict):
+            raise DataFileError(f"{where}: field {within.rstrip('.')} is {row!r}: an object is needed")
+
+    def error(self, name: str, what: str) -> DataFileError:
+        return DataFileError(f"{self._where}: field {self._within}{name} {what}")
+
+    def of_kind(self, name: str, kind: type) -> Any:
+        value = self.row.get(name)
+        if type(value) is not kind:
+            told = "is missing" if name not in self.row else f"is {value!r}"
+            raise self.error(name, f"{told}: r1ranker rerank --save-traces writes a {kind.__name__} there")
+        return value
+
+    def choice(self, name: str, allowed: Sequence[str]) -> Any:
+        value = self.of_kind(name, str)
+        if value not in allowed:
+            raise self.error(name, f"is {value!r}: use one of {', '.join(allowed)}")
+        return value
+
+    def places(self, name: str, places: Mapping[str, int]) -> tuple[int, ...]:
+        ids = self.of_kind(name, list)
+        if unknown := [doc_id for doc_id in ids if not isinstance(doc_id, str) or doc_id not in places]:
+            raise self.error(name, f"names {unknown[0]!r}, of which texts has no text")
+        if len(set(ids)) != len(ids):
+            raise self.error(name, "names a document twice")
+        return tuple(places[doc_id] for doc_id in ids)
+
+    def probabilities(self, shown: Sequence[int]) -> dict[int, float] | None:
+        if self.row.get("probabilities", ...) is None:
+            return None
+        values = self.of_kind("probabilities", list)
+        if len(values) != len(shown) or not all(type(value) in (int, float, type(None)) for value in values):
+            raise self.error("probabilities", f"is {values!r}: a number or null for each document shown is needed")
+        return {place: float(value) for place, value in zip(shown, values, strict=True) if value is not None}
+
+    def usage(self) -> Usage:
+        counts = self.of_kind("usage", dict)
+        if set(counts) != set(asdict(Usage())) or not all(type(count) is int for count in counts.values()):
+            raise self.error("usage", f"is {counts!r}: whole numbers {', '.join(asdict(Usage()))} are needed")
+        return Usage(**counts)
