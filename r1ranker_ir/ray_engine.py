@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import pickle
+import re
 import shutil
 import sys
 import tempfile
@@ -28,8 +29,14 @@ from r1ranker_ir.types import Ranking
 
 logger = logging.getLogger(__name__)
 
+PORTIONS_PER_WORKER = 4
+"""Into how many portions a worker's share is cut at least, as long as each still fills a batch."""
 PORTION_QUERIES = 64
-"""How many queries a worker gets at once, at most; more where the model is asked for more at once."""
+"""How many queries a portion has at most, unless a batch has more, or the run is very long."""
+SERVER_BATCH = 32
+"""The batch of a served model where nobody has said otherwise."""
+MAX_PORTIONS = 20_000
+"""How many portions a run is cut into, at most: Ray keeps some kilobytes for each until the run's end."""
 MAX_TASKS = 2000
 """How many tasks Ray Data is given, at most; long runs have several portions in one."""
 
@@ -98,7 +105,7 @@ class RayEngine:
         if candidates.run == STANDARD_STREAM or Path(candidates.run).is_fifo():
             self._spool = tempfile.TemporaryDirectory(prefix="r1ranker-")
             candidates = replace(candidates, run=_spooled(candidates.run, Path(self._spool.name)))
-        portions = _portions(len(candidates.requests()), cluster.workers, _queries_at_once(ranker))
+        portions = _portions(len(candidates.requests()), cluster.workers, _batch_size(ranker))
         self._job = Job(
             _from_anywhere(candidates),
             # Whether too much is repaired can only be said of all workers' answers together.
@@ -131,7 +138,7 @@ class RayEngine:
         checks = _Checks()
         bar: tqdm[Any] = tqdm(total=job.portions.queries, unit="query", disable=None if self._progress else True)
         with _connected(self._cluster) as cpus, _quiet(), bar:
-            _check_room(self._cluster, cpus, job.ranker, local_files=self._spool is not None)
+            _check_room(job, cpus, self._cluster.gpus_per_worker, local_files=self._spool is not None)
             for outcome in _outcomes(job, self._cluster, cpus):
                 checks.look_at(outcome)
                 self._summary = total(self._summary, outcome.summary)
@@ -205,6 +212,11 @@ def _connected(cluster: RayCluster) -> Iterator[float]:
     ray = _import_ray()
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
     if ray.is_initialized():
+        if cluster.address:
+            raise InputError(
+                f"this process is connected to a Ray already: leave the address {cluster.address!r} out, or disconnect "
+                f"with ray.shutdown()"
+            )
         yield cluster.cpus_per_worker or 1
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
@@ -272,10 +284,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_room(cluster: RayCluster, cpus: float, ranker: RankerSource, *, local_files: bool) -> None:
+def _check_room(job: Job, cpus: float, gpus: float, *, local_files: bool) -> None:
     """Says what would else be waited for without end: workers that fit nowhere, files that are elsewhere."""
     machines: list[Mapping[str, float]] = [node["Resources"] for node in _import_ray().nodes() if node["Alive"]]
-    needs = {"CPU": cpus, **({"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {})}
+    needs = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
     room = sum(int(min(machine.get(name, 0) / need for name, need in needs.items())) for machine in machines)
     wanted = " and ".join(f"{need:g} {name}" for name, need in needs.items())
     if room == 0:
@@ -284,21 +296,18 @@ def _check_room(cluster: RayCluster, cpus: float, ranker: RankerSource, *, local
             f"({'; '.join(_offer_of(machine) for machine in machines)}): ask for less with --cpus-per-worker or "
             f"--gpus-per-worker, or add a machine"
         )
-    if room < cluster.workers:
+    if room < job.workers:
         logger.warning(
-            "only %d of %d workers find room on the Ray cluster, with %s each: the others wait for more",
-            room,
-            cluster.workers,
-            wanted,
+            "only %d of %d workers find room, with %s each: the others wait for more", room, job.workers, wanted
         )
     if local_files and len(machines) > 1:
         raise InputError(
             "the run comes from standard input or a pipe, which workers on other machines can't read: write it to a "
             "file that all machines see"
         )
-    device = ranker.options.get("device")
-    computes = ranker.options.get("backend", "transformers") == "transformers" and device in (None, "cuda")
-    if computes and not cluster.gpus_per_worker and any(machine.get("GPU") for machine in machines):
+    options = job.ranker.options
+    computes = options.get("backend", "transformers") == "transformers" and options.get("device") in (None, "cuda")
+    if computes and not gpus and any(machine.get("GPU") for machine in machines):
         logger.warning("the Ray cluster has GPUs and the workers get none: give them some with --gpus-per-worker")
 
 
@@ -335,8 +344,9 @@ def _outcomes(job: Job, cluster: RayCluster, cpus: float) -> Iterator[Outcome]:
             num_gpus=cluster.gpus_per_worker or None,
         )
     expected = 0
+    rows = iter(dataset.iter_rows())
     try:
-        for row in dataset.iter_rows():
+        for row in rows:
             if row["version"] != r1ranker_ir.__version__:
                 raise InputError(
                     f"a Ray worker has r1ranker-ir {row['version']}, and here it is {r1ranker_ir.__version__}: install "
@@ -349,32 +359,37 @@ def _outcomes(job: Job, cluster: RayCluster, cpus: float) -> Iterator[Outcome]:
     except ray.exceptions.RayError as error:
         raise _explained(error) from error
     finally:
+        if isinstance(rows, Generator):
+            rows.close()  # ends the workers, before what they ask
         ray.kill(attempts)
     if expected != job.portions.count:
         raise RuntimeError(f"Ray gave {expected} of {job.portions.count} portions back")
 
 
 def _explained(error: Exception) -> BackendError:
-    told = [line.strip() for line in str(error).splitlines() if line.strip()]
+    plain = re.sub(r"\x1b\[[\d;]*m", "", str(error))
+    told = [line.strip() for line in plain.splitlines() if line.strip()]
     return BackendError(
         f"a Ray worker can't be started, or was lost: {' … '.join([*told[:1], *told[1:][-1:]])}. Every machine needs "
         f"the same Python with r1ranker-ir, and room for a worker"
     )
 
 
-def _portions(queries: int, workers: int, at_once: int) -> Portions:
-    """Cuts a run so that all workers have something to do until its end."""
-    count = math.ceil(queries / at_once)
+def _portions(queries: int, workers: int, batch_size: int) -> Portions:
+    """Cuts a run so that the engine's batches are full, and all workers have something to do until the run's end."""
+    spread = math.ceil(queries / workers / PORTIONS_PER_WORKER)
+    count = min(math.ceil(queries / max(batch_size, min(spread, PORTION_QUERIES))), MAX_PORTIONS)
     return Portions(queries, min(queries, math.ceil(count / workers) * workers))
 
 
-def _queries_at_once(ranker: RankerSource) -> int:
-    """How many queries keep the engine's batches full, and its workers' messages few."""
+def _batch_size(ranker: RankerSource) -> int:
+    """How many calls the ranker will make at once, told without opening it."""
     options = ranker.options
-    batch_size = options.get("batch_size")
-    if batch_size is None and options.get("backend", "transformers") == "transformers":
-        batch_size = read_settings(options.get("settings_from") or ranker.model, options.get("revision")).batch_size
-    return max(PORTION_QUERIES, batch_size or 0)
+    if options.get("batch_size") is not None:
+        return int(options["batch_size"])
+    if options.get("backend", "transformers") != "transformers":
+        return SERVER_BATCH
+    return read_settings(options.get("settings_from") or ranker.model, options.get("revision")).batch_size
 
 
 def _spooled(run: str, folder: Path) -> str:

@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # No test may depend on the network; set before transformers and the hub are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"

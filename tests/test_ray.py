@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import r1ranker_ir
 from r1ranker_ir.cache import CompletionsCache
 from r1ranker_ir.cli import app
 from r1ranker_ir.engine import RunSummary
@@ -297,12 +298,37 @@ class OwnSeeds(RankerSource):
         return RankerSource(self.model, self.strategy, {**self.options, "seed": os.getpid()}).open()
 
 
-def test_workers_with_different_models_are_refused(ray: Any, first_stage: Path, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class OtherVersion(RankerSource):
+    """Opens what it should, in a process that has another r1ranker-ir."""
+
+    def open(self, *, progress: bool = False) -> Ranker:
+        r1ranker_ir.__version__ = "0.0.9"
+        return super().open()
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (OwnSeeds, CheckpointError, r"would not give the same answers.* differ in seed \("),
+        (OtherVersion, InputError, f"a Ray worker has r1ranker-ir 0.0.9, and here it is {r1ranker_ir.__version__}"),
+    ],
+)
+def test_workers_that_do_not_match_are_refused(
+    ray: Any, first_stage: Path, tmp_path: Path, kind: type[RankerSource], error: type[Exception], message: str
+) -> None:
     with server(an_answer) as url:
         source = served(url)
-        differing = OwnSeeds(source.model, source.strategy, source.options)
-        with pytest.raises(CheckpointError, match=r"would not give the same answers.* differ in seed \("):
+        differing = kind(source.model, source.strategy, source.options)
+        with pytest.raises(error, match=message):
             rerank_run(run_of(first_stage), differing, tmp_path / "out", tag="t", cluster=TWO)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_is_refused_where_a_connection_is(ray: Any, first_stage: Path, tmp_path: Path) -> None:
+    elsewhere = RayCluster(1, address="elsewhere:6379")
+    with pytest.raises(InputError, match="connected to a Ray already: leave the address 'elsewhere:6379' out"):
+        rerank_run(run_of(first_stage), tiny(), tmp_path / "out", tag="t", cluster=elsewhere)
 
 
 def test_a_worker_that_fits_nowhere_is_said(ray: Any, first_stage: Path, tmp_path: Path) -> None:
@@ -322,10 +348,12 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(first_stage: Path, tmp_path: Path) -> None:
-    """Also: the run from standard input, to standard output, and not a word but the summary on standard error."""
+    """Also: the run from standard input, to standard output, and the same messages on standard error."""
     known = {process.pid for process in ray_processes()}
+    run = first_stage.read_text().split("\n", 1)[1] + "unknown Q0 d 1 1 t\nq01 Q0 no-such 0 999 t\n"
     arguments = [
         *("rerank", "--corpus", COLLECTION, "--depth", "5", "--queries", "12", "--output", "-", "--run", "-"),
+        *("--missing", "skip"),
         *("--reranker", "served-name", "--strategy", "iterative", "--backend", "openai"),
     ]
     with server(an_answer) as url:
@@ -333,8 +361,9 @@ def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(first_sta
         alone, on_ray = (
             subprocess.run(
                 [sys.executable, "-m", "r1ranker_ir", *arguments, *options],
-                input=first_stage.read_bytes(),
+                input=run,
                 capture_output=True,
+                text=True,
                 check=False,
                 cwd=tmp_path,
                 env=environment,
@@ -342,11 +371,12 @@ def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(first_sta
             for options in (["--no-cache"], ["--no-cache", "--engine", "ray", "--workers", "2"])
         )
 
-    assert on_ray.returncode == 0, on_ray.stderr.decode()
-    assert on_ray.stdout == alone.stdout != b""
-    said, expected = (re.sub(r"[\d.]+ seconds", "", done.stderr.decode()) for done in (on_ray, alone))
+    assert on_ray.returncode == 0, on_ray.stderr
+    assert on_ray.stdout == alone.stdout != ""
+    said, expected = (re.sub(r"[\d.]+ seconds", "", done.stderr) for done in (on_ray, alone))
     assert said == expected
-    assert said.startswith("12 queries, 48 calls, ")
+    assert [line.split(":")[0] for line in said.splitlines()[:2]] == ["WARNING"] * 2
+    assert said.splitlines()[2].startswith("12 queries, 47 calls, ")
     assert not list(tmp_path.iterdir())
     wait_until(lambda: not [each for each in ray_processes() if each.pid not in known])
 
