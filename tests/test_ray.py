@@ -292,10 +292,14 @@ def test_workers_that_die_again_and_again_are_given_up(ray: Any, first_stage: Pa
 
 @dataclass(frozen=True)
 class OwnSeeds(RankerSource):
-    """Opens another model in every process."""
+    """Opens another model in every process, as soon as two processes want to."""
 
     def open(self, *, progress: bool = False) -> Ranker:
-        return RankerSource(self.model, self.strategy, {**self.options, "seed": os.getpid()}).open()
+        options = dict(self.options)
+        meeting = Path(options.pop("meeting"))
+        (meeting / str(os.getpid())).touch()
+        wait_until(lambda: len(list(meeting.iterdir())) == 2)
+        return RankerSource(self.model, self.strategy, {**options, "seed": os.getpid()}).open()
 
 
 @dataclass(frozen=True)
@@ -304,7 +308,8 @@ class OtherVersion(RankerSource):
 
     def open(self, *, progress: bool = False) -> Ranker:
         r1ranker_ir.__version__ = "0.0.9"
-        return super().open()
+        options = {name: value for name, value in self.options.items() if name != "meeting"}
+        return RankerSource(self.model, self.strategy, options).open()
 
 
 @pytest.mark.parametrize(
@@ -315,10 +320,16 @@ class OtherVersion(RankerSource):
     ],
 )
 def test_workers_that_do_not_match_are_refused(
-    ray: Any, first_stage: Path, tmp_path: Path, kind: type[RankerSource], error: type[Exception], message: str
+    ray: Any,
+    first_stage: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: type[RankerSource],
+    error: type[Exception],
+    message: str,
 ) -> None:
     with server(an_answer) as url:
-        source = served(url)
+        source = served(url, meeting=str(tmp_path_factory.mktemp("meeting")))
         differing = kind(source.model, source.strategy, source.options)
         with pytest.raises(error, match=message):
             rerank_run(run_of(first_stage), differing, tmp_path / "out", tag="t", cluster=TWO)
