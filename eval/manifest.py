@@ -62,6 +62,7 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
         "window_size": ranker.window_size,
         "stride": ranker.stride,
         "max_passage_tokens": ranker.prompt.max_passage_tokens,
+        "max_query_tokens": ranker.prompt.max_query_tokens,
         "context_length": ranker.backend.context_length,
         "batch_size": ranker.backend.batch_size,
         "max_repair_rate": ranker.engine.max_repair_rate,
@@ -81,7 +82,7 @@ def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
     revision = options.get("revision")
     settings = read_settings(options.get("settings_from", ranker.model), revision)
     template = settings.template or load_template()
-    names = ("window_size", "stride", "max_passage_tokens", "max_thought_tokens", "batch_size")
+    names = ("window_size", "stride", "max_passage_tokens", "max_query_tokens", "max_thought_tokens", "batch_size")
     return {
         "model": ranker.model,
         "strategy": ranker.strategy,
@@ -103,6 +104,7 @@ def counts(summary: RunSummary) -> dict[str, int]:
         "repairs": summary.repairs,
         "thoughts_closed": summary.thoughts_closed,
         "cut_passages": summary.cut_passages,
+        "cut_queries": summary.cut_queries,
     }
 
 

@@ -19,7 +19,7 @@ TINY_CHECKPOINT = Path(__file__).parent / "tiny"
 TINY_NAMES = ("r1ranker-iterative-tiny", "r1ranker-direct-tiny")
 OFFLINE_HINT = f"To try things offline, use the embedded model: {' or '.join(map(repr, TINY_NAMES))}."
 
-_COUNTS = ("window_size", "stride", "max_passage_tokens", "max_thought_tokens", "batch_size")
+_COUNTS = ("window_size", "stride", "max_passage_tokens", "max_query_tokens", "max_thought_tokens", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class CheckpointSettings:
         window_size: how many candidates its prompts may hold.
         stride: how far a window moves.
         max_passage_tokens: what it reads of a passage; `None` for no limit of its own.
+        max_query_tokens: what it reads of a query; `None` for no limit of its own.
         max_thought_tokens: how long it may think; the paper allows 1,024 new tokens.
         batch_size: how many calls it likes to get at once.
         training: how it was trained, as `r1ranker train` wrote it; empty where nothing is said.
@@ -42,6 +43,7 @@ class CheckpointSettings:
     window_size: int = 20
     stride: int = 10
     max_passage_tokens: int | None = None
+    max_query_tokens: int | None = None
     max_thought_tokens: int = 1024
     batch_size: int = 16
     training: Mapping[str, Any] = field(default_factory=dict)

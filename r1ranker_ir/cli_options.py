@@ -104,6 +104,14 @@ MaxPassageTokensOption = Annotated[
         show_default="only as much as the context asks for",
     ),
 ]
+MaxQueryTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Cut each query to so many of the model's tokens; of a user's choices, the latest are kept.",
+        show_default="the checkpoint's, usually no limit",
+    ),
+]
 MaxThoughtTokensOption = Annotated[
     int | None,
     typer.Option(

@@ -18,6 +18,7 @@ from r1ranker_ir.cli_options import (
     EngineOption,
     GpusPerWorkerOption,
     MaxPassageTokensOption,
+    MaxQueryTokensOption,
     MaxRepairRateOption,
     MaxThoughtTokensOption,
     MissingOption,
@@ -66,6 +67,7 @@ def rerank(
     stride: StrideOption = None,
     batch_size: BatchSizeOption = None,
     max_passage_tokens: MaxPassageTokensOption = None,
+    max_query_tokens: MaxQueryTokensOption = None,
     max_thought_tokens: MaxThoughtTokensOption = None,
     max_repair_rate: MaxRepairRateOption = 0.2,
     temperature: TemperatureOption = 0.0,
@@ -110,6 +112,7 @@ def rerank(
         window_size=window_size,
         stride=stride,
         max_passage_tokens=max_passage_tokens,
+        max_query_tokens=max_query_tokens,
         max_thought_tokens=max_thought_tokens,
         batch_size=batch_size,
         max_repair_rate=max_repair_rate,
@@ -280,4 +283,6 @@ def summary_line(summary: RunSummary) -> str:
         parts.append(f"{summary.thoughts_closed} thoughts closed at the limit")
     if summary.cut_passages:
         parts.append(f"{summary.cut_passages} passages cut")
+    if summary.cut_queries:
+        parts.append(f"the query cut in {summary.cut_queries} calls")
     return ", ".join(parts)

@@ -35,6 +35,7 @@ class RunSummary:
         seconds: time spent on prompts and model calls, waiting for other threads' calls not included.
         cached_calls: how many of `usage.calls` were not made, since their answers were in the cache or came with
             another call's of the same batch; usage counts them like the others.
+        cut_queries: calls whose query was shortened.
     """
 
     queries: int = 0
@@ -44,6 +45,7 @@ class RunSummary:
     cut_passages: int = 0
     seconds: float = 0.0
     cached_calls: int = 0
+    cut_queries: int = 0
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,7 @@ class Engine:
             cut_passages=sum(call.cut_passages for call in calls),
             seconds=seconds,
             cached_calls=len(calls) - made,
+            cut_queries=sum(call.cut_query for call in calls),
         )
         return answers
 
@@ -299,6 +302,7 @@ class Engine:
         cut_passages: int = 0,
         seconds: float = 0.0,
         cached_calls: int = 0,
+        cut_queries: int = 0,
     ) -> None:
         with self._summary_lock:
             now = self._summary
@@ -310,4 +314,5 @@ class Engine:
                 now.cut_passages + cut_passages,
                 now.seconds + seconds,
                 now.cached_calls + cached_calls,
+                now.cut_queries + cut_queries,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Ranker:
         window_size: how many candidates a prompt may hold.
         stride: how many candidates leave a window, or how far it moves.
         max_passage_tokens: what is shown of a passage, in the model's tokens.
+        max_query_tokens: what is shown of a query, in the model's tokens; of a user's choices, the latest.
         max_thought_tokens: how long the model may think, in tokens.
         batch_size: how many calls go to the backend at once; on a server, requests under way.
         max_repair_rate: the share of answers that may need repair before a run is stopped.
@@ -63,6 +64,7 @@ class Ranker:
         window_size: int | None = None,
         stride: int | None = None,
         max_passage_tokens: int | None = None,
+        max_query_tokens: int | None = None,
         max_thought_tokens: int | None = None,
         batch_size: int | None = None,
         max_repair_rate: float = 0.2,
@@ -115,7 +117,10 @@ class Ranker:
             **(options | backend_options),
         )
         passage_tokens = settings.max_passage_tokens if max_passage_tokens is None else max_passage_tokens
-        self.prompt = Prompt(self.template, self.backend, max_passage_tokens=passage_tokens)
+        query_tokens = settings.max_query_tokens if max_query_tokens is None else max_query_tokens
+        self.prompt = Prompt(
+            self.template, self.backend, max_passage_tokens=passage_tokens, max_query_tokens=query_tokens
+        )
         self.engine = Engine(self.backend, max_repair_rate=max_repair_rate, progress=progress, cache=kept)
 
     @property
@@ -173,10 +178,7 @@ def _warn_of_other_template(model: str, settings: CheckpointSettings, template: 
     if own is None or not settings.training:
         return
     # What a template holds for other strategies changes nothing for this one.
-    asked, trained = (
-        replace(each, wordings={name: each.wordings[name] for name in each.wordings if name == strategy}).digest()
-        for each in (template, own)
-    )
+    asked, trained = (each.only(strategy).digest() for each in (template, own))
     if asked != trained:
         logger.warning(
             "checkpoint %r was trained with the template %r (%s) and is asked with %r (%s): what it learned may not "

@@ -75,6 +75,8 @@ def _flags(step: Step) -> list[str]:
         flags.append("the thought was closed at its limit")
     if step.cut_passages:
         flags.append(f"{_counted(step.cut_passages, 'passage')} cut to fit the prompt")
+    if step.cut_query:
+        flags.append("the query was cut")
     return flags
 
 

@@ -77,10 +77,11 @@ def trace_of(ranking: Ranking, strategy: str) -> dict[str, Any]:
         strategy: what made it, `iterative` or `direct`.
 
     Returns:
-        `query_id`, `query`, `task`, `strategy`, `texts` (document id to whole text, in the first stage's order),
+        `query_id`, `query`, `task`, `aim`, `strategy`, `texts` (document id to whole text, in the first stage's order),
         `order` (document ids, best first), `repairs`, `usage` and `steps`: one object a model call, with
         `prompt_hash`, `shown` (document ids in the prompt's order), `outcome` (document ids), `thought`, `text`,
-        `probabilities` (a list beside `shown`, or null), `repaired`, `thought_closed`, `cut_passages` and `usage`.
+        `probabilities` (a list beside `shown`, or null), `repaired`, `thought_closed`, `cut_passages`, `cut_query` and
+        `usage`.
     """
     request = ranking.request
     ids = [candidate.id for candidate in request.candidates]
@@ -88,6 +89,7 @@ def trace_of(ranking: Ranking, strategy: str) -> dict[str, Any]:
         "query_id": request.query_id,
         "query": request.query,
         "task": request.task,
+        "aim": request.aim,
         "strategy": strategy,
         "texts": {candidate.id: candidate.text for candidate in request.candidates},
         "order": [ids[place] for place in ranking.order],
@@ -109,6 +111,7 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
         "repaired": step.repaired,
         "thought_closed": step.thought_closed,
         "cut_passages": step.cut_passages,
+        "cut_query": step.cut_query,
         "usage": asdict(step.usage),
     }
 
@@ -186,6 +189,7 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
         tuple(Candidate(doc_id, text) for doc_id, text in texts.items()),
         task=fields.choice("task", TASKS),
         query_id=fields.of_kind("query_id", str),
+        aim=fields.of_kind("aim", str),
     )
     steps = fields.of_kind("steps", list)
     told = [_Fields(step, where, f"steps[{number}].") for number, step in enumerate(steps)]
@@ -212,6 +216,7 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrateg
         repaired=fields.of_kind("repaired", bool),
         thought_closed=fields.of_kind("thought_closed", bool),
         cut_passages=fields.of_kind("cut_passages", int),
+        cut_query=fields.of_kind("cut_query", bool),
         usage=fields.usage(),
         prompt_hash=fields.of_kind("prompt_hash", str),
     )

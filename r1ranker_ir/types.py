@@ -30,10 +30,12 @@ class RankingRequest:
     """A query and its candidates in first-stage order.
 
     Args:
-        query: the information need; not blank.
+        query: the information need: a question; of an item, a user's choices so far, one a line, oldest first. Not
+            blank.
         candidates: best first by the first stage; ties and repairs fall back to this order.
         task: which noun the prompt uses for a candidate.
         query_id: a name for logs and errors.
+        aim: what the best candidate is to be, where the query does not say it: "a good answer at a low cost".
 
     Raises:
         InputError: if the query is blank or the task is unknown.
@@ -43,6 +45,7 @@ class RankingRequest:
     candidates: tuple[Candidate, ...]
     task: Task = "passage"
     query_id: str = ""
+    aim: str = ""
 
     def __post_init__(self) -> None:
         if not self.query.strip():
@@ -70,6 +73,7 @@ class Call:
         form: `one` asks for a single identifier, `order` for all of them, best first.
         cut_passages: how many passages were shortened to fit.
         repairs_before: how many answers of the same ranking were repaired before this call, for the engine's limit.
+        cut_query: the query was shortened.
     """
 
     messages: tuple[Message, ...]
@@ -77,6 +81,7 @@ class Call:
     form: Literal["one", "order"]
     cut_passages: int = 0
     repairs_before: int = 0
+    cut_query: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ class Step:
         cut_passages: how many passages were shortened to fit the prompt.
         usage: tokens of this call.
         prompt_hash: the first 16 digits of the rendered messages' SHA-256: equal prompts have equal ones.
+        cut_query: the query was shortened.
     """
 
     shown: tuple[int, ...]
@@ -151,6 +157,7 @@ class Step:
     cut_passages: int
     usage: Usage
     prompt_hash: str = ""
+    cut_query: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,23 @@ class Ranking:
     def repairs(self) -> int:
         """How many answers had to be repaired."""
         return sum(step.repaired for step in self.steps)
+
+    @property
+    def best_first(self) -> tuple[Candidate, ...]:
+        """The candidates in their new order."""
+        return tuple(self.request.candidates[place] for place in self.order)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Beside each of `best_first` the thought that placed it.
+
+        That is the thought of the last call that showed the candidate: the one that excluded it, or ordered it last.
+        Empty where no call was made.
+        """
+        thoughts: dict[int, str] = {}
+        for step in self.steps:
+            thoughts.update(dict.fromkeys(step.shown, step.thought))
+        return tuple(thoughts.get(place, "") for place in self.order)
 
     @property
     def usage(self) -> Usage:

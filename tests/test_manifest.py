@@ -40,6 +40,7 @@ def test_counts_are_those_that_a_second_run_repeats() -> None:
         "repairs": 1,
         "thoughts_closed": 1,
         "cut_passages": 7,
+        "cut_queries": 0,
     }
 
 

@@ -37,6 +37,7 @@ def rows_of(renderer: PromptRenderer, queries: list[str]) -> Any:
             "source": "colours",
             "task": "passage",
             "strategy": "iterative",
+            "aim": "",
             "context": query,
             "candidate_ids": ["a", "b"],
             "candidates": ["red", "blue"],

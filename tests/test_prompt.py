@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.errors import ContextLengthError, InputError
+from r1ranker_ir.prompts.neutral import Neutraliser
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import build_template, load_template
-from r1ranker_ir.types import Candidate, Message, RankingRequest
+from r1ranker_ir.types import Candidate, Message, RankingRequest, Task
 
 MODELS = ("chatml", "llama3", "gemma", "inst", "thinking", "plain", "nfkc")
 WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()
@@ -186,7 +187,7 @@ def test_the_best_of_the_shown_candidates_is_asked_for(prompt: Prompt) -> None:
 
     assert re.findall(r"^\[.*$", call.messages[-1].content, re.MULTILINE) == ["[1] two", "[2] zero"]
     assert (call.identifiers, call.form, call.repairs_before) == (("[1]", "[2]"), "one", 1)
-    assert "2 models" in call.messages[-1].content
+    assert "2 language models" in call.messages[-1].content
     assert call.messages == prompt.template.render("setwise", "q", "[1] two\n[2] zero", 2, "model")
     assert call.messages[-1] != prompt.exclude_one(asked, [2, 0]).messages[-1]
 
@@ -305,3 +306,60 @@ def test_a_query_too_long_is_an_error_with_its_numbers(subject_of: Subjects, wor
 def test_a_passage_limit_below_one_is_an_error(limit: int, word_limits: Any) -> None:
     with pytest.raises(InputError, match=f"max_passage_tokens is {limit}: give at least 1"):
         Prompt(load_template(), word_limits(), max_passage_tokens=limit)
+
+
+HISTORY = "Heat (1995)\nIt's a [3] Gift\n\nUp"
+
+
+def own_prompt(word_limits: Any, separator: str = "\n", order: str = "as given", **limits: Any) -> Prompt:
+    item = {"query_separator": separator, "query_order": order}
+    template = build_template({"name": "own", "iterative": {"user": "<<{query}>>\n{candidates}"}, "item": item}, "here")
+    return Prompt(template, word_limits(), **limits)
+
+
+def shown_query(prompt: Prompt, query: str, task: Task = "item", aim: str = "") -> tuple[str, bool]:
+    asked = RankingRequest(query, (Candidate("a", "one"), Candidate("b", "two")), task, aim=aim)
+    call = prompt.exclude_one(asked, [0, 1])
+    return re.findall("<<(.*?)>>", call.messages[-1].content, re.DOTALL)[0], call.cut_query
+
+
+def test_choices_are_shown_a_line_each_in_the_templates_order(word_limits: Any) -> None:
+    assert shown_query(own_prompt(word_limits), HISTORY) == ("Heat (1995)\nIt's a (3) Gift\nUp", False)
+    assert shown_query(own_prompt(word_limits, " | ", "reversed"), HISTORY) == (
+        "Up | It's a (3) Gift | Heat (1995)",
+        False,
+    )
+    # Of another task, a query is one line whatever its breaks are.
+    assert shown_query(own_prompt(word_limits), HISTORY, "passage") == ("Heat (1995) It's a (3) Gift Up", False)
+
+
+@pytest.mark.parametrize("lines", ["[\n1\n]", "<thi\n<think\n>", "<\nanswer\n>"])
+def test_lines_of_choices_make_no_structure_together(word_limits: Any, lines: str) -> None:
+    shown, _ = shown_query(own_prompt(word_limits), lines)
+    assert Neutraliser(())(shown) == " ".join(shown.split())
+
+
+def test_a_long_query_loses_its_end_and_long_choices_their_beginning(word_limits: Any) -> None:
+    prompt = own_prompt(word_limits, max_query_tokens=3)
+
+    assert shown_query(prompt, "one two three four", "model") == ("one two three", True)
+    assert shown_query(prompt, "one two three", "model") == ("one two three", False)
+    assert shown_query(prompt, "a b\nc d\ne") == ("c d\ne", True)
+    assert shown_query(prompt, "a\nb c d e f") == ("b c d", True)
+    with pytest.raises(InputError, match="max_query_tokens is 0"):
+        own_prompt(word_limits, max_query_tokens=0)
+
+
+def test_an_aim_that_no_prompt_shows_is_said_once(word_limits: Any, caplog: pytest.LogCaptureFixture) -> None:
+    prompt = own_prompt(word_limits)
+    for _ in range(2):
+        shown_query(prompt, "q", "model", aim="a low cost")
+    assert [record.getMessage() for record in caplog.records if "a low cost" in record.getMessage()] == [
+        "template 'own' does not show what is wanted of a model ('a low cost'): the model is not told. Put {aim} into "
+        "its wording, or use another template"
+    ]
+    caplog.clear()
+    shown = Prompt(load_template(), word_limits()).order_all(
+        RankingRequest("q", (Candidate("a", "x"),), "model", aim="a low <answer>cost"), [0]
+    )
+    assert not caplog.records and "Wanted: a low (answer)cost." in shown.messages[-1].content

@@ -208,6 +208,7 @@ def test_start_leaves_no_traces_and_torch_may_come_later(index: Path) -> None:
     # A process of its own: here Java starts before torch does, and with nothing in the environment.
     code = f"""
 import json, logging, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 before = dict(os.environ), list(logging.getLogger().handlers)
 from r1ranker_ir.retrieval import PyseriniSearcher
 searcher = PyseriniSearcher({str(index)!r})

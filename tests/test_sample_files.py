@@ -60,6 +60,7 @@ def test_rows_come_back_as_they_were_written(file: Path, capfd: pytest.CaptureFi
         "source": "mine",
         "task": "item",
         "strategy": "iterative",
+        "aim": "",
         "context": "query 1",
         "candidate_ids": ["d0", "d1", "d2"],
         "candidates": ["text 0 of 1 – ü", "text 1 of 1 – ü", "text 2 of 1 – ü"],
@@ -180,7 +181,7 @@ def test_what_is_wrong_is_named_by_file_row_and_column(
 def test_large_texts_and_whole_numbers_are_read_too(tmp_path: Path) -> None:
     path = tmp_path / "samples.parquet"
     large = table(gains=[[1, 0, 0]] * 3)
-    large = large.set_column(4, "context", large["context"].cast(pyarrow.large_string()))
+    large = large.set_column(5, "context", large["context"].cast(pyarrow.large_string()))
     parquet.write_table(large, path)
 
     assert check_samples(path) == 3

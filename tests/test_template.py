@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.prompts.template import STRATEGY_SECTIONS, build_template, load_template
-from r1ranker_ir.types import TASKS, Message
+from r1ranker_ir.prompts.template import STRATEGY_SECTIONS, Template, build_template, load_template
+from r1ranker_ir.types import TASKS, Message, Task
 
 SECTION = {"user": "{query}: {candidates}"}
 
@@ -31,7 +32,7 @@ def test_the_projects_template_serves_all_strategies_and_tasks() -> None:
             text = "\n".join(turn.content for turn in turns)
             assert "how long do fleas live" in text
             assert "[1] a\n[2] b" in text
-            assert f"2 {task}s" in text
+            assert f"2 {template.nouns[task][1]}" in text
             assert "<think>" in text and "<answer>" in text
             assert "{" not in text and "}" not in text
 
@@ -61,15 +62,20 @@ def test_a_template_without_system_turn_has_a_user_turn_only() -> None:
     assert turns == (Message("user", "q: c"),)
 
 
-def test_the_projects_prompts_ask_for_what_their_answers_mean() -> None:
+@pytest.mark.parametrize(
+    ("task", "best", "worst"),
+    [("passage", "best", "worst"), ("item", "most likely", "least likely"), ("model", "best choice", "worst")],
+)
+def test_the_projects_prompts_ask_for_what_their_answers_mean(task: Task, best: str, worst: str) -> None:
     template = load_template()
     asked = {
-        name: template.render(name, "q", "[1] a\n[2] b", 2, "item")[-1].content.rpartition("\n")[2]
+        name: template.render(name, "q", "[1] a\n[2] b", 2, task, "AIM")[-1].content.rpartition("\n")[2]
         for name in STRATEGY_SECTIONS
     }
-    assert "worst" in asked["iterative"] and "best" not in asked["iterative"]
-    assert "best" in asked["setwise"] and "worst" not in asked["setwise"]
-    assert asked["direct"].index("best") < asked["direct"].index("worst")
+    asked = {name: text.removeprefix("Wanted: AIM. ") for name, text in asked.items()}
+    assert worst in asked["iterative"] and best not in asked["iterative"]
+    assert best in asked["setwise"] and worst not in asked["setwise"]
+    assert asked["direct"].index(best) < asked["direct"].index(worst.partition(" ")[0])
     examples = {name: re.findall("<answer>(.*?)</answer>", text) for name, text in asked.items()}
     assert examples == {"iterative": ["[1]"], "setwise": ["[1]"], "direct": ["[2] > [1]"]}
 
@@ -150,3 +156,55 @@ def test_files_that_are_no_templates(tmp_path: Path) -> None:
     path.write_bytes(b'name = "\xff"\n')
     with pytest.raises(InputError, match=r"own\.toml' is not UTF-8 text"):
         load_template(path)
+
+
+def with_tasks() -> Template:
+    return build_template(
+        content(
+            direct={"user": "{query} {candidates}"},
+            item={
+                "aim": "the next one",
+                "query_separator": "\n",
+                "query_order": "reversed",
+                "iterative": {"user": "chose {query}; wanted {aim}: {candidates}"},
+            },
+        ),
+        "here",
+    )
+
+
+def test_a_task_may_have_its_own_wording_and_aim() -> None:
+    template = with_tasks()
+
+    assert template.render("iterative", "q", "c", 2, "item")[-1].content == "chose q; wanted the next one: c"
+    assert template.render("iterative", "q", "c", 2, "item", "mine")[-1].content == "chose q; wanted mine: c"
+    assert template.render("direct", "q", "c", 2, "item")[-1].content == "q c"  # none of its own: the general one
+    assert template.render("iterative", "q", "c", 2, "passage", "mine")[-1].content == "q: c"
+    assert template.shows_aim("iterative", "item") and not template.shows_aim("iterative", "passage")
+
+
+def test_a_template_with_tasks_is_written_and_read_the_same() -> None:
+    for template in (with_tasks(), load_template()):
+        again = build_template(json.loads(json.dumps(template.content())), "again")
+        assert again == template and again.digest() == template.digest()
+    plain = build_template(content(direct={"user": "{query} {candidates}"}), "here")
+    assert plain.digest() != with_tasks().digest()
+    # What is there for other strategies does not count for one.
+    assert with_tasks().only("direct").digest() != with_tasks().only("iterative").digest()
+    assert with_tasks().only("iterative").wordings.keys() == {"iterative"}
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("x", "give a section"),
+        ({"order": "reversed"}, "unknown key 'order'"),
+        ({"query_order": "backwards"}, "query_order is 'backwards'; use 'as given' or 'reversed'"),
+        ({"query_separator": 1}, "query_separator is 1; give a string"),
+        ({"direct": {"system": "x"}}, r"section \[item.direct\] needs the key user"),
+        ({"direct": {"user": "{query}"}}, r"\[item.direct\] user: placeholder {candidates} is missing"),
+    ],
+)
+def test_a_malformed_section_of_a_task_is_named(section: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        build_template(content(item=section), "here")

@@ -100,6 +100,7 @@ def test_a_line_names_documents_in_place_of_positions() -> None:
         "query_id": "q",
         "query": "query",
         "task": "passage",
+        "aim": "",
         "strategy": "iterative",
         "texts": {"d0": "text 0", "d1": "text 1", "d2": "text 2"},
         "order": ["d1", "d2", "d0"],
@@ -116,6 +117,7 @@ def test_a_line_names_documents_in_place_of_positions() -> None:
                 "repaired": True,
                 "thought_closed": True,
                 "cut_passages": 1,
+                "cut_query": False,
                 "usage": {"calls": 1, "prompt_tokens": 20, "completion_tokens": 5},
             }
         ],

@@ -23,7 +23,6 @@ from r1ranker_ir.training.trained_folder import (
     is_finished,
     save_trained_folder,
     settings_content,
-    template_content,
 )
 from r1ranker_ir.training.training_record import (
     DataFile,
@@ -189,7 +188,7 @@ def test_record_is_read_back_with_the_settings(
 
 @pytest.mark.parametrize("template", [load_template(), read_settings(TINY_CHECKPOINT).template], ids=["own", "tiny"])
 def test_template_survives_being_written(template: Any) -> None:
-    built = build_template(json.loads(json.dumps(template_content(template))), "test")
+    built = build_template(json.loads(json.dumps(template.content())), "test")
     assert built == template
     assert built.digest() == template.digest()
 

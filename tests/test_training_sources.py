@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from r1ranker_ir import ranking_bench
 from r1ranker_ir.corpora import open_corpus
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
+from r1ranker_ir.ranking_bench import Unusable, ranking_bench_requests, request_of_row
+from r1ranker_ir.request_files import JudgedRequest
 from r1ranker_ir.runs import Run, RunEntry
 from r1ranker_ir.training.records import Record
-from r1ranker_ir.training.sources import ranking_bench, retrieved
-from r1ranker_ir.training.sources.ranking_bench import Unusable, ranking_bench_records, record_of_row
-from r1ranker_ir.training.sources.requests import requested_records
+from r1ranker_ir.training.sources import retrieved
+from r1ranker_ir.training.sources.requests import record_of, requested_records
 from r1ranker_ir.training.sources.retrieved import Retrieval, retrieved_records
 
 TEXTS = {
@@ -230,10 +233,14 @@ MODEL_ROW = {
 }
 
 
+def requests_as_records(*arguments: Any, **options: Any) -> Iterator[Record]:
+    return map(record_of, ranking_bench_requests(*arguments, **options))
+
+
 def usable(row: dict[str, Any]) -> Record:
-    record = record_of_row(row)
-    assert isinstance(record, Record)
-    return record
+    judged = request_of_row(row)
+    assert isinstance(judged, JudgedRequest)
+    return record_of(judged)
 
 
 def test_passages_are_named_by_the_prompt_that_holds_them() -> None:
@@ -261,16 +268,17 @@ def test_passages_that_begin_alike_keep_their_own_names() -> None:
 
     assert [candidate.id for candidate in usable(row).candidates] == ["passage 0", "passage 1", "passage 2"]
     assert usable(row).gains == (0.0, 0.0, 1.0)
-    assert record_of_row(row | {"gt": "Bees dance."}) == Unusable("gt fits several candidates")
+    assert request_of_row(row | {"gt": "Bees dance."}) == Unusable("gt fits several candidates")
 
 
 def test_items_have_a_history_and_models_their_descriptions() -> None:
     item, model = usable(ITEM_ROW), usable(MODEL_ROW)
 
-    assert item.context == "['0. Heat', '1. It's a Gift']"
+    assert item.context == "Heat\nIt's a Gift"
+    assert item.aim == "the movie that this viewer watches next"
     assert (item.task, item.gains) == ("item", (0.0, 1.0, 0.0))
     assert [candidate.text for candidate in item.candidates] == ["Alien", "Up", "Brazil"]
-    assert model.context == "what is 2 + 2?\nWanted: a low cost above all, then a good answer."
+    assert (model.context, model.aim) == ("what is 2 + 2?", "a low cost above all, then a good answer")
     assert (model.task, model.gains) == ("model", (0.0, 1.0))
     assert [(candidate.id, candidate.text) for candidate in model.candidates] == [
         ("Large (70b)", "Large (70b): Each token price is 0.9. Thorough."),
@@ -284,7 +292,7 @@ def test_rows_on_one_query_share_an_id_whatever_their_lists_and_aims() -> None:
 
     assert usable(shorter).id == usable(PASSAGE_ROW).id != usable(ITEM_ROW).id
     assert usable(performance).id == usable(MODEL_ROW).id
-    assert usable(performance).context != usable(MODEL_ROW).context
+    assert usable(performance).aim != usable(MODEL_ROW).aim
 
 
 @pytest.mark.parametrize("write", [json.dumps, repr])
@@ -314,7 +322,7 @@ def test_candidate_lists_may_be_text(write: Any) -> None:
     ],
 )
 def test_rows_that_can_not_be_used_have_a_reason(row: dict[str, Any], reason: str) -> None:
-    assert record_of_row(row) == Unusable(reason)
+    assert request_of_row(row) == Unusable(reason)
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
@@ -329,9 +337,9 @@ def test_ranking_bench_is_read_from_a_file_of_its_columns(tmp_path: Path, ending
         datasets.Dataset.from_list(rows).to_parquet(path)
     dropped: Counter[str] = Counter()
 
-    assert list(ranking_bench_records(path, dropped)) == [usable(row) for row in (PASSAGE_ROW, ITEM_ROW, MODEL_ROW)]
+    assert list(requests_as_records(path, dropped)) == [usable(row) for row in (PASSAGE_ROW, ITEM_ROW, MODEL_ROW)]
     assert dropped == {"gt is not among the candidates": 1}
-    assert [record.source for record in ranking_bench_records(path, Counter(), queries=2, source="b")] == ["b"]
+    assert [record.source for record in requests_as_records(path, Counter(), queries=2, source="b")] == ["b"]
 
 
 def test_the_hubs_configurations_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,13 +353,13 @@ def test_the_hubs_configurations_are_loaded_by_name(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(datasets, "load_dataset", load)
 
-    assert list(ranking_bench_records("direct", Counter(), split="test")) == [usable(PASSAGE_ROW)]
+    assert list(requests_as_records("direct", Counter(), split="test")) == [usable(PASSAGE_ROW)]
     assert asked == [((ranking_bench.HUB_NAME, "direct"), {"split": "test"})]
 
 
 def test_what_is_wrong_with_a_whole_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(path: Path | str) -> list[Record]:
-        return list(ranking_bench_records(path, Counter()))
+        return list(requests_as_records(path, Counter()))
 
     with pytest.raises(InputError, match="neither 'iterative' nor 'direct', which come from the hub, nor a file"):
         read("iteratve")

@@ -103,6 +103,7 @@ class DataArguments:
         held_out_queries: measure with the first so many lists.
         held_out_strategy: how to rank them; without it as trained.
         max_passage_tokens: what is shown of a passage; without it what the model's folder says.
+        max_query_tokens: what is shown of a query; without it what the model's folder says.
         max_prompt_length: tokens that a prompt may take: passages are cut until it fits.
     """
 
@@ -129,6 +130,9 @@ class DataArguments:
     max_passage_tokens: int | None = field(
         default=None, metadata=_told("Tokens shown of a passage; without it what the model's folder says.")
     )
+    max_query_tokens: int | None = field(
+        default=None, metadata=_told("Tokens shown of a query; without it what the model's folder says.")
+    )
     max_prompt_length: int | None = field(
         default=None, metadata=_told("Tokens that a prompt may take; passages are cut until it fits.")
     )
@@ -146,7 +150,7 @@ class DataArguments:
             raise InputError("curriculum length puts all samples in one order: leave train_weights out")
         if self.curriculum != "length" and (self.curriculum_boundaries or self.curriculum_revisit):
             raise InputError("curriculum_boundaries and curriculum_revisit go with curriculum: length")
-        for name in ("held_out_queries", "max_passage_tokens", "max_prompt_length"):
+        for name in ("held_out_queries", "max_passage_tokens", "max_query_tokens", "max_prompt_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: give at least 1")

@@ -216,6 +216,7 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
         if len(values) != len(texts):
             raise DataFileError(f"{where}: field {name} has {len(values)} entries for {len(texts)} candidates")
     plain = {"id": row.get("id") or "", "source": row.get("source") or "", "task": row.get("task") or "passage"}
+    plain["aim"] = row.get("aim") or ""
     for name, allowed in (("task", TASKS), ("strategy", SAMPLE_STRATEGIES)):
         value = plain.get(name, row.get(name))
         if value not in allowed:
@@ -225,6 +226,7 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
         "source": str(plain["source"]),
         "task": plain["task"],
         "strategy": row["strategy"],
+        "aim": str(plain["aim"]),
         "context": row["context"],
         "candidate_ids": names,
         "candidates": texts,

@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 from r1ranker_ir.corpora import TEST_SPLIT, Corpus, FolderCorpus, open_corpus
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.ranking_bench import ranking_bench_requests
 from r1ranker_ir.runs import read_run
 
 from .leakage import Leak, TestData, count_leaks, without_leaks
 from .records import Record, Sample
 from .sample_files import SampleWriter
 from .samples import Sampling, count_windows, samples_of
-from .sources.ranking_bench import ranking_bench_records
-from .sources.requests import requested_records
+from .sources.requests import record_of, requested_records
 from .sources.retrieved import Retrieval, retrieved_records
 
 logger = logging.getLogger(__name__)
@@ -292,7 +292,9 @@ def _open_source(arguments: DataCommandArguments) -> _Opened:
         return _Opened(lambda dropped, left_out: requested_records(path, **limits))
     if arguments.ranking_bench is not None:
         where, split = arguments.ranking_bench, arguments.split or TRAIN_SPLIT
-        return _Opened(lambda dropped, left_out: ranking_bench_records(where, dropped, split=split, **limits))
+        return _Opened(
+            lambda dropped, left_out: map(record_of, ranking_bench_requests(where, dropped, split=split, **limits))
+        )
     assert arguments.corpus is not None and arguments.run is not None
     corpus = open_training_corpus(arguments.corpus, arguments.split)
     add = arguments.sampling.strategy != "windows" if arguments.add_positives is None else arguments.add_positives

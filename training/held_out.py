@@ -81,7 +81,12 @@ def rank_held_out(
             batch_size=batch_size,
             max_thought_tokens=max_thought_tokens,
         )
-        prompt = Prompt(renderer.template, backend, max_passage_tokens=renderer.max_passage_tokens)
+        prompt = Prompt(
+            renderer.template,
+            backend,
+            max_passage_tokens=renderer.max_passage_tokens,
+            max_query_tokens=renderer.max_query_tokens,
+        )
         engine = Engine(backend, max_repair_rate=1.0, progress=progress)
         if stride >= window_size:
             # As Ranker has it: windows have to overlap.

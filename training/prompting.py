@@ -31,6 +31,7 @@ class PromptRenderer:
         tokenizer: the model's tokenizer, with its chat template.
         template: the prompt template.
         max_passage_tokens: what is shown of a passage, in tokens; `None` for no limit of its own.
+        max_query_tokens: what is shown of a query.
         context_length: tokens that prompt and completion may take together; `None` for no limit.
         completion_tokens: how many of them are kept for the completion.
 
@@ -44,6 +45,7 @@ class PromptRenderer:
         template: Template,
         *,
         max_passage_tokens: int | None = None,
+        max_query_tokens: int | None = None,
         context_length: int | None = None,
         completion_tokens: int = 1024,
     ) -> None:
@@ -60,7 +62,8 @@ class PromptRenderer:
         self.answer_reserve = completion_tokens
         self.template = template
         self.max_passage_tokens = max_passage_tokens
-        self._prompt = Prompt(template, self, max_passage_tokens=max_passage_tokens)
+        self.max_query_tokens = max_query_tokens
+        self._prompt = Prompt(template, self, max_passage_tokens=max_passage_tokens, max_query_tokens=max_query_tokens)
         self._ids = lru_cache(maxsize=4096)(self._chat.prompt_ids)
 
     def count_tokens(self, text: str) -> int:
@@ -102,7 +105,7 @@ class PromptRenderer:
 
     def digest(self) -> str:
         """A hash of what the prompts of a sample depend on: 16 hexadecimal digits of SHA-256."""
-        limits = (self.max_passage_tokens, self.context_length, self.answer_reserve)
+        limits = (self.max_passage_tokens, self.max_query_tokens, self.context_length, self.answer_reserve)
         of_prompts = (self.template.digest(), self._name, self.control_tokens, limits)
         return hashlib.sha256(repr(of_prompts).encode()).hexdigest()[:16]
 
@@ -138,7 +141,7 @@ def sample_of(row: Mapping[str, Any]) -> Sample:
     if len(ids) != len(texts):
         raise InputError(f"record {row['id']!r}: {len(ids)} candidate_ids for {len(texts)} candidates: give one each")
     candidates = tuple(Candidate(identity, text) for identity, text in zip(ids, texts, strict=True))
-    record = Record(row["context"], candidates, tuple(row["gains"]), row["task"], row["id"], row["source"])
+    record = Record(row["context"], candidates, tuple(row["gains"]), row["task"], row["id"], row["source"], row["aim"])
     return Sample(row["strategy"], record)
 
 

@@ -24,6 +24,7 @@ class Record:
         task: which noun the prompt uses for a candidate.
         id: the query's or user's name.
         source: the data set that it comes from; mixtures and normalisation go by it.
+        aim: what the best candidate is to be, where the context does not say it.
 
     Raises:
         InputError: if the context is blank, gains and candidates differ in number, or a gain is negative or not finite.
@@ -35,6 +36,7 @@ class Record:
     task: Task = "passage"
     id: str = ""
     source: str = ""
+    aim: str = ""
 
     def __post_init__(self) -> None:
         named = f"record {self.id!r}" + (f" of {self.source!r}" if self.source else "")
@@ -53,7 +55,7 @@ class Record:
 
     def request(self) -> RankingRequest:
         """The record as a request for a ranker, its candidates in this order."""
-        return RankingRequest(self.context, self.candidates, self.task, self.id)
+        return RankingRequest(self.context, self.candidates, self.task, self.id, self.aim)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def shown_record(record: Record, shown: Sequence[int]) -> Record:
     """
     candidates = tuple(record.candidates[place] for place in shown)
     gains = tuple(record.gains[place] for place in shown)
-    return Record(record.context, candidates, gains, record.task, record.id, record.source)
+    return Record(record.context, candidates, gains, record.task, record.id, record.source, record.aim)
 
 
 def is_decided(record: Record, remaining: Sequence[int]) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("id", "source", "task", "strategy", "context", "candidate_ids", "candidates", "gains")
+COLUMNS = ("id", "source", "task", "strategy", "aim", "context", "candidate_ids", "candidates", "gains")
 METADATA_KEY = "r1ranker"
 ROWS_AT_ONCE = 1000
 """Rows of a row group: what a writer or a check holds in memory."""
@@ -49,6 +49,7 @@ def row_of(sample: Sample) -> dict[str, Any]:
         "source": record.source,
         "task": record.task,
         "strategy": sample.strategy,
+        "aim": record.aim,
         "context": record.context,
         "candidate_ids": [candidate.id for candidate in record.candidates],
         "candidates": [candidate.text for candidate in record.candidates],

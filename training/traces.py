@@ -78,6 +78,7 @@ class TraceStep:
         thought: the reasoning, without its tags.
         repaired: the answer could not be used as it stood.
         thought_closed: the thought did not end by itself.
+        aim: what the best candidate was to be, where the query does not say it.
     """
 
     query_id: str
@@ -90,6 +91,7 @@ class TraceStep:
     thought: str
     repaired: bool
     thought_closed: bool
+    aim: str = ""
 
     @property
     def completion(self) -> str:
@@ -171,6 +173,7 @@ def read_traces(path: str | Path) -> Iterator[TraceStep]:
                 thought=step.thought,
                 repaired=step.repaired,
                 thought_closed=step.thought_closed,
+                aim=request.aim,
             )
 
 
@@ -232,7 +235,7 @@ def select_steps(
         if reason != KEPT:
             counts[reason] += 1
             continue
-        record = Record(step.query, step.shown, gains, step.task, step.query_id, source)
+        record = Record(step.query, step.shown, gains, step.task, step.query_id, source, step.aim)
         if test is not None and (found := test.leaks_of(record, collection)):
             counts[SHARED_WITH_TEST] += 1
             leaks += found

@@ -145,6 +145,8 @@ def _settings(arguments: TrainingArguments) -> CheckpointSettings:
         settings = replace(settings, template=load_template(arguments.model.template))
     if arguments.data.max_passage_tokens is not None:
         settings = replace(settings, max_passage_tokens=arguments.data.max_passage_tokens)
+    if arguments.data.max_query_tokens is not None:
+        settings = replace(settings, max_query_tokens=arguments.data.max_query_tokens)
     return settings
 
 
@@ -161,6 +163,7 @@ def _renderer(arguments: TrainingArguments, settings: CheckpointSettings, model:
         tokenizer,
         settings.template or load_template(),
         max_passage_tokens=settings.max_passage_tokens,
+        max_query_tokens=settings.max_query_tokens,
         context_length=context,
         completion_tokens=reserve,
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from r1ranker_ir.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, CheckpointSettings
 from r1ranker_ir.errors import CheckpointError, InputError
-from r1ranker_ir.prompts.template import Template, load_template
+from r1ranker_ir.prompts.template import load_template
 
 from .training_record import TrainingRecord
 
@@ -22,29 +22,6 @@ _STAGING = ".unfinished"
 _KEYS_TO_LOADING = ("config.json", "adapter_config.json")
 # Of a trainer's own files, what serves to go on training alone: checkpoints have it.
 _LEFT_OUT = ("training_args.bin", "value_head.safetensors")
-
-
-def template_content(template: Template) -> dict[str, Any]:
-    """Writes a template in the form that `build_template` reads.
-
-    Args:
-        template: any.
-
-    Returns:
-        Its keys and sections; the template that is built from them has the same digest.
-    """
-    sections = {
-        name: {"system": wording.system, "user": wording.user} if wording.system else {"user": wording.user}
-        for name, wording in template.wordings.items()
-    }
-    return {
-        "name": template.name,
-        "candidate": template.candidate,
-        "separator": template.separator,
-        "empty": template.empty,
-        "nouns": {task: list(pair) for task, pair in template.nouns.items()},
-        **sections,
-    }
 
 
 def settings_content(
@@ -71,13 +48,14 @@ def settings_content(
         )
     content: dict[str, Any] = {
         "strategies": list(strategies),
-        "template": template_content(template),
+        "template": template.content(),
         "template_hash": template.digest(),
         "window_size": base.window_size,
         "stride": base.stride,
     }
-    if base.max_passage_tokens is not None:
-        content["max_passage_tokens"] = base.max_passage_tokens
+    for name in ("max_passage_tokens", "max_query_tokens"):
+        if (limit := getattr(base, name)) is not None:
+            content[name] = limit
     content |= {"max_thought_tokens": base.max_thought_tokens, "batch_size": base.batch_size}
     if record is not None:
         content["training"] = record.as_json()

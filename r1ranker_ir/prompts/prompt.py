@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -13,6 +14,8 @@ from r1ranker_ir.types import Call, Message, RankingRequest
 from .answers import identifiers
 from .neutral import Neutraliser
 from .template import Template
+
+logger = logging.getLogger(__name__)
 
 _CACHED_TEXTS = 20_000
 # A backend's answer_reserve holds an order of so many identifiers, such as "[12] > " spelt out in single characters.
@@ -49,7 +52,8 @@ def _equal_limit(lengths: Sequence[int], room: int) -> int:
 def _own_tags(template: Template) -> set[str]:
     """How the tags begin that a template writes around queries and candidates."""
     texts = [template.candidate, template.separator, template.empty]
-    texts += [turn for wording in template.wordings.values() for turn in (wording.system, wording.user)]
+    sections = (template.wordings, *(form.wordings for form in template.tasks.values()))
+    texts += [turn for each in sections for wording in each.values() for turn in (wording.system, wording.user)]
     names = {name for text in texts for name in _TAG_NAME.findall(text)} - {"think", "answer"}
     return {f"{opening}{name}" for opening in ("<", "</") for name in names}
 
@@ -61,17 +65,28 @@ class Prompt:
         template: the wording.
         limits: the model's context and tokenizer.
         max_passage_tokens: a passage is cut to this many tokens, at a word's end; `None` for no limit of its own.
+        max_query_tokens: the same of a query; of one that is a user's choices, the latest ones are kept.
 
     Raises:
-        InputError: if `max_passage_tokens` is less than 1.
+        InputError: if a limit is less than 1.
     """
 
-    def __init__(self, template: Template, limits: TextLimits, *, max_passage_tokens: int | None = None) -> None:
-        if max_passage_tokens is not None and max_passage_tokens < 1:
-            raise InputError(f"max_passage_tokens is {max_passage_tokens}: give at least 1, or None for no limit")
+    def __init__(
+        self,
+        template: Template,
+        limits: TextLimits,
+        *,
+        max_passage_tokens: int | None = None,
+        max_query_tokens: int | None = None,
+    ) -> None:
+        for name, limit in (("max_passage_tokens", max_passage_tokens), ("max_query_tokens", max_query_tokens)):
+            if limit is not None and limit < 1:
+                raise InputError(f"{name} is {limit}: give at least 1, or None for no limit")
         self.template = template
         self.limits = limits
         self.max_passage_tokens = max_passage_tokens
+        self.max_query_tokens = max_query_tokens
+        self._warned: set[tuple[str, str]] = set()
         structure = (*limits.control_tokens, *_own_tags(template))
         self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(Neutraliser(structure))
         self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
@@ -109,24 +124,56 @@ class Prompt:
         shown: Sequence[int],
         repairs_before: int,
     ) -> Call:
+        if request.aim and (strategy, request.task) not in self._warned:
+            self._warned.add((strategy, request.task))
+            if not self.template.shows_aim(strategy, request.task):
+                logger.warning(
+                    "template %r does not show what is wanted of a %s (%r): the model is not told. Put {aim} into its "
+                    "wording, or use another template",
+                    self.template.name,
+                    request.task,
+                    request.aim,
+                )
         full = [self._neutral(request.candidates[position].text) for position in shown]
         limit = self.max_passage_tokens
         texts = full if limit is None else [self._cut(text, limit) for text in full]
-        texts, messages = self._fit(strategy, request, texts)
+        query, cut_query = self._query(request)
+        texts, messages = self._fit(strategy, request, query, texts)
         cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
-        return Call(messages, identifiers(len(shown)), form, cut, repairs_before)
+        return Call(messages, identifiers(len(shown)), form, cut, repairs_before, cut_query)
 
-    def _render(self, strategy: str, request: RankingRequest, texts: Sequence[str]) -> tuple[Message, ...]:
+    def _query(self, request: RankingRequest) -> tuple[str, bool]:
+        """The query as it is shown, and whether it was cut."""
+        form, limit = self.template.form(request.task), self.max_query_tokens
+        if request.task != "item":
+            query = self._neutral(request.query)
+            shown = query if limit is None else self._cut(query, limit)
+            return shown, shown != query
+        lines = [line for each in request.query.splitlines() if (line := self._neutral(each))]
+        kept = list(lines)
+        while limit is not None and len(kept) > 1 and self._count(form.query_separator.join(kept)) > limit:
+            kept = kept[1:]
+        if limit is not None and len(kept) == 1:
+            kept = [self._cut(kept[0], limit)]
+        joined = form.query_separator.join(reversed(kept) if form.query_reversed else kept)
+        # What two lines make together must be as harmless as each of them.
+        plain = " ".join(joined.split())
+        return (joined if self._neutral(plain) == plain else self._neutral(plain)), kept != lines
+
+    def _render(self, strategy: str, request: RankingRequest, query: str, texts: Sequence[str]) -> tuple[Message, ...]:
         lines = [
             self.template.candidate.format(identifier=identifier, text=text or self.template.empty).rstrip()
             for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
         ]
-        query = self._neutral(request.query)
-        return self.template.render(strategy, query, self.template.separator.join(lines), len(texts), request.task)
+        candidates = self.template.separator.join(lines)
+        aim = self._neutral(request.aim)
+        return self.template.render(strategy, query, candidates, len(texts), request.task, aim)
 
-    def _fit(self, strategy: str, request: RankingRequest, texts: list[str]) -> tuple[list[str], tuple[Message, ...]]:
+    def _fit(
+        self, strategy: str, request: RankingRequest, query: str, texts: list[str]
+    ) -> tuple[list[str], tuple[Message, ...]]:
         """Cuts the longest passages until the prompt leaves room for the answer."""
-        messages = self._render(strategy, request, texts)
+        messages = self._render(strategy, request, query, texts)
         if self.limits.context_length is None:
             return texts, messages
         reserve = self.limits.answer_reserve
@@ -142,7 +189,7 @@ class Prompt:
             if limit < 1:
                 raise ContextLengthError(self._no_room(request, strategy, around, reserve, len(texts)))
             texts = [self._cut(text, limit) for text in texts]
-            messages = self._render(strategy, request, texts)
+            messages = self._render(strategy, request, query, texts)
             total = self.limits.count_prompt_tokens(messages)
             # Tokens at the seams can differ from the sum of the parts: take the excess off and try again.
             room = sum(min(length, limit) for length in lengths) - max(1, total - budget)
@@ -154,6 +201,6 @@ class Prompt:
         return (
             f"{name} does not fit: the {strategy} prompt takes {around} tokens without any passage ({query_tokens} of "
             f"them the query's), {reserve} are kept for thought and answer, and the model's context "
-            f"is {self.limits.context_length}. Shorten the query, show fewer than {count} candidates (window_size), or "
-            f"lower max_thought_tokens."
+            f"is {self.limits.context_length}. Shorten the query (max_query_tokens), show fewer than {count} "
+            f"candidates (window_size), or lower max_thought_tokens."
         )

@@ -7,7 +7,7 @@ import json
 import string
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import TASKS, Message
 
 STRATEGY_SECTIONS = ("iterative", "direct", "setwise")
-_PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns"))
+_PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim"))
 _CANDIDATE_PLACEHOLDERS = frozenset(("identifier", "text"))
-_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", *STRATEGY_SECTIONS))
+_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", *STRATEGY_SECTIONS, *TASKS))
+_TASK_KEYS = frozenset(("aim", "query_separator", "query_order", *STRATEGY_SECTIONS))
+_QUERY_ORDERS = ("as given", "reversed")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,23 @@ class Wording:
 
     system: str
     user: str
+
+
+@dataclass(frozen=True)
+class TaskForm:
+    """How the prompts of one task differ from the others.
+
+    Args:
+        wordings: strategy name to its turns; the template's own where one is missing.
+        aim: what `{aim}` says of a request without an aim.
+        query_separator: what stands between the lines of a query; without a line break in it, a query is one line.
+        query_reversed: show the lines of a query last to first.
+    """
+
+    wordings: Mapping[str, Wording] = field(default_factory=dict)
+    aim: str = ""
+    query_separator: str = " "
+    query_reversed: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,7 @@ class Template:
         separator: what stands between candidates.
         empty: what is shown for a candidate without text.
         nouns: task to its singular and plural noun.
+        tasks: task to what is different for it.
     """
 
     name: str
@@ -48,30 +68,14 @@ class Template:
     separator: str
     empty: str
     nouns: Mapping[str, tuple[str, str]]
+    tasks: Mapping[str, TaskForm] = field(default_factory=dict)
 
-    def digest(self) -> str:
-        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
-        content = {
-            "wordings": {name: [wording.system, wording.user] for name, wording in self.wordings.items()},
-            "candidate": self.candidate,
-            "separator": self.separator,
-            "empty": self.empty,
-            "nouns": {task: list(pair) for task, pair in self.nouns.items()},
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    def form(self, task: str) -> TaskForm:
+        """What is different for a task."""
+        return self.tasks.get(task) or TaskForm()
 
-    def render(self, strategy: str, query: str, candidates: str, count: int, task: str) -> tuple[Message, ...]:
-        """Fills one strategy's turns.
-
-        Args:
-            strategy: `iterative`, `direct` or `setwise`.
-            query: the neutralised query.
-            candidates: the rendered candidate lines.
-            count: how many there are.
-            task: which nouns to use.
-
-        Returns:
-            The turns, system first where there is one.
+    def wording(self, strategy: str, task: str) -> Wording:
+        """The turns for a strategy and a task.
 
         Raises:
             InputError: if the template has no wording for the strategy.
@@ -79,9 +83,86 @@ class Template:
         if strategy not in self.wordings:
             offered = ", ".join(self.wordings)
             raise InputError(f"template {self.name!r} has no [{strategy}] section: it offers {offered}")
-        wording = self.wordings[strategy]
+        return self.form(task).wordings.get(strategy) or self.wordings[strategy]
+
+    def shows_aim(self, strategy: str, task: str) -> bool:
+        """Tells whether a request's aim is a part of the prompt."""
+        wording = self.wording(strategy, task)
+        return any(field[1] == "aim" for turn in (wording.system, wording.user) for field in _parse(turn))
+
+    def only(self, strategy: str) -> Template:
+        """The template without what it holds for other strategies."""
+
+        def kept(wordings: Mapping[str, Wording]) -> dict[str, Wording]:
+            return {name: wording for name, wording in wordings.items() if name == strategy}
+
+        tasks = {task: replace(form, wordings=kept(form.wordings)) for task, form in self.tasks.items()}
+        return replace(self, wordings=kept(self.wordings), tasks=tasks)
+
+    def content(self) -> dict[str, Any]:
+        """The template as `build_template` reads it."""
+
+        def turns(wordings: Mapping[str, Wording]) -> dict[str, dict[str, str]]:
+            return {
+                name: {"system": wording.system, "user": wording.user} if wording.system else {"user": wording.user}
+                for name, wording in wordings.items()
+            }
+
+        tasks = {
+            task: {
+                "aim": form.aim,
+                "query_separator": form.query_separator,
+                "query_order": _QUERY_ORDERS[form.query_reversed],
+                **turns(form.wordings),
+            }
+            for task, form in self.tasks.items()
+        }
+        return {
+            "name": self.name,
+            "candidate": self.candidate,
+            "separator": self.separator,
+            "empty": self.empty,
+            "nouns": {task: list(pair) for task, pair in self.nouns.items()},
+            **turns(self.wordings),
+            **tasks,
+        }
+
+    def digest(self) -> str:
+        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
+        content: dict[str, Any] = {
+            "wordings": {name: [wording.system, wording.user] for name, wording in self.wordings.items()},
+            "candidate": self.candidate,
+            "separator": self.separator,
+            "empty": self.empty,
+            "nouns": {task: list(pair) for task, pair in self.nouns.items()},
+        }
+        if self.tasks:
+            content["tasks"] = {task: self.content()[task] for task in self.tasks}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def render(
+        self, strategy: str, query: str, candidates: str, count: int, task: str, aim: str = ""
+    ) -> tuple[Message, ...]:
+        """Fills one strategy's turns.
+
+        Args:
+            strategy: `iterative`, `direct` or `setwise`.
+            query: the neutralised query.
+            candidates: the rendered candidate lines.
+            count: how many there are.
+            task: which nouns and turns to use.
+            aim: the neutralised aim; the template's own for the task where it is empty.
+
+        Returns:
+            The turns, system first where there is one.
+
+        Raises:
+            InputError: if the template has no wording for the strategy.
+        """
+        wording = self.wording(strategy, task)
         noun, nouns = self.nouns[task]
         values = {"query": query, "candidates": candidates, "count": count, "noun": noun, "nouns": nouns}
+        values["aim"] = aim or self.form(task).aim
         turns = []
         if wording.system:
             turns.append(Message("system", wording.system.format(**values)))
@@ -89,14 +170,23 @@ class Template:
         return tuple(turns)
 
 
+def _parse(text: str) -> list[tuple[str, str, str | None, str | None]]:
+    """The placeholders of a text."""
+    return [
+        (before, name, form, conversion)
+        for before, name, form, conversion in string.Formatter().parse(text)
+        if name is not None
+    ]
+
+
 def _check_placeholders(where: str, text: Any, allowed: frozenset[str], required: frozenset[str]) -> None:
     if not isinstance(text, str):
         raise InputError(f"{where} is {text!r}; give a string")
     try:
-        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
+        fields = _parse(text)
     except ValueError as error:
         raise InputError(f"{where}: {error}; write a literal brace as {{{{ or }}}}") from error
-    found = {str(name) for _, name, _, _ in fields}
+    found = {name for _, name, _, _ in fields}
     if any(form or conversion for _, _, form, conversion in fields):
         raise InputError(f"{where}: a placeholder is a name in braces, without ':' or '!'")
     if unknown := found - allowed:
@@ -129,16 +219,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
         if not isinstance(texts[key], str):
             raise InputError(f"{source}: {key} is {texts[key]!r}; give a string")
     _check_placeholders(f"{source}: candidate", texts["candidate"], _CANDIDATE_PLACEHOLDERS, _CANDIDATE_PLACEHOLDERS)
-    wordings = {}
-    for section in STRATEGY_SECTIONS:
-        if section in content:
-            turns = content[section]
-            if not isinstance(turns, Mapping) or not set(turns) <= {"system", "user"} or "user" not in turns:
-                raise InputError(f"{source}: section [{section}] needs the key user, may have system, and nothing else")
-            _check_placeholders(f"{source}: [{section}] system", turns.get("system", ""), _PLACEHOLDERS, frozenset())
-            needed = frozenset(("query", "candidates"))
-            _check_placeholders(f"{source}: [{section}] user", turns["user"], _PLACEHOLDERS, needed)
-            wordings[section] = Wording(turns.get("system", ""), turns["user"])
+    wordings = _read_wordings(content, source, "")
     if not wordings:
         raise InputError(f"{source}: no section [iterative], [direct] or [setwise]: a template needs at least one")
     nouns: dict[str, tuple[str, str]] = {task: (task, f"{task}s") for task in TASKS}
@@ -149,7 +230,40 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
         if task not in nouns or not isinstance(pair, list) or [type(noun) for noun in pair] != [str, str]:
             raise InputError(f"{source}: nouns.{task} = {pair!r}; give [singular, plural] for {', '.join(TASKS)}")
         nouns[task] = (pair[0], pair[1])
-    return Template(wordings=wordings, nouns=nouns, **texts)
+    tasks: dict[str, TaskForm] = {task: _read_task(content[task], source, task) for task in TASKS if task in content}
+    return Template(wordings=wordings, nouns=nouns, tasks=tasks, **texts)
+
+
+def _read_wordings(content: Mapping[str, Any], source: str, within: str) -> dict[str, Wording]:
+    """Reads the sections of strategies, of the template or of one of its tasks."""
+    wordings = {}
+    for section in STRATEGY_SECTIONS:
+        if section in content:
+            turns, named = content[section], f"[{within}{section}]"
+            if not isinstance(turns, Mapping) or not set(turns) <= {"system", "user"} or "user" not in turns:
+                raise InputError(f"{source}: section {named} needs the key user, may have system, and nothing else")
+            _check_placeholders(f"{source}: {named} system", turns.get("system", ""), _PLACEHOLDERS, frozenset())
+            needed = frozenset(("query", "candidates"))
+            _check_placeholders(f"{source}: {named} user", turns["user"], _PLACEHOLDERS, needed)
+            wordings[section] = Wording(turns.get("system", ""), turns["user"])
+    return wordings
+
+
+def _read_task(content: Any, source: str, task: str) -> TaskForm:
+    if not isinstance(content, Mapping):
+        raise InputError(f"{source}: {task} is {content!r}; give a section [{task}]")
+    if unknown := set(content) - _TASK_KEYS:
+        offered = ", ".join(sorted(_TASK_KEYS))
+        raise InputError(f"{source}: [{task}]: unknown key {sorted(unknown)[0]!r}; use {offered}")
+    texts = {key: content.get(key, default) for key, default in (("aim", ""), ("query_separator", " "))}
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise InputError(f"{source}: [{task}] {key} is {value!r}; give a string")
+    order = content.get("query_order", _QUERY_ORDERS[0])
+    if order not in _QUERY_ORDERS:
+        raise InputError(f"{source}: [{task}] query_order is {order!r}; use {' or '.join(map(repr, _QUERY_ORDERS))}")
+    wordings = _read_wordings(content, source, f"{task}.")
+    return TaskForm(wordings, query_reversed=order == _QUERY_ORDERS[1], **texts)
 
 
 def load_template(path: str | Path | None = None) -> Template:

@@ -38,6 +38,7 @@ def record_step(call: Call, answer: Answer, shown: Sequence[int], outcome: Seque
         repaired=repaired,
         thought_closed=answer.thought_closed,
         cut_passages=call.cut_passages,
+        cut_query=call.cut_query,
         usage=answer.usage,
         prompt_hash=digest_of_messages(call.messages)[:PROMPT_HASH_DIGITS],
     )

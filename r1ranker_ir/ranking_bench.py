@@ -1,8 +1,8 @@
-"""Records from Ranking-bench, the data of R1-Ranker (arXiv 2506.21638): `ulab-ai/Ranking-bench` on the hub.
+"""Requests from Ranking-bench, the data of R1-Ranker (arXiv 2506.21638): `ulab-ai/Ranking-bench` on the hub.
 
 A row has `problem` (a whole prompt, with instructions and candidates), `gt` (the one right candidate), `candidates` and
-`task_name`. What a record needs is cut out of `problem`; its instructions are left behind, since our prompts have their
-own. Configuration `direct` holds whole lists, `iterative` the step samples that the authors drew of them.
+`task_name`. What a request needs is cut out of `problem`; its instructions are left behind, since our prompts have
+their own. Configuration `direct` holds whole lists, `iterative` the step samples that the authors drew of them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from r1ranker_ir.adapters.domains import aim_of
 from r1ranker_ir.errors import DataFileError, InputError, missing_extra
-from r1ranker_ir.types import Candidate, Task
-
-from ..records import Record
+from r1ranker_ir.request_files import JudgedRequest
+from r1ranker_ir.types import Candidate, RankingRequest, Task
 
 HUB_NAME = "ulab-ai/Ranking-bench"
 CONFIGURATIONS = ("iterative", "direct")
@@ -31,20 +31,25 @@ _FORMATS: dict[str, Literal["json", "parquet"]] = {".json": "json", ".jsonl": "j
 _PASSAGE_QUERY = re.compile(r"Here is a query:\s*(.+?)\s*and candidate passages:", re.DOTALL)
 _PASSAGE_LABEL = re.compile(r"(passage \d+):\s*\Z")
 _HISTORY = re.compile(r"in order:\s*(.+?)\s*Now there are", re.DOTALL)
+_HISTORY_ITEM = re.compile(r"""(?:^\[|, )['"](\d+)\. """)
 # The misspelling is the data's own.
 _MODEL_QUERY = re.compile(r"Here is a query:\s*(.+?)\s+and LLM (?:condidates|candidates):", re.DOTALL)
 _MODEL_LINE = re.compile(r"^\s*# ([^:\n]+): (.+?)\s*$", re.MULTILINE)
-# The three routing tasks share their questions and, by the authors' own script, their wording; only labels differ.
-_ROUTING_AIMS = {
-    "Router-Performance": "the best answer, whatever it costs",
-    "Router-Balance": "a good answer and a low cost, both alike",
-    "Router-Cost": "a low cost above all, then a good answer",
+# Which domain's aim a task has: the three routing tasks share their questions and, by the authors' own script, their
+# wording; only labels differ. Passages are ranked for their query alone.
+_DOMAINS = {
+    "Rec-Movie": "movie",
+    "Rec-Music": "music",
+    "Rec-Game": "game",
+    "Router-Performance": "performance",
+    "Router-Balance": "balance",
+    "Router-Cost": "cost",
 }
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """A row that no record can be made of.
+    """A row that no request can be made of.
 
     Args:
         reason: why.
@@ -53,14 +58,15 @@ class Unusable:
     reason: str
 
 
-def ranking_bench_records(
+def ranking_bench_requests(
     where: str | Path,
     dropped: Counter[str],
     *,
     split: str = "train",
     queries: int | None = None,
     source: str | None = None,
-) -> Iterator[Record]:
+    task_name: str | None = None,
+) -> Iterator[JudgedRequest]:
     """Reads Ranking-bench from the hub, or a file with its columns.
 
     Args:
@@ -69,26 +75,38 @@ def ranking_bench_records(
         dropped: is told how many rows were dropped, by reason.
         split: of the hub's data set.
         queries: only the first so many rows; all if `None`.
-        source: the records' source; `ranking-bench/<task name>` if `None`.
+        source: the requests' source; `ranking-bench/<task name>` if `None`.
+        task_name: only the rows of this task, whatever the case; all if `None`. `queries` counts these.
 
     Yields:
-        Records in the order of the rows, with gain 1 for the right candidate. Their id is made of the query or
+        Requests in the order of the rows, with gain 1 for the right candidate. Their id is made of the query or
         history alone, so that rows on the same one share it.
 
     Raises:
         InputError: if the data set can't be loaded.
-        DataFileError: if columns are missing, or no row could be used.
+        DataFileError: if columns are missing, no row is of the task, or no row could be used.
         MissingExtraError: if datasets is not installed.
     """
     read = used = 0
-    for row in islice(_rows(where, split), queries):
+    others: Counter[str] = Counter()
+
+    def chosen() -> Iterator[Mapping[str, Any]]:
+        for row in _rows(where, split):
+            if task_name is None or str(row.get("task_name")).lower() == task_name.lower():
+                yield row
+            else:
+                others[str(row.get("task_name"))] += 1
+
+    for row in islice(chosen(), queries):
         read += 1
-        made = record_of_row(row)
+        made = request_of_row(row)
         if isinstance(made, Unusable):
             dropped[made.reason] += 1
             continue
         used += 1
         yield made if source is None else replace(made, source=source)
+    if not read and others:
+        raise DataFileError(f"{where}: no row is of task {task_name!r}: its tasks are {', '.join(sorted(others))}")
     if read and not used:
         reasons = ", ".join(f"{count} × {reason}" for reason, count in dropped.most_common())
         raise DataFileError(
@@ -96,14 +114,14 @@ def ranking_bench_records(
         )
 
 
-def record_of_row(row: Mapping[str, Any]) -> Record | Unusable:
-    """Turns one row into a record.
+def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
+    """Turns one row into a request.
 
     Args:
         row: with `problem`, `gt`, `candidates` (a list, or the text of one in JSON or Python) and `task_name`.
 
     Returns:
-        The record, or the reason why there is none.
+        The request, or the reason why there is none.
     """
     problem, gt, task_name = (row.get(column) for column in ("problem", "gt", "task_name"))
     if not (isinstance(problem, str) and isinstance(gt, str) and isinstance(task_name, str)):
@@ -123,14 +141,17 @@ def record_of_row(row: Mapping[str, Any]) -> Record | Unusable:
     places = _places(gt, texts, [candidate.id for candidate in reading.candidates])
     if len(places) != 1:
         return Unusable("gt is not among the candidates" if not places else "gt fits several candidates")
-    aim = _ROUTING_AIMS.get(task_name)
-    return Record(
-        context=reading.context if aim is None else f"{reading.context}\nWanted: {aim}.",
-        candidates=reading.candidates,
-        gains=tuple(float(place == places[0]) for place in range(len(texts))),
-        task=reading.task,
-        id=hashlib.sha256(reading.context.encode()).hexdigest()[:16],
-        source=f"ranking-bench/{task_name}",
+    domain = _DOMAINS.get(task_name)
+    return JudgedRequest(
+        RankingRequest(
+            reading.context,
+            reading.candidates,
+            reading.task,
+            hashlib.sha256(reading.context.encode()).hexdigest()[:16],
+            "" if domain is None else aim_of(domain),
+        ),
+        tuple(float(place == places[0]) for place in range(len(texts))),
+        f"ranking-bench/{task_name}",
     )
 
 
@@ -161,7 +182,21 @@ def _read_items(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
     found = _HISTORY.search(problem)
     if found is None:
         return Unusable("the history is not to be found in the problem")
-    return _Reading(found[1], tuple(Candidate(text, text) for text in texts), "item")
+    return _Reading(_history(found[1]), tuple(Candidate(text, text) for text in texts), "item")
+
+
+def _history(text: str) -> str:
+    """The choices of a history that is printed as a list, a line each; the text on one line where none can be told.
+
+    The list is not Python's: titles hold quotation marks of the kind that encloses them.
+    """
+    numbers = [int(found[1]) for found in _HISTORY_ITEM.finditer(text)]
+    if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return " ".join(text.split())
+    starts = [found.end() for found in _HISTORY_ITEM.finditer(text)]
+    ends = [found.start() for found in _HISTORY_ITEM.finditer(text)][1:] + [len(text)]
+    titles = [text[start:end].strip().rstrip("]").rstrip(", ") for start, end in zip(starts, ends, strict=True)]
+    return "\n".join(" ".join(title[:-1].split()) for title in titles)
 
 
 def _read_models(problem: str, texts: Sequence[str]) -> _Reading | Unusable:

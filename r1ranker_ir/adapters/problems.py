@@ -1,0 +1,52 @@
+"""Rows that can't be used: refused at once, or left out, counted and named."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Literal
+
+from r1ranker_ir.errors import DataFileError
+
+logger = logging.getLogger(__name__)
+
+OnError = Literal["fail", "skip"]
+_NAMED = 5
+
+
+class Problems:
+    """Collects what is wrong with the rows of a source.
+
+    Args:
+        on_error: `fail` raises an error for the first problem; `skip` counts it, and names the first of each kind in
+            the log.
+    """
+
+    def __init__(self, on_error: OnError = "fail") -> None:
+        self.on_error = on_error
+        self.counts: Counter[str] = Counter()
+
+    def add(self, where: str, reason: str, detail: str = "") -> None:
+        """Reports a row that is left out.
+
+        Args:
+            where: file and line, or user or query, such as `ratings.dat:7`.
+            reason: what is wrong, in the same words for each row of the kind; summaries count by it.
+            detail: the value, and what to do.
+
+        Raises:
+            DataFileError: if problems end the work.
+        """
+        message = f"{where}: {reason}{f': {detail}' if detail else ''}"
+        if self.on_error == "fail":
+            raise DataFileError(f"{message}. To leave such rows out and have them counted, use --on-error skip")
+        self.counts[reason] += 1
+        if self.counts[reason] <= _NAMED:
+            logger.warning("left out: %s", message)
+        elif self.counts[reason] == _NAMED + 1:
+            logger.warning("more rows are left out because: %s; they are counted in the summary", reason)
+
+    def line(self) -> str:
+        """Says in a line how many rows were left out, and why."""
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in self.counts.most_common())
+        return f"{sum(self.counts.values())} rows left out" + (f" ({reasons})" if reasons else "")

@@ -1,0 +1,1 @@
+"""Routing: which language model gets a question, by what its answers are worth and cost."""
