@@ -42,8 +42,8 @@ $(TRAIN_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
 	@touch $(DEMO_STAMP) $@
 
 $(TEST_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
-	@echo "Installing r1ranker-ir[local,openai,langchain,eval,pyserini,ray,train,dev] into $(VENV); the first time takes a while" >&2
-	@$(PIP) --editable '.[local,openai,langchain,eval,pyserini,ray,train,dev]'
+	@echo "Installing r1ranker-ir[local,openai,langchain,eval,pyserini,ray,litellm,train,dev] into $(VENV); the first time takes a while" >&2
+	@$(PIP) --editable '.[local,openai,langchain,eval,pyserini,ray,litellm,train,dev]'
 	@touch $(DEMO_STAMP) $(TRAIN_STAMP) $@
 
 demo: $(DEMO_STAMP)

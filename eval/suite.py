@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from r1ranker_ir.corpora import TEST_SPLIT, open_corpus
 from r1ranker_ir.engine import RunSummary
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, R1RankerError, StorageError
-from r1ranker_ir.rerank_run import RankerSource, rerank_run
+from r1ranker_ir.request_files import write_requests
+from r1ranker_ir.rerank_run import RankerSource, RequestSource, rerank_run
 from r1ranker_ir.retrieval.first_stages import parse_first_stage
 from r1ranker_ir.runs import read_run, write_run
 from r1ranker_ir.types import Usage
 
 from .manifest import ranker_settings, unopened_settings
 from .measures import evaluate, parse_measures
+from .suite_baselines import first_choices
 from .suite_data import (
     JudgedQueries,
     JudgedRunSource,
@@ -28,7 +30,16 @@ from .suite_data import (
     search_first_stage,
 )
 from .suite_folder import claim_folder, write_summaries
-from .suite_results import FIRST_STAGE_RUN, RERANKED_RUN, TRACES, DataSetResult, SuiteSettings
+from .suite_requests import RequestFileSource, described_requests, read_dataset_requests, request_checksums
+from .suite_results import (
+    BASELINES,
+    FIRST_STAGE_RUN,
+    REQUESTS,
+    RERANKED_RUN,
+    TRACES,
+    DataSetResult,
+    SuiteSettings,
+)
 from .suite_tables import DataSet, Suite, needs_of
 
 if TYPE_CHECKING:
@@ -58,7 +69,8 @@ def run_suite(
     """Runs a suite's data sets one after the other and writes what comes out.
 
     The folder holds `manifest.json`, `measures.json` and `README.md`, and for each data set a folder with its
-    first stage's run, the reranked run and perhaps traces. The three files are written anew after each data set.
+    first stage's run (of ranking requests: the requests and the baselines' runs), the reranked run and perhaps
+    traces. The three files are written anew after each data set.
     The same command over the same data writes the same bytes again.
 
     Args:
@@ -110,6 +122,10 @@ class _SharedRanker(RankerSource):
 
 def _plan(dataset: DataSet, suite: Suite, settings: SuiteSettings) -> DataSetResult:
     """A data set that is not run yet: its measures and its first stage. A mistake in either ends the command."""
+    measured = replace(dataset, measures=settings.measures or dataset.measures)
+    parse_measures(measured.measures)
+    if dataset.is_of_requests:
+        return DataSetResult(measured, "")
     text = settings.first_stage or suite.first_stage
     if text == PREBUILT_BM25:
         if dataset.index is None:
@@ -120,8 +136,7 @@ def _plan(dataset: DataSet, suite: Suite, settings: SuiteSettings) -> DataSetRes
         text = f"pyserini:{dataset.index}"
     text = text.replace(_PLACEHOLDER, dataset.name)
     parse_first_stage(text)
-    parse_measures(settings.measures or dataset.measures)
-    return DataSetResult(replace(dataset, measures=settings.measures or dataset.measures), text)
+    return DataSetResult(measured, text)
 
 
 def _needs(result: DataSetResult) -> str:
@@ -143,9 +158,13 @@ def _run_dataset(
 ) -> tuple[DataSetResult, R1RankerError | None]:
     """Runs one data set as far as it goes; gives the error that ended it too."""
     try:
-        result, judged = _search(result, folder, settings, progress=progress)
+        if result.dataset.is_of_requests:
+            result, judged = _compare_baselines(result, folder, settings)
+        else:
+            result, judged = _search(result, folder, settings, progress=progress)
     except R1RankerError as error:
-        return _failed(result, error, f". {result.dataset.name} needs: {_needs(result)}"), error
+        needed = "" if result.dataset.is_of_requests else f". {result.dataset.name} needs: {_needs(result)}"
+        return _failed(result, error, needed), error
     try:
         return _rerank(result, judged, folder, ranker, settings, progress=progress), None
     except R1RankerError as error:
@@ -161,16 +180,31 @@ def _search(
     judged = read_judged_queries(corpus, dataset, settings.queries)
     first_stage = parse_first_stage(result.first_stage)
     found = search_first_stage(first_stage, corpus, judged, settings.depth, progress=progress)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"can't make folder {str(folder)!r}: {error.strerror}") from error
+    _make(folder)
     write_run(found, folder / FIRST_STAGE_RUN, tag=first_stage.kind)
     evaluated = _evaluated(result, judged, folder, FIRST_STAGE_RUN)
     digests = checksums(corpus, dataset.split or TEST_SPLIT, judged, found)
     if first_stage.kind == "run":
         digests["first_stage_run"] = file_digest(Path(first_stage.source))
     return replace(evaluated, judged=judged.judged, asked=len(judged.topics), checksums=digests), judged
+
+
+def _compare_baselines(
+    result: DataSetResult, folder: Path, settings: SuiteSettings
+) -> tuple[DataSetResult, JudgedQueries]:
+    """Reads ranking requests, and measures the orders that need no model."""
+    requests = read_dataset_requests(result.dataset, settings.queries)
+    judged, described = described_requests(requests, parse_measures(result.dataset.measures))
+    result = replace(result, judged=judged.judged, asked=len(judged.topics), requests=described)
+    _make(folder / BASELINES)
+    write_requests(folder / REQUESTS, judged.requests)
+    result = replace(result, checksums=request_checksums(result.dataset, folder / REQUESTS))
+    for baseline in described.baselines:
+        if baseline.run is not None:
+            name = f"{BASELINES}/{baseline.file}.trec"
+            write_run(baseline.run, folder / name, tag=baseline.file)
+            result = _evaluated(result, judged, folder, name)
+    return result, judged
 
 
 def _rerank(
@@ -190,13 +224,7 @@ def _rerank(
         described, before = unopened_settings(ranker), RunSummary()
     result = replace(result, ranker=described)
     summary = rerank_run(
-        JudgedRunSource(
-            result.dataset.corpus,
-            str(folder / FIRST_STAGE_RUN),
-            settings.depth,
-            missing=settings.missing,
-            shuffle=settings.shuffle,
-        ),
+        _candidates(result.dataset, folder, settings),
         ranker,
         folder / RERANKED_RUN,
         tag="_".join(settings.reranker.split()),
@@ -208,11 +236,36 @@ def _rerank(
     return replace(evaluated, summary=_since(before, summary))
 
 
+def _candidates(dataset: DataSet, folder: Path, settings: SuiteSettings) -> RequestSource:
+    if dataset.is_of_requests:
+        return RequestFileSource(str((folder / REQUESTS).resolve()), settings.shuffle)
+    return JudgedRunSource(
+        dataset.corpus,
+        str(folder / FIRST_STAGE_RUN),
+        settings.depth,
+        missing=settings.missing,
+        shuffle=settings.shuffle,
+    )
+
+
 def _evaluated(result: DataSetResult, judged: JudgedQueries, folder: Path, name: str) -> DataSetResult:
     """The result with the measures of one of its runs, as it was written."""
+    run = read_run(folder / name)
+    measured = {query_id: entries for query_id, entries in run.items() if query_id in judged.topics}
     measures = parse_measures(result.dataset.measures)
-    evaluation = evaluate(judged.qrels, read_run(folder / name), measures, name=f"{result.dataset.name}/{name}")
-    return replace(result, evaluations={**result.evaluations, name: evaluation})
+    evaluation = evaluate(judged.qrels, measured, measures, name=f"{result.dataset.name}/{name}")
+    result = replace(result, evaluations={**result.evaluations, name: evaluation})
+    if result.requests is None:
+        return result
+    choices = {**result.requests.choices, name: first_choices(judged.requests, run)}
+    return replace(result, requests=replace(result.requests, choices=choices))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"can't make folder {str(folder)!r}: {error.strerror}") from error
 
 
 def _failed(result: DataSetResult, error: R1RankerError, addition: str = "") -> DataSetResult:
@@ -240,6 +293,8 @@ def _outcome(result: DataSetResult) -> str:
         return f"{result.dataset.name}: failed"
     figures = []
     for name, evaluation in result.evaluations.items():
+        if name.startswith(f"{BASELINES}/"):
+            continue
         measure, value = next(iter(evaluation.mean.items()))
         figures.append(f"{measure} {value:.4f} ({name.removesuffix('.trec')})")
     summary = result.summary

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.corpora import Corpus, open_corpus
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.request_files import JudgedRequest
 from r1ranker_ir.rerank_run import RunSource
 from r1ranker_ir.reranking import RunRequests, requests_of_run
 from r1ranker_ir.retrieval.first_stages import FirstStage, retrieve
@@ -36,12 +37,14 @@ class JudgedQueries:
         qrels: their judgments.
         excluded: query id to documents that are no results for it.
         judged: how many queries are judged, of which `topics` may hold the first ones only.
+        requests: the ranking requests, where these are given and no corpus is searched.
     """
 
     topics: Mapping[str, str]
     qrels: tuple[Qrel, ...]
     excluded: Mapping[str, frozenset[str]]
     judged: int
+    requests: tuple[JudgedRequest, ...] = ()
 
 
 def read_judged_queries(corpus: Corpus, dataset: DataSet, queries: int | None = None) -> JudgedQueries:

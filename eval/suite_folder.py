@@ -14,9 +14,10 @@ from r1ranker_ir.rerank_run import RankerSource
 
 from .manifest import counts, determinism, hardware, versions
 from .measures import measures_json
+from .request_report import chance_means
 from .suite_data import file_digest
 from .suite_report import report
-from .suite_results import TRACES, DataSetResult, SuiteSettings
+from .suite_results import BASELINES, REQUESTS, TRACES, DataSetResult, SuiteSettings
 from .suite_tables import Suite
 
 MANIFEST, MEASURES, REPORT = "manifest.json", "measures.json", "README.md"
@@ -85,7 +86,7 @@ def write_summaries(
         StorageError: if a file can't be written.
     """
     measures = [
-        {"dataset": result.dataset.name, "runs": measures_json(result.evaluations)}
+        {"dataset": result.dataset.name, "runs": measures_json(result.evaluations), **_chance(result)}
         for result in results
         if result.evaluations
     ]
@@ -106,10 +107,12 @@ def _manifest(
     described: dict[str, Any] = next((dict(result.ranker) for result in results if result.ranker), {})
     described.pop("max_passage_tokens", None)
     extra = ["pyserini"] if any(result.first_stage.startswith("pyserini:") for result in results) else []
+    extra += ["datasets"] if any(result.dataset.task_name for result in results) else []
     extra += ["ray"] if settings.cluster is not None else []
     files = [folder / MEASURES, folder / REPORT]
     for result in results:
-        names = [*result.evaluations, *([TRACES] if settings.traces and result.summary is not None else [])]
+        names = [*([REQUESTS] if result.checksums and result.requests is not None else []), *result.evaluations]
+        names += [TRACES] if settings.traces and result.summary is not None else []
         files += [folder / result.dataset.name / name for name in names]
     backend = str(ranker.options.get("backend", "transformers"))
     return {
@@ -123,7 +126,7 @@ def _manifest(
             "seed": ranker.options.get("seed", 0),
             **described,
         },
-        "depth": settings.depth,
+        "depth": None if all(dataset.is_of_requests for dataset in suite.datasets) else settings.depth,
         "shuffle": settings.shuffle,
         "hardware": hardware(),
         "determinism": determinism(),
@@ -138,7 +141,7 @@ def _described(result: DataSetResult) -> dict[str, Any]:
         "name": dataset.name,
         "corpus": dataset.corpus,
         "split": dataset.split,
-        "first_stage": result.first_stage,
+        "first_stage": result.first_stage or None,
         "measures": dataset.measures.split(),
         "max_passage_tokens": result.ranker.get("max_passage_tokens", dataset.max_passage_tokens),
         "judged_queries": result.judged,
@@ -147,7 +150,44 @@ def _described(result: DataSetResult) -> dict[str, Any]:
         "checksums": dict(result.checksums),
         "counts": None if result.summary is None else counts(result.summary),
         "failed": result.failed,
+        **_requests(result),
     }
+
+
+def _requests(result: DataSetResult) -> dict[str, Any]:
+    """What the manifest says of ranking requests alone."""
+    requests = result.requests
+    if requests is None:
+        return {}
+    described = {
+        "task_name": result.dataset.task_name or None,
+        "given": requests.given,
+        "run": requests.run,
+        "candidates": list(requests.lengths),
+        "without_best_candidate": requests.without_best,
+        "judgments": "gains as grades" if requests.graded else "the best candidates",
+        "dropped_rows": dict(requests.dropped),
+        "renamed": requests.renamed,
+        "baselines": {
+            each.name: each.lacking if each.run is None else f"{BASELINES}/{each.file}.trec"
+            for each in requests.baselines
+        },
+        "values_of_some_requests": list(requests.partial_values),
+    }
+    return {"requests": described}
+
+
+def _chance(result: DataSetResult) -> dict[str, Any]:
+    """What the measures' file says of ranking requests alone: random orders, and what first choices bring."""
+    requests = result.requests
+    if requests is None:
+        return {}
+    per_query = {
+        query_id: {str(measure): value for measure, value in values.items()}
+        for query_id, values in requests.chance.items()
+    }
+    choices = {name or "random": dict(values) for name, values in requests.choices.items()}
+    return {"random": {"mean": chance_means(requests), "per_query": per_query}, "first_choice": choices}
 
 
 def _write_json(path: Path, content: Any) -> None:

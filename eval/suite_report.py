@@ -7,6 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .measures import Evaluation, parse_measures
+from .request_report import (
+    CHOICE,
+    choice_columns,
+    overview_names,
+    overview_rows,
+    request_counts,
+    request_notes,
+    request_rows,
+)
+from .suite_results import FIRST_STAGE_RUN, RERANKED_RUN
 
 if TYPE_CHECKING:
     from .suite_results import DataSetResult, SuiteSettings
@@ -14,7 +24,6 @@ if TYPE_CHECKING:
 
 _SHOWN_IDS = 20
 _NONE = "–"
-_ROLES = ("first stage", "reranked")
 
 
 def report(suite: Suite, settings: SuiteSettings, results: Sequence[DataSetResult]) -> str:
@@ -34,7 +43,7 @@ def report(suite: Suite, settings: SuiteSettings, results: Sequence[DataSetResul
         f"# {suite.title}: {settings.reranker}",
         f"Made by `{shlex.join(settings.command)}`. `manifest.json` says with what, `measures.json` holds each query's "
         f"values.",
-        f"The top {settings.depth} documents of each query were reranked, and both runs end there."
+        _what_was_ranked(suite, settings)
         + (f" They were shuffled before (seed {settings.shuffle})." if settings.shuffle is not None else ""),
     ]
     if len(suite.datasets) > 1:
@@ -44,11 +53,26 @@ def report(suite: Suite, settings: SuiteSettings, results: Sequence[DataSetResul
     if sources:
         parts += [
             "## Sources",
-            "Published figures were not measured here. They compare only as far as their first stage, depth and "
-            "passage length are these.",
+            "Published figures were not measured here. They compare only as far as their "
+            + ("requests and candidates" if _of_requests(suite) else "first stage, depth and passage length")
+            + " are these.",
             "\n".join(f"{number}. {source}" for source, number in sources.items()),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _what_was_ranked(suite: Suite, settings: SuiteSettings) -> str:
+    said = [] if _of_requests(suite) else [_TOP.format(depth=settings.depth)]
+    if any(dataset.is_of_requests for dataset in suite.datasets):
+        said.append("The candidates of each request were ranked as they are given.")
+    return " ".join(said)
+
+
+def _of_requests(suite: Suite) -> bool:
+    return all(dataset.is_of_requests for dataset in suite.datasets)
+
+
+_TOP = "The top {depth} documents of each query were reranked, and both runs end there."
 
 
 def _sources(results: Iterable[DataSetResult]) -> dict[str, int]:
@@ -61,13 +85,21 @@ def _overview(
     suite: Suite, settings: SuiteSettings, results: Sequence[DataSetResult], sources: Mapping[str, int]
 ) -> list[str]:
     """One row a data set, one column a system, by each data set's first measure."""
-    columns: dict[str, dict[str, float]] = {f"first stage{_HERE}": {}, f"{settings.reranker}{_HERE}": {}}
+    searched, ours = f"first stage{_HERE}", f"{settings.reranker}{_HERE}"
+    columns: dict[str, dict[str, float]] = {} if _of_requests(suite) else {searched: {}}
+    if any(dataset.is_of_requests for dataset in suite.datasets):
+        columns |= {baseline: {} for baseline in overview_names(_HERE)}
+    columns[ours] = {}
+    place_of_ours = len(columns) - 1
     measures = []
     for result in results:
         name, first = result.dataset.name, str(parse_measures(result.dataset.measures)[0])
         measures.append(first)
-        for column, evaluation in zip(tuple(columns)[:2], result.evaluations.values(), strict=False):
-            columns[column][name] = next(iter(evaluation.mean.values()))
+        for file, evaluation in result.evaluations.items():
+            if file in (FIRST_STAGE_RUN, RERANKED_RUN):
+                columns[searched if file == FIRST_STAGE_RUN else ours][name] = next(iter(evaluation.mean.values()))
+        for baseline, value in overview_rows(result, first, _HERE).items():
+            columns[baseline][name] = value
         for figure in result.dataset.published:
             if figure.measure == first:
                 columns.setdefault(_published_name(figure, sources), {})[name] = figure.value
@@ -75,7 +107,7 @@ def _overview(
     for result, measure in zip(results, measures, strict=True):
         cells = [_value(values.get(result.dataset.name)) for values in columns.values()]
         if result.failed is not None:
-            cells[1] = "failed"
+            cells[place_of_ours] = "failed"
         rows.append([result.dataset.name, measure, *cells])
     if len(set(measures)) == 1:
         rows += _means(suite, results, columns, measures[0])
@@ -113,22 +145,26 @@ def _section(result: DataSetResult, settings: SuiteSettings, sources: Mapping[st
     """One data set: what it was run on, its table, and what is to be known about it."""
     dataset = result.dataset
     measures = [str(measure) for measure in parse_measures(dataset.measures)]
-    said = [f"Corpus `{dataset.corpus}`; first stage `{result.first_stage}`"]
-    if result.judged:
+    if dataset.is_of_requests:
+        said = [f"Requests of `{dataset.origin}`", *filter(None, [request_counts(result)])]
+    else:
+        said = [f"Corpus `{dataset.corpus}`; first stage `{result.first_stage}`"]
+    if result.judged and not dataset.is_of_requests:
         limited = "" if result.asked == result.judged else f", of which the first {result.asked} were run"
         said.append(f"{result.judged} judged queries{limited}")
     parts = [f"## {dataset.name}", "; ".join(said) + "."]
     if result.failed is not None:
         parts.append(f"**Failed:** {_one_line(result.failed)}")
-    rows = []
-    named = (f"first stage{_HERE}", f"**{settings.reranker}**{_HERE}")
-    for name, evaluation in zip(named, result.evaluations.values(), strict=False):
-        values = {str(measure): value for measure, value in evaluation.mean.items()}
-        rows.append([name, *(_value(values.get(measure)) for measure in measures)])
-    for name, values in _published_rows(dataset.published, sources).items():
-        rows.append([name, *(_value(values.get(measure)) for measure in measures)])
-    if rows:
-        parts.append(_table(["system", *measures], rows))
+    columns = [*measures, *choice_columns(result)]
+    ours = f"**{settings.reranker}**{_HERE}"
+    systems: dict[str, Mapping[str, float]] = dict(request_rows(result, ours, _HERE))
+    if not systems:
+        for name, evaluation in zip((f"first stage{_HERE}", ours), result.evaluations.values(), strict=False):
+            systems[name] = {str(measure): value for measure, value in evaluation.mean.items()}
+    systems |= _published_rows(dataset.published, sources)
+    if systems:
+        rows = [[name, *(_cell(column, values.get(column)) for column in columns)] for name, values in systems.items()]
+        parts.append(_table(["system", *columns], rows))
     parts += _notes(result)
     return parts
 
@@ -147,10 +183,10 @@ def _published_name(figure: Published, sources: Mapping[str, int]) -> str:
 
 def _notes(result: DataSetResult) -> list[str]:
     """What reranking counted, and which judged queries count as 0."""
-    notes = []
-    for role, evaluation in zip(_ROLES, result.evaluations.values(), strict=False):
-        if evaluation.missing:
-            notes.append(_missing(role, evaluation))
+    notes = request_notes(result)
+    for role, file in (("first stage", FIRST_STAGE_RUN), ("reranked", RERANKED_RUN)):
+        if file in result.evaluations and result.evaluations[file].missing:
+            notes.append(_missing(role, result.evaluations[file]))
     if result.summary is not None:
         usage = result.summary.usage
         notes.append(
@@ -168,6 +204,12 @@ def _missing(role: str, evaluation: Evaluation) -> str:
         f"{role.capitalize()}: {len(evaluation.missing)} of {len(evaluation.per_query)} judged queries have no results "
         f"and count as 0: {shown}."
     )
+
+
+def _cell(column: str, value: float | None) -> str:
+    # What a choice brings may be a price of millionths.
+    small = value is not None and column.startswith(CHOICE) and 0 < abs(value) < 0.01
+    return f"{value:.3g}" if small else _value(value)
 
 
 def _value(value: float | None) -> str:

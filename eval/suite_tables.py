@@ -13,9 +13,13 @@ from typing import Any
 
 from r1ranker_ir.corpora import open_corpus
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.ranking_bench import CONFIGURATIONS, HUB_NAME
+from r1ranker_ir.request_corpus import ENDINGS
 
 FOLDER_MEASURES = "nDCG@10 RR@10 AP R@100"
 """What a corpus without a table is measured by."""
+REQUEST_MEASURES = "RR nDCG@3 nDCG@5 nDCG@10 Success@3 Success@5 Success@10"
+"""What a file of ranking requests is measured by, unless its table says otherwise: R1-Ranker's measures."""
 FOLDER_FIRST_STAGE = "bm25s"
 """What searches a corpus without a table."""
 _TABLES = "suites"
@@ -36,6 +40,7 @@ _KINDS: Mapping[str, type] = {
     "shares": str,
     "index_size": int,
     "terms": str,
+    "task_name": str,
 }
 
 
@@ -64,8 +69,9 @@ class DataSet:
 
     Args:
         name: what the suite calls it; names its folder.
-        corpus: an ir_datasets id or a folder.
-        split: whose judgments a folder gives; ids carry their own.
+        corpus: an ir_datasets id or a folder; of ranking requests, their file (`.jsonl`, `.jsonl.gz`), or where
+            Ranking-bench is (see `ranking_bench_requests`).
+        split: whose judgments a folder gives, or the split of Ranking-bench; ids carry their own.
         measures: as ir_measures writes them, split by spaces; the first one stands in overviews.
         max_passage_tokens: what is shown of a passage; `None` leaves it to the checkpoint.
         index: Pyserini's name of a prebuilt BM25 index of it.
@@ -79,6 +85,7 @@ class DataSet:
         index_size: bytes that the index is to be downloaded as.
         terms: the licence step before a download.
         published: figures of others.
+        task_name: of Ranking-bench, whose rows of this task are the requests.
     """
 
     name: str
@@ -97,6 +104,20 @@ class DataSet:
     index_size: int | None = None
     terms: str = ""
     published: tuple[Published, ...] = ()
+    task_name: str = ""
+
+    @property
+    def is_of_requests(self) -> bool:
+        """It holds ranking requests, whose candidates are given, and no corpus to search."""
+        return bool(self.task_name) or self.corpus.endswith(ENDINGS)
+
+    @property
+    def origin(self) -> str:
+        """Where its data are, in words: the corpus, and of Ranking-bench also the task."""
+        if not self.task_name:
+            return self.corpus
+        where = f"{HUB_NAME}, {self.corpus}, {self.split}" if self.corpus in CONFIGURATIONS else self.corpus
+        return f"{where}: {self.task_name}"
 
 
 @dataclass(frozen=True)
@@ -127,11 +148,12 @@ def open_suite(name: str) -> Suite:
     """Finds a suite.
 
     Args:
-        name: a packaged suite's name; a TOML file like the packaged ones; a folder in BEIR layout; or an ir_datasets
-            id. An id that a packaged suite has comes with that suite's settings and published figures.
+        name: a packaged suite's name; a TOML file like the packaged ones; a file of ranking requests (`.jsonl`,
+            `.jsonl.gz`); a folder in BEIR layout; or an ir_datasets id. An id that a packaged suite has comes with that
+            suite's settings and published figures.
 
     Returns:
-        The suite; a folder or an id is a suite of one data set.
+        The suite; a file of requests, a folder or an id is a suite of one data set.
 
     Raises:
         InputError: if it is none of these.
@@ -145,6 +167,9 @@ def open_suite(name: str) -> Suite:
             return read_suite(path.read_text(encoding="utf-8"), str(path))
         except UnicodeDecodeError as error:
             raise DataFileError(f"{path}: not UTF-8 ({error.reason}): convert the file") from None
+    if path.name.endswith(ENDINGS) and path.is_file():
+        short = _NOT_IN_NAMES.sub("_", path.name.removesuffix(".gz").removesuffix(".jsonl")).strip(".") or "requests"
+        return Suite(short, f"The requests of {path.name}", (DataSet(short, name, measures=REQUEST_MEASURES),))
     try:
         open_corpus(name)
     except InputError as error:
@@ -195,9 +220,10 @@ def read_suite(text: str, source: str) -> Suite:
         if row.get("shares") is not None and not isinstance(shared.get(row["shares"]), int):
             raise DataFileError(f"{where}: shares is {row['shares']!r}: give its bytes under [shared]")
         figures = tuple(figure for dataset, figure in published if dataset == name)
-        datasets.append(
-            DataSet(name, published=figures, shared_download=shared.get(row.get("shares"), 0), **(common | row))
-        )
+        dataset = DataSet(name, published=figures, shared_download=shared.get(row.get("shares"), 0), **(common | row))
+        if dataset.is_of_requests and "measures" not in common | row:
+            dataset = replace(dataset, measures=REQUEST_MEASURES)
+        datasets.append(dataset)
     groups = {name: tuple(members) for name, members in content.get("groups", {}).items()}
     for name, members in groups.items():
         if unknown := [member for member in members if member not in content["datasets"]]:
@@ -253,7 +279,9 @@ def needs_of(dataset: DataSet, *, with_index: bool) -> str:
         downloads.append(f"{size_of(dataset.index_size)} for Pyserini's index {dataset.index}")
     if downloads:
         parts.append(f"downloads, unless they are on this disk: {' + '.join(downloads)}")
-    elif not Path(dataset.corpus).expanduser().is_dir():
+    elif dataset.task_name and dataset.corpus in CONFIGURATIONS:
+        parts.append(f"datasets downloads {HUB_NAME}, unless it is on this disk")
+    elif not dataset.is_of_requests and not Path(dataset.corpus).expanduser().is_dir():
         parts.append(f"ir_datasets downloads {dataset.corpus}, unless it is on this disk")
     if dataset.terms:
         parts.append(f"terms: {dataset.terms}")

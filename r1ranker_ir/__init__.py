@@ -28,6 +28,9 @@ from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 if TYPE_CHECKING:
     from rerankers import Reranker as Reranker
 
+    from r1ranker_ir.adapters.recommendation.adapter import RecommendationAdapter as RecommendationAdapter
+    from r1ranker_ir.adapters.routing.adapter import RoutingAdapter as RoutingAdapter
+    from r1ranker_ir.adapters.routing.profiles import LLMProfile as LLMProfile
     from r1ranker_ir.ranker import Ranker as Ranker
     from r1ranker_ir.rerankers import DRankerReranker as DRankerReranker
     from r1ranker_ir.rerankers import IRankerReranker as IRankerReranker
@@ -41,8 +44,11 @@ except importlib.metadata.PackageNotFoundError:  # a source tree that was never 
 _LAZY = {
     "DRankerReranker": "r1ranker_ir.rerankers",
     "IRankerReranker": "r1ranker_ir.rerankers",
+    "LLMProfile": "r1ranker_ir.adapters.routing.profiles",
     "Ranker": "r1ranker_ir.ranker",
+    "RecommendationAdapter": "r1ranker_ir.adapters.recommendation.adapter",
     "Reranker": "rerankers",
+    "RoutingAdapter": "r1ranker_ir.adapters.routing.adapter",
     "TracedResults": "r1ranker_ir.rerankers",
 }
 
@@ -55,14 +61,17 @@ __all__ = [
     "DataFileError",
     "IRankerReranker",
     "InputError",
+    "LLMProfile",
     "MissingExtraError",
     "PairScoreError",
     "R1RankerError",
     "Ranker",
     "Ranking",
     "RankingRequest",
+    "RecommendationAdapter",
     "RepairRateError",
     "Reranker",
+    "RoutingAdapter",
     "Step",
     "StorageError",
     "TracedResults",

@@ -18,7 +18,11 @@ from typer.core import TyperGroup
 from r1ranker_ir.cli_cache import cache
 from r1ranker_ir.cli_compare import compare
 from r1ranker_ir.cli_data import data
-from r1ranker_ir.cli_options import CorpusOption, QuietOption, VerboseOption
+from r1ranker_ir.cli_data_answers import answers
+from r1ranker_ir.cli_data_passages import passages
+from r1ranker_ir.cli_data_recommendation import recommendation
+from r1ranker_ir.cli_data_routing import routing
+from r1ranker_ir.cli_options import JudgedCorpusOption, QuietOption, VerboseOption
 from r1ranker_ir.cli_rerank import rerank
 from r1ranker_ir.cli_search import index, search
 from r1ranker_ir.cli_suite import suite
@@ -92,7 +96,7 @@ app.command()(suite)
 
 @app.command()
 def evaluate(
-    corpus: CorpusOption,
+    corpus: JudgedCorpusOption,
     runs: Annotated[
         list[str],
         typer.Argument(help="TREC runs to measure, gzip if they end in .gz; - for standard input.", show_default=False),
@@ -143,7 +147,11 @@ def demo(
 
 
 app.command()(compare)
-app.command()(data)
+data.command()(answers)
+data.command()(passages)
+data.command()(recommendation)
+data.command()(routing)
+app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(cache, name="cache")
 app.add_typer(trace, name="trace")

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from r1ranker_ir.cli_options import CorpusOption, QuietOption, VerboseOption
+from r1ranker_ir.cli_options import JudgedCorpusOption, QuietOption, VerboseOption
 
 
 def compare(
-    corpus: CorpusOption,
+    corpus: JudgedCorpusOption,
     baseline: Annotated[
         str, typer.Option(help="TREC run that the others are compared with, such as BM25's.", show_default=False)
     ],

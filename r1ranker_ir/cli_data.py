@@ -1,4 +1,7 @@
-"""The verb `r1ranker data`: training samples from judgments and runs, request files, Ranking-bench or traces."""
+"""The verb `r1ranker data`: training samples from judgments and runs, request files, Ranking-bench or traces.
+
+Its own verbs, such as `r1ranker data recommendation`, write request files; each has a file of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,20 @@ from r1ranker_ir.errors import InputError
 _OF_TRACES_ALONE = {"traces", "best", "min_ndcg"}
 _WITH_TRACES = _OF_TRACES_ALONE | {"corpus", "split", "test_corpus", "leaks", "output", "verbose", "quiet"}
 
+data = typer.Typer(rich_markup_mode=None)
 
-def data(
+
+@data.callback(invoke_without_command=True)
+def make_samples(
     context: typer.Context,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="Parquet file of samples to write (of --traces also JSON Lines, .jsonl); it is there only once it is "
             "whole.",
             show_default=False,
         ),
-    ],
+    ] = None,
     corpus: Annotated[
         str | None,
         typer.Option(
@@ -134,8 +140,14 @@ def data(
 ) -> None:
     """Make training samples of judgments and a run, of ranking requests, of Ranking-bench, or of a model's traces.
 
-    Same input and seed give the same file. Queries without a positive or a negative are dropped and counted.
+    Same input and seed give the same file. Queries without a positive or a negative are dropped and counted. The
+    commands below make ranking requests of other data; their options stand after their names.
     """
+    if context.invoked_subcommand is not None:
+        _check_no_options(context, context.invoked_subcommand)
+        return
+    if output is None:
+        raise typer.BadParameter("it is missing: name the file of samples to write", param_hint="--output")
     from r1ranker_ir.cli import start
 
     progress = start(verbose=verbose, quiet=quiet)
@@ -198,13 +210,15 @@ def data(
             typer.echo(line, err=True)
 
 
+def _check_no_options(context: typer.Context, command: str) -> None:
+    """Refuses options that stand before the name of a command, where they would do nothing."""
+    if given := list(_given(context).values()):
+        raise typer.BadParameter(f"{given[0]} stands before {command!r}: write the options after it")
+
+
 def _check_traces(context: typer.Context) -> None:
     """Refuses options that do not go with --traces, or not without it."""
-    given = {
-        parameter.name: "/".join([*parameter.opts, *parameter.secondary_opts])
-        for parameter in context.command.params
-        if parameter.name and _is_given(context, parameter.name)
-    }
+    given = _given(context)
     if "traces" not in given:
         if lone := [option for name, option in given.items() if name in _OF_TRACES_ALONE]:
             raise typer.BadParameter(f"{lone[0]} goes with --traces: name the traces to choose from")
@@ -212,6 +226,15 @@ def _check_traces(context: typer.Context) -> None:
         raise typer.BadParameter(f"{unfit[0]} does not go with --traces: leave one of the two out")
     elif "corpus" not in given:
         raise typer.BadParameter("--traces and --corpus go together: the corpus's judgments say which steps are kept")
+
+
+def _given(context: typer.Context) -> dict[str, str]:
+    """Maps the parameters that the command line gives to how their options are written."""
+    return {
+        parameter.name: "/".join([*parameter.opts, *parameter.secondary_opts])
+        for parameter in context.command.params
+        if parameter.name and _is_given(context, parameter.name)
+    }
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -15,6 +15,14 @@ CorpusOption = Annotated[
         show_default=False,
     ),
 ]
+JudgedCorpusOption = Annotated[
+    str,
+    typer.Option(
+        help="Whose judgments count: an ir_datasets id; a BEIR folder; or a file of ranking requests (.jsonl), "
+        "such as a suite's requests.jsonl, whose gains are the judgments.",
+        show_default=False,
+    ),
+]
 OutputOption = Annotated[
     str,
     typer.Option(

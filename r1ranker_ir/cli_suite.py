@@ -38,6 +38,8 @@ from r1ranker_ir.cli_options import (
 )
 from r1ranker_ir.cli_rerank import ranker_source, ray_cluster
 
+# What says which documents of a corpus are reranked, and so nothing to ranking requests, which hold their candidates.
+_OF_CORPORA = ("first_stage", "depth", "missing")
 # Where things go, and what is said meanwhile: it changes no result, so it is no part of the command in a manifest.
 _NO_RESULT = {"list_suites", "output", "overwrite", "cache", "no_cache", "verbose", "quiet"}
 
@@ -48,7 +50,8 @@ def suite(
         str | None,
         typer.Argument(
             metavar="SUITE",
-            help="trec-dl, beir or bright; a TOML file like theirs; a folder in BEIR layout; or an ir_datasets id.",
+            help="trec-dl, beir, bright or ranking-bench; a TOML file like theirs; a file of ranking requests "
+            "(.jsonl); a folder in BEIR layout; or an ir_datasets id.",
             show_default=False,
         ),
     ] = None,
@@ -61,7 +64,21 @@ def suite(
     ] = None,
     datasets: Annotated[
         str | None,
-        typer.Option(help="Only these data sets or groups, split by commas.", show_default="all of the suite"),
+        typer.Option(
+            "--datasets",
+            "--tasks",
+            help="Only these data sets or groups, split by commas; or all.",
+            show_default="all of the suite",
+        ),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            help="With ranking-bench: a folder with a file of ranking requests for each task, such as movie.jsonl, or "
+            "a file with Ranking-bench's columns.",
+            show_default="the Hugging Face hub",
+        ),
     ] = None,
     first_stage: Annotated[
         str | None,
@@ -88,7 +105,9 @@ def suite(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another command's results there.")] = False,
     queries: Annotated[
         int | None,
-        typer.Option(min=1, help="Only the first so many judged queries of each data set.", show_default="all"),
+        typer.Option(
+            min=1, help="Only the first so many judged queries, or requests, of each data set.", show_default="all"
+        ),
     ] = None,
     strategy: StrategyOption = None,
     model: ModelOption = None,
@@ -125,13 +144,15 @@ def suite(
 ) -> None:
     """Run the data sets of a suite: first stage, reranking, measures, and published figures beside ours.
 
-    One folder takes runs, measures, a manifest and a report. The same command given again goes on where it stopped and
-    writes the same files. A data set that fails is reported and the others are run; the exit code is 1 then.
+    Ranking requests need no first stage: their candidates are given. One folder takes runs, measures, a manifest and a
+    report. The same command given again goes on where it stopped and writes the same files. A data set that fails is
+    reported and the others are run; the exit code is 1 then.
     """
     from r1ranker_ir.cli import start
 
     progress = start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.eval.suite import run_suite
+    from r1ranker_ir.eval.suite_requests import with_source
     from r1ranker_ir.eval.suite_results import SuiteSettings
     from r1ranker_ir.eval.suite_tables import choose_datasets, open_suite
 
@@ -163,8 +184,12 @@ def suite(
         seed=seed,
     )
     chosen = open_suite(name)
-    if datasets is not None:
+    if datasets is not None and datasets.strip() != "all":
         chosen = choose_datasets(chosen, [each.strip() for each in datasets.split(",") if each.strip()])
+    if from_ is not None:
+        chosen = with_source(chosen, from_)
+    if all(dataset.is_of_requests for dataset in chosen.datasets):
+        _check_no_options_of_corpora(ctx)
     label = re.sub(r"[^\w.-]+", "_", reranker).strip("_.") or "reranker"
     folder = output or Path("runs") / f"{chosen.name}-{label}"
     results = run_suite(
@@ -192,6 +217,16 @@ def suite(
         typer.echo(f"{len(results) - len(failed)} of {len(results)} data sets done: {folder / 'README.md'}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _check_no_options_of_corpora(ctx: typer.Context) -> None:
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name in _OF_CORPORA and given is not None and given.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                "ranking requests hold their candidates, and all of them are ranked: leave it out",
+                param_hint=parameter.opts[0],
+            )
 
 
 def _command(ctx: typer.Context) -> list[str]:
@@ -234,7 +269,7 @@ def _print_suites(name: str | None) -> None:
         for dataset in opened.datasets:
             table.add_row(
                 Text(dataset.name),
-                Text(dataset.corpus),
+                Text(dataset.origin),
                 *("" if count is None else f"{count:,}" for count in (dataset.documents, dataset.queries)),
                 " + ".join(downloads_of(dataset)),
                 "" if dataset.index_size is None else size_of(dataset.index_size),

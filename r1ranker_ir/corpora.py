@@ -57,20 +57,31 @@ def open_corpus(name_or_folder: str | Path, split: str | None = None) -> Corpus:
     """Opens a corpus by its ir_datasets id or its folder; a folder that exists wins over an id.
 
     Args:
-        name_or_folder: an ir_datasets id such as `cranfield` or `beir/scifact/test`, or a folder in BEIR layout.
+        name_or_folder: an ir_datasets id such as `cranfield` or `beir/scifact/test`, or a folder in BEIR layout; or a
+            file of ranking requests, which gives queries and judgments alone.
         split: whose judgments a folder gives, such as `train`; those of `test` if `None`. Ids carry their split.
 
     Returns:
         The corpus; its data are read when they are asked for.
 
     Raises:
-        InputError: if it is neither, the folder holds no `corpus.jsonl`, or a split is given beside an id.
+        InputError: if it is none of these, the folder holds no `corpus.jsonl`, or a split is given beside anything
+            but a folder.
     """
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return FolderCorpus(folder, split or TEST_SPLIT)
     if folder.is_file():
-        raise InputError(f"corpus {str(name_or_folder)!r} is a file: give the folder that holds {LAYOUT}")
+        from r1ranker_ir.request_corpus import RequestCorpus, holds_requests
+
+        if not holds_requests(folder):
+            raise InputError(
+                f"corpus {str(name_or_folder)!r} is a file: give the folder that holds {LAYOUT}; of files, only those "
+                f"of ranking requests (JSON Lines, .jsonl) can be measured on"
+            )
+        if split is not None:
+            raise InputError(f"split {split!r} was given beside the request file {str(folder)!r}, which has no splits")
+        return RequestCorpus(folder)
     corpus = IrDatasetsCorpus(str(name_or_folder))
     if split is not None:
         raise InputError(

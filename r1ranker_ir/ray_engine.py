@@ -23,7 +23,7 @@ from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.engine import RepairLimit, RunSummary
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, missing_extra
 from r1ranker_ir.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker, total
-from r1ranker_ir.rerank_run import RankerSource, RunSource
+from r1ranker_ir.rerank_run import RankerSource, RequestSource, RunSource
 from r1ranker_ir.runs import STANDARD_STREAM
 from r1ranker_ir.types import Ranking
 
@@ -90,7 +90,7 @@ class RayEngine:
 
     def __init__(
         self,
-        candidates: RunSource,
+        candidates: RequestSource,
         ranker: RankerSource,
         cluster: RayCluster,
         *,
@@ -102,7 +102,7 @@ class RayEngine:
         self._progress = progress
         self._limit = RepairLimit(ranker.options.get("max_repair_rate", RepairLimit.max_rate))
         self._spool: tempfile.TemporaryDirectory[str] | None = None
-        if candidates.run == STANDARD_STREAM or Path(candidates.run).is_fifo():
+        if isinstance(candidates, RunSource) and _is_read_once(candidates.run):
             self._spool = tempfile.TemporaryDirectory(prefix="r1ranker-")
             candidates = replace(candidates, run=_spooled(candidates.run, Path(self._spool.name)))
         portions = _portions(len(candidates.requests()), cluster.workers, _batch_size(ranker))
@@ -404,8 +404,14 @@ def _spooled(run: str, folder: Path) -> str:
     return str(path)
 
 
-def _from_anywhere(candidates: RunSource) -> RunSource:
-    """Names the files so that they are found from any working folder."""
+def _is_read_once(run: str) -> bool:
+    return run == STANDARD_STREAM or Path(run).is_fifo()
+
+
+def _from_anywhere(candidates: RequestSource) -> RequestSource:
+    """Names a run's files so that they are found from any working folder; others name theirs so themselves."""
+    if not isinstance(candidates, RunSource):
+        return candidates
     return replace(candidates, corpus=_absolute(candidates.corpus), run=os.path.abspath(candidates.run))
 
 

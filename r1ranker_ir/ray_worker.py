@@ -19,8 +19,7 @@ import r1ranker_ir
 from r1ranker_ir.engine import RunSummary
 from r1ranker_ir.errors import BackendError
 from r1ranker_ir.ranker import Ranker
-from r1ranker_ir.rerank_run import RankerSource, RunSource
-from r1ranker_ir.reranking import RunRequests
+from r1ranker_ir.rerank_run import RankerSource, Requests, RequestSource
 from r1ranker_ir.types import Candidate, Ranking, Usage
 
 MOST_DEATHS = 2
@@ -61,7 +60,7 @@ class Job:
         log_level: from which level on messages are wanted.
     """
 
-    candidates: RunSource
+    candidates: RequestSource
     ranker: RankerSource
     portions: Portions
     workers: int
@@ -160,7 +159,7 @@ class PortionRanker:
             if deaths > MOST_DEATHS * self._job.workers:
                 raise BackendError(f"{deaths} workers died before any had finished its first queries. {_ADVICE}")
             with _messages(logging.CRITICAL + 1):  # who started this has opened the same files, and logged the same
-                self._requests: RunRequests = job.candidates.requests()
+                self._requests: Requests = job.candidates.requests()
             with _messages(job.log_level) as messages:
                 self._ranker: Ranker = job.ranker.open()
                 self._identity = dict(self._ranker.backend.identity)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.reranking import RunRequests, entries_of, in_order, requests_of_run
@@ -18,6 +18,31 @@ if TYPE_CHECKING:
     from r1ranker_ir.engine import RunSummary
     from r1ranker_ir.ranker import Ranker
     from r1ranker_ir.ray_engine import RayCluster, RayEngine
+    from r1ranker_ir.types import RankingRequest
+
+
+class Requests(Protocol):
+    """Requests that have positions, the same ones in every process."""
+
+    def __len__(self) -> int:
+        """How many positions there are."""
+        ...
+
+    def __iter__(self) -> Iterator[RankingRequest]:
+        """Yields the requests in order."""
+        ...
+
+    def between(self, start: int, stop: int) -> Iterator[tuple[int, RankingRequest]]:
+        """Yields position and request, from one position to the one before another."""
+        ...
+
+
+class RequestSource(Protocol):
+    """Which requests are to be ranked, named so that another process can find them too."""
+
+    def requests(self) -> Requests:
+        """Opens the files and gives the requests."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +101,7 @@ class RankerSource:
 
 
 def rerank_run(
-    candidates: RunSource,
+    candidates: RequestSource,
     ranker: RankerSource,
     output: str | Path,
     *,

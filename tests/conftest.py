@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +32,7 @@ settings.load_profile("untimed")
 # No test may depend on the network; set before transformers and the hub are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # rerankers imports litellm where it is installed
 
 TRAINING_TEXT = [
     "A flea lives for two or three months, and its larvae feed on what the adults leave behind.",
@@ -189,6 +193,60 @@ def _small_model(architecture: str, vocabulary: int, *, seed: int = 0, **config:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **(settings | config))).eval()
 
 
+# Loads the libraries once, which takes a process longer than what most tests ask of it; each `r1ranker` is then a
+# process forked off, with the caller's arguments, folder, environment and streams.
+COMMAND_SERVER = """
+import json, os, signal, socket, sys
+import torch, transformers.models.llama.modeling_llama
+import trl.trainer.grpo_trainer, trl.trainer.sft_trainer
+from r1ranker_ir.cli import app
+
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(sys.argv[1])
+listening.listen()
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("ready", flush=True)
+while True:
+    caller, _ = listening.accept()
+    if os.fork():
+        caller.close()
+        continue
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if command := os.fork():
+        status = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
+        caller.sendall(b"%d" % status)
+        os._exit(0)
+    sent, streams, _, _ = socket.recv_fds(caller, 2**16, 3)
+    while not sent.endswith(b"\\n"):
+        sent += caller.recv(2**16)
+    order = json.loads(sent)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.argv = ["r1ranker", *order["arguments"]]
+    sys.exit(app())
+"""
+# What stands for the command; it starts at once.
+COMMAND = """\
+#!{python} -SE
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    order = dict(arguments=sys.argv[1:], folder=os.getcwd(), environment=dict(os.environ))
+    socket.send_fds(server, [json.dumps(order).encode() + b"\\n"], [0, 1, 2])
+    sys.exit(int(server.recv(9) or 99))
+"""
+
+
+def pytest_collection_finish() -> None:
+    """Takes the libraries out of what is searched for garbage: every training asks for that, and it took a third."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for completions caches: neither the user's, nor what fixtures of many tests begin with."""
@@ -204,6 +262,22 @@ def own_cache(caches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = caches / f"{next(_NUMBERS)}.sqlite"
     monkeypatch.setenv("R1RANKER_CACHE", str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Path]:
+    """A folder with the command `r1ranker`: a process of its own each time, which need not import torch again."""
+    # Not one of pytest's folders, since a socket's address has to be short.
+    with tempfile.TemporaryDirectory(prefix="r1ranker-") as name:
+        command, address = Path(name) / "r1ranker", f"{name}/socket"
+        command.write_text(COMMAND.format(python=sys.executable, address=address), encoding="utf-8")
+        command.chmod(0o755)
+        arguments = [sys.executable, "-c", COMMAND_SERVER, address]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield command.parent
+            server.kill()
 
 
 @pytest.fixture

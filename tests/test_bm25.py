@@ -113,3 +113,11 @@ def test_a_single_document_and_non_latin_text(tmp_path: Path) -> None:
 
     assert [entry.doc_id for entry in run["ru"]] == ["d"]
     assert run["en"] == ()
+
+
+def test_scores_of_some_documents_are_those_of_the_search(tmp_path: Path) -> None:
+    texts = {"d1": "fleas jump", "d2": "a flea bites the dog", "d3": "ticks wait", "d4": "fleas and fleas"}
+    index = BM25Index(corpus_of(tmp_path, texts))
+    found = dict(index.search("how high do fleas jump", 10))
+    assert index.score("how high do fleas jump", ["d4", "d3", "d1"]) == [found["d4"], 0.0, found["d1"]]
+    assert index.score("the", ["d2"]) == index.score("zebra", ["d2"]) == [0.0]

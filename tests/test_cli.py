@@ -426,18 +426,6 @@ def test_the_version_is_the_packages() -> None:
     assert r1ranker("--version").stdout == f"r1ranker {r1ranker_ir.__version__}\n"
 
 
-def in_a_process(*arguments: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = "import sys; sys.argv[0] = 'r1ranker'; from r1ranker_ir.cli import app; app()"
-    return subprocess.run(
-        [sys.executable, "-c", command, *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_help_and_usage_errors_load_no_heavy_library(tmp_path: Path) -> None:
     command = """
 import sys
@@ -453,7 +441,7 @@ finally:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_three_commands_on_cranfield(tmp_path: Path) -> None:
+def test_the_three_commands_on_cranfield(tmp_path: Path, commands: Path) -> None:
     source = SHARED / "ir_datasets"
     if not source.is_dir():
         pytest.skip("the Cranfield files are not beside this checkout (../shared/data/ir_datasets)")
@@ -461,20 +449,19 @@ def test_the_three_commands_on_cranfield(tmp_path: Path) -> None:
     (home / "cranfield").mkdir(parents=True)
     for file in (source / "cranfield").iterdir():
         shutil.copyfile(file, home / "cranfield" / file.name)
-    environment = {"IR_DATASETS_HOME": str(home)}
-    searched = in_a_process(
-        *("search", "--corpus", "cranfield", "--depth", "100", "--output", "bm25.trec"), folder=tmp_path, **environment
-    )
+
+    def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [commands / "r1ranker", *arguments]
+        environment = os.environ | {"IR_DATASETS_HOME": str(home)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    searched = in_a_process("search", "--corpus", "cranfield", "--depth", "100", "--output", "bm25.trec")
     reranked = in_a_process(
         *("rerank", "--corpus", "cranfield", "--run", "bm25.trec", "--depth", "3", "--queries", "2"),
         *("--reranker", "r1ranker-iterative-tiny", "--output", "iranker.trec"),
-        folder=tmp_path,
-        **environment,
     )
     evaluated = in_a_process(
-        *("evaluate", "--corpus", "cranfield", "--measures", "nDCG@10 RR@10 AP", "bm25.trec", "iranker.trec"),
-        folder=tmp_path,
-        **environment,
+        *("evaluate", "--corpus", "cranfield", "--measures", "nDCG@10 RR@10 AP", "bm25.trec", "iranker.trec")
     )
 
     assert searched.returncode == reranked.returncode == evaluated.returncode == 0, searched.stderr + reranked.stderr

@@ -83,11 +83,12 @@ def run_python(block: Block, namespace: dict[str, object]) -> None:
     exec(compile("\n" * (block.line - 1) + block.code, str(block.page), "exec"), namespace)
 
 
-def run_bash(block: Block, folder: Path) -> None:
+def run_bash(block: Block, folder: Path, commands: Path) -> None:
+    path = (commands, Path(sys.executable).parent, os.environ["PATH"])
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.code],
         cwd=folder,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        env={**os.environ, "PATH": os.pathsep.join(map(str, path))},
         capture_output=True,
         text=True,
         timeout=BASH_TIMEOUT,
@@ -137,7 +138,7 @@ def test_data_blocks_parse(page: Path) -> None:
 
 
 @every_page
-def test_examples_run(page: Path, offline_folder: Path) -> None:
+def test_examples_run(page: Path, offline_folder: Path, commands: Path) -> None:
     namespace: dict[str, object] = {"__name__": "__main__"}
     lacking = []
     for block in read_blocks(page):
@@ -148,12 +149,12 @@ def test_examples_run(page: Path, offline_folder: Path) -> None:
         elif block.language == "python":
             run_python(block, namespace)
         else:
-            run_bash(block, offline_folder)
+            run_bash(block, offline_folder, commands)
     if lacking:
         pytest.skip(f"all but {', '.join(lacking)} were run: those need Cranfield, and {COLLECTIONS} does not exist")
 
 
-def test_failing_examples_are_noticed(tmp_path: Path) -> None:
+def test_failing_examples_are_noticed(tmp_path: Path, commands: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A page\n\n```python\nx = 1\nraise OSError(x)\n```\n\n```bash\nr1ranker nonsense\n```\n")
     python, bash = read_blocks(page)
@@ -161,7 +162,7 @@ def test_failing_examples_are_noticed(tmp_path: Path) -> None:
         run_python(python, {})
     assert caught.traceback[-1].lineno + 1 == 5
     with pytest.raises(AssertionError, match="nonsense"):
-        run_bash(bash, tmp_path)
+        run_bash(bash, tmp_path, commands)
 
 
 def test_comments_hold_for_the_next_block_alone(tmp_path: Path) -> None:

@@ -355,8 +355,8 @@ def test_an_aim_that_no_prompt_shows_is_said_once(word_limits: Any, caplog: pyte
     for _ in range(2):
         shown_query(prompt, "q", "model", aim="a low cost")
     assert [record.getMessage() for record in caplog.records if "a low cost" in record.getMessage()] == [
-        "template 'own' does not show what is wanted of a model ('a low cost'): the model is not told. Put {aim} into "
-        "its wording, or use another template"
+        "template 'own' does not show what is wanted ('a low cost'): the model is not told. Put {aim} into its wording "
+        "for task 'model', or use another template"
     ]
     caplog.clear()
     shown = Prompt(load_template(), word_limits()).order_all(

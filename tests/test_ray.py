@@ -30,11 +30,14 @@ from r1ranker_ir.cache import CompletionsCache
 from r1ranker_ir.cli import app
 from r1ranker_ir.engine import RunSummary
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, RepairRateError
+from r1ranker_ir.eval.suite_requests import RequestFileSource
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.ray_engine import RayCluster
 from r1ranker_ir.ray_worker import Portions
 from r1ranker_ir.registry import resolve
+from r1ranker_ir.request_files import JudgedRequest, write_requests
 from r1ranker_ir.rerank_run import RankerSource, RunSource, rerank_run
+from r1ranker_ir.types import Candidate, RankingRequest
 
 pytest.importorskip("ray")
 
@@ -58,6 +61,7 @@ def ray() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_worker_niceness", "0")  # otherwise the workers wait for all else that a busy machine does
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers import OwnSeeds
         ray.init(
             address="local",
@@ -204,6 +208,31 @@ def test_two_workers_write_what_one_process_writes(
     assert counts(summary) == counts(by_one_process.summary)
     assert summary.seconds > 0
     assert ray.is_initialized()  # whoever has connected shuts it down
+
+
+def test_ranking_requests_are_shared_too(ray: Any, tmp_path: Path) -> None:
+    requests = [
+        JudgedRequest(
+            RankingRequest(
+                f"user {n}", tuple(Candidate(f"d{i}", f"item {n} {i}") for i in range(4)), "item", f"u{n}", "aim"
+            ),
+            (1.0, 0.0, 0.0, 0.0),
+        )
+        for n in range(6)
+    ]
+    write_requests(tmp_path / "asked.jsonl", requests)
+    source = RequestFileSource(str(tmp_path / "asked.jsonl"), shuffle=1)
+    prompts: list[str] = []
+
+    def answer(request: Request) -> str:
+        prompts.append(request.prompt)
+        return an_answer(request)
+
+    with server(answer) as url:
+        for name, cluster in (("one", None), ("two", TWO)):
+            rerank_run(source, served(url), tmp_path / name, tag="t", cluster=cluster)
+    assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
+    assert len(prompts) == 2 * 6 * 3 and all("Wanted: aim." in prompt for prompt in prompts)
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
@@ -368,7 +397,7 @@ def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(first_sta
         *("--reranker", "served-name", "--strategy", "iterative", "--backend", "openai"),
     ]
     with server(an_answer) as url:
-        environment = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none"}
+        environment = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none", "RAY_worker_niceness": "0"}
         alone, on_ray = (
             subprocess.run(
                 [sys.executable, "-m", "r1ranker_ir", *arguments, *options],

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.training.arguments import METHODS, TrainingArguments, parse_arguments
-from r1ranker_ir.training.recipe_files import RECIPES, describe_recipes, find_recipe, recipe_names
+from r1ranker_ir.training.recipe_files import RECIPES, describe_recipes, find_recipe, find_template, recipe_names
 from r1ranker_ir.training.rewards import REWARDS
 
 TRAINING_PAGE = Path(__file__).resolve().parent.parent / "docs" / "training.md"
@@ -185,3 +186,13 @@ def test_recipe_is_found_by_name_and_by_path(tmp_path: Any, monkeypatch: pytest.
     assert find_recipe("tiny-sft") == RECIPES / "tiny-sft.yaml"
     with pytest.raises(InputError, match=r"no file.*tiny-iranker-grpo"):
         find_recipe("elsewhere/tiny-sft.yaml")
+
+
+def test_a_template_is_found_by_name_and_by_path(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_template("tiny-domains") == find_template("tiny-domains.toml") == RECIPES / "tiny-domains.toml"
+    assert load_template(find_template("tiny-domains")).shows_aim("direct", "model")
+    Path("tiny-domains.toml").touch()
+    assert find_template("tiny-domains.toml") == Path("tiny-domains.toml")
+    with pytest.raises(InputError, match="packaged templates tiny-domains"):
+        find_template("tiny-domain")

@@ -27,6 +27,7 @@ from r1ranker_ir.runs import read_run
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 FAST = ("--reranker", "r1ranker-direct-tiny", "--depth", "3", "--max-thought-tokens", "0")
+OF_CORPORA = ("trec-dl", "beir", "bright")
 DOCUMENTS = {
     "d1": "fleas jump very high for their size",
     "d2": "a flea bites the dog and the cat",
@@ -320,7 +321,7 @@ def test_a_folder_of_something_else_is_not_used(table: Path) -> None:
     [
         (("small",), 2, "--reranker"),
         ((*FAST,), 2, "SUITE"),
-        (("no-such-corpus", *FAST), 1, "The suites are beir, bright, trec-dl"),
+        (("no-such-corpus", *FAST), 1, "The suites are beir, bright, ranking-bench, trec-dl"),
         (("small", *FAST, "--first-stage", "pyserini:bm25"), 1, "has none: use bm25s"),
         (("small", *FAST, "--first-stage", "bm26"), 1, "'bm26' is unknown"),
         (("small", *FAST, "--measures", "nDCG@"), 1, "can't be read"),
@@ -359,8 +360,8 @@ def test_packaged_suites_agree_with_the_catalogue() -> None:
     def size(kind: str, *keys: str) -> int:
         return sum(downloads[kind][key]["size_hint"] for key in keys)
 
-    suites = {name: open_suite(name) for name in suite_names()}
-    assert set(suites) == {"trec-dl", "beir", "bright"}
+    assert set(suite_names()) == {"trec-dl", "beir", "bright", "ranking-bench"}
+    suites = {name: open_suite(name) for name in OF_CORPORA}
     assert [len(suites[name].datasets) for name in ("trec-dl", "beir", "bright")] == [2, 25, 12]
     for name, whole in suites.items():
         for dataset in whole.datasets:
@@ -396,7 +397,7 @@ def test_packaged_suites_agree_with_pyserini() -> None:
     with resources.as_file(jar) as path, zipfile.ZipFile(path) as archive:
         lists = [name for name in archive.namelist() if re.fullmatch(r"prebuilt-indexes/.*inverted.*\.json", name)]
         sizes = {each["name"]: each["compressed_size"] for name in lists for each in json.loads(archive.read(name))}
-        for whole in map(open_suite, suite_names()):
+        for whole in map(open_suite, OF_CORPORA):
             for dataset in whole.datasets:
                 assert sizes[dataset.index] == dataset.index_size, dataset.name
                 config = {"trec-dl": f"{dataset.name}-passage"}.get(whole.name, dataset.index)

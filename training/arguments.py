@@ -163,7 +163,7 @@ class ModelArguments:
     Args:
         model: a folder or a hub name; `tiny` for the embedded model.
         revision: of the hub.
-        template: a prompt template (TOML) in place of the model's own.
+        template: a prompt template (TOML file, or a packaged one's name) in place of the model's own.
         dtype: of the loaded weights; bf16 computes in bfloat16 with weights of either kind.
         attn_implementation: such as flash_attention_2.
         use_peft: train a LoRA adapter in place of all weights.

@@ -1,4 +1,4 @@
-"""The packaged recipes: where they lie, and what each of them is."""
+"""The packaged recipes and their prompt templates: where they lie, and what each recipe is."""
 
 from __future__ import annotations
 
@@ -45,3 +45,25 @@ def find_recipe(name: str) -> Path:
     raise InputError(
         f"recipe {name!r} is no file: give a YAML file, or one of the packaged recipes {', '.join(recipe_names())}"
     )
+
+
+def find_template(name: str) -> Path:
+    """Finds the prompt template that a training is told of.
+
+    Args:
+        name: a TOML file, or the name of a template that packaged recipes use, with or without `.toml`.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: if there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = RECIPES / f"{path.name.removesuffix('.toml')}.toml"
+    if path.name == name and packaged.is_file():
+        return packaged
+    known = ", ".join(sorted(each.stem for each in RECIPES.glob("*.toml")))
+    raise InputError(f"template {name!r} is no file: give a TOML file, or one of the packaged templates {known}")

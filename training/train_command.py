@@ -29,6 +29,7 @@ from .model_loading import load_for_training
 from .output_folder import CURVES_FILE, RUN_FILE, check_continues, check_is_free, clear, find_checkpoint, output_folder
 from .progress import HELD_OUT, HeldOutMeasurements, show_progress
 from .prompting import PromptRenderer
+from .recipe_files import find_template
 from .records import Record
 from .trained_folder import base_name, save_trained_folder, settings_content
 from .training_data import held_out_records, rows_to_train
@@ -142,7 +143,7 @@ def _settings(arguments: TrainingArguments) -> CheckpointSettings:
     """How the model wants to be asked, with what the training changes of it."""
     settings = read_settings(arguments.model.model, arguments.model.revision)
     if arguments.model.template is not None:
-        settings = replace(settings, template=load_template(arguments.model.template))
+        settings = replace(settings, template=load_template(find_template(arguments.model.template)))
     if arguments.data.max_passage_tokens is not None:
         settings = replace(settings, max_passage_tokens=arguments.data.max_passage_tokens)
     if arguments.data.max_query_tokens is not None:

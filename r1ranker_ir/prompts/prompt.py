@@ -128,11 +128,11 @@ class Prompt:
             self._warned.add((strategy, request.task))
             if not self.template.shows_aim(strategy, request.task):
                 logger.warning(
-                    "template %r does not show what is wanted of a %s (%r): the model is not told. Put {aim} into its "
-                    "wording, or use another template",
+                    "template %r does not show what is wanted (%r): the model is not told. Put {aim} into its "
+                    "wording for task %r, or use another template",
                     self.template.name,
-                    request.task,
                     request.aim,
+                    request.task,
                 )
         full = [self._neutral(request.candidates[position].text) for position in shown]
         limit = self.max_passage_tokens

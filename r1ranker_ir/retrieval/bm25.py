@@ -7,8 +7,9 @@ Pyserini use for passages; the scoring variant is Lucene's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -22,6 +23,20 @@ K1 = 0.9
 B = 0.4
 
 
+class Documents(Protocol):
+    """What is indexed: the documents of a corpus, or anything else with texts.
+
+    Attributes:
+        name: for messages.
+    """
+
+    name: str
+
+    def iterate_documents(self) -> Iterator[tuple[str, str]]:
+        """Yields id and text of every document."""
+        ...
+
+
 class BM25Index:
     """An index in memory over the documents of a corpus.
 
@@ -33,7 +48,7 @@ class BM25Index:
         InputError: if the corpus is empty, or holds no indexable word at all.
     """
 
-    def __init__(self, corpus: Corpus, *, progress: bool = False) -> None:
+    def __init__(self, corpus: Documents, *, progress: bool = False) -> None:
         import bm25s
         import Stemmer
         from tqdm import tqdm
@@ -64,11 +79,30 @@ class BM25Index:
         """
         if depth < 1:
             raise InputError(f"depth is {depth}: ask for at least 1 document")
-        [tokens] = self._tokenizer.streaming_tokenize([query], update_vocab=False, allow_empty=False)
-        if not tokens:
-            return ()
-        scores = self._index.get_scores(tokens)
+        scores = self._scores(query)
         return tuple(RunEntry(self._doc_ids[place], float(scores[place])) for place in _best(scores, depth))
+
+    def score(self, query: str, doc_ids: Sequence[str]) -> list[float]:
+        """Scores some documents.
+
+        Args:
+            query: free text; words count as often as they occur.
+            doc_ids: which documents; all of them indexed.
+
+        Returns:
+            A score each, in the order of the ids; 0 where no word is shared.
+        """
+        scores = self._scores(query)
+        return [float(scores[self._places[doc_id]]) for doc_id in doc_ids]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {doc_id: place for place, doc_id in enumerate(self._doc_ids)}
+
+    def _scores(self, query: str) -> np.ndarray:
+        [tokens] = self._tokenizer.streaming_tokenize([query], update_vocab=False, allow_empty=False)
+        scores: np.ndarray = self._index.get_scores(tokens) if tokens else np.zeros(len(self._doc_ids))
+        return scores
 
     def _texts(self, documents: Iterator[tuple[str, str]]) -> Iterator[str]:
         for doc_id, text in documents:

@@ -1,0 +1,157 @@
+"""Ranking requests of a corpus with judgments: one relevant passage each, among others that a first stage found.
+
+R1-Ranker's passage tasks have 5, 7 or 9 candidates of which one is relevant (arXiv 2506.21638). Here the others come
+from a run, so that they are about the query as far as words go.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.request_files import JudgedRequest
+from r1ranker_ir.reranking import CHUNK_QUERIES
+from r1ranker_ir.runs import Run
+from r1ranker_ir.types import Candidate, RankingRequest
+
+if TYPE_CHECKING:
+    from r1ranker_ir.corpora import Corpus
+
+
+@dataclass(frozen=True)
+class PassageProtocol:
+    """How a query's candidates are chosen.
+
+    Args:
+        candidates: how many there are, the relevant one included.
+        negatives: `random` ones of the run's top, or those that the run ranks highest (`top`).
+        depth: how many documents of the run count as its top.
+        min_gain: the least grade of a relevant passage. What is judged above 0 and below this is not used.
+        queries: only the first so many queries that a request can be made of; all if `None`.
+        seed: of every draw. A query's candidates do not depend on what other queries there are.
+
+    Raises:
+        InputError: if a number makes no sense.
+    """
+
+    candidates: int = 5
+    negatives: Literal["random", "top"] = "random"
+    depth: int = 100
+    min_gain: int = 1
+    queries: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"candidates": 2, "depth": 1, "min_gain": 1, "queries": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise InputError(f"{name} is {value}: ask for at least {bound}")
+
+
+def passage_requests(
+    corpus: Corpus, run: Run, protocol: PassageProtocol, problems: Problems, counts: Counter[str] | None = None
+) -> Iterator[JudgedRequest]:
+    """Makes a request of each query that has a relevant passage and results in a run.
+
+    Args:
+        corpus: gives queries, judgments and texts.
+        run: a first stage's results.
+        protocol: how candidates are chosen.
+        problems: is told of queries with too few negatives, or without a relevant passage that has a text.
+        counts: is told of queries that are passed over since nothing is judged relevant or the run lacks them.
+
+    Yields:
+        Requests in the order of the corpus's queries, with gain 1 for a relevant passage drawn at random. The others
+        are of the run, not judged relevant, and of other texts; all are in random order.
+
+    Raises:
+        InputError: if the run has no query of the corpus.
+        DataFileError: if problems end the work.
+    """
+    counts = Counter() if counts is None else counts
+    topics = corpus.queries()
+    if not any(query_id in run for query_id in topics):
+        raise InputError(f"none of the run's {len(run)} queries is in corpus {corpus.name!r}: is it a run of it?")
+    grades: dict[str, dict[str, int]] = {}
+    for qrel in corpus.qrels():
+        grades.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
+    usable = []
+    for query_id in topics:
+        if not any(grade >= protocol.min_gain for grade in grades.get(query_id, {}).values()):
+            counts["no passage judged relevant"] += 1
+        elif not run.get(query_id):
+            counts["no results in the run"] += 1
+        else:
+            usable.append(query_id)
+    folder = Path(corpus.collection)
+    source = folder.name if folder.is_dir() else corpus.name
+    made = 0
+    for start in range(0, len(usable), CHUNK_QUERIES):
+        chunk = usable[start : start + CHUNK_QUERIES]
+        pools = {query_id: _pool(run, query_id, grades[query_id], protocol) for query_id in chunk}
+        texts = corpus.documents(doc_id for pool in pools.values() for doc_ids in pool for doc_id in doc_ids)
+        for query_id, (relevant, others) in pools.items():
+            if made == protocol.queries:
+                return
+            chosen = _chosen(query_id, relevant, others, texts, protocol, problems)
+            if chosen is not None:
+                made += 1
+                candidates = tuple(Candidate(doc_id, texts[doc_id]) for doc_id in chosen)
+                gains = tuple(float(doc_id in relevant) for doc_id in chosen)
+                yield JudgedRequest(RankingRequest(topics[query_id], candidates, "passage", query_id), gains, source)
+
+
+def _pool(
+    run: Run, query_id: str, grades: Mapping[str, int], protocol: PassageProtocol
+) -> tuple[Sequence[str], Sequence[str]]:
+    """A query's relevant passages, and those of the run's top that nobody has judged relevant."""
+    # By id: the order of a file of judgments says nothing.
+    relevant = sorted(doc_id for doc_id, grade in grades.items() if grade >= protocol.min_gain)
+    top = [entry.doc_id for entry in run[query_id][: protocol.depth]]
+    return relevant, [doc_id for doc_id in top if grades.get(doc_id, 0) <= 0]
+
+
+def _chosen(
+    query_id: str,
+    relevant: Sequence[str],
+    others: Sequence[str],
+    texts: Mapping[str, str],
+    protocol: PassageProtocol,
+    problems: Problems,
+) -> list[str] | None:
+    rng = random.Random(f"{protocol.seed}:{query_id}")
+    readable = [doc_id for doc_id in relevant if texts.get(doc_id, "").strip()]
+    if not readable:
+        problems.add(f"query {query_id}", "no relevant passage has a text", f"of {', '.join(relevant[:3])}")
+        return None
+    positive = rng.choice(readable)
+    pool = list(others) if protocol.negatives == "top" else rng.sample(others, len(others))
+    # What reads like a relevant passage is one, whatever its id.
+    seen = {_folded(texts[doc_id]) for doc_id in readable}
+    negatives: list[str] = []
+    for doc_id in pool:
+        folded = _folded(texts.get(doc_id, ""))
+        if folded and folded not in seen and len(negatives) < protocol.candidates - 1:
+            seen.add(folded)
+            negatives.append(doc_id)
+    if len(negatives) < protocol.candidates - 1:
+        problems.add(
+            f"query {query_id}",
+            "too few other passages in the run",
+            f"{len(negatives)} of {protocol.candidates - 1}; use a deeper run, or fewer candidates",
+        )
+        return None
+    chosen = [positive, *negatives]
+    rng.shuffle(chosen)
+    return chosen
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,79 @@
+"""Choices from a pandas frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.adapters.recommendation.interactions import Interaction, Interactions, histories_of, read_titles
+from r1ranker_ir.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def interactions_of_frame(
+    frame: pd.DataFrame,
+    *,
+    user: str,
+    item: str,
+    time: str | None = None,
+    titles: Mapping[Any, str] | None = None,
+    source: str = "frame",
+    problems: Problems | None = None,
+) -> Interactions:
+    """Takes users' choices from a pandas frame, one a row.
+
+    Args:
+        frame: the choices.
+        user: its column of users.
+        item: its column of items.
+        time: its column of times (numbers, or dates); the order of rows counts if `None`.
+        titles: item to title, a dict or a Series; the items are titles themselves if `None`.
+        source: what to call it.
+        problems: is told of rows that can't be used; the first one is an error if `None`.
+
+    Returns:
+        The data. Ids are texts; where users or items are whole numbers, also in a column of floats, they are written
+        without a decimal point.
+
+    Raises:
+        InputError: if a column is missing.
+        DataFileError: if problems end the work.
+    """
+    problems = Problems() if problems is None else problems
+    for column in (user, item, *([] if time is None else [time])):
+        if column not in frame.columns:
+            raise InputError(f"the frame has no column {column!r}: it has {', '.join(map(repr, frame.columns))}")
+    named = frame[item].dropna().unique() if titles is None else titles.keys()
+    texts = {} if titles is None else titles
+    rows = ((f"titles[{key!r}]", _text(key), _text(texts[key] if titles is not None else key)) for key in named)
+    known = read_titles(rows, problems)
+    return Interactions(source, histories_of(_rows(frame, user, item, time, problems), known, problems), known)
+
+
+def _rows(frame: pd.DataFrame, user: str, item: str, time: str | None, problems: Problems) -> Iterator[Interaction]:
+    import pandas as pd
+
+    if time is None:
+        times = [0.0] * len(frame)
+    else:
+        column = frame[time]
+        if not pd.api.types.is_datetime64_any_dtype(column):
+            column = pd.to_numeric(column, errors="coerce")
+        times = column.rank(method="dense").tolist()  # of dates, too; what is missing stays NaN
+    for label, who, what, when in zip(frame.index, frame[user], frame[item], times, strict=True):
+        where = f"row {label!r}"
+        if math.isfinite(when):
+            yield Interaction(_text(who), _text(what), when, where)
+        else:
+            problems.add(where, "time is no number", f"column {time!r}")
+
+
+def _text(value: Any) -> str:
+    """Writes an id; blank where it is missing."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

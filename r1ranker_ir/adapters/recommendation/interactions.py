@@ -1,0 +1,150 @@
+"""What users have chosen, one choice after the other, whatever file it was read from."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from r1ranker_ir.adapters.problems import Problems
+
+
+class Interaction(NamedTuple):
+    """One choice.
+
+    Attributes:
+        user: the user's id.
+        item: the item's id.
+        time: when it was; the lower the earlier.
+        where: the place that says so, for errors: `ratings.dat:7`.
+    """
+
+    user: str
+    item: str
+    time: float
+    where: str
+
+
+@dataclass(frozen=True)
+class UserHistory:
+    """A user's choices.
+
+    Args:
+        user: the user's id.
+        choices: the items' ids, oldest first.
+        next_item: what the user chose next, where the source keeps it apart.
+        where: the place that says so, for errors.
+    """
+
+    user: str
+    choices: tuple[str, ...]
+    next_item: str | None = None
+    where: str = ""
+
+    @property
+    def target(self) -> str:
+        """The item that is to be guessed: the next one, or the last where the source keeps none apart."""
+        return self.choices[-1] if self.next_item is None else self.next_item
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The choices before the target."""
+        return self.choices[:-1] if self.next_item is None else self.choices
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """A source of recommendation data.
+
+    Args:
+        source: its name.
+        histories: one a user, in the source's order.
+        titles: item id to title; every item that a history names has one.
+    """
+
+    source: str
+    histories: tuple[UserHistory, ...]
+    titles: Mapping[str, str]
+
+
+def clean_title(text: str) -> str:
+    """Makes a title one line of text.
+
+    Args:
+        text: as the source has it.
+
+    Returns:
+        The title with HTML entities (`&amp;`) resolved and white space (line breaks, too) as single spaces.
+    """
+    return " ".join(html.unescape(text).split())
+
+
+def read_titles(rows: Iterable[tuple[str, str, str]], problems: Problems) -> dict[str, str]:
+    """Collects the items of a source.
+
+    Args:
+        rows: place, item id and title.
+        problems: is told of items without an id or a title, and of ids that come twice.
+
+    Returns:
+        Item id to clean title.
+
+    Raises:
+        DataFileError: if problems end the work.
+    """
+    titles: dict[str, str] = {}
+    for where, item, text in rows:
+        title = clean_title(text)
+        if not item:
+            problems.add(where, "blank item id", "give each item an id of its own")
+        elif not title:
+            problems.add(where, "blank title", f"item {item!r} needs a title, since that is what the model reads")
+        elif item in titles:
+            problems.add(where, "item id occurs twice", f"{item!r} is {titles[item]!r} already")
+        else:
+            titles[item] = title
+    return titles
+
+
+def histories_of(
+    interactions: Iterable[Interaction], titles: Mapping[str, str], problems: Problems
+) -> tuple[UserHistory, ...]:
+    """Puts each user's choices in the order of time.
+
+    Args:
+        interactions: in any order; those of the same time stay in the order in which they come.
+        titles: item id to title.
+        problems: is told of choices without a user, and of items without a title.
+
+    Returns:
+        A history a user, in order of first appearance.
+
+    Raises:
+        DataFileError: if problems end the work.
+    """
+    of_users: dict[str, list[tuple[float, str]]] = {}
+    for user, item, time, where in interactions:
+        if not user:
+            problems.add(where, "blank user id", "give each choice the user's id")
+        elif item not in titles:
+            unknown_item(problems, where, item)
+        else:
+            of_users.setdefault(user, []).append((time, item))
+    return tuple(
+        UserHistory(user, tuple(item for _, item in sorted(choices, key=_time)), where=f"user {user!r}")
+        for user, choices in of_users.items()
+    )
+
+
+def unknown_item(problems: Problems, where: str, item: str) -> None:
+    """Reports an item that no title is known of.
+
+    Raises:
+        DataFileError: if problems end the work.
+    """
+    problems.add(where, "unknown item id", f"{item!r} has no title: add it to the items")
+
+
+def _time(choice: tuple[float, str]) -> float:
+    return choice[0]

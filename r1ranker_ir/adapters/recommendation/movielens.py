@@ -1,0 +1,93 @@
+"""MovieLens 100K (`u.data`, `u.item`) and 1M (`ratings.dat`, `movies.dat`), as GroupLens gives them out.
+
+Both are in Latin-1; 10M has the files of 1M in UTF-8, and is read as well. A rating counts as a choice, whatever it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.adapters.recommendation.interactions import Interaction, Interactions, histories_of, read_titles
+from r1ranker_ir.adapters.recommendation.source_lines import source_lines, time_of
+from r1ranker_ir.errors import InputError
+
+# Text in Latin-1 with a letter beyond ASCII is no UTF-8, and text in UTF-8 would be garbled by Latin-1.
+_ENCODINGS = ("utf-8", "latin-1")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a version of MovieLens is laid out.
+
+    Args:
+        ratings: the file of ratings: user, item, rating, time.
+        ratings_mark: what splits its columns.
+        movies: the file of movies, which begins with id and title.
+        movies_mark: what splits its columns.
+        movies_columns: how many it has.
+    """
+
+    ratings: str
+    ratings_mark: str
+    movies: str
+    movies_mark: str
+    movies_columns: int
+
+
+LAYOUTS = (Layout("u.data", "\t", "u.item", "|", 24), Layout("ratings.dat", "::", "movies.dat", "::", 3))
+
+
+def layout_of(folder: Path) -> Layout | None:
+    """Finds the version of MovieLens that a folder holds.
+
+    Args:
+        folder: any folder.
+
+    Returns:
+        Its layout; `None` if it holds none.
+    """
+    return next((layout for layout in LAYOUTS if (folder / layout.ratings).is_file()), None)
+
+
+def read_movielens(folder: Path, layout: Layout, problems: Problems) -> Interactions:
+    """Reads MovieLens.
+
+    Args:
+        folder: with the layout's two files.
+        layout: see `layout_of`.
+        problems: is told of lines that can't be used.
+
+    Returns:
+        The data; ratings of the same second stay in the file's order.
+
+    Raises:
+        InputError: if the movies are missing.
+        DataFileError: if problems end the work.
+    """
+    movies = folder / layout.movies
+    if not movies.is_file():
+        raise InputError(f"{str(folder)!r} has {layout.ratings} and no {layout.movies}, which holds the titles: add it")
+    rows = _rows(movies, layout.movies_mark, layout.movies_columns, problems)
+    titles = read_titles(((where, cells[0], cells[1]) for where, cells in rows), problems)
+    ratings = _interactions(folder / layout.ratings, layout.ratings_mark, problems)
+    return Interactions(folder.resolve().name, histories_of(ratings, titles, problems), titles)
+
+
+def _interactions(path: Path, mark: str, problems: Problems) -> Iterator[Interaction]:
+    for where, (user, item, _, stamp) in _rows(path, mark, 4, problems):
+        time = time_of(stamp, where, problems)
+        if time is not None:
+            yield Interaction(user, item, time, where)
+
+
+def _rows(path: Path, mark: str, width: int, problems: Problems) -> Iterator[tuple[str, list[str]]]:
+    for number, line in source_lines(path, _ENCODINGS):
+        where = f"{path.name}:{number}"
+        cells = [cell.strip() for cell in line.split(mark)]
+        if len(cells) == width:
+            yield where, cells
+        else:
+            problems.add(where, f"not {width} columns", f"{len(cells)} where {mark!r} splits the line")

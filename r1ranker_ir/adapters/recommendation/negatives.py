@@ -1,0 +1,46 @@
+"""Items that a user has not chosen, drawn at random."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+
+
+class NegativeSampler:
+    """Draws items without replacement.
+
+    Args:
+        titles: item id to title, of all items.
+        weights: item id to how likely it is to be drawn; items without one are never drawn. All alike if `None`.
+    """
+
+    def __init__(self, titles: Mapping[str, str], weights: Mapping[str, int] | None = None) -> None:
+        self._titles = titles
+        self._items = list(titles) if weights is None else [item for item in titles if weights.get(item, 0) > 0]
+        self._cumulative = None if weights is None else list(accumulate(weights[item] for item in self._items))
+        self._texts = {titles[item].casefold() for item in self._items}
+
+    def draw(self, count: int, chosen: Iterable[str], rng: random.Random) -> list[str] | None:
+        """Draws items for one user.
+
+        Args:
+            count: how many.
+            chosen: what the user has chosen, the target included. Neither these are drawn nor others of the same title:
+                an item that is sold twice can't be told from itself. The case of letters does not count.
+            rng: the source of randomness.
+
+        Returns:
+            Items' ids, each with a title of its own; `None` if there are not so many.
+        """
+        taken = {self._titles[item].casefold() for item in chosen}
+        if len(self._texts) - len(self._texts & taken) < count:
+            return None
+        drawn: list[str] = []
+        while len(drawn) < count:
+            [item] = rng.choices(self._items, cum_weights=self._cumulative)
+            text = self._titles[item].casefold()
+            if text not in taken:
+                taken.add(text)
+                drawn.append(item)
+        return drawn

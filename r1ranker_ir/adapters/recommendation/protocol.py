@@ -1,0 +1,91 @@
+"""Whose next choice is to be guessed, and how: the protocol of R1-Ranker (arXiv 2506.21638), and variants.
+
+A user's choices in the order of time, the last of them left out as the target; the 20 before it as the history; the
+target among 19 sampled items; users split 80/20 into train and test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from r1ranker_ir.adapters.recommendation.interactions import UserHistory
+from r1ranker_ir.errors import InputError
+
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class RecommendationProtocol:
+    """How requests are made of users' histories.
+
+    Args:
+        history: how many choices before the target are shown, from the latest back.
+        min_history: users with fewer choices before the target can't be used.
+        candidates: how long a list is, the target included; of lists from a run, how far down they are taken.
+        negatives: the other candidates are drawn from all items alike, or by how often users chose them.
+        split: whose requests: those of 80% of the users for training, of the other 20% for tests, or all. A user's id
+            alone decides it, so that no seed and no other user moves a user from one to the other.
+        users: how many users are drawn; all, in the source's order, if `None`.
+        seed: of every draw. A user's draws depend on the seed and the user's id alone.
+
+    Raises:
+        InputError: if a value makes no sense.
+    """
+
+    history: int = 20
+    min_history: int = 1
+    candidates: int = 20
+    negatives: Literal["uniform", "popularity"] = "uniform"
+    split: Literal["all", "train", "test"] = "all"
+    users: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"history": 1, "min_history": 1, "candidates": 2, "users": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise InputError(f"{name} is {value}: give at least {bound}")
+        choices = {"negatives": ("uniform", "popularity"), "split": ("all", "train", "test")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(known)}")
+
+
+def is_test_user(user: str) -> bool:
+    """Tells whether a user belongs to the fifth that is kept for tests.
+
+    Args:
+        user: the user's id.
+
+    Returns:
+        What the id's digest says.
+    """
+    return _share(user) < TEST_SHARE
+
+
+def users_in_order(histories: Iterable[UserHistory], protocol: RecommendationProtocol) -> list[UserHistory]:
+    """Puts a split's users in the order in which they are taken.
+
+    Args:
+        histories: of all users.
+        protocol: its split, its seed, and whether users are drawn.
+
+    Returns:
+        The split's users: in the order of the draw where some are to be drawn, so that a smaller draw is the beginning
+        of a larger one; otherwise as given.
+    """
+    chosen = [
+        each for each in histories if protocol.split == "all" or is_test_user(each.user) == (protocol.split == "test")
+    ]
+    if protocol.users is None:
+        return chosen
+    return sorted(chosen, key=lambda each: (_share(f"{protocol.seed}:{each.user}"), each.user))
+
+
+def _share(text: str) -> float:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

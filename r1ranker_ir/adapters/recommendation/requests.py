@@ -1,0 +1,186 @@
+"""Ranking requests with known answers, made of what users chose."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from r1ranker_ir.adapters.domains import aim_of, recommendation_domains
+from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.adapters.recommendation.baselines import Scorer, choice_counts
+from r1ranker_ir.adapters.recommendation.interactions import Interactions, UserHistory, unknown_item
+from r1ranker_ir.adapters.recommendation.negatives import NegativeSampler
+from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol, users_in_order
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.request_files import JudgedRequest
+from r1ranker_ir.runs import Run
+from r1ranker_ir.types import Candidate, RankingRequest
+
+
+@dataclass(frozen=True)
+class CandidateLists:
+    """Candidates from a recommender, instead of sampled ones.
+
+    Args:
+        run: users as queries, items as documents.
+        name: what to call it.
+        add_target: put the target into lists that lack it, at a random place; otherwise such users are left out.
+    """
+
+    run: Run
+    name: str
+    add_target: bool = False
+
+
+def recommendation_requests(
+    interactions: Interactions,
+    protocol: RecommendationProtocol,
+    problems: Problems,
+    *,
+    domain: str = "product",
+    scorers: Mapping[str, Scorer] | None = None,
+    lists: CandidateLists | None = None,
+    counts: Counter[str] | None = None,
+) -> Iterator[JudgedRequest]:
+    """Makes a request of each user.
+
+    Args:
+        interactions: what users chose.
+        protocol: which users, and how.
+        problems: is told of users that can't be used.
+        domain: what is recommended; one of `domains.recommendation_domains`.
+        scorers: name to another recommender, whose scores the candidates carry.
+        lists: a recommender's lists to take the candidates from, in their order, without what the user has chosen
+            already.
+        counts: is told of what is no problem and should be known: how many lists lack their target, and so on.
+
+    Yields:
+        Requests with the user's id, the history's titles as query, and gain 1 for the target. Sampled candidates are in
+        random order.
+
+    Raises:
+        InputError: if the domain is unknown.
+        DataFileError: if problems end the work.
+    """
+    aim = recommendation_aim(domain)
+    counts = Counter() if counts is None else counts
+    titles = interactions.titles
+    sampler = NegativeSampler(titles, choice_counts(interactions) if protocol.negatives == "popularity" else None)
+    made = 0
+    for user in users_in_order(interactions.histories, protocol):
+        if made == protocol.users:
+            return
+        rng = random.Random(json.dumps([protocol.seed, user.user]))
+        if len(user.known) < protocol.min_history:
+            problems.add(user.where, "short history", f"{len(user.known)} choices before the target")
+            continue
+        if lists is None:
+            candidates = _sampled(user, sampler, protocol.candidates, rng, problems)
+        else:
+            candidates = _listed(user, lists, protocol.candidates, titles, rng, problems, counts)
+        if candidates is None:
+            continue
+        history = user.known[-protocol.history :]
+        scores = _scores(user, history, candidates, scorers or {}, problems)
+        if scores is None:
+            continue
+        made += 1
+        yield JudgedRequest(
+            RankingRequest(
+                "\n".join(titles[item] for item in history),
+                tuple(Candidate(item, titles[item]) for item in candidates),
+                "item",
+                user.user,
+                aim,
+            ),
+            tuple(float(item == user.target) for item in candidates),
+            interactions.source,
+            scores,
+        )
+
+
+def recommendation_aim(domain: str) -> str:
+    """Looks up what a domain's best item is to be.
+
+    Args:
+        domain: one of `domains.recommendation_domains`.
+
+    Returns:
+        Words for the prompt.
+
+    Raises:
+        InputError: if the domain is unknown.
+    """
+    if domain not in recommendation_domains():
+        raise InputError(f"domain is {domain!r}: use one of {', '.join(recommendation_domains())}")
+    return aim_of(domain)
+
+
+def _sampled(
+    user: UserHistory, sampler: NegativeSampler, count: int, rng: random.Random, problems: Problems
+) -> list[str] | None:
+    """The target among items that the user has not chosen, in random order: its place tells nothing."""
+    negatives = sampler.draw(count - 1, (*user.known, user.target), rng)
+    if negatives is None:
+        problems.add(
+            user.where, "too few items to draw from", f"{count - 1} others with titles of their own are needed"
+        )
+        return None
+    candidates = [user.target, *negatives]
+    rng.shuffle(candidates)
+    return candidates
+
+
+def _listed(
+    user: UserHistory,
+    lists: CandidateLists,
+    depth: int,
+    titles: Mapping[str, str],
+    rng: random.Random,
+    problems: Problems,
+    counts: Counter[str],
+) -> list[str] | None:
+    """The top of a recommender's list, which is good for windows over long ones: its order is kept."""
+    entries = lists.run.get(user.user)
+    if entries is None:
+        problems.add(f"user {user.user!r}", "user has no list", f"{lists.name} does not name the user")
+        return None
+    chosen, candidates = set(user.known) - {user.target}, []
+    for item in (entry.doc_id for entry in entries):
+        if item in chosen:
+            counts[f"items of {lists.name} that the user has chosen already"] += 1
+        elif item not in titles:
+            unknown_item(problems, f"{lists.name}, user {user.user!r}", item)
+        else:
+            candidates.append(item)
+    candidates = candidates[:depth]
+    if user.target not in candidates:
+        counts[f"lists of {lists.name} that lack the target"] += 1
+        if not lists.add_target:
+            return None
+        candidates = candidates[: depth - 1]
+        candidates.insert(rng.randint(0, len(candidates)), user.target)
+    if len(candidates) < 2:
+        problems.add(f"user {user.user!r}", "fewer than 2 candidates", f"{lists.name} has too few known items")
+        return None
+    return candidates
+
+
+def _scores(
+    user: UserHistory,
+    history: tuple[str, ...],
+    candidates: list[str],
+    scorers: Mapping[str, Scorer],
+    problems: Problems,
+) -> dict[str, tuple[float, ...]] | None:
+    columns: dict[str, tuple[float, ...]] = {}
+    for name, scorer in scorers.items():
+        scores = scorer(user.user, history, candidates)
+        if scores is None:
+            problems.add(f"user {user.user!r}", f"user has no scores of {name}", "its run does not name the user")
+            return None
+        columns[name] = tuple(scores)
+    return columns

@@ -1,0 +1,67 @@
+"""Lines of a source as they stand, with their numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.errors import DataFileError
+from r1ranker_ir.json_lines import raw_lines
+
+
+def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Yields the lines of a file that are not blank.
+
+    Args:
+        path: the file, gzip if it ends in `.gz`; a byte order mark at its beginning is skipped.
+        encodings: how a line may be encoded; the first that fits counts.
+
+    Yields:
+        Number from 1, and line without its line break.
+
+    Raises:
+        DataFileError: if a line fits none of the encodings, or compressed data are damaged.
+    """
+    for number, raw in raw_lines(path):
+        line = _decoded(raw, encodings)
+        if line is None:
+            raise DataFileError(f"{path}:{number}: not {' nor '.join(encodings)}: convert the file")
+        if number == 1:
+            line = line.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+        if line.strip():
+            yield number, line.rstrip("\r\n")
+
+
+def time_of(cell: str, where: str, problems: Problems) -> float | None:
+    """Reads a time stamp.
+
+    Args:
+        cell: a number.
+        where: its place.
+        problems: is told of what is none.
+
+    Returns:
+        The number; `None` if there is none.
+
+    Raises:
+        DataFileError: if problems end the work.
+    """
+    try:
+        time = float(cell)
+    except ValueError:
+        time = math.nan
+    if math.isfinite(time):
+        return time
+    problems.add(where, "time is no number", repr(cell))
+    return None
+
+
+def _decoded(raw: bytes, encodings: tuple[str, ...]) -> str | None:
+    for encoding in encodings:
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return None

@@ -1,0 +1,76 @@
+"""A LiteLLM router that asks a ranker which language model gets a chat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from r1ranker_ir.adapters.routing.litellm_models import import_litellm
+from r1ranker_ir.adapters.routing.messages import question_of
+from r1ranker_ir.errors import InputError
+
+import_litellm("a LiteLLM router")  # before the next line, which would download a list of prices
+
+from litellm.router import Router  # noqa: E402
+
+if TYPE_CHECKING:
+    from r1ranker_ir.adapters.routing.adapter import RoutingAdapter
+
+
+class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take minutes
+    """A `litellm.Router` with one more model, behind which the ranker chooses; see `RoutingAdapter.as_litellm_router`.
+
+    LiteLLM has a hook for a routing strategy of one's own, but that picks among the deployments of one model, also
+    after a failure. So the choice is made before: a chat for `name` becomes one for the best language model, with the
+    others as its fallbacks. Deployments, retries, cooldowns and limits of each stay LiteLLM's.
+
+    Args:
+        adapter: what ranks the language models.
+        model_list: LiteLLM's list of deployments.
+        name: what callers ask for to have a model chosen.
+        options: further arguments of `litellm.Router`.
+
+    Raises:
+        InputError: if a language model has no deployment, `name` is that of one, or LiteLLM refuses the list.
+    """
+
+    def __init__(
+        self, adapter: RoutingAdapter, model_list: Sequence[Mapping[str, Any]], *, name: str, **options: Any
+    ) -> None:
+        deployed = {entry.get("model_name") for entry in model_list}
+        if lacking := [llm.name for llm in adapter.llms if llm.name not in deployed]:
+            raise InputError(
+                f"model_list has no deployment of {', '.join(map(repr, lacking))}: give each language model one, with "
+                f"its name as model_name"
+            )
+        if name in deployed:
+            raise InputError(f"name is {name!r}, which is also a deployment's model_name: choose another name")
+        try:
+            super().__init__(model_list=[dict(entry) for entry in model_list], **options)
+        # Its errors share no class of their own.
+        except Exception as error:
+            raise InputError(f"LiteLLM refuses model_list or the options: {error}") from error
+        self.adapter = adapter
+        self.ranked_name = name
+
+    def completion(self, model: str, messages: list[Any], **kwargs: Any) -> Any:
+        """Completes a chat, as `litellm.Router.completion` does, with the best language model for it."""
+        if model == self.ranked_name:
+            model, kwargs = self._chosen(messages, kwargs)
+        return super().completion(model, messages, **kwargs)
+
+    async def acompletion(self, model: str, messages: list[Any], stream: bool = False, **kwargs: Any) -> Any:
+        """Completes a chat, as `litellm.Router.acompletion` does, with the best language model for it.
+
+        The ranker works in another thread, so that the event loop goes on meanwhile.
+        """
+        if model == self.ranked_name:
+            model, kwargs = await asyncio.to_thread(self._chosen, messages, kwargs)
+        return await super().acompletion(model, messages, stream=stream, **kwargs)
+
+    def _chosen(self, messages: list[Any], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        best, *others = self.adapter.order(question_of(messages))
+        # A fallback of a fallback would begin again with the first one; each is tried once, in the ranking's order.
+        fallbacks = [{"model": llm.name, "fallbacks": []} for llm in others]
+        return best.name, {"fallbacks": fallbacks} | kwargs

@@ -1,0 +1,151 @@
+"""Profiles of the language models of a LiteLLM configuration, with LiteLLM's own price list."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from r1ranker_ir.adapters.routing.profiles import LLMProfile, check_profiles
+from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+
+logger = logging.getLogger(__name__)
+
+_LOCAL_PRICES = "LITELLM_LOCAL_MODEL_COST_MAP"
+_PRICES = {"price_in": "input_cost_per_token", "price_out": "output_cost_per_token"}
+_TOKENS = 1_000_000
+
+
+def import_litellm(feature: str) -> ModuleType:
+    """Imports LiteLLM, which takes seconds, with the price list that it carries.
+
+    Without being told otherwise LiteLLM downloads the newest list as it is imported. Here it does so only if
+    `LITELLM_LOCAL_MODEL_COST_MAP` is set to `False`, or the program imported it earlier.
+
+    Args:
+        feature: what needs it, as the subject of a sentence.
+
+    Returns:
+        The package.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+    """
+    if (loaded := sys.modules.get("litellm")) is not None:
+        return loaded
+    told = os.environ.get(_LOCAL_PRICES)
+    os.environ[_LOCAL_PRICES] = "True" if told is None else told
+    try:
+        return importlib.import_module("litellm")
+    except ImportError as error:
+        raise missing_extra(feature, "litellm", error) from error
+    finally:
+        if told is None:
+            del os.environ[_LOCAL_PRICES]
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parses YAML.
+
+    Args:
+        text: a LiteLLM configuration.
+        where: its file, for errors.
+
+    Returns:
+        Plain data.
+
+    Raises:
+        DataFileError: if it is no YAML.
+        MissingExtraError: if PyYAML is not installed.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise missing_extra("reading a LiteLLM configuration", "litellm", error) from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataFileError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def profiles_of_model_list(models: Any, *, where: str = "model_list") -> tuple[LLMProfile, ...]:
+    """Makes profiles of a LiteLLM model list.
+
+    Args:
+        models: objects with `model_name` and `litellm_params`, perhaps `model_info`. A profile is named as its
+            `model_name`. Prices are `input_cost_per_token` and `output_cost_per_token` of `model_info`, else of
+            `litellm_params`, else LiteLLM's own for the model (`base_model` of `model_info` where given). `description`
+            and `size` are taken from `model_info`. Of several deployments under one name the first one counts.
+        where: the argument or the file, for errors.
+
+    Returns:
+        A profile for each name, in the list's order.
+
+    Raises:
+        DataFileError: if an entry can't be used, or its prices are not known.
+        MissingExtraError: if LiteLLM's prices are needed and it is not installed.
+    """
+    if not isinstance(models, list):
+        raise DataFileError(f"{where}: a list of models is needed")
+    profiles: dict[str, LLMProfile] = {}
+    for place, entry in enumerate(models):
+        profile = _profile(entry, f"{where}[{place}]")
+        first = profiles.setdefault(profile.name, profile)
+        if (first.price_in, first.price_out) != (profile.price_in, profile.price_out):
+            logger.warning(
+                "%s[%d]: the prices of %r differ from those of its first deployment, $%g/$%g per million tokens, which "
+                "count",
+                *(where, place, profile.name, first.price_in, first.price_out),
+            )
+    return check_profiles(profiles.values(), where)
+
+
+def _profile(entry: Any, where: str) -> LLMProfile:
+    if not isinstance(entry, dict) or not isinstance(entry.get("model_name"), str):
+        raise DataFileError(f"{where}: 'model_name' is missing: an entry of LiteLLM's model_list is needed")
+    params, info = (_mapping(entry, name, where) for name in ("litellm_params", "model_info"))
+    prices: dict[str, Any] = {}
+    for name, cost in _PRICES.items():
+        given = info.get(cost, params.get(cost))
+        prices[name] = None if given is None else _per_million(given, f"{where}: {cost}")
+    if None in prices.values():
+        known = _known_prices(info.get("base_model") or params.get("model"), entry["model_name"], where)
+        prices = {name: known[name] if price is None else price for name, price in prices.items()}
+    description, size = (str(info.get(name) or "") for name in ("description", "size"))
+    try:
+        return LLMProfile(entry["model_name"], **prices, description=description, size=size)
+    except InputError as error:
+        raise DataFileError(f"{where}: {error}") from None
+
+
+def _mapping(entry: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    value = entry.get(name) or {}
+    if not isinstance(value, dict):
+        raise DataFileError(f"{where}: {name!r} is {value!r}: an object is needed")
+    return value
+
+
+def _known_prices(model: Any, name: str, where: str) -> dict[str, float]:
+    litellm = import_litellm(f"finding the prices of {name!r}, which its model_info does not hold,")
+    try:
+        info = litellm.get_model_info(model)
+        return {field: _per_million(info[cost], f"{where}: {cost}") for field, cost in _PRICES.items()}
+    # LiteLLM raises a bare Exception for a model that it does not know.
+    except Exception as error:
+        logger.debug("LiteLLM knows no prices of %r", model, exc_info=error)
+        raise DataFileError(
+            f"{where}: LiteLLM knows no prices of the model {model!r}: give input_cost_per_token and "
+            f"output_cost_per_token under model_info"
+        ) from None
+
+
+def _per_million(cost: Any, where: str) -> float:
+    try:
+        # Rounded, so that 1e-7 dollars are 0.1 per million and not 0.09999999999999999.
+        return round(float(cost) * _TOKENS, 9)
+    except (TypeError, ValueError, OverflowError):
+        raise DataFileError(f"{where} is {cost!r}: a number is needed") from None

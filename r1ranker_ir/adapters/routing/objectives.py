@@ -1,0 +1,76 @@
+"""What is wanted of routing: how much an answer's worth and its cost count."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from r1ranker_ir.adapters.domains import aim_of, objective_weights, routing_objectives
+from r1ranker_ir.errors import InputError
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The weights of a utility, effect × effect's weight − cost × cost's weight.
+
+    Args:
+        effect: how much the worth of an answer counts.
+        cost: how much its cost counts.
+        aim: what the best language model is to be, in words for the prompt.
+
+    Raises:
+        InputError: if a weight is negative or not finite, or both are 0.
+    """
+
+    effect: float
+    cost: float
+    aim: str
+
+    def __post_init__(self) -> None:
+        for name, weight in (("effect", self.effect), ("cost", self.cost)):
+            if not (math.isfinite(weight) and weight >= 0):
+                raise InputError(f"objective: the weight of {name} is {weight!r}: give a number of at least 0")
+        if self.effect == self.cost == 0:
+            raise InputError("objective: both weights are 0, so that all language models are alike: raise one of them")
+
+    def __str__(self) -> str:
+        return f"{self.effect:g} × effect − {self.cost:g} × cost"
+
+
+def objective_of(objective: str | tuple[float, float] | Objective) -> Objective:
+    """Finds the weights and the words of an objective.
+
+    Args:
+        objective: `performance`, `balance` or `cost`; the weights of effect and cost, as a pair or as text with a comma
+            between them; or an `Objective`, which is returned as it is.
+
+    Returns:
+        The objective. Weights that stand in the same proportion as those of a named one have its words.
+
+    Raises:
+        InputError: if the name is unknown, or the weights make no sense.
+    """
+    if isinstance(objective, Objective):
+        return objective
+    weights = _weights(objective)
+    for name in routing_objectives():
+        effect, cost = objective_weights(name)
+        if math.isclose(weights[0] * cost, weights[1] * effect, rel_tol=1e-9) and weights != (0, 0):
+            return Objective(*weights, aim_of(name))
+    effect, cost = weights
+    words = f"a good answer and a low cost, weighed {effect:g} to {cost:g}" if effect else "the lowest cost"
+    return Objective(effect, cost, words)
+
+
+def _weights(objective: object) -> tuple[float, float]:
+    if isinstance(objective, str) and "," not in objective:
+        return objective_weights(objective)
+    parts = objective.split(",") if isinstance(objective, str) else objective
+    try:
+        effect, cost = (float(part) for part in parts)  # type: ignore[attr-defined]  # what is no pair fails here
+    except (TypeError, ValueError):
+        known = ", ".join(routing_objectives())
+        raise InputError(
+            f"objective is {objective!r}: use one of {known}, or two numbers, the weights of effect and cost"
+        ) from None
+    return effect, cost

@@ -1,0 +1,310 @@
+"""What language models' answers to questions were worth, and what they cost, as files tell it.
+
+Two forms, as JSON Lines or as a CSV file with a header:
+
+- wide, a question a line: `query`, and the effects in an object `effect` from name to number, or in a column for each
+  language model. What they cost, where it is known: objects `cost`, `input_tokens` and `output_tokens` (or one number
+  for all), or columns such as `NAME|cost` (`|total_cost`, as RouterBench has it, is understood as well).
+- long, an answer a line: `query`, `llm` and `effect`, where known `cost`, `input_tokens` and `output_tokens`.
+
+Both may name the question by `id`; otherwise its first line's number does. `question` and `prompt` stand for `query`,
+`sample_id` for `id`, `model` for `llm`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.adapters.routing.tables import is_table, read_table
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.json_lines import parse_json_line, raw_lines
+
+logger = logging.getLogger(__name__)
+
+_QUERY = ("query", "question", "prompt")
+_ID = ("id", "sample_id")
+_LLM = ("llm", "model")
+_AMOUNTS = ("cost", "input_tokens", "output_tokens")
+_QUANTITIES = ("effect", *_AMOUNTS)
+_FIELDS = (*_QUERY, *_ID, *_LLM, *_QUANTITIES)
+_SUFFIXES = {**{name: name for name in _AMOUNTS}, "total_cost": "cost"}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A question, and how language models fared on it.
+
+    Args:
+        query: the question.
+        query_id: its name.
+        effects: name of a language model to the worth of its answer, more for better.
+        costs: name to the cost of its answer, in any one unit; `None` where not known.
+        input_tokens: name to the tokens that it read; `None` where not known.
+        output_tokens: name to the tokens that it wrote; `None` where not known.
+        where: file and line.
+    """
+
+    query: str
+    query_id: str
+    effects: Mapping[str, float]
+    costs: Mapping[str, float] | None = None
+    input_tokens: Mapping[str, float] | None = None
+    output_tokens: Mapping[str, float] | None = None
+    where: str = ""
+
+
+@dataclass
+class _Row:
+    """What the lines of one question hold, as yet unchecked: quantity to language model to value."""
+
+    where: str
+    query_id: str
+    query: str
+    given: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_observations(path: str | Path, problems: Problems) -> list[Observation]:
+    """Reads a file of observations, in either form.
+
+    Args:
+        path: `.jsonl`, `.csv` or `.tsv`, gzip if `.gz` stands behind it.
+        problems: takes the questions that can't be used: of another form, without an effect of a language model that
+            others have, with values that are no numbers, with costs or counts below 0 or given for some only.
+
+    Returns:
+        The questions in the file's order, all with effects of the same language models.
+
+    Raises:
+        InputError: if there is no such file, or it is of another kind.
+        DataFileError: if no question is left, the file is damaged, or the first problem ends the work.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"file of observations {str(path)!r} does not exist: give a .jsonl or .csv file")
+    if is_table(path):
+        rows = _table_rows(path, problems)
+    elif path.name.removesuffix(".gz").endswith(".jsonl"):
+        rows = _json_rows(path, problems)
+    else:
+        raise InputError(f"file of observations {str(path)!r}: its ending is unknown: give a .jsonl or .csv file")
+    names: dict[str, None] = {}
+    seen: set[str] = set()
+    complete = []
+    for row in rows:
+        if row.query_id in seen:
+            problems.add(row.where, "an id given twice", f"{row.query_id!r}: give each question one of its own")
+            continue
+        seen.add(row.query_id)
+        if (observation := _observation(row, problems)) is not None:
+            names |= dict.fromkeys(observation.effects)
+            complete.append(observation)
+    observations = []
+    for observation in complete:
+        if lacking := [name for name in names if name not in observation.effects]:
+            problems.add(
+                observation.where, "no effect of a language model", f"{lacking[0]!r}, which other questions have"
+            )
+        else:
+            observations.append(observation)
+    if not observations:
+        raise DataFileError(f"{path}: no question is left that could be used: {problems.line()}")
+    _warn_of_scale(path, observations)
+    return observations
+
+
+def _observation(row: _Row, problems: Problems) -> Observation | None:
+    effects = row.given.get("effect", {})
+    if not row.query.strip():
+        problems.add(row.where, "a blank question", "give at least one word")
+        return None
+    if not effects:
+        problems.add(row.where, "no effect of a language model", "give at least one")
+        return None
+    numbers: dict[str, dict[str, float]] = {}
+    for quantity, by_name in row.given.items():
+        for name, value in by_name.items():
+            number = _number(value)
+            if number is None:
+                missing = value is None or value == ""
+                reason = f"no {quantity} of a language model" if missing else f"{quantity} is no number"
+                problems.add(row.where, reason, f"that of {name!r} is {value!r}: give a finite number")
+                return None
+            if quantity != "effect" and number < 0:
+                problems.add(row.where, f"{quantity} below 0", f"that of {name!r} is {value!r}")
+                return None
+            numbers.setdefault(quantity, {})[name] = number
+        if quantity != "effect" and set(by_name) != set(effects):
+            odd = sorted(set(by_name) ^ set(effects))[0]
+            problems.add(row.where, f"{quantity} and effect of different language models", f"{odd!r} has one only")
+            return None
+    return Observation(
+        row.query,
+        row.query_id,
+        numbers["effect"],
+        numbers.get("cost"),
+        numbers.get("input_tokens"),
+        numbers.get("output_tokens"),
+        row.where,
+    )
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also one that a table has written out."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _json_rows(path: Path, problems: Problems) -> list[_Row]:
+    wide, answers = [], []
+    fields: dict[str, None] = {}
+    for number, raw in raw_lines(path):
+        where = f"{path}:{number}"
+        try:
+            line = parse_json_line(raw, where, first=number == 1)
+        except DataFileError as error:
+            problems.add(where, "not a JSON object", str(error).removeprefix(f"{where}: "))
+            continue
+        if line is None:
+            continue
+        fields |= dict.fromkeys(line)
+        query, query_id = _one_of(line, _QUERY), _one_of(line, _ID)
+        if not isinstance(query, str):
+            problems.add(where, "no question", f"query is {query!r}: give a text")
+            continue
+        if query_id is not None and (
+            isinstance(query_id, bool) or not isinstance(query_id, str | int) or query_id == ""
+        ):
+            problems.add(where, "an id that is none", f"{query_id!r}: give a text or a whole number")
+            continue
+        row = _Row(where, str(number) if query_id is None else str(query_id), query)
+        if (llm := _one_of(line, _LLM)) is not None and not isinstance(line.get("effect"), dict):
+            answers.append((row, llm, {name: line.get(name) for name in _QUANTITIES}, query_id is not None))
+        elif _fill(row, line, problems):
+            wide.append(row)
+    _warn_of_unused(path, [name for name in fields if name not in _FIELDS])
+    if wide and answers:
+        raise DataFileError(
+            f"{wide[0].where} holds a question and {answers[0][0].where} an answer: give a file of either form"
+        )
+    return wide or list(_grouped(answers, problems))
+
+
+def _fill(row: _Row, line: Mapping[str, Any], problems: Problems) -> bool:
+    """Takes over the objects of a wide line; whether it could."""
+    effects = line.get("effect")
+    if not isinstance(effects, dict):
+        problems.add(row.where, "no effects", f"effect is {effects!r}: give an object from language model to number")
+        return False
+    for quantity in _QUANTITIES:
+        value = line.get(quantity)
+        if value is not None:
+            row.given[quantity] = value if isinstance(value, dict) else dict.fromkeys(effects, value)
+    return True
+
+
+def _table_rows(path: Path, problems: Problems) -> list[_Row]:
+    header, rows = read_table(path, problems)
+    query, query_id, llm = (_first_of(header, names) for names in (_QUERY, _ID, _LLM))
+    if query is None:
+        raise DataFileError(f"{path}:1: no column 'query': the columns are {', '.join(header)}")
+    long = llm is not None and "effect" in header
+    if long:
+        _warn_of_unused(path, [name for name in header if name not in _FIELDS])
+    columns = {} if long else _columns(header, {query, query_id}, path)
+    for column, (_, quantity) in columns.items():
+        if quantity == "effect" and rows and all(_number(row.cells[column]) is None for row in rows):
+            raise DataFileError(
+                f"{path}: column {column!r} holds no number, but every column besides the question and its id stands "
+                f"for a language model: remove it"
+            )
+    wide, answers = [], []
+    for line, where, cells in rows:
+        named = query_id is not None and cells[query_id] != ""
+        row = _Row(where, cells[query_id] if query_id and named else str(line), cells[query])
+        if long:
+            values = {name: cells.get(name) or None for name in _QUANTITIES}
+            answers.append((row, cells[cast(str, llm)], values, named))
+        else:
+            for column, (name, quantity) in columns.items():
+                if quantity == "effect" or cells[column]:
+                    row.given.setdefault(quantity, {})[name] = cells[column]
+            wide.append(row)
+    return list(_grouped(answers, problems)) if long else wide
+
+
+def _columns(header: tuple[str, ...], others: set[str | None], path: Path) -> dict[str, tuple[str, str]]:
+    """Which language model and quantity a column of a wide table stands for."""
+    columns = {}
+    unused = []
+    for column in header:
+        name, bar, suffix = column.rpartition("|")
+        if column in others:
+            continue
+        if not bar:
+            columns[column] = (column, "effect")
+        elif suffix in _SUFFIXES:
+            columns[column] = (name, _SUFFIXES[suffix])
+        else:
+            unused.append(column)
+    _warn_of_unused(path, unused)
+    return columns
+
+
+def _grouped(answers: list[tuple[_Row, Any, dict[str, Any], bool]], problems: Problems) -> Iterator[_Row]:
+    """Puts the answers to a question together: those of one id, else of one text."""
+    questions: dict[tuple[bool, str], _Row] = {}
+    unfit: set[tuple[bool, str]] = set()
+    for row, llm, values, named in answers:
+        key = (named, row.query_id if named else row.query)
+        question = questions.setdefault(key, row)
+        if not isinstance(llm, str) or not llm.strip():
+            problems.add(row.where, "no language model", f"llm is {llm!r}: give its name")
+            unfit.add(key)
+        elif question.query != row.query:
+            problems.add(
+                row.where, "one id of two questions", f"{row.query_id!r}: that of {question.where} asks otherwise"
+            )
+            unfit.add(key)
+        elif llm in question.given.get("effect", {}):
+            problems.add(row.where, "an answer given twice", f"of {llm!r}: give one a question, such as the mean")
+            unfit.add(key)
+        else:
+            for quantity, value in values.items():
+                if quantity == "effect" or value is not None:
+                    question.given.setdefault(quantity, {})[llm] = value
+    return (question for key, question in questions.items() if key not in unfit)
+
+
+def _one_of(line: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    return next((line[name] for name in names if line.get(name) is not None), None)
+
+
+def _first_of(header: tuple[str, ...], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in header), None)
+
+
+def _warn_of_unused(path: Path, names: list[str]) -> None:
+    """A field of another name than is known may be a slip of the pen."""
+    if names:
+        logger.warning("%s: not used: %s", path, ", ".join(names))
+
+
+def _warn_of_scale(path: Path, observations: list[Observation]) -> None:
+    """Costs are in [0, 1]: effects in per cent would drown them."""
+    effects = [effect for observation in observations for effect in observation.effects.values()]
+    if min(effects) < 0 or max(effects) > 1:
+        logger.warning(
+            "%s: effects go from %g to %g, while costs go from 0 to 1: scale them, or choose the weights accordingly",
+            *(path, min(effects), max(effects)),
+        )

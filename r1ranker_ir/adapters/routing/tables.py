@@ -1,0 +1,90 @@
+"""Reading CSV files as rows of named cells, with errors that name the line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple, TextIO, cast
+
+from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.errors import DataFileError, InputError
+
+_LONGEST_CELL = 2**31 - 1
+
+
+class Row(NamedTuple):
+    """One row of a table.
+
+    Attributes:
+        line: its line, from 1; of a row over several lines, the last one.
+        where: file and line, such as `router.csv:7`.
+        cells: column to cell, without surrounding white space.
+    """
+
+    line: int
+    where: str
+    cells: dict[str, str]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is read as a table, by its name: `.csv` or `.tsv`, also with `.gz` behind it."""
+    return path.name.removesuffix(".gz").endswith((".csv", ".tsv"))
+
+
+def read_table(path: Path, problems: Problems | None = None) -> tuple[tuple[str, ...], list[Row]]:
+    """Reads a CSV file with a header; `.tsv` is split at tabs.
+
+    Args:
+        path: UTF-8 text, gzip if it ends in `.gz`; blank lines are passed over.
+        problems: takes rows with another number of cells than the header; they are an error if `None`.
+
+    Returns:
+        The columns, and the rows.
+
+    Raises:
+        DataFileError: if there is no header, a column has no name or that of another one, the file is damaged or not
+            UTF-8, or the first problem ends the work.
+        InputError: if the file can't be read.
+    """
+    limit = csv.field_size_limit(_LONGEST_CELL)  # a question may be longer than what csv takes unless told otherwise
+    try:
+        with _open_text(path) as file:
+            return _rows(file, path, problems)
+    except (csv.Error, EOFError, gzip.BadGzipFile) as error:
+        raise DataFileError(f"{path}: damaged ({error}): write the file again") from None
+    except UnicodeDecodeError as error:
+        raise DataFileError(f"{path}: not UTF-8 ({error.reason}): convert the file") from None
+    except OSError as error:
+        raise InputError(f"can't read {str(path)!r}: {error.strerror}: give a CSV file") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _rows(file: TextIO, path: Path, problems: Problems | None) -> tuple[tuple[str, ...], list[Row]]:
+    reader = csv.reader(file, delimiter="\t" if ".tsv" in path.suffixes else ",", strict=True)
+    header = tuple(name.strip() for name in next(reader, ()))
+    if not header:
+        raise DataFileError(f"{path}: no header: the first line has to name the columns")
+    if repeated := [name for name, times in Counter(header).items() if times > 1 or not name]:
+        raise DataFileError(f"{path}:1: column {repeated[0]!r}: give each column a name of its own")
+    rows = []
+    for cells in reader:
+        where = f"{path}:{reader.line_num}"
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(header):
+            detail = f"{len(cells)} cells for {len(header)} columns: give one each"
+            if problems is None:
+                raise DataFileError(f"{where}: unequal columns: {detail}")
+            problems.add(where, "unequal columns", detail)
+            continue
+        rows.append(Row(reader.line_num, where, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}))
+    return header, rows
+
+
+def _open_text(path: Path) -> TextIO:
+    if path.name.endswith(".gz"):
+        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
+    return path.open(encoding="utf-8-sig", newline="")
