@@ -117,6 +117,8 @@ def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | 
     try:
         line = _decoded(raw, first=first)
         record = json.loads(line) if line else None
+    except RecursionError:
+        raise DataFileError(f"{where}: not valid JSON (nested too deeply): one object a line is needed") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         if not raw.endswith(b"\n"):
             raise DataFileError(

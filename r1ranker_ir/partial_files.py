@@ -24,16 +24,18 @@ class PartialFile:
     Args:
         path: the file; gzip if it ends in `.gz`.
         option: what the user is to choose another value of if the file can't be written there, such as `--output`.
+        of_answers: a model's answers make the file, which the completions cache may hold should it be begun again.
 
     Raises:
         InputError: if the path is a folder, or lies in none.
     """
 
-    def __init__(self, path: str | Path, option: str) -> None:
+    def __init__(self, path: str | Path, option: str, *, of_answers: bool = True) -> None:
         self.path = Path(path)
         self.partial = Path(f"{path}.partial")
         self.pieces = 0
         self._option = option
+        self._of_answers = of_answers
         self._file: IO[bytes] | None = None
         self._size = 0
         if self.path.is_dir():
@@ -46,10 +48,9 @@ class PartialFile:
 
     def __enter__(self) -> Self:
         if self.partial.exists():
+            cached = ", and answers that are in the completions cache are not computed anew"
             logger.warning(
-                "%s is of a run that was stopped: it is begun again, and answers that are in the completions cache are "
-                "not computed anew",
-                self.partial,
+                "%s is of a run that was stopped: it is begun again%s", self.partial, cached if self._of_answers else ""
             )
         try:
             # Without a time in its header, a compressed file of the same content is the same file.

@@ -31,19 +31,20 @@ _FORMATS: dict[str, Literal["json", "parquet"]] = {".json": "json", ".jsonl": "j
 _PASSAGE_QUERY = re.compile(r"Here is a query:\s*(.+?)\s*and candidate passages:", re.DOTALL)
 _PASSAGE_LABEL = re.compile(r"(passage \d+):\s*\Z")
 _HISTORY = re.compile(r"in order:\s*(.+?)\s*Now there are", re.DOTALL)
-_HISTORY_ITEM = re.compile(r"""(?:^\[|, )['"](\d+)\. """)
+_HISTORY_ITEM = re.compile(r"""(?:^\[|,\s+)['"](\d+)\. """)
+_HISTORY_END = re.compile(r"""['"]\s*\][\s.,;]*\Z|['"]\Z""")
 # The misspelling is the data's own.
 _MODEL_QUERY = re.compile(r"Here is a query:\s*(.+?)\s+and LLM (?:condidates|candidates):", re.DOTALL)
 _MODEL_LINE = re.compile(r"^\s*# ([^:\n]+): (.+?)\s*$", re.MULTILINE)
 # Which domain's aim a task has: the three routing tasks share their questions and, by the authors' own script, their
 # wording; only labels differ. Passages are ranked for their query alone.
 _DOMAINS = {
-    "Rec-Movie": "movie",
-    "Rec-Music": "music",
-    "Rec-Game": "game",
-    "Router-Performance": "performance",
-    "Router-Balance": "balance",
-    "Router-Cost": "cost",
+    "rec-movie": "movie",
+    "rec-music": "music",
+    "rec-game": "game",
+    "router-performance": "performance",
+    "router-balance": "balance",
+    "router-cost": "cost",
 }
 
 
@@ -131,17 +132,19 @@ def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
         return Unusable("candidates are no list of texts")
     if len(texts) < 2:
         return Unusable("fewer than 2 candidates")
-    readers = {"Passage": _read_passages, "Rec": _read_items, "Router": _read_models}
-    reader = readers.get(task_name.partition("-")[0])
+    readers = {"passage": _read_passages, "rec": _read_items, "router": _read_models}
+    reader = readers.get(task_name.lower().partition("-")[0])
     if reader is None:
         return Unusable(f"unknown task_name {task_name!r}")
     reading = reader(problem, texts)
     if isinstance(reading, Unusable):
         return reading
+    if not reading.context.strip():
+        return Unusable("the query or history is blank")
     places = _places(gt, texts, [candidate.id for candidate in reading.candidates])
     if len(places) != 1:
         return Unusable("gt is not among the candidates" if not places else "gt fits several candidates")
-    domain = _DOMAINS.get(task_name)
+    domain = _DOMAINS.get(task_name.lower())
     return JudgedRequest(
         RankingRequest(
             reading.context,
@@ -190,13 +193,13 @@ def _history(text: str) -> str:
 
     The list is not Python's: titles hold quotation marks of the kind that encloses them.
     """
-    numbers = [int(found[1]) for found in _HISTORY_ITEM.finditer(text)]
+    items = list(_HISTORY_ITEM.finditer(text))
+    numbers = [int(item[1]) for item in items]
     if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         return " ".join(text.split())
-    starts = [found.end() for found in _HISTORY_ITEM.finditer(text)]
-    ends = [found.start() for found in _HISTORY_ITEM.finditer(text)][1:] + [len(text)]
-    titles = [text[start:end].strip().rstrip("]").rstrip(", ") for start, end in zip(starts, ends, strict=True)]
-    return "\n".join(" ".join(title[:-1].split()) for title in titles)
+    ends = [*(item.start() for item in items[1:]), len(text)]
+    titles = [_HISTORY_END.sub("", text[item.end() : end]) for item, end in zip(items, ends, strict=True)]
+    return "\n".join(" ".join(title.split()) for title in titles)
 
 
 def _read_models(problem: str, texts: Sequence[str]) -> _Reading | Unusable:

@@ -88,7 +88,7 @@ def holds_requests(path: Path) -> bool:
     _, line = next(text_lines(path), (0, ""))
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and "candidates" in row
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import text_lines
+from r1ranker_ir.json_lines import json_lines
 from r1ranker_ir.partial_files import PartialFile
 from r1ranker_ir.types import TASKS, Candidate, RankingRequest
 
@@ -91,8 +91,8 @@ def read_requests(path: str | Path, *, queries: int | None = None) -> Iterator[J
         raise InputError(f"request file {str(path)!r} does not exist: give a JSON Lines file of ranking requests")
     name = path.name.removesuffix(".gz")
     source = Path(name).stem
-    for number, line in islice(text_lines(path), queries):
-        yield _request(line, f"{path}:{number}", default_id=str(number), default_source=source)
+    for number, row in islice(json_lines(path), queries):
+        yield _request(row, f"{path}:{number}", default_id=str(number), default_source=source)
 
 
 def write_requests(path: str | Path, requests: Iterable[JudgedRequest]) -> int:
@@ -110,7 +110,7 @@ def write_requests(path: str | Path, requests: Iterable[JudgedRequest]) -> int:
         StorageError: if the disk is full or fails.
     """
     count = 0
-    with PartialFile(path, "--output") as file:
+    with PartialFile(path, "--output", of_answers=False) as file:
         for judged in requests:
             line = json.dumps(request_row(judged), ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8", "backslashreplace"))
@@ -139,11 +139,7 @@ def request_row(judged: JudgedRequest) -> dict[str, Any]:
     return row | ({"aim": request.aim} if request.aim else {}) | {"candidates": candidates}
 
 
-def _request(line: str, where: str, *, default_id: str, default_source: str) -> JudgedRequest:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataFileError(f"{where}: not valid JSON ({error}): one object a line is needed") from None
+def _request(row: dict[str, Any], where: str, *, default_id: str, default_source: str) -> JudgedRequest:
     _check_object(row, where, "the line", _FIELDS)
     named = [name for name in ("context", "query") if name in row]
     if len(named) != 1:
@@ -210,7 +206,12 @@ def _columns(entries: list[dict[str, Any]], field_name: str, where: str) -> dict
 
 
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def _check_object(row: Any, where: str, what: str, fields: tuple[str, ...], prefix: str = "") -> None:

@@ -42,6 +42,8 @@ def print_ranking(console: Console, traced: TracedRanking, step: int | None = No
     ranking, steps = traced.ranking, traced.ranking.steps
     request = ranking.request
     _print(console, _labelled(f"Query {request.query_id}", _one_line(request.query)))
+    if request.aim:
+        _print(console, _labelled("Wanted", _one_line(request.aim)))
     _print(console, _styled(_summary(traced), "dim"))
     for number, each in enumerate(steps, start=1):
         if step in (None, number):

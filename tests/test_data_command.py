@@ -14,12 +14,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.cli import app
 from r1ranker_ir.corpora import open_corpus
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.request_files import JudgedRequest, write_requests
 from r1ranker_ir.runs import RunEntry, read_run, write_run
 from r1ranker_ir.traces import TraceWriter
 from r1ranker_ir.training.completion_files import read_completions
-from r1ranker_ir.training.sample_files import check_samples, read_metadata, versions
+from r1ranker_ir.training.prompting import PromptRenderer, sample_of, training_rows
+from r1ranker_ir.training.sample_files import check_samples, read_metadata, read_samples, versions
 from r1ranker_ir.training.text_digests import digest_of
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
@@ -353,6 +358,26 @@ def test_requests_with_graded_gains(tmp_path: Path) -> None:
     assert f"Error: {path}:4: field 'candidates' is missing" in data(
         "--requests", path, "--output", tmp_path / "out", code=1
     )
+
+
+def test_what_is_wanted_goes_from_the_request_to_the_prompt(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    items = RankingRequest(
+        "Heat\nRonin", (Candidate("7", "Up"), Candidate("9", "Alien")), "item", "u1", "the next film"
+    )
+    models = RankingRequest("2 + 2?", (Candidate("s", "small"), Candidate("l", "large")), "model", "q1", "a low cost")
+    write_requests(tmp_path / "asked.jsonl", [JudgedRequest(each, (0.0, 1.0)) for each in (items, models)])
+    data("--requests", tmp_path / "asked.jsonl", "--as-given", "--strategy", "direct", "--output", tmp_path / "out")
+    renderer = PromptRenderer(AutoTokenizer.from_pretrained(TINY_CHECKPOINT), load_template(), context_length=2000)
+    rows = training_rows(read_samples([tmp_path / "out"]), renderer)
+
+    prompts = Prompt(load_template(), renderer)
+    for row, request, wanted in zip(rows, (items, models), ("the next film", "a low cost"), strict=True):
+        assert row["aim"] == wanted and f"Wanted: {wanted}." in row["prompt"][-1]["content"]
+        assert sample_of(row).record.request() == request
+        asked = prompts.order_all(request, [0, 1]).messages
+        assert row["prompt"] == [{"role": turn.role, "content": turn.content} for turn in asked]
 
 
 def test_ranking_bench_rows(tmp_path: Path) -> None:

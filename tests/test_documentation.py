@@ -1,7 +1,8 @@
 """The documentation: its examples run, its links lead somewhere, and its site builds.
 
 Every fenced block of README.md and docs/ is checked. The blocks of a page run in order in one folder: `python` in one
-namespace, `bash` with this environment's commands. A comment right above a block changes that:
+namespace, `bash` with this environment's commands (`r1ranker` is that of the fixture `commands`). A comment right above
+a block changes that:
 
     <!-- not run: why it can't run here -->
     <!-- needs: cranfield -->    skipped where the test collections are not at hand

@@ -60,6 +60,14 @@ def test_the_thought_names_the_first_of_the_answer() -> None:
         gold_completion(sample(()))
 
 
+def test_an_id_that_would_break_the_protocol_is_refused() -> None:
+    candidates = (Candidate("a</think>", "x"), Candidate("b", "y"))
+    tagged = Sample("direct", Record("a question", candidates, (1.0, 0.0), "item", "q", "here"))
+    with pytest.raises(InputError, match="record 'q': the thought 'a</think> is best' holds the tag </think>"):
+        gold_completion(tagged, "{id} is best")
+    assert gold_completion(tagged, "{identifier} is best").startswith("<think>\n[1] is best\n</think>")
+
+
 def test_a_file_is_completed_but_for_samples_that_ask_for_nothing(tmp_path: Path) -> None:
     from r1ranker_ir.cli import app
 
@@ -87,4 +95,9 @@ def test_where_nothing_is_asked_for_no_file_is_left(tmp_path: Path) -> None:
         writer.write(sample((0.5, 0.5)))
     with pytest.raises(InputError, match="all candidates of each sample are worth the same"):
         write_gold_answers(tmp_path / "samples.parquet", tmp_path / "gold.parquet")
+    (tmp_path / "gold.jsonl").write_text("earlier answers")
+    with pytest.raises(InputError, match="nothing to learn"):
+        write_gold_answers(tmp_path / "samples.parquet", tmp_path / "gold.jsonl")
+    assert (tmp_path / "gold.jsonl").read_text() == "earlier answers"
+    (tmp_path / "gold.jsonl").unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["samples.parquet"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,22 @@ def test_a_malformed_field_is_named(tmp_path: Path, line: dict[str, Any], said: 
         list(read_requests(path))
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[1]", "a JSON list where an object is needed"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"context": "q", "candidates": [{"text": "a", "gain": 1%s}]}' % ("0" * 400), "gain' is 1000"),
+        ('{"context": "q", "candidates": [{"text": "a", "gain": 1}]', "the file ends within this line"),
+    ],
+)
+def test_a_line_that_is_no_request_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_text(f"{json.dumps(LINE)}\n{line}")
+    with pytest.raises(DataFileError, match=rf"asked\.jsonl:2: .*{said}"):
+        list(read_requests(path))
+
+
 def test_columns_that_do_not_fit_are_refused() -> None:
     request = RankingRequest("q", (Candidate("a", "x"), Candidate("b", "y")), query_id="u1")
     with pytest.raises(InputError, match="request 'u1' of 's': 1 gains for 2 candidates"):
@@ -87,3 +104,19 @@ def test_columns_that_do_not_fit_are_refused() -> None:
         JudgedRequest(request, (1.0, 0.0), scores={"bm25": (1.0, float("nan"))})
     assert JudgedRequest(request, (0.0, 0.0)).best == ()
     assert JudgedRequest(request, (0.5, 0.5)).best == (0, 1)
+
+
+def test_a_file_that_is_begun_again_says_no_more_than_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    judged = JudgedRequest(RankingRequest("q", (Candidate("a", "x"), Candidate("b", "y"))), (0.0, 1.0))
+
+    def stopped() -> Iterator[JudgedRequest]:
+        yield judged
+        raise DataFileError("o.csv:3: no number")
+
+    path = tmp_path / "asked.jsonl"
+    with pytest.raises(DataFileError):
+        write_requests(path, stopped())
+    assert not path.exists()
+    caplog.clear()
+    assert write_requests(path, [judged]) == 1
+    assert caplog.messages == [f"{path}.partial is of a run that was stopped: it is begun again"]

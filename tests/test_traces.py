@@ -59,11 +59,11 @@ def rankings(draw: st.DrawFn, strategy: str) -> Ranking:
         usage = Usage(1, *draw(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9))))
         hashed = digest_of_messages([Message("user", draw(ANYTHING))])[:16]
         steps.append(Step(tuple(shown), tuple(outcome), draw(ANYTHING), draw(ANYTHING), chances, *flags, usage, hashed))
+        steps[-1] = replace(steps[-1], cut_query=draw(st.booleans()))
     candidates = tuple(Candidate(doc_id, draw(ANYTHING)) for doc_id in ids)
     query = draw(ANYTHING.filter(str.strip))
-    request = RankingRequest(
-        query, candidates, task=draw(st.sampled_from(["passage", "item"])), query_id=draw(ANYTHING)
-    )
+    task = draw(st.sampled_from(["passage", "item", "model"]))
+    request = RankingRequest(query, candidates, task, query_id=draw(ANYTHING), aim=draw(ANYTHING))
     return Ranking(request, tuple(draw(st.permutations(range(len(ids))))), tuple(steps))
 
 
@@ -416,6 +416,19 @@ def test_an_ordering_shows_the_places_that_it_gave(tmp_path: Path) -> None:
 
     assert lines[1].startswith("direct: 3 passages, 1 call,")
     assert lines[4:7] == ["  [1]  a  3.  a of q", "  [2]  b  1.  b of q", "  [3]  c  2.  c of q"]
+
+
+def test_what_is_wanted_and_a_cut_query_are_shown(tmp_path: Path) -> None:
+    step = Step((0, 1, 2), (1, 2, 0), "", "[2]", None, False, False, 0, Usage(1, 9, 1), cut_query=True)
+    asked = replace(ranking_of().request, task="item", aim="the film that\nthis viewer [red]watches")
+    ranking = replace(ranking_of(), request=asked, order=(1, 2, 0), steps=(step,))
+    path = write(tmp_path / "trace.jsonl", ranking, strategy="direct")
+
+    [traced] = read_trace(path)
+    assert traced.ranking == ranking
+    lines = show("q", "--trace", path).splitlines()
+    assert lines[1] == "Wanted: the film that this viewer [red]watches"
+    assert lines[2].startswith("direct: 3 items, 1 call,") and "  ! the query was cut" in lines
 
 
 def test_one_step_can_be_shown_alone_and_all_of_it_as_json(told: Path) -> None:

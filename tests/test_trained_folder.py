@@ -14,8 +14,10 @@ import pytest
 from r1ranker_ir import Candidate, Ranker, RankingRequest
 from r1ranker_ir.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, CheckpointSettings, read_settings
 from r1ranker_ir.errors import CheckpointError, DataFileError, InputError
+from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import build_template, load_template
 from r1ranker_ir.training.model_card import write_card
+from r1ranker_ir.training.recipe_files import find_template
 from r1ranker_ir.training.records import Record, Sample
 from r1ranker_ir.training.sample_files import write_samples
 from r1ranker_ir.training.trained_folder import (
@@ -31,6 +33,7 @@ from r1ranker_ir.training.training_record import (
     describe_file,
     library_versions,
 )
+from r1ranker_ir.types import Task
 
 
 @pytest.fixture
@@ -88,6 +91,21 @@ def test_saved_folder_ranks_as_its_base_does(tmp_path: Path, settings: dict[str,
     [ranking], [expected] = (ranker.rank([request]) for ranker in rankers)
     assert ranking.order == expected.order
     assert rankers[0].template.digest() == rankers[1].template.digest()
+
+
+def test_saved_folder_asks_in_the_words_of_each_task(tmp_path: Path) -> None:
+    trained = dataclasses.replace(read_settings(TINY_CHECKPOINT), template=load_template(find_template("tiny-domains")))
+    save(tmp_path / "out", settings_content(trained, ["iterative"]))
+    ranker = Ranker(tmp_path / "out", strategy="iterative")
+    candidates = (Candidate("s", "small"), Candidate("l", "large"))
+
+    def asked(task: Task, aim: str) -> str:
+        request = RankingRequest("two\nlines", candidates, task, aim=aim)
+        return Prompt(ranker.template, ranker.backend).exclude_one(request, [0, 1]).messages[-1].content
+
+    assert asked("model", "a low cost") == "exclude model a low cost two lines\n[1] small\n[2] large"
+    assert asked("item", "the next film") == "exclude lines two\n[1] small\n[2] large"
+    assert asked("passage", "") == "exclude two lines\n[1] small\n[2] large"
 
 
 def test_saved_folder_offers_what_was_trained_alone(tmp_path: Path, settings: dict[str, Any]) -> None:

@@ -161,7 +161,7 @@ GOOD = {"context": "c", "candidates": [{"text": "a", "gain": 1}, {"text": "b"}]}
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ([], "the line is []: an object with context"),
+        ([], "a JSON list where an object is needed"),
         ({"candidates": []}, "field 'context' is missing"),
         (GOOD | {"query": "c"}, "fields 'context' and 'query' are both given"),
         (GOOD | {"context": 3}, "field 'context' is 3: a text"),
@@ -286,6 +286,29 @@ def test_items_have_a_history_and_models_their_descriptions() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("history", "shown"),
+    [
+        (
+            """['0. Foo [Import]', "1. Bob's, 'x'", '2. Say "Hi"', '3. Last [a]']""",
+            "Foo [Import]|Bob's, 'x'|Say \"Hi\"|Last [a]",
+        ),
+        ("['1. Heat', '2. Ronin'].", "Heat|Ronin"),
+        ("['9. Heat',\n '10. Ronin, The']", "Heat|Ronin, The"),
+        ("['0. Say \"1. x\", or y', '1. z']", 'Say "1. x", or y|z'),
+        ("['0. Heat', '7. Ronin']", "['0. Heat', '7. Ronin']"),
+        ("Heat, Ronin\n and Up", "Heat, Ronin and Up"),
+    ],
+)
+def test_a_history_is_a_choice_a_line_where_it_is_a_list(history: str, shown: str) -> None:
+    problem = f"I've watched the following films, in order:\n{history}\n\nNow there are 3 candidate films"
+    assert usable(ITEM_ROW | {"problem": problem}).context.split("\n") == shown.split("|")
+
+
+def test_tasks_are_told_whatever_the_case_of_their_names() -> None:
+    assert usable(ITEM_ROW | {"task_name": "rec-movie"}).aim == usable(ITEM_ROW).aim
+
+
 def test_rows_on_one_query_share_an_id_whatever_their_lists_and_aims() -> None:
     shorter = PASSAGE_ROW | {"candidates": PASSAGES[:2]}
     performance = MODEL_ROW | {"task_name": "Router-Performance", "gt": "Large (70b)"}
@@ -318,6 +341,8 @@ def test_candidate_lists_may_be_text(write: Any) -> None:
         (ITEM_ROW | {"problem": "films"}, "the history is not to be found in the problem"),
         (ITEM_ROW | {"gt": "Heat"}, "gt is not among the candidates"),
         (ITEM_ROW | {"candidates": ["Up", "Alien", "Up"]}, "gt fits several candidates"),
+        (ITEM_ROW | {"problem": "in order: ['0. '] Now there are"}, "the query or history is blank"),
+        (MODEL_ROW | {"problem": "Here is a query:   and LLM candidates: []"}, "the query or history is blank"),
         (MODEL_ROW | {"problem": "models"}, "the query is not to be found in the problem"),
     ],
 )

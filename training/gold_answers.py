@@ -36,13 +36,11 @@ def gold_completion(sample: Sample, thought: str = "", *, seed: int = 0) -> str:
         The turn from `<think>` to `</answer>`.
 
     Raises:
-        InputError: if there is no candidate, or the thought holds a tag of the protocol.
+        InputError: if there is no candidate, or the thought, with the id in it, holds a tag of the protocol.
     """
     record = sample.record
     if not record.candidates:
         raise InputError(f"record {record.id!r}: there is no candidate to answer with")
-    if tags := [tag for tag in _TAGS if tag in thought]:
-        raise InputError(f"the thought {thought!r} holds the tag {tags[0]}: give the text without the protocol's tags")
     gains = record.gains
     if sample.strategy == "direct":
         order = sorted(range(len(gains)), key=lambda place: -gains[place])
@@ -53,6 +51,11 @@ def gold_completion(sample: Sample, thought: str = "", *, seed: int = 0) -> str:
         order = [rng.choice([place for place, gain in enumerate(gains) if gain == wanted])]
     names = identifiers(len(gains))
     filled = thought.replace("{id}", record.candidates[order[0]].id).replace("{identifier}", names[order[0]]).strip()
+    if tags := [tag for tag in _TAGS if tag in filled]:
+        raise InputError(
+            f"record {record.id!r}: the thought {filled!r} holds the tag {tags[0]}: give a text without the protocol's "
+            "tags, and {identifier} in place of {id} where ids hold them"
+        )
     inner = f"{filled}\n" if filled else ""
     return f"{OPENING}{inner}</think>\n<answer>{' > '.join(names[place] for place in order)}</answer>"
 
@@ -80,14 +83,14 @@ def write_gold_answers(
 
     def completed() -> Iterator[CompletedSample]:
         read = read_samples([samples])
+        nothing = True
         for row in read if rows is None else read.take(min(rows, len(read))):
             sample = sample_of(row)
             if len(set(sample.record.gains)) > 1:
+                nothing = False
                 yield CompletedSample(sample, gold_completion(sample, thought, seed=seed))
+        if nothing:  # said here, where an earlier file of the name is still untouched
+            raise InputError(f"{samples}: all candidates of each sample are worth the same: there is nothing to learn")
 
     made_of = {"samples": samples.name, "made_of": read_metadata(samples), "thought": thought, "seed": seed}
-    count = write_completions(output, completed(), {"made_by": "gold answers", **made_of})
-    if not count:
-        output.unlink()
-        raise InputError(f"{samples}: all candidates of each sample are worth the same: there is nothing to learn")
-    return count
+    return write_completions(output, completed(), {"made_by": "gold answers", **made_of})

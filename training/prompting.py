@@ -141,7 +141,9 @@ def sample_of(row: Mapping[str, Any]) -> Sample:
     if len(ids) != len(texts):
         raise InputError(f"record {row['id']!r}: {len(ids)} candidate_ids for {len(texts)} candidates: give one each")
     candidates = tuple(Candidate(identity, text) for identity, text in zip(ids, texts, strict=True))
-    record = Record(row["context"], candidates, tuple(row["gains"]), row["task"], row["id"], row["source"], row["aim"])
+    record = Record(
+        row["context"], candidates, tuple(row["gains"]), row["task"], row["id"], row["source"], row.get("aim") or ""
+    )
     return Sample(row["strategy"], record)
 
 

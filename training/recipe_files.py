@@ -36,15 +36,7 @@ def find_recipe(name: str) -> Path:
     Raises:
         InputError: if there is neither.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
-    packaged = RECIPES / f"{path.name.removesuffix('.yaml')}.yaml"
-    if path.name == name and packaged.is_file():
-        return packaged
-    raise InputError(
-        f"recipe {name!r} is no file: give a YAML file, or one of the packaged recipes {', '.join(recipe_names())}"
-    )
+    return _find(name, ".yaml", "recipe", "YAML")
 
 
 def find_template(name: str) -> Path:
@@ -59,11 +51,15 @@ def find_template(name: str) -> Path:
     Raises:
         InputError: if there is neither.
     """
+    return _find(name, ".toml", "template", "TOML")
+
+
+def _find(name: str, ending: str, noun: str, kind: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    packaged = RECIPES / f"{path.name.removesuffix('.toml')}.toml"
+    packaged = RECIPES / f"{path.name.removesuffix(ending)}{ending}"
     if path.name == name and packaged.is_file():
         return packaged
-    known = ", ".join(sorted(each.stem for each in RECIPES.glob("*.toml")))
-    raise InputError(f"template {name!r} is no file: give a TOML file, or one of the packaged templates {known}")
+    known = ", ".join(sorted(each.stem for each in RECIPES.glob(f"*{ending}")))
+    raise InputError(f"{noun} {name!r} is no file: give a {kind} file, or one of the packaged {noun}s {known}")

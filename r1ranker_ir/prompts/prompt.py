@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 from r1ranker_ir.errors import ContextLengthError, InputError
-from r1ranker_ir.types import Call, Message, RankingRequest
+from r1ranker_ir.types import Call, Message, RankingRequest, Task
 
 from .answers import identifiers
 from .neutral import Neutraliser
@@ -18,6 +18,8 @@ from .template import Template
 logger = logging.getLogger(__name__)
 
 _CACHED_TEXTS = 20_000
+# A query comes again with the next step of its ranking, while a batch of others is under way.
+_CACHED_QUERIES = 256
 # A backend's answer_reserve holds an order of so many identifiers, such as "[12] > " spelt out in single characters.
 _RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER = 20, 8
 # Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
@@ -88,8 +90,11 @@ class Prompt:
         self.max_query_tokens = max_query_tokens
         self._warned: set[tuple[str, str]] = set()
         structure = (*limits.control_tokens, *_own_tags(template))
-        self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(Neutraliser(structure))
+        neutraliser = Neutraliser(structure)
+        self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(neutraliser)
+        self._neutral_query: Callable[[str], str] = lru_cache(maxsize=_CACHED_QUERIES)(neutraliser)
         self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
+        self._shown_query: Callable[[str, Task], tuple[str, bool]] = lru_cache(maxsize=_CACHED_QUERIES)(self._query)
         self._count: Callable[[str], int] = lru_cache(maxsize=_CACHED_TEXTS)(limits.count_tokens)
 
     def exclude_one(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
@@ -137,28 +142,29 @@ class Prompt:
         full = [self._neutral(request.candidates[position].text) for position in shown]
         limit = self.max_passage_tokens
         texts = full if limit is None else [self._cut(text, limit) for text in full]
-        query, cut_query = self._query(request)
+        query, cut_query = self._shown_query(request.query, request.task)
         texts, messages = self._fit(strategy, request, query, texts)
         cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
         return Call(messages, identifiers(len(shown)), form, cut, repairs_before, cut_query)
 
-    def _query(self, request: RankingRequest) -> tuple[str, bool]:
+    def _query(self, query: str, task: Task) -> tuple[str, bool]:
         """The query as it is shown, and whether it was cut."""
-        form, limit = self.template.form(request.task), self.max_query_tokens
-        if request.task != "item":
-            query = self._neutral(request.query)
-            shown = query if limit is None else self._cut(query, limit)
-            return shown, shown != query
-        lines = [line for each in request.query.splitlines() if (line := self._neutral(each))]
+        form, limit = self.template.form(task), self.max_query_tokens
+        if task != "item":
+            whole = self._neutral_query(query)
+            shown = whole if limit is None else self.limits.cut_text(whole, limit)
+            return shown, shown != whole
+        lines = [line for each in query.splitlines() if (line := self._neutral(each))]
         kept = list(lines)
-        while limit is not None and len(kept) > 1 and self._count(form.query_separator.join(kept)) > limit:
+        while limit is not None and len(kept) > 1 and self.limits.count_tokens(form.query_separator.join(kept)) > limit:
             kept = kept[1:]
         if limit is not None and len(kept) == 1:
-            kept = [self._cut(kept[0], limit)]
+            kept = [self.limits.cut_text(kept[0], limit)]
         joined = form.query_separator.join(reversed(kept) if form.query_reversed else kept)
         # What two lines make together must be as harmless as each of them.
         plain = " ".join(joined.split())
-        return (joined if self._neutral(plain) == plain else self._neutral(plain)), kept != lines
+        harmless = self._neutral_query(plain)
+        return (joined if harmless == plain else harmless), kept != lines
 
     def _render(self, strategy: str, request: RankingRequest, query: str, texts: Sequence[str]) -> tuple[Message, ...]:
         lines = [
@@ -197,7 +203,7 @@ class Prompt:
 
     def _no_room(self, request: RankingRequest, strategy: str, around: int, reserve: int, count: int) -> str:
         name = f"query {request.query_id!r}" if request.query_id else f"query {request.query[:60]!r}"
-        query_tokens = self._count(self._neutral(request.query))
+        query_tokens = self.limits.count_tokens(self._neutral_query(request.query))
         return (
             f"{name} does not fit: the {strategy} prompt takes {around} tokens without any passage ({query_tokens} of "
             f"them the query's), {reserve} are kept for thought and answer, and the model's context "

@@ -64,12 +64,13 @@ def _rows(frame: pd.DataFrame, user: str, item: str, time: str | None, problems:
         if not pd.api.types.is_datetime64_any_dtype(column):
             column = pd.to_numeric(column, errors="coerce")
         times = column.rank(method="dense").tolist()  # of dates, too; what is missing stays NaN
-    for label, who, what, when in zip(frame.index, frame[user], frame[item], times, strict=True):
+    given = times if time is None else frame[time]
+    for label, who, what, when, said in zip(frame.index, frame[user], frame[item], times, given, strict=True):
         where = f"row {label!r}"
         if math.isfinite(when):
             yield Interaction(_text(who), _text(what), when, where)
         else:
-            problems.add(where, "time is no number", f"column {time!r}")
+            problems.add(where, "time is no number", f"column {time!r} holds {said!r}")
 
 
 def _text(value: Any) -> str:

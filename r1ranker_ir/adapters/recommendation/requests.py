@@ -126,7 +126,9 @@ def _sampled(
     negatives = sampler.draw(count - 1, (*user.known, user.target), rng)
     if negatives is None:
         problems.add(
-            user.where, "too few items to draw from", f"{count - 1} others with titles of their own are needed"
+            user.where,
+            "too few items to draw from",
+            f"{count - 1} others with titles of their own are needed: add items, or ask for fewer candidates",
         )
         return None
     candidates = [user.target, *negatives]

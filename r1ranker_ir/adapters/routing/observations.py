@@ -61,12 +61,21 @@ class Observation:
 
 @dataclass
 class _Row:
-    """What the lines of one question hold, as yet unchecked: quantity to language model to value."""
+    """What the lines of one question hold, as yet unchecked.
+
+    Args:
+        where: file and line, of several the first.
+        query_id: its name.
+        query: the question.
+        given: quantity to language model to value.
+        lines: language model to file and line of its answer, where that has a line of its own.
+    """
 
     where: str
     query_id: str
     query: str
     given: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
 
 
 def read_observations(path: str | Path, problems: Problems) -> list[Observation]:
@@ -129,14 +138,14 @@ def _observation(row: _Row, problems: Problems) -> Observation | None:
     numbers: dict[str, dict[str, float]] = {}
     for quantity, by_name in row.given.items():
         for name, value in by_name.items():
-            number = _number(value)
+            number, where = _number(value), row.lines.get(name, row.where)
             if number is None:
                 missing = value is None or value == ""
                 reason = f"no {quantity} of a language model" if missing else f"{quantity} is no number"
-                problems.add(row.where, reason, f"that of {name!r} is {value!r}: give a finite number")
+                problems.add(where, reason, f"that of {name!r} is {value!r}: give a finite number")
                 return None
             if quantity != "effect" and number < 0:
-                problems.add(row.where, f"{quantity} below 0", f"that of {name!r} is {value!r}")
+                problems.add(where, f"{quantity} below 0", f"that of {name!r} is {value!r}: give at least 0")
                 return None
             numbers.setdefault(quantity, {})[name] = number
         if quantity != "effect" and set(by_name) != set(effects):
@@ -280,6 +289,7 @@ def _grouped(answers: list[tuple[_Row, Any, dict[str, Any], bool]], problems: Pr
             problems.add(row.where, "an answer given twice", f"of {llm!r}: give one a question, such as the mean")
             unfit.add(key)
         else:
+            question.lines[llm] = row.where
             for quantity, value in values.items():
                 if quantity == "effect" or value is not None:
                     question.given.setdefault(quantity, {})[llm] = value

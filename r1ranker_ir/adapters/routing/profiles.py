@@ -38,7 +38,8 @@ class LLMProfile:
         size: its parameters, such as `8B` or `8x7B`.
 
     Raises:
-        InputError: if the name is blank, a price is negative or not finite, or only one is known.
+        InputError: if the name is blank, a price is negative or no finite number, only one is known, or another field
+            is no text.
     """
 
     name: str
@@ -48,15 +49,16 @@ class LLMProfile:
     size: str = ""
 
     def __post_init__(self) -> None:
+        for field_name in ("name", "description", "size"):
+            if not isinstance(text := getattr(self, field_name), str):
+                raise InputError(f"language model {self.name!r}: {field_name} is {text!r}: a text is needed")
         if not self.name.strip():
             raise InputError(f"a language model's name is {self.name!r}: give it one")
         for field_name, price, other in (
             ("price_in", self.price_in, self.price_out),
             ("price_out", self.price_out, self.price_in),
         ):
-            if (price is None and other is not None) or (
-                price is not None and not (math.isfinite(price) and price >= 0)
-            ):
+            if (price is None and other is not None) or (price is not None and not _is_price(price)):
                 raise InputError(
                     f"language model {self.name!r}: {field_name} is {price!r}: dollars per million tokens are needed"
                 )
@@ -92,6 +94,10 @@ class LLMProfile:
         if self.price_in is None or self.price_out is None:
             return None
         return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
+
+
+def _is_price(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def check_profiles(profiles: Iterable[LLMProfile], where: str = "llms") -> tuple[LLMProfile, ...]:
