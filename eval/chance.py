@@ -45,7 +45,8 @@ def expected_success(count: int, relevant: int, cutoff: int) -> float:
         1 − C(n − r, k) / C(n, k); 0 where nothing is relevant.
     """
     shown = min(cutoff, count)
-    return 1 - comb(count - relevant, shown) / comb(count, shown)
+    # In whole numbers up to the end: 1 − 4/5 would fall short of 1/5.
+    return (comb(count, shown) - comb(count - relevant, shown)) / comb(count, shown)
 
 
 def expected_ndcg(grades: Sequence[int], cutoff: int | None = None) -> float:
