@@ -61,7 +61,7 @@ train-demo: $(TRAIN_STAMP)
 	@$(VENV)/bin/r1ranker train demo $(if $(OVERWRITE),--overwrite)
 
 test: $(TEST_STAMP)
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 docs: $(TEST_STAMP)
 	@$(VENV)/bin/zensical build --clean --strict

@@ -32,6 +32,8 @@ settings.load_profile("untimed")
 # No test may depend on the network; set before transformers and the hub are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core: their threads would wait for each other
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # rerankers imports litellm where it is installed
 
 TRAINING_TEXT = [

@@ -150,7 +150,7 @@ def test_required_arguments_are_named() -> None:
         ({"rewards": ["exclusoin"]}, "reward 'exclusoin' is unknown"),
         ({"train_files": ["nowhere.parquet"]}, "'nowhere.parquet' does not exist"),
         ({"model": "./nowhere"}, "there is no such folder"),
-        ({"template": "nowhere.toml"}, "'nowhere.toml' can't be read"),
+        ({"template": "nowhere.toml"}, "template 'nowhere.toml' is no file"),
         ({"strategies": ["setwise"]}, "no section [setwise]"),
         ({"adaptive_curriculum": True, "curriculum": "length"}, "chooses the samples itself"),
         ({"reward_weights": [1, 2]}, "can't be set up"),
