@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from r1ranker_ir.backends.identity import checkpoint_identity
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.strategies.options import ranking_options
 
 if TYPE_CHECKING:
     from r1ranker_ir.engine import RunSummary
@@ -58,7 +59,10 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
         "model": ranker.model,
         "strategy": ranker.strategy,
         "identity": dict(ranker.backend.identity),
-        "template": {"name": ranker.template.name, "digest": ranker.template.digest()},
+        "template": {
+            "name": ranker.template.name,
+            "digest": ranker.template.digest(mark=ranker.options.layout == "mark"),
+        },
         "window_size": ranker.window_size,
         "stride": ranker.stride,
         "max_passage_tokens": ranker.prompt.max_passage_tokens,
@@ -66,6 +70,7 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
         "context_length": ranker.backend.context_length,
         "batch_size": ranker.backend.batch_size,
         "max_repair_rate": ranker.engine.max_repair_rate,
+        **ranker.options.stated(),
     }
 
 
@@ -82,6 +87,7 @@ def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
     revision = options.get("revision")
     settings = read_settings(options.get("settings_from", ranker.model), revision)
     template = settings.template or load_template()
+    ranking = ranking_options(options)
     names = ("window_size", "stride", "max_passage_tokens", "max_query_tokens", "max_thought_tokens", "batch_size")
     return {
         "model": ranker.model,
@@ -90,9 +96,10 @@ def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
             "backend": "transformers",
             "checkpoint": checkpoint_identity(ranker.model, revision, loading_began=time.time()),
         },
-        "template": {"name": template.name, "digest": template.digest()},
+        "template": {"name": template.name, "digest": template.digest(mark=ranking.layout == "mark")},
         **{name: options.get(name, getattr(settings, name)) for name in names},
         "max_repair_rate": options.get("max_repair_rate"),
+        **ranking.stated(),
     }
 
 

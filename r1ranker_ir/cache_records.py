@@ -29,12 +29,15 @@ def key_maker(identity: Mapping[str, Any]) -> Callable[[Call], bytes]:
         identity: all that decides an answer besides the call; see `Backend.identity`.
 
     Returns:
-        Call to key: a SHA-256 of format, identity, messages with their roles, identifiers and form.
+        Call to key: a SHA-256 of format, identity, messages with their roles, identifiers and form, and of what is
+        given or left out, where something is.
     """
     whose = _json([FORMAT, identity])
 
     def key_of(call: Call) -> bytes:
         asked = [digest_of_messages(call.messages), call.identifiers, call.form]
+        if call.thought is not None or call.top:
+            asked += [call.thought, call.top]
         return hashlib.sha256(whose + _json(asked)).digest()
 
     return key_of

@@ -126,6 +126,44 @@ MaxThoughtTokensOption = Annotated[
         min=0, help="Close a thought that reaches so many tokens.", show_default="the checkpoint's, usually 1024"
     ),
 ]
+ScheduleOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How many candidates an elimination excludes at a step: one (as published), fixed:K, halving, halving:M "
+        "(halve until M remain, then one by one), confident:P (all that are jointly the worst with probability P), or "
+        "all.",
+        show_default="one; all with --think never",
+    ),
+]
+LayoutOption = Annotated[
+    Literal["shrink", "mark"],
+    typer.Option(
+        help="What an elimination's prompts show: the list without the excluded (as published), or always the full "
+        "list and a last line that names the excluded (the template needs a section [mark])."
+    ),
+]
+ThinkOption = Annotated[
+    Literal["always", "first", "never"],
+    typer.Option(
+        help="Think before each answer (as published); once over the full list; or never, which orders a window by the "
+        "scores at one answer."
+    ),
+]
+TopKOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Order only so many of the best; those below keep the first stage's order.",
+        show_default="all are ordered",
+    ),
+]
+ShowBestFirstOption = Annotated[
+    bool,
+    typer.Option(
+        "--show-best-first",
+        help="After the first answer over a window, show it best first by that answer's probabilities.",
+    ),
+]
 MaxRepairRateOption = Annotated[
     float,
     typer.Option(

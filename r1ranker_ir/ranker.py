@@ -15,8 +15,9 @@ from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.prompts.template import Template, load_template
+from r1ranker_ir.prompts.template import MARK_SECTION, Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies.options import Layout, RankingOptions, Think
 from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.types import Program, Ranking, RankingRequest
 
@@ -42,6 +43,11 @@ class Ranker:
         batch_size: how many calls go to the backend at once; on a server, requests under way.
         max_repair_rate: the share of answers that may need repair before a run is stopped.
         progress: show a progress bar on a terminal.
+        schedule: how many an elimination excludes at a step, `one` as published; see `schedules.parse_schedule`.
+        layout: what an elimination's prompts show, `shrink` as published, or `mark`; see `RankingOptions`.
+        think: `always` as published, `first` or `never`.
+        top_k: how many of the best are ordered; those below keep the first stage's order. `None` for all.
+        show_best_first: let an elimination's later prompts show the best first.
         cache: where answers are kept between runs and looked for before the model is asked: a `CompletionsCache`, or
             the file of one; `None` for none.
         backend_options: what else the backend takes, such as `device`, `dtype`, `base_url`, `temperature`, `seed`.
@@ -69,6 +75,11 @@ class Ranker:
         batch_size: int | None = None,
         max_repair_rate: float = 0.2,
         progress: bool = False,
+        schedule: str | None = None,
+        layout: Layout = "shrink",
+        think: Think = "always",
+        top_k: int | None = None,
+        show_best_first: bool = False,
         cache: CompletionsCache | str | os.PathLike[str] | None = None,
         **backend_options: Any,
     ) -> None:
@@ -76,6 +87,8 @@ class Ranker:
             raise InputError(f"strategy is {strategy!r}: use one of {', '.join(STRATEGIES)}")
         self.model = os.fspath(model)
         self.strategy = strategy
+        self.options = RankingOptions(schedule, layout, think, top_k, show_best_first)
+        _check_options(self.options, strategy, backend)
         if backend == "openai" and settings_from is None and not Path(self.model).is_dir():
             # A server's name for its model is no hub name, and nobody's business but the server's.
             settings = CheckpointSettings()
@@ -106,6 +119,8 @@ class Ranker:
                     f"{' or '.join(self.template.wordings)}"
                 )
             _warn_of_other_template(self.model, settings, self.template, strategy)
+        if layout == "mark":
+            self.template.wording(MARK_SECTION, "passage")
         if backend == "openai":
             options = _server_options(settings_from or self.model, batch_size)
         else:
@@ -154,7 +169,9 @@ class Ranker:
 
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""
-        return STRATEGIES[self.strategy](request, self.prompt, window_size=self.window_size, stride=self.stride)
+        return STRATEGIES[self.strategy](
+            request, self.prompt, window_size=self.window_size, stride=self.stride, options=self.options
+        )
 
 
 @dataclass(frozen=True)
@@ -170,6 +187,24 @@ class _Programs:
 
     def __iter__(self) -> Iterator[Program]:
         return (self.ranker.program(request) for request in self.requests)
+
+
+def _check_options(options: RankingOptions, strategy: str, backend: str) -> None:
+    """Says before a model is loaded that the strategy or the backend can't do what is asked of it."""
+    if strategy == "direct":
+        options.check_direct()
+    if backend != "openai":
+        return
+    if options.think != "always":
+        raise InputError(
+            f"think={options.think!r} needs a backend that can be given a thought, and a server can't: use the backend "
+            "'transformers', or tell the server itself not to think (extra_body)"
+        )
+    if needing := options.by_probabilities(strategy):
+        raise InputError(
+            f"{needing} goes by the probabilities of the identifiers, which a server does not give: use the backend "
+            "'transformers', or leave the option out"
+        )
 
 
 def _warn_of_other_template(model: str, settings: CheckpointSettings, template: Template, strategy: str) -> None:

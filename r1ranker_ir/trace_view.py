@@ -75,6 +75,8 @@ def _flags(step: Step) -> list[str]:
         flags.append("the answer could not be used as it stood and was repaired")
     if step.thought_closed:
         flags.append("the thought was closed at its limit")
+    if step.thought_given:
+        flags.append("answered with the thought of an earlier call" if step.thought else "answered without a thought")
     if step.cut_passages:
         flags.append(f"{_counted(step.cut_passages, 'passage')} cut to fit the prompt")
     if step.cut_query:
@@ -88,7 +90,7 @@ def _shown_rows(traced: TracedRanking, step: Step) -> list[_Row]:
     for place, position in enumerate(step.shown, start=1):
         candidate = traced.ranking.request.candidates[position]
         excluded = traced.strategy == "iterative" and position in step.outcome
-        outcome = "excluded" if excluded else ""
+        outcome = "excluded" if excluded else "excluded before" if position in step.marked else ""
         if traced.strategy == "direct":
             outcome = f"{step.outcome.index(position) + 1}."
         chance = (step.probabilities or {}).get(position)

@@ -81,7 +81,8 @@ def trace_of(ranking: Ranking, strategy: str) -> dict[str, Any]:
         `order` (document ids, best first), `repairs`, `usage` and `steps`: one object a model call, with
         `prompt_hash`, `shown` (document ids in the prompt's order), `outcome` (document ids), `thought`, `text`,
         `probabilities` (a list beside `shown`, or null), `repaired`, `thought_closed`, `cut_passages`, `cut_query` and
-        `usage`.
+        `usage`; and, where they say something, `marked` (document ids that the prompt named as excluded) and
+        `thought_given`.
     """
     request = ranking.request
     ids = [candidate.id for candidate in request.candidates]
@@ -113,6 +114,8 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
         "cut_passages": step.cut_passages,
         "cut_query": step.cut_query,
         "usage": asdict(step.usage),
+        **({"marked": [ids[place] for place in step.marked]} if step.marked else {}),
+        **({"thought_given": True} if step.thought_given else {}),
     }
 
 
@@ -202,8 +205,15 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
 
 def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrategy) -> Step:
     shown, outcome = fields.places("shown", places), fields.places("outcome", places)
-    wanted = 1 if strategy == "iterative" else len(shown)
-    if len(outcome) != wanted or not set(outcome) <= set(shown):
+    marked = fields.places("marked", places) if "marked" in fields.row else ()
+    if not set(marked) <= set(shown):
+        raise fields.error("marked", f"is {fields.row['marked']!r}: not all of these documents are shown")
+    left = [place for place in shown if place not in marked]
+    if strategy == "direct":
+        fits, wanted = len(outcome) == len(left), f"{len(left)}"
+    else:
+        fits, wanted = 1 <= len(outcome) < max(2, len(left)), "1 or more"
+    if not fits or not set(outcome) <= set(left):
         raise fields.error(
             "outcome", f"is {fields.row['outcome']!r}: {strategy} names {wanted} of the documents shown, each once"
         )
@@ -219,6 +229,8 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrateg
         cut_query=fields.of_kind("cut_query", bool),
         usage=fields.usage(),
         prompt_hash=fields.of_kind("prompt_hash", str),
+        marked=marked,
+        thought_given=fields.of_kind("thought_given", bool) if "thought_given" in fields.row else False,
     )
 
 

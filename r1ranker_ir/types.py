@@ -69,11 +69,14 @@ class Call:
 
     Args:
         messages: the rendered prompt, before the model's chat template.
-        identifiers: what may be answered, in the order of the prompt: `("[1]", "[2]")`.
+        identifiers: what may be answered, in the order of the prompt: `("[1]", "[2]")`; all that it shows, or fewer.
         form: `one` asks for a single identifier, `order` for all of them, best first.
         cut_passages: how many passages were shortened to fit.
         repairs_before: how many answers of the same ranking were repaired before this call, for the engine's limit.
         cut_query: the query was shortened.
+        thought: the thought that stands before the answer, in place of one of the model's own; empty for none at all.
+            `None` lets the model think.
+        top: of an order, how many places are wanted; 0 for all.
     """
 
     messages: tuple[Message, ...]
@@ -82,6 +85,8 @@ class Call:
     cut_passages: int = 0
     repairs_before: int = 0
     cut_query: bool = False
+    thought: str | None = None
+    top: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,8 @@ class Answer:
     Args:
         text: everything after the prompt, from the thought to the closing tag.
         thought: the reasoning alone.
-        choice: the identifiers chosen under constraint (one, or all of them best first); `None` where the
-            backend can't constrain and the text is to be parsed.
+        choice: the identifiers chosen under constraint (one, or all of them or as many as were wanted, best first);
+            `None` where the backend can't constrain and the text is to be parsed.
         probabilities: identifier to probability at the answer; for `order`, at its first place. Sums to 1.
             `None` where the backend does not give them.
         thought_closed: the thought did not end by itself within its limit and was closed for it.
@@ -135,7 +140,8 @@ class Step:
 
     Args:
         shown: positions in the request's candidates (0-based) that the prompt held, in prompt order.
-        outcome: for an exclusion, the one position excluded; for an ordering, all shown positions, best first.
+        outcome: for an exclusion, the positions excluded, worst first (one, as published); for an ordering, all shown
+            positions, best first.
         thought: the model's reasoning.
         text: the model's whole output.
         probabilities: position to probability of being answered; `None` where the backend gives none.
@@ -145,6 +151,8 @@ class Step:
         usage: tokens of this call.
         prompt_hash: the first 16 digits of the rendered messages' SHA-256: equal prompts have equal ones.
         cut_query: the query was shortened.
+        marked: of the positions shown, those that the prompt named as excluded already, in the order of exclusion.
+        thought_given: the thought is not this call's own: an earlier one's, or none was asked for.
     """
 
     shown: tuple[int, ...]
@@ -158,6 +166,8 @@ class Step:
     usage: Usage
     prompt_hash: str = ""
     cut_query: bool = False
+    marked: tuple[int, ...] = ()
+    thought_given: bool = False
 
 
 @dataclass(frozen=True)

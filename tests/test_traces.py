@@ -279,7 +279,7 @@ def leave_out(name: str) -> Callable[[Any], Any]:
         (change(steps=["a"]), r"field steps\[0\] is 'a': an object is needed"),
         (change_step(shown=["x"]), r"field steps\[1\].shown names 'x', of which texts has no text"),
         (change_step(shown=["a", "a"]), r"field steps\[1\].shown names a document twice"),
-        (change_step(outcome=["a", "b"]), r"outcome is \['a', 'b'\]: iterative names 1 of the documents shown"),
+        (change_step(outcome=["a", "b"]), r"outcome is \['a', 'b'\]: iterative names 1 or more of the documents shown"),
         (change_step(outcome=["c"]), r"field steps\[1\].outcome is \['c'\]: iterative names 1"),
         (change_step(repaired=0), r"field steps\[1\].repaired is 0: .* writes a bool there"),
         (change_step(cut_passages=True), r"field steps\[1\].cut_passages is True"),

@@ -33,6 +33,8 @@ REPAIRED = "repaired"
 THOUGHT_CLOSED = "thought closed at the limit"
 NO_THOUGHT = "no thought"
 TAGS_IN_THOUGHT = "a tag of the protocol in the thought"
+OTHER_PROMPT = "prompt with marked exclusions or a given thought"
+SEVERAL_EXCLUDED = "several excluded at once"
 NOT_JUDGED = "query without a judged candidate"
 EQUAL_GAINS = "nothing to tell apart"
 MISSES_JUDGMENTS = "misses the judgments"
@@ -47,6 +49,8 @@ REASONS = (
     THOUGHT_CLOSED,
     NO_THOUGHT,
     TAGS_IN_THOUGHT,
+    OTHER_PROMPT,
+    SEVERAL_EXCLUDED,
     NOT_JUDGED,
     EQUAL_GAINS,
     MISSES_JUDGMENTS,
@@ -74,11 +78,12 @@ class TraceStep:
         strategy: `iterative` if one candidate was excluded, `direct` if all shown were ordered.
         number: the step's number in its ranking, from 1.
         shown: the candidates in the prompt's order.
-        outcome: places in `shown` (0-based): the one excluded, or all, best first.
+        outcome: places in `shown` (0-based): those excluded, worst first, or all, best first.
         thought: the reasoning, without its tags.
         repaired: the answer could not be used as it stood.
         thought_closed: the thought did not end by itself.
         aim: what the best candidate was to be, where the query does not say it.
+        other_prompt: the prompt named candidates as excluded, or the thought was an earlier call's.
     """
 
     query_id: str
@@ -92,6 +97,7 @@ class TraceStep:
     repaired: bool
     thought_closed: bool
     aim: str = ""
+    other_prompt: bool = False
 
     @property
     def completion(self) -> str:
@@ -174,6 +180,7 @@ def read_traces(path: str | Path) -> Iterator[TraceStep]:
                 repaired=step.repaired,
                 thought_closed=step.thought_closed,
                 aim=request.aim,
+                other_prompt=step.thought_given or bool(step.marked),
             )
 
 
@@ -200,7 +207,8 @@ def select_steps(
     An exclusion fits if no candidate shown has a lower gain than the excluded one (the paper's reward asks for a
     non-positive, which is the same as long as one is shown). An ordering fits if its nDCG@10 over the candidates shown
     is above that of the order in which they were shown, or is 1, and reaches `min_ndcg`; windows count one by one.
-    Repaired answers and thoughts that were closed or are empty never fit, and a step whose candidates all have the
+    Repaired answers and thoughts that were closed or are empty never fit, nor do steps of fast eliminations that
+    exclude several at once, mark what is excluded or use an earlier thought; and a step whose candidates all have the
     same gain teaches nothing.
 
     Args:
@@ -267,6 +275,10 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
         return NO_THOUGHT, 0.0
     if any(tag in thought for tag in _TAGS):
         return TAGS_IN_THOUGHT, 0.0
+    if step.other_prompt:
+        return OTHER_PROMPT, 0.0
+    if step.strategy == "iterative" and len(step.outcome) > 1:
+        return SEVERAL_EXCLUDED, 0.0
     if not any(gains):
         return NOT_JUDGED, 0.0
     if min(gains) == max(gains):

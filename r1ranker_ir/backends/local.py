@@ -61,12 +61,18 @@ class _Row:
     call: Call
     prompt: list[int]
     written: list[int] = field(default_factory=list)
+    given: int = 0
     closed_by_us: bool = False
     thinking: bool = True
     rest_of_tag: str = ""
     generator: torch.Generator | None = None
     chosen: list[str] = field(default_factory=list)
     probabilities: dict[str, float] | None = None
+
+
+def _places(call: Call) -> int:
+    """How many identifiers an answer holds."""
+    return 1 if call.form == "one" else call.top or len(call.identifiers)
 
 
 class TransformersBackend:
@@ -203,11 +209,19 @@ class TransformersBackend:
         Returns:
             One answer a call, in the same order, each with a choice and its probabilities.
         """
-        rows = [_Row(call, self._texts.prompt_ids(call.messages)) for call in calls]
+        rows = [self._row(call) for call in calls]
         order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))
         for start in range(0, len(order), self.batch_size):
             self._decode([rows[index] for index in order[start : start + self.batch_size]])
         return [self._to_answer(row) for row in rows]
+
+    def _row(self, call: Call) -> _Row:
+        """A call with its prompt; a thought that is given is read with it, up to the opened answer."""
+        prompt = self._texts.prompt_ids(call.messages)
+        if call.thought is None:
+            return _Row(call, prompt)
+        given = self._texts.continuation(f"{call.thought}\n{_THOUGHT_END}\n{_ANSWER_START}")
+        return _Row(call, prompt + given, written=list(given), given=len(given), thinking=False)
 
     @torch.inference_mode()
     def _decode(self, rows: list[_Row]) -> None:
@@ -217,8 +231,7 @@ class TransformersBackend:
         session = self._open_session(rows)
         self._think(session, rows)
         self._open_answer(session, rows)
-        places = max(1 if row.call.form == "one" else len(row.call.identifiers) for row in rows)
-        for place in range(places):
+        for place in range(max(_places(row.call) for row in rows)):
             self._choose(session, rows, place)
 
     def _open_session(self, rows: list[_Row]) -> DecodingSession | SeparateSession:
@@ -302,7 +315,7 @@ class TransformersBackend:
         searches: list[ChoiceSearch | None] = []
         for row in rows:
             left = [identifier for identifier in row.call.identifiers if identifier not in row.chosen]
-            asked = bool(left) and (place == 0 or row.call.form == "order")
+            asked = place < _places(row.call)
             options = {identifier: self._texts.identifier_ids(identifier, first=place == 0) for identifier in left}
             searches.append(ChoiceSearch(options, exhaustive=place == 0) if asked else None)
         while any(search is not None and search.pending is not None for search in searches):
@@ -321,7 +334,7 @@ class TransformersBackend:
             if place == 0:
                 row.probabilities = search.probabilities
             row.written.extend(search.options[chosen])
-            last = row.call.form == "one" or len(row.chosen) == len(row.call.identifiers)
+            last = len(row.chosen) == _places(row.call)
             appended.append(() if last else search.options[chosen])
         session.append_sequences(appended)
 
@@ -335,5 +348,5 @@ class TransformersBackend:
             choice=tuple(row.chosen),
             probabilities=row.probabilities,
             thought_closed=row.closed_by_us,
-            usage=Usage(1, len(row.prompt), len(row.written)),
+            usage=Usage(1, len(row.prompt), len(row.written) - row.given),
         )

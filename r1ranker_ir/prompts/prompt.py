@@ -55,7 +55,9 @@ def _own_tags(template: Template) -> set[str]:
     """How the tags begin that a template writes around queries and candidates."""
     texts = [template.candidate, template.separator, template.empty]
     sections = (template.wordings, *(form.wordings for form in template.tasks.values()))
-    texts += [turn for each in sections for wording in each.values() for turn in (wording.system, wording.user)]
+    wordings = [wording for each in sections for wording in each.values()]
+    wordings += [each.mark for each in (template, *template.tasks.values()) if each.mark is not None]
+    texts += [turn for wording in wordings for turn in (wording.system, wording.user)]
     names = {name for text in texts for name in _TAG_NAME.findall(text)} - {"think", "answer"}
     return {f"{opening}{name}" for opening in ("<", "</") for name in names}
 
@@ -113,6 +115,27 @@ class Prompt:
         """
         return self._call("iterative", "one", request, shown, repairs_before)
 
+    def exclude_unmarked(
+        self, request: RankingRequest, shown: Sequence[int], marked: Sequence[int], repairs_before: int = 0
+    ) -> Call:
+        """Asks for the least relevant of those shown candidates that are not excluded yet, and names the excluded.
+
+        Args:
+            request: the query and all candidates.
+            shown: positions of those to show, in prompt order: the same ones with every call.
+            marked: positions of those excluded, in the order of their exclusion, so that the line that names them
+                only grows.
+            repairs_before: repairs of the same ranking so far.
+
+        Returns:
+            The call; its identifiers are those of the candidates that are left.
+
+        Raises:
+            InputError: if the template has no section for it.
+            ContextLengthError: if query and instructions leave no room for passages.
+        """
+        return self._call("mark", "one", request, shown, repairs_before, marked)
+
     def order_all(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
         """Asks for the order of all shown candidates; arguments and errors as for `exclude_one`."""
         return self._call("direct", "order", request, shown, repairs_before)
@@ -128,6 +151,7 @@ class Prompt:
         request: RankingRequest,
         shown: Sequence[int],
         repairs_before: int,
+        marked: Sequence[int] = (),
     ) -> Call:
         if request.aim and (strategy, request.task) not in self._warned:
             self._warned.add((strategy, request.task))
@@ -143,9 +167,15 @@ class Prompt:
         limit = self.max_passage_tokens
         texts = full if limit is None else [self._cut(text, limit) for text in full]
         query, cut_query = self._shown_query(request.query, request.task)
-        texts, messages = self._fit(strategy, request, query, texts)
+        names = identifiers(len(shown))
+        # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
+        texts, messages = self._fit(strategy, request, query, texts, "".join(names) if strategy == "mark" else "")
+        excluded = [names[shown.index(position)] for position in marked]
+        if strategy == "mark":
+            messages = self._render(strategy, request, query, texts, "".join(excluded))
         cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
-        return Call(messages, identifiers(len(shown)), form, cut, repairs_before, cut_query)
+        left = tuple(name for name in names if name not in excluded)
+        return Call(messages, left, form, cut, repairs_before, cut_query)
 
     def _query(self, query: str, task: Task) -> tuple[str, bool]:
         """The query as it is shown, and whether it was cut."""
@@ -166,20 +196,22 @@ class Prompt:
         harmless = self._neutral_query(plain)
         return (joined if harmless == plain else harmless), kept != lines
 
-    def _render(self, strategy: str, request: RankingRequest, query: str, texts: Sequence[str]) -> tuple[Message, ...]:
+    def _render(
+        self, strategy: str, request: RankingRequest, query: str, texts: Sequence[str], excluded: str = ""
+    ) -> tuple[Message, ...]:
         lines = [
             self.template.candidate.format(identifier=identifier, text=text or self.template.empty).rstrip()
             for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
         ]
         candidates = self.template.separator.join(lines)
         aim = self._neutral(request.aim)
-        return self.template.render(strategy, query, candidates, len(texts), request.task, aim)
+        return self.template.render(strategy, query, candidates, len(texts), request.task, aim, excluded)
 
     def _fit(
-        self, strategy: str, request: RankingRequest, query: str, texts: list[str]
+        self, strategy: str, request: RankingRequest, query: str, texts: list[str], excluded: str = ""
     ) -> tuple[list[str], tuple[Message, ...]]:
         """Cuts the longest passages until the prompt leaves room for the answer."""
-        messages = self._render(strategy, request, query, texts)
+        messages = self._render(strategy, request, query, texts, excluded)
         if self.limits.context_length is None:
             return texts, messages
         reserve = self.limits.answer_reserve
@@ -195,7 +227,7 @@ class Prompt:
             if limit < 1:
                 raise ContextLengthError(self._no_room(request, strategy, around, reserve, len(texts)))
             texts = [self._cut(text, limit) for text in texts]
-            messages = self._render(strategy, request, query, texts)
+            messages = self._render(strategy, request, query, texts, excluded)
             total = self.limits.count_prompt_tokens(messages)
             # Tokens at the seams can differ from the sum of the parts: take the excess off and try again.
             room = sum(min(length, limit) for length in lengths) - max(1, total - budget)

@@ -16,10 +16,15 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import TASKS, Message
 
 STRATEGY_SECTIONS = ("iterative", "direct", "setwise")
+MARK_SECTION = "mark"
+"""The section of an elimination's prompt that shows the full list and names the excluded."""
+
 _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim"))
+_NAMED = "excluded"
+_NONE_EXCLUDED = "none"
 _CANDIDATE_PLACEHOLDERS = frozenset(("identifier", "text"))
-_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", *STRATEGY_SECTIONS, *TASKS))
-_TASK_KEYS = frozenset(("aim", "query_separator", "query_order", *STRATEGY_SECTIONS))
+_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", *STRATEGY_SECTIONS, MARK_SECTION, *TASKS))
+_TASK_KEYS = frozenset(("aim", "query_separator", "query_order", *STRATEGY_SECTIONS, MARK_SECTION))
 _QUERY_ORDERS = ("as given", "reversed")
 
 
@@ -40,12 +45,14 @@ class TaskForm:
         aim: what `{aim}` says of a request without an aim.
         query_separator: what stands between the lines of a query; without a line break in it, a query is one line.
         query_reversed: show the lines of a query last to first.
+        mark: the turns of the `mark` layout; the template's own where it is `None`.
     """
 
     wordings: Mapping[str, Wording] = field(default_factory=dict)
     aim: str = ""
     query_separator: str = " "
     query_reversed: bool = False
+    mark: Wording | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class Template:
         empty: what is shown for a candidate without text.
         nouns: task to its singular and plural noun.
         tasks: task to what is different for it.
+        mark: the turns of an elimination's prompt that shows the full list and names the excluded; `None` for none.
     """
 
     name: str
@@ -69,17 +77,25 @@ class Template:
     empty: str
     nouns: Mapping[str, tuple[str, str]]
     tasks: Mapping[str, TaskForm] = field(default_factory=dict)
+    mark: Wording | None = None
 
     def form(self, task: str) -> TaskForm:
         """What is different for a task."""
         return self.tasks.get(task) or TaskForm()
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a strategy and a task.
+        """The turns for a strategy, or for `mark`, and a task.
 
         Raises:
             InputError: if the template has no wording for the strategy.
         """
+        if strategy == MARK_SECTION:
+            if self.mark is None:
+                raise InputError(
+                    f"template {self.name!r} has no section [{MARK_SECTION}], which layout 'mark' needs: add one with "
+                    f"{{{_NAMED}}}, use a checkpoint whose template has it, or layout 'shrink'"
+                )
+            return self.form(task).mark or self.mark
         if strategy not in self.wordings:
             offered = ", ".join(self.wordings)
             raise InputError(f"template {self.name!r} has no [{strategy}] section: it offers {offered}")
@@ -96,16 +112,16 @@ class Template:
         def kept(wordings: Mapping[str, Wording]) -> dict[str, Wording]:
             return {name: wording for name, wording in wordings.items() if name == strategy}
 
-        tasks = {task: replace(form, wordings=kept(form.wordings)) for task, form in self.tasks.items()}
-        return replace(self, wordings=kept(self.wordings), tasks=tasks)
+        tasks = {task: replace(form, wordings=kept(form.wordings), mark=None) for task, form in self.tasks.items()}
+        return replace(self, wordings=kept(self.wordings), tasks=tasks, mark=None)
 
     def content(self) -> dict[str, Any]:
         """The template as `build_template` reads it."""
 
-        def turns(wordings: Mapping[str, Wording]) -> dict[str, dict[str, str]]:
+        def turns(wordings: Mapping[str, Wording], mark: Wording | None) -> dict[str, dict[str, str]]:
             return {
                 name: {"system": wording.system, "user": wording.user} if wording.system else {"user": wording.user}
-                for name, wording in wordings.items()
+                for name, wording in [*wordings.items(), *([(MARK_SECTION, mark)] if mark is not None else [])]
             }
 
         tasks = {
@@ -113,7 +129,7 @@ class Template:
                 "aim": form.aim,
                 "query_separator": form.query_separator,
                 "query_order": _QUERY_ORDERS[form.query_reversed],
-                **turns(form.wordings),
+                **turns(form.wordings, form.mark),
             }
             for task, form in self.tasks.items()
         }
@@ -123,35 +139,44 @@ class Template:
             "separator": self.separator,
             "empty": self.empty,
             "nouns": {task: list(pair) for task, pair in self.nouns.items()},
-            **turns(self.wordings),
+            **turns(self.wordings, self.mark),
             **tasks,
         }
 
-    def digest(self) -> str:
-        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
+    def digest(self, *, mark: bool = False) -> str:
+        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256.
+
+        Args:
+            mark: count the sections for layout `mark` too. Without them, adding one to a template changes nothing for
+                what was trained on the others.
+        """
+        whole = self.content()
         content: dict[str, Any] = {
             "wordings": {name: [wording.system, wording.user] for name, wording in self.wordings.items()},
-            "candidate": self.candidate,
-            "separator": self.separator,
-            "empty": self.empty,
-            "nouns": {task: list(pair) for task, pair in self.nouns.items()},
+            **{name: whole[name] for name in ("candidate", "separator", "empty", "nouns")},
         }
         if self.tasks:
-            content["tasks"] = {task: self.content()[task] for task in self.tasks}
+            content["tasks"] = {
+                task: {key: value for key, value in whole[task].items() if key != MARK_SECTION} for task in self.tasks
+            }
+        if mark:
+            sections = {"": whole, **{task: whole[task] for task in self.tasks}}
+            content[MARK_SECTION] = {name: section.get(MARK_SECTION) for name, section in sections.items()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def render(
-        self, strategy: str, query: str, candidates: str, count: int, task: str, aim: str = ""
+        self, strategy: str, query: str, candidates: str, count: int, task: str, aim: str = "", excluded: str = ""
     ) -> tuple[Message, ...]:
         """Fills one strategy's turns.
 
         Args:
-            strategy: `iterative`, `direct` or `setwise`.
+            strategy: `iterative`, `direct`, `setwise` or `mark`.
             query: the neutralised query.
             candidates: the rendered candidate lines.
             count: how many there are.
             task: which nouns and turns to use.
             aim: the neutralised aim; the template's own for the task where it is empty.
+            excluded: the identifiers of those excluded, for `mark`.
 
         Returns:
             The turns, system first where there is one.
@@ -163,6 +188,7 @@ class Template:
         noun, nouns = self.nouns[task]
         values = {"query": query, "candidates": candidates, "count": count, "noun": noun, "nouns": nouns}
         values["aim"] = aim or self.form(task).aim
+        values[_NAMED] = excluded or _NONE_EXCLUDED
         turns = []
         if wording.system:
             turns.append(Message("system", wording.system.format(**values)))
@@ -231,22 +257,44 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
             raise InputError(f"{source}: nouns.{task} = {pair!r}; give [singular, plural] for {', '.join(TASKS)}")
         nouns[task] = (pair[0], pair[1])
     tasks: dict[str, TaskForm] = {task: _read_task(content[task], source, task) for task in TASKS if task in content}
-    return Template(wordings=wordings, nouns=nouns, tasks=tasks, **texts)
+    mark = _read_mark(content, source, "")
+    if mark is None and (own := [task for task, form in tasks.items() if form.mark is not None]):
+        raise InputError(f"{source}: section [{own[0]}.{MARK_SECTION}] without [{MARK_SECTION}]: add the general one")
+    return Template(wordings=wordings, nouns=nouns, tasks=tasks, mark=mark, **texts)
+
+
+def _read_mark(content: Mapping[str, Any], source: str, within: str) -> Wording | None:
+    """Reads the section of the `mark` layout, of the template or of one of its tasks."""
+    if MARK_SECTION not in content:
+        return None
+    needed = frozenset(("query", "candidates", _NAMED))
+    return _read_wording(content, source, within, MARK_SECTION, _PLACEHOLDERS | {_NAMED}, needed)
+
+
+def _read_wording(
+    content: Mapping[str, Any],
+    source: str,
+    within: str,
+    section: str,
+    allowed: frozenset[str],
+    needed: frozenset[str],
+) -> Wording:
+    turns, named = content[section], f"[{within}{section}]"
+    if not isinstance(turns, Mapping) or not set(turns) <= {"system", "user"} or "user" not in turns:
+        raise InputError(f"{source}: section {named} needs the key user, may have system, and nothing else")
+    _check_placeholders(f"{source}: {named} system", turns.get("system", ""), allowed - {_NAMED}, frozenset())
+    _check_placeholders(f"{source}: {named} user", turns["user"], allowed, needed)
+    return Wording(turns.get("system", ""), turns["user"])
 
 
 def _read_wordings(content: Mapping[str, Any], source: str, within: str) -> dict[str, Wording]:
     """Reads the sections of strategies, of the template or of one of its tasks."""
-    wordings = {}
-    for section in STRATEGY_SECTIONS:
-        if section in content:
-            turns, named = content[section], f"[{within}{section}]"
-            if not isinstance(turns, Mapping) or not set(turns) <= {"system", "user"} or "user" not in turns:
-                raise InputError(f"{source}: section {named} needs the key user, may have system, and nothing else")
-            _check_placeholders(f"{source}: {named} system", turns.get("system", ""), _PLACEHOLDERS, frozenset())
-            needed = frozenset(("query", "candidates"))
-            _check_placeholders(f"{source}: {named} user", turns["user"], _PLACEHOLDERS, needed)
-            wordings[section] = Wording(turns.get("system", ""), turns["user"])
-    return wordings
+    needed = frozenset(("query", "candidates"))
+    return {
+        section: _read_wording(content, source, within, section, _PLACEHOLDERS, needed)
+        for section in STRATEGY_SECTIONS
+        if section in content
+    }
 
 
 def _read_task(content: Any, source: str, task: str) -> TaskForm:
@@ -263,7 +311,8 @@ def _read_task(content: Any, source: str, task: str) -> TaskForm:
     if order not in _QUERY_ORDERS:
         raise InputError(f"{source}: [{task}] query_order is {order!r}; use {' or '.join(map(repr, _QUERY_ORDERS))}")
     wordings = _read_wordings(content, source, f"{task}.")
-    return TaskForm(wordings, query_reversed=order == _QUERY_ORDERS[1], **texts)
+    mark = _read_mark(content, source, f"{task}.")
+    return TaskForm(wordings, query_reversed=order == _QUERY_ORDERS[1], mark=mark, **texts)
 
 
 def load_template(path: str | Path | None = None) -> Template:

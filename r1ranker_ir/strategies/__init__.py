@@ -9,13 +9,20 @@ from r1ranker_ir.types import Program, RankingRequest
 
 from .direct import order_directly
 from .iterative import eliminate
+from .options import PUBLISHED, RankingOptions
 
 
 class Strategy(Protocol):
     """What makes a ranking program for a request."""
 
     def __call__(
-        self, request: RankingRequest, prompt: Prompt, *, window_size: int = 20, stride: int = 10
+        self,
+        request: RankingRequest,
+        prompt: Prompt,
+        *,
+        window_size: int = 20,
+        stride: int = 10,
+        options: RankingOptions = PUBLISHED,
     ) -> Program: ...
 
 

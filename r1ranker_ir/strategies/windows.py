@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.prompts.digest import digest_of_messages
 from r1ranker_ir.types import Answer, Call, Step
 
@@ -23,11 +24,19 @@ def check_window(window_size: int, stride: int) -> None:
         raise InputError(f"stride is {stride}: give 1 to {window_size - 1}, less than window_size {window_size}")
 
 
-def record_step(call: Call, answer: Answer, shown: Sequence[int], outcome: Sequence[int], *, repaired: bool) -> Step:
+def record_step(
+    call: Call,
+    answer: Answer,
+    shown: Sequence[int],
+    outcome: Sequence[int],
+    *,
+    repaired: bool,
+    marked: Sequence[int] = (),
+) -> Step:
     """Makes the trace entry of one call, with identifiers turned into positions of the request's candidates."""
     probabilities = None
     if answer.probabilities is not None:
-        position = dict(zip(call.identifiers, shown, strict=True))
+        position = dict(zip(identifiers(len(shown)), shown, strict=True))
         probabilities = {position[identifier]: value for identifier, value in answer.probabilities.items()}
     return Step(
         shown=tuple(shown),
@@ -41,4 +50,31 @@ def record_step(call: Call, answer: Answer, shown: Sequence[int], outcome: Seque
         cut_query=call.cut_query,
         usage=answer.usage,
         prompt_hash=digest_of_messages(call.messages)[:PROMPT_HASH_DIGITS],
+        marked=tuple(marked),
+        thought_given=call.thought is not None,
     )
+
+
+def chances_of(call: Call, answer: Answer, option: str) -> list[float]:
+    """The probability of each of a call's identifiers, in their order.
+
+    Args:
+        call: the question.
+        answer: what came back.
+        option: what they are needed for, for the error.
+
+    Raises:
+        InputError: if the backend gives none.
+    """
+    if answer.probabilities is None:
+        raise InputError(
+            f"{option} goes by the probabilities of the identifiers, and this backend gives none: use the backend "
+            "'transformers', or leave the option out"
+        )
+    return [answer.probabilities.get(identifier, 0.0) for identifier in call.identifiers]
+
+
+def with_rest_as_it_was(order: Sequence[int], top_k: int | None) -> tuple[int, ...]:
+    """An order whose places below `top_k` go back to the first stage's order."""
+    kept = len(order) if top_k is None else top_k
+    return (*order[:kept], *sorted(order[kept:]))

@@ -1,0 +1,135 @@
+"""How many candidates an elimination excludes at a step."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from r1ranker_ir.errors import InputError
+
+SCHEDULES = ("one", "fixed:K", "halving", "halving:M", "confident:P", "all")
+"""How schedules are written."""
+
+_PATTERN = re.compile(r"(one|fixed|halving|confident|all)(?::([0-9.]+))?")
+_NEEDS_NUMBER = {"fixed": True, "confident": True, "halving": None, "one": False, "all": False}
+# Sums over the logarithm of time at this distance are exact to about 1e-9: both ends fall off doubly exponentially.
+_STEP = 0.25
+_EARLIEST = -24.0
+_LEAST_CHANCE = 1e-100
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many candidates leave at a step; see `parse_schedule`.
+
+    Args:
+        kind: `one`, `fixed`, `halving`, `confident` or `all`.
+        number: how many leave (`fixed`), from how many on they leave one by one (`halving`), or the probability that
+            has to be reached (`confident`).
+    """
+
+    kind: Literal["one", "fixed", "halving", "confident", "all"] = "one"
+    number: float = 1
+
+    def __str__(self) -> str:
+        plain = self.kind in ("one", "all") or (self.kind == "halving" and self.number == 1)
+        return self.kind if plain else f"{self.kind}:{self.number:g}"
+
+    @property
+    def by_probabilities(self) -> bool:
+        """Whether a step may need to know more than the one that is answered."""
+        return self.kind != "one" and not (self.kind == "fixed" and self.number == 1)
+
+    def leaving(self, remaining: int, chances: Sequence[float] | None) -> int:
+        """Says how many leave now.
+
+        Args:
+            remaining: how many candidates there are, at least 2.
+            chances: each one's probability of being the worst, in the order in which they would leave; only
+                `confident` reads them.
+
+        Returns:
+            1 to `remaining` - 1.
+        """
+        most = remaining - 1
+        if self.kind == "all":
+            return most
+        if self.kind == "fixed":
+            return min(int(self.number), most)
+        if self.kind == "halving":
+            return max(1, min(remaining // 2, remaining - int(self.number)))
+        if self.kind == "confident" and chances is not None:
+            joint = joint_chances(chances)[:most]
+            return max((count for count, chance in enumerate(joint, start=1) if chance >= self.number), default=1)
+        return 1
+
+
+PUBLISHED_SCHEDULE = Schedule()
+
+
+def parse_schedule(text: str) -> Schedule:
+    """Reads a schedule.
+
+    Args:
+        text: `one` (the paper's: one leaves at a step); `fixed:K` (K leave); `halving` (the worse half leaves, rounded
+            down); `halving:M` (the same until M remain, then one by one); `confident:P` (the largest set leaves that
+            holds the worst ones with a probability of at least P, and one where there is none); `all` (all but the
+            best, so that one call orders the list).
+
+    Returns:
+        The schedule.
+
+    Raises:
+        InputError: if it is none.
+    """
+    found = _PATTERN.fullmatch(text.strip().lower()) if isinstance(text, str) else None
+    needs = _NEEDS_NUMBER[found[1]] if found else False
+    if found is None or (needs is not None and needs != (found[2] is not None)):
+        raise InputError(f"schedule is {text!r}: use one of {', '.join(SCHEDULES)}, such as halving:5")
+    kind, written = found[1], found[2]
+    if written is None:
+        return Schedule(kind)  # type: ignore[arg-type]  # the pattern knows the kinds
+    try:
+        number = float(written)
+    except ValueError:
+        number = math.nan
+    if kind == "confident":
+        if not 0 < number < 1:
+            raise InputError(f"schedule is {text!r}: the probability lies between 0 and 1, as in confident:0.9")
+    elif not (number >= 1 and number.is_integer()):
+        raise InputError(f"schedule is {text!r}: the number is a whole one of at least 1, as in {kind}:5")
+    return Schedule(kind, number)  # type: ignore[arg-type]
+
+
+def joint_chances(chances: Sequence[float]) -> list[float]:
+    """How probable it is that the first k are the k worst, in any order among them, for each k.
+
+    Luce's choice axiom says how the worst of what is left is chosen: in proportion to the probabilities p at the first
+    choice. Clocks that ring after exponential times with rates p ring in just such an order, so that the set S is
+    through before all others, whose rates sum to R, with probability ∫ R·exp(-R·t) · Π_{i in S} (1 - exp(-p_i·t)) dt.
+
+    Args:
+        chances: probabilities of being the worst, which sum to 1, in any order.
+
+    Returns:
+        As many numbers; the last is 1.
+
+    Source:
+        R. D. Luce, Individual Choice Behavior, 1959; R. L. Plackett, The analysis of permutations, 1975. Exponential
+        clocks: J. I. Yellott, Journal of Mathematical Psychology 15, 1977.
+    """
+    rates = np.maximum(np.asarray(chances, dtype=float), _LEAST_CHANCE)
+    rates /= rates.sum()
+    # Summed from the end, so that small rests are not lost in a difference from 1.
+    rests = np.append(np.cumsum(rates[::-1])[::-1][1:], 0.0)
+    latest = math.log(50 / rates.min())
+    times = np.exp(np.arange(_EARLIEST, latest, _STEP))
+    through = np.cumprod(-np.expm1(-np.outer(rates, times)), axis=0)
+    joint = (rests[:, None] * times * np.exp(-np.outer(rests, times)) * through).sum(axis=1) * _STEP
+    joint[-1] = 1.0
+    return [float(chance) for chance in np.clip(joint, 0.0, 1.0)]
