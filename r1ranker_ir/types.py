@@ -74,6 +74,8 @@ class Call:
         cut_passages: how many passages were shortened to fit.
         repairs_before: how many answers of the same ranking were repaired before this call, for the engine's limit.
         cut_query: the query was shortened.
+        ranking: the same number for the calls of one ranking, set by the engine; 0 where that is unknown. What is
+            answered does not depend on it.
     """
 
     messages: tuple[Message, ...]
@@ -82,6 +84,7 @@ class Call:
     cut_passages: int = 0
     repairs_before: int = 0
     cut_query: bool = False
+    ranking: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ class Answer:
             `None` where the backend does not give them.
         thought_closed: the thought did not end by itself within its limit and was closed for it.
         usage: tokens of this call.
+        prompt_tokens_computed: how many of the prompt's tokens were computed for it, and not known from the call
+            before; `None` where the backend can't tell. No part of what was answered, so neither compared nor kept.
     """
 
     text: str
@@ -127,6 +132,7 @@ class Answer:
     probabilities: Mapping[str, float] | None = None
     thought_closed: bool = False
     usage: Usage = field(default_factory=Usage)
+    prompt_tokens_computed: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
