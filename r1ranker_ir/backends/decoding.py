@@ -58,7 +58,9 @@ def _known_length(states: PromptStates | None) -> int:
 def _seed(cache: DynamicCache, known: Sequence[PromptStates | None], columns: int) -> None:
     """Fills an empty cache with states, padded on the left, and lets go of them layer by layer."""
     sample = next((states for states in known if states is not None), None)
-    for index in list(sample.layers) if sample is not None else ():
+    if sample is None:
+        return
+    for index in list(sample.layers):
         padded = [each.new_zeros((len(known), each.shape[0], columns, each.shape[2])) for each in sample.layers[index]]
         for row, states in enumerate(known):
             if states is not None:
@@ -182,9 +184,8 @@ class DecodingSession:
                 continue
             for row, states in enumerate(taken):
                 # Copies, of one layer at a time: the batch's own tensors go as they are made.
-                states.layers[index] = tuple(
-                    each[row].index_select(1, columns[row].to(each.device)) for each in (layer.keys, layer.values)
-                )
+                seen = columns[row].to(layer.keys.device)
+                states.layers[index] = (layer.keys[row].index_select(1, seen), layer.values[row].index_select(1, seen))
             self._cache.layers[index] = _GrowingLayer()
         return taken
 
@@ -257,7 +258,7 @@ class SeparateSession:
         taken = []
         for prompt, cache in zip(self._prompts, self._caches, strict=True):
             layers = {
-                index: tuple(each[0, :, : len(prompt)].clone() for each in (layer.keys, layer.values))
+                index: (layer.keys[0, :, : len(prompt)].clone(), layer.values[0, :, : len(prompt)].clone())
                 for index, layer in enumerate(cache.layers)
                 if layer.is_initialized
             }
