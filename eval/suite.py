@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from r1ranker_ir.corpora import TEST_SPLIT, open_corpus
 from r1ranker_ir.engine import RunSummary
@@ -16,7 +16,6 @@ from r1ranker_ir.request_files import write_requests
 from r1ranker_ir.rerank_run import RankerSource, RequestSource, rerank_run
 from r1ranker_ir.retrieval.first_stages import parse_first_stage
 from r1ranker_ir.runs import read_run, write_run
-from r1ranker_ir.types import Usage
 
 from .manifest import ranker_settings, unopened_settings
 from .measures import evaluate, parse_measures
@@ -233,7 +232,7 @@ def _rerank(
         cluster=settings.cluster,
     )
     evaluated = _evaluated(result, judged, folder, RERANKED_RUN)
-    return replace(evaluated, summary=_since(before, summary))
+    return replace(evaluated, summary=summary.since(before))
 
 
 def _candidates(dataset: DataSet, folder: Path, settings: SuiteSettings) -> RequestSource:
@@ -271,20 +270,6 @@ def _make(folder: Path) -> None:
 def _failed(result: DataSetResult, error: R1RankerError, addition: str = "") -> DataSetResult:
     logger.error("%s: %s", result.dataset.name, error)
     return replace(result, failed=_ADDRESS.sub("", str(error)) + addition)
-
-
-def _since(before: RunSummary, after: RunSummary) -> RunSummary:
-    """What an engine has done between two summaries."""
-
-    def differences(one: Any, other: Any) -> dict[str, Any]:
-        return {
-            name: getattr(other, name) - getattr(one, name)
-            for name in (each.name for each in fields(one))
-            if name != "usage"
-        }
-
-    usage = Usage(**differences(before.usage, after.usage))
-    return RunSummary(usage=usage, **differences(before, after))
 
 
 def _outcome(result: DataSetResult) -> str:

@@ -294,6 +294,8 @@ def summary_line(summary: RunSummary) -> str:
         f"{summary.repairs} repairs",
         f"{summary.seconds:.1f} seconds",
     ]
+    if summary.prompt_tokens_computed < usage.prompt_tokens:
+        parts.append(f"{summary.prompt_tokens_computed} of the tokens in computed")
     if summary.thoughts_closed:
         parts.append(f"{summary.thoughts_closed} thoughts closed at the limit")
     if summary.cut_passages:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from r1ranker_ir.backends.base import Backend
+from r1ranker_ir.backends.base import Backend, KeepsStates
 from r1ranker_ir.cache_records import key_maker, version_of
 from r1ranker_ir.errors import InputError, R1RankerError, RepairRateError
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Usage
@@ -36,6 +37,9 @@ class RunSummary:
         cached_calls: how many of `usage.calls` were not made, since their answers were in the cache or came with
             another call's of the same batch; usage counts them like the others.
         cut_queries: calls whose query was shortened.
+        prompt_tokens_computed: how many of `usage.prompt_tokens` the model read, and did not know from a call before:
+            none where the answer was cached, all of them on a server that does not tell.
+        cache_memory_peak: the most bytes that the backend has kept between calls, of one process.
     """
 
     queries: int = 0
@@ -46,6 +50,22 @@ class RunSummary:
     seconds: float = 0.0
     cached_calls: int = 0
     cut_queries: int = 0
+    prompt_tokens_computed: int = 0
+    cache_memory_peak: int = 0
+
+    def __add__(self, other: RunSummary) -> RunSummary:
+        added = RunSummary(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+        return replace(added, cache_memory_peak=max(self.cache_memory_peak, other.cache_memory_peak))
+
+    def since(self, before: RunSummary) -> RunSummary:
+        """What was done between two looks at one engine's summary; the peak is that of all its time."""
+
+        def differences(now: Any, then: Any) -> dict[str, Any]:
+            names = (each.name for each in fields(now) if each.name != "usage")
+            return {name: getattr(now, name) - getattr(then, name) for name in names}
+
+        spent = differences(self, before) | {"cache_memory_peak": self.cache_memory_peak}
+        return RunSummary(usage=Usage(**differences(self.usage, before.usage)), **spent)
 
 
 @dataclass(frozen=True)
@@ -95,6 +115,37 @@ class _Active:
     index: int
     program: Program
     call: Call
+    ranking: int
+
+
+_NUMBERS = itertools.count(1)
+
+
+class _OpenRankings:
+    """Numbers the rankings of a run, and has the backend forget them as they end, with the run at the latest."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._forget = backend.forget if isinstance(backend, KeepsStates) else None
+        self._open: set[int] = set()
+
+    def begin(self) -> int:
+        """Gives a number that no other ranking of this process has."""
+        number = next(_NUMBERS)
+        self._open.add(number)
+        return number
+
+    def end(self, number: int) -> None:
+        """Closes a ranking."""
+        self._open.remove(number)
+        if self._forget is not None:
+            self._forget(number)
+
+    def __enter__(self) -> _OpenRankings:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in list(self._open):
+            self.end(number)
 
 
 @dataclass
@@ -195,7 +246,7 @@ class Engine:
         active: list[_Active] = []
         exhausted = False
         failure: R1RankerError | None = None
-        with bar:
+        with bar, _OpenRankings(self.backend) as rankings:
             while True:
                 while not exhausted and len(active) < self.backend.batch_size:
                     try:
@@ -206,8 +257,10 @@ class Engine:
                     if following is None:
                         exhausted = True
                         break
-                    started = self._advance(*following, None, counts)
+                    number = rankings.begin()
+                    started = self._advance(*following, None, counts, number)
                     if isinstance(started, Ranking):
+                        rankings.end(number)
                         bar.update()
                         yield following[0], started
                     else:
@@ -220,8 +273,9 @@ class Engine:
                 still_active = []
                 for entry, answer in zip(active, answers, strict=True):
                     counts.calls += 1
-                    advanced = self._advance(entry.index, entry.program, answer, counts, entry.call)
+                    advanced = self._advance(entry.index, entry.program, answer, counts, entry.ranking, entry.call)
                     if isinstance(advanced, Ranking):
+                        rankings.end(entry.ranking)
                         bar.update()
                         yield entry.index, advanced
                     else:
@@ -236,6 +290,7 @@ class Engine:
         program: Program,
         answer: Answer | None,
         counts: _RunCounts,
+        number: int,
         answered: Call | None = None,
     ) -> _Active | Ranking:
         """Hands an answer to a program, or starts it; returns what it waits for, or its ranking."""
@@ -250,35 +305,38 @@ class Engine:
             return ranking
         self._count(seconds=time.perf_counter() - started)
         counts.repairs += call.repairs_before - before
-        return _Active(index, program, call)
+        return _Active(index, program, replace(call, ranking=number), number)
 
     def _answer(self, calls: list[Call]) -> list[Answer]:
-        answers, made, seconds = self._ask(calls) if self._cache is None else self._ask_once(calls, self._cache)
+        answers, new, seconds = self._ask(calls) if self._cache is None else self._ask_once(calls, self._cache)
         self._count(
             usage=sum((answer.usage for answer in answers), Usage()),
             thoughts_closed=sum(answer.thought_closed for answer in answers),
             cut_passages=sum(call.cut_passages for call in calls),
             seconds=seconds,
-            cached_calls=len(calls) - made,
+            cached_calls=len(calls) - len(new),
             cut_queries=sum(call.cut_query for call in calls),
+            prompt_tokens_computed=sum(map(_computed, new)),
+            cache_memory_peak=self.backend.cache_memory_peak if isinstance(self.backend, KeepsStates) else 0,
         )
         return answers
 
-    def _ask(self, calls: list[Call]) -> tuple[list[Answer], int, float]:
-        """Has the backend answer; gives answers, number of calls made and seconds."""
+    def _ask(self, calls: list[Call]) -> tuple[list[Answer], list[Answer], float]:
+        """Has the backend answer; gives the answers, those of them that calls were made for, and seconds."""
         # One batch at a time: a model in memory is not safe to use from two threads at once.
         with self._backend_lock:
             # Only from here on: while several threads wait for their turn, the same second would count for each.
             started = time.perf_counter()
-            return self.backend.answer(calls), len(calls), time.perf_counter() - started
+            answers = self.backend.answer(calls)
+            return answers, answers, time.perf_counter() - started
 
-    def _ask_once(self, calls: list[Call], kept: _KeptAnswers) -> tuple[list[Answer], int, float]:
+    def _ask_once(self, calls: list[Call], kept: _KeptAnswers) -> tuple[list[Answer], list[Answer], float]:
         """As `_ask`, but only for what is not in the cache, and for equal calls once."""
         started = time.perf_counter()
         keys = [kept.key_of(call) for call in calls]
         found = kept.cache.look_up(keys)
         missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in found}
-        seconds, made = time.perf_counter() - started, 0
+        seconds, made = time.perf_counter() - started, list[Answer]()
         if missing:
             with self._backend_lock:
                 started = time.perf_counter()
@@ -288,31 +346,17 @@ class Engine:
                 if asked:
                     new = dict(zip(asked, self.backend.answer(list(asked.values())), strict=True))
                     found |= new | kept.cache.store(new, model=self.backend.name, version=kept.version)
-                    made = len(asked)
+                    made = list(new.values())
                 seconds += time.perf_counter() - started
         return [found[key] for key in keys], made, seconds
 
-    def _count(
-        self,
-        *,
-        queries: int = 0,
-        usage: Usage | None = None,
-        repairs: int = 0,
-        thoughts_closed: int = 0,
-        cut_passages: int = 0,
-        seconds: float = 0.0,
-        cached_calls: int = 0,
-        cut_queries: int = 0,
-    ) -> None:
+    def _count(self, *, usage: Usage | None = None, **counted: Any) -> None:
+        spent = RunSummary(usage=usage or Usage(), **counted)
         with self._summary_lock:
-            now = self._summary
-            self._summary = RunSummary(
-                now.queries + queries,
-                now.usage + (usage or Usage()),
-                now.repairs + repairs,
-                now.thoughts_closed + thoughts_closed,
-                now.cut_passages + cut_passages,
-                now.seconds + seconds,
-                now.cached_calls + cached_calls,
-                now.cut_queries + cut_queries,
-            )
+            self._summary += spent
+
+
+def _computed(answer: Answer) -> int:
+    """How many tokens of a prompt were computed: all of them where a server does not tell."""
+    computed = answer.prompt_tokens_computed
+    return answer.usage.prompt_tokens if computed is None else computed

@@ -22,7 +22,7 @@ import r1ranker_ir
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.engine import RepairLimit, RunSummary
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, missing_extra
-from r1ranker_ir.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker, total
+from r1ranker_ir.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker
 from r1ranker_ir.rerank_run import RankerSource, RequestSource, RunSource
 from r1ranker_ir.runs import STANDARD_STREAM
 from r1ranker_ir.types import Ranking
@@ -141,7 +141,7 @@ class RayEngine:
             _check_room(job, cpus, self._cluster.gpus_per_worker, local_files=self._spool is not None)
             for outcome in _outcomes(job, self._cluster, cpus):
                 checks.look_at(outcome)
-                self._summary = total(self._summary, outcome.summary)
+                self._summary = self._summary + outcome.summary
                 bar.update(outcome.summary.queries)
                 bar.set_postfix(calls=self._summary.usage.calls, repairs=self._summary.repairs)
                 if outcome.deaths:

@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from logging.handlers import QueueHandler
 from queue import SimpleQueue
 from typing import Any
@@ -20,7 +20,7 @@ from r1ranker_ir.engine import RunSummary
 from r1ranker_ir.errors import BackendError
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.rerank_run import RankerSource, Requests, RequestSource
-from r1ranker_ir.types import Candidate, Ranking, Usage
+from r1ranker_ir.types import Candidate, Ranking
 
 MOST_DEATHS = 2
 """How many workers may die over the same queries, and how often each may before any has finished some."""
@@ -203,7 +203,7 @@ class PortionRanker:
                         finished.append((place, ranking if self._job.traced else _without_texts(ranking)))
                 except Exception as error:
                     failure = self._portable(error)
-                summary = difference(self._ranker.summary, before)
+                summary = self._ranker.summary.since(before)
         return Outcome(
             tuple(ranking for _, ranking in sorted(finished, key=lambda pair: pair[0])),
             summary,
@@ -224,22 +224,6 @@ class PortionRanker:
             replaced.add_note(error.__notes__[-1])
             return replaced
         return error
-
-
-def total(first: RunSummary, second: RunSummary) -> RunSummary:
-    """Adds what two parts of a run have cost."""
-    return RunSummary(*(getattr(first, each.name) + getattr(second, each.name) for each in fields(RunSummary)))
-
-
-def difference(now: RunSummary, before: RunSummary) -> RunSummary:
-    """Tells what was spent between two looks at one engine's summary."""
-    spent = {
-        each.name: getattr(now, each.name) - getattr(before, each.name)
-        for each in fields(RunSummary)
-        if each.name != "usage"
-    }
-    usage = Usage(*(getattr(now.usage, each.name) - getattr(before.usage, each.name) for each in fields(Usage)))
-    return RunSummary(usage=usage, **spent)
 
 
 def _without_texts(ranking: Ranking) -> Ranking:

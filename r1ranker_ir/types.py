@@ -77,6 +77,8 @@ class Call:
         thought: the thought that stands before the answer, in place of one of the model's own; empty for none at all.
             `None` lets the model think.
         top: of an order, how many places are wanted; 0 for all.
+        ranking: the same number for the calls of one ranking, set by the engine; 0 where that is unknown. What is
+            answered does not depend on it.
     """
 
     messages: tuple[Message, ...]
@@ -87,6 +89,7 @@ class Call:
     cut_query: bool = False
     thought: str | None = None
     top: int = 0
+    ranking: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ class Answer:
             `None` where the backend does not give them.
         thought_closed: the thought did not end by itself within its limit and was closed for it.
         usage: tokens of this call.
+        prompt_tokens_computed: how many of the prompt's tokens were computed for it, and not known from the call
+            before; `None` where the backend can't tell. No part of what was answered, so neither compared nor kept.
     """
 
     text: str
@@ -132,6 +137,7 @@ class Answer:
     probabilities: Mapping[str, float] | None = None
     thought_closed: bool = False
     usage: Usage = field(default_factory=Usage)
+    prompt_tokens_computed: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

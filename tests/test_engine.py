@@ -347,7 +347,7 @@ def test_a_cache_changes_nothing_but_the_number_of_calls_made(
         summary = replace(engine.summary, seconds=0.0)
         assert summary.cached_calls == summary.usage.calls - backend.calls
         assert all(1 <= size <= batch_size for size in backend.batches)
-        return rankings, replace(summary, cached_calls=0), backend.calls
+        return rankings, replace(summary, cached_calls=0, prompt_tokens_computed=0), backend.calls
 
     plain, counts, _ = run(seeds, None)
     with tempfile.TemporaryDirectory() as folder, CompletionsCache(Path(folder) / "cache.sqlite") as cache:

@@ -285,6 +285,18 @@ def test_missing_usage_is_estimated(serve: Callable[..., ScriptedServer]) -> Non
         assert answer.usage == Usage(1, subject.count_prompt_tokens(call().messages), subject.count_tokens(GOOD))
 
 
+def test_what_a_servers_prefix_cache_knew_is_not_computed(serve: Callable[..., ScriptedServer]) -> None:
+    def with_details(details: Any) -> Reply:
+        body = json.loads(completion().body)
+        body["usage"]["prompt_tokens_details"] = details
+        return Reply(json.dumps(body))
+
+    replies = [with_details({"cached_tokens": 30}), with_details({}), with_details(None), completion()]
+    subject = backend(serve(*replies), concurrency=1)
+    computed = [answer.prompt_tokens_computed for answer in subject.answer([call()] * 4)]
+    assert computed == [10, None, None, None]
+
+
 def test_lone_surrogates_are_sent_as_question_marks(serve: Callable[..., ScriptedServer]) -> None:
     server = serve(completion())
     backend(server).answer([call("broken \ud83d text")])

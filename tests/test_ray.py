@@ -103,7 +103,7 @@ def tiny(**options: Any) -> RankerSource:
 
 def counts(summary: RunSummary) -> RunSummary:
     """What must be equal however the work was done."""
-    return replace(summary, seconds=0, cached_calls=0)
+    return replace(summary, seconds=0, cached_calls=0, prompt_tokens_computed=0, cache_memory_peak=0)
 
 
 def without_probabilities(path: Path) -> tuple[list[Any], list[float]]:

@@ -50,3 +50,19 @@ class Backend(Protocol):
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Counts the tokens of a whole prompt with this model's chat template."""
         ...
+
+
+@runtime_checkable
+class KeepsStates(Protocol):
+    """A backend that keeps something in memory between the calls of a ranking, told apart by `Call.ranking`.
+
+    Attributes:
+        cache_memory_peak: the most bytes that this has taken so far.
+    """
+
+    @property
+    def cache_memory_peak(self) -> int: ...
+
+    def forget(self, ranking: int) -> None:
+        """Lets go of what is kept for a ranking: it makes no more calls."""
+        ...

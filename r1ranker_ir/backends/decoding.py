@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from .states import PromptStates
+
 _GROWTH = 128
+# Rows whose rests are all this short are computed together: a second pass costs more than their padding.
+_FEW_COLUMNS = 64
 
 
 class _GrowingLayer(DynamicLayer):
@@ -37,6 +41,77 @@ class _GrowingLayer(DynamicLayer):
         return larger
 
 
+_Part = tuple[DynamicCache, Tensor, Tensor]
+"""Some rows' cache, which of its columns each of them attends to, and their logits."""
+
+
+def _growing_cache() -> DynamicCache:
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = _GrowingLayer
+    return cache
+
+
+def _known_length(states: PromptStates | None) -> int:
+    return 0 if states is None else len(states.tokens)
+
+
+def _seed(cache: DynamicCache, known: Sequence[PromptStates | None], columns: int) -> None:
+    """Fills an empty cache with states, padded on the left, and lets go of them layer by layer."""
+    sample = next((states for states in known if states is not None), None)
+    if sample is None:
+        return
+    for index in list(sample.layers):
+        padded = [each.new_zeros((len(known), each.shape[0], columns, each.shape[2])) for each in sample.layers[index]]
+        for row, states in enumerate(known):
+            if states is not None:
+                for room, each in zip(padded, states.layers.pop(index), strict=True):
+                    room[row, :, columns - len(states.tokens) :] = each
+        cache.update(*padded, index)
+
+
+def similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Groups rows so that padding to a group's longest at most doubles what is computed, or is a few columns.
+
+    Args:
+        lengths: a row's number of tokens each.
+
+    Returns:
+        The rows of each group.
+    """
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        # A group's first row is its longest.
+        if groups and lengths[groups[-1][0]] <= max(2 * lengths[row], _FEW_COLUMNS):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return [sorted(rows) for rows in groups]
+
+
+def _merged(parts: Sequence[_Part], groups: Sequence[Sequence[int]]) -> _Part:
+    """Makes one batch of groups of rows, padded on the left, in the order of the rows' numbers."""
+    columns = max(mask.shape[-1] for _, mask, _ in parts)
+    order = torch.tensor([row for rows in groups for row in rows]).argsort()
+
+    def padded(tensors: Sequence[Tensor], dimension: int) -> Tensor:
+        filled = []
+        for tensor in tensors:
+            shape = list(tensor.shape)
+            shape[dimension] = columns - shape[dimension]
+            filled.append(torch.cat([tensor.new_zeros(shape), tensor], dimension))
+        return torch.cat(filled)[order.to(tensors[0].device)]
+
+    cache = _growing_cache()
+    for index in range(len(parts[0][0].layers)):
+        layers = [part.layers[index] for part, _, _ in parts]
+        if layers[0].is_initialized:
+            cache.update(padded([each.keys for each in layers], 2), padded([each.values for each in layers], 2), index)
+        for part, _, _ in parts:
+            part.layers[index] = _GrowingLayer()
+    logits = torch.cat([logits for _, _, logits in parts])
+    return cache, padded([mask for _, mask, _ in parts], 1), logits[order.to(logits.device)]
+
+
 class DecodingSession:
     """A batch of prompts and what was appended to each, with the model's key-value cache.
 
@@ -47,34 +122,72 @@ class DecodingSession:
         model: a causal language model with full attention.
         prompts: token ids, at least one each; they are padded on the left.
         pad_id: any token id.
+        known: beside each prompt the states of its beginning, so that only the rest is computed; they are used up.
     """
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        pad_id: int,
+        known: Sequence[PromptStates | None] | None = None,
+    ) -> None:
         self._model = model
         self._pad_id = pad_id
         self._device = model.get_input_embeddings().weight.device
-        longest = max(map(len, prompts))
-        ids = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-        self._mask = torch.tensor(
-            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self._device
-        )
+        self._prompts = prompts
+        known = known or [None] * len(prompts)
+        rests = [len(prompt) - _known_length(states) for prompt, states in zip(prompts, known, strict=True)]
+        groups = similar_lengths(rests)
+        parts = [self._read([prompts[row] for row in rows], [known[row] for row in rows]) for rows in groups]
+        self._cache, self._mask, self.logits = parts[0] if len(parts) == 1 else _merged(parts, groups)
+        self._prompt_mask = self._mask
         self._next_position = self._mask.sum(-1)
-        self._cache = DynamicCache()
-        self._cache.layer_class_to_replicate = _GrowingLayer
-        positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
-        self.logits = self._forward(torch.tensor(ids, device=self._device), positions)
 
-    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def _read(self, prompts: Sequence[Sequence[int]], known: Sequence[PromptStates | None]) -> _Part:
+        """Computes what is not known of some prompts: masked columns fill up the known part and the new one."""
+        lengths = [_known_length(states) for states in known]
+        before = max(lengths)
+        cache = _growing_cache()
+        _seed(cache, known, before)
+        rests = [prompt[length:] for prompt, length in zip(prompts, lengths, strict=True)]
+        longest = max(map(len, rests))
+        ids = [[self._pad_id] * (longest - len(rest)) + list(rest) for rest in rests]
+        mask = torch.tensor(
+            [
+                [0] * (before - length) + [1] * length + [0] * (longest - len(rest)) + [1] * len(rest)
+                for length, rest in zip(lengths, rests, strict=True)
+            ],
+            device=self._device,
+        )
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, before:]
+        return cache, mask, self._forward(torch.tensor(ids, device=self._device), positions, mask, cache)
+
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
         output = self._model(
             input_ids=ids,
-            attention_mask=self._mask,
+            attention_mask=mask,
             position_ids=positions,
-            past_key_values=self._cache,
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )
         logits: Tensor = output.logits[:, -1]
         return logits.float()
+
+    def take_prompts(self) -> list[PromptStates]:
+        """Hands over the states of every prompt; the session is at its end then."""
+        columns = [row.nonzero().flatten() for row in self._prompt_mask]
+        taken = [PromptStates(list(prompt), {}) for prompt in self._prompts]
+        for index, layer in enumerate(self._cache.layers):
+            if not layer.is_initialized:
+                continue
+            for row, states in enumerate(taken):
+                # Copies, of one layer at a time: the batch's own tensors go as they are made.
+                seen = columns[row].to(layer.keys.device)
+                states.layers[index] = (layer.keys[row].index_select(1, seen), layer.values[row].index_select(1, seen))
+            self._cache.layers[index] = _GrowingLayer()
+        return taken
 
     def _column(self, tokens: Sequence[int | None]) -> tuple[Tensor, Tensor]:
         active = torch.tensor([token is not None for token in tokens], device=self._device)
@@ -85,7 +198,7 @@ class DecodingSession:
     def append(self, tokens: Sequence[int | None]) -> None:
         """Appends one token to every row that has one; `None` pauses a row and keeps its logits."""
         ids, active = self._column(tokens)
-        logits = self._forward(ids, self._next_position[:, None])
+        logits = self._forward(ids, self._next_position[:, None], self._mask, self._cache)
         self.logits = torch.where(active[:, None], logits, self.logits)
         self._next_position = self._next_position + active.long()
 
@@ -106,7 +219,7 @@ class DecodingSession:
 
 
 class SeparateSession:
-    """What `DecodingSession` does, row by row with the cache that the model makes for itself.
+    """What `DecodingSession` does, row by row.
 
     For attention that counts columns instead of positions, such as a sliding window: pauses of other rows and
     sequences taken back would push what a row has read out of its window. Slower, as nothing is batched.
@@ -114,12 +227,23 @@ class SeparateSession:
     Args:
         model: any causal language model that hands its key-value cache back.
         prompts: token ids, at least one each.
+        known: beside each prompt the states of its beginning, or `None`; they are used up. Left out, the model makes
+            its own cache, which may hold no more than a window, or no keys and values at all.
     """
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, model: Any, prompts: Sequence[Sequence[int]], known: Sequence[PromptStates | None] | None = None
+    ) -> None:
         self._model = model
         self._device = model.get_input_embeddings().weight.device
-        steps = [self._forward(prompt, None) for prompt in prompts]
+        self._prompts = prompts
+        steps = []
+        for prompt, states in zip(prompts, known or [None] * len(prompts), strict=True):
+            length = _known_length(states)
+            cache = None if known is None else _growing_cache()
+            if states is not None:
+                _seed(cache, [states], length)
+            steps.append(self._forward(prompt[length:], cache))
         self.logits = torch.stack([logits for logits, _ in steps])
         self._caches = [cache for _, cache in steps]
 
@@ -128,6 +252,19 @@ class SeparateSession:
         output = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         logits: Tensor = output.logits[0, -1]
         return logits.float(), output.past_key_values
+
+    def take_prompts(self) -> list[PromptStates]:
+        """Hands over the states of every prompt; the session is at its end then. Only with `known`."""
+        taken = []
+        for prompt, cache in zip(self._prompts, self._caches, strict=True):
+            layers = {
+                index: (layer.keys[0, :, : len(prompt)].clone(), layer.values[0, :, : len(prompt)].clone())
+                for index, layer in enumerate(cache.layers)
+                if layer.is_initialized
+            }
+            taken.append(PromptStates(list(prompt), layers))
+        self._caches = []
+        return taken
 
     def append(self, tokens: Sequence[int | None]) -> None:
         """Appends one token to every row that has one."""

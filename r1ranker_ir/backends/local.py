@@ -25,6 +25,7 @@ from .choice import ChoiceSearch, Tokens
 from .decoding import DecodingSession, SeparateSession, attention_span
 from .identity import checkpoint_identity
 from .loading import load_model
+from .states import PromptStates, StateStore, depends_on_beginning_only
 from .texts import ChatTokenizer
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CACHE_MEMORY = 4 * 2**30
+"""Bytes for the keys and values of prompts between the calls of their rankings, unless told otherwise."""
 ANSWER_TOKENS = 200
 """Tokens of the context that are kept for an answer, beside those for the thought."""
 _DECODING = 1
@@ -68,6 +71,7 @@ class _Row:
     generator: torch.Generator | None = None
     chosen: list[str] = field(default_factory=list)
     probabilities: dict[str, float] | None = None
+    computed: int = 0
 
 
 def _places(call: Call) -> int:
@@ -92,6 +96,8 @@ class TransformersBackend:
         max_thought_tokens: how long a thought may be; 0 for none.
         temperature: 0 for greedy thoughts; above, thoughts are sampled. The answer is never sampled.
         seed: fixes sampled thoughts, each by its own prompt.
+        cache_memory: bytes that the keys and values of prompts may take between the calls of a ranking, so that what a
+            prompt shares with the one before is not computed again; 0 for none.
         trust_remote_code: run code that comes with the checkpoint.
         revision: the hub revision.
         loaded: a model and its tokenizer that are in memory already, in place of loading `model`; they stay where
@@ -114,6 +120,7 @@ class TransformersBackend:
         max_thought_tokens: int = 1024,
         temperature: float = 0.0,
         seed: int = 0,
+        cache_memory: int = CACHE_MEMORY,
         trust_remote_code: bool = False,
         revision: str | None = None,
         loaded: tuple[Any, Any] | None = None,
@@ -126,6 +133,8 @@ class TransformersBackend:
             raise InputError(f"max_thought_tokens is {max_thought_tokens}: give 0 or more")
         if temperature < 0:
             raise InputError(f"temperature is {temperature}: give 0 for greedy thoughts, or more to sample")
+        if cache_memory < 0:
+            raise InputError(f"cache_memory is {cache_memory}: give bytes, or 0 to keep no prompt's keys and values")
         self.name = os.fspath(model)
         self.batch_size = batch_size
         self.temperature = temperature
@@ -142,6 +151,8 @@ class TransformersBackend:
             revision=revision,
         )
         self._span = attention_span(self._model)
+        reuses = cache_memory > 0 and depends_on_beginning_only(self._model)
+        self._states = StateStore(cache_memory) if reuses else None
         self._texts = ChatTokenizer(tokenizer)
         self.control_tokens = self._texts.control_tokens
         self.context_length = context_length or configured_context(self._model)
@@ -200,6 +211,16 @@ class TransformersBackend:
         """Counts the tokens of a whole prompt, the opened thought included."""
         return len(self._texts.prompt_ids(messages))
 
+    @property
+    def cache_memory_peak(self) -> int:
+        """The most bytes that kept keys and values have taken so far."""
+        return 0 if self._states is None else self._states.peak_bytes
+
+    def forget(self, ranking: int) -> None:
+        """Lets go of what is kept for a ranking."""
+        if self._states is not None:
+            self._states.forget(ranking)
+
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers calls in batches of prompts of similar length.
 
@@ -228,19 +249,37 @@ class TransformersBackend:
         if self.temperature > 0:
             for row in rows:
                 row.generator = self._generator(row.prompt)
-        session = self._open_session(rows)
+        session = self._open_session(rows, self._known(rows))
         self._think(session, rows)
         self._open_answer(session, rows)
         for place in range(max(_places(row.call) for row in rows)):
             self._choose(session, rows, place)
+        if self._states is not None and any(row.call.ranking for row in rows):
+            for row, states in zip(rows, session.take_prompts(), strict=True):
+                if row.call.ranking:
+                    self._states.keep(row.call.ranking, states)
 
-    def _open_session(self, rows: list[_Row]) -> DecodingSession | SeparateSession:
+    def _known(self, rows: list[_Row]) -> list[PromptStates | None] | None:
+        """What earlier calls of the same rankings have left of each prompt; `None` for a model that leaves nothing."""
+        if self._states is None:
+            known = None
+        else:
+            known = [self._states.take(row.call.ranking, row.prompt) if row.call.ranking else None for row in rows]
+        for row, states in zip(rows, known or [None] * len(rows), strict=True):
+            row.computed = len(row.prompt) - (len(states.tokens) if states is not None else 0)
+        return known
+
+    def _open_session(
+        self, rows: list[_Row], known: list[PromptStates | None] | None
+    ) -> DecodingSession | SeparateSession:
         prompts = [row.prompt for row in rows]
-        columns = max(map(len, prompts)) + self.answer_reserve
+        # The known part and the new one are padded each on its own.
+        columns = max(len(row.prompt) - row.computed for row in rows) + max(row.computed for row in rows)
+        columns += self.answer_reserve
         columns += _COLUMNS_PER_IDENTIFIER * max(len(row.call.identifiers) for row in rows)
         if self._span is not None and columns > self._span:
-            return SeparateSession(self._model, prompts)
-        return DecodingSession(self._model, prompts, self._texts.pad_id)
+            return SeparateSession(self._model, prompts, known)
+        return DecodingSession(self._model, prompts, self._texts.pad_id, known)
 
     def _generator(self, prompt: list[int]) -> torch.Generator:
         """A random source that depends on the seed and the prompt alone, never on the batch."""
@@ -349,4 +388,5 @@ class TransformersBackend:
             probabilities=row.probabilities,
             thought_closed=row.closed_by_us,
             usage=Usage(1, len(row.prompt), len(row.written) - row.given),
+            prompt_tokens_computed=row.computed,
         )

@@ -275,16 +275,19 @@ class OpenAIBackend:
         if thought_closed and text and "<think>" not in text:
             # The chat template had opened the thought; without this mark its numbers would pass for an answer.
             text = f"<think>{text}"
-        prompt_tokens, completion_tokens = _used_tokens(reply)
+        counted, completion_tokens = _used_tokens(reply)
+        prompt_tokens = self.count_prompt_tokens(call.messages) if counted is None else counted
+        reused = _reused_tokens(reply)
         return Answer(
             text=text,
             thought=split_thought(text)[0],
             thought_closed=thought_closed,
             usage=Usage(
                 calls=1,
-                prompt_tokens=self.count_prompt_tokens(call.messages) if prompt_tokens is None else prompt_tokens,
+                prompt_tokens=prompt_tokens,
                 completion_tokens=self.count_tokens(text) if completion_tokens is None else completion_tokens,
             ),
+            prompt_tokens_computed=None if reused is None else max(0, prompt_tokens - reused),
         )
 
 
@@ -348,6 +351,12 @@ def _used_tokens(reply: ChatCompletion) -> tuple[int | None, int | None]:
     counts = (getattr(reply.usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
     prompt_tokens, completion_tokens = (count if isinstance(count, int) else None for count in counts)
     return prompt_tokens, completion_tokens
+
+
+def _reused_tokens(reply: ChatCompletion) -> int | None:
+    """How many of the prompt's tokens the server had in its prefix cache, `None` where it does not say."""
+    reused = getattr(getattr(reply.usage, "prompt_tokens_details", None), "cached_tokens", None)
+    return reused if isinstance(reused, int) else None
 
 
 def _raw(reply: object) -> str:

@@ -1,0 +1,407 @@
+"""Keys and values kept between the calls of a ranking: the same answers, with most of a prompt not computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1ranker_ir.backends.base import KeepsStates
+from r1ranker_ir.backends.decoding import DecodingSession, SeparateSession, similar_lengths
+from r1ranker_ir.backends.states import PromptStates, StateStore, depends_on_beginning_only, shared_length
+from r1ranker_ir.cache_records import key_maker
+from r1ranker_ir.engine import Engine, RunSummary
+from r1ranker_ir.errors import BackendError, InputError
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import Template, build_template, load_template
+from r1ranker_ir.strategies.direct import order_directly
+from r1ranker_ir.strategies.iterative import eliminate
+from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest, Usage
+
+MODELS = ("chatml", "llama3", "gemma", "inst", "thinking", "narrow", "plain", "nfkc")
+WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()
+VOCABULARY = 120
+
+
+@pytest.fixture(scope="module")
+def countless() -> Template:
+    """The project's template with nothing before the list that changes from call to call."""
+    content = load_template().content()
+    for strategy in ("iterative", "direct"):
+        content[strategy]["user"] = content[strategy]["user"].replace("These {count} {nouns}", "The {nouns}")
+    return build_template(content, "countless")
+
+
+def tokens(seed: int, count: int) -> list[int]:
+    return torch.randint(0, VOCABULARY, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+# --- the store -----------------------------------------------------------------------------------------------------
+
+
+def states_of(length: int, mark: int = 0) -> PromptStates:
+    """States of 8 bytes a token."""
+    return PromptStates([mark] * length, {0: (torch.zeros(1, length, 1), torch.full((1, length, 1), float(mark)))})
+
+
+actions = st.tuples(st.sampled_from(["keep", "take", "forget"]), st.integers(1, 5), st.integers(1, 6))
+
+
+@given(done=st.lists(actions, max_size=30), room=st.integers(0, 12))
+def test_the_store_holds_the_latest_kept_that_fit(done: list[tuple[str, int, int]], room: int) -> None:
+    store = StateStore(room * 8)
+    model: dict[int, int] = {}
+    peak = 0
+    for action, ranking, length in done:
+        if action == "keep":
+            store.keep(ranking, states_of(length, ranking))
+            model.pop(ranking, None)
+            if length <= room:
+                while sum(model.values()) + length > room:
+                    del model[next(iter(model))]
+                model[ranking] = length
+            peak = max(peak, sum(model.values()))
+        elif action == "take":
+            taken = store.take(ranking, [ranking] * length)
+            shared = min(model.pop(ranking, 0), length - 1)
+            assert (0 if taken is None else len(taken.tokens)) == shared
+            assert taken is None or taken.layers[0][1].tolist() == [[[float(ranking)]] * shared]
+        else:
+            store.forget(ranking)
+            model.pop(ranking, None)
+        assert (len(store), store.peak_bytes) == (len(model), peak * 8)
+
+
+@given(first=st.lists(st.integers(0, 2), max_size=6), second=st.lists(st.integers(0, 2), max_size=6))
+def test_what_two_prompts_share_is_their_beginning(first: list[int], second: list[int]) -> None:
+    shared = shared_length(first, second)
+    assert first[:shared] == second[:shared]
+    assert first[: shared + 1] != second[: shared + 1] or shared == min(len(first), len(second))
+
+
+@given(lengths=st.lists(st.integers(1, 500), min_size=1, max_size=20))
+def test_padding_at_most_doubles_what_is_computed(lengths: list[int]) -> None:
+    groups = similar_lengths(lengths)
+    assert sorted(row for rows in groups for row in rows) == list(range(len(lengths)))
+    for rows in groups:
+        longest = max(lengths[row] for row in rows)
+        assert longest <= 64 or longest <= 2 * min(lengths[row] for row in rows)
+
+
+# --- sessions ------------------------------------------------------------------------------------------------------
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen2": {},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024},  # learned positions
+    "bloom": {"n_layer": 2, "n_head": 4},  # no positions at all, but distances
+    "deepseek_v3": {  # keys and values of different sizes, experts
+        "num_key_value_heads": 4,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 12,
+        "n_routed_experts": 4,
+        "n_group": 1,
+        "topk_group": 1,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 1,
+    },
+}
+WINDOWED: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": 12},
+    "gemma3_text": {"sliding_window": 12, "head_dim": 8},  # some layers attend to everything
+    "gpt_oss": {"sliding_window": 12, "head_dim": 8, "num_local_experts": 4},
+    "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 256},  # weighs by distance in columns
+}
+
+
+@torch.inference_mode()
+def assert_rows(model: Any, logits: torch.Tensor, sequences: Sequence[Sequence[int]]) -> None:
+    for row, sequence in zip(logits, sequences, strict=True):
+        alone = model(torch.tensor([list(sequence)])).logits[0, -1].float()
+        torch.testing.assert_close(row, alone, atol=2e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def check_reuse(model: Any, open_session: Callable[[list[list[int]], list[PromptStates | None]], Any]) -> None:
+    """Three rounds of prompts that share less and less with those before, each with a thought that is not kept."""
+    store = StateStore(2**20)
+    texts = [tokens(1, 5), tokens(2, 90), tokens(3, 150), tokens(4, 33)]
+    for round_, cuts in enumerate([(0, 0, 0, 0), (3, 20, 140, 0), (40, 89, 7, 2)]):
+        before, texts = (
+            texts,
+            [
+                text[:cut] + tokens(9 * round_ + cut, 70 - 9 * row)
+                for row, (text, cut) in enumerate(zip(texts, cuts, strict=True))
+            ],
+        )
+        known = [store.take(row, text) for row, text in enumerate(texts)]
+        shared = [0 if states is None else len(states.tokens) for states in known]
+        assert all(length >= min(cut, len(text)) for length, cut, text in zip(shared, cuts, before, strict=True))
+        session = open_session(texts, known)
+        assert_rows(model, session.logits, texts)
+        ahead = [tokens(round_, 2), [], tokens(round_, 3), [7]]
+        assert_rows(model, session.look_ahead(ahead), [text + more for text, more in zip(texts, ahead, strict=True)])
+        session.append([5, None, 6, 7])
+        assert_rows(model, session.logits, [[*texts[0], 5], texts[1], [*texts[2], 6], [*texts[3], 7]])
+        for row, states in enumerate(session.take_prompts()):
+            assert states.tokens == texts[row]
+            store.keep(row, states)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_batch_goes_on_from_what_each_row_knows(family: str, make_model: Callable[..., Any]) -> None:
+    model = make_model(family, VOCABULARY, **FAMILIES[family])
+    assert depends_on_beginning_only(model)
+    check_reuse(model, lambda texts, known: DecodingSession(model, texts, 0, known))
+
+
+@pytest.mark.parametrize("family", sorted(WINDOWED))
+def test_models_with_windows_go_on_row_by_row(family: str, make_model: Callable[..., Any]) -> None:
+    model = make_model(family, VOCABULARY, **WINDOWED[family])
+    assert depends_on_beginning_only(model)
+    check_reuse(model, lambda texts, known: SeparateSession(model, texts, known))
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}),
+    ],
+)
+def test_states_that_cannot_be_cut_are_not_kept(
+    family: str, config: dict[str, Any], make_model: Callable[..., Any]
+) -> None:
+    assert not depends_on_beginning_only(make_model(family, VOCABULARY, **config))
+
+
+# --- the backend ---------------------------------------------------------------------------------------------------
+
+
+def request(count: int, shift: int = 0, words: int = 5) -> RankingRequest:
+    texts = [
+        " ".join(WORDS[(place * 7 + shift + word * place) % 12] for word in range(words)) for place in range(count)
+    ]
+    return RankingRequest(
+        f"{WORDS[shift % 12]} and wool", tuple(Candidate(f"d{n}", text) for n, text in enumerate(texts))
+    )
+
+
+def rank(backend: Any, template: Template, counts: Sequence[int]) -> tuple[list[Ranking], RunSummary]:
+    engine, prompt = Engine(backend), Prompt(template, backend)
+    return engine.run([eliminate(request(count, count), prompt) for count in counts]), engine.summary
+
+
+def assert_same(rankings: list[Ranking], others: list[Ranking]) -> None:
+    for ranking, other in zip(rankings, others, strict=True):
+        assert [c.id for c in ranking.best_first] == [c.id for c in other.best_first]
+        for step, another in zip(ranking.steps, other.steps, strict=True):
+            assert step.probabilities == pytest.approx(another.probabilities, abs=1e-4)
+            assert replace(step, probabilities=None) == replace(another, probabilities=None)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rankings_are_the_same_with_and_without_reuse(
+    name: str, open_model: Callable[..., Any], countless: Template
+) -> None:
+    # More rankings than places: some begin while others are half through.
+    counts = [4, 2, 5, 3]
+    plain = open_model(name, max_thought_tokens=6, batch_size=3, cache_memory=0)
+    kept = open_model(name, max_thought_tokens=6, batch_size=3)
+    expected, without = rank(plain, countless, counts)
+    rankings, with_reuse = rank(kept, countless, counts)
+    assert_same(rankings, expected)
+    assert with_reuse.usage == without.usage
+    assert without.prompt_tokens_computed == without.usage.prompt_tokens
+    assert with_reuse.prompt_tokens_computed < without.prompt_tokens_computed
+    assert (without.cache_memory_peak, with_reuse.cache_memory_peak > 0) == (0, True)
+    assert len(kept._states) == 0, "rankings that have ended are forgotten"
+
+
+def test_memory_for_states_is_bounded(open_model: Callable[..., Any], countless: Template) -> None:
+    ample = open_model("chatml", max_thought_tokens=6, batch_size=4)
+    expected, most = rank(ample, countless, [5, 4, 5])
+    tight = open_model("chatml", max_thought_tokens=6, batch_size=4, cache_memory=most.cache_memory_peak // 2)
+    rankings, summary = rank(tight, countless, [5, 4, 5])
+    assert_same(rankings, expected)
+    assert 0 < summary.cache_memory_peak <= most.cache_memory_peak // 2
+    assert most.prompt_tokens_computed < summary.prompt_tokens_computed < summary.usage.prompt_tokens
+    nothing, none_kept = rank(open_model("chatml", max_thought_tokens=6, cache_memory=10), countless, [5, 4, 5])
+    assert_same(nothing, expected)
+    assert none_kept.prompt_tokens_computed == none_kept.usage.prompt_tokens
+    with pytest.raises(InputError, match="cache_memory is -1: give bytes"):
+        open_model("chatml", cache_memory=-1)
+
+
+def test_calls_of_no_known_ranking_share_nothing(open_model: Callable[..., Any], countless: Template) -> None:
+    backend = open_model("chatml", max_thought_tokens=2)
+    call = Prompt(countless, backend).exclude_one(request(4), range(4))
+    for _ in range(2):
+        [answer] = backend.answer([call])
+        assert answer.prompt_tokens_computed == answer.usage.prompt_tokens
+    first, second = backend.answer([replace(call, ranking=-1), replace(call, ranking=-2)])
+    again, new = backend.answer([replace(call, ranking=-1), call])
+    assert (again.prompt_tokens_computed, new.prompt_tokens_computed) == (1, new.usage.prompt_tokens)
+    assert first == second == new
+    assert (again.choice, again.text) == (new.choice, new.text)
+    for ranking in (-1, -2):
+        backend.forget(ranking)
+    assert len(backend._states) == 0
+
+
+# --- how much is computed ------------------------------------------------------------------------------------------
+
+
+def long_request(backend: Any) -> RankingRequest:
+    """Twenty candidates of a hundred tokens."""
+    text = " ".join(WORDS * 20)
+    texts = [backend.cut_text(f"{place} {text}", 100) for place in range(20)]
+    return RankingRequest("which water boils", tuple(Candidate(text, text) for text in texts))
+
+
+def tokens_computed(backend: Any, calls: Iterator[Call]) -> tuple[int, int, int]:
+    """Answers the calls of one ranking: tokens of its first prompt, computed and sent."""
+    answers = [backend.answer([replace(call, ranking=-3)])[0] for call in calls]
+    backend.forget(-3)
+    usage = sum((answer.usage for answer in answers), Usage())
+    return answers[0].usage.prompt_tokens, sum(a.prompt_tokens_computed for a in answers), usage.prompt_tokens
+
+
+def shrinking(prompt: Prompt, asked: RankingRequest) -> Iterator[Call]:
+    """What elimination asks when the last candidate goes each time."""
+    return (prompt.exclude_one(asked, range(count)) for count in range(20, 1, -1))
+
+
+def marking(prompt: Prompt, asked: RankingRequest) -> Iterator[Call]:
+    """Instructions, the full list, and a line of exclusions that grows."""
+    full = prompt.exclude_one(asked, range(20))
+    before, candidates, after = full.messages[1].content.partition("[1] ")
+    listed, _, instructions = (candidates + after).rpartition("\n\n")
+    for excluded in range(19):
+        line = ", ".join(full.identifiers[:excluded])
+        text = f"{instructions}\n\n{before}{listed}\n\nAlready excluded: {line}"
+        yield replace(full, messages=(full.messages[0], Message("user", text)), identifiers=full.identifiers[excluded:])
+
+
+@pytest.mark.parametrize(("layout", "goal"), [(shrinking, 2.0), (marking, 1.4)])
+def test_prompt_tokens_computed_of_an_elimination(
+    layout: Callable[..., Iterator[Call]], goal: float, open_model: Callable[..., Any], countless: Template
+) -> None:
+    backend = open_model("chatml", max_thought_tokens=0, context_length=8192)
+    calls = list(layout(Prompt(countless, backend), long_request(backend)))
+    full, computed, sent = tokens_computed(backend, iter(calls))
+    assert full < computed <= goal * full
+    assert sent > 10 * full
+    # The same by comparing texts alone.
+    prompts = [backend._texts.prompt_ids(call.messages) for call in calls]
+    assert computed == full + sum(
+        len(after) - min(shared_length(before, after), len(after) - 1) for before, after in pairwise(prompts)
+    )
+
+
+# --- the engine ----------------------------------------------------------------------------------------------------
+
+
+class Remembering:
+    """Answers with the last identifier, and notes who is known to it."""
+
+    name, batch_size, context_length, answer_reserve, control_tokens = "remembering", 3, None, 0, ()
+    identity = MappingProxyType({"not_cacheable": "this is a test"})
+    cache_memory_peak = 0
+
+    def __init__(self, dies_after: int = 10**9) -> None:
+        self.known: set[int] = set()
+        self.seen: list[int] = []
+        self._dies_after = dies_after
+
+    def answer(self, calls: Sequence[Call]) -> list[Answer]:
+        if len(self.seen) >= self._dies_after:
+            raise BackendError("gone")
+        self.known |= {call.ranking for call in calls}
+        self.seen += [call.ranking for call in calls]
+        self.cache_memory_peak = max(self.cache_memory_peak, len(self.known))
+        return [
+            Answer("", choice=call.identifiers[-1:], usage=Usage(1, 10, 1), prompt_tokens_computed=computed)
+            for call, computed in zip(calls, (4, None, None), strict=False)
+        ]
+
+    def forget(self, ranking: int) -> None:
+        self.known.discard(ranking)
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def cut_text(self, text: str, max_tokens: int) -> str:
+        return text
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        return 1
+
+
+def programs(prompt: Prompt, counts: Sequence[int]) -> list[Program]:
+    return [eliminate(request(count), prompt) for count in counts]
+
+
+def test_rankings_are_told_apart_and_forgotten(prompt: Prompt) -> None:
+    backend = Remembering()
+    assert isinstance(backend, KeepsStates)
+    engine = Engine(backend)
+    left_over = []
+    for _ in engine.stream(programs(prompt, [3, 5, 2, 4, 1])):
+        left_over.append(len(backend.known))
+    assert backend.known == set() and max(left_over) <= 3
+    assert sorted(backend.seen.count(number) for number in set(backend.seen)) == [1, 2, 3, 4]
+    before = set(backend.seen)
+    engine.run(programs(prompt, [3]))
+    assert not before & set(backend.seen[-2:]), "no number is given twice"
+    assert engine.summary.cache_memory_peak == backend.cache_memory_peak == 3
+    assert 0 < engine.summary.prompt_tokens_computed < engine.summary.usage.prompt_tokens == 120
+
+
+def test_a_run_that_stops_leaves_nothing_behind(prompt: Prompt) -> None:
+    backend = Remembering(dies_after=4)
+    with pytest.raises(BackendError):
+        Engine(backend).run(programs(prompt, [9, 9, 9]))
+    assert backend.known == set()
+    backend = Remembering()
+    stream = Engine(backend).stream(programs(prompt, [2, 9, 9]))
+    next(stream)
+    assert len(backend.known) == 2
+    stream.close()  # type: ignore[attr-defined]
+    assert backend.known == set()
+
+
+def test_a_rankings_number_is_no_part_of_what_is_asked(prompt: Prompt) -> None:
+    call = prompt.exclude_one(request(3), range(3))
+    key_of = key_maker({"backend": "x"})
+    assert key_of(call) == key_of(replace(call, ranking=7))
+
+
+def test_summaries_add_up_but_peaks_do_not() -> None:
+    one = RunSummary(2, Usage(3, 40, 5), 1, prompt_tokens_computed=30, cache_memory_peak=900)
+    other = RunSummary(1, Usage(1, 10, 2), 0, prompt_tokens_computed=10, cache_memory_peak=700)
+    both = one + other
+    assert both == RunSummary(3, Usage(4, 50, 7), 1, prompt_tokens_computed=40, cache_memory_peak=900)
+    assert both.since(one) == replace(other, cache_memory_peak=900)
+
+
+def test_an_order_of_windows_reuses_too(open_model: Callable[..., Any], countless: Template) -> None:
+    def run(**options: Any) -> tuple[list[Ranking], RunSummary]:
+        backend = open_model("chatml", max_thought_tokens=4, **options)
+        engine, prompt = Engine(backend), Prompt(countless, backend)
+        return engine.run([order_directly(request(9), prompt, window_size=4, stride=2)]), engine.summary
+
+    (plain, _), (kept, summary) = run(cache_memory=0), run()
+    assert_same(kept, plain)
+    assert summary.prompt_tokens_computed < summary.usage.prompt_tokens
