@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r1ranker_ir.byte_sizes import in_units
 from r1ranker_ir.corpora import TEST_SPLIT, open_corpus
 from r1ranker_ir.engine import RunSummary
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, R1RankerError, StorageError
@@ -285,4 +286,7 @@ def _outcome(result: DataSetResult) -> str:
     summary = result.summary
     cached = f", {summary.cached_calls} of them cached" if summary.cached_calls else ""
     calls = f"{summary.usage.calls} calls{cached}, {summary.seconds:.1f} seconds"
+    if summary.cache_memory_peak:
+        calls += f", {summary.prompt_tokens_computed} of {summary.usage.prompt_tokens} tokens in computed"
+        calls += f", {in_units(summary.cache_memory_peak)} of keys and values kept at most"
     return f"{result.dataset.name}: {', '.join(figures)}; {calls}"

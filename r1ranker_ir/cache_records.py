@@ -35,7 +35,7 @@ def key_maker(identity: Mapping[str, Any]) -> Callable[[Call], bytes]:
     whose = _json([FORMAT, identity])
 
     def key_of(call: Call) -> bytes:
-        asked = [digest_of_messages(call.messages), call.identifiers, call.form]
+        asked: list[Any] = [digest_of_messages(call.messages), call.identifiers, call.form]
         if call.thought is not None or call.top:
             asked += [call.thought, call.top]
         return hashlib.sha256(whose + _json(asked)).digest()

@@ -1,4 +1,4 @@
-"""The `r1ranker` command: search, index, rerank, suite, evaluate, demo, data and train.
+"""The `r1ranker` command: search, index, rerank, suite, evaluate, benchmark, demo, data and train.
 
 Results go to files or standard output; messages, progress and summaries go to standard error. Exit codes: 0 when all
 went well, 1 for an error that is explained, 2 for a command line that can't be understood.
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from r1ranker_ir.cli_benchmark import benchmark
 from r1ranker_ir.cli_cache import cache
 from r1ranker_ir.cli_compare import compare
 from r1ranker_ir.cli_data import data
@@ -147,6 +148,7 @@ def demo(
 
 
 app.command()(compare)
+app.command()(benchmark)
 data.command()(answers)
 data.command()(passages)
 data.command()(recommendation)

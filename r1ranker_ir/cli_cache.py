@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from r1ranker_ir.byte_sizes import in_units
+
 if TYPE_CHECKING:
     from r1ranker_ir.cache import CacheInfo, CompletionsCache
 
@@ -85,16 +87,9 @@ def _lines(info: CacheInfo) -> list[str]:
         f"path     {info.path}",
         f"format   {info.format}",
         f"answers  {info.entries}",
-        f"size     {_size(info.file_bytes)} of at most {_size(info.max_bytes)}",
+        f"size     {in_units(info.file_bytes)} of at most {in_units(info.max_bytes)}",
     ]
     if info.oldest_use is not None and info.newest_use is not None:
         lines.append(f"used     {info.oldest_use:%Y-%m-%d %H:00} to {info.newest_use:%Y-%m-%d %H:00} UTC")
     width = max((len(str(model.entries)) for model in info.models), default=0)
     return lines + [f"{model.entries:>{width}} of {model.name} {model.version}".rstrip() for model in info.models]
-
-
-def _size(size: int) -> str:
-    for unit, bytes_each in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size >= bytes_each:
-            return f"{size / bytes_each:.1f} {unit}"
-    return f"{size} bytes"

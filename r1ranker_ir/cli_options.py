@@ -170,6 +170,16 @@ MaxRepairRateOption = Annotated[
         min=0.0, max=1.0, help="Stop when more than this share of the answers (of at least 50) can't be used."
     ),
 ]
+CacheMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory for what a prompt shares with the one before in its ranking, so that it is not computed again: "
+        "bytes, or a size such as 4GiB or 512MB; 0 for none. For --backend transformers, and with --engine ray for "
+        "each worker.",
+        show_default="4GiB",
+    ),
+]
 TemperatureOption = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the sampling.")]
 DeviceOption = Annotated[

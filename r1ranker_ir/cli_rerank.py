@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from r1ranker_ir.byte_sizes import in_units, parse_bytes
 from r1ranker_ir.cli_options import (
     BackendOption,
     BaseUrlOption,
     BatchSizeOption,
+    CacheMemoryOption,
     CacheOption,
     CorpusOption,
     CpusPerWorkerOption,
@@ -83,6 +85,7 @@ def rerank(
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
     device: DeviceOption = None,
+    cache_memory: CacheMemoryOption = None,
     missing: MissingOption = "error",
     shuffle: ShuffleOption = None,
     settings_from: SettingsFromOption = None,
@@ -116,6 +119,7 @@ def rerank(
         backend=backend,
         base_url=base_url,
         device=device,
+        cache_memory=cache_memory,
         cache=cache,
         no_cache=no_cache,
         settings_from=settings_from,
@@ -200,6 +204,7 @@ def ranker_source(
     backend: str,
     base_url: str | None,
     device: str | None,
+    cache_memory: str | None,
     cache: Path | None,
     no_cache: bool,
     **options: Any,
@@ -213,6 +218,7 @@ def ranker_source(
         backend: `transformers` or `openai`.
         base_url: the server's address, for `openai`.
         device: where the model runs, for `transformers`.
+        cache_memory: for prompts' keys and values between calls, for `transformers`, such as `4GiB`.
         cache: the file of the completions cache; the default one if `None`.
         no_cache: use none.
         options: further arguments of `Ranker`.
@@ -231,9 +237,15 @@ def ranker_source(
         raise typer.BadParameter("only --backend openai calls a server", param_hint="--base-url")
     if device is not None and backend != "transformers":
         raise typer.BadParameter("only --backend transformers runs a model on a device", param_hint="--device")
+    if cache_memory is not None and backend != "transformers":
+        raise typer.BadParameter("only --backend transformers keeps keys and values", param_hint="--cache-memory")
     if cache is not None and no_cache:
         raise typer.BadParameter("choose one of --cache and --no-cache", param_hint="--no-cache")
-    places = {"base_url": base_url, "device": device}
+    try:
+        state_bytes = None if cache_memory is None else parse_bytes(cache_memory, "the size")
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--cache-memory") from error
+    places = {"base_url": base_url, "device": device, "cache_memory": state_bytes}
     kept = None if no_cache else cache or default_cache_path()
     given = {name: value for name, value in places.items() if value is not None}
     return RankerSource(checkpoint, chosen, {"backend": backend, "cache": kept, **options, **given})
@@ -282,7 +294,7 @@ def summary_line(summary: RunSummary) -> str:
         summary: of the finished run.
 
     Returns:
-        Queries, calls, tokens in and out, repairs and seconds in one line.
+        Queries, calls, tokens in and out, repairs and seconds in one line, and what was known from a call before.
     """
     usage = summary.usage
     parts = [
@@ -296,6 +308,8 @@ def summary_line(summary: RunSummary) -> str:
     ]
     if summary.prompt_tokens_computed < usage.prompt_tokens:
         parts.append(f"{summary.prompt_tokens_computed} of the tokens in computed")
+    if summary.cache_memory_peak:
+        parts.append(f"{in_units(summary.cache_memory_peak)} of keys and values kept at most")
     if summary.thoughts_closed:
         parts.append(f"{summary.thoughts_closed} thoughts closed at the limit")
     if summary.cut_passages:

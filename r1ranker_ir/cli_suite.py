@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from r1ranker_ir.cli_command import command_words
 from r1ranker_ir.cli_options import (
     BackendOption,
     BaseUrlOption,
     BatchSizeOption,
+    CacheMemoryOption,
     CacheOption,
     CpusPerWorkerOption,
     DeviceOption,
@@ -46,7 +48,7 @@ from r1ranker_ir.cli_rerank import ranker_source, ray_cluster
 # What says which documents of a corpus are reranked, and so nothing to ranking requests, which hold their candidates.
 _OF_CORPORA = ("first_stage", "depth", "missing")
 # Where things go, and what is said meanwhile: it changes no result, so it is no part of the command in a manifest.
-_NO_RESULT = {"list_suites", "output", "overwrite", "cache", "no_cache", "verbose", "quiet"}
+_NO_RESULT = {"list_suites", "output", "overwrite", "cache", "no_cache", "cache_memory", "verbose", "quiet"}
 
 
 def suite(
@@ -133,6 +135,7 @@ def suite(
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
     device: DeviceOption = None,
+    cache_memory: CacheMemoryOption = None,
     missing: MissingOption = "error",
     shuffle: ShuffleOption = None,
     settings_from: SettingsFromOption = None,
@@ -180,6 +183,7 @@ def suite(
         backend=backend,
         base_url=base_url,
         device=device,
+        cache_memory=cache_memory,
         cache=cache,
         no_cache=no_cache,
         settings_from=settings_from,
@@ -221,7 +225,7 @@ def suite(
             shuffle=shuffle,
             traces=save_traces,
             cluster=ray_cluster(engine, workers, cpus_per_worker, gpus_per_worker, ray_address),
-            command=_command(ctx),
+            command=command_words(ctx, left_out=_NO_RESULT),
         ),
         overwrite=overwrite,
         progress=progress,
@@ -242,27 +246,6 @@ def _check_no_options_of_corpora(ctx: typer.Context) -> None:
                 "ranking requests hold their candidates, and all of them are ranked: leave it out",
                 param_hint=parameter.opts[0],
             )
-
-
-def _command(ctx: typer.Context) -> list[str]:
-    """The command line as it was given, in a fixed order, without what changes no result, and without secrets."""
-    from r1ranker_ir.backends.endpoint import find_endpoint
-
-    words = ["r1ranker", "suite"]
-    for parameter in ctx.command.params:
-        named, value = parameter.name or "", ctx.params.get(parameter.name or "")
-        given = ctx.get_parameter_source(named)
-        if named in _NO_RESULT or given is None or given.name != "COMMANDLINE":
-            continue
-        if named == "base_url":
-            value = find_endpoint(str(value)).base_url
-        if parameter.param_type_name == "argument":
-            words.append(str(value))
-        elif value is True:
-            words.append(parameter.opts[0])
-        else:
-            words += [parameter.opts[0], str(value)]
-    return words
 
 
 def _print_suites(name: str | None) -> None:

@@ -150,10 +150,11 @@ class _OpenRankings:
 
 @dataclass
 class _RunCounts:
-    """Calls and repairs of one run, for its repair limit."""
+    """Calls and repairs of one run, for its repair limit, and seconds of its programs that are not counted yet."""
 
     calls: int = 0
     repairs: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -301,9 +302,11 @@ class Engine:
         except StopIteration as stop:
             ranking: Ranking = stop.value
             counts.repairs += ranking.repairs - before
-            self._count(queries=1, repairs=ranking.repairs, seconds=time.perf_counter() - started)
+            seconds, counts.seconds = counts.seconds + time.perf_counter() - started, 0.0
+            self._count(queries=1, repairs=ranking.repairs, seconds=seconds)
             return ranking
-        self._count(seconds=time.perf_counter() - started)
+        # Counted with its run's next batch or ranking: to add up a summary for each call would take longer than this.
+        counts.seconds += time.perf_counter() - started
         counts.repairs += call.repairs_before - before
         return _Active(index, program, replace(call, ranking=number), number)
 

@@ -202,6 +202,26 @@ def test_batch_size_changes_no_byte_of_the_run(first_stage: Path, tmp_path: Path
     assert (tmp_path / "1").read_bytes() == (tmp_path / "4").read_bytes()
 
 
+def test_memory_for_keys_and_values_changes_what_is_computed_and_no_byte_of_the_run(
+    first_stage: Path, tmp_path: Path
+) -> None:
+    pattern = re.compile(r"(\d+) of the tokens in computed, ([\d.]+) MiB of keys and values kept at most")
+    computed, sizes = [], []
+    for size in ("1GiB", "4MiB", "0"):
+        result = r1ranker(
+            *("rerank", "--corpus", COLLECTION, "--run", first_stage, "--depth", "4", "--queries", "3", "--no-cache"),
+            *("--reranker", "r1ranker-iterative-tiny", "--output", tmp_path / size, "--cache-memory", size),
+        )
+        summed, known = SUMMARY.search(result.stderr), pattern.search(result.stderr)
+        assert summed is not None and (known is None) == (size == "0")
+        computed.append(int(summed[3] if known is None else known[1]))
+        sizes += [] if known is None else [float(known[2])]
+
+    assert len({(tmp_path / size).read_bytes() for size in ("1GiB", "4MiB", "0")}) == 1
+    assert computed == sorted(set(computed))
+    assert sizes[0] > 4 >= sizes[1]
+
+
 def test_quiet_says_nothing_and_shuffling_changes_what_the_model_sees(first_stage: Path, tmp_path: Path) -> None:
     shown = []
     for seed in ("1", "2", "1"):
@@ -346,6 +366,11 @@ def test_answers_that_can_not_be_used_are_counted_and_stop_a_run(first_stage: Pa
         (["--reranker", "r1ranker-direct-tiny", "--model", "m"], "always means the embedded model"),
         (["--reranker", "r1ranker-direct", "--base-url", "http://x/v1"], "only --backend openai calls a server"),
         (["--reranker", "r1ranker-direct", "--backend", "openai", "--device", "cpu"], "only --backend transformers"),
+        (["--reranker", "r1ranker-direct", "--backend", "openai", "--cache-memory", "0"], "keeps keys and values"),
+        (
+            ["--reranker", "r1ranker-direct", "--cache-memory", "4 cows"],
+            "is '4 cows': give bytes, or a size such as 4GiB",
+        ),
         (["--reranker", "r1ranker-direct", "--depth", "0"], "Invalid value for '--depth'"),
         (["--reranker", "r1ranker-direct", "--verbose", "--quiet"], "choose one of --verbose and --quiet"),
         (["--reranker", "r1ranker-direct", "--missing", "ignore"], "'ignore' is not one of"),

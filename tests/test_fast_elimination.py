@@ -6,13 +6,15 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from r1ranker_ir import Ranker
@@ -20,11 +22,16 @@ from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.cli import app
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies.direct import order_directly
 from r1ranker_ir.strategies.iterative import eliminate
 from r1ranker_ir.strategies.options import PUBLISHED, RankingOptions
 from r1ranker_ir.strategies.schedules import parse_schedule
 from r1ranker_ir.traces import read_trace, trace_of
+from r1ranker_ir.training.gold_answers import gold_completion
+from r1ranker_ir.training.prompting import PromptRenderer
+from r1ranker_ir.training.records import Record, Sample
+from r1ranker_ir.training.sft import CompletionTokenizer, end_of_turn
 from r1ranker_ir.training.traces import OTHER_PROMPT, SEVERAL_EXCLUDED, read_traces, select_steps
 from r1ranker_ir.types import Answer, Call, Candidate, RankingRequest
 
@@ -251,7 +258,7 @@ def test_without_probabilities_the_option_is_named(
         ({"layout": "mark", "show_best_first": True}, "drop one of them"),
         ({"strategy": "direct", "schedule": "halving"}, "schedule='halving' is for the iterative strategy"),
         ({"strategy": "direct", "think": "first"}, "think='first' is for the iterative strategy"),
-        ({"layout": "mark"}, r"template 'tiny' has no section \[mark\]"),
+        ({"layout": "mark"}, r"template 'tiny' has no section \[mark\], .*, or layout 'shrink'"),
         ({"backend": "openai", "think": "never"}, "a server can't"),
         ({"backend": "openai", "schedule": "halving"}, "which a server does not give"),
     ],
@@ -275,25 +282,33 @@ REQUEST = RankingRequest(
 )
 
 
-def test_the_embedded_model_follows_every_option(tmp_path: Path) -> None:
-    """Against answers without a thought, a limit of 0 tokens is the independent source."""
-    published = Ranker(TINY_CHECKPOINT, strategy="iterative", max_thought_tokens=0)
-    [plain] = published.rank([REQUEST])
+def scores_without_a_thought(places: Sequence[int]) -> dict[int, float]:
+    """The probabilities of being the worst, by the embedded model alone: no part of this package."""
+    tokenizer = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
+    model = AutoModelForCausalLM.from_pretrained(TINY_CHECKPOINT, dtype="float32")
+    lines = [f"[{number}] {REQUEST.candidates[place].text}" for number, place in enumerate(places, start=1)]
+    turn = {"role": "user", "content": "\n".join([f"exclude {REQUEST.query}", *lines])}
+    text = tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
+    ids = tokenizer(f"{text}</think>\n<answer>", add_special_tokens=False, return_tensors="pt").input_ids
+    names = tokenizer.convert_tokens_to_ids([f"[{number}]" for number in range(1, len(places) + 1)])
+    with torch.inference_mode():
+        chances = torch.softmax(model(ids).logits[0, -1, names].double(), -1)
+    return dict(zip(places, chances.tolist(), strict=True))
+
+
+def test_the_embedded_model_follows_every_option() -> None:
     [one_by_one] = _rank(think="never", schedule="one")
-    assert one_by_one.order == plain.order
-    assert [step.probabilities for step in one_by_one.steps] == [
-        pytest.approx(step.probabilities, abs=1e-5) for step in plain.steps
-    ]
-    assert [step.text for step in one_by_one.steps] == [step.text for step in plain.steps]
-    assert not any(step.thought_closed for step in one_by_one.steps)
+    assert len(one_by_one.steps) == 7
+    for step in one_by_one.steps:
+        chances = scores_without_a_thought(step.shown)
+        assert step.probabilities == pytest.approx(chances, abs=1e-5)
+        assert step.outcome == (max(chances, key=lambda place: chances[place]),)
+        assert step.text.startswith("<think>\n</think>\n<answer>[") and not step.thought_closed
 
     [scored] = _rank(think="never")
     assert len(scored.steps) == 1
-    first = plain.steps[0].probabilities or {}
+    first = scores_without_a_thought(range(8))
     assert list(scored.order) == sorted(first, key=lambda place: first[place])
-    assert scored.usage.prompt_tokens + scored.usage.completion_tokens == (
-        plain.steps[0].usage.prompt_tokens + plain.steps[0].usage.completion_tokens
-    )
 
     [kept] = _rank(think="first", schedule="halving")
     thoughts = [step.thought for step in kept.steps]
@@ -309,6 +324,34 @@ def test_the_embedded_model_follows_every_option(tmp_path: Path) -> None:
 
 def _rank(**options: Any) -> Any:
     return Ranker(TINY_CHECKPOINT, strategy="iterative", **options).rank([REQUEST])
+
+
+@pytest.mark.parametrize("strategy", ["iterative", "direct"])
+@pytest.mark.parametrize("name", ["chatml", "llama3", "thinking", "plain", "nfkc"])
+def test_gold_answers_without_a_thought_train_what_never_thinking_asks(
+    name: str, strategy: Any, open_model: Callable[..., Any], load_tokenizer: Callable[[str], Any]
+) -> None:
+    """A row of fine-tuning begins with the tokens that a model reads with think="never"."""
+    backend = open_model(name, context_length=8192, max_thought_tokens=0)
+    tokenizer, template = load_tokenizer(name), load_template()
+    record = Record(REQUEST.query, REQUEST.candidates, (1.0, 0.0, *[2.0] * 6), id="r")
+    sample = Sample(strategy, record)
+    renderer = PromptRenderer(tokenizer, template)
+    rows = CompletionTokenizer(renderer, tokenizer, end_id=end_of_turn(tokenizer, None), max_length=None)
+    columns = {"id": record.id, "source": "", "task": "passage", "strategy": strategy, "context": record.context}
+    lists = {"candidate_ids": [c.id for c in record.candidates], "candidates": [c.text for c in record.candidates]}
+    written = {**columns, **lists, "gains": list(record.gains), "completion": gold_completion(sample)}
+    asked, completion = rows.row_ids(written)
+
+    program = {"iterative": eliminate, "direct": order_directly}[strategy]
+    call = next(program(REQUEST, Prompt(template, backend), options=RankingOptions(think="never")))
+    assert call.thought == ""
+    read = backend._row(call).prompt
+    assert asked == read[: len(asked)]
+    assert tokenizer.decode(read[len(asked) :]) == "</think>\n<answer>"
+    assert tokenizer.decode(completion).startswith("</think>\n<answer>[")
+    # Some of these vocabularies hold `>[` as one token, so the tag's last one may be another in a row.
+    assert [*asked, *completion][: len(read) - 1] == read[:-1]
 
 
 def test_traces_of_fast_eliminations_come_back_whole_and_are_no_training_data(

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 import urllib.request
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,9 +32,13 @@ from r1ranker_ir.backends.openai import OpenAIBackend
 from r1ranker_ir.backends.thoughts import join_reasoning, split_thought
 from r1ranker_ir.backends.tokens import EstimatedCounts, cut_at_word
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.engine import Engine
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies.iterative import eliminate
 from r1ranker_ir.types import Answer, Call, Candidate, Message, RankingRequest, Usage
 
 KEY = "sk-Test0nly-9f8e7d6c5b4a39281706"
@@ -295,6 +300,31 @@ def test_what_a_servers_prefix_cache_knew_is_not_computed(serve: Callable[..., S
     subject = backend(serve(*replies), concurrency=1)
     computed = [answer.prompt_tokens_computed for answer in subject.answer([call()] * 4)]
     assert computed == [10, None, None, None]
+
+
+def test_a_small_prefix_cache_of_a_server_is_made_use_of(serve: Callable[..., ScriptedServer]) -> None:
+    """The server keeps the latest 6 of 16 rankings; sent in the same order each round, it would know none of them."""
+    kept: OrderedDict[str, None] = OrderedDict()
+    known: list[bool] = []
+
+    def reply(request: Request) -> Reply:
+        ranking = request.question.splitlines()[0]
+        known.append(ranking in kept)
+        kept[ranking] = None
+        kept.move_to_end(ranking)
+        if len(kept) > 6:
+            kept.popitem(last=False)
+        return completion(f"<think>a</think><answer>[{request.question.count(' text ')}]</answer>")
+
+    subject = backend(serve(reply), concurrency=1, batch_size=16)
+    prompt = Prompt(load_template(), subject)
+    candidates = tuple(Candidate(f"d{place}", f"a text {place}") for place in range(4))
+    rankings = Engine(subject).run(
+        eliminate(RankingRequest(f"query {number}", candidates), prompt) for number in range(16)
+    )
+    assert [ranking.order for ranking in rankings] == [(0, 1, 2, 3)] * 16
+    # The first round knows nothing; each one after it finds the 6 that the round before ended with.
+    assert [sum(known[start : start + 16]) for start in (0, 16, 32)] == [0, 6, 6]
 
 
 def test_lone_surrogates_are_sent_as_question_marks(serve: Callable[..., ScriptedServer]) -> None:

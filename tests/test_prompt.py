@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Callable, Sequence
@@ -12,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1ranker_ir.backends.texts import ChatTokenizer
+from r1ranker_ir.backends.tokens import cut_at_word
+from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.prompts.neutral import Neutraliser
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import build_template, load_template
-from r1ranker_ir.types import Candidate, Message, RankingRequest, Task
+from r1ranker_ir.types import TASKS, Candidate, Message, RankingRequest, Task
 
 MODELS = ("chatml", "llama3", "gemma", "inst", "thinking", "plain", "nfkc")
 WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()
@@ -51,7 +54,11 @@ Subjects = Callable[[str], Subject]
 
 @pytest.fixture(scope="session")
 def subject_of(load_tokenizer: Callable[[str], Any]) -> Subjects:
-    return functools.cache(lambda name: Subject(load_tokenizer(name)))
+    from transformers import AutoTokenizer
+
+    return functools.cache(
+        lambda name: Subject(AutoTokenizer.from_pretrained(TINY_CHECKPOINT) if name == "tiny" else load_tokenizer(name))
+    )
 
 
 def request(query: str, texts: Sequence[str], **options: Any) -> RankingRequest:
@@ -363,3 +370,108 @@ def test_an_aim_that_no_prompt_shows_is_said_once(word_limits: Any, caplog: pyte
         RankingRequest("q", (Candidate("a", "x"),), "model", aim="a low <answer>cost"), [0]
     )
     assert not caplog.records and "Wanted: a low (answer)cost." in shown.messages[-1].content
+
+
+# --- the long way --------------------------------------------------------------------------------------------------
+
+
+class LongWay(Prompt):
+    """Tokenizes every prompt to see whether it fits, and every beginning of a passage that may be cut there."""
+
+    def __init__(self, limits: TokenLimits, **options: Any) -> None:
+        by_words = copy.copy(limits)
+        by_words.cut_text = lambda text, max_tokens: cut_at_word(text, max_tokens, limits.count_tokens)
+        super().__init__(load_template(), by_words, **options)
+
+    def _fits_surely(self, *_: Any) -> bool:
+        return False
+
+
+TEXT_PIECES = (
+    *(
+        *WORDS,
+        "3.14",
+        "isn't",
+        "e-mail",
+        "Genève",
+        "naïveté",
+        "x" * 40,
+        "aaaa",
+        "…",
+        "—",
+        "ﬁne",
+        "①",
+        "ﷺ",
+        "👩‍👩‍👧",
+        ".",
+    ),
+    *("跳蚤", "昆虫，它们", "ノミは", "벼룩", "हिन्दी", "<b>", "[3]", "\n", "\t", " ", "  ", "e\u0301", "\u200b"),
+)
+TEXTS = st.lists(st.sampled_from(TEXT_PIECES), max_size=30).flatmap(
+    lambda pieces: st.sampled_from([" ".join(pieces), "".join(pieces)])
+)
+
+
+@pytest.mark.parametrize("name", (*MODELS, "tiny"))
+@given(text=TEXTS, limit=st.integers(1, 40))
+@settings(max_examples=60)
+def test_a_text_is_cut_as_by_trying_every_word(name: str, subject_of: Subjects, text: str, limit: int) -> None:
+    texts = subject_of(name).limits.texts
+    for each in (text, " ".join(text.split()), " ".join([text] * 9)):
+        assert texts.cut(each, limit) == cut_at_word(each, limit, texts.count)
+
+
+@pytest.mark.parametrize("name", (*MODELS, "tiny"))
+@given(
+    query=TEXTS,
+    texts=st.lists(TEXTS, min_size=1, max_size=8),
+    context_length=st.integers(200, 3000),
+    limit=st.one_of(st.none(), st.integers(1, 40)),
+    task=st.sampled_from(TASKS),
+    aim=st.sampled_from(["", "cheap", "a good answer at a low cost"]),
+)
+@settings(max_examples=40)
+def test_prompts_are_those_of_the_long_way(
+    name: str,
+    subject_of: Subjects,
+    query: str,
+    texts: list[str],
+    context_length: int,
+    limit: int | None,
+    task: Task,
+    aim: str,
+) -> None:
+    limits = TokenLimits(subject_of(name).tokenizer, context_length, 50)
+    asked = request(f"q {query}", texts, task=task, aim=aim)
+    places = range(len(texts))
+    calls = []
+    for prompt in (
+        Prompt(load_template(), limits, max_passage_tokens=limit),
+        LongWay(limits, max_passage_tokens=limit),
+    ):
+        asks = (prompt.exclude_one, prompt.order_all, functools.partial(prompt.exclude_unmarked, marked=places[1:]))
+        for ask in asks:
+            try:
+                calls.append(ask(asked, places))
+            except ContextLengthError as error:
+                calls.append(str(error))
+    assert calls[:3] == calls[3:]
+
+
+def test_a_prompt_that_fits_by_far_is_not_tokenized(subject_of: Subjects) -> None:
+    tokenized = []
+
+    class Watched(TokenLimits):
+        def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+            tokenized.append(messages)
+            return super().count_prompt_tokens(messages)
+
+    prompt = Prompt(load_template(), Watched(subject_of("chatml").tokenizer, 8000), max_passage_tokens=40)
+    asked = request("q", [" ".join(WORDS * 5)] * 20)
+    for count in range(20, 1, -1):
+        prompt.exclude_one(asked, range(count))
+    # Once without passages.
+    assert [len(messages[-1].content) < 600 for messages in tokenized] == [True]
+    prompt = Prompt(load_template(), Watched(subject_of("chatml").tokenizer, 900), max_passage_tokens=40)
+    prompt.exclude_one(asked, range(20))
+    assert len(tokenized) > 2

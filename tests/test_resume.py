@@ -149,6 +149,17 @@ def files_of(folder: Path) -> tuple[bytes, bytes]:
     return (folder / "run.trec").read_bytes(), (folder / "trace.jsonl").read_bytes()
 
 
+def assert_same_but_last_digits(folder: Path, reference: Path) -> None:
+    """The same run, and the same traces but for the last digits of probabilities: kept keys and values are gone with
+    the process that had them, and what is computed in one go rounds otherwise."""
+    (run, trace), (expected, whole) = files_of(folder), files_of(reference)
+    assert run == expected
+    for ours, theirs in zip(map(json.loads, trace.splitlines()), map(json.loads, whole.splitlines()), strict=True):
+        for step, another in zip(ours["steps"], theirs["steps"], strict=True):
+            assert step.pop("probabilities") == pytest.approx(another.pop("probabilities"), abs=1e-6)
+        assert ours == theirs
+
+
 @pytest.fixture(scope="module")
 def reranking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranking]:
     folder = tmp_path_factory.mktemp("resume")
@@ -182,13 +193,16 @@ def uninterrupted(reranking: Reranking) -> tuple[Path, Process, float]:
 def test_killed_at_random_it_ends_as_if_nothing_had_happened(
     reranking: Reranking, uninterrupted: tuple[Path, Process, float]
 ) -> None:
-    reference, whole, seconds = uninterrupted
+    whole, seconds = uninterrupted[1:]
     moments = whole.logged("moments")
     chance = random.Random(4)
+    nothing_kept = ("--cache-memory", "0")
+    reference = reranking.place()
+    assert reranking.start(reference, *nothing_kept).wait() == 0
     folder, kills, in_folder = reranking.place(), 0, 0
     for attempt in range(60):
         by_clock = attempt % 3 == 2
-        process = reranking.start(folder, deadly=0 if by_clock else chance.randint(1, moments))
+        process = reranking.start(folder, *nothing_kept, deadly=0 if by_clock else chance.randint(1, moments))
         if by_clock:
             time.sleep(chance.uniform(0, seconds))
             with contextlib.suppress(ProcessLookupError):
@@ -233,13 +247,14 @@ def test_what_was_finished_is_kept_and_the_next_run_says_where_it_goes_on(
     assert done <= cached < CALLS
     assert f"{QUERIES} queries, {CALLS} calls, {cached} of them cached, " in again.said
     assert "run.trec.partial is of a run that was stopped: it is begun again" in again.said
-    assert files_of(folder) == files_of(reference)
+    assert_same_but_last_digits(folder, reference)
+    written = files_of(folder)
 
     # A third time there is nothing left to do, whatever the batch size, and the trace has the same figures.
     third = reranking.start(folder, "--batch-size", "5")
     assert third.wait() == 0
     assert f"{CALLS} calls, {CALLS} of them cached" in third.said
-    assert files_of(folder) == files_of(reference)
+    assert files_of(folder) == written
     assert third.logged("calls") == killed.logged("calls")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from types import MappingProxyType
@@ -15,15 +15,19 @@ from hypothesis import strategies as st
 
 from r1ranker_ir.backends.base import KeepsStates
 from r1ranker_ir.backends.decoding import DecodingSession, SeparateSession, similar_lengths
+from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.backends.states import PromptStates, StateStore, depends_on_beginning_only, shared_length
+from r1ranker_ir.byte_sizes import parse_bytes
 from r1ranker_ir.cache_records import key_maker
+from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.engine import Engine, RunSummary
 from r1ranker_ir.errors import BackendError, InputError
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.prompts.template import Template, build_template, load_template
+from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies.direct import order_directly
 from r1ranker_ir.strategies.iterative import eliminate
-from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest, Usage
+from r1ranker_ir.strategies.options import PUBLISHED, Layout, RankingOptions
+from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest, Task, Usage
 
 MODELS = ("chatml", "llama3", "gemma", "inst", "thinking", "narrow", "plain", "nfkc")
 WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()
@@ -31,12 +35,14 @@ VOCABULARY = 120
 
 
 @pytest.fixture(scope="module")
-def countless() -> Template:
-    """The project's template with nothing before the list that changes from call to call."""
-    content = load_template().content()
-    for strategy in ("iterative", "direct"):
-        content[strategy]["user"] = content[strategy]["user"].replace("These {count} {nouns}", "The {nouns}")
-    return build_template(content, "countless")
+def template() -> Template:
+    return load_template()
+
+
+@pytest.fixture(scope="module")
+def embedded() -> TransformersBackend:
+    """The embedded model, with room for prompts that it was never made for."""
+    return TransformersBackend(str(TINY_CHECKPOINT), device="cpu", max_thought_tokens=0, context_length=8192)
 
 
 def tokens(seed: int, count: int) -> list[int]:
@@ -95,6 +101,28 @@ def test_padding_at_most_doubles_what_is_computed(lengths: list[int]) -> None:
         assert longest <= 64 or longest <= 2 * min(lengths[row] for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        (7, 7),
+        ("0", 0),
+        ("512", 512),
+        ("4GiB", 4 * 2**30),
+        (" 1.5 gib ", 3 * 2**29),
+        ("512MB", 512 * 10**6),
+        ("2 kB", 2000),
+    ],
+)
+def test_sizes_are_read_with_and_without_units(text: int | str, size: int) -> None:
+    assert parse_bytes(text, "cache_memory") == size
+
+
+@pytest.mark.parametrize("text", [-1, 1.5, "", "4 cows", "GiB", "1.5", "1e9", "-4GiB", "nan", None])
+def test_what_is_no_size_is_refused(text: Any) -> None:
+    with pytest.raises(InputError, match=f"cache_memory is {text!r}: give bytes, or a size such as 4GiB or 512MB"):
+        parse_bytes(text, "cache_memory")
+
+
 # --- sessions ------------------------------------------------------------------------------------------------------
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -149,6 +177,7 @@ def check_reuse(model: Any, open_session: Callable[[list[list[int]], list[Prompt
         shared = [0 if states is None else len(states.tokens) for states in known]
         assert all(length >= min(cut, len(text)) for length, cut, text in zip(shared, cuts, before, strict=True))
         session = open_session(texts, known)
+        assert not any(states.layers for states in known if states is not None), "nothing is held twice"
         assert_rows(model, session.logits, texts)
         ahead = [tokens(round_, 2), [], tokens(round_, 3), [7]]
         assert_rows(model, session.look_ahead(ahead), [text + more for text, more in zip(texts, ahead, strict=True)])
@@ -198,13 +227,17 @@ def request(count: int, shift: int = 0, words: int = 5) -> RankingRequest:
     )
 
 
-def rank(backend: Any, template: Template, counts: Sequence[int]) -> tuple[list[Ranking], RunSummary]:
+def rank(
+    backend: Any, template: Template, counts: Sequence[int], options: RankingOptions = PUBLISHED
+) -> tuple[list[Ranking], RunSummary]:
     engine, prompt = Engine(backend), Prompt(template, backend)
-    return engine.run([eliminate(request(count, count), prompt) for count in counts]), engine.summary
+    programs = [eliminate(request(count, count), prompt, options=options) for count in counts]
+    return engine.run(programs), engine.summary
 
 
 def assert_same(rankings: list[Ranking], others: list[Ranking]) -> None:
     for ranking, other in zip(rankings, others, strict=True):
+        assert len(ranking.steps) == len(other.steps)
         assert [c.id for c in ranking.best_first] == [c.id for c in other.best_first]
         for step, another in zip(ranking.steps, other.steps, strict=True):
             assert step.probabilities == pytest.approx(another.probabilities, abs=1e-4)
@@ -213,40 +246,71 @@ def assert_same(rankings: list[Ranking], others: list[Ranking]) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_rankings_are_the_same_with_and_without_reuse(
-    name: str, open_model: Callable[..., Any], countless: Template
+    name: str, open_model: Callable[..., Any], template: Template
 ) -> None:
     # More rankings than places: some begin while others are half through.
     counts = [4, 2, 5, 3]
     plain = open_model(name, max_thought_tokens=6, batch_size=3, cache_memory=0)
     kept = open_model(name, max_thought_tokens=6, batch_size=3)
-    expected, without = rank(plain, countless, counts)
-    rankings, with_reuse = rank(kept, countless, counts)
-    assert_same(rankings, expected)
-    assert with_reuse.usage == without.usage
-    assert without.prompt_tokens_computed == without.usage.prompt_tokens
-    assert with_reuse.prompt_tokens_computed < without.prompt_tokens_computed
-    assert (without.cache_memory_peak, with_reuse.cache_memory_peak > 0) == (0, True)
-    assert len(kept._states) == 0, "rankings that have ended are forgotten"
+    for options in (PUBLISHED, RankingOptions(layout="mark", think="first")):
+        expected, without = rank(plain, template, counts, options)
+        rankings, with_reuse = rank(kept, template, counts, options)
+        assert_same(rankings, expected)
+        assert with_reuse.usage == without.usage
+        assert without.prompt_tokens_computed == without.usage.prompt_tokens
+        assert with_reuse.prompt_tokens_computed < without.prompt_tokens_computed
+        assert (without.cache_memory_peak, with_reuse.cache_memory_peak > 0) == (0, True)
+        assert len(kept._states) == 0, "rankings that have ended are forgotten"
 
 
-def test_memory_for_states_is_bounded(open_model: Callable[..., Any], countless: Template) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        RankingOptions(schedule="halving:2"),
+        RankingOptions(schedule="confident:0.5", layout="mark"),
+        RankingOptions(schedule="fixed:2", think="first"),
+        RankingOptions(schedule="one", think="never", show_best_first=True),
+        RankingOptions(top_k=2, layout="mark", think="never"),
+    ],
+    ids=lambda options: ",".join(f"{name}={value}" for name, value in options.stated().items()),
+)
+def test_every_option_reuses_with_the_same_results_in_little_memory_too(
+    options: RankingOptions, open_model: Callable[..., Any], template: Template
+) -> None:
+    counts = [6, 3, 5, 4]
+    expected, without = rank(
+        open_model("llama3", max_thought_tokens=4, batch_size=3, cache_memory=0), template, counts, options
+    )
+    ample, most = rank(open_model("llama3", max_thought_tokens=4, batch_size=3), template, counts, options)
+    assert_same(ample, expected)
+    # Room for one and a half of three prompts.
+    tight, some = rank(
+        open_model("llama3", max_thought_tokens=4, batch_size=3, cache_memory="180KiB"), template, counts, options
+    )
+    assert_same(tight, expected)
+    assert most.cache_memory_peak > 180 * 1024 >= some.cache_memory_peak > 0
+    computed = [each.prompt_tokens_computed for each in (most, some, without)]
+    assert computed[0] <= computed[1] <= computed[2] == without.usage.prompt_tokens
+
+
+def test_memory_for_states_is_bounded(open_model: Callable[..., Any], template: Template) -> None:
     ample = open_model("chatml", max_thought_tokens=6, batch_size=4)
-    expected, most = rank(ample, countless, [5, 4, 5])
+    expected, most = rank(ample, template, [5, 4, 5])
     tight = open_model("chatml", max_thought_tokens=6, batch_size=4, cache_memory=most.cache_memory_peak // 2)
-    rankings, summary = rank(tight, countless, [5, 4, 5])
+    rankings, summary = rank(tight, template, [5, 4, 5])
     assert_same(rankings, expected)
     assert 0 < summary.cache_memory_peak <= most.cache_memory_peak // 2
     assert most.prompt_tokens_computed < summary.prompt_tokens_computed < summary.usage.prompt_tokens
-    nothing, none_kept = rank(open_model("chatml", max_thought_tokens=6, cache_memory=10), countless, [5, 4, 5])
+    nothing, none_kept = rank(open_model("chatml", max_thought_tokens=6, cache_memory=10), template, [5, 4, 5])
     assert_same(nothing, expected)
     assert none_kept.prompt_tokens_computed == none_kept.usage.prompt_tokens
-    with pytest.raises(InputError, match="cache_memory is -1: give bytes"):
+    with pytest.raises(InputError, match="cache_memory is -1: give bytes, or a size such as 4GiB"):
         open_model("chatml", cache_memory=-1)
 
 
-def test_calls_of_no_known_ranking_share_nothing(open_model: Callable[..., Any], countless: Template) -> None:
+def test_calls_of_no_known_ranking_share_nothing(open_model: Callable[..., Any], template: Template) -> None:
     backend = open_model("chatml", max_thought_tokens=2)
-    call = Prompt(countless, backend).exclude_one(request(4), range(4))
+    call = Prompt(template, backend).exclude_one(request(4), range(4))
     for _ in range(2):
         [answer] = backend.answer([call])
         assert answer.prompt_tokens_computed == answer.usage.prompt_tokens
@@ -263,48 +327,37 @@ def test_calls_of_no_known_ranking_share_nothing(open_model: Callable[..., Any],
 # --- how much is computed ------------------------------------------------------------------------------------------
 
 
-def long_request(backend: Any) -> RankingRequest:
+def long_request(backend: Any, task: Task) -> RankingRequest:
     """Twenty candidates of a hundred tokens."""
     text = " ".join(WORDS * 20)
     texts = [backend.cut_text(f"{place} {text}", 100) for place in range(20)]
-    return RankingRequest("which water boils", tuple(Candidate(text, text) for text in texts))
+    return RankingRequest("which water boils", tuple(Candidate(text, text) for text in texts), task)
 
 
-def tokens_computed(backend: Any, calls: Iterator[Call]) -> tuple[int, int, int]:
-    """Answers the calls of one ranking: tokens of its first prompt, computed and sent."""
-    answers = [backend.answer([replace(call, ranking=-3)])[0] for call in calls]
-    backend.forget(-3)
-    usage = sum((answer.usage for answer in answers), Usage())
-    return answers[0].usage.prompt_tokens, sum(a.prompt_tokens_computed for a in answers), usage.prompt_tokens
-
-
-def shrinking(prompt: Prompt, asked: RankingRequest) -> Iterator[Call]:
-    """What elimination asks when the last candidate goes each time."""
-    return (prompt.exclude_one(asked, range(count)) for count in range(20, 1, -1))
-
-
-def marking(prompt: Prompt, asked: RankingRequest) -> Iterator[Call]:
-    """Instructions, the full list, and a line of exclusions that grows."""
-    full = prompt.exclude_one(asked, range(20))
-    before, candidates, after = full.messages[1].content.partition("[1] ")
-    listed, _, instructions = (candidates + after).rpartition("\n\n")
-    for excluded in range(19):
-        line = ", ".join(full.identifiers[:excluded])
-        text = f"{instructions}\n\n{before}{listed}\n\nAlready excluded: {line}"
-        yield replace(full, messages=(full.messages[0], Message("user", text)), identifiers=full.identifiers[excluded:])
-
-
-@pytest.mark.parametrize(("layout", "goal"), [(shrinking, 2.0), (marking, 1.4)])
+@pytest.mark.parametrize(
+    ("layout", "goal", "task"),
+    [("shrink", 2.0, "passage"), ("shrink", 2.0, "item"), ("shrink", 2.0, "model"), ("mark", 1.4, "model")],
+)
 def test_prompt_tokens_computed_of_an_elimination(
-    layout: Callable[..., Iterator[Call]], goal: float, open_model: Callable[..., Any], countless: Template
+    layout: Layout, goal: float, task: Task, embedded: Any, template: Template, conversation: Any
 ) -> None:
-    backend = open_model("chatml", max_thought_tokens=0, context_length=8192)
-    calls = list(layout(Prompt(countless, backend), long_request(backend)))
-    full, computed, sent = tokens_computed(backend, iter(calls))
-    assert full < computed <= goal * full
-    assert sent > 10 * full
-    # The same by comparing texts alone.
-    prompts = [backend._texts.prompt_ids(call.messages) for call in calls]
+    """The project's own prompts, with the last candidate excluded each time; the embedded model reads them."""
+
+    def reply(call: Call) -> Answer:
+        [answer] = embedded.answer([replace(call, ranking=-3)])
+        answers.append(answer)
+        return replace(answer, choice=call.identifiers[-1:])
+
+    answers: list[Answer] = []
+    prompt, asked = Prompt(template, embedded), long_request(embedded, task)
+    _, calls = conversation.drive(eliminate(asked, prompt, options=RankingOptions(layout=layout)), reply)
+    embedded.forget(-3)
+    full = answers[0].usage.prompt_tokens
+    computed = sum(answer.prompt_tokens_computed or 0 for answer in answers)
+    assert len(answers) == 19 and full < computed <= goal * full
+    assert sum(answer.usage.prompt_tokens for answer in answers) > 10 * full
+    # The same by comparing token ids alone.
+    prompts = [embedded._texts.prompt_ids(call.messages) for call in calls]
     assert computed == full + sum(
         len(after) - min(shared_length(before, after), len(after) - 1) for before, after in pairwise(prompts)
     )
@@ -396,10 +449,10 @@ def test_summaries_add_up_but_peaks_do_not() -> None:
     assert both.since(one) == replace(other, cache_memory_peak=900)
 
 
-def test_an_order_of_windows_reuses_too(open_model: Callable[..., Any], countless: Template) -> None:
+def test_an_order_of_windows_reuses_too(open_model: Callable[..., Any], template: Template) -> None:
     def run(**options: Any) -> tuple[list[Ranking], RunSummary]:
         backend = open_model("chatml", max_thought_tokens=4, **options)
-        engine, prompt = Engine(backend), Prompt(countless, backend)
+        engine, prompt = Engine(backend), Prompt(template, backend)
         return engine.run([order_directly(request(9), prompt, window_size=4, stride=2)]), engine.summary
 
     (plain, _), (kept, summary) = run(cache_memory=0), run()

@@ -32,7 +32,7 @@ def test_the_projects_template_serves_all_strategies_and_tasks() -> None:
             text = "\n".join(turn.content for turn in turns)
             assert "how long do fleas live" in text
             assert "[1] a\n[2] b" in text
-            assert f"2 {template.nouns[task][1]}" in text
+            assert template.nouns[task][1] in text and " 2 " in text
             assert "<think>" in text and "<answer>" in text
             assert "{" not in text and "}" not in text
 

@@ -23,6 +23,7 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.corpora import open_corpus
 from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.random_models import read_configuration
 from r1ranker_ir.retrieval.bm25 import search
 
 from .grpo import RankingGRPOConfig, RankingGRPOTrainer
@@ -32,12 +33,11 @@ from .sample_files import row_of
 from .samples import Sampling, samples_of
 from .sources.retrieved import Retrieval, retrieved_records
 
-# `3b` has the dimensions of Qwen2.5-3B-Instruct's configuration on the hub; `tiny` is for trying the script.
+# What differs from the packaged configuration of Qwen2.5-3B; `tiny` is for trying the script.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2},
-    "3b": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16},
+    "3b": {},
 }
-_VOCABULARY, _KEY_VALUE_HEADS, _POSITIONS = 151_936, 2, 32_768
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,11 @@ def run_benchmark(
     """
     on_gpu = torch.cuda.is_available()
     tokenizer = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
-    vocabulary = _VOCABULARY if size == "3b" else len(tokenizer)
-    config = Qwen2Config(
-        vocab_size=vocabulary,
-        num_key_value_heads=_KEY_VALUE_HEADS,
-        max_position_embeddings=_POSITIONS,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **SIZES[size],
-    )
+    dimensions = read_configuration("qwen2.5-3b") | SIZES[size]
+    if size == "tiny":
+        dimensions["vocab_size"] = len(tokenizer)
+    dimensions |= {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = Qwen2Config(**{name: value for name, value in dimensions.items() if name != "model_type"})
     with torch.device("cuda" if on_gpu else "cpu"):
         model: Any = Qwen2ForCausalLM(config)
         model.to(torch.bfloat16 if on_gpu else torch.float32)

@@ -66,7 +66,8 @@ def _seed(cache: DynamicCache, known: Sequence[PromptStates | None], columns: in
             if states is not None:
                 for room, each in zip(padded, states.layers.pop(index), strict=True):
                     room[row, :, columns - len(states.tokens) :] = each
-        cache.update(*padded, index)
+        keys, values = padded
+        cache.update(keys, values, index)
 
 
 def similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
@@ -103,11 +104,11 @@ def _merged(parts: Sequence[_Part], groups: Sequence[Sequence[int]]) -> _Part:
 
     cache = _growing_cache()
     for index in range(len(parts[0][0].layers)):
-        layers = [part.layers[index] for part, _, _ in parts]
+        layers: list[Any] = [part.layers[index] for part, _, _ in parts]
         if layers[0].is_initialized:
             cache.update(padded([each.keys for each in layers], 2), padded([each.values for each in layers], 2), index)
         for part, _, _ in parts:
-            part.layers[index] = _GrowingLayer()
+            part.layers[index] = _GrowingLayer()  # type: ignore[no-untyped-call]
     logits = torch.cat([logits for _, _, logits in parts])
     return cache, padded([mask for _, mask, _ in parts], 1), logits[order.to(logits.device)]
 
@@ -179,14 +180,15 @@ class DecodingSession:
         """Hands over the states of every prompt; the session is at its end then."""
         columns = [row.nonzero().flatten() for row in self._prompt_mask]
         taken = [PromptStates(list(prompt), {}) for prompt in self._prompts]
-        for index, layer in enumerate(self._cache.layers):
+        layers: list[Any] = self._cache.layers
+        for index, layer in enumerate(layers):
             if not layer.is_initialized:
                 continue
             for row, states in enumerate(taken):
                 # Copies, of one layer at a time: the batch's own tensors go as they are made.
                 seen = columns[row].to(layer.keys.device)
                 states.layers[index] = (layer.keys[row].index_select(1, seen), layer.values[row].index_select(1, seen))
-            self._cache.layers[index] = _GrowingLayer()
+            layers[index] = _GrowingLayer()  # type: ignore[no-untyped-call]
         return taken
 
     def _column(self, tokens: Sequence[int | None]) -> tuple[Tensor, Tensor]:
@@ -241,7 +243,7 @@ class SeparateSession:
         for prompt, states in zip(prompts, known or [None] * len(prompts), strict=True):
             length = _known_length(states)
             cache = None if known is None else _growing_cache()
-            if states is not None:
+            if cache is not None:
                 _seed(cache, [states], length)
             steps.append(self._forward(prompt[length:], cache))
         self.logits = torch.stack([logits for logits, _ in steps])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from r1ranker_ir.byte_sizes import parse_bytes
 from r1ranker_ir.errors import InputError, missing_extra
 from r1ranker_ir.types import Answer, Call, Message, Usage
 
@@ -96,8 +97,8 @@ class TransformersBackend:
         max_thought_tokens: how long a thought may be; 0 for none.
         temperature: 0 for greedy thoughts; above, thoughts are sampled. The answer is never sampled.
         seed: fixes sampled thoughts, each by its own prompt.
-        cache_memory: bytes that the keys and values of prompts may take between the calls of a ranking, so that what a
-            prompt shares with the one before is not computed again; 0 for none.
+        cache_memory: what the keys and values of prompts may take between the calls of a ranking, so that what a
+            prompt shares with the one before is not computed again: bytes, or a size such as `4GiB`; 0 for none.
         trust_remote_code: run code that comes with the checkpoint.
         revision: the hub revision.
         loaded: a model and its tokenizer that are in memory already, in place of loading `model`; they stay where
@@ -120,7 +121,7 @@ class TransformersBackend:
         max_thought_tokens: int = 1024,
         temperature: float = 0.0,
         seed: int = 0,
-        cache_memory: int = CACHE_MEMORY,
+        cache_memory: int | str = CACHE_MEMORY,
         trust_remote_code: bool = False,
         revision: str | None = None,
         loaded: tuple[Any, Any] | None = None,
@@ -133,8 +134,7 @@ class TransformersBackend:
             raise InputError(f"max_thought_tokens is {max_thought_tokens}: give 0 or more")
         if temperature < 0:
             raise InputError(f"temperature is {temperature}: give 0 for greedy thoughts, or more to sample")
-        if cache_memory < 0:
-            raise InputError(f"cache_memory is {cache_memory}: give bytes, or 0 to keep no prompt's keys and values")
+        state_bytes = parse_bytes(cache_memory, "cache_memory")
         self.name = os.fspath(model)
         self.batch_size = batch_size
         self.temperature = temperature
@@ -151,8 +151,8 @@ class TransformersBackend:
             revision=revision,
         )
         self._span = attention_span(self._model)
-        reuses = cache_memory > 0 and depends_on_beginning_only(self._model)
-        self._states = StateStore(cache_memory) if reuses else None
+        reuses = state_bytes > 0 and depends_on_beginning_only(self._model)
+        self._states = StateStore(state_bytes) if reuses else None
         self._texts = ChatTokenizer(tokenizer)
         self.control_tokens = self._texts.control_tokens
         self.context_length = context_length or configured_context(self._model)
@@ -241,7 +241,9 @@ class TransformersBackend:
         prompt = self._texts.prompt_ids(call.messages)
         if call.thought is None:
             return _Row(call, prompt)
-        given = self._texts.continuation(f"{call.thought}\n{_THOUGHT_END}\n{_ANSWER_START}")
+        # No empty line where nothing was thought: models are fine-tuned on answers without a thought in this form.
+        thought = f"{call.thought}\n" if call.thought else ""
+        given = self._texts.continuation(f"{thought}{_THOUGHT_END}\n{_ANSWER_START}")
         return _Row(call, prompt + given, written=list(given), given=len(given), thinking=False)
 
     @torch.inference_mode()

@@ -135,6 +135,7 @@ class OpenAIBackend:
             "tokenizer": tokenizer,
             **self._options,
         }
+        self._backwards = True
         self._connection: _Connection | None = None
         self._opening = threading.Lock()
 
@@ -156,6 +157,9 @@ class OpenAIBackend:
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers the calls over HTTP, several at a time.
 
+        They are sent in their order and in reverse by turns: those of the rankings that were answered last go first, as
+        long as a server's prefix cache, which drops what was used least recently, still holds their beginnings.
+
         Args:
             calls: the questions.
 
@@ -168,10 +172,12 @@ class OpenAIBackend:
         if not calls:
             return []
         connection = self._open_connection()
-        failure, answers = connection.run(self._answer_all(connection, calls))
+        self._backwards = not self._backwards
+        step = -1 if self._backwards else 1
+        failure, answers = connection.run(self._answer_all(connection, calls[::step]))
         if failure is not None:
             raise failure
-        return answers
+        return answers[::step]
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of plain text: exactly with a `tokenizer`, otherwise by `EstimatedCounts`."""

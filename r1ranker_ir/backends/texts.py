@@ -61,7 +61,15 @@ class ChatTokenizer:
 
     def cut(self, text: str, max_tokens: int) -> str:
         """Returns the longest beginning in whole words that takes at most `max_tokens` tokens."""
-        return cut_at_word(text, max_tokens, self.count)
+        return cut_at_word(text, max_tokens, self.count, self._spans)
+
+    def _spans(self, text: str) -> Sequence[tuple[int, int]] | None:
+        """Where the tokens stand in the text, where the tokenizer knows."""
+        fast = getattr(self._tokenizer, "backend_tokenizer", None)
+        # Others who use the tokenizer may have had it pad or truncate; `encode` undoes that for itself.
+        if fast is None or fast.truncation is not None or fast.padding is not None:
+            return None
+        return list(fast.encode(text, add_special_tokens=False).offsets)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Tokenizes a prompt by the model's chat template, the assistant's turn opened with its thought."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 _ANSWER_BLOCK = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -13,6 +14,7 @@ _BRACKETED = re.compile(r"\[\s*(\d+)\s*\]")
 _NUMBER = re.compile(r"\d+")
 
 
+@lru_cache(maxsize=256)
 def identifiers(count: int) -> tuple[str, ...]:
     """The identifiers of a prompt with that many candidates: `[1]`, `[2]`, …"""
     return tuple(f"[{number}]" for number in range(1, count + 1))

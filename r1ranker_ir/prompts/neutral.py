@@ -69,8 +69,9 @@ class Neutraliser:
             One line without surrounding white space; neutralising it again changes nothing.
         """
         text = self._plain(text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8"))
-        while any(pattern.search(_compatible(text)) for pattern in self._patterns):
-            text = self._plain(_compatible(text))
+        # What is its own compatible form is plain by now, as ordinary text is.
+        while (compatible := _compatible(text)) != text and any(each.search(compatible) for each in self._patterns):
+            text = self._plain(compatible)
         return text
 
     def _plain(self, text: str) -> str:

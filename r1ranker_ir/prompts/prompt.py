@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal, Protocol
@@ -22,6 +23,8 @@ _CACHED_TEXTS = 20_000
 _CACHED_QUERIES = 256
 # A backend's answer_reserve holds an order of so many identifiers, such as "[12] > " spelt out in single characters.
 _RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER = 20, 8
+# What a text's tokens may be more inside a prompt than alone, and a wording's around what is filled in.
+_TOKENS_AT_SEAMS, _TOKENS_AT_WORDING_SEAMS = 8, 64
 # Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
 _TAG_NAME = re.compile(r"</?([^\W\d][\w-]*)")
 
@@ -51,12 +54,23 @@ def _equal_limit(lengths: Sequence[int], room: int) -> int:
     return limit
 
 
+def _bytes(text: str) -> int:
+    """The most bytes that a text takes as a tokenizer may read it, and so the most tokens: each stands for one or more.
+
+    Compatible decomposition is the longest form that normalisers make.
+    """
+    if text.isascii():
+        return len(text)
+    return max(len(form.encode("utf-8", "replace")) for form in (text, unicodedata.normalize("NFKD", text)))
+
+
 def _own_tags(template: Template) -> set[str]:
     """How the tags begin that a template writes around queries and candidates."""
     texts = [template.candidate, template.separator, template.empty]
     sections = (template.wordings, *(form.wordings for form in template.tasks.values()))
     wordings = [wording for each in sections for wording in each.values()]
-    wordings += [each.mark for each in (template, *template.tasks.values()) if each.mark is not None]
+    marks = (template.mark, *(form.mark for form in template.tasks.values()))
+    wordings += [mark for mark in marks if mark is not None]
     texts += [turn for wording in wordings for turn in (wording.system, wording.user)]
     names = {name for text in texts for name in _TAG_NAME.findall(text)} - {"think", "answer"}
     return {f"{opening}{name}" for opening in ("<", "</") for name in names}
@@ -98,6 +112,7 @@ class Prompt:
         self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
         self._shown_query: Callable[[str, Task], tuple[str, bool]] = lru_cache(maxsize=_CACHED_QUERIES)(self._query)
         self._count: Callable[[str], int] = lru_cache(maxsize=_CACHED_TEXTS)(limits.count_tokens)
+        self._unfilled: Callable[[str, Task], int] = lru_cache(maxsize=_CACHED_QUERIES)(self._count_unfilled)
 
     def exclude_one(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
         """Asks for the least relevant of the shown candidates.
@@ -218,6 +233,8 @@ class Prompt:
         if strategy == "direct":
             reserve += _TOKENS_PER_IDENTIFIER * max(0, len(texts) - _RESERVED_IDENTIFIERS)
         budget = self.limits.context_length - reserve
+        if self._fits_surely(strategy, request.task, messages, texts, budget):
+            return texts, messages
         total = self.limits.count_prompt_tokens(messages)
         lengths = [self._count(text) for text in texts]
         around = total - sum(lengths)
@@ -232,6 +249,24 @@ class Prompt:
             # Tokens at the seams can differ from the sum of the parts: take the excess off and try again.
             room = sum(min(length, limit) for length in lengths) - max(1, total - budget)
         return texts, messages
+
+    def _count_unfilled(self, strategy: str, task: Task) -> int:
+        """How many tokens less than bytes a prompt takes that has next to nothing filled in, seams considered."""
+        messages = self.template.render(strategy, "0", "0", 0, task, "0", "0")
+        saved = sum(_bytes(message.content) for message in messages) - self.limits.count_prompt_tokens(messages)
+        return saved - _TOKENS_AT_WORDING_SEAMS
+
+    def _fits_surely(
+        self, strategy: str, task: Task, messages: Sequence[Message], texts: Sequence[str], budget: int
+    ) -> bool:
+        """Whether a prompt fits by what it takes at most: to tokenize it takes longer than all else about a call."""
+        most = sum(_bytes(message.content) for message in messages) - self._unfilled(strategy, task)
+        limit = self.max_passage_tokens
+        if most > budget:
+            known = [self._count(text) for text in texts] if limit is None else [limit] * len(texts)
+            spared = (_bytes(text) - tokens - _TOKENS_AT_SEAMS for text, tokens in zip(texts, known, strict=True))
+            most -= sum(spare for spare in spared if spare > 0)
+        return most <= budget
 
     def _no_room(self, request: RankingRequest, strategy: str, around: int, reserve: int, count: int) -> str:
         name = f"query {request.query_id!r}" if request.query_id else f"query {request.query[:60]!r}"

@@ -87,7 +87,7 @@ def parse_schedule(text: str) -> Schedule:
     Raises:
         InputError: if it is none.
     """
-    found = _PATTERN.fullmatch(text.strip().lower()) if isinstance(text, str) else None
+    found = _PATTERN.fullmatch(str(text).strip().lower())
     needs = _NEEDS_NUMBER[found[1]] if found else False
     if found is None or (needs is not None and needs != (found[2] is not None)):
         raise InputError(f"schedule is {text!r}: use one of {', '.join(SCHEDULES)}, such as halving:5")

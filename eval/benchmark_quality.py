@@ -1,0 +1,147 @@
+"""What each way to rank reaches on a judged corpus, beside what it costs: nothing is forced here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from r1ranker_ir.checkpoints import read_settings
+from r1ranker_ir.corpora import open_corpus
+from r1ranker_ir.engine import RunSummary
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.ranker import Ranker
+from r1ranker_ir.rerank_run import RunSource
+from r1ranker_ir.reranking import entries_of
+
+from .benchmark_model import BenchmarkModel
+from .benchmark_variants import ONE, Variant
+from .comparison import Comparison, ComparisonSettings, check_comparable, compare_runs
+from .measures import evaluate
+
+if TYPE_CHECKING:
+    from ir_measures import Measure
+
+
+@dataclass(frozen=True)
+class QualityRow:
+    """What one variant took.
+
+    Args:
+        variant: its name.
+        summary: calls and tokens.
+        seconds: from the first query to the last.
+    """
+
+    variant: str
+    summary: RunSummary
+    seconds: float
+
+    @property
+    def tokens(self) -> float:
+        """Tokens a query that the model computed: of prompts, and written."""
+        return (self.summary.prompt_tokens_computed + self.summary.usage.completion_tokens) / self.summary.queries
+
+
+@dataclass(frozen=True)
+class QualityResult:
+    """All rows of a benchmark of quality.
+
+    Args:
+        rows: of the variants, in their order.
+        comparison: of their measures with those of the baseline, by name.
+        source: what was reranked.
+        queries: how many queries.
+    """
+
+    rows: tuple[QualityRow, ...]
+    comparison: Comparison
+    source: RunSource
+    queries: int
+
+
+def possible_variants(checkpoint: str, variants: Sequence[Variant]) -> tuple[Variant, ...]:
+    """Leaves out what a checkpoint does not follow, by its `r1ranker.json`, or has no wording for."""
+    settings = read_settings(checkpoint)
+    template = settings.template or load_template()
+    return tuple(
+        variant
+        for variant in variants
+        if variant.strategy in settings.strategies and (variant.section != "mark" or template.mark is not None)
+    )
+
+
+def _memory(variant: Variant, cache_memory: int | str | None) -> dict[str, Any]:
+    if not variant.reuse:
+        return {"cache_memory": 0}
+    return {} if cache_memory is None else {"cache_memory": cache_memory}
+
+
+def measure_quality(
+    model: BenchmarkModel,
+    variants: Sequence[Variant],
+    source: RunSource,
+    measures: Sequence[Measure],
+    *,
+    batch_size: int | None = None,
+    max_thought_tokens: int | None = None,
+    cache_memory: int | str | None = None,
+    progress: bool = False,
+) -> QualityResult:
+    """Reranks a run by each variant, and measures it.
+
+    Args:
+        model: a checkpoint in memory; its `r1ranker.json` counts as in `Ranker`.
+        variants: the ways to rank, two at least; the baseline is `one`, or the first where that is missing.
+        source: corpus, run, depth and queries.
+        measures: what to measure by.
+        batch_size: calls at once; the checkpoint's if `None`.
+        max_thought_tokens: the checkpoint's if `None`.
+        cache_memory: what may be kept between calls, as `TransformersBackend` takes it; its own limit if `None`.
+        progress: show a progress bar on a terminal.
+
+    Returns:
+        Costs and measures, with differences from the baseline.
+
+    Raises:
+        InputError: if the weights are random, there are too few variants, one can't be run, or the files do not fit.
+    """
+    if model.checkpoint is None:
+        raise InputError(f"{model.name!r} has random weights, which rank no better than chance: give a checkpoint")
+    names = [variant.name for variant in variants]
+    if len(names) < 2:
+        raise InputError(f"there is nothing to compare with {' '.join(names) or 'nothing'}: give another variant too")
+    if naive := [variant.name for variant in variants if variant.strategy == "naive"]:
+        raise InputError(f"variant {naive[0]!r} is for measuring speed: its answers are always forced. Use {ONE!r}")
+    check_comparable(measures)
+    requests = list(source.requests())
+    ranked = {request.query_id for request in requests}
+    qrels = [judgment for judgment in open_corpus(source.corpus).qrels() if judgment.query_id in ranked]
+    if not qrels:
+        raise InputError(f"corpus {source.corpus!r} judges none of the {len(ranked)} queries: nothing can be measured")
+    rankers = {
+        variant.name: Ranker(
+            model.checkpoint,
+            strategy=variant.strategy,
+            loaded=(model.model, model.tokenizer),
+            batch_size=batch_size,
+            max_thought_tokens=max_thought_tokens,
+            progress=progress,
+            **vars(variant.options),
+            **_memory(variant, cache_memory),
+        )
+        for variant in variants
+    }
+    rows, evaluations = [], {}
+    for name, ranker in rankers.items():
+        started = time.perf_counter()
+        rankings = ranker.rank(requests)
+        rows.append(QualityRow(name, ranker.summary, time.perf_counter() - started))
+        run = {ranking.request.query_id: entries_of(ranking) for ranking in rankings}
+        evaluations[name] = evaluate(qrels, run, measures, name=name)
+    calls = {row.variant: row.summary.usage.calls / row.summary.queries for row in rows}
+    baseline = ONE if ONE in names else names[0]
+    comparison = compare_runs(evaluations, baseline, ComparisonSettings(), calls=calls)
+    return QualityResult(tuple(rows), comparison, source, len(requests))

@@ -1,0 +1,115 @@
+"""The rows of a benchmark: ways to rank the same lists."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.strategies.options import RankingOptions
+
+NAIVE = "naive"
+"""The published method as it is usually written: one `generate` a step, one list at a time."""
+ONE = "one"
+"""The published method here; what others are compared with by quality."""
+QUALITY_VARIANTS = (
+    "one one+mark halving:5 halving:5+mark one+think=first one+mark+think=first think=never direct direct+think=never"
+)
+"""The rows of a benchmark of quality unless told otherwise."""
+DEFAULT_VARIANTS = f"{NAIVE} one+no-reuse {QUALITY_VARIANTS}"
+"""The rows unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to rank.
+
+    Args:
+        name: what it is called.
+        strategy: `iterative` or `direct`; `naive` for the loop that uses nothing of this project but its prompts.
+        options: of the strategy.
+        reuse: what a prompt shares with the one before is not computed again.
+    """
+
+    name: str
+    strategy: Literal["iterative", "direct", "naive"]
+    options: RankingOptions
+    reuse: bool = True
+
+    @property
+    def section(self) -> str:
+        """The section of a template that it needs."""
+        if self.strategy == "direct":
+            return "direct"
+        return "mark" if self.options.layout == "mark" else "iterative"
+
+
+def parse_variants(text: str) -> tuple[Variant, ...]:
+    """Reads names of variants.
+
+    Args:
+        text: split by white space or commas, such as `naive one halving:5+mark think=never direct`.
+
+    Returns:
+        The variants in order, repeats dropped.
+
+    Raises:
+        InputError: if there is none, or one can't be read.
+    """
+    names = list(dict.fromkeys(re.findall(r"[^\s,]+", text)))
+    if not names:
+        raise InputError(f"no variant given: name at least one of {DEFAULT_VARIANTS}")
+    return tuple(map(parse_variant, names))
+
+
+def parse_variant(name: str) -> Variant:
+    """Reads the name of one variant.
+
+    Args:
+        name: `naive`; or parts joined by `+`: a schedule, `shrink` or `mark`, `think=…`, `top-k=…`, `show-best-first`,
+            `direct` for the direct strategy, and `no-reuse`.
+
+    Returns:
+        The variant.
+
+    Raises:
+        InputError: if a part is unknown, or parts do not go together.
+    """
+    if name == NAIVE:
+        return Variant(name, "naive", RankingOptions(), reuse=False)
+    given: dict[str, Any] = {}
+    parts = name.split("+")
+    for part in parts:
+        key, value = _option(part)
+        if key in given:
+            raise InputError(f"variant {name!r} says twice what its {key} is: say it once")
+        given[key] = value
+    strategy, reuse = given.pop("strategy", "iterative"), given.pop("reuse", True)
+    try:
+        options = RankingOptions(**given)
+        if strategy == "direct":
+            options.check_direct()
+    except InputError as error:
+        raise InputError(
+            f"variant {name!r}: {error}. Variants are {NAIVE}, or parts joined by +, as in {DEFAULT_VARIANTS!r}"
+        ) from error
+    return Variant(name, strategy, options, reuse)
+
+
+def _option(part: str) -> tuple[str, Any]:
+    """What a part of a name says: an argument of `RankingOptions`, the strategy, or whether there is reuse."""
+    key, equals, value = part.partition("=")
+    if part in ("shrink", "mark"):
+        return "layout", part
+    if part == "direct":
+        return "strategy", part
+    if part == "no-reuse":
+        return "reuse", False
+    if part == "show-best-first":
+        return "show_best_first", True
+    if key == "think" and equals:
+        return "think", value
+    if key == "top-k" and value.isdecimal():
+        return "top_k", int(value)
+    return "schedule", part

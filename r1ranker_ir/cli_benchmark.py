@@ -1,0 +1,189 @@
+"""The verb `r1ranker benchmark`: what each way to rank costs on one model, and what it reaches on a judged corpus."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from r1ranker_ir.cli_command import command_words
+from r1ranker_ir.cli_options import CacheMemoryOption, DeviceOption, QuietOption, VerboseOption
+
+_OF_SPEED = ("candidates", "passage_tokens", "order", "repeat", "naive_queries", "template")
+_OF_QUALITY = ("run", "depth", "measure")
+_NO_RESULT = {"output", "verbose", "quiet"}
+
+
+def benchmark(
+    ctx: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A checkpoint: a folder, a Hugging Face name, or tiny for the embedded model.",
+            show_default=False,
+        ),
+    ] = None,
+    config_only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_JSON",
+            help="Random weights in place of a checkpoint, in the shape of a configuration: a Hugging Face name or "
+            "folder; a JSON file as transformers writes them, or qwen2-25m or qwen2.5-3b, which come with this package "
+            "(these with the embedded model's tokenizer).",
+            show_default="none",
+        ),
+    ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows, split by spaces: naive, or parts joined by +: a schedule, mark, think=first, think=never, "
+            "top-k=5, show-best-first, direct, no-reuse.",
+            show_default="all of the documentation that the model can do",
+        ),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=2, help="Passages a list.")] = 20,
+    passage_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each passage.")] = 100,
+    thought_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Tokens of each thought; none ends before. With --corpus, where a thought is closed.",
+            show_default="64; with --corpus the checkpoint's limit",
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Lists; with --corpus, only the run's first so many.", show_default="1; with --corpus all"
+        ),
+    ] = None,
+    order: Annotated[
+        Literal["first-stage", "random"],
+        typer.Option(help="The order in which candidates are made to go: the first stage's last one first, or random."),
+    ] = "first-stage",
+    naive_queries: Annotated[
+        int | None,
+        typer.Option(min=1, help="Measure the naive loop on so many lists, and scale it.", show_default="all"),
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Measure each row so often; of seconds, the median counts.")] = 1,
+    template: Annotated[
+        Path | None,
+        typer.Option(help="Prompt template (TOML) for speed.", show_default="the project's, whatever the checkpoint's"),
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure quality against cost on this judged corpus, as r1ranker rerank takes it; nothing is forced.",
+            show_default="speed is measured on made-up lists",
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="First-stage TREC run to rerank, with --corpus.", show_default=False)
+    ] = None,
+    depth: Annotated[int, typer.Option(min=2, help="Documents a query to rerank, with --corpus.")] = 20,
+    measure: Annotated[
+        str, typer.Option(help="Measures as ir_measures writes them, split by spaces, with --corpus.")
+    ] = "nDCG@10",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Calls at once.", show_default="16; with --corpus the checkpoint's")
+    ] = None,
+    device: DeviceOption = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Numbers of the model; auto is float32 on a CPU, and bfloat16 for random weights elsewhere."),
+    ] = "auto",
+    cache_memory: CacheMemoryOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random weights, texts and order.")] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for benchmark.json and benchmark.png.", show_default="only the table is printed"),
+    ] = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure calls, tokens and seconds of each way to rank, on a checkpoint or on random weights.
+
+    Made-up lists are ranked by the real model, which does all its work; only its answers are replaced, so that each
+    row excludes the same documents in the same order. With --corpus nothing is replaced, and the measures of a judged
+    corpus stand beside the costs.
+    """
+    from r1ranker_ir.cli import print_wide, start
+
+    progress = start(verbose=verbose, quiet=quiet)
+    _check_options(ctx, model, config_only, corpus, run)
+    from r1ranker_ir.eval.benchmark_model import open_model
+    from r1ranker_ir.eval.benchmark_plots import PICTURE, plot_quality, plot_speed, prepare_folder
+    from r1ranker_ir.eval.benchmark_quality import measure_quality, possible_variants
+    from r1ranker_ir.eval.benchmark_report import quality_data, quality_sheet, speed_data, speed_sheet, write_result
+    from r1ranker_ir.eval.benchmark_rows import SpeedSettings
+    from r1ranker_ir.eval.benchmark_speed import measure_speed
+    from r1ranker_ir.eval.benchmark_variants import DEFAULT_VARIANTS, QUALITY_VARIANTS, parse_variants
+    from r1ranker_ir.eval.measures import parse_measures
+    from r1ranker_ir.prompts.template import load_template
+    from r1ranker_ir.rerank_run import RunSource
+
+    usual = DEFAULT_VARIANTS if corpus is None else QUALITY_VARIANTS
+    chosen = parse_variants(usual if variants is None else variants)
+    wording, measures = load_template(template), parse_measures(measure)
+    settings = SpeedSettings(
+        candidates=candidates,
+        passage_tokens=passage_tokens,
+        thought_tokens=64 if thought_tokens is None else thought_tokens,
+        queries=1 if queries is None or corpus is not None else queries,
+        order=order,
+        batch_size=16 if batch_size is None else batch_size,
+        seed=seed,
+        repeat=repeat,
+        naive_queries=naive_queries,
+        cache_memory=cache_memory,
+    )
+    if output is not None:
+        prepare_folder(output)
+    opened = open_model(model, config_only, device=device, dtype=dtype, seed=seed)
+    if corpus is None or run is None:
+        speed = measure_speed(opened, chosen, settings, template=wording, progress=progress)
+        sheet, figures, draw = speed_sheet(speed, opened), speed_data(speed), partial(plot_speed, speed)
+    else:
+        quality = measure_quality(
+            opened,
+            chosen if variants is not None else possible_variants(str(opened.checkpoint), chosen),
+            RunSource(corpus, run, depth, queries),
+            measures,
+            batch_size=batch_size,
+            max_thought_tokens=thought_tokens,
+            cache_memory=cache_memory,
+            progress=progress,
+        )
+        sheet, figures, draw = quality_sheet(quality, opened), quality_data(quality), partial(plot_quality, quality)
+    print_wide(sheet.table())
+    if output is None:
+        return
+    written = write_result(output, figures, opened, command_words(ctx, left_out=_NO_RESULT))
+    draw(output / PICTURE)
+    if not quiet:
+        for path in (written, output / PICTURE):
+            typer.echo(f"wrote {path}", err=True)
+
+
+def _check_options(
+    ctx: typer.Context, model: str | None, config_only: str | None, corpus: str | None, run: str | None
+) -> None:
+    """Says which options do not go together, before anything is loaded."""
+    if (model is None) == (config_only is None):
+        raise typer.BadParameter("give one of them: a checkpoint, or --config-only", param_hint="MODEL")
+    if corpus is not None and config_only is not None:
+        raise typer.BadParameter("random weights rank no better than chance: give a checkpoint", param_hint="--corpus")
+    if corpus is not None and run is None:
+        raise typer.BadParameter("--corpus needs the first stage's run", param_hint="--run")
+    others, why = (
+        (_OF_QUALITY, "it needs --corpus, which measures quality")
+        if corpus is None
+        else (_OF_SPEED, "it is for measuring speed on made-up lists, and --corpus has lists of its own")
+    )
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name in others and given is not None and given.name == "COMMANDLINE":
+            raise typer.BadParameter(why, param_hint=parameter.opts[0])
