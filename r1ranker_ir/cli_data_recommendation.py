@@ -37,8 +37,12 @@ def recommendation(
         ),
     ],
     domain: Annotated[
-        str, typer.Option(help=f"What is recommended: {', '.join(recommendation_domains())}; the prompt says so.")
-    ] = "product",
+        str | None,
+        typer.Option(
+            help=f"What is recommended: {', '.join(recommendation_domains())}; the prompt says so.",
+            show_default="movie for MovieLens, else product",
+        ),
+    ] = None,
     users: Annotated[int | None, typer.Option(min=1, help="Draw so many users.", show_default="all")] = None,
     split: Annotated[
         Literal["all", "train", "test"],
@@ -103,7 +107,7 @@ def recommendation(
     from r1ranker_ir.request_files import write_requests
     from r1ranker_ir.runs import read_run
 
-    if domain not in recommendation_domains():
+    if domain is not None and domain not in recommendation_domains():
         known = ", ".join(recommendation_domains())
         raise typer.BadParameter(f"{domain!r} is unknown: use one of {known}", param_hint="--domain")
     if add_targets and candidates_run is None:

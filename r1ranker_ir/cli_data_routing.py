@@ -107,6 +107,8 @@ def routing(
         for line in _summary(observations, requests, output_tokens):
             typer.echo(line, err=True)
         typer.echo(f"profiles: {'names alone' if described is None else described}", err=True)
+        if unsized := [llm.name for llm in chosen if llm.parameters is None]:
+            typer.echo(f"no baseline 'largest': no size is known of {', '.join(unsized)}", err=True)
         typer.echo(f"utility: {wanted}, cost 1 being the dearest of the {cost_scale}", err=True)
         typer.echo(
             f"{output}: {len(observations)} questions, {len(chosen)} language models, {problems.line()}", err=True

@@ -4,7 +4,6 @@ import inspect
 import json
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -26,14 +25,9 @@ def test_import_loads_nothing_heavy_and_writes_nothing():
 
 
 def test_import_is_quick():
-    def seconds(code: str) -> float:
-        start = time.perf_counter()
-        run_python(code)
-        return time.perf_counter() - start
-
-    python_alone = min(seconds("pass") for _ in range(3))
-    with_import = min(seconds("import r1ranker_ir") for _ in range(3))
-    assert with_import - python_alone < 0.5
+    # Of the processor, which other processes do not change.
+    code = "import time; start = time.process_time(); import r1ranker_ir; print(time.process_time() - start)"
+    assert min(float(run_python(code)) for _ in range(3)) < 0.5
 
 
 def test_reading_light_names_stays_light():

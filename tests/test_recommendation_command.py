@@ -43,7 +43,7 @@ def movies(tmp_path: Path) -> Path:
 
 def test_a_file_of_requests(movies: Path, tmp_path: Path) -> None:
     output = tmp_path / "rec.jsonl"
-    common = ["--source", movies, "--output", output, "--domain", "movie", "--on-error", "skip"]
+    common = ["--source", movies, "--output", output, "--on-error", "skip"]
     said = recommendation(*common, "--seed", 2)
     rows = [json.loads(line) for line in output.read_text().splitlines()]
 

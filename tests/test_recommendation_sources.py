@@ -183,6 +183,8 @@ def test_ratings_that_cant_be_used(tmp_path: Path, line: str, said: str) -> None
 
 def test_frames() -> None:
     pandas = pytest.importorskip("pandas")
+    with pytest.raises(InputError, match="list given where a pandas frame is needed"):
+        interactions_of_frame([("u", "i")], user="who", item="what")  # type: ignore[arg-type]
     frame = pandas.DataFrame({"who": [1, 1, 2, 1], "what": [10.0, 11.0, 12.0, 12.0], "when": [3, 1, 5, 2]})
     titles = pandas.Series({10: "Go", 11: "Chess &amp; Co", 12: "Poker"})
     read = interactions_of_frame(frame, user="who", item="what", time="when", titles=titles, source="shop")

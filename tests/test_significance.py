@@ -204,6 +204,8 @@ def test_intervals_of_degenerate_values() -> None:
     assert bootstrap_interval([0.0, 0.0, 0.0]) == Interval(0.0, 0.0)
     assert bootstrap_interval([0.25] * 5) == Interval(0.25, 0.25)
     assert bootstrap_interval([0.25]) is None
+    rounded = bootstrap_interval([-0.489] * 3, resamples=100)
+    assert rounded is not None and rounded.low <= rounded.high
 
 
 @given(differences.filter(lambda values: len(values) > 1))

@@ -40,10 +40,12 @@ def interactions_of_frame(
         without a decimal point.
 
     Raises:
-        InputError: if a column is missing.
+        InputError: if it is no frame, or a column is missing.
         DataFileError: if problems end the work.
     """
     problems = Problems() if problems is None else problems
+    if not hasattr(frame, "columns"):
+        raise InputError(f"{type(frame).__name__} given where a pandas frame is needed: make one of it")
     for column in (user, item, *([] if time is None else [time])):
         if column not in frame.columns:
             raise InputError(f"the frame has no column {column!r}: it has {', '.join(map(repr, frame.columns))}")

@@ -61,11 +61,13 @@ class Interactions:
         source: its name.
         histories: one a user, in the source's order.
         titles: item id to title; every item that a history names has one.
+        domain: what the items are, one of `domains.recommendation_domains`, as far as the format tells.
     """
 
     source: str
     histories: tuple[UserHistory, ...]
     titles: Mapping[str, str]
+    domain: str = "product"
 
 
 def clean_title(text: str) -> str:

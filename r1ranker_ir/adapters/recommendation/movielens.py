@@ -73,7 +73,7 @@ def read_movielens(folder: Path, layout: Layout, problems: Problems) -> Interact
     rows = _rows(movies, layout.movies_mark, layout.movies_columns, problems)
     titles = read_titles(((where, cells[0], cells[1]) for where, cells in rows), problems)
     ratings = _interactions(folder / layout.ratings, layout.ratings_mark, problems)
-    return Interactions(folder.resolve().name, histories_of(ratings, titles, problems), titles)
+    return Interactions(folder.resolve().name, histories_of(ratings, titles, problems), titles, "movie")
 
 
 def _interactions(path: Path, mark: str, problems: Problems) -> Iterator[Interaction]:

@@ -40,7 +40,7 @@ def recommendation_requests(
     protocol: RecommendationProtocol,
     problems: Problems,
     *,
-    domain: str = "product",
+    domain: str | None = None,
     scorers: Mapping[str, Scorer] | None = None,
     lists: CandidateLists | None = None,
     counts: Counter[str] | None = None,
@@ -51,7 +51,7 @@ def recommendation_requests(
         interactions: what users chose.
         protocol: which users, and how.
         problems: is told of users that can't be used.
-        domain: what is recommended; one of `domains.recommendation_domains`.
+        domain: what is recommended; one of `domains.recommendation_domains`, the interactions' own if `None`.
         scorers: name to another recommender, whose scores the candidates carry.
         lists: a recommender's lists to take the candidates from, in their order, without what the user has chosen
             already.
@@ -65,7 +65,7 @@ def recommendation_requests(
         InputError: if the domain is unknown.
         DataFileError: if problems end the work.
     """
-    aim = recommendation_aim(domain)
+    aim = recommendation_aim(interactions.domain if domain is None else domain)
     counts = Counter() if counts is None else counts
     titles = interactions.titles
     sampler = NegativeSampler(titles, choice_counts(interactions) if protocol.negatives == "popularity" else None)
