@@ -191,23 +191,24 @@ class DecodingSession:
             layers[index] = _GrowingLayer()  # type: ignore[no-untyped-call]
         return taken
 
-    def _column(self, tokens: Sequence[int | None]) -> tuple[Tensor, Tensor]:
-        active = torch.tensor([token is not None for token in tokens], device=self._device)
-        ids = torch.tensor([[self._pad_id if token is None else token] for token in tokens], device=self._device)
-        self._mask = torch.cat([self._mask, active.long()[:, None]], dim=-1)
-        return ids, active
-
     def append(self, tokens: Sequence[int | None]) -> None:
         """Appends one token to every row that has one; `None` pauses a row and keeps its logits."""
-        ids, active = self._column(tokens)
-        logits = self._forward(ids, self._next_position[:, None], self._mask, self._cache)
-        self.logits = torch.where(active[:, None], logits, self.logits)
-        self._next_position = self._next_position + active.long()
+        self.append_sequences([() if token is None else (token,) for token in tokens])
 
     def append_sequences(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Appends a sequence to each row; rows with shorter ones pause."""
-        for step in range(max(map(len, sequences), default=0)):
-            self.append([sequence[step] if step < len(sequence) else None for sequence in sequences])
+        """Appends a sequence to each row, in one pass; the columns that a shorter one lacks are unseen."""
+        longest = max(map(len, sequences), default=0)
+        if not longest:
+            return
+        ids = [[self._pad_id] * (longest - len(sequence)) + list(sequence) for sequence in sequences]
+        active = torch.tensor(
+            [[0] * (longest - len(sequence)) + [1] * len(sequence) for sequence in sequences], device=self._device
+        )
+        self._mask = torch.cat([self._mask, active], dim=-1)
+        positions = (self._next_position[:, None] + active.cumsum(-1) - 1).clamp(min=0)
+        logits = self._forward(torch.tensor(ids, device=self._device), positions, self._mask, self._cache)
+        self.logits = torch.where(active[:, -1:] == 1, logits, self.logits)
+        self._next_position = self._next_position + active.sum(-1)
 
     def look_ahead(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Returns the logits after a sequence each, of shape (rows, vocabulary), and takes the sequences back."""
