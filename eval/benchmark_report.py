@@ -45,8 +45,9 @@ def speed_sheet(result: SpeedResult, model: BenchmarkModel) -> Sheet:
     described = model.described()
     title = (
         f"{model.name} ({described['parameters'] / 1e6:,.1f} million parameters, {described['dtype']}, "
-        f"{described['device']}): {asked.queries} lists of {asked.candidates} passages of {asked.passage_tokens} "
-        f"tokens, thoughts of {asked.thought_tokens}, {asked.order} order, batches of {asked.batch_size}"
+        f"{described['device']}): {asked.queries} {'list' if asked.queries == 1 else 'lists'} of "
+        f"{asked.candidates} passages of {asked.passage_tokens} tokens, thoughts of {asked.thought_tokens}, "
+        f"{asked.order} order, batches of {asked.batch_size}"
     )
     headings = _SPEED_HEADINGS + (_DEVICE_HEADINGS if on_cuda else ())
     rows = []
