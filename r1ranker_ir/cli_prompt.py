@@ -120,7 +120,6 @@ def show(
 
 
 def _first_section(template: PromptTemplate) -> str:
-    # Of what another system's file stands for, `direct` is the name that the project's own templates have.
     named = [name for name in ("iterative", "direct", "setwise") if name in template.wordings]
     if not named:
         raise InputError(

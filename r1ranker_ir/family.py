@@ -45,27 +45,27 @@ FAMILY: Mapping[str, FamilyMember] = MappingProxyType(
             source="arXiv 2503.06034",
         ),
         "reasonrank": FamilyMember(
-            "listwise",
+            "direct",
             "liuwenhan/reasonrank-7B",
             {**_WINDOWS, "max_passage_tokens": 512, "max_thought_tokens": 3072},
             source="github.com/8421BCD/ReasonRank",
         ),
         "listwise": FamilyMember(
-            "listwise",
+            "direct",
             "castorini/rank_zephyr_7b_v1_full",
             {**_WINDOWS, **_WORDS},
             "family_listwise.toml",
             source="RankZephyr, arXiv 2312.02724",
         ),
         "first": FamilyMember(
-            "listwise",
+            "direct",
             "castorini/first_mistral",
             {**_WINDOWS, **_WORDS, "think": "never"},
             "family_first.toml",
             source="arXiv 2406.15657",
         ),
         "rankgpt": FamilyMember(
-            "listwise", None, {**_WINDOWS, **_WORDS}, "family_rankgpt.toml", source="arXiv 2304.09542"
+            "direct", None, {**_WINDOWS, **_WORDS}, "family_rankgpt.toml", source="arXiv 2304.09542"
         ),
     }
 )

@@ -21,7 +21,7 @@ from .published import compile_pattern, read_rank_r1, read_rankgpt, read_reasonr
 from .template import TaskForm, Wording
 
 Protocol = Literal["rank-r1", "reasonrank", "rankgpt"]
-SECTIONS: Mapping[str, tuple[str, ...]] = {"best": ("setwise",), "order": ("listwise", "direct")}
+SECTIONS: Mapping[str, tuple[str, ...]] = {"best": ("setwise",), "order": ("direct",)}
 """What a file asks for, and the sections of a template of ours that it stands for."""
 
 _LETTERS = re.compile(r"\[\s*(\d+|[A-Z])\s*\]")
