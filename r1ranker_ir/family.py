@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -90,5 +89,5 @@ def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     member = FAMILY[name]
     options = {**member.settings, **given}
     if options.get("template") is None and member.template is not None:
-        options["template"] = Path(str(resources.files("r1ranker_ir.prompts").joinpath(member.template)))
+        options["template"] = Path(__file__).parent / "prompts" / member.template
     return options

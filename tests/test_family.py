@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import rerankers
 
-
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.family import FAMILY, family_options
 from r1ranker_ir.ranker import Ranker

@@ -1,4 +1,4 @@
-"""Answers without a thought or without tags, letters, free answers and adapters: the local backend on small real models."""
+"""Answers without thought or tags, letters, free answers and adapters: the local backend on small real models."""
 
 from __future__ import annotations
 
