@@ -1,4 +1,4 @@
-"""Template files of other systems, given by the user: the prompts made of them are those systems' own, byte for byte.
+"""Template files of other systems, given by the user: what stands around queries and passages is theirs, byte for byte.
 
 What reads such files lies beside this: `rank_r1_template`, `reasonrank_template`, `rank_llm_template`.
 """
