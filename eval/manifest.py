@@ -70,6 +70,7 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
         "context_length": ranker.backend.context_length,
         "batch_size": ranker.backend.batch_size,
         "max_repair_rate": ranker.engine.max_repair_rate,
+        **({"answers": "published"} if ranker.prompt.published else {}),
         **ranker.options.stated(),
     }
 

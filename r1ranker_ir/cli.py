@@ -24,6 +24,7 @@ from r1ranker_ir.cli_data_passages import passages
 from r1ranker_ir.cli_data_recommendation import recommendation
 from r1ranker_ir.cli_data_routing import routing
 from r1ranker_ir.cli_options import JudgedCorpusOption, QuietOption, VerboseOption
+from r1ranker_ir.cli_prompt import prompt
 from r1ranker_ir.cli_rerank import rerank
 from r1ranker_ir.cli_search import index, search
 from r1ranker_ir.cli_suite import suite
@@ -156,6 +157,7 @@ data.command()(routing)
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(cache, name="cache")
+app.add_typer(prompt, name="prompt")
 app.add_typer(trace, name="trace")
 
 

@@ -7,14 +7,16 @@ import os
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from r1ranker_ir.backends import open_backend
 from r1ranker_ir.cache import CompletionsCache, open_cache
 from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
 from r1ranker_ir.errors import CheckpointError, InputError
-from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.family_template import FamilyTemplate
+from r1ranker_ir.prompts.files import open_template
+from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import MARK_SECTION, Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import Layout, RankingOptions, Think
@@ -22,6 +24,9 @@ from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.types import Program, Ranking, RankingRequest
 
 logger = logging.getLogger(__name__)
+
+Answers = Literal["constrained", "published"]
+ANSWERS: tuple[Answers, ...] = ("constrained", "published")
 
 
 class Ranker:
@@ -33,7 +38,9 @@ class Ranker:
         model: a checkpoint: folder or hub name; for the `openai` backend the name that the server knows.
         strategy: `iterative` or `direct`.
         backend: `transformers` or `openai`.
-        template: a prompt template, or the path of its TOML file.
+        template: a prompt template, or its file: the project's TOML, or that of Rank-R1, ReasonRank or rank_llm.
+        answers: `constrained`: chosen among the candidates, where the backend can; or `published`: written freely, and
+            read as the template's own system reads them.
         settings_from: the folder or hub name whose `r1ranker.json` counts, where `model` is only a server's name.
         window_size: how many candidates a prompt may hold.
         stride: how many candidates leave a window, or how far it moves.
@@ -65,7 +72,8 @@ class Ranker:
         *,
         strategy: str,
         backend: str = "transformers",
-        template: Template | str | Path | None = None,
+        template: Template | FamilyTemplate | str | Path | None = None,
+        answers: Answers = "constrained",
         settings_from: str | os.PathLike[str] | None = None,
         window_size: int | None = None,
         stride: int | None = None,
@@ -85,6 +93,8 @@ class Ranker:
     ) -> None:
         if strategy not in STRATEGIES:
             raise InputError(f"strategy is {strategy!r}: use one of {', '.join(STRATEGIES)}")
+        if answers not in ANSWERS:
+            raise InputError(f"answers is {answers!r}: use {' or '.join(ANSWERS)}")
         self.model = os.fspath(model)
         self.strategy = strategy
         self.options = RankingOptions(schedule, layout, think, top_k, show_best_first)
@@ -109,10 +119,11 @@ class Ranker:
                 stride = min(stride, max(1, self.window_size // 2))
         self.stride = stride
         check_window(self.window_size, self.stride)
+        self.template: PromptTemplate
         if template is None:
             self.template = settings.template or load_template()
         else:
-            self.template = template if isinstance(template, Template) else load_template(template)
+            self.template = open_template(template) if isinstance(template, str | Path) else template
             if strategy not in self.template.wordings:
                 raise InputError(
                     f"template {self.template.name!r} has no section [{strategy}]: add one, or use the strategy "
@@ -125,16 +136,24 @@ class Ranker:
             options = _server_options(settings_from or self.model, batch_size)
         else:
             options = {"batch_size": settings.batch_size if batch_size is None else batch_size}
+        if max_thought_tokens is None:
+            # What does not think needs no room for it, where the answer's form is ours to say.
+            straight = not self.template.thinks and answers == "constrained" and backend == "transformers"
+            max_thought_tokens = 0 if straight else settings.max_thought_tokens
         self.backend = open_backend(
             backend,
             self.model,
-            max_thought_tokens=settings.max_thought_tokens if max_thought_tokens is None else max_thought_tokens,
+            max_thought_tokens=max_thought_tokens,
             **(options | backend_options),
         )
         passage_tokens = settings.max_passage_tokens if max_passage_tokens is None else max_passage_tokens
         query_tokens = settings.max_query_tokens if max_query_tokens is None else max_query_tokens
         self.prompt = Prompt(
-            self.template, self.backend, max_passage_tokens=passage_tokens, max_query_tokens=query_tokens
+            self.template,
+            self.backend,
+            max_passage_tokens=passage_tokens,
+            max_query_tokens=query_tokens,
+            published=answers == "published",
         )
         self.engine = Engine(self.backend, max_repair_rate=max_repair_rate, progress=progress, cache=kept)
 
@@ -207,7 +226,7 @@ def _check_options(options: RankingOptions, strategy: str, backend: str) -> None
         )
 
 
-def _warn_of_other_template(model: str, settings: CheckpointSettings, template: Template, strategy: str) -> None:
+def _warn_of_other_template(model: str, settings: CheckpointSettings, template: PromptTemplate, strategy: str) -> None:
     """Says that a checkpoint is asked with another prompt than it was trained on."""
     own = settings.template
     if own is None or not settings.training:

@@ -15,6 +15,7 @@ import wrapt
 
 from r1ranker_ir.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.family import FAMILY
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ MODEL_VARIABLE = "R1RANKER_MODEL"
 """Environment variable that replaces the default checkpoint."""
 
 _FACTORY_MODULE = "rerankers.reranker"
+# rerankers has a class of its own by this name, which goes on answering to it unless our arguments are given.
+_SHARED, _THEIRS = "rankgpt", "RankGPTRanker"
 _WRAPPED = "__knows_r1ranker_names__"
 
 
@@ -46,6 +49,11 @@ REGISTERED: Mapping[str, RegisteredName] = MappingProxyType(
         "r1ranker-direct-tiny": RegisteredName("direct", None),
     }
 )
+
+
+def is_family(name: str) -> bool:
+    """Tells whether a name stands for a published system, such as `rank-r1`; case does not matter."""
+    return name.lower() in FAMILY
 
 
 def is_registered(name: str) -> bool:
@@ -105,6 +113,8 @@ def register() -> None:
     factory: Any = importlib.import_module(_FACTORY_MODULE)
     for name, registered in REGISTERED.items():
         factory.AVAILABLE_RANKERS[name] = _OPENERS[registered.strategy]
+    for name in FAMILY:
+        factory.AVAILABLE_RANKERS[name] = _FAMILY_OPENERS[name]
     choose = getattr(factory, "_get_model_type", None)
     if choose is None:
         # Raising here would break `import rerankers` for programs that only want its other models.
@@ -128,11 +138,27 @@ def _open_reranker(strategy: str, *arguments: Any, **options: Any) -> Any:
 _OPENERS = {strategy: functools.partial(_open_reranker, strategy) for strategy in ("iterative", "direct")}
 
 
+def _open_family(name: str, *arguments: Any, **options: Any) -> Any:
+    """Makes the reranker of a published system."""
+    if name == _SHARED and "backend" not in options:
+        factory: Any = importlib.import_module(_FACTORY_MODULE)
+        # A KeyError is what rerankers expects where its own class's dependencies are missing.
+        return factory.AVAILABLE_RANKERS[_THEIRS](*arguments, **options)
+    from r1ranker_ir.rerankers import FAMILY_RERANKERS
+
+    return FAMILY_RERANKERS[name](*arguments, **options)
+
+
+_FAMILY_OPENERS = {name: functools.partial(_open_family, name) for name in FAMILY}
+
+
 def _with_our_names(choose: Any) -> Any:
     @functools.wraps(choose)
     def choose_model_type(model_name: Any, explicit_model_type: Any = None) -> str:
         asked = explicit_model_type or model_name
         if isinstance(asked, str) and is_registered(asked):
+            return asked.lower()
+        if isinstance(asked, str) and is_family(asked) and (explicit_model_type or asked.lower() != _SHARED):
             return asked.lower()
         model_type: str = choose(model_name, explicit_model_type)
         return model_type

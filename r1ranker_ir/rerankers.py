@@ -14,6 +14,7 @@ from rerankers.results import RankedResults, Result
 from r1ranker_ir.checkpoints import OFFLINE_HINT, TINY_NAMES
 from r1ranker_ir.documents import Entry, read_documents, read_list
 from r1ranker_ir.errors import CheckpointError, InputError, PairScoreError
+from r1ranker_ir.family import FAMILY, family_options
 from r1ranker_ir.registry import is_registered, resolve
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
@@ -305,6 +306,72 @@ class DRankerReranker(R1RankerReranker):
 
     strategy = "direct"
 
+
+class FamilyReranker(R1RankerReranker):
+    """A published system, by the name that it has in `family.FAMILY`: its strategy, and its settings as defaults."""
+
+    system: ClassVar[str]
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str],
+        verbose: int = 1,
+        *,
+        model: str | os.PathLike[str] | None = None,
+        backend: str = "transformers",
+        **options: Any,
+    ) -> None:
+        own = family_options(self.system, options)
+        super().__init__(model_name_or_path, verbose, model=model, backend=backend, **own)
+
+    def _choose_checkpoint(self, name: str, model: str | os.PathLike[str] | None) -> str:
+        if name.lower() != self.system:
+            if model is not None and os.fspath(model) != name:
+                raise InputError(
+                    f"two models were given, {name!r} and model={os.fspath(model)!r}: use model= with the name "
+                    f"{self.system!r}, or drop it"
+                )
+            return super()._choose_checkpoint(name, None)
+        checkpoint = model if model is not None else FAMILY[self.system].checkpoint
+        if checkpoint is None:
+            raise InputError(f"{name!r} names no model: give its name in place of it, and model_type={name!r}")
+        return os.fspath(checkpoint)
+
+
+class RankR1Reranker(FamilyReranker):
+    """Rank-R1: the model names the best of a set after a thought; sorting calls for it. Method: arXiv 2503.06034."""
+
+    system, strategy = "rank-r1", FAMILY["rank-r1"].strategy
+
+
+class ReasonRankReranker(FamilyReranker):
+    """ReasonRank: the model orders a window after a thought; windows slide from the back."""
+
+    system, strategy = "reasonrank", FAMILY["reasonrank"].strategy
+
+
+class ListwiseReranker(FamilyReranker):
+    """RankZephyr and its kind: the model orders a window straight away. Method: arXiv 2312.02724."""
+
+    system, strategy = "listwise", FAMILY["listwise"].strategy
+
+
+class FirstReranker(FamilyReranker):
+    """FIRST: the scores of a window's letters at the answer's first place are its order. Method: arXiv 2406.15657."""
+
+    system, strategy = "first", FAMILY["first"].strategy
+
+
+class RankGPTReranker(FamilyReranker):
+    """RankGPT: any chat model orders a window that it is shown turn by turn. Method: arXiv 2304.09542."""
+
+    system, strategy = "rankgpt", FAMILY["rankgpt"].strategy
+
+
+FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = {
+    reranker.system: reranker
+    for reranker in (RankR1Reranker, ReasonRankReranker, ListwiseReranker, FirstReranker, RankGPTReranker)
+}
 
 RERANKERS: Mapping[str, type[R1RankerReranker]] = {
     reranker.strategy: reranker for reranker in (IRankerReranker, DRankerReranker)

@@ -59,7 +59,7 @@ class RankingRequest:
 class Message:
     """One turn of a prompt."""
 
-    role: Literal["system", "user"]
+    role: Literal["system", "user", "assistant"]
     content: str
 
 
@@ -77,6 +77,9 @@ class Call:
         thought: the thought that stands before the answer, in place of one of the model's own; empty for none at all.
             `None` lets the model think.
         top: of an order, how many places are wanted; 0 for all.
+        thinks: a thought stands before the answer; else the answer comes straight away.
+        tagged: the answer stands in `<answer>` tags.
+        free: the model writes its answer freely, and it is read from the text, as the published systems have it.
         ranking: the same number for the calls of one ranking, set by the engine; 0 where that is unknown. What is
             answered does not depend on it.
     """
@@ -90,6 +93,9 @@ class Call:
     thought: str | None = None
     top: int = 0
     ranking: int = 0
+    thinks: bool = True
+    tagged: bool = True
+    free: bool = False
 
 
 @dataclass(frozen=True)

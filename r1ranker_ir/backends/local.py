@@ -28,6 +28,7 @@ from .identity import checkpoint_identity
 from .loading import load_model
 from .states import PromptStates, StateStore, depends_on_beginning_only
 from .texts import ChatTokenizer
+from .thoughts import split_thought
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +44,8 @@ _DECODING = 1
 _COMPUTED_BY = ("torch", "transformers", "tokenizers")
 _THOUGHT_END, _ANSWER_START, _ANSWER_END = "</think>", "<answer>", "</answer>"
 _TAIL_TOKENS = 12
+# What is kept for an identifier in an answer that is written freely.
+_TOKENS_PER_IDENTIFIER = 8
 # What choosing one of many in a batch appends and takes back: some 3 sequences of at most 8 tokens.
 _COLUMNS_PER_IDENTIFIER = 24
 
@@ -65,6 +68,7 @@ class _Row:
     call: Call
     prompt: list[int]
     written: list[int] = field(default_factory=list)
+    limit: int = 0
     given: int = 0
     closed_by_us: bool = False
     thinking: bool = True
@@ -76,7 +80,9 @@ class _Row:
 
 
 def _places(call: Call) -> int:
-    """How many identifiers an answer holds."""
+    """How many identifiers of an answer are chosen."""
+    if call.free:
+        return 0
     return 1 if call.form == "one" else call.top or len(call.identifiers)
 
 
@@ -228,7 +234,8 @@ class TransformersBackend:
             calls: any number.
 
         Returns:
-            One answer a call, in the same order, each with a choice and its probabilities.
+            One answer a call, in the same order, each with a choice and its probabilities, but for calls that have it
+            written freely.
         """
         rows = [self._row(call) for call in calls]
         order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))
@@ -238,12 +245,18 @@ class TransformersBackend:
 
     def _row(self, call: Call) -> _Row:
         """A call with its prompt; a thought that is given is read with it, up to the opened answer."""
-        prompt = self._texts.prompt_ids(call.messages)
-        if call.thought is None:
-            return _Row(call, prompt)
+        prompt = self._texts.prompt_ids(call.messages, thinks=None if call.free else call.thinks)
+        if call.free:
+            # Nothing is opened for the model: the published systems leave the whole turn to it.
+            room = max(ANSWER_TOKENS, _TOKENS_PER_IDENTIFIER * len(call.identifiers))
+            return _Row(call, prompt, limit=self.max_thought_tokens + room)
+        if call.thinks and call.thought is None:
+            return _Row(call, prompt, limit=self.max_thought_tokens)
         # No empty line where nothing was thought: models are fine-tuned on answers without a thought in this form.
         thought = f"{call.thought}\n" if call.thought else ""
-        given = self._texts.continuation(f"{thought}{_THOUGHT_END}\n{_ANSWER_START}")
+        opening = f"{thought}{_THOUGHT_END}\n" if call.thinks else ""
+        opening += _ANSWER_START if call.tagged else ""
+        given = self._texts.continuation(opening) if opening else []
         return _Row(call, prompt + given, written=list(given), given=len(given), thinking=False)
 
     @torch.inference_mode()
@@ -289,7 +302,10 @@ class TransformersBackend:
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
     def _think(self, session: DecodingSession | SeparateSession, rows: list[_Row]) -> None:
-        for _ in range(self.max_thought_tokens):
+        for count in range(max(row.limit for row in rows)):
+            for row in rows:
+                if count >= row.limit:
+                    self._stop(row)
             tokens = self._next_tokens(session.logits, rows)
             for index, row in enumerate(rows):
                 token = tokens[index]
@@ -299,7 +315,13 @@ class TransformersBackend:
                 return
             session.append(tokens)
         for row in rows:
-            row.thinking = False
+            self._stop(row)
+
+    @staticmethod
+    def _stop(row: _Row) -> None:
+        """Ends what a row writes freely: a thought is closed where its answer is opened, a free answer ends there."""
+        row.closed_by_us |= row.thinking and row.call.free and row.call.thinks
+        row.thinking = False
 
     def _next_tokens(self, logits: Tensor, rows: list[_Row]) -> list[int | None]:
         """The next token of every row that is still thinking; a row that ends its turn stops without one."""
@@ -320,7 +342,7 @@ class TransformersBackend:
     def _write(self, row: _Row, token: int) -> bool:
         """Writes a token of the thought; False if it is left out because it holds more than a closing tag's end."""
         row.written.append(token)
-        if not self._texts.may_end_tag(token):
+        if row.call.free or not self._texts.may_end_tag(token):
             return True
         tail = self._texts.decode(row.written[-_TAIL_TOKENS:])
         ends = [tail.find(tag) + len(tag) for tag in (_THOUGHT_END, _ANSWER_START) if tag in tail]
@@ -339,13 +361,16 @@ class TransformersBackend:
         """Brings every row to the place of its first identifier."""
         closings = []
         for row in rows:
+            if row.call.free or not row.call.thinks:
+                closings.append([])
+                continue
             text = self._texts.decode(row.written) + row.rest_of_tag
-            closing = row.rest_of_tag
+            closing, start = row.rest_of_tag, _ANSWER_START if row.call.tagged else ""
             if _THOUGHT_END in text:
-                closing += "" if _ANSWER_START in text.rpartition(_THOUGHT_END)[2] else f"\n{_ANSWER_START}"
+                closing += "" if _ANSWER_START in text.rpartition(_THOUGHT_END)[2] else f"\n{start}"
             else:
                 row.closed_by_us = True
-                closing += "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{_ANSWER_START}"
+                closing += "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{start}"
             closings.append(self._texts.continuation(closing) if closing else [])
         session.append_sequences(closings)
         for row, ids in zip(rows, closings, strict=True):
@@ -357,7 +382,7 @@ class TransformersBackend:
         for row in rows:
             left = [identifier for identifier in row.call.identifiers if identifier not in row.chosen]
             asked = place < _places(row.call)
-            options = {identifier: self._texts.identifier_ids(identifier, first=place == 0) for identifier in left}
+            options = {identifier: self._identifier_ids(row.call, identifier, place) for identifier in left}
             searches.append(ChoiceSearch(options, exhaustive=place == 0) if asked else None)
         while any(search is not None and search.pending is not None for search in searches):
             prefixes: list[Tokens] = [(search.pending or ()) if search is not None else () for search in searches]
@@ -379,16 +404,26 @@ class TransformersBackend:
             appended.append(() if last else search.options[chosen])
         session.append_sequences(appended)
 
+    def _identifier_ids(self, call: Call, identifier: str, place: int) -> Tokens:
+        """An identifier's tokens at a place of the answer."""
+        if place == 0 and call.form == "one" and not call.tagged and identifier[1:-1].isalpha():
+            return self._texts.letter_ids(identifier)
+        return self._texts.identifier_ids(identifier, first=place == 0, tagged=call.tagged)
+
     def _to_answer(self, row: _Row) -> Answer:
-        written = self._texts.decode(row.written)
-        text = f"<think>\n{written.rstrip()}{_ANSWER_END}"
-        thought = written.partition(_THOUGHT_END)[0].partition(_ANSWER_START)[0].strip()
+        written, call = self._texts.decode(row.written), row.call
+        if call.free:
+            text, thought = written, split_thought(written)[0]
+        else:
+            text = f"<think>\n{written.rstrip()}" if call.thinks else written.strip()
+            text += _ANSWER_END if call.tagged else ""
+            thought = written.partition(_THOUGHT_END)[0].partition(_ANSWER_START)[0].strip() if call.thinks else ""
         return Answer(
             text=text,
             thought=thought,
-            choice=tuple(row.chosen),
+            choice=None if call.free else tuple(row.chosen),
             probabilities=row.probabilities,
-            thought_closed=row.closed_by_us,
+            thought_closed=row.closed_by_us and not (call.free and _THOUGHT_END in text),
             usage=Usage(1, len(row.prompt), len(row.written) - row.given),
             prompt_tokens_computed=row.computed,
         )

@@ -44,6 +44,7 @@ class ChatTokenizer:
         self._opening = self._find_opening()
         self._may_end_tag: dict[int, bool] = {}
         self.identifier_ids = lru_cache(maxsize=1024)(self._identifier_ids)
+        self.letter_ids = lru_cache(maxsize=256)(self._letter_ids)
         self.continuation = lru_cache(maxsize=16)(self._continuation)
 
     def _ids(self, text: str, *, special: bool = False) -> list[int]:
@@ -71,13 +72,22 @@ class ChatTokenizer:
             return None
         return list(fast.encode(text, add_special_tokens=False).offsets)
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Tokenizes a prompt by the model's chat template, the assistant's turn opened with its thought."""
+    def prompt_ids(self, messages: Sequence[Message], *, thinks: bool | None = True) -> list[int]:
+        """Tokenizes a prompt by the model's chat template, the assistant's turn opened.
+
+        Args:
+            messages: the turns.
+            thinks: open its thought too; without one, a thought that the chat template opens is closed at once; `None`
+                leaves all as the chat template has it.
+        """
         turns = [{"role": message.role, "content": message.content} for message in messages]
         has_template = bool(getattr(self._tokenizer, "chat_template", None))
         text = self._chat_text(turns) if has_template else "\n\n".join(turn["content"] for turn in turns) + "\n\n"
-        if not text.rstrip().endswith(_THINK):
+        opened = text.rstrip().endswith(_THINK)
+        if thinks and not opened:
             text += f"{_THINK}\n"
+        elif thinks is False and opened:
+            text = f"{text.rstrip()}\n\n</think>\n\n"
         # A chat template brings its own beginning-of-text token.
         return self._ids(text) if has_template else self._opening + self._ids(text)
 
@@ -94,8 +104,8 @@ class ChatTokenizer:
             text = ""
         if has_system and turns[0]["content"].strip() not in text:
             # Some templates refuse a system turn, some drop it: its text then opens the user's.
-            merged = "\n\n".join(turn["content"] for turn in turns)
-            return self._chat_text([{"role": "user", "content": merged}])
+            merged = "\n\n".join(turn["content"] for turn in turns[:2])
+            return self._chat_text([{"role": "user", "content": merged}, *turns[2:]])
         return text
 
     def template_digest(self) -> str:
@@ -132,8 +142,20 @@ class ChatTokenizer:
         """Tokenizes text that follows something."""
         return self._after(_CLOSING_ANCHOR, text)
 
-    def _identifier_ids(self, identifier: str, *, first: bool) -> tuple[int, ...]:
-        """Tokenizes an identifier as it follows the opened answer, or, with its separator, another identifier."""
+    def _identifier_ids(self, identifier: str, *, first: bool, tagged: bool = True) -> tuple[int, ...]:
+        """Tokenizes an identifier as it follows the opened answer, or, with its separator, another identifier.
+
+        Without the answer's tag, the first one follows a line break, as after a chat template's opening of the turn.
+        """
         if first:
-            return tuple(self._after(_ANSWER_ANCHOR, identifier))
+            return tuple(self._after(_ANSWER_ANCHOR if tagged else _LINE_ANCHOR, identifier))
         return tuple(self._after(_ORDER_ANCHOR, f" > {identifier}"))
+
+    def _letter_ids(self, identifier: str) -> tuple[int, ...]:
+        """Tokenizes an identifier `[A]` with its letter in a token of its own, whatever the vocabulary would join.
+
+        That is how FIRST (arXiv 2406.15657) looks at the letters: those that follow a bracket put behind the prompt.
+        """
+        bracket, letter, rest = identifier[0], identifier[1:-1], identifier[-1]
+        parts = (self._after(_LINE_ANCHOR, bracket), self._after(bracket, letter), self._after(letter, rest))
+        return tuple(token for part in parts for token in part)

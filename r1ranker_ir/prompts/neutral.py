@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 
 _PROTOCOL_TAG = re.compile(r"<\s*(/?)\s*(think|answer)\s*>", re.IGNORECASE)
-_IDENTIFIER = re.compile(r"\[\s*(\d+)\s*\]")
+NUMBERS = re.compile(r"\[\s*(\d+)\s*\]")
+"""Identifiers as most prompts have them."""
 # What people add to a vocabulary for its own sake: words, compounds, names. An underscore speaks for a marker.
 _WORDS = re.compile(r"[^\W_]+(?:[-'’.,&/+ ]+[^\W_]+)*")
 _INVISIBLE = ("Cc", "Cf")
@@ -47,12 +48,14 @@ class Neutraliser:
     Args:
         control_tokens: the strings that the model's tokenizer reads as single tokens of its own, or that its chat
             template writes; ordinary words among them are left alone.
+        identifier: what could pass for an identifier; its group stays, in round brackets. `None` leaves all standing.
     """
 
-    def __init__(self, control_tokens: Iterable[str]) -> None:
+    def __init__(self, control_tokens: Iterable[str], identifier: re.Pattern[str] | None = NUMBERS) -> None:
         tokens = _control_strings(control_tokens)
         self._control = re.compile("|".join(map(re.escape, tokens))) if tokens else None
-        self._patterns = [_PROTOCOL_TAG, _IDENTIFIER, *([self._control] if self._control is not None else [])]
+        self._identifier = identifier
+        self._patterns = [each for each in (_PROTOCOL_TAG, identifier, self._control) if each is not None]
 
     def __call__(self, text: str) -> str:
         """Neutralises one text.
@@ -81,7 +84,8 @@ class Neutraliser:
         while text != previous:
             previous = text
             text = _PROTOCOL_TAG.sub(r"(\1\2)", text)
-            text = _IDENTIFIER.sub(r"(\1)", text)
+            if self._identifier is not None:
+                text = self._identifier.sub(r"(\1)", text)
             if self._control is not None:
                 text = self._control.sub(lambda match: _break_token(match.group()), text)
             text = " ".join(text.split())

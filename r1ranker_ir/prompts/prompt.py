@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from r1ranker_ir.errors import ContextLengthError, InputError
-from r1ranker_ir.types import Call, Message, RankingRequest, Task
+from r1ranker_ir.types import Answer, Call, Message, RankingRequest, Task
 
-from .answers import identifiers
+from .answers import Reading
 from .neutral import Neutraliser
-from .template import Template
+from .template import TaskForm
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,50 @@ class TextLimits(Protocol):
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int: ...
 
 
+class PromptTemplate(Protocol):
+    """What a prompt must know of a template: `Template` and `FamilyTemplate` fulfil it, and document it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def wordings(self) -> Mapping[str, Any]: ...
+
+    @property
+    def thinks(self) -> bool: ...
+
+    @property
+    def tagged(self) -> bool: ...
+
+    @property
+    def keeps_brackets(self) -> bool: ...
+
+    @property
+    def identifier_pattern(self) -> re.Pattern[str]: ...
+
+    def wording(self, strategy: str, task: str) -> Any: ...
+
+    def form(self, task: str) -> TaskForm: ...
+
+    def shows_aim(self, strategy: str, task: str) -> bool: ...
+
+    def only(self, strategy: str) -> PromptTemplate: ...
+
+    def digest(self, *, mark: bool = False) -> str: ...
+
+    def texts(self) -> Iterable[str]: ...
+
+    def identifiers(self, count: int) -> tuple[str, ...]: ...
+
+    def messages(
+        self, strategy: str, query: str, texts: Sequence[str], task: str, aim: str = "", excluded: str = ""
+    ) -> tuple[Message, ...]: ...
+
+    def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None: ...
+
+    def read(self, output: str, count: int, form: Literal["one", "order"], *, published: bool = False) -> Reading: ...
+
+
 def _equal_limit(lengths: Sequence[int], room: int) -> int:
     """The greatest limit under which texts of these lengths, each cut to it, fit into the room together."""
     limit, left = 0, room
@@ -64,15 +108,9 @@ def _bytes(text: str) -> int:
     return max(len(form.encode("utf-8", "replace")) for form in (text, unicodedata.normalize("NFKD", text)))
 
 
-def _own_tags(template: Template) -> set[str]:
+def _own_tags(template: PromptTemplate) -> set[str]:
     """How the tags begin that a template writes around queries and candidates."""
-    texts = [template.candidate, template.separator, template.empty]
-    sections = (template.wordings, *(form.wordings for form in template.tasks.values()))
-    wordings = [wording for each in sections for wording in each.values()]
-    marks = (template.mark, *(form.mark for form in template.tasks.values()))
-    wordings += [mark for mark in marks if mark is not None]
-    texts += [turn for wording in wordings for turn in (wording.system, wording.user)]
-    names = {name for text in texts for name in _TAG_NAME.findall(text)} - {"think", "answer"}
+    names = {name for text in template.texts() for name in _TAG_NAME.findall(text)} - {"think", "answer"}
     return {f"{opening}{name}" for opening in ("<", "</") for name in names}
 
 
@@ -84,6 +122,8 @@ class Prompt:
         limits: the model's context and tokenizer.
         max_passage_tokens: a passage is cut to this many tokens, at a word's end; `None` for no limit of its own.
         max_query_tokens: the same of a query; of one that is a user's choices, the latest ones are kept.
+        published: have answers written freely and read as the template's own system does, in place of choosing among
+            the identifiers.
 
     Raises:
         InputError: if a limit is less than 1.
@@ -91,11 +131,12 @@ class Prompt:
 
     def __init__(
         self,
-        template: Template,
+        template: PromptTemplate,
         limits: TextLimits,
         *,
         max_passage_tokens: int | None = None,
         max_query_tokens: int | None = None,
+        published: bool = False,
     ) -> None:
         for name, limit in (("max_passage_tokens", max_passage_tokens), ("max_query_tokens", max_query_tokens)):
             if limit is not None and limit < 1:
@@ -104,15 +145,17 @@ class Prompt:
         self.limits = limits
         self.max_passage_tokens = max_passage_tokens
         self.max_query_tokens = max_query_tokens
+        self.published = published
         self._warned: set[tuple[str, str]] = set()
         structure = (*limits.control_tokens, *_own_tags(template))
-        neutraliser = Neutraliser(structure)
+        kept = published and template.keeps_brackets
+        neutraliser = Neutraliser(structure, None if kept else template.identifier_pattern)
         self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(neutraliser)
         self._neutral_query: Callable[[str], str] = lru_cache(maxsize=_CACHED_QUERIES)(neutraliser)
         self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
         self._shown_query: Callable[[str, Task], tuple[str, bool]] = lru_cache(maxsize=_CACHED_QUERIES)(self._query)
         self._count: Callable[[str], int] = lru_cache(maxsize=_CACHED_TEXTS)(limits.count_tokens)
-        self._unfilled: Callable[[str, Task], int] = lru_cache(maxsize=_CACHED_QUERIES)(self._count_unfilled)
+        self._unfilled: Callable[[str, Task], int | None] = lru_cache(maxsize=_CACHED_QUERIES)(self._count_unfilled)
 
     def exclude_one(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
         """Asks for the least relevant of the shown candidates.
@@ -159,6 +202,18 @@ class Prompt:
         """Asks for the most relevant of the shown candidates; arguments and errors as for `exclude_one`."""
         return self._call("setwise", "one", request, shown, repairs_before)
 
+    def read(self, call: Call, answer: Answer) -> Reading:
+        """Reads an answer of which the text is all there is.
+
+        Args:
+            call: the question, which let every candidate shown be answered.
+            answer: without a choice.
+
+        Returns:
+            The indices of the call's identifiers that were answered, and whether all was in order.
+        """
+        return self.template.read(answer.text, len(call.identifiers), call.form, published=self.published)
+
     def _call(
         self,
         strategy: str,
@@ -182,7 +237,7 @@ class Prompt:
         limit = self.max_passage_tokens
         texts = full if limit is None else [self._cut(text, limit) for text in full]
         query, cut_query = self._shown_query(request.query, request.task)
-        names = identifiers(len(shown))
+        names = self.template.identifiers(len(shown))
         # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
         texts, messages = self._fit(strategy, request, query, texts, "".join(names) if strategy == "mark" else "")
         excluded = [names[shown.index(position)] for position in marked]
@@ -190,7 +245,8 @@ class Prompt:
             messages = self._render(strategy, request, query, texts, "".join(excluded))
         cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
         left = tuple(name for name in names if name not in excluded)
-        return Call(messages, left, form, cut, repairs_before, cut_query)
+        own = {"thinks": self.template.thinks, "tagged": self.template.tagged, "free": self.published}
+        return Call(messages, left, form, cut, repairs_before, cut_query, **own)
 
     def _query(self, query: str, task: Task) -> tuple[str, bool]:
         """The query as it is shown, and whether it was cut."""
@@ -214,13 +270,8 @@ class Prompt:
     def _render(
         self, strategy: str, request: RankingRequest, query: str, texts: Sequence[str], excluded: str = ""
     ) -> tuple[Message, ...]:
-        lines = [
-            self.template.candidate.format(identifier=identifier, text=text or self.template.empty).rstrip()
-            for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
-        ]
-        candidates = self.template.separator.join(lines)
         aim = self._neutral(request.aim)
-        return self.template.render(strategy, query, candidates, len(texts), request.task, aim, excluded)
+        return self.template.messages(strategy, query, texts, request.task, aim, excluded)
 
     def _fit(
         self, strategy: str, request: RankingRequest, query: str, texts: list[str], excluded: str = ""
@@ -250,9 +301,14 @@ class Prompt:
             room = sum(min(length, limit) for length in lengths) - max(1, total - budget)
         return texts, messages
 
-    def _count_unfilled(self, strategy: str, task: Task) -> int:
-        """How many tokens less than bytes a prompt takes that has next to nothing filled in, seams considered."""
-        messages = self.template.render(strategy, "0", "0", 0, task, "0", "0")
+    def _count_unfilled(self, strategy: str, task: Task) -> int | None:
+        """How many tokens less than bytes a prompt takes that has next to nothing filled in, seams considered.
+
+        `None` where every candidate brings turns of its own, with what the chat template writes around each.
+        """
+        messages = self.template.unfilled(strategy, task)
+        if messages is None:
+            return None
         saved = sum(_bytes(message.content) for message in messages) - self.limits.count_prompt_tokens(messages)
         return saved - _TOKENS_AT_WORDING_SEAMS
 
@@ -260,7 +316,10 @@ class Prompt:
         self, strategy: str, task: Task, messages: Sequence[Message], texts: Sequence[str], budget: int
     ) -> bool:
         """Whether a prompt fits by what it takes at most: to tokenize it takes longer than all else about a call."""
-        most = sum(_bytes(message.content) for message in messages) - self._unfilled(strategy, task)
+        unfilled = self._unfilled(strategy, task)
+        if unfilled is None:
+            return False
+        most = sum(_bytes(message.content) for message in messages) - unfilled
         limit = self.max_passage_tokens
         if most > budget:
             known = [self._count(text) for text in texts] if limit is None else [limit] * len(texts)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import string
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import TASKS, Message
+
+from .answers import Reading, identifiers, read_answer
+from .neutral import NUMBERS
 
 STRATEGY_SECTIONS = ("iterative", "direct", "setwise")
 MARK_SECTION = "mark"
@@ -79,6 +83,11 @@ class Template:
     tasks: Mapping[str, TaskForm] = field(default_factory=dict)
     mark: Wording | None = None
 
+    thinks: ClassVar[bool] = True
+    tagged: ClassVar[bool] = True
+    keeps_brackets: ClassVar[bool] = False
+    identifier_pattern: ClassVar[re.Pattern[str]] = NUMBERS
+
     def form(self, task: str) -> TaskForm:
         """What is different for a task."""
         return self.tasks.get(task) or TaskForm()
@@ -100,6 +109,23 @@ class Template:
             offered = ", ".join(self.wordings)
             raise InputError(f"template {self.name!r} has no [{strategy}] section: it offers {offered}")
         return self.form(task).wordings.get(strategy) or self.wordings[strategy]
+
+    def texts(self) -> list[str]:
+        """All wording around queries and candidates."""
+        sections = (self.wordings, *(form.wordings for form in self.tasks.values()))
+        wordings = [wording for each in sections for wording in each.values()]
+        marks = (self.mark, *(form.mark for form in self.tasks.values()))
+        wordings += [mark for mark in marks if mark is not None]
+        turns = [turn for wording in wordings for turn in (wording.system, wording.user)]
+        return [self.candidate, self.separator, self.empty, *turns]
+
+    def identifiers(self, count: int) -> tuple[str, ...]:
+        """The identifiers of a prompt with that many candidates."""
+        return identifiers(count)
+
+    def read(self, output: str, count: int, form: Literal["one", "order"], *, published: bool = False) -> Reading:
+        """Reads a free answer; the project's own prompts have one way of reading, so `published` changes nothing."""
+        return read_answer(output, count, form)
 
     def shows_aim(self, strategy: str, task: str) -> bool:
         """Tells whether a request's aim is a part of the prompt."""
@@ -164,6 +190,20 @@ class Template:
             content[MARK_SECTION] = {name: section.get(MARK_SECTION) for name, section in sections.items()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
+    def messages(
+        self, strategy: str, query: str, texts: Sequence[str], task: str, aim: str = "", excluded: str = ""
+    ) -> tuple[Message, ...]:
+        """Fills one strategy's turns with candidates; arguments as for `render`, but for the neutralised `texts`."""
+        lines = [
+            self.candidate.format(identifier=identifier, text=text or self.empty).rstrip()
+            for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
+        ]
+        return self.render(strategy, query, self.separator.join(lines), len(texts), task, aim, excluded)
+
+    def unfilled(self, strategy: str, task: str) -> tuple[Message, ...]:
+        """One strategy's turns with next to nothing filled in."""
+        return self.render(strategy, "0", "0", 0, task, "0", "0")
+
     def render(
         self, strategy: str, query: str, candidates: str, count: int, task: str, aim: str = "", excluded: str = ""
     ) -> tuple[Message, ...]:
@@ -205,7 +245,7 @@ def _parse(text: str) -> list[tuple[str, str, str | None, str | None]]:
     ]
 
 
-def _check_placeholders(where: str, text: Any, allowed: frozenset[str], required: frozenset[str]) -> None:
+def check_placeholders(where: str, text: Any, allowed: frozenset[str], required: frozenset[str]) -> None:
     if not isinstance(text, str):
         raise InputError(f"{where} is {text!r}; give a string")
     try:
@@ -244,7 +284,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
         texts[key] = content.get(key, default)
         if not isinstance(texts[key], str):
             raise InputError(f"{source}: {key} is {texts[key]!r}; give a string")
-    _check_placeholders(f"{source}: candidate", texts["candidate"], _CANDIDATE_PLACEHOLDERS, _CANDIDATE_PLACEHOLDERS)
+    check_placeholders(f"{source}: candidate", texts["candidate"], _CANDIDATE_PLACEHOLDERS, _CANDIDATE_PLACEHOLDERS)
     wordings = _read_wordings(content, source, "")
     if not wordings:
         raise InputError(f"{source}: no section [iterative], [direct] or [setwise]: a template needs at least one")
@@ -282,8 +322,8 @@ def _read_wording(
     turns, named = content[section], f"[{within}{section}]"
     if not isinstance(turns, Mapping) or not set(turns) <= {"system", "user"} or "user" not in turns:
         raise InputError(f"{source}: section {named} needs the key user, may have system, and nothing else")
-    _check_placeholders(f"{source}: {named} system", turns.get("system", ""), allowed - {_NAMED}, frozenset())
-    _check_placeholders(f"{source}: {named} user", turns["user"], allowed, needed)
+    check_placeholders(f"{source}: {named} system", turns.get("system", ""), allowed - {_NAMED}, frozenset())
+    check_placeholders(f"{source}: {named} user", turns["user"], allowed, needed)
     return Wording(turns.get("system", ""), turns["user"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from r1ranker_ir.prompts.answers import complete_order, read_answer
+from r1ranker_ir.prompts.answers import complete_order
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
@@ -12,13 +12,13 @@ from .options import PUBLISHED, RankingOptions
 from .windows import chances_of, check_window, record_step, with_rest_as_it_was
 
 
-def _order(call: Call, answer: Answer) -> tuple[tuple[int, ...], bool]:
+def _order(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[int, ...], bool]:
     """The shown candidates' indices, best first, and whether input order had to fill in."""
     count = len(call.identifiers)
     if answer.choice is not None:
         chosen = [call.identifiers.index(identifier) for identifier in answer.choice]
         return complete_order(chosen, count), False
-    reading = read_answer(answer.text, count, call.form)
+    reading = prompt.read(call, answer)
     return complete_order(reading.indices, count), not reading.clean
 
 
@@ -70,14 +70,15 @@ def _order_directly(
         shown = order[start:end]
         call = prompt.order_all(request, shown, repairs)
         if options.think == "never":
-            # The first place alone: its probabilities are the order.
-            call = replace(call, form="one", thought="")
+            # The first place alone: its probabilities are the order, however answers are read otherwise.
+            call = replace(call, form="one", thought="", free=False)
         elif options.top_k is not None:
             # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is now.
             risen = min(options.top_k, window_size - stride)
             call = replace(call, top=min(len(shown), max(risen, options.top_k - start)))
         answer = yield call
-        indices, repaired = _order_by_scores(call, answer) if options.think == "never" else _order(call, answer)
+        by_scores = options.think == "never"
+        indices, repaired = _order_by_scores(call, answer) if by_scores else _order(call, answer, prompt)
         repairs += repaired
         order[start:end] = [shown[index] for index in indices]
         steps.append(record_step(call, answer, shown, order[start:end], repaired=repaired))

@@ -36,7 +36,9 @@ def record_step(
     """Makes the trace entry of one call, with identifiers turned into positions of the request's candidates."""
     probabilities = None
     if answer.probabilities is not None:
-        position = dict(zip(identifiers(len(shown)), shown, strict=True))
+        # Fewer identifiers than candidates are shown only where they are numbers; letters have all of theirs.
+        names = call.identifiers if len(call.identifiers) == len(shown) else identifiers(len(shown))
+        position = dict(zip(names, shown, strict=True))
         probabilities = {position[identifier]: value for identifier, value in answer.probabilities.items()}
     return Step(
         shown=tuple(shown),

@@ -1,0 +1,93 @@
+"""The reranking systems that can be run side by side: under which names, and with which settings of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from r1ranker_ir.errors import InputError
+
+
+@dataclass(frozen=True)
+class FamilyMember:
+    """How a published system ranks.
+
+    Args:
+        strategy: the ranking program.
+        checkpoint: its best known checkpoint; `None` for a system that asks any model.
+        settings: what its authors run it with, where that differs from this project's defaults; all can be overridden.
+        template: a packaged template of its form, in words of ours, for where none is given; `None` for the
+            checkpoint's or the project's own.
+        source: where it is published.
+    """
+
+    strategy: str
+    checkpoint: str | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    template: str | None = None
+    source: str = ""
+
+
+_WINDOWS = {"window_size": 20, "stride": 10}
+# 300 words of English, at which RankGPT and rank_llm cut a passage.
+_WORDS = {"max_passage_tokens": 400}
+
+FAMILY: Mapping[str, FamilyMember] = MappingProxyType(
+    {
+        "rank-r1": FamilyMember(
+            "setwise",
+            "ielabgroup/Rank-R1-3B-v0.1",
+            {"window_size": 20, "top_k": 10, "max_passage_tokens": 512, "max_thought_tokens": 2048},
+            source="arXiv 2503.06034",
+        ),
+        "reasonrank": FamilyMember(
+            "direct",
+            "liuwenhan/reasonrank-7B",
+            {**_WINDOWS, "max_passage_tokens": 512, "max_thought_tokens": 3072},
+            source="github.com/8421BCD/ReasonRank",
+        ),
+        "listwise": FamilyMember(
+            "direct",
+            "castorini/rank_zephyr_7b_v1_full",
+            {**_WINDOWS, **_WORDS},
+            "family_listwise.toml",
+            source="RankZephyr, arXiv 2312.02724",
+        ),
+        "first": FamilyMember(
+            "direct",
+            "castorini/first_mistral",
+            {**_WINDOWS, **_WORDS, "think": "never"},
+            "family_first.toml",
+            source="arXiv 2406.15657",
+        ),
+        "rankgpt": FamilyMember(
+            "direct", None, {**_WINDOWS, **_WORDS}, "family_rankgpt.toml", source="arXiv 2304.09542"
+        ),
+    }
+)
+"""Name to system."""
+
+
+def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `Ranker` is to be told so that it ranks as a published system does.
+
+    Args:
+        name: one of `FAMILY`.
+        given: the caller's own options, which win.
+
+    Returns:
+        All options, the template included where there is one.
+
+    Raises:
+        InputError: if the name is unknown.
+    """
+    if name not in FAMILY:
+        raise InputError(f"system {name!r} is not known: use one of {', '.join(FAMILY)}")
+    member = FAMILY[name]
+    options = {**member.settings, **given}
+    if options.get("template") is None and member.template is not None:
+        options["template"] = Path(__file__).parent / "prompts" / member.template
+    return options

@@ -1,0 +1,62 @@
+"""Checks that the readers of other systems' template files share: keys, texts, placeholders."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from r1ranker_ir.errors import InputError
+
+from .template import check_placeholders
+
+
+def checked_texts(
+    content: Mapping[str, Any], source: str, kind: str, required: Collection[str], optional: Collection[str]
+) -> dict[str, str]:
+    """Takes the texts out of a parsed template file.
+
+    Args:
+        content: the parsed file.
+        source: where it comes from, for errors.
+        kind: whose file it is, for errors.
+        required: keys that it must have.
+        optional: keys that it may have; empty where missing.
+
+    Returns:
+        Every key's text.
+
+    Raises:
+        InputError: if a key is unknown, missing, or no text.
+    """
+    known = [*required, *optional]
+    if not isinstance(content, Mapping):
+        raise InputError(f"{source}: {kind} is a list of keys with a text each, and this is {content!r}")
+    if unknown := [key for key in content if key not in known]:
+        raise InputError(f"{source}: unknown key {unknown[0]!r}; {kind} has {', '.join(known)}")
+    if missing := [key for key in required if key not in content]:
+        raise InputError(f"{source}: key {missing[0]!r} is missing; {kind} has {', '.join(known)}")
+    if bad := [key for key, value in content.items() if not isinstance(value, str)]:
+        raise InputError(f"{source}: {bad[0]} is {content[bad[0]]!r}; give a string")
+    return {key: content.get(key, "") for key in known}
+
+
+def checked_part(
+    texts: Mapping[str, str], key: str, source: str, allowed: Collection[str], needed: Collection[str] = ()
+) -> str:
+    """Checks the placeholders of one text.
+
+    Args:
+        texts: what `checked_texts` gave.
+        key: which one.
+        source: where it comes from, for errors.
+        allowed: placeholders that it may hold.
+        needed: placeholders that it must hold.
+
+    Returns:
+        The text.
+
+    Raises:
+        InputError: if a placeholder is unknown or missing.
+    """
+    check_placeholders(f"{source}: {key}", texts[key], frozenset(allowed), frozenset(needed))
+    return texts[key]

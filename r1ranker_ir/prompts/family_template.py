@@ -1,0 +1,205 @@
+"""Template files of other systems, given by the user: what stands around queries and passages is theirs, byte for byte.
+
+What reads such files lies beside this: `rank_r1_template`, `reasonrank_template`, `rank_llm_template`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.types import Message
+
+from .answers import Reading, read_answer
+from .neutral import NUMBERS
+from .published import compile_pattern, read_rank_r1, read_rankgpt, read_reasonrank
+from .template import TaskForm, Wording
+
+Protocol = Literal["rank-r1", "reasonrank", "rankgpt"]
+SECTIONS: Mapping[str, tuple[str, ...]] = {"best": ("setwise",), "order": ("direct",)}
+"""What a file asks for, and the sections of a template of ours that it stands for."""
+
+_LETTERS = re.compile(r"\[\s*(\d+|[A-Z])\s*\]")
+_PASSAGE = re.compile(r"(?:PASSAGE\s*|\[\s*)(\d+)(?:\s*\])?")
+_MOST_LETTERS = 26
+_LETTER_ANSWER = re.compile(r"\[\s*([A-Z])\s*\]")
+_LETTER_ALONE = re.compile(r"(?<![^\W_])([A-Z])(?![^\W_])")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a prompt, with the placeholders of its file."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class FamilyTemplate:
+    """A prompt template of another system.
+
+    Args:
+        name: for traces and errors.
+        protocol: how its answers are read in the published mode.
+        asks: for the `best` candidate, or for an `order` of all.
+        system: the system turn, nothing filled in; empty for none.
+        user: the last user turn, with `{query}`, `{num}`, `{docs}` (all candidates) and `{psg_ids}`.
+        candidate: one candidate, with `{rank}` (number or letter) and `{candidate}`.
+        separator: what stands between candidates.
+        before: turns before the candidates, with `{query}` and `{num}`.
+        each: turns for each candidate, where they are no part of the last user turn, with `{rank}` and `{candidate}`.
+        mark: what stands before and behind a number or letter in an identifier.
+        letters: identifiers are letters.
+        thinks: a thought in `<think>` tags comes before the answer.
+        tagged: the answer stands in `<answer>` tags.
+        keeps_brackets: the published system leaves `[1]` in a passage as it is.
+        pattern: finds the answer in an output; of `rank-r1` and `reasonrank`.
+        valid: what a well-formed answer of `rankgpt` looks like; empty where nothing is said.
+    """
+
+    name: str
+    protocol: Protocol
+    asks: Literal["best", "order"]
+    system: str
+    user: str
+    candidate: str
+    separator: str = ""
+    before: tuple[Turn, ...] = ()
+    each: tuple[Turn, ...] = ()
+    mark: tuple[str, str] = ("[", "]")
+    letters: bool = False
+    thinks: bool = False
+    tagged: bool = False
+    keeps_brackets: bool = False
+    pattern: str = ""
+    valid: str = ""
+
+    @property
+    def wordings(self) -> Mapping[str, Wording]:
+        """The sections that it stands for, with its system turn and its last one."""
+        return dict.fromkeys(SECTIONS[self.asks], Wording(self.system, self.user))
+
+    @property
+    def identifier_pattern(self) -> re.Pattern[str]:
+        """What in a passage could pass for an identifier."""
+        return _LETTERS if self.letters else NUMBERS if self.mark == ("[", "]") else _PASSAGE
+
+    def wording(self, strategy: str, task: str) -> Wording:
+        """The turns for a strategy.
+
+        Raises:
+            InputError: if the file asks for something else.
+        """
+        if strategy not in self.wordings:
+            what = "the best of the candidates" if self.asks == "best" else "an order of the candidates"
+            raise InputError(
+                f"template {self.name!r} asks for {what}, and has no section [{strategy}]: use the strategy "
+                f"{' or '.join(self.wordings)}, or another template"
+            )
+        return self.wordings[strategy]
+
+    def form(self, task: str) -> TaskForm:
+        """What is different for a task: nothing."""
+        return TaskForm()
+
+    def shows_aim(self, strategy: str, task: str) -> bool:
+        """Whether a request's aim is a part of the prompt: never."""
+        return False
+
+    def only(self, strategy: str) -> FamilyTemplate:
+        """The template without what it holds for other strategies: itself."""
+        return self
+
+    def texts(self) -> list[str]:
+        """All wording around queries and candidates."""
+        return [self.system, self.user, self.candidate, *(turn.text for turn in (*self.before, *self.each))]
+
+    def digest(self, *, mark: bool = False) -> str:
+        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
+        content: dict[str, Any] = {key: value for key, value in asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def identifiers(self, count: int) -> tuple[str, ...]:
+        """The identifiers of a prompt with that many candidates.
+
+        Raises:
+            InputError: if there are more than letters.
+        """
+        before, behind = self.mark
+        return tuple(f"{before}{rank}{behind}" for rank in self._ranks(count))
+
+    def _ranks(self, count: int) -> list[str]:
+        if not self.letters:
+            return [str(number) for number in range(1, count + 1)]
+        if count > _MOST_LETTERS:
+            raise InputError(
+                f"template {self.name!r} names candidates by letters, {_MOST_LETTERS} at most, and a prompt was to "
+                f"show {count}: give a smaller window_size"
+            )
+        return [chr(ord("A") + place) for place in range(count)]
+
+    def messages(
+        self, strategy: str, query: str, texts: Sequence[str], task: str, aim: str = "", excluded: str = ""
+    ) -> tuple[Message, ...]:
+        """Fills the turns, as the file's own system does.
+
+        Args:
+            strategy: one of its sections.
+            query: the neutralised query.
+            texts: the neutralised candidates.
+            task: has no influence; nor have `aim` and `excluded`.
+            aim: see `task`.
+            excluded: see `task`.
+
+        Returns:
+            The turns.
+
+        Raises:
+            InputError: if the file asks for something else than the strategy does.
+        """
+        self.wording(strategy, task)
+        ranks = self._ranks(len(texts))
+        shown = [self.candidate.format(rank=rank, candidate=text) for rank, text in zip(ranks, texts, strict=True)]
+        named = ", ".join(self.identifiers(len(texts)))
+        values = {"query": query, "num": len(texts), "docs": self.separator.join(shown), "psg_ids": f"[{named}]"}
+        turns = [Message("system", self.system)] if self.system else []
+        turns += [Message(turn.role, turn.text.format(**values)) for turn in self.before]
+        for rank, text in zip(ranks, texts, strict=True):
+            turns += [Message(turn.role, turn.text.format(rank=rank, candidate=text)) for turn in self.each]
+        return (*turns, Message("user", self.user.format(**values)))
+
+    def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
+        """The turns with next to nothing filled in; `None` where the number of turns depends on the candidates."""
+        return None if self.each else self.messages(strategy, "0", ("0",), task)
+
+    def read(self, output: str, count: int, form: Literal["one", "order"], *, published: bool = False) -> Reading:
+        """Reads a free answer.
+
+        Args:
+            output: a model's whole output.
+            count: how many candidates the prompt held.
+            form: whether one identifier was asked for, or all in order.
+            published: as the file's own system does; else as carefully as can be.
+
+        Returns:
+            The indices found.
+        """
+        if not published:
+            return read_answer(self._in_numbers(output) if self.letters else output, count, form)
+        if self.protocol == "rank-r1":
+            return read_rank_r1(output, self.identifiers(count), compile_pattern(self.pattern, self.name))
+        if self.protocol == "reasonrank":
+            return read_reasonrank(output, count, compile_pattern(self.pattern, self.name))
+        valid = re.compile(self.valid) if self.valid else None
+        return read_rankgpt(output, count, letters=self.letters, valid=valid)
+
+    @staticmethod
+    def _in_numbers(output: str) -> str:
+        """An answer in letters as one in numbers; letters without brackets count where none has them."""
+        letter = _LETTER_ANSWER if _LETTER_ANSWER.search(output) else _LETTER_ALONE
+        return letter.sub(lambda match: f"[{ord(match[1]) - ord('A') + 1}]", re.sub(r"\d", "", output))

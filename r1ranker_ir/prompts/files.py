@@ -1,0 +1,80 @@
+"""Opening a template file, whosever form it has."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1ranker_ir.errors import InputError
+
+from .family_template import FamilyTemplate
+from .rank_llm_template import build_rank_llm_template
+from .rank_r1_template import build_rank_r1_template
+from .reasonrank_template import build_reasonrank_template
+from .template import Template, build_template
+
+_YAML = (".yaml", ".yml")
+
+
+def open_template(path: str | Path) -> Template | FamilyTemplate:
+    """Reads a template file: ours, Rank-R1's or ReasonRank's (TOML), or rank_llm's (YAML, or TOML with its keys).
+
+    Args:
+        path: the file; its keys tell whose it is.
+
+    Returns:
+        The template.
+
+    Raises:
+        InputError: if the file is missing or malformed, or a key or placeholder is unknown or missing.
+    """
+    source = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"template {source!r} can't be read ({error.strerror}): give a TOML or YAML file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"template {source!r} is not UTF-8 text ({error}): give a TOML or YAML file") from error
+    content = _parse_yaml(text, source) if Path(path).suffix.lower() in _YAML else _parse_toml(text, source)
+    return build_any_template(content, source)
+
+
+def build_any_template(content: Any, source: str) -> Template | FamilyTemplate:
+    """Builds a template by the keys that it has.
+
+    Args:
+        content: the parsed file.
+        source: where it comes from, for errors.
+
+    Returns:
+        The template.
+
+    Raises:
+        InputError: if a key or placeholder is unknown or missing.
+    """
+    keys = set(content) if isinstance(content, Mapping) else set()
+    if "method" in keys or keys & {"body", "body_user"}:
+        return build_rank_llm_template(content, source)
+    if keys & {"prompt_system", "prompt_user"}:
+        return build_rank_r1_template(content, source)
+    if keys & {"system_prompt", "system_prompt_reasoning"}:
+        return build_reasonrank_template(content, source)
+    return build_template(content, source)
+
+
+def _parse_toml(text: str, source: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"template {source!r} is not valid TOML: {error}") from error
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"template {source!r} is not valid YAML: {' '.join(str(error).split())}") from error

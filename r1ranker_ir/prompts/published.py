@@ -1,0 +1,137 @@
+"""Reading answers as the published systems do, for comparisons with their figures: see `Prompt.read`.
+
+Nothing is lost in any of them: what an answer lacks is appended in input order, and whatever had to be dropped,
+appended or guessed makes the reading unclean, which counts as a repair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from r1ranker_ir.errors import InputError
+
+from .answers import Reading
+
+_THOUGHT_END = "</think>"
+# What rank_llm takes for digits besides the ten: superscripts, subscripts, circled and full-width ones, and those with
+# a stop or a comma.
+_OTHER_DIGITS = str.maketrans(
+    {
+        chr(first + offset): str(value + offset)
+        for first, value, count in (
+            (0x2070, 0, 1),
+            (0x2074, 4, 6),
+            (0x2080, 0, 10),
+            (0x2460, 1, 9),
+            (0x2776, 1, 9),
+            (0xFF10, 0, 10),
+            (0x1F100, 0, 10),
+        )
+        for offset in range(count)
+    }
+    | {"¹": "1", "²": "2", "³": "3"}
+)
+_LONGEST_NUMBER = 6
+
+
+def compile_pattern(pattern: str, where: str) -> re.Pattern[str]:
+    """Compiles the regular expression of a template file.
+
+    Args:
+        pattern: the expression.
+        where: file and key, for errors.
+
+    Returns:
+        The compiled expression, in which a dot stands for a line break too.
+
+    Raises:
+        InputError: if it is none, or has no group for the answer.
+    """
+    try:
+        compiled = re.compile(pattern, re.DOTALL)
+    except re.error as error:
+        raise InputError(f"{where} is {pattern!r}, which is no regular expression: {error}") from error
+    if compiled.groups < 1:
+        raise InputError(
+            f"{where} is {pattern!r}: put the part that answers into a group, such as <answer>(.*?)</answer>"
+        )
+    return compiled
+
+
+def _reading(numbers: Iterable[int], count: int, *, clean: bool = True) -> Reading:
+    """Drops what comes twice or is out of range."""
+    found = list(numbers)
+    kept = tuple(number - 1 for number in dict.fromkeys(found) if 1 <= number <= count)
+    return Reading(kept, clean and len(kept) == len(found) == count)
+
+
+def _digit_runs(text: str) -> list[int] | None:
+    """The numbers that all digits of a text spell; `None` where one is no number, as a stray superscript is not."""
+    runs = "".join(letter if letter.isdigit() else " " for letter in text).split()
+    try:
+        # A number that long names nothing, and int() refuses enormous ones.
+        return [int(run) if len(run) <= _LONGEST_NUMBER else 0 for run in runs]
+    except ValueError:
+        return None
+
+
+def read_rank_r1(output: str, identifiers: Sequence[str], pattern: re.Pattern[str]) -> Reading:
+    """Rank-R1 (arXiv 2503.06034): what the expression finds in the lower-cased output must be an identifier, as it is.
+
+    Args:
+        output: a model's whole output.
+        identifiers: those of the prompt.
+        pattern: of the template file; its first group is the answer.
+
+    Returns:
+        One index, or none.
+    """
+    found = pattern.search(output.lower())
+    answer = found[1].strip() if found is not None and found[1] is not None else ""
+    if answer not in identifiers:
+        return Reading((), False)
+    return Reading((list(identifiers).index(answer),), True)
+
+
+def read_reasonrank(output: str, count: int, pattern: re.Pattern[str]) -> Reading:
+    """ReasonRank: all digits of what the expression finds, else of what follows the last `<answer>`, else of all.
+
+    Args:
+        output: a model's whole output.
+        count: how many candidates the prompt held.
+        pattern: of the template file; its first group is the answer.
+
+    Returns:
+        The order, which the thought's numbers make up where nothing was answered, as published; never clean then.
+    """
+    found = pattern.search(output.lower())
+    if found is not None and found[1] is not None:
+        numbers = _digit_runs(found[1].strip())
+    else:
+        numbers = _digit_runs(output.rpartition("<answer>")[2])
+    if numbers is None:
+        return Reading((), False)
+    return _reading(numbers, count, clean=found is not None)
+
+
+def read_rankgpt(output: str, count: int, *, letters: bool = False, valid: re.Pattern[str] | None = None) -> Reading:
+    """RankGPT (arXiv 2304.09542) as rank_llm has it: all digits, or letters, of what follows the thought.
+
+    Args:
+        output: a model's whole output.
+        count: how many candidates the prompt held.
+        letters: the identifiers are letters; neighbouring letters are read as one number then, as published.
+        valid: what a well-formed answer looks like as a whole; without it, any form that names all candidates once.
+
+    Returns:
+        The order.
+    """
+    answer = output.rpartition(_THOUGHT_END)[2].strip()
+    text = answer.translate(_OTHER_DIGITS)
+    if letters:
+        text = "".join(str(ord(letter) - ord("A") + 1) if letter.isalpha() else " " for letter in text)
+    numbers = _digit_runs(text)
+    if numbers is None:
+        return Reading((), False)
+    return _reading(numbers, count, clean=valid is None or valid.fullmatch(answer) is not None)

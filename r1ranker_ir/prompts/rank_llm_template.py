@@ -1,0 +1,134 @@
+"""rank_llm's listwise prompt files (repository castorini/rank_llm, src/rank_llm/rerank/prompt_templates/*.yaml)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from r1ranker_ir.errors import InputError
+
+from .family_files import checked_part, checked_texts
+from .family_template import FamilyTemplate, Turn
+
+SINGLE_TURN, MULTI_TURN = "singleturn_listwise", "multiturn_listwise"
+_PATTERNS = ("output_validation_regex", "output_extraction_regex")
+_OF_ALL, _OF_ONE = ("query", "num"), ("rank", "candidate")
+# A scalar that YAML does not take for a quoted one, because an r stands before the quotation mark.
+_RAW = re.compile(r"""\s*r(["'])(.*)\1\s*""", re.DOTALL)
+_EXAMPLE_IN_LETTERS = re.compile(r"\[[A-Z]\] > \[[A-Z]\]")
+
+
+def build_rank_llm_template(content: Mapping[str, Any], source: str) -> FamilyTemplate:
+    """Checks a listwise prompt file of rank_llm.
+
+    Args:
+        content: the parsed YAML. With `method: singleturn_listwise` it holds `body` with `{rank}` and `{candidate}`,
+            and where they are there `system_message`, `prefix` and `suffix` with `{query}` and `{num}` (the suffix
+            also `{psg_ids}`); with `method: multiturn_listwise` `body_user`, and `prefix_user`, `prefix_assistant`,
+            `body_assistant`, `suffix_user`. Both may hold `output_validation_regex` and `output_extraction_regex`.
+            Identifiers are letters where these, or the example of an order, say so.
+        source: where it comes from, for errors.
+
+    Returns:
+        The template.
+
+    Raises:
+        InputError: if it is for another method, a key is unknown, missing or no text, or a placeholder is unknown or
+            missing.
+    """
+    method = content.get("method") if isinstance(content, Mapping) else None
+    if method == SINGLE_TURN:
+        build = _single_turn
+    elif method == MULTI_TURN:
+        build = _multi_turn
+    else:
+        raise InputError(
+            f"{source}: method is {method!r}: of rank_llm's templates those with {SINGLE_TURN} or {MULTI_TURN} can be "
+            "used"
+        )
+    return build(content, source)
+
+
+def _common(texts: Mapping[str, str], source: str, body: str) -> dict[str, Any]:
+    """What both methods say alike."""
+    # The answers' regular expressions are for rank_llm's analysis; its reading takes all digits.
+    valid, extracted = (_unquoted(texts[key]) for key in _PATTERNS)
+    for key, pattern in zip(_PATTERNS, (valid, extracted), strict=True):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(f"{source}: {key} is {pattern!r}, which is no regular expression: {error}") from error
+    wording = " ".join(text for key, text in texts.items() if key not in _PATTERNS)
+    return {
+        "name": source,
+        "protocol": "rankgpt",
+        "asks": "order",
+        "system": texts["system_message"],
+        "mark": _mark(texts[body], f"{source}: {body}"),
+        "letters": "A-Z" in extracted or (not extracted and _EXAMPLE_IN_LETTERS.search(wording) is not None),
+        "thinks": "<think>" in wording,
+        "tagged": "<answer>" in wording,
+        "valid": valid,
+    }
+
+
+def _unquoted(pattern: str) -> str:
+    raw = _RAW.fullmatch(pattern)
+    return raw[2] if raw else pattern.strip()
+
+
+def _mark(body: str, where: str) -> tuple[str, str]:
+    """What stands around a candidate's number: brackets, or a word before it."""
+    if "[{rank}]" in body:
+        return "[", "]"
+    if word := re.search(r"(PASSAGE)\{rank\}", body):
+        return word[1], ""
+    raise InputError(f"{where} is {body!r}: answers are read as [1] or PASSAGE1, so it has to hold [{{rank}}]")
+
+
+def _single_turn(content: Mapping[str, Any], source: str) -> FamilyTemplate:
+    optional = ("system_message", "prefix", "suffix", *_PATTERNS)
+    texts = checked_texts(content, source, f"a template of {SINGLE_TURN}", ("method", "body"), optional)
+    if "{score}" in texts["body"]:
+        raise InputError(
+            f"{source}: body shows {{score}}, the first stage's, which rankers are not told here: use a template "
+            "without it"
+        )
+    body = checked_part(texts, "body", source, _OF_ONE, _OF_ONE)
+    prefix = checked_part(texts, "prefix", source, _OF_ALL)
+    suffix = checked_part(texts, "suffix", source, (*_OF_ALL, "psg_ids"))
+    _check_query(source, prefix + suffix)
+    return FamilyTemplate(user=f"{prefix}{{docs}}{suffix}", candidate=body, **_common(texts, source, "body"))
+
+
+def _multi_turn(content: Mapping[str, Any], source: str) -> FamilyTemplate:
+    optional = ("system_message", "prefix_user", "prefix_assistant", "body_assistant", "suffix_user", *_PATTERNS)
+    texts = checked_texts(content, source, f"a template of {MULTI_TURN}", ("method", "body_user"), optional)
+    body = checked_part(texts, "body_user", source, _OF_ONE, _OF_ONE)
+    received = checked_part(texts, "body_assistant", source, ("rank",))
+    opening = [checked_part(texts, key, source, _OF_ALL) for key in ("prefix_user", "prefix_assistant")]
+    suffix = checked_part(texts, "suffix_user", source, _OF_ALL)
+    _check_query(source, "".join(opening) + suffix)
+    if bool(opening[0]) != bool(opening[1]):
+        raise InputError(f"{source}: prefix_user and prefix_assistant go together: give both, or none")
+    if not received and not opening[1]:
+        raise InputError(
+            f"{source}: neither prefix_assistant nor body_assistant is there: it has one turn, so its method is "
+            f"{SINGLE_TURN}"
+        )
+    if received and not suffix:
+        raise InputError(f"{source}: suffix_user is missing: the last turn is a user's")
+    before = (Turn("user", opening[0]), Turn("assistant", opening[1])) if opening[0] else ()
+    return FamilyTemplate(
+        user=suffix if received else f"{{docs}}{suffix}",
+        candidate=body,
+        before=before,
+        each=(Turn("user", body), Turn("assistant", received)) if received else (),
+        **_common(texts, source, "body_user"),
+    )
+
+
+def _check_query(source: str, around: str) -> None:
+    if "{query}" not in around:
+        raise InputError(f"{source}: placeholder {{query}} is missing: put it before or behind the candidates")
