@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -213,7 +214,8 @@ def test_turns_behind_the_system_turn_stay_apart(load_tokenizer: Callable[[str],
         Message("assistant", "yes"),
         Message("user", "flea"),
     ]
-    text = texts.decode(texts.prompt_ids(turns, thinks=False))
+    # This tokenizer decodes a space behind each special token.
+    text = re.sub(r"(<\w+>) ", r"\1", texts.decode(texts.prompt_ids(turns, thinks=False)))
     assert "<start_of_turn>user\norder\n\ntwo come<end_of_turn>" in text
     assert "<start_of_turn>assistant\nyes<end_of_turn>" in text
     assert text.count("<start_of_turn>") == 4
