@@ -38,6 +38,8 @@ def key_maker(identity: Mapping[str, Any]) -> Callable[[Call], bytes]:
         asked: list[Any] = [digest_of_messages(call.messages), call.identifiers, call.form]
         if call.thought is not None or call.top:
             asked += [call.thought, call.top]
+        if call.sample:
+            asked += ["sample", call.sample]
         return hashlib.sha256(whose + _json(asked)).digest()
 
     return key_of

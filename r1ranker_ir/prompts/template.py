@@ -15,7 +15,7 @@ from typing import Any
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import TASKS, Message
 
-STRATEGY_SECTIONS = ("iterative", "direct", "setwise")
+STRATEGY_SECTIONS = ("iterative", "direct", "setwise", "pointwise")
 MARK_SECTION = "mark"
 """The section of an elimination's prompt that shows the full list and names the excluded."""
 
@@ -170,7 +170,7 @@ class Template:
         """Fills one strategy's turns.
 
         Args:
-            strategy: `iterative`, `direct`, `setwise` or `mark`.
+            strategy: `iterative`, `direct`, `setwise`, `pointwise` or `mark`.
             query: the neutralised query.
             candidates: the rendered candidate lines.
             count: how many there are.
@@ -247,7 +247,8 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     _check_placeholders(f"{source}: candidate", texts["candidate"], _CANDIDATE_PLACEHOLDERS, _CANDIDATE_PLACEHOLDERS)
     wordings = _read_wordings(content, source, "")
     if not wordings:
-        raise InputError(f"{source}: no section [iterative], [direct] or [setwise]: a template needs at least one")
+        offered = f"[{'], ['.join(STRATEGY_SECTIONS[:-1])}] or [{STRATEGY_SECTIONS[-1]}]"
+        raise InputError(f"{source}: no section {offered}: a template needs at least one")
     nouns: dict[str, tuple[str, str]] = {task: (task, f"{task}s") for task in TASKS}
     own_nouns = content.get("nouns", {})
     if not isinstance(own_nouns, Mapping):

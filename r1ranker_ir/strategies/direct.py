@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from r1ranker_ir.prompts.answers import complete_order, read_answer
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
+from .budget import BudgetSpent
+from .combined import as_asked
 from .options import PUBLISHED, RankingOptions
 from .windows import chances_of, check_window, record_step, with_rest_as_it_was
 
@@ -44,18 +47,18 @@ def order_directly(
         window_size: how many candidates a prompt may hold.
         stride: by how many places the window moves up; the best `window_size - stride` of a window meet the next.
         options: `think="never"` takes the order from the probabilities of standing first, as FIRST does (arXiv
-            2406.15657); with `top_k`, no more places are asked for than can matter.
+            2406.15657); with `top_k`, no more places are asked for than can matter; votes and budget.
 
     Returns:
         The program; n candidates in windows of w with stride s need 1 + ceil((n - w) / s) calls, at least 1.
 
     Raises:
-        InputError: if window_size or stride make no sense, or the options are those of an elimination; the program
+        InputError: if window_size or stride make no sense, or the options are those of another strategy; the program
             raises it where they need probabilities and the backend gives none.
     """
     check_window(window_size, stride)
-    options.check_direct()
-    return _order_directly(request, prompt, window_size, stride, options)
+    options.check_for("direct")
+    return as_asked(_order_directly(request, prompt, window_size, stride, options), prompt, options)
 
 
 def _order_directly(
@@ -65,23 +68,24 @@ def _order_directly(
     steps = []
     repairs = 0
     end = len(order)
-    while end > 1:
-        start = max(0, end - window_size)
-        shown = order[start:end]
-        call = prompt.order_all(request, shown, repairs)
-        if options.think == "never":
-            # The first place alone: its probabilities are the order.
-            call = replace(call, form="one", thought="")
-        elif options.top_k is not None:
-            # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is now.
-            risen = min(options.top_k, window_size - stride)
-            call = replace(call, top=min(len(shown), max(risen, options.top_k - start)))
-        answer = yield call
-        indices, repaired = _order_by_scores(call, answer) if options.think == "never" else _order(call, answer)
-        repairs += repaired
-        order[start:end] = [shown[index] for index in indices]
-        steps.append(record_step(call, answer, shown, order[start:end], repaired=repaired))
-        if start == 0:
-            break
-        end -= stride
+    with suppress(BudgetSpent):
+        while end > 1:
+            start = max(0, end - window_size)
+            shown = order[start:end]
+            call = prompt.order_all(request, shown, repairs)
+            if options.think == "never":
+                # The first place alone: its probabilities are the order.
+                call = replace(call, form="one", thought="")
+            elif options.top_k is not None:
+                # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is.
+                risen = min(options.top_k, window_size - stride)
+                call = replace(call, top=min(len(shown), max(risen, options.top_k - start)))
+            answer = yield call
+            indices, repaired = _order_by_scores(call, answer) if options.think == "never" else _order(call, answer)
+            repairs += repaired
+            order[start:end] = [shown[index] for index in indices]
+            steps.append(record_step(call, answer, shown, order[start:end], repaired=repaired))
+            if start == 0:
+                break
+            end -= stride
     return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(steps))
