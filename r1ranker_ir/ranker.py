@@ -48,7 +48,8 @@ class Ranker:
         think: `always` as published, `first` or `never`.
         top_k: how many of the best are ordered; those below keep the first stage's order. `None` for all.
         show_best_first: let an elimination's later prompts show the best first.
-        sort: how `setwise` sorts, `heap` or `bubble`; each with `window_size` candidates a call.
+        sort: how answers become an order: of `direct`, sliding `windows` or a `tournament`; of `setwise`, a `heap` or
+            `bubble` sort; `None` for the first. Each call shows `window_size` candidates at most.
         shuffle_seed: of the order in which a `setwise` call shows its candidates; `None` for no shuffling.
         votes: how many calls decide each answer together.
         vote_among: what differs between them: `permutations` of the candidates, or sampled `thoughts`.
@@ -87,7 +88,7 @@ class Ranker:
         think: Think = "always",
         top_k: int | None = None,
         show_best_first: bool = False,
-        sort: Sort = "heap",
+        sort: Sort | None = None,
         shuffle_seed: int | None = 0,
         votes: int = 1,
         vote_among: VoteAmong = "permutations",

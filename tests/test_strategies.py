@@ -29,6 +29,8 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "iterative never": ("iterative", {"think": "never"}),
     "iterative mark": ("iterative", {"layout": "mark"}),
     "direct": ("direct", {}),
+    "tournament": ("direct", {"sort": "tournament"}),
+    "tournament never": ("direct", {"sort": "tournament", "think": "never"}),
     "direct never": ("direct", {"think": "never"}),
     "heap": ("setwise", {}),
     "heap in order": ("setwise", {"shuffle_seed": None}),
@@ -82,7 +84,9 @@ class Case:
             return count
         if self.strategy == "setwise":
             return min(count, self.options.top_k or 10)
-        return count if count <= self.window_size else self.window_size - self.stride
+        if count <= self.window_size:
+            return count
+        return self.window_size // 2 if self.options.sort == "tournament" else self.window_size - self.stride
 
     def dcg(self, order: tuple[int, ...]) -> float:
         return sum(self.quality[position] / math.log2(rank + 2) for rank, position in enumerate(order[:10]))
@@ -250,6 +254,8 @@ def test_a_trace_comes_back_as_it_was(way: str, tmp_path: Path) -> None:
         ("setwise", {"think": "first"}, "think='first' is for the iterative strategy"),
         ("pointwise", {"layout": "mark"}, "layout='mark' is for the iterative strategy"),
         ("direct", {"sort": "bubble"}, "sort='bubble' is for the setwise strategy, not for direct"),
+        ("iterative", {"sort": "heap"}, "sort='heap' is for the setwise strategy, not for iterative"),
+        ("setwise", {"sort": "tournament"}, "sort='tournament' is for the direct strategy, not for setwise"),
         ("iterative", {"shuffle_seed": 3}, "shuffle_seed=3 is for the setwise strategy"),
         ("pointwise", {"votes": 3}, "nothing to permute: use vote_among='thoughts'"),
     ],
@@ -263,7 +269,7 @@ def test_options_of_other_strategies_are_errors(strategy: str, options: dict[str
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sort": "quick"}, "sort is 'quick': use heap or bubble"),
+        ({"sort": "quick"}, "sort is 'quick': use windows or tournament or heap or bubble"),
         ({"votes": 0}, "votes is 0: at least 1"),
         ({"vote_among": "models"}, "vote_among is 'models': use permutations or thoughts"),
         ({"vote_by": "lot"}, "vote_by is 'lot': use majority or borda"),

@@ -15,8 +15,8 @@ Layout = Literal["shrink", "mark"]
 LAYOUTS: tuple[Layout, ...] = ("shrink", "mark")
 Think = Literal["always", "first", "never"]
 THINK: tuple[Think, ...] = ("always", "first", "never")
-Sort = Literal["heap", "bubble"]
-SORTS: tuple[Sort, ...] = ("heap", "bubble")
+Sort = Literal["windows", "tournament", "heap", "bubble"]
+SORTS: tuple[Sort, ...] = ("windows", "tournament", "heap", "bubble")
 VoteAmong = Literal["permutations", "thoughts"]
 VOTE_AMONG: tuple[VoteAmong, ...] = ("permutations", "thoughts")
 VoteBy = Literal["majority", "borda"]
@@ -26,9 +26,9 @@ _ONLY_OF = {
     "schedule": "iterative",
     "layout": "iterative",
     "show_best_first": "iterative",
-    "sort": "setwise",
     "shuffle_seed": "setwise",
 }
+_OF_SORT = {"windows": "direct", "tournament": "direct", "heap": "setwise", "bubble": "setwise"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class RankingOptions:
             where the strategy is `setwise`, as published.
         show_best_first: after the first answer over a window, `shrink` shows it best first by that answer's
             probabilities, so that what goes next stands near the end of the prompt.
-        sort: how `setwise` goes about it, `heap` or `bubble`.
+        sort: how answers become an order: of `direct`, `windows` or `tournament`; of `setwise`, `heap` or `bubble`.
+            `None` for the published one, which is the first.
         shuffle_seed: the candidates of a `setwise` call are shuffled, always alike for the same seed, query and
             candidates; `None` for no shuffling.
         votes: how many calls decide each answer together; see `votes.vote`.
@@ -64,7 +65,7 @@ class RankingOptions:
     think: Think = "always"
     top_k: int | None = None
     show_best_first: bool = False
-    sort: Sort = "heap"
+    sort: Sort | None = None
     shuffle_seed: int | None = 0
     votes: int = 1
     vote_among: VoteAmong = "permutations"
@@ -77,8 +78,8 @@ class RankingOptions:
             parse_schedule(self.schedule)
         if self.think not in THINK:
             raise InputError(f"think is {self.think!r}: use one of {', '.join(THINK)}")
-        of_two = {"layout": LAYOUTS, "sort": SORTS, "vote_among": VOTE_AMONG, "vote_by": VOTE_BY}
-        for name, known in of_two.items():
+        choices = {"layout": LAYOUTS, "vote_among": VOTE_AMONG, "vote_by": VOTE_BY}
+        for name, known in {**choices, **({} if self.sort is None else {"sort": SORTS})}.items():
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"{name} is {value!r}: use {' or '.join(known)}")
         if self.top_k is not None and self.top_k < 1:
@@ -140,7 +141,11 @@ class RankingOptions:
         Raises:
             InputError: if something is.
         """
-        only_of = {**_ONLY_OF, **({"think": "iterative"} if self.think == "first" else {})}
+        only_of = dict(_ONLY_OF)
+        if self.think == "first":
+            only_of["think"] = "iterative"
+        if self.sort is not None:
+            only_of["sort"] = _OF_SORT[self.sort]
         for name, value in self.stated().items():
             if (owner := only_of.get(name, strategy)) != strategy:
                 raise InputError(f"{name}={value!r} is for the {owner} strategy, not for {strategy}: leave it out")

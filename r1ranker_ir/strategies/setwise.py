@@ -61,10 +61,10 @@ def _sort_setwise(request: RankingRequest, prompt: Prompt, window_size: int, opt
     order = list(range(len(request.candidates)))
     found: list[int] = []
     with suppress(BudgetSpent):
-        if options.sort == "heap":
-            yield from _heap_sort(judge, order, found, top_k, window_size - 1)
-        else:
+        if options.sort == "bubble":
             yield from _bubble_sort(judge, order, top_k, window_size)
+        else:
+            yield from _heap_sort(judge, order, found, top_k, window_size - 1)
     # Those found may still stand in the heap as well.
     best_first = tuple(dict.fromkeys((*found, *order)))
     return Ranking(request, with_rest_as_it_was(best_first, top_k), tuple(judge.steps))
