@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from r1ranker_ir.errors import InputError
 
 from .benchmark_quality import QualityResult
 from .benchmark_rows import FLOOR, SpeedResult
-from .pictures import COLOURS, new_figure, write_png
+from .pictures import COLOURS, MARKERS, draw_estimate, new_figure, tidy, write_png
 
 PICTURE = "benchmark.png"
-_FEATURE, _EXTRA = "Drawing benchmarks", "eval"
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+FEATURE, EXTRA = "Drawing benchmarks", "eval"
 _GREY = "#9a9a9a"
-
-
-def prepare_folder(folder: Path) -> None:
-    """Makes a folder for results, and makes sure that there is what draws pictures, before anything is measured.
-
-    Args:
-        folder: made where it does not exist.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if it can't be made.
-    """
-    new_figure(1, 1, feature=_FEATURE, extra=_EXTRA)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another --output") from error
 
 
 def plot_speed(result: SpeedResult, path: Path) -> None:
@@ -46,7 +25,7 @@ def plot_speed(result: SpeedResult, path: Path) -> None:
         InputError: if the file can't be written.
     """
     rows = (result.floor, *result.rows)
-    figure = new_figure(10.5, 1.4 + 0.36 * len(rows), feature=_FEATURE, extra=_EXTRA)
+    figure = new_figure(10.5, 1.4 + 0.36 * len(rows), feature=FEATURE, extra=EXTRA)
     left, right = figure.subplots(1, 2, sharey=True)
     places = list(range(len(rows)))
     queries = result.settings.queries
@@ -81,7 +60,7 @@ def plot_speed(result: SpeedResult, path: Path) -> None:
     right.set_xlabel("prompt tokens, in full prompts", fontsize=9)
     right.legend(fontsize=8, frameon=False, loc="lower right")
     for axis in (left, right):
-        _tidy(axis)
+        tidy(axis)
     write_png(figure, path)
 
 
@@ -96,39 +75,24 @@ def plot_quality(result: QualityResult, path: Path) -> None:
         MissingExtraError: if matplotlib is not installed.
         InputError: if the file can't be written.
     """
-    figure = new_figure(10.0, 4.2, feature=_FEATURE, extra=_EXTRA)
+    figure = new_figure(10.0, 4.2, feature=FEATURE, extra=EXTRA)
     left, right = figure.subplots(1, 2, sharey=True)
     compared = result.comparison
     measure = compared.measures[0]
     runs = {run.name: run for run in (compared.baseline, *compared.runs)}
     for number, row in enumerate(result.rows):
-        estimate = runs[row.variant].means[measure]
-        low, high = estimate.interval or (estimate.mean, estimate.mean)
-        for axis, cost in ((left, row.tokens), (right, row.seconds / result.queries)):
-            axis.errorbar(
-                cost,
-                estimate.mean,
-                yerr=[[max(0.0, estimate.mean - low)], [max(0.0, high - estimate.mean)]],
-                color=COLOURS[number % len(COLOURS)],
-                marker=_MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)],
-                markersize=7,
-                capsize=4,
-                linestyle="none",
-                label=row.variant,
-            )
+        estimate = runs[row.name].means[measure]
+        colour = COLOURS[number % len(COLOURS)]
+        marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+        for axis, cost in ((left, row.tokens_computed), (right, row.seconds / result.queries)):
+            draw_estimate(axis, cost, estimate, label=row.name, colour=colour, marker=marker)
     left.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)
     left.set_xlabel("tokens computed a query: of prompts, and written", fontsize=9)
     right.set_xlabel("seconds a query", fontsize=9)
     for axis in (left, right):
         axis.set_xlim(left=0)
-        _tidy(axis)
+        tidy(axis)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     write_png(figure, path)
 
-
-def _tidy(axis: Any) -> None:
-    axis.tick_params(labelsize=8)
-    axis.grid(alpha=0.25)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)

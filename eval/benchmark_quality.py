@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.checkpoints import read_settings
-from r1ranker_ir.corpora import open_corpus
-from r1ranker_ir.engine import RunSummary
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.ranker import Ranker
@@ -19,30 +16,11 @@ from r1ranker_ir.reranking import entries_of
 from .benchmark_model import BenchmarkModel
 from .benchmark_variants import ONE, Variant
 from .comparison import Comparison, ComparisonSettings, check_comparable, compare_runs
+from .judged_rows import CostRow, judgments_of, rank_timed
 from .measures import evaluate
 
 if TYPE_CHECKING:
     from ir_measures import Measure
-
-
-@dataclass(frozen=True)
-class QualityRow:
-    """What one variant took.
-
-    Args:
-        variant: its name.
-        summary: calls and tokens.
-        seconds: from the first query to the last.
-    """
-
-    variant: str
-    summary: RunSummary
-    seconds: float
-
-    @property
-    def tokens(self) -> float:
-        """Tokens a query that the model computed: of prompts, and written."""
-        return (self.summary.prompt_tokens_computed + self.summary.usage.completion_tokens) / self.summary.queries
 
 
 @dataclass(frozen=True)
@@ -56,7 +34,7 @@ class QualityResult:
         queries: how many queries.
     """
 
-    rows: tuple[QualityRow, ...]
+    rows: tuple[CostRow, ...]
     comparison: Comparison
     source: RunSource
     queries: int
@@ -117,10 +95,7 @@ def measure_quality(
         raise InputError(f"variant {naive[0]!r} is for measuring speed: its answers are always forced. Use {ONE!r}")
     check_comparable(measures)
     requests = list(source.requests())
-    ranked = {request.query_id for request in requests}
-    qrels = [judgment for judgment in open_corpus(source.corpus).qrels() if judgment.query_id in ranked]
-    if not qrels:
-        raise InputError(f"corpus {source.corpus!r} judges none of the {len(ranked)} queries: nothing can be measured")
+    qrels = judgments_of(source.corpus, requests)
     rankers = {
         variant.name: Ranker(
             model.checkpoint,
@@ -136,12 +111,11 @@ def measure_quality(
     }
     rows, evaluations = [], {}
     for name, ranker in rankers.items():
-        started = time.perf_counter()
-        rankings = ranker.rank(requests)
-        rows.append(QualityRow(name, ranker.summary, time.perf_counter() - started))
+        row, rankings = rank_timed(name, ranker, requests)
+        rows.append(row)
         run = {ranking.request.query_id: entries_of(ranking) for ranking in rankings}
         evaluations[name] = evaluate(qrels, run, measures, name=name)
-    calls = {row.variant: row.summary.usage.calls / row.summary.queries for row in rows}
+    calls = {row.name: row.summary.usage.calls / row.summary.queries for row in rows}
     baseline = ONE if ONE in names else names[0]
     comparison = compare_runs(evaluations, baseline, ComparisonSettings(), calls=calls)
     return QualityResult(tuple(rows), comparison, source, len(requests))

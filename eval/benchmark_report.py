@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from r1ranker_ir.errors import InputError
 
 from . import manifest
 from .benchmark_model import BenchmarkModel
 from .benchmark_quality import QualityResult
 from .benchmark_rows import SpeedResult, SpeedRow
 from .comparison import MeanEstimate
+from .judged_rows import measures_data
 from .sheets import Sheet
 
 RESULT_FILE = "benchmark.json"
@@ -102,15 +100,15 @@ def quality_sheet(result: QualityResult, model: BenchmarkModel) -> Sheet:
     for row in result.rows:
         figures = []
         for measure in compared.measures:
-            difference = differences.get((row.variant, measure))
+            difference = differences.get((row.name, measure))
             figures += [
-                f"{runs[row.variant].means[measure].mean:.4f}",
+                f"{runs[row.name].means[measure].mean:.4f}",
                 _NONE if difference is None else _of(difference),
             ]
         usage = row.summary.usage
         counts = (usage.calls, usage.prompt_tokens, row.summary.prompt_tokens_computed, usage.completion_tokens)
         costs = [f"{row.seconds:.3f}", f"{row.seconds / result.queries:.3f}"]
-        rows.append((row.variant, *figures, *(f"{count:,}" for count in counts), *costs))
+        rows.append((row.name, *figures, *(f"{count:,}" for count in counts), *costs))
     measured = [
         text
         for measure in compared.measures
@@ -173,26 +171,11 @@ def quality_data(result: QualityResult) -> dict[str, Any]:
         `settings`, `baseline` and `variants`.
     """
     compared = result.comparison
-    runs = {run.name: run for run in (compared.baseline, *compared.runs)}
-    differences = {(each.run, each.measure): each for each in compared.differences}
     variants = []
     for row in result.rows:
-        measures: dict[str, Any] = {}
-        for measure in compared.measures:
-            estimate = runs[row.variant].means[measure]
-            entry: dict[str, Any] = {"mean": estimate.mean, "interval": estimate.interval}
-            if (difference := differences.get((row.variant, measure))) is not None:
-                entry |= {
-                    "difference": difference.mean.mean,
-                    "difference_interval": difference.mean.interval,
-                    "p_value": difference.p_value,
-                    "corrected_p_value": difference.corrected,
-                    "per_query_difference": dict(difference.per_query),
-                }
-            measures[str(measure)] = entry
         summary = asdict(row.summary)
         costs = {**summary.pop("usage"), **summary, "seconds": row.seconds}
-        variants.append({"variant": row.variant, "measures": measures, **costs})
+        variants.append({"variant": row.name, "measures": measures_data(compared, row.name), **costs})
     return {
         "settings": {**asdict(result.source), "ranked_queries": result.queries, **asdict(compared.settings)},
         "baseline": compared.baseline.name,
@@ -215,17 +198,7 @@ def write_result(folder: Path, figures: dict[str, Any], model: BenchmarkModel, c
     Raises:
         InputError: if it can't be written.
     """
-    content = {
-        "command": list(command),
-        "model": model.described(),
-        "versions": manifest.versions("transformers", "matplotlib"),
-        "hardware": manifest.hardware(),
-        "numerics": manifest.determinism(),
-        **figures,
-    }
     path = folder / RESULT_FILE
-    try:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --output") from error
+    made_with = manifest.made_with(command, "transformers", "matplotlib")
+    manifest.write_result(path, {**made_with, "model": model.described(), **figures})
     return path

@@ -89,7 +89,7 @@ def parse_variant(name: str) -> Variant:
     try:
         options = RankingOptions(**given)
         if strategy == "direct":
-            options.check_direct()
+            options.check_for("direct")
     except InputError as error:
         raise InputError(
             f"variant {name!r}: {error}. Variants are {NAIVE}, or parts joined by +, as in {DEFAULT_VARIANTS!r}"

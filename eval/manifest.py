@@ -4,16 +4,19 @@ of the same command to the next."""
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.backends.identity import checkpoint_identity
 from r1ranker_ir.checkpoints import read_settings
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies.options import ranking_options
 
@@ -44,6 +47,41 @@ def versions(backend: str, *others: str) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def made_with(command: Sequence[str], backend: str, *others: str) -> dict[str, Any]:
+    """Says what a result was made with.
+
+    Args:
+        command: that asked for it.
+        backend: see `versions`.
+        others: see `versions`.
+
+    Returns:
+        `command`, `versions`, `hardware` and `numerics`.
+    """
+    return {
+        "command": list(command),
+        "versions": versions(backend, *others),
+        "hardware": hardware(),
+        "numerics": determinism(),
+    }
+
+
+def write_result(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes all figures of a result, and what they were made with, as JSON.
+
+    Args:
+        path: in a folder that exists.
+        content: what to write.
+
+    Raises:
+        InputError: if it can't be written.
+    """
+    try:
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --output") from error
 
 
 def ranker_settings(ranker: Ranker) -> dict[str, Any]:

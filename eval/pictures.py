@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import InputError, missing_extra
 
+if TYPE_CHECKING:
+    from .comparison import MeanEstimate
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow: too pale on white."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""As many as there are colours, for those who can't tell these apart."""
 
 
 def new_figure(width: float, height: float, *, feature: str, extra: str) -> Any:
@@ -31,6 +36,62 @@ def new_figure(width: float, height: float, *, feature: str, extra: str) -> Any:
     except ImportError as error:
         raise missing_extra(feature, extra, error) from error
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def prepare_folder(folder: Path, *, feature: str, extra: str) -> None:
+    """Makes a folder for results, and makes sure that there is what draws pictures, before anything is measured.
+
+    Args:
+        folder: made where it does not exist.
+        feature: what wants to draw, as the subject of a sentence.
+        extra: the extra that brings matplotlib for it.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+        InputError: if it can't be made.
+    """
+    new_figure(1, 1, feature=feature, extra=extra)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another --output") from error
+
+
+def draw_estimate(axis: Any, cost: float, estimate: MeanEstimate, *, label: str, colour: str, marker: str) -> None:
+    """Draws a mean with its 95% interval over what it has cost.
+
+    Args:
+        axis: of matplotlib.
+        cost: where it stands.
+        estimate: how high, and its interval.
+        label: for the legend.
+        colour: of matplotlib.
+        marker: of matplotlib.
+    """
+    low, high = estimate.interval or (estimate.mean, estimate.mean)
+    axis.errorbar(
+        cost,
+        estimate.mean,
+        yerr=[[max(0.0, estimate.mean - low)], [max(0.0, high - estimate.mean)]],
+        color=colour,
+        marker=marker,
+        markersize=7,
+        capsize=4,
+        linestyle="none",
+        label=label,
+    )
+
+
+def tidy(axis: Any) -> None:
+    """Gives an axis small labels, a pale grid and no frame above and beside.
+
+    Args:
+        axis: of matplotlib.
+    """
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.25)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def write_png(figure: Any, path: str | Path) -> None:

@@ -115,13 +115,14 @@ def benchmark(
     progress = start(verbose=verbose, quiet=quiet)
     _check_options(ctx, model, config_only, corpus, run)
     from r1ranker_ir.eval.benchmark_model import open_model
-    from r1ranker_ir.eval.benchmark_plots import PICTURE, plot_quality, plot_speed, prepare_folder
+    from r1ranker_ir.eval.benchmark_plots import EXTRA, FEATURE, PICTURE, plot_quality, plot_speed
     from r1ranker_ir.eval.benchmark_quality import measure_quality, possible_variants
     from r1ranker_ir.eval.benchmark_report import quality_data, quality_sheet, speed_data, speed_sheet, write_result
     from r1ranker_ir.eval.benchmark_rows import SpeedSettings
     from r1ranker_ir.eval.benchmark_speed import measure_speed
     from r1ranker_ir.eval.benchmark_variants import DEFAULT_VARIANTS, QUALITY_VARIANTS, parse_variants
     from r1ranker_ir.eval.measures import parse_measures
+    from r1ranker_ir.eval.pictures import prepare_folder
     from r1ranker_ir.prompts.template import load_template
     from r1ranker_ir.rerank_run import RunSource
 
@@ -141,7 +142,7 @@ def benchmark(
         cache_memory=cache_memory,
     )
     if output is not None:
-        prepare_folder(output)
+        prepare_folder(output, feature=FEATURE, extra=EXTRA)
     opened = open_model(model, config_only, device=device, dtype=dtype, seed=seed)
     if corpus is None or run is None:
         speed = measure_speed(opened, chosen, settings, template=wording, progress=progress)

@@ -19,7 +19,7 @@ from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import MARK_SECTION, Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.strategies.options import Layout, RankingOptions, Think
+from r1ranker_ir.strategies.options import Layout, RankingOptions, Sort, Think, VoteAmong, VoteBy
 from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.types import Program, Ranking, RankingRequest
 
@@ -36,8 +36,8 @@ class Ranker:
 
     Args:
         model: a checkpoint: folder or hub name; for the `openai` backend the name that the server knows.
-        strategy: `iterative` or `direct`.
-        backend: `transformers` or `openai`.
+        strategy: `iterative`, `direct`, `setwise` or `pointwise`.
+        backend: `transformers`, `openai` or `oracle`.
         template: a prompt template, or its file: the project's TOML, or that of Rank-R1, ReasonRank or rank_llm.
         answers: `constrained`: chosen among the candidates, where the backend can; or `published`: written freely, and
             read as the template's own system reads them.
@@ -55,6 +55,14 @@ class Ranker:
         think: `always` as published, `first` or `never`.
         top_k: how many of the best are ordered; those below keep the first stage's order. `None` for all.
         show_best_first: let an elimination's later prompts show the best first.
+        sort: how answers become an order: of `direct`, sliding `windows` or a `tournament`; of `setwise`, a `heap` or
+            `bubble` sort; `None` for the first. Each call shows `window_size` candidates at most.
+        shuffle_seed: of the order in which a `setwise` call shows its candidates; `None` for no shuffling.
+        votes: how many calls decide each answer together.
+        vote_among: what differs between them: `permutations` of the candidates, or sampled `thoughts`.
+        vote_by: how they are counted, by `majority` or by `borda` count.
+        max_calls: how many calls a ranking may make; when they are used up, it is the best that is known by then.
+        max_tokens: how many tokens the calls of a ranking may read and write together.
         cache: where answers are kept between runs and looked for before the model is asked: a `CompletionsCache`, or
             the file of one; `None` for none.
         backend_options: what else the backend takes, such as `device`, `dtype`, `base_url`, `temperature`, `seed`.
@@ -88,6 +96,13 @@ class Ranker:
         think: Think = "always",
         top_k: int | None = None,
         show_best_first: bool = False,
+        sort: Sort | None = None,
+        shuffle_seed: int | None = 0,
+        votes: int = 1,
+        vote_among: VoteAmong = "permutations",
+        vote_by: VoteBy = "majority",
+        max_calls: int | None = None,
+        max_tokens: int | None = None,
         cache: CompletionsCache | str | os.PathLike[str] | None = None,
         **backend_options: Any,
     ) -> None:
@@ -97,9 +112,27 @@ class Ranker:
             raise InputError(f"answers is {answers!r}: use {' or '.join(ANSWERS)}")
         self.model = os.fspath(model)
         self.strategy = strategy
-        self.options = RankingOptions(schedule, layout, think, top_k, show_best_first)
+        self.options = RankingOptions(
+            schedule,
+            layout,
+            think,
+            top_k,
+            show_best_first,
+            sort=sort,
+            shuffle_seed=shuffle_seed,
+            votes=votes,
+            vote_among=vote_among,
+            vote_by=vote_by,
+            max_calls=max_calls,
+            max_tokens=max_tokens,
+        )
         _check_options(self.options, strategy, backend)
-        if backend == "openai" and settings_from is None and not Path(self.model).is_dir():
+        if backend != "oracle" and votes > 1 and vote_among == "thoughts" and not backend_options.get("temperature"):
+            raise InputError(
+                "vote_among='thoughts' needs thoughts that differ: give a temperature above 0, such as 0.7, or use "
+                "vote_among='permutations'"
+            )
+        if backend in ("openai", "oracle") and settings_from is None and not Path(self.model).is_dir():
             # A server's name for its model is no hub name, and nobody's business but the server's.
             settings = CheckpointSettings()
         else:
@@ -210,8 +243,7 @@ class _Programs:
 
 def _check_options(options: RankingOptions, strategy: str, backend: str) -> None:
     """Says before a model is loaded that the strategy or the backend can't do what is asked of it."""
-    if strategy == "direct":
-        options.check_direct()
+    options.check_for(strategy)
     if backend != "openai":
         return
     if options.think != "always":

@@ -81,6 +81,8 @@ def _flags(step: Step) -> list[str]:
         flags.append(f"{_counted(step.cut_passages, 'passage')} cut to fit the prompt")
     if step.cut_query:
         flags.append("the query was cut")
+    if step.confidence is not None:
+        flags.append(f"one of several votes, which agree with what they decided by {step.confidence:.0%}")
     return flags
 
 
@@ -91,8 +93,12 @@ def _shown_rows(traced: TracedRanking, step: Step) -> list[_Row]:
         candidate = traced.ranking.request.candidates[position]
         excluded = traced.strategy == "iterative" and position in step.outcome
         outcome = "excluded" if excluded else "excluded before" if position in step.marked else ""
-        if traced.strategy == "direct":
+        if len(step.outcome) == len(step.shown) > 1:
             outcome = f"{step.outcome.index(position) + 1}."
+        elif step.grade is not None:
+            outcome = f"grade {step.grade:.1f}"
+        elif traced.strategy == "setwise" and position in step.outcome:
+            outcome = "best"
         chance = (step.probabilities or {}).get(position)
         cells = f"[{place}]", candidate.id, "" if chance is None else f"{chance:.3f}", outcome
         rows.append(_Row(cells, candidate.text, "red" if excluded else ""))
@@ -134,6 +140,7 @@ def _summary(traced: TracedRanking) -> str:
             f"{usage.prompt_tokens} tokens in",
             f"{usage.completion_tokens} tokens out",
             _counted(ranking.repairs, "repair"),
+            *(["ended by its budget"] if ranking.budget_reached else []),
         )
     )
 

@@ -14,8 +14,9 @@ from r1ranker_ir.json_lines import json_lines
 from r1ranker_ir.partial_files import PartialFile
 from r1ranker_ir.types import TASKS, Candidate, Ranking, RankingRequest, Step, Usage
 
-TracedStrategy = Literal["iterative", "direct"]
-TRACED_STRATEGIES: tuple[TracedStrategy, ...] = ("iterative", "direct")
+TracedStrategy = Literal["iterative", "direct", "setwise", "pointwise", "cascade"]
+TRACED_STRATEGIES: tuple[TracedStrategy, ...] = ("iterative", "direct", "setwise", "pointwise", "cascade")
+_NAMES_ONE = ("setwise", "pointwise")
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,16 @@ def trace_of(ranking: Ranking, strategy: str) -> dict[str, Any]:
 
     Args:
         ranking: the outcome for one query; its candidates' ids are different from each other.
-        strategy: what made it, `iterative` or `direct`.
+        strategy: what made it, one of `TRACED_STRATEGIES`.
 
     Returns:
         `query_id`, `query`, `task`, `aim`, `strategy`, `texts` (document id to whole text, in the first stage's order),
-        `order` (document ids, best first), `repairs`, `usage` and `steps`: one object a model call, with
+        `order` (document ids, best first), `repairs`, `usage`, `budget_reached` where it is true, and `steps`: one
+        object a model call, with
         `prompt_hash`, `shown` (document ids in the prompt's order), `outcome` (document ids), `thought`, `text`,
         `probabilities` (a list beside `shown`, or null), `repaired`, `thought_closed`, `cut_passages`, `cut_query` and
-        `usage`; and, where they say something, `marked` (document ids that the prompt named as excluded) and
-        `thought_given`.
+        `usage`; and, where they say something, `marked` (document ids that the prompt named as excluded),
+        `thought_given`, `grade` and `confidence`.
     """
     request = ranking.request
     ids = [candidate.id for candidate in request.candidates]
@@ -96,6 +98,7 @@ def trace_of(ranking: Ranking, strategy: str) -> dict[str, Any]:
         "order": [ids[place] for place in ranking.order],
         "repairs": ranking.repairs,
         "usage": asdict(ranking.usage),
+        **({"budget_reached": True} if ranking.budget_reached else {}),
         "steps": [_step_data(step, ids) for step in ranking.steps],
     }
 
@@ -116,6 +119,8 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
         "usage": asdict(step.usage),
         **({"marked": [ids[place] for place in step.marked]} if step.marked else {}),
         **({"thought_given": True} if step.thought_given else {}),
+        **({"grade": step.grade} if step.grade is not None else {}),
+        **({"confidence": step.confidence} if step.confidence is not None else {}),
     }
 
 
@@ -196,7 +201,8 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
     )
     steps = fields.of_kind("steps", list)
     told = [_Fields(step, where, f"steps[{number}].") for number, step in enumerate(steps)]
-    ranking = Ranking(request, order, tuple(_step_of(step, places, strategy) for step in told))
+    reached = fields.of_kind("budget_reached", bool) if "budget_reached" in row else False
+    ranking = Ranking(request, order, tuple(_step_of(step, places, strategy) for step in told), reached)
     for name, value in (("repairs", ranking.repairs), ("usage", asdict(ranking.usage))):
         if row.get(name) != value:
             raise fields.error(name, f"is {row.get(name)!r}, but the steps make {value!r}")
@@ -211,8 +217,11 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrateg
     left = [place for place in shown if place not in marked]
     if strategy == "direct":
         fits, wanted = len(outcome) == len(left), f"{len(left)}"
+    elif strategy in _NAMES_ONE:
+        fits, wanted = len(outcome) == 1, "1"
     else:
-        fits, wanted = 1 <= len(outcome) < max(2, len(left)), "1 or more"
+        most = len(left) if strategy == "cascade" else max(1, len(left) - 1)
+        fits, wanted = 1 <= len(outcome) <= most, "1 or more"
     if not fits or not set(outcome) <= set(left):
         raise fields.error(
             "outcome", f"is {fields.row['outcome']!r}: {strategy} names {wanted} of the documents shown, each once"
@@ -231,6 +240,8 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrateg
         prompt_hash=fields.of_kind("prompt_hash", str),
         marked=marked,
         thought_given=fields.of_kind("thought_given", bool) if "thought_given" in fields.row else False,
+        grade=fields.number("grade"),
+        confidence=fields.number("confidence"),
     )
 
 
@@ -275,6 +286,13 @@ class _Fields:
         if len(values) != len(shown) or not all(type(value) in (int, float, type(None)) for value in values):
             raise self.error("probabilities", f"is {values!r}: a number or null for each document shown is needed")
         return {place: float(value) for place, value in zip(shown, values, strict=True) if value is not None}
+
+    def number(self, name: str) -> float | None:
+        """A number that may be missing."""
+        value = self.row.get(name)
+        if name in self.row and type(value) not in (int, float):
+            raise self.error(name, f"is {value!r}: a number is needed")
+        return None if value is None else float(value)
 
     def usage(self) -> Usage:
         counts = self.of_kind("usage", dict)

@@ -64,6 +64,29 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a call asks, before it is rendered.
+
+    Args:
+        section: of the template: `iterative` or `mark` for the worst candidate, `setwise` for the best, `direct` for
+            the order, `pointwise` for a grade.
+        request: the query and all candidates.
+        shown: positions of those that the prompt shows, in its order.
+        marked: of these, those that it names as excluded, in the order of exclusion.
+    """
+
+    section: str
+    request: RankingRequest
+    shown: tuple[int, ...]
+    marked: tuple[int, ...] = ()
+
+    @property
+    def answerable(self) -> tuple[int, ...]:
+        """Positions of the candidates that may be answered, in the order of the prompt."""
+        return tuple(position for position in self.shown if position not in self.marked)
+
+
+@dataclass(frozen=True)
 class Call:
     """One question to a language model.
 
@@ -82,6 +105,8 @@ class Call:
         free: the model writes its answer freely, and it is read from the text, as the published systems have it.
         ranking: the same number for the calls of one ranking, set by the engine; 0 where that is unknown. What is
             answered does not depend on it.
+        sample: tells calls apart that ask a model the same whose thoughts are sampled: each has a thought of its own.
+        question: what the messages were rendered from; `None` where they are all that is known. A model is not told.
     """
 
     messages: tuple[Message, ...]
@@ -96,6 +121,8 @@ class Call:
     thinks: bool = True
     tagged: bool = True
     free: bool = False
+    sample: int = 0
+    question: Question | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -153,7 +180,7 @@ class Step:
     Args:
         shown: positions in the request's candidates (0-based) that the prompt held, in prompt order.
         outcome: for an exclusion, the positions excluded, worst first (one, as published); for an ordering, all shown
-            positions, best first.
+            positions, best first; for a choice or a grade, the position chosen or graded.
         thought: the model's reasoning.
         text: the model's whole output.
         probabilities: position to probability of being answered; `None` where the backend gives none.
@@ -165,6 +192,9 @@ class Step:
         cut_query: the query was shortened.
         marked: of the positions shown, those that the prompt named as excluded already, in the order of exclusion.
         thought_given: the thought is not this call's own: an earlier one's, or none was asked for.
+        grade: what the one candidate shown was given, where candidates are graded one by one.
+        confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1:
+            the same number with each of them. See `strategies.votes`.
     """
 
     shown: tuple[int, ...]
@@ -180,6 +210,8 @@ class Step:
     cut_query: bool = False
     marked: tuple[int, ...] = ()
     thought_given: bool = False
+    grade: float | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +222,7 @@ class Ranking:
         request: what was ranked.
         order: positions in `request.candidates` (0-based), best first: always a permutation.
         steps: the trace, one entry a call, in the order of the calls.
+        budget_reached: it was ended by its budget of calls or tokens, and the order is the best that was known then.
 
     Raises:
         InputError: if `order` is not a permutation of the candidates' positions.
@@ -198,6 +231,7 @@ class Ranking:
     request: RankingRequest
     order: tuple[int, ...]
     steps: tuple[Step, ...] = ()
+    budget_reached: bool = False
 
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.request.candidates))):

@@ -31,7 +31,7 @@ def write(folder: Path, content: Any) -> Path:
 def test_defaults_without_a_file(tmp_path: Path) -> None:
     settings = read_settings(tmp_path)
     assert settings == CheckpointSettings(template=load_template())
-    assert settings.strategies == ("iterative", "direct", "setwise")
+    assert settings.strategies == ("iterative", "direct", "setwise", "pointwise")
     assert (settings.window_size, settings.stride, settings.training) == (20, 10, {})
     assert (settings.max_passage_tokens, settings.max_thought_tokens) == (None, 1024)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies.direct import order_directly
+from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.types import Answer, Call
 
 SIZES = st.integers(2, 24).flatmap(lambda window: st.tuples(st.just(window), st.integers(1, window - 1)))
@@ -142,3 +143,18 @@ def test_repairs_fall_back_to_the_input_order_and_are_counted(prompt: Prompt, co
     assert rank("<think>x</think><answer>[4] > [4] > [9] > [2]</answer>") == ((3, 1, 0, 2), 1)
     assert rank("<think>[4] > [1] > [3] > [2]") == ((0, 1, 2, 3), 1)
     assert rank("") == ((0, 1, 2, 3), 1)
+
+
+def test_a_tournament_of_a_hundred_takes_eleven_calls(prompt: Prompt, conversation: Any) -> None:
+    quality = [(position * 61) % 101 for position in range(100)]
+    options = RankingOptions(sort="tournament")
+    ranking, calls = conversation.drive(
+        order_directly(conversation.request(100), prompt, options=options), sorter(quality, conversation.shown)
+    )
+    # Groups of 20; then 50 in three, 30 in two, and 20 in the end.
+    assert [len(call.identifiers) for call in calls] == [*[20] * 5, 17, 17, 16, 15, 15, 20]
+    assert [call.top for call in calls] == [*[10] * 10, 0]
+    best = sorted(range(100), key=lambda position: -quality[position])
+    assert list(ranking.order[:10]) == best[:10]
+    # Dealt in turn, as teams are.
+    assert conversation.shown(calls[1]) == list(range(1, 100, 5))

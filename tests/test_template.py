@@ -24,8 +24,8 @@ def content(**changes: Any) -> dict[str, Any]:
 
 def test_the_projects_template_serves_all_strategies_and_tasks() -> None:
     template = load_template()
-    assert tuple(template.wordings) == STRATEGY_SECTIONS == ("iterative", "direct", "setwise")
-    for strategy in STRATEGY_SECTIONS:
+    assert tuple(template.wordings) == STRATEGY_SECTIONS == ("iterative", "direct", "setwise", "pointwise")
+    for strategy in STRATEGY_SECTIONS[:3]:
         for task in TASKS:
             turns = template.render(strategy, "how long do fleas live", "[1] a\n[2] b", 2, task)
             assert [turn.role for turn in turns] == ["system", "user"]
@@ -70,7 +70,7 @@ def test_the_projects_prompts_ask_for_what_their_answers_mean(task: Task, best: 
     template = load_template()
     asked = {
         name: template.render(name, "q", "[1] a\n[2] b", 2, task, "AIM")[-1].content.rpartition("\n")[2]
-        for name in STRATEGY_SECTIONS
+        for name in STRATEGY_SECTIONS[:3]
     }
     asked = {name: text.removeprefix("Wanted: AIM. ") for name, text in asked.items()}
     assert worst in asked["iterative"] and best not in asked["iterative"]
@@ -129,7 +129,7 @@ def test_the_digest_covers_what_shapes_a_prompt_and_nothing_else() -> None:
         (content(iterative="{query} {candidates}"), "needs the key user"),
         (content(setwise={"user": "{query}"}), r"\[setwise\] user: placeholder {candidates} is missing"),
         (content(setwise={**SECTION, "best": ""}), r"section \[setwise\] needs the key user"),
-        ({"name": "own"}, r"no section \[iterative\], \[direct\] or \[setwise\]"),
+        ({"name": "own"}, r"no section \[iterative\], \[direct\], \[setwise\] or \[pointwise\]"),
         (content(nouns={"film": ["film", "films"]}), r"nouns.film = .*for passage, item, model"),
         (content(nouns={"item": "film"}), r"nouns.item = 'film'; give \[singular, plural\]"),
         (content(nouns={"item": ["film", 3]}), "nouns.item"),

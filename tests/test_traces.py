@@ -266,7 +266,7 @@ def leave_out(name: str) -> Callable[[Any], Any]:
         (change(query=" "), "field query is blank"),
         (leave_out("query"), "field query is missing"),
         (change(task="essay"), "field task is 'essay': use one of passage, item, model"),
-        (change(strategy="setwise"), "field strategy is 'setwise': use one of iterative, direct"),
+        (change(strategy="heap"), "field strategy is 'heap': use one of iterative, direct, setwise, pointwise"),
         (change(strategy="direct"), r"field steps\[0\].outcome is \['c'\]: direct names 3 of the documents shown"),
         (change(texts={}), "field order names 'a', of which texts has no text"),
         (change(texts={"a": 1}), "field texts 'a' has no text"),

@@ -20,7 +20,7 @@ from r1ranker_ir.types import Candidate, Task
 from .completion_files import CompletedSample, write_completions
 from .leakage import Leak, TestData
 from .ranking_measures import ndcg
-from .records import Record, Sample
+from .records import SAMPLE_STRATEGIES, Record, Sample
 
 if TYPE_CHECKING:
     from ir_measures import Qrel
@@ -34,6 +34,7 @@ THOUGHT_CLOSED = "thought closed at the limit"
 NO_THOUGHT = "no thought"
 TAGS_IN_THOUGHT = "a tag of the protocol in the thought"
 OTHER_PROMPT = "prompt with marked exclusions or a given thought"
+OTHER_STRATEGY = "of a strategy that is not trained"
 SEVERAL_EXCLUDED = "several excluded at once"
 NOT_JUDGED = "query without a judged candidate"
 EQUAL_GAINS = "nothing to tell apart"
@@ -50,6 +51,7 @@ REASONS = (
     NO_THOUGHT,
     TAGS_IN_THOUGHT,
     OTHER_PROMPT,
+    OTHER_STRATEGY,
     SEVERAL_EXCLUDED,
     NOT_JUDGED,
     EQUAL_GAINS,
@@ -75,10 +77,11 @@ class TraceStep:
         query_id: the query's name.
         query: its text.
         task: which noun the prompt used.
-        strategy: `iterative` if one candidate was excluded, `direct` if all shown were ordered.
+        strategy: `iterative` if one candidate was excluded, `direct` if all shown were ordered, `setwise` if the best
+            was chosen.
         number: the step's number in its ranking, from 1.
         shown: the candidates in the prompt's order.
-        outcome: places in `shown` (0-based): those excluded, worst first, or all, best first.
+        outcome: places in `shown` (0-based): those excluded, worst first, or all, best first, or the best.
         thought: the reasoning, without its tags.
         repaired: the answer could not be used as it stood.
         thought_closed: the thought did not end by itself.
@@ -205,8 +208,9 @@ def select_steps(
     """Keeps the steps whose outcome fits the judgments: rejection sampling, best of n, as in ReasonRank's recipe.
 
     An exclusion fits if no candidate shown has a lower gain than the excluded one (the paper's reward asks for a
-    non-positive, which is the same as long as one is shown). An ordering fits if its nDCG@10 over the candidates shown
-    is above that of the order in which they were shown, or is 1, and reaches `min_ndcg`; windows count one by one.
+    non-positive, which is the same as long as one is shown), a choice of the best if none has a higher one. An ordering
+    fits if its nDCG@10 over the candidates shown is above that of the order in which they were shown, or is 1, and
+    reaches `min_ndcg`; windows count one by one.
     Repaired answers and thoughts that were closed or are empty never fit, nor do steps of fast eliminations that
     exclude several at once, mark what is excluded or use an earlier thought; and a step whose candidates all have the
     same gain teaches nothing.
@@ -248,6 +252,7 @@ def select_steps(
             counts[SHARED_WITH_TEST] += 1
             leaks += found
             continue
+        assert step.strategy in SAMPLE_STRATEGIES
         completed = CompletedSample(Sample(step.strategy, record), step.completion)
         kept = tries.setdefault((query, step.strategy, step.number), [])
         if any(entry.completed == completed for entry in kept):
@@ -277,6 +282,8 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
         return TAGS_IN_THOUGHT, 0.0
     if step.other_prompt:
         return OTHER_PROMPT, 0.0
+    if step.strategy not in SAMPLE_STRATEGIES:
+        return OTHER_STRATEGY, 0.0
     if step.strategy == "iterative" and len(step.outcome) > 1:
         return SEVERAL_EXCLUDED, 0.0
     if not any(gains):
@@ -285,6 +292,8 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
         return EQUAL_GAINS, 0.0
     if step.strategy == "iterative":
         return (KEPT, 1.0) if gains[step.outcome[0]] == min(gains) else (MISSES_JUDGMENTS, 0.0)
+    if step.strategy == "setwise":
+        return (KEPT, 1.0) if gains[step.outcome[0]] == max(gains) else (MISSES_JUDGMENTS, 0.0)
     reached = ndcg([gains[place] for place in step.outcome], gains, _CUTOFF)
     if reached < 1 and reached <= ndcg(gains, gains, _CUTOFF):
         return NOT_BETTER, 0.0

@@ -8,14 +8,14 @@ from r1ranker_ir.errors import InputError
 
 from .base import Backend
 
-BACKENDS = ("transformers", "openai")
+BACKENDS = ("transformers", "openai", "oracle")
 
 
 def open_backend(name: str, model: str, **options: Any) -> Backend:
     """Opens a backend by name; its dependencies are imported only now.
 
     Args:
-        name: `transformers` or `openai`.
+        name: `transformers`, `openai` or `oracle`.
         model: what it is to run or to ask for.
         options: the backend's own arguments.
 
@@ -31,6 +31,8 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
         from .local import TransformersBackend as backend_class
     elif name == "openai":
         from .openai import OpenAIBackend as backend_class  # type: ignore[assignment]
+    elif name == "oracle":
+        from .oracle import OracleBackend as backend_class  # type: ignore[assignment]
     else:
         raise InputError(f"backend is {name!r}: use one of {', '.join(BACKENDS)}")
     accepted = backend_class.__init__.__annotations__

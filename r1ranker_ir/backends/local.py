@@ -263,7 +263,7 @@ class TransformersBackend:
     def _decode(self, rows: list[_Row]) -> None:
         if self.temperature > 0:
             for row in rows:
-                row.generator = self._generator(row.prompt)
+                row.generator = self._generator(row.prompt, row.call.sample)
         session = self._open_session(rows, self._known(rows))
         self._think(session, rows)
         self._open_answer(session, rows)
@@ -296,9 +296,10 @@ class TransformersBackend:
             return SeparateSession(self._model, prompts, known)
         return DecodingSession(self._model, prompts, self._texts.pad_id, known)
 
-    def _generator(self, prompt: list[int]) -> torch.Generator:
-        """A random source that depends on the seed and the prompt alone, never on the batch."""
-        digest = hashlib.sha256(repr((self.seed, prompt)).encode()).digest()
+    def _generator(self, prompt: list[int], sample: int) -> torch.Generator:
+        """A random source that depends on the seed, the prompt and the sample's number alone, never on the batch."""
+        asked = (self.seed, prompt, sample) if sample else (self.seed, prompt)
+        digest = hashlib.sha256(repr(asked).encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
     def _think(self, session: DecodingSession | SeparateSession, rows: list[_Row]) -> None:

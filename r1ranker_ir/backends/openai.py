@@ -38,6 +38,8 @@ ANSWER_TOKENS = 160
 _TOKENS_PER_IDENTIFIER = 8
 _CONNECT_SECONDS = 10.0
 _CALLS_PER_SLOT = 4
+# Between the samples of one call; runs with the seeds 0, 1, 2, … share none.
+_SEEDS_APART = 1_000_003
 _Result = TypeVar("_Result")
 
 
@@ -265,6 +267,8 @@ class OpenAIBackend:
             for message in call.messages
         ]
         options: dict[str, Any] = {**self._options, field: limit}
+        if call.sample and "seed" in options:
+            options["seed"] += _SEEDS_APART * call.sample
         try:
             reply = await client.chat.completions.create(model=self.name, messages=messages, **options)
         except (OpenAIError, ValueError) as error:  # ValueError: a reply that is no JSON

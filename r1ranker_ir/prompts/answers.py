@@ -75,6 +75,22 @@ def read_answer(output: str, count: int, form: Literal["one", "order"]) -> Readi
     return Reading(valid[:wanted], len(found) == len(valid) == wanted)
 
 
+def read_number(output: str) -> tuple[int | None, bool]:
+    """Reads the one whole number that an output answers with.
+
+    Args:
+        output: a model's whole output.
+
+    Returns:
+        The number, `None` if there is none; a bracketed one is preferred. And whether it was the only one.
+    """
+    text = answer_text(output) or ""
+    numbers = _BRACKETED.findall(text) or _NUMBER.findall(text)
+    if not numbers or len(numbers[0]) > 6:
+        return None, False
+    return int(numbers[0]), len(numbers) == 1
+
+
 def complete_order(indices: Sequence[int], count: int) -> tuple[int, ...]:
     """Appends what an order lacks, in input order."""
     present = set(indices)

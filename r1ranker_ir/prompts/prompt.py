@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 from r1ranker_ir.errors import ContextLengthError, InputError
-from r1ranker_ir.types import Answer, Call, Message, RankingRequest, Task
+from r1ranker_ir.types import Answer, Call, Message, Question, RankingRequest, Task
 
 from .answers import Reading
 from .neutral import Neutraliser
@@ -27,6 +27,8 @@ _RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER = 20, 8
 _TOKENS_AT_SEAMS, _TOKENS_AT_WORDING_SEAMS = 8, 64
 # Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
 _TAG_NAME = re.compile(r"</?([^\W\d][\w-]*)")
+GRADES = tuple(f"[{grade}]" for grade in range(11))
+"""What may be answered of a candidate that is shown alone, from useless to perfect."""
 
 
 class TextLimits(Protocol):
@@ -85,6 +87,16 @@ class PromptTemplate(Protocol):
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None: ...
 
     def read(self, output: str, count: int, form: Literal["one", "order"], *, published: bool = False) -> Reading: ...
+
+
+def answer_tokens(limits: TextLimits, call: Call) -> int:
+    """The most tokens that thought and answer of a call may take."""
+    return _reserve(limits, len(call.identifiers) if call.form == "order" else 1)
+
+
+def _reserve(limits: TextLimits, ordered: int) -> int:
+    """What is kept free of the context for a thought and an order of so many identifiers."""
+    return limits.answer_reserve + _TOKENS_PER_IDENTIFIER * max(0, ordered - _RESERVED_IDENTIFIERS)
 
 
 def _equal_limit(lengths: Sequence[int], room: int) -> int:
@@ -214,6 +226,15 @@ class Prompt:
         """
         return self.template.read(answer.text, len(call.identifiers), call.form, published=self.published)
 
+    def grade_one(self, request: RankingRequest, position: int, repairs_before: int = 0) -> Call:
+        """Asks how well one candidate serves the query, from 0 to 10; arguments and errors as for `exclude_one`."""
+        return self._call("pointwise", "one", request, (position,), repairs_before)
+
+    def ask(self, question: Question, repairs_before: int = 0) -> Call:
+        """Renders a question, such as another call's with its candidates in another order; as the methods above do."""
+        form: Literal["one", "order"] = "order" if question.section == "direct" else "one"
+        return self._call(question.section, form, question.request, question.shown, repairs_before, question.marked)
+
     def _call(
         self,
         strategy: str,
@@ -245,8 +266,10 @@ class Prompt:
             messages = self._render(strategy, request, query, texts, "".join(excluded))
         cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
         left = tuple(name for name in names if name not in excluded)
+        question = Question(strategy, request, tuple(shown), tuple(marked))
+        answers = GRADES if strategy == "pointwise" else left
         own = {"thinks": self.template.thinks, "tagged": self.template.tagged, "free": self.published}
-        return Call(messages, left, form, cut, repairs_before, cut_query, **own)
+        return Call(messages, answers, form, cut, repairs_before, cut_query, question=question, **own)
 
     def _query(self, query: str, task: Task) -> tuple[str, bool]:
         """The query as it is shown, and whether it was cut."""
@@ -280,9 +303,7 @@ class Prompt:
         messages = self._render(strategy, request, query, texts, excluded)
         if self.limits.context_length is None:
             return texts, messages
-        reserve = self.limits.answer_reserve
-        if strategy == "direct":
-            reserve += _TOKENS_PER_IDENTIFIER * max(0, len(texts) - _RESERVED_IDENTIFIERS)
+        reserve = _reserve(self.limits, len(texts) if strategy == "direct" else 1)
         budget = self.limits.context_length - reserve
         if self._fits_surely(strategy, request.task, messages, texts, budget):
             return texts, messages

@@ -19,7 +19,7 @@ from r1ranker_ir.types import TASKS, Message
 from .answers import Reading, identifiers, read_answer
 from .neutral import NUMBERS
 
-STRATEGY_SECTIONS = ("iterative", "direct", "setwise")
+STRATEGY_SECTIONS = ("iterative", "direct", "setwise", "pointwise")
 MARK_SECTION = "mark"
 """The section of an elimination's prompt that shows the full list and names the excluded."""
 
@@ -194,6 +194,9 @@ class Template:
         self, strategy: str, query: str, texts: Sequence[str], task: str, aim: str = "", excluded: str = ""
     ) -> tuple[Message, ...]:
         """Fills one strategy's turns with candidates; arguments as for `render`, but for the neutralised `texts`."""
+        if strategy == "pointwise":
+            # No identifier: the only numbers that may be answered are grades.
+            return self.render(strategy, query, texts[0] or self.empty, 1, task, aim)
         lines = [
             self.candidate.format(identifier=identifier, text=text or self.empty).rstrip()
             for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
@@ -210,7 +213,7 @@ class Template:
         """Fills one strategy's turns.
 
         Args:
-            strategy: `iterative`, `direct`, `setwise` or `mark`.
+            strategy: `iterative`, `direct`, `setwise`, `pointwise` or `mark`.
             query: the neutralised query.
             candidates: the rendered candidate lines.
             count: how many there are.
@@ -287,7 +290,8 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     check_placeholders(f"{source}: candidate", texts["candidate"], _CANDIDATE_PLACEHOLDERS, _CANDIDATE_PLACEHOLDERS)
     wordings = _read_wordings(content, source, "")
     if not wordings:
-        raise InputError(f"{source}: no section [iterative], [direct] or [setwise]: a template needs at least one")
+        offered = f"[{'], ['.join(STRATEGY_SECTIONS[:-1])}] or [{STRATEGY_SECTIONS[-1]}]"
+        raise InputError(f"{source}: no section {offered}: a template needs at least one")
     nouns: dict[str, tuple[str, str]] = {task: (task, f"{task}s") for task in TASKS}
     own_nouns = content.get("nouns", {})
     if not isinstance(own_nouns, Mapping):

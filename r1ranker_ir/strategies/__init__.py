@@ -10,6 +10,8 @@ from r1ranker_ir.types import Program, RankingRequest
 from .direct import order_directly
 from .iterative import eliminate
 from .options import PUBLISHED, RankingOptions
+from .pointwise import grade_each
+from .setwise import sort_setwise
 
 
 class Strategy(Protocol):
@@ -26,5 +28,10 @@ class Strategy(Protocol):
     ) -> Program: ...
 
 
-STRATEGIES: dict[str, Strategy] = {"iterative": eliminate, "direct": order_directly}
+STRATEGIES: dict[str, Strategy] = {
+    "iterative": eliminate,
+    "direct": order_directly,
+    "setwise": sort_setwise,
+    "pointwise": grade_each,
+}
 """Strategy name to what makes its program."""

@@ -1,13 +1,21 @@
-"""One answer orders the whole window: DRanker of R1-Ranker (arXiv 2506.21638)."""
+"""One answer orders the whole window: DRanker of R1-Ranker (arXiv 2506.21638), and all listwise rerankers.
+
+Sliding windows from the back are RankGPT's (arXiv 2304.09542).
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from r1ranker_ir.prompts.answers import complete_order
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
+from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest, Step
 
+from .budget import BudgetSpent
+from .combined import as_asked
 from .options import PUBLISHED, RankingOptions
 from .windows import chances_of, check_window, record_step, with_rest_as_it_was
 
@@ -38,51 +46,104 @@ def order_directly(
 ) -> Program:
     """Ranks with one call a window; lists longer than a window are worked by sliding windows from the back.
 
+    With `sort="tournament"`, long lists are dealt into groups instead, of which the better half of a window goes on to
+    the next round, until one group is left and ordered (one tournament of TourRank's, arXiv 2406.11678).
+
     Args:
         request: the query and its candidates, best first by the first stage.
         prompt: renders the calls.
         window_size: how many candidates a prompt may hold.
         stride: by how many places the window moves up; the best `window_size - stride` of a window meet the next.
         options: `think="never"` takes the order from the probabilities of standing first, as FIRST does (arXiv
-            2406.15657); with `top_k`, no more places are asked for than can matter.
+            2406.15657); with `top_k`, no more places are asked for than can matter; `sort`; votes and budget.
 
     Returns:
-        The program; n candidates in windows of w with stride s need 1 + ceil((n - w) / s) calls, at least 1.
+        The program; n candidates in sliding windows of w with stride s need 1 + ceil((n - w) / s) calls, at least 1.
 
     Raises:
-        InputError: if window_size or stride make no sense, or the options are those of an elimination; the program
+        InputError: if window_size or stride make no sense, or the options are those of another strategy; the program
             raises it where they need probabilities and the backend gives none.
     """
     check_window(window_size, stride)
-    options.check_direct()
-    return _order_directly(request, prompt, window_size, stride, options)
+    options.check_for("direct")
+    return as_asked(_order_directly(request, prompt, window_size, stride, options), prompt, options)
 
 
 def _order_directly(
     request: RankingRequest, prompt: Prompt, window_size: int, stride: int, options: RankingOptions
 ) -> Program:
+    judge = _Judge(request, prompt, options)
     order = list(range(len(request.candidates)))
-    steps = []
-    repairs = 0
+    with suppress(BudgetSpent):
+        if options.sort == "tournament":
+            yield from _play_tournament(judge, order, window_size, options.top_k)
+        else:
+            yield from _slide_windows(judge, order, window_size, stride, options.top_k)
+    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(judge.steps))
+
+
+@dataclass
+class _Judge:
+    """Orders candidates by calls.
+
+    Args:
+        request: the query and all candidates.
+        prompt: renders the calls.
+        options: whether to think.
+    """
+
+    request: RankingRequest
+    prompt: Prompt
+    options: RankingOptions
+    steps: list[Step] = field(default_factory=list)
+    repairs: int = 0
+
+    def ordered(self, shown: Sequence[int], top: int) -> Generator[Call, Answer, list[int]]:
+        """Candidates best first; where `top` is not 0, only so many in order, and the others below as they were."""
+        call = self.prompt.order_all(self.request, shown, self.repairs)
+        if self.options.think == "never":
+            # The first place alone: its probabilities are the order, however answers are read otherwise.
+            call = replace(call, form="one", thought="", free=False)
+            answer = yield call
+            indices, repaired = _order_by_scores(call, answer)
+        else:
+            call = replace(call, top=min(len(shown), top))
+            answer = yield call
+            indices, repaired = _order(call, answer, self.prompt)
+        best_first = [shown[index] for index in indices]
+        self.repairs += repaired
+        self.steps.append(record_step(call, answer, shown, best_first, repaired=repaired))
+        return best_first
+
+
+def _slide_windows(
+    judge: _Judge, order: list[int], window_size: int, stride: int, top_k: int | None
+) -> Generator[Call, Answer, None]:
     end = len(order)
     while end > 1:
         start = max(0, end - window_size)
-        shown = order[start:end]
-        call = prompt.order_all(request, shown, repairs)
-        if options.think == "never":
-            # The first place alone: its probabilities are the order, however answers are read otherwise.
-            call = replace(call, form="one", thought="", free=False)
-        elif options.top_k is not None:
-            # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is now.
-            risen = min(options.top_k, window_size - stride)
-            call = replace(call, top=min(len(shown), max(risen, options.top_k - start)))
-        answer = yield call
-        by_scores = options.think == "never"
-        indices, repaired = _order_by_scores(call, answer) if by_scores else _order(call, answer, prompt)
-        repairs += repaired
-        order[start:end] = [shown[index] for index in indices]
-        steps.append(record_step(call, answer, shown, order[start:end], repaired=repaired))
+        # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is.
+        top = 0 if top_k is None else max(min(top_k, window_size - stride), top_k - start)
+        order[start:end] = yield from judge.ordered(order[start:end], top)
         if start == 0:
-            break
+            return
         end -= stride
-    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(steps))
+
+
+def _play_tournament(
+    judge: _Judge, order: list[int], window_size: int, top_k: int | None
+) -> Generator[Call, Answer, None]:
+    """Orders groups in their own places of the list, so that those who go on stand above the others after a round."""
+    going_on, left = window_size // 2, len(order)
+    while left > 1:
+        groups = math.ceil(left / window_size)
+        for first in range(groups):
+            # Dealt in turn: the best of the round before are spread over all groups.
+            group = order[first:left:groups]
+            if groups == 1:
+                order[:left] = yield from judge.ordered(group, top_k or 0)
+            elif len(group) > going_on:
+                order[first:left:groups] = yield from judge.ordered(group, going_on)
+        if groups == 1:
+            return
+        left = groups * going_on

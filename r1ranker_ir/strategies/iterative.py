@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from r1ranker_ir.prompts.answers import read_answer
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
+from .budget import BudgetSpent
+from .combined import as_asked
 from .options import PUBLISHED, RankingOptions
 from .schedules import Schedule
 from .windows import chances_of, check_window, record_step, with_rest_as_it_was
@@ -109,17 +112,18 @@ def eliminate(
         prompt: renders the calls.
         window_size: how many candidates a prompt may hold.
         stride: how many leave a window before it moves up.
-        options: how many leave at a step, what prompts show, and how often the model thinks.
+        options: how many leave at a step, what prompts show, how often the model thinks; votes and budget.
 
     Returns:
         The program; as published it needs one call less than there are candidates.
 
     Raises:
-        InputError: if window_size or stride make no sense; the program raises it where the options need probabilities
-            and the backend gives none.
+        InputError: if window_size or stride make no sense, or the options are those of another strategy; the program
+            raises it where they need probabilities and the backend gives none.
     """
     check_window(window_size, stride)
-    return _eliminate(request, prompt, window_size, stride, options)
+    options.check_for("iterative")
+    return as_asked(_eliminate(request, prompt, window_size, stride, options), prompt, options)
 
 
 def _eliminate(
@@ -130,28 +134,29 @@ def _eliminate(
     steps = []
     repairs = 0
     schedule, needing = options.parsed_schedule, options.by_probabilities("iterative")
-    while len(remaining) > 1:
-        listed = remaining[-window_size:]
-        # The last window runs down to the winner; the ones below it only make room.
-        survivors = len(listed) - stride if len(remaining) > window_size else 1
-        window = _Window(tuple(listed), listed, thought="" if options.think == "never" else None)
-        while len(window.left) > survivors:
-            call = window.call(request, prompt, options, repairs)
-            answer = yield call
-            shown = window.left if options.layout == "shrink" else window.listed
-            index, repaired = _excluded_index(call, answer, len(shown))
-            chances = chances_of(call, answer, needing) if needing else None
-            at_once = 0 if options.top_k is None else max(0, len(remaining) - options.top_k)
-            leaving = _leaving(index, chances, schedule, len(window.left) - survivors, at_once)
-            outcome = [window.left[place] for place in leaving]
-            repairs += repaired
-            steps.append(record_step(call, answer, shown, outcome, repaired=repaired, marked=window.marked))
-            if options.think == "first" and window.thought is None:
-                window.thought = answer.thought
-            if options.show_best_first and chances is not None and len(window.left) == len(window.listed):
-                window.left = [window.left[place] for place in sorted(range(len(chances)), key=chances.__getitem__)]
-            window.exclude(outcome, options)
-            excluded += outcome
-            remaining = [position for position in remaining if position not in outcome]
+    with suppress(BudgetSpent):
+        while len(remaining) > 1:
+            listed = remaining[-window_size:]
+            # The last window runs down to the winner; the ones below it only make room.
+            survivors = len(listed) - stride if len(remaining) > window_size else 1
+            window = _Window(tuple(listed), listed, thought="" if options.think == "never" else None)
+            while len(window.left) > survivors:
+                call = window.call(request, prompt, options, repairs)
+                answer = yield call
+                shown = window.left if options.layout == "shrink" else window.listed
+                index, repaired = _excluded_index(call, answer, len(shown))
+                chances = chances_of(call, answer, needing) if needing else None
+                at_once = 0 if options.top_k is None else max(0, len(remaining) - options.top_k)
+                leaving = _leaving(index, chances, schedule, len(window.left) - survivors, at_once)
+                outcome = [window.left[place] for place in leaving]
+                repairs += repaired
+                steps.append(record_step(call, answer, shown, outcome, repaired=repaired, marked=window.marked))
+                if options.think == "first" and window.thought is None:
+                    window.thought = answer.thought
+                if options.show_best_first and chances is not None and len(window.left) == len(window.listed):
+                    window.left = [window.left[place] for place in sorted(range(len(chances)), key=chances.__getitem__)]
+                window.exclude(outcome, options)
+                excluded += outcome
+                remaining = [position for position in remaining if position not in outcome]
     order = (*remaining, *reversed(excluded))
     return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(steps))

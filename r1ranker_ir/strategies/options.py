@@ -8,12 +8,27 @@ from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError
 
+from .budget import Budget
 from .schedules import PUBLISHED_SCHEDULE, Schedule, parse_schedule
 
 Layout = Literal["shrink", "mark"]
 LAYOUTS: tuple[Layout, ...] = ("shrink", "mark")
 Think = Literal["always", "first", "never"]
 THINK: tuple[Think, ...] = ("always", "first", "never")
+Sort = Literal["windows", "tournament", "heap", "bubble"]
+SORTS: tuple[Sort, ...] = ("windows", "tournament", "heap", "bubble")
+VoteAmong = Literal["permutations", "thoughts"]
+VOTE_AMONG: tuple[VoteAmong, ...] = ("permutations", "thoughts")
+VoteBy = Literal["majority", "borda"]
+VOTE_BY: tuple[VoteBy, ...] = ("majority", "borda")
+
+_ONLY_OF = {
+    "schedule": "iterative",
+    "layout": "iterative",
+    "show_best_first": "iterative",
+    "shuffle_seed": "setwise",
+}
+_OF_SORT = {"windows": "direct", "tournament": "direct", "heap": "setwise", "bubble": "setwise"}
 
 
 @dataclass(frozen=True)
@@ -27,9 +42,19 @@ class RankingOptions:
             full list, with a last line that names the excluded ones.
         think: `always`, before each answer; `first`, once over a window's full list, and what was thought then stays
             before the eyes for the rest; `never`: the scores at the answer decide, and one call orders a window.
-        top_k: how many of the best are ordered; those below keep the first stage's order. `None` for all.
+        top_k: how many of the best are ordered; those below keep the first stage's order. `None` for all, or for 10
+            where the strategy is `setwise`, as published.
         show_best_first: after the first answer over a window, `shrink` shows it best first by that answer's
             probabilities, so that what goes next stands near the end of the prompt.
+        sort: how answers become an order: of `direct`, `windows` or `tournament`; of `setwise`, `heap` or `bubble`.
+            `None` for the published one, which is the first.
+        shuffle_seed: the candidates of a `setwise` call are shuffled, always alike for the same seed, query and
+            candidates; `None` for no shuffling.
+        votes: how many calls decide each answer together; see `votes.vote`.
+        vote_among: what differs between these calls: `permutations` of the candidates, or sampled `thoughts`.
+        vote_by: how their answers are counted, by `majority` or by `borda` count.
+        max_calls: how many calls a ranking may make; see `budget.within_budget`. `None` for no limit.
+        max_tokens: how many tokens its calls may read and write together. `None` for no limit.
 
     Raises:
         InputError: if a value is unknown, or two of them do not go together.
@@ -40,18 +65,47 @@ class RankingOptions:
     think: Think = "always"
     top_k: int | None = None
     show_best_first: bool = False
+    sort: Sort | None = None
+    shuffle_seed: int | None = 0
+    votes: int = 1
+    vote_among: VoteAmong = "permutations"
+    vote_by: VoteBy = "majority"
+    max_calls: int | None = None
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.schedule is not None:
             parse_schedule(self.schedule)
-        if self.layout not in LAYOUTS:
-            raise InputError(f"layout is {self.layout!r}: use {' or '.join(LAYOUTS)}")
         if self.think not in THINK:
             raise InputError(f"think is {self.think!r}: use one of {', '.join(THINK)}")
+        choices = {"layout": LAYOUTS, "vote_among": VOTE_AMONG, "vote_by": VOTE_BY}
+        for name, known in {**choices, **({} if self.sort is None else {"sort": SORTS})}.items():
+            if (value := getattr(self, name)) not in known:
+                raise InputError(f"{name} is {value!r}: use {' or '.join(known)}")
         if self.top_k is not None and self.top_k < 1:
             raise InputError(f"top_k is {self.top_k}: order at least 1, or None for all")
+        if self.votes < 1:
+            raise InputError(f"votes is {self.votes}: at least 1 call decides an answer")
+        for name in ("max_calls", "max_tokens"):
+            if (limit := getattr(self, name)) is not None and limit < 1:
+                raise InputError(f"{name} is {limit}: allow at least 1, or None for no limit")
         if self.show_best_first and self.layout == "mark":
             raise InputError("show_best_first moves candidates, and layout 'mark' never does: drop one of them")
+        if self.votes > 1:
+            self._check_votes()
+
+    def _check_votes(self) -> None:
+        if self.vote_among == "permutations" and self.think == "first":
+            raise InputError(
+                "think='first' keeps a thought's identifiers, and permutations change them: drop one of them"
+            )
+        if self.vote_among == "thoughts" and self.think == "never":
+            raise InputError("vote_among='thoughts' has nothing to vote among with think='never': drop one of them")
+
+    @property
+    def budget(self) -> Budget:
+        """What a ranking may spend."""
+        return Budget(self.max_calls, self.max_tokens)
 
     @property
     def parsed_schedule(self) -> Schedule:
@@ -64,9 +118,9 @@ class RankingOptions:
         """Names the option that goes by the probabilities at the answer; empty if there is none.
 
         Args:
-            strategy: `iterative` or `direct`.
+            strategy: its name.
         """
-        if strategy == "direct":
+        if strategy != "iterative":
             return "think='never'" if self.think == "never" else ""
         if self.parsed_schedule.by_probabilities:
             return "think='never'" if self.schedule is None else f"schedule={self.schedule!r}"
@@ -78,17 +132,26 @@ class RankingOptions:
         """The options that differ from the published behaviour, by name."""
         return {name: value for name, value in vars(self).items() if value != getattr(PUBLISHED, name)}
 
-    def check_direct(self) -> None:
-        """Checks that nothing is asked of the direct strategy that only an elimination has.
+    def check_for(self, strategy: str) -> None:
+        """Checks that nothing is asked of a strategy that only another one has.
+
+        Args:
+            strategy: its name.
 
         Raises:
             InputError: if something is.
         """
-        only = ["schedule", "layout", "show_best_first", *(["think"] if self.think == "first" else [])]
-        if wrong := [name for name in self.stated() if name in only]:
+        only_of = dict(_ONLY_OF)
+        if self.think == "first":
+            only_of["think"] = "iterative"
+        if self.sort is not None:
+            only_of["sort"] = _OF_SORT[self.sort]
+        for name, value in self.stated().items():
+            if (owner := only_of.get(name, strategy)) != strategy:
+                raise InputError(f"{name}={value!r} is for the {owner} strategy, not for {strategy}: leave it out")
+        if strategy == "pointwise" and self.votes > 1 and self.vote_among == "permutations":
             raise InputError(
-                f"{wrong[0]}={getattr(self, wrong[0])!r} is for the iterative strategy: direct has one call a window, "
-                "and takes think='never' and top_k"
+                "pointwise shows one candidate at a time, so there is nothing to permute: use vote_among='thoughts'"
             )
 
 

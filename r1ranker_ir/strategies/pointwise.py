@@ -1,0 +1,69 @@
+"""One call grades one candidate: pointwise reranking with a thought before the grade, as ERank's (arXiv 2509.00520)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.types import Program, Ranking, RankingRequest
+
+from .budget import BudgetSpent
+from .combined import as_asked
+from .grades import grade_of
+from .options import PUBLISHED, RankingOptions
+from .windows import check_window, record_step, with_rest_as_it_was
+
+
+def grade_each(
+    request: RankingRequest,
+    prompt: Prompt,
+    *,
+    window_size: int = 20,
+    stride: int = 10,
+    options: RankingOptions = PUBLISHED,
+) -> Program:
+    """Ranks by grades from 0 to 10, each the expected one by the probabilities at the answer; equals keep their order.
+
+    A backend without probabilities gives whole grades, of which many are equal. Where the budget ends before the list,
+    the candidates without a grade stay below the others.
+
+    Args:
+        request: the query and its candidates, best first by the first stage.
+        prompt: renders the calls.
+        window_size: unused: each prompt holds one candidate.
+        stride: unused.
+        options: `think="never"` asks for the grade at once; votes among thoughts, and budget.
+
+    Returns:
+        The program; n candidates need n calls, a single one none.
+
+    Raises:
+        InputError: if window_size or stride make no sense, or the options are those of another strategy.
+    """
+    check_window(window_size, stride)
+    options.check_for("pointwise")
+    return as_asked(_grade_each(request, prompt, options), prompt, options)
+
+
+def _grade_each(request: RankingRequest, prompt: Prompt, options: RankingOptions) -> Program:
+    count = len(request.candidates)
+    grades: list[float] = []
+    steps = []
+    repairs = 0
+    with suppress(BudgetSpent):
+        for position in range(count if count > 1 else 0):
+            call = prompt.grade_one(request, position, repairs)
+            if options.think == "never":
+                call = replace(call, thought="")
+            answer = yield call
+            grade, repaired = grade_of(answer)
+            repairs += repaired
+            grades.append(grade)
+            # The probabilities are of grades, not of candidates.
+            told = replace(answer, probabilities=None)
+            step = record_step(call, told, (position,), (position,), repaired=repaired)
+            steps.append(replace(step, grade=grade))
+    graded = sorted(range(len(grades)), key=lambda position: -grades[position])
+    order = (*graded, *range(len(grades), count))
+    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(steps))

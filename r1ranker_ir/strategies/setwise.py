@@ -1,0 +1,157 @@
+"""One call picks the best of a set, and a sort makes an order of it: Rank-R1 (arXiv 2503.06034)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest, Step
+
+from .budget import BudgetSpent
+from .combined import as_asked
+from .options import PUBLISHED, RankingOptions
+from .windows import check_window, record_step, with_rest_as_it_was
+
+PUBLISHED_TOP_K = 10
+
+_Asking = Generator[Call, Answer, int]
+_Sorting = Generator[Call, Answer, None]
+
+
+def sort_setwise(
+    request: RankingRequest,
+    prompt: Prompt,
+    *,
+    window_size: int = 20,
+    stride: int = 10,
+    options: RankingOptions = PUBLISHED,
+) -> Program:
+    """Ranks the top k by a heap sort or a bubble sort whose comparison is a call: which of these is the best?
+
+    A node of the heap has `window_size - 1` children (19 in the first version of Rank-R1, 9 in the second); a window of
+    the bubble sort moves up by as many places. Candidates below the top k keep the first stage's order, which also
+    decides where an answer can't be read. With 2 candidates a call and `sort="bubble"` this is pairwise ranking by
+    sliding pairs (PRP-Sliding-K, arXiv 2306.17563).
+
+    Args:
+        request: the query and its candidates, best first by the first stage.
+        prompt: renders the calls.
+        window_size: how many candidates a prompt may hold.
+        stride: unused: sets overlap by one candidate.
+        options: `sort`; `top_k`, 10 where it is `None`; `shuffle_seed`; `think="never"`; votes and budget.
+
+    Returns:
+        The program.
+
+    Raises:
+        InputError: if window_size or stride make no sense, or the options are those of another strategy.
+    """
+    check_window(window_size, stride)
+    options.check_for("setwise")
+    return as_asked(_sort_setwise(request, prompt, window_size, options), prompt, options)
+
+
+def _sort_setwise(request: RankingRequest, prompt: Prompt, window_size: int, options: RankingOptions) -> Program:
+    top_k = PUBLISHED_TOP_K if options.top_k is None else options.top_k
+    judge = _Judge(request, prompt, options)
+    order = list(range(len(request.candidates)))
+    found: list[int] = []
+    with suppress(BudgetSpent):
+        if options.sort == "bubble":
+            yield from _bubble_sort(judge, order, top_k, window_size)
+        else:
+            yield from _heap_sort(judge, order, found, top_k, window_size - 1)
+    # Those found may still stand in the heap as well.
+    best_first = tuple(dict.fromkeys((*found, *order)))
+    return Ranking(request, with_rest_as_it_was(best_first, top_k), tuple(judge.steps))
+
+
+@dataclass
+class _Judge:
+    """Says which of some candidates is the best, by a call where it has not been asked before.
+
+    Args:
+        request: the query and all candidates.
+        prompt: renders the calls.
+        options: whether to shuffle and to think.
+    """
+
+    request: RankingRequest
+    prompt: Prompt
+    options: RankingOptions
+    steps: list[Step] = field(default_factory=list)
+    repairs: int = 0
+    known: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+    def best_of(self, candidates: Sequence[int]) -> _Asking:
+        """The best of at least two candidates."""
+        shown = self._in_prompt_order(candidates)
+        # The same prompt would get the same answer: what has not changed between two passes is not asked again.
+        if shown not in self.known:
+            call = self.prompt.choose_best(self.request, shown, self.repairs)
+            if self.options.think == "never":
+                call = replace(call, thought="")
+            answer = yield call
+            index, clean = _chosen(call, answer, self.prompt)
+            best = min(shown) if index is None else shown[index]
+            self.repairs += not clean
+            self.steps.append(record_step(call, answer, shown, (best,), repaired=not clean))
+            self.known[shown] = best
+        return self.known[shown]
+
+    def _in_prompt_order(self, candidates: Sequence[int]) -> tuple[int, ...]:
+        if self.options.shuffle_seed is None:
+            return tuple(candidates)
+        shuffled = sorted(candidates)
+        # By what is shown alone, so that neither other queries nor earlier calls change a prompt.
+        random.Random(f"{self.options.shuffle_seed} {self.request.query} {shuffled}").shuffle(shuffled)
+        return tuple(shuffled)
+
+
+def _chosen(call: Call, answer: Answer, prompt: Prompt) -> tuple[int | None, bool]:
+    """The index of the candidate answered, `None` if there is none, and whether nothing had to be guessed."""
+    if answer.choice is not None:
+        return call.identifiers.index(answer.choice[0]), True
+    reading = prompt.read(call, answer)
+    return (reading.indices[0] if reading.indices else None), reading.clean
+
+
+def _heap_sort(judge: _Judge, heap: list[int], found: list[int], top_k: int, children: int) -> _Sorting:
+    """Moves the best ones from a heap to those found; wherever it ends, each candidate is in one of the two."""
+    for parent in reversed(range((len(heap) - 2) // children + 1)):
+        yield from _sink(judge, heap, heap[parent], parent, len(heap), children)
+    while heap:
+        found.append(heap[0])
+        if len(found) == top_k:
+            return
+        # The last one takes the free place, or a lower one; until that is known it stays where it is.
+        yield from _sink(judge, heap, heap[-1], 0, len(heap) - 1, children)
+        heap.pop()
+
+
+def _sink(judge: _Judge, heap: list[int], candidate: int, place: int, end: int, children: int) -> _Sorting:
+    """Lets a candidate sink from a place until nothing below is better, within the first `end` places."""
+    while (first := children * place + 1) < end:
+        below = heap[first : min(first + children, end)]
+        best = yield from judge.best_of((candidate, *below))
+        if best == candidate:
+            break
+        child = first + below.index(best)
+        heap[place], heap[child] = heap[child], heap[place]
+        place = child
+    heap[place] = candidate
+
+
+def _bubble_sort(judge: _Judge, order: list[int], top_k: int, window_size: int) -> _Sorting:
+    """Carries the best of all from the end to the first place, the best of the others to the second, and so on."""
+    for place in range(min(top_k, len(order) - 1)):
+        end = len(order)
+        while end - place > 1:
+            start = max(place, end - window_size)
+            best = yield from judge.best_of(order[start:end])
+            there = order.index(best, start)
+            order[start], order[there] = order[there], order[start]
+            end = start + 1
