@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies.options import RankingOptions, Sort
 from r1ranker_ir.strategies.setwise import sort_setwise
@@ -111,3 +112,8 @@ def test_without_thinking_a_call_is_given_an_empty_thought(prompt: Prompt, conve
     ranking, calls = drive(prompt, conversation, [1, 2, 3], 3, think="never")
     assert {call.thought for call in calls} == {""}
     assert all(step.thought_given for step in ranking.steps)
+
+
+def test_a_set_has_two_candidates_at_least(prompt: Prompt, conversation: Any) -> None:
+    with pytest.raises(InputError, match="window_size is 1: a prompt needs at least 2"):
+        sort_setwise(conversation.request(3), prompt, window_size=1)

@@ -17,7 +17,7 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest, St
 from .budget import BudgetSpent
 from .combined import as_asked
 from .options import PUBLISHED, RankingOptions
-from .windows import chances_of, check_window, record_step, with_rest_as_it_was
+from .windows import chances_of, check_window, check_window_size, record_step, with_rest_as_it_was
 
 
 def _order(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[int, ...], bool]:
@@ -53,7 +53,7 @@ def order_directly(
         request: the query and its candidates, best first by the first stage.
         prompt: renders the calls.
         window_size: how many candidates a prompt may hold.
-        stride: by how many places the window moves up; the best `window_size - stride` of a window meet the next.
+        stride: by how many places a sliding window moves up; the best `window_size - stride` of a window meet the next.
         options: `think="never"` takes the order from the probabilities of standing first, as FIRST does (arXiv
             2406.15657); with `top_k`, no more places are asked for than can matter; `sort`; votes and budget.
 
@@ -64,7 +64,10 @@ def order_directly(
         InputError: if window_size or stride make no sense, or the options are those of another strategy; the program
             raises it where they need probabilities and the backend gives none.
     """
-    check_window(window_size, stride)
+    if options.sort == "tournament":
+        check_window_size(window_size)
+    else:
+        check_window(window_size, stride)
     options.check_for("direct")
     return as_asked(_order_directly(request, prompt, window_size, stride, options), prompt, options)
 

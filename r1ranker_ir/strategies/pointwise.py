@@ -12,7 +12,7 @@ from .budget import BudgetSpent
 from .combined import as_asked
 from .grades import grade_of
 from .options import PUBLISHED, RankingOptions
-from .windows import check_window, record_step, with_rest_as_it_was
+from .windows import record_step, with_rest_as_it_was
 
 
 def grade_each(
@@ -39,9 +39,8 @@ def grade_each(
         The program; n candidates need n calls, a single one none.
 
     Raises:
-        InputError: if window_size or stride make no sense, or the options are those of another strategy.
+        InputError: if the options are those of another strategy.
     """
-    check_window(window_size, stride)
     options.check_for("pointwise")
     return as_asked(_grade_each(request, prompt, options), prompt, options)
 

@@ -13,7 +13,7 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest, St
 from .budget import BudgetSpent
 from .combined import as_asked
 from .options import PUBLISHED, RankingOptions
-from .windows import check_window, record_step, with_rest_as_it_was
+from .windows import check_window_size, record_step, with_rest_as_it_was
 
 PUBLISHED_TOP_K = 10
 
@@ -47,9 +47,9 @@ def sort_setwise(
         The program.
 
     Raises:
-        InputError: if window_size or stride make no sense, or the options are those of another strategy.
+        InputError: if window_size makes no sense, or the options are those of another strategy.
     """
-    check_window(window_size, stride)
+    check_window_size(window_size)
     options.check_for("setwise")
     return as_asked(_sort_setwise(request, prompt, window_size, options), prompt, options)
 

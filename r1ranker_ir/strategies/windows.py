@@ -18,10 +18,19 @@ def check_window(window_size: int, stride: int) -> None:
     Raises:
         InputError: unless 2 <= window_size and 1 <= stride < window_size.
     """
-    if window_size < 2:
-        raise InputError(f"window_size is {window_size}: a prompt needs at least 2 candidates to compare")
+    check_window_size(window_size)
     if not 1 <= stride < window_size:
         raise InputError(f"stride is {stride}: give 1 to {window_size - 1}, less than window_size {window_size}")
+
+
+def check_window_size(window_size: int) -> None:
+    """Checks that there is something to compare.
+
+    Raises:
+        InputError: if window_size is below 2.
+    """
+    if window_size < 2:
+        raise InputError(f"window_size is {window_size}: a prompt needs at least 2 candidates to compare")
 
 
 def record_step(
