@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from r1ranker_ir.backends.identity import checkpoint_identity
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.files import open_template
+from r1ranker_ir.prompts.prompt import PromptTemplate
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies.options import ranking_options
 
@@ -125,7 +127,8 @@ def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
     options = {name: value for name, value in ranker.options.items() if value is not None}
     revision = options.get("revision")
     settings = read_settings(options.get("settings_from", ranker.model), revision)
-    template = settings.template or load_template()
+    given = options.get("template")
+    template: PromptTemplate = (settings.template or load_template()) if given is None else open_template(given)
     ranking = ranking_options(options)
     names = ("window_size", "stride", "max_passage_tokens", "max_query_tokens", "max_thought_tokens", "batch_size")
     return {
@@ -138,6 +141,7 @@ def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
         "template": {"name": template.name, "digest": template.digest(mark=ranking.layout == "mark")},
         **{name: options.get(name, getattr(settings, name)) for name in names},
         "max_repair_rate": options.get("max_repair_rate"),
+        **({"answers": "published"} if options.get("answers") == "published" else {}),
         **ranking.stated(),
     }
 

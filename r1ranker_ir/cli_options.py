@@ -45,8 +45,9 @@ RunOption = Annotated[
 RerankerOption = Annotated[
     str,
     typer.Option(
-        help="r1ranker-iterative, r1ranker-direct, r1ranker-iterative-tiny or r1ranker-direct-tiny; or, with "
-        "--strategy, any causal language model: a Hugging Face name, a folder, or a server's name for it.",
+        help="r1ranker-iterative, r1ranker-direct, r1ranker-iterative-tiny or r1ranker-direct-tiny; a published "
+        "system, rank-r1, reasonrank, listwise, first or rankgpt, with its settings; or, with --strategy, any causal "
+        "language model: a Hugging Face name, a folder, or a server's name for it.",
         show_default=False,
     ),
 ]
@@ -59,9 +60,10 @@ RerankQueriesOption = Annotated[
     typer.Option(min=1, help="Only the first so many queries of the corpus that the run has.", show_default="all"),
 ]
 StrategyOption = Annotated[
-    Literal["iterative", "direct"] | None,
+    Literal["iterative", "direct", "setwise", "pointwise"] | None,
     typer.Option(
-        help="Exclude the least relevant one after the other, or order whole windows.",
+        help="Exclude the least relevant one after the other; order whole windows; sort by calls for the best of a "
+        "set; or grade one by one.",
         show_default="the one of the registered name",
     ),
 ]
@@ -143,11 +145,56 @@ LayoutOption = Annotated[
     ),
 ]
 ThinkOption = Annotated[
-    Literal["always", "first", "never"],
+    Literal["always", "first", "never"] | None,
     typer.Option(
         help="Think before each answer (as published); once over the full list; or never, which orders a window by the "
-        "scores at one answer."
+        "scores at one answer.",
+        show_default="always; never for the system first",
     ),
+]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Prompt template: a TOML file of this project, or the own file of Rank-R1, ReasonRank or rank_llm.",
+        show_default="the checkpoint's or the system's",
+    ),
+]
+AnswersOption = Annotated[
+    Literal["constrained", "published"] | None,
+    typer.Option(
+        help="Have answers chosen among the candidates, where the backend can; or written freely, and read as the "
+        "template's own system reads them.",
+        show_default="constrained",
+    ),
+]
+SortOption = Annotated[
+    Literal["windows", "tournament", "heap", "bubble"] | None,
+    typer.Option(
+        help="How answers become an order: sliding windows or a tournament for direct, a heap or bubble sort for "
+        "setwise.",
+        show_default="windows; heap for setwise",
+    ),
+]
+VotesOption = Annotated[
+    int | None, typer.Option(min=1, help="How many calls decide each answer together.", show_default="1")
+]
+VoteAmongOption = Annotated[
+    Literal["permutations", "thoughts"] | None,
+    typer.Option(
+        help="What differs between votes: the candidates' order, or thoughts that are sampled (--temperature).",
+        show_default="permutations",
+    ),
+]
+VoteByOption = Annotated[
+    Literal["majority", "borda"] | None, typer.Option(help="How votes are counted.", show_default="majority")
+]
+MaxCallsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Calls a query may take; at the end of them its best order so far counts."),
+]
+MaxTokensOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Tokens a query may read and write; at the end of them its best order so far counts."),
 ]
 TopKOption = Annotated[
     int | None,

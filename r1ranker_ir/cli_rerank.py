@@ -9,6 +9,7 @@ import typer
 
 from r1ranker_ir.byte_sizes import in_units, parse_bytes
 from r1ranker_ir.cli_options import (
+    AnswersOption,
     BackendOption,
     BaseUrlOption,
     BatchSizeOption,
@@ -20,10 +21,12 @@ from r1ranker_ir.cli_options import (
     EngineOption,
     GpusPerWorkerOption,
     LayoutOption,
+    MaxCallsOption,
     MaxPassageTokensOption,
     MaxQueryTokensOption,
     MaxRepairRateOption,
     MaxThoughtTokensOption,
+    MaxTokensOption,
     MissingOption,
     ModelOption,
     NoCacheOption,
@@ -39,17 +42,23 @@ from r1ranker_ir.cli_options import (
     SettingsFromOption,
     ShowBestFirstOption,
     ShuffleOption,
+    SortOption,
     StrategyOption,
     StrideOption,
     TemperatureOption,
+    TemplateOption,
     ThinkOption,
     TopKOption,
     TraceOption,
     VerboseOption,
+    VoteAmongOption,
+    VoteByOption,
+    VotesOption,
     WindowSizeOption,
     WorkersOption,
 )
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.family import FAMILY, family_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,9 +87,17 @@ def rerank(
     max_thought_tokens: MaxThoughtTokensOption = None,
     schedule: ScheduleOption = None,
     layout: LayoutOption = "shrink",
-    think: ThinkOption = "always",
+    think: ThinkOption = None,
     top_k: TopKOption = None,
     show_best_first: ShowBestFirstOption = False,
+    template: TemplateOption = None,
+    answers: AnswersOption = None,
+    sort: SortOption = None,
+    votes: VotesOption = None,
+    vote_among: VoteAmongOption = None,
+    vote_by: VoteByOption = None,
+    max_calls: MaxCallsOption = None,
+    max_tokens: MaxTokensOption = None,
     max_repair_rate: MaxRepairRateOption = 0.2,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
@@ -137,6 +154,14 @@ def rerank(
         think=think,
         top_k=top_k,
         show_best_first=show_best_first,
+        template=template,
+        answers=answers,
+        sort=sort,
+        votes=votes,
+        vote_among=vote_among,
+        vote_by=vote_by,
+        max_calls=max_calls,
+        max_tokens=max_tokens,
     )
     summary = rerank_run(
         RunSource(corpus, run, depth, queries, missing, shuffle),
@@ -247,8 +272,11 @@ def ranker_source(
         raise typer.BadParameter(str(error), param_hint="--cache-memory") from error
     places = {"base_url": base_url, "device": device, "cache_memory": state_bytes}
     kept = None if no_cache else cache or default_cache_path()
-    given = {name: value for name, value in places.items() if value is not None}
-    return RankerSource(checkpoint, chosen, {"backend": backend, "cache": kept, **options, **given})
+    # What is not given is the ranker's default, or the published system's setting.
+    given = {name: value for name, value in {**options, **places}.items() if value is not None}
+    if reranker.lower() in FAMILY:
+        given = family_options(reranker.lower(), given)
+    return RankerSource(checkpoint, chosen, {"backend": backend, "cache": kept, **given})
 
 
 def choose_checkpoint(reranker: str, model: str | None, strategy: str | None) -> tuple[str, str]:
@@ -267,6 +295,8 @@ def choose_checkpoint(reranker: str, model: str | None, strategy: str | None) ->
     """
     from r1ranker_ir import registry
 
+    if registry.is_family(reranker):
+        return _choose_system(reranker.lower(), model, strategy)
     if not registry.is_registered(reranker):
         if strategy is None:
             names = ", ".join(registry.REGISTERED)
@@ -285,6 +315,19 @@ def choose_checkpoint(reranker: str, model: str | None, strategy: str | None) ->
     if strategy is not None and strategy != named:
         raise typer.BadParameter(f"{reranker!r} is the {named} strategy; drop --strategy", param_hint="--strategy")
     return checkpoint, named
+
+
+def _choose_system(name: str, model: str | None, strategy: str | None) -> tuple[str, str]:
+    """The checkpoint and the strategy of a published system."""
+    member = FAMILY[name]
+    if strategy is not None and strategy != member.strategy:
+        raise typer.BadParameter(
+            f"{name!r} is the {member.strategy} strategy; drop --strategy", param_hint="--strategy"
+        )
+    checkpoint = model or member.checkpoint
+    if checkpoint is None:
+        raise typer.BadParameter(f"{name!r} works with any chat model: name one", param_hint="--model")
+    return checkpoint, member.strategy
 
 
 def summary_line(summary: RunSummary) -> str:
