@@ -95,4 +95,3 @@ def plot_quality(result: QualityResult, path: Path) -> None:
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     write_png(figure, path)
-

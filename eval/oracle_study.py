@@ -12,6 +12,7 @@ from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.reranking import entries_of
 from r1ranker_ir.types import RankingRequest
 
+from .judged_rows import gains_of
 from .measures import evaluate
 from .pictures import COLOURS, new_figure, write_png
 
@@ -110,10 +111,7 @@ def study_strategies(
         raise InputError(f"none of the queries has judgments ({len(judged)} others have): nothing can be studied")
     ranked = {request.query_id for request in requests}
     qrels = [judgment for judgment in qrels if judgment.query_id in ranked]
-    gains: dict[str, dict[str, float]] = {}
-    for judgment in qrels:
-        gains.setdefault(judgment.query_id, {})[judgment.doc_id] = max(0.0, float(judgment.relevance))
-    oracle = {"gains": gains, "noise": noise, "noise_growth": noise_growth, "seed": seed}
+    oracle: dict[str, Any] = {"gains": gains_of(qrels), "noise": noise, "noise_growth": noise_growth, "seed": seed}
     points: list[StudyPoint] = []
     for contender in contenders:
         for budget in (*sorted(budgets), None):

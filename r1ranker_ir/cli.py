@@ -1,4 +1,4 @@
-"""The `r1ranker` command: search, index, rerank, suite, evaluate, benchmark, demo, data and train.
+"""The `r1ranker` command: search, index, rerank, suite, evaluate, benchmark, shootout, demo, data and train.
 
 Results go to files or standard output; messages, progress and summaries go to standard error. Exit codes: 0 when all
 went well, 1 for an error that is explained, 2 for a command line that can't be understood.
@@ -27,6 +27,7 @@ from r1ranker_ir.cli_options import JudgedCorpusOption, QuietOption, VerboseOpti
 from r1ranker_ir.cli_prompt import prompt
 from r1ranker_ir.cli_rerank import rerank
 from r1ranker_ir.cli_search import index, search
+from r1ranker_ir.cli_shootout import shootout
 from r1ranker_ir.cli_suite import suite
 from r1ranker_ir.cli_trace import trace
 from r1ranker_ir.cli_train import train
@@ -150,6 +151,7 @@ def demo(
 
 app.command()(compare)
 app.command()(benchmark)
+app.command()(shootout)
 data.command()(answers)
 data.command()(passages)
 data.command()(recommendation)

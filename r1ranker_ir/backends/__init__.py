@@ -11,6 +11,34 @@ from .base import Backend
 BACKENDS = ("transformers", "openai", "oracle")
 
 
+def backend_class(name: str) -> type[Backend]:
+    """Finds a backend by name; its dependencies are imported only now.
+
+    Args:
+        name: `transformers`, `openai` or `oracle`.
+
+    Returns:
+        What is called with the model and the backend's own arguments.
+
+    Raises:
+        InputError: if the name is unknown.
+        MissingExtraError: if its dependencies are not installed.
+    """
+    if name == "transformers":
+        from .local import TransformersBackend
+
+        return TransformersBackend
+    if name == "openai":
+        from .openai import OpenAIBackend
+
+        return OpenAIBackend
+    if name == "oracle":
+        from .oracle import OracleBackend
+
+        return OracleBackend
+    raise InputError(f"backend is {name!r}: use one of {', '.join(BACKENDS)}")
+
+
 def open_backend(name: str, model: str, **options: Any) -> Backend:
     """Opens a backend by name; its dependencies are imported only now.
 
@@ -27,16 +55,10 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
         MissingExtraError: if its dependencies are not installed.
         CheckpointError: if the model can't be loaded.
     """
-    if name == "transformers":
-        from .local import TransformersBackend as backend_class
-    elif name == "openai":
-        from .openai import OpenAIBackend as backend_class  # type: ignore[assignment]
-    elif name == "oracle":
-        from .oracle import OracleBackend as backend_class  # type: ignore[assignment]
-    else:
-        raise InputError(f"backend is {name!r}: use one of {', '.join(BACKENDS)}")
-    accepted = backend_class.__init__.__annotations__
+    opened: Any = backend_class(name)
+    accepted = opened.__init__.__annotations__
     if unknown := [option for option in options if option not in accepted]:
         offered = ", ".join(option for option in accepted if option not in ("model", "return"))
         raise InputError(f"backend {name!r} has no option {unknown[0]!r}: it takes {offered}")
-    return backend_class(model, **options)
+    backend: Backend = opened(model, **options)
+    return backend

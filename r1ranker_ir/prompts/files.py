@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.yaml_text import parse_yaml
 
 from .family_template import FamilyTemplate
 from .rank_llm_template import build_rank_llm_template
@@ -29,6 +30,7 @@ def open_template(path: str | Path) -> Template | FamilyTemplate:
 
     Raises:
         InputError: if the file is missing or malformed, or a key or placeholder is unknown or missing.
+        MissingExtraError: if it is YAML and PyYAML is not installed.
     """
     source = str(path)
     try:
@@ -37,7 +39,10 @@ def open_template(path: str | Path) -> Template | FamilyTemplate:
         raise InputError(f"template {source!r} can't be read ({error.strerror}): give a TOML or YAML file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"template {source!r} is not UTF-8 text ({error}): give a TOML or YAML file") from error
-    content = _parse_yaml(text, source) if Path(path).suffix.lower() in _YAML else _parse_toml(text, source)
+    if Path(path).suffix.lower() in _YAML:
+        content = parse_yaml(text, f"template {source!r}", feature="A template in YAML", extra="local")
+    else:
+        content = _parse_toml(text, source)
     return build_any_template(content, source)
 
 
@@ -69,12 +74,3 @@ def _parse_toml(text: str, source: str) -> Any:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"template {source!r} is not valid TOML: {error}") from error
-
-
-def _parse_yaml(text: str, source: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"template {source!r} is not valid YAML: {' '.join(str(error).split())}") from error

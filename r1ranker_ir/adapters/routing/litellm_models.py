@@ -48,30 +48,6 @@ def import_litellm(feature: str) -> ModuleType:
             del os.environ[_LOCAL_PRICES]
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """Parses YAML.
-
-    Args:
-        text: a LiteLLM configuration.
-        where: its file, for errors.
-
-    Returns:
-        Plain data.
-
-    Raises:
-        DataFileError: if it is no YAML.
-        MissingExtraError: if PyYAML is not installed.
-    """
-    try:
-        import yaml
-    except ImportError as error:
-        raise missing_extra("reading a LiteLLM configuration", "litellm", error) from error
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DataFileError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from None
-
-
 def profiles_of_model_list(models: Any, *, where: str = "model_list") -> tuple[LLMProfile, ...]:
     """Makes profiles of a LiteLLM model list.
 

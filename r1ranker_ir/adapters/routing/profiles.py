@@ -14,6 +14,7 @@ from typing import Any
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.types import Candidate
+from r1ranker_ir.yaml_text import parse_yaml
 
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _SIZE = re.compile(r"(?:(\d+)\s*[x×]\s*)?(\d+(?:\.\d+)?)\s*([KMBT])\b", re.IGNORECASE)
@@ -196,9 +197,7 @@ def _parsed(path: Path) -> Any:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
             return json.loads(text)
-        from r1ranker_ir.adapters.routing.litellm_models import parse_yaml
-
-        return parse_yaml(text, str(path))
+        return parse_yaml(text, str(path), feature="reading a LiteLLM configuration", extra="litellm")
     except UnicodeDecodeError as error:
         raise DataFileError(f"{path}: not UTF-8 ({error.reason}): convert the file") from None
     except json.JSONDecodeError as error:
