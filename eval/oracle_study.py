@@ -113,7 +113,7 @@ def study_strategies(
     gains: dict[str, dict[str, float]] = {}
     for judgment in qrels:
         gains.setdefault(judgment.query_id, {})[judgment.doc_id] = max(0.0, float(judgment.relevance))
-    oracle = {"gains": gains, "noise": noise, "noise_growth": noise_growth, "seed": seed}
+    oracle: dict[str, Any] = {"gains": gains, "noise": noise, "noise_growth": noise_growth, "seed": seed}
     points: list[StudyPoint] = []
     for contender in contenders:
         for budget in (*sorted(budgets), None):
