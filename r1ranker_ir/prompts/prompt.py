@@ -245,8 +245,17 @@ class Prompt:
             messages = self._render(strategy, request, query, texts, "".join(excluded))
         cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
         left = tuple(name for name in names if name not in excluded)
-        own = {"thinks": self.template.thinks, "tagged": self.template.tagged, "free": self.published}
-        return Call(messages, left, form, cut, repairs_before, cut_query, **own)
+        return Call(
+            messages,
+            left,
+            form,
+            cut,
+            repairs_before,
+            cut_query,
+            thinks=self.template.thinks,
+            tagged=self.template.tagged,
+            free=self.published,
+        )
 
     def _query(self, query: str, task: Task) -> tuple[str, bool]:
         """The query as it is shown, and whether it was cut."""
