@@ -26,7 +26,7 @@ _DOCUMENTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _NoLimits:
     """A model of which nothing is known: any length, and no control tokens."""
 

@@ -116,8 +116,8 @@ def register() -> None:
     for name in FAMILY:
         factory.AVAILABLE_RANKERS[name] = _FAMILY_OPENERS[name]
     # What rerankers advises to install where its own class is missing, now under the shared name, too.
-    advice: dict[str, str] = getattr(factory, "DEPS_MAPPING", {})
-    advice.setdefault(_SHARED, advice.get(_THEIRS, "gpt"))
+    if (advice := getattr(factory, "DEPS_MAPPING", None)) is not None:
+        advice.setdefault(_SHARED, advice.get(_THEIRS, "gpt"))
     choose = getattr(factory, "_get_model_type", None)
     if choose is None:
         # Raising here would break `import rerankers` for programs that only want its other models.

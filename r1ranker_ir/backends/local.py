@@ -360,7 +360,7 @@ class TransformersBackend:
 
     def _open_answer(self, session: DecodingSession | SeparateSession, rows: list[_Row]) -> None:
         """Brings every row to the place of its first identifier."""
-        closings = []
+        closings: list[list[int]] = []
         for row in rows:
             if row.call.free or not row.call.thinks:
                 closings.append([])

@@ -29,8 +29,6 @@ def checked_texts(
         InputError: if a key is unknown, missing, or no text.
     """
     known = [*required, *optional]
-    if not isinstance(content, Mapping):
-        raise InputError(f"{source}: {kind} is a list of keys with a text each, and this is {content!r}")
     if unknown := [key for key in content if key not in known]:
         raise InputError(f"{source}: unknown key {unknown[0]!r}; {kind} has {', '.join(known)}")
     if missing := [key for key in required if key not in content]:

@@ -266,10 +266,18 @@ class Prompt:
             messages = self._render(strategy, request, query, texts, "".join(excluded))
         cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
         left = tuple(name for name in names if name not in excluded)
-        question = Question(strategy, request, tuple(shown), tuple(marked))
-        answers = GRADES if strategy == "pointwise" else left
-        own = {"thinks": self.template.thinks, "tagged": self.template.tagged, "free": self.published}
-        return Call(messages, answers, form, cut, repairs_before, cut_query, question=question, **own)
+        return Call(
+            messages,
+            GRADES if strategy == "pointwise" else left,
+            form,
+            cut,
+            repairs_before,
+            cut_query,
+            thinks=self.template.thinks,
+            tagged=self.template.tagged,
+            free=self.published,
+            question=Question(strategy, request, tuple(shown), tuple(marked)),
+        )
 
     def _query(self, query: str, task: Task) -> tuple[str, bool]:
         """The query as it is shown, and whether it was cut."""

@@ -37,7 +37,7 @@ def build_rank_llm_template(content: Mapping[str, Any], source: str) -> FamilyTe
         InputError: if it is for another method, a key is unknown, missing or no text, or a placeholder is unknown or
             missing.
     """
-    method = content.get("method") if isinstance(content, Mapping) else None
+    method = content.get("method")
     if method == SINGLE_TURN:
         build = _single_turn
     elif method == MULTI_TURN:
