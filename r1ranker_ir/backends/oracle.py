@@ -133,8 +133,8 @@ class OracleBackend:
         if not scale:
             return np.zeros(count)
         drawing = np.random.default_rng(_number(self.seed, call.messages, call.sample))
-        drawn: np.ndarray[Any, np.dtype[np.float64]] = drawing.gumbel(size=count)
-        return scale * (drawn - np.euler_gamma)
+        drawn: np.ndarray[Any, np.dtype[np.float64]] = scale * (drawing.gumbel(size=count) - np.euler_gamma)
+        return drawn
 
     def _order(self, gains: Sequence[float], call: Call, question: Question) -> _Chosen:
         sign = -1.0 if question.section in _WORST else 1.0
