@@ -186,6 +186,14 @@ def test_an_outer_budget_ends_what_an_inner_one_would_allow() -> None:
     assert ranking.budget_reached
 
 
+def test_a_budget_too_small_for_a_call_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    case = Case(30, 2, "heap votes", 6)
+    program = STRATEGIES["setwise"](case.request, case.prompt, options=replace(case.options, max_tokens=30_000))
+    with pytest.raises(StopIteration):
+        next(within_budget(program, Budget(max_tokens=3), case.prompt.limits))
+    assert [record.getMessage().count("max_tokens 3 does not allow") for record in caplog.records] == [1]
+
+
 def test_what_is_left_of_a_budget() -> None:
     assert Budget(5, 100).after(Usage(2, 30, 40)) == Budget(3, 30)
     assert Budget(1, 10).after(Usage(2, 30, 40)) == Budget(0, 0)

@@ -69,7 +69,7 @@ def within_budget(program: Program, budget: Budget, limits: TextLimits) -> Progr
 
 
 def _within(program: Program, budget: Budget, limits: TextLimits) -> Program:
-    left, calls, reached = budget, 0, False
+    left, calls, reached, of_another = budget, 0, False, False
     answer: Answer | None = None
     try:
         call = next(program)
@@ -79,8 +79,8 @@ def _within(program: Program, budget: Budget, limits: TextLimits) -> Program:
                 try:
                     answer = yield call
                 except BudgetSpent:
-                    # Of a greater budget around this one.
-                    reached = True
+                    # Of a greater budget around this one, which says so itself.
+                    reached = of_another = True
                 else:
                     calls += 1
                     # Not every backend counts itself as a call.
@@ -91,7 +91,7 @@ def _within(program: Program, budget: Budget, limits: TextLimits) -> Program:
             call = program.throw(BudgetSpent())
     except StopIteration as stop:
         ranking: Ranking = stop.value
-    if reached and not calls:
+    if reached and not calls and not of_another:
         request = ranking.request
         logger.warning(
             "query %r keeps its order: the budget of %s does not allow a single call, which may take %d tokens",
