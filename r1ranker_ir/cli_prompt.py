@@ -62,7 +62,7 @@ def show(
         ),
     ] = None,
     section: Annotated[
-        Literal["iterative", "mark", "direct", "setwise"] | None,
+        Literal["iterative", "mark", "direct", "setwise", "pointwise"] | None,
         typer.Option(help="What is asked for, of a template that has several.", show_default="the first it has"),
     ] = None,
     query: Annotated[str, typer.Option(help="The query to fill in.")] = _QUERY,
@@ -120,7 +120,7 @@ def show(
 
 
 def _first_section(template: PromptTemplate) -> str:
-    named = [name for name in ("iterative", "direct", "setwise") if name in template.wordings]
+    named = [name for name in ("iterative", "direct", "setwise", "pointwise") if name in template.wordings]
     if not named:
         raise InputError(
             f"template {template.name!r} has no section that can be shown, but {', '.join(template.wordings)}"
@@ -134,6 +134,8 @@ def _call(prompt: Prompt, section: str, request: RankingRequest) -> Call:
         if len(shown) < 2:
             raise InputError("layout mark names excluded candidates: give at least two --document")
         return prompt.exclude_unmarked(request, shown, shown[-1:])
+    if section == "pointwise":
+        return prompt.grade_one(request, 0)
     asks = {"iterative": prompt.exclude_one, "direct": prompt.order_all, "setwise": prompt.choose_best}
     return asks[section](request, shown)
 
