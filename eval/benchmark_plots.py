@@ -6,11 +6,10 @@ from pathlib import Path
 
 from .benchmark_quality import QualityResult
 from .benchmark_rows import FLOOR, SpeedResult
-from .pictures import COLOURS, MARKERS, draw_estimate, new_figure, tidy, write_png
+from .pictures import COLOURS, GREY, draw_estimate, look_of, new_figure, tidy, write_png
 
 PICTURE = "benchmark.png"
 FEATURE, EXTRA = "Drawing benchmarks", "eval"
-_GREY = "#9a9a9a"
 
 
 def plot_speed(result: SpeedResult, path: Path) -> None:
@@ -39,7 +38,7 @@ def plot_speed(result: SpeedResult, path: Path) -> None:
         for all_, read, wrote in zip(whole, parts["reading"], parts["writing"], strict=True)
     ]
     begin = [0.0] * len(rows)
-    for (name, seconds), colour in zip(parts.items(), (COLOURS[0], COLOURS[4], _GREY), strict=True):
+    for (name, seconds), colour in zip(parts.items(), (COLOURS[0], COLOURS[4], GREY), strict=True):
         left.barh(places, seconds, left=begin, color=colour, label=name, height=0.66)
         begin = [start + length for start, length in zip(begin, seconds, strict=True)]
     for place, total in zip(places, whole, strict=True):
@@ -82,8 +81,7 @@ def plot_quality(result: QualityResult, path: Path) -> None:
     runs = {run.name: run for run in (compared.baseline, *compared.runs)}
     for number, row in enumerate(result.rows):
         estimate = runs[row.name].means[measure]
-        colour = COLOURS[number % len(COLOURS)]
-        marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+        colour, marker = look_of(number)
         for axis, cost in ((left, row.tokens_computed), (right, row.seconds / result.queries)):
             draw_estimate(axis, cost, estimate, label=row.name, colour=colour, marker=marker)
     left.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)

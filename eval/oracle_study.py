@@ -14,13 +14,12 @@ from r1ranker_ir.types import RankingRequest
 
 from .judged_rows import gains_of
 from .measures import evaluate
-from .pictures import COLOURS, new_figure, write_png
+from .pictures import look_of, new_figure, write_png
 
 if TYPE_CHECKING:
     from ir_measures import Measure, Qrel
 
 _FEATURE, _EXTRA = "Drawing studies", "eval"
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BUDGETS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Calls a query, besides as many as a strategy wants."""
 
@@ -154,8 +153,7 @@ def plot_study(points: Sequence[StudyPoint], path: str | Path, *, title: str = "
     measure = next(iter(points[0].measured))
     for number, name in enumerate(dict.fromkeys(point.contender for point in points)):
         own = [point for point in points if point.contender == name]
-        colour = COLOURS[number % len(COLOURS)]
-        marker = _MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)]
+        colour, marker = look_of(number)
         calls, reached = [point.calls for point in own], [point.measured[measure] for point in own]
         axis.plot(calls, reached, color=colour, marker=marker, markersize=4, markerfacecolor="white", linewidth=1.1)
         axis.plot(calls[-1:], reached[-1:], color=colour, marker=marker, markersize=8, linestyle="none", label=name)

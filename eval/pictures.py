@@ -14,6 +14,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow: too pale on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """As many as there are colours, for those who can't tell these apart."""
+GREY = "#9a9a9a"
+"""For what stands back."""
+
+
+def look_of(number: int) -> tuple[str, str]:
+    """Gives the colour and the marker of the n-th thing in a picture; they come again together after 49."""
+    return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
 def new_figure(width: float, height: float, *, feature: str, extra: str) -> Any:

@@ -6,12 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .pictures import COLOURS, MARKERS, draw_estimate, new_figure, tidy, write_png
+from .pictures import COLOURS, GREY, MARKERS, draw_estimate, new_figure, tidy, write_png
 from .shootout import ShootoutResult
 
 PICTURE = "shootout.png"
 FEATURE, EXTRA = "Drawing shoot-outs", "eval"
-_GREY = "#9a9a9a"
 _COLOURS = dict(zip(("iterative", "direct", "setwise", "pointwise", "cascade"), COLOURS, strict=False))
 
 
@@ -36,9 +35,9 @@ def plot_shootout(result: ShootoutResult, path: Path) -> None:
     means = {run.name: run.means[measure] for run in compared.runs}
     first_stage = compared.baseline.means[measure]
     for axis in (left, right):
-        axis.axhline(first_stage.mean, color=_GREY, linewidth=1.2, linestyle="--", label=compared.baseline.name)
+        axis.axhline(first_stage.mean, color=GREY, linewidth=1.2, linestyle="--", label=compared.baseline.name)
         if first_stage.interval is not None:
-            axis.axhspan(*first_stage.interval, color=_GREY, alpha=0.12, linewidth=0)
+            axis.axhspan(*first_stage.interval, color=GREY, alpha=0.12, linewidth=0)
     seen: Counter[str] = Counter()
     for row, cost in rows:
         marker = MARKERS[seen[row.kind] % len(MARKERS)]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.errors import InputError
 from r1ranker_ir.yaml_text import parse_yaml
 
 from .family_template import FamilyTemplate
 from .rank_llm_template import build_rank_llm_template
 from .rank_r1_template import build_rank_r1_template
 from .reasonrank_template import build_reasonrank_template
-from .template import Template, build_template
+from .template import Template, build_template, parse_toml, read_template_text
 
 _YAML = (".yaml", ".yml")
 
@@ -32,17 +30,11 @@ def open_template(path: str | Path) -> Template | FamilyTemplate:
         InputError: if the file is missing or malformed, or a key or placeholder is unknown or missing.
         MissingExtraError: if it is YAML and PyYAML is not installed.
     """
-    source = str(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"template {source!r} can't be read ({error.strerror}): give a TOML or YAML file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"template {source!r} is not UTF-8 text ({error}): give a TOML or YAML file") from error
+    text, source = read_template_text(path, "TOML or YAML"), str(path)
     if Path(path).suffix.lower() in _YAML:
         content = parse_yaml(text, f"template {source!r}", feature="A template in YAML", extra="local")
     else:
-        content = _parse_toml(text, source)
+        content = parse_toml(text, source)
     return build_any_template(content, source)
 
 
@@ -67,10 +59,3 @@ def build_any_template(content: Any, source: str) -> Template | FamilyTemplate:
     if keys & {"system_prompt", "system_prompt_reasoning"}:
         return build_reasonrank_template(content, source)
     return build_template(content, source)
-
-
-def _parse_toml(text: str, source: str) -> Any:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"template {source!r} is not valid TOML: {error}") from error

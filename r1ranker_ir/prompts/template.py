@@ -374,15 +374,45 @@ def load_template(path: str | Path | None = None) -> Template:
     if path is None:
         text, source = resources.files(__package__).joinpath("default.toml").read_text(encoding="utf-8"), "default.toml"
     else:
-        source = str(path)
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"template {source!r} can't be read ({error.strerror}): give a TOML file") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"template {source!r} is not UTF-8 text ({error}): give a TOML file") from error
+        text, source = read_template_text(path, "TOML"), str(path)
+    return build_template(parse_toml(text, source), source)
+
+
+def read_template_text(path: str | Path, kinds: str) -> str:
+    """Reads the text of a template file.
+
+    Args:
+        path: the file.
+        kinds: which formats may be given, for errors.
+
+    Returns:
+        Its text.
+
+    Raises:
+        InputError: if it can't be read, or is no text.
+    """
     try:
-        content = tomllib.loads(text)
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"template {str(path)!r} can't be read ({error.strerror}): give a {kinds} file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"template {str(path)!r} is not UTF-8 text ({error}): give a {kinds} file") from error
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Parses a template's TOML.
+
+    Args:
+        text: a file's content.
+        source: its file, for errors.
+
+    Returns:
+        Its keys and sections.
+
+    Raises:
+        InputError: if it is no TOML.
+    """
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"template {source!r} is not valid TOML: {error}") from error
-    return build_template(content, source)
