@@ -84,6 +84,18 @@ def test_before_and_after_are_shown(finished: tuple[DemoSettings, str]) -> None:
     assert picture.read_bytes() == (settings.output / "grpo" / "curves.png").read_bytes()
 
 
+def test_the_last_line_says_what_is_gained_over_the_embedded_model_too(finished: tuple[DemoSettings, str]) -> None:
+    settings, text = finished
+    weak, trained = read_run(settings.output / "sft"), read_run(settings.output / "grpo")
+    after = trained.after["RR"]
+    over_start, over_embedded = (100 * (after - run.before["RR"]) / run.before["RR"] for run in (trained, weak))
+    last = text.strip().splitlines()[-1]
+    assert f"{over_start:+.1f}% over the start that was weakened on purpose" in last
+    assert f"{over_embedded:+.1f}% over the embedded model" in last
+    row = next(line.split() for line in text.splitlines() if line.strip().startswith("MRR"))
+    assert row[4:] == [f"{over_start:+.1f}%", f"{over_embedded:+.1f}%"]
+
+
 def test_trained_folders_keep_the_ranks_of_their_lists(finished: tuple[DemoSettings, str]) -> None:
     settings, _ = finished
     for name in ("sft", "grpo"):

@@ -75,19 +75,41 @@ def print_measures(console: Console, weak: TrainedRun, trained: TrainedRun) -> N
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("held out")
-    for heading in ("embedded model", "weak start", "after GRPO", "relative gain"):
+    table.add_column("held out", no_wrap=True)
+    for heading in ("embedded model", "weak start", "after GRPO", "over the start", "over the embedded"):
         table.add_column(heading, justify="right")
     for name, words in _shown_measures(trained).items():
         embedded, before, after = weak.before.get(name), trained.before.get(name), trained.after.get(name)
-        gain = f"{100 * (after - before) / before:+.1f}%" if before and after is not None else "–"
         cells = ("–" if value is None else f"{value:.4f}" for value in (embedded, before, after))
-        table.add_row(words, *cells, gain)
+        table.add_row(words, *cells, _gain(before, after), _gain(embedded, after))
     console.print(table)
     for name, run in (("SFT", weak), ("GRPO", trained)):
         tokens = "" if run.generated_tokens is None else f", {run.generated_tokens} tokens generated"
         print_line(console, f"{name}: {run.seconds or 0:.0f} seconds{tokens}")
     print_line(console, f"\n{_CAVEAT}\n")
+
+
+def gains_line(weak: TrainedRun, trained: TrainedRun) -> str:
+    """Says what the whole demo has gained on held-out queries.
+
+    Args:
+        weak: the training of the weak start; what it was before is the embedded model.
+        trained: the training that begins there.
+
+    Returns:
+        A line with the gain over the start that was weakened on purpose, and over the model that all began with.
+    """
+    name, words = next(iter(_shown_measures(trained).items()))
+    embedded, before, after = weak.before.get(name), trained.before.get(name), trained.after.get(name)
+    shown = " to ".join("–" if value is None else f"{value:.4f}" for value in (before, after))
+    return (
+        f"{words} on held-out queries: {shown}, {_gain(before, after)} over the start that was weakened on purpose, and "
+        f"{_gain(embedded, after)} over the embedded model that all began with"
+    )
+
+
+def _gain(before: float | None, after: float | None) -> str:
+    return f"{100 * (after - before) / before:+.1f}%" if before and after is not None else "–"
 
 
 def _shown_measures(run: TrainedRun) -> dict[str, str]:

@@ -21,7 +21,7 @@ from r1ranker_ir.errors import DataFileError, InputError, missing_extra
 from .comparison import read_run
 
 try:
-    from .demo_report import find_example, print_example, print_line, print_measures
+    from .demo_report import find_example, gains_line, print_example, print_line, print_measures
     from .tiny_model import cold_start, documentation
 except ImportError as error:
     raise missing_extra("The training demo", "train", error) from error
@@ -96,7 +96,8 @@ def run_train_demo(console: Console, settings: DemoSettings | None = None, *, ov
     run_parts(console, demo_parts(settings), out / _NOTE, overwrite=overwrite)
     console.rule("before and after, on queries that were held out")
     weak, trained = out / "sft", out / "grpo"
-    print_measures(console, read_run(weak), read_run(trained))
+    start, finish = read_run(weak), read_run(trained)
+    print_measures(console, start, finish)
     print_example(console, find_example(out / "data" / "held_out.parquet", weak, trained))
     shutil.copyfile(_curves(out), out / _PICTURE)
     console.rule("what is there now")
@@ -106,6 +107,7 @@ def run_train_demo(console: Console, settings: DemoSettings | None = None, *, ov
     print_line(console, f'to use it in Python       Reranker("{trained}", model_type="r1ranker-iterative")')
     seconds = time.perf_counter() - started
     print_line(console, f"\n{seconds / 60:.1f} minutes in all")
+    print_line(console, gains_line(start, finish))
 
 
 def demo_parts(settings: DemoSettings) -> list[Part]:
