@@ -111,6 +111,7 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
         "batch_size": ranker.backend.batch_size,
         "max_repair_rate": ranker.engine.max_repair_rate,
         **({"answers": "published"} if ranker.prompt.published else {}),
+        **_of_system(ranker.system, ranker.notes),
         **ranker.options.stated(),
     }
 
@@ -142,8 +143,14 @@ def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
         **{name: options.get(name, getattr(settings, name)) for name in names},
         "max_repair_rate": options.get("max_repair_rate"),
         **({"answers": "published"} if options.get("answers") == "published" else {}),
+        **_of_system(options.get("system"), ranker.notes()),
         **ranking.stated(),
     }
+
+
+def _of_system(system: str | None, notes: Sequence[str]) -> dict[str, Any]:
+    """The published system that is meant, and in what it is asked differently."""
+    return ({} if system is None else {"system": system}) | ({"notes": list(notes)} if notes else {})
 
 
 def counts(summary: RunSummary) -> dict[str, int]:

@@ -30,7 +30,9 @@ _CASCADE = ("name", "cascade", "max_calls", "max_tokens")
 _CASCADED = ("first", "second", "depth")
 _ERRORS = ("noise", "noise_growth", "seed")
 # Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
-_NOT_HERE = {"self", "model", "strategy", "progress", "cache", "loaded", "gains", "backend_options", "return"}
+_NOT_HERE = {
+    *("self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "backend_options", "return"),
+}
 
 
 @dataclass(frozen=True)

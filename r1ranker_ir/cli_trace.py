@@ -71,7 +71,7 @@ def show(
 def _data_of(traced: TracedRanking, step: int | None) -> dict[str, Any]:
     from r1ranker_ir.traces import trace_of
 
-    data = trace_of(traced.ranking, traced.strategy)
+    data = trace_of(traced.ranking, traced.strategy, traced.notes)
     if step is None:
         return data
     named = {name: data[name] for name in ("query_id", "query", "strategy")}

@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.family_template import FamilyTemplate
+from r1ranker_ir.prompts.prompt import PromptTemplate
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         given: the caller's own options, which win.
 
     Returns:
-        All options, the template included where there is one.
+        All options, the template included where there is one, and the name itself as `system`.
 
     Raises:
         InputError: if the name is unknown.
@@ -87,7 +89,51 @@ def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if name not in FAMILY:
         raise InputError(f"system {name!r} is not known: use one of {', '.join(FAMILY)}")
     member = FAMILY[name]
-    options = {**member.settings, **given}
+    options = {**member.settings, **given, "system": name}
     if options.get("template") is None and member.template is not None:
         options["template"] = Path(__file__).parent / "prompts" / member.template
     return options
+
+
+def wording_notes(system: str | None, model: str, template: PromptTemplate, *, own: bool) -> tuple[str, ...]:
+    """Says where a published system is asked in other words than its checkpoints were trained on.
+
+    Args:
+        system: one of `FAMILY`; `None` for a ranker that is none of them.
+        model: the checkpoint, or a server's name for it.
+        template: what it is asked with.
+        own: the template is the checkpoint's own, or the caller's choice: neither the project's default nor a packaged
+            one.
+
+    Returns:
+        Sentences; none where there is nothing to say.
+    """
+    if system is None:
+        return ()
+    if not own:
+        source = FAMILY[system].source
+        return (
+            f"{system!r} is asked in this project's own words (template {_short(template.name)!r}), not in those of the "
+            f"published system: figures may differ from the published ones, and checkpoints show what they learned on "
+            f"the wording they were trained on. Give its project's template file (--template, template=; {source})",
+        )
+    if system == "rank-r1" and isinstance(template, FamilyTemplate) and template.protocol == "rank-r1":
+        return _rank_r1_notes(model, template)
+    return ()
+
+
+def _rank_r1_notes(model: str, template: FamilyTemplate) -> tuple[str, ...]:
+    """Version 0.1 was trained before Rank-R1's files got their `doc_prefix`, version 0.2 after that."""
+    with_colon, second = template.candidate.startswith("[{rank}]:"), "v0.2" in model.lower()
+    if with_colon == second:
+        return ()
+    trained, shown = ("[1]: text", "[1] text") if second else ("[1] text", "[1]: text")
+    remedy = 'give doc_prefix = "[{num}]: "' if second else "take doc_prefix and doc_separator out of the file"
+    return (
+        f"Rank-R1's checkpoints of version {'0.2' if second else '0.1'} were trained on candidates as {trained!r}, and "
+        f"template {_short(template.name)!r} shows them as {shown!r}: {remedy} for the form that {model!r} knows",
+    )
+
+
+def _short(name: str) -> str:
+    return Path(name).name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from r1ranker_ir.cache import CompletionsCache, open_cache
 from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
 from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.family import FAMILY, wording_notes
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
@@ -65,6 +66,8 @@ class Ranker:
         max_tokens: how many tokens the calls of a ranking may read and write together.
         cache: where answers are kept between runs and looked for before the model is asked: a `CompletionsCache`, or
             the file of one; `None` for none.
+        system: the published system that is meant, one of `family.FAMILY`, whose settings the other arguments hold (see
+            `family.family_options`): where its wording is not the published one, `notes` and a warning say so.
         backend_options: what else the backend takes, such as `device`, `dtype`, `base_url`, `temperature`, `seed`.
 
     Raises:
@@ -104,6 +107,7 @@ class Ranker:
         max_calls: int | None = None,
         max_tokens: int | None = None,
         cache: CompletionsCache | str | os.PathLike[str] | None = None,
+        system: str | None = None,
         **backend_options: Any,
     ) -> None:
         if strategy not in STRATEGIES:
@@ -132,11 +136,7 @@ class Ranker:
                 "vote_among='thoughts' needs thoughts that differ: give a temperature above 0, such as 0.7, or use "
                 "vote_among='permutations'"
             )
-        if backend in ("openai", "oracle") and settings_from is None and not Path(self.model).is_dir():
-            # A server's name for its model is no hub name, and nobody's business but the server's.
-            settings = CheckpointSettings()
-        else:
-            settings = read_settings(settings_from or self.model, backend_options.get("revision"))
+        settings = _settings_of(self.model, backend, {"settings_from": settings_from, **backend_options})
         if template is None and strategy not in settings.strategies:
             raise CheckpointError(
                 f"checkpoint {self.model!r} does not follow the strategy {strategy!r}: its r1ranker.json names "
@@ -163,6 +163,10 @@ class Ranker:
                     f"{' or '.join(self.template.wordings)}"
                 )
             _warn_of_other_template(self.model, settings, self.template, strategy)
+        self.system = system
+        self.notes = wording_notes(system, self.model, self.template, own=_is_own(template, settings))
+        for note in self.notes:
+            logger.warning("%s", note)
         if layout == "mark":
             self.template.wording(MARK_SECTION, "passage")
         if backend == "openai":
@@ -239,6 +243,46 @@ class _Programs:
 
     def __iter__(self) -> Iterator[Program]:
         return (self.ranker.program(request) for request in self.requests)
+
+
+def notes_unopened(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `Ranker.notes` would say, without a model in memory.
+
+    Args:
+        model: as for `Ranker`.
+        options: further arguments of `Ranker`.
+
+    Returns:
+        Sentences; none where there is nothing to say.
+
+    Raises:
+        InputError: if the template can't be read.
+        CheckpointError: if the checkpoint's settings can't be read.
+    """
+    system, given = options.get("system"), options.get("template")
+    if system is None:
+        return ()
+    settings = _settings_of(model, options.get("backend", "transformers"), options)
+    template = (settings.template or load_template()) if given is None else given
+    opened = open_template(template) if isinstance(template, str | Path) else template
+    return wording_notes(system, model, opened, own=_is_own(given, settings))
+
+
+def _settings_of(model: str, backend: str, options: Mapping[str, Any]) -> CheckpointSettings:
+    settings_from = options.get("settings_from")
+    if backend in ("openai", "oracle") and settings_from is None and not Path(model).is_dir():
+        # A server's name for its model is no hub name, and nobody's business but the server's.
+        return CheckpointSettings()
+    return read_settings(settings_from or model, options.get("revision"))
+
+
+def _is_own(template: Template | FamilyTemplate | str | Path | None, settings: CheckpointSettings) -> bool:
+    """Whether the wording is the checkpoint's or the caller's: not the default one, nor one that stands in for it."""
+    if template is None:
+        own = settings.template
+        return bool(settings.training) or (own is not None and own.digest() != load_template().digest())
+    stand_ins = [Path(__file__).parent / "prompts" / each.template for each in FAMILY.values() if each.template]
+    return not (isinstance(template, str | Path) and Path(template) in stand_ins)
 
 
 def _check_options(options: RankingOptions, strategy: str, backend: str) -> None:

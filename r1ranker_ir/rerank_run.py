@@ -99,6 +99,12 @@ class RankerSource:
 
         return Ranker(self.model, strategy=self.strategy, progress=progress, **self.options)
 
+    def notes(self) -> tuple[str, ...]:
+        """What an opened ranker's `notes` say, without its model."""
+        from r1ranker_ir.ranker import notes_unopened
+
+        return notes_unopened(self.model, self.options)
+
 
 def rerank_run(
     candidates: RequestSource,
@@ -129,7 +135,7 @@ def rerank_run(
         MissingExtraError: if Ray or what the backend needs is not installed.
     """
     writer = RunWriter(output, tag=tag)
-    trace = None if traces is None else TraceWriter(traces, ranker.strategy)
+    trace = None if traces is None else TraceWriter(traces, ranker.strategy, ranker.notes())
     if traces is not None and traces.resolve() == Path(output).resolve():
         raise InputError(f"run and trace are both to be written to {str(output)!r}: choose another --save-traces")
     engine: Ranker | RayEngine

@@ -45,6 +45,8 @@ def print_ranking(console: Console, traced: TracedRanking, step: int | None = No
     if request.aim:
         _print(console, _labelled("Wanted", _one_line(request.aim)))
     _print(console, _styled(_summary(traced), "dim"))
+    for note in traced.notes:
+        _print(console, _styled(f"  ! {_one_line(note)}", "yellow"))
     for number, each in enumerate(steps, start=1):
         if step in (None, number):
             console.print()

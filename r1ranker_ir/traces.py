@@ -26,10 +26,12 @@ class TracedRanking:
     Args:
         strategy: what made the ranking.
         ranking: the ranking, as it was before it was written.
+        notes: what there was to say of how the model was asked, such as a published system in other words than its own.
     """
 
     strategy: TracedStrategy
     ranking: Ranking
+    notes: tuple[str, ...] = ()
 
 
 class TraceWriter:
@@ -38,14 +40,16 @@ class TraceWriter:
     Args:
         path: the file, gzip if it ends in `.gz`.
         strategy: what makes the rankings.
+        notes: what there is to say of how the model is asked; written with each ranking.
 
     Raises:
         InputError: if the file can't be written there.
     """
 
-    def __init__(self, path: str | Path, strategy: str) -> None:
+    def __init__(self, path: str | Path, strategy: str, notes: Sequence[str] = ()) -> None:
         self._file = PartialFile(path, "--save-traces")
         self._strategy = strategy
+        self._notes = notes
 
     def __enter__(self) -> Self:
         self._file.__enter__()
@@ -65,20 +69,21 @@ class TraceWriter:
         Raises:
             StorageError: if the disk is full or fails.
         """
-        line = json.dumps(trace_of(ranking, self._strategy), ensure_ascii=False) + "\n"
+        line = json.dumps(trace_of(ranking, self._strategy, self._notes), ensure_ascii=False) + "\n"
         # Half a surrogate pair, which a text may hold, is no UTF-8: it is written as JSON's own escape.
         self._file.write(line.encode("utf-8", "backslashreplace"))
 
 
-def trace_of(ranking: Ranking, strategy: str) -> dict[str, Any]:
+def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Turns a ranking into plain data for JSON Lines, with document ids in place of positions.
 
     Args:
         ranking: the outcome for one query; its candidates' ids are different from each other.
         strategy: what made it, one of `TRACED_STRATEGIES`.
+        notes: what there is to say of how the model was asked.
 
     Returns:
-        `query_id`, `query`, `task`, `aim`, `strategy`, `texts` (document id to whole text, in the first stage's order),
+        `query_id`, `query`, `task`, `aim`, `strategy`, `notes` where there are some, `texts` (document id to whole text, in the first stage's order),
         `order` (document ids, best first), `repairs`, `usage`, `budget_reached` where it is true, and `steps`: one
         object a model call, with
         `prompt_hash`, `shown` (document ids in the prompt's order), `outcome` (document ids), `thought`, `text`,
@@ -94,6 +99,7 @@ def trace_of(ranking: Ranking, strategy: str) -> dict[str, Any]:
         "task": request.task,
         "aim": request.aim,
         "strategy": strategy,
+        **({"notes": list(notes)} if notes else {}),
         "texts": {candidate.id: candidate.text for candidate in request.candidates},
         "order": [ids[place] for place in ranking.order],
         "repairs": ranking.repairs,
@@ -206,7 +212,10 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
     for name, value in (("repairs", ranking.repairs), ("usage", asdict(ranking.usage))):
         if row.get(name) != value:
             raise fields.error(name, f"is {row.get(name)!r}, but the steps make {value!r}")
-    return TracedRanking(strategy, ranking)
+    notes = fields.of_kind("notes", list) if "notes" in row else []
+    if not all(isinstance(note, str) for note in notes):
+        raise fields.error("notes", f"is {notes!r}: texts are needed")
+    return TracedRanking(strategy, ranking, tuple(notes))
 
 
 def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrategy) -> Step:

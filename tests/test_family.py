@@ -256,3 +256,50 @@ def test_published_reading_and_ours_differ_where_they_should(
         orders.append(ranking.order)
         assert ranking.repairs == 1
     assert orders == [(2, 1, 0), (0, 1, 2)]
+
+
+# --- in whose words a system is asked ---------------------------------------------------------------------------------
+
+
+RANK_R1_WITH_COLON = RANK_R1 + 'doc_prefix = "[{num}]: "\ndoc_separator = "\\n\\n"\n'
+
+
+def notes_of(name: str, model: str, template: Path | None = None) -> tuple[str, ...]:
+    """What a system says of its wording, on a server whose model has this name; nothing is asked of the server."""
+    given = {"template": template, "backend": "openai", "base_url": "http://127.0.0.1:9/v1", "think": "always"}
+    return Ranker(model, strategy=FAMILY[name].strategy, **family_options(name, given)).notes
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_system_without_its_template_says_whose_words_are_used(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    [note] = notes_of(name, "served")
+
+    assert f"'{name}' is asked in this project's own words" in note
+    assert FAMILY[name].source in note and "--template" in note
+    assert [record.message for record in caplog.records] == [note]
+
+
+def test_a_system_with_its_own_template_has_nothing_to_say(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, text in (("rank-r1", RANK_R1), ("reasonrank", REASONRANK)):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text)
+        assert notes_of(name, "ielabgroup/Rank-R1-7B-v0.1", path) == ()
+    assert Ranker("served", strategy="direct", backend="openai", base_url="http://127.0.0.1:9/v1").notes == ()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "said"),
+    [
+        (RANK_R1_WITH_COLON, "ielabgroup/Rank-R1-3B-v0.1", "version 0.1 were trained on candidates as '[1] text'"),
+        (RANK_R1_WITH_COLON, "my-rank-r1", "version 0.1 were trained on candidates as '[1] text'"),
+        (RANK_R1_WITH_COLON, "ielabgroup/Rank-R1-32B-v0.2", ""),
+        (RANK_R1, "ielabgroup/Rank-R1-14B-v0.1", ""),
+        (RANK_R1, "ielabgroup/Rank-R1-32B-v0.2", "version 0.2 were trained on candidates as '[1]: text'"),
+    ],
+)
+def test_rank_r1_shows_candidates_as_its_version_was_trained(text: str, model: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "setwise.toml"
+    path.write_text(text)
+    found = " ".join(notes_of("rank-r1", model, path))
+    assert said in found and bool(said) == bool(found)

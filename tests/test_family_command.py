@@ -106,3 +106,25 @@ def test_what_does_not_go_together_is_explained(
     )
     assert result.exit_code in (1, 2)
     assert said in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_system_without_its_template_is_told_in_the_run_the_trace_and_the_manifest(
+    bm25: Path, tmp_path: Path
+) -> None:
+    traces, output = tmp_path / "t.jsonl", tmp_path / "o.trec"
+    system = ("--reranker", "rank-r1", "--model", TINY_CHECKPOINT, "--settings-from", tmp_path, "--no-cache")
+    few = ("--queries", 2, "--max-thought-tokens", 4, "--top-k", 1, "--max-repair-rate", 1)
+    said = rerank("--run", bm25, *system, *few, "--save-traces", traces, "--output", output).stderr
+    words = "'rank-r1' is asked in this project's own words"
+    assert said.count(words) == 1
+    for line in traces.read_text().splitlines():
+        [note] = json.loads(line)["notes"]
+        assert words in note
+    shown = CliRunner().invoke(app, ["trace", "show", "q01", "--trace", str(traces)]).stdout
+    assert words in " ".join(shown.split())
+    suite = ("suite", COLLECTION, *system, *few, "--depth", 6, "--output", tmp_path / "suite")
+    result = CliRunner().invoke(app, list(map(str, suite)))
+    assert result.exit_code == 0, result.output
+    ranker = json.loads((tmp_path / "suite" / "manifest.json").read_text())["reranker"]
+    assert ranker["system"] == "rank-r1"
+    assert words in ranker["notes"][0]
