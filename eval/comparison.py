@@ -20,7 +20,9 @@ from .significance import (
     check_resamples,
     correct,
     paired_t_test,
+    randomisation_interval,
     randomisation_test,
+    t_interval,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class ComparisonSettings:
         test: a paired two-sided test over the queries.
         correction: for the number of tests: over all runs and measures of the comparison.
         alpha: from which corrected p-value down a difference counts as significant.
-        resamples: random samples of the randomisation test and of the intervals.
+        resamples: random samples of the randomisation test and of the intervals that are drawn.
         seed: of these samples; the same ones are drawn for every run and measure.
 
     Raises:
@@ -63,7 +65,8 @@ class MeanEstimate:
 
     Args:
         mean: of the queries' values; also for measures that are usually summed.
-        interval: its 95% interval; `None` for a single query.
+        interval: its 95% interval: of a run's mean by the bootstrap, of a difference the one that belongs to the test;
+            `None` where there is none, as for a single query.
     """
 
     mean: float
@@ -101,7 +104,9 @@ class Difference:
         relative: the mean difference as a part of the baseline's mean; `None` where that is 0.
         p_value: as the test gives it.
         corrected: corrected for all tests of the comparison.
-        significant: the corrected p-value is no greater than alpha.
+        significant: the corrected p-value is no greater than alpha, and run and baseline have results for the same
+            queries.
+        same_queries: they have.
     """
 
     run: str
@@ -112,6 +117,7 @@ class Difference:
     p_value: float
     corrected: float
     significant: bool
+    same_queries: bool = True
 
     @property
     def wins(self) -> int:
@@ -138,8 +144,9 @@ class Comparison:
         runs: the others, in the order in which they were given.
         measures: what they are compared by.
         differences: of each run by each measure, measure by measure.
-        queries: how many are judged.
+        queries: how many count.
         settings: how they were tested.
+        judged: how many are judged, of which the others were left out; the same as `queries` where none was.
     """
 
     baseline: ComparedRun
@@ -148,6 +155,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     queries: int
     settings: ComparisonSettings
+    judged: int
 
 
 def check_comparable(measures: Sequence[Measure]) -> None:
@@ -174,14 +182,19 @@ def compare_runs(
     settings: ComparisonSettings | None = None,
     *,
     calls: Mapping[str, float] | None = None,
+    judged: int | None = None,
 ) -> Comparison:
     """Compares runs with a baseline.
+
+    No difference counts as significant between runs that have results for different queries: what one of them lacks
+    counts as 0, which says nothing of how it ranks.
 
     Args:
         evaluations: name of a run to what `evaluate` says of it; all with the same judgments and measures.
         baseline: whose name is the baseline's.
         settings: how to test.
         calls: name of a run to its model calls a query, where known.
+        judged: how many queries are judged, where only some of them were measured (see `measures.common_queries`).
 
     Returns:
         Means, differences and tests.
@@ -221,11 +234,15 @@ def compare_runs(
     }
     differences = []
     for (measure, name), values, raw, final in zip(pairs, per_query, p_values, corrected, strict=True):
-        mean, before = _estimate(list(values.values()), settings), runs[baseline].means[measure].mean
+        mean, before = _difference(list(values.values()), settings), runs[baseline].means[measure].mean
         relative = mean.mean / before if before else None
-        differences.append(Difference(name, measure, values, mean, relative, raw, final, final <= settings.alpha))
+        same = set(runs[name].missing) == set(base.missing)
+        significant = same and final <= settings.alpha
+        differences.append(Difference(name, measure, values, mean, relative, raw, final, significant, same))
+    queries = len(base.per_query)
     return Comparison(
-        runs.pop(baseline), tuple(runs.values()), measures, tuple(differences), len(base.per_query), settings
+        *(runs.pop(baseline), tuple(runs.values()), measures, tuple(differences), queries, settings),
+        judged=queries if judged is None else judged,
     )
 
 
@@ -241,6 +258,14 @@ def _p_value(differences: Sequence[float], settings: ComparisonSettings) -> floa
     if settings.test == "ttest":
         return paired_t_test(differences)
     return randomisation_test(differences, resamples=settings.resamples, seed=settings.seed)
+
+
+def _difference(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:
+    """A mean difference with the interval of its test, so that the two never say different things."""
+    mean = math.fsum(values) / len(values)
+    if settings.test == "ttest":
+        return MeanEstimate(mean, t_interval(values))
+    return MeanEstimate(mean, randomisation_interval(values, resamples=settings.resamples, seed=settings.seed))
 
 
 def _estimate(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:

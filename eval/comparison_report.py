@@ -19,6 +19,11 @@ _TESTS = {
     "randomisation": "paired randomisation test over the queries, two-sided, {resamples:,} random swaps (all, where "
     "there are no more), seed {seed}",
 }
+_INTERVALS = {
+    "ttest": "Student's t, which belongs to the test",
+    "randomisation": "means of {resamples:,} random subsets of the queries (all, where there are no more), which "
+    "belong to the test, seed {seed}",
+}
 _CORRECTIONS = {
     "holm": "Holm's correction",
     "bonferroni": "Bonferroni's correction",
@@ -57,8 +62,14 @@ def _means(comparison: Comparison) -> Sheet:
         cells += [_NOTHING if run.calls is None else f"{run.calls:.4g}"] * with_calls
         cells += [str(len(run.missing))] * with_missing
         rows.append(tuple(cells))
-    title = f"Means over {_counted(comparison.queries, 'judged query', 'judged queries')}, with {LEVEL:.0%} intervals"
+    title = f"Means over {_queries(comparison)}, with {LEVEL:.0%} intervals"
     return Sheet(title, tuple(headings), tuple(rows))
+
+
+def _queries(comparison: Comparison) -> str:
+    if comparison.judged == comparison.queries:
+        return _counted(comparison.queries, "judged query", "judged queries")
+    return f"{comparison.queries} of {_counted(comparison.judged, 'judged query', 'judged queries')}"
 
 
 def _differences(comparison: Comparison) -> Sheet:
@@ -119,8 +130,12 @@ def notes(comparison: Comparison) -> list[str]:
     said = [
         f"Test: {test}; {_CORRECTIONS[settings.correction]} over {family}.",
         f"A star ({_MARK}) marks {heading} ≤ {settings.alpha:g}.",
-        f"Intervals: percentile bootstrap over the queries, {settings.resamples:,} samples, seed {settings.seed}; "
-        f"each for itself, not corrected.",
+        f"Intervals of means: percentile bootstrap over the queries, {settings.resamples:,} samples, seed "
+        f"{settings.seed}.",
+        f"Intervals of differences: "
+        f"{_INTERVALS[settings.test].format(resamples=settings.resamples, seed=settings.seed)}; each for itself, not "
+        f"corrected: one that leaves out 0 goes with p ≤ {1 - LEVEL:.2g}, not with {heading}.",
+        *_about_intervals(comparison),
         f"Queries count as equal where the values differ by no more than {ROUNDING:g}.",
         *_about_queries(comparison),
     ]
@@ -141,9 +156,56 @@ def notes(comparison: Comparison) -> list[str]:
     return said
 
 
+def _about_intervals(comparison: Comparison) -> list[str]:
+    """Where an interval and a p-value beside it seem to say different things, and why."""
+    settings, heading = comparison.settings, P_HEADINGS[comparison.settings.correction]
+    uncorrected, drawn, without = list[str](), list[str](), False
+    for difference in comparison.differences:
+        named, interval = f"{difference.run}, {difference.measure}", difference.mean.interval
+        if interval is None:
+            without = comparison.queries > 1
+            continue
+        beyond, below = interval.low > 0 or interval.high < 0, difference.p_value <= 1 - LEVEL
+        if beyond != below:
+            drawn.append(named)
+        elif beyond and difference.corrected > 1 - LEVEL:
+            uncorrected.append(named)
+    said = []
+    if uncorrected:
+        said.append(
+            f"{'; '.join(uncorrected)}: the interval leaves out 0, as p is no greater than {1 - LEVEL:.2g} before the "
+            f"correction for {len(comparison.differences)} tests; {heading} is what counts."
+        )
+    if drawn:
+        said.append(
+            f"{'; '.join(drawn)}: p lies so near to {1 - LEVEL:.2g} that the samples of the test and those of the "
+            f"interval fall on different sides of it: draw more (--resamples)."
+        )
+    if without and settings.test == "randomisation":
+        said.append(
+            f"{_counted(comparison.queries, 'query is', 'queries are')} too few for {LEVEL:.0%} intervals of the "
+            f"randomisation test: even the rarest swap is not rare enough."
+        )
+    return said
+
+
 def _about_queries(comparison: Comparison) -> list[str]:
     runs = (comparison.baseline, *comparison.runs)
-    said = [
+    said = []
+    if comparison.queries < comparison.judged:
+        said.append(
+            f"Only the {comparison.queries} of {comparison.judged} judged queries count that all runs have results for "
+            f"(--only-run-queries)."
+        )
+    unlike = dict.fromkeys(each.run for each in comparison.differences if not each.same_queries)
+    if unlike:
+        common = comparison.queries - len({query_id for run in runs for query_id in run.missing})
+        said.append(
+            f"No star for {', '.join(unlike)}: {'it has' if len(unlike) == 1 else 'they have'} results for other "
+            f"queries than {comparison.baseline.name}, and what is missing counts as 0. --only-run-queries compares "
+            f"over the {_counted(common, 'query', 'queries')} that all runs have."
+        )
+    said += [
         f"{run.name}: {_counted(len(run.missing), 'judged query has', 'judged queries have')} no results, which counts "
         f"as 0: {_some(run.missing)}."
         for run in runs
@@ -247,12 +309,13 @@ def as_json(comparison: Comparison) -> str:
         comparison: of runs.
 
     Returns:
-        An object with `baseline`, `queries`, `settings`, `runs`, `differences` and `notes`.
+        An object with `baseline`, `queries`, `judged_queries`, `settings`, `runs`, `differences` and `notes`.
     """
     settings = comparison.settings
     content = {
         "baseline": comparison.baseline.name,
         "queries": comparison.queries,
+        "judged_queries": comparison.judged,
         "settings": {
             "test": settings.test,
             "correction": settings.correction,
@@ -272,6 +335,7 @@ def as_json(comparison: Comparison) -> str:
                 "p_value": difference.p_value,
                 "corrected_p_value": difference.corrected,
                 "significant": difference.significant,
+                "same_queries": difference.same_queries,
                 "wins": difference.wins,
                 "ties": difference.ties,
                 "losses": difference.losses,

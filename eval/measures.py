@@ -119,6 +119,37 @@ def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, na
     )
 
 
+def common_queries(qrels: Iterable[Qrel], runs: Mapping[str, Run]) -> tuple[list[Qrel], dict[str, Run], int]:
+    """Keeps what is needed to measure runs over the judged queries that all of them have results for.
+
+    Args:
+        qrels: the judgments.
+        runs: name to run.
+
+    Returns:
+        The judgments of these queries; the runs without other judged queries; and how many queries are judged.
+
+    Raises:
+        InputError: if there are no judgments, or no judged query has results in all runs.
+    """
+    judgments = list(qrels)
+    judged = list(dict.fromkeys(judgment.query_id for judgment in judgments))
+    if not judged:
+        raise InputError("there are no judgments: nothing can be measured")
+    common = {query_id for query_id in judged if all(run.get(query_id) for run in runs.values())}
+    if not common:
+        held = ", ".join(f"{name}: {sum(map(bool, map(run.get, judged)))}" for name, run in runs.items())
+        raise InputError(
+            f"none of the {len(judged)} judged queries has results in all runs (judged queries by run: {held}): are "
+            f"these runs of this corpus, and of the same queries?"
+        )
+    left_out = set(judged) - common
+    kept = {
+        name: {query_id: run[query_id] for query_id in run if query_id not in left_out} for name, run in runs.items()
+    }
+    return [judgment for judgment in judgments if judgment.query_id in common], kept, len(judged)
+
+
 def measures_table(evaluations: Mapping[str, Evaluation]) -> Table:
     """Lays out means as a table: a row a run, a column a measure, four decimals.
 

@@ -138,6 +138,85 @@ def bootstrap_interval(values: Sequence[float], *, resamples: int = RESAMPLES, s
     return Interval(*sorted(map(float, drawn.confidence_interval)))
 
 
+def t_interval(values: Sequence[float]) -> Interval | None:
+    """Estimates where a mean lies by Student's t: what `paired_t_test` would not reject.
+
+    Args:
+        values: one for each query, at least one.
+
+    Returns:
+        The 95% interval, which leaves out 0 where `paired_t_test` gives less than 0.05 and nowhere else; a point if all
+        values are the same; `None` for a single value.
+
+    Raises:
+        InputError: if there are no values, or one is not finite.
+        MissingExtraError: if scipy is not installed.
+
+    Source:
+        Student, "The probable error of a mean", 1908.
+    """
+    checked = _checked(values)
+    count, mean = len(checked), float(checked.mean())
+    if count == 1:
+        return None
+    if np.ptp(checked) <= ROUNDING:
+        return Interval(mean, mean)
+    reach = float(_scipy_stats().t.ppf((1 + LEVEL) / 2, count - 1)) * float(checked.std(ddof=1)) / math.sqrt(count)
+    return Interval(mean - reach, mean + reach)
+
+
+def randomisation_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
+    """Estimates where a mean difference lies by random subsets of the queries: what `randomisation_test` would not
+    reject.
+
+    To shift all differences by the mean of some of them makes the swap of just these queries as good as no swap. So the
+    shifts that the test rejects are those beyond nearly all means of subsets.
+
+    Args:
+        values: one for each query, at least one.
+        resamples: how many subsets are drawn; where there are no more than so many, each one is counted.
+        seed: of the drawing.
+
+    Returns:
+        The 95% interval. Where all subsets are counted it leaves out 0 exactly where `randomisation_test` gives no more
+        than 0.05. A point if all values are 0; else `None` with fewer than six values, of which no swap is rare enough.
+
+    Raises:
+        InputError: if there are no values, one is not finite, or there are fewer resamples than 100.
+
+    Source:
+        Hartigan, "Using subsample values as typical values", JASA 1969.
+    """
+    check_resamples(resamples)
+    checked = _checked(values)
+    count = len(checked)
+    if count > 1 and not checked.any():
+        return Interval(0.0, 0.0)
+    if 2**count <= resamples:
+        chosen = (np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1
+        means = chosen @ checked / chosen.sum(axis=1)
+    else:
+        means = _subset_means(checked, resamples, np.random.default_rng(seed))
+    rejected = int((1 - LEVEL) / 2 * (len(means) + 1) + ROUNDING)
+    if rejected < 1:
+        return None
+    means[np.abs(means) <= ROUNDING] = 0.0
+    means.sort()
+    return Interval(float(means[rejected - 1]), float(means[-rejected]))
+
+
+def _subset_means(
+    values: np.ndarray[Any, np.dtype[np.float64]], count: int, drawing: np.random.Generator
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The means of so many random subsets, none of them empty."""
+    found: list[np.ndarray[Any, np.dtype[np.float64]]] = []
+    while (missing := count - sum(map(len, found))) > 0:
+        chosen = drawing.random((min(missing, _batch(len(values))), len(values))) < 0.5
+        sizes = chosen.sum(axis=1)
+        found.append((chosen @ values)[sizes > 0] / sizes[sizes > 0])
+    return np.concatenate(found)
+
+
 def correct(p_values: Sequence[float], correction: Correction) -> tuple[float, ...]:
     """Corrects p-values for their number.
 

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -23,7 +24,7 @@ from r1ranker_ir.cli_data_answers import answers
 from r1ranker_ir.cli_data_passages import passages
 from r1ranker_ir.cli_data_recommendation import recommendation
 from r1ranker_ir.cli_data_routing import routing
-from r1ranker_ir.cli_options import JudgedCorpusOption, QuietOption, VerboseOption
+from r1ranker_ir.cli_options import JudgedCorpusOption, OnlyRunQueriesOption, QuietOption, VerboseOption
 from r1ranker_ir.cli_prompt import prompt
 from r1ranker_ir.cli_rerank import rerank
 from r1ranker_ir.cli_search import index, search
@@ -32,6 +33,9 @@ from r1ranker_ir.cli_suite import suite
 from r1ranker_ir.cli_trace import trace
 from r1ranker_ir.cli_train import train
 from r1ranker_ir.errors import R1RankerError
+
+if TYPE_CHECKING:
+    from r1ranker_ir.eval.measures import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -111,12 +115,14 @@ def evaluate(
         Literal["table", "json"],
         typer.Option("--format", help="A table of means, or JSON that also holds each query's values."),
     ] = "table",
+    only_run_queries: OnlyRunQueriesOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Measure TREC runs against the judgments of a corpus.
 
-    Judged queries that a run lacks count as 0 and are reported. Ties are broken by document id, as in trec_eval.
+    Judged queries that a run lacks count as 0 and are reported; with --only-run-queries they do not count. Ties are
+    broken by document id, as in trec_eval.
     """
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir import corpora
@@ -125,7 +131,14 @@ def evaluate(
 
     parsed = measuring.parse_measures(measures)
     qrels = corpora.open_corpus(corpus).qrels()
-    evaluations = {name: measuring.evaluate(qrels, read_run(name), parsed, name=name) for name in runs}
+    found = {name: read_run(name) for name in runs}
+    if only_run_queries:
+        qrels, found, judged = measuring.common_queries(qrels, found)
+        counted = len({judgment.query_id for judgment in qrels})
+        if not quiet:
+            typer.echo(f"measured over {counted} of {judged} judged queries: those that all runs have", err=True)
+    evaluations = {name: measuring.evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
+    offer_only_run_queries(evaluations)
     if format_ == "json":
         typer.echo(json.dumps(measuring.measures_json(evaluations), indent=2, ensure_ascii=False))
     else:
@@ -197,6 +210,20 @@ def start(*, verbose: bool, quiet: bool) -> bool:
 
 def _is_warning(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING
+
+
+def offer_only_run_queries(evaluations: Mapping[str, Evaluation]) -> None:
+    """Says what to do about judged queries that a run lacks, as after `rerank --queries 20`."""
+    lacking = {name: each for name, each in evaluations.items() if each.missing}
+    if lacking:
+        judged = len(next(iter(lacking.values())).per_query)
+        common = judged - len({query_id for each in lacking.values() for query_id in each.missing})
+        logger.warning(
+            "means over all %d judged queries say little of runs that have fewer: --only-run-queries measures over the "
+            "%d that all runs have",
+            judged,
+            common,
+        )
 
 
 def print_wide(renderable: Any) -> None:

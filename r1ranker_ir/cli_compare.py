@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from r1ranker_ir.cli_options import JudgedCorpusOption, QuietOption, VerboseOption
+from r1ranker_ir.cli_options import JudgedCorpusOption, OnlyRunQueriesOption, QuietOption, VerboseOption
 
 
 def compare(
@@ -59,14 +59,16 @@ def compare(
             show_default="none",
         ),
     ] = None,
+    only_run_queries: OnlyRunQueriesOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Compare TREC runs with a baseline: differences with intervals, tests, and queries that got better or worse.
 
-    Judged queries that a run lacks count as 0; queries without judgments do not count; both are said.
+    Judged queries that a run lacks count as 0, and nothing is marked between runs that lack different ones; with
+    --only-run-queries they do not count. Queries without judgments do not count. All this is said.
     """
-    from r1ranker_ir.cli import start
+    from r1ranker_ir.cli import offer_only_run_queries, start
 
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir import corpora
@@ -74,7 +76,7 @@ def compare(
     from r1ranker_ir.eval.comparison import ComparisonSettings, check_comparable, compare_runs
     from r1ranker_ir.eval.comparison_plots import prepare_folder, write_pictures
     from r1ranker_ir.eval.comparison_report import FORMATS
-    from r1ranker_ir.eval.measures import evaluate, parse_measures
+    from r1ranker_ir.eval.measures import common_queries, evaluate, parse_measures
     from r1ranker_ir.eval.run_names import short_names
     from r1ranker_ir.runs import read_run
 
@@ -89,8 +91,12 @@ def compare(
     if plot is not None:
         prepare_folder(plot)
     qrels = corpora.open_corpus(corpus).qrels()
-    evaluations = {name: evaluate(qrels, read_run(file), parsed, name=name) for name, file in files.items()}
-    compared = compare_runs(evaluations, name_of_baseline, settings, calls=counted)
+    found, judged = {name: read_run(file) for name, file in files.items()}, None
+    if only_run_queries:
+        qrels, found, judged = common_queries(qrels, found)
+    evaluations = {name: evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
+    offer_only_run_queries(evaluations)
+    compared = compare_runs(evaluations, name_of_baseline, settings, calls=counted, judged=judged)
     typer.echo(FORMATS[format_](compared), nl=False)
     if plot is not None:
         for path in write_pictures(compared, plot):

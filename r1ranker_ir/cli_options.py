@@ -23,6 +23,14 @@ JudgedCorpusOption = Annotated[
         show_default=False,
     ),
 ]
+OnlyRunQueriesOption = Annotated[
+    bool,
+    typer.Option(
+        "--only-run-queries",
+        help="Count only the judged queries that all given runs have results for, as after rerank --queries; else a "
+        "query that a run lacks counts as 0.",
+    ),
+]
 OutputOption = Annotated[
     str,
     typer.Option(

@@ -113,9 +113,9 @@ def wording_notes(system: str | None, model: str, template: PromptTemplate, *, o
     if not own:
         source = FAMILY[system].source
         return (
-            f"{system!r} is asked in this project's own words (template {_short(template.name)!r}), not in those of the "
-            f"published system: figures may differ from the published ones, and checkpoints show what they learned on "
-            f"the wording they were trained on. Give its project's template file (--template, template=; {source})",
+            f"{system!r} is asked in this project's own words (template {_short(template.name)!r}), not in those of "
+            f"the published system: figures may differ from the published ones, and checkpoints show what they learned "
+            f"on the wording they were trained on. Give its project's template file (--template, template=; {source})",
         )
     if system == "rank-r1" and isinstance(template, FamilyTemplate) and template.protocol == "rank-r1":
         return _rank_r1_notes(model, template)

@@ -83,7 +83,8 @@ def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict
         notes: what there is to say of how the model was asked.
 
     Returns:
-        `query_id`, `query`, `task`, `aim`, `strategy`, `notes` where there are some, `texts` (document id to whole text, in the first stage's order),
+        `query_id`, `query`, `task`, `aim`, `strategy`, `notes` where there are some,
+        `texts` (document id to whole text, in the first stage's order),
         `order` (document ids, best first), `repairs`, `usage`, `budget_reached` where it is true, and `steps`: one
         object a model call, with
         `prompt_hash`, `shown` (document ids in the prompt's order), `outcome` (document ids), `thought`, `text`,

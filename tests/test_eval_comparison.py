@@ -31,6 +31,7 @@ from r1ranker_ir.eval.comparison_plots import plot_calls, plot_differences, prep
 from r1ranker_ir.eval.comparison_report import FORMATS, as_csv, as_json, as_markdown, as_text, notes
 from r1ranker_ir.eval.measures import evaluate, parse_measures
 from r1ranker_ir.eval.run_names import short_names
+from r1ranker_ir.eval.significance import bootstrap_interval
 from r1ranker_ir.runs import RunEntry, read_run, write_run
 
 COLLECTION = str(resources.files("r1ranker_ir") / "demo_collection")
@@ -88,7 +89,8 @@ def test_differences_are_counted_query_by_query() -> None:
     )
     interval = difference.mean.interval
     assert interval is not None
-    assert -0.5 < interval.low < 1 / 6 < interval.high < 0.5
+    t_test = scipy.stats.ttest_1samp(list(difference.per_query.values()), 0)
+    assert interval == pytest.approx(tuple(t_test.confidence_interval(0.95)))
 
 
 def test_randomisation_counts_every_swap_of_few_queries() -> None:
@@ -238,6 +240,99 @@ def test_p_values_on_trec_dl_2019_are_scipys_of_pytrec_evals_values(data_folder:
             tolerance = 1e-9 if test == "ttest" else 0.03
             assert tested[measure]["p_value"] == pytest.approx(expected, abs=tolerance)
             assert tested[measure]["mean"] == pytest.approx((sum(other) - sum(one)) / 43)
+
+
+# --- runs of some of the queries --------------------------------------------------------------------------------------
+
+
+def test_an_interval_never_speaks_against_the_p_value_beside_it() -> None:
+    # Skewed, as gains often are: a bootstrap interval leaves out 0 here, and neither test finds the gain significant.
+    queries = [f"q{number}" for number in range(12)]
+    qrels = [Qrel(query_id, "a", 1) for query_id in queries]
+    baseline = dict.fromkeys(queries, 10)
+    better = baseline | dict(zip(queries, (1, 2, 3, 9, 9), strict=False))
+    for test in ("ttest", "randomisation"):
+        [difference] = compared({"a": baseline, "b": better}, qrels=qrels, test=test).differences
+        interval = difference.mean.interval
+        assert interval is not None
+        assert (interval.low > 0) is (difference.p_value <= 0.05)
+    values = list(difference.per_query.values())
+    drawn = bootstrap_interval(values)
+    assert drawn is not None and drawn.low > 0 and scipy.stats.ttest_1samp(values, 0).pvalue > 0.05
+
+
+def test_what_a_correction_takes_away_is_said_where_the_interval_leaves_out_0() -> None:
+    queries = [f"q{number}" for number in range(10)]
+    qrels = [Qrel(query_id, "a", 1) for query_id in queries]
+    baseline = dict.fromkeys(queries, 2)
+    better = baseline | dict(zip(queries, (1, 1, 1, 1, 1, 1, 3), strict=False))
+    runs = {"a": baseline, "b": better, "c": baseline, "d": baseline}
+    found = compared(runs, "RR@10 AP", qrels)
+    difference = found.differences[0]
+    assert difference.p_value < 0.05 < difference.corrected and not difference.significant
+    assert any(
+        note.startswith("b, RR@10; b, AP: the interval leaves out 0") and "p (Holm) is what counts" in note
+        for note in notes(found)
+    )
+
+
+def test_nothing_is_marked_between_runs_of_different_queries() -> None:
+    queries = [f"q{number}" for number in range(40)]
+    qrels = [Qrel(query_id, "a", 1) for query_id in queries]
+    whole, few = dict.fromkeys(queries, 1), dict.fromkeys(queries[:10], 1)
+    found = compared(
+        {"whole": whole, "few": few, "worse": dict.fromkeys(queries[:39], 5) | {queries[39]: 6}}, qrels=qrels
+    )
+    few_row, worse = found.differences
+    assert few_row.corrected < 0.05 and not few_row.significant and not few_row.same_queries
+    assert worse.significant and worse.same_queries
+    [note] = [note for note in notes(found) if note.startswith("No star")]
+    assert note.startswith("No star for few: it has results for other queries than whole")
+    assert "over the 10 queries that all runs have" in note
+    assert json.loads(as_json(found))["differences"][0]["significant"] is False
+
+
+def judged_files(folder: Path, counts: Mapping[str, int]) -> None:
+    """Runs of the packaged collection, BM25's top 5 of so many queries each."""
+    r1ranker("search", "--corpus", COLLECTION, "--depth", "5", "--output", folder / "all")
+    run = read_run(folder / "all")
+    for name, count in counts.items():
+        ids = list(run)[-count:] if name.startswith("last") else list(run)[:count]
+        write_run({query_id: run[query_id] for query_id in ids}, folder / name, tag=name)
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "compare"])
+def test_queries_that_a_run_lacks_are_told_and_can_be_left_out(verb: str, tmp_path: Path) -> None:
+    judged_files(tmp_path, {"twenty": 20, "last15": 15})
+    all_, twenty, last = (tmp_path / name for name in ("all", "twenty", "last15"))
+    files = ("--baseline", all_, twenty, last) if verb == "compare" else (all_, twenty, last)
+    common = (verb, "--corpus", COLLECTION, "--measures", "nDCG@5", "--format", "json")
+    told = r1ranker(*common, *files)
+    assert "12 of 32 judged queries have no results and count as 0" in told.stderr
+    assert "--only-run-queries measures over the 3 that all runs have" in told.stderr
+
+    alone = r1ranker(*common, "--only-run-queries", *files)
+    assert "count as 0" not in alone.stderr
+    content = json.loads(alone.stdout)
+    if verb == "compare":
+        assert (content["queries"], content["judged_queries"]) == (3, 32)
+        assert "Only the 3 of 32 judged queries count that all runs have results for" in " ".join(content["notes"])
+        assert [each["missing"] for each in content["runs"]] == [[], [], []]
+        means = [each["means"]["nDCG@5"]["mean"] for each in content["runs"]]
+    else:
+        assert "measured over 3 of 32 judged queries: those that all runs have" in alone.stderr
+        assert [list(each["per_query"]) for each in content] == [["q18", "q19", "q20"]] * 3
+        means = [each["mean"]["nDCG@5"] for each in content]
+    assert means[0] == means[1] == means[2] > 0
+
+
+def test_runs_without_a_query_in_common_are_named(tmp_path: Path) -> None:
+    judged_files(tmp_path, {"five": 5, "last6": 6})
+    result = r1ranker(
+        *("evaluate", "--corpus", COLLECTION, "--only-run-queries", tmp_path / "five", tmp_path / "last6"), code=1
+    )
+    assert "none of the 32 judged queries has results in all runs" in result.stderr
+    assert "five: 5" in result.stderr and "last6: 6" in result.stderr
 
 
 # --- what can't be compared -----------------------------------------------------------------------------------------

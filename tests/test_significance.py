@@ -20,7 +20,9 @@ from r1ranker_ir.eval.significance import (
     bootstrap_interval,
     correct,
     paired_t_test,
+    randomisation_interval,
     randomisation_test,
+    t_interval,
 )
 
 # Hours of sleep that the second drug of Cushny and Peebles gained over the first; Student 1908, R's data set `sleep`.
@@ -215,10 +217,64 @@ def test_intervals_lie_within_the_values(values: list[float]) -> None:
     assert min(values) - 1e-9 <= interval.low <= interval.high <= max(values) + 1e-9
 
 
+# --- intervals that belong to a test ----------------------------------------------------------------------------------
+
+
+def test_t_intervals_are_students() -> None:
+    # R: t.test(sleep$extra[11:20], sleep$extra[1:10], paired = TRUE)$conf.int
+    assert t_interval(SLEEP) == pytest.approx((0.7001142, 2.4598858), abs=1e-6)
+    assert t_interval([0.25] * 5) == Interval(0.25, 0.25)
+    assert t_interval([0.25]) is None
+
+
+@given(differences.filter(lambda values: len(values) > 1))
+def test_a_t_interval_leaves_out_0_where_its_test_says_so_and_nowhere_else(values: list[float]) -> None:
+    interval, p_value = t_interval(values), paired_t_test(values)
+    assert interval is not None
+    if abs(p_value - 0.05) > 1e-9:
+        assert (interval.low > 0 or interval.high < 0) is (p_value < 0.05)
+
+
+@given(differences.filter(lambda values: len(values) > 1))
+def test_a_randomisation_interval_leaves_out_0_where_its_test_says_so_and_nowhere_else(values: list[float]) -> None:
+    interval, p_value = randomisation_interval(values), randomisation_test(values)
+    if interval is None:
+        assert len(values) < 6 and p_value > 0.05
+        return
+    assert (interval.low > 0 or interval.high < 0) is (p_value <= 0.05)
+    assert min(values) - 1e-9 <= interval.low <= interval.high <= max(values) + 1e-9
+
+
+def test_a_randomisation_interval_holds_the_shifts_that_brute_force_does_not_reject() -> None:
+    interval = randomisation_interval(SLEEP)
+    assert interval is not None
+    for shift in np.linspace(-0.5, 4.0, 46):
+        inside = interval.low < shift < interval.high
+        shifted = [value - shift for value in SLEEP]
+        # On each side 2.5%, as the test doubles the smaller side.
+        seen = math.fsum(shifted)
+        sums = [
+            math.fsum(sign * value for sign, value in zip(signs, shifted, strict=True))
+            for signs in itertools.product((-1, 1), repeat=len(shifted))
+        ]
+        smaller = min(sum(each >= seen - 1e-9 for each in sums), sum(each <= seen + 1e-9 for each in sums)) / len(sums)
+        if min(abs(shift - interval.low), abs(shift - interval.high)) > 1e-6:
+            assert bool(inside) is (2 * smaller > 0.05)
+
+
+def test_drawn_randomisation_intervals_are_near_to_students() -> None:
+    values = np.random.default_rng(5).normal(0.1, 1.0, 400).tolist()
+    drawn, students = randomisation_interval(values), t_interval(values)
+    assert drawn == pytest.approx(students, abs=0.02)
+    assert randomisation_interval(values) == drawn
+
+
 # --- what can't be tested -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [paired_t_test, randomisation_test, bootstrap_interval])
+@pytest.mark.parametrize(
+    "function", [paired_t_test, randomisation_test, bootstrap_interval, t_interval, randomisation_interval]
+)
 def test_no_values_and_values_that_are_no_numbers_are_refused(function: object) -> None:
     assert callable(function)
     with pytest.raises(InputError, match="there are no values"):
@@ -228,7 +284,7 @@ def test_no_values_and_values_that_are_no_numbers_are_refused(function: object) 
             function([0.1, wrong])
 
 
-@pytest.mark.parametrize("function", [randomisation_test, bootstrap_interval])
+@pytest.mark.parametrize("function", [randomisation_test, bootstrap_interval, randomisation_interval])
 def test_a_handful_of_samples_is_refused(function: object) -> None:
     assert callable(function)
     with pytest.raises(InputError, match="resamples is 99: at least 100 are needed"):

@@ -103,8 +103,8 @@ def gains_line(weak: TrainedRun, trained: TrainedRun) -> str:
     embedded, before, after = weak.before.get(name), trained.before.get(name), trained.after.get(name)
     shown = " to ".join("–" if value is None else f"{value:.4f}" for value in (before, after))
     return (
-        f"{words} on held-out queries: {shown}, {_gain(before, after)} over the start that was weakened on purpose, and "
-        f"{_gain(embedded, after)} over the embedded model that all began with"
+        f"{words} on held-out queries: {shown}, {_gain(before, after)} over the start that was weakened on purpose, "
+        f"and {_gain(embedded, after)} over the embedded model that all began with"
     )
 
 
