@@ -160,6 +160,9 @@ def counts(summary: RunSummary) -> dict[str, int]:
         **asdict(summary.usage),
         "repairs": summary.repairs,
         "thoughts_closed": summary.thoughts_closed,
+        "closed_at_limit": summary.closed_at_limit,
+        "closed_at_end_of_turn": summary.closed_at_end_of_turn,
+        "closed_at_answer": summary.closed_at_answer,
         "cut_passages": summary.cut_passages,
         "cut_queries": summary.cut_queries,
     }

@@ -191,8 +191,9 @@ def _notes(result: DataSetResult) -> list[str]:
         usage = result.summary.usage
         notes.append(
             f"{result.summary.queries} queries reranked: {usage.calls} calls, {usage.prompt_tokens} tokens in, "
-            f"{usage.completion_tokens} tokens out, {result.summary.repairs} repairs, {result.summary.thoughts_closed} "
-            f"thoughts closed at the limit, {result.summary.cut_passages} passages cut"
+            f"{usage.completion_tokens} tokens out, {result.summary.repairs} repairs, "
+            f"{result.summary.closed_thoughts or '0 thoughts not closed by the model'}, "
+            f"{result.summary.cut_passages} passages cut"
             + (f", the query cut in {result.summary.cut_queries} calls." if result.summary.cut_queries else ".")
         )
     return notes

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from r1ranker_ir.prompts.digest import digest_of_messages
-from r1ranker_ir.types import Answer, Call, Usage
+from r1ranker_ir.types import Answer, Call, ClosedAt, Usage
 
 FORMAT = 1
 """The form of keys, of values and of the tables; raised with every change."""
@@ -66,6 +66,8 @@ def encode(key: bytes, answer: Answer) -> bytes:
             None if answer.probabilities is None else list(answer.probabilities),
             answer.thought_closed,
             [usage.calls, usage.prompt_tokens, usage.completion_tokens],
+            # Left out where there is nothing to say, as in the records of versions that did not know it.
+            *([answer.closed_at] if answer.closed_at else []),
         ]
     )
     if long := len(content) > _LONG_BYTES:
@@ -84,7 +86,9 @@ def decode(key: bytes, value: bytes) -> Answer | None:
     content, numbers = packed[_HEAD.size : _HEAD.size + length], packed[_HEAD.size + length :]
     if long:
         content = zlib.decompress(content)
-    text, thought, choice, identifiers, thought_closed, usage = json.loads(content.decode("utf-8", "surrogatepass"))
+    record = json.loads(content.decode("utf-8", "surrogatepass"))
+    text, thought, choice, identifiers, thought_closed, usage = record[:6]
+    closed_at: ClosedAt | None = record[6] if len(record) > 6 else None
     probabilities = struct.unpack(f"<{len(numbers) // 8}d", numbers)
     return Answer(
         text=text,
@@ -93,6 +97,7 @@ def decode(key: bytes, value: bytes) -> Answer | None:
         probabilities=None if identifiers is None else dict(zip(identifiers, probabilities, strict=True)),
         thought_closed=thought_closed,
         usage=Usage(*usage),
+        closed_at=closed_at,
     )
 
 

@@ -354,7 +354,7 @@ def summary_line(summary: RunSummary) -> str:
     if summary.cache_memory_peak:
         parts.append(f"{in_units(summary.cache_memory_peak)} of keys and values kept at most")
     if summary.thoughts_closed:
-        parts.append(f"{summary.thoughts_closed} thoughts closed at the limit")
+        parts.append(summary.closed_thoughts)
     if summary.cut_passages:
         parts.append(f"{summary.cut_passages} passages cut")
     if summary.cut_queries:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from r1ranker_ir.backends.base import Backend, KeepsStates
 from r1ranker_ir.cache_records import key_maker, version_of
+from r1ranker_ir.closed_thoughts import count_closed, of_many
 from r1ranker_ir.errors import InputError, R1RankerError, RepairRateError
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Usage
 
@@ -31,7 +32,7 @@ class RunSummary:
         queries: rankings finished.
         usage: calls and tokens, of unfinished rankings too.
         repairs: answers that had to be repaired, in finished rankings.
-        thoughts_closed: thoughts that did not end by themselves.
+        thoughts_closed: thoughts that the model did not close.
         cut_passages: passages shortened to fit, counted per call.
         seconds: time spent on prompts and model calls, waiting for other threads' calls not included.
         cached_calls: how many of `usage.calls` were not made, since their answers were in the cache or came with
@@ -40,6 +41,10 @@ class RunSummary:
         prompt_tokens_computed: how many of `usage.prompt_tokens` the model read, and did not know from a call before:
             none where the answer was cached, all of them on a server that does not tell.
         cache_memory_peak: the most bytes that the backend has kept between calls, of one process.
+        closed_at_limit: how many of `thoughts_closed` ran into the limit.
+        closed_at_end_of_turn: within how many of them the model ended its turn.
+        closed_at_answer: how many of them went over to the answer. What is left was answered by a version or a backend
+            that did not record it.
     """
 
     queries: int = 0
@@ -52,6 +57,19 @@ class RunSummary:
     cut_queries: int = 0
     prompt_tokens_computed: int = 0
     cache_memory_peak: int = 0
+    closed_at_limit: int = 0
+    closed_at_end_of_turn: int = 0
+    closed_at_answer: int = 0
+
+    @property
+    def closed_thoughts(self) -> str:
+        """How many thoughts the model did not close, and where they ended, in words; empty if there are none."""
+        return of_many(
+            self.thoughts_closed,
+            limit=self.closed_at_limit,
+            end_of_turn=self.closed_at_end_of_turn,
+            answer=self.closed_at_answer,
+        )
 
     def __add__(self, other: RunSummary) -> RunSummary:
         added = RunSummary(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
@@ -321,6 +339,7 @@ class Engine:
             cut_queries=sum(call.cut_query for call in calls),
             prompt_tokens_computed=sum(map(_computed, new)),
             cache_memory_peak=self.backend.cache_memory_peak if isinstance(self.backend, KeepsStates) else 0,
+            **{f"closed_at_{where}": count for where, count in count_closed(answers).items()},
         )
         return answers
 

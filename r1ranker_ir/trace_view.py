@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from r1ranker_ir.closed_thoughts import of_one
 from r1ranker_ir.types import Ranking, Step
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _flags(step: Step) -> list[str]:
     if step.repaired:
         flags.append("the answer could not be used as it stood and was repaired")
     if step.thought_closed:
-        flags.append("the thought was closed at its limit")
+        flags.append(of_one(step.closed_at))
     if step.thought_given:
         flags.append("answered with the thought of an earlier call" if step.thought else "answered without a thought")
     if step.cut_passages:

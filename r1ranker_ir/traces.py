@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.json_lines import json_lines
 from r1ranker_ir.partial_files import PartialFile
-from r1ranker_ir.types import TASKS, Candidate, Ranking, RankingRequest, Step, Usage
+from r1ranker_ir.types import CLOSED_AT, TASKS, Candidate, Ranking, RankingRequest, Step, Usage
 
 TracedStrategy = Literal["iterative", "direct", "setwise", "pointwise", "cascade"]
 TRACED_STRATEGIES: tuple[TracedStrategy, ...] = ("iterative", "direct", "setwise", "pointwise", "cascade")
@@ -90,7 +90,7 @@ def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict
         `prompt_hash`, `shown` (document ids in the prompt's order), `outcome` (document ids), `thought`, `text`,
         `probabilities` (a list beside `shown`, or null), `repaired`, `thought_closed`, `cut_passages`, `cut_query` and
         `usage`; and, where they say something, `marked` (document ids that the prompt named as excluded),
-        `thought_given`, `grade` and `confidence`.
+        `closed_at`, `thought_given`, `grade` and `confidence`.
     """
     request = ranking.request
     ids = [candidate.id for candidate in request.candidates]
@@ -124,6 +124,7 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
         "cut_passages": step.cut_passages,
         "cut_query": step.cut_query,
         "usage": asdict(step.usage),
+        **({"closed_at": step.closed_at} if step.closed_at else {}),
         **({"marked": [ids[place] for place in step.marked]} if step.marked else {}),
         **({"thought_given": True} if step.thought_given else {}),
         **({"grade": step.grade} if step.grade is not None else {}),
@@ -252,6 +253,8 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrateg
         thought_given=fields.of_kind("thought_given", bool) if "thought_given" in fields.row else False,
         grade=fields.number("grade"),
         confidence=fields.number("confidence"),
+        # Traces of earlier versions do not have it.
+        closed_at=fields.choice("closed_at", CLOSED_AT) if "closed_at" in fields.row else None,
     )
 
 

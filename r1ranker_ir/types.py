@@ -10,6 +10,9 @@ from r1ranker_ir.errors import InputError
 
 Task = Literal["passage", "item", "model"]
 TASKS: tuple[Task, ...] = ("passage", "item", "model")
+ClosedAt = Literal["limit", "end_of_turn", "answer"]
+"""Where a thought ended that the model did not close: at its limit, with the model's turn, or before its answer."""
+CLOSED_AT: tuple[ClosedAt, ...] = ("limit", "end_of_turn", "answer")
 
 
 @dataclass(frozen=True)
@@ -158,10 +161,13 @@ class Answer:
             `None` where the backend can't constrain and the text is to be parsed.
         probabilities: identifier to probability at the answer; for `order`, at its first place. Sums to 1.
             `None` where the backend does not give them.
-        thought_closed: the thought did not end by itself within its limit and was closed for it.
+        thought_closed: the model did not close its thought, and it counts as closed where it ended.
         usage: tokens of this call.
         prompt_tokens_computed: how many of the prompt's tokens were computed for it, and not known from the call
             before; `None` where the backend can't tell. No part of what was answered, so neither compared nor kept.
+        closed_at: where a thought ended that the model did not close: at its `limit`; at the `end_of_turn`, which the
+            model wrote within its thought; before the `answer`, which it opened without closing the thought. `None`
+            where that is unknown, as of answers that earlier versions kept.
     """
 
     text: str
@@ -171,6 +177,7 @@ class Answer:
     thought_closed: bool = False
     usage: Usage = field(default_factory=Usage)
     prompt_tokens_computed: int | None = field(default=None, compare=False)
+    closed_at: ClosedAt | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,7 @@ class Step:
         text: the model's whole output.
         probabilities: position to probability of being answered; `None` where the backend gives none.
         repaired: the answer could not be used as it stood and was completed from the input order.
-        thought_closed: the thought was closed by us.
+        thought_closed: the model did not close its thought.
         cut_passages: how many passages were shortened to fit the prompt.
         usage: tokens of this call.
         prompt_hash: the first 16 digits of the rendered messages' SHA-256: equal prompts have equal ones.
@@ -195,6 +202,7 @@ class Step:
         grade: what the one candidate shown was given, where candidates are graded one by one.
         confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1:
             the same number with each of them. See `strategies.votes`.
+        closed_at: where a thought ended that the model did not close; see `Answer`.
     """
 
     shown: tuple[int, ...]
@@ -212,6 +220,7 @@ class Step:
     thought_given: bool = False
     grade: float | None = None
     confidence: float | None = None
+    closed_at: ClosedAt | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from r1ranker_ir import cache as cache_module
 from r1ranker_ir.cache import CompletionsCache, default_cache_path, open_cache
 from r1ranker_ir.cache_records import decode, encode, key_maker
 from r1ranker_ir.errors import InputError, StorageError
-from r1ranker_ir.types import Answer, Call, Message, Usage
+from r1ranker_ir.types import CLOSED_AT, Answer, Call, Message, Usage
 
 MIB = 2**20
 
@@ -35,6 +35,7 @@ answers = st.builds(
     choice=st.none() | st.lists(texts, max_size=4).map(tuple),
     probabilities=st.none() | st.dictionaries(texts, st.floats(allow_nan=False), max_size=4),
     thought_closed=st.booleans(),
+    closed_at=st.sampled_from([None, *CLOSED_AT]),
     usage=st.builds(Usage, *[st.integers(0, 2**40)] * 3),
 )
 
@@ -82,6 +83,18 @@ def test_no_damage_goes_unnoticed(kept: Answer, data: st.DataObject) -> None:
     assert decode(key(1), bytes(value)) is None
     assert decode(key(2), encode(key(1), kept)) is None
     assert decode(key(1), encode(key(1), kept)[: data.draw(st.integers(0, len(value) - 1))]) is None
+
+
+def test_answers_that_the_first_version_kept_are_read() -> None:
+    kept = bytes.fromhex(
+        "645ab0c223dc064300580000005b223c7468696e6b3e5c6e615c6e3c2f7468696e6b3e5c6e3c616e737765723e5b325d3c2f616e73776572"
+        "3e222c5b382c395d2c5b225b325d225d2c5b225b315d222c225b325d225d2c747275652c5b312c32302c395d5d000000000000d03f000000"
+        "000000e83f"
+    )
+    text, chances = "<think>\na\n</think>\n<answer>[2]</answer>", {"[1]": 0.25, "[2]": 0.75}
+    answer = Answer(text, "a", ("[2]",), chances, thought_closed=True, usage=Usage(1, 20, 9))
+    assert decode(key(1), kept) == answer
+    assert encode(key(1), answer) == kept
 
 
 def test_a_key_says_all_that_decides_an_answer_and_nothing_else() -> None:

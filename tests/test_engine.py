@@ -26,7 +26,7 @@ from r1ranker_ir.errors import BackendError, InputError, RepairRateError, Storag
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest, Usage
+from r1ranker_ir.types import CLOSED_AT, Answer, Call, Candidate, Message, Program, Ranking, RankingRequest, Usage
 
 
 class NumberBackend:
@@ -65,7 +65,14 @@ class NumberBackend:
         if self.fails(self.calls):
             text = "no idea"
         closed = self.calls % 3 == 0
-        return Answer(f"<think>x</think><answer>{text}</answer>", "x", thought_closed=closed, usage=Usage(1, 100, 7))
+        where = (*CLOSED_AT, None)[self.calls // 3 % 4] if closed else None
+        return Answer(
+            f"<think>x</think><answer>{text}</answer>",
+            "x",
+            thought_closed=closed,
+            usage=Usage(1, 100, 7),
+            closed_at=where,
+        )
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
@@ -187,6 +194,14 @@ def test_the_summary_is_the_sum_over_rankings() -> None:
     assert summary.usage == Usage(len(steps), 100 * len(steps), 7 * len(steps))
     assert summary.repairs == sum(ranking.repairs for ranking in rankings) == backend.calls // 7 > 0
     assert summary.thoughts_closed == sum(step.thought_closed for step in steps) > 0
+    known = summary.closed_at_limit, summary.closed_at_end_of_turn, summary.closed_at_answer
+    assert known == tuple(sum(step.closed_at == where for step in steps) for where in CLOSED_AT)
+    assert all(known) and sum(known) < summary.thoughts_closed
+    unknown = summary.thoughts_closed - sum(known)
+    assert summary.closed_thoughts == (
+        f"{summary.thoughts_closed} thoughts not closed by the model ({known[0]} at the limit, {known[1]} ended by the "
+        f"model's end of turn, {known[2]} ended by an answer, {unknown} for a reason that was not recorded)"
+    )
     # Each passage has four words, and two are shown.
     assert summary.cut_passages == sum(step.cut_passages for step in steps) == sum(len(step.shown) for step in steps)
     assert 0 < summary.seconds < 60
@@ -326,7 +341,11 @@ class SteadyBackend(NumberBackend):
         probabilities = {identifier: digest[1] / (place + 3) for place, identifier in enumerate(call.identifiers)}
         usage = Usage(1, digest[2], digest[3])
         return replace(
-            super()._answer(call), thought_closed=digest[4] % 2 == 0, probabilities=probabilities, usage=usage
+            super()._answer(call),
+            thought_closed=digest[4] % 2 == 0,
+            closed_at=(*CLOSED_AT, None)[digest[5] % 4] if digest[4] % 2 == 0 else None,
+            probabilities=probabilities,
+            usage=usage,
         )
 
 

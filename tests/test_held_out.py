@@ -7,6 +7,7 @@ import math
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,9 @@ def test_accuracy_by_length_by_hand() -> None:
 def test_repairs_and_closed_thoughts_are_summed() -> None:
     one = record(0, 1, 0)
     steps = [step((0, 1, 2), 2, repaired=True, thought_closed=True), step((0, 1), 0, thought_closed=True)]
+    steps[0] = replace(steps[0], closed_at="end_of_turn")
     result = measure_rankings([ranking(one, (1, 0, 2), steps), ranking(one, (0, 1, 2), steps[1:])], [one, one])
-    assert (result.repairs, result.thoughts_closed) == (1, 3)
+    assert (result.repairs, result.thoughts_closed, result.closed_at) == (1, 3, {"end_of_turn": 1})
     assert [one.order for one in result.rankings] == [(1, 0, 2), (0, 1, 2)]
 
 

@@ -260,13 +260,14 @@ def test_a_thought_that_ends_by_itself(name: str, scripted: Callable[..., Path])
     answer = ask(scripted(name, " The cloth is dyed.</think>"))
     assert answer.text == "<think>\n The cloth is dyed.</think>\n<answer>[2]</answer>"
     assert (answer.thought, answer.choice, answer.thought_closed) == ("The cloth is dyed.", ("[2]",), False)
+    assert answer.closed_at is None
 
 
 def test_a_thought_that_never_ends_is_closed_and_marked(scripted: Callable[..., Path]) -> None:
     folder = scripted("thinking", " flea wool", loop=True)
     answer = ask(folder, max_thought_tokens=40)
 
-    assert answer.thought_closed
+    assert (answer.thought_closed, answer.closed_at) == (True, "limit")
     assert len(answer.thought) > 80
     assert (" flea wool" * 40).startswith(f" {answer.thought}")
     assert answer.usage.completion_tokens == 40 + token_count(folder, "\n</think>\n<answer>", "[2]")
@@ -278,12 +279,13 @@ def test_a_turn_that_ends_at_once(limit: int, scripted: Callable[..., Path]) -> 
     answer = ask(scripted("chatml", "", then="<|im_end|>"), max_thought_tokens=limit)
     assert answer.text == "<think>\n\n</think>\n<answer>[2]</answer>"
     assert (answer.thought, answer.thought_closed) == ("", True)
+    assert answer.closed_at == ("end_of_turn" if limit else "limit")
 
 
 def test_a_turn_that_ends_within_the_thought(scripted: Callable[..., Path]) -> None:
     answer = ask(scripted("chatml", " The cloth is dyed.", then="<|im_end|>"))
     assert answer.text == "<think>\n The cloth is dyed.\n</think>\n<answer>[2]</answer>"
-    assert answer.thought_closed
+    assert (answer.thought_closed, answer.closed_at) == (True, "end_of_turn")
 
 
 def test_every_end_of_turn_of_the_generation_config_counts(scripted: Callable[..., Path]) -> None:
@@ -313,6 +315,7 @@ def test_an_answer_opened_without_closing_the_thought(scripted: Callable[..., Pa
     answer = ask(folder)
     assert answer.text == "<think>\n The cloth is dyed.<answer>[2]</answer>"
     assert (answer.thought, answer.thought_closed, answer.choice) == ("The cloth is dyed.", True, ("[2]",))
+    assert answer.closed_at == "answer"
 
 
 def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Callable[..., Path]) -> None:

@@ -29,8 +29,8 @@ def test_a_ranker_of_other_processes_is_described_like_an_opened_one() -> None:
 
 
 def test_counts_are_those_that_a_second_run_repeats() -> None:
-    once = RunSummary(2, Usage(3, 40, 5), 1, 1, 7, seconds=9.5)
-    again = RunSummary(2, Usage(3, 40, 5), 1, 1, 7, seconds=0.1, cached_calls=3)
+    once = RunSummary(2, Usage(3, 40, 5), 1, 1, 7, seconds=9.5, closed_at_end_of_turn=1)
+    again = RunSummary(2, Usage(3, 40, 5), 1, 1, 7, seconds=0.1, cached_calls=3, closed_at_end_of_turn=1)
     assert counts(once) == counts(again)
     assert counts(once) == {
         "queries": 2,
@@ -39,6 +39,9 @@ def test_counts_are_those_that_a_second_run_repeats() -> None:
         "completion_tokens": 5,
         "repairs": 1,
         "thoughts_closed": 1,
+        "closed_at_limit": 0,
+        "closed_at_end_of_turn": 1,
+        "closed_at_answer": 0,
         "cut_passages": 7,
         "cut_queries": 0,
     }

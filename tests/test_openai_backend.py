@@ -38,7 +38,7 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.strategies.iterative import eliminate
-from r1ranker_ir.types import Answer, Call, Candidate, Message, RankingRequest, Usage
+from r1ranker_ir.types import Answer, Call, Candidate, ClosedAt, Message, RankingRequest, Usage
 
 KEY = "sk-Test0nly-9f8e7d6c5b4a39281706"
 GOOD = "<think>The second is off the subject.</think><answer>[2]</answer>"
@@ -241,43 +241,50 @@ def test_a_long_order_gets_room_for_its_identifiers(serve: Callable[..., Scripte
 
 
 @pytest.mark.parametrize(
-    ("reply", "text", "thought", "closed"),
+    ("reply", "text", "thought", "closed_at"),
     [
-        (completion("a</think><answer>[1]</answer>"), "a</think><answer>[1]</answer>", "a", False),
-        (completion("<answer>[1]</answer>"), "<answer>[1]</answer>", "", False),
-        (completion("It is this: <answer>[1]</answer>"), "It is this: <answer>[1]</answer>", "It is this:", False),
-        (completion("[1]"), "[1]", "", False),
-        (completion(None), "", "", False),
+        (completion("a</think><answer>[1]</answer>"), "a</think><answer>[1]</answer>", "a", None),
+        (completion("<answer>[1]</answer>"), "<answer>[1]</answer>", "", None),
+        (completion("It is this: <answer>[1]</answer>"), "It is this: <answer>[1]</answer>", "It is this:", None),
+        (completion("[1]"), "[1]", "", None),
+        (completion(None), "", "", None),
         (
             completion("<answer>[1]</answer>", reasoning_content="a"),
             "<think>a</think><answer>[1]</answer>",
             "a",
-            False,
+            None,
         ),
-        (completion("<answer>[1]</answer>", reasoning="a"), "<think>a</think><answer>[1]</answer>", "a", False),
+        (completion("<answer>[1]</answer>", reasoning="a"), "<think>a</think><answer>[1]</answer>", "a", None),
         (
             completion("<think>b</think><answer>[1]</answer>", reasoning="a"),
             "<think>a\n\nb</think><answer>[1]</answer>",
             "a\n\nb",
-            False,
+            None,
         ),
-        (completion("<think>a, then b", finish="length"), "<think>a, then b", "a, then b", True),
-        (completion("", finish="length", reasoning_content="a, then"), "<think>a, then", "a, then", True),
-        (completion("a, then [1]", finish="length"), "<think>a, then [1]", "a, then [1]", True),
-        (completion(None, finish="length"), "", "", True),
+        (completion("<think>a, then b", finish="length"), "<think>a, then b", "a, then b", "limit"),
+        (completion("", finish="length", reasoning_content="a, then"), "<think>a, then", "a, then", "limit"),
+        (completion("a, then [1]", finish="length"), "<think>a, then [1]", "a, then [1]", "limit"),
+        (completion(None, finish="length"), "", "", "limit"),
+        (completion("<think>a, then b"), "<think>a, then b", "a, then b", "end_of_turn"),
+        (completion("<think>a, then [1]", finish="eos"), "<think>a, then [1]", "a, then [1]", "end_of_turn"),
+        (completion("", reasoning_content="a, then"), "<think>a, then</think>", "a, then", "end_of_turn"),
+        (completion(None, reasoning="a, then"), "<think>a, then</think>", "a, then", "end_of_turn"),
+        (completion("<think>a<answer>[1]</answer>"), "<think>a<answer>[1]</answer>", "a", "answer"),
+        (completion("<think>a</think>"), "<think>a</think>", "a", None),
         (
             completion("<think>a</think><answer>[1] > [", finish="length"),
             "<think>a</think><answer>[1] > [",
             "a",
-            False,
+            None,
         ),
     ],
 )
 def test_thought_and_text(
-    serve: Callable[..., ScriptedServer], reply: Reply, text: str, thought: str, closed: bool
+    serve: Callable[..., ScriptedServer], reply: Reply, text: str, thought: str, closed_at: ClosedAt | None
 ) -> None:
     [answer] = backend(serve(reply)).answer([call()])
-    assert (answer.text, answer.thought, answer.thought_closed) == (text, thought, closed)
+    assert (answer.text, answer.thought, answer.closed_at) == (text, thought, closed_at)
+    assert answer.thought_closed == (closed_at is not None)
     assert answer.choice is None and answer.probabilities is None
 
 

@@ -23,7 +23,7 @@ from r1ranker_ir.cli import app
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.prompts.digest import digest_of_messages
 from r1ranker_ir.traces import TracedRanking, TraceWriter, find_rankings, read_trace, trace_of
-from r1ranker_ir.types import Candidate, Message, Ranking, RankingRequest, Step, Usage
+from r1ranker_ir.types import CLOSED_AT, Candidate, Message, Ranking, RankingRequest, Step, Usage
 
 ANYTHING = st.text(st.characters(), max_size=20)
 
@@ -59,7 +59,8 @@ def rankings(draw: st.DrawFn, strategy: str) -> Ranking:
         usage = Usage(1, *draw(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9))))
         hashed = digest_of_messages([Message("user", draw(ANYTHING))])[:16]
         steps.append(Step(tuple(shown), tuple(outcome), draw(ANYTHING), draw(ANYTHING), chances, *flags, usage, hashed))
-        steps[-1] = replace(steps[-1], cut_query=draw(st.booleans()))
+        closed_at = draw(st.sampled_from([None, *CLOSED_AT]))
+        steps[-1] = replace(steps[-1], cut_query=draw(st.booleans()), closed_at=closed_at)
     candidates = tuple(Candidate(doc_id, draw(ANYTHING)) for doc_id in ids)
     query = draw(ANYTHING.filter(str.strip))
     task = draw(st.sampled_from(["passage", "item", "model"]))
@@ -366,6 +367,21 @@ def told(tmp_path: Path) -> Path:
     return write(tmp_path / "trace.jsonl", Ranking(request, (0, 2, 1), steps), ranking_of("q2"), ranking_of("q3"))
 
 
+@pytest.mark.parametrize(
+    ("closed_at", "flag"),
+    [
+        ("limit", "the thought was closed at its limit"),
+        ("end_of_turn", "the model ended its turn within its thought"),
+        ("answer", "the model began its answer without closing its thought"),
+    ],
+)
+def test_why_a_thought_was_closed_is_told(closed_at: Any, flag: str, tmp_path: Path) -> None:
+    request = RankingRequest("what", (Candidate("a", "x"), Candidate("b", "y")), query_id="q")
+    step = Step((0, 1), (1,), "t", "t", None, False, True, 0, Usage(1, 8, 4), closed_at=closed_at)
+    path = write(tmp_path / "trace.jsonl", Ranking(request, (0, 1), (step,)))
+    assert [line for line in show("q", "--trace", path).splitlines() if "  ! " in line] == [f"  ! {flag}"]
+
+
 def test_a_ranking_is_shown_step_by_step(told: Path) -> None:
     lines = show("q[1]", "--trace", told).splitlines()
 
@@ -375,7 +391,7 @@ def test_a_ranking_is_shown_step_by_step(told: Path) -> None:
         "",
         "Step 1 of 2   100 tokens in, 20 out · prompt 0123456789abcdef",
         "  ! the answer could not be used as it stood and was repaired",
-        "  ! the thought was closed at its limit",
+        "  ! the model did not close its thought (why was not recorded)",
         "  ! 2 passages cut to fit the prompt",
         r"  [1]  first  0.250            [bold]no markup[/] \x1b[31mred \x07 \u202eturned…",
         r"  [2]  x[/]y  0.500  excluded  two lines and half a pair \ud800",

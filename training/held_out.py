@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from r1ranker_ir.backends.local import TransformersBackend
+from r1ranker_ir.closed_thoughts import count_closed
 from r1ranker_ir.engine import Engine
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import Ranking
+from r1ranker_ir.types import ClosedAt, Ranking
 
 from .prompting import PromptRenderer
 from .records import Record
@@ -30,8 +31,9 @@ class HeldOutResult:
         accuracy_by_length: number of candidates shown to the share of exclusions that were right: not one of the
             best-judged candidates shown, where others were shown too. Empty for other strategies.
         repairs: answers that had to be repaired.
-        thoughts_closed: thoughts that ran into the limit.
+        thoughts_closed: thoughts that the model did not close.
         rankings: what was measured.
+        closed_at: how many of these ended where, where that is known.
     """
 
     measures: dict[str, float]
@@ -40,6 +42,7 @@ class HeldOutResult:
     repairs: int
     thoughts_closed: int
     rankings: tuple[Ranking, ...]
+    closed_at: Mapping[ClosedAt, int] = field(default_factory=dict)
 
 
 def rank_held_out(
@@ -132,13 +135,15 @@ def measure_rankings(rankings: Sequence[Ranking], records: Sequence[Record]) -> 
         name: sum(values.get((name, query), 0.0) for query in queries) / max(1, len(queries))
         for name in ("RR", "nDCG@10")
     }
+    steps = [step for ranking in rankings for step in ranking.steps]
     return HeldOutResult(
         measures,
         tuple(values.get(("RR", query), 0.0) for query in queries),
         accuracy_by_length(rankings, records),
         sum(ranking.repairs for ranking in rankings),
-        sum(step.thought_closed for ranking in rankings for step in ranking.steps),
+        sum(step.thought_closed for step in steps),
         tuple(rankings),
+        {where: count for where, count in count_closed(steps).items() if count},
     )
 
 

@@ -135,11 +135,12 @@ def log_entry(result: HeldOutResult) -> dict[str, float]:
 
     Returns:
         `held_out/RR`, `held_out/nDCG@10`, `held_out/accuracy@<candidates shown>`, and the counts of repairs and of
-        thoughts that ran into the limit.
+        thoughts that the model did not close; `held_out/closed_at_<where>` says how many of them ended where.
     """
     values: dict[str, float] = {f"{HELD_OUT}{name}": value for name, value in result.measures.items()}
     values |= {f"{HELD_OUT}accuracy@{length}": value for length, value in result.accuracy_by_length.items()}
     return values | {
         f"{HELD_OUT}repairs": result.repairs,
         f"{HELD_OUT}thoughts_closed": result.thoughts_closed,
+        **{f"{HELD_OUT}closed_at_{where}": count for where, count in result.closed_at.items()},
     }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.traces import TracedStrategy, read_trace
-from r1ranker_ir.types import Candidate, Task
+from r1ranker_ir.types import Candidate, ClosedAt, Task
 
 from .completion_files import CompletedSample, write_completions
 from .leakage import Leak, TestData
@@ -31,6 +31,9 @@ Judgments = Mapping[str, Mapping[str, float]]
 KEPT = "kept"
 REPAIRED = "repaired"
 THOUGHT_CLOSED = "thought closed at the limit"
+TURN_ENDED = "turn ended within the thought"
+ANSWER_IN_THOUGHT = "answer begun without closing the thought"
+NOT_CLOSED = "thought not closed by the model"
 NO_THOUGHT = "no thought"
 TAGS_IN_THOUGHT = "a tag of the protocol in the thought"
 OTHER_PROMPT = "prompt with marked exclusions or a given thought"
@@ -48,6 +51,9 @@ REASONS = (
     KEPT,
     REPAIRED,
     THOUGHT_CLOSED,
+    TURN_ENDED,
+    ANSWER_IN_THOUGHT,
+    NOT_CLOSED,
     NO_THOUGHT,
     TAGS_IN_THOUGHT,
     OTHER_PROMPT,
@@ -64,6 +70,12 @@ REASONS = (
 )
 """What can become of a step, in the order in which it is looked at."""
 
+_NOT_CLOSED: Mapping[ClosedAt | None, str] = {
+    "limit": THOUGHT_CLOSED,
+    "end_of_turn": TURN_ENDED,
+    "answer": ANSWER_IN_THOUGHT,
+    None: NOT_CLOSED,
+}
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _CUTOFF = 10
 _SHOWN_LEAKS = 5
@@ -84,9 +96,10 @@ class TraceStep:
         outcome: places in `shown` (0-based): those excluded, worst first, or all, best first, or the best.
         thought: the reasoning, without its tags.
         repaired: the answer could not be used as it stood.
-        thought_closed: the thought did not end by itself.
+        thought_closed: the model did not close its thought.
         aim: what the best candidate was to be, where the query does not say it.
         other_prompt: the prompt named candidates as excluded, or the thought was an earlier call's.
+        closed_at: where a thought ended that the model did not close; `None` where that is unknown.
     """
 
     query_id: str
@@ -101,6 +114,7 @@ class TraceStep:
     thought_closed: bool
     aim: str = ""
     other_prompt: bool = False
+    closed_at: ClosedAt | None = None
 
     @property
     def completion(self) -> str:
@@ -184,6 +198,7 @@ def read_traces(path: str | Path) -> Iterator[TraceStep]:
                 thought_closed=step.thought_closed,
                 aim=request.aim,
                 other_prompt=step.thought_given or bool(step.marked),
+                closed_at=step.closed_at,
             )
 
 
@@ -275,7 +290,7 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
     if step.repaired:
         return REPAIRED, 0.0
     if step.thought_closed:
-        return THOUGHT_CLOSED, 0.0
+        return _NOT_CLOSED[step.closed_at], 0.0
     if not thought.strip():
         return NO_THOUGHT, 0.0
     if any(tag in thought for tag in _TAGS):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.byte_sizes import parse_bytes
 from r1ranker_ir.errors import InputError, missing_extra
-from r1ranker_ir.types import Answer, Call, Message, Usage
+from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
 
 try:
     import torch
@@ -42,7 +42,7 @@ ANSWER_TOKENS = 200
 _DECODING = 1
 """Raised whenever this file answers the same call otherwise than before: answers in caches then no longer count."""
 _COMPUTED_BY = ("torch", "transformers", "tokenizers")
-_THOUGHT_END, _ANSWER_START, _ANSWER_END = "</think>", "<answer>", "</answer>"
+_THOUGHT_START, _THOUGHT_END, _ANSWER_START, _ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
 _TAIL_TOKENS = 12
 # What is kept for an identifier in an answer that is written freely.
 _TOKENS_PER_IDENTIFIER = 8
@@ -70,7 +70,9 @@ class _Row:
     written: list[int] = field(default_factory=list)
     limit: int = 0
     given: int = 0
-    closed_by_us: bool = False
+    opened: bool = True
+    stopped: ClosedAt | None = None
+    closed_at: ClosedAt | None = None
     thinking: bool = True
     rest_of_tag: str = ""
     generator: torch.Generator | None = None
@@ -84,6 +86,15 @@ def _places(call: Call) -> int:
     if call.free:
         return 0
     return 1 if call.form == "one" else call.top or len(call.identifiers)
+
+
+def _free_thought_closed_at(row: _Row, text: str) -> ClosedAt | None:
+    """Where a freely written thought ended that the model did not close."""
+    if _THOUGHT_END in text or not row.call.thinks:
+        return None
+    # Without a thought that was opened, what a model has said by the end of its turn is its answer.
+    opened = row.opened or _THOUGHT_START in text
+    return None if row.stopped == "end_of_turn" and (not opened or _ANSWER_START in text) else row.stopped
 
 
 class TransformersBackend:
@@ -249,7 +260,8 @@ class TransformersBackend:
         if call.free:
             # Nothing is opened for the model: the published systems leave the whole turn to it.
             room = max(ANSWER_TOKENS, _TOKENS_PER_IDENTIFIER * len(call.identifiers))
-            return _Row(call, prompt, limit=self.max_thought_tokens + room)
+            opened = self._texts.decode(prompt[-_TAIL_TOKENS:]).rstrip().endswith(_THOUGHT_START)
+            return _Row(call, prompt, limit=self.max_thought_tokens + room, opened=opened)
         if call.thinks and call.thought is None:
             return _Row(call, prompt, limit=self.max_thought_tokens)
         # No empty line where nothing was thought: models are fine-tuned on answers without a thought in this form.
@@ -321,8 +333,8 @@ class TransformersBackend:
     @staticmethod
     def _stop(row: _Row) -> None:
         """Ends what a row writes freely: a thought is closed where its answer is opened, a free answer ends there."""
-        row.closed_by_us |= row.thinking and row.call.free and row.call.thinks
-        row.thinking = False
+        if row.thinking:
+            row.thinking, row.stopped = False, "limit"
 
     def _next_tokens(self, logits: Tensor, rows: list[_Row]) -> list[int | None]:
         """The next token of every row that is still thinking; a row that ends its turn stops without one."""
@@ -336,7 +348,7 @@ class TransformersBackend:
                     scaled = torch.softmax(logits[index].cpu() / self.temperature, -1)
                     token = int(torch.multinomial(scaled, 1, generator=row.generator))
                 if token in self._end_ids:
-                    row.thinking, token = False, None
+                    row.thinking, row.stopped, token = False, "end_of_turn", None
             tokens.append(token)
         return tokens
 
@@ -370,7 +382,7 @@ class TransformersBackend:
             if _THOUGHT_END in text:
                 closing += "" if _ANSWER_START in text.rpartition(_THOUGHT_END)[2] else f"\n{start}"
             else:
-                row.closed_by_us = True
+                row.closed_at = "answer" if _ANSWER_START in text else row.stopped
                 closing += "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{start}"
             closings.append(self._texts.continuation(closing) if closing else [])
         session.append_sequences(closings)
@@ -415,6 +427,7 @@ class TransformersBackend:
         written, call = self._texts.decode(row.written), row.call
         if call.free:
             text, thought = written, split_thought(written)[0]
+            row.closed_at = _free_thought_closed_at(row, text)
         else:
             text = f"<think>\n{written.rstrip()}" if call.thinks else written.strip()
             text += _ANSWER_END if call.tagged else ""
@@ -424,7 +437,8 @@ class TransformersBackend:
             thought=thought,
             choice=None if call.free else tuple(row.chosen),
             probabilities=row.probabilities,
-            thought_closed=row.closed_by_us and not (call.free and _THOUGHT_END in text),
+            thought_closed=row.closed_at is not None,
+            closed_at=row.closed_at,
             usage=Usage(1, len(row.prompt), len(row.written) - row.given),
             prompt_tokens_computed=row.computed,
         )

@@ -17,7 +17,7 @@ from r1ranker_ir.backends.endpoint import Endpoint, find_endpoint
 from r1ranker_ir.backends.thoughts import join_reasoning, split_thought
 from r1ranker_ir.backends.tokens import EstimatedCounts, TokenCounts, TokenizerCounts, cut_at_word
 from r1ranker_ir.errors import BackendError, InputError, missing_extra
-from r1ranker_ir.types import Answer, Call, Message, Usage
+from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
 
 try:
     from openai import AsyncOpenAI, OpenAIError, Timeout
@@ -48,7 +48,8 @@ class OpenAIBackend:
 
     Such servers can't be made to choose among the identifiers, so an answer's text is left to be parsed. A thought
     that does not end within its limit can't be closed portably either: what came is returned, marked as an unended
-    thought by `<think>` in front and by `thought_closed`, and the strategy repairs and counts it.
+    thought by `<think>` in front and by `thought_closed`, and the strategy repairs and counts it. `closed_at` tells a
+    thought that ran into the limit from one within which the model ended its turn.
 
     The key is read from `OPENAI_API_KEY` and from nowhere else; it is kept out of errors, answers and logs, also when
     a server sends it back. Time-outs, dropped connections and the statuses 408, 409, 429 and 5xx are tried again by
@@ -281,8 +282,8 @@ class OpenAIBackend:
         reasoning = self._endpoint.scrub(_reasoning(choice.message))
         ran_out = choice.finish_reason == "length"
         text = join_reasoning(reasoning, content, ended=bool(content) or not ran_out)
-        thought_closed = ran_out and "</think>" not in text and "<answer>" not in text
-        if thought_closed and text and "<think>" not in text:
+        closed_at = _closed_at(text, thought_alone=bool(reasoning) and not content.strip(), ran_out=ran_out)
+        if closed_at and text and "<think>" not in text:
             # The chat template had opened the thought; without this mark its numbers would pass for an answer.
             text = f"<think>{text}"
         counted, completion_tokens = _used_tokens(reply)
@@ -291,7 +292,8 @@ class OpenAIBackend:
         return Answer(
             text=text,
             thought=split_thought(text)[0],
-            thought_closed=thought_closed,
+            thought_closed=closed_at is not None,
+            closed_at=closed_at,
             usage=Usage(
                 calls=1,
                 prompt_tokens=prompt_tokens,
@@ -342,6 +344,23 @@ class _Connection:
                 await self._closing.wait()
 
         asyncio.run(until_closed())
+
+
+def _closed_at(text: str, *, thought_alone: bool, ran_out: bool) -> ClosedAt | None:
+    """Where a thought ended that has no end in the text: at the limit, as the server says, or with the model's turn.
+
+    Args:
+        text: thought and answer.
+        thought_alone: the server gave a thought apart, and nothing else.
+        ran_out: the token limit ended the text.
+    """
+    unended = "<think>" in text and "</think>" not in text
+    if "<answer>" in text:
+        return "answer" if unended else None
+    if ran_out:
+        return None if "</think>" in text else "limit"
+    # A text without any tag that a model ended itself is an answer.
+    return "end_of_turn" if thought_alone or unended else None
 
 
 def _first_field(endpoint: Endpoint) -> LimitField:

@@ -63,6 +63,7 @@ def record_step(
         prompt_hash=digest_of_messages(call.messages)[:PROMPT_HASH_DIGITS],
         marked=tuple(marked),
         thought_given=call.thought is not None,
+        closed_at=answer.closed_at,
     )
 
 
