@@ -11,6 +11,7 @@ from typing import Any
 
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.rerank_run import RankerSource
+from r1ranker_ir.signs import sentences
 
 from .manifest import counts, determinism, hardware, versions
 from .measures import measures_json
@@ -149,6 +150,7 @@ def _described(result: DataSetResult) -> dict[str, Any]:
         "without_results": {name: list(evaluation.missing) for name, evaluation in result.evaluations.items()},
         "checksums": dict(result.checksums),
         "counts": None if result.summary is None else counts(result.summary),
+        **({} if result.summary is None or not (said := sentences(result.summary.signs)) else {"signs": said}),
         "failed": result.failed,
         **_requests(result),
     }

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from r1ranker_ir.signs import sentences
+
 from .measures import Evaluation, parse_measures
 from .request_report import (
     CHOICE,
@@ -46,6 +48,7 @@ def report(suite: Suite, settings: SuiteSettings, results: Sequence[DataSetResul
         _what_was_ranked(suite, settings)
         + (f" They were shuffled before (seed {settings.shuffle})." if settings.shuffle is not None else ""),
     ]
+    parts += [_mind(note) for note in dict.fromkeys(note for each in results for note in each.ranker.get("notes", ()))]
     if len(suite.datasets) > 1:
         parts += _overview(suite, settings, results, sources)
     for result in results:
@@ -166,7 +169,13 @@ def _section(result: DataSetResult, settings: SuiteSettings, sources: Mapping[st
         rows = [[name, *(_cell(column, values.get(column)) for column in columns)] for name, values in systems.items()]
         parts.append(_table(["system", *columns], rows))
     parts += _notes(result)
+    if result.summary is not None:
+        parts += map(_mind, sentences(result.summary.signs).values())
     return parts
+
+
+def _mind(note: str) -> str:
+    return f"**Mind:** {note[0].upper()}{note[1:].rstrip('.')}."
 
 
 def _published_rows(figures: Iterable[Published], sources: Mapping[str, int]) -> dict[str, dict[str, float]]:

@@ -75,6 +75,8 @@ class Cascade:
         for place, again in self.second.engine.stream(tops()):
             index, ranking = ordered.pop(place)
             yield index, _joined(ranking, again)
+        self.first.warn_of_signs()
+        self.second.warn_of_signs()
 
     def _second(self, ranking: Ranking) -> Program:
         request = replace(ranking.request, candidates=ranking.best_first[: self.depth])

@@ -16,6 +16,7 @@ from r1ranker_ir.backends.base import Backend, KeepsStates
 from r1ranker_ir.cache_records import key_maker, version_of
 from r1ranker_ir.closed_thoughts import count_closed, of_many
 from r1ranker_ir.errors import InputError, R1RankerError, RepairRateError
+from r1ranker_ir.signs import ASKED, Signs, signs_of
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Usage
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class RunSummary:
         closed_at_end_of_turn: within how many of them the model ended its turn.
         closed_at_answer: how many of them went over to the answer. What is left was answered by a version or a backend
             that did not record it.
+        signs: whether answers name one place, grades are equal and orders those that went in; see `signs.sentences`.
     """
 
     queries: int = 0
@@ -60,6 +62,7 @@ class RunSummary:
     closed_at_limit: int = 0
     closed_at_end_of_turn: int = 0
     closed_at_answer: int = 0
+    signs: Signs = field(default_factory=Signs)
 
     @property
     def closed_thoughts(self) -> str:
@@ -321,7 +324,9 @@ class Engine:
             ranking: Ranking = stop.value
             counts.repairs += ranking.repairs - before
             seconds, counts.seconds = counts.seconds + time.perf_counter() - started, 0.0
-            self._count(queries=1, repairs=ranking.repairs, seconds=seconds)
+            question = None if answered is None else answered.question
+            signs = signs_of(ranking, None if question is None else ASKED.get(question.section))
+            self._count(queries=1, repairs=ranking.repairs, seconds=seconds, signs=signs)
             return ranking
         # Counted with its run's next batch or ranking: to add up a summary for each call would take longer than this.
         counts.seconds += time.perf_counter() - started

@@ -13,12 +13,13 @@ from r1ranker_ir.backends import open_backend
 from r1ranker_ir.cache import CompletionsCache, open_cache
 from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
-from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError
 from r1ranker_ir.family import FAMILY, wording_notes
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import MARK_SECTION, Template, load_template
+from r1ranker_ir.signs import SIGNS_ADVICE, sentences
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import Layout, RankingOptions, Sort, Think, VoteAmong, VoteBy
 from r1ranker_ir.strategies.windows import check_window
@@ -192,6 +193,7 @@ class Ranker:
             max_query_tokens=query_tokens,
             published=answers == "published",
         )
+        self._said: set[str] = set()
         self.engine = Engine(self.backend, max_repair_rate=max_repair_rate, progress=progress, cache=kept)
 
     @property
@@ -208,7 +210,10 @@ class Ranker:
         Returns:
             One ranking a request, in the requests' order.
         """
-        return self.engine.run([self.program(request) for request in requests])
+        try:
+            return self.engine.run([self.program(request) for request in requests])
+        finally:
+            self.warn_of_signs()
 
     def stream(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Ranking]]:
         """Ranks requests and yields each as it finishes.
@@ -219,9 +224,30 @@ class Ranker:
         Yields:
             The request's index and its ranking.
         """
+        programs: Iterable[Program]
         if isinstance(requests, Sized):
-            return self.engine.stream(_Programs(self, requests, len(requests)))
-        return self.engine.stream(self.program(request) for request in requests)
+            programs = _Programs(self, requests, len(requests))
+        else:
+            programs = (self.program(request) for request in requests)
+        return self._watched(self.engine.stream(programs))
+
+    def _watched(self, finished: Iterator[tuple[int, Ranking]]) -> Iterator[tuple[int, Ranking]]:
+        try:
+            yield from finished
+        except R1RankerError:
+            self.warn_of_signs()
+            raise
+        self.warn_of_signs()
+
+    def warn_of_signs(self) -> None:
+        """Logs what speaks against the model's ranking anything, in all that it has ranked so far; each thing once.
+
+        `rank` and `stream` do so at their end.
+        """
+        for kind, sentence in sentences(self.summary.signs).items():
+            if kind not in self._said:
+                self._said.add(kind)
+                logger.warning("%s, %s: %s. %s", self.model, self.strategy, sentence, SIGNS_ADVICE)
 
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""

@@ -197,9 +197,10 @@ class PortionRanker:
         with _messages(self._job.log_level) as messages:
             if failure is None:
                 before = self._ranker.summary
-                requests = (request for _, request in self._requests.between(start, stop))
+                # What all answers have in common is told of all portions together, by who started this.
+                programs = (self._ranker.program(request) for _, request in self._requests.between(start, stop))
                 try:
-                    for place, ranking in self._ranker.stream(requests):
+                    for place, ranking in self._ranker.engine.stream(programs):
                         finished.append((place, ranking if self._job.traced else _without_texts(ranking)))
                 except Exception as error:
                     failure = self._portable(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.reranking import RunRequests, entries_of, in_order, requests_of_run
 from r1ranker_ir.run_files import open_run
 from r1ranker_ir.runs import RunWriter
+from r1ranker_ir.signs import SIGNS_ADVICE, sentences
 from r1ranker_ir.traces import TraceWriter
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from r1ranker_ir.ranker import Ranker
     from r1ranker_ir.ray_engine import RayCluster, RayEngine
     from r1ranker_ir.types import RankingRequest
+
+
+logger = logging.getLogger(__name__)
 
 
 class Requests(Protocol):
@@ -153,4 +158,7 @@ def rerank_run(
             writer.write(ranking.request.query_id, entries_of(ranking))
             if trace is not None:
                 trace.write(ranking)
+    if cluster is not None:
+        for sentence in sentences(engine.summary.signs).values():
+            logger.warning("%s, %s: %s. %s", ranker.model, ranker.strategy, sentence, SIGNS_ADVICE)
     return engine.summary

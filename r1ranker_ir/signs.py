@@ -1,0 +1,239 @@
+"""Signs that a model does not rank: it names one place whatever stands there, grades all alike, or echoes its input."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from r1ranker_ir.types import Ranking, Step
+
+Asked = Literal["worst", "best", "order", "grade"]
+"""What a step asked for: the worst or the best of those shown, an order of them, or a grade for the only one."""
+
+ASKED: Mapping[str, Asked] = {
+    "iterative": "worst",
+    "mark": "worst",
+    "setwise": "best",
+    "direct": "order",
+    "pointwise": "grade",
+}
+"""Section of a template to what it asks for."""
+
+SIGNS_ADVICE = "r1ranker doctor examines the model, r1ranker trace summary the traces of a run"
+"""What to do about a sign."""
+
+LAST = -1
+"""The last place, however many are shown; others count from 1."""
+
+# A false alarm should be rarer than this, where a model is as steady as is assumed below.
+_ALARM = 1e-4
+# So large a share of the answers, or of the lists.
+_NEARLY_ALL, _ALL_BUT_FEW = 0.9, 0.98
+_LEAST_LISTS, _LEAST_PLACED_LISTS = 3, 2
+# How often a model that ranks may name one and the same place, other than the one that the input's order speaks for.
+_SAME_PLACE = 0.5
+# How often it may keep the order of two candidates, or grade two alike; and how often each further one of a list.
+_KEPT_PAIR, _KEPT_NEXT = 0.9, 0.6
+# Grades so near to each other are equal: the difference is less than a hundredth of the scale.
+_EQUAL_GRADES = 0.05
+_ORDINALS = {1: "first", 2: "second", 3: "third", LAST: "last"}
+
+
+@dataclass(frozen=True)
+class PlaceSign:
+    """Nearly all answers name one place.
+
+    Args:
+        place: from 1, or `LAST`.
+        named: how many answers name it.
+        answers: out of how many that could have, and for which the input's order speaks for another place.
+    """
+
+    place: int
+    named: int
+    answers: int
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What rankings have in common; those of two sets of rankings add up.
+
+    Args:
+        lists: rankings of at least two candidates in which something was decided.
+        unchanged: how many of them leave their input's order as it was.
+        surprise: how improbable that is for a model that ranks: the negative logarithm of the probability, which adds
+            up over the lists.
+        repaired: answers in these lists that were repaired, which means completed by the input's order.
+        graded: lists of which at least two candidates were graded.
+        equal: how many of them have equal grades throughout.
+        equal_surprise: how improbable that is; see `surprise`.
+        named: place to how many answers name it, where the input's order speaks for another one.
+        spoken_for: place to how many answers could name it, but the input's order speaks for it.
+        lengths: how many answers chose among so many candidates.
+        not_last: how many answers could name the last place, and neither the input's order nor an earlier answer speaks
+            for it.
+        placed: rankings that these answers belong to.
+    """
+
+    lists: int = 0
+    unchanged: int = 0
+    surprise: float = 0.0
+    repaired: int = 0
+    graded: int = 0
+    equal: int = 0
+    equal_surprise: float = 0.0
+    named: Mapping[int, int] = field(default_factory=dict)
+    spoken_for: Mapping[int, int] = field(default_factory=dict)
+    lengths: Mapping[int, int] = field(default_factory=dict)
+    not_last: int = 0
+    placed: int = 0
+
+    def __add__(self, other: Signs) -> Signs:
+        return _combined(self, other, 1)
+
+    def __sub__(self, other: Signs) -> Signs:
+        return _combined(self, other, -1)
+
+
+def _combined(one: Signs, other: Signs, sign: int) -> Signs:
+    values = {}
+    for name, value in vars(one).items():
+        added = getattr(other, name)
+        if isinstance(value, Mapping):
+            counted = Counter(value)
+            for key, count in added.items():
+                counted[key] += sign * count
+            values[name] = {key: count for key, count in sorted(counted.items()) if count}
+        else:
+            values[name] = value + sign * added
+    return Signs(**values)
+
+
+def signs_of(ranking: Ranking, asked: Asked | None) -> Signs:
+    """Looks at one ranking.
+
+    Args:
+        ranking: with its steps.
+        asked: what its steps asked for; `None` where that is unknown, and only the order counts.
+
+    Returns:
+        Its signs.
+    """
+    count = len(ranking.request.candidates)
+    found = Signs()
+    grades = [step.grade for step in ranking.steps if step.grade is not None and not step.repaired]
+    decisions = min(count - 1, sum(map(_decisions, ranking.steps)))
+    if decisions > 0:
+        unchanged = ranking.order == tuple(range(count))
+        surprise = _surprise(decisions) if unchanged else 0.0
+        found += Signs(lists=1, unchanged=int(unchanged), surprise=surprise, repaired=ranking.repairs)
+    if len(grades) > 1:
+        equal = max(grades) - min(grades) <= _EQUAL_GRADES
+        found += Signs(graded=1, equal=int(equal), equal_surprise=_surprise(len(grades) - 1) if equal else 0.0)
+    if asked in ("worst", "best", "order"):
+        placed = [each for step in ranking.steps if (each := _place(step, asked)) is not None]
+        if placed:
+            found = sum(placed, found + Signs(placed=1))
+    return found
+
+
+def _decisions(step: Step) -> int:
+    """How many places of the order a step has decided."""
+    return len(step.outcome) - 1 if len(step.outcome) > 1 else 1
+
+
+def _surprise(decisions: int) -> float:
+    return -math.log(_KEPT_PAIR) - (decisions - 1) * math.log(_KEPT_NEXT)
+
+
+def _place(step: Step, asked: Asked) -> Signs | None:
+    """The place that a step's answer names; `None` where it had no choice or was repaired."""
+    left = [position for position in step.shown if position not in step.marked]
+    if step.repaired or len(left) < 2 or not step.outcome:
+        return None
+    place = left.index(step.outcome[0]) + 1
+    # Where a list is shown in its input's order, a model that agrees with it names one end all the time.
+    agreeing = left.index(max(left) if asked == "worst" else min(left)) + 1
+    # An elimination's prompts may show the best first, by the model's own answers: then the last one is its choice.
+    last_tells = agreeing != len(left) and (asked != "worst" or step.confidence is not None)
+    named = {} if place == agreeing else {place: 1}
+    if last_tells and place == len(left):
+        named[LAST] = 1
+    return Signs(named=named, spoken_for={agreeing: 1}, lengths={len(left): 1}, not_last=int(last_tells))
+
+
+def sign_of_place(signs: Signs) -> PlaceSign | None:
+    """Finds the place that nearly all answers name.
+
+    Answers that agree with the input's order are no sign, whatever place they name; those that can't be told from it
+    are left out of the count. What is left should name a place other than that again and again no more often than
+    every second time.
+
+    Args:
+        signs: of all rankings.
+
+    Returns:
+        The place that is named most; `None` where no place is named by nearly all answers, or there are too few.
+    """
+    found = []
+    for place, named in signs.named.items():
+        if place == LAST:
+            answers = signs.not_last
+        else:
+            able = sum(count for length, count in signs.lengths.items() if length >= place)
+            answers = able - signs.spoken_for.get(place, 0)
+        if named >= _NEARLY_ALL * answers and _improbable(named, answers, _SAME_PLACE):
+            found.append(PlaceSign(place, named, answers))
+    if signs.placed < _LEAST_PLACED_LISTS or not found:
+        return None
+    return max(found, key=lambda sign: (sign.answers, sign.named))
+
+
+def _improbable(hits: int, answers: int, chance: float) -> bool:
+    """Whether so many hits are less probable than `_ALARM` (Chernoff's bound of the binomial tail)."""
+    share = hits / answers if answers else 0.0
+    if share <= chance:
+        return False
+    divergence = share * math.log(share / chance)
+    if share < 1:
+        divergence += (1 - share) * math.log((1 - share) / (1 - chance))
+    return answers * divergence > -math.log(_ALARM)
+
+
+def sentences(signs: Signs) -> dict[str, str]:
+    """Says what speaks against a model's ranking anything.
+
+    Args:
+        signs: of all rankings of a run.
+
+    Returns:
+        Kind of sign (`place`, `grades`, `order`) to a sentence; none for an ordinary run, or where there is too little
+        to tell by.
+    """
+    said = {}
+    if (sign := sign_of_place(signs)) is not None:
+        named = _ORDINALS.get(sign.place, f"{sign.place}th")
+        said["place"] = (
+            f"{sign.named} of {sign.answers} answers name the {named} candidate shown, whatever stands there: the "
+            f"model answers by place, and such an order says nothing about the candidates"
+        )
+    lists_tell = signs.graded >= _LEAST_LISTS and signs.equal >= _ALL_BUT_FEW * signs.graded
+    if lists_tell and signs.equal_surprise > -math.log(_ALARM):
+        said["grades"] = (
+            f"in {signs.equal} of {signs.graded} lists all grades are equal, so that the order is the one that went "
+            f"in: the model does not tell candidates apart"
+        )
+    elif (
+        signs.lists >= _LEAST_LISTS
+        and signs.unchanged >= _ALL_BUT_FEW * signs.lists
+        and signs.surprise > -math.log(_ALARM)
+    ):
+        repaired = f" ({signs.repaired} answers were repaired, which fills in that order)" if signs.repaired else ""
+        said["order"] = (
+            f"{signs.unchanged} of {signs.lists} lists come out in the order in which they went in{repaired}: either "
+            f"it was the model's own already, or the model repeats its input. Shuffled input (--shuffle) tells which"
+        )
+    return said
