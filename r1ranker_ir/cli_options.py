@@ -114,6 +114,22 @@ MaxPassageTokensOption = Annotated[
         show_default="only as much as the context asks for",
     ),
 ]
+MaxPassageWordsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Cut each passage to so many words, those that white space separates, before its tokens are counted.",
+        show_default="no limit; 300 for the systems listwise, first and rankgpt",
+    ),
+]
+RepairTextOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--repair-text/--no-repair-text",
+        help="Repair the characters of queries and passages (mojibake, HTML entities) with ftfy before they are shown.",
+        show_default="repaired for the systems reasonrank, listwise, first and rankgpt",
+    ),
+]
 MaxQueryTokensOption = Annotated[
     int | None,
     typer.Option(

@@ -32,8 +32,9 @@ class FamilyMember:
 
 
 _WINDOWS = {"window_size": 20, "stride": 10}
-# 300 words of English, at which RankGPT and rank_llm cut a passage.
-_WORDS = {"max_passage_tokens": 400}
+# As rank_llm has it, RankGPT's prompts included. The limit in tokens is far above what 300 words of most languages take:
+# it is for texts without spaces, which would be one word.
+_RANK_LLM = {"max_passage_words": 300, "max_passage_tokens": 2048, "repair_text": True}
 
 FAMILY: Mapping[str, FamilyMember] = MappingProxyType(
     {
@@ -46,25 +47,25 @@ FAMILY: Mapping[str, FamilyMember] = MappingProxyType(
         "reasonrank": FamilyMember(
             "direct",
             "liuwenhan/reasonrank-7B",
-            {**_WINDOWS, "max_passage_tokens": 512, "max_thought_tokens": 3072},
+            {**_WINDOWS, "max_passage_tokens": 512, "max_thought_tokens": 3072, "repair_text": True},
             source="github.com/8421BCD/ReasonRank",
         ),
         "listwise": FamilyMember(
             "direct",
             "castorini/rank_zephyr_7b_v1_full",
-            {**_WINDOWS, **_WORDS},
+            {**_WINDOWS, **_RANK_LLM},
             "family_listwise.toml",
             source="RankZephyr, arXiv 2312.02724",
         ),
         "first": FamilyMember(
             "direct",
             "castorini/first_mistral",
-            {**_WINDOWS, **_WORDS, "think": "never"},
+            {**_WINDOWS, **_RANK_LLM, "think": "never"},
             "family_first.toml",
             source="arXiv 2406.15657",
         ),
         "rankgpt": FamilyMember(
-            "direct", None, {**_WINDOWS, **_WORDS}, "family_rankgpt.toml", source="arXiv 2304.09542"
+            "direct", None, {**_WINDOWS, **_RANK_LLM}, "family_rankgpt.toml", source="arXiv 2304.09542"
         ),
     }
 )

@@ -45,6 +45,9 @@ class Ranker:
         window_size: how many candidates a prompt may hold.
         stride: how many candidates leave a window, or how far it moves.
         max_passage_tokens: what is shown of a passage, in the model's tokens.
+        max_passage_words: what is shown of a passage, in words that white space separates; before its tokens count.
+        repair_text: repair the characters of queries and passages (mojibake, HTML entities) with ftfy, as some systems
+            do.
         max_query_tokens: what is shown of a query, in the model's tokens; of a user's choices, the latest.
         max_thought_tokens: how long the model may think, in tokens.
         batch_size: how many calls go to the backend at once; on a server, requests under way.
@@ -86,6 +89,8 @@ class Ranker:
         window_size: int | None = None,
         stride: int | None = None,
         max_passage_tokens: int | None = None,
+        max_passage_words: int | None = None,
+        repair_text: bool = False,
         max_query_tokens: int | None = None,
         max_thought_tokens: int | None = None,
         batch_size: int | None = None,
@@ -187,6 +192,8 @@ class Ranker:
             max_passage_tokens=passage_tokens,
             max_query_tokens=query_tokens,
             published=answers == "published",
+            max_passage_words=max_passage_words,
+            repair_text=repair_text,
         )
         self.engine = Engine(self.backend, max_repair_rate=max_repair_rate, progress=progress, cache=kept)
 

@@ -85,6 +85,11 @@ class FamilyTemplate:
         return dict.fromkeys(SECTIONS[self.asks], Wording(self.system, self.user))
 
     @property
+    def keeps_lines(self) -> bool:
+        """Whether the published system leaves line breaks in passages and queries; rank_llm makes one line of them."""
+        return self.protocol in ("rank-r1", "reasonrank")
+
+    @property
     def identifier_pattern(self) -> re.Pattern[str]:
         """What in a passage could pass for an identifier."""
         return _LETTERS if self.letters else NUMBERS if self.mark == ("[", "]") else _PASSAGE

@@ -14,6 +14,7 @@ from r1ranker_ir.types import Answer, Call, Message, Question, RankingRequest, T
 
 from .answers import Reading
 from .neutral import Neutraliser
+from .source_text import first_words, repaired
 from .template import TaskForm
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ class PromptTemplate(Protocol):
 
     @property
     def keeps_brackets(self) -> bool: ...
+
+    @property
+    def keeps_lines(self) -> bool: ...
 
     @property
     def identifier_pattern(self) -> re.Pattern[str]: ...
@@ -135,10 +139,14 @@ class Prompt:
         max_passage_tokens: a passage is cut to this many tokens, at a word's end; `None` for no limit of its own.
         max_query_tokens: the same of a query; of one that is a user's choices, the latest ones are kept.
         published: have answers written freely and read as the template's own system does, in place of choosing among
-            the identifiers.
+            the identifiers; texts keep their line breaks where that system keeps them.
+        max_passage_words: a passage is cut to this many words, those that white space separates, before its tokens are
+            counted; `None` for no limit in words.
+        repair_text: repair the characters of queries and passages before anything else; see `source_text.repaired`.
 
     Raises:
         InputError: if a limit is less than 1.
+        MissingExtraError: if text is to be repaired and ftfy is not installed.
     """
 
     def __init__(
@@ -149,8 +157,15 @@ class Prompt:
         max_passage_tokens: int | None = None,
         max_query_tokens: int | None = None,
         published: bool = False,
+        max_passage_words: int | None = None,
+        repair_text: bool = False,
     ) -> None:
-        for name, limit in (("max_passage_tokens", max_passage_tokens), ("max_query_tokens", max_query_tokens)):
+        limits_given = {
+            "max_passage_tokens": max_passage_tokens,
+            "max_query_tokens": max_query_tokens,
+            "max_passage_words": max_passage_words,
+        }
+        for name, limit in limits_given.items():
             if limit is not None and limit < 1:
                 raise InputError(f"{name} is {limit}: give at least 1, or None for no limit")
         self.template = template
@@ -158,12 +173,23 @@ class Prompt:
         self.max_passage_tokens = max_passage_tokens
         self.max_query_tokens = max_query_tokens
         self.published = published
+        self.max_passage_words = max_passage_words
+        self.repair_text = repair_text
+        if repair_text:
+            # What is missing is said before a model is asked, not with the first query.
+            repaired("")
         self._warned: set[tuple[str, str]] = set()
         structure = (*limits.control_tokens, *_own_tags(template))
         kept = published and template.keeps_brackets
-        neutraliser = Neutraliser(structure, None if kept else template.identifier_pattern)
+        neutraliser = Neutraliser(
+            structure,
+            None if kept else template.identifier_pattern,
+            keep_lines=published and template.keeps_lines,
+        )
+        self._neutralise: Callable[[str], str] = neutraliser
         self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(neutraliser)
         self._neutral_query: Callable[[str], str] = lru_cache(maxsize=_CACHED_QUERIES)(neutraliser)
+        self._passage: Callable[[str], tuple[str, bool]] = lru_cache(maxsize=_CACHED_TEXTS)(self._read_passage)
         self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
         self._shown_query: Callable[[str, Task], tuple[str, bool]] = lru_cache(maxsize=_CACHED_QUERIES)(self._query)
         self._count: Callable[[str], int] = lru_cache(maxsize=_CACHED_TEXTS)(limits.count_tokens)
@@ -254,7 +280,8 @@ class Prompt:
                     request.aim,
                     request.task,
                 )
-        full = [self._neutral(request.candidates[position].text) for position in shown]
+        passages = [self._passage(request.candidates[position].text) for position in shown]
+        full = [text for text, _ in passages]
         limit = self.max_passage_tokens
         texts = full if limit is None else [self._cut(text, limit) for text in full]
         query, cut_query = self._shown_query(request.query, request.task)
@@ -264,7 +291,7 @@ class Prompt:
         excluded = [names[shown.index(position)] for position in marked]
         if strategy == "mark":
             messages = self._render(strategy, request, query, texts, "".join(excluded))
-        cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
+        cut = sum(short or text != whole for text, (whole, short) in zip(texts, passages, strict=True))
         left = tuple(name for name in names if name not in excluded)
         return Call(
             messages,
@@ -279,8 +306,20 @@ class Prompt:
             question=Question(strategy, request, tuple(shown), tuple(marked)),
         )
 
+    def _read_passage(self, text: str) -> tuple[str, bool]:
+        """A passage as plain text, and whether it was cut to its limit in words."""
+        if self.max_passage_words is None and not self.repair_text:
+            return self._neutral(text), False
+        whole = repaired(text.strip()) if self.repair_text else text
+        kept, cut = (whole, False) if self.max_passage_words is None else first_words(whole, self.max_passage_words)
+        # Not remembered by `_neutral` as well: this text occurs nowhere else.
+        return self._neutralise(kept), cut
+
     def _query(self, query: str, task: Task) -> tuple[str, bool]:
         """The query as it is shown, and whether it was cut."""
+        if self.repair_text:
+            # rank_llm and ReasonRank repair a query as a part of the whole prompt, whose marks are no HTML.
+            query = repaired(query, entities=False)
         form, limit = self.template.form(task), self.max_query_tokens
         if task != "item":
             whole = self._neutral_query(query)
@@ -358,7 +397,7 @@ class Prompt:
 
     def _no_room(self, request: RankingRequest, strategy: str, around: int, reserve: int, count: int) -> str:
         name = f"query {request.query_id!r}" if request.query_id else f"query {request.query[:60]!r}"
-        query_tokens = self.limits.count_tokens(self._neutral_query(request.query))
+        query_tokens = self.limits.count_tokens(self._shown_query(request.query, request.task)[0])
         return (
             f"{name} does not fit: the {strategy} prompt takes {around} tokens without any passage ({query_tokens} of "
             f"them the query's), {reserve} are kept for thought and answer, and the model's context "

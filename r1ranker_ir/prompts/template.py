@@ -86,6 +86,7 @@ class Template:
     thinks: ClassVar[bool] = True
     tagged: ClassVar[bool] = True
     keeps_brackets: ClassVar[bool] = False
+    keeps_lines: ClassVar[bool] = False
     identifier_pattern: ClassVar[re.Pattern[str]] = NUMBERS
 
     def form(self, task: str) -> TaskForm:
