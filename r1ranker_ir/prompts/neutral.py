@@ -51,7 +51,7 @@ class Neutraliser:
         control_tokens: the strings that the model's tokenizer reads as single tokens of its own, or that its chat
             template writes; ordinary words among them are left alone.
         identifier: what could pass for an identifier; its group stays, in round brackets. `None` leaves all standing.
-        keep_lines: leave line breaks and other white space inside a text as they are, in place of making one line of it.
+        keep_lines: leave line breaks and other white space inside a text as they are; else a text becomes one line.
     """
 
     def __init__(
