@@ -32,8 +32,8 @@ class FamilyMember:
 
 
 _WINDOWS = {"window_size": 20, "stride": 10}
-# As rank_llm has it, RankGPT's prompts included. The limit in tokens is far above what 300 words of a language take: it is
-# for texts without spaces, which are one word.
+# As rank_llm has it, RankGPT's prompts included. The limit in tokens is far above what 300 words take: it is for texts
+# without spaces, which are one word.
 _RANK_LLM = {"max_passage_words": 300, "max_passage_tokens": 2048, "repair_text": True}
 
 FAMILY: Mapping[str, FamilyMember] = MappingProxyType(
