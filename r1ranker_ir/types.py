@@ -19,10 +19,13 @@ class Candidate:
     Args:
         id: the caller's name for it; may repeat within a request (chunks of one document do).
         text: what the model reads.
+        score: what the first stage gave it, for templates that show it; `None` where it is unknown. No part of what the
+            candidate is, so not compared.
     """
 
     id: str
     text: str
+    score: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,15 @@ class RankingRequest:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a prompt."""
+    """One turn of a prompt.
 
-    role: Literal["system", "user", "assistant"]
+    Args:
+        role: whose turn it is; `query` and `document` are roles of rerankers whose chat templates have them. A last
+            turn of the assistant's is the beginning of its answer, which it is to continue.
+        content: what is said.
+    """
+
+    role: Literal["system", "user", "assistant", "query", "document"]
     content: str
 
 

@@ -407,7 +407,8 @@ class TransformersBackend:
 
     def _identifier_ids(self, call: Call, identifier: str, place: int) -> Tokens:
         """An identifier's tokens at a place of the answer."""
-        if place == 0 and call.form == "one" and not call.tagged and identifier[1:-1].isalpha():
+        is_letter = identifier[0] == "[" and identifier[1:-1].isalpha()
+        if place == 0 and call.form == "one" and not call.tagged and is_letter:
             return self._texts.letter_ids(identifier)
         return self._texts.identifier_ids(identifier, first=place == 0, tagged=call.tagged)
 

@@ -102,6 +102,13 @@ class ChatTokenizer:
                 name = self._tokenizer.name_or_path
                 raise CheckpointError(f"the chat template of {name!r} refuses a user's turn: {error}") from error
             text = ""
+        named = [turn for turn in turns if turn["role"] in ("query", "document")]
+        if lacking := [turn["role"] for turn in named if turn["content"].strip() not in text]:
+            raise CheckpointError(
+                f"the chat template of {self._tokenizer.name_or_path!r} has no turn of the role {lacking[0]!r}, which "
+                "the template of the prompt needs (message_roles: reranker): use a reranker whose chat template has "
+                "it, or a template of the prompt with message_roles: default"
+            )
         if has_system and turns[0]["content"].strip() not in text:
             # Some templates refuse a system turn, some drop it: its text then opens the user's.
             merged = "\n\n".join(turn["content"] for turn in turns[:2])

@@ -13,9 +13,11 @@ from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.types import Answer, Call, Message, Question, RankingRequest, Task
 
 from .answers import Reading
+from .details import NO_DETAILS, CandidateDetails, details_of
 from .neutral import Neutraliser
 from .source_text import first_words, repaired
-from .template import TaskForm
+from .template import GRADES as GRADES
+from .template import YES_OR_NO, TaskForm
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +30,6 @@ _RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER = 20, 8
 _TOKENS_AT_SEAMS, _TOKENS_AT_WORDING_SEAMS = 8, 64
 # Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
 _TAG_NAME = re.compile(r"</?([^\W\d][\w-]*)")
-GRADES = tuple(f"[{grade}]" for grade in range(11))
-"""What may be answered of a candidate that is shown alone, from useless to perfect."""
 
 
 class TextLimits(Protocol):
@@ -68,6 +68,9 @@ class PromptTemplate(Protocol):
     def keeps_lines(self) -> bool: ...
 
     @property
+    def shows_details(self) -> bool: ...
+
+    @property
     def identifier_pattern(self) -> re.Pattern[str]: ...
 
     def wording(self, strategy: str, task: str) -> Any: ...
@@ -84,13 +87,32 @@ class PromptTemplate(Protocol):
 
     def identifiers(self, count: int) -> tuple[str, ...]: ...
 
+    def answers(
+        self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
+    ) -> tuple[str, ...]: ...
+
     def messages(
-        self, strategy: str, query: str, texts: Sequence[str], task: str, aim: str = "", excluded: str = ""
+        self,
+        strategy: str,
+        query: str,
+        texts: Sequence[str],
+        task: str,
+        aim: str = "",
+        excluded: str = "",
+        details: CandidateDetails = ...,
     ) -> tuple[Message, ...]: ...
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None: ...
 
-    def read(self, output: str, count: int, form: Literal["one", "order"], *, published: bool = False) -> Reading: ...
+    def read(
+        self,
+        output: str,
+        count: int,
+        form: Literal["one", "order"],
+        *,
+        published: bool = False,
+        answers: Sequence[str] = (),
+    ) -> Reading: ...
 
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:
@@ -250,7 +272,9 @@ class Prompt:
         Returns:
             The indices of the call's identifiers that were answered, and whether all was in order.
         """
-        return self.template.read(answer.text, len(call.identifiers), call.form, published=self.published)
+        return self.template.read(
+            answer.text, len(call.identifiers), call.form, published=self.published, answers=call.identifiers
+        )
 
     def grade_one(self, request: RankingRequest, position: int, repairs_before: int = 0) -> Call:
         """Asks how well one candidate serves the query, from 0 to 10; arguments and errors as for `exclude_one`."""
@@ -285,24 +309,27 @@ class Prompt:
         limit = self.max_passage_tokens
         texts = full if limit is None else [self._cut(text, limit) for text in full]
         query, cut_query = self._shown_query(request.query, request.task)
-        names = self.template.identifiers(len(shown))
+        details = details_of(request, shown, self._neutral) if self.template.shows_details else NO_DETAILS
         # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
-        texts, messages = self._fit(strategy, request, query, texts, "".join(names) if strategy == "mark" else "")
+        longest = "".join(self.template.identifiers(len(shown))) if strategy == "mark" else ""
+        texts, messages = self._fit(strategy, request, query, texts, details, longest)
+        names = self.template.answers(strategy, texts, request.task, details, request.aim)
         excluded = [names[shown.index(position)] for position in marked]
         if strategy == "mark":
-            messages = self._render(strategy, request, query, texts, "".join(excluded))
+            messages = self._render(strategy, request, query, texts, details, "".join(excluded))
         cut = sum(short or text != whole for text, (whole, short) in zip(texts, passages, strict=True))
         left = tuple(name for name in names if name not in excluded)
         return Call(
             messages,
-            GRADES if strategy == "pointwise" else left,
+            left,
             form,
             cut,
             repairs_before,
             cut_query,
             thinks=self.template.thinks,
             tagged=self.template.tagged,
-            free=self.published,
+            # A choice of yes or no is scored, as published, and not read.
+            free=self.published and names != YES_OR_NO,
             question=Question(strategy, request, tuple(shown), tuple(marked)),
         )
 
@@ -338,16 +365,28 @@ class Prompt:
         return (joined if harmless == plain else harmless), kept != lines
 
     def _render(
-        self, strategy: str, request: RankingRequest, query: str, texts: Sequence[str], excluded: str = ""
+        self,
+        strategy: str,
+        request: RankingRequest,
+        query: str,
+        texts: Sequence[str],
+        details: CandidateDetails,
+        excluded: str = "",
     ) -> tuple[Message, ...]:
         aim = self._neutral(request.aim)
-        return self.template.messages(strategy, query, texts, request.task, aim, excluded)
+        return self.template.messages(strategy, query, texts, request.task, aim, excluded, details)
 
     def _fit(
-        self, strategy: str, request: RankingRequest, query: str, texts: list[str], excluded: str = ""
+        self,
+        strategy: str,
+        request: RankingRequest,
+        query: str,
+        texts: list[str],
+        details: CandidateDetails,
+        excluded: str = "",
     ) -> tuple[list[str], tuple[Message, ...]]:
         """Cuts the longest passages until the prompt leaves room for the answer."""
-        messages = self._render(strategy, request, query, texts, excluded)
+        messages = self._render(strategy, request, query, texts, details, excluded)
         if self.limits.context_length is None:
             return texts, messages
         reserve = _reserve(self.limits, len(texts) if strategy == "direct" else 1)
@@ -363,7 +402,7 @@ class Prompt:
             if limit < 1:
                 raise ContextLengthError(self._no_room(request, strategy, around, reserve, len(texts)))
             texts = [self._cut(text, limit) for text in texts]
-            messages = self._render(strategy, request, query, texts, excluded)
+            messages = self._render(strategy, request, query, texts, details, excluded)
             total = self.limits.count_prompt_tokens(messages)
             # Tokens at the seams can differ from the sum of the parts: take the excess off and try again.
             room = sum(min(length, limit) for length in lengths) - max(1, total - budget)
