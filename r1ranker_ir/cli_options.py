@@ -46,8 +46,8 @@ RerankerOption = Annotated[
     str,
     typer.Option(
         help="r1ranker-iterative, r1ranker-direct, r1ranker-iterative-tiny or r1ranker-direct-tiny; a published "
-        "system, rank-r1, reasonrank, listwise, first or rankgpt, with its settings; or, with --strategy, any causal "
-        "language model: a Hugging Face name, a folder, or a server's name for it.",
+        "system, rank-r1, reasonrank, listwise, first, rankgpt, iranker or dranker, with its settings; or, with "
+        "--strategy, any causal language model: a Hugging Face name, a folder, or a server's name for it.",
         show_default=False,
     ),
 ]
@@ -171,7 +171,8 @@ ThinkOption = Annotated[
 TemplateOption = Annotated[
     str | None,
     typer.Option(
-        help="Prompt template: a TOML file of this project, or the own file of Rank-R1, ReasonRank or rank_llm.",
+        help="Prompt template: a TOML file of this project, also in IRanker's form, or the own file of Rank-R1, "
+        "ReasonRank or rank_llm.",
         show_default="the checkpoint's or the system's",
     ),
 ]

@@ -14,10 +14,9 @@ from r1ranker_ir.cache import CompletionsCache, open_cache
 from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
 from r1ranker_ir.errors import CheckpointError, InputError
-from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
-from r1ranker_ir.prompts.template import MARK_SECTION, Template, load_template
+from r1ranker_ir.prompts.template import MARK_SECTION, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import Layout, RankingOptions, Sort, Think, VoteAmong, VoteBy
 from r1ranker_ir.strategies.windows import check_window
@@ -83,7 +82,7 @@ class Ranker:
         *,
         strategy: str,
         backend: str = "transformers",
-        template: Template | FamilyTemplate | str | Path | None = None,
+        template: PromptTemplate | str | Path | None = None,
         answers: Answers = "constrained",
         settings_from: str | os.PathLike[str] | None = None,
         window_size: int | None = None,

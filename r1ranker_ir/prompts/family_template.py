@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Message
@@ -83,6 +83,8 @@ class FamilyTemplate:
     pattern: str = ""
     valid: str = ""
     last_role: Literal["user", "document"] = "user"
+
+    named: ClassVar[bool] = False
 
     @property
     def wordings(self) -> Mapping[str, Wording]:

@@ -44,6 +44,10 @@ def _break_token(token: str) -> str:
     return f" {token[1:]}"
 
 
+def _in_round_brackets(match: re.Match[str]) -> str:
+    return f"({match[match.lastindex or 0]})"
+
+
 class Neutraliser:
     """Turns text into plain text that holds no control token, no protocol tag and no identifier.
 
@@ -97,7 +101,7 @@ class Neutraliser:
             previous = text
             text = _PROTOCOL_TAG.sub(r"(\1\2)", text)
             if self._identifier is not None:
-                text = self._identifier.sub(r"(\1)", text)
+                text = self._identifier.sub(_in_round_brackets, text)
             if self._control is not None:
                 text = self._control.sub(lambda match: _break_token(match.group()), text)
             text = self._spaced(text)

@@ -6,7 +6,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, Protocol
 
 from r1ranker_ir.errors import ContextLengthError, InputError
@@ -25,7 +25,7 @@ _CACHED_TEXTS = 20_000
 # A query comes again with the next step of its ranking, while a batch of others is under way.
 _CACHED_QUERIES = 256
 # A backend's answer_reserve holds an order of so many identifiers, such as "[12] > " spelt out in single characters.
-_RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER = 20, 8
+_RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER, _ANSWER_TOKENS = 20, 8, 160
 # What a text's tokens may be more inside a prompt than alone, and a wording's around what is filled in.
 _TOKENS_AT_SEAMS, _TOKENS_AT_WORDING_SEAMS = 8, 64
 # Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
@@ -69,6 +69,9 @@ class PromptTemplate(Protocol):
 
     @property
     def shows_details(self) -> bool: ...
+
+    @property
+    def named(self) -> bool: ...
 
     @property
     def identifier_pattern(self) -> re.Pattern[str]: ...
@@ -117,7 +120,23 @@ class PromptTemplate(Protocol):
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:
     """The most tokens that thought and answer of a call may take."""
-    return _reserve(limits, len(call.identifiers) if call.form == "order" else 1)
+    ordered = len(call.identifiers) if call.form == "order" else 1
+    return _reserve(limits, ordered) + (_for_names(limits, call.identifiers, call.form) if call.named else 0)
+
+
+def _for_names(limits: TextLimits, names: Sequence[str], form: Literal["one", "order"]) -> int:
+    """What names or texts take in an answer beyond what is kept for it anyway."""
+    lengths = [limits.count_tokens(name) + _TOKENS_AT_SEAMS for name in names]
+    return max(0, (sum(lengths) if form == "order" else max(lengths, default=0)) - _ANSWER_TOKENS)
+
+
+def _with_edges(plain: Callable[[str], str], text: str) -> str:
+    """A neutralised text with the white space that stood around it."""
+    inner = text.strip()
+    if not inner:
+        return text
+    start = text.index(inner)
+    return f"{text[:start]}{plain(inner)}{text[start + len(inner) :]}"
 
 
 def _reserve(limits: TextLimits, ordered: int) -> int:
@@ -211,6 +230,8 @@ class Prompt:
         self._neutralise: Callable[[str], str] = neutraliser
         self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(neutraliser)
         self._neutral_query: Callable[[str], str] = lru_cache(maxsize=_CACHED_QUERIES)(neutraliser)
+        whole = Neutraliser(structure, None, keep_lines=True)
+        self._neutral_lines: Callable[[str], str] = lru_cache(maxsize=_CACHED_QUERIES)(partial(_with_edges, whole))
         self._passage: Callable[[str], tuple[str, bool]] = lru_cache(maxsize=_CACHED_TEXTS)(self._read_passage)
         self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
         self._shown_query: Callable[[str, Task], tuple[str, bool]] = lru_cache(maxsize=_CACHED_QUERIES)(self._query)
@@ -309,7 +330,9 @@ class Prompt:
         limit = self.max_passage_tokens
         texts = full if limit is None else [self._cut(text, limit) for text in full]
         query, cut_query = self._shown_query(request.query, request.task)
-        details = details_of(request, shown, self._neutral) if self.template.shows_details else NO_DETAILS
+        details = NO_DETAILS
+        if self.template.shows_details:
+            details = details_of(request, shown, self._neutral, self._neutral_lines)
         # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
         longest = "".join(self.template.identifiers(len(shown))) if strategy == "mark" else ""
         texts, messages = self._fit(strategy, request, query, texts, details, longest)
@@ -330,6 +353,7 @@ class Prompt:
             tagged=self.template.tagged,
             # A choice of yes or no is scored, as published, and not read.
             free=self.published and names != YES_OR_NO,
+            named=self.template.named,
             question=Question(strategy, request, tuple(shown), tuple(marked)),
         )
 
@@ -390,6 +414,9 @@ class Prompt:
         if self.limits.context_length is None:
             return texts, messages
         reserve = _reserve(self.limits, len(texts) if strategy == "direct" else 1)
+        if self.template.named:
+            names = self.template.answers(strategy, texts, request.task, details, request.aim)
+            reserve += _for_names(self.limits, names, "order" if strategy == "direct" else "one")
         budget = self.limits.context_length - reserve
         if self._fits_surely(strategy, request.task, messages, texts, budget):
             return texts, messages

@@ -93,6 +93,7 @@ class Template:
     keeps_brackets: ClassVar[bool] = False
     keeps_lines: ClassVar[bool] = False
     shows_details: ClassVar[bool] = False
+    named: ClassVar[bool] = False
     identifier_pattern: ClassVar[re.Pattern[str]] = NUMBERS
 
     def form(self, task: str) -> TaskForm:
