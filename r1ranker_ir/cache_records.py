@@ -40,6 +40,8 @@ def key_maker(identity: Mapping[str, Any]) -> Callable[[Call], bytes]:
             asked += [call.thought, call.top]
         if not call.thinks or not call.tagged or call.free:
             asked += [{"thinks": call.thinks, "tagged": call.tagged, "free": call.free}]
+        if call.named:
+            asked += ["named"]
         if call.sample:
             asked += ["sample", call.sample]
         return hashlib.sha256(whose + _json(asked)).digest()

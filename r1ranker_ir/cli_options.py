@@ -54,8 +54,8 @@ RerankerOption = Annotated[
     str,
     typer.Option(
         help="r1ranker-iterative, r1ranker-direct, r1ranker-iterative-tiny or r1ranker-direct-tiny; a published "
-        "system, rank-r1, reasonrank, listwise, first or rankgpt, with its settings; or, with --strategy, any causal "
-        "language model: a Hugging Face name, a folder, or a server's name for it.",
+        "system, rank-r1, reasonrank, listwise, first, rankgpt, iranker or dranker, with its settings; or, with "
+        "--strategy, any causal language model: a Hugging Face name, a folder, or a server's name for it.",
         show_default=False,
     ),
 ]
@@ -122,6 +122,22 @@ MaxPassageTokensOption = Annotated[
         show_default="only as much as the context asks for",
     ),
 ]
+MaxPassageWordsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Cut each passage to so many words, those that white space separates, before its tokens are counted.",
+        show_default="no limit; 300 for the systems listwise, first and rankgpt",
+    ),
+]
+RepairTextOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--repair-text/--no-repair-text",
+        help="Repair the characters of queries and passages (mojibake, HTML entities) with ftfy before they are shown.",
+        show_default="repaired for the systems reasonrank, listwise, first and rankgpt",
+    ),
+]
 MaxQueryTokensOption = Annotated[
     int | None,
     typer.Option(
@@ -163,7 +179,8 @@ ThinkOption = Annotated[
 TemplateOption = Annotated[
     str | None,
     typer.Option(
-        help="Prompt template: a TOML file of this project, or the own file of Rank-R1, ReasonRank or rank_llm.",
+        help="Prompt template: a TOML file of this project, also in IRanker's form, or the own file of Rank-R1, "
+        "ReasonRank or rank_llm.",
         show_default="the checkpoint's or the system's",
     ),
 ]

@@ -98,7 +98,9 @@ def show(
     chosen.wording(asked, task)
     documents = document or list(_DOCUMENTS)
     request = RankingRequest(
-        query, tuple(Candidate(str(place), text) for place, text in enumerate(documents)), task=task
+        query,
+        tuple(Candidate(str(place), text, float(len(documents) - place)) for place, text in enumerate(documents)),
+        task=task,
     )
     call = _call(Prompt(chosen, _NoLimits(), published=published), asked, request)
     facts = {

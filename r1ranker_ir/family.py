@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.prompt import PromptTemplate
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class FamilyMember:
         template: a packaged template of its form, in words of ours, for where none is given; `None` for the
             checkpoint's or the project's own.
         source: where it is published.
+        words: what it asks in, where its prompts stand in no template file that could be given as it is: then a warning
+            says so.
     """
 
     strategy: str
@@ -31,11 +36,15 @@ class FamilyMember:
     settings: Mapping[str, Any] = field(default_factory=dict)
     template: str | None = None
     source: str = ""
+    words: str = ""
 
 
 _WINDOWS = {"window_size": 20, "stride": 10}
-# 300 words of English, at which RankGPT and rank_llm cut a passage.
-_WORDS = {"max_passage_tokens": 400}
+# As rank_llm has it, RankGPT's prompts included. The limit in tokens is far above what 300 words take: it is for texts
+# without spaces, which are one word.
+_RANK_LLM = {"max_passage_words": 300, "max_passage_tokens": 2048, "repair_text": True}
+
+_IN_PROGRAMS = "its prompts stand in the programs of its repository (ulab-uiuc/IRanker), not in a file"
 
 FAMILY: Mapping[str, FamilyMember] = MappingProxyType(
     {
@@ -48,25 +57,41 @@ FAMILY: Mapping[str, FamilyMember] = MappingProxyType(
         "reasonrank": FamilyMember(
             "direct",
             "liuwenhan/reasonrank-7B",
-            {**_WINDOWS, "max_passage_tokens": 512, "max_thought_tokens": 3072},
+            {**_WINDOWS, "max_passage_tokens": 512, "max_thought_tokens": 3072, "repair_text": True},
             source="github.com/8421BCD/ReasonRank",
         ),
         "listwise": FamilyMember(
             "direct",
             "castorini/rank_zephyr_7b_v1_full",
-            {**_WINDOWS, **_WORDS},
+            {**_WINDOWS, **_RANK_LLM},
             "family_listwise.toml",
             source="RankZephyr, arXiv 2312.02724",
         ),
         "first": FamilyMember(
             "direct",
             "castorini/first_mistral",
-            {**_WINDOWS, **_WORDS, "think": "never"},
+            {**_WINDOWS, **_RANK_LLM, "think": "never"},
             "family_first.toml",
             source="arXiv 2406.15657",
         ),
         "rankgpt": FamilyMember(
-            "direct", None, {**_WINDOWS, **_WORDS}, "family_rankgpt.toml", source="arXiv 2304.09542"
+            "direct", None, {**_WINDOWS, **_RANK_LLM}, "family_rankgpt.toml", source="arXiv 2304.09542"
+        ),
+        "iranker": FamilyMember(
+            "iterative",
+            None,
+            {"window_size": 20, "max_thought_tokens": 1024},
+            "family_iranker.toml",
+            source="arXiv 2506.21638",
+            words=_IN_PROGRAMS,
+        ),
+        "dranker": FamilyMember(
+            "direct",
+            None,
+            {**_WINDOWS, "max_thought_tokens": 1024},
+            "family_iranker.toml",
+            source="arXiv 2506.21638",
+            words=_IN_PROGRAMS,
         ),
     }
 )
@@ -91,6 +116,13 @@ def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     member = FAMILY[name]
     options = {**member.settings, **given, "system": name}
     if options.get("template") is None and member.template is not None:
+        if member.words:
+            logger.warning(
+                "system %r is asked in a wording of this project's, which its checkpoints were not trained on: %s. "
+                "Write them into a template file (docs/prompts-and-checkpoints.md) and give it as the template",
+                name,
+                member.words,
+            )
         options["template"] = Path(__file__).parent / "prompts" / member.template
     return options
 

@@ -15,10 +15,9 @@ from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
 from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError
 from r1ranker_ir.family import FAMILY, wording_notes
-from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
-from r1ranker_ir.prompts.template import MARK_SECTION, Template, load_template
+from r1ranker_ir.prompts.template import MARK_SECTION, load_template
 from r1ranker_ir.signs import SIGNS_ADVICE, sentences
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import Layout, RankingOptions, Sort, Think, VoteAmong, VoteBy
@@ -47,6 +46,9 @@ class Ranker:
         window_size: how many candidates a prompt may hold.
         stride: how many candidates leave a window, or how far it moves.
         max_passage_tokens: what is shown of a passage, in the model's tokens.
+        max_passage_words: what is shown of a passage, in words that white space separates; before its tokens count.
+        repair_text: repair the characters of queries and passages (mojibake, HTML entities) with ftfy, as some systems
+            do.
         max_query_tokens: what is shown of a query, in the model's tokens; of a user's choices, the latest.
         max_thought_tokens: how long the model may think, in tokens.
         batch_size: how many calls go to the backend at once; on a server, requests under way.
@@ -84,12 +86,14 @@ class Ranker:
         *,
         strategy: str,
         backend: str = "transformers",
-        template: Template | FamilyTemplate | str | Path | None = None,
+        template: PromptTemplate | str | Path | None = None,
         answers: Answers = "constrained",
         settings_from: str | os.PathLike[str] | None = None,
         window_size: int | None = None,
         stride: int | None = None,
         max_passage_tokens: int | None = None,
+        max_passage_words: int | None = None,
+        repair_text: bool = False,
         max_query_tokens: int | None = None,
         max_thought_tokens: int | None = None,
         batch_size: int | None = None,
@@ -192,6 +196,8 @@ class Ranker:
             max_passage_tokens=passage_tokens,
             max_query_tokens=query_tokens,
             published=answers == "published",
+            max_passage_words=max_passage_words,
+            repair_text=repair_text,
         )
         self._said: set[str] = set()
         self.engine = Engine(self.backend, max_repair_rate=max_repair_rate, progress=progress, cache=kept)

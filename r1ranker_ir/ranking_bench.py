@@ -1,8 +1,9 @@
 """Requests from Ranking-bench, the data of R1-Ranker (arXiv 2506.21638): `ulab-ai/Ranking-bench` on the hub.
 
 A row has `problem` (a whole prompt, with instructions and candidates), `gt` (the one right candidate), `candidates` and
-`task_name`. What a request needs is cut out of `problem`; its instructions are left behind, since our prompts have
-their own. Configuration `direct` holds whole lists, `iterative` the step samples that the authors drew of them.
+`task_name`. What a request needs is cut out of `problem`. Our prompts have instructions of their own; a template in
+IRanker's form can show those of `problem` (`RankingRequest.given`). Configuration `direct` holds whole lists,
+`iterative` the step samples that the authors drew of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 from r1ranker_ir.adapters.domains import aim_of
 from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+from r1ranker_ir.ranking_bench_prompts import given_prompt
 from r1ranker_ir.request_files import JudgedRequest
 from r1ranker_ir.types import Candidate, RankingRequest, Task
 
@@ -152,6 +154,7 @@ def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
             reading.task,
             hashlib.sha256(reading.context.encode()).hexdigest()[:16],
             "" if domain is None else aim_of(domain),
+            given_prompt(problem, [candidate.name or candidate.id for candidate in reading.candidates], texts),
         ),
         tuple(float(place == places[0]) for place in range(len(texts))),
         f"ranking-bench/{task_name}",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NoReturn
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.json_lines import text_lines
 from r1ranker_ir.request_files import JudgedRequest, read_requests
-from r1ranker_ir.types import Candidate
 
 if TYPE_CHECKING:
     from ir_measures import Qrel
@@ -52,7 +51,8 @@ def with_run_ids(requests: Iterable[JudgedRequest]) -> tuple[JudgedRequest, ...]
         request = judged.request
         ids = _words([candidate.id for candidate in request.candidates])
         pairs = zip(ids, request.candidates, strict=True)
-        candidates = tuple(Candidate(doc_id, candidate.text) for doc_id, candidate in pairs)
+        # Prompts go on calling a candidate what it was called.
+        candidates = tuple(replace(each, id=doc_id, name=each.name or each.id) for doc_id, each in pairs)
         named.append(replace(judged, request=replace(request, query_id=query_id, candidates=candidates)))
     return tuple(named)
 

@@ -368,9 +368,29 @@ class RankGPTReranker(FamilyReranker):
     system, strategy = "rankgpt", FAMILY["rankgpt"].strategy
 
 
+class IRankerSystemReranker(FamilyReranker):
+    """IRanker in its repository's own form: labels, names and texts are answered. Method: arXiv 2506.21638."""
+
+    system, strategy = "iranker", FAMILY["iranker"].strategy
+
+
+class DRankerSystemReranker(FamilyReranker):
+    """DRanker in its repository's own form: names are answered, each on a line. Method: arXiv 2506.21638."""
+
+    system, strategy = "dranker", FAMILY["dranker"].strategy
+
+
 FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = {
     reranker.system: reranker
-    for reranker in (RankR1Reranker, ReasonRankReranker, ListwiseReranker, FirstReranker, RankGPTReranker)
+    for reranker in (
+        RankR1Reranker,
+        ReasonRankReranker,
+        ListwiseReranker,
+        FirstReranker,
+        RankGPTReranker,
+        IRankerSystemReranker,
+        DRankerSystemReranker,
+    )
 }
 
 RERANKERS: Mapping[str, type[R1RankerReranker]] = {

@@ -96,15 +96,17 @@ class RunRequests:
 
     def _chunk(self, start: int, stop: int, *, report: bool) -> Iterator[tuple[int, RankingRequest]]:
         query_ids = self.query_ids[start:stop]
-        top = [[entry.doc_id for entry in self.run[query_id][: self.depth]] for query_id in query_ids]
-        wanted = list(dict.fromkeys(doc_id for doc_ids in top for doc_id in doc_ids))
+        top = [self.run[query_id][: self.depth] for query_id in query_ids]
+        wanted = list(dict.fromkeys(entry.doc_id for entries in top for entry in entries))
         texts = self.corpus.documents(wanted)
         missing = [doc_id for doc_id in wanted if doc_id not in texts]
         if missing and (report or self.missing == "error"):
             part = "the run" if len(self) <= CHUNK_QUERIES else f"the run's queries {start + 1} to {stop}"
             _handle_missing(self.corpus, part, missing, self.missing)
-        for position, query_id, doc_ids in zip(range(start, stop), query_ids, top, strict=True):
-            candidates = [Candidate(doc_id, texts[doc_id]) for doc_id in doc_ids if doc_id in texts]
+        for position, query_id, entries in zip(range(start, stop), query_ids, top, strict=True):
+            candidates = [
+                Candidate(entry.doc_id, texts[entry.doc_id], entry.score) for entry in entries if entry.doc_id in texts
+            ]
             if not candidates:
                 if report:
                     logger.warning("query %s is left out: the corpus holds none of its documents", query_id)

@@ -22,10 +22,30 @@ class Candidate:
     Args:
         id: the caller's name for it; may repeat within a request (chunks of one document do).
         text: what the model reads.
+        score: what the first stage gave it, for templates that show it; `None` where it is unknown. No part of what the
+            candidate is, so not compared.
+        name: what prompts call it, where that is not its id; not compared either.
     """
 
     id: str
     text: str
+    score: float | None = field(default=None, compare=False)
+    name: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class GivenPrompt:
+    """A prompt that came with a request, as Ranking-bench's rows have one.
+
+    Args:
+        before: what stands before the candidates.
+        candidates: the candidates, as it lists them.
+        behind: what stands behind them.
+    """
+
+    before: str
+    candidates: str
+    behind: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,7 @@ class RankingRequest:
         task: which noun the prompt uses for a candidate.
         query_id: a name for logs and errors.
         aim: what the best candidate is to be, where the query does not say it: "a good answer at a low cost".
+        given: a prompt that came with it, for templates that show it; not compared.
 
     Raises:
         InputError: if the query is blank or the task is unknown.
@@ -49,6 +70,7 @@ class RankingRequest:
     task: Task = "passage"
     query_id: str = ""
     aim: str = ""
+    given: GivenPrompt | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.query.strip():
@@ -60,9 +82,15 @@ class RankingRequest:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a prompt."""
+    """One turn of a prompt.
 
-    role: Literal["system", "user", "assistant"]
+    Args:
+        role: whose turn it is; `query` and `document` are roles of rerankers whose chat templates have them. A last
+            turn of the assistant's is the beginning of its answer, which it is to continue.
+        content: what is said.
+    """
+
+    role: Literal["system", "user", "assistant", "query", "document"]
     content: str
 
 
@@ -106,6 +134,8 @@ class Call:
         thinks: a thought stands before the answer; else the answer comes straight away.
         tagged: the answer stands in `<answer>` tags.
         free: the model writes its answer freely, and it is read from the text, as the published systems have it.
+        named: the identifiers are labels, names or texts of any kind, which may begin one another; in an order each
+            stands on a line of its own.
         ranking: the same number for the calls of one ranking, set by the engine; 0 where that is unknown. What is
             answered does not depend on it.
         sample: tells calls apart that ask a model the same whose thoughts are sampled: each has a thought of its own.
@@ -124,6 +154,7 @@ class Call:
     thinks: bool = True
     tagged: bool = True
     free: bool = False
+    named: bool = False
     sample: int = 0
     question: Question | None = field(default=None, compare=False, repr=False)
 

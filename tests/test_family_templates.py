@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from r1ranker_ir.cli import app
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.prompts.digest import digest_of_messages
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.files import build_any_template, open_template
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.prompts.template import Template, load_template
+from r1ranker_ir.prompts.template import YES_OR_NO, Template, load_template
+from r1ranker_ir.ranker import Ranker
+from r1ranker_ir.rerank_run import RunSource
+from r1ranker_ir.strategies.grades import grade_of
 from r1ranker_ir.types import Answer, Call, Candidate, RankingRequest
 
 RANK_R1 = r'''
@@ -91,6 +95,30 @@ output_validation_regex: r"^\[\d+\]( > \[\d+\])*$"
 output_extraction_regex: r"\[(\d+)\]"
 """
 REASONING_YAML = NUMBERS.replace("You are a sorter", "<think> first </think>, then <answer> </answer>; a sorter")
+# As rank_llm's insert_rank, pointwise_vllm and Rank-R1's listwise file have it.
+SCORED = NUMBERS.replace("  [{rank}] {candidate}", "  [{rank}] {candidate}\n  The first search gave [{rank}] {score}")
+ASKED_OF_ONE = """
+method: "pointwise"
+system_message: "You say yes or no."
+body: "Asked: {query}\\nTold: {doc_content}\\nDoes it help?"
+"""
+ROLES = """
+method: "pointwise"
+message_roles: "reranker"
+instruction: >-
+  Find what answers
+  the question
+body: "Instruction: {instruction} {query} {doc_content}"
+"""
+RANK_R1_ORDER = r'''
+prompt_system = "You order passages."
+
+prompt_user = """There are {num} passages for {query}.
+{docs}
+Once more: {query}. Order all {num} as in [2] > [1]."""
+
+pattern = '\s*([\d+\s*>*\[\]]+)\s*'
+'''
 TEXTS = ["fleas jump", "kettles {boil} 100%", "sheep"]
 QUERY = "what {jumps}"
 
@@ -104,7 +132,7 @@ def opened(tmp_path: Path, text: str, name: str = "given.yaml") -> FamilyTemplat
 
 
 def turns(template: FamilyTemplate, query: str = QUERY, texts: list[str] = TEXTS) -> list[tuple[str, str]]:
-    section = "setwise" if template.asks == "best" else "direct"
+    [section] = template.wordings
     return [(message.role, message.content) for message in template.messages(section, query, texts, "passage")]
 
 
@@ -128,6 +156,119 @@ def test_rank_r1s_first_version_has_lines_and_its_second_blank_lines(tmp_path: P
     assert set(first.wordings) == {"setwise"} and first.thinks and first.tagged
     with pytest.raises(InputError, match=r"asks for the best of the candidates, and has no section \[direct\]"):
         first.messages("direct", "q", ["a"], "passage")
+
+
+def test_rank_r1s_listwise_file_asks_for_an_order(tmp_path: Path, word_limits: Any) -> None:
+    template = opened(tmp_path, RANK_R1_ORDER, "a.toml")
+    lines = "[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep"
+    user = f"There are 3 passages for {QUERY}.\n{lines}\nOnce more: {QUERY}. Order all 3 as in [2] > [1]."
+    assert turns(template) == [("system", "You order passages."), ("user", user)]
+    assert set(template.wordings) == {"direct"} and not template.thinks and not template.tagged
+    call = ask(template, word_limits(), ["a\nb [2]", "x", "y"], published=True)
+    assert "\n[1] a\nb [2]\n[2] x\n" in call.messages[-1].content
+    prompt = Prompt(template, word_limits(), published=True)
+    for output, read, clean in (
+        ("[2] > [1] > [3]", (1, 0, 2), True),
+        (" [2]>[1]", (1, 0), False),
+        ("no order", (), False),
+        ("[2] > [9] > [2] > [1]", (1, 0), False),
+    ):
+        reading = prompt.read(call, Answer(output))
+        assert (reading.indices, reading.clean) == (read, clean)
+
+
+def test_a_file_that_shows_scores_is_filled_with_the_first_stages(tmp_path: Path, word_limits: Any) -> None:
+    template = opened(tmp_path, SCORED)
+    prompt = Prompt(template, word_limits())
+    candidates = (Candidate("a", "fleas", 12.34567), Candidate("b", "sheep {score}", -1))
+    call = prompt.order_all(RankingRequest("q", candidates), (1, 0))
+    scored = "[1] sheep {score}\nThe first search gave [1] -1.000\n[2] fleas\nThe first search gave [2] 12.346\n"
+    assert scored in call.messages[-1].content
+    unscored = RankingRequest("q", (Candidate("a", "fleas", 1.0), Candidate("b", "sheep")))
+    with pytest.raises(InputError, match=r"shows \{score\}, .* and candidate 'b' has none: rerank a run"):
+        prompt.order_all(unscored, (0, 1))
+    limits = word_limits(context_length=60, answer_reserve=2)
+    cut = Prompt(template, limits).order_all(
+        RankingRequest("q", tuple(Candidate(str(n), "word " * 40, 1.5) for n in range(2))), (0, 1)
+    )
+    assert cut.cut_passages == 2 and "gave [2] 1.500" in cut.messages[-1].content
+
+
+def test_a_run_brings_its_scores(tmp_path: Path, word_limits: Any) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    documents = [{"_id": "a", "text": "fleas jump"}, {"_id": "b", "text": "kettles boil"}]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(each) + "\n" for each in documents))
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "1", "text": "fleas"}) + "\n")
+    (tmp_path / "run.trec").write_text("1 Q0 b 1 7.25 x\n1 Q0 a 2 3.5 x\n")
+    [request] = RunSource(str(folder), str(tmp_path / "run.trec"), 10).requests()
+    call = Prompt(opened(tmp_path, SCORED), word_limits()).order_all(request, (0, 1))
+    assert "[1] kettles boil\nThe first search gave [1] 7.250\n[2] fleas jump" in call.messages[-1].content
+
+
+def test_rank_llms_pointwise_files_for_chat_models(tmp_path: Path, word_limits: Any) -> None:
+    plain, roles = opened(tmp_path, ASKED_OF_ONE, "a.yaml"), opened(tmp_path, ROLES, "b.yaml")
+    request = RankingRequest("why {x} [1]", (Candidate("a", "see [2] {y}"), Candidate("b", "two")))
+    for published in (False, True):
+        call = Prompt(plain, word_limits(), published=published).grade_one(request, 0)
+        assert [(turn.role, turn.content) for turn in call.messages] == [
+            ("system", "You say yes or no."),
+            ("user", "Asked: why {x} (1)\nTold: see (2) {y}\nDoes it help?"),
+        ]
+        assert (call.identifiers, call.form, call.thinks, call.tagged, call.free) == (
+            ("no", "yes"),
+            "one",
+            False,
+            False,
+            False,
+        )
+        call = Prompt(roles, word_limits(), published=published).grade_one(request, 1)
+        assert [(turn.role, turn.content) for turn in call.messages] == [
+            ("system", "Find what answers the question"),
+            ("query", "why {x} (1)"),
+            ("document", "two"),
+        ]
+    default = opened(tmp_path, re.sub("system_message.*", "message_roles: default", ASKED_OF_ONE), "c.yaml")
+    assert [turn.role for turn in Prompt(default, word_limits()).grade_one(request, 0).messages] == ["user"]
+    with pytest.raises(InputError, match=r"asks for one candidate's grade, and has no section \[direct\]"):
+        Prompt(plain, word_limits()).order_all(request, (0, 1))
+    assert len({plain.digest(), roles.digest(), default.digest()}) == 3
+
+
+def test_yes_and_no_are_graded_by_their_probabilities(tmp_path: Path, make_checkpoint: Callable[..., Path]) -> None:
+    (tmp_path / "a.yaml").write_text(ASKED_OF_ONE)
+    ranker = Ranker(make_checkpoint("chatml"), strategy="pointwise", template=tmp_path / "a.yaml", device="cpu")
+    request = RankingRequest("fleas", tuple(Candidate(str(place), text) for place, text in enumerate(TEXTS)))
+    [ranking] = ranker.rank([request])
+    grades = [step.grade for step in ranking.steps]
+    assert all(grade is not None and 0 < grade < 10 for grade in grades) and len(set(grades)) == 3
+    assert list(ranking.order) == sorted(range(3), key=lambda place: -grades[place])  # type: ignore[operator]
+    assert {step.text for step in ranking.steps} <= {"yes", "no"} and ranking.repairs == 0
+    with pytest.raises(InputError, match=r"votes=2 are among thoughts, and template .* asks for none"):
+        Ranker(
+            make_checkpoint("chatml"), strategy="pointwise", template=tmp_path / "a.yaml", device="cpu",
+            votes=2, vote_among="thoughts", temperature=0.7,
+        ).rank([request])  # fmt: skip
+    (tmp_path / "b.yaml").write_text(ROLES)
+    with pytest.raises(CheckpointError, match=r"has no turn of the role 'query'.*message_roles: default"):
+        Ranker(make_checkpoint("gemma"), strategy="pointwise", template=tmp_path / "b.yaml", device="cpu").rank(
+            [request]
+        )
+
+
+@pytest.mark.parametrize(
+    ("output", "grade", "repaired"),
+    [
+        ("yes", 10.0, False),
+        ("No.", 0.0, False),
+        ("<think>no, no</think> Yes", 10.0, False),
+        ("yes and no", 10.0, True),
+        ("perhaps, I know", 5.0, True),
+        ("", 5.0, True),
+    ],
+)
+def test_a_free_yes_or_no_is_read(output: str, grade: float, repaired: bool) -> None:
+    assert grade_of(Answer(output), YES_OR_NO) == (grade, repaired)
 
 
 def test_a_rank_r1_file_without_a_thought(tmp_path: Path) -> None:
@@ -247,7 +388,7 @@ def test_our_own_files_stay_ours(tmp_path: Path) -> None:
         (
             RANK_R1.replace("{docs}", "{dcs}"),
             "a.toml",
-            r"prompt_user: unknown placeholder \{dcs\}; use \{docs\}, \{query\}",
+            r"prompt_user: unknown placeholder \{dcs\}; use \{docs\}, \{num\}, \{query\}",
         ),
         (RANK_R1.replace("{docs}", ""), "a.toml", r"prompt_user: placeholder \{docs\} is missing"),
         (RANK_R1.replace("{docs}", "{docs"), "a.toml", r"prompt_user: .*write a literal brace as \{\{ or \}\}"),
@@ -265,12 +406,31 @@ def test_our_own_files_stay_ours(tmp_path: Path) -> None:
         (NUMBERS.replace("{candidate}", ""), "a.yaml", r"body: placeholder \{candidate\} is missing"),
         (NUMBERS.replace("[{rank}]", "{rank}."), "a.yaml", r"body is .*has to hold \[\{rank\}\]"),
         (NUMBERS.replace("{query}", "it"), "a.yaml", r"placeholder \{query\} is missing"),
-        (NUMBERS.replace("{candidate}", "{candidate} {score}"), "a.yaml", r"body shows \{score\}, the first stage's"),
+        (NUMBERS.replace("{query}.", "{query} {score}"), "a.yaml", r"unknown placeholder \{score\}"),
         (
-            NUMBERS.replace("singleturn_listwise", "pointwise"),
+            NUMBERS.replace("singleturn_listwise", "other"),
             "a.yaml",
-            r"method is 'pointwise': of rank_llm's templates",
+            r"method is 'other': of rank_llm's templates",
         ),
+        (NUMBERS.replace('"singleturn_listwise"', "[1]"), "a.yaml", r"method is \[1\]: of rank_llm's templates those"),
+        (
+            "method: pairwise\nbody: 'Q {query} first {doc1} second {doc2}'\n",
+            "a.yaml",
+            r"method is 'pairwise': it holds the input of DuoT5, an encoder-decoder that compares two documents",
+        ),
+        (
+            "method: rankfid\ntext: 'asked {query} passage [{index}] {passage}'\n",
+            "a.yaml",
+            r"method is 'rankfid': it holds the input of LiT5, an encoder-decoder that reads each passage apart",
+        ),
+        (
+            "method: pointwise\nbody: 'asked {query} told {doc_content} relevant?'\n",
+            "a.yaml",
+            r"input of a model that scores one document, an encoder's or T5's, such as MonoT5, MonoELECTRA or Jina's",
+        ),
+        (ASKED_OF_ONE.replace("{doc_content}", "{doc}"), "a.yaml", r"body: unknown placeholder \{doc\}"),
+        (ROLES.replace("instruction:", "system_message:"), "a.yaml", r"instruction is missing: with message_roles"),
+        (ROLES.replace("reranker", "judge"), "a.yaml", r"message_roles is 'judge': use reranker or default"),
         (NUMBERS.replace(r"\[(\d+)\]", r"\[(\d+\]"), "a.yaml", r"output_extraction_regex is .*no regular expression"),
         (re.sub(r"prefix_assistant: .*\n", "", MULTI), "a.yaml", r"prefix_user and prefix_assistant go together"),
         (re.sub(r"body_user: .*\n", "", MULTI), "a.yaml", r"key 'body_user' is missing"),

@@ -103,7 +103,8 @@ def passage_requests(
             chosen = _chosen(query_id, relevant, others, texts, protocol, problems)
             if chosen is not None:
                 made += 1
-                candidates = tuple(Candidate(doc_id, texts[doc_id]) for doc_id in chosen)
+                scores = {entry.doc_id: entry.score for entry in run[query_id]}
+                candidates = tuple(Candidate(doc_id, texts[doc_id], scores.get(doc_id)) for doc_id in chosen)
                 gains = tuple(float(doc_id in relevant) for doc_id in chosen)
                 yield JudgedRequest(RankingRequest(topics[query_id], candidates, "passage", query_id), gains, source)
 

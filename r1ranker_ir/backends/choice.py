@@ -9,6 +9,15 @@ from dataclasses import dataclass, field
 Tokens = tuple[int, ...]
 
 
+def told_apart(options: Mapping[str, Tokens]) -> dict[str, Tokens]:
+    """Leaves out what a tokenizer makes the same of as of an option before, or the beginning of it."""
+    kept: dict[str, Tokens] = {}
+    for name, tokens in options.items():
+        if not any(tokens[: len(other)] == other[: len(tokens)] for other in kept.values()):
+            kept[name] = tokens
+    return kept
+
+
 @dataclass
 class ChoiceSearch:
     """The search for the likeliest of some token sequences, none of which begins another.

@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise missing_extra("The transformers backend", "local", error) from error
 
-from .choice import ChoiceSearch, Tokens
+from .choice import ChoiceSearch, Tokens, told_apart
 from .decoding import DecodingSession, SeparateSession, attention_span
 from .identity import checkpoint_identity
 from .loading import load_model
@@ -259,7 +259,7 @@ class TransformersBackend:
         prompt = self._texts.prompt_ids(call.messages, thinks=None if call.free else call.thinks)
         if call.free:
             # Nothing is opened for the model: the published systems leave the whole turn to it.
-            room = max(ANSWER_TOKENS, _TOKENS_PER_IDENTIFIER * len(call.identifiers))
+            room = max(ANSWER_TOKENS, self._tokens_of_answer(call))
             opened = self._texts.decode(prompt[-_TAIL_TOKENS:]).rstrip().endswith(_THOUGHT_START)
             return _Row(call, prompt, limit=self.max_thought_tokens + room, opened=opened)
         if call.thinks and call.thought is None:
@@ -270,6 +270,12 @@ class TransformersBackend:
         opening += _ANSWER_START if call.tagged else ""
         given = self._texts.continuation(opening) if opening else []
         return _Row(call, prompt + given, written=list(given), given=len(given), thinking=False)
+
+    def _tokens_of_answer(self, call: Call) -> int:
+        """What the identifiers of a call take, all together."""
+        if not call.named:
+            return _TOKENS_PER_IDENTIFIER * len(call.identifiers)
+        return sum(self._texts.count(identifier) + _TOKENS_PER_IDENTIFIER for identifier in call.identifiers)
 
     @torch.inference_mode()
     def _decode(self, rows: list[_Row]) -> None:
@@ -304,6 +310,7 @@ class TransformersBackend:
         columns = max(len(row.prompt) - row.computed for row in rows) + max(row.computed for row in rows)
         columns += self.answer_reserve
         columns += _COLUMNS_PER_IDENTIFIER * max(len(row.call.identifiers) for row in rows)
+        columns += 3 * max((self._tokens_of_answer(row.call) for row in rows if row.call.named), default=0)
         if self._span is not None and columns > self._span:
             return SeparateSession(self._model, prompts, known)
         return DecodingSession(self._model, prompts, self._texts.pad_id, known)
@@ -396,6 +403,8 @@ class TransformersBackend:
             left = [identifier for identifier in row.call.identifiers if identifier not in row.chosen]
             asked = place < _places(row.call)
             options = {identifier: self._identifier_ids(row.call, identifier, place) for identifier in left}
+            if row.call.named:
+                options = told_apart(options)
             searches.append(ChoiceSearch(options, exhaustive=place == 0) if asked else None)
         while any(search is not None and search.pending is not None for search in searches):
             prefixes: list[Tokens] = [(search.pending or ()) if search is not None else () for search in searches]
@@ -419,7 +428,12 @@ class TransformersBackend:
 
     def _identifier_ids(self, call: Call, identifier: str, place: int) -> Tokens:
         """An identifier's tokens at a place of the answer."""
-        if place == 0 and call.form == "one" and not call.tagged and identifier[1:-1].isalpha():
+        if call.named:
+            # What follows a name tells it from a longer one.
+            end = _ANSWER_END if place == _places(call) - 1 else "\n"
+            return self._texts.named_ids(f"{identifier}{end}", first=place == 0)
+        is_letter = identifier[0] == "[" and identifier[1:-1].isalpha()
+        if place == 0 and call.form == "one" and not call.tagged and is_letter:
             return self._texts.letter_ids(identifier)
         return self._texts.identifier_ids(identifier, first=place == 0, tagged=call.tagged)
 
@@ -430,7 +444,7 @@ class TransformersBackend:
             row.closed_at = _free_thought_closed_at(row, text)
         else:
             text = f"<think>\n{written.rstrip()}" if call.thinks else written.strip()
-            text += _ANSWER_END if call.tagged else ""
+            text += _ANSWER_END if call.tagged and not text.endswith(_ANSWER_END) else ""
             thought = written.partition(_THOUGHT_END)[0].partition(_ANSWER_START)[0].strip() if call.thinks else ""
         return Answer(
             text=text,

@@ -138,6 +138,8 @@ class OpenAIBackend:
             "tokenizer": tokenizer,
             **self._options,
         }
+        self._continues = bool((extra_body or {}).get("continue_final_message"))
+        self._warned_of_opening = False
         self._backwards = True
         self._connection: _Connection | None = None
         self._opening = threading.Lock()
@@ -259,13 +261,29 @@ class OpenAIBackend:
             self._limit_field = other
         return second
 
+    def _sent(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The turns without the beginning of the assistant's, unless the server was told to go on from it."""
+        if messages[-1].role != "assistant" or self._continues:
+            return messages
+        if not self._warned_of_opening:
+            self._warned_of_opening = True
+            _log.warning(
+                "the prompt begins the assistant's turn (%r), and servers can't be told so portably: it is left out. "
+                "For vLLM and SGLang give extra_body={'continue_final_message': True, 'add_generation_prompt': False}",
+                messages[-1].content,
+            )
+        return messages[:-1]
+
     async def _request(self, client: AsyncOpenAI, call: Call, field: LimitField) -> ChatCompletion | Exception:
         identifiers = len(call.identifiers) if call.form == "order" else 1
-        limit = self._max_thought_tokens + max(ANSWER_TOKENS, _TOKENS_PER_IDENTIFIER * identifiers)
+        room = _TOKENS_PER_IDENTIFIER * identifiers
+        if call.named:
+            room = sum(self.count_tokens(identifier) + _TOKENS_PER_IDENTIFIER for identifier in call.identifiers)
+        limit = self._max_thought_tokens + max(ANSWER_TOKENS, room)
         # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
         messages: Any = [
             {"role": message.role, "content": message.content.encode("utf-8", "replace").decode("utf-8")}
-            for message in call.messages
+            for message in self._sent(call.messages)
         ]
         options: dict[str, Any] = {**self._options, field: limit}
         if call.sample and "seed" in options:

@@ -45,6 +45,7 @@ class ChatTokenizer:
         self._may_end_tag: dict[int, bool] = {}
         self.identifier_ids = lru_cache(maxsize=1024)(self._identifier_ids)
         self.letter_ids = lru_cache(maxsize=256)(self._letter_ids)
+        self.named_ids = lru_cache(maxsize=1024)(self._named_ids)
         self.continuation = lru_cache(maxsize=16)(self._continuation)
 
     def _ids(self, text: str, *, special: bool = False) -> list[int]:
@@ -80,9 +81,15 @@ class ChatTokenizer:
             thinks: open its thought too; without one, a thought that the chat template opens is closed at once; `None`
                 leaves all as the chat template has it.
         """
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        opening = messages[-1].content if messages and messages[-1].role == "assistant" else ""
+        said = messages[:-1] if opening else messages
+        turns = [{"role": message.role, "content": message.content} for message in said]
         has_template = bool(getattr(self._tokenizer, "chat_template", None))
         text = self._chat_text(turns) if has_template else "\n\n".join(turn["content"] for turn in turns) + "\n\n"
+        if opening:
+            # A thought that the chat template opens is opened by these words, too.
+            text = f"{text.rstrip().removesuffix(_THINK)}" if text.rstrip().endswith(_THINK) else text
+            text += opening
         opened = text.rstrip().endswith(_THINK)
         if thinks and not opened:
             text += f"{_THINK}\n"
@@ -102,6 +109,13 @@ class ChatTokenizer:
                 name = self._tokenizer.name_or_path
                 raise CheckpointError(f"the chat template of {name!r} refuses a user's turn: {error}") from error
             text = ""
+        named = [turn for turn in turns if turn["role"] in ("query", "document")]
+        if lacking := [turn["role"] for turn in named if turn["content"].strip() not in text]:
+            raise CheckpointError(
+                f"the chat template of {self._tokenizer.name_or_path!r} has no turn of the role {lacking[0]!r}, which "
+                "the template of the prompt needs (message_roles: reranker): use a reranker whose chat template has "
+                "it, or a template of the prompt with message_roles: default"
+            )
         if has_system and turns[0]["content"].strip() not in text:
             # Some templates refuse a system turn, some drop it: its text then opens the user's.
             merged = "\n\n".join(turn["content"] for turn in turns[:2])
@@ -150,6 +164,10 @@ class ChatTokenizer:
         if first:
             return tuple(self._after(_ANSWER_ANCHOR if tagged else _LINE_ANCHOR, identifier))
         return tuple(self._after(_ORDER_ANCHOR, f" > {identifier}"))
+
+    def _named_ids(self, text: str, *, first: bool) -> tuple[int, ...]:
+        """Tokenizes a name and what follows it, behind the opened answer or on a line of its own."""
+        return tuple(self._after(_ANSWER_ANCHOR if first else _LINE_ANCHOR, text))
 
     def _letter_ids(self, identifier: str) -> tuple[int, ...]:
         """Tokenizes an identifier `[A]` with its letter in a token of its own, whatever the vocabulary would join.

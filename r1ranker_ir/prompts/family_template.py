@@ -10,20 +10,23 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Message
 
 from .answers import Reading, read_answer
+from .details import NO_DETAILS, CandidateDetails
 from .neutral import NUMBERS
-from .published import compile_pattern, read_rank_r1, read_rankgpt, read_reasonrank
-from .template import TaskForm, Wording
+from .published import compile_pattern, read_rank_r1, read_rank_r1_order, read_rankgpt, read_reasonrank
+from .template import YES_OR_NO, TaskForm, Wording, has_placeholder
 
-Protocol = Literal["rank-r1", "reasonrank", "rankgpt"]
-SECTIONS: Mapping[str, tuple[str, ...]] = {"best": ("setwise",), "order": ("direct",)}
+Protocol = Literal["rank-r1", "rank-r1-listwise", "reasonrank", "rankgpt", "yes-no"]
+SECTIONS: Mapping[str, tuple[str, ...]] = {"best": ("setwise",), "order": ("direct",), "grade": ("pointwise",)}
 """What a file asks for, and the sections of a template of ours that it stands for."""
 
+_ASKED = {"best": "the best of the candidates", "order": "an order of the candidates", "grade": "one candidate's grade"}
 _LETTERS = re.compile(r"\[\s*(\d+|[A-Z])\s*\]")
 _PASSAGE = re.compile(r"(?:PASSAGE\s*|\[\s*)(\d+)(?:\s*\])?")
 _MOST_LETTERS = 26
@@ -35,7 +38,7 @@ _LETTER_ALONE = re.compile(r"(?<![^\W_])([A-Z])(?![^\W_])")
 class Turn:
     """One turn of a prompt, with the placeholders of its file."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "query"]
     text: str
 
 
@@ -46,10 +49,10 @@ class FamilyTemplate:
     Args:
         name: for traces and errors.
         protocol: how its answers are read in the published mode.
-        asks: for the `best` candidate, or for an `order` of all.
+        asks: for the `best` candidate, for an `order` of all, or for the `grade` of one, a yes or no.
         system: the system turn, nothing filled in; empty for none.
         user: the last user turn, with `{query}`, `{num}`, `{docs}` (all candidates) and `{psg_ids}`.
-        candidate: one candidate, with `{rank}` (number or letter) and `{candidate}`.
+        candidate: one candidate, with `{rank}` (number or letter), `{candidate}` and `{score}`, its first stage's.
         separator: what stands between candidates.
         before: turns before the candidates, with `{query}` and `{num}`.
         each: turns for each candidate, where they are no part of the last user turn, with `{rank}` and `{candidate}`.
@@ -58,13 +61,14 @@ class FamilyTemplate:
         thinks: a thought in `<think>` tags comes before the answer.
         tagged: the answer stands in `<answer>` tags.
         keeps_brackets: the published system leaves `[1]` in a passage as it is.
-        pattern: finds the answer in an output; of `rank-r1` and `reasonrank`.
+        pattern: finds the answer in an output; of `rank-r1`, `rank-r1-listwise` and `reasonrank`.
         valid: what a well-formed answer of `rankgpt` looks like; empty where nothing is said.
+        last_role: whose turn the last one is.
     """
 
     name: str
     protocol: Protocol
-    asks: Literal["best", "order"]
+    asks: Literal["best", "order", "grade"]
     system: str
     user: str
     candidate: str
@@ -78,11 +82,24 @@ class FamilyTemplate:
     keeps_brackets: bool = False
     pattern: str = ""
     valid: str = ""
+    last_role: Literal["user", "document"] = "user"
+
+    named: ClassVar[bool] = False
 
     @property
     def wordings(self) -> Mapping[str, Wording]:
         """The sections that it stands for, with its system turn and its last one."""
         return dict.fromkeys(SECTIONS[self.asks], Wording(self.system, self.user))
+
+    @property
+    def keeps_lines(self) -> bool:
+        """Whether the published system leaves line breaks in passages and queries; rank_llm makes one line of them."""
+        return self.protocol in ("rank-r1", "rank-r1-listwise", "reasonrank")
+
+    @cached_property
+    def shows_details(self) -> bool:
+        """Whether the first stage's scores are a part of the prompt."""
+        return has_placeholder(self.candidate, "score")
 
     @property
     def identifier_pattern(self) -> re.Pattern[str]:
@@ -96,10 +113,9 @@ class FamilyTemplate:
             InputError: if the file asks for something else.
         """
         if strategy not in self.wordings:
-            what = "the best of the candidates" if self.asks == "best" else "an order of the candidates"
             raise InputError(
-                f"template {self.name!r} asks for {what}, and has no section [{strategy}]: use the strategy "
-                f"{' or '.join(self.wordings)}, or another template"
+                f"template {self.name!r} asks for {_ASKED[self.asks]}, and has no section [{strategy}]: use the "
+                f"strategy {' or '.join(self.wordings)}, or another template"
             )
         return self.wordings[strategy]
 
@@ -122,6 +138,9 @@ class FamilyTemplate:
     def digest(self, *, mark: bool = False) -> str:
         """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
         content: dict[str, Any] = {key: value for key, value in asdict(self).items() if key != "name"}
+        if self.last_role == "user":
+            # So that what came before there was another role keeps its hash.
+            del content["last_role"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def identifiers(self, count: int) -> tuple[str, ...]:
@@ -132,6 +151,12 @@ class FamilyTemplate:
         """
         before, behind = self.mark
         return tuple(f"{before}{rank}{behind}" for rank in self._ranks(count))
+
+    def answers(
+        self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
+    ) -> tuple[str, ...]:
+        """What may be answered: yes or no, or the identifiers of all candidates that are shown."""
+        return YES_OR_NO if self.asks == "grade" else self.identifiers(len(texts))
 
     def _ranks(self, count: int) -> list[str]:
         if not self.letters:
@@ -144,7 +169,14 @@ class FamilyTemplate:
         return [chr(ord("A") + place) for place in range(count)]
 
     def messages(
-        self, strategy: str, query: str, texts: Sequence[str], task: str, aim: str = "", excluded: str = ""
+        self,
+        strategy: str,
+        query: str,
+        texts: Sequence[str],
+        task: str,
+        aim: str = "",
+        excluded: str = "",
+        details: CandidateDetails = NO_DETAILS,
     ) -> tuple[Message, ...]:
         """Fills the turns, as the file's own system does.
 
@@ -155,29 +187,59 @@ class FamilyTemplate:
             task: has no influence; nor have `aim` and `excluded`.
             aim: see `task`.
             excluded: see `task`.
+            details: of the candidates, with their scores where the file shows them.
 
         Returns:
             The turns.
 
         Raises:
-            InputError: if the file asks for something else than the strategy does.
+            InputError: if the file asks for something else than the strategy does, or shows scores that a candidate
+                does not have.
         """
         self.wording(strategy, task)
         ranks = self._ranks(len(texts))
-        shown = [self.candidate.format(rank=rank, candidate=text) for rank, text in zip(ranks, texts, strict=True)]
+        scores = self._scores(details, len(texts))
+        shown = [
+            self.candidate.format(rank=rank, candidate=text, score=score)
+            for rank, text, score in zip(ranks, texts, scores, strict=True)
+        ]
         named = ", ".join(self.identifiers(len(texts)))
         values = {"query": query, "num": len(texts), "docs": self.separator.join(shown), "psg_ids": f"[{named}]"}
         turns = [Message("system", self.system)] if self.system else []
         turns += [Message(turn.role, turn.text.format(**values)) for turn in self.before]
         for rank, text in zip(ranks, texts, strict=True):
             turns += [Message(turn.role, turn.text.format(rank=rank, candidate=text)) for turn in self.each]
-        return (*turns, Message("user", self.user.format(**values)))
+        return (*turns, Message(self.last_role, self.user.format(**values)))
+
+    def _scores(self, details: CandidateDetails, count: int) -> list[str]:
+        """The first stage's scores as rank_llm writes them."""
+        if not self.shows_details:
+            return [""] * count
+        scores = details.scores or (None,) * count
+        known = [score for score in scores if score is not None]
+        if len(known) < count:
+            place = scores.index(None)
+            named = repr(details.names[place]) if details.names else f"number {place + 1}"
+            raise InputError(
+                f"template {self.name!r} shows {{score}}, the first stage's, and candidate {named} has none: rerank a "
+                "run, whose scores are taken, give Candidate(id, text, score=…), or use a template without {score}"
+            )
+        return [f"{score:.3f}" for score in known]
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
         """The turns with next to nothing filled in; `None` where the number of turns depends on the candidates."""
-        return None if self.each else self.messages(strategy, "0", ("0",), task)
+        details = CandidateDetails(("0",), (0,), (0.0,))
+        return None if self.each else self.messages(strategy, "0", ("0",), task, details=details)
 
-    def read(self, output: str, count: int, form: Literal["one", "order"], *, published: bool = False) -> Reading:
+    def read(
+        self,
+        output: str,
+        count: int,
+        form: Literal["one", "order"],
+        *,
+        published: bool = False,
+        answers: Sequence[str] = (),
+    ) -> Reading:
         """Reads a free answer.
 
         Args:
@@ -185,6 +247,7 @@ class FamilyTemplate:
             count: how many candidates the prompt held.
             form: whether one identifier was asked for, or all in order.
             published: as the file's own system does; else as carefully as can be.
+            answers: what could be answered; without influence.
 
         Returns:
             The indices found.
@@ -193,6 +256,8 @@ class FamilyTemplate:
             return read_answer(self._in_numbers(output) if self.letters else output, count, form)
         if self.protocol == "rank-r1":
             return read_rank_r1(output, self.identifiers(count), compile_pattern(self.pattern, self.name))
+        if self.protocol == "rank-r1-listwise":
+            return read_rank_r1_order(output, count, compile_pattern(self.pattern, self.name))
         if self.protocol == "reasonrank":
             return read_reasonrank(output, count, compile_pattern(self.pattern, self.name))
         valid = re.compile(self.valid) if self.valid else None

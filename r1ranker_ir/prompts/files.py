@@ -9,6 +9,7 @@ from typing import Any
 from r1ranker_ir.yaml_text import parse_yaml
 
 from .family_template import FamilyTemplate
+from .iranker_template import IRankerTemplate, build_iranker_template
 from .rank_llm_template import build_rank_llm_template
 from .rank_r1_template import build_rank_r1_template
 from .reasonrank_template import build_reasonrank_template
@@ -17,8 +18,11 @@ from .template import Template, build_template, parse_toml, read_template_text
 _YAML = (".yaml", ".yml")
 
 
-def open_template(path: str | Path) -> Template | FamilyTemplate:
-    """Reads a template file: ours, Rank-R1's or ReasonRank's (TOML), or rank_llm's (YAML, or TOML with its keys).
+def open_template(path: str | Path) -> Template | FamilyTemplate | IRankerTemplate:
+    """Reads a template file.
+
+    That is one of ours, or one in IRanker's form, or that of Rank-R1 or ReasonRank (TOML), or of rank_llm (YAML, or
+    TOML with its keys).
 
     Args:
         path: the file; its keys tell whose it is.
@@ -38,7 +42,7 @@ def open_template(path: str | Path) -> Template | FamilyTemplate:
     return build_any_template(content, source)
 
 
-def build_any_template(content: Any, source: str) -> Template | FamilyTemplate:
+def build_any_template(content: Any, source: str) -> Template | FamilyTemplate | IRankerTemplate:
     """Builds a template by the keys that it has.
 
     Args:
@@ -52,6 +56,8 @@ def build_any_template(content: Any, source: str) -> Template | FamilyTemplate:
         InputError: if a key or placeholder is unknown or missing.
     """
     keys = set(content) if isinstance(content, Mapping) else set()
+    if "form" in keys:
+        return build_iranker_template(content, source)
     if "method" in keys or keys & {"body", "body_user"}:
         return build_rank_llm_template(content, source)
     if keys & {"prompt_system", "prompt_user"}:

@@ -18,7 +18,9 @@ def _compatible(text: str) -> str:
     """What a tokenizer's normaliser may make of a text: compatible forms of its characters, and no invisible ones."""
     if text.isascii() and text.isprintable():
         return text
-    visible = "".join(character for character in text if unicodedata.category(character) not in _INVISIBLE)
+    visible = "".join(
+        character for character in text if character.isspace() or unicodedata.category(character) not in _INVISIBLE
+    )
     return unicodedata.normalize("NFKC", visible)
 
 
@@ -42,18 +44,32 @@ def _break_token(token: str) -> str:
     return f" {token[1:]}"
 
 
+def _in_round_brackets(match: re.Match[str]) -> str:
+    return f"({match[match.lastindex or 0]})"
+
+
 class Neutraliser:
-    """Turns text into one line that holds no control token, no protocol tag and no identifier.
+    """Turns text into plain text that holds no control token, no protocol tag and no identifier.
 
     Args:
         control_tokens: the strings that the model's tokenizer reads as single tokens of its own, or that its chat
             template writes; ordinary words among them are left alone.
         identifier: what could pass for an identifier; its group stays, in round brackets. `None` leaves all standing.
+        keep_lines: leave line breaks and other white space inside a text as they are; else a text becomes one line.
     """
 
-    def __init__(self, control_tokens: Iterable[str], identifier: re.Pattern[str] | None = NUMBERS) -> None:
+    def __init__(
+        self,
+        control_tokens: Iterable[str],
+        identifier: re.Pattern[str] | None = NUMBERS,
+        *,
+        keep_lines: bool = False,
+    ) -> None:
         tokens = _control_strings(control_tokens)
-        self._control = re.compile("|".join(map(re.escape, tokens))) if tokens else None
+        # The tokens hold single spaces only; where lines are kept, any white space may stand for one.
+        patterns = (re.escape(token).replace(r"\ ", r"\s+" if keep_lines else r"\ ") for token in tokens)
+        self._control = re.compile("|".join(patterns)) if tokens else None
+        self._keep_lines = keep_lines
         self._identifier = identifier
         self._patterns = [each for each in (_PROTOCOL_TAG, identifier, self._control) if each is not None]
 
@@ -61,15 +77,15 @@ class Neutraliser:
         """Neutralises one text.
 
         Identifiers become `(3)`, protocol tags `(think)`, control tokens are broken by a space (a token of one
-        character becomes a space), and white space, line breaks included, becomes single spaces. Disguises count as
-        well: full-width characters, or invisible ones in between, which a tokenizer's normaliser would take away
-        before it looks for control tokens; a text that holds one is replaced by its normalised form.
+        character becomes a space), and white space, line breaks included, becomes single spaces, unless lines are kept.
+        Disguises count as well: full-width characters, or invisible ones in between, which a tokenizer's normaliser
+        would take away before it looks for control tokens; a text that holds one is replaced by its normalised form.
 
         Args:
             text: any text.
 
         Returns:
-            One line without surrounding white space; neutralising it again changes nothing.
+            Text without surrounding white space, one line unless lines are kept; neutralising it again changes nothing.
         """
         text = self._plain(text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8"))
         # What is its own compatible form is plain by now, as ordinary text is.
@@ -79,14 +95,17 @@ class Neutraliser:
 
     def _plain(self, text: str) -> str:
         """Neutralises what stands in the text undisguised."""
-        text = " ".join(text.split())
+        text = self._spaced(text)
         previous = None
         while text != previous:
             previous = text
             text = _PROTOCOL_TAG.sub(r"(\1\2)", text)
             if self._identifier is not None:
-                text = self._identifier.sub(r"(\1)", text)
+                text = self._identifier.sub(_in_round_brackets, text)
             if self._control is not None:
                 text = self._control.sub(lambda match: _break_token(match.group()), text)
-            text = " ".join(text.split())
+            text = self._spaced(text)
         return text
+
+    def _spaced(self, text: str) -> str:
+        return text.strip() if self._keep_lines else " ".join(text.split())

@@ -6,15 +6,18 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, Protocol
 
 from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.types import Answer, Call, Message, Question, RankingRequest, Task
 
 from .answers import Reading
+from .details import NO_DETAILS, CandidateDetails, details_of
 from .neutral import Neutraliser
-from .template import TaskForm
+from .source_text import first_words, repaired
+from .template import GRADES as GRADES
+from .template import YES_OR_NO, TaskForm
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +25,11 @@ _CACHED_TEXTS = 20_000
 # A query comes again with the next step of its ranking, while a batch of others is under way.
 _CACHED_QUERIES = 256
 # A backend's answer_reserve holds an order of so many identifiers, such as "[12] > " spelt out in single characters.
-_RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER = 20, 8
+_RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER, _ANSWER_TOKENS = 20, 8, 160
 # What a text's tokens may be more inside a prompt than alone, and a wording's around what is filled in.
 _TOKENS_AT_SEAMS, _TOKENS_AT_WORDING_SEAMS = 8, 64
 # Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
 _TAG_NAME = re.compile(r"</?([^\W\d][\w-]*)")
-GRADES = tuple(f"[{grade}]" for grade in range(11))
-"""What may be answered of a candidate that is shown alone, from useless to perfect."""
 
 
 class TextLimits(Protocol):
@@ -64,6 +65,15 @@ class PromptTemplate(Protocol):
     def keeps_brackets(self) -> bool: ...
 
     @property
+    def keeps_lines(self) -> bool: ...
+
+    @property
+    def shows_details(self) -> bool: ...
+
+    @property
+    def named(self) -> bool: ...
+
+    @property
     def identifier_pattern(self) -> re.Pattern[str]: ...
 
     def wording(self, strategy: str, task: str) -> Any: ...
@@ -80,18 +90,53 @@ class PromptTemplate(Protocol):
 
     def identifiers(self, count: int) -> tuple[str, ...]: ...
 
+    def answers(
+        self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
+    ) -> tuple[str, ...]: ...
+
     def messages(
-        self, strategy: str, query: str, texts: Sequence[str], task: str, aim: str = "", excluded: str = ""
+        self,
+        strategy: str,
+        query: str,
+        texts: Sequence[str],
+        task: str,
+        aim: str = "",
+        excluded: str = "",
+        details: CandidateDetails = ...,
     ) -> tuple[Message, ...]: ...
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None: ...
 
-    def read(self, output: str, count: int, form: Literal["one", "order"], *, published: bool = False) -> Reading: ...
+    def read(
+        self,
+        output: str,
+        count: int,
+        form: Literal["one", "order"],
+        *,
+        published: bool = False,
+        answers: Sequence[str] = (),
+    ) -> Reading: ...
 
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:
     """The most tokens that thought and answer of a call may take."""
-    return _reserve(limits, len(call.identifiers) if call.form == "order" else 1)
+    ordered = len(call.identifiers) if call.form == "order" else 1
+    return _reserve(limits, ordered) + (_for_names(limits, call.identifiers, call.form) if call.named else 0)
+
+
+def _for_names(limits: TextLimits, names: Sequence[str], form: Literal["one", "order"]) -> int:
+    """What names or texts take in an answer beyond what is kept for it anyway."""
+    lengths = [limits.count_tokens(name) + _TOKENS_AT_SEAMS for name in names]
+    return max(0, (sum(lengths) if form == "order" else max(lengths, default=0)) - _ANSWER_TOKENS)
+
+
+def _with_edges(plain: Callable[[str], str], text: str) -> str:
+    """A neutralised text with the white space that stood around it."""
+    inner = text.strip()
+    if not inner:
+        return text
+    start = text.index(inner)
+    return f"{text[:start]}{plain(inner)}{text[start + len(inner) :]}"
 
 
 def _reserve(limits: TextLimits, ordered: int) -> int:
@@ -135,10 +180,14 @@ class Prompt:
         max_passage_tokens: a passage is cut to this many tokens, at a word's end; `None` for no limit of its own.
         max_query_tokens: the same of a query; of one that is a user's choices, the latest ones are kept.
         published: have answers written freely and read as the template's own system does, in place of choosing among
-            the identifiers.
+            the identifiers; texts keep their line breaks where that system keeps them.
+        max_passage_words: a passage is cut to this many words, those that white space separates, before its tokens are
+            counted; `None` for no limit in words.
+        repair_text: repair the characters of queries and passages before anything else; see `source_text.repaired`.
 
     Raises:
         InputError: if a limit is less than 1.
+        MissingExtraError: if text is to be repaired and ftfy is not installed.
     """
 
     def __init__(
@@ -149,8 +198,15 @@ class Prompt:
         max_passage_tokens: int | None = None,
         max_query_tokens: int | None = None,
         published: bool = False,
+        max_passage_words: int | None = None,
+        repair_text: bool = False,
     ) -> None:
-        for name, limit in (("max_passage_tokens", max_passage_tokens), ("max_query_tokens", max_query_tokens)):
+        limits_given = {
+            "max_passage_tokens": max_passage_tokens,
+            "max_query_tokens": max_query_tokens,
+            "max_passage_words": max_passage_words,
+        }
+        for name, limit in limits_given.items():
             if limit is not None and limit < 1:
                 raise InputError(f"{name} is {limit}: give at least 1, or None for no limit")
         self.template = template
@@ -158,12 +214,25 @@ class Prompt:
         self.max_passage_tokens = max_passage_tokens
         self.max_query_tokens = max_query_tokens
         self.published = published
+        self.max_passage_words = max_passage_words
+        self.repair_text = repair_text
+        if repair_text:
+            # What is missing is said before a model is asked, not with the first query.
+            repaired("")
         self._warned: set[tuple[str, str]] = set()
         structure = (*limits.control_tokens, *_own_tags(template))
         kept = published and template.keeps_brackets
-        neutraliser = Neutraliser(structure, None if kept else template.identifier_pattern)
+        neutraliser = Neutraliser(
+            structure,
+            None if kept else template.identifier_pattern,
+            keep_lines=published and template.keeps_lines,
+        )
+        self._neutralise: Callable[[str], str] = neutraliser
         self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(neutraliser)
         self._neutral_query: Callable[[str], str] = lru_cache(maxsize=_CACHED_QUERIES)(neutraliser)
+        whole = Neutraliser(structure, None, keep_lines=True)
+        self._neutral_lines: Callable[[str], str] = lru_cache(maxsize=_CACHED_QUERIES)(partial(_with_edges, whole))
+        self._passage: Callable[[str], tuple[str, bool]] = lru_cache(maxsize=_CACHED_TEXTS)(self._read_passage)
         self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
         self._shown_query: Callable[[str, Task], tuple[str, bool]] = lru_cache(maxsize=_CACHED_QUERIES)(self._query)
         self._count: Callable[[str], int] = lru_cache(maxsize=_CACHED_TEXTS)(limits.count_tokens)
@@ -224,7 +293,9 @@ class Prompt:
         Returns:
             The indices of the call's identifiers that were answered, and whether all was in order.
         """
-        return self.template.read(answer.text, len(call.identifiers), call.form, published=self.published)
+        return self.template.read(
+            answer.text, len(call.identifiers), call.form, published=self.published, answers=call.identifiers
+        )
 
     def grade_one(self, request: RankingRequest, position: int, repairs_before: int = 0) -> Call:
         """Asks how well one candidate serves the query, from 0 to 10; arguments and errors as for `exclude_one`."""
@@ -254,33 +325,52 @@ class Prompt:
                     request.aim,
                     request.task,
                 )
-        full = [self._neutral(request.candidates[position].text) for position in shown]
+        passages = [self._passage(request.candidates[position].text) for position in shown]
+        full = [text for text, _ in passages]
         limit = self.max_passage_tokens
         texts = full if limit is None else [self._cut(text, limit) for text in full]
         query, cut_query = self._shown_query(request.query, request.task)
-        names = self.template.identifiers(len(shown))
+        details = NO_DETAILS
+        if self.template.shows_details:
+            details = details_of(request, shown, self._neutral, self._neutral_lines)
         # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
-        texts, messages = self._fit(strategy, request, query, texts, "".join(names) if strategy == "mark" else "")
+        longest = "".join(self.template.identifiers(len(shown))) if strategy == "mark" else ""
+        texts, messages = self._fit(strategy, request, query, texts, details, longest)
+        names = self.template.answers(strategy, texts, request.task, details, request.aim)
         excluded = [names[shown.index(position)] for position in marked]
         if strategy == "mark":
-            messages = self._render(strategy, request, query, texts, "".join(excluded))
-        cut = sum(text != whole for text, whole in zip(texts, full, strict=True))
+            messages = self._render(strategy, request, query, texts, details, "".join(excluded))
+        cut = sum(short or text != whole for text, (whole, short) in zip(texts, passages, strict=True))
         left = tuple(name for name in names if name not in excluded)
         return Call(
             messages,
-            GRADES if strategy == "pointwise" else left,
+            left,
             form,
             cut,
             repairs_before,
             cut_query,
             thinks=self.template.thinks,
             tagged=self.template.tagged,
-            free=self.published,
+            # A choice of yes or no is scored, as published, and not read.
+            free=self.published and names != YES_OR_NO,
+            named=self.template.named,
             question=Question(strategy, request, tuple(shown), tuple(marked)),
         )
 
+    def _read_passage(self, text: str) -> tuple[str, bool]:
+        """A passage as plain text, and whether it was cut to its limit in words."""
+        if self.max_passage_words is None and not self.repair_text:
+            return self._neutral(text), False
+        whole = repaired(text.strip()) if self.repair_text else text
+        kept, cut = (whole, False) if self.max_passage_words is None else first_words(whole, self.max_passage_words)
+        # Not remembered by `_neutral` as well: this text occurs nowhere else.
+        return self._neutralise(kept), cut
+
     def _query(self, query: str, task: Task) -> tuple[str, bool]:
         """The query as it is shown, and whether it was cut."""
+        if self.repair_text:
+            # rank_llm and ReasonRank repair a query as a part of the whole prompt, whose marks are no HTML.
+            query = repaired(query, entities=False)
         form, limit = self.template.form(task), self.max_query_tokens
         if task != "item":
             whole = self._neutral_query(query)
@@ -299,19 +389,34 @@ class Prompt:
         return (joined if harmless == plain else harmless), kept != lines
 
     def _render(
-        self, strategy: str, request: RankingRequest, query: str, texts: Sequence[str], excluded: str = ""
+        self,
+        strategy: str,
+        request: RankingRequest,
+        query: str,
+        texts: Sequence[str],
+        details: CandidateDetails,
+        excluded: str = "",
     ) -> tuple[Message, ...]:
         aim = self._neutral(request.aim)
-        return self.template.messages(strategy, query, texts, request.task, aim, excluded)
+        return self.template.messages(strategy, query, texts, request.task, aim, excluded, details)
 
     def _fit(
-        self, strategy: str, request: RankingRequest, query: str, texts: list[str], excluded: str = ""
+        self,
+        strategy: str,
+        request: RankingRequest,
+        query: str,
+        texts: list[str],
+        details: CandidateDetails,
+        excluded: str = "",
     ) -> tuple[list[str], tuple[Message, ...]]:
         """Cuts the longest passages until the prompt leaves room for the answer."""
-        messages = self._render(strategy, request, query, texts, excluded)
+        messages = self._render(strategy, request, query, texts, details, excluded)
         if self.limits.context_length is None:
             return texts, messages
         reserve = _reserve(self.limits, len(texts) if strategy == "direct" else 1)
+        if self.template.named:
+            names = self.template.answers(strategy, texts, request.task, details, request.aim)
+            reserve += _for_names(self.limits, names, "order" if strategy == "direct" else "one")
         budget = self.limits.context_length - reserve
         if self._fits_surely(strategy, request.task, messages, texts, budget):
             return texts, messages
@@ -324,7 +429,7 @@ class Prompt:
             if limit < 1:
                 raise ContextLengthError(self._no_room(request, strategy, around, reserve, len(texts)))
             texts = [self._cut(text, limit) for text in texts]
-            messages = self._render(strategy, request, query, texts, excluded)
+            messages = self._render(strategy, request, query, texts, details, excluded)
             total = self.limits.count_prompt_tokens(messages)
             # Tokens at the seams can differ from the sum of the parts: take the excess off and try again.
             room = sum(min(length, limit) for length in lengths) - max(1, total - budget)
@@ -358,7 +463,7 @@ class Prompt:
 
     def _no_room(self, request: RankingRequest, strategy: str, around: int, reserve: int, count: int) -> str:
         name = f"query {request.query_id!r}" if request.query_id else f"query {request.query[:60]!r}"
-        query_tokens = self.limits.count_tokens(self._neutral_query(request.query))
+        query_tokens = self.limits.count_tokens(self._shown_query(request.query, request.task)[0])
         return (
             f"{name} does not fit: the {strategy} prompt takes {around} tokens without any passage ({query_tokens} of "
             f"them the query's), {reserve} are kept for thought and answer, and the model's context "

@@ -94,6 +94,22 @@ def read_rank_r1(output: str, identifiers: Sequence[str], pattern: re.Pattern[st
     return Reading((list(identifiers).index(answer),), True)
 
 
+def read_rank_r1_order(output: str, count: int, pattern: re.Pattern[str]) -> Reading:
+    """Rank-R1's listwise rankers: all digits of what the expression finds in the lower-cased output.
+
+    Args:
+        output: a model's whole output.
+        count: how many candidates the prompt held.
+        pattern: of the template file; its first group is the answer.
+
+    Returns:
+        The order; none where the expression finds nothing.
+    """
+    found = pattern.search(output.lower())
+    numbers = _digit_runs(found[1]) if found is not None and found[1] is not None else None
+    return Reading((), False) if numbers is None else _reading(numbers, count)
+
+
 def read_reasonrank(output: str, count: int, pattern: re.Pattern[str]) -> Reading:
     """ReasonRank: all digits of what the expression finds, else of what follows the last `<answer>`, else of all.
 

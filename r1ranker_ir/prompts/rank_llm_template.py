@@ -1,4 +1,4 @@
-"""rank_llm's listwise prompt files (repository castorini/rank_llm, src/rank_llm/rerank/prompt_templates/*.yaml)."""
+"""rank_llm's prompt files (repository castorini/rank_llm, src/rank_llm/rerank/prompt_templates/*.yaml)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ from r1ranker_ir.errors import InputError
 
 from .family_files import checked_part, checked_texts
 from .family_template import FamilyTemplate, Turn
+from .rank_llm_pointwise import POINTWISE, build_pointwise_template
 
 SINGLE_TURN, MULTI_TURN = "singleturn_listwise", "multiturn_listwise"
 _PATTERNS = ("output_validation_regex", "output_extraction_regex")
 _OF_ALL, _OF_ONE = ("query", "num"), ("rank", "candidate")
+# Methods whose files hold the input of models that are no causal ones.
+_NOT_SERVED = {
+    "pairwise": "the input of DuoT5, an encoder-decoder that compares two documents",
+    "rankfid": "the input of LiT5, an encoder-decoder that reads each passage apart and joins them in its decoder "
+    "(fusion in decoder)",
+}
 # A scalar that YAML does not take for a quoted one, because an r stands before the quotation mark.
 _RAW = re.compile(r"""\s*r(["'])(.*)\1\s*""", re.DOTALL)
 _EXAMPLE_IN_LETTERS = re.compile(r"\[[A-Z]\] > \[[A-Z]\]")
 
 
 def build_rank_llm_template(content: Mapping[str, Any], source: str) -> FamilyTemplate:
-    """Checks a listwise prompt file of rank_llm.
+    """Checks a prompt file of rank_llm.
 
     Args:
         content: the parsed YAML. With `method: singleturn_listwise` it holds `body` with `{rank}` and `{candidate}`,
             and where they are there `system_message`, `prefix` and `suffix` with `{query}` and `{num}` (the suffix
-            also `{psg_ids}`); with `method: multiturn_listwise` `body_user`, and `prefix_user`, `prefix_assistant`,
-            `body_assistant`, `suffix_user`. Both may hold `output_validation_regex` and `output_extraction_regex`.
-            Identifiers are letters where these, or the example of an order, say so.
+            also `{psg_ids}`, the body `{score}`, the first stage's); with `method: multiturn_listwise` `body_user`,
+            and `prefix_user`, `prefix_assistant`, `body_assistant`, `suffix_user`. Both may hold
+            `output_validation_regex` and `output_extraction_regex`. Identifiers are letters where these, or the
+            example of an order, say so. For `method: pointwise` see `build_pointwise_template`.
         source: where it comes from, for errors.
 
     Returns:
@@ -42,10 +50,17 @@ def build_rank_llm_template(content: Mapping[str, Any], source: str) -> FamilyTe
         build = _single_turn
     elif method == MULTI_TURN:
         build = _multi_turn
+    elif method == POINTWISE:
+        build = build_pointwise_template
+    elif isinstance(method, str) and method in _NOT_SERVED:
+        raise InputError(
+            f"{source}: method is {method!r}: it holds {_NOT_SERVED[method]}, which a causal language model can't be "
+            f"asked with; templates with {SINGLE_TURN}, {MULTI_TURN} or {POINTWISE} can be used here"
+        )
     else:
         raise InputError(
-            f"{source}: method is {method!r}: of rank_llm's templates those with {SINGLE_TURN} or {MULTI_TURN} can be "
-            "used"
+            f"{source}: method is {method!r}: of rank_llm's templates those with {SINGLE_TURN}, {MULTI_TURN} or "
+            f"{POINTWISE} can be used"
         )
     return build(content, source)
 
@@ -90,12 +105,7 @@ def _mark(body: str, where: str) -> tuple[str, str]:
 def _single_turn(content: Mapping[str, Any], source: str) -> FamilyTemplate:
     optional = ("system_message", "prefix", "suffix", *_PATTERNS)
     texts = checked_texts(content, source, f"a template of {SINGLE_TURN}", ("method", "body"), optional)
-    if "{score}" in texts["body"]:
-        raise InputError(
-            f"{source}: body shows {{score}}, the first stage's, which rankers are not told here: use a template "
-            "without it"
-        )
-    body = checked_part(texts, "body", source, _OF_ONE, _OF_ONE)
+    body = checked_part(texts, "body", source, (*_OF_ONE, "score"), _OF_ONE)
     prefix = checked_part(texts, "prefix", source, _OF_ALL)
     suffix = checked_part(texts, "suffix", source, (*_OF_ALL, "psg_ids"))
     _check_query(source, prefix + suffix)

@@ -17,12 +17,17 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import TASKS, Message
 
 from .answers import Reading, identifiers, read_answer
+from .details import NO_DETAILS, CandidateDetails
 from .neutral import NUMBERS
 
 STRATEGY_SECTIONS = ("iterative", "direct", "setwise", "pointwise")
 MARK_SECTION = "mark"
 """The section of an elimination's prompt that shows the full list and names the excluded."""
 
+GRADES = tuple(f"[{grade}]" for grade in range(11))
+"""What may be answered of a candidate that is shown alone, from useless to perfect."""
+YES_OR_NO = ("no", "yes")
+"""The same, where a template asks whether it is relevant."""
 _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim"))
 _NAMED = "excluded"
 _NONE_EXCLUDED = "none"
@@ -86,6 +91,9 @@ class Template:
     thinks: ClassVar[bool] = True
     tagged: ClassVar[bool] = True
     keeps_brackets: ClassVar[bool] = False
+    keeps_lines: ClassVar[bool] = False
+    shows_details: ClassVar[bool] = False
+    named: ClassVar[bool] = False
     identifier_pattern: ClassVar[re.Pattern[str]] = NUMBERS
 
     def form(self, task: str) -> TaskForm:
@@ -123,14 +131,28 @@ class Template:
         """The identifiers of a prompt with that many candidates."""
         return identifiers(count)
 
-    def read(self, output: str, count: int, form: Literal["one", "order"], *, published: bool = False) -> Reading:
+    def answers(
+        self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
+    ) -> tuple[str, ...]:
+        """What may be answered: a grade, or the identifiers of all candidates that are shown."""
+        return GRADES if strategy == "pointwise" else identifiers(len(texts))
+
+    def read(
+        self,
+        output: str,
+        count: int,
+        form: Literal["one", "order"],
+        *,
+        published: bool = False,
+        answers: Sequence[str] = (),
+    ) -> Reading:
         """Reads a free answer; the project's own prompts have one way of reading, so `published` changes nothing."""
         return read_answer(output, count, form)
 
     def shows_aim(self, strategy: str, task: str) -> bool:
         """Tells whether a request's aim is a part of the prompt."""
         wording = self.wording(strategy, task)
-        return any(field[1] == "aim" for turn in (wording.system, wording.user) for field in _parse(turn))
+        return any(has_placeholder(turn, "aim") for turn in (wording.system, wording.user))
 
     def only(self, strategy: str) -> Template:
         """The template without what it holds for other strategies."""
@@ -191,7 +213,14 @@ class Template:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def messages(
-        self, strategy: str, query: str, texts: Sequence[str], task: str, aim: str = "", excluded: str = ""
+        self,
+        strategy: str,
+        query: str,
+        texts: Sequence[str],
+        task: str,
+        aim: str = "",
+        excluded: str = "",
+        details: CandidateDetails = NO_DETAILS,
     ) -> tuple[Message, ...]:
         """Fills one strategy's turns with candidates; arguments as for `render`, but for the neutralised `texts`."""
         if strategy == "pointwise":
@@ -246,6 +275,11 @@ def _parse(text: str) -> list[tuple[str, str, str | None, str | None]]:
         for before, name, form, conversion in string.Formatter().parse(text)
         if name is not None
     ]
+
+
+def has_placeholder(text: str, name: str) -> bool:
+    """Whether a text has a placeholder of that name."""
+    return any(found == name for _, found, _, _ in _parse(text))
 
 
 def check_placeholders(where: str, text: Any, allowed: frozenset[str], required: frozenset[str]) -> None:

@@ -152,8 +152,8 @@ class RerankPipeline:
         requests, asked = [], []
         for position, (query, qid, hits, places) in enumerate(zip(queries, qids, hit_lists, places_lists, strict=True)):
             if places:
-                docids = [str(hits[place].docid) for place in places]
-                candidates = tuple(Candidate(docid, texts[docid]) for docid in docids)
+                found = [(str(hits[place].docid), float(hits[place].score)) for place in places]
+                candidates = tuple(Candidate(docid, texts[docid], score) for docid, score in found)
                 requests.append(RankingRequest(query, candidates, query_id=qid))
                 asked.append(position)
         orders = dict(zip(asked, self._orders(requests), strict=True))

@@ -65,10 +65,14 @@ def _renumbered(thought: str, before: Sequence[int], now: Sequence[int]) -> str:
     return _IDENTIFIER.sub(name, thought)
 
 
-def _excluded_index(call: Call, answer: Answer, listed: int) -> tuple[int, bool]:
+def _excluded_index(call: Call, answer: Answer, listed: int, prompt: Prompt) -> tuple[int, bool]:
     """Which of the call's identifiers goes, and whether that had to be repaired; the last one goes then."""
     if answer.choice is not None:
         return call.identifiers.index(answer.choice[0]), False
+    if len(call.identifiers) == listed:
+        reading = prompt.read(call, answer)
+        return (reading.indices[0], not reading.clean) if reading.indices else (listed - 1, True)
+    # Excluded ones are shown as well and can be named.
     reading = read_answer(answer.text, listed, call.form)
     named = f"[{reading.indices[0] + 1}]" if reading.indices else ""
     if named not in call.identifiers:
@@ -144,7 +148,7 @@ def _eliminate(
                 call = window.call(request, prompt, options, repairs)
                 answer = yield call
                 shown = window.left if options.layout == "shrink" else window.listed
-                index, repaired = _excluded_index(call, answer, len(shown))
+                index, repaired = _excluded_index(call, answer, len(shown), prompt)
                 chances = chances_of(call, answer, needing) if needing else None
                 at_once = 0 if options.top_k is None else max(0, len(remaining) - options.top_k)
                 leaving = _leaving(index, chances, schedule, len(window.left) - survivors, at_once)

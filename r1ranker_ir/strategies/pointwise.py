@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.types import Program, Ranking, RankingRequest
 
@@ -39,9 +40,15 @@ def grade_each(
         The program; n candidates need n calls, a single one none.
 
     Raises:
-        InputError: if the options are those of another strategy.
+        InputError: if the options are those of another strategy, or votes are asked for among thoughts that the
+            template does not ask for.
     """
     options.check_for("pointwise")
+    if options.votes > 1 and not prompt.template.thinks:
+        raise InputError(
+            f"votes={options.votes} are among thoughts, and template {prompt.template.name!r} asks for none: leave "
+            "votes out"
+        )
     return as_asked(_grade_each(request, prompt, options), prompt, options)
 
 
@@ -56,7 +63,7 @@ def _grade_each(request: RankingRequest, prompt: Prompt, options: RankingOptions
             if options.think == "never":
                 call = replace(call, thought="")
             answer = yield call
-            grade, repaired = grade_of(answer)
+            grade, repaired = grade_of(answer, call.identifiers)
             repairs += repaired
             grades.append(grade)
             # The probabilities are of grades, not of candidates.

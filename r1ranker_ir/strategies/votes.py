@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from r1ranker_ir.prompts.prompt import GRADES, Prompt
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import GRADES
 from r1ranker_ir.types import Answer, Call, Program, Question, Ranking, Step, Usage
 
 from .budget import BudgetSpent
@@ -192,8 +193,9 @@ def _read(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[str, ...], 
     if call.identifiers == GRADES:
         grade, repaired = grade_of(answer)
         return (() if repaired else (GRADES[int(grade)],)), not repaired
-    names = prompt.template.identifiers(len(_question(call).shown))
-    reading = prompt.template.read(answer.text, len(names), call.form, published=prompt.published)
+    shown = len(_question(call).shown)
+    names = call.identifiers if len(call.identifiers) == shown else prompt.template.identifiers(shown)
+    reading = prompt.template.read(answer.text, shown, call.form, published=prompt.published, answers=names)
     named = tuple(names[index] for index in reading.indices if names[index] in call.identifiers)
     return named, reading.clean and len(named) == len(reading.indices)
 

@@ -1,0 +1,43 @@
+"""What some systems do to a document's text before it goes into a prompt: repair its characters, count its words."""
+
+from __future__ import annotations
+
+from r1ranker_ir.errors import MissingExtraError
+
+
+def repaired(text: str, *, entities: bool = True) -> str:
+    """Repairs characters that were decoded or escaped the wrong way, with ftfy, as rank_llm and ReasonRank do.
+
+    Args:
+        text: any text.
+        entities: turn HTML entities such as `&amp;` into characters, where no `<` stands in the text.
+
+    Returns:
+        The text with mojibake, entities, ligatures, curly quotation marks and control characters replaced.
+
+    Raises:
+        MissingExtraError: if ftfy is not installed.
+    """
+    try:
+        import ftfy
+    except ImportError as error:
+        raise MissingExtraError(
+            f"repair_text needs ftfy ({error}). Install it with: pip install ftfy, or turn repair_text off "
+            "(--no-repair-text): prompts then hold the texts as they are"
+        ) from error
+    return ftfy.fix_text(text, unescape_html="auto" if entities else False)
+
+
+def first_words(text: str, most: int) -> tuple[str, bool]:
+    """The beginning of a text in words that white space separates.
+
+    Args:
+        text: any text.
+        most: how many words may stay.
+
+    Returns:
+        The words with single spaces between them, and whether any were left out; a text that is short enough stays as
+        it is.
+    """
+    words = text.split()
+    return (" ".join(words[:most]), True) if len(words) > most else (text, False)
