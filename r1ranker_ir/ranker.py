@@ -308,7 +308,7 @@ def _settings_of(model: str, backend: str, options: Mapping[str, Any]) -> Checkp
     return read_settings(settings_from or model, options.get("revision"))
 
 
-def _is_own(template: Template | FamilyTemplate | str | Path | None, settings: CheckpointSettings) -> bool:
+def _is_own(template: PromptTemplate | str | Path | None, settings: CheckpointSettings) -> bool:
     """Whether the wording is the checkpoint's or the caller's: not the default one, nor one that stands in for it."""
     if template is None:
         own = settings.template
