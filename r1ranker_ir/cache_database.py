@@ -13,6 +13,7 @@ from typing import Literal
 
 from r1ranker_ir.cache_records import FORMAT
 from r1ranker_ir.errors import StorageError
+from r1ranker_ir.private_folders import make_folder
 
 _APPLICATION_ID = int.from_bytes(b"r1ir", "big")
 _TABLES = """
@@ -46,9 +47,12 @@ class Database:
         self._lock_timeout = lock_timeout
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             if path.is_dir():
                 raise IsADirectoryError(None, "it is a folder")
+            if path.exists() and not path.is_file():
+                raise OSError(None, "it is no ordinary file")
+            _make_private(path)
         except OSError as error:
             raise StorageError(f"the cache {str(path)!r} can't be used: {error.strerror}: {_WAY_OUT}") from error
         with self._explained():
@@ -164,6 +168,13 @@ def _transaction(connection: sqlite3.Connection, kind: Literal["DEFERRED", "IMME
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _make_private(path: Path) -> None:
+    """Makes the file where it is missing, for its owner alone: SQLite gives the files beside it the same mode."""
+    with contextlib.suppress(FileExistsError):
+        # The mode of one that is there stays: a group may share it on purpose. A link may lead to a new file.
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _code(error: sqlite3.Error) -> int:
