@@ -13,9 +13,15 @@ from typing import IO, Any, NamedTuple, cast
 
 from r1ranker_ir.errors import DataFileError
 
+_COLUMNS = re.compile("[^ \t\n\r\v\f]+")
 _PARTIAL = re.compile(r"\.partial(\.\d+)?$")
 WHITE_SPACE = " \t\n\r\v\f"
 """What splits columns: ASCII white space alone, as in trec_eval; an id may hold others, such as a no-break space."""
+
+
+def split_columns(line: str) -> list[str]:
+    """Splits a line at ASCII white space, as trec_eval does; `str.split` would split at all that Unicode knows."""
+    return _COLUMNS.findall(line)
 
 
 class JsonLine(NamedTuple):

@@ -6,7 +6,6 @@ tag. Other white space of Unicode is a part of its id. Files and streams are UTF
 
 from __future__ import annotations
 
-import codecs
 import logging
 import math
 import re
@@ -136,8 +135,7 @@ def parse_line(raw: bytes, where: str, *, first: bool) -> RunLine | None:
         DataFileError: if it is not UTF-8, has not six columns, or score or rank is no number.
     """
     try:
-        # bytes.split knows ASCII white space only; str.split would cut ids at no-break and ideographic spaces.
-        cells = [cell.decode() for cell in raw.removeprefix(codecs.BOM_UTF8 if first else b"").split()]
+        cells = json_lines.split_columns(raw.decode("utf-8-sig" if first else "utf-8"))
     except UnicodeDecodeError as error:
         raise DataFileError(f"{where}: not UTF-8 ({error.reason}): convert the file") from None
     if not cells:
@@ -255,6 +253,18 @@ class RunWriter:
             lines.append(f"{query_id} Q0 {doc_id} {rank} {written:.9g} {self._tag}\n")
         self._written.add(query_id)
         return lines
+
+
+def is_run_id(value: str) -> bool:
+    """Whether a run can hold an id: one word, as ASCII white space splits words, that can be written as UTF-8."""
+    return bool(value) and not (
+        _NOT_IN_A_COLUMN.search(value) or value.startswith(_BYTE_ORDER_MARK) or _HALF_PAIR.search(value)
+    )
+
+
+def run_id_of(value: str) -> str:
+    """Makes an id that a run can hold: `a_b` of `a b`."""
+    return "_".join(re.findall("[^ \t\n\r\v\f\0\ud800-\udfff]+", value.lstrip(_BYTE_ORDER_MARK))) or "_"
 
 
 def _check_id(name: str, value: str) -> None:

@@ -159,7 +159,7 @@ def test_measures_are_trec_evals_where_ids_hold_white_space_of_unicode(tmp_path:
     measures = parse_measures("nDCG@3 AP P@2 RR")
     ours = evaluate(corpus.qrels(), read_run(run), measures, name="run")
     names = {"nDCG@3": "ndcg_cut_3", "AP": "map", "P@2": "P_2", "RR": "recip_rank"}
-    theirs = pytrec_eval.RelevanceEvaluator(grades, {"ndcg_cut", "map", "P", "recip_rank"}).evaluate(scores)
+    theirs = pytrec_eval.RelevanceEvaluator(grades, {"ndcg_cut.3", "map", "P.2", "recip_rank"}).evaluate(scores)
     for query_id in ODD_IDS:
         for measure in measures:
             value = ours.per_query[query_id][ir_measures.parse_measure(str(measure))]
