@@ -19,7 +19,7 @@ import numpy as np
 
 from r1ranker_ir import json_lines
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.output_streams import STANDARD_STREAM
+from r1ranker_ir.output_streams import STANDARD_STREAM as STANDARD_STREAM
 from r1ranker_ir.partial_files import PartialFile
 
 logger = logging.getLogger(__name__)

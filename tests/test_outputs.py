@@ -534,10 +534,11 @@ def test_caches_and_traces_are_for_their_owner_alone(place: Path) -> None:
     assert mode_of(place / "trace.jsonl") == 0o600
     assert mode_of(place / "out") == 0o666
     assert {mode_of(path) for path in cache.parent.iterdir()} == {0o600}
-    # A file that was there, which a group may share on purpose, keeps its mode.
-    cache.chmod(0o660)
-    r1ranker(*arguments, "--output", place / "out")
-    assert mode_of(cache) == 0o660
+    # A file that was there is shared on purpose by those who may write it; who can only read it can't use it.
+    for before, after in ((0o660, 0o660), (0o666, 0o666), (0o644, 0o600), (0o640, 0o600), (0o664, 0o660)):
+        cache.chmod(before)
+        open_cache(cache).close()
+        assert mode_of(cache) == after
 
 
 @pytest.mark.usefixtures("open_mask")
