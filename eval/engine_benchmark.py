@@ -23,6 +23,7 @@ from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.corpora import open_corpus
 from r1ranker_ir.engine import Engine
 from r1ranker_ir.errors import InputError, R1RankerError
+from r1ranker_ir.partial_files import write_whole
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies.iterative import eliminate
@@ -366,8 +367,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except R1RankerError as error:
         parser.error(str(error))
     if given.output:
-        with open(given.output, "w", encoding="utf-8") as file:
-            json.dump({"benchmark": asdict(benchmark), "call_ms": given.call_ms, "figures": found}, file, indent=2)
+        figures = {"benchmark": asdict(benchmark), "call_ms": given.call_ms, "figures": found}
+        write_whole(given.output, json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from r1ranker_ir.backends.identity import checkpoint_identity
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.partial_files import write_whole
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import PromptTemplate
 from r1ranker_ir.prompts.template import load_template
@@ -81,7 +82,7 @@ def write_result(path: Path, content: Mapping[str, Any]) -> None:
         InputError: if it can't be written.
     """
     try:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --output") from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import InputError, missing_extra
+from r1ranker_ir.partial_files import whole_file
 
 if TYPE_CHECKING:
     from .comparison import MeanEstimate
@@ -114,6 +115,7 @@ def write_png(figure: Any, path: str | Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     try:
-        FigureCanvasAgg(figure).print_figure(path, format="png", dpi=130)
+        with whole_file(path) as growing:
+            FigureCanvasAgg(figure).print_figure(growing, format="png", dpi=130)
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another picture file") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,11 @@ from r1ranker_ir.byte_sizes import in_units
 from r1ranker_ir.corpora import TEST_SPLIT, open_corpus
 from r1ranker_ir.engine import RunSummary
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, R1RankerError, StorageError
+from r1ranker_ir.output_locks import folder_lock
+from r1ranker_ir.output_paths import NamedFile, check_folder, corpus_inputs
+from r1ranker_ir.private_folders import make_folder
 from r1ranker_ir.request_files import write_requests
+from r1ranker_ir.rerank_inputs import ranker_inputs
 from r1ranker_ir.rerank_run import RankerSource, RequestSource, rerank_run
 from r1ranker_ir.retrieval.first_stages import parse_first_stage
 from r1ranker_ir.runs import read_run, write_run
@@ -92,7 +96,33 @@ def run_suite(
     """
     plans = [_plan(dataset, suite, settings) for dataset in suite.datasets]
     folder = Path(output)
-    claim_folder(folder, suite, settings, overwrite=overwrite)
+    check_folder(folder, "--output", _inputs(plans, ranker))
+    with folder_lock(folder, "--output", private=settings.traces):
+        claim_folder(folder, suite, settings, overwrite=overwrite)
+        return _run_plans(plans, suite, ranker, folder, settings, progress=progress, say=say)
+
+
+def _inputs(plans: Sequence[DataSetResult], ranker: RankerSource) -> Iterator[NamedFile]:
+    """The files that a suite reads; the cache, which may lie anywhere, is not one that it writes anew."""
+    for plan in plans:
+        yield from corpus_inputs("the corpus", plan.dataset.corpus)
+        if plan.first_stage:
+            stage = parse_first_stage(plan.first_stage)
+            if stage.kind != "bm25s" and Path(stage.source).exists():
+                yield NamedFile("--first-stage", stage.source)
+    yield from (named for named in ranker_inputs(ranker) if named.option != "--cache")
+
+
+def _run_plans(
+    plans: Sequence[DataSetResult],
+    suite: Suite,
+    ranker: RankerSource,
+    folder: Path,
+    settings: SuiteSettings,
+    *,
+    progress: bool,
+    say: Callable[[str], None],
+) -> list[DataSetResult]:
     for plan in plans:
         say(f"{plan.dataset.name} needs: {_needs(plan)}")
     shared: dict[int | None, _SharedRanker] = {}
@@ -180,7 +210,7 @@ def _search(
     judged = read_judged_queries(corpus, dataset, settings.queries)
     first_stage = parse_first_stage(result.first_stage)
     found = search_first_stage(first_stage, corpus, judged, settings.depth, progress=progress)
-    _make(folder)
+    _make(folder, private=settings.traces)
     write_run(found, folder / FIRST_STAGE_RUN, tag=first_stage.kind)
     evaluated = _evaluated(result, judged, folder, FIRST_STAGE_RUN)
     digests = checksums(corpus, dataset.split or TEST_SPLIT, judged, found)
@@ -196,7 +226,8 @@ def _compare_baselines(
     requests = read_dataset_requests(result.dataset, settings.queries)
     judged, described = described_requests(requests, parse_measures(result.dataset.measures))
     result = replace(result, judged=judged.judged, asked=len(judged.topics), requests=described)
-    _make(folder / BASELINES)
+    _make(folder, private=settings.traces)
+    _make(folder / BASELINES, private=settings.traces)
     write_requests(folder / REQUESTS, judged.requests)
     result = replace(result, checksums=request_checksums(result.dataset, folder / REQUESTS))
     for baseline in described.baselines:
@@ -261,9 +292,9 @@ def _evaluated(result: DataSetResult, judged: JudgedQueries, folder: Path, name:
     return replace(result, requests=replace(result.requests, choices=choices))
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, *, private: bool) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, private=private)
     except OSError as error:
         raise StorageError(f"can't make folder {str(folder)!r}: {error.strerror}") from error
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import InputError, StorageError
+from r1ranker_ir.output_locks import FOLDER_LOCK
+from r1ranker_ir.partial_files import write_whole
+from r1ranker_ir.private_folders import make_folder
 from r1ranker_ir.rerank_run import RankerSource
 from r1ranker_ir.signs import sentences
 
@@ -41,7 +43,7 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {str(folder)!r} is a file: give a folder")
     ours = False
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name != FOLDER_LOCK for path in folder.iterdir()):
         earlier = _read_manifest(folder / MANIFEST)
         ours = earlier.get("command") == command and earlier.get("suite") == suite.name
         if not ours:
@@ -54,7 +56,7 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
                 if not Path(name).is_absolute() and ".." not in Path(name).parts:
                     (folder / name).unlink(missing_ok=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, private=settings.traces)
         # A folder that an interrupted command leaves is known by this.
         if not ours:
             _write_json(folder / MANIFEST, {"command": command, "suite": suite.name, "files": {}})
@@ -198,6 +200,4 @@ def _write_json(path: Path, content: Any) -> None:
 
 def _write(path: Path, text: str) -> None:
     # Whole or not at all: whoever resumes an interrupted command has to be able to read it.
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    write_whole(path, text)

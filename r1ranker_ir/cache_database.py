@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Literal
 
 from r1ranker_ir.cache_records import FORMAT
 from r1ranker_ir.errors import StorageError
+from r1ranker_ir.private_folders import make_folder
 
 _APPLICATION_ID = int.from_bytes(b"r1ir", "big")
 _TABLES = """
@@ -46,9 +48,12 @@ class Database:
         self._lock_timeout = lock_timeout
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             if path.is_dir():
                 raise IsADirectoryError(None, "it is a folder")
+            if path.exists() and not path.is_file():
+                raise OSError(None, "it is no ordinary file")
+            _make_private(path)
         except OSError as error:
             raise StorageError(f"the cache {str(path)!r} can't be used: {error.strerror}: {_WAY_OUT}") from error
         with self._explained():
@@ -57,6 +62,7 @@ class Database:
             )
             try:
                 self._prepare(time.monotonic() + lock_timeout)
+                _tighten(path)
             except BaseException:
                 self._connection.close()
                 raise
@@ -164,6 +170,29 @@ def _transaction(connection: sqlite3.Connection, kind: Literal["DEFERRED", "IMME
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _make_private(path: Path) -> None:
+    """Makes the file where it is missing, for its owner alone: SQLite gives the files beside it the same mode."""
+    with contextlib.suppress(FileExistsError):
+        # A link may lead to a file that is not there yet.
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _tighten(path: Path) -> None:
+    """Takes the right to read from those who can't write: earlier releases gave it, and it is of no use to them.
+
+    Whoever may read and write shares the cache on purpose, and goes on doing so.
+    """
+    if os.name != "posix":
+        return
+    for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with contextlib.suppress(OSError):
+            state = each.stat()
+            mode = stat.S_IMODE(state.st_mode)
+            kept = mode & ~sum(read for read, write in ((0o040, 0o020), (0o004, 0o002)) if not mode & write)
+            if kept != mode and state.st_uid == os.geteuid():
+                each.chmod(kept)
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -6,11 +6,12 @@ went well, 1 for an error that is explained, 2 for a command line that can't be 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -33,6 +34,7 @@ from r1ranker_ir.cli_suite import suite
 from r1ranker_ir.cli_trace import trace
 from r1ranker_ir.cli_train import train
 from r1ranker_ir.errors import R1RankerError
+from r1ranker_ir.terminal_text import argument_text, console, echo, echo_json, prepare_streams, visible
 
 if TYPE_CHECKING:
     from r1ranker_ir.eval.measures import Evaluation
@@ -43,18 +45,41 @@ logger = logging.getLogger(__name__)
 class Verbs(TyperGroup):
     """Runs a verb, turns the project's errors into a message and exit code 1, and leaves logging as it was."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        prepare_streams()
+        return super().main(*args, **options)
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _visible_usage_errors():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
+        with _visible_usage_errors():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         ours = logging.getLogger("r1ranker_ir")
         level, handlers = ours.level, list(ours.handlers)
         try:
             return super().invoke(ctx)
         except R1RankerError as error:
             logger.debug("the error was raised here", exc_info=True)
-            typer.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
             raise typer.Exit(1) from error
         finally:
             ours.setLevel(level)
             ours.handlers[:] = handlers
+
+
+@contextlib.contextmanager
+def _visible_usage_errors() -> Iterator[None]:
+    """Escapes control characters in what a mistake on the command line repeats of it."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = visible(message)  # type: ignore[attr-defined]
+        raise
 
 
 class StandardErrorHandler(logging.Handler):
@@ -63,7 +88,7 @@ class StandardErrorHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        tqdm.write(visible(self.format(record)), file=sys.stderr)
 
 
 app = typer.Typer(
@@ -82,7 +107,7 @@ def print_version(wanted: bool) -> None:
     if wanted:
         import r1ranker_ir
 
-        typer.echo(f"r1ranker {r1ranker_ir.__version__}")
+        echo(f"r1ranker {r1ranker_ir.__version__}")
         raise typer.Exit
 
 
@@ -140,7 +165,7 @@ def evaluate(
     evaluations = {name: measuring.evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
     offer_only_run_queries(evaluations)
     if format_ == "json":
-        typer.echo(json.dumps(measuring.measures_json(evaluations), indent=2, ensure_ascii=False))
+        echo_json(json.dumps(measuring.measures_json(evaluations), indent=2, ensure_ascii=False))
     else:
         print_wide(measuring.measures_table(evaluations))
 
@@ -154,12 +179,10 @@ def demo(
 ) -> None:
     """Run the whole path on the packaged collection with the embedded model: search, rerank, measure, look inside."""
     progress = start(verbose=verbose, quiet=quiet)
-    from rich.console import Console
-
     from r1ranker_ir.demo import run_demo
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    run_demo(console, query_id=query, depth=depth, progress=progress)
+    screen = console(soft_wrap=not sys.stdout.isatty())
+    run_demo(screen, query_id=argument_text(query), depth=depth, progress=progress)
 
 
 app.command()(compare)
@@ -228,6 +251,4 @@ def offer_only_run_queries(evaluations: Mapping[str, Evaluation]) -> None:
 
 def print_wide(renderable: Any) -> None:
     """Prints a table whole, however narrow the terminal is said to be."""
-    from rich.console import Console
-
-    Console(width=1000, highlight=False).print(renderable)
+    console(width=1000).print(renderable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ import typer
 
 from r1ranker_ir.cli_command import command_words
 from r1ranker_ir.cli_options import CacheMemoryOption, DeviceOption, QuietOption, VerboseOption
+from r1ranker_ir.terminal_text import echo
 
 _OF_SPEED = ("candidates", "passage_tokens", "order", "repeat", "naive_queries", "template")
 _OF_QUALITY = ("run", "depth", "measure")
@@ -117,12 +119,21 @@ def benchmark(
     from r1ranker_ir.eval.benchmark_model import open_model
     from r1ranker_ir.eval.benchmark_plots import EXTRA, FEATURE, PICTURE, plot_quality, plot_speed
     from r1ranker_ir.eval.benchmark_quality import measure_quality, possible_variants
-    from r1ranker_ir.eval.benchmark_report import quality_data, quality_sheet, speed_data, speed_sheet, write_result
+    from r1ranker_ir.eval.benchmark_report import (
+        RESULT_FILE,
+        quality_data,
+        quality_sheet,
+        speed_data,
+        speed_sheet,
+        write_result,
+    )
     from r1ranker_ir.eval.benchmark_rows import SpeedSettings
     from r1ranker_ir.eval.benchmark_speed import measure_speed
     from r1ranker_ir.eval.benchmark_variants import DEFAULT_VARIANTS, QUALITY_VARIANTS, parse_variants
     from r1ranker_ir.eval.measures import parse_measures
     from r1ranker_ir.eval.pictures import prepare_folder
+    from r1ranker_ir.output_locks import folder_lock
+    from r1ranker_ir.output_paths import NamedFile, check_outputs, checkpoint_inputs, corpus_inputs
     from r1ranker_ir.prompts.template import load_template
     from r1ranker_ir.rerank_run import RunSource
 
@@ -141,32 +152,43 @@ def benchmark(
         naive_queries=naive_queries,
         cache_memory=cache_memory,
     )
+    claim: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if output is not None:
-        prepare_folder(output, feature=FEATURE, extra=EXTRA)
-    opened = open_model(model, config_only, device=device, dtype=dtype, seed=seed)
-    if corpus is None or run is None:
-        speed = measure_speed(opened, chosen, settings, template=wording, progress=progress)
-        sheet, figures, draw = speed_sheet(speed, opened), speed_data(speed), partial(plot_speed, speed)
-    else:
-        quality = measure_quality(
-            opened,
-            chosen if variants is not None else possible_variants(str(opened.checkpoint), chosen),
-            RunSource(corpus, run, depth, queries),
-            measures,
-            batch_size=batch_size,
-            max_thought_tokens=thought_tokens,
-            cache_memory=cache_memory,
-            progress=progress,
+        check_outputs(
+            [NamedFile("--output", output / name) for name in (RESULT_FILE, PICTURE)],
+            (
+                *corpus_inputs("--corpus", corpus),
+                NamedFile("--run", run),
+                NamedFile("--template", template),
+                *checkpoint_inputs("MODEL", model or config_only),
+            ),
         )
-        sheet, figures, draw = quality_sheet(quality, opened), quality_data(quality), partial(plot_quality, quality)
-    print_wide(sheet.table())
-    if output is None:
-        return
-    written = write_result(output, figures, opened, command_words(ctx, left_out=_NO_RESULT))
-    draw(output / PICTURE)
-    if not quiet:
+        claim = folder_lock(output, "--output")
+        prepare_folder(output, feature=FEATURE, extra=EXTRA)
+    with claim:
+        opened = open_model(model, config_only, device=device, dtype=dtype, seed=seed)
+        if corpus is None or run is None:
+            speed = measure_speed(opened, chosen, settings, template=wording, progress=progress)
+            sheet, figures, draw = speed_sheet(speed, opened), speed_data(speed), partial(plot_speed, speed)
+        else:
+            quality = measure_quality(
+                opened,
+                chosen if variants is not None else possible_variants(str(opened.checkpoint), chosen),
+                RunSource(corpus, run, depth, queries),
+                measures,
+                batch_size=batch_size,
+                max_thought_tokens=thought_tokens,
+                cache_memory=cache_memory,
+                progress=progress,
+            )
+            sheet, figures, draw = quality_sheet(quality, opened), quality_data(quality), partial(plot_quality, quality)
+        print_wide(sheet.table())
+        if output is not None:
+            written = write_result(output, figures, opened, command_words(ctx, left_out=_NO_RESULT))
+            draw(output / PICTURE)
+    if output is not None and not quiet:
         for path in (written, output / PICTURE):
-            typer.echo(f"wrote {path}", err=True)
+            echo(f"wrote {path}", err=True)
 
 
 def _check_options(

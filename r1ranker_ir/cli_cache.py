@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r1ranker_ir.byte_sizes import in_units
+from r1ranker_ir.terminal_text import echo
 
 if TYPE_CHECKING:
     from r1ranker_ir.cache import CacheInfo, CompletionsCache
@@ -40,7 +41,7 @@ def info(cache: CacheFileOption = None) -> None:
     if opened is not None:
         with opened:
             for line in _lines(opened.info()):
-                typer.echo(line)
+                echo(line)
 
 
 @cache.command()
@@ -62,7 +63,7 @@ def clear(
     if opened is not None:
         with opened:
             removed = opened.clear(None if model is None else _name_in_cache(model))
-            typer.echo(f"{removed} answers removed, {opened.info().entries} left in {opened.path}")
+            echo(f"{removed} answers removed, {opened.info().entries} left in {opened.path}")
 
 
 def _open_existing(path: Path | None) -> CompletionsCache | None:
@@ -71,7 +72,7 @@ def _open_existing(path: Path | None) -> CompletionsCache | None:
 
     chosen = path or default_cache_path()
     if not os.path.lexists(chosen):
-        typer.echo(f"there is no cache at {chosen} yet")
+        echo(f"there is no cache at {chosen} yet")
         return None
     return open_cache(chosen)
 

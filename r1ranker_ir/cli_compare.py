@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from r1ranker_ir.cli_options import JudgedCorpusOption, OnlyRunQueriesOption, QuietOption, VerboseOption
+from r1ranker_ir.terminal_text import echo, echo_data, echo_json
 
 
 def compare(
@@ -97,11 +98,12 @@ def compare(
     evaluations = {name: evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
     offer_only_run_queries(evaluations)
     compared = compare_runs(evaluations, name_of_baseline, settings, calls=counted, judged=judged)
-    typer.echo(FORMATS[format_](compared), nl=False)
+    printed = {"csv": echo_data, "json": echo_json}.get(format_, echo)
+    printed(FORMATS[format_](compared), nl=False)
     if plot is not None:
         for path in write_pictures(compared, plot):
             if not quiet:
-                typer.echo(f"wrote {path}", err=True)
+                echo(f"wrote {path}", err=True)
 
 
 def calls_by_run(calls: Sequence[str], files: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import typer
 
 from r1ranker_ir.cli_options import QuietOption, VerboseOption
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.terminal_text import echo
 
 _OF_TRACES_ALONE = {"traces", "best", "min_ndcg"}
 _WITH_TRACES = _OF_TRACES_ALONE | {"corpus", "split", "test_corpus", "leaks", "output", "verbose", "quiet"}
@@ -152,6 +153,10 @@ def make_samples(
 
     progress = start(verbose=verbose, quiet=quiet)
     _check_traces(context)
+    if not quiet:
+        from r1ranker_ir.output_paths import NamedFile, announce_replaced
+
+        announce_replaced((NamedFile("--output", output), NamedFile("--hold-out-output", hold_out_output)))
     if traces:
         from r1ranker_ir.training.traces import completions_from_traces
 
@@ -167,7 +172,7 @@ def make_samples(
             leaks=leaks,
         )
         if not quiet:
-            typer.echo(f"{output}: {selection.report()}", err=True)
+            echo(f"{output}: {selection.report()}", err=True)
         return
     from r1ranker_ir.training.data_command import DataCommandArguments, make_data
     from r1ranker_ir.training.samples import Sampling
@@ -207,7 +212,7 @@ def make_samples(
     summary = make_data(arguments, progress=progress)
     if not quiet:
         for line in summary.lines():
-            typer.echo(line, err=True)
+            echo(line, err=True)
 
 
 def _check_no_options(context: typer.Context, command: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from r1ranker_ir.cli_options import QuietOption, VerboseOption
+from r1ranker_ir.terminal_text import echo
 
 
 def answers(
@@ -39,4 +40,4 @@ def answers(
 
     count = write_gold_answers(samples, output, thought, seed=seed, rows=rows)
     if not quiet:
-        typer.echo(f"{output}: {count} samples with their answers", err=True)
+        echo(f"{output}: {count} samples with their answers", err=True)

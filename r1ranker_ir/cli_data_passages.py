@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from r1ranker_ir.cli_options import CorpusOption, QuietOption, RunOption, VerboseOption
+from r1ranker_ir.terminal_text import echo
 
 
 def passages(
@@ -48,9 +49,11 @@ def passages(
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.corpora import open_corpus
     from r1ranker_ir.errors import InputError
+    from r1ranker_ir.output_paths import NamedFile, check_outputs, corpus_inputs
     from r1ranker_ir.request_files import write_requests
     from r1ranker_ir.runs import read_run
 
+    check_outputs((NamedFile("--output", output),), (*corpus_inputs("--corpus", corpus), NamedFile("--run", run)))
     protocol = PassageProtocol(candidates, negatives, depth, min_gain, queries, seed)
     problems, counts = Problems(on_error), Counter[str]()
     requests = list(passage_requests(open_corpus(corpus, split), read_run(run), protocol, problems, counts))
@@ -60,7 +63,7 @@ def passages(
         )
     write_requests(output, requests)
     if not quiet:
-        typer.echo(
+        echo(
             f"{output}: {len(requests)} requests with {candidates} passages each; {_line(counts)}; {problems.line()}",
             err=True,
         )

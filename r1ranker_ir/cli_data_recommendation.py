@@ -12,11 +12,13 @@ import typer
 from r1ranker_ir.adapters.domains import recommendation_domains
 from r1ranker_ir.cli_options import QuietOption, VerboseOption
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.terminal_text import echo
 
 if TYPE_CHECKING:
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.request_files import JudgedRequest
 
+SOURCE_ENDINGS = (".inter", ".item", ".user", ".dat", ".csv", ".data", ".genre", ".info")
 BASELINES = ("popularity", "item-knn")
 
 
@@ -104,6 +106,7 @@ def recommendation(
     from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol
     from r1ranker_ir.adapters.recommendation.requests import CandidateLists, recommendation_requests
     from r1ranker_ir.adapters.recommendation.sources import open_interactions
+    from r1ranker_ir.output_paths import NamedFile, check_outputs, folder_inputs
     from r1ranker_ir.request_files import write_requests
     from r1ranker_ir.runs import read_run
 
@@ -116,6 +119,14 @@ def recommendation(
         )
     runs = _named_runs(scores or [], candidates_run)
     protocol = RecommendationProtocol(history, min_history, candidates, negatives, split, users, seed)
+    check_outputs(
+        (NamedFile("--output", output),),
+        (
+            NamedFile("--source", source),
+            *folder_inputs("--source", source if source.is_dir() else source.parent, SOURCE_ENDINGS),
+            *(NamedFile("--candidates-run or --scores", path) for path in runs.values()),
+        ),
+    )
     problems, counts = Problems(on_error), Counter[str]()
     of_runs = {name: read_run(path) for name, path in runs.items()}
     interactions = open_interactions(source, problems)
@@ -137,13 +148,13 @@ def recommendation(
     written = write_requests(output, _some(requests, source, problems, counts))
     if not quiet:
         asked = "" if users in (None, written) else f", not the {users} that were asked for"
-        typer.echo(
+        echo(
             f"{output}: {written} requests{asked}; {len(interactions.histories)} users and {len(interactions.titles)} "
             f"items read; {problems.line()}",
             err=True,
         )
         for what, count in counts.items():
-            typer.echo(f"{count} {what}", err=True)
+            echo(f"{count} {what}", err=True)
 
 
 def _named_runs(scores: list[str], candidates_run: str | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ import typer
 
 from r1ranker_ir.cli_options import QuietOption, VerboseOption
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.terminal_text import echo
 
 if TYPE_CHECKING:
     from r1ranker_ir.adapters.routing.observations import Observation
@@ -72,17 +73,22 @@ def routing(
     from r1ranker_ir.adapters.routing.observations import read_observations
     from r1ranker_ir.adapters.routing.profiles import LLMProfile, read_profiles
     from r1ranker_ir.adapters.routing.requests import observed_llms, routing_requests
+    from r1ranker_ir.output_paths import NamedFile, check_outputs
     from r1ranker_ir.request_files import write_requests
 
     try:
         wanted = objective_of(objective)
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--objective") from error
-    problems = Problems(on_error)
-    observations = read_observations(source, problems)
     described = llms or next(
         (file for ending in ("json", "csv", "yaml") if (file := source.with_name(f"llms.{ending}")).is_file()), None
     )
+    check_outputs(
+        (NamedFile("--output", output),),
+        (NamedFile("--source", source), NamedFile("--fit", fit), NamedFile("--llms", described)),
+    )
+    problems = Problems(on_error)
+    observations = read_observations(source, problems)
     if described is None:
         profiles = tuple(LLMProfile(name) for name in observations[0].effects)
     else:
@@ -105,14 +111,12 @@ def routing(
     write_requests(output, requests)
     if not quiet:
         for line in _summary(observations, requests, output_tokens):
-            typer.echo(line, err=True)
-        typer.echo(f"profiles: {'names alone' if described is None else described}", err=True)
+            echo(line, err=True)
+        echo(f"profiles: {'names alone' if described is None else described}", err=True)
         if unsized := [llm.name for llm in chosen if llm.parameters is None]:
-            typer.echo(f"no baseline 'largest': no size is known of {', '.join(unsized)}", err=True)
-        typer.echo(f"utility: {wanted}, cost 1 being the dearest of the {cost_scale}", err=True)
-        typer.echo(
-            f"{output}: {len(observations)} questions, {len(chosen)} language models, {problems.line()}", err=True
-        )
+            echo(f"no baseline 'largest': no size is known of {', '.join(unsized)}", err=True)
+        echo(f"utility: {wanted}, cost 1 being the dearest of the {cost_scale}", err=True)
+        echo(f"{output}: {len(observations)} questions, {len(chosen)} language models, {problems.line()}", err=True)
 
 
 def _summary(

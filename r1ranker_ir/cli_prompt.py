@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.terminal_text import argument_text, echo_data, echo_json
 
 if TYPE_CHECKING:
     from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
@@ -96,9 +97,9 @@ def show(
     chosen: PromptTemplate = load_template() if template is None else open_template(template)
     asked = section or _first_section(chosen)
     chosen.wording(asked, task)
-    documents = document or list(_DOCUMENTS)
+    documents = [argument_text(text) for text in document or _DOCUMENTS]
     request = RankingRequest(
-        query,
+        argument_text(query),
         tuple(Candidate(str(place), text, float(len(documents) - place)) for place, text in enumerate(documents)),
         task=task,
     )
@@ -114,11 +115,11 @@ def show(
     }
     if format_ == "json":
         turns = [{"role": message.role, "content": message.content} for message in call.messages]
-        _echo(json.dumps({**facts, "messages": turns}, indent=2, ensure_ascii=False))
+        echo_json(json.dumps({**facts, "messages": turns}, indent=2, ensure_ascii=False))
         return
-    _echo(f"template {facts['template']} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
+    echo_data(f"template {facts['template']} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
     for message in call.messages:
-        _echo(f"\n[{message.role}]\n{message.content}")
+        echo_data(f"\n[{message.role}]\n{message.content}")
 
 
 def _first_section(template: PromptTemplate) -> str:
@@ -140,8 +141,3 @@ def _call(prompt: Prompt, section: str, request: RankingRequest) -> Call:
         return prompt.grade_one(request, 0)
     asks = {"iterative": prompt.exclude_one, "direct": prompt.order_all, "setwise": prompt.choose_best}
     return asks[section](request, shown)
-
-
-def _echo(text: str) -> None:
-    # Half a surrogate pair can't be printed; as an escape it can.
-    typer.echo(text.encode("utf-8", "backslashreplace").decode())

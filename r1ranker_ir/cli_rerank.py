@@ -61,6 +61,7 @@ from r1ranker_ir.cli_options import (
 )
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.family import FAMILY, family_options
+from r1ranker_ir.terminal_text import echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,8 +131,11 @@ def rerank(
     from r1ranker_ir.cli import start
 
     progress = start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.output_paths import NamedFile, announce_replaced
     from r1ranker_ir.rerank_run import RunSource, rerank_run
 
+    if not quiet:
+        announce_replaced((NamedFile("--output", output), NamedFile("--save-traces", save_traces)))
     cluster = ray_cluster(engine, workers, cpus_per_worker, gpus_per_worker, ray_address)
     ranker = ranker_source(
         reranker,
@@ -179,7 +183,7 @@ def rerank(
         cluster=cluster,
     )
     if not quiet:
-        typer.echo(summary_line(summary), err=True)
+        echo(summary_line(summary), err=True)
 
 
 def ray_cluster(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from r1ranker_ir.cli_options import CorpusOption, OutputOption, QueriesOption, QuietOption, VerboseOption
+from r1ranker_ir.terminal_text import echo
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +45,16 @@ def search(
     from itertools import islice
 
     from r1ranker_ir import corpora
+    from r1ranker_ir.output_paths import NamedFile, announce_replaced, check_outputs, corpus_inputs, folder_inputs
     from r1ranker_ir.retrieval.first_stages import parse_first_stage, retrieve
     from r1ranker_ir.runs import RunWriter
 
     stage = parse_first_stage(first_stage)
+    outputs = (NamedFile("--output", output),)
+    sources = folder_inputs("--first-stage", stage.source, ("",)) if stage.kind != "bm25s" else ()
+    check_outputs(outputs, (*corpus_inputs("--corpus", corpus), *sources))
+    if not quiet:
+        announce_replaced(outputs)
     writer = RunWriter(output, tag=TAGS[stage.kind])
     started = time.perf_counter()
     opened = corpora.open_corpus(corpus)
@@ -62,7 +69,7 @@ def search(
         logger.warning("%d queries match no document and are not in the run: %s", len(without), ", ".join(without))
     if not quiet:
         documents, seconds = sum(map(len, run.values())), time.perf_counter() - started
-        typer.echo(f"{writer.queries} queries, {documents} documents, {seconds:.1f} seconds", err=True)
+        echo(f"{writer.queries} queries, {documents} documents, {seconds:.1f} seconds", err=True)
 
 
 def index(
@@ -88,4 +95,4 @@ def index(
     started = time.perf_counter()
     summary = build_index(corpora.open_corpus(corpus), output, threads=threads, progress=progress)
     if not quiet:
-        typer.echo(f"{summary.documents} documents, {time.perf_counter() - started:.1f} seconds", err=True)
+        echo(f"{summary.documents} documents, {time.perf_counter() - started:.1f} seconds", err=True)

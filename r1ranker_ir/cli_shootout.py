@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from r1ranker_ir.cli_options import (
     RunOption,
     VerboseOption,
 )
+from r1ranker_ir.terminal_text import echo
 
 _NO_RESULT = {"output", "verbose", "quiet"}
 
@@ -76,34 +78,49 @@ def shootout(
     from r1ranker_ir.eval.manifest import made_with, write_result
     from r1ranker_ir.eval.measures import parse_measures
     from r1ranker_ir.eval.pictures import prepare_folder
-    from r1ranker_ir.eval.shootout import EqualTerms, run_shootout
-    from r1ranker_ir.eval.shootout_entries import read_entries
+    from r1ranker_ir.eval.shootout import RUNS, EqualTerms, run_shootout
+    from r1ranker_ir.eval.shootout_entries import FIRST_STAGE, read_entries, run_file
     from r1ranker_ir.eval.shootout_plots import EXTRA, FEATURE, PICTURE, plot_shootout
     from r1ranker_ir.eval.shootout_report import RESULT_FILE, shootout_data, shootout_sheet
+    from r1ranker_ir.output_locks import folder_lock
+    from r1ranker_ir.output_paths import NamedFile, check_outputs
+    from r1ranker_ir.rerank_inputs import candidate_inputs
     from r1ranker_ir.rerank_run import RunSource
 
     source = RunSource(corpus, run, depth, queries, missing)
     terms = EqualTerms(source, parse_measures(measures), max_calls, max_tokens, seed)
     entries = read_entries(rerankers)
+    claim: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if output is not None:
+        names = [
+            RESULT_FILE,
+            PICTURE,
+            *(f"{RUNS}/{run_file(name)}" for name in (FIRST_STAGE, *(entry.name for entry in entries))),
+        ]
+        check_outputs(
+            [NamedFile("--output", output / name) for name in names],
+            (*candidate_inputs(source), NamedFile("RERANKERS", rerankers)),
+        )
         prepare_folder(output, feature=FEATURE, extra=EXTRA)
+        claim = folder_lock(output, "--output")
 
     def say(name: str) -> None:
         if not quiet:
-            typer.echo(f"{name} …", err=True)
+            echo(f"{name} …", err=True)
 
-    result = run_shootout(entries, terms, folder=output, progress=progress, say=say)
-    print_wide(shootout_sheet(result).table())
-    if output is not None:
-        written = output / RESULT_FILE
-        made = made_with(command_words(ctx, left_out=_NO_RESULT), "transformers", "openai", "matplotlib")
-        write_result(written, {**made, **shootout_data(result)})
-        plot_shootout(result, output / PICTURE)
-        if not quiet:
-            for path in (written, output / PICTURE):
-                typer.echo(f"wrote {path}", err=True)
+    with claim:
+        result = run_shootout(entries, terms, folder=output, progress=progress, say=say)
+        print_wide(shootout_sheet(result).table())
+        if output is not None:
+            written = output / RESULT_FILE
+            made = made_with(command_words(ctx, left_out=_NO_RESULT), "transformers", "openai", "matplotlib")
+            write_result(written, {**made, **shootout_data(result)})
+            plot_shootout(result, output / PICTURE)
+    if output is not None and not quiet:
+        for path in (output / RESULT_FILE, output / PICTURE):
+            echo(f"wrote {path}", err=True)
     for row in result.rows:
         if row.failed:
-            typer.echo(f"Error: {row.name}: {row.failed}", err=True)
+            echo(f"Error: {row.name}: {row.failed}", err=True)
     if any(row.failed for row in result.rows):
         raise typer.Exit(1)

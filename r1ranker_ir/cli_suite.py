@@ -54,6 +54,7 @@ from r1ranker_ir.cli_options import (
     WorkersOption,
 )
 from r1ranker_ir.cli_rerank import ranker_source, ray_cluster
+from r1ranker_ir.terminal_text import echo
 
 # What says which documents of a corpus are reranked, and so nothing to ranking requests, which hold their candidates.
 _OF_CORPORA = ("first_stage", "depth", "missing")
@@ -259,11 +260,11 @@ def suite(
         ),
         overwrite=overwrite,
         progress=progress,
-        say=(lambda message: None) if quiet else (lambda message: typer.echo(message, err=True)),
+        say=(lambda message: None) if quiet else (lambda message: echo(message, err=True)),
     )
     failed = [result.dataset.name for result in results if result.failed is not None]
     if not quiet:
-        typer.echo(f"{len(results) - len(failed)} of {len(results)} data sets done: {folder / 'README.md'}", err=True)
+        echo(f"{len(results) - len(failed)} of {len(results)} data sets done: {folder / 'README.md'}", err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -304,4 +305,4 @@ def _print_suites(name: str | None) -> None:
             )
         print_wide(table)
         for terms in dict.fromkeys(dataset.terms for dataset in opened.datasets if dataset.terms):
-            typer.echo(f"{terms}\n")
+            echo(f"{terms}\n")

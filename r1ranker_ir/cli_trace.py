@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.terminal_text import argument_text, console, echo_json
 
 if TYPE_CHECKING:
     from r1ranker_ir.traces import TracedRanking
@@ -44,28 +45,27 @@ def show(
     from r1ranker_ir.cli import start
 
     start(verbose=False, quiet=False)
-    from rich.console import Console
-
     from r1ranker_ir.trace_view import print_ranking
     from r1ranker_ir.traces import find_rankings
 
+    query = argument_text(query)
     found, ids = find_rankings(file, query)
     if not found:
         raise InputError(_unknown(query, file, ids))
     calls = max(len(traced.ranking.steps) for traced in found)
     if step is not None and step > calls:
         raise InputError(f"query {query!r} took {calls} model calls in trace {str(file)!r}: there is no --step {step}")
-    console = Console(highlight=False)
+    screen = console()
     for number, traced in enumerate(found, start=1):
         if step is not None and step > len(traced.ranking.steps):
             continue
         if format_ == "json":
-            _echo_json(_data_of(traced, step))
+            echo_json(json.dumps(_data_of(traced, step), indent=2, ensure_ascii=False))
             continue
         if len(found) > 1:
-            console.print(f"Ranking {number} of {len(found)} of this query in the trace", style="bold")
-        print_ranking(console, traced, step)
-        console.print()
+            screen.print(f"Ranking {number} of {len(found)} of this query in the trace", style="bold")
+        print_ranking(screen, traced, step)
+        screen.print()
 
 
 def _data_of(traced: TracedRanking, step: int | None) -> dict[str, Any]:
@@ -76,12 +76,6 @@ def _data_of(traced: TracedRanking, step: int | None) -> dict[str, Any]:
         return data
     named = {name: data[name] for name in ("query_id", "query", "strategy")}
     return {**named, "step": step, **data["steps"][step - 1]}
-
-
-def _echo_json(data: dict[str, Any]) -> None:
-    text = json.dumps(data, indent=2, ensure_ascii=False)
-    # Half a surrogate pair can't be printed; as an escape it means the same to whoever reads JSON.
-    typer.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _unknown(query: str, file: Path, ids: list[str]) -> str:

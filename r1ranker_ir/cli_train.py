@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from r1ranker_ir.cli_options import QuietOption, VerboseOption
+from r1ranker_ir.terminal_text import console, echo
 
 train = typer.Typer(
     help="Train a ranker: SFT, GRPO or PPO by a recipe; draw what was logged, and compare trainings.",
@@ -68,9 +69,13 @@ def train_curves(
     from r1ranker_ir.cli import start
 
     start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.output_paths import NamedFile, check_outputs, checkpoint_inputs
     from r1ranker_ir.training.curves import plot_curves, read_history
 
-    histories = {label: [read_history(folder) for folder in folders] for label, folders in labelled(runs).items()}
+    named = labelled(runs)
+    read = (file for folders in named.values() for folder in folders for file in checkpoint_inputs("RUN", folder))
+    check_outputs((NamedFile("--output", output),), read)
+    histories = {label: [read_history(folder) for folder in folders] for label, folders in named.items()}
     plot_curves(histories, output, x=x, title=title)
 
 
@@ -95,11 +100,16 @@ def train_compare(
     from r1ranker_ir.cli import print_wide, start
 
     start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir import output_paths
+    from r1ranker_ir.output_paths import NamedFile, checkpoint_inputs
     from r1ranker_ir.training.comparison import compare, read_run
     from r1ranker_ir.training.comparison_tables import check_outputs, sheets, write_comparison
 
+    named = labelled(runs)
     check_outputs(output or ())
-    compared = compare({label: [read_run(folder) for folder in given] for label, given in labelled(runs).items()})
+    read = (file for folders in named.values() for folder in folders for file in checkpoint_inputs("RUN", folder))
+    output_paths.check_outputs([NamedFile("--output", path) for path in output or ()], read)
+    compared = compare({label: [read_run(folder) for folder in given] for label, given in named.items()})
     for sheet in sheets(compared):
         print_wide(sheet.table())
     for path in output or ():
@@ -117,12 +127,10 @@ def train_demo(
     """
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # as in `start`, which each command calls itself, but too late
-    from rich.console import Console
-
     from r1ranker_ir.training.train_demo import DemoSettings, run_train_demo
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    run_train_demo(console, DemoSettings(output), overwrite=overwrite)
+    screen = console(soft_wrap=not sys.stdout.isatty())
+    run_train_demo(screen, DemoSettings(output), overwrite=overwrite)
 
 
 @train.command("recipes")
@@ -131,8 +139,8 @@ def train_recipes() -> None:
     from r1ranker_ir.training.recipe_files import RECIPES, describe_recipes
 
     for name, words in describe_recipes().items():
-        typer.echo(f"{name:24} {words}")
-    typer.echo(f"\nin {RECIPES}")
+        echo(f"{name:24} {words}")
+    echo(f"\nin {RECIPES}")
 
 
 def labelled(runs: Sequence[str]) -> dict[str, list[str]]:
@@ -169,7 +177,7 @@ def run_training(method: str, arguments: Sequence[str]) -> None:
     from r1ranker_ir.training.arguments import CommandLineError, build_parser, parse_arguments
 
     if "--help" in arguments or "-h" in arguments:
-        typer.echo(build_parser(method).format_help())
+        echo(build_parser(method).format_help())
         return
     # Set by TRL, asked for by TRL.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
@@ -185,4 +193,4 @@ def run_training(method: str, arguments: Sequence[str]) -> None:
     logging.getLogger("r1ranker_ir").setLevel(level)
     summary = train(parsed, progress=progress and not quiet)
     if not quiet:
-        typer.echo(summary.line(), err=True)
+        echo(summary.line(), err=True)

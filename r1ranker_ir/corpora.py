@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from r1ranker_ir.errors import DataFileError, InputError, R1RankerError
-from r1ranker_ir.json_lines import json_lines, parse_json_line, placed_json_lines, text_lines
+from r1ranker_ir.json_lines import (
+    WHITE_SPACE,
+    json_lines,
+    parse_json_line,
+    placed_json_lines,
+    split_columns,
+    text_lines,
+)
 from r1ranker_ir.offsets import OffsetIndex, file_state, line_number
 
 if TYPE_CHECKING:
@@ -389,7 +396,7 @@ def _text_of(record: dict[str, Any], field: str, where: str) -> str:
 
 def _beir_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
     for number, line in text_lines(path):
-        cells = tuple(cell.strip() for cell in line.split("\t"))
+        cells = tuple(cell.strip(WHITE_SPACE) for cell in line.split("\t"))
         if len(cells) != 3:
             raise DataFileError(
                 f"{path}:{number}: {len(cells)} columns: query id, document id and grade are needed, split by tabs"
@@ -401,7 +408,7 @@ def _beir_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 def _trec_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
     for number, line in text_lines(path):
-        cells = line.split()
+        cells = split_columns(line)
         if len(cells) != 4:
             raise DataFileError(f"{path}:{number}: {len(cells)} columns: query id, 0, document id and grade are needed")
         yield number, cells[0], cells[2], cells[3]

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from r1ranker_ir.errors import DataFileError
+
+_COLUMNS = re.compile("[^ \t\n\r\v\f]+")
+_PARTIAL = re.compile(r"\.partial(\.\d+)?$")
+WHITE_SPACE = " \t\n\r\v\f"
+"""What splits columns: ASCII white space alone, as in trec_eval; an id may hold others, such as a no-break space."""
+
+
+def split_columns(line: str) -> list[str]:
+    """Splits a line at ASCII white space, as trec_eval does; `str.split` would split at all that Unicode knows."""
+    return _COLUMNS.findall(line)
 
 
 class JsonLine(NamedTuple):
@@ -27,8 +39,37 @@ class JsonLine(NamedTuple):
 
 
 def is_gzip(path: str | Path) -> bool:
-    """Whether a file is compressed, by its name: `.gz`, or `.gz.partial` where a run was stopped."""
-    return str(path).removesuffix(".partial").endswith(".gz")
+    """Whether a file is compressed, by its name: `.gz`, or `.gz.partial` or `.gz.partial.1` where a run was stopped."""
+    return _PARTIAL.sub("", str(path)).endswith(".gz")
+
+
+def begins_with_lines_of(path: Path, other: Path) -> bool:
+    """Whether a file begins with all whole lines of another one; what a stopped run left of a last line is no line.
+
+    Args:
+        path: any file, gzip if its name says so.
+        other: likewise.
+
+    Returns:
+        Whether it does; not where one of the two can't be read, or the other one has no whole line.
+    """
+    compared = 0
+    try:
+        with contextlib.closing(_readable_lines(path)) as lines:
+            for line in _readable_lines(other):
+                if line.endswith(b"\n"):
+                    compared += 1
+                    if line != next(lines, None):
+                        return False
+    except OSError:
+        return False
+    return compared > 0
+
+
+def _readable_lines(path: Path) -> Generator[bytes]:
+    with contextlib.suppress(DataFileError):
+        for _, raw in raw_lines(path):
+            yield raw
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -60,14 +101,14 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
         path: UTF-8 text, gzip if its name ends in `.gz`; a byte order mark at its beginning is skipped.
 
     Yields:
-        Number and line, without surrounding white space.
+        Number and line, without surrounding ASCII white space.
 
     Raises:
         DataFileError: if a line is not UTF-8, or compressed data are damaged.
     """
     for number, raw in raw_lines(path):
         try:
-            line = _decoded(raw, first=number == 1)
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip(WHITE_SPACE)
         except UnicodeDecodeError as error:
             raise DataFileError(f"{path}:{number}: not UTF-8 ({error.reason}): convert the file") from None
         if line:

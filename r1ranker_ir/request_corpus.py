@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.json_lines import text_lines
 from r1ranker_ir.request_files import JudgedRequest, read_requests
+from r1ranker_ir.runs import is_run_id, run_id_of
 
 if TYPE_CHECKING:
     from ir_measures import Qrel
@@ -149,7 +150,7 @@ class RequestCorpus:
 
 def _words(ids: Sequence[str]) -> list[str]:
     """One-word ids, none twice; the first of each that is a word keeps its own."""
-    taken = {each for each in ids if each.split() == [each]}
+    taken = {each for each in ids if is_run_id(each)}
     kept: set[str] = set()
     words = []
     for each in ids:
@@ -157,7 +158,7 @@ def _words(ids: Sequence[str]) -> list[str]:
             kept.add(each)
             words.append(each)
             continue
-        stem = "_".join(each.split()) or "_"
+        stem = run_id_of(each)
         word, number = stem, 2
         while word in taken:
             word, number = f"{stem}_{number}", number + 1

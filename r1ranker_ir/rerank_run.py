@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.output_paths import NamedFile, check_outputs
+from r1ranker_ir.rerank_inputs import candidate_inputs, ranker_inputs
 from r1ranker_ir.reranking import RunRequests, entries_of, in_order, requests_of_run
 from r1ranker_ir.run_files import open_run
 from r1ranker_ir.runs import RunWriter
@@ -139,10 +140,12 @@ def rerank_run(
         InputError: if a file can't be read or written, or nothing is left to rank.
         MissingExtraError: if Ray or what the backend needs is not installed.
     """
+    check_outputs(
+        (NamedFile("--output", output), NamedFile("--save-traces", traces)),
+        (*candidate_inputs(candidates), *ranker_inputs(ranker)),
+    )
     writer = RunWriter(output, tag=tag)
     trace = None if traces is None else TraceWriter(traces, ranker.strategy, ranker.notes())
-    if traces is not None and traces.resolve() == Path(output).resolve():
-        raise InputError(f"run and trace are both to be written to {str(output)!r}: choose another --save-traces")
     engine: Ranker | RayEngine
     if cluster is None:
         requests = candidates.requests()

@@ -1,12 +1,14 @@
 """TREC runs: reading and writing, plain or gzip, and query by query so that a failure loses nothing.
 
-A line holds six columns split by white space: query id, `Q0`, document id, rank, score, tag.
+A line holds six columns split by ASCII white space, as trec_eval splits them: query id, `Q0`, document id, rank, score,
+tag. Other white space of Unicode is a part of its id. Files and streams are UTF-8.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +18,16 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from r1ranker_ir import json_lines
-from r1ranker_ir.errors import DataFileError, InputError, StorageError
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.output_streams import STANDARD_STREAM as STANDARD_STREAM
 from r1ranker_ir.partial_files import PartialFile
 
 logger = logging.getLogger(__name__)
 
-STANDARD_STREAM = "-"
+_BYTE_ORDER_MARK = "\ufeff"
+# ASCII white space, and what ends a text in C.
+_NOT_IN_A_COLUMN = re.compile("[ \t\n\r\v\f\0]")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -129,7 +135,7 @@ def parse_line(raw: bytes, where: str, *, first: bool) -> RunLine | None:
         DataFileError: if it is not UTF-8, has not six columns, or score or rank is no number.
     """
     try:
-        cells = raw.decode("utf-8-sig" if first else "utf-8").split()
+        cells = json_lines.split_columns(raw.decode("utf-8-sig" if first else "utf-8"))
     except UnicodeDecodeError as error:
         raise DataFileError(f"{where}: not UTF-8 ({error.reason}): convert the file") from None
     if not cells:
@@ -190,31 +196,29 @@ class RunWriter:
     """
 
     def __init__(self, output: str | Path, tag: str = "r1ranker") -> None:
-        if len(tag.split()) != 1 or tag.strip() != tag:
+        if not tag or _NOT_IN_A_COLUMN.search(tag):
             raise InputError(f"run tag {tag!r} is not one word: TREC runs split their columns at white space")
         self.output = str(output)
         self.queries = 0
         self._tag = tag
         self._written: set[str] = set()
         self._open = False
-        self._file = None if self.output == STANDARD_STREAM else PartialFile(self.output, "--output")
+        self._file = PartialFile(self.output, "--output")
 
     @property
     def partial(self) -> Path:
         """Where the run grows until it is whole."""
-        return Path(f"{self.output}.partial")
+        return self._file.partial
 
     def __enter__(self) -> Self:
-        if self._file is not None:
-            self._file.__enter__()
+        self._file.__enter__()
         self._open = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.__exit__(kind, error, traceback)
+        self._file.__exit__(kind, error, traceback)
 
     def write(self, query_id: str, entries: Sequence[RunEntry]) -> None:
         """Writes one query's documents, best first.
@@ -233,11 +237,7 @@ class RunWriter:
         """
         if not self._open:
             raise InputError("this RunWriter is not open: use it in a with statement")
-        lines = "".join(self._query_lines(query_id, entries))
-        if self._file is not None:
-            self._file.write(lines.encode())
-        else:
-            _write_to_standard_output(lines)
+        self._file.write("".join(self._query_lines(query_id, entries)).encode())
         self.queries += 1
 
     def _query_lines(self, query_id: str, entries: Sequence[RunEntry]) -> list[str]:
@@ -248,22 +248,32 @@ class RunWriter:
             if doc_id in seen:
                 raise InputError(f"document {doc_id!r} occurs twice in query {query_id!r}: a run holds it once")
             for name, value in (("query", query_id), ("document", doc_id)):
-                if value.split() != [value]:
-                    raise InputError(f"{name} id {value!r} is empty or holds white space: a TREC run can't hold it")
+                _check_id(name, value)
             seen.add(doc_id)
             lines.append(f"{query_id} Q0 {doc_id} {rank} {written:.9g} {self._tag}\n")
         self._written.add(query_id)
         return lines
 
 
-def _write_to_standard_output(lines: str) -> None:
-    try:
-        sys.stdout.write(lines)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise  # the reader has seen enough, as `head` has
-    except OSError as error:
-        raise StorageError(f"can't write the run to standard output: {error.strerror}: write it elsewhere") from error
+def is_run_id(value: str) -> bool:
+    """Whether a run can hold an id: one word, as ASCII white space splits words, that can be written as UTF-8."""
+    return bool(value) and not (
+        _NOT_IN_A_COLUMN.search(value) or value.startswith(_BYTE_ORDER_MARK) or _HALF_PAIR.search(value)
+    )
+
+
+def run_id_of(value: str) -> str:
+    """Makes an id that a run can hold: `a_b` of `a b`."""
+    return "_".join(re.findall("[^ \t\n\r\v\f\0\ud800-\udfff]+", value.lstrip(_BYTE_ORDER_MARK))) or "_"
+
+
+def _check_id(name: str, value: str) -> None:
+    if not value or _NOT_IN_A_COLUMN.search(value):
+        raise InputError(f"{name} id {value!r} is empty or holds white space: a TREC run can't hold it")
+    if value.startswith(_BYTE_ORDER_MARK):
+        raise InputError(f"{name} id {value!r} begins with a byte order mark: a TREC run can't hold it")
+    if _HALF_PAIR.search(value):
+        raise InputError(f"{name} id {value!r} holds half a surrogate pair, which is not UTF-8: use another id")
 
 
 def _falling(query_id: str, entries: Sequence[RunEntry]) -> Iterator[tuple[str, float]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.closed_thoughts import of_one
+from r1ranker_ir.terminal_text import visible
 from r1ranker_ir.types import Ranking, Step
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from r1ranker_ir.traces import TracedRanking
 
-# What moves a terminal's cursor, colours its text or turns the direction of writing; not tabs and line feeds.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LEAST_TEXT = 20
 # Spaces that are shown as one, and characters that take no room, may stand between those that are seen.
 _CELLS_PER_CHARACTER = 10
@@ -188,12 +186,8 @@ def _styled(text: str, style: str = "") -> Text:
 
 def _lines(text: str) -> str:
     """Several lines as they can be shown: without blank ones around them, and with nothing that a terminal obeys."""
-    return _CONTROLS.sub(_escape, "\n".join(text.strip().splitlines())).expandtabs(4)
+    return visible("\n".join(text.strip().splitlines())).expandtabs(4)
 
 
 def _one_line(text: str) -> str:
-    return _CONTROLS.sub(_escape, " ".join(text.split()))
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
+    return visible(" ".join(text.split()))

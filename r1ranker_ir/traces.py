@@ -37,6 +37,8 @@ class TracedRanking:
 class TraceWriter:
     """Writes a trace query by query; a context manager that treats its file as `PartialFile` does.
 
+    A trace holds the texts of queries and documents: only its owner may read the file (mode 0600).
+
     Args:
         path: the file, gzip if it ends in `.gz`.
         strategy: what makes the rankings.
@@ -47,7 +49,7 @@ class TraceWriter:
     """
 
     def __init__(self, path: str | Path, strategy: str, notes: Sequence[str] = ()) -> None:
-        self._file = PartialFile(path, "--save-traces")
+        self._file = PartialFile(path, "--save-traces", private=True)
         self._strategy = strategy
         self._notes = notes
 

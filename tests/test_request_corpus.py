@@ -12,7 +12,7 @@ from r1ranker_ir.corpora import open_corpus
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.request_corpus import judgments_of, with_run_ids
 from r1ranker_ir.request_files import JudgedRequest, write_requests
-from r1ranker_ir.runs import RunEntry, read_run, write_run
+from r1ranker_ir.runs import RunEntry, is_run_id, read_run, write_run
 from r1ranker_ir.types import Candidate, RankingRequest
 
 IDS = st.lists(
@@ -34,9 +34,9 @@ def test_ids_are_words_and_differ_and_good_ones_stay(query_ids: list[str], ids: 
     columns += [([candidate.id for candidate in each.request.candidates], ids) for each in named]
     for ours, theirs in columns:
         assert len(set(ours)) == len(ours) == len(theirs)
-        assert all(each.split() == [each] for each in ours)
+        assert all(map(is_run_id, ours))
         for each in set(theirs):
-            if each.split() == [each]:
+            if is_run_id(each):
                 assert ours[theirs.index(each)] == each
     assert [[c.text for c in each.request.candidates] for each in named] == [
         [c.text for c in each.request.candidates] for each in requests

@@ -119,4 +119,7 @@ def test_a_file_that_is_begun_again_says_no_more_than_that(tmp_path: Path, caplo
     assert not path.exists()
     caplog.clear()
     assert write_requests(path, [judged]) == 1
-    assert caplog.messages == [f"{path}.partial is of a run that was stopped: it is begun again"]
+    assert caplog.messages == [
+        f"{path}.partial is of a run that was stopped: it is begun again; what it holds is in {path}.partial.1 until "
+        "it is written again"
+    ]

@@ -125,6 +125,8 @@ def test_a_file_is_there_once_it_is_whole(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING), pytest.raises(RuntimeError):
         write_samples(path, failing())
     assert "left behind" in caplog.text
+    assert (tmp_path / "samples.parquet.partial.1").read_text() == "left behind"
+    (tmp_path / "samples.parquet.partial.1").unlink()
     assert path.read_text() == "an older file"
     assert [entry.name for entry in tmp_path.iterdir()] == ["samples.parquet"]
     assert write_samples(path, [sample_of(1)]) == check_samples(path) == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.sheets import Sheet
+from r1ranker_ir.partial_files import write_whole
 
 from .comparison import LEVEL, MEASURE, Comparison, Estimate, MethodSummary
 
@@ -200,6 +201,6 @@ def write_comparison(comparison: Comparison, path: str | Path) -> None:
     path = Path(path)
     check_outputs([path])
     try:
-        path.write_text(FORMATS[path.suffix.lower()](comparison), encoding="utf-8")
+        write_whole(path, FORMATS[path.suffix.lower()](comparison))
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another file") from error

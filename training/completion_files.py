@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.json_lines import json_lines
+from r1ranker_ir.partial_files import growing_file
 from r1ranker_ir.types import TASKS
 
 from .records import SAMPLE_STRATEGIES, Sample
@@ -46,7 +47,11 @@ class CompletedSample:
 
 
 def write_completions(
-    path: str | Path, completed: Iterable[CompletedSample], metadata: Mapping[str, Any] | None = None
+    path: str | Path,
+    completed: Iterable[CompletedSample],
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    private: bool = False,
 ) -> int:
     """Writes samples with completions; a file of that name is there only once it is whole.
 
@@ -54,6 +59,7 @@ def write_completions(
         path: ends in `.parquet` or `.jsonl`.
         completed: what to write, in order; taken as it is written.
         metadata: what a Parquet file says of itself, beside the versions of the libraries.
+        private: only its owner may read the file.
 
     Returns:
         How many rows were written.
@@ -64,15 +70,13 @@ def write_completions(
     """
     path = Path(path)
     parquet = _suffix(path) == ".parquet"
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        count = _write_parquet(partial, completed, metadata or {}) if parquet else _write_lines(partial, completed)
-        partial.replace(path)
+        with growing_file(path, "output", private=private) as partial:
+            if parquet:
+                return _write_parquet(partial, completed, metadata or {})
+            return _write_lines(partial, completed)
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror or error}: choose another output") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
 
 
 def _suffix(path: Path) -> str:
@@ -83,9 +87,11 @@ def _suffix(path: Path) -> str:
 
 def _write_lines(path: Path, completed: Iterable[CompletedSample]) -> int:
     count = 0
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("wb") as file:
         for entry in completed:
-            file.write(json.dumps(entry.row(), ensure_ascii=False) + "\n")
+            # Half a surrogate pair, which a text may hold, is no UTF-8: it is written as JSON's own escape.
+            line = json.dumps(entry.row(), ensure_ascii=False) + "\n"
+            file.write(line.encode("utf-8", "backslashreplace"))
             count += 1
     return count
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from r1ranker_ir.corpora import TEST_SPLIT, Corpus, FolderCorpus, open_corpus
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.output_paths import NamedFile, check_outputs, corpus_inputs
 from r1ranker_ir.ranking_bench import ranking_bench_requests
 from r1ranker_ir.runs import read_run
 
@@ -188,6 +189,17 @@ def make_data(arguments: DataCommandArguments, *, progress: bool = False) -> Sum
         DataFileError: if a file is malformed.
         MissingExtraError: if pyarrow or datasets is not installed.
     """
+    outputs = NamedFile("--output", arguments.output), NamedFile("--hold-out-output", arguments.hold_out_output)
+    check_outputs(
+        outputs,
+        (
+            *corpus_inputs("--corpus", arguments.corpus),
+            NamedFile("--run", arguments.run),
+            NamedFile("--requests", arguments.requests),
+            NamedFile("--ranking-bench", arguments.ranking_bench),
+            *(file for name in arguments.test_corpora for file in corpus_inputs("--test-corpus", name)),
+        ),
+    )
     sampling = _sampling(arguments)
     summary = Summary(Part(str(arguments.output), sampling.strategy))
     with ExitStack() as stack:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.output_paths import NamedFile, check_outputs
 from r1ranker_ir.prompts.answers import identifiers
 
 from .completion_files import CompletedSample, write_completions
@@ -92,5 +93,6 @@ def write_gold_answers(
         if nothing:  # said here, where an earlier file of the name is still untouched
             raise InputError(f"{samples}: all candidates of each sample are worth the same: there is nothing to learn")
 
+    check_outputs((NamedFile("--output", output),), (NamedFile("--samples", samples),))
     made_of = {"samples": samples.name, "made_of": read_metadata(samples), "thought": thought, "seed": seed}
     return write_completions(output, completed(), {"made_by": "gold answers", **made_of})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.partial_files import write_whole
 
 HELD_OUT_FILE = "held_out.json"
 
@@ -45,7 +46,7 @@ def write_ranks(folder: str | Path, ids: Sequence[str], before: Sequence[float],
     content = {"ids": list(ids), "before": list(before) if len(before) == len(ids) else [], "after": list(after)}
     path = Path(folder) / HELD_OUT_FILE
     try:
-        path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(content) + "\n")
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another output_dir") from error
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from transformers.trainer_utils import get_last_checkpoint
 
+from r1ranker_ir.checkpoints import SETTINGS_FILE
 from r1ranker_ir.errors import DataFileError, InputError
 
 from .arguments import TrainingArguments
 from .curves import STATE_FILE
 from .held_out_file import HELD_OUT_FILE
-from .trained_folder import is_finished, take_down
+from .trained_folder import CARD_FILE, is_finished, take_down
 from .training_record import TrainingRecord
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 RUN_FILE = "training_run.json"
 """What a training was started with; beside the checkpoints, so that one that stopped can be continued alike."""
 CURVES_FILE = "curves.png"
+WRITTEN_NAMES = (RUN_FILE, CURVES_FILE, STATE_FILE, HELD_OUT_FILE, SETTINGS_FILE, CARD_FILE, "config.json")
+"""What a training writes beside its weights."""
 
 _LAST_CHECKPOINT = ("last", "latest", "true")
 # What may differ between a run and its continuation without changing what is learned.

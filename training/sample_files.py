@@ -9,15 +9,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+from r1ranker_ir.errors import DataFileError, InputError, StorageError, missing_extra
+from r1ranker_ir.output_streams import is_stream
+from r1ranker_ir.partial_files import check_place, growing_file
 from r1ranker_ir.types import TASKS
 
 from .records import SAMPLE_STRATEGIES, Sample
@@ -81,17 +82,16 @@ class SampleWriter:
             import pyarrow.parquet
 
         self._arrow = pyarrow
-        if self.output.is_dir():
-            raise InputError(f"output {str(output)!r} is a folder: give a file name")
-        if not self.output.parent.is_dir():
-            raise InputError(f"output {str(output)!r}: folder {str(self.output.parent)!r} does not exist: create it")
+        self._place = ExitStack()
+        if not is_stream(output):
+            check_place(output, "output")
 
     def __enter__(self) -> Self:
-        if self.partial.exists():
-            logger.warning("overwriting %s, which an earlier run left behind", self.partial)
         try:
-            self._writer = self._arrow.parquet.ParquetWriter(self.partial, _schema(), compression="zstd")
+            partial = self._place.enter_context(growing_file(self.output, "output"))
+            self._writer = self._arrow.parquet.ParquetWriter(partial, _schema(), compression="zstd")
         except OSError as error:
+            self._place.close()
             raise InputError(f"can't write {self.partial}: {error.strerror}: choose another output") from error
         return self
 
@@ -99,13 +99,19 @@ class SampleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
+            with ExitStack() as closing:
+                closing.push(self._place.pop_all())
+                closing.callback(self._writer.close)
+                if error is not None:
+                    raise error
                 self._flush()
-            self._writer.close()
-            if kind is None:
-                os.replace(self.partial, self.output)
-        finally:
-            self.partial.unlink(missing_ok=True)
+        except OSError as failed:
+            if failed is error:
+                return
+            raise StorageError(f"can't write {str(self.output)!r}: {failed.strerror or failed}: make room") from failed
+        except BaseException as failed:
+            if failed is not error:
+                raise
 
     def write(self, sample: Sample) -> None:
         """Writes one sample.

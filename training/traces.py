@@ -348,11 +348,20 @@ def completions_from_traces(
         MissingExtraError: if Parquet is asked for and pyarrow is not installed.
     """
     from r1ranker_ir.corpora import open_corpus
+    from r1ranker_ir.output_paths import NamedFile, check_outputs, corpus_inputs
 
     from .data_command import open_training_corpus
 
     if not traces:
         raise InputError("no trace is given: name at least one file that r1ranker rerank --save-traces wrote")
+    check_outputs(
+        (NamedFile("--output", output),),
+        (
+            *(NamedFile("--traces", path) for path in traces),
+            *corpus_inputs("--corpus", corpus),
+            *(file for name in test_corpora for file in corpus_inputs("--test-corpus", name)),
+        ),
+    )
     opened = open_training_corpus(corpus, split)
     test = TestData()
     for name in test_corpora:
@@ -383,5 +392,6 @@ def completions_from_traces(
         "test_corpora": list(test_corpora),
         "leaks": leaks,
     }
-    write_completions(output, selection.completed, {"arguments": arguments, "counts": dict(selection.counts)})
+    made_of = {"arguments": arguments, "counts": dict(selection.counts)}
+    write_completions(output, selection.completed, made_of, private=True)  # as the traces are
     return selection

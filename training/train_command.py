@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
@@ -17,6 +18,9 @@ from transformers import set_seed
 from r1ranker_ir.backends.local import ANSWER_TOKENS, configured_context, thought_limit
 from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.errors import InputError, R1RankerError
+from r1ranker_ir.output_locks import folder_lock
+from r1ranker_ir.output_paths import NamedFile, check_folder, check_outputs
+from r1ranker_ir.partial_files import write_whole
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies import STRATEGIES
 
@@ -26,7 +30,16 @@ from .held_out import HeldOutResult, rank_held_out
 from .held_out_file import write_ranks
 from .model_card import write_card
 from .model_loading import load_for_training
-from .output_folder import CURVES_FILE, RUN_FILE, check_continues, check_is_free, clear, find_checkpoint, output_folder
+from .output_folder import (
+    CURVES_FILE,
+    RUN_FILE,
+    WRITTEN_NAMES,
+    check_continues,
+    check_is_free,
+    clear,
+    find_checkpoint,
+    output_folder,
+)
 from .progress import HELD_OUT, HeldOutMeasurements, show_progress
 from .prompting import PromptRenderer
 from .recipe_files import find_template
@@ -80,10 +93,31 @@ def train(arguments: TrainingArguments, *, progress: bool = False) -> TrainingSu
         CheckpointError: if the model can't be loaded, or a checkpoint does not fit the training.
         MissingExtraError: if a dependency is not installed.
     """
-    config = arguments.trainer
     folder = output_folder(arguments)
     checkpoint = find_checkpoint(arguments, folder)
     check_is_free(arguments, folder, checkpoint)
+    _check_inputs_stay(arguments, folder)
+    # Of several processes one writes; the others have nobody to share the folder with.
+    main = arguments.trainer.process_index == 0
+    with folder_lock(folder, "output_dir") if main else contextlib.nullcontext():
+        return _train_into(folder, checkpoint, arguments, progress=progress)
+
+
+def _check_inputs_stay(arguments: TrainingArguments, folder: Path) -> None:
+    """Refuses files of data that the training would overwrite, or remove with an earlier run."""
+    data = arguments.data
+    given = [NamedFile("train_files", path) for path in data.train_files]
+    given += [NamedFile("held_out_files", path) for path in data.held_out_files or ()]
+    check_outputs((NamedFile("output_dir", folder / name) for name in WRITTEN_NAMES), given)
+    if arguments.run.overwrite:
+        for removed in folder.glob("checkpoint-*"):
+            check_folder(removed, "output_dir", given)
+
+
+def _train_into(
+    folder: Path, checkpoint: Path | None, arguments: TrainingArguments, *, progress: bool
+) -> TrainingSummary:
+    config = arguments.trainer
     settings = _settings(arguments)
     set_seed(config.seed)
     model, tokenizer = load_for_training(arguments.model, trust_remote_code=config.trust_remote_code)
@@ -110,7 +144,7 @@ def train(arguments: TrainingArguments, *, progress: bool = False) -> TrainingSu
         if arguments.run.overwrite and checkpoint is None:
             clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RUN_FILE).write_text(json.dumps(record.as_json(), indent=2) + "\n", encoding="utf-8")
+        write_whole(folder / RUN_FILE, json.dumps(record.as_json(), indent=2) + "\n")
     started = time.perf_counter()
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

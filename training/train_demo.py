@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+from r1ranker_ir.output_locks import folder_lock
+from r1ranker_ir.partial_files import whole_file, write_whole
 
 from .comparison import read_run
 
@@ -93,13 +95,15 @@ def run_train_demo(console: Console, settings: DemoSettings | None = None, *, ov
     settings = settings or DemoSettings()
     out, started = settings.output, time.perf_counter()
     print_line(console, _INTRODUCTION)
-    run_parts(console, demo_parts(settings), out / _NOTE, overwrite=overwrite)
+    with folder_lock(out, "--output"):
+        run_parts(console, demo_parts(settings), out / _NOTE, overwrite=overwrite)
     console.rule("before and after, on queries that were held out")
     weak, trained = out / "sft", out / "grpo"
     start, finish = read_run(weak), read_run(trained)
     print_measures(console, start, finish)
     print_example(console, find_example(out / "data" / "held_out.parquet", weak, trained))
-    shutil.copyfile(_curves(out), out / _PICTURE)
+    with whole_file(out / _PICTURE) as growing:
+        shutil.copyfile(_curves(out), growing)
     console.rule("what is there now")
     print_line(console, f"reward and other curves   {out / _PICTURE}, the same as {_curves(out)}")
     print_line(console, f"the weak start            {weak}")
@@ -266,6 +270,6 @@ def _read_note(path: Path) -> dict[str, str]:
 def _write_note(path: Path, states: Mapping[str, str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(states, indent=2) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(states, indent=2) + "\n")
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --output") from error

@@ -11,6 +11,7 @@ from typing import Any
 
 from r1ranker_ir.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, CheckpointSettings
 from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.partial_files import write_whole
 from r1ranker_ir.prompts.template import load_template
 
 from .training_record import TrainingRecord
@@ -120,10 +121,8 @@ def save_trained_folder(
         # TRL's frozen copy of an adapter that was trained further.
         shutil.rmtree(staging / "ref", ignore_errors=True)
         tokenizer.save_pretrained(staging)
-        (staging / SETTINGS_FILE).write_text(
-            json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        (staging / CARD_FILE).write_text(card, encoding="utf-8")
+        write_whole(staging / SETTINGS_FILE, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        write_whole(staging / CARD_FILE, card)
         take_down(folder)
         written = sorted(staging.iterdir(), key=lambda path: path.name in _KEYS_TO_LOADING)
         for path in written:

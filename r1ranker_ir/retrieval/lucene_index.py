@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.errors import InputError, StorageError
+from r1ranker_ir.output_locks import output_lock
+from r1ranker_ir.partial_files import set_aside
 from r1ranker_ir.retrieval.java import first_line
 from r1ranker_ir.retrieval.lucene import load_pyserini
 
@@ -69,16 +71,8 @@ def build_index(
     load_pyserini()
     # Absolute, since Java looks from the folder in which it was started, wherever Python has gone since.
     growing = target.absolute().with_name(f"{target.name}.partial")
-    shutil.rmtree(growing, ignore_errors=True)
-    try:
-        summary = _write(corpus, growing, threads, progress)
-        if target.exists():
-            target.rmdir()
-        growing.rename(target)
-    except OSError as error:
-        raise _not_written(folder, error.strerror) from error
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
+    with output_lock(target, "place for the index"):
+        summary = _build(corpus, folder, target, growing, threads, progress)
     if summary.empty:
         rest = " …" if len(summary.empty) > SHOWN_IDS else ""
         logger.warning(
@@ -87,6 +81,23 @@ def build_index(
             corpus.name,
             ", ".join(summary.empty[:SHOWN_IDS]) + rest,
         )
+    return summary
+
+
+def _build(
+    corpus: Corpus, folder: str | os.PathLike[str], target: Path, growing: Path, threads: int, progress: bool
+) -> IndexSummary:
+    try:
+        if (aside := set_aside(growing)) is not None:
+            logger.warning("%s was left behind by an earlier run: it is now %s", growing, aside)
+        summary = _write(corpus, growing, threads, progress)
+        if target.exists():
+            target.rmdir()
+        growing.rename(target)
+    except OSError as error:
+        raise _not_written(folder, error.strerror) from error
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
     return summary
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.recommendation.interactions import Interaction, Interactions, histories_of, read_titles
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.json_lines import WHITE_SPACE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,4 +80,4 @@ def _text(value: Any) -> str:
     """Writes an id; blank where it is missing."""
     if value is None or value != value:
         return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip(WHITE_SPACE)

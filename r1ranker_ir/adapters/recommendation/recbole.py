@@ -21,6 +21,7 @@ from r1ranker_ir.adapters.recommendation.interactions import (
 )
 from r1ranker_ir.adapters.recommendation.source_lines import source_lines, time_of
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.json_lines import WHITE_SPACE, split_columns
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def _users(
             unknown_item(problems, where, target)
         else:
             seen.add(user)
-            choices = [item for item in cells[columns[LIST]].split() if _known(item, titles, where, problems)]
+            choices = [item for item in split_columns(cells[columns[LIST]]) if _known(item, titles, where, problems)]
             yield UserHistory(user, tuple(choices), target, where)
 
 
@@ -132,7 +133,7 @@ def _rows(
 ) -> Iterator[tuple[str, list[str]]]:
     for number, line in lines:
         where = f"{path.name}:{number}"
-        cells = [cell.strip() for cell in line.split("\t")]
+        cells = [cell.strip(WHITE_SPACE) for cell in line.split("\t")]
         if len(cells) == width:
             yield where, cells
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.errors import DataFileError
-from r1ranker_ir.json_lines import raw_lines
+from r1ranker_ir.json_lines import WHITE_SPACE, raw_lines
 
 
 def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, str]]:
@@ -30,7 +30,7 @@ def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, 
             raise DataFileError(f"{path}:{number}: not {' nor '.join(encodings)}: convert the file")
         if number == 1:
             line = line.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
-        if line.strip():
+        if line.strip(WHITE_SPACE):
             yield number, line.rstrip("\r\n")
 
 

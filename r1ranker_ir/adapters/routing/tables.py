@@ -10,6 +10,7 @@ from typing import NamedTuple, TextIO, cast
 
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.json_lines import WHITE_SPACE
 
 _LONGEST_CELL = 2**31 - 1
 
@@ -80,7 +81,13 @@ def _rows(file: TextIO, path: Path, problems: Problems | None) -> tuple[tuple[st
                 raise DataFileError(f"{where}: unequal columns: {detail}")
             problems.add(where, "unequal columns", detail)
             continue
-        rows.append(Row(reader.line_num, where, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}))
+        rows.append(
+            Row(
+                reader.line_num,
+                where,
+                {name: cell.strip(WHITE_SPACE) for name, cell in zip(header, cells, strict=True)},
+            )
+        )
     return header, rows
 
 
