@@ -92,6 +92,8 @@ def metered(model: Any) -> Iterator[Metered]:
     """
     import torch
 
+    from r1ranker_ir.backends.key_value_cache import passed_cache
+
     found, shape = Metered(), _Shape.of(model)
     on_cuda = model.get_input_embeddings().weight.device.type == "cuda"
     began: list[tuple[int, Any]] = []
@@ -105,7 +107,7 @@ def metered(model: Any) -> Iterator[Metered]:
         return event
 
     def before(module: Any, args: Any, kwargs: Any) -> None:
-        cache = kwargs.get("past_key_values")
+        cache = passed_cache(kwargs)
         began.append((0 if cache is None else cache.get_seq_length(), now()))
 
     def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:

@@ -317,7 +317,10 @@ def test_calls_of_no_known_ranking_share_nothing(open_model: Callable[..., Any],
     first, second = backend.answer([replace(call, ranking=-1), replace(call, ranking=-2)])
     again, new = backend.answer([replace(call, ranking=-1), call])
     assert (again.prompt_tokens_computed, new.prompt_tokens_computed) == (1, new.usage.prompt_tokens)
-    assert first == second == new
+    # A batch's rounding depends on where its memory lies.
+    for one in (second, new):
+        assert one.probabilities == pytest.approx(first.probabilities)
+        assert replace(one, probabilities=first.probabilities) == first
     assert (again.choice, again.text) == (new.choice, new.text)
     for ranking in (-1, -2):
         backend.forget(ranking)

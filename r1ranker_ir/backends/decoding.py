@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from .key_value_cache import cache_argument, cache_of
 from .states import PromptStates
 
 _GROWTH = 128
@@ -134,6 +135,7 @@ class DecodingSession:
         known: Sequence[PromptStates | None] | None = None,
     ) -> None:
         self._model = model
+        self._cache_argument = cache_argument(model)
         self._pad_id = pad_id
         self._device = model.get_input_embeddings().weight.device
         self._prompts = prompts
@@ -169,9 +171,9 @@ class DecodingSession:
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: cache},
         )
         logits: Tensor = output.logits[:, -1]
         return logits.float()
@@ -238,6 +240,7 @@ class SeparateSession:
         self, model: Any, prompts: Sequence[Sequence[int]], known: Sequence[PromptStates | None] | None = None
     ) -> None:
         self._model = model
+        self._cache_argument = cache_argument(model)
         self._device = model.get_input_embeddings().weight.device
         self._prompts = prompts
         steps = []
@@ -252,9 +255,9 @@ class SeparateSession:
 
     def _forward(self, tokens: Sequence[int], cache: Any) -> tuple[Tensor, Any]:
         ids = torch.tensor([list(tokens)], device=self._device)
-        output = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **{self._cache_argument: cache})
         logits: Tensor = output.logits[0, -1]
-        return logits.float(), output.past_key_values
+        return logits.float(), cache_of(output)
 
     def take_prompts(self) -> list[PromptStates]:
         """Hands over the states of every prompt; the session is at its end then. Only with `known`."""

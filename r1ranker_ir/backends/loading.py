@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ import torch
 from r1ranker_ir.checkpoints import OFFLINE_HINT
 from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError, missing_extra
 from r1ranker_ir.hub import only_local
+
+from .key_value_cache import cache_argument
 
 _DTYPES = ("float32", "bfloat16", "float16")
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -103,15 +104,7 @@ def load_model(
     try:
         with _quiet_bars_off_terminal():
             loaded = _load(model, _source(model, revision, trust_remote_code), weights)
-        base = loaded[0].get_base_model() if hasattr(loaded[0], "get_base_model") else loaded[0]
-        # RecurrentGemma takes the argument, but keeps its states in its layers.
-        keeps_cache = base.config.model_type != "recurrent_gemma"
-        if not keeps_cache or "past_key_values" not in inspect.signature(base.forward).parameters:
-            raise CheckpointError(
-                f"checkpoint {model!r} is a recurrent model ({type(loaded[0]).__name__}), which keeps no key-value "
-                "cache: use a model with attention, or serve it and use the openai backend"
-            )
-        return (loaded[0] if device_map is not None else loaded[0].to(placed)).eval(), loaded[1]
+        ready = (loaded[0] if device_map is not None else loaded[0].to(placed)).eval()
     except R1RankerError:
         raise
     except ImportError as error:
@@ -119,6 +112,11 @@ def load_model(
     # transformers, peft and safetensors raise whatever their file formats provoke: a KeyError as well as an OSError.
     except Exception as error:
         raise CheckpointError(_explain(model, error)) from error
+    try:
+        cache_argument(ready)
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {model!r} can't rank: {error}") from error
+    return ready, loaded[1]
 
 
 def _source(model: str, revision: str | None, trust_remote_code: bool) -> dict[str, Any]:

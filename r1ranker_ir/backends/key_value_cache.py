@@ -1,0 +1,116 @@
+"""How a model takes and hands back its key-value cache: found out by asking it, since libraries rename the argument."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from r1ranker_ir.errors import CheckpointError
+
+# transformers 5.24 renamed the argument, for some models from `cache_params`; a checkpoint's own code may lag behind.
+_NAMES = ("cache", "past_key_values", "cache_params")
+_FIRST, _SECOND, _NEXT = (5, 6, 7), (8, 9, 10), 11
+# Rounding moves scores by far less than another beginning does; of models that hardly look at it, by this at most.
+_NEAR = 0.5
+_ROUNDING = 0.001
+_FOUND: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+def cache_argument(model: Any) -> str:
+    """Finds the argument that a model takes its cache by, with three passes over a few tokens; once for each model.
+
+    Args:
+        model: a causal language model in evaluation mode.
+
+    Returns:
+        The argument's name.
+
+    Raises:
+        CheckpointError: if the model hands no cache back, or does not go on from the one that it is given.
+    """
+    name = _FOUND.get(model)
+    if name is None:
+        name = _FOUND[model] = _probe(model)
+    return name
+
+
+def cache_of(output: Any) -> Any:
+    """The cache in a model's output; `None` if there is none."""
+    return _first(output if isinstance(output, Mapping) else vars(output))
+
+
+def passed_cache(arguments: Mapping[str, Any]) -> Any:
+    """The cache among the keyword arguments of a model's call; `None` if there is none."""
+    return _first(arguments)
+
+
+def _first(named: Mapping[str, Any]) -> Any:
+    return next((named[name] for name in _NAMES if named.get(name) is not None), None)
+
+
+@torch.no_grad()
+def _probe(model: Any) -> str:
+    """Reads one text, then two others, and goes on with the first: the scores must be those of reading it whole.
+
+    What is read in between shows whether the states are in the cache, or in the model, where texts would mix.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    device = model.get_input_embeddings().weight.device
+
+    def read(texts: Sequence[Sequence[int]], **options: Any) -> Any:
+        ids = torch.tensor([[token % rows for token in text] for text in texts], device=device)
+        return model(input_ids=ids, use_cache=True, **options)
+
+    try:
+        cache = cache_of(read([_FIRST]))
+        whole = _last_scores(read([(*_FIRST, _NEXT), (*_SECOND, _NEXT)]))
+    # Whatever a model provokes that needs more than tokens.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{_what(model)} can't read a text of four tokens: {type(error).__name__}: {reason}"
+        ) from error
+    if cache is None:
+        raise CheckpointError(
+            f"{_what(model)} hands back no cache of what it has read, as recurrent models of some kinds don't: use a "
+            "model whose attention keeps keys and values, or serve it and use the openai backend"
+        )
+    allowed = _NEAR * (whole[0] - whole[1]).abs().max() + _ROUNDING * whole.abs().max()
+    tried = []
+    for name in _in_likely_order(model):
+        try:
+            # A copy, since a pass may change it and still not go on from it.
+            scores = _last_scores(read([(_NEXT,)], **{name: copy.deepcopy(cache)}))[0]
+        # Whatever an argument provokes that the model does not know, or knows as something else.
+        except Exception as error:
+            tried.append(f"{name}: {type(error).__name__}")
+            continue
+        if not (scores - whole[0]).abs().max() > allowed:
+            return name
+        tried.append(f"{name}: other scores")
+    raise CheckpointError(
+        f"{_what(model)} does not go on from its own cache ({', '.join(tried)}), so its scores would be wrong: use "
+        "another model, a version of transformers that runs this one rightly, or serve it and use the openai backend"
+    )
+
+
+def _last_scores(output: Any) -> Tensor:
+    scores: Tensor = output.logits[:, -1].float()
+    return scores
+
+
+def _in_likely_order(model: Any) -> list[str]:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    named = inspect.signature(base.forward).parameters
+    return sorted(_NAMES, key=lambda name: name not in named)
+
+
+def _what(model: Any) -> str:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return f"the model ({type(base).__name__})"
