@@ -304,7 +304,7 @@ def template_facts(opened: BenchmarkModel) -> TemplateFacts:
 
     tokenizer = opened.tokenizer
     ends = ChatTokenizer(tokenizer).end_ids(getattr(opened.model, "generation_config", None))
-    end_tokens = tuple(tokenizer.decode([token], skip_special_tokens=False) for token in sorted(ends))
+    end_tokens = tuple(map(str, tokenizer.convert_ids_to_tokens(sorted(ends))))
     think_token = len(tokenizer.encode("<think>", add_special_tokens=False)) == 1
     if not getattr(tokenizer, "chat_template", None):
         return TemplateFacts(False, "kept", "open", end_tokens, think_token)

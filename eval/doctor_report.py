@@ -61,8 +61,8 @@ def overall(found: Examination) -> str:
     said += [f"Fit with reservations for {', '.join(reserved)}."] if reserved else []
     if found.template is not None and 2 * found.format.readable < found.format.outputs:
         said.append(
-            "That holds where answers are chosen among the candidates: left to itself, as on a server, it does not keep "
-            "to the form."
+            "That holds where answers are chosen among the candidates: left to itself, as on a server, it does not "
+            "keep to the form."
         )
     return " ".join(said) + " These lists are easy; measure on judged data of your own before you rely on it."
 
