@@ -25,6 +25,7 @@ from r1ranker_ir.cli_data_answers import answers
 from r1ranker_ir.cli_data_passages import passages
 from r1ranker_ir.cli_data_recommendation import recommendation
 from r1ranker_ir.cli_data_routing import routing
+from r1ranker_ir.cli_doctor import doctor
 from r1ranker_ir.cli_options import JudgedCorpusOption, OnlyRunQueriesOption, QuietOption, VerboseOption
 from r1ranker_ir.cli_prompt import prompt
 from r1ranker_ir.cli_rerank import rerank
@@ -186,6 +187,7 @@ def demo(
 
 
 app.command()(compare)
+app.command()(doctor)
 app.command()(benchmark)
 app.command()(shootout)
 data.command()(answers)

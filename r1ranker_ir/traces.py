@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +12,11 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import json_lines
+from r1ranker_ir.json_lines import parse_json_line, raw_lines
 from r1ranker_ir.partial_files import PartialFile
 from r1ranker_ir.types import CLOSED_AT, TASKS, Candidate, Ranking, RankingRequest, Step, Usage
+
+logger = logging.getLogger(__name__)
 
 TracedStrategy = Literal["iterative", "direct", "setwise", "pointwise", "cascade"]
 TRACED_STRATEGIES: tuple[TracedStrategy, ...] = ("iterative", "direct", "setwise", "pointwise", "cascade")
@@ -134,11 +138,12 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def read_trace(path: str | Path) -> Iterator[TracedRanking]:
+def read_trace(path: str | Path, *, interrupted: bool = False) -> Iterator[TracedRanking]:
     """Reads a trace line by line; the files of several runs may be joined.
 
     Args:
-        path: a file that `r1ranker rerank --save-traces` wrote, gzip if it ends in `.gz`.
+        path: a file that `r1ranker rerank --save-traces` wrote, gzip if it ends in `.gz`; `-` for standard input.
+        interrupted: whatever wrote the file may have been stopped: an end within a line is logged, and no error.
 
     Yields:
         The rankings with their steps.
@@ -147,7 +152,7 @@ def read_trace(path: str | Path) -> Iterator[TracedRanking]:
         InputError: if the file can't be read.
         DataFileError: if a line is malformed or cut off, or is of an earlier version; names file, line and field.
     """
-    for number, row in _rows(path):
+    for number, row in _rows(path, interrupted=interrupted):
         yield _ranking_of(row, f"{path}:{number}")
 
 
@@ -174,9 +179,35 @@ def find_rankings(path: str | Path, query_id: str) -> tuple[list[TracedRanking],
     return found, ids
 
 
-def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _raw_lines(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, bytes]]:
+    if str(path) == "-":
+        yield from enumerate(sys.stdin.buffer, start=1)
+        return
     try:
-        for number, row in json_lines(Path(path)):
+        yield from raw_lines(Path(path))
+    except DataFileError as error:
+        if not interrupted:
+            raise
+        logger.warning("%s: what stands before is taken", error)
+
+
+def _json_rows(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, raw in _raw_lines(path, interrupted=interrupted):
+        try:
+            row = parse_json_line(raw, f"{path}:{number}", first=number == 1)
+        except DataFileError as error:
+            # Only the last line can lack its end.
+            if not interrupted or raw.endswith(b"\n"):
+                raise
+            logger.warning("%s: what stands before is taken", error)
+            return
+        if row is not None:
+            yield number, row
+
+
+def _rows(path: str | Path, *, interrupted: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        for number, row in _json_rows(path, interrupted=interrupted):
             if "step" in row and "steps" not in row:
                 raise DataFileError(
                     f"{path}:{number}: a line for each model call, as earlier versions wrote traces: write it again "

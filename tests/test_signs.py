@@ -202,7 +202,7 @@ def test_the_embedded_model_is_no_matter_of_warnings(strategy: str, depth: int, 
     ]
     result = CliRunner().invoke(app, [*rerank, "--reranker", f"r1ranker-{strategy}-tiny", "--no-cache"])
     assert result.exit_code == 0
-    assert "WARNING" not in result.stderr
+    assert "r1ranker doctor" not in result.stderr
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

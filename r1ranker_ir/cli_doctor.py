@@ -1,0 +1,95 @@
+"""The verb `r1ranker doctor`: whether a model can rank at all, and how it is best asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated, Any, Literal
+
+import typer
+
+from r1ranker_ir.cli_options import (
+    BackendOption,
+    BaseUrlOption,
+    BatchSizeOption,
+    DeviceOption,
+    QuietOption,
+    TemplateOption,
+    VerboseOption,
+)
+
+
+def doctor(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A folder or Hugging Face name, a registered name such as r1ranker-iterative-tiny, or with --backend "
+            "openai the server's name for it.",
+            show_default=False,
+        ),
+    ],
+    backend: BackendOption = "transformers",
+    base_url: BaseUrlOption = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many short lists are shown, each both ways.", show_default="6; 3 with --quick"),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=2, help="Passages in each list.")] = 4,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer lists and shorter thoughts.")] = False,
+    max_thought_tokens: Annotated[
+        int | None,
+        typer.Option(min=0, help="Close a thought that reaches so many tokens.", show_default="256; 160 with --quick"),
+    ] = None,
+    template: TemplateOption = None,
+    batch_size: BatchSizeOption = None,
+    device: DeviceOption = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Numbers of the transformers backend.")
+    ] = "auto",
+    format_: Annotated[
+        Literal["text", "json"], typer.Option("--format", help="Text to read, or all figures as JSON.")
+    ] = "text",
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Examine a model before it is used: chat template, form of answers, place bias, thoughts, speed, and a verdict.
+
+    A few short lists of the packaged collection are shown, in each of which one passage answers the query and the
+    others are about other things, forwards and backwards. A model that can rank names the same passage both ways.
+    """
+    from r1ranker_ir.cli import start
+
+    start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.eval.doctor import DoctorSettings, examine
+    from r1ranker_ir.eval.doctor_report import report_data, report_lines
+
+    if base_url is not None and backend != "openai":
+        raise typer.BadParameter("only --backend openai calls a server", param_hint="--base-url")
+    if device is not None and backend != "transformers":
+        raise typer.BadParameter("only --backend transformers runs a model on a device", param_hint="--device")
+    given = {"base_url": base_url, "template": template, "batch_size": batch_size}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, options, device, dtype)
+    found = examine(model if backend == "openai" else _checkpoint(model), settings)
+    if format_ == "json":
+        typer.echo(json.dumps(report_data(found), indent=2, ensure_ascii=False))
+        return
+    for line in report_lines(found):
+        typer.echo(line)
+
+
+def _checkpoint(model: str) -> str:
+    """The checkpoint of a registered name or of a published system; other names are checkpoints themselves."""
+    from r1ranker_ir import registry
+    from r1ranker_ir.family import FAMILY
+
+    if os.path.isdir(model):
+        return model
+    if registry.is_registered(model):
+        return registry.resolve(model)[0]
+    if registry.is_family(model):
+        checkpoint = FAMILY[model.lower()].checkpoint
+        if checkpoint is None:
+            raise typer.BadParameter(f"{model!r} works with any chat model: name the model itself", param_hint="MODEL")
+        return checkpoint
+    return model
