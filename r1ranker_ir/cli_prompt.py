@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -125,7 +125,7 @@ def show(
         "max_thought_tokens": max_thought_tokens,
         "repair_text": repair_text,
     }
-    options = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if system is not None:
         options = family_options(system.lower(), options)
     settings = CheckpointSettings() if model is None else read_settings(model)

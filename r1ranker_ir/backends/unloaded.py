@@ -14,7 +14,7 @@ from .tokens import EstimatedCounts, cut_at_word
 ANSWER_TOKENS = 200
 
 
-@dataclass(frozen=True)
+@dataclass
 class UnloadedLimits:
     """The limits of a model (`prompts.prompt.TextLimits`), counted by its tokenizer or estimated.
 
