@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from r1ranker_ir.cli_options import (
+    MaxPassageTokensOption,
+    MaxPassageWordsOption,
+    MaxQueryTokensOption,
+    MaxThoughtTokensOption,
+    RepairTextOption,
+)
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.terminal_text import argument_text, echo_data, echo_json
 
 if TYPE_CHECKING:
     from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
-    from r1ranker_ir.types import Call, Message, RankingRequest
+    from r1ranker_ir.types import Call, RankingRequest
 
 prompt = typer.Typer(help="Look at prompts and their templates.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,27 +30,6 @@ _DOCUMENTS = (
     "A kettle boils earlier on a mountain than by the sea.",
     "Cats pick up fleas in long grass.",
 )
-
-
-@dataclass
-class _NoLimits:
-    """A model of which nothing is known: any length, and no control tokens."""
-
-    context_length: int | None = None
-    answer_reserve: int = 0
-    control_tokens: tuple[str, ...] = ()
-
-    def count_tokens(self, text: str) -> int:
-        """Counts words."""
-        return len(text.split())
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        """Cuts to words."""
-        return " ".join(text.split()[:max_tokens])
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Counts words."""
-        return sum(self.count_tokens(message.content) for message in messages)
 
 
 @prompt.callback()
@@ -74,19 +58,59 @@ def show(
     task: Annotated[Literal["passage", "item", "model"], typer.Option(help="What the candidates are.")] = "passage",
     published: Annotated[
         bool,
-        typer.Option("--published", help="As its own system sends it, brackets in passages included."),
+        typer.Option(
+            "--published",
+            help="As its own system sends it, with the brackets and line breaks that it leaves in passages.",
+        ),
     ] = False,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="A published system whose limits count, and whose template where none is given: rank-r1, reasonrank, "
+            "listwise, first, rankgpt, iranker or dranker.",
+            show_default="none",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or Hugging Face name of the model: its tokenizer counts and cuts, and its context and "
+            "r1ranker.json set limits. Its weights are not loaded.",
+            show_default="tokens are estimated, and no context is known",
+        ),
+    ] = None,
+    context_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens that prompt and answer may take.", show_default="the model's")
+    ] = None,
+    max_passage_tokens: MaxPassageTokensOption = None,
+    max_passage_words: MaxPassageWordsOption = None,
+    max_query_tokens: MaxQueryTokensOption = None,
+    max_thought_tokens: MaxThoughtTokensOption = None,
+    repair_text: RepairTextOption = None,
+    score: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--score",
+            help="What the first stage gave a candidate, in the candidates' order, for templates that show it.",
+            show_default="the number of candidates, and down to 1",
+        ),
+    ] = None,
+    aim: Annotated[str, typer.Option(help="What the best candidate is to be.", show_default="none")] = "",
     format_: Annotated[
         Literal["text", "json"], typer.Option("--format", help="Text to read, or messages as JSON.")
     ] = "text",
 ) -> None:
     """Show a prompt as the model gets it, before its chat template, with the template's hash and the prompt's.
 
-    The prompt's hash is the one that a trace holds of its calls.
+    Query and passages are cut as they would be for the model: to the limits that are given, are the system's or stand
+    in its r1ranker.json, and to its context. The prompt's hash is the one that a trace holds of its calls.
     """
     from r1ranker_ir.cli import start
 
     start(verbose=False, quiet=False)
+    from r1ranker_ir.backends.unloaded import unloaded_limits
+    from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
+    from r1ranker_ir.family import family_options
     from r1ranker_ir.prompts.digest import digest_of_messages
     from r1ranker_ir.prompts.files import open_template
     from r1ranker_ir.prompts.prompt import Prompt
@@ -94,16 +118,46 @@ def show(
     from r1ranker_ir.strategies.windows import PROMPT_HASH_DIGITS
     from r1ranker_ir.types import Candidate, RankingRequest
 
-    chosen: PromptTemplate = load_template() if template is None else open_template(template)
+    given = {
+        "template": template,
+        "max_passage_tokens": max_passage_tokens,
+        "max_passage_words": max_passage_words,
+        "max_query_tokens": max_query_tokens,
+        "max_thought_tokens": max_thought_tokens,
+        "repair_text": repair_text,
+    }
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if system is not None:
+        options = family_options(system.lower(), options)
+    settings = CheckpointSettings() if model is None else read_settings(model)
+    chosen: PromptTemplate = settings.template or load_template()
+    if "template" in options:
+        chosen = open_template(options["template"])
     asked = section or _first_section(chosen)
     chosen.wording(asked, task)
     documents = [argument_text(text) for text in document or _DOCUMENTS]
-    request = RankingRequest(
-        argument_text(query),
-        tuple(Candidate(str(place), text, float(len(documents) - place)) for place, text in enumerate(documents)),
-        task=task,
+    scores = score or [float(len(documents) - place) for place in range(len(documents))]
+    if len(scores) != len(documents):
+        raise InputError(f"{len(scores)} scores for {len(documents)} candidates: give --score once for each, or never")
+    candidates = [
+        Candidate(str(place), text, given) for place, (text, given) in enumerate(zip(documents, scores, strict=True))
+    ]
+    request = RankingRequest(argument_text(query), tuple(candidates), task=task, aim=argument_text(aim))
+    limits = unloaded_limits(
+        model,
+        context_length=context_length,
+        max_thought_tokens=options.get("max_thought_tokens", settings.max_thought_tokens),
     )
-    call = _call(Prompt(chosen, _NoLimits(), published=published), asked, request)
+    filled = Prompt(
+        chosen,
+        limits,
+        published=published,
+        max_passage_tokens=options.get("max_passage_tokens", settings.max_passage_tokens),
+        max_query_tokens=options.get("max_query_tokens", settings.max_query_tokens),
+        max_passage_words=options.get("max_passage_words"),
+        repair_text=options.get("repair_text", False),
+    )
+    call = _call(filled, asked, request)
     facts = {
         "template": chosen.name,
         "template_hash": chosen.digest(mark=asked == MARK_SECTION),
@@ -112,12 +166,18 @@ def show(
         "identifiers": list(call.identifiers),
         "thinks": chosen.thinks,
         "answer_tags": chosen.tagged,
+        "tokens": limits.count_prompt_tokens(call.messages),
+        "counted": limits.name,
+        "cut_passages": call.cut_passages,
+        "cut_query": call.cut_query,
     }
     if format_ == "json":
         turns = [{"role": message.role, "content": message.content} for message in call.messages]
         echo_json(json.dumps({**facts, "messages": turns}, indent=2, ensure_ascii=False))
         return
     echo_data(f"template {facts['template']} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
+    cut = [f"{call.cut_passages} passages cut"] * bool(call.cut_passages) + ["the query cut"] * call.cut_query
+    echo_data(", ".join([f"{facts['tokens']} tokens ({limits.name})", *cut]))
     for message in call.messages:
         echo_data(f"\n[{message.role}]\n{message.content}")
 

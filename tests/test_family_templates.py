@@ -603,6 +603,46 @@ def test_what_can_not_be_shown_is_said(tmp_path: Path) -> None:
     assert show(str(tmp_path / "gone.toml")).exit_code == 1
 
 
+def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
+    tmp_path: Path, make_checkpoint: Callable[..., Path]
+) -> None:
+    path = str(opened(tmp_path, NUMBERS).name)
+    long, query = "flea " * 400, "kettle " * 60
+    folder = make_checkpoint("chatml", max_position_embeddings=600)
+    arguments = (path, "--document", long, "--document", "short", "--query", query, "--model", str(folder))
+    limits = ("--max-thought-tokens", "100", "--max-query-tokens", "20", "--max-passage-words", "350")
+    result = show(*arguments, *limits, "--format", "json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    ranker = Ranker(
+        folder, strategy="direct", template=path, device="cpu", max_thought_tokens=100, max_query_tokens=20,
+        max_passage_words=350,
+    )  # fmt: skip
+    request = RankingRequest(query, (Candidate("0", long), Candidate("1", "short")))
+    call = ranker.prompt.order_all(request, (0, 1))
+    assert [message["content"] for message in found["messages"]] == [message.content for message in call.messages]
+    assert (found["cut_passages"], found["cut_query"]) == (call.cut_passages, call.cut_query) == (1, True)
+    assert found["tokens"] == ranker.backend.count_prompt_tokens(call.messages) <= 600 - 300
+    assert found["counted"] == f"by the tokenizer of {folder}"
+    shown = show(*arguments, *limits).output
+    assert f"{found['tokens']} tokens (by the tokenizer of {folder}), 1 passages cut, the query cut\n" in shown
+    uncut = json.loads(show(path, "--document", long, "--query", query, "--format", "json").output)
+    assert (uncut["cut_passages"], uncut["cut_query"], uncut["counted"]) == (0, False, "estimated")
+    system = json.loads(show("--system", "listwise", "--document", "a &amp; " * 300, "--format", "json").output)
+    assert system["cut_passages"] == 1 and system["messages"][1]["content"].count("a &") == 150
+    assert "unknown" not in show("--system", "rank-r1", path, "--section", "direct").output
+    assert "system 'other' is not known" in show("--system", "other").output
+    assert "context is 90" in show(*arguments, "--context-length", "90").output
+
+
+def test_scores_can_be_given_to_be_shown(tmp_path: Path) -> None:
+    path = str(opened(tmp_path, SCORED).name)
+    arguments = (path, "--document", "a", "--document", "b")
+    assert "gave [1] 2.000" in show(*arguments).output
+    assert "gave [2] -0.500" in show(*arguments, "--score", "7", "--score", "-0.5").output
+    assert "1 scores for 2 candidates" in show(*arguments, "--score", "7").output
+
+
 def test_published_prompts_are_shown_with_their_brackets(tmp_path: Path) -> None:
     opened(tmp_path, RANK_R1, "a.toml")
     arguments = (str(tmp_path / "a.toml"), "--document", "see [2]")

@@ -1,0 +1,103 @@
+"""What prompts must know of a model whose weights are not loaded: to show what would be sent to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from r1ranker_ir.errors import CheckpointError, missing_extra
+from r1ranker_ir.types import Message
+
+from .tokens import EstimatedCounts, cut_at_word
+
+ANSWER_TOKENS = 200
+
+
+@dataclass
+class UnloadedLimits:
+    """The limits of a model (`prompts.prompt.TextLimits`), counted by its tokenizer or estimated.
+
+    Args:
+        name: who counts, for people.
+        context_length: tokens that prompt and answer may take; `None` where unknown.
+        answer_reserve: of these, what is kept for thought and answer.
+        control_tokens: strings that the tokenizer reads as structure.
+        count_tokens: counts the tokens of plain text.
+        cut_text: cuts a text to a number of tokens.
+        count_prompt_tokens: counts the tokens of a prompt with its chat template.
+    """
+
+    name: str
+    context_length: int | None
+    answer_reserve: int
+    control_tokens: tuple[str, ...]
+    count_tokens: Callable[[str], int]
+    cut_text: Callable[[str, int], str]
+    count_prompt_tokens: Callable[[Sequence[Message]], int]
+
+
+def unloaded_limits(
+    model: str | None, *, context_length: int | None = None, max_thought_tokens: int = 1024
+) -> UnloadedLimits:
+    """Opens a model's tokenizer and configuration.
+
+    Args:
+        model: a folder or hub name; `None` has tokens estimated.
+        context_length: in place of what the configuration says.
+        max_thought_tokens: how long the model may think; on a short context, as the local backend shortens it.
+
+    Returns:
+        The limits.
+
+    Raises:
+        MissingExtraError: if transformers is not installed.
+        CheckpointError: if the tokenizer can't be loaded.
+    """
+    if model is None:
+        counts = EstimatedCounts()
+        return UnloadedLimits(
+            "estimated",
+            context_length,
+            max_thought_tokens + ANSWER_TOKENS,
+            counts.control_tokens,
+            counts.count,
+            lambda text, limit: cut_at_word(text, limit, counts.count),
+            counts.count_prompt,
+        )
+    tokenizer, configured = _open(model)
+    from .texts import ChatTokenizer
+
+    texts = ChatTokenizer(tokenizer)
+    context = context_length or configured
+    thought = max_thought_tokens if context is None else min(max_thought_tokens, context // 2)
+    return UnloadedLimits(
+        f"by the tokenizer of {model}",
+        context,
+        thought + ANSWER_TOKENS,
+        texts.control_tokens,
+        texts.count,
+        texts.cut,
+        lambda messages: len(texts.prompt_ids(messages)),
+    )
+
+
+def _open(model: str) -> tuple[Any, int | None]:
+    """A model's tokenizer, and the length of its context as its configuration says."""
+    try:
+        from transformers import AutoConfig, AutoTokenizer
+    except ImportError as error:
+        raise missing_extra("counting tokens with a model's tokenizer", "local", error) from error
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"the tokenizer of {model!r} can't be loaded ({error}). Give a folder or a hub name with one, or leave the "
+            "model out to have tokens estimated"
+        ) from error
+    try:
+        config: Any = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError):
+        return tokenizer, None
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return tokenizer, int(length) if length else None
