@@ -393,6 +393,18 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run.trec"]
 
 
+@pytest.mark.parametrize("held", ["out", "trace"])
+def test_a_rerank_that_can_not_have_its_outputs_loads_no_model(place: Path, held: str) -> None:
+    with output_lock(place / held, "--output"):
+        said = r1ranker(
+            *("rerank", "--corpus", place / "corpus", "--run", place / "bm25.trec", *RERANK),
+            *("--reranker", "r1ranker-iterative", "--model", "/none/model"),
+            *("--output", place / "out", "--save-traces", place / "trace"),
+            code=1,
+        ).stderr
+    assert f"'{place / held}' is being written by another run (process {os.getpid()} on " in said
+
+
 def test_many_threads_write_one_output_one_after_the_other(tmp_path: Path) -> None:
     output, refused = tmp_path / "run.trec", []
 
