@@ -63,6 +63,16 @@ class Verbs(TyperGroup):
             logger.debug("the error was raised here", exc_info=True)
             echo(f"Error: {error}", err=True)
             raise typer.Exit(1) from error
+        except UnicodeEncodeError as error:
+            encoding = sys.getfilesystemencoding()
+            if encoding == "utf-8" or error.encoding.replace("_", "-").lower() != encoding:
+                raise
+            echo(
+                f"Error: a file is called {error.object!r}, and file names are {encoding} here: set the environment "
+                f"variable PYTHONUTF8=1, or a locale with UTF-8 (LC_ALL=C.UTF-8)",
+                err=True,
+            )
+            raise typer.Exit(1) from error
         finally:
             ours.setLevel(level)
             ours.handlers[:] = handlers

@@ -218,6 +218,20 @@ def test_two_suites_do_not_share_a_folder(place: Path, monkeypatch: pytest.Monke
     assert mode_of(place / "out") == mode_of(place / "out" / "own") == 0o700
 
 
+def test_a_suite_removes_only_what_lies_in_its_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    (place / "out").mkdir()
+    (place / "out" / "linked").symlink_to(place / "corpus", target_is_directory=True)
+    names = ("linked/corpus.jsonl", "../bm25.trec", str(place / "bm25.trec"), "old.trec")
+    (place / "out" / "old.trec").touch()
+    (place / "out" / "manifest.json").write_text(json.dumps({"command": ["x"], "files": dict.fromkeys(names, "")}))
+    before = contents(place / "corpus") | {"bm25.trec": (place / "bm25.trec").read_bytes()}
+    r1ranker("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--overwrite")
+    assert contents(place / "corpus") | {"bm25.trec": (place / "bm25.trec").read_bytes()} == before
+    assert not (place / "out" / "old.trec").exists()
+
+
 def test_standard_output_that_goes_to_an_input_is_refused(place: Path) -> None:
     run = place / "bm25.trec"
     before = run.read_bytes()
