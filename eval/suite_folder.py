@@ -53,8 +53,10 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
                     made_by = f" was made by another command: {shlex.join(earlier['command'])}"
                 raise InputError(f"folder {str(folder)!r}{made_by}. Choose another --output, or use --overwrite")
             for name in earlier.get("files", {}):
-                if not Path(name).is_absolute() and ".." not in Path(name).parts:
-                    (folder / name).unlink(missing_ok=True)
+                listed = folder / name
+                # A manifest may name anything, and a folder in between may be a link.
+                if ".." not in Path(name).parts and listed.parent.resolve().is_relative_to(folder.resolve()):
+                    listed.unlink(missing_ok=True)
     try:
         make_folder(folder, private=settings.traces)
         # A folder that an interrupted command leaves is known by this.

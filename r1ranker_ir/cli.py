@@ -67,6 +67,16 @@ class Verbs(TyperGroup):
             logger.debug("the error was raised here", exc_info=True)
             echo(f"Error: {error}", err=True)
             raise typer.Exit(1) from error
+        except UnicodeEncodeError as error:
+            encoding = sys.getfilesystemencoding()
+            if encoding == "utf-8" or error.encoding.replace("_", "-").lower() != encoding:
+                raise
+            echo(
+                f"Error: a file is called {error.object!r}, and file names are {encoding} here: set the environment "
+                f"variable PYTHONUTF8=1, or a locale with UTF-8 (LC_ALL=C.UTF-8)",
+                err=True,
+            )
+            raise typer.Exit(1) from error
         finally:
             ours.setLevel(level)
             ours.handlers[:] = handlers
@@ -162,7 +172,7 @@ def evaluate(
         qrels, found, judged = measuring.common_queries(qrels, found)
         counted = len({judgment.query_id for judgment in qrels})
         if not quiet:
-            typer.echo(f"measured over {counted} of {judged} judged queries: those that all runs have", err=True)
+            echo(f"measured over {counted} of {judged} judged queries: those that all runs have", err=True)
     evaluations = {name: measuring.evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
     offer_only_run_queries(evaluations)
     if format_ == "json":

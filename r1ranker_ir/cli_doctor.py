@@ -17,6 +17,7 @@ from r1ranker_ir.cli_options import (
     TemplateOption,
     VerboseOption,
 )
+from r1ranker_ir.terminal_text import echo, echo_json
 
 
 def doctor(
@@ -72,10 +73,10 @@ def doctor(
     settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, options, device, dtype)
     found = examine(model if backend == "openai" else _checkpoint(model), settings)
     if format_ == "json":
-        typer.echo(json.dumps(report_data(found), indent=2, ensure_ascii=False))
+        echo_json(json.dumps(report_data(found), indent=2, ensure_ascii=False))
         return
     for line in report_lines(found):
-        typer.echo(line)
+        echo(line)
 
 
 def _checkpoint(model: str) -> str:

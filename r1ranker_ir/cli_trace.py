@@ -96,8 +96,6 @@ def summary(
     from r1ranker_ir.cli import start
 
     start(verbose=False, quiet=False)
-    from rich.console import Console
-
     from r1ranker_ir.reranking import entries_of
     from r1ranker_ir.runs import RunEntry
     from r1ranker_ir.trace_summary import TraceCounts, summary_data
@@ -122,13 +120,14 @@ def summary(
         raise InputError(_empty(file))
     measured = None if corpus is None else _measured(corpus, measures, before, after)
     if format_ == "json":
-        _echo_json({**summary_data(found), **({} if measured is None else {"measures": measured})})
+        data = {**summary_data(found), **({} if measured is None else {"measures": measured})}
+        echo_json(json.dumps(data, indent=2, ensure_ascii=False))
         return
-    console = Console(highlight=False)
-    print_summary(console, found)
+    terminal = console()
+    print_summary(terminal, found)
     if measured is not None:
         for line in measures_lines(**measured):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            terminal.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _measured(corpus: str, measures: str, before: Run, after: Run) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.output_streams import is_stream
 from r1ranker_ir.private_folders import make_folder
 
 FOLDER_LOCK = ".r1ranker.lock"
@@ -36,6 +37,21 @@ def output_lock(path: Path, option: str) -> Iterator[None]:
     """
     with _held(path.with_name(f".{path.name}.lock"), path, option):
         yield
+
+
+def check_unlocked(path: str | os.PathLike[str] | None, option: str) -> None:
+    """Makes sure that nobody writes an output, before work that takes a while: the lock itself is taken after it.
+
+    Args:
+        path: the output; `None` where there is none. Streams have no lock.
+        option: what the user can choose another value of.
+
+    Raises:
+        InputError: if somebody holds its lock (says who), or the folder can't be written.
+    """
+    if path is not None and not is_stream(path):
+        with output_lock(Path(path), option):
+            pass
 
 
 @contextlib.contextmanager

@@ -124,11 +124,12 @@ def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
 
     Args:
         option: what names it.
-        path: the cache's file; anything else for no cache in a file.
+        path: the cache or its file; anything else for no cache.
 
     Yields:
         The file and those that SQLite keeps beside it.
     """
+    path = getattr(path, "path", path)
     if isinstance(path, str | os.PathLike):
         for ending in _BESIDE_A_CACHE:
             yield NamedFile(option, f"{os.path.expanduser(path)}{ending}")

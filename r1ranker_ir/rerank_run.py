@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from r1ranker_ir.output_locks import check_unlocked
 from r1ranker_ir.output_paths import NamedFile, check_outputs
 from r1ranker_ir.rerank_inputs import candidate_inputs, ranker_inputs
 from r1ranker_ir.reranking import RunRequests, entries_of, in_order, requests_of_run
@@ -146,6 +147,8 @@ def rerank_run(
     )
     writer = RunWriter(output, tag=tag)
     trace = None if traces is None else TraceWriter(traces, ranker.strategy, ranker.notes())
+    for option, path in (("--output", output), ("--save-traces", traces)):
+        check_unlocked(path, option)
     engine: Ranker | RayEngine
     if cluster is None:
         requests = candidates.requests()

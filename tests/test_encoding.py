@@ -211,6 +211,17 @@ def test_ids_of_the_command_line_are_utf8_too(tmp_path: Path, environment: dict[
     assert "🦉" in shown.stdout.decode("utf-8")
 
 
+def test_names_of_files_that_the_locale_can_not_spell_are_an_error_of_ours(collection: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        f"title = 'x'\n[datasets.'été']\ncorpus = {json.dumps(str(collection))}\n", encoding="utf-8"
+    )
+    arguments = ("suite", str(tmp_path / "mine.toml"), "--reranker", "r1ranker-iterative-tiny", "--depth", "2")
+    done = r1ranker(*arguments, "--output", str(tmp_path / "out"), environment=ENVIRONMENTS[3])
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"set the environment variable PYTHONUTF8=1" in done.stderr
+
+
 # --- terminals ------------------------------------------------------------------------------------------------------
 
 

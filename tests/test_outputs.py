@@ -218,6 +218,20 @@ def test_two_suites_do_not_share_a_folder(place: Path, monkeypatch: pytest.Monke
     assert mode_of(place / "out") == mode_of(place / "out" / "own") == 0o700
 
 
+def test_a_suite_removes_only_what_lies_in_its_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    (place / "out").mkdir()
+    (place / "out" / "linked").symlink_to(place / "corpus", target_is_directory=True)
+    names = ("linked/corpus.jsonl", "../bm25.trec", str(place / "bm25.trec"), "old.trec")
+    (place / "out" / "old.trec").touch()
+    (place / "out" / "manifest.json").write_text(json.dumps({"command": ["x"], "files": dict.fromkeys(names, "")}))
+    before = contents(place / "corpus") | {"bm25.trec": (place / "bm25.trec").read_bytes()}
+    r1ranker("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--overwrite")
+    assert contents(place / "corpus") | {"bm25.trec": (place / "bm25.trec").read_bytes()} == before
+    assert not (place / "out" / "old.trec").exists()
+
+
 def test_standard_output_that_goes_to_an_input_is_refused(place: Path) -> None:
     run = place / "bm25.trec"
     before = run.read_bytes()
@@ -391,6 +405,18 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     write_run({"q": (RunEntry("a", 1.0),), "r": (RunEntry("b", 1.0),)}, output)
     assert list(read_run(output)) == ["q", "r"]
     assert [path.name for path in tmp_path.iterdir()] == ["run.trec"]
+
+
+@pytest.mark.parametrize("held", ["out", "trace"])
+def test_a_rerank_that_can_not_have_its_outputs_loads_no_model(place: Path, held: str) -> None:
+    with output_lock(place / held, "--output"):
+        said = r1ranker(
+            *("rerank", "--corpus", place / "corpus", "--run", place / "bm25.trec", *RERANK),
+            *("--reranker", "r1ranker-iterative", "--model", "/none/model"),
+            *("--output", place / "out", "--save-traces", place / "trace"),
+            code=1,
+        ).stderr
+    assert f"'{place / held}' is being written by another run (process {os.getpid()} on " in said
 
 
 def test_many_threads_write_one_output_one_after_the_other(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_what_was_ranked_before_a_missing_document_is_kept(long_corpus: Corpus, 
     assert list(read_run(f"{output}.partial")) == ["q0", "q1", "q2"]
     assert [traced.ranking.request.query_id for traced in read_trace(f"{trace}.partial")] == ["q0", "q1", "q2"]
     assert not output.exists() and not trace.exists()
-    with pytest.raises(InputError, match=r"run and trace are both to be written to .*choose another --save-traces"):
+    with pytest.raises(InputError, match=r"are written to the same file: choose another --save-traces"):
         rerank_run(source, ranker, output, tag="t", traces=tmp_path / "." / "out.trec")
 
 

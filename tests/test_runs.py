@@ -245,5 +245,5 @@ def test_a_full_disk_behind_standard_output_is_said(monkeypatch: pytest.MonkeyPa
     # What was not written is still in its buffer when it is closed.
     with contextlib.suppress(OSError), Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        with pytest.raises(StorageError, match="can't write the run to standard output: No space left"):
+        with pytest.raises(StorageError, match="can't write to standard output: No space left"):
             write_run({"q": (RunEntry("a", 1.0),)}, "-")
