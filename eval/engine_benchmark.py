@@ -214,7 +214,7 @@ class EngineBenchmark:
 
         from r1ranker_ir.backends.texts import ChatTokenizer
 
-        texts = ChatTokenizer(AutoTokenizer.from_pretrained(TINY_CHECKPOINT))
+        texts = ChatTokenizer(AutoTokenizer.from_pretrained(TINY_CHECKPOINT, trust_remote_code=False))
         return InstantBackend(
             texts, context_length=self.context_length, batch_size=self.batch_size, call_seconds=call_seconds
         )

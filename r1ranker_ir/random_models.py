@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1ranker_ir.backends.foreign_code import needs_foreign_code
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.errors import CheckpointError, InputError, missing_extra
 from r1ranker_ir.hub import only_local
@@ -70,7 +71,7 @@ def open_configuration(name: str) -> tuple[Any, Any]:
     if name not in CONFIGURATIONS and not name.endswith(".json") and not Path(name).is_file():
         return _own(name)
     content = read_configuration(name)
-    tokenizer: Any = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
+    tokenizer: Any = AutoTokenizer.from_pretrained(TINY_CHECKPOINT, trust_remote_code=False)
     content |= {token: getattr(tokenizer, token) for token in _TOKENS}
     architecture = content.pop("model_type")
     try:
@@ -92,9 +93,14 @@ def _own(name: str) -> tuple[Any, Any]:
 
     try:
         local = only_local(name)
-        config: Any = AutoConfig.from_pretrained(name, local_files_only=local)
-        tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=local)
+        config: Any = AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
     except Exception as error:
+        if needs_foreign_code(error):
+            raise CheckpointError(
+                f"the configuration of {name!r} can't be loaded: it needs Python code that comes with it, and that is "
+                f"not run. Give one that needs none, a JSON file, or one of {', '.join(CONFIGURATIONS)}"
+            ) from error
         reason = " ".join(str(error).split())[:400]
         raise CheckpointError(
             f"the configuration of {name!r} can't be loaded ({type(error).__name__}: {reason}): check the name, and "
@@ -124,7 +130,9 @@ def random_model(config: Any, *, device: str, dtype: str, seed: int) -> nn.Modul
     try:
         with torch.random.fork_rng(), torch.device(device):
             torch.manual_seed(seed)
-            model: nn.Module = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+            model: nn.Module = AutoModelForCausalLM.from_config(
+                config, dtype=getattr(torch, dtype), trust_remote_code=False
+            )
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
         raise InputError(

@@ -109,7 +109,7 @@ def run_benchmark(
         The figures.
     """
     on_gpu = torch.cuda.is_available()
-    tokenizer = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
+    tokenizer = AutoTokenizer.from_pretrained(TINY_CHECKPOINT, trust_remote_code=False)
     dimensions = read_configuration("qwen2.5-3b") | SIZES[size]
     if size == "tiny":
         dimensions["vocab_size"] = len(tokenizer)

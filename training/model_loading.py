@@ -10,6 +10,8 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from r1ranker_ir.backends.adapters import load_adapter
+from r1ranker_ir.backends.foreign_code import FOREIGN_CODE_HINT, needs_foreign_code
 from r1ranker_ir.backends.loading import load_weights
 from r1ranker_ir.checkpoints import OFFLINE_HINT
 from r1ranker_ir.errors import CheckpointError, R1RankerError
@@ -40,6 +42,8 @@ def load_for_training(arguments: ModelArguments, *, trust_remote_code: bool = Fa
         raise
     # transformers, peft and safetensors raise whatever their file formats provoke: a KeyError as well as an OSError.
     except Exception as error:
+        if needs_foreign_code(error):
+            raise CheckpointError(f"model {name!r} can't be loaded for training: {FOREIGN_CODE_HINT}") from error
         reason = " ".join(str(error).split())[:600] or type(error).__name__
         raise CheckpointError(
             f"model {name!r} can't be loaded for training: {type(error).__name__}: {reason} — check the name or the "
@@ -58,18 +62,7 @@ def _load(arguments: ModelArguments, trust_remote_code: bool) -> tuple[Any, Any]
         raise CheckpointError(
             f"model {name!r} is a LoRA adapter: add use_peft to train it further, or merge it into its base first"
         )
-    from peft import PeftConfig, PeftModel
-
-    config = PeftConfig.from_pretrained(name, revision=revision)
-    base, base_revision = config.base_model_name_or_path, config.revision
-    if not base:
-        raise CheckpointError(f"adapter {name!r} names no base model in adapter_config.json")
-    base_source = source | {"revision": base_revision, "local_files_only": only_local(base, base_revision)}
-    has_tokenizer = (Path(name) / "tokenizer_config.json").is_file()
-    tokenizer_name, tokenizer_source = (name, source) if has_tokenizer else (base, base_source)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_name, **tokenizer_source)
-    model = _load_weights(base, arguments, base_source)
-    return PeftModel.from_pretrained(model, name, revision=revision, is_trainable=True), tokenizer
+    return load_adapter(name, source, lambda base, where: _load_weights(base, arguments, where), trainable=True)
 
 
 def _load_weights(name: str, arguments: ModelArguments, source: dict[str, Any]) -> Any:

@@ -15,11 +15,11 @@ from r1ranker_ir.checkpoints import OFFLINE_HINT
 from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError, missing_extra
 from r1ranker_ir.hub import only_local
 
+from .adapters import load_adapter
+from .foreign_code import FOREIGN_CODE_HINT, needs_foreign_code
 from .key_value_cache import cache_argument
 
 _DTYPES = ("float32", "bfloat16", "float16")
-_ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_MISSING_IS_NONE = {"_raise_exceptions_for_missing_entries": False}
 
 
 def pick_device(device: str | None) -> str:
@@ -131,28 +131,14 @@ def _load(model: str, options: dict[str, Any], weights: dict[str, Any]) -> tuple
     if not _is_adapter(model, options["revision"]):
         tokenizer = AutoTokenizer.from_pretrained(model, **options)
         return load_weights(model, options, weights), tokenizer
-    from transformers.utils.hub import cached_file
 
-    try:
-        from peft import PeftConfig, PeftModel
-    except ImportError as error:
-        raise missing_extra(f"LoRA adapter {model!r}", "local", error) from error
-    config = PeftConfig.from_pretrained(model, revision=options["revision"])
-    # peft would fall back to a pickle, in a folder and on the hub.
-    if cached_file(model, _ADAPTER_WEIGHTS, revision=options["revision"], **_MISSING_IS_NONE) is None:
-        raise CheckpointError(f"adapter {model!r} has no {_ADAPTER_WEIGHTS}: other weight files are not loaded")
-    base_name = config.base_model_name_or_path
-    if not base_name:
-        raise CheckpointError(f"adapter {model!r} names no base model in adapter_config.json")
-    base_options = _source(base_name, config.revision, options["trust_remote_code"])
-    try:
-        base = load_weights(base_name, base_options, weights)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(_explain(base_name, error, of=f", the base of adapter {model!r},")) from error
-    own_tokenizer = (Path(model) / "tokenizer_config.json").is_file()
-    tokenizer_source, tokenizer_options = (model, options) if own_tokenizer else (base_name, base_options)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_source, **tokenizer_options)
-    return PeftModel.from_pretrained(base, model, revision=options["revision"]), tokenizer
+    def load_base(name: str, where: dict[str, Any]) -> Any:
+        try:
+            return load_weights(name, where, weights)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(_explain(name, error, of=f", the base of adapter {model!r},")) from error
+
+    return load_adapter(model, options, load_base)
 
 
 def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
@@ -183,6 +169,8 @@ def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -
 
 
 def _explain(model: str, error: Exception, of: str = "") -> str:
+    if needs_foreign_code(error):
+        return f"checkpoint {model!r}{of} can't be loaded: {FOREIGN_CODE_HINT}"
     reason = " ".join(str(error).split())[:600] or type(error).__name__
     return (
         f"checkpoint {model!r}{of} can't be loaded: {type(error).__name__}: {reason} — check the name or the folder, "

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from r1ranker_ir.errors import CheckpointError, missing_extra
 from r1ranker_ir.types import Message
 
+from .foreign_code import needs_foreign_code
+
 CHAT_CONTROL_TOKENS: tuple[str, ...] = (
     # ChatML: Qwen and many others
     *("<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>"),
@@ -108,8 +110,14 @@ class TokenizerCounts:
         except ImportError as error:
             raise missing_extra("counting tokens with a Hugging Face tokenizer", "local", error) from error
         try:
-            loaded: Any = AutoTokenizer.from_pretrained(tokenizer)
+            # Left out, transformers would ask on standard input whether to run the tokenizer's own code.
+            loaded: Any = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
         except (OSError, ValueError) as error:
+            if needs_foreign_code(error):
+                raise CheckpointError(
+                    f"the tokenizer {tokenizer!r} needs Python code that comes with it, and such code is not run: give "
+                    "a tokenizer of the same vocabulary that needs none, or `tokenizer=None` to have tokens estimated"
+                ) from error
             raise CheckpointError(
                 f"the tokenizer {tokenizer!r} can't be loaded ({error}). Give the name or the folder of the served "
                 "model, or leave `tokenizer` out to have tokens estimated"
