@@ -55,7 +55,7 @@ class ForcedBackend:
         return self._backend.count_tokens(text)
 
     def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning of the text in whole words that takes at most `max_tokens` tokens."""
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
         return self._backend.cut_text(text, max_tokens)
 
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:

@@ -107,7 +107,7 @@ class InstantBackend:
             return self._texts.count(text)
 
     def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning of the text in whole words that takes at most `max_tokens` tokens."""
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
         with self.tokenizing:
             return self._texts.cut(text, max_tokens)
 

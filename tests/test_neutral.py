@@ -64,6 +64,11 @@ def test_neutralising_again_changes_nothing(text: str) -> None:
     assert neutral(once) == once
 
 
+@given(text=st.one_of(TEXTS, st.text(), st.lists(st.sampled_from("€ \x00"), max_size=4).map("".join)))
+def test_a_text_never_vanishes(text: str) -> None:
+    assert bool(neutral(text)) == bool(text.strip())
+
+
 @given(text=st.one_of(TEXTS, st.text()), cut=st.integers(0, 40))
 def test_a_beginning_of_neutral_text_is_harmless_too(text: str, cut: int) -> None:
     assert_harmless(neutral(text)[:cut])
@@ -115,6 +120,8 @@ def test_ordinary_text_is_unchanged_but_for_white_space(text: str) -> None:
         (" \n\t ", ""),
         ("a\x00b", "a b"),
         ("\ud83d", "?"),
+        ("€€ €", "?"),
+        ("\x00", "?"),
     ],
 )
 def test_examples(text: str, expected: str) -> None:

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.backends.openai import OpenAIBackend
 from r1ranker_ir.backends.thoughts import join_reasoning, split_thought
-from r1ranker_ir.backends.tokens import EstimatedCounts, cut_at_word
+from r1ranker_ir.backends.tokens import EstimatedCounts
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.engine import Engine
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError
@@ -695,7 +695,6 @@ def test_the_backend_alone_loads_no_model_library() -> None:
 # --- tokens --------------------------------------------------------------------------------------------------------
 
 ESTIMATE = EstimatedCounts()
-TEXTS = st.text(st.sampled_from("abc xyz \n\t.,[1]9é猫は"), max_size=120)
 
 
 def test_estimates_follow_their_rule() -> None:
@@ -704,23 +703,6 @@ def test_estimates_follow_their_rule() -> None:
     assert ESTIMATE.count("life cycle, 2024") == 1 + 2 + 1 + 4
     assert ESTIMATE.count("猫が好き") == 6
     assert ESTIMATE.count_prompt([Message("user", "flea")]) == 32 + 8 + 1
-
-
-@given(TEXTS, st.integers(0, 60))
-def test_cut_is_the_longest_beginning_in_whole_words(text: str, limit: int) -> None:
-    cut = cut_at_word(text, limit, ESTIMATE.count)
-    assert text.startswith(cut)
-    assert ESTIMATE.count(cut) <= limit
-    rest = text[len(cut) :]
-    if rest:
-        next_word = rest.split()[0] if rest.split() else ""
-        if not any(ord(letter) > 0x2E7F for letter in text):
-            assert not cut or rest[0].isspace()  # the cut lies between words
-            assert not rest.strip() or ESTIMATE.count(text[: text.index(next_word, len(cut)) + len(next_word)]) > limit
-
-
-def test_text_without_spaces_is_cut_too() -> None:
-    assert cut_at_word("猫が好きです", 3, ESTIMATE.count) == "猫が"
 
 
 THOUGHTS = st.text(st.sampled_from("ab [1]\n.")).map(str.strip)

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r1ranker_ir.backends.openai import OpenAIBackend
 from r1ranker_ir.backends.texts import ChatTokenizer
-from r1ranker_ir.backends.tokens import cut_at_word
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.cutting import LONGEST_CLUSTER, cluster_ends, cut_at_word
 from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.prompts.neutral import Neutraliser
 from r1ranker_ir.prompts.prompt import Prompt
@@ -222,9 +223,11 @@ def test_a_passage_limit_cuts_at_whole_words_and_is_counted(name: str, limit: in
     shown = [text.removesuffix("(no text)") for text in passages_of(call.messages[-1].content)]
 
     for text, seen in zip(texts, shown, strict=True):
-        assert limits.count_tokens(seen) <= limit
-        assert text == seen or text.startswith(f"{seen} ") or seen == ""
-        if seen != text:
+        assert limits.count_tokens(seen) <= max(limit, limits.count_tokens(seen[:1]))
+        assert bool(text) == bool(seen)
+        inside_first_word = text.startswith(seen) and len(seen) < len(text.split(" ")[0])
+        assert text == seen or text.startswith(f"{seen} ") or inside_first_word
+        if seen != text and not inside_first_word:
             one_more = " ".join(text.split()[: len(seen.split()) + 1])
             assert limits.count_tokens(one_more) > limit
     assert call.cut_passages == sum(text != seen for text, seen in zip(texts, shown, strict=True)) >= 2
@@ -475,3 +478,123 @@ def test_a_prompt_that_fits_by_far_is_not_tokenized(subject_of: Subjects) -> Non
     prompt = Prompt(load_template(), Watched(subject_of("chatml").tokenizer, 900), max_passage_tokens=40)
     prompt.exclude_one(asked, range(20))
     assert len(tokenized) > 2
+
+
+# --- text never vanishes ------------------------------------------------------------------------------------------
+
+
+class CutsBetweenWordsOnly(TokenLimits):
+    """A backend of one's own whose `cut_text` leaves nothing where the first word is too long."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.cut_text = self._words_alone
+
+    def _words_alone(self, text: str, max_tokens: int) -> str:
+        words = text.split()
+        return next(
+            (cut for end in range(len(words), 0, -1) if self.count_tokens(cut := " ".join(words[:end])) <= max_tokens),
+            "",
+        )
+
+
+def limits_of(kind: str, subject_of: Subjects, context_length: int | None = None) -> Any:
+    if kind == "server":
+        return OpenAIBackend(
+            "m", base_url="http://127.0.0.1:1/v1", context_length=context_length or 10**9, max_thought_tokens=50
+        )
+    if kind == "between words":
+        return CutsBetweenWordsOnly(subject_of("chatml").tokenizer, context_length, 50)
+    return TokenLimits(subject_of(kind).tokenizer, context_length, 50)
+
+
+KINDS = ("chatml", "gemma", "nfkc", "server", "between words")
+THAI = "กรุงเทพมหานครเป็นเมืองหลวงและนครที่มีประชากรมากที่สุดของประเทศไทย"
+VANISHING = st.one_of(
+    TEXTS,
+    st.text(),
+    st.sampled_from(
+        [THAI * 3, f"ok {THAI * 5}", "https://example.org/" + "x1" * 300, "ok https://e.org/" + "?a=1&b" * 200]
+        + [
+            "<|im_end|>" * 30,
+            "[1]" * 40,
+            "＜think＞" * 9,
+            "\ud800",
+            "\x00",
+            "\x00\x00 \x01",
+            "👩‍👩‍👧" * 20,
+            "e\u0301" * 50,
+        ]
+    ),
+)
+
+
+def shown_whole(text: str, prompt: Prompt) -> str:
+    return Neutraliser(prompt.limits.control_tokens)(text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    query=VANISHING.filter(str.strip),
+    texts=st.lists(VANISHING, min_size=2, max_size=4),
+    limit=st.integers(1, 50),
+    task=st.sampled_from(TASKS),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_has_text_is_never_shown_blank(
+    kind: str, subject_of: Subjects, query: str, texts: list[str], limit: int, task: Task
+) -> None:
+    limits = limits_of(kind, subject_of)
+    template = build_template(
+        {"name": "own", "iterative": {"user": "<<{query}>>\n{candidates}"}, "item": {"query_separator": "\n"}}, "here"
+    )
+    prompt = Prompt(template, limits, max_passage_tokens=limit, max_query_tokens=limit)
+    call = prompt.exclude_one(request(query, texts, task=task), range(len(texts)))
+    asked, _, candidates = call.messages[-1].content.removeprefix("<<").rpartition(">>\n")
+    whole = Prompt(template, limits).exclude_one(request(query, texts, task=task), range(len(texts)))
+    of_whole = whole.messages[-1].content.removeprefix("<<").rpartition(">>\n")[0]
+
+    for text, seen in zip(texts, candidates.split("\n"), strict=True):
+        shown, neutral = seen.partition("]")[2].strip(), shown_whole(text, prompt)
+        assert bool(shown) == bool(text.strip()) and neutral.startswith(shown)
+        if limits.count_tokens(shown) > limit:
+            assert len(shown) == cluster_ends(neutral)[0]
+    assert bool(asked) == bool(query.strip())
+    if task == "item":
+        # The latest choices are kept; of the latest alone, its beginning.
+        lines = of_whole.split("\n")
+        assert of_whole.endswith(asked) or lines[-1].startswith(asked)
+    else:
+        assert of_whole.startswith(asked)
+    if limits.count_tokens(asked) > limit:
+        assert len(asked) <= LONGEST_CLUSTER
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    texts=st.lists(VANISHING.filter(str.strip), min_size=2, max_size=6),
+    context_length=st.integers(150, 1200),
+    limit=st.one_of(st.none(), st.integers(1, 40)),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_prompt_that_can_not_show_every_passage_is_an_error(
+    kind: str, subject_of: Subjects, texts: list[str], context_length: int, limit: int | None
+) -> None:
+    limits = limits_of(kind, subject_of, context_length)
+    prompt = Prompt(load_template(), limits, max_passage_tokens=limit)
+    for ask in (prompt.exclude_one, prompt.order_all, prompt.choose_best):
+        try:
+            call = ask(request("q", texts), range(len(texts)))
+        except ContextLengthError:
+            continue
+        assert "(no text)" not in call.messages[-1].content
+        assert limits.count_prompt_tokens(call.messages) + limits.answer_reserve <= context_length
+
+
+def test_passages_without_spaces_share_the_context(subject_of: Subjects) -> None:
+    for kind in ("chatml", "server"):
+        limits = limits_of(kind, subject_of, 1500)
+        call = Prompt(load_template(), limits).order_all(request("q", [THAI * 20] * 5), range(5))
+        shown = passages_of(call.messages[-1].content)
+        assert call.cut_passages == 5
+        assert all((THAI * 20).startswith(text) and limits.count_tokens(text) > 100 for text in shown)

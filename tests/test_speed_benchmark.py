@@ -27,7 +27,7 @@ from r1ranker_ir.strategies.options import RankingOptions
 torch = pytest.importorskip("torch")
 
 from r1ranker_ir.backends.texts import ChatTokenizer  # noqa: E402
-from r1ranker_ir.backends.tokens import cut_at_word  # noqa: E402
+from r1ranker_ir.cutting import cut_at_word  # noqa: E402
 from r1ranker_ir.eval.benchmark_forcing import no_early_end  # noqa: E402
 from r1ranker_ir.eval.benchmark_lists import made_passage, made_thought, make_lists  # noqa: E402
 from r1ranker_ir.eval.benchmark_meter import Metered, Phase, metered, share_of_peak  # noqa: E402

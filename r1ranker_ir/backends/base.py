@@ -44,7 +44,7 @@ class Backend(Protocol):
         ...
 
     def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning of the text in whole words that takes at most `max_tokens` tokens."""
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
         ...
 
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:

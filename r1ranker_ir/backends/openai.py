@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from r1ranker_ir.backends.endpoint import Endpoint, find_endpoint
 from r1ranker_ir.backends.thoughts import join_reasoning, split_thought
-from r1ranker_ir.backends.tokens import EstimatedCounts, TokenCounts, TokenizerCounts, cut_at_word
+from r1ranker_ir.backends.tokens import EstimatedCounts, TokenCounts, TokenizerCounts
+from r1ranker_ir.cutting import cut_at_word
 from r1ranker_ir.errors import BackendError, InputError, missing_extra
 from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
 
@@ -189,7 +190,7 @@ class OpenAIBackend:
         return self._counts.count(text)
 
     def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning of the text in whole words that takes at most `max_tokens` tokens."""
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
         return cut_at_word(text, max_tokens, self._counts.count)
 
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from r1ranker_ir.backends.tokens import EstimatedCounts, cut_at_word
+from r1ranker_ir.backends.tokens import EstimatedCounts
+from r1ranker_ir.cutting import cut_at_word
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Answer, Call, Message, Question, Usage
 
@@ -103,7 +104,7 @@ class OracleBackend:
         return self._counts.count(text)
 
     def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning of the text in whole words that takes at most `max_tokens` tokens."""
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
         return cut_at_word(text, max_tokens, self._counts.count)
 
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from r1ranker_ir.cutting import cut_at_word
 from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.types import Message
-
-from .tokens import cut_at_word
 
 _THINK = "<think>"
 # Text is tokenized behind an anchor: alone, some tokenizers would put a space in front of it.
@@ -62,7 +61,7 @@ class ChatTokenizer:
         return len(self._ids(text)) if text else 0
 
     def cut(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning in whole words that takes at most `max_tokens` tokens."""
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
         return cut_at_word(text, max_tokens, self.count, self._spans)
 
     def _spans(self, text: str) -> Sequence[tuple[int, int]] | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from r1ranker_ir.errors import CheckpointError, missing_extra
@@ -37,10 +36,6 @@ CHAT_CONTROL_TOKENS: tuple[str, ...] = (
 )
 """What the chat templates in common use write as structure; for servers whose tokenizer is not at hand."""
 
-# Scripts written without spaces count as one word a character, or a Chinese passage could not be cut at all.
-_WORD = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")
-# A little more than a token has in English: a beginning of so many characters a token mostly holds enough tokens.
-_CHARACTERS_PER_TOKEN = 5
 _PIECE = re.compile(r"(?P<letters>[A-Za-z]+)|(?P<other_script>[^\x00-\x7f]+)|\S|\n")
 # The dearest common templates spend about 7 tokens on a turn, and add a dated system message of about 30.
 _TOKENS_PER_MESSAGE = 8
@@ -146,53 +141,3 @@ class TokenizerCounts:
             else:
                 return self.count(rendered)
         return _TOKENS_PER_PROMPT + sum(_TOKENS_PER_MESSAGE + self.count(message.content) for message in messages)
-
-
-Spans = Callable[[str], Sequence[tuple[int, int]] | None]
-"""Where the tokens of a text begin and end in it; `None` where the tokenizer does not tell."""
-
-
-def cut_at_word(text: str, max_tokens: int, count: Callable[[str], int], spans_of: Spans | None = None) -> str:
-    """Cuts a text to a number of tokens, between words.
-
-    Args:
-        text: what to cut.
-        max_tokens: tokens that may stay.
-        count: counts the tokens of a text.
-        spans_of: tells where they are, so that one beginning is tokenized instead of about eight.
-
-    Returns:
-        The longest beginning that ends with a whole word and takes at most `max_tokens`; empty if the first word
-        alone takes more. Chinese and Japanese characters are words of their own.
-    """
-    if spans_of is not None and (cut := _cut_by_spans(text, max_tokens, spans_of)) is not None:
-        return cut
-    if count(text) <= max_tokens:
-        return text
-    ends = [word.end() for word in _WORD.finditer(text)]
-    fitting = bisect_right(ends, max_tokens, key=lambda end: count(text[:end]))
-    return text[: ends[fitting - 1]] if fitting else ""
-
-
-def _cut_by_spans(text: str, max_tokens: int, spans_of: Spans) -> str | None:
-    """As `cut_at_word`; `None` unless white space stands where it would cut, and no token there crosses it.
-
-    There, beginnings have the tokens that they have in the whole text; between Chinese characters they need not.
-    """
-    enough = text.find(" ", _CHARACTERS_PER_TOKEN * max_tokens)
-    for beginning in (text[:enough], text) if enough >= 0 else (text,):
-        spans = spans_of(beginning)
-        if spans is None:
-            return None
-        if len(spans) > max_tokens:
-            break
-    else:
-        return text
-    ends = [word.end() for word in _WORD.finditer(beginning)]
-    fitting = bisect_right(ends, spans[max_tokens][0])
-    if not 0 < fitting < len(ends):
-        return None
-    last, too_far = ends[fitting - 1], ends[fitting]
-    apart = all(end == len(beginning) or beginning[end].isspace() for end in (last, too_far))
-    crossed = any(start < last < stop or start < too_far < stop for start, stop in spans)
-    return beginning[:last] if apart and not crossed else None

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
-_PROTOCOL_TAG = re.compile(r"<\s*(/?)\s*(think|answer)\s*>", re.IGNORECASE)
-NUMBERS = re.compile(r"\[\s*(\d+)\s*\]")
+from .normal_forms import normalize
+from .string_patterns import any_of
+
+# Possessive, or what looks like the beginning of a tag would have white space behind it divided in every way.
+_PROTOCOL_TAG = re.compile(r"<\s*+(/?+)\s*+(think|answer)\s*+>", re.IGNORECASE)
+NUMBERS = re.compile(r"\[\s*+(\d++)\s*+\]")
 """Identifiers as most prompts have them."""
 # What people add to a vocabulary for its own sake: words, compounds, names. An underscore speaks for a marker.
 _WORDS = re.compile(r"[^\W_]+(?:[-'’.,&/+ ]+[^\W_]+)*")
@@ -18,10 +23,14 @@ def _compatible(text: str) -> str:
     """What a tokenizer's normaliser may make of a text: compatible forms of its characters, and no invisible ones."""
     if text.isascii() and text.isprintable():
         return text
-    visible = "".join(
-        character for character in text if character.isspace() or unicodedata.category(character) not in _INVISIBLE
-    )
-    return unicodedata.normalize("NFKC", visible)
+    invisible = "".join(sorted(character for character in set(text) if _is_invisible(character)))
+    visible = re.sub(f"[{re.escape(invisible)}]+", "", text) if invisible else text
+    return normalize("NFKC", visible)
+
+
+@lru_cache(maxsize=4096)
+def _is_invisible(character: str) -> bool:
+    return not character.isspace() and unicodedata.category(character) in _INVISIBLE
 
 
 def _control_strings(tokens: Iterable[str]) -> list[str]:
@@ -66,9 +75,9 @@ class Neutraliser:
         keep_lines: bool = False,
     ) -> None:
         tokens = _control_strings(control_tokens)
+        pattern = any_of(tokens) if tokens else ""
         # The tokens hold single spaces only; where lines are kept, any white space may stand for one.
-        patterns = (re.escape(token).replace(r"\ ", r"\s+" if keep_lines else r"\ ") for token in tokens)
-        self._control = re.compile("|".join(patterns)) if tokens else None
+        self._control = re.compile(pattern.replace(r"\ ", r"\s+") if keep_lines else pattern) if tokens else None
         self._keep_lines = keep_lines
         self._identifier = identifier
         self._patterns = [each for each in (_PROTOCOL_TAG, identifier, self._control) if each is not None]
@@ -86,12 +95,17 @@ class Neutraliser:
 
         Returns:
             Text without surrounding white space, one line unless lines are kept; neutralising it again changes nothing.
+            Of a text that is not blank, at least a question mark is left.
         """
+        given = text
         text = self._plain(text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8"))
         # What is its own compatible form is plain by now, as ordinary text is.
         while (compatible := _compatible(text)) != text and any(each.search(compatible) for each in self._patterns):
             text = self._plain(compatible)
-        return text
+        if text == given:
+            return given  # not a second copy of it
+        # A text of nothing but control tokens of one character would be gone.
+        return text or ("?" if given.strip() else "")
 
     def _plain(self, text: str) -> str:
         """Neutralises what stands in the text undisguised."""

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import logging
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Literal, Protocol
 
+from r1ranker_ir.cutting import LONGEST_CLUSTER, cut_at_word
 from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.types import Answer, Call, Message, Question, RankingRequest, Task
 
 from .answers import Reading
 from .details import NO_DETAILS, CandidateDetails, details_of
 from .neutral import Neutraliser
+from .normal_forms import normalize
 from .source_text import first_words, repaired
 from .template import GRADES as GRADES
 from .template import YES_OR_NO, TaskForm
+from .text_cache import TextCache
 
 logger = logging.getLogger(__name__)
 
-_CACHED_TEXTS = 20_000
+# What is remembered of passages: neutral, cut and counted, each up to so many bytes.
+_TEXT_BYTES = 32 * 2**20
 # A query comes again with the next step of its ranking, while a batch of others is under way.
-_CACHED_QUERIES = 256
+_QUERY_BYTES = 2 * 2**20
+_CACHED_SECTIONS = 256
 # A backend's answer_reserve holds an order of so many identifiers, such as "[12] > " spelt out in single characters.
 _RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER, _ANSWER_TOKENS = 20, 8, 160
 # What a text's tokens may be more inside a prompt than alone, and a wording's around what is filled in.
@@ -162,7 +166,7 @@ def _bytes(text: str) -> int:
     """
     if text.isascii():
         return len(text)
-    return max(len(form.encode("utf-8", "replace")) for form in (text, unicodedata.normalize("NFKD", text)))
+    return max(len(form.encode("utf-8", "replace")) for form in (text, normalize("NFKD", text)))
 
 
 def _own_tags(template: PromptTemplate) -> set[str]:
@@ -177,7 +181,8 @@ class Prompt:
     Args:
         template: the wording.
         limits: the model's context and tokenizer.
-        max_passage_tokens: a passage is cut to this many tokens, at a word's end; `None` for no limit of its own.
+        max_passage_tokens: a passage is cut to this many tokens, at a word's end where one fits; `None` for no limit of
+            its own. Something is left of each text: where the first letter alone takes more tokens, that letter.
         max_query_tokens: the same of a query; of one that is a user's choices, the latest ones are kept.
         published: have answers written freely and read as the template's own system does, in place of choosing among
             the identifiers; texts keep their line breaks where that system keeps them.
@@ -228,15 +233,15 @@ class Prompt:
             keep_lines=published and template.keeps_lines,
         )
         self._neutralise: Callable[[str], str] = neutraliser
-        self._neutral: Callable[[str], str] = lru_cache(maxsize=_CACHED_TEXTS)(neutraliser)
-        self._neutral_query: Callable[[str], str] = lru_cache(maxsize=_CACHED_QUERIES)(neutraliser)
+        self._neutral: Callable[[str], str] = TextCache(neutraliser, _TEXT_BYTES)
+        self._neutral_query: Callable[[str], str] = TextCache(neutraliser, _QUERY_BYTES)
         whole = Neutraliser(structure, None, keep_lines=True)
-        self._neutral_lines: Callable[[str], str] = lru_cache(maxsize=_CACHED_QUERIES)(partial(_with_edges, whole))
-        self._passage: Callable[[str], tuple[str, bool]] = lru_cache(maxsize=_CACHED_TEXTS)(self._read_passage)
-        self._cut: Callable[[str, int], str] = lru_cache(maxsize=_CACHED_TEXTS)(limits.cut_text)
-        self._shown_query: Callable[[str, Task], tuple[str, bool]] = lru_cache(maxsize=_CACHED_QUERIES)(self._query)
-        self._count: Callable[[str], int] = lru_cache(maxsize=_CACHED_TEXTS)(limits.count_tokens)
-        self._unfilled: Callable[[str, Task], int | None] = lru_cache(maxsize=_CACHED_QUERIES)(self._count_unfilled)
+        self._neutral_lines: Callable[[str], str] = TextCache(partial(_with_edges, whole), _QUERY_BYTES)
+        self._passage: Callable[[str], tuple[str, bool]] = TextCache(self._read_passage, _TEXT_BYTES)
+        self._cut: Callable[[str, int], str] = TextCache(self._cut_text, _TEXT_BYTES)
+        self._shown_query: Callable[[str, Task], tuple[str, bool]] = TextCache(self._query, _QUERY_BYTES)
+        self._count: Callable[[str], int] = TextCache(limits.count_tokens, _TEXT_BYTES)
+        self._unfilled: Callable[[str, Task], int | None] = lru_cache(maxsize=_CACHED_SECTIONS)(self._count_unfilled)
 
     def exclude_one(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
         """Asks for the least relevant of the shown candidates.
@@ -335,7 +340,7 @@ class Prompt:
             details = details_of(request, shown, self._neutral, self._neutral_lines)
         # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
         longest = "".join(self.template.identifiers(len(shown))) if strategy == "mark" else ""
-        texts, messages = self._fit(strategy, request, query, texts, details, longest)
+        texts, messages = self._fit(strategy, request, query, full, texts, details, longest)
         names = self.template.answers(strategy, texts, request.task, details, request.aim)
         excluded = [names[shown.index(position)] for position in marked]
         if strategy == "mark":
@@ -374,19 +379,27 @@ class Prompt:
         form, limit = self.template.form(task), self.max_query_tokens
         if task != "item":
             whole = self._neutral_query(query)
-            shown = whole if limit is None else self.limits.cut_text(whole, limit)
+            shown = whole if limit is None else self._cut_text(whole, limit)
             return shown, shown != whole
         lines = [line for each in query.splitlines() if (line := self._neutral(each))]
         kept = list(lines)
         while limit is not None and len(kept) > 1 and self.limits.count_tokens(form.query_separator.join(kept)) > limit:
             kept = kept[1:]
         if limit is not None and len(kept) == 1:
-            kept = [self.limits.cut_text(kept[0], limit)]
+            kept = [self._cut_text(kept[0], limit)]
         joined = form.query_separator.join(reversed(kept) if form.query_reversed else kept)
         # What two lines make together must be as harmless as each of them.
         plain = " ".join(joined.split())
         harmless = self._neutral_query(plain)
         return (joined if harmless == plain else harmless), kept != lines
+
+    def _cut_text(self, text: str, limit: int) -> str:
+        """Cuts a text; what is left is not blank unless the text is."""
+        cut = self.limits.cut_text(text, limit)
+        if not cut and text:
+            # A backend of one's own may cut between words only.
+            cut = cut_at_word(text, limit, self.limits.count_tokens)
+        return text if cut == text else cut
 
     def _render(
         self,
@@ -405,11 +418,16 @@ class Prompt:
         strategy: str,
         request: RankingRequest,
         query: str,
+        full: list[str],
         texts: list[str],
         details: CandidateDetails,
         excluded: str = "",
     ) -> tuple[list[str], tuple[Message, ...]]:
-        """Cuts the longest passages until the prompt leaves room for the answer."""
+        """Cuts the longest passages until the prompt leaves room for the answer.
+
+        `texts` are the passages as they are to be shown where there is room for them, `full` the whole ones. Cuts are
+        made of the whole ones: whether one may fall inside a word depends on how long the whole word is.
+        """
         messages = self._render(strategy, request, query, texts, details, excluded)
         if self.limits.context_length is None:
             return texts, messages
@@ -421,14 +439,17 @@ class Prompt:
         if self._fits_surely(strategy, request.task, messages, texts, budget):
             return texts, messages
         total = self.limits.count_prompt_tokens(messages)
-        lengths = [self._count(text) for text in texts]
+        shown, lengths = texts, [self._count(text) for text in texts]
         around = total - sum(lengths)
         room = budget - around
         while total > budget:
             limit = _equal_limit(lengths, room)
             if limit < 1:
                 raise ContextLengthError(self._no_room(request, strategy, around, reserve, len(texts)))
-            texts = [self._cut(text, limit) for text in texts]
+            texts = [
+                text if length <= limit else self._cut(whole, limit)
+                for text, whole, length in zip(shown, full, lengths, strict=True)
+            ]
             messages = self._render(strategy, request, query, texts, details, excluded)
             total = self.limits.count_prompt_tokens(messages)
             # Tokens at the seams can differ from the sum of the parts: take the excess off and try again.
@@ -456,7 +477,8 @@ class Prompt:
         most = sum(_bytes(message.content) for message in messages) - unfilled
         limit = self.max_passage_tokens
         if most > budget:
-            known = [self._count(text) for text in texts] if limit is None else [limit] * len(texts)
+            # Of a text that was cut to its first letter, the limit says nothing.
+            known = [self._count(text) if limit is None or len(text) <= LONGEST_CLUSTER else limit for text in texts]
             spared = (_bytes(text) - tokens - _TOKENS_AT_SEAMS for text, tokens in zip(texts, known, strict=True))
             most -= sum(spare for spare in spared if spare > 0)
         return most <= budget
