@@ -12,6 +12,8 @@ from r1ranker_ir import registry
 from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.family import FAMILY, family_options
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.small_files import read_small_text
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import ranking_options
 from r1ranker_ir.yaml_text import parse_yaml
@@ -138,12 +140,7 @@ def _find(name: str) -> Path:
 
 
 def _load(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason}): convert the file") from None
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from error
+    text = read_small_text(path, str(path), "give a YAML file with a list of rerankers")
     return parse_yaml(text, str(path), feature="A list of rerankers", extra="eval")
 
 
@@ -152,14 +149,14 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
     backend = ORACLE if ORACLE in given else given.get("backend", "transformers")
     if backend not in BACKENDS or (backend == ORACLE and ORACLE not in given):
         others = ", ".join(each for each in BACKENDS if each != ORACLE)
-        raise InputError(f"{where}: backend is {backend!r}: use one of {others}, or oracle: {{noise: 0.5}}")
+        raise InputError(f"{where}: backend is {quoted(backend)}: use one of {others}, or oracle: {{noise: 0.5}}")
     accepted = _accepted(backend)
     check_keys(given, (*_NAMING, *accepted), where)
     for key, value in given.items():
         if key in accepted:
             check_value(value, accepted[key], f"{where}: {key}")
         elif key != ORACLE and not isinstance(value, str):
-            raise InputError(f"{where}: {key} is {value!r}: give a text")
+            raise InputError(f"{where}: {key} is {quoted(value)}: give a text")
     options = {key: value for key, value in given.items() if key in accepted and value is not None}
     try:
         if ORACLE in given:
@@ -183,7 +180,7 @@ def _read_oracle(oracle: Any) -> dict[str, Any]:
     if oracle is None:
         return {}
     if not isinstance(oracle, dict):
-        raise InputError(f"oracle is {oracle!r}: give a mapping, such as {{noise: 0.5, noise_growth: 0.5}}")
+        raise InputError(f"oracle is {quoted(oracle)}: give a mapping, such as {{noise: 0.5, noise_growth: 0.5}}")
     check_keys(oracle, _ERRORS, "oracle")
     hints = backend_hints(ORACLE)
     for key, value in oracle.items():
@@ -226,12 +223,14 @@ def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where:
     check_keys(given, _CASCADE, where)
     asked = given["cascade"]
     if not isinstance(asked, dict):
-        raise InputError(f"{where}: cascade is {asked!r}: give a mapping with first and second, names of two entries")
+        raise InputError(
+            f"{where}: cascade is {quoted(asked)}: give a mapping with first and second, names of two entries"
+        )
     check_keys(asked, _CASCADED, f"{where}: cascade")
     for key in ("first", "second"):
         if asked.get(key) not in entries:
             known = ", ".join(map(repr, entries)) or "none: add some"
-            raise InputError(f"{where}: {key} is {asked.get(key)!r}: name another entry, one of {known}")
+            raise InputError(f"{where}: {key} is {quoted(asked.get(key))}: name another entry, one of {known}")
     limits = {key: given[key] for key in ("max_calls", "max_tokens") if given.get(key) is not None}
     for key, value, least in (
         ("depth", asked.get("depth", 20), 2),

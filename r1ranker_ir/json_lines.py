@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import zlib
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from r1ranker_ir.errors import DataFileError
+from r1ranker_ir.plain_data import parse_json
+
+LONGEST_LINE = 2**26
+"""How many bytes a line may have: more than any document has, and `/dev/zero` is one line without an end."""
 
 
 class JsonLine(NamedTuple):
@@ -41,16 +46,39 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         Number and line, with its line break.
 
     Raises:
-        DataFileError: if compressed data are damaged; the lines before are given first.
+        DataFileError: if compressed data are damaged, or a line is endless; the lines before are given first.
         OSError: if the file can't be read.
     """
     number = 0
     try:
         with _open_binary(path) as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in bounded_lines(file, str(path)):
                 yield number, raw
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataFileError(f"{path}:{number + 1}: damaged gzip data ({error}): write the file again") from None
+
+
+def bounded_lines(file: IO[bytes], named: str) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of an open file with their numbers from 1.
+
+    Args:
+        file: open for reading bytes.
+        named: what messages call it.
+
+    Yields:
+        Number and line, with its line break.
+
+    Raises:
+        DataFileError: if a line has more than `LONGEST_LINE` bytes.
+    """
+    lines = iter(functools.partial(file.readline, LONGEST_LINE + 1), b"")
+    for number, raw in enumerate(lines, start=1):
+        if len(raw) > LONGEST_LINE:
+            raise DataFileError(
+                f"{named}:{number}: more than {LONGEST_LINE >> 20} MiB without a line break: give a text file with a "
+                f"record a line"
+            )
+        yield number, raw
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -116,11 +144,12 @@ def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | 
     """
     try:
         line = _decoded(raw, first=first)
-        record = json.loads(line) if line else None
-    except RecursionError:
-        raise DataFileError(f"{where}: not valid JSON (nested too deeply): one object a line is needed") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        if not raw.endswith(b"\n"):
+        # Whether a number has to be finite is for those to say who read it: many fields are not read at all.
+        record = parse_json(line, finite=False) if line else None
+    except ValueError as error:
+        # What breaks off is no whole document; a number that is refused has been read to its end.
+        unfinished = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
+        if unfinished and not raw.endswith(b"\n"):
             raise DataFileError(
                 f"{where}: the file ends within this line ({error}): whatever wrote it was stopped. Remove the line, "
                 f"or write the file again"

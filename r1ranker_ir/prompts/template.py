@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import string
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.plain_data import parse_toml_text
+from r1ranker_ir.small_files import read_small_text
 from r1ranker_ir.types import TASKS, Message
 
 from .answers import Reading, identifiers, read_answer
@@ -391,12 +392,7 @@ def read_template_text(path: str | Path, kinds: str) -> str:
     Raises:
         InputError: if it can't be read, or is no text.
     """
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"template {str(path)!r} can't be read ({error.strerror}): give a {kinds} file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"template {str(path)!r} is not UTF-8 text ({error}): give a {kinds} file") from error
+    return read_small_text(path, f"template {str(path)!r}", f"give a {kinds} file")
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
@@ -413,6 +409,6 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
         InputError: if it is no TOML.
     """
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml_text(text)
+    except ValueError as error:
         raise InputError(f"template {source!r} is not valid TOML: {error}") from error
