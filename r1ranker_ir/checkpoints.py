@@ -106,7 +106,7 @@ def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = Non
 def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
     known = {"strategies", "template", "template_hash", "training", *_COUNTS}
     if unknown := set(content) - known:
-        raise CheckpointError(f"{path}: unknown key {sorted(unknown)[0]!r}; use {', '.join(sorted(known))}")
+        raise CheckpointError(f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; use {', '.join(sorted(known))}")
     template = load_template()
     if "template" in content:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from r1ranker_ir.errors import DataFileError
+from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.plain_data import parse_json
 
 LONGEST_LINE = 2**26
@@ -81,6 +81,25 @@ def bounded_lines(file: IO[bytes], named: str) -> Iterator[tuple[int, bytes]]:
         yield number, raw
 
 
+def readable_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields lines as `raw_lines` does, with an error of this project where the file can't be read.
+
+    Args:
+        path: any file, gzip if its name ends in `.gz`.
+
+    Yields:
+        Number and line, with its line break.
+
+    Raises:
+        InputError: if the file can't be read; its cause is the `OSError`.
+        DataFileError: as for `raw_lines`.
+    """
+    try:
+        yield from raw_lines(path)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} can't be read ({error.strerror or error}): give a file") from error
+
+
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields the lines of a file that are not blank, with their numbers from 1.
 
@@ -91,9 +110,10 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
         Number and line, without surrounding white space.
 
     Raises:
+        InputError: if the file can't be read.
         DataFileError: if a line is not UTF-8, or compressed data are damaged.
     """
-    for number, raw in raw_lines(path):
+    for number, raw in readable_lines(path):
         try:
             line = _decoded(raw, first=number == 1)
         except UnicodeDecodeError as error:
@@ -112,6 +132,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         Number and object.
 
     Raises:
+        InputError: if the file can't be read.
         DataFileError: if a line is not UTF-8, not JSON, or no object, or compressed data are damaged.
     """
     for line in placed_json_lines(path):
@@ -121,7 +142,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def placed_json_lines(path: Path) -> Iterator[JsonLine]:
     """Yields the objects of a JSON Lines file with their places; arguments and errors as for `json_lines`."""
     offset = 0
-    for number, raw in raw_lines(path):
+    for number, raw in readable_lines(path):
         record = parse_json_line(raw, f"{path}:{number}", first=number == 1)
         if record is not None:
             yield JsonLine(number, offset, record)

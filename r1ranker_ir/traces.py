@@ -175,10 +175,13 @@ def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     f"with r1ranker rerank --save-traces"
                 )
             yield number, row
-    except OSError as error:
+    except InputError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
         partial = f"{path}.partial"
         way_out = f"a run that was stopped left {partial!r}" if Path(partial).exists() else "give a JSON Lines file"
-        raise InputError(f"trace {str(path)!r} can't be read: {error.strerror}: {way_out}") from error
+        reason = error.__cause__.strerror
+        raise InputError(f"trace {str(path)!r} can't be read: {reason}: {way_out}") from error.__cause__
 
 
 def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:

@@ -92,7 +92,7 @@ def _state_file(path: Path) -> Path:
         if not path.exists():
             raise InputError(f"{str(path)!r} does not exist: give a trained folder or its {STATE_FILE}")
         return path
-    checkpoints = (folder for folder in path.glob("checkpoint-*") if folder.name.partition("-")[2].isdigit())
+    checkpoints = (folder for folder in path.glob("checkpoint-*") if folder.name.partition("-")[2].isdecimal())
     ordered = sorted(checkpoints, key=lambda folder: int(folder.name.partition("-")[2]), reverse=True)
     for folder in (path, *ordered):
         if (folder / STATE_FILE).is_file():
@@ -116,7 +116,8 @@ def series_of(history: LogHistory, key: str, x: str = "step") -> tuple[list[floa
     position = math.nan
     for entry in history:
         # Held-out measurements are logged beside the training's values: what is not in an entry is as it was before.
-        position = float(entry.get(x, position))
+        if isinstance(at := entry.get(x), int | float):
+            position = float(at)
         value = entry.get(key)
         if isinstance(value, int | float) and math.isfinite(value) and math.isfinite(position):
             points[position] = float(value)

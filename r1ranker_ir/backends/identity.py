@@ -53,7 +53,10 @@ def _hub_identity(model: str, revision: str | None, loading_began: float) -> dic
     from huggingface_hub import try_to_load_from_cache
 
     for name in (_ADAPTER_CONFIG, "config.json"):
-        found = try_to_load_from_cache(model, name, revision=revision)
+        try:
+            found = try_to_load_from_cache(model, name, revision=revision)
+        except ValueError:  # no name that the hub could have, such as a folder that is gone
+            break
         if isinstance(found, str):
             snapshot = Path(found).parent
             return _with_base({"name": model, "revision": snapshot.name}, snapshot / _ADAPTER_CONFIG, loading_began)
@@ -79,6 +82,8 @@ def _adapter_configuration(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path} is not valid JSON ({error}): {way_out}") from error
     if not isinstance(config, Mapping) or not isinstance(config.get("base_model_name_or_path"), str):
         raise CheckpointError(f"{path} names no base_model_name_or_path: {way_out}")
+    if os.path.realpath(config["base_model_name_or_path"]) == os.path.realpath(path.parent):
+        raise CheckpointError(f"{path} names its own folder as base_model_name_or_path: {way_out}")
     if not isinstance(config.get("revision"), str | None):
         raise CheckpointError(f"{path}: revision is {quoted(config['revision'])}: give a text or null")
     return config

@@ -282,7 +282,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     if not isinstance(content, Mapping):
         raise InputError(f"{source}: the template is {content!r}; give its keys and sections")
     if unknown := set(content) - _KEYS:
-        raise InputError(f"{source}: unknown key {sorted(unknown)[0]!r}; use {', '.join(sorted(_KEYS))}")
+        raise InputError(f"{source}: unknown key {sorted(map(str, unknown))[0]!r}; use {', '.join(sorted(_KEYS))}")
     texts = {}
     for key, default in (("name", source), ("candidate", "{identifier} {text}"), ("separator", "\n"), ("empty", "")):
         texts[key] = content.get(key, default)
@@ -347,7 +347,7 @@ def _read_task(content: Any, source: str, task: str) -> TaskForm:
         raise InputError(f"{source}: {task} is {content!r}; give a section [{task}]")
     if unknown := set(content) - _TASK_KEYS:
         offered = ", ".join(sorted(_TASK_KEYS))
-        raise InputError(f"{source}: [{task}]: unknown key {sorted(unknown)[0]!r}; use {offered}")
+        raise InputError(f"{source}: [{task}]: unknown key {sorted(map(str, unknown))[0]!r}; use {offered}")
     texts = {key: content.get(key, default) for key, default in (("aim", ""), ("query_separator", " "))}
     for key, value in texts.items():
         if not isinstance(value, str):

@@ -23,7 +23,7 @@ from typing import Any, cast
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import parse_json_line, raw_lines
+from r1ranker_ir.json_lines import parse_json_line, readable_lines
 from r1ranker_ir.quoting import quoted
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def _number(value: Any) -> float | None:
 def _json_rows(path: Path, problems: Problems) -> list[_Row]:
     wide, answers = [], []
     fields: dict[str, None] = {}
-    for number, raw in raw_lines(path):
+    for number, raw in readable_lines(path):
         where = f"{path}:{number}"
         try:
             line = parse_json_line(raw, where, first=number == 1)
