@@ -11,11 +11,10 @@ from typing import Any
 from r1ranker_ir import registry
 from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.family import FAMILY, family_options
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.small_files import read_small_text
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.strategies.options import ranking_options
+from r1ranker_ir.strategies.options import parse_seed, ranking_options
 from r1ranker_ir.yaml_text import parse_yaml
 
 from .option_values import backend_hints, check_keys, check_value, ranker_hints
@@ -31,6 +30,7 @@ _NAMING = ("name", "reranker", "model", "strategy", ORACLE)
 _CASCADE = ("name", "cascade", "max_calls", "max_tokens")
 _CASCADED = ("first", "second", "depth")
 _ERRORS = ("noise", "noise_growth", "seed")
+_NONE_SAYS = ("shuffle_seed", "seed", "temperature")
 # Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
 _NOT_HERE = {"self", "model", "strategy", "progress", "cache", "loaded", "gains", "backend_options", "return"}
 
@@ -152,12 +152,16 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
         raise InputError(f"{where}: backend is {quoted(backend)}: use one of {others}, or oracle: {{noise: 0.5}}")
     accepted = _accepted(backend)
     check_keys(given, (*_NAMING, *accepted), where)
+    if isinstance(seed := given.get("shuffle_seed"), str):
+        given = {**given, "shuffle_seed": parse_seed(seed, f"{where}: shuffle_seed")}
     for key, value in given.items():
         if key in accepted:
             check_value(value, accepted[key], f"{where}: {key}")
         elif key != ORACLE and not isinstance(value, str):
             raise InputError(f"{where}: {key} is {quoted(value)}: give a text")
-    options = {key: value for key, value in given.items() if key in accepted and value is not None}
+    # What is left empty is the default, but where None itself says something else than the default.
+    kept = {key for key in given if given[key] is not None or key in _NONE_SAYS}
+    options = {key: value for key, value in given.items() if key in accepted and key in kept}
     try:
         if ORACLE in given:
             model, strategy = ORACLE, _oracle_strategy(given)
@@ -202,21 +206,8 @@ def _read_reranker(given: Mapping[str, Any], options: dict[str, Any]) -> tuple[s
         if model is None:
             raise InputError("it names no model: give reranker, model or oracle")
         return model, _known_strategy(strategy, f"model {model!r}"), options
-    if registry.is_registered(name):
-        checkpoint, own = registry.resolve(name, model)
-    elif registry.is_family(name):
-        member = FAMILY[name.lower()]
-        if model is None and member.checkpoint is None:
-            raise InputError(f"{name!r} names no model: give it as model")
-        checkpoint, own = model or str(member.checkpoint), member.strategy
-        options = family_options(name.lower(), options)
-    else:
-        if model is not None:
-            raise InputError(f"two models are named, {name!r} and {model!r}: drop one of them")
-        return name, _known_strategy(strategy, f"{name!r} is no registered name, and as a model it"), options
-    if strategy not in (None, own):
-        raise InputError(f"{name!r} is the {own} strategy, not {strategy!r}: drop strategy")
-    return checkpoint, own, options
+    found = registry.find_ranker(name, model, strategy, options)
+    return found.checkpoint, _known_strategy(found.strategy, f"{name!r}"), dict(found.options)
 
 
 def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where: str) -> CascadeEntry:

@@ -411,10 +411,10 @@ plain = st.recursive(
             st.text(max_size=4)
             | st.sampled_from(
                 "name strategy oracle reranker model cascade first second depth query context candidates text gain "
-                "id _id title scores values effect cost usage steps texts order shown outcome template direct user system "
+                "id _id title scores values effect cost usage steps texts order shown outcome template direct user "
                 "before after ids datasets counts log_history step loss model_list model_name litellm_params "
                 "model_info price_in price_out window_size strategies prompt completion method body prefix "
-                "training prompt_user pattern corpus groups published shared nouns mark passage".split()
+                "system training prompt_user pattern corpus groups published shared nouns mark passage".split()
             ),
             inner,
             max_size=5,
