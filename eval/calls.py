@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.json_lines import json_lines
+from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.small_files import RECORD_BYTES, read_small_text
 
 
 def read_calls(source: str, run: str) -> float:
@@ -62,15 +63,18 @@ def _of_trace(path: Path) -> float:
 
 
 def _of_manifest(path: Path, run: str) -> float:
+    text = read_small_text(
+        path, str(path), "give the manifest of r1ranker suite", error=DataFileError, most=RECORD_BYTES
+    )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(text)
         counted = {str(entry["name"]): entry["counts"] for entry in content["datasets"] if entry["counts"] is not None}
         means = {
             name: counts["calls"] / counts["queries"]
             for name, counts in counted.items()
-            if _is_count(counts["calls"]) and counts["queries"]
+            if _is_count(counts["calls"]) and _is_count(counts["queries"]) and counts["queries"]
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataFileError(f"{path}: not a suite's manifest ({error!r}): give the one of r1ranker suite") from error
     inside = [name for name in means if (path.parent / name).resolve() == Path(run).resolve().parent]
     chosen = inside or list(means)

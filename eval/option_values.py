@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from r1ranker_ir.backends import backend_class
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import quoted
 from r1ranker_ir.ranker import Ranker
 
 
@@ -38,7 +39,7 @@ def check_keys(given: Mapping[Any, Any], known: Sequence[str], where: str) -> No
         if key not in known:
             close = difflib.get_close_matches(str(key), known, 1)
             meant = f"do you mean {close[0]!r}?" if close else f"use {', '.join(sorted(set(known)))}"
-            raise InputError(f"{where}: unknown key {key!r}: {meant}")
+            raise InputError(f"{where}: unknown key {quoted(key)}: {meant}")
 
 
 def check_value(value: Any, hint: Any, where: str) -> None:
@@ -56,7 +57,7 @@ def check_value(value: Any, hint: Any, where: str) -> None:
     if any(_fits(value, kind) for kind in kinds):
         return
     wanted = dict.fromkeys(described for kind in kinds if (described := _described(kind)))
-    raise InputError(f"{where} is {value!r}: give {' or '.join(wanted)}")
+    raise InputError(f"{where} is {quoted(value)}: give {' or '.join(wanted)}")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 from r1ranker_ir import registry
 from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.family import FAMILY, family_options
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.small_files import read_small_text
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.strategies.options import ranking_options
+from r1ranker_ir.strategies.options import parse_seed, ranking_options
 from r1ranker_ir.yaml_text import parse_yaml
 
 from .option_values import backend_hints, check_keys, check_value, ranker_hints
@@ -29,6 +30,7 @@ _NAMING = ("name", "reranker", "model", "strategy", ORACLE)
 _CASCADE = ("name", "cascade", "max_calls", "max_tokens")
 _CASCADED = ("first", "second", "depth")
 _ERRORS = ("noise", "noise_growth", "seed")
+_NONE_SAYS = ("shuffle_seed", "seed", "temperature")
 # Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
 _NOT_HERE = {
     *("self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "backend_options", "return"),
@@ -140,12 +142,7 @@ def _find(name: str) -> Path:
 
 
 def _load(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason}): convert the file") from None
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from error
+    text = read_small_text(path, str(path), "give a YAML file with a list of rerankers")
     return parse_yaml(text, str(path), feature="A list of rerankers", extra="eval")
 
 
@@ -154,15 +151,19 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
     backend = ORACLE if ORACLE in given else given.get("backend", "transformers")
     if backend not in BACKENDS or (backend == ORACLE and ORACLE not in given):
         others = ", ".join(each for each in BACKENDS if each != ORACLE)
-        raise InputError(f"{where}: backend is {backend!r}: use one of {others}, or oracle: {{noise: 0.5}}")
+        raise InputError(f"{where}: backend is {quoted(backend)}: use one of {others}, or oracle: {{noise: 0.5}}")
     accepted = _accepted(backend)
     check_keys(given, (*_NAMING, *accepted), where)
+    if isinstance(seed := given.get("shuffle_seed"), str):
+        given = {**given, "shuffle_seed": parse_seed(seed, f"{where}: shuffle_seed")}
     for key, value in given.items():
         if key in accepted:
             check_value(value, accepted[key], f"{where}: {key}")
         elif key != ORACLE and not isinstance(value, str):
-            raise InputError(f"{where}: {key} is {value!r}: give a text")
-    options = {key: value for key, value in given.items() if key in accepted and value is not None}
+            raise InputError(f"{where}: {key} is {quoted(value)}: give a text")
+    # What is left empty is the default, but where None itself says something else than the default.
+    kept = {key for key in given if given[key] is not None or key in _NONE_SAYS}
+    options = {key: value for key, value in given.items() if key in accepted and key in kept}
     try:
         if ORACLE in given:
             model, strategy = ORACLE, _oracle_strategy(given)
@@ -185,7 +186,7 @@ def _read_oracle(oracle: Any) -> dict[str, Any]:
     if oracle is None:
         return {}
     if not isinstance(oracle, dict):
-        raise InputError(f"oracle is {oracle!r}: give a mapping, such as {{noise: 0.5, noise_growth: 0.5}}")
+        raise InputError(f"oracle is {quoted(oracle)}: give a mapping, such as {{noise: 0.5, noise_growth: 0.5}}")
     check_keys(oracle, _ERRORS, "oracle")
     hints = backend_hints(ORACLE)
     for key, value in oracle.items():
@@ -207,33 +208,22 @@ def _read_reranker(given: Mapping[str, Any], options: dict[str, Any]) -> tuple[s
         if model is None:
             raise InputError("it names no model: give reranker, model or oracle")
         return model, _known_strategy(strategy, f"model {model!r}"), options
-    if registry.is_registered(name):
-        checkpoint, own = registry.resolve(name, model)
-    elif registry.is_family(name):
-        member = FAMILY[name.lower()]
-        if model is None and member.checkpoint is None:
-            raise InputError(f"{name!r} names no model: give it as model")
-        checkpoint, own = model or str(member.checkpoint), member.strategy
-        options = family_options(name.lower(), options)
-    else:
-        if model is not None:
-            raise InputError(f"two models are named, {name!r} and {model!r}: drop one of them")
-        return name, _known_strategy(strategy, f"{name!r} is no registered name, and as a model it"), options
-    if strategy not in (None, own):
-        raise InputError(f"{name!r} is the {own} strategy, not {strategy!r}: drop strategy")
-    return checkpoint, own, options
+    found = registry.find_ranker(name, model, strategy, options)
+    return found.checkpoint, _known_strategy(found.strategy, f"{name!r}"), dict(found.options)
 
 
 def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where: str) -> CascadeEntry:
     check_keys(given, _CASCADE, where)
     asked = given["cascade"]
     if not isinstance(asked, dict):
-        raise InputError(f"{where}: cascade is {asked!r}: give a mapping with first and second, names of two entries")
+        raise InputError(
+            f"{where}: cascade is {quoted(asked)}: give a mapping with first and second, names of two entries"
+        )
     check_keys(asked, _CASCADED, f"{where}: cascade")
     for key in ("first", "second"):
         if asked.get(key) not in entries:
             known = ", ".join(map(repr, entries)) or "none: add some"
-            raise InputError(f"{where}: {key} is {asked.get(key)!r}: name another entry, one of {known}")
+            raise InputError(f"{where}: {key} is {quoted(asked.get(key))}: name another entry, one of {known}")
     limits = {key: given[key] for key in ("max_calls", "max_tokens") if given.get(key) is not None}
     for key, value, least in (
         ("depth", asked.get("depth", 20), 2),

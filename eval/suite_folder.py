@@ -11,9 +11,11 @@ from typing import Any
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.output_locks import FOLDER_LOCK
 from r1ranker_ir.partial_files import write_whole
+from r1ranker_ir.plain_data import parse_json
 from r1ranker_ir.private_folders import make_folder
 from r1ranker_ir.rerank_run import RankerSource
 from r1ranker_ir.signs import sentences
+from r1ranker_ir.small_files import RECORD_BYTES, read_small_text
 
 from .manifest import counts, determinism, hardware, versions
 from .measures import measures_json
@@ -68,10 +70,11 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = parse_json(read_small_text(path, str(path), "", most=RECORD_BYTES))
+    except ValueError:  # of which InputError is one
         return {}
     whole = isinstance(content, dict) and isinstance(content.get("command"), list)
+    whole = whole and all(isinstance(word, str) for word in content["command"])
     return content if whole and isinstance(content.get("files"), dict) else {}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -13,8 +12,11 @@ from typing import Any
 
 from r1ranker_ir.corpora import open_corpus
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.plain_data import parse_toml_text
+from r1ranker_ir.quoting import quoted
 from r1ranker_ir.ranking_bench import CONFIGURATIONS, HUB_NAME
 from r1ranker_ir.request_corpus import ENDINGS
+from r1ranker_ir.small_files import read_small_text
 
 FOLDER_MEASURES = "nDCG@10 RR@10 AP R@100"
 """What a corpus without a table is measured by."""
@@ -163,10 +165,8 @@ def open_suite(name: str) -> Suite:
         return read_suite((_folder() / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
     path = Path(name).expanduser()
     if path.suffix == ".toml" and path.is_file():
-        try:
-            return read_suite(path.read_text(encoding="utf-8"), str(path))
-        except UnicodeDecodeError as error:
-            raise DataFileError(f"{path}: not UTF-8 ({error.reason}): convert the file") from None
+        text = read_small_text(path, str(path), "give a suite's TOML file", error=DataFileError)
+        return read_suite(text, str(path))
     if path.name.endswith(ENDINGS) and path.is_file():
         short = _NOT_IN_NAMES.sub("_", path.name.removesuffix(".gz").removesuffix(".jsonl")).strip(".") or "requests"
         return Suite(short, f"The requests of {path.name}", (DataSet(short, name, measures=REQUEST_MEASURES),))
@@ -203,8 +203,8 @@ def read_suite(text: str, source: str) -> Suite:
         DataFileError: if it is no TOML, or a key is unknown, missing or of the wrong type.
     """
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        content = parse_toml_text(text)
+    except ValueError as error:
         raise DataFileError(f"{source}: not valid TOML: {error}") from None
     top = {"title": str, "first_stage": str, "datasets": dict, "groups": dict, "shared": dict, "published": list}
     _check(content, top | {key: _KINDS[key] for key in _SHARED_KEYS}, source, needed=("datasets",))
@@ -218,7 +218,7 @@ def read_suite(text: str, source: str) -> Suite:
             raise DataFileError(f"{where}: a name becomes a folder: use letters, digits, '-', '_' and inner dots")
         _check(row, _KINDS, where, needed=("corpus",))
         if row.get("shares") is not None and not isinstance(shared.get(row["shares"]), int):
-            raise DataFileError(f"{where}: shares is {row['shares']!r}: give its bytes under [shared]")
+            raise DataFileError(f"{where}: shares is {quoted(row['shares'])}: give its bytes under [shared]")
         figures = tuple(figure for dataset, figure in published if dataset == name)
         dataset = DataSet(name, published=figures, shared_download=shared.get(row.get("shares"), 0), **(common | row))
         if dataset.is_of_requests and "measures" not in common | row:
@@ -301,12 +301,12 @@ def _folder() -> Any:
 def _check(row: Any, kinds: Mapping[str, type], where: str, needed: Sequence[str]) -> None:
     """Refuses keys that are unknown, missing, or of another type."""
     if not isinstance(row, dict):
-        raise DataFileError(f"{where} is {row!r}: give a section")
+        raise DataFileError(f"{where} is {quoted(row)}: give a section")
     for key, value in row.items():
         if key not in kinds:
             raise DataFileError(f"{where}: unknown key {key!r}: use {', '.join(kinds)}")
         if type(value) is not kinds[key]:
-            raise DataFileError(f"{where}: {key} is {value!r}: give a TOML value of type {kinds[key].__name__}")
+            raise DataFileError(f"{where}: {key} is {quoted(value)}: give a TOML value of type {kinds[key].__name__}")
     for key in needed:
         if not row.get(key):
             raise DataFileError(f"{where}: {key!r} is missing")
@@ -323,7 +323,7 @@ def _read_published(rows: Sequence[Any], names: Sequence[str], source: str) -> l
             if name not in names:
                 raise DataFileError(f"{where}: there is no data set {name!r}")
             if not isinstance(value, float) or not 0 <= value <= 1:
-                raise DataFileError(f"{where}: {name} = {value!r}: give a number between 0.0 and 1.0")
+                raise DataFileError(f"{where}: {name} = {quoted(value)}: give a number between 0.0 and 1.0")
             figure = Published(row["system"], row["measure"], value, row["source"], row.get("first_stage", ""))
             found.append((name, figure))
     return found

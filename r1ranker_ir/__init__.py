@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from r1ranker_ir.ranker import Ranker as Ranker
     from r1ranker_ir.rerankers import DRankerReranker as DRankerReranker
     from r1ranker_ir.rerankers import IRankerReranker as IRankerReranker
+    from r1ranker_ir.rerankers import PointwiseReranker as PointwiseReranker
+    from r1ranker_ir.rerankers import SetwiseReranker as SetwiseReranker
     from r1ranker_ir.rerankers import TracedResults as TracedResults
 
 try:
@@ -45,10 +47,12 @@ _LAZY = {
     "DRankerReranker": "r1ranker_ir.rerankers",
     "IRankerReranker": "r1ranker_ir.rerankers",
     "LLMProfile": "r1ranker_ir.adapters.routing.profiles",
+    "PointwiseReranker": "r1ranker_ir.rerankers",
     "Ranker": "r1ranker_ir.ranker",
     "RecommendationAdapter": "r1ranker_ir.adapters.recommendation.adapter",
     "Reranker": "rerankers",
     "RoutingAdapter": "r1ranker_ir.adapters.routing.adapter",
+    "SetwiseReranker": "r1ranker_ir.rerankers",
     "TracedResults": "r1ranker_ir.rerankers",
 }
 
@@ -64,6 +68,7 @@ __all__ = [
     "LLMProfile",
     "MissingExtraError",
     "PairScoreError",
+    "PointwiseReranker",
     "R1RankerError",
     "Ranker",
     "Ranking",
@@ -72,6 +77,7 @@ __all__ = [
     "RepairRateError",
     "Reranker",
     "RoutingAdapter",
+    "SetwiseReranker",
     "Step",
     "StorageError",
     "TracedResults",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from typing import Any
 
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.hub import only_local
+from r1ranker_ir.plain_data import parse_json
 from r1ranker_ir.prompts.template import STRATEGY_SECTIONS, Template, build_template, load_template
+from r1ranker_ir.small_files import RECORD_BYTES, read_small_text
 
 SETTINGS_FILE = "r1ranker.json"
 DEFAULT_CHECKPOINT = "Qwen/Qwen2.5-3B-Instruct"
@@ -91,9 +92,11 @@ def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = Non
     path = _find_settings_file(os.fspath(checkpoint), revision)
     if path is None:
         return CheckpointSettings(template=load_template())
+    text = read_small_text(path, str(path), "correct the file or remove it", error=CheckpointError, most=RECORD_BYTES)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        # What a training has recorded of itself may be a NaN; the settings are checked one by one.
+        content = parse_json(text, finite=False, unique=True)
+    except ValueError as error:
         raise CheckpointError(f"{path} can't be read: {error}. Correct the file or remove it") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds {type(content).__name__}: it must be a JSON object")
@@ -103,7 +106,7 @@ def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = Non
 def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
     known = {"strategies", "template", "template_hash", "training", *_COUNTS}
     if unknown := set(content) - known:
-        raise CheckpointError(f"{path}: unknown key {sorted(unknown)[0]!r}; use {', '.join(sorted(known))}")
+        raise CheckpointError(f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; use {', '.join(sorted(known))}")
     template = load_template()
     if "template" in content:
         try:

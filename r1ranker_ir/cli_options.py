@@ -200,6 +200,14 @@ SortOption = Annotated[
         show_default="windows; heap for setwise",
     ),
 ]
+ShuffleSeedOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="INTEGER|none",
+        help="Seed of the order in which a call of setwise shows its candidates; none leaves them as they are.",
+        show_default="0",
+    ),
+]
 VotesOption = Annotated[
     int | None, typer.Option(min=1, help="How many calls decide each answer together.", show_default="1")
 ]

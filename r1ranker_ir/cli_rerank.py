@@ -44,6 +44,7 @@ from r1ranker_ir.cli_options import (
     SettingsFromOption,
     ShowBestFirstOption,
     ShuffleOption,
+    ShuffleSeedOption,
     SortOption,
     StrategyOption,
     StrideOption,
@@ -61,6 +62,8 @@ from r1ranker_ir.cli_options import (
 )
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.family import FAMILY, family_options
+from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
+from r1ranker_ir.strategies.options import parse_seed
 from r1ranker_ir.terminal_text import echo
 
 if TYPE_CHECKING:
@@ -98,6 +101,7 @@ def rerank(
     template: TemplateOption = None,
     answers: AnswersOption = None,
     sort: SortOption = None,
+    shuffle_seed: ShuffleSeedOption = None,
     votes: VotesOption = None,
     vote_among: VoteAmongOption = None,
     vote_by: VoteByOption = None,
@@ -167,6 +171,7 @@ def rerank(
         template=template,
         answers=answers,
         sort=sort,
+        shuffle_seed=shuffle_seed,
         votes=votes,
         vote_among=vote_among,
         vote_by=vote_by,
@@ -242,6 +247,7 @@ def ranker_source(
     cache_memory: str | None,
     cache: Path | None,
     no_cache: bool,
+    shuffle_seed: str | None = None,
     **options: Any,
 ) -> RankerSource:
     """Puts together what the options of a verb say about the ranker.
@@ -256,6 +262,7 @@ def ranker_source(
         cache_memory: for prompts' keys and values between calls, for `transformers`, such as `4GiB`.
         cache: the file of the completions cache; the default one if `None`.
         no_cache: use none.
+        shuffle_seed: a whole number, or `none`; the default one if `None`.
         options: further arguments of `Ranker`.
 
     Returns:
@@ -284,9 +291,18 @@ def ranker_source(
     kept = None if no_cache else cache or default_cache_path()
     # What is not given is the ranker's default, or the published system's setting.
     given = {name: value for name, value in {**options, **places}.items() if value is not None}
+    if shuffle_seed is not None:
+        given["shuffle_seed"] = _read_seed(shuffle_seed)
     if reranker.lower() in FAMILY:
         given = family_options(reranker.lower(), given)
     return RankerSource(checkpoint, chosen, {"backend": backend, "cache": kept, **given})
+
+
+def _read_seed(text: str) -> int | None:
+    try:
+        return parse_seed(text, "the seed")
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--shuffle-seed") from error
 
 
 def choose_checkpoint(reranker: str, model: str | None, strategy: str | None) -> tuple[str, str]:
@@ -308,11 +324,14 @@ def choose_checkpoint(reranker: str, model: str | None, strategy: str | None) ->
     if registry.is_family(reranker):
         return _choose_system(reranker.lower(), model, strategy)
     if not registry.is_registered(reranker):
+        try:
+            registry.refuse_unknown(reranker)
+        except InputError as error:
+            raise typer.BadParameter(str(error), param_hint="--reranker") from error
         if strategy is None:
-            names = ", ".join(registry.REGISTERED)
             raise typer.BadParameter(
-                f"{reranker!r} is not a registered name ({names}); to use a model of that name, add "
-                f"--strategy iterative or --strategy direct",
+                f"{registry.unknown_name(reranker)}. To use a model of that name, add --strategy with one of "
+                f"{', '.join(STRATEGY_SECTIONS)}",
                 param_hint="--reranker",
             )
         if model is not None:

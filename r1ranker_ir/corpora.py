@@ -19,6 +19,7 @@ from r1ranker_ir.json_lines import (
     text_lines,
 )
 from r1ranker_ir.offsets import OffsetIndex, file_state, line_number
+from r1ranker_ir.quoting import quoted
 
 if TYPE_CHECKING:
     from ir_measures import Qrel
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 LAYOUT = "corpus.jsonl, queries.jsonl, and qrels/test.tsv or qrels.trec"
 BEIR_QRELS_HEADER = ("query-id", "corpus-id", "score")
 TEST_SPLIT = "test"
+GREATEST_GRADE = 1_000_000
+"""The largest grade of a judgment: trec_eval keeps a counter for each grade up to it, and runs out of memory."""
+
 _HOST = re.compile(r"HTTPS?ConnectionPool\(host=\\*'([^'\\]+)")
 
 
@@ -289,6 +293,9 @@ class IrDatasetsCorpus:
         if judgments and not hasattr(judgments[0], "relevance"):
             fields = ", ".join(getattr(judgments[0], "_fields", ()))
             raise InputError(f"the judgments of {self.name!r} carry no single grade (fields: {fields}): use another id")
+        for judged in judgments:
+            if abs(judged.relevance) > GREATEST_GRADE:
+                raise DataFileError(f"{self.name}: {_beyond(judged.relevance)}")
         return [Qrel(judged.query_id, judged.doc_id, judged.relevance) for judged in judgments]
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
@@ -381,7 +388,7 @@ def _id_of(record: dict[str, Any], where: str) -> str:
     if value is None:
         raise DataFileError(f"{where}: field '_id' is missing: each line needs one")
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise DataFileError(f"{where}: field '_id' is {value!r}: a string that is not empty is needed")
+        raise DataFileError(f"{where}: field '_id' is {quoted(value)}: a string that is not empty is needed")
     return str(value)
 
 
@@ -390,7 +397,7 @@ def _text_of(record: dict[str, Any], field: str, where: str) -> str:
     if value is None:
         raise DataFileError(f"{where}: field {field!r} is missing: each line needs one (it may be empty)")
     if not isinstance(value, str):
-        raise DataFileError(f"{where}: field {field!r} is {value!r}: a string is needed")
+        raise DataFileError(f"{where}: field {field!r} is {quoted(value)}: a string is needed")
     return value
 
 
@@ -419,13 +426,25 @@ def _read_qrels(path: Path, rows: Iterator[tuple[int, str, str, str]]) -> list[Q
 
     grades: dict[tuple[str, str], int] = {}
     for number, query_id, doc_id, cell in rows:
-        try:
-            grade = int(cell)
-        except ValueError:
-            raise DataFileError(f"{path}:{number}: grade {cell!r} is not a whole number") from None
+        grade = _grade_of(cell, f"{path}:{number}")
         if grades.setdefault((query_id, doc_id), grade) != grade:
             raise DataFileError(
                 f"{path}:{number}: document {doc_id!r} of query {query_id!r} is judged {grade} here and "
                 f"{grades[query_id, doc_id]} above: keep one judgment"
             )
     return [Qrel(query_id, doc_id, grade) for (query_id, doc_id), grade in grades.items()]
+
+
+def _grade_of(cell: str, where: str) -> int:
+    try:
+        # int() refuses thousands of digits with an error of its own kind.
+        grade = int(cell)
+    except ValueError:
+        raise DataFileError(f"{where}: grade {quoted(cell)} is not a whole number") from None
+    if abs(grade) > GREATEST_GRADE:
+        raise DataFileError(f"{where}: {_beyond(cell)}")
+    return grade
+
+
+def _beyond(grade: int | str) -> str:
+    return f"grade {quoted(grade)} is beyond ±{GREATEST_GRADE}: give grades such as 0 to 3"

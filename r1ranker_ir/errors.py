@@ -1,8 +1,18 @@
 """The project's exceptions: every error that a user can cause is an `R1RankerError`."""
 
+from __future__ import annotations
+
+from r1ranker_ir.quoting import shorten_message
+
 
 class R1RankerError(Exception):
-    """Base of every error raised on purpose; its message says what was wrong and what to do."""
+    """Base of every error raised on purpose; its message says what was wrong and what to do.
+
+    A message quotes what users gave, which may be megabytes: of such a message the middle is left out.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(shorten_message(each) if isinstance(each, str) else each for each in arguments))
 
 
 class InputError(R1RankerError, ValueError):

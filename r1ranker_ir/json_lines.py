@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import json
 import re
@@ -11,7 +12,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from r1ranker_ir.errors import DataFileError
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.plain_data import parse_json
+
+LONGEST_LINE = 2**26
+"""How many bytes a line may have: more than any document has, and `/dev/zero` is one line without an end."""
 
 _COLUMNS = re.compile("[^ \t\n\r\v\f]+")
 _PARTIAL = re.compile(r"\.partial(\.\d+)?$")
@@ -82,16 +87,58 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         Number and line, with its line break.
 
     Raises:
-        DataFileError: if compressed data are damaged; the lines before are given first.
+        DataFileError: if compressed data are damaged, or a line is endless; the lines before are given first.
         OSError: if the file can't be read.
     """
     number = 0
     try:
         with _open_binary(path) as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in bounded_lines(file, str(path)):
                 yield number, raw
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataFileError(f"{path}:{number + 1}: damaged gzip data ({error}): write the file again") from None
+
+
+def bounded_lines(file: IO[bytes], named: str) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of an open file with their numbers from 1.
+
+    Args:
+        file: open for reading bytes.
+        named: what messages call it.
+
+    Yields:
+        Number and line, with its line break.
+
+    Raises:
+        DataFileError: if a line has more than `LONGEST_LINE` bytes.
+    """
+    lines = iter(functools.partial(file.readline, LONGEST_LINE + 1), b"")
+    for number, raw in enumerate(lines, start=1):
+        if len(raw) > LONGEST_LINE:
+            raise DataFileError(
+                f"{named}:{number}: more than {LONGEST_LINE >> 20} MiB without a line break: give a text file with a "
+                f"record a line"
+            )
+        yield number, raw
+
+
+def readable_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields lines as `raw_lines` does, with an error of this project where the file can't be read.
+
+    Args:
+        path: any file, gzip if its name ends in `.gz`.
+
+    Yields:
+        Number and line, with its line break.
+
+    Raises:
+        InputError: if the file can't be read; its cause is the `OSError`.
+        DataFileError: as for `raw_lines`.
+    """
+    try:
+        yield from raw_lines(path)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} can't be read ({error.strerror or error}): give a file") from error
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -104,9 +151,10 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
         Number and line, without surrounding ASCII white space.
 
     Raises:
+        InputError: if the file can't be read.
         DataFileError: if a line is not UTF-8, or compressed data are damaged.
     """
-    for number, raw in raw_lines(path):
+    for number, raw in readable_lines(path):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip(WHITE_SPACE)
         except UnicodeDecodeError as error:
@@ -125,6 +173,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         Number and object.
 
     Raises:
+        InputError: if the file can't be read.
         DataFileError: if a line is not UTF-8, not JSON, or no object, or compressed data are damaged.
     """
     for line in placed_json_lines(path):
@@ -134,7 +183,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def placed_json_lines(path: Path) -> Iterator[JsonLine]:
     """Yields the objects of a JSON Lines file with their places; arguments and errors as for `json_lines`."""
     offset = 0
-    for number, raw in raw_lines(path):
+    for number, raw in readable_lines(path):
         record = parse_json_line(raw, f"{path}:{number}", first=number == 1)
         if record is not None:
             yield JsonLine(number, offset, record)
@@ -157,11 +206,12 @@ def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | 
     """
     try:
         line = _decoded(raw, first=first)
-        record = json.loads(line) if line else None
-    except RecursionError:
-        raise DataFileError(f"{where}: not valid JSON (nested too deeply): one object a line is needed") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        if not raw.endswith(b"\n"):
+        # Whether a number has to be finite is for those to say who read it: many fields are not read at all.
+        record = parse_json(line, finite=False) if line else None
+    except ValueError as error:
+        # What breaks off is no whole document; a number that is refused has been read to its end.
+        unfinished = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
+        if unfinished and not raw.endswith(b"\n"):
             raise DataFileError(
                 f"{where}: the file ends within this line ({error}): whatever wrote it was stopped. Remove the line, "
                 f"or write the file again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,8 @@ from r1ranker_ir.backends.foreign_code import needs_foreign_code
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.errors import CheckpointError, InputError, missing_extra
 from r1ranker_ir.hub import only_local
+from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.small_files import read_small_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,13 +35,12 @@ def read_configuration(name: str) -> dict[str, Any]:
         InputError: if the file can't be read or holds no such configuration.
     """
     path = _FOLDER / f"{name}.json" if name in CONFIGURATIONS else Path(name)
+    way_out = f"give a JSON file as transformers writes them (config.json), or one of {', '.join(CONFIGURATIONS)}"
+    text = read_small_text(path, f"configuration {name!r}", way_out)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"configuration {name!r} can't be read ({error}): give a JSON file as transformers writes them "
-            f"(config.json), or one of {', '.join(CONFIGURATIONS)}"
-        ) from error
+        content = parse_json(text, unique=True)
+    except ValueError as error:
+        raise InputError(f"configuration {name!r} can't be read ({error}): {way_out}") from error
     if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
         raise InputError(
             f"configuration {name!r} names no model_type: give a JSON object as transformers writes them, with "

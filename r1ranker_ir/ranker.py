@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from r1ranker_ir.backends import open_backend
+from r1ranker_ir.backends import check_options, open_backend
 from r1ranker_ir.cache import CompletionsCache, open_cache
 from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
@@ -18,6 +18,7 @@ from r1ranker_ir.family import FAMILY, wording_notes
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import MARK_SECTION, load_template
+from r1ranker_ir.registry import is_registered, refuse_unknown
 from r1ranker_ir.signs import SIGNS_ADVICE, sentences
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import Layout, RankingOptions, Sort, Think, VoteAmong, VoteBy
@@ -117,6 +118,9 @@ class Ranker:
     ) -> None:
         if strategy not in STRATEGIES:
             raise InputError(f"strategy is {strategy!r}: use one of {', '.join(STRATEGIES)}")
+        if backend != "openai":  # a server may call its models as it likes
+            _refuse_name(os.fspath(model))
+        check_options(backend, backend_options, Ranker.__init__.__annotations__)
         if answers not in ANSWERS:
             raise InputError(f"answers is {answers!r}: use {' or '.join(ANSWERS)}")
         self.model = os.fspath(model)
@@ -259,6 +263,16 @@ class Ranker:
         """The ranking program of a request, for callers with an engine of their own."""
         return STRATEGIES[self.strategy](
             request, self.prompt, window_size=self.window_size, stride=self.stride, options=self.options
+        )
+
+
+def _refuse_name(model: str) -> None:
+    """Says at once that a reranker's name is not a model, which the hub says only after many retries."""
+    refuse_unknown(model)
+    if is_registered(model) and not os.path.isdir(model):
+        raise InputError(
+            f"model is {model!r}, which is a reranker's name: use it with Reranker, or give what "
+            "r1ranker_ir.registry.resolve says of it, a checkpoint and a strategy"
         )
 
 

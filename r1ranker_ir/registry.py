@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
@@ -15,7 +17,9 @@ import wrapt
 
 from r1ranker_ir.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.family import FAMILY
+from r1ranker_ir.family import FAMILY, family_options
+from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
+from r1ranker_ir.quoting import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +29,7 @@ MODEL_VARIABLE = "R1RANKER_MODEL"
 _FACTORY_MODULE = "rerankers.reranker"
 # rerankers has a class of its own by this name, which goes on answering to it unless our arguments are given.
 _SHARED, _THEIRS = "rankgpt", "RankGPTRanker"
+_OURS = re.compile(r"r1[-_ ]?ranker([-_ ]|$)", re.IGNORECASE)
 _WRAPPED = "__knows_r1ranker_names__"
 
 
@@ -33,7 +38,7 @@ class RegisteredName:
     """What a name stands for.
 
     Args:
-        strategy: the ranking program, `iterative` or `direct`.
+        strategy: the ranking program, one of `STRATEGIES`.
         checkpoint: the default checkpoint; `None` for the one that the package carries.
     """
 
@@ -45,6 +50,8 @@ REGISTERED: Mapping[str, RegisteredName] = MappingProxyType(
     {
         "r1ranker-iterative": RegisteredName("iterative", DEFAULT_CHECKPOINT),
         "r1ranker-direct": RegisteredName("direct", DEFAULT_CHECKPOINT),
+        "r1ranker-setwise": RegisteredName("setwise", DEFAULT_CHECKPOINT),
+        "r1ranker-pointwise": RegisteredName("pointwise", DEFAULT_CHECKPOINT),
         "r1ranker-iterative-tiny": RegisteredName("iterative", None),
         "r1ranker-direct-tiny": RegisteredName("direct", None),
     }
@@ -68,6 +75,97 @@ def is_registered(name: str) -> bool:
     return name.lower() in REGISTERED
 
 
+def refuse_unknown(name: str | os.PathLike[str]) -> None:
+    """Refuses what looks like one of our names and is none, before anyone takes it for a model of the hub.
+
+    Args:
+        name: a reranker's or a model's name. A folder is a model, whatever it is called.
+
+    Raises:
+        InputError: if it begins as our names do and is neither one of them nor a folder; it says which is closest.
+    """
+    said = os.fspath(name)
+    if not _OURS.match(said) or is_registered(said) or "/" in said or os.path.isdir(said):
+        return
+    raise unknown_name(said)
+
+
+def unknown_name(name: str) -> InputError:
+    """The error for a reranker's name that nobody answers to, with the names that there are and the closest one."""
+    known = [*REGISTERED, *FAMILY]
+    wanted = name.lower().replace("_", "-").replace(" ", "-")
+    close = difflib.get_close_matches(wanted, known, 1)
+    meant = f"do you mean {close[0]!r}? " if close else ""
+    if wanted.endswith("-tiny") and wanted.removesuffix("-tiny") in REGISTERED:
+        followed = " and ".join(entry.strategy for entry in REGISTERED.values() if entry.checkpoint is None)
+        meant = (
+            f"the embedded model follows the strategies {followed} alone, so use {wanted.removesuffix('-tiny')!r} with "
+            "a model of your own. "
+        )
+    return InputError(
+        f"reranker {quoted(name)} is not known: {meant}The names are {', '.join(known)}; any other model works with "
+        "one of them as model_type (in Python) or with a strategy"
+    )
+
+
+@dataclass(frozen=True)
+class FoundRanker:
+    """What a name, a model and a strategy come to.
+
+    Args:
+        checkpoint: a hub name, a folder, or a server's name for a model.
+        strategy: the ranking program.
+        options: further arguments of `Ranker`, a published system's settings among them.
+    """
+
+    checkpoint: str
+    strategy: str
+    options: Mapping[str, Any]
+
+
+def find_ranker(
+    name: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    strategy: str | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> FoundRanker:
+    """Finds what to run for a name, as the command line, the adapters and files of shoot-outs do.
+
+    Args:
+        name: a registered name, a published system's, or with `strategy` any model.
+        model: a checkpoint in place of the name's own.
+        strategy: how to use a model that is no registered name.
+        options: further arguments of `Ranker`; they go before a published system's settings.
+
+    Returns:
+        Checkpoint, strategy and options.
+
+    Raises:
+        InputError: if the arguments do not go together, or the name is unknown.
+    """
+    said = os.fspath(name)
+    if is_registered(said):
+        checkpoint, own = resolve(said, model)
+    elif is_family(said):
+        member = FAMILY[said.lower()]
+        if model is None and member.checkpoint is None:
+            raise InputError(f"{said!r} works with any chat model: name one as model")
+        checkpoint, own = os.fspath(model) if model is not None else str(member.checkpoint), member.strategy
+        options = family_options(said.lower(), options)
+    else:
+        refuse_unknown(said)
+        if strategy is None:
+            raise InputError(
+                f"{unknown_name(said)}. To use a model of that name, add a strategy: {', '.join(STRATEGY_SECTIONS)}"
+            )
+        if model is not None:
+            raise InputError(f"reranker {said!r} names a model already: leave model={os.fspath(model)!r} out")
+        checkpoint, own = said, strategy
+    if strategy not in (None, own):
+        raise InputError(f"{said!r} is the {own} strategy: leave strategy={strategy!r} out")
+    return FoundRanker(checkpoint, own, options)
+
+
 def resolve(name: str, model: str | os.PathLike[str] | None = None) -> tuple[str, str]:
     """Finds the checkpoint and the strategy of a registered name.
 
@@ -85,10 +183,12 @@ def resolve(name: str, model: str | os.PathLike[str] | None = None) -> tuple[str
     """
     registered = REGISTERED.get(name.lower())
     if registered is None:
-        raise InputError(f"reranker {name!r} is not registered: use one of {', '.join(REGISTERED)}")
+        raise unknown_name(name)
     wanted = None if model is None else os.fspath(model)
     if wanted is not None and not wanted.strip():
         raise InputError("model= is blank: give a Hugging Face name or a folder, or leave it out")
+    if wanted is not None and registered.checkpoint is not None:
+        refuse_unknown(wanted)
     if registered.checkpoint is None:
         return _embedded_checkpoint(name, wanted, registered.strategy), registered.strategy
     return wanted or os.environ.get(MODEL_VARIABLE, "").strip() or registered.checkpoint, registered.strategy
@@ -130,18 +230,18 @@ def register() -> None:
         factory._get_model_type = _with_our_names(choose)
 
 
-def _open_reranker(strategy: str, *arguments: Any, **options: Any) -> Any:
+def _open_reranker(named: str, /, *arguments: Any, **options: Any) -> Any:
     """Makes a reranker. Its class is found only now: it derives from one of rerankers, which is still being imported
     while the names are registered."""
     from r1ranker_ir.rerankers import RERANKERS
 
-    return RERANKERS[strategy](*arguments, **options)
+    return RERANKERS[named](*arguments, **options)
 
 
-_OPENERS = {strategy: functools.partial(_open_reranker, strategy) for strategy in ("iterative", "direct")}
+_OPENERS = {strategy: functools.partial(_open_reranker, strategy) for strategy in STRATEGY_SECTIONS}
 
 
-def _open_family(name: str, *arguments: Any, **options: Any) -> Any:
+def _open_family(name: str, /, *arguments: Any, **options: Any) -> Any:
     """Makes the reranker of a published system."""
     if name == _SHARED and "backend" not in options:
         factory: Any = importlib.import_module(_FACTORY_MODULE)
@@ -163,6 +263,8 @@ def _with_our_names(choose: Any) -> Any:
             return asked.lower()
         if isinstance(asked, str) and is_family(asked) and (explicit_model_type or asked.lower() != _SHARED):
             return asked.lower()
+        if isinstance(asked, str):
+            refuse_unknown(asked)
         model_type: str = choose(model_name, explicit_model_type)
         return model_type
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from r1ranker_ir.corpora import GREATEST_GRADE
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.json_lines import text_lines
+from r1ranker_ir.plain_data import parse_json
 from r1ranker_ir.request_files import JudgedRequest, read_requests
 from r1ranker_ir.runs import is_run_id, run_id_of
 
@@ -70,7 +71,7 @@ def judgments_of(requests: Sequence[JudgedRequest]) -> Judgments:
     """
     from ir_measures import Qrel
 
-    graded = all(gain.is_integer() for judged in requests for gain in judged.gains)
+    graded = all(gain.is_integer() and gain <= GREATEST_GRADE for judged in requests for gain in judged.gains)
     qrels = []
     for judged in requests:
         best = judged.best
@@ -88,8 +89,8 @@ def holds_requests(path: Path) -> bool:
         return False
     _, line = next(text_lines(path), (0, ""))
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse_json(line, finite=False)
+    except ValueError:
         return False
     return isinstance(row, dict) and "candidates" in row
 

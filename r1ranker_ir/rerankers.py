@@ -15,7 +15,9 @@ from r1ranker_ir.checkpoints import OFFLINE_HINT, TINY_NAMES
 from r1ranker_ir.documents import Entry, read_documents, read_list
 from r1ranker_ir.errors import CheckpointError, InputError, PairScoreError
 from r1ranker_ir.family import FAMILY, family_options
-from r1ranker_ir.registry import is_registered, resolve
+from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.registry import REGISTERED, is_registered, refuse_unknown, resolve
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ class TracedResults(RankedResults):  # type: ignore[misc]  # rerankers has no ty
 
 
 class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no types
-    """What the two rerankers share; use `IRankerReranker` or `DRankerReranker`.
+    """What the rerankers share; itself it ranks by any strategy.
 
     Args:
         model_name_or_path: a registered name (`r1ranker-iterative`, …), a Hugging Face causal language model, or
@@ -116,6 +118,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         verbose: taken because `rerankers` passes it; nothing is printed either way.
         model: a checkpoint in place of a registered name's default one.
         backend: what runs the model, `transformers` or `openai`.
+        strategy: the ranking program; needed where neither the class nor a registered name says it.
         **options: further arguments of `r1ranker_ir.ranker.Ranker` and of the backend.
 
     Raises:
@@ -123,7 +126,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         CheckpointError: if the checkpoint can't be loaded.
     """
 
-    strategy: ClassVar[str]
+    strategy: str = ""
 
     def __init__(
         self,
@@ -132,6 +135,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         *,
         model: str | os.PathLike[str] | None = None,
         backend: str = "transformers",
+        strategy: str | None = None,
         **options: Any,
     ) -> None:
         from r1ranker_ir.ranker import Ranker
@@ -142,12 +146,28 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
                 f"model_type: a folder of that name has to be written as './{options['api_provider']}'"
             )
         self.verbose = verbose
+        self.strategy = self._choose_strategy(os.fspath(model_name_or_path), strategy)
         self.checkpoint = self._choose_checkpoint(os.fspath(model_name_or_path), model)
         try:
             self.ranker = Ranker(self.checkpoint, strategy=self.strategy, backend=backend, **options)
         except (CheckpointError, KeyError) as error:
             # A KeyError would be swallowed by rerankers, which takes it for a missing dependency.
             raise CheckpointError(_explain(self.checkpoint, error)) from error
+
+    def _choose_strategy(self, name: str, wanted: str | None) -> str:
+        own = type(self).strategy
+        if not own and is_registered(name):
+            own = REGISTERED[name.lower()].strategy
+        if not own and wanted is None:
+            offered = ", ".join(STRATEGY_SECTIONS)
+            raise InputError(f"{type(self).__name__} has no strategy of its own: give strategy=, one of {offered}")
+        if own and wanted not in (None, own):
+            other = RERANKERS.get(str(wanted))
+            instead = f"use {other.__name__}" if other is not None else f"use one of {', '.join(RERANKERS)}"
+            raise InputError(
+                f"{type(self).__name__} is the {own} strategy, not {quoted(wanted)}: {instead}, or drop strategy="
+            )
+        return own or str(wanted)
 
     def _choose_checkpoint(self, name: str, model: str | os.PathLike[str] | None) -> str:
         if is_registered(name):
@@ -162,6 +182,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
             )
         if not name.strip():
             raise InputError("the model's name is blank: give a registered name, a Hugging Face name or a folder")
+        refuse_unknown(name)
         return name
 
     def rank(
@@ -307,6 +328,18 @@ class DRankerReranker(R1RankerReranker):
     strategy = "direct"
 
 
+class SetwiseReranker(R1RankerReranker):
+    """Setwise: the model names the best of a set, and sorting calls for it. Method: arXiv 2310.09497."""
+
+    strategy = "setwise"
+
+
+class PointwiseReranker(R1RankerReranker):
+    """Pointwise: the model grades each document by itself; the grades are the order."""
+
+    strategy = "pointwise"
+
+
 class FamilyReranker(R1RankerReranker):
     """A published system, by the name that it has in `family.FAMILY`: its strategy, and its settings as defaults."""
 
@@ -394,7 +427,7 @@ FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = {
 }
 
 RERANKERS: Mapping[str, type[R1RankerReranker]] = {
-    reranker.strategy: reranker for reranker in (IRankerReranker, DRankerReranker)
+    reranker.strategy: reranker for reranker in (IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker)
 }
 
 

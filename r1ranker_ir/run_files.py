@@ -170,8 +170,10 @@ class RunFile(Mapping[str, tuple[RunEntry, ...]]):
 
 
 def _needs_spool(path: str | Path) -> bool:
-    """Whether a run can't be read at any place: standard input, compressed files, pipes such as `<(…)`."""
-    return str(path) == STANDARD_STREAM or is_gzip(path) or Path(path).is_fifo()
+    """Whether a run can't be read at any place: standard input, compressed files, pipes such as `<(…)`, devices."""
+    if str(path) == STANDARD_STREAM or is_gzip(path):
+        return True
+    return Path(path).is_fifo() or Path(path).is_char_device()
 
 
 def _open(path: str | Path, named: str) -> IO[bytes]:

@@ -21,6 +21,7 @@ from r1ranker_ir import json_lines
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.output_streams import STANDARD_STREAM as STANDARD_STREAM
 from r1ranker_ir.partial_files import PartialFile
+from r1ranker_ir.quoting import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ def raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     """
     named = name_of(path)
     if str(path) == STANDARD_STREAM:
-        yield from enumerate(sys.stdin.buffer, start=1)
+        yield from json_lines.bounded_lines(sys.stdin.buffer, named)
         return
     try:
         yield from json_lines.raw_lines(Path(path))
@@ -297,9 +298,9 @@ def _score_of(cell: str, where: str) -> float:
     try:
         score = float(cell)
     except ValueError:
-        raise DataFileError(f"{where}: score {cell!r} is not a number") from None
+        raise DataFileError(f"{where}: score {quoted(cell)} is not a number") from None
     if not math.isfinite(score):
-        raise DataFileError(f"{where}: score {cell!r} is not finite: such documents can't be ordered")
+        raise DataFileError(f"{where}: score {quoted(cell)} is not finite: such documents can't be ordered")
     return score
 
 
@@ -307,4 +308,4 @@ def _rank_of(cell: str, where: str) -> int:
     try:
         return int(cell)
     except ValueError:
-        raise DataFileError(f"{where}: rank {cell!r} is not a whole number") from None
+        raise DataFileError(f"{where}: rank {quoted(cell)} is not a whole number") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal, Self
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.json_lines import parse_json_line, raw_lines
 from r1ranker_ir.partial_files import PartialFile
+from r1ranker_ir.quoting import quoted
 from r1ranker_ir.types import CLOSED_AT, TASKS, Candidate, Ranking, RankingRequest, Step, Usage
 
 logger = logging.getLogger(__name__)
@@ -214,10 +216,13 @@ def _rows(path: str | Path, *, interrupted: bool = False) -> Iterator[tuple[int,
                     f"with r1ranker rerank --save-traces"
                 )
             yield number, row
-    except OSError as error:
+    except InputError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
         partial = f"{path}.partial"
         way_out = f"a run that was stopped left {partial!r}" if Path(partial).exists() else "give a JSON Lines file"
-        raise InputError(f"trace {str(path)!r} can't be read: {error.strerror}: {way_out}") from error
+        reason = error.__cause__.strerror
+        raise InputError(f"trace {str(path)!r} can't be read: {reason}: {way_out}") from error.__cause__
 
 
 def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
@@ -225,7 +230,7 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
     strategy = fields.choice("strategy", TRACED_STRATEGIES)
     texts = fields.of_kind("texts", dict)
     if unknown := [doc_id for doc_id, text in texts.items() if not isinstance(text, str)]:
-        raise fields.error("texts", f"{unknown[0]!r} has no text")
+        raise fields.error("texts", f"{quoted(unknown[0])} has no text")
     places = {doc_id: place for place, doc_id in enumerate(texts)}
     order = fields.places("order", places)
     if len(order) != len(places):
@@ -246,10 +251,10 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
     ranking = Ranking(request, order, tuple(_step_of(step, places, strategy) for step in told), reached)
     for name, value in (("repairs", ranking.repairs), ("usage", asdict(ranking.usage))):
         if row.get(name) != value:
-            raise fields.error(name, f"is {row.get(name)!r}, but the steps make {value!r}")
+            raise fields.error(name, f"is {quoted(row.get(name))}, but the steps make {quoted(value)}")
     notes = fields.of_kind("notes", list) if "notes" in row else []
     if not all(isinstance(note, str) for note in notes):
-        raise fields.error("notes", f"is {notes!r}: texts are needed")
+        raise fields.error("notes", f"is {quoted(notes)}: texts are needed")
     return TracedRanking(strategy, ranking, tuple(notes))
 
 
@@ -257,7 +262,7 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrateg
     shown, outcome = fields.places("shown", places), fields.places("outcome", places)
     marked = fields.places("marked", places) if "marked" in fields.row else ()
     if not set(marked) <= set(shown):
-        raise fields.error("marked", f"is {fields.row['marked']!r}: not all of these documents are shown")
+        raise fields.error("marked", f"is {quoted(fields.row['marked'])}: not all of these documents are shown")
     left = [place for place in shown if place not in marked]
     if strategy == "direct":
         fits, wanted = len(outcome) == len(left), f"{len(left)}"
@@ -268,7 +273,8 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrateg
         fits, wanted = 1 <= len(outcome) <= most, "1 or more"
     if not fits or not set(outcome) <= set(left):
         raise fields.error(
-            "outcome", f"is {fields.row['outcome']!r}: {strategy} names {wanted} of the documents shown, each once"
+            "outcome",
+            f"is {quoted(fields.row['outcome'])}: {strategy} names {wanted} of the documents shown, each once",
         )
     return Step(
         shown=shown,
@@ -299,7 +305,7 @@ class _Fields:
         self._where = where
         self._within = within
         if not isinstance(row, dict):
-            raise DataFileError(f"{where}: field {within.rstrip('.')} is {row!r}: an object is needed")
+            raise DataFileError(f"{where}: field {within.rstrip('.')} is {quoted(row)}: an object is needed")
 
     def error(self, name: str, what: str) -> DataFileError:
         return DataFileError(f"{self._where}: field {self._within}{name} {what}")
@@ -307,20 +313,20 @@ class _Fields:
     def of_kind(self, name: str, kind: type) -> Any:
         value = self.row.get(name)
         if type(value) is not kind:
-            told = "is missing" if name not in self.row else f"is {value!r}"
+            told = "is missing" if name not in self.row else f"is {quoted(value)}"
             raise self.error(name, f"{told}: r1ranker rerank --save-traces writes a {kind.__name__} there")
         return value
 
     def choice(self, name: str, allowed: Sequence[str]) -> Any:
         value = self.of_kind(name, str)
         if value not in allowed:
-            raise self.error(name, f"is {value!r}: use one of {', '.join(allowed)}")
+            raise self.error(name, f"is {quoted(value)}: use one of {', '.join(allowed)}")
         return value
 
     def places(self, name: str, places: Mapping[str, int]) -> tuple[int, ...]:
         ids = self.of_kind(name, list)
         if unknown := [doc_id for doc_id in ids if not isinstance(doc_id, str) or doc_id not in places]:
-            raise self.error(name, f"names {unknown[0]!r}, of which texts has no text")
+            raise self.error(name, f"names {quoted(unknown[0])}, of which texts has no text")
         if len(set(ids)) != len(ids):
             raise self.error(name, "names a document twice")
         return tuple(places[doc_id] for doc_id in ids)
@@ -329,19 +335,25 @@ class _Fields:
         if self.row.get("probabilities", ...) is None:
             return None
         values = self.of_kind("probabilities", list)
-        if len(values) != len(shown) or not all(type(value) in (int, float, type(None)) for value in values):
-            raise self.error("probabilities", f"is {values!r}: a number or null for each document shown is needed")
+        if len(values) != len(shown) or not all(value is None or _is_finite(value) for value in values):
+            raise self.error(
+                "probabilities", f"is {quoted(values)}: a number or null for each document shown is needed"
+            )
         return {place: float(value) for place, value in zip(shown, values, strict=True) if value is not None}
 
     def number(self, name: str) -> float | None:
         """A number that may be missing."""
         value = self.row.get(name)
-        if name in self.row and type(value) not in (int, float):
-            raise self.error(name, f"is {value!r}: a number is needed")
+        if name in self.row and not _is_finite(value):
+            raise self.error(name, f"is {quoted(value)}: a finite number is needed")
         return None if value is None else float(value)
 
     def usage(self) -> Usage:
         counts = self.of_kind("usage", dict)
         if set(counts) != set(asdict(Usage())) or not all(type(count) is int for count in counts.values()):
-            raise self.error("usage", f"is {counts!r}: whole numbers {', '.join(asdict(Usage()))} are needed")
+            raise self.error("usage", f"is {quoted(counts)}: whole numbers {', '.join(asdict(Usage()))} are needed")
         return Usage(**counts)
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

@@ -122,7 +122,7 @@ def test_what_is_wrong_is_named_with_its_file(content: Any, message: str, tmp_pa
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "r1ranker.json").write_bytes(b"\xff\xfe{}")
-    with pytest.raises(CheckpointError, match=r"r1ranker\.json can't be read"):
+    with pytest.raises(CheckpointError, match=r"r1ranker\.json is not UTF-8 text"):
         read_settings(tmp_path)
 
 

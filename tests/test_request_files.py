@@ -83,7 +83,7 @@ def test_a_malformed_field_is_named(tmp_path: Path, line: dict[str, Any], said: 
     [
         ("[1]", "a JSON list where an object is needed"),
         ("[" * 100_000, "not valid JSON"),
-        ('{"context": "q", "candidates": [{"text": "a", "gain": 1%s}]}' % ("0" * 400), "gain' is 1000"),
+        ('{"context": "q", "candidates": [{"text": "a", "gain": 1%s}]}' % ("0" * 400), "more than 100 digits"),
         ('{"context": "q", "candidates": [{"text": "a", "gain": 1}]', "the file ends within this line"),
     ],
 )

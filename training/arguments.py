@@ -15,11 +15,13 @@ from typing import Any, Literal, NoReturn
 
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT, TINY_NAMES
 from r1ranker_ir.errors import InputError, missing_extra
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.small_files import read_small_text
+from r1ranker_ir.yaml_text import parse_yaml
 
 from .recipe_files import find_recipe, recipe_names
 
 try:
-    import yaml
     from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 except ImportError as error:
     raise missing_extra("Training", "train", error) from error
@@ -291,7 +293,7 @@ class RecipeParser(TrlParser):  # type: ignore[misc]  # TRL's types are not all 
 
     def _converted(self, key: str, value: Any, action: argparse.Action, kinds: tuple[Any, ...]) -> Any:
         def refuse(why: str) -> NoReturn:
-            raise InputError(f"recipe {self.recipe!r}: {key} is {value!r}: {why}")
+            raise InputError(f"recipe {self.recipe!r}: {key} is {quoted(value)}: {why}")
 
         if value is None:
             return None if type(None) in kinds else refuse("it can't be left empty")
@@ -409,18 +411,19 @@ def parse_arguments(method: str, arguments: Sequence[str]) -> TrainingArguments:
     parser = build_parser(method)
     told = list(_with_found_recipe(arguments, parser))
     try:
+        if parser.recipe:
+            # TRL reads it again by itself, but knows no bounds and says no line.
+            _check_recipe(parser.recipe)
         *parsed, remaining = parser.parse_args_and_config(told, return_remaining_strings=True)
     except InputError as error:
         # TRL's own checks know nothing of recipes and raise ValueError for every kind of mistake.
         if error.__class__ in (InputError, CommandLineError):
             raise
         raise InputError(str(error)) from error
-    except yaml.YAMLError as error:
-        raise InputError(f"recipe {parser.recipe!r} is not valid YAML: {' '.join(str(error).split())}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"recipe {parser.recipe!r} is not UTF-8 text: {error}") from error
-    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+    except (ValueError, TypeError, NotImplementedError, ImportError, LookupError, ArithmeticError) as error:
         raise InputError(f"{parser.prog}: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise InputError(f"{parser.prog}: a value is nested too deeply") from None
     except OSError as error:
         raise InputError(f"recipe {parser.recipe!r} can't be read: {error.strerror}") from error
     if remaining:
@@ -429,6 +432,15 @@ def parse_arguments(method: str, arguments: Sequence[str]) -> TrainingArguments:
         raise CommandLineError(f"unknown argument {wrong!r}{_close(wrong, options)}")
     data, model, run, trainer = parsed
     return TrainingArguments(method, run, data, model, trainer)
+
+
+def _check_recipe(name: str) -> None:
+    text = read_small_text(find_recipe(name), f"recipe {name!r}", "give a YAML file of training arguments")
+    content = parse_yaml(text, f"recipe {name!r}", feature="A recipe", extra="train")
+    if not isinstance(content, dict):
+        raise InputError(f"recipe {name!r} is {quoted(content)}: it must contain a YAML mapping of training arguments")
+    if odd := [key for key in content if not isinstance(key, str)]:
+        raise InputError(f"recipe {name!r}: the key {quoted(odd[0])} is not a text")
 
 
 def _with_found_recipe(arguments: Sequence[str], parser: RecipeParser) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 from r1ranker_ir.checkpoints import SETTINGS_FILE
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.small_files import RECORD_BYTES, read_small_text
 
 from .held_out_file import HeldOutRanks, read_ranks
 
@@ -153,10 +154,11 @@ def read_run(folder: str | Path) -> TrainedRun:
     path = folder / SETTINGS_FILE
     if not path.is_file():
         raise InputError(f"{str(folder)!r} holds no {SETTINGS_FILE}: give folders of finished trainings")
+    text = read_small_text(path, str(path), "train again", error=DataFileError, most=RECORD_BYTES)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataFileError(f"{path} can't be read: {error}: train again") from error
+        content = parse_json(text, finite=False)
+    except ValueError as error:
+        raise DataFileError(f"{path} can't be read ({error}): train again") from error
     record = content.get("training") if isinstance(content, dict) else None
     if record is None:
         raise InputError(f"{path} holds no record of a training: give folders that r1ranker train has written")
@@ -174,7 +176,7 @@ def read_run(folder: str | Path) -> TrainedRun:
             held_out=(files, record.get("arguments", {}).get("held_out_queries")),
             ranks=read_ranks(folder),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise DataFileError(f"{path}: field training is not what a training writes ({error!r}): train again") from error
     if MEASURE not in before or MEASURE not in after:
         raise InputError(f"{str(folder)!r} holds no held-out measures: train with held_out_files")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.json_lines import json_lines
 from r1ranker_ir.partial_files import growing_file
+from r1ranker_ir.quoting import quoted
 from r1ranker_ir.types import TASKS
 
 from .records import SAMPLE_STRATEGIES, Sample
@@ -207,7 +208,7 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
             raise DataFileError(f"{where}: field {name} is missing: a row needs {', '.join(_NEEDED)}")
     for name in ("context", "completion"):
         if not isinstance(row[name], str) or not row[name].strip():
-            raise DataFileError(f"{where}: field {name} is {row[name]!r}: give a text that is not blank")
+            raise DataFileError(f"{where}: field {name} is {quoted(row[name])}: give a text that is not blank")
     texts = _strings(row["candidates"], "candidates", where)
     identities = row.get("candidate_ids")
     names = (
@@ -217,7 +218,7 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
     )
     gains = [0.0] * len(texts) if row.get("gains") is None else row["gains"]
     if not isinstance(gains, list) or not all(map(_is_gain, gains)):
-        raise DataFileError(f"{where}: field gains is {gains!r}: give a list of numbers of at least 0")
+        raise DataFileError(f"{where}: field gains is {quoted(gains)}: give a list of numbers of at least 0")
     for name, values in (("candidate_ids", names), ("gains", gains)):
         if len(values) != len(texts):
             raise DataFileError(f"{where}: field {name} has {len(values)} entries for {len(texts)} candidates")
@@ -226,7 +227,7 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
     for name, allowed in (("task", TASKS), ("strategy", SAMPLE_STRATEGIES)):
         value = plain.get(name, row.get(name))
         if value not in allowed:
-            raise DataFileError(f"{where}: field {name} is {value!r}: use one of {', '.join(allowed)}")
+            raise DataFileError(f"{where}: field {name} is {quoted(value)}: use one of {', '.join(allowed)}")
     return {
         "id": str(plain["id"]),
         "source": str(plain["source"]),
@@ -247,14 +248,16 @@ def _is_gain(value: Any) -> bool:
 
 def _strings(value: Any, name: str, where: str) -> list[str]:
     if not isinstance(value, list) or not value or any(not isinstance(entry, str) for entry in value):
-        raise DataFileError(f"{where}: field {name} is {value!r}: give a list of texts")
+        raise DataFileError(f"{where}: field {name} is {quoted(value)}: give a list of texts")
     return value
 
 
 def _text_row(row: dict[str, Any], where: str) -> dict[str, Any]:
     for name in ("prompt", "completion"):
         if not isinstance(row.get(name), str) or not row[name]:
-            raise DataFileError(f"{where}: field {name} is {row.get(name)!r}: give a text, as in the file's first row")
+            raise DataFileError(
+                f"{where}: field {name} is {quoted(row.get(name))}: give a text, as in the file's first row"
+            )
     return {"prompt": row["prompt"], "completion": row["completion"]}
 
 
@@ -267,7 +270,7 @@ def _turns(value: Any, name: str, where: str) -> list[dict[str, str]]:
     told = [turn for turn in turns if isinstance(turn, dict) and isinstance(turn.get("content"), str)]
     if not told or len(told) != len(turns) or any(not isinstance(turn.get("role"), str) for turn in told):
         raise DataFileError(
-            f"{where}: field {name} is {value!r}: prompt and completion are two texts, or two lists of turns with "
-            f"role and content"
+            f"{where}: field {name} is {quoted(value)}: prompt and completion are two texts, or two lists of turns "
+            f"with role and content"
         )
     return [{"role": turn["role"], "content": turn["content"]} for turn in told]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.eval.pictures import COLOURS, new_figure, write_png
+from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.small_files import RECORD_BYTES, read_small_text
 
 LogHistory = Sequence[Mapping[str, Any]]
 """What a trainer has logged: one mapping a time, with `step` and the values by name."""
@@ -73,11 +74,11 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
         DataFileError: if the file is malformed.
     """
     file = _state_file(Path(path))
+    text = read_small_text(file, str(file), "give a trained folder", error=DataFileError, most=RECORD_BYTES)
     try:
-        history = json.loads(file.read_text(encoding="utf-8"))["log_history"]
-    except OSError as error:
-        raise InputError(f"{str(file)!r} can't be read: {error.strerror}: give a trained folder") from error
-    except (ValueError, KeyError, TypeError) as error:
+        # A trainer logs NaN where a loss was none.
+        history = parse_json(text, finite=False)["log_history"]
+    except (ValueError, LookupError, TypeError) as error:
         raise DataFileError(
             f"{file}: not a trainer's state with a log_history ({error!r}): give another one"
         ) from error
@@ -91,7 +92,7 @@ def _state_file(path: Path) -> Path:
         if not path.exists():
             raise InputError(f"{str(path)!r} does not exist: give a trained folder or its {STATE_FILE}")
         return path
-    checkpoints = (folder for folder in path.glob("checkpoint-*") if folder.name.partition("-")[2].isdigit())
+    checkpoints = (folder for folder in path.glob("checkpoint-*") if folder.name.partition("-")[2].isdecimal())
     ordered = sorted(checkpoints, key=lambda folder: int(folder.name.partition("-")[2]), reverse=True)
     for folder in (path, *ordered):
         if (folder / STATE_FILE).is_file():
@@ -115,7 +116,8 @@ def series_of(history: LogHistory, key: str, x: str = "step") -> tuple[list[floa
     position = math.nan
     for entry in history:
         # Held-out measurements are logged beside the training's values: what is not in an entry is as it was before.
-        position = float(entry.get(x, position))
+        if isinstance(at := entry.get(x), int | float):
+            position = float(at)
         value = entry.get(key)
         if isinstance(value, int | float) and math.isfinite(value) and math.isfinite(position):
             points[position] = float(value)

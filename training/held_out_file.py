@@ -10,6 +10,8 @@ from pathlib import Path
 
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.partial_files import write_whole
+from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.small_files import RECORD_BYTES, read_small_text
 
 HELD_OUT_FILE = "held_out.json"
 
@@ -66,12 +68,14 @@ def read_ranks(folder: str | Path) -> HeldOutRanks | None:
     path = Path(folder) / HELD_OUT_FILE
     if not path.exists():
         return None
+    way_out = "remove it, or train again"
+    text = read_small_text(path, str(path), way_out, error=DataFileError, most=RECORD_BYTES)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(text)
         ids = tuple(str(name) for name in content["ids"])
         before, after = (tuple(map(float, content[key])) for key in ("before", "after"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataFileError(f"{path}: not what a training writes ({error!r}): remove it, or train again") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataFileError(f"{path}: not what a training writes ({error!r}): {way_out}") from error
     if len(after) != len(ids) or len(before) not in (0, len(ids)) or not all(map(math.isfinite, before + after)):
         raise DataFileError(f"{path}: needs one number a list, of {len(ids)} lists: remove it, or train again")
     return HeldOutRanks(ids, before, after)

@@ -11,6 +11,9 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from r1ranker_ir.checkpoints import SETTINGS_FILE
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.small_files import RECORD_BYTES, read_small_text
 
 from .arguments import TrainingArguments
 from .curves import STATE_FILE
@@ -139,27 +142,29 @@ def check_continues(folder: Path, record: TrainingRecord) -> None:
         InputError: if model, method, seed, rewards or data are others. Arguments that differ are warned of.
         DataFileError: if the run's record is malformed.
     """
-    try:
-        before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path = folder / RUN_FILE
+    if not path.exists():
         logger.warning("%s holds no %s: whether this is the same training can't be told", folder, RUN_FILE)
         return
-    except (OSError, ValueError) as error:
-        raise DataFileError(f"{folder / RUN_FILE} can't be read: {error}. Start anew with overwrite") from error
     now = json.loads(json.dumps(record.as_json()))
+    text = read_small_text(path, str(path), "start anew with overwrite", error=DataFileError, most=RECORD_BYTES)
+    try:
+        before = parse_json(text, finite=False)
+        hashes = [[file["sha256"] for file in each.get("data", ())] for each in (before, now)]
+        told = [dict(each.get("arguments", {})) for each in (before, now)]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataFileError(f"{path} is not what a training writes ({error!r}): start anew with overwrite") from error
     for key in ("method", "base_model", "base_revision", "seed", "rewards", "strategies"):
         if before.get(key) != now.get(key):
             raise InputError(
-                f"the checkpoint's training has {key} {before.get(key)!r}, this one {now.get(key)!r}: go on with the "
-                "same, or start anew in another folder"
+                f"the checkpoint's training has {key} {quoted(before.get(key))}, this one {now.get(key)!r}: go on "
+                "with the same, or start anew in another folder"
             )
-    hashes = [[file["sha256"] for file in each.get("data", ())] for each in (before, now)]
     if hashes[0] != hashes[1]:
         raise InputError(
             "the train_files are not those of the checkpoint's training, or in another order: go on with the same "
             "ones, or start anew in another folder"
         )
-    told = [each.get("arguments", {}) for each in (before, now)]
     for key in sorted((told[0].keys() | told[1].keys()) - _FREE_TO_CHANGE):
         if told[0].get(key) != told[1].get(key):
             logger.warning(

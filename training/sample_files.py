@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from r1ranker_ir.errors import DataFileError, InputError, StorageError, missing_extra
 from r1ranker_ir.output_streams import is_stream
 from r1ranker_ir.partial_files import check_place, growing_file
+from r1ranker_ir.plain_data import parse_json
 from r1ranker_ir.types import TASKS
 
 from .records import SAMPLE_STRATEGIES, Sample
@@ -191,10 +192,12 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     with _opened(path) as file:
         said = (file.metadata.metadata or {}).get(METADATA_KEY.encode())
     try:
-        metadata = json.loads(said) if said is not None else {}
+        metadata = parse_json(said, finite=False) if said is not None else {}
     except ValueError:
         raise DataFileError(f"{path}: its metadata {METADATA_KEY!r} are not JSON: write the file again") from None
-    return dict(metadata)
+    if not isinstance(metadata, dict):
+        raise DataFileError(f"{path}: its metadata {METADATA_KEY!r} are no JSON object: write the file again")
+    return metadata
 
 
 def check_samples(path: str | Path) -> int:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.errors import DataFileError, InputError, missing_extra
 from r1ranker_ir.output_locks import folder_lock
 from r1ranker_ir.partial_files import whole_file, write_whole
+from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.small_files import read_small_text
 
 from .comparison import read_run
 
@@ -256,11 +258,12 @@ def _run(command: Sequence[str]) -> None:
 
 
 def _read_note(path: Path) -> dict[str, str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, ValueError) as error:
+    text = read_small_text(path, str(path), "start anew with --overwrite", error=DataFileError)
+    try:
+        content = parse_json(text)
+    except ValueError as error:
         raise DataFileError(f"{path} can't be read: {error}. Start anew with --overwrite") from error
     if not isinstance(content, dict):
         raise DataFileError(f"{path}: no note of finished commands. Start anew with --overwrite")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.plain_data import parse_json
 
 from .sample_files import METADATA_KEY
 
@@ -125,9 +125,11 @@ def _parquet_facts(path: Path) -> tuple[int, dict[str, Any]]:
     except (ArrowException, OSError) as error:
         raise DataFileError(f"{path}: not a Parquet file that can be read ({error}): write it again") from error
     try:
-        said = json.loads((facts.metadata or {}).get(METADATA_KEY.encode(), b"{}"))
+        said = parse_json((facts.metadata or {}).get(METADATA_KEY.encode(), b"{}"), finite=False)
     except ValueError as error:
         raise DataFileError(f"{path}: its metadata {METADATA_KEY!r} are not JSON: write the file again") from error
+    if not isinstance(said, dict):
+        raise DataFileError(f"{path}: its metadata {METADATA_KEY!r} are no JSON object: write the file again")
     return facts.num_rows, said
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Literal
 
 from r1ranker_ir.errors import DataFileError
+from r1ranker_ir.quoting import shorten_message
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Problems:
             raise DataFileError(f"{message}. To leave such rows out and have them counted, use --on-error skip")
         self.counts[reason] += 1
         if self.counts[reason] <= _NAMED:
-            logger.warning("left out: %s", message)
+            logger.warning("left out: %s", shorten_message(message, 1000))
         elif self.counts[reason] == _NAMED + 1:
             logger.warning("more rows are left out because: %s; they are counted in the summary", reason)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from r1ranker_ir.errors import InputError
@@ -39,6 +41,27 @@ def backend_class(name: str) -> type[Backend]:
     raise InputError(f"backend is {name!r}: use one of {', '.join(BACKENDS)}")
 
 
+def check_options(name: str, options: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Refuses arguments that a backend does not take; its dependencies are imported.
+
+    Args:
+        name: the backend.
+        options: names of arguments.
+        others: names that the caller would have taken itself, to find what is meant.
+
+    Raises:
+        InputError: if the backend's name or an argument is unknown; it names the closest one.
+        MissingExtraError: if the backend's dependencies are not installed.
+    """
+    taken: Any = backend_class(name)
+    accepted = [option for option in taken.__init__.__annotations__ if option not in ("model", "return")]
+    for option in options:
+        if option not in accepted:
+            close = difflib.get_close_matches(option, [*others, *accepted], 1)
+            meant = f"do you mean {close[0]!r}? It" if close else "it"
+            raise InputError(f"backend {name!r} has no option {option!r}: {meant} takes {', '.join(accepted)}")
+
+
 def open_backend(name: str, model: str, **options: Any) -> Backend:
     """Opens a backend by name; its dependencies are imported only now.
 
@@ -55,10 +78,7 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
         MissingExtraError: if its dependencies are not installed.
         CheckpointError: if the model can't be loaded.
     """
+    check_options(name, options)
     opened: Any = backend_class(name)
-    accepted = opened.__init__.__annotations__
-    if unknown := [option for option in options if option not in accepted]:
-        offered = ", ".join(option for option in accepted if option not in ("model", "return"))
-        raise InputError(f"backend {name!r} has no option {unknown[0]!r}: it takes {offered}")
     backend: Backend = opened(model, **options)
     return backend

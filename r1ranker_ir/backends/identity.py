@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from r1ranker_ir.errors import CheckpointError
+from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.small_files import read_small_text
 
 _ADAPTER_CONFIG = "adapter_config.json"
 # What loading never reads: texts for people, states of trainings, other formats of weights, and how to ask the model.
@@ -48,7 +53,10 @@ def _hub_identity(model: str, revision: str | None, loading_began: float) -> dic
     from huggingface_hub import try_to_load_from_cache
 
     for name in (_ADAPTER_CONFIG, "config.json"):
-        found = try_to_load_from_cache(model, name, revision=revision)
+        try:
+            found = try_to_load_from_cache(model, name, revision=revision)
+        except ValueError:  # no name that the hub could have, such as a folder that is gone
+            break
         if isinstance(found, str):
             snapshot = Path(found).parent
             return _with_base({"name": model, "revision": snapshot.name}, snapshot / _ADAPTER_CONFIG, loading_began)
@@ -59,10 +67,26 @@ def _with_base(identity: dict[str, Any], adapter_config: Path, loading_began: fl
     """Adds the base model's identity to an adapter's."""
     if not adapter_config.is_file():
         return identity
-    config = json.loads(adapter_config.read_text(encoding="utf-8"))
+    config = _adapter_configuration(adapter_config)
     base = checkpoint_identity(config["base_model_name_or_path"], config.get("revision"), loading_began=loading_began)
     reasons = {} if "not_cacheable" not in base else {"not_cacheable": base.pop("not_cacheable")}
     return reasons | identity | {"base": base}
+
+
+def _adapter_configuration(path: Path) -> Mapping[str, Any]:
+    way_out = "correct the adapter's file"
+    text = read_small_text(path, str(path), way_out, error=CheckpointError)
+    try:
+        config = parse_json(text, finite=False)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}): {way_out}") from error
+    if not isinstance(config, Mapping) or not isinstance(config.get("base_model_name_or_path"), str):
+        raise CheckpointError(f"{path} names no base_model_name_or_path: {way_out}")
+    if os.path.realpath(config["base_model_name_or_path"]) == os.path.realpath(path.parent):
+        raise CheckpointError(f"{path} names its own folder as base_model_name_or_path: {way_out}")
+    if not isinstance(config.get("revision"), str | None):
+        raise CheckpointError(f"{path}: revision is {quoted(config['revision'])}: give a text or null")
+    return config
 
 
 def _files_read(folder: Path) -> Iterator[Path]:

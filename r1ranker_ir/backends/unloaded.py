@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from r1ranker_ir.cutting import cut_at_word
 from r1ranker_ir.errors import CheckpointError, missing_extra
 from r1ranker_ir.types import Message
 
-from .tokens import EstimatedCounts, cut_at_word
+from .tokens import EstimatedCounts
 
 ANSWER_TOKENS = 200
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import quoted
 
 from .template import check_placeholders
 
@@ -30,11 +31,11 @@ def checked_texts(
     """
     known = [*required, *optional]
     if unknown := [key for key in content if key not in known]:
-        raise InputError(f"{source}: unknown key {unknown[0]!r}; {kind} has {', '.join(known)}")
+        raise InputError(f"{source}: unknown key {quoted(unknown[0])}; {kind} has {', '.join(known)}")
     if missing := [key for key in required if key not in content]:
         raise InputError(f"{source}: key {missing[0]!r} is missing; {kind} has {', '.join(known)}")
     if bad := [key for key, value in content.items() if not isinstance(value, str)]:
-        raise InputError(f"{source}: {bad[0]} is {content[bad[0]]!r}; give a string")
+        raise InputError(f"{source}: {bad[0]} is {quoted(content[bad[0]])}; give a string")
     return {key: content.get(key, "") for key in known}
 
 

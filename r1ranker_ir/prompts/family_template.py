@@ -21,6 +21,7 @@ from .details import NO_DETAILS, CandidateDetails
 from .neutral import NUMBERS
 from .published import compile_pattern, read_rank_r1, read_rank_r1_order, read_rankgpt, read_reasonrank
 from .template import YES_OR_NO, TaskForm, Wording, has_placeholder
+from .timed_patterns import timed_pattern
 
 Protocol = Literal["rank-r1", "rank-r1-listwise", "reasonrank", "rankgpt", "yes-no"]
 SECTIONS: Mapping[str, tuple[str, ...]] = {"best": ("setwise",), "order": ("direct",), "grade": ("pointwise",)}
@@ -255,12 +256,12 @@ class FamilyTemplate:
         if not published:
             return read_answer(self._in_numbers(output) if self.letters else output, count, form)
         if self.protocol == "rank-r1":
-            return read_rank_r1(output, self.identifiers(count), compile_pattern(self.pattern, self.name))
+            return read_rank_r1(output, self.identifiers(count), compile_pattern(self.pattern, f"{self.name}: pattern"))
         if self.protocol == "rank-r1-listwise":
-            return read_rank_r1_order(output, count, compile_pattern(self.pattern, self.name))
+            return read_rank_r1_order(output, count, compile_pattern(self.pattern, f"{self.name}: pattern"))
         if self.protocol == "reasonrank":
-            return read_reasonrank(output, count, compile_pattern(self.pattern, self.name))
-        valid = re.compile(self.valid) if self.valid else None
+            return read_reasonrank(output, count, compile_pattern(self.pattern, f"{self.name}: pattern"))
+        valid = timed_pattern(self.valid, f"{self.name}: output_validation_regex") if self.valid else None
         return read_rankgpt(output, count, letters=self.letters, valid=valid)
 
     @staticmethod

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import quoted
 
 from .answers import Reading
+from .timed_patterns import TimedPattern, timed_pattern
 
 _THOUGHT_END = "</think>"
 # What rank_llm takes for digits besides the ten: superscripts, subscripts, circled and full-width ones, and those with
@@ -35,7 +37,7 @@ _OTHER_DIGITS = str.maketrans(
 _LONGEST_NUMBER = 6
 
 
-def compile_pattern(pattern: str, where: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str, where: str) -> TimedPattern:
     """Compiles the regular expression of a template file.
 
     Args:
@@ -48,15 +50,12 @@ def compile_pattern(pattern: str, where: str) -> re.Pattern[str]:
     Raises:
         InputError: if it is none, or has no group for the answer.
     """
-    try:
-        compiled = re.compile(pattern, re.DOTALL)
-    except re.error as error:
-        raise InputError(f"{where} is {pattern!r}, which is no regular expression: {error}") from error
-    if compiled.groups < 1:
+    timed = timed_pattern(pattern, where, re.DOTALL)
+    if timed.compiled.groups < 1:
         raise InputError(
-            f"{where} is {pattern!r}: put the part that answers into a group, such as <answer>(.*?)</answer>"
+            f"{where} is {quoted(pattern)}: put the part that answers into a group, such as <answer>(.*?)</answer>"
         )
-    return compiled
+    return timed
 
 
 def _reading(numbers: Iterable[int], count: int, *, clean: bool = True) -> Reading:
@@ -76,7 +75,7 @@ def _digit_runs(text: str) -> list[int] | None:
         return None
 
 
-def read_rank_r1(output: str, identifiers: Sequence[str], pattern: re.Pattern[str]) -> Reading:
+def read_rank_r1(output: str, identifiers: Sequence[str], pattern: re.Pattern[str] | TimedPattern) -> Reading:
     """Rank-R1 (arXiv 2503.06034): what the expression finds in the lower-cased output must be an identifier, as it is.
 
     Args:
@@ -94,7 +93,7 @@ def read_rank_r1(output: str, identifiers: Sequence[str], pattern: re.Pattern[st
     return Reading((list(identifiers).index(answer),), True)
 
 
-def read_rank_r1_order(output: str, count: int, pattern: re.Pattern[str]) -> Reading:
+def read_rank_r1_order(output: str, count: int, pattern: re.Pattern[str] | TimedPattern) -> Reading:
     """Rank-R1's listwise rankers: all digits of what the expression finds in the lower-cased output.
 
     Args:
@@ -110,7 +109,7 @@ def read_rank_r1_order(output: str, count: int, pattern: re.Pattern[str]) -> Rea
     return Reading((), False) if numbers is None else _reading(numbers, count)
 
 
-def read_reasonrank(output: str, count: int, pattern: re.Pattern[str]) -> Reading:
+def read_reasonrank(output: str, count: int, pattern: re.Pattern[str] | TimedPattern) -> Reading:
     """ReasonRank: all digits of what the expression finds, else of what follows the last `<answer>`, else of all.
 
     Args:
@@ -131,7 +130,9 @@ def read_reasonrank(output: str, count: int, pattern: re.Pattern[str]) -> Readin
     return _reading(numbers, count, clean=found is not None)
 
 
-def read_rankgpt(output: str, count: int, *, letters: bool = False, valid: re.Pattern[str] | None = None) -> Reading:
+def read_rankgpt(
+    output: str, count: int, *, letters: bool = False, valid: re.Pattern[str] | TimedPattern | None = None
+) -> Reading:
     """RankGPT (arXiv 2304.09542) as rank_llm has it: all digits, or letters, of what follows the thought.
 
     Args:

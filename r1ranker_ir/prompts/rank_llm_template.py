@@ -11,6 +11,7 @@ from r1ranker_ir.errors import InputError
 from .family_files import checked_part, checked_texts
 from .family_template import FamilyTemplate, Turn
 from .rank_llm_pointwise import POINTWISE, build_pointwise_template
+from .timed_patterns import timed_pattern
 
 SINGLE_TURN, MULTI_TURN = "singleturn_listwise", "multiturn_listwise"
 _PATTERNS = ("output_validation_regex", "output_extraction_regex")
@@ -70,10 +71,7 @@ def _common(texts: Mapping[str, str], source: str, body: str) -> dict[str, Any]:
     # The answers' regular expressions are for rank_llm's analysis; its reading takes all digits.
     valid, extracted = (_unquoted(texts[key]) for key in _PATTERNS)
     for key, pattern in zip(_PATTERNS, (valid, extracted), strict=True):
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise InputError(f"{source}: {key} is {pattern!r}, which is no regular expression: {error}") from error
+        timed_pattern(pattern, f"{source}: {key}")
     wording = " ".join(text for key, text in texts.items() if key not in _PATTERNS)
     return {
         "name": source,

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import string
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.plain_data import parse_toml_text
+from r1ranker_ir.small_files import read_small_text
 from r1ranker_ir.types import TASKS, Message
 
 from .answers import Reading, identifiers, read_answer
@@ -315,7 +316,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     if not isinstance(content, Mapping):
         raise InputError(f"{source}: the template is {content!r}; give its keys and sections")
     if unknown := set(content) - _KEYS:
-        raise InputError(f"{source}: unknown key {sorted(unknown)[0]!r}; use {', '.join(sorted(_KEYS))}")
+        raise InputError(f"{source}: unknown key {sorted(map(str, unknown))[0]!r}; use {', '.join(sorted(_KEYS))}")
     texts = {}
     for key, default in (("name", source), ("candidate", "{identifier} {text}"), ("separator", "\n"), ("empty", "")):
         texts[key] = content.get(key, default)
@@ -380,7 +381,7 @@ def _read_task(content: Any, source: str, task: str) -> TaskForm:
         raise InputError(f"{source}: {task} is {content!r}; give a section [{task}]")
     if unknown := set(content) - _TASK_KEYS:
         offered = ", ".join(sorted(_TASK_KEYS))
-        raise InputError(f"{source}: [{task}]: unknown key {sorted(unknown)[0]!r}; use {offered}")
+        raise InputError(f"{source}: [{task}]: unknown key {sorted(map(str, unknown))[0]!r}; use {offered}")
     texts = {key: content.get(key, default) for key, default in (("aim", ""), ("query_separator", " "))}
     for key, value in texts.items():
         if not isinstance(value, str):
@@ -425,12 +426,7 @@ def read_template_text(path: str | Path, kinds: str) -> str:
     Raises:
         InputError: if it can't be read, or is no text.
     """
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"template {str(path)!r} can't be read ({error.strerror}): give a {kinds} file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"template {str(path)!r} is not UTF-8 text ({error}): give a {kinds} file") from error
+    return read_small_text(path, f"template {str(path)!r}", f"give a {kinds} file")
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
@@ -447,6 +443,6 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
         InputError: if it is no TOML.
     """
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml_text(text)
+    except ValueError as error:
         raise InputError(f"template {source!r} is not valid TOML: {error}") from error

@@ -56,7 +56,7 @@ def text_of_stored(raw: str, docid: str) -> str:
     """
     try:
         record = json.loads(raw)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also of a text that only begins as JSON does
         return raw
     if not isinstance(record, dict):
         return raw

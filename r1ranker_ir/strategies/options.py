@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import quoted
 
 from .budget import Budget
 from .schedules import PUBLISHED_SCHEDULE, Schedule, parse_schedule
@@ -157,6 +158,27 @@ class RankingOptions:
 
 PUBLISHED = RankingOptions()
 """As the paper has it: one candidate at a step, lists that shrink, a thought before each answer."""
+
+
+def parse_seed(text: str, named: str) -> int | None:
+    """Reads a seed that may be left out.
+
+    Args:
+        text: a whole number, or `none`.
+        named: what it is, for errors.
+
+    Returns:
+        The seed; `None` for `none`.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text.strip().lower() == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{named} is {quoted(text)}: give a whole number, or none") from None
 
 
 def ranking_options(given: Mapping[str, Any]) -> RankingOptions:

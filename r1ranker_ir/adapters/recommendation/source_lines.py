@@ -8,7 +8,7 @@ from pathlib import Path
 
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.errors import DataFileError
-from r1ranker_ir.json_lines import WHITE_SPACE, raw_lines
+from r1ranker_ir.json_lines import WHITE_SPACE, readable_lines
 
 
 def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, str]]:
@@ -24,7 +24,7 @@ def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, 
     Raises:
         DataFileError: if a line fits none of the encodings, or compressed data are damaged.
     """
-    for number, raw in raw_lines(path):
+    for number, raw in readable_lines(path):
         line = _decoded(raw, encodings)
         if line is None:
             raise DataFileError(f"{path}:{number}: not {' nor '.join(encodings)}: convert the file")

@@ -12,6 +12,7 @@ from typing import Any
 
 from r1ranker_ir.adapters.routing.profiles import LLMProfile, check_profiles
 from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+from r1ranker_ir.quoting import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def _profile(entry: Any, where: str) -> LLMProfile:
 def _mapping(entry: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
     value = entry.get(name) or {}
     if not isinstance(value, dict):
-        raise DataFileError(f"{where}: {name!r} is {value!r}: an object is needed")
+        raise DataFileError(f"{where}: {name!r} is {quoted(value)}: an object is needed")
     return value
 
 
@@ -114,7 +115,7 @@ def _known_prices(model: Any, name: str, where: str) -> dict[str, float]:
     except Exception as error:
         logger.debug("LiteLLM knows no prices of %r", model, exc_info=error)
         raise DataFileError(
-            f"{where}: LiteLLM knows no prices of the model {model!r}: give input_cost_per_token and "
+            f"{where}: LiteLLM knows no prices of the model {quoted(model)}: give input_cost_per_token and "
             f"output_cost_per_token under model_info"
         ) from None
 
@@ -124,4 +125,4 @@ def _per_million(cost: Any, where: str) -> float:
         # Rounded, so that 1e-7 dollars are 0.1 per million and not 0.09999999999999999.
         return round(float(cost) * _TOKENS, 9)
     except (TypeError, ValueError, OverflowError):
-        raise DataFileError(f"{where} is {cost!r}: a number is needed") from None
+        raise DataFileError(f"{where} is {quoted(cost)}: a number is needed") from None

@@ -23,7 +23,8 @@ from typing import Any, cast
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import parse_json_line, raw_lines
+from r1ranker_ir.json_lines import parse_json_line, readable_lines
+from r1ranker_ir.quoting import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -142,10 +143,10 @@ def _observation(row: _Row, problems: Problems) -> Observation | None:
             if number is None:
                 missing = value is None or value == ""
                 reason = f"no {quantity} of a language model" if missing else f"{quantity} is no number"
-                problems.add(where, reason, f"that of {name!r} is {value!r}: give a finite number")
+                problems.add(where, reason, f"that of {name!r} is {quoted(value)}: give a finite number")
                 return None
             if quantity != "effect" and number < 0:
-                problems.add(where, f"{quantity} below 0", f"that of {name!r} is {value!r}: give at least 0")
+                problems.add(where, f"{quantity} below 0", f"that of {name!r} is {quoted(value)}: give at least 0")
                 return None
             numbers.setdefault(quantity, {})[name] = number
         if quantity != "effect" and set(by_name) != set(effects):
@@ -177,7 +178,7 @@ def _number(value: Any) -> float | None:
 def _json_rows(path: Path, problems: Problems) -> list[_Row]:
     wide, answers = [], []
     fields: dict[str, None] = {}
-    for number, raw in raw_lines(path):
+    for number, raw in readable_lines(path):
         where = f"{path}:{number}"
         try:
             line = parse_json_line(raw, where, first=number == 1)
@@ -189,12 +190,12 @@ def _json_rows(path: Path, problems: Problems) -> list[_Row]:
         fields |= dict.fromkeys(line)
         query, query_id = _one_of(line, _QUERY), _one_of(line, _ID)
         if not isinstance(query, str):
-            problems.add(where, "no question", f"query is {query!r}: give a text")
+            problems.add(where, "no question", f"query is {quoted(query)}: give a text")
             continue
         if query_id is not None and (
             isinstance(query_id, bool) or not isinstance(query_id, str | int) or query_id == ""
         ):
-            problems.add(where, "an id that is none", f"{query_id!r}: give a text or a whole number")
+            problems.add(where, "an id that is none", f"{quoted(query_id)}: give a text or a whole number")
             continue
         row = _Row(where, str(number) if query_id is None else str(query_id), query)
         if (llm := _one_of(line, _LLM)) is not None and not isinstance(line.get("effect"), dict):
@@ -213,7 +214,9 @@ def _fill(row: _Row, line: Mapping[str, Any], problems: Problems) -> bool:
     """Takes over the objects of a wide line; whether it could."""
     effects = line.get("effect")
     if not isinstance(effects, dict):
-        problems.add(row.where, "no effects", f"effect is {effects!r}: give an object from language model to number")
+        problems.add(
+            row.where, "no effects", f"effect is {quoted(effects)}: give an object from language model to number"
+        )
         return False
     for quantity in _QUANTITIES:
         value = line.get(quantity)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -13,6 +12,9 @@ from typing import Any
 
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.small_files import RECORD_BYTES, SETTINGS_BYTES, read_small_text
 from r1ranker_ir.types import Candidate
 from r1ranker_ir.yaml_text import parse_yaml
 
@@ -52,7 +54,7 @@ class LLMProfile:
     def __post_init__(self) -> None:
         for field_name in ("name", "description", "size"):
             if not isinstance(text := getattr(self, field_name), str):
-                raise InputError(f"language model {self.name!r}: {field_name} is {text!r}: a text is needed")
+                raise InputError(f"language model {self.name!r}: {field_name} is {quoted(text)}: a text is needed")
         if not self.name.strip():
             raise InputError(f"a language model's name is {self.name!r}: give it one")
         for field_name, price, other in (
@@ -61,7 +63,8 @@ class LLMProfile:
         ):
             if (price is None and other is not None) or (price is not None and not _is_price(price)):
                 raise InputError(
-                    f"language model {self.name!r}: {field_name} is {price!r}: dollars per million tokens are needed"
+                    f"language model {self.name!r}: {field_name} is {quoted(price)}: dollars per million tokens are "
+                    "needed"
                 )
 
     @property
@@ -159,7 +162,8 @@ def read_profiles(path: str | Path) -> tuple[LLMProfile, ...]:
         return profiles_of_model_list(_model_list(content), where=f"{path}: model_list")
     if isinstance(content, dict):
         entries = [
-            (f"{path}: {name!r}", {"name": name, **_object(row, f"{path}: {name!r}")}) for name, row in content.items()
+            (f"{path}: {quoted(name)}", {"name": name, **_object(row, f"{path}: {quoted(name)}")})
+            for name, row in content.items()
         ]
     elif isinstance(content, list):
         entries = [(f"{path}[{place}]", _object(row, f"{path}[{place}]")) for place, row in enumerate(content)]
@@ -193,20 +197,20 @@ def _model_list(content: Any) -> Any:
 
 
 def _parsed(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".json":
-            return json.loads(text)
+    is_json = path.suffix == ".json"
+    most = RECORD_BYTES if is_json else SETTINGS_BYTES
+    text = read_small_text(path, str(path), "give a .json, .csv or .yaml file", error=DataFileError, most=most)
+    if not is_json:
         return parse_yaml(text, str(path), feature="reading a LiteLLM configuration", extra="litellm")
-    except UnicodeDecodeError as error:
-        raise DataFileError(f"{path}: not UTF-8 ({error.reason}): convert the file") from None
-    except json.JSONDecodeError as error:
+    try:
+        return parse_json(text, unique=True)
+    except ValueError as error:
         raise DataFileError(f"{path}: not valid JSON ({error}): a list or an object of profiles is needed") from None
 
 
 def _object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise DataFileError(f"{where} is {row!r}: an object with price_in and price_out is needed")
+        raise DataFileError(f"{where} is {quoted(row)}: an object with price_in and price_out is needed")
     return row
 
 
@@ -236,5 +240,5 @@ def _profile(row: Mapping[str, Any], where: str, *, text: bool = False) -> LLMPr
 
 def _checked(name: str, value: Any, kind: Any, needed: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, kind):
-        raise InputError(f"{name!r} is {value!r}: a {needed} is needed")
+        raise InputError(f"{name!r} is {quoted(value)}: a {needed} is needed")
     return value

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
+import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO, cast
+from typing import NamedTuple
 
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import WHITE_SPACE
+from r1ranker_ir.json_lines import WHITE_SPACE, raw_lines
 
 _LONGEST_CELL = 2**31 - 1
 
@@ -51,9 +54,8 @@ def read_table(path: Path, problems: Problems | None = None) -> tuple[tuple[str,
     """
     limit = csv.field_size_limit(_LONGEST_CELL)  # a question may be longer than what csv takes unless told otherwise
     try:
-        with _open_text(path) as file:
-            return _rows(file, path, problems)
-    except (csv.Error, EOFError, gzip.BadGzipFile) as error:
+        return _rows(_text_lines(path), path, problems)
+    except (csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataFileError(f"{path}: damaged ({error}): write the file again") from None
     except UnicodeDecodeError as error:
         raise DataFileError(f"{path}: not UTF-8 ({error.reason}): convert the file") from None
@@ -63,8 +65,8 @@ def read_table(path: Path, problems: Problems | None = None) -> tuple[tuple[str,
         csv.field_size_limit(limit)
 
 
-def _rows(file: TextIO, path: Path, problems: Problems | None) -> tuple[tuple[str, ...], list[Row]]:
-    reader = csv.reader(file, delimiter="\t" if ".tsv" in path.suffixes else ",", strict=True)
+def _rows(lines: Iterator[str], path: Path, problems: Problems | None) -> tuple[tuple[str, ...], list[Row]]:
+    reader = csv.reader(lines, delimiter="\t" if ".tsv" in path.suffixes else ",", strict=True)
     header = tuple(name.strip() for name in next(reader, ()))
     if not header:
         raise DataFileError(f"{path}: no header: the first line has to name the columns")
@@ -91,7 +93,7 @@ def _rows(file: TextIO, path: Path, problems: Problems | None) -> tuple[tuple[st
     return header, rows
 
 
-def _open_text(path: Path) -> TextIO:
-    if path.name.endswith(".gz"):
-        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
-    return path.open(encoding="utf-8-sig", newline="")
+def _text_lines(path: Path) -> Iterator[str]:
+    for number, raw in raw_lines(path):
+        # A line may hold others that end in a carriage return alone.
+        yield from io.StringIO(raw.decode("utf-8-sig" if number == 1 else "utf-8"), newline="")

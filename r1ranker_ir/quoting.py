@@ -1,0 +1,45 @@
+"""Values of users as error messages show them: short, whatever they hold."""
+
+from __future__ import annotations
+
+import reprlib
+
+_CHARACTERS = 200
+
+
+class _Quoted(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 6
+        self.maxstring = self.maxother = self.maxlong = _CHARACTERS
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out whole numbers of more than a few thousand digits.
+        return super().repr_int(x, level) if x.bit_length() < 1000 else "a number of hundreds of digits"
+
+
+_quoted = _Quoted()
+
+
+def quoted(value: object) -> str:
+    """Writes a value as `repr` does, with what is long or deeply nested left out.
+
+    Args:
+        value: anything that a file, an argument or a model holds.
+
+    Returns:
+        At most some 200 characters, with an ellipsis where something is left out.
+    """
+    text = _quoted.repr(value)
+    if len(text) <= _CHARACTERS:
+        return text
+    half = _CHARACTERS // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def shorten_message(message: str, most: int = 4000) -> str:
+    """Cuts the middle out of a message that is longer than anyone reads; its end says what to do, and stays."""
+    if len(message) <= most:
+        return message
+    return f"{message[: most * 2 // 3]} … {message[-most // 3 :]}"
