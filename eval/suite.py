@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.byte_sizes import in_units
 from r1ranker_ir.corpora import TEST_SPLIT, open_corpus
 from r1ranker_ir.engine import RunSummary
-from r1ranker_ir.errors import BackendError, CheckpointError, InputError, R1RankerError, StorageError
+from r1ranker_ir.errors import (
+    BackendError,
+    CheckpointError,
+    FailedRankingsError,
+    InputError,
+    R1RankerError,
+    StorageError,
+)
 from r1ranker_ir.request_files import write_requests
 from r1ranker_ir.rerank_run import RankerSource, RequestSource, rerank_run
 from r1ranker_ir.retrieval.first_stages import parse_first_stage
@@ -103,7 +110,7 @@ def run_suite(
         results.append(result)
         write_summaries(folder, suite, settings, ranker, results)
         say(_outcome(result))
-        if isinstance(error, _CONCERN_ALL):
+        if isinstance(error, _CONCERN_ALL) and not isinstance(error, FailedRankingsError):
             raise error
     return results
 

@@ -67,6 +67,9 @@ if TYPE_CHECKING:
     from r1ranker_ir.ray_engine import RayCluster
     from r1ranker_ir.rerank_run import RankerSource
 
+# Of a server's requests, with a default, so that they have to be left out by name.
+_FIELDS = ("temperature", "seed")
+
 
 def rerank(
     corpus: CorpusOption,
@@ -246,7 +249,7 @@ def ranker_source(
         cache_memory: for prompts' keys and values between calls, for `transformers`, such as `4GiB`.
         cache: the file of the completions cache; the default one if `None`.
         no_cache: use none.
-        options: further arguments of `Ranker`.
+        options: further arguments of `Ranker`; a `temperature` or `seed` of `None` leaves the field of that name out.
 
     Returns:
         The ranker, not yet opened.
@@ -274,6 +277,11 @@ def ranker_source(
     kept = None if no_cache else cache or default_cache_path()
     # What is not given is the ranker's default, or the published system's setting.
     given = {name: value for name, value in {**options, **places}.items() if value is not None}
+    for name in _FIELDS:
+        if name in options and options[name] is None:
+            if backend != "openai":
+                raise typer.BadParameter(f"only a server is asked without a {name}", param_hint=f"--{name}")
+            given[name] = None
     if reranker.lower() in FAMILY:
         given = family_options(reranker.lower(), given)
     return RankerSource(checkpoint, chosen, {"backend": backend, "cache": kept, **given})

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.errors import InputError, R1RankerError
+from r1ranker_ir.outcomes import FailedRanking, failed_rankings, log_failed
 from r1ranker_ir.reranking import RunRequests, entries_of, in_order, requests_of_run
 from r1ranker_ir.run_files import open_run
 from r1ranker_ir.runs import RunWriter
@@ -125,6 +126,7 @@ def rerank_run(
         What it has cost.
 
     Raises:
+        FailedRankingsError: if some queries could not be ranked; all others are in the partial file by then.
         InputError: if a file can't be read or written, or nothing is left to rank.
         MissingExtraError: if Ray or what the backend needs is not installed.
     """
@@ -136,15 +138,25 @@ def rerank_run(
     if cluster is None:
         requests = candidates.requests()
         engine = ranker.open(progress=progress)
-        rankings = in_order(engine.stream(requests))
+        outcomes = in_order(engine.outcomes(requests))
     else:
         from r1ranker_ir.ray_engine import RayEngine
 
         engine = RayEngine(candidates, ranker, cluster, traced=traces is not None, progress=progress)
-        rankings = engine.rankings()
-    with writer, trace or contextlib.nullcontext(), contextlib.closing(rankings):
-        for ranking in rankings:
-            writer.write(ranking.request.query_id, entries_of(ranking))
-            if trace is not None:
-                trace.write(ranking)
+        outcomes = engine.outcomes()
+    failed: dict[int, FailedRanking] = {}
+    with writer, trace or contextlib.nullcontext(), contextlib.closing(outcomes):
+        try:
+            for position, outcome in enumerate(outcomes):
+                if isinstance(outcome, FailedRanking):
+                    failed[position] = outcome
+                    continue
+                writer.write(outcome.request.query_id, entries_of(outcome))
+                if trace is not None:
+                    trace.write(outcome)
+        except R1RankerError:
+            log_failed(failed)
+            raise
+        if failed:
+            raise failed_rankings(failed, writer.queries)
     return engine.summary

@@ -162,6 +162,7 @@ class Answer:
         usage: tokens of this call.
         prompt_tokens_computed: how many of the prompt's tokens were computed for it, and not known from the call
             before; `None` where the backend can't tell. No part of what was answered, so neither compared nor kept.
+        provisional: another try may bring more: the server left the answer empty, or cut it off. No cache keeps it.
     """
 
     text: str
@@ -171,6 +172,7 @@ class Answer:
     thought_closed: bool = False
     usage: Usage = field(default_factory=Usage)
     prompt_tokens_computed: int | None = field(default=None, compare=False)
+    provisional: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
+from r1ranker_ir.described import described
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.types import Candidate
 from r1ranker_ir.yaml_text import parse_yaml
@@ -52,7 +53,7 @@ class LLMProfile:
     def __post_init__(self) -> None:
         for field_name in ("name", "description", "size"):
             if not isinstance(text := getattr(self, field_name), str):
-                raise InputError(f"language model {self.name!r}: {field_name} is {text!r}: a text is needed")
+                raise InputError(f"a language model's {field_name} is {described(text)}: a text is needed")
         if not self.name.strip():
             raise InputError(f"a language model's name is {self.name!r}: give it one")
         for field_name, price, other in (
@@ -60,8 +61,9 @@ class LLMProfile:
             ("price_out", self.price_out, self.price_in),
         ):
             if (price is None and other is not None) or (price is not None and not _is_price(price)):
+                shown = described(price, shows_words=True)
                 raise InputError(
-                    f"language model {self.name!r}: {field_name} is {price!r}: dollars per million tokens are needed"
+                    f"language model {self.name!r}: {field_name} is {shown}: dollars per million tokens are needed"
                 )
 
     @property
@@ -119,7 +121,7 @@ def check_profiles(profiles: Iterable[LLMProfile], where: str = "llms") -> tuple
         raise InputError(f"{where} holds no language model: give at least one")
     for place, profile in enumerate(checked):
         if not isinstance(profile, LLMProfile):
-            raise InputError(f"{where}[{place}] is {profile!r}: give an LLMProfile")
+            raise InputError(f"{where}[{place}] is {described(profile)}: give an LLMProfile")
     if repeated := [name for name, times in Counter(profile.name for profile in checked).items() if times > 1]:
         raise InputError(f"{where} holds {repeated[0]!r} more than once: give each language model a name of its own")
     return checked
@@ -206,7 +208,7 @@ def _parsed(path: Path) -> Any:
 
 def _object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise DataFileError(f"{where} is {row!r}: an object with price_in and price_out is needed")
+        raise DataFileError(f"{where} is {described(row)}: an object with price_in and price_out is needed")
     return row
 
 
@@ -236,5 +238,5 @@ def _profile(row: Mapping[str, Any], where: str, *, text: bool = False) -> LLMPr
 
 def _checked(name: str, value: Any, kind: Any, needed: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, kind):
-        raise InputError(f"{name!r} is {value!r}: a {needed} is needed")
+        raise InputError(f"{name!r} is {described(value, shows_words=True)}: a {needed} is needed")
     return value
