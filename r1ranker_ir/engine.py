@@ -529,7 +529,7 @@ class Engine:
         # lock on: while several threads wait for their turn, the same second would count for each.
         with self._backend_lock, answers.timed(), contextlib.closing(self._arriving(calls)) as arriving:
             check_wanted()
-            for index, outcome in arriving:
+            for index, outcome in itertools.chain.from_iterable(arriving):
                 answers.take([index], outcome)
 
     def _ask_once(self, calls: list[Call], kept: _KeptAnswers, answers: _Answers) -> None:
@@ -547,25 +547,31 @@ class Engine:
             answers.take_known(places, kept.cache.look_up(list(places)))
             asked = list(places)
             with contextlib.closing(self._arriving([calls[places[key][0]] for key in asked])) as arriving:
-                for index, outcome in arriving:
-                    key = asked[index]
-                    answers.take(places[key], outcome)
-                    if isinstance(outcome, Answer) and not outcome.provisional:
-                        # At once, so that nothing is lost that was paid for, whatever becomes of the others.
-                        there_first = kept.cache.store({key: outcome}, model=self.backend.name, version=kept.version)
-                        answers.replace(places[key], there_first.get(key, outcome))
+                for together in arriving:
+                    new: dict[bytes, Answer] = {}
+                    for index, outcome in together:
+                        answers.take(places[asked[index]], outcome)
+                        if isinstance(outcome, Answer) and not outcome.provisional:
+                            new[asked[index]] = outcome
+                    # At once, so that nothing is lost that was paid for, whatever becomes of the others; what was
+                    # computed together in one step, so that a run that goes on has the same left to put together.
+                    if new:
+                        for key, first in kept.cache.store(new, model=self.backend.name, version=kept.version).items():
+                            answers.replace(places[key], first)
 
-    def _arriving(self, calls: Sequence[Call]) -> Generator[tuple[int, Answer | CallError]]:
-        """The backend's answers as they come, one by one where it can."""
+    def _arriving(self, calls: Sequence[Call]) -> Generator[list[tuple[int, Answer | CallError]]]:
+        """The backend's answers as they come: one by one where it can, else all together."""
         if not calls:
             return
         if isinstance(self.backend, AnswersEach):
-            yield from self.backend.answer_each(calls)
+            with contextlib.closing(self.backend.answer_each(calls)) as each:
+                for outcome in each:
+                    yield [outcome]
             return
         answers = self.backend.answer(calls)
         if len(answers) != len(calls):
             raise ValueError(f"backend {self.backend.name!r} gave {len(answers)} answers to {len(calls)} calls")
-        yield from enumerate(answers)
+        yield list(enumerate(answers))
 
     def _count(self, *, usage: Usage | None = None, **counted: Any) -> None:
         spent = RunSummary(usage=usage or Usage(), **counted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from r1ranker_ir.errors import CallError
@@ -57,7 +57,7 @@ class Backend(Protocol):
 class AnswersEach(Protocol):
     """A backend whose answers arrive one by one, and whose calls can fail one by one."""
 
-    def answer_each(self, calls: Sequence[Call]) -> Iterator[tuple[int, Answer | CallError]]:
+    def answer_each(self, calls: Sequence[Call]) -> Generator[tuple[int, Answer | CallError]]:
         """Answers the calls, and gives each answer as soon as it is there.
 
         Closing the iterator drops the calls that are under way.

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,6 +60,11 @@ class _Batch:
 
     give: Callable[[_Arrived], None]
     failure: BackendError | None = None
+
+    def fail(self, error: BackendError) -> None:
+        """Notes a failure, unless there is one."""
+        if self.failure is None:
+            self.failure = error
 
 
 class OpenAIBackend:
@@ -196,7 +201,7 @@ class OpenAIBackend:
                 answers[index] = outcome
         return [answers[index] for index in range(len(calls))]
 
-    def answer_each(self, calls: Sequence[Call]) -> Iterator[_Arrived]:
+    def answer_each(self, calls: Sequence[Call]) -> Generator[_Arrived]:
         """Answers the calls over HTTP, several at a time, and gives each answer as it arrives.
 
         They are sent in their order and in reverse by turns: those of the rankings that were answered last go first, as
@@ -290,7 +295,7 @@ class OpenAIBackend:
         # Not chained to the SDK's error: that one holds the request with its headers, and the unscrubbed reply.
         explained = self._explain(reply)
         if failures.concerns_all(reply):
-            batch.failure = batch.failure or BackendError(explained)
+            batch.fail(BackendError(explained))
             return
         failure = CallError(explained)
         failure.refused = failures.is_refused(reply)

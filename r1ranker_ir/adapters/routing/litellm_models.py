@@ -127,4 +127,6 @@ def _per_million(cost: Any, where: str) -> float:
         # Rounded, so that 1e-7 dollars are 0.1 per million and not 0.09999999999999999.
         return round(float(cost) * _TOKENS, 9)
     except (TypeError, ValueError, OverflowError):
-        raise DataFileError(f"{where} is {described(cost, shows_words=True)}: a number is needed") from None
+        pass
+    # Outside of the clause, since Python's own error repeats the value.
+    raise DataFileError(f"{where} is {described(cost, shows_words=True)}: a number is needed")

@@ -228,12 +228,23 @@ def _profile(row: Mapping[str, Any], where: str, *, text: bool = False) -> LLMPr
             )
     try:
         for name in ("price_in", "price_out"):
-            found[name] = float(found[name]) if text else _checked(name, found[name], int | float, "number")
+            found[name] = _number(name, found[name], text=text)
         for name in ("name", "description", "size"):
             found[name] = _checked(name, found.get(name, ""), str, "text")
         return LLMProfile(**found)
     except ValueError as error:
         raise DataFileError(f"{where}: {error}") from None
+
+
+def _number(name: str, value: Any, *, text: bool) -> float:
+    if not text:
+        return float(_checked(name, value, int | float, "number"))
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    # Outside of the clause, since Python's own error repeats the value.
+    raise InputError(f"{name!r} is {described(value, shows_words=True)}: a number is needed")
 
 
 def _checked(name: str, value: Any, kind: Any, needed: str) -> Any:
