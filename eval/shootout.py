@@ -131,7 +131,8 @@ def run_shootout(
         try:
             row, run = _run_entry(entry, terms, requests, qrels, progress=progress)
         except R1RankerError as error:
-            rows.append(ShootoutRow(entry.name, _kind(entry), _budget(entry, terms), failed=str(error)))
+            kept = "" if folder is None else _keep_finished(folder, entry.name, error)
+            rows.append(ShootoutRow(entry.name, _kind(entry), _budget(entry, terms), failed=f"{error}{kept}"))
             failures.append(error)
             continue
         if folder is not None:
@@ -218,11 +219,21 @@ def _kind(entry: Entry | CascadeEntry) -> str:
     return "cascade" if isinstance(entry, CascadeEntry) else entry.strategy
 
 
-def _write(folder: Path, name: str, run: Mapping[str, tuple[RunEntry, ...]]) -> None:
+def _keep_finished(folder: Path, name: str, error: R1RankerError) -> str:
+    """Writes what a reranker had finished when it failed, which may have been paid for; says where."""
+    run = {ranking.request.query_id: entries_of(ranking) for ranking in error.rankings if ranking is not None}
+    if not run:
+        return ""
+    path = _write(folder, name, run, ending=".partial")
+    return f"\nThe {len(run)} finished queries are kept in {path}"
+
+
+def _write(folder: Path, name: str, run: Mapping[str, tuple[RunEntry, ...]], ending: str = "") -> Path:
     runs = folder / RUNS
     try:
         runs.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"can't make folder {str(runs)!r}: {error.strerror}: choose another --output") from error
-    path = runs / run_file(name)
-    write_run(run, path, tag=path.stem)
+    path = runs / f"{run_file(name)}{ending}"
+    write_run(run, path, tag=Path(run_file(name)).stem)
+    return path

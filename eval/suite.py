@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.byte_sizes import in_units
 from r1ranker_ir.corpora import TEST_SPLIT, open_corpus
 from r1ranker_ir.engine import RunSummary
-from r1ranker_ir.errors import BackendError, CheckpointError, InputError, R1RankerError, StorageError
+from r1ranker_ir.errors import (
+    BackendError,
+    CheckpointError,
+    FailedRankingsError,
+    InputError,
+    R1RankerError,
+    StorageError,
+)
 from r1ranker_ir.output_locks import folder_lock
 from r1ranker_ir.output_paths import NamedFile, check_folder, corpus_inputs
 from r1ranker_ir.private_folders import make_folder
@@ -133,7 +140,7 @@ def _run_plans(
         results.append(result)
         write_summaries(folder, suite, settings, ranker, results)
         say(_outcome(result))
-        if isinstance(error, _CONCERN_ALL):
+        if isinstance(error, _CONCERN_ALL) and not isinstance(error, FailedRankingsError):
             raise error
     return results
 

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import (
     BackendError,
+    CallError,
+    CancelledRankingError,
     CheckpointError,
     ContextLengthError,
     DataFileError,
+    FailedRankingsError,
     InputError,
     MissingExtraError,
     PairScoreError,
@@ -58,11 +61,14 @@ _LAZY = {
 
 __all__ = [
     "BackendError",
+    "CallError",
+    "CancelledRankingError",
     "Candidate",
     "CheckpointError",
     "ContextLengthError",
     "DRankerReranker",
     "DataFileError",
+    "FailedRankingsError",
     "IRankerReranker",
     "InputError",
     "LLMProfile",

@@ -125,7 +125,8 @@ class CompletionsCache:
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
         """Finds answers.
 
-        A damaged one counts as missing and is replaced when it is stored again.
+        A damaged one counts as missing and is replaced when it is stored again; so does an empty one, which earlier
+        versions kept where a server had failed.
 
         Args:
             keys: see `r1ranker_ir.cache_records.key_maker`.
@@ -148,6 +149,9 @@ class CompletionsCache:
                     answer = decode(key, value)
                     if answer is None:
                         self._note_damage(key)
+                        continue
+                    if answer.choice is None and not answer.text.strip():
+                        self._damaged.add(key)
                         continue
                     found[key] = answer
                     if used < now:

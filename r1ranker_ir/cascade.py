@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from r1ranker_ir.engine import RunSummary
+from r1ranker_ir.engine import RunSummary, ranked_in_order, ranked_or_failed
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.outcomes import FailedRanking, Outcome
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.strategies.budget import Budget, within_budget
 from r1ranker_ir.types import Program, Ranking, RankingRequest, Step
@@ -53,7 +55,8 @@ class Cascade:
 
     def rank(self, requests: Iterable[RankingRequest]) -> list[Ranking]:
         """Ranks requests; see `Ranker.rank`."""
-        return [ranking for _, ranking in sorted(self.stream(requests), key=lambda pair: pair[0])]
+        requests = list(requests)
+        return ranked_in_order(self.outcomes(requests), len(requests))
 
     def stream(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Ranking]]:
         """Ranks requests and yields each as it finishes; see `Ranker.stream`.
@@ -61,20 +64,30 @@ class Cascade:
         Yields:
             The request's index and its ranking, whose steps are those of both rankers.
         """
+        return ranked_or_failed(self.outcomes(requests))
+
+    def outcomes(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Outcome]]:
+        """Ranks requests and yields also those that fail alone; see `Ranker.outcomes`."""
         ordered: dict[int, tuple[int, Ranking]] = {}
+        failed: list[tuple[int, FailedRanking]] = []
 
         def tops() -> Iterator[Program]:
             programs = (
                 within_budget(self.first.program(request), self.budget, self.first.prompt.limits)
                 for request in requests
             )
-            for place, finished in enumerate(self.first.engine.stream(programs)):
-                ordered[place] = finished
-                yield self._second(finished[1])
+            places = itertools.count()
+            for index, outcome in self.first.engine.outcomes(programs):
+                if isinstance(outcome, FailedRanking):
+                    failed.append((index, outcome))
+                    continue
+                ordered[next(places)] = index, outcome
+                yield self._second(outcome)
 
-        for place, again in self.second.engine.stream(tops()):
+        for place, again in self.second.engine.outcomes(tops()):
             index, ranking = ordered.pop(place)
-            yield index, _joined(ranking, again)
+            yield index, again if isinstance(again, FailedRanking) else _joined(ranking, again)
+        yield from failed
         self.first.warn_of_signs()
         self.second.warn_of_signs()
 

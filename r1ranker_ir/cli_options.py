@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+NO_FIELD = "none"
+"""What leaves a field of a server's requests out."""
 
 CorpusOption = Annotated[
     str,
@@ -260,8 +264,47 @@ CacheMemoryOption = Annotated[
         show_default="4GiB",
     ),
 ]
-TemperatureOption = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of the sampling.")]
+
+
+def _temperature(text: str | float | None) -> float | None:
+    """A temperature, or `None` for the word none."""
+    if text is None or str(text).strip().lower() == NO_FIELD:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{text!r} is not a number of at least 0, nor {NO_FIELD}")
+    return value
+
+
+def _seed(text: str | int | None) -> int | None:
+    """A seed, or `None` for the word none."""
+    if text is None or str(text).strip().lower() == NO_FIELD:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number, nor {NO_FIELD}") from None
+
+
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=_temperature,
+        metavar="FLOAT|none",
+        help="Sampling temperature; 0 is greedy. none leaves the field out, for a server that refuses it.",
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        parser=_seed,
+        metavar="INTEGER|none",
+        help="Seed of the sampling. none leaves the field out, for a server that refuses it.",
+    ),
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option(

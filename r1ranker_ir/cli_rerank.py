@@ -73,6 +73,9 @@ if TYPE_CHECKING:
     from r1ranker_ir.ray_engine import RayCluster
     from r1ranker_ir.rerank_run import RankerSource
 
+# Of a server's requests, with a default, so that they have to be left out by name.
+_FIELDS = ("temperature", "seed")
+
 
 def rerank(
     corpus: CorpusOption,
@@ -263,7 +266,7 @@ def ranker_source(
         cache: the file of the completions cache; the default one if `None`.
         no_cache: use none.
         shuffle_seed: a whole number, or `none`; the default one if `None`.
-        options: further arguments of `Ranker`.
+        options: further arguments of `Ranker`; a `temperature` or `seed` of `None` leaves the field of that name out.
 
     Returns:
         The ranker, not yet opened.
@@ -293,6 +296,11 @@ def ranker_source(
     given = {name: value for name, value in {**options, **places}.items() if value is not None}
     if shuffle_seed is not None:
         given["shuffle_seed"] = _read_seed(shuffle_seed)
+    for name in _FIELDS:
+        if name in options and options[name] is None:
+            if backend != "openai":
+                raise typer.BadParameter(f"only a server is asked without a {name}", param_hint=f"--{name}")
+            given[name] = None
     if reranker.lower() in FAMILY:
         given = family_options(reranker.lower(), given)
     return RankerSource(checkpoint, chosen, {"backend": backend, "cache": kept, **given})

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
 from r1ranker_ir.quoting import shorten_message
+
+if TYPE_CHECKING:
+    from r1ranker_ir.types import Ranking
 
 
 class R1RankerError(Exception):
     """Base of every error raised on purpose; its message says what was wrong and what to do.
 
     A message quotes what users gave, which may be megabytes: of such a message the middle is left out.
+
+    Attributes:
+        rankings: of an error that ended the ranking of several requests, the finished rankings in the requests' order,
+            `None` for each request that has none; else empty.
+        results: the same in the form of the `rerankers` classes, where they raised it.
     """
+
+    rankings: Sequence[Ranking | None] = ()
+    results: Sequence[Any] = ()
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*(shorten_message(each) if isinstance(each, str) else each for each in arguments))
@@ -37,6 +52,30 @@ class ContextLengthError(InputError):
 
 class BackendError(R1RankerError):
     """An inference backend failed: unreachable, refused, or out of retries."""
+
+
+class CallError(BackendError):
+    """One call to a model failed, or was refused; calls that ask something else are not concerned.
+
+    Attributes:
+        refused: the server understood the call and refused it, rather than failed at it.
+    """
+
+    refused: bool = False
+
+
+class FailedRankingsError(BackendError):
+    """Some of several requests could not be ranked; all others were, and are in `rankings`.
+
+    Attributes:
+        failed: position of the request to its own error.
+    """
+
+    failed: Mapping[int, R1RankerError] = MappingProxyType({})
+
+
+class CancelledRankingError(R1RankerError):
+    """Whoever asked for a ranking no longer waits for it, so it makes no further calls."""
 
 
 class StorageError(R1RankerError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
 from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError
 from r1ranker_ir.family import FAMILY, wording_notes
+from r1ranker_ir.outcomes import FailedRanking, Outcome
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import MARK_SECTION, load_template
@@ -219,6 +220,12 @@ class Ranker:
 
         Returns:
             One ranking a request, in the requests' order.
+
+        Raises:
+            FailedRankingsError: if some of several requests could not be ranked: what the server refuses, or what does
+                not fit the context. A request that is alone fails with its own error.
+            R1RankerError: what ended the work early, such as a `BackendError` for a server that can't be reached. In
+                each of these errors, `rankings` are those that were finished.
         """
         try:
             return self.engine.run([self.program(request) for request in requests])
@@ -233,13 +240,12 @@ class Ranker:
 
         Yields:
             The request's index and its ranking.
+
+        Raises:
+            FailedRankingsError: if some requests could not be ranked, once all others are finished.
+            R1RankerError: what ended the work early.
         """
-        programs: Iterable[Program]
-        if isinstance(requests, Sized):
-            programs = _Programs(self, requests, len(requests))
-        else:
-            programs = (self.program(request) for request in requests)
-        return self._watched(self.engine.stream(programs))
+        return self._watched(self.engine.stream(self._programs(requests)))
 
     def _watched(self, finished: Iterator[tuple[int, Ranking]]) -> Iterator[tuple[int, Ranking]]:
         try:
@@ -259,6 +265,37 @@ class Ranker:
                 self._said.add(kind)
                 logger.warning("%s, %s: %s. %s", self.model, self.strategy, sentence, SIGNS_ADVICE)
 
+    def outcomes(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Outcome]]:
+        """As `stream`, but a request that fails alone is yielded too, as a `FailedRanking` that says why.
+
+        What speaks against the model's ranking anything is left for the caller to ask for: see `warn_of_signs`.
+
+        Args:
+            requests: queries with their candidates; taken one by one as places become free.
+
+        Yields:
+            The request's index and its ranking, or why it has none.
+
+        Raises:
+            R1RankerError: what ended the work early.
+        """
+        names: dict[int, str] = {}
+
+        def named(requests: Iterable[RankingRequest]) -> Iterator[RankingRequest]:
+            for index, request in enumerate(requests):
+                names[index] = request.query_id
+                yield request
+
+        counted = _Counted(named(requests), len(requests)) if isinstance(requests, Sized) else named(requests)
+        for index, outcome in self.engine.outcomes(self._programs(counted)):
+            query_id = names.pop(index, "")
+            yield index, replace(outcome, query_id=query_id) if isinstance(outcome, FailedRanking) else outcome
+
+    def _programs(self, requests: Iterable[RankingRequest]) -> Iterable[Program]:
+        if isinstance(requests, Sized):
+            return _Programs(self, requests, len(requests))
+        return (self.program(request) for request in requests)
+
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""
         return STRATEGIES[self.strategy](
@@ -274,6 +311,20 @@ def _refuse_name(model: str) -> None:
             f"model is {model!r}, which is a reranker's name: use it with Reranker, or give what "
             "r1ranker_ir.registry.resolve says of it, a checkpoint and a strategy"
         )
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Requests that are taken one by one, and how many there are."""
+
+    requests: Iterable[RankingRequest]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[RankingRequest]:
+        return iter(self.requests)
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ import r1ranker_ir
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.engine import RepairLimit, RunSummary
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, missing_extra
+from r1ranker_ir.outcomes import Outcome as Ranked
 from r1ranker_ir.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker
 from r1ranker_ir.rerank_run import RankerSource, RequestSource, RunSource
 from r1ranker_ir.runs import STANDARD_STREAM
-from r1ranker_ir.types import Ranking
 
 logger = logging.getLogger(__name__)
 
@@ -122,14 +122,14 @@ class RayEngine:
         """Counts over all workers; the seconds are the sum of theirs."""
         return self._summary
 
-    def rankings(self) -> Generator[Ranking]:
+    def outcomes(self) -> Generator[Ranked]:
         """Ranks the run.
 
         Yields:
-            The rankings in the order of their positions.
+            The rankings, or why there is none, in the order of their positions.
 
         Raises:
-            R1RankerError: what a worker raised, after the rankings that were finished before it.
+            R1RankerError: what ended a worker's work, after the rankings that were finished before it.
             RepairRateError: if too many answers needed repair.
             BackendError: if workers die again and again, or can't be started.
             CheckpointError: if the workers don't run the same model.
@@ -150,6 +150,7 @@ class RayEngine:
                 if outcome.failure is not None:
                     raise outcome.failure
                 self._limit.check(self._summary.usage.calls, self._summary.repairs, job.ranker.model)
+        self._limit.warn(self._summary.usage.calls, self._summary.repairs, job.ranker.model)
 
 
 class _Checks:

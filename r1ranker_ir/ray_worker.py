@@ -17,7 +17,9 @@ from typing import Any
 
 import r1ranker_ir
 from r1ranker_ir.engine import RunSummary
-from r1ranker_ir.errors import BackendError
+from r1ranker_ir.errors import BackendError, R1RankerError
+from r1ranker_ir.outcomes import FailedRanking
+from r1ranker_ir.outcomes import Outcome as Ranked
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.rerank_run import RankerSource, Requests, RequestSource
 from r1ranker_ir.types import Candidate, Ranking
@@ -117,7 +119,8 @@ class Outcome:
     """What comes back for one portion.
 
     Args:
-        rankings: of the finished queries, in the order of their positions.
+        rankings: of the finished queries, and the reasons of those that could not be ranked, in the order of their
+            positions.
         summary: what they have cost.
         worker: who ranked them.
         opening_messages: what was logged while the ranker was opened.
@@ -126,7 +129,7 @@ class Outcome:
         failure: what stopped the worker before the portion's end.
     """
 
-    rankings: tuple[Ranking, ...]
+    rankings: tuple[Ranked, ...]
     summary: RunSummary
     worker: Worker
     opening_messages: tuple[logging.LogRecord, ...]
@@ -190,18 +193,23 @@ class PortionRanker:
 
     def _rank(self, number: int, deaths: int) -> Outcome:
         start, stop = self._job.portions.bounds(number)
-        finished: list[tuple[int, Ranking]] = []
+        finished: list[tuple[int, Ranked]] = []
         failure, summary = self._failure, RunSummary()
         if failure is None and deaths > MOST_DEATHS:
             failure = BackendError(f"{deaths} workers died over the same queries, {start + 1} to {stop}. {_ADVICE}")
         with _messages(self._job.log_level) as messages:
             if failure is None:
                 before = self._ranker.summary
-                # What all answers have in common is told of all portions together, by who started this.
-                programs = (self._ranker.program(request) for _, request in self._requests.between(start, stop))
+                requests = (request for _, request in self._requests.between(start, stop))
                 try:
-                    for place, ranking in self._ranker.engine.stream(programs):
-                        finished.append((place, ranking if self._job.traced else _without_texts(ranking)))
+                    # What all answers have in common is told of all portions together, by who started this.
+                    for place, ranked in self._ranker.outcomes(requests):
+                        if isinstance(ranked, FailedRanking):
+                            error = self._portable(ranked.error)
+                            portable = error if isinstance(error, R1RankerError) else BackendError(str(error))
+                            finished.append((place, replace(ranked, error=portable)))
+                        else:
+                            finished.append((place, ranked if self._job.traced else _without_texts(ranked)))
                 except Exception as error:
                     failure = self._portable(error)
                 summary = self._ranker.summary.since(before)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from r1ranker_ir.errors import R1RankerError
+from r1ranker_ir.outcomes import FailedRanking, failed_rankings, log_failed
 from r1ranker_ir.output_locks import check_unlocked
 from r1ranker_ir.output_paths import NamedFile, check_outputs
 from r1ranker_ir.rerank_inputs import candidate_inputs, ranker_inputs
@@ -138,6 +140,7 @@ def rerank_run(
         What it has cost.
 
     Raises:
+        FailedRankingsError: if some queries could not be ranked; all others are in the partial file by then.
         InputError: if a file can't be read or written, or nothing is left to rank.
         MissingExtraError: if Ray or what the backend needs is not installed.
     """
@@ -153,18 +156,28 @@ def rerank_run(
     if cluster is None:
         requests = candidates.requests()
         engine = ranker.open(progress=progress)
-        rankings = in_order(engine.stream(requests))
+        outcomes = in_order(engine.outcomes(requests))
     else:
         from r1ranker_ir.ray_engine import RayEngine
 
         engine = RayEngine(candidates, ranker, cluster, traced=traces is not None, progress=progress)
-        rankings = engine.rankings()
-    with writer, trace or contextlib.nullcontext(), contextlib.closing(rankings):
-        for ranking in rankings:
-            writer.write(ranking.request.query_id, entries_of(ranking))
-            if trace is not None:
-                trace.write(ranking)
-    if cluster is not None:
-        for sentence in sentences(engine.summary.signs).values():
-            logger.warning("%s, %s: %s. %s", ranker.model, ranker.strategy, sentence, SIGNS_ADVICE)
+        outcomes = engine.outcomes()
+    failed: dict[int, FailedRanking] = {}
+    with writer, trace or contextlib.nullcontext(), contextlib.closing(outcomes):
+        try:
+            for position, outcome in enumerate(outcomes):
+                if isinstance(outcome, FailedRanking):
+                    failed[position] = outcome
+                    continue
+                writer.write(outcome.request.query_id, entries_of(outcome))
+                if trace is not None:
+                    trace.write(outcome)
+        except R1RankerError:
+            log_failed(failed)
+            raise
+        finally:
+            for sentence in sentences(engine.summary.signs).values():
+                logger.warning("%s, %s: %s. %s", ranker.model, ranker.strategy, sentence, SIGNS_ADVICE)
+        if failed:
+            raise failed_rankings(failed, writer.queries)
     return engine.summary

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,9 +10,10 @@ from rerankers.documents import Document
 from rerankers.models.ranker import BaseRanker
 from rerankers.results import RankedResults, Result
 
+from r1ranker_ir.cancelling import in_thread
 from r1ranker_ir.checkpoints import OFFLINE_HINT, TINY_NAMES
 from r1ranker_ir.documents import Entry, read_documents, read_list
-from r1ranker_ir.errors import CheckpointError, InputError, PairScoreError
+from r1ranker_ir.errors import CheckpointError, InputError, PairScoreError, R1RankerError
 from r1ranker_ir.family import FAMILY, family_options
 from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
 from r1ranker_ir.quoting import quoted
@@ -232,7 +232,9 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
 
         Raises:
             InputError: if an argument can't be used; the message names it and the position.
-            R1RankerError: if the model or its server fails.
+            FailedRankingsError: if some of several queries could not be ranked.
+            R1RankerError: if the model or its server fails. In this error and the one above, `results` are those of
+                the finished queries, in the order of the queries, with `None` for each other one.
         """
         query_list = read_list(queries, "queries", "queries")
         doc_lists = _read_per_query(docs_per_query, len(query_list), "docs_per_query")
@@ -255,6 +257,8 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
     ) -> TracedResults:
         """Ranks in another thread, so that the event loop goes on meanwhile; as `rank` in everything else.
 
+        When the task is cancelled, no further calls are made, and a server's requests under way are dropped.
+
         Args:
             query: see `rank`.
             docs: see `rank`.
@@ -267,7 +271,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         Raises:
             R1RankerError: as `rank` does.
         """
-        return await asyncio.to_thread(self.rank, query, docs, doc_ids, metadata)
+        return await in_thread(self.rank, query, docs, doc_ids, metadata)
 
     def score(self, query: str, doc: str) -> float:
         """Refuses: a list ranker compares documents with each other and has no score for one pair.
@@ -309,7 +313,13 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         return RankingRequest(query, tuple(Candidate(str(entry.doc_id), entry.document.text) for entry in entries))
 
     def _rank(self, requests: Sequence[RankingRequest], entry_lists: Sequence[Sequence[Entry]]) -> list[TracedResults]:
-        rankings = self.ranker.rank(requests)
+        try:
+            rankings = self.ranker.rank(requests)
+        except R1RankerError as error:
+            # What was paid for is not lost with the others.
+            pairs = zip(error.rankings, entry_lists, strict=False)
+            error.results = [None if ranking is None else TracedResults(ranking, own) for ranking, own in pairs]
+            raise
         return [TracedResults(ranking, entries) for ranking, entries in zip(rankings, entry_lists, strict=True)]
 
 

@@ -6,9 +6,10 @@ import logging
 import random
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.outcomes import Outcome
 from r1ranker_ir.run_files import RunFile
 from r1ranker_ir.runs import Run, RunEntry
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
@@ -164,19 +165,22 @@ def requests_of_run(
     return requests
 
 
-def in_order(finished: Iterable[tuple[int, Ranking]]) -> Generator[Ranking]:
+_Outcome = TypeVar("_Outcome", Ranking, Outcome)
+
+
+def in_order(finished: Iterable[tuple[int, _Outcome]]) -> Generator[_Outcome]:
     """Puts rankings that finish in any order into the order of their requests, so that a run's lines do not depend
     on the batch size.
 
     Args:
-        finished: pairs of the request's position (from 0) and its ranking.
+        finished: pairs of the request's position (from 0) and its ranking, or why it has none.
 
     Yields:
         Each ranking as soon as all before it are there; those that wait are held, about a batch where rankings take
         equally many calls. If the source fails, the ones that waited come before the error, so that nothing finished
         is lost.
     """
-    waiting: dict[int, Ranking] = {}
+    waiting: dict[int, _Outcome] = {}
     turn = 0
     source = iter(finished)
     failure: BaseException | None = None

@@ -199,6 +199,7 @@ class Answer:
         closed_at: where a thought ended that the model did not close: at its `limit`; at the `end_of_turn`, which the
             model wrote within its thought; before the `answer`, which it opened without closing the thought. `None`
             where that is unknown, as of answers that earlier versions kept.
+        provisional: another try may bring more: the server left the answer empty, or cut it off. No cache keeps it.
     """
 
     text: str
@@ -209,6 +210,7 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     prompt_tokens_computed: int | None = field(default=None, compare=False)
     closed_at: ClosedAt | None = None
+    provisional: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

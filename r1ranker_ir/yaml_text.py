@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from r1ranker_ir.described import described
 from r1ranker_ir.errors import DataFileError, missing_extra
 from r1ranker_ir.plain_data import DEEPEST, check_plain
 
@@ -11,6 +13,9 @@ _MOST_UNFOLDED = 2**22
 """How many characters a document may hold once its aliases are written out; settings hold thousands."""
 
 _MERGE = "tag:yaml.org,2002:merge"
+
+# Longer than the characters and marks that the parser quotes of its own accord.
+_QUOTED = re.compile(r"'[^']{9,}'|\"[^\"]{9,}\"")
 
 
 def parse_yaml(text: str, where: str, *, feature: str, extra: str) -> Any:
@@ -47,12 +52,15 @@ def parse_yaml(text: str, where: str, *, feature: str, extra: str) -> Any:
             loader.dispose()
         check_plain(content)
     except yaml.YAMLError as error:
-        raise DataFileError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+        problem = _problem(error)
     except RecursionError:
-        raise DataFileError(f"{where} is not valid YAML: nested too deeply") from None
+        problem = "nested too deeply"
     except ValueError as error:
-        raise DataFileError(f"{where} is not valid YAML: {error}") from None
-    return content
+        problem = str(error)
+    else:
+        return content
+    # Outside of the clause: the parser's own error would stay its context, and shows the line, which may hold a key.
+    raise DataFileError(f"{where} is not valid YAML: {problem}")
 
 
 def _construct(loader: Any, root: Any) -> Any:
@@ -64,13 +72,12 @@ def _construct(loader: Any, root: Any) -> Any:
             loader.construct_object(node, deep=True)
         # Constructors of dates, numbers and truth values raise what int(), datetime() and dictionaries raise.
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-            kind = node.tag.rpartition(":")[2]
-            value = node.value if len(node.value) <= 60 else f"{node.value[:60]}…"
-            raise ValueError(f"line {node.start_mark.line + 1}: {value!r} is not a value of type {kind}") from error
+            kind, shown = node.tag.rpartition(":")[2], described(node.value, shows_words=True)
+            raise ValueError(f"line {node.start_mark.line + 1}: {shown} is not a value of type {kind}") from error
     try:
         return loader.construct_document(root)
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"a value does not fit its tag ({type(error).__name__}: {error})") from error
+        raise ValueError(f"a value does not fit its tag ({type(error).__name__})") from error
 
 
 def _nodes(root: Any) -> list[Any]:
@@ -131,3 +138,12 @@ def _check_keys(root: Any) -> None:
                 line = entry[0].start_mark.line + 1
                 raise ValueError(f"line {line}: the key {entry[0].value[:60]!r} is given twice: keep one")
             seen.add(key)
+
+
+def _problem(error: Any) -> str:
+    """What the parser says, and where, without the text that it stands at."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+    told = [getattr(error, name, None) for name in ("context", "problem")]
+    words = ", ".join(" ".join(each.split()) for each in told if each) or type(error).__name__
+    return place + _QUOTED.sub("'…'", words)

@@ -242,16 +242,65 @@ def test_the_limit_is_on_the_rate(every: int, strategy: str) -> None:
         assert engine.summary.repairs == backend.calls // every
 
 
-def test_short_runs_are_not_stopped_and_each_run_counts_for_itself() -> None:
+def test_a_short_run_is_not_stopped_and_warns(caplog: pytest.LogCaptureFixture) -> None:
+    backend = NumberBackend(4, fails=lambda call: True)
+    # 49 calls: one less than what a rate needs.
+    rankings = Engine(backend).run([program(numbers(1, count), backend) for count in (40, 11)])
+    assert [ranking.order for ranking in rankings] == [tuple(range(40)), tuple(range(11))]
+    assert "49 of 49 answers of 'numbers' had to be repaired (100%)" in caplog.text
+    caplog.clear()
+    good = NumberBackend(4, fails=lambda call: call == 5)
+    Engine(good).run([program(numbers(1, 7), good)])
+    Engine(backend, max_repair_rate=1.0).run([program(numbers(1, 7), backend)])
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("strategy", "calls"), [("iterative", 19), ("direct", 1)])
+def test_a_service_that_ranks_query_by_query_is_stopped(strategy: str, calls: int) -> None:
     backend = NumberBackend(4, fails=lambda call: True)
     engine = Engine(backend)
-    for seed in range(12):
-        # 49 calls a run: one less than what a rate needs.
-        rankings = engine.run([program(numbers(seed, count), backend) for count in (40, 11)])
-        assert [ranking.order for ranking in rankings] == [tuple(range(40)), tuple(range(11))]
-    assert engine.summary.repairs == engine.summary.usage.calls == 12 * 49
+    finished = 0
     with pytest.raises(RepairRateError):
-        engine.run([program(numbers(1, count), backend) for count in (40, 12)])
+        for seed in range(60):
+            engine.run([program(numbers(seed, 20), backend, strategy)])
+            finished += calls
+    assert finished < 50 <= backend.calls <= 50 + calls
+
+
+def test_a_service_whose_model_breaks_after_a_long_good_time_is_stopped_and_comes_back() -> None:
+    broken = False
+    backend = NumberBackend(4, fails=lambda call: broken)
+    engine = Engine(backend)
+
+    def rank(seed: int) -> Ranking:
+        return engine.run([program(numbers(seed, 20), backend)])[0]
+
+    for seed in range(60):
+        assert_sorted(rank(seed), seed, 20)
+    broken = True
+    calls = backend.calls
+    with pytest.raises(RepairRateError):
+        for seed in range(60):
+            rank(seed)
+    # A fifth of the latest 200, and not of all 1140.
+    assert 40 < backend.calls - calls < 60
+    # Still broken, it makes few calls.
+    calls = backend.calls
+    with pytest.raises(RepairRateError) as caught:
+        rank(1)
+    assert backend.calls == calls + 1
+    assert not caught.value.rankings
+    broken = False
+    assert_sorted(rank(2), 2, 20)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_repairs_below_the_limit_never_stop_a_service(threads: int) -> None:
+    backend = NumberBackend(4, fails=lambda call: call % 6 == 0)
+    engine = Engine(backend)
+    with ThreadPoolExecutor(threads) as pool:
+        rankings = list(pool.map(lambda seed: engine.run([program(numbers(seed, 20), backend)])[0], range(40)))
+    assert sum(ranking.repairs for ranking in rankings) == backend.calls // 6
 
 
 def test_a_run_that_turns_bad_with_its_last_answers_is_an_error_too() -> None:

@@ -28,8 +28,9 @@ from typer.testing import CliRunner
 import r1ranker_ir
 from r1ranker_ir.cache import CompletionsCache
 from r1ranker_ir.cli import app
+from r1ranker_ir.corpora import open_corpus
 from r1ranker_ir.engine import RunSummary
-from r1ranker_ir.errors import BackendError, CheckpointError, InputError, RepairRateError
+from r1ranker_ir.errors import BackendError, CheckpointError, FailedRankingsError, InputError, RepairRateError
 from r1ranker_ir.eval.suite_requests import RequestFileSource
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.ray_engine import RayCluster
@@ -37,6 +38,7 @@ from r1ranker_ir.ray_worker import Portions
 from r1ranker_ir.registry import resolve
 from r1ranker_ir.request_files import JudgedRequest, write_requests
 from r1ranker_ir.rerank_run import RankerSource, RunSource, rerank_run
+from r1ranker_ir.runs import read_run
 from r1ranker_ir.types import Candidate, RankingRequest
 
 pytest.importorskip("ray")
@@ -138,7 +140,7 @@ def an_answer(request: Request) -> str:
 
 
 @contextmanager
-def server(reply: Callable[[Request], str | None]) -> Iterator[str]:
+def server(reply: Callable[[Request], str | None], refusal: tuple[int, str] = (404, "no such model")) -> Iterator[str]:
     """An OpenAI-compatible server on loopback; `reply` gives the text of each answer, or `None` to refuse."""
     count, lock = 0, threading.Lock()
 
@@ -153,9 +155,9 @@ def server(reply: Callable[[Request], str | None]) -> Iterator[str]:
             answer: dict[str, Any] = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
             answer["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
             answer["usage"] = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
-            body = json.dumps({"error": {"message": "no such model"}} if text is None else answer).encode()
+            body = json.dumps({"error": {"message": refusal[1]}} if text is None else answer).encode()
             with suppress(OSError):
-                self.send_response(404 if text is None else 200)
+                self.send_response(refusal[0] if text is None else 200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -285,6 +287,29 @@ def test_an_error_in_a_worker_is_raised_here_and_finished_queries_are_kept(
     assert kept == ["q01"] * 3 + ["q02"] * 3
     assert "the 2 finished queries are kept in" in caplog.text
     wait_until(lambda: not workers())
+
+
+def test_refused_queries_are_named_and_the_others_ranked_by_all_workers(
+    ray: Any, first_stage: Path, tmp_path: Path
+) -> None:
+    refused = ("q03", "q08")
+    texts = {query_id: text for query_id, text in open_corpus(COLLECTION).queries().items() if query_id in refused}
+
+    def reply(request: Request) -> str | None:
+        return None if any(text in request.prompt for text in texts.values()) else an_answer(request)
+
+    output = tmp_path / "out"
+    with server(reply, refusal=(400, "flagged by the content filter")) as url:
+        with pytest.raises(FailedRankingsError, match="2 of 10 rankings failed") as caught:
+            rerank_run(run_of(first_stage, queries=10), served(url), output, tag="served", cluster=TWO)
+        with pytest.raises(FailedRankingsError):
+            rerank_run(run_of(first_stage, queries=10), served(url), tmp_path / "alone", tag="served")
+    for query_id in refused:
+        assert f"query {query_id!r}" in str(caught.value)
+    assert "flagged by the content filter" in str(caught.value)
+    kept = read_run(tmp_path / "out.partial")
+    assert len(kept) == 8 and not set(refused) & set(kept)
+    assert (tmp_path / "out.partial").read_bytes() == (tmp_path / "alone.partial").read_bytes()
 
 
 def test_an_error_while_the_ranker_is_opened_is_raised_here(ray: Any, first_stage: Path, tmp_path: Path) -> None:

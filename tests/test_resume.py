@@ -38,7 +38,7 @@ from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.cli import app
 
 torch.set_num_threads(1)
-answer, connect = TransformersBackend.answer, sqlite3.connect
+decode, connect = TransformersBackend._decode, sqlite3.connect
 log, deadly, moments = "", 0, 0
 
 def note(what):
@@ -51,19 +51,18 @@ def moment(statement=None):
     if moments == deadly:
         os.kill(os.getpid(), signal.SIGKILL)
 
-def counted_answer(self, calls):
+def counted_decode(self, rows):
     moment()
-    note(f"calls {len(calls)}")
-    answers = answer(self, calls)
+    note(f"calls {len(rows)}")
+    decode(self, rows)
     moment()
-    return answers
 
 def watched_connect(*arguments, **options):
     connection = connect(*arguments, **options)
     connection.set_trace_callback(moment)
     return connection
 
-TransformersBackend.answer, sqlite3.connect = counted_answer, watched_connect
+TransformersBackend._decode, sqlite3.connect = counted_decode, watched_connect
 print("ready", flush=True)
 for line in sys.stdin:
     order = json.loads(line)

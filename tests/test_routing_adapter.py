@@ -82,7 +82,7 @@ def test_one_language_model_needs_no_call() -> None:
     [
         ([], "llms holds no language model"),
         ([LLMS[0], replace(LLMS[1], name="alpha")], "llms holds 'alpha' more than once"),
-        ([LLMS[0], "beta"], r"llms\[1\] is 'beta': give an LLMProfile"),
+        ([LLMS[0], "beta"], r"llms\[1\] is a text: give an LLMProfile"),
         ("nowhere.json", "'nowhere.json' does not exist"),
     ],
 )

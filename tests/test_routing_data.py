@@ -147,7 +147,7 @@ ROW = {"name": "a", "price_in": 1, "price_out": 2}
         ("llms.yaml", "model_list: [", "not valid YAML"),
         ("llms.yaml", "models: []", "model_list: a list of models is needed"),
         ("llms.yaml", "model_list: [{litellm_params: {}}]", r"model_list\[0\]: 'model_name' is missing"),
-        ("llms.yaml", "model_list: [{model_name: a, litellm_params: b}]", "'litellm_params' is 'b'"),
+        ("llms.yaml", "model_list: [{model_name: a, litellm_params: b}]", "'litellm_params' is a text"),
         ("llms.txt", "a", "its ending is unknown"),
     ],
 )

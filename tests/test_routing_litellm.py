@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 from r1ranker_ir import LLMProfile, RoutingAdapter
 from r1ranker_ir.adapters.routing.litellm_models import import_litellm, profiles_of_model_list
 from r1ranker_ir.adapters.routing.messages import question_of
+from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 
 PRICES = "LITELLM_LOCAL_MODEL_COST_MAP"
@@ -281,3 +284,113 @@ def test_without_deployments_names_are_litellms(litellm: Any, adapter: RoutingAd
     assert router.model_list[0]["litellm_params"]["model"] == "openai/gpt-4o-mini"
     with pytest.raises(InputError, match=r"(?s)LiteLLM refuses model_list.*alpha"):
         adapter.as_litellm_router()
+
+
+# --- secrets -------------------------------------------------------------------------------------------------------
+
+KEY = "sk-Test0nly-9f8e7d6c5b4a39281706"
+
+
+def everything_said(error: BaseException, log: str) -> str:
+    said = [log, "".join(traceback.format_exception(error))]
+    link: BaseException | None = error
+    while link is not None:
+        said += [str(link), repr(link)]
+        link = link.__cause__ or link.__context__
+    return "\n".join(said)
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        [{"model_name": "a", "litellm_params": ["model: openai/a", f"api_key: {KEY}"]}],
+        [{"model_name": "a", "litellm_params": f"api_key={KEY}"}],
+        [{"model_name": "a", "litellm_params": {"model": {"api_key": KEY}}}],
+        [{"model_name": "a", "litellm_params": {"model": ["openai/a", KEY]}}],
+        [{"model_name": "a", "litellm_params": {"model": "openai/a"}, "model_info": [{"api_key": KEY}]}],
+        [{"model_name": "a", "litellm_params": {"input_cost_per_token": {"api_key": KEY}}}],
+        [{"model_name": "a", "litellm_params": {"input_cost_per_token": KEY, "output_cost_per_token": 1}}],
+        [{"model_name": {"api_key": KEY}}],
+        [f"api_key: {KEY}"],
+        [[KEY]],
+        {"litellm_params": {"api_key": KEY}},
+        KEY,
+    ],
+    ids=lambda models: str(models)[:60],
+)
+def test_no_mistake_in_a_model_list_shows_a_key(
+    litellm: Any, models: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="r1ranker_ir")
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"model_list": models}))
+    for read in (lambda: profiles_of_model_list(models), lambda: read_profiles(config)):
+        with pytest.raises(DataFileError) as caught:
+            read()
+        assert KEY not in everything_said(caught.value, caplog.text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"model_list:\n  - model_name: a\n    litellm_params:\n      api_key: '{KEY}\n",
+        f"model_list:\n  - model_name: a\n    litellm_params: {{api_key: {KEY}, model: a: b}}\n",
+        f"model_list:\n  - litellm_params: {{api_key: *{KEY}}}\n",
+        f"model_list: [{{api_key: {KEY}]\n",
+        f"api_key: !{KEY} a\n",
+        f"\tapi_key: {KEY}\n",
+    ],
+)
+def test_no_mistake_in_yaml_shows_a_key(text: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    with pytest.raises(DataFileError, match="not valid YAML: line") as caught:
+        read_profiles(config)
+    assert KEY not in everything_said(caught.value, "") and KEY[3:12] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("llms.json", json.dumps([{"name": "a", "price_in": {"api_key": KEY}, "price_out": 1}])),
+        ("llms.json", json.dumps([{"name": "a", "price_in": KEY, "price_out": 1}])),
+        ("llms.json", json.dumps([{"name": ["a", KEY], "price_in": 1, "price_out": 1}])),
+        ("llms.json", json.dumps([[KEY]])),
+        ("llms.json", json.dumps({"master_key": KEY})),
+        ("llms.csv", f"name,price_in,price_out\na,{KEY},1\n"),
+    ],
+)
+def test_no_mistake_in_a_file_of_profiles_shows_a_key(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_profiles(tmp_path / name)
+    assert KEY not in everything_said(caught.value, "")
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        [{"model_name": "a", "litellm_params": ["openai/a", f"api_key: {KEY}"]}],
+        [{"model_name": "a", "litellm_params": {"model": "openai/a", "api_key": KEY, "rpm": {"x": KEY}}}],
+        [{"model_name": "a", "litellm_params": {"model": "nowhere-known", "api_key": KEY}}],
+        [{"model_name": "a", "litellm_params": {"api_key": KEY}}],
+        [{"model_name": {"api_key": KEY}}],
+        [KEY],
+        [{"model_name": "a"}],
+    ],
+    ids=lambda models: str(models)[:80],
+)
+def test_a_router_that_is_refused_shows_no_key(litellm: Any, models: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="r1ranker_ir")
+    served = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1"}
+    adapter = RoutingAdapter("m", llms=[LLMProfile("a", 1, 1)], strategy="direct", **served)
+    options = {"redis_host": "127.0.0.1", "redis_password": KEY} if "rpm" not in str(models) else {}
+    with pytest.raises(InputError) as caught:
+        adapter.as_litellm_router(models, retry_policy=KEY if "nowhere" in str(models) else None, **options)
+    assert KEY not in everything_said(caught.value, caplog.text)
+
+
+def test_profiles_that_are_deployments_show_no_key() -> None:
+    with pytest.raises(InputError, match=r"llms\[0\] is an object: give an LLMProfile") as caught:
+        RoutingAdapter("m", llms=[{"model_name": "a", "litellm_params": {"api_key": KEY}}])
+    assert KEY not in everything_said(caught.value, "")

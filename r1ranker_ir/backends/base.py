@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from r1ranker_ir.errors import CallError
 from r1ranker_ir.types import Answer, Call, Message
 
 
@@ -36,7 +37,7 @@ class Backend(Protocol):
         ...
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers the calls, one answer each, in the same order."""
+        """Answers the calls, one answer each, in the same order; see `AnswersEach` for one by one."""
         ...
 
     def count_tokens(self, text: str) -> int:
@@ -49,6 +50,28 @@ class Backend(Protocol):
 
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Counts the tokens of a whole prompt with this model's chat template."""
+        ...
+
+
+@runtime_checkable
+class AnswersEach(Protocol):
+    """A backend whose answers arrive one by one, and whose calls can fail one by one."""
+
+    def answer_each(self, calls: Sequence[Call]) -> Generator[tuple[int, Answer | CallError]]:
+        """Answers the calls, and gives each answer as soon as it is there.
+
+        Closing the iterator drops the calls that are under way.
+
+        Args:
+            calls: the questions.
+
+        Yields:
+            The index of a call, and its answer, or why it has none; in any order.
+
+        Raises:
+            BackendError: what no further call would be spared, after the answers that were there by then.
+            CancelledRankingError: if nobody waits for the answers any longer, see `r1ranker_ir.cancelling`.
+        """
         ...
 
 

@@ -6,16 +6,38 @@ import re
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 
+from r1ranker_ir.backends.replies import FailedReplyError
+
 _DETAIL_CHARACTERS = 400
-
-
-class UnreadableReplyError(ValueError):
-    """A reply of status 200 that holds no chat completion; its message is the reply."""
+# Whoever asks, and whatever for: no credentials, no money, no such address or model, too many requests.
+_STATUSES_OF_ALL = (401, 402, 404, 405, 407, 429)
+_FORBIDDEN = 403
+_ABOUT_CONTENT = re.compile(r"moderat|flagged|content|policy|policies|safety|filter|harm", re.IGNORECASE)
+_NO_CONNECTION = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol")
 
 
 def status_of(error: object) -> int | None:
-    """Returns the HTTP status that a server refused with, `None` for anything else."""
-    return error.status_code if isinstance(error, APIStatusError) else None
+    """Returns the HTTP status that a server refused with, or named in a reply; `None` for anything else."""
+    if isinstance(error, APIStatusError):
+        return error.status_code
+    return error.status if isinstance(error, FailedReplyError) else None
+
+
+def is_refused(error: Exception) -> bool:
+    """Tells whether the server understood the request and refused it, rather than failed at it."""
+    status = status_of(error)
+    return status is not None and 400 <= status < 500
+
+
+def concerns_all(error: Exception) -> bool:
+    """Tells whether the next request would meet the same failure, whatever it asks."""
+    status = status_of(error)
+    if status == _FORBIDDEN:
+        # Some gateways refuse a flagged text with the status of a key that lacks permission.
+        return not _ABOUT_CONTENT.search(words_of(error))
+    if status is not None:
+        return status in _STATUSES_OF_ALL
+    return isinstance(error, APIConnectionError) and type(error.__cause__).__name__ in _NO_CONNECTION
 
 
 def words_of(error: Exception) -> str:
@@ -40,12 +62,14 @@ def refuses(error: Exception, field: str) -> bool:
 
 def shorten(text: str) -> str:
     """Brings a text to one line of at most 400 characters, without a full stop at its end."""
-    line = " ".join(text.split()).rstrip(".")
+    line = " ".join(text.split()).rstrip(".").encode("utf-8", "replace").decode("utf-8")
     return line if len(line) <= _DETAIL_CHARACTERS else f"{line[:_DETAIL_CHARACTERS]}…"
 
 
 def what_failed(error: Exception) -> str:
     """Says what the server did, to follow the words "the server at …"."""
+    if isinstance(error, FailedReplyError):
+        return f"sent no chat completion, but a failure (as of status {error.status}),"
     status = status_of(error)
     if status is not None:
         return f"answered with status {status}"
@@ -89,9 +113,14 @@ def what_to_do(error: Exception, *, attempts: int, concurrency: int, timeout: fl
 
 def _what_to_change(words: str) -> str:
     """For a request that the server understood and refused."""
+    if re.search(r"content.?(filter|policy|management)|moderation|flagged", words, re.IGNORECASE):
+        return "The server's filter refuses this query or its passages: ask another server, or leave the query out"
     for option in ("temperature", "seed"):
         if option in words:
-            return f"If it refuses the field {option}, pass {option}=None; answers may then differ from run to run"
+            return (
+                f"If it refuses the field {option}, pass {option}=None (--{option} none); answers may then differ from "
+                "run to run"
+            )
     if re.search(r"system (role|message|prompt)", words, re.IGNORECASE):
         return "If the model's chat template takes no system message, give a prompt template whose system text is empty"
     if re.search(r"context|too long|length|tokens", words):

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.byte_sizes import parse_bytes
+from r1ranker_ir.cancelling import check_wanted
 from r1ranker_ir.errors import InputError, missing_extra
 from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
 
@@ -247,10 +248,14 @@ class TransformersBackend:
         Returns:
             One answer a call, in the same order, each with a choice and its probabilities, but for calls that have it
             written freely.
+
+        Raises:
+            CancelledRankingError: if nobody waits for the answers any longer, see `r1ranker_ir.cancelling`.
         """
         rows = [self._row(call) for call in calls]
         order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))
         for start in range(0, len(order), self.batch_size):
+            check_wanted()
             self._decode([rows[index] for index in order[start : start + self.batch_size]])
         return [self._to_answer(row) for row in rows]
 
@@ -323,6 +328,7 @@ class TransformersBackend:
 
     def _think(self, session: DecodingSession | SeparateSession, rows: list[_Row]) -> None:
         for count in range(max(row.limit for row in rows)):
+            check_wanted()
             for row in rows:
                 if count >= row.limit:
                     self._stop(row)

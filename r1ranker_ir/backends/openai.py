@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import queue
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from r1ranker_ir.backends.endpoint import Endpoint, find_endpoint
-from r1ranker_ir.backends.thoughts import join_reasoning, split_thought
+from r1ranker_ir.backends.replies import FailedReplyError, Reply, UnreadableReplyError, read_reply
+from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought
 from r1ranker_ir.backends.tokens import EstimatedCounts, TokenCounts, TokenizerCounts
+from r1ranker_ir.cancelling import check_wanted, may_be_cancelled
 from r1ranker_ir.cutting import cut_at_word
-from r1ranker_ir.errors import BackendError, InputError, missing_extra
+from r1ranker_ir.errors import BackendError, CallError, InputError, missing_extra
 from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
 
 try:
-    from openai import AsyncOpenAI, OpenAIError, Timeout
-    from openai.types.chat import ChatCompletion
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
-    from r1ranker_ir.backends import failures
+    from r1ranker_ir.backends import failures, retries
+    from r1ranker_ir.backends.bounded import bound_reply
 except ImportError as error:
     raise missing_extra("the openai backend", "openai", error) from error
 
@@ -41,7 +46,26 @@ _CONNECT_SECONDS = 10.0
 _CALLS_PER_SLOT = 4
 # Between the samples of one call; runs with the seeds 0, 1, 2, … share none.
 _SEEDS_APART = 1_000_003
-_Result = TypeVar("_Result")
+_SECONDS_BETWEEN_LOOKS = 0.05
+_Arrived = tuple[int, Answer | CallError]
+
+
+@dataclass
+class _Batch:
+    """Calls that are under way together.
+
+    Args:
+        give: takes an index and its outcome.
+        failure: what no further call would be spared; from then on none is begun and none is tried again.
+    """
+
+    give: Callable[[_Arrived], None]
+    failure: BackendError | None = None
+
+    def fail(self, error: BackendError) -> None:
+        """Notes a failure, unless there is one."""
+        if self.failure is None:
+            self.failure = error
 
 
 class OpenAIBackend:
@@ -53,8 +77,9 @@ class OpenAIBackend:
     thought that ran into the limit from one within which the model ended its turn.
 
     The key is read from `OPENAI_API_KEY` and from nowhere else; it is kept out of errors, answers and logs, also when
-    a server sends it back. Time-outs, dropped connections and the statuses 408, 409, 429 and 5xx are tried again by
-    the SDK, with growing, jittered pauses, or after the time that the server asks for (up to two minutes).
+    a server sends it back. Time-outs, dropped connections and the statuses 408, 409, 429 and 5xx are tried again, with
+    growing, jittered pauses, or after the time that the server asks for (up to two minutes). A failure that comes with
+    status 200, in the body or as a choice's `finish_reason`, counts as the status that it names.
 
     Args:
         model: the model's name as the server knows it (for `transformers serve` its hub name or folder).
@@ -163,9 +188,6 @@ class OpenAIBackend:
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers the calls over HTTP, several at a time.
 
-        They are sent in their order and in reverse by turns: those of the rankings that were answered last go first, as
-        long as a server's prefix cache, which drops what was used least recently, still holds their beginnings.
-
         Args:
             calls: the questions.
 
@@ -173,17 +195,51 @@ class OpenAIBackend:
             One answer a call, in the order of the calls.
 
         Raises:
-            BackendError: if a request failed for good; the others are cancelled.
+            BackendError: if a request failed for good; the others are dropped.
+        """
+        answers: dict[int, Answer] = {}
+        with contextlib.closing(self.answer_each(calls)) as arriving:
+            for index, outcome in arriving:
+                if isinstance(outcome, CallError):
+                    raise outcome
+                answers[index] = outcome
+        return [answers[index] for index in range(len(calls))]
+
+    def answer_each(self, calls: Sequence[Call]) -> Generator[_Arrived]:
+        """Answers the calls over HTTP, several at a time, and gives each answer as it arrives.
+
+        They are sent in their order and in reverse by turns: those of the rankings that were answered last go first, as
+        long as a server's prefix cache, which drops what was used least recently, still holds their beginnings.
+
+        Args:
+            calls: the questions.
+
+        Yields:
+            The index of a call, and its answer, or why it has none: a refusal of this one, or a failure beyond the
+            retries. Closing the iterator drops the requests under way.
+
+        Raises:
+            BackendError: if the next request would fail like one that failed: a bad key, an unreachable server, an
+                unknown model. Requests under way are waited for and given first, since they may have been paid for.
+            CancelledRankingError: if nobody waits for the answers any longer.
         """
         if not calls:
-            return []
+            return
         connection = self._open_connection()
         self._backwards = not self._backwards
         step = -1 if self._backwards else 1
-        failure, answers = connection.run(self._answer_all(connection, calls[::step]))
-        if failure is not None:
-            raise failure
-        return answers[::step]
+        arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
+        batch = _Batch(arrived.put)
+        work = connection.start(self._answer_all(connection, batch, list(enumerate(calls))[::step]))
+        work.add_done_callback(lambda _: arrived.put(None))
+        try:
+            while (outcome := _next(arrived)) is not None:
+                yield outcome
+            work.result()
+        finally:
+            work.cancel()  # without effect unless the wait was interrupted
+        if batch.failure is not None:
+            raise batch.failure
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of plain text: exactly with a `tokenizer`, otherwise by `EstimatedCounts`."""
@@ -211,7 +267,8 @@ class OpenAIBackend:
             base_url=self._endpoint.base_url,
             default_headers=self._endpoint.headers,
             timeout=Timeout(self._timeout, connect=min(self._timeout, _CONNECT_SECONDS)),
-            max_retries=self._max_retries,
+            max_retries=0,  # see `retries`: the SDK's own do not look into replies of status 200
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound_reply]}),
         )
 
     def _explain(self, error: Exception) -> str:
@@ -226,34 +283,36 @@ class OpenAIBackend:
             f"{self.name!r}{f': {words}' if words else ''}. {advice}"
         )
 
-    async def _answer_all(
-        self, connection: _Connection, calls: Sequence[Call]
-    ) -> tuple[BackendError | None, list[Answer]]:
-        tasks: list[asyncio.Task[Answer]] = []
-        failure: BackendError | None = None
-        try:
-            async with asyncio.TaskGroup() as group:  # the first failure cancels the rest
-                tasks += [group.create_task(self._answer_one(connection, call)) for call in calls]
-        except* BackendError as failed:
-            failure = next(error for error in failed.exceptions if isinstance(error, BackendError))
-        return failure, [] if failure else [task.result() for task in tasks]
+    async def _answer_all(self, connection: _Connection, batch: _Batch, calls: Sequence[tuple[int, Call]]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for index, call in calls:
+                group.create_task(self._answer_one(connection, batch, index, call))
 
-    async def _answer_one(self, connection: _Connection, call: Call) -> Answer:
+    async def _answer_one(self, connection: _Connection, batch: _Batch, index: int, call: Call) -> None:
         async with connection.slots:
-            reply = await self._ask(connection.client, call)
-        if isinstance(reply, Exception):
-            # Not chained to the SDK's error: that one holds the request with its headers, and the unscrubbed reply.
-            raise BackendError(self._explain(reply))
-        return self._read(call, reply)
+            if batch.failure is not None:
+                return
+            reply = await self._ask(connection.client, batch, call)
+        if isinstance(reply, Reply):
+            batch.give((index, self._read(call, reply)))
+            return
+        # Not chained to the SDK's error: that one holds the request with its headers, and the unscrubbed reply.
+        explained = self._explain(reply)
+        if failures.concerns_all(reply):
+            batch.fail(BackendError(explained))
+            return
+        failure = CallError(explained)
+        failure.refused = failures.is_refused(reply)
+        batch.give((index, failure))
 
-    async def _ask(self, client: AsyncOpenAI, call: Call) -> ChatCompletion | Exception:
+    async def _ask(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Reply | Exception:
         """Asks once, and once more with the limit under its other name if this one is refused."""
         field = self._limit_field
-        reply = await self._request(client, call, field)
+        reply = await self._request(client, batch, call, field)
         if not (self._may_change_field and isinstance(reply, Exception) and failures.refuses(reply, field)):
             return reply
         other = _OTHER_FIELD[field]
-        second = await self._request(client, call, other)
+        second = await self._request(client, batch, call, other)
         if isinstance(second, Exception):
             # Refused again: the name of the limit was not what the server minded, and the first reply says what was.
             return reply if failures.status_of(second) in (400, 422) else second
@@ -275,39 +334,60 @@ class OpenAIBackend:
             )
         return messages[:-1]
 
-    async def _request(self, client: AsyncOpenAI, call: Call, field: LimitField) -> ChatCompletion | Exception:
+    async def _request(self, client: AsyncOpenAI, batch: _Batch, call: Call, field: LimitField) -> Reply | Exception:
+        """Asks until there is a reply, or no reason to try again."""
+        # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
+        messages = [
+            {"role": message.role, "content": message.content.encode("utf-8", "replace").decode("utf-8")}
+            for message in self._sent(call.messages)
+        ]
+        options: dict[str, Any] = {**self._options, field: self._token_limit(call)}
+        if call.sample and "seed" in options:
+            options["seed"] += _SEEDS_APART * call.sample
+        for attempt in range(self._max_retries + 1):
+            failure: Exception
+            headers: Mapping[str, str] = {}
+            try:
+                raw = await client.chat.completions.with_raw_response.create(
+                    model=self.name,
+                    messages=messages,  # type: ignore[arg-type]
+                    **options,
+                )
+                headers = raw.headers
+                return read_reply(raw.content)
+            except (FailedReplyError, UnreadableReplyError) as error:
+                failure = error
+            # Whatever a server sends, and whatever the SDK makes of it, is a failed request.
+            except Exception as error:
+                failure = error
+                headers = getattr(getattr(error, "response", None), "headers", {})
+            pause = retries.pause_before_retry(failure, headers, attempt)
+            if pause is None or attempt == self._max_retries or batch.failure is not None:
+                break
+            await asyncio.sleep(pause)
+        return failure
+
+    def _token_limit(self, call: Call) -> int:
         identifiers = len(call.identifiers) if call.form == "order" else 1
         room = _TOKENS_PER_IDENTIFIER * identifiers
         if call.named:
             room = sum(self.count_tokens(identifier) + _TOKENS_PER_IDENTIFIER for identifier in call.identifiers)
-        limit = self._max_thought_tokens + max(ANSWER_TOKENS, room)
-        # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
-        messages: Any = [
-            {"role": message.role, "content": message.content.encode("utf-8", "replace").decode("utf-8")}
-            for message in self._sent(call.messages)
-        ]
-        options: dict[str, Any] = {**self._options, field: limit}
-        if call.sample and "seed" in options:
-            options["seed"] += _SEEDS_APART * call.sample
-        try:
-            reply = await client.chat.completions.create(model=self.name, messages=messages, **options)
-        except (OpenAIError, ValueError) as error:  # ValueError: a reply that is no JSON
-            return error
-        return reply if _is_completion(reply) else failures.UnreadableReplyError(_raw(reply))
+        return self._max_thought_tokens + max(ANSWER_TOKENS, room)
 
-    def _read(self, call: Call, reply: ChatCompletion) -> Answer:
-        choice = reply.choices[0]
-        content = self._endpoint.scrub(choice.message.content or "")
-        reasoning = self._endpoint.scrub(_reasoning(choice.message))
-        ran_out = choice.finish_reason == "length"
-        text = join_reasoning(reasoning, content, ended=bool(content) or not ran_out)
-        closed_at = _closed_at(text, thought_alone=bool(reasoning) and not content.strip(), ran_out=ran_out)
+    def _read(self, call: Call, reply: Reply) -> Answer:
+        content, reasoning = self._endpoint.scrub(reply.content), self._endpoint.scrub(reply.reasoning)
+        ran_out = reply.ran_out
+        if answers_in_reasoning(call, content, reasoning):
+            text, thought_alone = reasoning + content, False
+        else:
+            text = join_reasoning(reasoning, content, ended=bool(content) or not ran_out)
+            thought_alone = bool(reasoning) and not content.strip()
+        closed_at = _closed_at(text, thought_alone=thought_alone, ran_out=ran_out)
         if closed_at and text and "<think>" not in text:
             # The chat template had opened the thought; without this mark its numbers would pass for an answer.
             text = f"<think>{text}"
-        counted, completion_tokens = _used_tokens(reply)
+        counted, written = reply.prompt_tokens, reply.completion_tokens
         prompt_tokens = self.count_prompt_tokens(call.messages) if counted is None else counted
-        reused = _reused_tokens(reply)
         return Answer(
             text=text,
             thought=split_thought(text)[0],
@@ -316,9 +396,10 @@ class OpenAIBackend:
             usage=Usage(
                 calls=1,
                 prompt_tokens=prompt_tokens,
-                completion_tokens=self.count_tokens(text) if completion_tokens is None else completion_tokens,
+                completion_tokens=self.count_tokens(text) if written is None else written,
             ),
-            prompt_tokens_computed=None if reused is None else max(0, prompt_tokens - reused),
+            prompt_tokens_computed=None if reply.reused_tokens is None else max(0, prompt_tokens - reply.reused_tokens),
+            provisional=not reply.is_final(self._token_limit(call)),
         )
 
 
@@ -339,13 +420,9 @@ class _Connection:
         self._thread.start()
         self._loop = started.result()
 
-    def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Runs a coroutine in the connection's loop and waits for it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        finally:
-            future.cancel()  # without effect unless the wait was interrupted
+    def start(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+        """Begins a coroutine in the connection's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
         """Drops what is under way and ends the thread."""
@@ -387,31 +464,10 @@ def _first_field(endpoint: Endpoint) -> LimitField:
     return "max_completion_tokens" if host == "api.openai.com" or host.endswith(".api.openai.com") else "max_tokens"
 
 
-def _is_completion(reply: Any) -> bool:
-    """Whether a reply has the form that is read here; the SDK builds its objects from anything, unchecked."""
-    choices = getattr(reply, "choices", None)
-    message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
-    return message is not None and isinstance(getattr(message, "content", None), str | None)
-
-
-def _used_tokens(reply: ChatCompletion) -> tuple[int | None, int | None]:
-    """Prompt and completion tokens as the server counts them, `None` where it does not."""
-    counts = (getattr(reply.usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
-    prompt_tokens, completion_tokens = (count if isinstance(count, int) else None for count in counts)
-    return prompt_tokens, completion_tokens
-
-
-def _reused_tokens(reply: ChatCompletion) -> int | None:
-    """How many of the prompt's tokens the server had in its prefix cache, `None` where it does not say."""
-    reused = getattr(getattr(reply.usage, "prompt_tokens_details", None), "cached_tokens", None)
-    return reused if isinstance(reused, int) else None
-
-
-def _raw(reply: object) -> str:
-    return reply.model_dump_json(exclude_none=True, warnings=False) if isinstance(reply, ChatCompletion) else str(reply)
-
-
-def _reasoning(message: object) -> str:
-    """The thought of a server that parses it out: vLLM, SGLang and DeepSeek have two names for the field."""
-    found = (getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
-    return next((value for value in found if isinstance(value, str) and value.strip()), "")
+def _next(arrived: queue.SimpleQueue[_Arrived | None]) -> _Arrived | None:
+    """Waits for the next outcome, and looks now and then whether somebody waits for it."""
+    while may_be_cancelled():
+        check_wanted()
+        with contextlib.suppress(queue.Empty):
+            return arrived.get(timeout=_SECONDS_BETWEEN_LOOKS)
+    return arrived.get()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from r1ranker_ir.types import Call
+
 
 def split_thought(text: str) -> tuple[str, str]:
     """Splits a model's output into its thought and what follows it.
@@ -24,6 +26,25 @@ def split_thought(text: str) -> tuple[str, str]:
     return head.strip().removeprefix("<think>").strip(), rest
 
 
+def answers_in_reasoning(call: Call, content: str, reasoning: str) -> bool:
+    """Whether a server that parses thoughts out has taken the answer for a part of the thought.
+
+    Args:
+        call: what was asked.
+        content: the message's text.
+        reasoning: what was delivered as its thought.
+
+    Returns:
+        Whether the thought is to be read as the text would be: it holds an answer, or no thought was asked for, and
+        the text names nothing that may be answered.
+    """
+    if not reasoning.strip() or any(identifier in content for identifier in call.identifiers):
+        return False
+    if "<answer>" in reasoning or reasoning.partition("</think>")[2].strip():
+        return True
+    return not call.thinks
+
+
 def join_reasoning(reasoning: str, content: str, *, ended: bool = True) -> str:
     """Puts a thought that the server delivered apart back before the answer.
 
@@ -37,6 +58,8 @@ def join_reasoning(reasoning: str, content: str, *, ended: bool = True) -> str:
     """
     if not reasoning:
         return content
+    # Some servers leave the tags in.
+    reasoning = reasoning.removeprefix("<think>").removesuffix("</think>")
     inner, rest = split_thought(content) if "</think>" in content else ("", content)
     thought = f"{reasoning}\n\n{inner}" if inner else reasoning
     return f"<think>{thought}</think>{rest}" if ended else f"<think>{thought}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.adapters.routing.litellm_models import import_litellm
 from r1ranker_ir.adapters.routing.messages import question_of
+from r1ranker_ir.cancelling import in_thread
+from r1ranker_ir.described import described, without_secrets
 from r1ranker_ir.errors import InputError
 
 import_litellm("a LiteLLM router")  # before the next line, which would download a list of prices
@@ -38,7 +39,11 @@ class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take
     def __init__(
         self, adapter: RoutingAdapter, model_list: Sequence[Mapping[str, Any]], *, name: str, **options: Any
     ) -> None:
-        deployed = {entry.get("model_name") for entry in model_list}
+        for place, entry in enumerate(model_list):
+            if not isinstance(entry, Mapping):
+                raise InputError(f"model_list[{place}] is {described(entry)}: an object with model_name is needed")
+        named = [entry.get("model_name") for entry in model_list]
+        deployed = {each for each in named if isinstance(each, str)}
         if lacking := [llm.name for llm in adapter.llms if llm.name not in deployed]:
             raise InputError(
                 f"model_list has no deployment of {', '.join(map(repr, lacking))}: give each language model one, with "
@@ -46,11 +51,15 @@ class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take
             )
         if name in deployed:
             raise InputError(f"name is {name!r}, which is also a deployment's model_name: choose another name")
+        refused = ""
         try:
             super().__init__(model_list=[dict(entry) for entry in model_list], **options)
         # Its errors share no class of their own.
         except Exception as error:
-            raise InputError(f"LiteLLM refuses model_list or the options: {error}") from error
+            refused = _reason(error, model_list, options)
+        if refused:
+            # Not chained to LiteLLM's error, which may hold the keys of model_list.
+            raise InputError(f"LiteLLM refuses model_list or the options: {refused}")
         self.adapter = adapter
         self.ranked_name = name
 
@@ -63,10 +72,11 @@ class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take
     async def acompletion(self, model: str, messages: list[Any], stream: bool = False, **kwargs: Any) -> Any:
         """Completes a chat, as `litellm.Router.acompletion` does, with the best language model for it.
 
-        The ranker works in another thread, so that the event loop goes on meanwhile.
+        The ranker works in another thread, so that the event loop goes on meanwhile; when the task is cancelled, it
+        makes no further calls.
         """
         if model == self.ranked_name:
-            model, kwargs = await asyncio.to_thread(self._chosen, messages, kwargs)
+            model, kwargs = await in_thread(self._chosen, messages, kwargs)
         return await super().acompletion(model, messages, stream=stream, **kwargs)
 
     def _chosen(self, messages: list[Any], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -74,3 +84,17 @@ class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take
         # A fallback of a fallback would begin again with the first one; each is tried once, in the ranking's order.
         fallbacks = [{"model": llm.name, "fallbacks": []} for llm in others]
         return best.name, {"fallbacks": fallbacks} | kwargs
+
+
+def _reason(error: Exception, *given: Any) -> str:
+    """What LiteLLM, or pydantic for it, says about what it was given, without the values."""
+    listed = getattr(error, "errors", None)
+    if callable(listed):
+        try:
+            each = listed(include_input=False, include_context=False, include_url=False)
+            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in each)
+        except (TypeError, KeyError):
+            told = ""
+    else:
+        told = str(error)
+    return without_secrets(told, *given) or type(error).__name__

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from r1ranker_ir.adapters.routing.profiles import LLMProfile, check_profiles
+from r1ranker_ir.described import described
 from r1ranker_ir.errors import DataFileError, InputError, missing_extra
 from r1ranker_ir.quoting import quoted
 
@@ -102,12 +103,14 @@ def _profile(entry: Any, where: str) -> LLMProfile:
 def _mapping(entry: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
     value = entry.get(name) or {}
     if not isinstance(value, dict):
-        raise DataFileError(f"{where}: {name!r} is {quoted(value)}: an object is needed")
+        raise DataFileError(f"{where}: {name!r} is {described(value)}: an object is needed")
     return value
 
 
 def _known_prices(model: Any, name: str, where: str) -> dict[str, float]:
     litellm = import_litellm(f"finding the prices of {name!r}, which its model_info does not hold,")
+    if not isinstance(model, str | None):
+        raise DataFileError(f"{where}: the model is {described(model)}: give its name under litellm_params")
     try:
         info = litellm.get_model_info(model)
         return {field: _per_million(info[cost], f"{where}: {cost}") for field, cost in _PRICES.items()}
@@ -125,4 +128,6 @@ def _per_million(cost: Any, where: str) -> float:
         # Rounded, so that 1e-7 dollars are 0.1 per million and not 0.09999999999999999.
         return round(float(cost) * _TOKENS, 9)
     except (TypeError, ValueError, OverflowError):
-        raise DataFileError(f"{where} is {quoted(cost)}: a number is needed") from None
+        pass
+    # Outside of the clause, since Python's own error repeats the value.
+    raise DataFileError(f"{where} is {described(cost, shows_words=True)}: a number is needed")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
+from r1ranker_ir.described import described
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.plain_data import parse_json
 from r1ranker_ir.quoting import quoted
@@ -54,7 +55,7 @@ class LLMProfile:
     def __post_init__(self) -> None:
         for field_name in ("name", "description", "size"):
             if not isinstance(text := getattr(self, field_name), str):
-                raise InputError(f"language model {self.name!r}: {field_name} is {quoted(text)}: a text is needed")
+                raise InputError(f"a language model's {field_name} is {described(text)}: a text is needed")
         if not self.name.strip():
             raise InputError(f"a language model's name is {self.name!r}: give it one")
         for field_name, price, other in (
@@ -62,9 +63,9 @@ class LLMProfile:
             ("price_out", self.price_out, self.price_in),
         ):
             if (price is None and other is not None) or (price is not None and not _is_price(price)):
+                shown = described(price, shows_words=True)
                 raise InputError(
-                    f"language model {self.name!r}: {field_name} is {quoted(price)}: dollars per million tokens are "
-                    "needed"
+                    f"language model {self.name!r}: {field_name} is {shown}: dollars per million tokens are needed"
                 )
 
     @property
@@ -122,7 +123,7 @@ def check_profiles(profiles: Iterable[LLMProfile], where: str = "llms") -> tuple
         raise InputError(f"{where} holds no language model: give at least one")
     for place, profile in enumerate(checked):
         if not isinstance(profile, LLMProfile):
-            raise InputError(f"{where}[{place}] is {profile!r}: give an LLMProfile")
+            raise InputError(f"{where}[{place}] is {described(profile)}: give an LLMProfile")
     if repeated := [name for name, times in Counter(profile.name for profile in checked).items() if times > 1]:
         raise InputError(f"{where} holds {repeated[0]!r} more than once: give each language model a name of its own")
     return checked
@@ -210,7 +211,7 @@ def _parsed(path: Path) -> Any:
 
 def _object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise DataFileError(f"{where} is {quoted(row)}: an object with price_in and price_out is needed")
+        raise DataFileError(f"{where} is {described(row)}: an object with price_in and price_out is needed")
     return row
 
 
@@ -230,7 +231,7 @@ def _profile(row: Mapping[str, Any], where: str, *, text: bool = False) -> LLMPr
             )
     try:
         for name in ("price_in", "price_out"):
-            found[name] = float(found[name]) if text else _checked(name, found[name], int | float, "number")
+            found[name] = _number(name, found[name], text=text)
         for name in ("name", "description", "size"):
             found[name] = _checked(name, found.get(name, ""), str, "text")
         return LLMProfile(**found)
@@ -238,7 +239,18 @@ def _profile(row: Mapping[str, Any], where: str, *, text: bool = False) -> LLMPr
         raise DataFileError(f"{where}: {error}") from None
 
 
+def _number(name: str, value: Any, *, text: bool) -> float:
+    if not text:
+        return float(_checked(name, value, int | float, "number"))
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    # Outside of the clause, since Python's own error repeats the value.
+    raise InputError(f"{name!r} is {described(value, shows_words=True)}: a number is needed")
+
+
 def _checked(name: str, value: Any, kind: Any, needed: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, kind):
-        raise InputError(f"{name!r} is {quoted(value)}: a {needed} is needed")
+        raise InputError(f"{name!r} is {described(value, shows_words=True)}: a {needed} is needed")
     return value

@@ -1,0 +1,271 @@
+"""What stands in a chat server's reply, whatever the server makes of the form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Names that servers give the end of an answer which is as long as the model wanted it.
+_COMPLETE_ENDS = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "function_call")
+_LIMIT_ENDS = ("length", "max_tokens")
+_FILTER_ENDS = (
+    "content_filter",
+    "safety",
+    "prohibited_content",
+    "recitation",
+    "blocklist",
+    "spii",
+    "error_toxic",
+    "refusal",
+)
+_BROKEN_ENDS = ("error", "abort", "aborted", "cancelled", "canceled", "timeout", "insufficient_system_resource")
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+_REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary")
+# Statuses of errors that are named in words only. What is named first wins.
+_STATUS_BY_WORD = {
+    "rate_limit": 429,
+    "rate limit": 429,
+    "too many requests": 429,
+    "quota": 429,
+    "overloaded": 503,
+    "unavailable": 503,
+    "timeout": 504,
+    "timed out": 504,
+    "authentication": 401,
+    "invalid_api_key": 401,
+    "unauthorized": 401,
+    "permission": 403,
+    "not_found": 404,
+    "content_filter": 400,
+    "content_policy": 400,
+    "moderation": 400,
+    "context_length": 400,
+    "invalid_request": 400,
+    "badrequest": 400,
+    "bad request": 400,
+}
+_BAD_GATEWAY, _BAD_REQUEST, _SERVICE_UNAVAILABLE = 502, 400, 503
+# More is no count of tokens: such a number would only spoil the sums.
+_MOST_TOKENS = 10**9
+_DEEPEST_PARTS = 4
+
+
+class UnreadableReplyError(ValueError):
+    """A reply of status 200 that holds neither a chat completion nor an error; its message is the reply."""
+
+
+class FailedReplyError(Exception):
+    """A reply of status 200 that says that the request has failed.
+
+    Args:
+        words: what the server said about it.
+        status: the status that it should have had: the one that it names, else the one that fits its words.
+        filtered: a content filter of the server stopped the answer.
+    """
+
+    def __init__(self, words: str, status: int, *, filtered: bool = False) -> None:
+        super().__init__(words)
+        self.status = status
+        self.filtered = filtered
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What counts of a chat completion.
+
+    Args:
+        content: the text; parts of it are joined.
+        reasoning: the thought of a server that delivers it apart, else empty.
+        finish_reason: why the text ends, in lower case; empty where the server does not say.
+        prompt_tokens: as the server counts them, `None` where it does not.
+        completion_tokens: likewise.
+        reused_tokens: how many of the prompt's tokens the server had in its prefix cache, `None` where it does not say.
+    """
+
+    content: str
+    reasoning: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reused_tokens: int | None = None
+
+    @property
+    def ran_out(self) -> bool:
+        """Whether the text ends at a limit of tokens."""
+        return self.finish_reason in _LIMIT_ENDS
+
+    def is_final(self, limit: int) -> bool:
+        """Whether another try would bring the same.
+
+        It might not where the server left the text empty, ended it before the limit that the request asked for, or
+        gives a reason that is not known.
+
+        Args:
+            limit: how many tokens the request allowed.
+        """
+        if not (self.content.strip() or self.reasoning.strip()):
+            return False
+        if self.ran_out:
+            return self.completion_tokens is None or self.completion_tokens >= limit
+        return not self.finish_reason or self.finish_reason in _COMPLETE_ENDS
+
+
+def read_reply(body: bytes) -> Reply:
+    """Reads the body of a reply of status 200.
+
+    Args:
+        body: as the server sent it.
+
+    Returns:
+        The chat completion.
+
+    Raises:
+        FailedReplyError: if the body says that the request has failed, or holds no choice to take.
+        UnreadableReplyError: if it holds anything else.
+    """
+    raw = body.decode("utf-8", "replace")
+    try:
+        content = json.loads(raw)
+    # Numbers of thousands of digits are a ValueError; lists in lists in lists are a RecursionError.
+    except (ValueError, RecursionError):
+        raise UnreadableReplyError(raw) from None
+    if not isinstance(content, dict):
+        raise UnreadableReplyError(raw)
+    choices = content.get("choices")
+    if not choices and (content.get("error") or content.get("object") == "error"):
+        raise _failure(content.get("error") or content)
+    if choices is None:
+        # What a web framework says in place of a chat server, such as {"detail": …}, or another kind of API.
+        raise UnreadableReplyError(raw)
+    if not isinstance(choices, list):
+        raise UnreadableReplyError(raw)
+    if not choices:
+        raise FailedReplyError("the reply has no choices", _BAD_GATEWAY)
+    choice = choices[0]
+    if not isinstance(choice, dict):
+        raise UnreadableReplyError(raw)
+    return _read_choice(choice, content, raw)
+
+
+def _read_choice(choice: Mapping[str, Any], content: Mapping[str, Any], raw: str) -> Reply:
+    finish = choice.get("finish_reason")
+    finish_reason = finish.lower() if isinstance(finish, str) else ""
+    if error := choice.get("error") or content.get("error"):
+        raise _failure(error)
+    if finish_reason in _FILTER_ENDS:
+        words = f"a content filter of the server stopped the answer (finish_reason {finish_reason!r})"
+        raise FailedReplyError(words, _BAD_REQUEST, filtered=True)
+    if finish_reason in _BROKEN_ENDS:
+        status = _BAD_GATEWAY if finish_reason == "error" else _SERVICE_UNAVAILABLE
+        raise FailedReplyError(f"the server did not finish its answer (finish_reason {finish_reason!r})", status)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise UnreadableReplyError(raw)
+    text, thought = _split_parts(message.get("content"))
+    if text is None:
+        raise UnreadableReplyError(raw)
+    fields = (_flat(message.get(name)) for name in _REASONING_FIELDS)
+    reasoning = thought or next((each for each in fields if each.strip()), "")
+    usage = content.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    details = usage.get("prompt_tokens_details")
+    return Reply(
+        _sendable(text),
+        _sendable(reasoning),
+        finish_reason,
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
+        _count(details.get("cached_tokens")) if isinstance(details, dict) else None,
+    )
+
+
+def _split_parts(content: Any) -> tuple[str | None, str]:
+    """The text of a message and the thought that stands in parts of its own; no text where the form is unknown."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        return None, ""
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+        elif not isinstance(part, dict):
+            return None, ""
+        elif part.get("type") in _REASONING_PARTS or ("text" not in part and "thinking" in part):
+            thoughts.append(_flat(part))
+        else:
+            texts.append(_flat(part))
+    return "".join(texts), "".join(thoughts)
+
+
+def _flat(value: Any, depth: int = 0) -> str:
+    """The text of a field that is text, a part, or a list of parts."""
+    if isinstance(value, str):
+        return value
+    if depth == _DEEPEST_PARTS:
+        return ""
+    if isinstance(value, list):
+        return "".join(_flat(each, depth + 1) for each in value)
+    if isinstance(value, dict):
+        names = ("text", "thinking", "reasoning", "summary", "content")
+        return next((text for name in names if (text := _flat(value.get(name), depth + 1))), "")
+    return ""
+
+
+def _sendable(text: str) -> str:
+    """Half a surrogate pair, which JSON can name and UTF-8 can't hold, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; `None` for what can be none."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TOKENS:
+        return None
+    return value
+
+
+def _failure(error: Any) -> FailedReplyError:
+    """The failure that an error object, or its text, speaks of."""
+    words = _words(error)
+    fields = error if isinstance(error, dict) else {}
+    nested = fields.get("metadata")
+    named = [fields.get(name) for name in ("code", "status", "status_code", "http_code")]
+    named += [nested.get("code")] if isinstance(nested, dict) else []
+    status = next((code for value in named if (code := _status(value)) is not None), None)
+    if status is None:
+        said = " ".join(str(fields[name]) for name in ("code", "type", "status") if isinstance(fields.get(name), str))
+        described = f"{said} {words}".lower()
+        status = next((code for word, code in _STATUS_BY_WORD.items() if word in described), _BAD_GATEWAY)
+    return FailedReplyError(words, status)
+
+
+def _status(value: Any) -> int | None:
+    """An HTTP status of a failure, as a number or written out."""
+    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 400 <= value <= 599:
+        return None
+    return value
+
+
+def _words(error: Any) -> str:
+    """What an error object says; the object itself where it has no message."""
+    if isinstance(error, str):
+        return error
+    if isinstance(error, dict):
+        for name in ("message", "detail", "error"):
+            if text := error.get(name):
+                return text if isinstance(text, str) else _dumped(text)
+    return _dumped(error)
+
+
+def _dumped(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "an error in too many layers"

@@ -1,0 +1,55 @@
+"""Work in another thread that makes no further calls once nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
+
+from r1ranker_ir.errors import CancelledRankingError
+
+_P = ParamSpec("_P")
+_Result = TypeVar("_Result")
+_STOP: ContextVar[threading.Event | None] = ContextVar("r1ranker_stop", default=None)
+
+
+async def in_thread(work: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
+    """Runs a function in another thread, as `asyncio.to_thread` does; cancelling reaches the thread too.
+
+    Args:
+        work: what is run. If the task is cancelled, the rankings in it make no further calls, and a server's requests
+            under way are dropped.
+        args: its arguments.
+        kwargs: its arguments by name.
+
+    Returns:
+        What it returns.
+    """
+    stop = threading.Event()
+    token = _STOP.set(stop)
+    try:
+        # A thread that is not begun yet when this is cancelled never begins.
+        return await asyncio.to_thread(work, *args, **kwargs)
+    except asyncio.CancelledError:
+        stop.set()
+        raise
+    finally:
+        _STOP.reset(token)
+
+
+def check_wanted() -> None:
+    """Looks whether somebody still waits for what this thread does.
+
+    Raises:
+        CancelledRankingError: if nobody does.
+    """
+    stop = _STOP.get()
+    if stop is not None and stop.is_set():
+        raise CancelledRankingError("the ranking was cancelled: it makes no further calls")
+
+
+def may_be_cancelled() -> bool:
+    """Whether `check_wanted` may ever raise here, so that it has to be called now and then."""
+    return _STOP.get() is not None
