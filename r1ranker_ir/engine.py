@@ -534,6 +534,7 @@ class Engine:
         answered = [
             (call, answer) for call, answer in zip(calls, answers.outcomes, strict=True) if isinstance(answer, Answer)
         ]
+        closed = count_closed([answer for _, answer in answered])
         self._count(
             usage=sum((answer.usage for _, answer in answered), Usage()),
             thoughts_closed=sum(answer.thought_closed for _, answer in answered),
@@ -543,9 +544,7 @@ class Engine:
             cut_queries=sum(call.cut_query for call, _ in answered),
             prompt_tokens_computed=sum(map(_computed, answers.made)),
             cache_memory_peak=self.backend.cache_memory_peak if isinstance(self.backend, KeepsStates) else 0,
-            **{
-                f"closed_at_{where}": count for where, count in count_closed([answer for _, answer in answered]).items()
-            },
+            **{f"closed_at_{where}": count for where, count in closed.items()},
         )
         return answers.outcomes, failure
 
