@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.output_streams import is_stream
 from r1ranker_ir.private_folders import make_folder
@@ -84,6 +82,8 @@ def folder_lock(folder: Path, option: str, *, private: bool = False) -> Iterator
 
 @contextlib.contextmanager
 def _held(file: Path, output: Path, option: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # which brings asyncio: not wanted by whoever only reads runs
+
     lock = FileLock(file, timeout=0, thread_local=False)
     try:
         lock.acquire()
