@@ -33,6 +33,12 @@ def output_lock(path: Path, option: str) -> Iterator[None]:
     Raises:
         InputError: if somebody else holds it (says who), or the folder can't be written.
     """
+    # The library would make the folder.
+    if not path.parent.is_dir():
+        raise InputError(
+            f"can't write {str(path)!r}: folder {str(path.parent)!r} does not exist: create it first, or choose "
+            f"another {option}"
+        )
     with _held(path.with_name(f".{path.name}.lock"), path, option):
         yield
 
