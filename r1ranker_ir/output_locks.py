@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.output_streams import is_stream
 from r1ranker_ir.private_folders import make_folder
@@ -35,6 +33,12 @@ def output_lock(path: Path, option: str) -> Iterator[None]:
     Raises:
         InputError: if somebody else holds it (says who), or the folder can't be written.
     """
+    # The library would make the folder.
+    if not path.parent.is_dir():
+        raise InputError(
+            f"can't write {str(path)!r}: folder {str(path.parent)!r} does not exist: create it first, or choose "
+            f"another {option}"
+        )
     with _held(path.with_name(f".{path.name}.lock"), path, option):
         yield
 
@@ -84,6 +88,8 @@ def folder_lock(folder: Path, option: str, *, private: bool = False) -> Iterator
 
 @contextlib.contextmanager
 def _held(file: Path, output: Path, option: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # which brings asyncio: not wanted by whoever only reads runs
+
     lock = FileLock(file, timeout=0, thread_local=False)
     try:
         lock.acquire()

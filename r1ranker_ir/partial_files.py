@@ -279,6 +279,7 @@ def growing_file(path: str | Path, option: str, *, private: bool = False) -> Ite
         with whole_file(path) as filled:
             yield filled
         return
+    check_place(path, option)
     partial = partial_path(path)
     with output_lock(Path(path), option):
         if (aside := set_aside(partial)) is not None:

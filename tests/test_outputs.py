@@ -438,6 +438,13 @@ def test_many_threads_write_one_output_one_after_the_other(tmp_path: Path) -> No
     assert all("is being written by another run" in said for said in refused)
 
 
+def test_a_lock_makes_no_folder(tmp_path: Path) -> None:
+    for opened in (output_lock(tmp_path / "no" / "x", "--output"), growing_file(tmp_path / "no" / "x", "--output")):
+        with pytest.raises(InputError, match="does not exist: create it first, or choose another --output"), opened:
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_is_one_commands(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "out"
     with folder_lock(folder, "--output"):

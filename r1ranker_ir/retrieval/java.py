@@ -163,7 +163,11 @@ def _try_out(home: Path | None, options: Sequence[str]) -> JavaRuntime:
         raise UnsuitableJavaError(f"no bin/java in {str(home)!r}")
     try:
         done = subprocess.run(
-            [command, *options, "--list-modules"], capture_output=True, text=True, timeout=TRIAL_TIMEOUT
+            [command, *options, "--list-modules"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TRIAL_TIMEOUT,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnsuitableJavaError(f"it does not run ({error})") from error
