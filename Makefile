@@ -9,16 +9,20 @@ BASE_STAMP := $(VENV)/.created
 DEMO_STAMP := $(VENV)/.installed-demo
 TRAIN_STAMP := $(VENV)/.installed-train
 TEST_STAMP := $(VENV)/.installed-test
+# A second environment, with the newest releases that pyproject.toml allows in place of the pinned ones.
+LATEST := .venv-latest
+LATEST_PIP := $(LATEST)/bin/python -m pip --disable-pip-version-check --quiet --quiet install --upgrade
 # Where mypy sees training/ and eval/ under the names that they are installed by.
 TYPE_TREE := .mypy_cache/tree
 
 .DEFAULT_GOAL := help
-.PHONY: help demo train-demo test docs lint wheel clean
+.PHONY: help demo train-demo test test-latest docs lint wheel clean
 
 help:
 	@echo "make demo        search and rerank the packaged collection with the embedded model"
 	@echo "make train-demo  train the embedded model with GRPO and show before and after; some minutes"
 	@echo "make test        run the tests"
+	@echo "make test-latest run the tests of loading, decoding, ranking and training with the newest releases of the libraries"
 	@echo "make docs        build the documentation into site/; a broken link fails the build"
 	@echo "make lint        ruff and mypy"
 	@echo "make wheel       build the wheel and the sdist into dist/"
@@ -63,6 +67,16 @@ train-demo: $(TRAIN_STAMP)
 test: $(TEST_STAMP)
 	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
+# Installs anew each time, since releases come without a change here. LiteLLM by itself, as above.
+test-latest:
+	@test -x $(LATEST)/bin/python || $(PYTHON) -m venv $(LATEST)
+	@echo "Installing the newest releases that pyproject.toml allows into $(LATEST)" >&2
+	@$(LATEST_PIP) pip
+	@$(LATEST_PIP) --upgrade-strategy eager --editable '.[local,openai,langchain,train,dev]'
+	@$(LATEST_PIP) --editable '.[litellm]'
+	@$(LATEST)/bin/python -m pip freeze --exclude-editable | grep -iE '^(torch|transformers|tokenizers|peft|trl|accelerate|datasets|openai|langchain-core|litellm)=='
+	@$(LATEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m 'latest and not slow and not gpu'
+
 docs: $(TEST_STAMP)
 	@$(VENV)/bin/zensical build --clean --strict
 
@@ -77,4 +91,4 @@ wheel: $(TEST_STAMP)
 	@$(RUN) -m build --no-isolation
 
 clean:
-	@rm -rf $(VENV) build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LATEST) build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

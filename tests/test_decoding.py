@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from r1ranker_ir.backends.decoding import DecodingSession, SeparateSession, attention_span
 
+pytestmark = pytest.mark.latest
+
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen2": {},

@@ -13,6 +13,8 @@ from rerankers import Reranker
 
 from r1ranker_ir.errors import InputError, MissingExtraError
 
+pytestmark = pytest.mark.latest
+
 QUERY = "flea life cycle"
 TEXTS = ["Bicycles have wheels.", "The life cycle of a flea lasts weeks.", "Cats sleep.", "Fleas bite cats."]
 

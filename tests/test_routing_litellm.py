@@ -23,6 +23,8 @@ from r1ranker_ir.adapters.routing.messages import question_of
 from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 
+pytestmark = pytest.mark.latest
+
 PRICES = "LITELLM_LOCAL_MODEL_COST_MAP"
 
 

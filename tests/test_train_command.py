@@ -270,6 +270,7 @@ def rank(folder: Path) -> tuple[int, ...]:
 # --- trainings ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.latest
 def test_sft_goes_on_exactly_and_its_folder_ranks(recipe: Recipe, tmp_path: Path, data: Data) -> None:
     path = recipe("sft", held_out_files=[str(data.lists)], held_out_queries=1, curves=False)
     summary = run("sft", path)
@@ -287,6 +288,7 @@ def test_sft_goes_on_exactly_and_its_folder_ranks(recipe: Recipe, tmp_path: Path
     assert sorted(rank(straight)) == [0, 1, 2]
 
 
+@pytest.mark.latest
 def test_grpo_goes_on_exactly(recipe: Recipe, tmp_path: Path, data: Data) -> None:
     path = recipe("grpo", held_out_files=[str(data.lists)], held_out_queries=1)
     text = r1ranker("train", "grpo", "--config", path, code=0)
@@ -340,6 +342,7 @@ def test_changed_argument_is_warned_of(recipe: Recipe, tmp_path: Path, caplog: p
     assert "learning_rate was 0.0001 and is 0.5" in caplog.text
 
 
+@pytest.mark.latest
 def test_adapter_folder_ranks_and_trains_on(recipe: Recipe, tmp_path: Path) -> None:
     from rerankers import Reranker
 
@@ -367,6 +370,7 @@ def test_adapter_folder_ranks_and_trains_on(recipe: Recipe, tmp_path: Path) -> N
         ("episodes", {"episodes_per_list": 2, "curriculum": "length"}),
     ],
 )
+@pytest.mark.latest
 def test_other_methods_write_folders_that_rank(
     recipe: Recipe, tmp_path: Path, method: str, changes: dict[str, Any]
 ) -> None:

@@ -87,7 +87,7 @@ def _check_config(adapter: str, config: Any) -> None:
 def _fit_vocabulary(base: Any, adapter: str, base_name: str, tokenizer: Any, weights: str, config: Any) -> None:
     """Gives the base as many embeddings as the adapter has, or as its tokenizer needs."""
     have = base.get_input_embeddings().weight.shape[0]
-    saved, whole = _saved_rows(base, adapter, base_name, weights)
+    saved, whole_layers = _saved_rows(base, adapter, base_name, weights)
     trained = _trained_tokens(config)
     needed = max(len(tokenizer), max(trained, default=-1) + 1)
     if len(saved) > 1:
@@ -108,10 +108,14 @@ def _fit_vocabulary(base: Any, adapter: str, base_name: str, tokenizer: Any, wei
         return
     _set_to_mean(base, have)
     unknown = set(range(have, len(tokenizer))) - trained
-    if unknown and not whole:
+    # A head that is tied to the embeddings is saved with them.
+    known = [base.get_submodule(name).weight for name in whole_layers]
+    layers = [base.get_input_embeddings(), base.get_output_embeddings()]
+    if unknown and not all(any(layer.weight is weight for weight in known) for layer in layers if layer is not None):
         logger.warning(
-            "adapter %r adds %d tokens to the vocabulary of %r and has no embeddings of %d of them: they get the mean "
-            "of all others. Save it with save_embedding_layers=True to keep what was learned of them",
+            "adapter %r adds %d tokens to the vocabulary of %r and lacks embeddings, or rows of the head, of %d of "
+            "them: they get the mean of all others. Keep what was learned of them by modules_to_save, for the "
+            "embeddings and the head",
             adapter,
             len(tokenizer) - have,
             base_name,
@@ -137,11 +141,12 @@ def _trained_tokens(config: Any) -> set[int]:
     return {int(token) for each in lists for token in each}
 
 
-def _saved_rows(base: Any, adapter: str, base_name: str, weights: str) -> tuple[set[int], bool]:
-    """For how many tokens an adapter's file has embeddings, and whether it has them whole, not only what to add."""
+def _saved_rows(base: Any, adapter: str, base_name: str, weights: str) -> tuple[set[int], set[str]]:
+    """For how many tokens an adapter's file has embeddings, and of which layers it has them whole, not what to add."""
     from safetensors import safe_open
 
-    rows, whole = set(), False
+    rows: set[int] = set()
+    whole: set[str] = set()
     layers = {
         name: module
         for name, module in base.named_modules()
@@ -163,5 +168,5 @@ def _saved_rows(base: Any, adapter: str, base_name: str, weights: str) -> tuple[
                             f"{base_name!r} have {width}: it was trained on another base"
                         )
                     rows.add(shape[0])
-                    whole = True
+                    whole.add(name)
     return rows, whole
