@@ -81,7 +81,9 @@ def write_result(path: Path, content: Mapping[str, Any]) -> None:
         InputError: if it can't be written.
     """
     try:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        # Half a surrogate pair can't be written as it is, but as JSON's escape.
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --output") from error
 

@@ -197,5 +197,5 @@ def _write_json(path: Path, content: Any) -> None:
 def _write(path: Path, text: str) -> None:
     # Whole or not at all: whoever resumes an interrupted command has to be able to read it.
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     os.replace(partial, path)

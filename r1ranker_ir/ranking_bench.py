@@ -150,7 +150,7 @@ def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
             reading.context,
             reading.candidates,
             reading.task,
-            hashlib.sha256(reading.context.encode()).hexdigest()[:16],
+            hashlib.sha256(reading.context.encode("utf-8", "surrogatepass")).hexdigest()[:16],
             "" if domain is None else aim_of(domain),
         ),
         tuple(float(place == places[0]) for place in range(len(texts))),

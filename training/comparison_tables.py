@@ -200,6 +200,6 @@ def write_comparison(comparison: Comparison, path: str | Path) -> None:
     path = Path(path)
     check_outputs([path])
     try:
-        path.write_text(FORMATS[path.suffix.lower()](comparison), encoding="utf-8")
+        path.write_text(FORMATS[path.suffix.lower()](comparison), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another file") from error

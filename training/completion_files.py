@@ -19,7 +19,7 @@ from r1ranker_ir.json_lines import json_lines
 from r1ranker_ir.types import TASKS
 
 from .records import SAMPLE_STRATEGIES, Sample
-from .sample_files import COLUMNS, METADATA_KEY, ROWS_AT_ONCE, needing_parquet, row_of, versions
+from .sample_files import COLUMNS, METADATA_KEY, ROWS_AT_ONCE, needing_parquet, row_of, storable, versions
 
 if TYPE_CHECKING:
     import datasets
@@ -83,7 +83,7 @@ def _suffix(path: Path) -> str:
 
 def _write_lines(path: Path, completed: Iterable[CompletedSample]) -> int:
     count = 0
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for entry in completed:
             file.write(json.dumps(entry.row(), ensure_ascii=False) + "\n")
             count += 1
@@ -93,7 +93,7 @@ def _write_lines(path: Path, completed: Iterable[CompletedSample]) -> int:
 def _write_parquet(path: Path, completed: Iterable[CompletedSample], metadata: Mapping[str, Any]) -> int:
     pyarrow = _parquet_library()
     schema = _schemas()["samples"]
-    rows = (entry.row() for entry in completed)
+    rows = (storable(entry.row()) for entry in completed)
     count = 0
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while several := list(islice(rows, ROWS_AT_ONCE)):

@@ -121,9 +121,9 @@ def save_trained_folder(
         shutil.rmtree(staging / "ref", ignore_errors=True)
         tokenizer.save_pretrained(staging)
         (staging / SETTINGS_FILE).write_text(
-            json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
         )
-        (staging / CARD_FILE).write_text(card, encoding="utf-8")
+        (staging / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")
         take_down(folder)
         written = sorted(staging.iterdir(), key=lambda path: path.name in _KEYS_TO_LOADING)
         for path in written:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from r1ranker_ir.prompts.prompt import GRADES, Prompt
+from r1ranker_ir.seeded import seeded_by
 from r1ranker_ir.types import Answer, Call, Program, Question, Ranking, Step, Usage
 
 from .budget import BudgetSpent
@@ -147,7 +148,7 @@ def _asked(call: Call, prompt: Prompt, options: RankingOptions) -> list[Call]:
     if options.vote_among == "thoughts":
         return [replace(call, sample=number) for number in range(options.votes)]
     question = _question(call)
-    drawing = random.Random(f"{question.request.query} {question.shown}")
+    drawing = seeded_by(f"{question.request.query} {question.shown}")
     orders = [question.shown]
     while len(orders) < options.votes:
         orders.append(_another_order(orders, drawing))
