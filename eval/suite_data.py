@@ -205,5 +205,5 @@ def _digest(rows: Iterable[tuple[Any, ...]]) -> str:
     """SHA-256 of rows as JSON, a line each."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.ranking_bench import CONFIGURATIONS, ranking_bench_requests
 from r1ranker_ir.request_corpus import ENDINGS, judgments_of, with_run_ids
-from r1ranker_ir.request_files import JudgedRequest, read_requests
+from r1ranker_ir.request_files import JudgedRequest, gives_answer_away, read_requests, warn_of_answers_given_away
+from r1ranker_ir.seeded import seeded_by
 from r1ranker_ir.types import RankingRequest
 
 from .suite_baselines import baselines_of, expected_by_chance, random_choices, value_names
@@ -98,6 +98,7 @@ def read_dataset_requests(dataset: DataSet, queries: int | None = None) -> DataS
     if not given:
         raise InputError(f"{dataset.origin} holds no ranking request: there is nothing to rank")
     chosen = given[:queries]
+    warn_of_answers_given_away(sum(map(gives_answer_away, chosen)), len(chosen), dataset.origin)
     if not any(judged.best for judged in chosen):
         raise InputError(
             f"none of the {len(chosen)} requests of {dataset.origin} has a candidate with a gain above 0: nothing can "
@@ -199,7 +200,7 @@ class RequestFileSource:
             request = judged.request
             if self.shuffle is not None:
                 candidates = list(request.candidates)
-                random.Random(f"{self.shuffle}:{request.query_id}").shuffle(candidates)
+                seeded_by(f"{self.shuffle}:{request.query_id}").shuffle(candidates)
                 request = replace(request, candidates=tuple(candidates))
             listed.append(request)
         return ListedRequests(listed)

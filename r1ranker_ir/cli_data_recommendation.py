@@ -85,6 +85,13 @@ def recommendation(
             show_default=False,
         ),
     ] = None,
+    repeats: Annotated[
+        Literal["drop", "hide", "keep"],
+        typer.Option(
+            help="Users who chose their target before: leave them out, take it out of the history that is shown, or "
+            "keep it there, which gives the answer away.",
+        ),
+    ] = "drop",
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
     on_error: Annotated[
         Literal["fail", "skip"],
@@ -118,7 +125,7 @@ def recommendation(
             "it goes with --candidates-run: lists that are drawn hold the target already", param_hint="--add-targets"
         )
     runs = _named_runs(scores or [], candidates_run)
-    protocol = RecommendationProtocol(history, min_history, candidates, negatives, split, users, seed)
+    protocol = RecommendationProtocol(history, min_history, candidates, negatives, split, users, seed, repeats)
     check_outputs(
         (NamedFile("--output", output),),
         (

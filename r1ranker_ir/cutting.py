@@ -85,7 +85,7 @@ def cluster_ends(text: str) -> list[int]:
     Returns:
         Where its grapheme clusters end; clusters of more than 32 code points are ended there.
     """
-    ends = []
+    ends: list[int] = []
     for cluster in _CLUSTER.finditer(text):
         ends.extend(range(cluster.start() + LONGEST_CLUSTER, cluster.end(), LONGEST_CLUSTER))
         ends.append(cluster.end())

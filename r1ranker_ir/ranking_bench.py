@@ -152,7 +152,7 @@ def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
             reading.context,
             reading.candidates,
             reading.task,
-            hashlib.sha256(reading.context.encode()).hexdigest()[:16],
+            hashlib.sha256(reading.context.encode("utf-8", "surrogatepass")).hexdigest()[:16],
             "" if domain is None else aim_of(domain),
             given_prompt(problem, [candidate.name or candidate.id for candidate in reading.candidates], texts),
         ),

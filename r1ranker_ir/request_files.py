@@ -15,6 +15,7 @@ Each line is an object with
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.json_lines import json_lines
 from r1ranker_ir.partial_files import PartialFile
 from r1ranker_ir.types import TASKS, Candidate, RankingRequest
+
+logger = logging.getLogger(__name__)
 
 _FIELDS = ("context", "query", "candidates", "id", "task", "aim", "source")
 _CANDIDATE_FIELDS = ("id", "text", "gain", "scores", "values")
@@ -70,6 +73,41 @@ class JudgedRequest:
         """The places of the candidates with the greatest gain; none where no gain is above 0."""
         greatest = max(self.gains, default=0.0)
         return tuple(place for place, gain in enumerate(self.gains) if gain == greatest > 0)
+
+
+def gives_answer_away(judged: JudgedRequest) -> bool:
+    """Tells whether a user's history tells the best candidates from the others: they stand in it, and no other does.
+
+    Args:
+        judged: a request; of another task than `item` it has no history.
+
+    Returns:
+        Whether it is enough to look the candidates up in the history.
+    """
+    if judged.request.task != "item" or not judged.best:
+        return False
+    chosen = {_one_line(line) for line in judged.request.query.splitlines()}
+    texts = [_one_line(candidate.text) for candidate in judged.request.candidates]
+    return judged.best == tuple(place for place, text in enumerate(texts) if text in chosen)
+
+
+def warn_of_answers_given_away(count: int, requests: int, source: str) -> None:
+    """Warns of requests whose history gives the answer away.
+
+    Args:
+        count: how many `gives_answer_away` finds; nothing is said of none.
+        requests: out of how many.
+        source: where they are from.
+    """
+    if count:
+        logger.warning(
+            "%s: in %d of %d requests the best candidate is the only one that stands in the user's history: it is "
+            "enough to look it up. Leave such requests out, or take the item out of the history (see --repeats of "
+            "r1ranker data recommendation)",
+            source,
+            count,
+            requests,
+        )
 
 
 def read_requests(path: str | Path, *, queries: int | None = None) -> Iterator[JudgedRequest]:
@@ -137,6 +175,10 @@ def request_row(judged: JudgedRequest) -> dict[str, Any]:
         candidates.append(row)
     row = {"id": request.query_id, "task": request.task, "source": judged.source, "context": request.query}
     return row | ({"aim": request.aim} if request.aim else {}) | {"candidates": candidates}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def _request(row: dict[str, Any], where: str, *, default_id: str, default_source: str) -> JudgedRequest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -12,6 +11,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.outcomes import Outcome
 from r1ranker_ir.run_files import RunFile
 from r1ranker_ir.runs import Run, RunEntry
+from r1ranker_ir.seeded import seeded_by
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class RunRequests:
                     logger.warning("query %s is left out: the corpus holds none of its documents", query_id)
                 continue
             if self.shuffle is not None:
-                random.Random(f"{self.shuffle}:{query_id}").shuffle(candidates)
+                seeded_by(f"{self.shuffle}:{query_id}").shuffle(candidates)
             yield position, RankingRequest(self.queries[position], tuple(candidates), query_id=query_id)
 
 

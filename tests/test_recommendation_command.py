@@ -155,14 +155,79 @@ def reciprocal_rank(made: list[JudgedRequest], orders: list[list[int]]) -> float
     return float(ir_measures.calc_aggregate([ir_measures.RR], qrels, run)[ir_measures.RR])
 
 
+def test_requests_that_give_the_answer_away_are_told_of(tmp_path: Path) -> None:
+    output = tmp_path / "rec.jsonl"
+    recommendation(
+        *("--source", repeating_source(tmp_path / "songs", "choices"), "--output", output),
+        *("--candidates", 5, "--repeats", "keep", "--quiet"),
+    )
+    samples = tmp_path / "steps.parquet"
+    made = CliRunner().invoke(app, ["data", "--requests", str(output), "--output", str(samples), "--candidates", "5"])
+    assert "in 15 of 30 requests the best candidate is the only one that stands in the user's history" in made.stderr
+    runs = tmp_path / "runs"
+    measured = CliRunner().invoke(
+        app, ["suite", str(output), "--reranker", "r1ranker-direct-tiny", "--queries", "12", "--output", str(runs)]
+    )
+    assert measured.exit_code == 0, measured.output
+    assert "in 12 of 12 requests the best candidate is the only one" in " ".join(measured.stderr.split())
+
+
+def given_away(judged: JudgedRequest) -> bool:
+    """Whether the target, and no other candidate, stands in the history."""
+    chosen = {line.casefold() for line in judged.request.query.splitlines()}
+    found = [place for place, each in enumerate(judged.request.candidates) if each.text.casefold() in chosen]
+    return found == list(judged.best)
+
+
+def repeating_source(folder: Path, form: str) -> Path:
+    """30 users: the first 10 come back to their first song at the end, 5 more to another one of its title."""
+    folder.mkdir()
+    last = {user: user if user <= 10 else user + 50 if user <= 15 else user + 3 for user in range(1, 31)}
+    chosen = {user: [user, user + 1, user + 2, last[user]] for user in last}
+    titles = {item: f"Song {item - 50 if item > 50 else item}" for item in range(1, 101)}
+    if form == "ml":
+        (folder / "movies.dat").write_text("".join(f"{item}::{title}::Drama\n" for item, title in titles.items()))
+        rows = [f"{user}::{item}::4::{place}\n" for user, items in chosen.items() for place, item in enumerate(items)]
+        (folder / "ratings.dat").write_text("".join(rows))
+        return folder
+    rows = [f"{item}\t{title}\n" for item, title in titles.items()]
+    (folder / "x.item").write_text("item_id:token\ttitle:token_seq\n" + "".join(rows))
+    if form == "lists":
+        rows = [f"{user}\t{' '.join(map(str, items[:-1]))}\t{items[-1]}\n" for user, items in chosen.items()]
+        header = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
+    else:
+        rows = [f"{user}\t{item}\t{place}\n" for user, items in chosen.items() for place, item in enumerate(items)]
+        header = "user_id:token\titem_id:token\ttimestamp:float\n"
+    (folder / "x.inter").write_text(header + "".join(rows))
+    return folder
+
+
+@pytest.mark.parametrize("form", ["ml", "lists", "choices"])
+def test_a_target_that_was_chosen_before_is_not_given_away(form: str, tmp_path: Path) -> None:
+    source, output = repeating_source(tmp_path / "songs", form), tmp_path / "rec.jsonl"
+    common = ["--source", source, "--output", output, "--candidates", 5]
+    for repeats, kept, told in (
+        ("drop", 15, "15 users left out who chose their target before"),
+        ("hide", 30, "15 users who chose their target before; it was taken out"),
+        ("keep", 30, "15 users who chose their target before: of their candidates, it alone"),
+    ):
+        said = recommendation(*common, *([] if repeats == "drop" else ["--repeats", repeats]))
+        made = list(read_requests(output))
+        assert len(made) == kept and told in said
+        assert sum(map(given_away, made)) == (15 if repeats == "keep" else 0)
+
+
 def test_amazon_games(data_folder: Path, tmp_path: Path) -> None:
     source, output = data_folder / "recommendation" / "amazon-games", tmp_path / "rec.jsonl"
     if not source.is_dir():
         pytest.skip(f"{source} does not exist")
-    said = recommendation(
-        *("--source", source, "--output", output, "--domain", "game", "--split", "test", "--users", 500)
-    )
+    common = ["--source", source, "--output", output, "--domain", "game", "--split", "test", "--users", 500]
+    assert "\n2 users left out who chose their target before" in recommendation(*common)
+    # Two ids of one title are what users choose again here.
+    assert all(not given_away(judged) for judged in read_requests(output))
+    said = recommendation(*common, "--repeats", "keep")
     made = list(read_requests(output))
+    assert sum(map(given_away, made)) == 2
 
     assert "500 requests; 50546 users and 16859 items read; 0 rows left out" in said
     assert not any("&amp;" in judged.request.query for judged in made)

@@ -16,7 +16,7 @@ from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.recommendation.baselines import item_knn, popularity, run_order
 from r1ranker_ir.adapters.recommendation.interactions import Interactions, UserHistory
 from r1ranker_ir.adapters.recommendation.negatives import NegativeSampler
-from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol, is_test_user
+from r1ranker_ir.adapters.recommendation.protocol import REPEATS, RecommendationProtocol, is_test_user
 from r1ranker_ir.adapters.recommendation.requests import CandidateLists, recommendation_requests
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.request_files import JudgedRequest
@@ -52,7 +52,7 @@ def scorers_of(source: Interactions) -> dict[str, Any]:
 
 @given(source=sources(), negatives=st.sampled_from(["uniform", "popularity"]), seed=st.integers(0, 3))
 def test_a_request_is_the_next_choice_among_others(source: Interactions, negatives: Any, seed: int) -> None:
-    protocol = RecommendationProtocol(history=3, candidates=5, negatives=negatives, seed=seed)
+    protocol = RecommendationProtocol(history=3, candidates=5, negatives=negatives, seed=seed, repeats="keep")
     problems = Problems("skip")
     made = list(recommendation_requests(source, protocol, problems, domain="game"))
     by_user = {each.user: each for each in source.histories}
@@ -69,6 +69,32 @@ def test_a_request_is_the_next_choice_among_others(source: Interactions, negativ
         assert [item for item, gain in zip(ids, judged.gains, strict=True) if gain] == [user.target]
         assert len(set(ids)) == 5 and not (set(ids) - {user.target}) & set(user.known)
         assert [candidate.text for candidate in request.candidates] == [TITLES[item] for item in ids]
+
+
+@given(source=sources(), history=st.integers(1, 9), min_history=st.integers(1, 3))
+def test_repeats_give_no_target_away(source: Interactions, history: int, min_history: int) -> None:
+    made = {}
+    for repeats in REPEATS:
+        protocol = RecommendationProtocol(history, min_history, candidates=4, repeats=repeats)
+        counts = Counter[str]()
+        requests = recommendation_requests(source, protocol, Problems("skip"), counts=counts)
+        made[repeats] = {judged.request.query_id: judged for judged in requests}
+        enough = [each for each in source.histories if len(each.known) >= min_history]
+        repeated = [each for each in enough if each.target in each.known]
+        assert sum(counts.values()) == len(repeated)
+        if repeats != "keep":
+            for judged in made[repeats].values():
+                [target] = judged.best
+                assert judged.request.candidates[target].text not in judged.request.query.split("\n")
+    for user in source.histories:
+        if user.target not in user.known:
+            assert made["drop"].get(user.user) == made["hide"].get(user.user) == made["keep"].get(user.user)
+        else:
+            assert user.user not in made["drop"]
+            if hidden := made["hide"].get(user.user):
+                others = [item for item in user.known if item != user.target]
+                assert hidden.request.query.split("\n") == [TITLES[item] for item in others[-history:]]
+                assert hidden.request.candidates == made["keep"][user.user].request.candidates
 
 
 @given(source=sources(), order=st.randoms())
@@ -233,7 +259,7 @@ def test_lists_of_a_recommender_keep_their_order() -> None:
     entries = tuple(RunEntry(item, -float(rank)) for rank, item in enumerate(["i9", "i1", "i8", "x", "i3", "i7", "i5"]))
     run = dict.fromkeys(["hit", "miss", "again"], entries)
     counts, problems = Counter[str](), Problems("skip")
-    protocol = RecommendationProtocol(candidates=5)
+    protocol = RecommendationProtocol(candidates=5, repeats="keep")
     made = list(recommendation_requests(source, protocol, problems, lists=CandidateLists(run, "sasrec"), counts=counts))
 
     [judged] = made
@@ -243,6 +269,7 @@ def test_lists_of_a_recommender_keep_their_order() -> None:
     assert counts == {
         "lists of sasrec that lack the target": 2,
         "items of sasrec that the user has chosen already": 2,
+        "users who chose their target before: of their candidates, it alone may stand in their history (--repeats)": 1,
     }
 
 

@@ -21,7 +21,7 @@ from r1ranker_ir.quoting import quoted
 from r1ranker_ir.types import TASKS
 
 from .records import SAMPLE_STRATEGIES, Sample
-from .sample_files import COLUMNS, METADATA_KEY, ROWS_AT_ONCE, needing_parquet, row_of, versions
+from .sample_files import COLUMNS, METADATA_KEY, ROWS_AT_ONCE, needing_parquet, row_of, storable, versions
 
 if TYPE_CHECKING:
     import datasets
@@ -100,7 +100,7 @@ def _write_lines(path: Path, completed: Iterable[CompletedSample]) -> int:
 def _write_parquet(path: Path, completed: Iterable[CompletedSample], metadata: Mapping[str, Any]) -> int:
     pyarrow = _parquet_library()
     schema = _schemas()["samples"]
-    rows = (entry.row() for entry in completed)
+    rows = (storable(entry.row()) for entry in completed)
     count = 0
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while several := list(islice(rows, ROWS_AT_ONCE)):

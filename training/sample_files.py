@@ -138,11 +138,12 @@ class SampleWriter:
         """
         said = {**metadata, "versions": versions()}
         text = json.dumps(said, ensure_ascii=False, sort_keys=True)
-        self._writer.add_key_value_metadata({METADATA_KEY: text})
+        self._writer.add_key_value_metadata({METADATA_KEY: storable(text)})
 
     def _flush(self) -> None:
         if self._buffer:
-            self._writer.write_table(self._arrow.Table.from_pylist(self._buffer, _schema()))
+            rows = [storable(row) for row in self._buffer]
+            self._writer.write_table(self._arrow.Table.from_pylist(rows, _schema()))
             self._buffer.clear()
 
 
@@ -225,6 +226,22 @@ def check_samples(path: str | Path) -> int:
                 number += 1
                 _check_row(dict(zip(COLUMNS, values, strict=True)), f"{path}: row {number}")
         return number
+
+
+def storable(value: Any) -> Any:
+    """Makes data of a row fit for Parquet, which holds valid Unicode only.
+
+    Args:
+        value: plain data.
+
+    Returns:
+        The same with a question mark for each half of a surrogate pair, as prompts show it.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {name: storable(each) for name, each in value.items()}
+    return [storable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,6 @@ from a run, so that they are about the query as far as words go.
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.request_files import JudgedRequest
 from r1ranker_ir.reranking import CHUNK_QUERIES
 from r1ranker_ir.runs import Run
+from r1ranker_ir.seeded import seeded_by
 from r1ranker_ir.types import Candidate, RankingRequest
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _chosen(
     protocol: PassageProtocol,
     problems: Problems,
 ) -> list[str] | None:
-    rng = random.Random(f"{protocol.seed}:{query_id}")
+    rng = seeded_by(f"{protocol.seed}:{query_id}")
     readable = [doc_id for doc_id in relevant if texts.get(doc_id, "").strip()]
     if not readable:
         problems.add(f"query {query_id}", "no relevant passage has a text", f"of {', '.join(relevant[:3])}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.seeded import seeded_by
 from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest, Step
 
 from .budget import BudgetSpent
@@ -107,7 +107,7 @@ class _Judge:
             return tuple(candidates)
         shuffled = sorted(candidates)
         # By what is shown alone, so that neither other queries nor earlier calls change a prompt.
-        random.Random(f"{self.options.shuffle_seed} {self.request.query} {shuffled}").shuffle(shuffled)
+        seeded_by(f"{self.options.shuffle_seed} {self.request.query} {shuffled}").shuffle(shuffled)
         return tuple(shuffled)
 
 

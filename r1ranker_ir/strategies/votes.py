@@ -10,6 +10,7 @@ from itertools import combinations
 
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import GRADES
+from r1ranker_ir.seeded import seeded_by
 from r1ranker_ir.types import Answer, Call, Program, Question, Ranking, Step, Usage
 
 from .budget import BudgetSpent
@@ -148,7 +149,7 @@ def _asked(call: Call, prompt: Prompt, options: RankingOptions) -> list[Call]:
     if options.vote_among == "thoughts":
         return [replace(call, sample=number) for number in range(options.votes)]
     question = _question(call)
-    drawing = random.Random(f"{question.request.query} {question.shown}")
+    drawing = seeded_by(f"{question.request.query} {question.shown}")
     orders = [question.shown]
     while len(orders) < options.votes:
         orders.append(_another_order(orders, drawing))

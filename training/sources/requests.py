@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from r1ranker_ir.request_files import JudgedRequest, read_requests
+from r1ranker_ir.request_files import JudgedRequest, gives_answer_away, read_requests, warn_of_answers_given_away
 
 from ..records import Record
 
@@ -26,9 +26,12 @@ def requested_records(path: str | Path, *, queries: int | None = None, source: s
         InputError: if there is no such file.
         DataFileError: if a line is malformed; names file, line and field.
     """
+    read = given_away = 0
     for judged in read_requests(path, queries=queries):
+        read, given_away = read + 1, given_away + gives_answer_away(judged)
         record = record_of(judged)
         yield record if source is None else replace(record, source=source)
+    warn_of_answers_given_away(given_away, read, str(path))
 
 
 def record_of(judged: JudgedRequest) -> Record:

@@ -15,6 +15,7 @@ from r1ranker_ir.adapters.recommendation.interactions import UserHistory
 from r1ranker_ir.errors import InputError
 
 TEST_SHARE = 0.2
+REPEATS: tuple[Literal["drop", "hide", "keep"], ...] = ("drop", "hide", "keep")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class RecommendationProtocol:
         split: whose requests: those of 80% of the users for training, of the other 20% for tests, or all. A user's id
             alone decides it, so that no seed and no other user moves a user from one to the other.
         users: how many users are drawn; all, in the source's order, if `None`.
+        repeats: what becomes of users who chose the target before, so that it would be the only candidate that stands
+            in their history. `drop` leaves them out: what is guessed is new to each user. `hide` takes the target's
+            earlier choices out of the history. `keep` changes nothing: to find the target, it is enough to look it up.
+            An item of the target's title counts as the target.
         seed: of every draw. A user's draws depend on the seed and the user's id alone.
 
     Raises:
@@ -42,6 +47,7 @@ class RecommendationProtocol:
     split: Literal["all", "train", "test"] = "all"
     users: int | None = None
     seed: int = 0
+    repeats: Literal["drop", "hide", "keep"] = "drop"
 
     def __post_init__(self) -> None:
         least = {"history": 1, "min_history": 1, "candidates": 2, "users": 1}
@@ -49,7 +55,7 @@ class RecommendationProtocol:
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise InputError(f"{name} is {value}: give at least {bound}")
-        choices = {"negatives": ("uniform", "popularity"), "split": ("all", "train", "test")}
+        choices = {"negatives": ("uniform", "popularity"), "split": ("all", "train", "test"), "repeats": REPEATS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(known)}")

@@ -19,6 +19,13 @@ from r1ranker_ir.request_files import JudgedRequest
 from r1ranker_ir.runs import Run
 from r1ranker_ir.types import Candidate, RankingRequest
 
+_REPEATED = {
+    "drop": "users left out who chose their target before: it would stand in their history (--repeats)",
+    "hide": "users who chose their target before; it was taken out of their history (--repeats)",
+    "keep": "users who chose their target before: of their candidates, it alone may stand in their history (--repeats)",
+}
+_NOTHING_ELSE = "users left out who chose their target before, and too little else (--repeats, --min-history)"
+
 
 @dataclass(frozen=True)
 class CandidateLists:
@@ -55,7 +62,8 @@ def recommendation_requests(
         scorers: name to another recommender, whose scores the candidates carry.
         lists: a recommender's lists to take the candidates from, in their order, without what the user has chosen
             already.
-        counts: is told of what is no problem and should be known: how many lists lack their target, and so on.
+        counts: is told of what is no problem and should be known: how many users chose their target before, how many
+            lists lack it, and so on.
 
     Yields:
         Requests with the user's id, the history's titles as query, and gain 1 for the target. Sampled candidates are in
@@ -77,13 +85,16 @@ def recommendation_requests(
         if len(user.known) < protocol.min_history:
             problems.add(user.where, "short history", f"{len(user.known)} choices before the target")
             continue
+        known = _without_repeats(user, titles, protocol, counts)
+        if known is None:
+            continue
         if lists is None:
             candidates = _sampled(user, sampler, protocol.candidates, rng, problems)
         else:
             candidates = _listed(user, lists, protocol.candidates, titles, rng, problems, counts)
         if candidates is None:
             continue
-        history = user.known[-protocol.history :]
+        history = known[-protocol.history :]
         scores = _scores(user, history, candidates, scorers or {}, problems)
         if scores is None:
             continue
@@ -117,6 +128,25 @@ def recommendation_aim(domain: str) -> str:
     if domain not in recommendation_domains():
         raise InputError(f"domain is {domain!r}: use one of {', '.join(recommendation_domains())}")
     return aim_of(domain)
+
+
+def _without_repeats(
+    user: UserHistory, titles: Mapping[str, str], protocol: RecommendationProtocol, counts: Counter[str]
+) -> tuple[str, ...] | None:
+    """The choices before the target that may be shown; `None` for a user to leave out.
+
+    The other candidates are ones that the user never chose: a target that was chosen before would be the only one that
+    stands in the history.
+    """
+    of_target = titles[user.target].casefold()
+    others = tuple(item for item in user.known if titles[item].casefold() != of_target)
+    if len(others) == len(user.known):
+        return user.known
+    if protocol.repeats == "hide" and len(others) < protocol.min_history:
+        counts[_NOTHING_ELSE] += 1
+        return None
+    counts[_REPEATED[protocol.repeats]] += 1
+    return {"drop": None, "hide": others, "keep": user.known}[protocol.repeats]
 
 
 def _sampled(
