@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Level = Literal["fit", "fit with reservations", "unfit"]
 
 _QUICK_QUERIES, _QUERIES = 3, 6
-_QUICK_THOUGHT, _THOUGHT = 160, 256
+_QUICK_THOUGHT, _THOUGHT = 128, 256
 # A model that can't tell candidates apart passes for one that can with this probability.
 _ALPHA = 0.01
 _SURE, _STEADY, _CLEAN, _LIMITED, _UNREADABLE = 0.8, 0.7, 0.1, 0.3, 0.5
@@ -45,7 +45,7 @@ class DoctorSettings:
         backend: `transformers` or `openai`.
         queries: how many lists; each is shown forwards and backwards. 6, or 3 if `quick`, where it is `None`.
         candidates: how many each list holds.
-        max_thought_tokens: how long a thought may be; 256, or 160 if `quick`, where it is `None`.
+        max_thought_tokens: how long a thought may be; 256, or 128 if `quick`, where it is `None`.
         quick: fewer lists and shorter thoughts.
         options: further arguments of `Ranker`, such as `template`, `base_url` or `batch_size`.
         device: where the model runs; `None` to pick.
@@ -352,8 +352,10 @@ def _speed(meter: Metered | None, checks: Sequence[StrategyCheck], seconds: floa
     if meter is None:
         written = sum(check.summary.usage.completion_tokens for check in checks)
         return Speed(None, written / seconds, seconds)
-    rates = (phase.tokens / phase.seconds if phase.seconds else None for phase in (meter.reading, meter.writing))
-    return Speed(*rates, seconds)
+    reading, writing = (
+        phase.tokens / phase.seconds if phase.seconds else None for phase in (meter.reading, meter.writing)
+    )
+    return Speed(reading, writing, seconds)
 
 
 def verdict_of(check: StrategyCheck) -> Verdict:

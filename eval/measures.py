@@ -144,7 +144,7 @@ def common_queries(qrels: Iterable[Qrel], runs: Mapping[str, Run]) -> tuple[list
             f"these runs of this corpus, and of the same queries?"
         )
     left_out = set(judged) - common
-    kept = {
+    kept: dict[str, Run] = {
         name: {query_id: run[query_id] for query_id in run if query_id not in left_out} for name, run in runs.items()
     }
     return [judgment for judgment in judgments if judgment.query_id in common], kept, len(judged)

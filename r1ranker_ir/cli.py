@@ -163,11 +163,11 @@ def evaluate(
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir import corpora
     from r1ranker_ir.eval import measures as measuring
-    from r1ranker_ir.runs import read_run
+    from r1ranker_ir.runs import Run, read_run
 
     parsed = measuring.parse_measures(measures)
     qrels = corpora.open_corpus(corpus).qrels()
-    found = {name: read_run(name) for name in runs}
+    found: dict[str, Run] = {name: read_run(name) for name in runs}
     if only_run_queries:
         qrels, found, judged = measuring.common_queries(qrels, found)
         counted = len({judgment.query_id for judgment in qrels})

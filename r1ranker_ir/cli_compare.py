@@ -79,7 +79,7 @@ def compare(
     from r1ranker_ir.eval.comparison_report import FORMATS
     from r1ranker_ir.eval.measures import common_queries, evaluate, parse_measures
     from r1ranker_ir.eval.run_names import short_names
-    from r1ranker_ir.runs import read_run
+    from r1ranker_ir.runs import Run, read_run
 
     settings = ComparisonSettings(test, correction, alpha, resamples, seed)
     parsed = parse_measures(measures)
@@ -92,7 +92,8 @@ def compare(
     if plot is not None:
         prepare_folder(plot)
     qrels = corpora.open_corpus(corpus).qrels()
-    found, judged = {name: read_run(file) for name, file in files.items()}, None
+    found: dict[str, Run] = {name: read_run(file) for name, file in files.items()}
+    judged = None
     if only_run_queries:
         qrels, found, judged = common_queries(qrels, found)
     evaluations = {name: evaluate(qrels, run, parsed, name=name) for name, run in found.items()}

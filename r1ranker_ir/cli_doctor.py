@@ -39,7 +39,7 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer lists and shorter thoughts.")] = False,
     max_thought_tokens: Annotated[
         int | None,
-        typer.Option(min=0, help="Close a thought that reaches so many tokens.", show_default="256; 160 with --quick"),
+        typer.Option(min=0, help="Close a thought that reaches so many tokens.", show_default="256; 128 with --quick"),
     ] = None,
     template: TemplateOption = None,
     batch_size: BatchSizeOption = None,

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from r1ranker_ir.types import Ranking, Step
 
@@ -99,7 +99,7 @@ class Signs:
 
 
 def _combined(one: Signs, other: Signs, sign: int) -> Signs:
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in vars(one).items():
         added = getattr(other, name)
         if isinstance(value, Mapping):
