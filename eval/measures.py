@@ -65,8 +65,9 @@ def parse_measures(text: str) -> tuple[Measure, ...]:
 def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, name: str = "run") -> Evaluation:
     """Measures a run against judgments.
 
-    The order of a run's documents is trec_eval's, whatever computes a measure: by falling score in single precision,
-    ties by falling document id. Judged queries that the run lacks count as 0 and are logged; so do queries for which
+    The order of a run's documents is that of pytrec_eval and of trec_eval 9, whatever computes a measure: by falling
+    score in single precision (trec_eval 10.0 has doubles), ties by falling document id. Judged queries that the run
+    lacks count as 0 and are logged; so do queries for which
     a measure has no value, such as Accuracy where nothing relevant was found.
 
     Args:

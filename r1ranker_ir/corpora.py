@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LAYOUT = "corpus.jsonl, queries.jsonl, and qrels/test.tsv or qrels.trec"
 BEIR_QRELS_HEADER = ("query-id", "corpus-id", "score")
 TEST_SPLIT = "test"
-GREATEST_GRADE = 1_000_000
+GREATEST_GRADE = 100_000
 """The largest grade of a judgment: trec_eval keeps a counter for each grade up to it, and runs out of memory."""
 
 _HOST = re.compile(r"HTTPS?ConnectionPool\(host=\\*'([^'\\]+)")

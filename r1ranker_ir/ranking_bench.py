@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -30,13 +30,18 @@ CONFIGURATIONS = ("iterative", "direct")
 COLUMNS = ("problem", "gt", "candidates", "task_name")
 _FORMATS: dict[str, Literal["json", "parquet"]] = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
-_PASSAGE_QUERY = re.compile(r"Here is a query:\s*(.+?)\s*and candidate passages:", re.DOTALL)
+# What a query or a history begins and ends with. What it ends with may also stand in it, or in a candidate.
+_QUERY_BEGINS = re.compile(r"Here is a query:")
+_PASSAGES_BEGIN = re.compile(r"and candidate passages:")
+_BEFORE_CANDIDATES = re.compile(r"\W*(?:passage \d+)?\W*")
 _PASSAGE_LABEL = re.compile(r"(passage \d+):\s*\Z")
-_HISTORY = re.compile(r"in order:\s*(.+?)\s*Now there are", re.DOTALL)
+_HISTORY_BEGINS = re.compile(r"in order:")
+_ITEMS_BEGIN = re.compile(r"Now there are(?:\s+(\d{1,6})\b)?")
+_LIST_ENDS = re.compile(r"""['"]\s*\][\s.,;]*\Z""")
 _HISTORY_ITEM = re.compile(r"""(?:^\[|,\s+)['"](\d+)\. """)
 _HISTORY_END = re.compile(r"""['"]\s*\][\s.,;]*\Z|['"]\Z""")
 # The misspelling is the data's own.
-_MODEL_QUERY = re.compile(r"Here is a query:\s*(.+?)\s+and LLM (?:condidates|candidates):", re.DOTALL)
+_MODELS_BEGIN = re.compile(r"(?<=\s)and LLM (?:condidates|candidates):")
 _MODEL_LINE = re.compile(r"^\s*# ([^:\n]+): (.+?)\s*$", re.MULTILINE)
 # Which domain's aim a task has: the three routing tasks share their questions and, by the authors' own script, their
 # wording; only labels differ. Passages are ranked for their query alone.
@@ -168,12 +173,67 @@ class _Reading:
     task: Task
 
 
+@dataclass(frozen=True)
+class _Cut:
+    text: str
+    start: int
+    behind: int
+
+
+def _cut_out(
+    problem: str,
+    what: str,
+    begins: re.Pattern[str],
+    ends: re.Pattern[str],
+    fits: Callable[[str, re.Match[str]], bool],
+) -> _Cut | Unusable:
+    """Cuts the query or the history out of a prompt.
+
+    Where the words that end it stand more than once, as in a title or a question that holds them, the place counts
+    that fits what stands around it; without exactly one such place the row is left out and not cut short.
+    """
+    beginning = begins.search(problem)
+    if beginning is None:
+        return Unusable(f"the {what} is not to be found in the problem")
+    start = beginning.end()
+    places = list(ends.finditer(problem, start))
+    if not places:
+        return Unusable(f"the {what} is not to be found in the problem")
+    if len(places) > 1:
+        places = [end for end in places if fits(problem[start : end.start()].strip(), end)]
+    if len(places) != 1:
+        return Unusable(f"where the {what} ends can't be told")
+    return _Cut(problem[start : places[0].start()].strip(), beginning.start(), places[0].end())
+
+
+def _query_of(problem: str, ends: re.Pattern[str], texts: Sequence[str]) -> _Cut | Unusable:
+    return _cut_out(problem, "query", _QUERY_BEGINS, ends, lambda _, end: _stand_behind(problem, end, texts))
+
+
+def _find_all(problem: str, at: int, texts: Sequence[str]) -> int | None:
+    """The place of the first of some texts that follow each other from a place on; `None` where one is missing."""
+    first = None
+    for text in texts:
+        found = problem.find(text, at)
+        if found < 0:
+            return None
+        first = found if first is None else first
+        at = found + len(text)
+    return first
+
+
+def _stand_behind(problem: str, end: re.Match[str], texts: Sequence[str]) -> bool:
+    """Whether the candidates stand right behind a place: nothing but a label and signs before the first."""
+    first = _find_all(problem, end.end(), texts)
+    return first is not None and _BEFORE_CANDIDATES.fullmatch(problem, end.end(), first) is not None
+
+
 def _read_passages(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
     """Passages stand in the prompt as `passage 3: text`; only there it is said which text has which name."""
-    found = _PASSAGE_QUERY.search(problem)
-    if found is None:
-        return Unusable("the query is not to be found in the problem")
-    candidates, at = [], found.end()
+    found = _query_of(problem, _PASSAGES_BEGIN, texts)
+    if isinstance(found, Unusable):
+        return found
+    candidates, at = [], found.behind
     for text in texts:
         start = problem.find(text, at)
         label = None if start < 0 else _PASSAGE_LABEL.search(problem, at, start)
@@ -181,14 +241,20 @@ def _read_passages(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
             return Unusable("a candidate is not to be found in the problem")
         candidates.append(Candidate(label[1], text))
         at = start + len(text)
-    return _Reading(found[1], tuple(candidates), "passage")
+    return _Reading(found.text, tuple(candidates), "passage")
 
 
 def _read_items(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
-    found = _HISTORY.search(problem)
-    if found is None:
-        return Unusable("the history is not to be found in the problem")
-    return _Reading(_history(found[1]), tuple(Candidate(text, text) for text in texts), "item")
+
+    def fits(text: str, end: re.Match[str]) -> bool:
+        counts = end[1] is None or int(end[1]) == len(texts)
+        closed = not text.startswith("[") or _LIST_ENDS.search(text) is not None
+        return counts and closed and _find_all(problem, end.end(), texts) is not None
+
+    found = _cut_out(problem, "history", _HISTORY_BEGINS, _ITEMS_BEGIN, fits)
+    if isinstance(found, Unusable):
+        return found
+    return _Reading(_history(found.text), tuple(Candidate(text, text) for text in texts), "item")
 
 
 def _history(text: str) -> str:
@@ -206,12 +272,12 @@ def _history(text: str) -> str:
 
 
 def _read_models(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
-    found = _MODEL_QUERY.search(problem)
-    if found is None:
-        return Unusable("the query is not to be found in the problem")
-    described = dict(_MODEL_LINE.findall(problem[: found.start()]))
+    found = _query_of(problem, _MODELS_BEGIN, texts)
+    if isinstance(found, Unusable):
+        return found
+    described = dict(_MODEL_LINE.findall(problem[: found.start]))
     named = [(text, f"{text}: {described[text]}" if text in described else text) for text in texts]
-    return _Reading(found[1], tuple(Candidate(name, text) for name, text in named), "model")
+    return _Reading(found.text, tuple(Candidate(name, text) for name, text in named), "model")
 
 
 def _places(gt: str, texts: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -224,9 +224,9 @@ class RunWriter:
     def write(self, query_id: str, entries: Sequence[RunEntry]) -> None:
         """Writes one query's documents, best first.
 
-        Scores are written as single-precision values that fall strictly, since trec_eval holds scores in single
-        precision and breaks ties by document id: a score that is not below the one before it is lowered to the
-        next value that is.
+        Scores are written as single-precision values that fall strictly, since trec_eval 9 and pytrec_eval hold scores
+        in single precision (trec_eval 10.0 in double) and break ties by document id: a score that is not below the one
+        before it is lowered to the next value that is.
 
         Args:
             query_id: one word, not written before.

@@ -142,7 +142,11 @@ def test_a_window_of_the_callers_still_overlaps(
         ({"batch_size": 0}, InputError, "batch_size is 0"),
         ({"max_repair_rate": 2}, InputError, "max_repair_rate is 2"),
         ({"backend": "jax"}, InputError, "backend is 'jax': use one of transformers, openai"),
-        ({"temprature": 1}, InputError, r"backend 'transformers' has no option 'temprature': it takes .*temperature"),
+        (
+            {"temprature": 1},
+            InputError,
+            r"backend 'transformers' has no option 'temprature': do you mean 'temperature'. It takes .*temperature",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_said(

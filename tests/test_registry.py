@@ -141,6 +141,8 @@ def mapping():
             seen[f"{name} {kind}"] = [
                 observe(function, name, kind) for function in (factory._get_model_type, factory._get_api_provider)
             ]
+        if name.startswith("r1ranker"):
+            continue
         seen[f"{name} default"] = observe(factory._get_defaults, name, None, "en", 1)
     others = {name: repr(kind) for name, kind in factory.AVAILABLE_RANKERS.items() if name not in {*ours, *systems}}
     return [seen, others, observe(Reranker, "no-such/model", "en", "NoSuchRanker")]

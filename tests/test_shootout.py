@@ -239,13 +239,13 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
         ),
         ([{"name": "a", "strategy": "direct"}], "it names no model"),
         ([{"name": "a", "reranker": 7}], "reranker is 7: give a text"),
-        ([{"name": "a", "reranker": "some/model"}], "no registered name, and as a model it needs a strategy"),
-        ([{"name": "a", "reranker": "x", "model": "y", "strategy": "direct"}], "two models are named, 'x' and 'y'"),
+        ([{"name": "a", "reranker": "some/model"}], "To use a model of that name, add a strategy"),
+        ([{"name": "a", "reranker": "x", "model": "y", "strategy": "direct"}], "'x' names a model already"),
         (
             [{"name": "a", "reranker": "r1ranker-direct", "strategy": "iterative"}],
-            "is the direct strategy, not 'iterative'",
+            "is the direct strategy: leave strategy='iterative' out",
         ),
-        ([{"name": "a", "reranker": "rankgpt"}], "'rankgpt' names no model"),
+        ([{"name": "a", "reranker": "rankgpt"}], "'rankgpt' works with any chat model"),
         ([{"name": "a", "cascade": "b"}], "entry 'a': cascade is 'b'"),
         ([ROWS[0], {"name": "a", "cascade": {"first": "one", "second": "two"}}], "second is 'two': name another entry"),
         (

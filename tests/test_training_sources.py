@@ -305,6 +305,51 @@ def test_a_history_is_a_choice_a_line_where_it_is_a_list(history: str, shown: st
     assert usable(ITEM_ROW | {"problem": problem}).context.split("\n") == shown.split("|")
 
 
+HOLDS_THE_END = (
+    "Now there are two",
+    "Now there are 3 candidate films:",
+    "Now there are 9, Now there are 8",
+    "And\nNow there are none",
+)
+
+
+@pytest.mark.parametrize("title", HOLDS_THE_END)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_title_that_holds_the_words_behind_the_history_cuts_nothing(title: str, place: int) -> None:
+    titles = ["Heat", "Ronin"]
+    titles.insert(place, title)
+    history = ", ".join(f"'{number}. {each}'" for number, each in enumerate(titles))
+    problem = ITEM_ROW["problem"].replace("['0. Heat', '1. It's a Gift']", f"[{history}]")
+    assert usable(ITEM_ROW | {"problem": problem}).context.split("\n") == [" ".join(each.split()) for each in titles]
+
+
+def test_a_title_that_is_a_whole_list_is_kept_on_one_line() -> None:
+    title = "Now there are 3 candidate films: ['0. Alien', '1. Up', '2. Brazil']"
+    context = usable(ITEM_ROW | {"problem": ITEM_ROW["problem"].replace("0. Heat", f"0. {title}")}).context
+    assert title in context and "It's a Gift" in context
+
+
+def test_a_candidate_may_hold_the_words_behind_the_history() -> None:
+    row = ITEM_ROW | {"candidates": ["Alien", "Up", "Now there are 3"]}
+    row["problem"] = row["problem"].replace("2. Brazil", "2. Now there are 3")
+    assert usable(row).context == "Heat\nIt's a Gift"
+
+
+@pytest.mark.parametrize("title", ["Heat']\nNow there are 3 candidate films:\n['0. Alien", "x'] Now there are"])
+def test_a_history_whose_end_can_not_be_told_is_counted_and_not_cut(title: str) -> None:
+    made = request_of_row(ITEM_ROW | {"problem": ITEM_ROW["problem"].replace("0. Heat", f"0. {title}")})
+    assert made == Unusable("where the history ends can't be told")
+
+
+@pytest.mark.parametrize("place", ["begins {} here", "{}", "ends with {}", "{} and {}"])
+def test_a_query_may_hold_the_words_behind_it(place: str) -> None:
+    for row, words in ((PASSAGE_ROW, "and candidate passages:"), (MODEL_ROW, "and LLM candidates:")):
+        own = usable(row).context
+        query = place.format(words, words)
+        changed = usable(row | {"problem": row["problem"].replace(own, f"{own}, {query}", 1)})
+        assert " ".join(changed.context.split()) == f"{own}, {query}"
+
+
 def test_tasks_are_told_whatever_the_case_of_their_names() -> None:
     assert usable(ITEM_ROW | {"task_name": "rec-movie"}).aim == usable(ITEM_ROW).aim
 

@@ -129,7 +129,11 @@ def exclusion_reward(
 
     Source:
         R1-Ranker, arXiv 2506.21638, the exclusion reward of IRanker, on the response alone. (The published reward
-        manager scores the prompt as well, whose tags then bring a perfect answer down to −0.5.)
+        manager scores the prompt as well, whose tags then bring a perfect answer down to −0.5.) The published code
+        (ulab-uiuc/IRanker, `verl/utils/reward_score/exclusion_reward.py`) differs in more: a block with nothing in it
+        is −0.5 there and no answer, −1, here; it compares the first line of the answer, as it stands, with the
+        candidates' texts; its f and t also ask for line breaks or white space around the tags; and its answer is the
+        last block anywhere, in a thought as well.
     """
 
     def outcome(shown: tuple[float, ...], excluded: float) -> float:
@@ -212,8 +216,12 @@ def ranking_reward(
         InputError: if the columns differ in length, or an entry is not what is described.
 
     Source:
-        R1-Ranker, arXiv 2506.21638, the reward of DRanker as its repository defines it, on the response alone and on
-        identifiers. (The published code goes through the characters of the answer's first line.)
+        R1-Ranker, arXiv 2506.21638, the reward of DRanker: the formula of its repository (ulab-uiuc/IRanker,
+        `verl/utils/reward_score/ranking_reward.py`), on the response alone and on identifiers. The values differ from
+        that code's, which goes through the characters of the answer's first line and matches each with the titles that
+        hold it; where it leaves out a repeat or what matches no candidate, those behind it move up a place, while here
+        it takes up its place; its f and t also ask for line breaks or white space around the tags; and its answer is
+        the last block anywhere, in a thought as well.
     """
 
     def components(row: RewardRow) -> Components:
@@ -308,7 +316,8 @@ def setwise_reward(
         InputError: if the columns differ in length, or an entry is not what is described.
 
     Source:
-        Rank-R1, arXiv 2503.06034, and its repository's training script.
+        Rank-R1, arXiv 2503.06034, and its repository's training script (ielab/llm-rankers, `Rank-R1/train_grpo.py`),
+        which compares with one label; with a single best candidate the values are equal.
     """
 
     def components(row: RewardRow) -> Components:
@@ -374,8 +383,8 @@ def multi_view_reward(
     nDCG is graded where the gains are, Recall@10 is the share of the candidates with a gain above 0 in the first ten
     places, and RBO is the extrapolated rank-biased overlap with the reference (see `rank_biased_overlap`), p = 0.9: the
     first ten places then carry 86% of the weight, as far down as the other two terms look. With gains of 0 and 1, it
-    differs from the published code in RBO alone; that one is `multi_view_reward_overlap`. Without a teacher's order,
-    RBO rewards keeping candidates of one gain in the prompt's order, so shuffle them when the samples are made.
+    differs from `multi_view_reward_overlap`, which is closer to the published code, in RBO alone. Without a teacher's
+    order, RBO rewards keeping candidates of one gain in the prompt's order, so shuffle them when the samples are made.
 
     Args:
         completions: one a row, as text or as messages.
@@ -419,7 +428,8 @@ def multi_view_reward_overlap(
 
     As `multi_view_reward`, but every gain above 0 counts as 1, and the likeness to the reference is the average overlap
     of the two orders (see `average_overlap`): the code leaves p at its library's default of 1, which means that. Unlike
-    there, the answer must be a true permutation of the identifiers, not just as many different numbers.
+    there, the answer must be a true permutation of the identifiers in brackets: the code takes every run of digits for
+    a number, wants as many different ones as there are candidates, and lets those that name no candidate drop out.
 
     Args:
         completions: one a row, as text or as messages.
