@@ -317,8 +317,9 @@ def test_queries_behind_a_failed_one_are_written_as_they_finish(
     assert seen[0] == 29
 
 
-def test_a_killed_run_keeps_the_answers_of_the_batch_under_way(
-    serve: Callable[..., ScriptedServer], collection: Path, tmp_path: Path, own_cache: Path
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_keeps_the_answers_of_the_batch_under_way(
+    serve: Callable[..., ScriptedServer], collection: Path, tmp_path: Path, own_cache: Path, sent: signal.Signals
 ) -> None:
     def reply(request: Request) -> Reply:
         # All of one batch: the last two never come.
@@ -332,7 +333,8 @@ def test_a_killed_run_keeps_the_answers_of_the_batch_under_way(
         end = time.monotonic() + 60
         while time.monotonic() < end and stored(own_cache) < 29:
             time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(sent)
+        assert process.wait(timeout=20) != 0
     assert stored(own_cache) == 29
     server.behaviours = [completion(BACKWARDS)]
     before = len(server.requests)

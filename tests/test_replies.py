@@ -383,6 +383,24 @@ def test_a_huge_reply_is_not_read_to_its_end(serve: Callable[..., ScriptedServer
     assert peak < 250 * 2**20
 
 
+def test_a_refused_seed_is_left_out_where_it_changes_nothing(serve: Callable[..., ScriptedServer]) -> None:
+    def strict(request: Any) -> Reply:
+        if "max_tokens" in request.body:
+            return refusal(400, "use max_completion_tokens instead of max_tokens")
+        return refusal(422, "Extra inputs are not permitted: seed") if "seed" in request.body else completion()
+
+    server = serve(strict)
+    subject = backend(server, concurrency=1)
+    assert [answer.text for answer in subject.answer([call("a"), call("b"), call("c")])] == [GOOD] * 3
+    # Two refusals at most for each field, and none once both are known.
+    assert len(server.requests) <= 7
+    before = len(server.requests)
+    subject.answer([call("d")])
+    assert len(server.requests) == before + 1
+    with pytest.raises(CallError, match="seed=None"):
+        backend(server, temperature=0.7).answer([call()])
+
+
 def test_refusals_keep_their_status(serve: Callable[..., ScriptedServer]) -> None:
     server = serve(refusal(400, "no"), completion())
     outcomes = dict(backend(server, concurrency=1).answer_each([call(), call()]))

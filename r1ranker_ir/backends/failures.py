@@ -55,9 +55,9 @@ def words_of(error: Exception) -> str:
     return str(error)
 
 
-def refuses(error: Exception, field: str) -> bool:
+def refuses(reply: object, field: str) -> bool:
     """Tells whether the server took offence at a field of the request, or at least named it when it refused."""
-    return status_of(error) in (400, 422) and field in words_of(error)
+    return isinstance(reply, Exception) and status_of(reply) in (400, 422) and field in words_of(reply)
 
 
 def shorten(text: str) -> str:

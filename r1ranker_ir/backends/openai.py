@@ -89,7 +89,8 @@ class OpenAIBackend:
             slots stay busy while the slowest answer of a batch is awaited.
         max_thought_tokens: tokens for the thought; the answer gets 160 more, or 8 an identifier if that is more.
         temperature: 0 for greedy decoding; `None` sends none, for models that refuse the parameter.
-        seed: sent with every request; `None` sends none. Not every server heeds it.
+        seed: sent with every request; `None` sends none. Not every server heeds it; one that refuses it is asked
+            without it at temperature 0, where it changes nothing.
         timeout: seconds that a server may stay silent before a request counts as lost.
         max_retries: how often a request is tried again.
         context_length: tokens that prompt and answer may take together, if known.
@@ -166,6 +167,7 @@ class OpenAIBackend:
         }
         self._continues = bool((extra_body or {}).get("continue_final_message"))
         self._warned_of_opening = False
+        self._sends_seed = "seed" in self._options
         self._backwards = True
         self._connection: _Connection | None = None
         self._opening = threading.Lock()
@@ -306,16 +308,32 @@ class OpenAIBackend:
         batch.give((index, failure))
 
     async def _ask(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Reply | Exception:
+        """Asks once, and once more without the seed if that is refused, where nothing is sampled by it."""
+        reply = await self._ask_by_limit(client, batch, call)
+        if self._sends_seed and self._options.get("temperature") == 0 and failures.refuses(reply, "seed"):
+            second = await self._ask_by_limit(client, batch, call, seeded=False)
+            if isinstance(second, Reply) and self._sends_seed:
+                _log.info("%s takes no seed; from here on it is sent none, and greedy answers need none", self.name)
+                self._sends_seed = False
+            # Refused again: the seed was not what the server minded.
+            return reply if failures.status_of(second) in (400, 422) else second
+        return reply
+
+    async def _ask_by_limit(
+        self, client: AsyncOpenAI, batch: _Batch, call: Call, *, seeded: bool = True
+    ) -> Reply | Exception:
         """Asks once, and once more with the limit under its other name if this one is refused."""
         field = self._limit_field
-        reply = await self._request(client, batch, call, field)
-        if not (self._may_change_field and isinstance(reply, Exception) and failures.refuses(reply, field)):
+        reply = await self._request(client, batch, call, field, seeded=seeded)
+        if not (self._may_change_field and failures.refuses(reply, field)):
             return reply
         other = _OTHER_FIELD[field]
-        second = await self._request(client, batch, call, other)
+        second = await self._request(client, batch, call, other, seeded=seeded)
         if isinstance(second, Exception):
-            # Refused again: the name of the limit was not what the server minded, and the first reply says what was.
-            return reply if failures.status_of(second) in (400, 422) else second
+            # Refused again: the name of the limit was not what the server minded, and the first reply says what was,
+            # unless it minds the seed as well.
+            again = failures.status_of(second) in (400, 422) and not failures.refuses(second, "seed")
+            return reply if again else second
         if self._limit_field == field:
             _log.info("%s does not take %s; from here on it is sent %s", self.name, field, other)
             self._limit_field = other
@@ -334,7 +352,9 @@ class OpenAIBackend:
             )
         return messages[:-1]
 
-    async def _request(self, client: AsyncOpenAI, batch: _Batch, call: Call, field: LimitField) -> Reply | Exception:
+    async def _request(
+        self, client: AsyncOpenAI, batch: _Batch, call: Call, field: LimitField, *, seeded: bool
+    ) -> Reply | Exception:
         """Asks until there is a reply, or no reason to try again."""
         # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
         messages = [
@@ -342,6 +362,8 @@ class OpenAIBackend:
             for message in self._sent(call.messages)
         ]
         options: dict[str, Any] = {**self._options, field: self._token_limit(call)}
+        if not (seeded and self._sends_seed):
+            options.pop("seed", None)
         if call.sample and "seed" in options:
             options["seed"] += _SEEDS_APART * call.sample
         for attempt in range(self._max_retries + 1):
