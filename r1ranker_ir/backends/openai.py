@@ -265,7 +265,7 @@ class OpenAIBackend:
         # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
         messages: Any = [
             {"role": message.role, "content": message.content.encode("utf-8", "replace").decode("utf-8")}
-            for message in call.messages
+            for message in self._counts.turns(call.messages)
         ]
         options: dict[str, Any] = {**self._options, field: limit}
         if call.sample and "seed" in options:
