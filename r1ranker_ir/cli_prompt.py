@@ -47,6 +47,24 @@ class _NoLimits:
         return sum(self.count_tokens(message.content) for message in messages)
 
 
+class _OfTokenizer(_NoLimits):
+    """A model of which the tokenizer is known, with its chat template and the marks that no text may hold.
+
+    Args:
+        tokenizer: name or folder.
+    """
+
+    def __init__(self, tokenizer: str) -> None:
+        from r1ranker_ir.backends.tokens import TokenizerCounts
+
+        self._counts = TokenizerCounts(tokenizer)
+        super().__init__(control_tokens=self._counts.control_tokens)
+
+    def rendered(self, call: Call, *, published: bool) -> str:
+        """The prompt as the model gets it."""
+        return self._counts.rendered(call.messages, thinks=None if published else call.thinks)
+
+
 @prompt.callback()
 def about_prompts() -> None:
     """Keeps `show` a word of its own while it is the only verb."""
@@ -75,6 +93,10 @@ def show(
         bool,
         typer.Option("--published", help="As its own system sends it, brackets in passages included."),
     ] = False,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Show what the chat template of this model, by name or folder, makes of it, too."),
+    ] = None,
     format_: Annotated[
         Literal["text", "json"], typer.Option("--format", help="Text to read, or messages as JSON.")
     ] = "text",
@@ -100,7 +122,9 @@ def show(
     request = RankingRequest(
         query, tuple(Candidate(str(place), text) for place, text in enumerate(documents)), task=task
     )
-    call = _call(Prompt(chosen, _NoLimits(), published=published), asked, request)
+    limits = _NoLimits() if tokenizer is None else _OfTokenizer(tokenizer)
+    call = _call(Prompt(chosen, limits, published=published), asked, request)
+    rendered = limits.rendered(call, published=published) if isinstance(limits, _OfTokenizer) else None
     facts = {
         "template": chosen.name,
         "template_hash": chosen.digest(mark=asked == MARK_SECTION),
@@ -112,11 +136,14 @@ def show(
     }
     if format_ == "json":
         turns = [{"role": message.role, "content": message.content} for message in call.messages]
+        facts |= {} if rendered is None else {"rendered": rendered}
         _echo(json.dumps({**facts, "messages": turns}, indent=2, ensure_ascii=False))
         return
     _echo(f"template {facts['template']} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
     for message in call.messages:
         _echo(f"\n[{message.role}]\n{message.content}")
+    if rendered is not None:
+        _echo(f"\n[as the model gets it]\n{rendered}")
 
 
 def _first_section(template: PromptTemplate) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
+from typer.testing import CliRunner
 
 from r1ranker_ir import Candidate, RankingRequest
 from r1ranker_ir.backends.chat_template import ChatTemplate, lost_texts
@@ -18,12 +20,13 @@ from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.backends.openai import OpenAIBackend
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.backends.tokens import TokenizerCounts
+from r1ranker_ir.cli import app
 from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.prompts.neutral import Neutraliser
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.training.prompting import PromptRenderer
-from r1ranker_ir.types import Message
+from r1ranker_ir.types import Call, Message
 
 TURN = "{% for m in messages %}"
 END = "{% endfor %}"
@@ -350,6 +353,19 @@ def test_a_server_with_the_tokenizers_folder_is_protected_alike(tokenizer_with: 
         TokenizerCounts(saved(tokenizer_with(LOOP * 4 + END * 4), tmp_path / "endless"))
 
 
+def test_nothing_is_sent_to_a_server_whose_template_would_lose_it(
+    tokenizer_with: MakeTokenizer, tmp_path: Path
+) -> None:
+    lossy = saved(
+        tokenizer_with(TURN + "{% if m.role != 'user' %}{{ m.content }}{% endif %}" + END), tmp_path / "lossy"
+    )
+    # Nobody listens there: a request would be another error.
+    backend = OpenAIBackend("m", base_url="http://127.0.0.1:1/v1", tokenizer=lossy, max_retries=0)
+    call = Call(MESSAGES, ("[1]", "[2]"), "one")
+    with pytest.raises(CheckpointError, match="leaves out the user's turn"):
+        backend.answer([call, call])
+
+
 def test_training_and_ranking_are_protected_alike(tokenizer_with: MakeTokenizer, make_checkpoint: Any) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -363,3 +379,19 @@ def test_training_and_ranking_are_protected_alike(tokenizer_with: MakeTokenizer,
     renderer = PromptRenderer(tokenizer, template)
     with pytest.raises(CheckpointError, match="leaves out the user's turn"):
         renderer.prompt_ids(MESSAGES)
+
+
+def test_prompt_show_shows_what_the_model_gets(tokenizer_with: MakeTokenizer, tmp_path: Path) -> None:
+    def show(template: str, code: int = 0) -> Any:
+        folder = saved(tokenizer_with(template), tmp_path / str(len(list(tmp_path.iterdir()))))
+        options = ["--tokenizer", folder, "--document", "x USER: y", "--document", "z", "--format", "json"]
+        done = CliRunner().invoke(app, ["prompt", "show", *options])
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
+    told = show(VICUNA)
+    assert "[1] x USER : y" in told["messages"][-1]["content"]
+    assert told["rendered"].endswith("ASSISTANT:<think>\n") and told["rendered"].count("USER:") == 1
+    assert "which fl" not in show(PARTS)["rendered"] and "[1] x USER: y" in show(PARTS)["rendered"]
+    lossy = TURN + "{% if m.role != 'user' %}{{ m.content }}{% endif %}" + END
+    assert "leaves out the user's turn" in show(lossy, code=1)

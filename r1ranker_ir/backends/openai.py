@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -171,9 +172,13 @@ class OpenAIBackend:
 
         Raises:
             BackendError: if a request failed for good; the others are cancelled.
+            CheckpointError: if the chat template of the given `tokenizer` leaves a text out.
         """
         if not calls:
             return []
+        # As the served model's chat template takes them, if it is known: a text that it drops is an error before
+        # anything is sent.
+        calls = [replace(call, messages=self._counts.turns(call.messages)) for call in calls]
         connection = self._open_connection()
         self._backwards = not self._backwards
         step = -1 if self._backwards else 1
@@ -265,7 +270,7 @@ class OpenAIBackend:
         # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
         messages: Any = [
             {"role": message.role, "content": message.content.encode("utf-8", "replace").decode("utf-8")}
-            for message in self._counts.turns(call.messages)
+            for message in call.messages
         ]
         options: dict[str, Any] = {**self._options, field: limit}
         if call.sample and "seed" in options:

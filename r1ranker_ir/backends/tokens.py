@@ -141,6 +141,16 @@ class TokenizerCounts:
         self._template.render(messages)
         return self._template.taken(messages)
 
+    def rendered(self, messages: Sequence[Message], *, thinks: bool | None) -> str:
+        """The prompt as the chat template writes it, opened as on the `transformers` backend; see `ChatTemplate.open`.
+
+        Raises:
+            CheckpointError: if there is no chat template, it raises an error, or it leaves a turn's text out.
+        """
+        if not self._template:
+            raise CheckpointError(f"the tokenizer of {self._template.name!r} has no chat template: give one that has")
+        return self._template.open(messages, thinks=thinks)
+
     def count_prompt(self, messages: Sequence[Message]) -> int:
         """Counts the tokens of a prompt as the tokenizer's chat template renders it.
 
