@@ -158,6 +158,7 @@ def show(
         repair_text=options.get("repair_text", False),
     )
     call = _call(filled, asked, request)
+    rendered = None if limits.render is None else limits.render(call.messages, None if published else call.thinks)
     facts = {
         "template": chosen.name,
         "template_hash": chosen.digest(mark=asked == MARK_SECTION),
@@ -173,6 +174,7 @@ def show(
     }
     if format_ == "json":
         turns = [{"role": message.role, "content": message.content} for message in call.messages]
+        facts |= {} if rendered is None else {"rendered": rendered}
         echo_json(json.dumps({**facts, "messages": turns}, indent=2, ensure_ascii=False))
         return
     echo_data(f"template {facts['template']} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
@@ -180,6 +182,8 @@ def show(
     echo_data(", ".join([f"{facts['tokens']} tokens ({limits.name})", *cut]))
     for message in call.messages:
         echo_data(f"\n[{message.role}]\n{message.content}")
+    if rendered is not None:
+        echo_data(f"\n[as the model gets it]\n{rendered}")
 
 
 def _first_section(template: PromptTemplate) -> str:

@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -541,3 +542,20 @@ def test_code_of_a_checkpoint_runs_only_when_asked(make_checkpoint: Callable[...
         backend.answer([make_call(backend, 4)]),
         open_folder(make_checkpoint("chatml"), max_thought_tokens=3).answer([make_call(backend, 4)]),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "then", "closed_at"),
+    [
+        ("thinking", " The cloth is dyed.", "<｜end▁of▁sentence｜>", "end_of_turn"),
+        ("thinking", " The cloth is dyed.</think> [2]", "<｜end▁of▁sentence｜>", None),
+        # Where no thought was opened, what was said is an answer.
+        ("chatml", " The cloth is dyed.", "<|im_end|>", None),
+    ],
+)
+def test_a_free_answer_that_ends_within_its_thought(
+    name: str, said: str, then: str, closed_at: str | None, scripted: Callable[..., Path]
+) -> None:
+    backend = open_folder(scripted(name, said, then=then), max_thought_tokens=40)
+    [answer] = backend.answer([replace(make_call(backend, 3), free=True)])
+    assert (answer.closed_at, answer.thought_closed) == (closed_at, closed_at is not None)

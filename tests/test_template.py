@@ -77,7 +77,8 @@ def test_the_projects_prompts_ask_for_what_their_answers_mean(task: Task, best: 
     assert best in asked["setwise"] and worst not in asked["setwise"]
     assert asked["direct"].index(best) < asked["direct"].index(worst.partition(" ")[0])
     examples = {name: re.findall("<answer>(.*?)</answer>", text) for name, text in asked.items()}
-    assert examples == {"iterative": ["[1]"], "setwise": ["[1]"], "direct": ["[2] > [1]"]}
+    one, several = "[number]", "[number] > [number] > …"
+    assert examples == {"iterative": [one], "setwise": [one], "direct": [several]}
 
 
 @given(texts=st.lists(st.text(), min_size=4, max_size=4))
@@ -208,3 +209,25 @@ def test_a_template_with_tasks_is_written_and_read_the_same() -> None:
 def test_a_malformed_section_of_a_task_is_named(section: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         build_template(content(item=section), "here")
+
+
+def _forms(task: Task) -> list[tuple[str, str]]:
+    """The turns of every kind of prompt that the project's template has for a task."""
+    template = load_template()
+    told = []
+    for strategy in ("iterative", "mark", "direct", "setwise", "pointwise"):
+        texts = ["a"] if strategy == "pointwise" else ["a", "b", "c"]
+        turns = template.messages(strategy, "q", texts, task, excluded="[1]" if strategy == "mark" else "")
+        told += [(strategy, turn.content) for turn in turns if turn.role == "user"]
+    return told
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_example_of_an_answer_is_no_answer(task: Task) -> None:
+    for strategy, text in _forms(task):
+        assert text.count("<answer>") == 1, (strategy, text)
+        example = "<answer>" + text.partition("<answer>")[2].partition("</answer>")[0] + "</answer>"
+        for count in (1, 2, 11, 26):
+            for form in ("one", "order"):
+                reading = load_template().read(f"<think>a</think>{example}", count, form)
+                assert (reading.indices, reading.clean) == ((), False), (strategy, example)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".parquet", ".jsonl")
 _NEEDED = ("context", "candidates", "strategy", "completion")
+_THINK, _THINK_END = "<think>", "</think>"
+# Where other programs put the thought of an assistant's turn.
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,28 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataFileError(f"{path}: it holds no row: give at least one prompt with its completion")
 
 
+def _with_thought(told: Mapping[str, Any], content: str, where: str, what: str) -> str:
+    """An assistant's text with the thought that a row gives apart, as it is learned.
+
+    Raises:
+        DataFileError: if there are two thoughts, or one that is no text.
+    """
+    given = [name for name in _THOUGHTS if told.get(name) not in (None, "", [])]
+    if not given:
+        return content
+    thought = told[given[0]]
+    if len(given) > 1 or not isinstance(thought, str):
+        raise DataFileError(f"{where}: {what} has {' and '.join(given)}, {thought!r}: give one thought, as a text")
+    if not thought.strip():
+        return content
+    if any(tag in text for tag in (_THINK, _THINK_END) for text in (thought, content)):
+        raise DataFileError(
+            f"{where}: {what} has a thought in {given[0]} and a tag of a thought in its text: give it once, "
+            f"either there or between {_THINK} and {_THINK_END}"
+        )
+    return f"{_THINK}\n{thought.strip()}\n{_THINK_END}\n{content.lstrip()}"
+
+
 def _kind(row: Mapping[str, Any]) -> str:
     if "prompt" not in row:
         return "samples"
@@ -238,7 +263,7 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
         "candidate_ids": names,
         "candidates": texts,
         "gains": [float(gain) for gain in gains],
-        "completion": row["completion"],
+        "completion": _with_thought(row, row["completion"], where, "the row"),
     }
 
 
@@ -258,11 +283,27 @@ def _text_row(row: dict[str, Any], where: str) -> dict[str, Any]:
             raise DataFileError(
                 f"{where}: field {name} is {quoted(row.get(name))}: give a text, as in the file's first row"
             )
+    if _with_thought(row, "", where, "the row"):
+        raise DataFileError(
+            f"{where}: the row has a thought beside its completion, and text is learned as it is: put the thought into "
+            f"the completion, between {_THINK} and {_THINK_END}"
+        )
     return {"prompt": row["prompt"], "completion": row["completion"]}
 
 
 def _turns_row(row: dict[str, Any], where: str) -> dict[str, Any]:
-    return {name: _turns(row.get(name), name, where) for name in ("prompt", "completion")}
+    if _with_thought(row, "", where, "the row"):
+        raise DataFileError(f"{where}: the row has a thought beside its turns: put it into the assistant's turn")
+    prompt, completion = (_turns(row.get(name), name, where) for name in ("prompt", "completion"))
+    if {completion[0]["role"], completion[-1]["role"]} != {"assistant"}:
+        raise DataFileError(f"{where}: field completion begins or ends with another turn than the assistant's")
+    thinks = any(tag in turn["content"] for turn in completion for tag in (_THINK, _THINK_END))
+    if len(completion) > 1 and thinks:
+        raise DataFileError(
+            f"{where}: field completion has {len(completion)} turns and a thought, which models write one turn at a "
+            "time: make a row of each assistant's turn, with the turns before it as its prompt"
+        )
+    return {"prompt": prompt, "completion": completion}
 
 
 def _turns(value: Any, name: str, where: str) -> list[dict[str, str]]:
@@ -273,4 +314,21 @@ def _turns(value: Any, name: str, where: str) -> list[dict[str, str]]:
             f"{where}: field {name} is {quoted(value)}: prompt and completion are two texts, or two lists of turns "
             f"with role and content"
         )
-    return [{"role": turn["role"], "content": turn["content"]} for turn in told]
+    return [_turn(turn, name, where) for turn in told]
+
+
+def _turn(turn: Mapping[str, Any], name: str, where: str) -> dict[str, str]:
+    """A turn as it is kept: with a thought that it gives apart, and without anything that would be left out."""
+    known = ("role", "content", *_THOUGHTS)
+    if other := [key for key, value in turn.items() if key not in known and value not in (None, "", [], {})]:
+        raise DataFileError(
+            f"{where}: a turn of field {name} has {', '.join(map(repr, other))}, which would not be learned: a turn "
+            f"has role and content, and an assistant's its thought in {_THOUGHTS[0]}"
+        )
+    content = _with_thought(turn, turn["content"], where, f"a turn of field {name}")
+    if content != turn["content"] and (name == "prompt" or turn["role"] != "assistant"):
+        raise DataFileError(
+            f"{where}: a turn of field {name} has a thought of its own: only an assistant's turn in the completion can "
+            "have one, and of turns before it models are shown the answers alone"
+        )
+    return {"role": turn["role"], "content": content}

@@ -109,11 +109,14 @@ class PromptRenderer:
         of_prompts = (self.template.digest(), self._name, self.control_tokens, limits)
         return hashlib.sha256(repr(of_prompts).encode()).hexdigest()[:16]
 
-    def prompt_ids(self, messages: Sequence[Message] | Sequence[Mapping[str, str]]) -> list[int]:
+    def prompt_ids(
+        self, messages: Sequence[Message] | Sequence[Mapping[str, str]], *, thinks: bool = True
+    ) -> list[int]:
         """Tokenizes a prompt, the assistant's turn opened with its thought.
 
         Args:
             messages: as `render` gives them, or as turns with `role` and `content`.
+            thinks: a thought comes first; else the answer follows at once.
 
         Returns:
             Token ids.
@@ -122,7 +125,7 @@ class PromptRenderer:
             turn if isinstance(turn, Message) else Message(turn["role"], turn["content"])  # type: ignore[arg-type]
             for turn in messages
         )
-        return list(self._ids(turns))
+        return list(self._ids(turns, thinks=thinks))
 
 
 def sample_of(row: Mapping[str, Any]) -> Sample:

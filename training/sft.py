@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from r1ranker_ir.backends.chat_template import lost_texts
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.errors import CheckpointError, ContextLengthError, InputError, missing_extra
 
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 NO_LOSS = -100
 """The label of a token that is read and not learned."""
 
-_THINK = "<think>"
+_THINK, _THINK_END = "<think>", "</think>"
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _ROWS_AT_ONCE = 1000
 
@@ -64,12 +65,10 @@ def end_of_turn(tokenizer: Any, generation_config: Any) -> int:
     ends = ChatTokenizer(tokenizer).end_ids(generation_config)
     said = "Agreed."
     if getattr(tokenizer, "chat_template", None):
-        from jinja2.exceptions import TemplateError
-
         turns = [{"role": "user", "content": "Agreed?"}, {"role": "assistant", "content": said}]
         try:
             after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(said)[2]
-        except TemplateError:
+        except Exception:  # a template is a program of its own; that it fails on prompts is told where they are made
             after = ""
         for token in tokenizer.encode(after, add_special_tokens=False):
             if token in ends:
@@ -105,7 +104,6 @@ class CompletionTokenizer:
         tags = {token for tag in _TAGS for token in self._ids(tag)}
         added = {token for token, told in tokenizer.added_tokens_decoder.items() if told.special}
         self._control_ids = (added | {*tokenizer.all_special_ids, end_id}) - tags
-        self._opening = self._ids(OPENING)
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
@@ -125,7 +123,7 @@ class CompletionTokenizer:
         """
         reasons = Counter[str]()
         schema = pyarrow.schema([(name, pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")])
-        tokenized = (ids for row in rows if (ids := self._try(row, reasons)) is not None)
+        tokenized = (ids for number, row in enumerate(rows, 1) if (ids := self._try(row, number, reasons)) is not None)
         tables = [schema.empty_table()]
         while several := list(islice(tokenized, _ROWS_AT_ONCE)):
             tables.append(pyarrow.Table.from_pylist(several, schema))
@@ -137,7 +135,7 @@ class CompletionTokenizer:
             logger.warning("%d of %d rows are left out: %s", sum(reasons.values()), len(rows), why)
         return Dataset(table)
 
-    def _try(self, row: Mapping[str, Any], reasons: Counter[str]) -> dict[str, list[int]] | None:
+    def _try(self, row: Mapping[str, Any], number: int, reasons: Counter[str]) -> dict[str, list[int]] | None:
         try:
             prompt, completion = self.row_ids(row)
             if self._max_length is not None and len(prompt) + len(completion) > self._max_length:
@@ -145,6 +143,8 @@ class CompletionTokenizer:
         except _LeftOut as left_out:
             reasons[str(left_out)] += 1
             return None
+        except InputError as error:
+            raise InputError(f"row {number}: {error}") from error
         return {"input_ids": prompt + completion, "labels": [NO_LOSS] * len(prompt) + completion}
 
     def row_ids(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
@@ -167,29 +167,73 @@ class CompletionTokenizer:
         if isinstance(prompt, str):
             ended = completion if completion.endswith(self._end_text) else completion + self._end_text
             return _parted(self._tokenizer(prompt)["input_ids"], self._tokenizer(prompt + ended)["input_ids"])
-        if len(completion) == 1 and completion[0]["content"].lstrip().startswith(_THINK):
-            return self._renderer.prompt_ids(prompt), self._turn_ids(completion[0]["content"])
-        return _parted(self._turns_ids(prompt, add_generation_prompt=True), self._turns_ids(prompt + completion))
+        said = [turn["content"] for turn in completion]
+        if len(said) == 1 and (said[0].lstrip().startswith(_THINK) or _THINK_END in said[0]):
+            # Many chat templates leave an earlier thought out, so this does not go through one.
+            return self._renderer.prompt_ids(prompt), self._turn_ids(said[0])
+        return self._several_ids(prompt, completion) if len(said) > 1 else self._answer_ids(prompt, completion[0])
+
+    def _answer_ids(self, prompt: Sequence[Mapping[str, str]], turn: Mapping[str, str]) -> tuple[list[int], list[int]]:
+        """Tokenizes a completion without a thought."""
+        if not getattr(self._tokenizer, "chat_template", None):
+            self._turns_ids([*prompt, turn])
+        shown = self._renderer.prompt_ids(prompt, thinks=False)
+        try:
+            begun, whole = self._turns_ids(prompt, add_generation_prompt=True), self._turns_ids([*prompt, turn])
+        except InputError:
+            # What the renderer makes of turns that the template refuses, ranking does as well.
+            return shown, self._plain_ids(turn["content"])
+        parts = _parted(begun, whole)
+        if parts[0] == shown and not self._lost(parts[1], [turn["content"]]):
+            return parts
+        return shown, self._plain_ids(turn["content"])
+
+    def _several_ids(
+        self, prompt: Sequence[Mapping[str, str]], completion: Sequence[Mapping[str, str]]
+    ) -> tuple[list[int], list[int]]:
+        """Tokenizes a completion of several turns, none of which has a thought."""
+        begun, whole = self._turns_ids(prompt, add_generation_prompt=True), self._turns_ids([*prompt, *completion])
+        parts, said = _parted(begun, whole), [turn["content"] for turn in completion]
+        if parts[0] == self._renderer.prompt_ids(prompt, thinks=False) and not self._lost(parts[1], said):
+            return parts
+        raise InputError(
+            f"the chat template of {self._tokenizer.name_or_path!r} does not write several turns as they are, of the "
+            f"completion that begins {said[0][:60]!r}: make a row of each assistant's turn, with the turns before it "
+            "as its prompt"
+        )
+
+    def _lost(self, ids: Sequence[int], said: Sequence[str]) -> bool:
+        """Whether tokens hold less than what was said."""
+        return bool(
+            lost_texts(str(self._tokenizer.decode(ids)), [self._tokenizer.decode(self._ids(text)) for text in said])
+        )
 
     def _turn_ids(self, completion: str) -> list[int]:
         """Tokenizes an assistant's turn from behind the opening that the prompt holds, and ends it."""
         text = completion.strip().removesuffix(self._end_text).rstrip()
         if text.startswith(_THINK):
             text = text.removeprefix(_THINK).lstrip()
-        both = self._ids(OPENING + text)
+        return self._behind(OPENING, text)
+
+    def _plain_ids(self, completion: str) -> list[int]:
+        """Tokenizes an assistant's turn without a thought, as it follows a prompt, and ends it."""
+        text = completion.strip().removesuffix(self._end_text).rstrip()
+        if not text:
+            raise _LeftOut("without a completion")
+        return self._behind("\n", text)
+
+    def _behind(self, opening: str, text: str) -> list[int]:
         # Tokenized behind the opening: alone, some tokenizers would put a space in front of it.
-        joined = both[: len(self._opening)] == self._opening
-        ids = both[len(self._opening) :] if joined else self._ids(text)
+        before, both = self._ids(opening), self._ids(opening + text)
+        ids = both[len(before) :] if both[: len(before)] == before else self._ids(text)
         if not self._control_ids.isdisjoint(ids):
             raise _LeftOut("with a control token of the model in the completion")
         return [*ids, self._end_id]
 
     def _turns_ids(self, turns: Sequence[Mapping[str, str]], **options: Any) -> list[int]:
-        from jinja2.exceptions import TemplateError
-
         try:
             return list(self._tokenizer.apply_chat_template(list(turns), tokenize=True, return_dict=False, **options))
-        except (TemplateError, ValueError) as error:
+        except Exception as error:  # a template is a program of its own, and may raise anything
             raise InputError(
                 f"the tokenizer of {self._tokenizer.name_or_path!r} can't render turns ({error}): give prompt and "
                 f"completion as text"

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -227,6 +227,9 @@ class OpenAIBackend:
         """
         if not calls:
             return
+        # As the served model's chat template takes them, if it is known: a text that it drops is an error before
+        # anything is sent.
+        calls = [replace(call, messages=self._turns(call.messages)) for call in calls]
         connection = self._open_connection()
         self._backwards = not self._backwards
         step = -1 if self._backwards else 1
@@ -339,10 +342,12 @@ class OpenAIBackend:
             self._limit_field = other
         return second
 
-    def _sent(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """The turns without the beginning of the assistant's, unless the server was told to go on from it."""
-        if messages[-1].role != "assistant" or self._continues:
-            return messages
+    def _turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The turns to send: without the beginning of the assistant's, unless the server was told to go on from it."""
+        if messages[-1].role != "assistant":
+            return self._counts.turns(messages)
+        if self._continues:
+            return (*self._counts.turns(messages[:-1]), messages[-1])
         if not self._warned_of_opening:
             self._warned_of_opening = True
             _log.warning(
@@ -350,7 +355,7 @@ class OpenAIBackend:
                 "For vLLM and SGLang give extra_body={'continue_final_message': True, 'add_generation_prompt': False}",
                 messages[-1].content,
             )
-        return messages[:-1]
+        return self._counts.turns(messages[:-1])
 
     async def _request(
         self, client: AsyncOpenAI, batch: _Batch, call: Call, field: LimitField, *, seeded: bool
@@ -359,7 +364,7 @@ class OpenAIBackend:
         # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
         messages = [
             {"role": message.role, "content": message.content.encode("utf-8", "replace").decode("utf-8")}
-            for message in self._sent(call.messages)
+            for message in call.messages
         ]
         options: dict[str, Any] = {**self._options, field: self._token_limit(call)}
         if not (seeded and self._sends_seed):

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from r1ranker_ir.cutting import cut_at_word
-from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.types import Message
 
-_THINK = "<think>"
+from .chat_template import THINK, ChatTemplate, with_thought
+
 # Text is tokenized behind an anchor: alone, some tokenizers would put a space in front of it.
 _CLOSING_ANCHOR, _ANSWER_ANCHOR, _ORDER_ANCHOR, _LINE_ANCHOR = ".", "<answer>", "[1]", "\n"
-# Marks of turns that a chat template writes as plain text: <<SYS>>, [/INST], <start_of_turn>.
-_TEMPLATE_MARK = re.compile(r"<[^<>\s{}'\"]{1,64}>|\[/?[A-Z][A-Z_]+\]")
-
-
-def _template_marks(chat_template: Any) -> set[str]:
-    """The marks of turns in a chat template, or in several by name."""
-    templates = chat_template.values() if isinstance(chat_template, dict) else [chat_template or ""]
-    return {mark for template in templates for mark in _TEMPLATE_MARK.findall(template)}
 
 
 class ChatTokenizer:
@@ -30,13 +21,16 @@ class ChatTokenizer:
 
     Args:
         tokenizer: with or without a chat template; without one, the turns are joined by blank lines.
+
+    Raises:
+        CheckpointError: if the chat template does not end, or is one of several without a default.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        marks = _template_marks(getattr(tokenizer, "chat_template", None))
+        self._template = ChatTemplate(tokenizer)
         self.control_tokens: tuple[str, ...] = tuple(
-            sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), *marks})
+            sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), *self._template.marks})
         )
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.pad_id: int = pad if pad is not None else 0
@@ -79,47 +73,20 @@ class ChatTokenizer:
             messages: the turns.
             thinks: open its thought too; without one, a thought that the chat template opens is closed at once; `None`
                 leaves all as the chat template has it.
+
+        Returns:
+            Token ids, which hold the text of every turn.
+
+        Raises:
+            CheckpointError: if the chat template raises an error, or leaves a turn's text out.
         """
         opening = messages[-1].content if messages and messages[-1].role == "assistant" else ""
         said = messages[:-1] if opening else messages
-        turns = [{"role": message.role, "content": message.content} for message in said]
-        has_template = bool(getattr(self._tokenizer, "chat_template", None))
-        text = self._chat_text(turns) if has_template else "\n\n".join(turn["content"] for turn in turns) + "\n\n"
-        if opening:
-            # A thought that the chat template opens is opened by these words, too.
-            text = f"{text.rstrip().removesuffix(_THINK)}" if text.rstrip().endswith(_THINK) else text
-            text += opening
-        opened = text.rstrip().endswith(_THINK)
-        if thinks and not opened:
-            text += f"{_THINK}\n"
-        elif thinks is False and opened:
-            text = f"{text.rstrip()}\n\n</think>\n\n"
-        # A chat template brings its own beginning-of-text token.
-        return self._ids(text) if has_template else self._opening + self._ids(text)
-
-    def _chat_text(self, turns: list[dict[str, str]]) -> str:
-        from jinja2.exceptions import TemplateError
-
-        has_system = turns[0]["role"] == "system"
-        try:
-            text = str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-        except TemplateError as error:
-            if not has_system:
-                name = self._tokenizer.name_or_path
-                raise CheckpointError(f"the chat template of {name!r} refuses a user's turn: {error}") from error
-            text = ""
-        named = [turn for turn in turns if turn["role"] in ("query", "document")]
-        if lacking := [turn["role"] for turn in named if turn["content"].strip() not in text]:
-            raise CheckpointError(
-                f"the chat template of {self._tokenizer.name_or_path!r} has no turn of the role {lacking[0]!r}, which "
-                "the template of the prompt needs (message_roles: reranker): use a reranker whose chat template has "
-                "it, or a template of the prompt with message_roles: default"
-            )
-        if has_system and turns[0]["content"].strip() not in text:
-            # Some templates refuse a system turn, some drop it: its text then opens the user's.
-            merged = "\n\n".join(turn["content"] for turn in turns[:2])
-            return self._chat_text([{"role": "user", "content": merged}, *turns[2:]])
-        return text
+        if self._template:
+            # A chat template brings its own beginning-of-text token.
+            return self._ids(self._template.open(said, thinks=thinks, opening=opening))
+        text = "\n\n".join(message.content for message in said) + f"\n\n{opening}"
+        return self._opening + self._ids(with_thought(text, opened=opening.rstrip().endswith(THINK), thinks=thinks))
 
     def template_digest(self) -> str:
         """A hash of what the chat template makes of a short conversation; some templates write today's date."""

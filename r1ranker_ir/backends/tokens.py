@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from r1ranker_ir.errors import CheckpointError, missing_extra
 from r1ranker_ir.types import Message
 
+from .chat_template import ChatTemplate
 from .foreign_code import needs_foreign_code
 
 CHAT_CONTROL_TOKENS: tuple[str, ...] = (
@@ -59,6 +60,10 @@ class TokenCounts(Protocol):
         """Counts the tokens of a prompt with its chat template."""
         ...
 
+    def turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages as the served model's chat template takes them, so that no text is left out."""
+        ...
+
 
 class EstimatedCounts:
     """Estimates tokens from characters, rather too many than too few.
@@ -82,6 +87,10 @@ class EstimatedCounts:
             else:
                 total += 1
         return total
+
+    def turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages as they are: of the template, nothing is known."""
+        return tuple(messages)
 
     def count_prompt(self, messages: Sequence[Message]) -> int:
         """Estimates the tokens of a prompt, template included."""
@@ -118,26 +127,41 @@ class TokenizerCounts:
                 "model, or leave `tokenizer` out to have tokens estimated"
             ) from error
         self._tokenizer = loaded
-        self.control_tokens = tuple(sorted({*loaded.get_added_vocab(), *loaded.all_special_tokens}))
+        self._template = ChatTemplate(loaded)
+        self.control_tokens = tuple(
+            sorted({*loaded.get_added_vocab(), *loaded.all_special_tokens, *self._template.marks})
+        )
 
     def count(self, text: str) -> int:
         """Counts the tokens of plain text, without special ones."""
         return len(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
+    def turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages as the chat template takes them; all of their texts arrive, or there is a `CheckpointError`."""
+        if not self._template:
+            return tuple(messages)
+        self._template.render(messages)
+        return self._template.taken(messages)
+
+    def rendered(self, messages: Sequence[Message], *, thinks: bool | None) -> str:
+        """The prompt as the chat template writes it, opened as on the `transformers` backend; see `ChatTemplate.open`.
+
+        Raises:
+            CheckpointError: if there is no chat template, it raises an error, or it leaves a turn's text out.
+        """
+        if not self._template:
+            raise CheckpointError(f"the tokenizer of {self._template.name!r} has no chat template: give one that has")
+        return self._template.open(messages, thinks=thinks)
+
     def count_prompt(self, messages: Sequence[Message]) -> int:
         """Counts the tokens of a prompt as the tokenizer's chat template renders it.
 
-        Where the tokenizer has no chat template, or one that takes no system message, the server's own template is
-        not known; its tokens are then estimated at 8 a message and 32 for the prompt.
-        """
-        from jinja2 import TemplateError
+        Where the tokenizer has no chat template, the server's own template is not known; its tokens are then estimated
+        at 8 a message and 32 for the prompt.
 
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        if self._tokenizer.chat_template:
-            try:
-                rendered = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-            except TemplateError:
-                pass
-            else:
-                return self.count(rendered)
+        Raises:
+            CheckpointError: if the chat template raises an error, or leaves a turn's text out.
+        """
+        if self._template:
+            return self.count(self._template.render(messages))
         return _TOKENS_PER_PROMPT + sum(_TOKENS_PER_MESSAGE + self.count(message.content) for message in messages)

@@ -27,6 +27,8 @@ class UnloadedLimits:
         count_tokens: counts the tokens of plain text.
         cut_text: cuts a text to a number of tokens.
         count_prompt_tokens: counts the tokens of a prompt with its chat template.
+        render: writes a prompt as its chat template does, with its thought opened, closed or (`None`) as it is; `None`
+            where no chat template is known.
     """
 
     name: str
@@ -36,6 +38,7 @@ class UnloadedLimits:
     count_tokens: Callable[[str], int]
     cut_text: Callable[[str, int], str]
     count_prompt_tokens: Callable[[Sequence[Message]], int]
+    render: Callable[[Sequence[Message], bool | None], str] | None = None
 
 
 def unloaded_limits(
@@ -80,6 +83,7 @@ def unloaded_limits(
         texts.count,
         texts.cut,
         lambda messages: len(texts.prompt_ids(messages)),
+        lambda messages, thinks: texts.decode(texts.prompt_ids(messages, thinks=thinks)),
     )
 
 

@@ -17,6 +17,7 @@ NUMBERS = re.compile(r"\[\s*+(\d++)\s*+\]")
 # What people add to a vocabulary for its own sake: words, compounds, names. An underscore speaks for a marker.
 _WORDS = re.compile(r"[^\W_]+(?:[-'’.,&/+ ]+[^\W_]+)*")
 _INVISIBLE = ("Cc", "Cf")
+_COLONS = ":："
 
 
 def _compatible(text: str) -> str:
@@ -46,6 +47,9 @@ def _control_strings(tokens: Iterable[str]) -> list[str]:
 
 
 def _break_token(token: str) -> str:
+    # Of a label such as `ASSISTANT:` the words stay whole.
+    if token[-1] in _COLONS and len(token) > 1 and not token[-2].isspace():
+        return f"{token[:-1]} {token[-1]}"
     for place in range(1, len(token)):
         # Beside a space another one would vanish again when white space is collapsed.
         if not token[place - 1].isspace() and not token[place].isspace():
