@@ -61,7 +61,6 @@ from r1ranker_ir.cli_options import (
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.family import FAMILY, family_options
 from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
-from r1ranker_ir.strategies.options import parse_seed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -289,6 +288,8 @@ def ranker_source(
 
 
 def _read_seed(text: str) -> int | None:
+    from r1ranker_ir.strategies.options import parse_seed
+
     try:
         return parse_seed(text, "the seed")
     except InputError as error:
