@@ -57,7 +57,8 @@ RunOption = Annotated[
 RerankerOption = Annotated[
     str,
     typer.Option(
-        help="r1ranker-iterative, r1ranker-direct, r1ranker-iterative-tiny or r1ranker-direct-tiny; a published "
+        help="r1ranker-iterative, r1ranker-direct, r1ranker-setwise, r1ranker-pointwise, "
+        "r1ranker-iterative-tiny or r1ranker-direct-tiny; a published "
         "system, rank-r1, reasonrank, listwise, first, rankgpt, iranker or dranker, with its settings; or, with "
         "--strategy, any causal language model: a Hugging Face name, a folder, or a server's name for it.",
         show_default=False,

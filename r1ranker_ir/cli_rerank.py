@@ -63,7 +63,6 @@ from r1ranker_ir.cli_options import (
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.family import FAMILY, family_options
 from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
-from r1ranker_ir.strategies.options import parse_seed
 from r1ranker_ir.terminal_text import echo
 
 if TYPE_CHECKING:
@@ -307,6 +306,8 @@ def ranker_source(
 
 
 def _read_seed(text: str) -> int | None:
+    from r1ranker_ir.strategies.options import parse_seed
+
     try:
         return parse_seed(text, "the seed")
     except InputError as error:

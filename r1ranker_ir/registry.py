@@ -103,8 +103,8 @@ def unknown_name(name: str) -> InputError:
             "a model of your own. "
         )
     return InputError(
-        f"reranker {quoted(name)} is not a registered name: {meant}The names are {', '.join(known)}; any "
-        "other model works with one of them as model_type (in Python) or with a strategy"
+        f"reranker {quoted(name)} is not a registered name: {meant}The names are {', '.join(known)}; any other model "
+        "works with one of them as model_type (in Python) or with a strategy"
     )
 
 
