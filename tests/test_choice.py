@@ -109,3 +109,11 @@ def test_large_scores_do_not_overflow(scores: list[float]) -> None:
     found = ChoiceSearch({"[1]": (1,), "[2]": (2,)}, exhaustive=True)
     found.tell(scores)
     assert sum(found.probabilities.values()) == pytest.approx(1)
+
+
+def test_what_a_tokenizer_makes_the_same_of_is_left_out() -> None:
+    options = {"a": (1, 2), "A": (1, 2), "ab": (1, 2, 3), "b": (1, 3), "c": (1,)}
+    assert told_apart(options) == {"a": (1, 2), "b": (1, 3)}
+    search = ChoiceSearch(told_apart(options), exhaustive=True)
+    search.tell([0.0, 1.0])
+    assert search.pending is None and search.best == "b"
