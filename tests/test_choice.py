@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1ranker_ir.backends.choice import ChoiceSearch, Tokens
+from r1ranker_ir.backends.choice import ChoiceSearch, Tokens, told_apart
 
 # An end mark keeps any sequence from beginning another, as the closing bracket of an identifier does.
 SEQUENCES = st.lists(st.integers(0, 4), max_size=4).map(lambda tokens: (*tokens, 9))
