@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1ranker_ir.backends.choice import ChoiceSearch, Tokens
+from r1ranker_ir.backends.choice import ChoiceSearch, Tokens, told_apart
 
 # An end mark keeps any sequence from beginning another, as the closing bracket of an identifier does.
 SEQUENCES = st.lists(st.integers(0, 4), max_size=4).map(lambda tokens: (*tokens, 9))
@@ -109,3 +109,11 @@ def test_large_scores_do_not_overflow(scores: list[float]) -> None:
     found = ChoiceSearch({"[1]": (1,), "[2]": (2,)}, exhaustive=True)
     found.tell(scores)
     assert sum(found.probabilities.values()) == pytest.approx(1)
+
+
+def test_what_a_tokenizer_makes_the_same_of_is_left_out() -> None:
+    options = {"a": (1, 2), "A": (1, 2), "ab": (1, 2, 3), "b": (1, 3), "c": (1,)}
+    assert told_apart(options) == {"a": (1, 2), "b": (1, 3)}
+    search = ChoiceSearch(told_apart(options), exhaustive=True)
+    search.tell([0.0, 1.0])
+    assert search.pending is None and search.best == "b"

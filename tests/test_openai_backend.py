@@ -18,7 +18,7 @@ import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -224,6 +224,33 @@ def test_request_and_answer(serve: Callable[..., ScriptedServer]) -> None:
         "max_tokens": 260,
         "chat_template_kwargs": {"a": 1},
     }
+
+
+def test_the_beginning_of_the_answers_turn_is_sent_where_the_server_goes_on_from_it(
+    serve: Callable[..., ScriptedServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(completion(), completion(), completion())
+    asked = call()
+    begun = replace(asked, messages=(*asked.messages, Message("assistant", "So.\n<think>")))
+    subject = backend(server)
+    with caplog.at_level(logging.WARNING):
+        subject.answer([begun])
+        subject.answer([begun])
+    assert caplog.text.count("it is left out. For vLLM and SGLang give extra_body=") == 1
+    told = {"continue_final_message": True, "add_generation_prompt": False}
+    backend(server, extra_body=told).answer([begun])
+    left_out, again, sent = (request.body for request in server.requests)
+    assert [turn["role"] for turn in left_out["messages"]] == ["system", "user"] and again == left_out
+    assert sent["messages"][-1] == {"role": "assistant", "content": "So.\n<think>"}
+    assert sent["continue_final_message"] is True
+
+
+def test_names_in_an_answer_get_room(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve(completion(), completion())
+    subject = backend(server, max_thought_tokens=10)
+    names = tuple(f"a rather long title of number {number}" for number in range(40))
+    subject.answer([replace(call(), identifiers=names, named=True, form="order")])
+    assert server.requests[0].body["max_tokens"] > 10 + sum(map(subject.count_tokens, names))
 
 
 def test_sampling_options_can_be_left_out(serve: Callable[..., ScriptedServer]) -> None:
