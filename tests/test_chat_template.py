@@ -156,12 +156,14 @@ def test_what_is_lost_is_told(texts: list[str], data: st.DataObject) -> None:
     kept = data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts)))
     shown = [text for text, stays in zip(texts, kept, strict=True) if stays]
     rendered = "|".join("".join(text.split()) for text in shown)
+    squeezed = ["".join(text.split()) for text in texts]
     lost = lost_texts(rendered, texts)
     assert all("".join(texts[place].split()) for place in lost)
     if all(kept):
         assert lost == []
     for place in lost:
-        assert not kept[place] or texts.count(texts[place]) > shown.count(texts[place])
+        # Of equal texts it does not matter which one is told.
+        assert not kept[place] or squeezed.count(squeezed[place]) > rendered.split("|").count(squeezed[place])
 
 
 # --- errors, and templates without an end ---------------------------------------------------------------------------
@@ -315,6 +317,21 @@ def test_a_thought_that_is_begun_is_not_opened_again(tokenizer_with: MakeTokeniz
     tokenizer = tokenizer_with(CHATML + "<|im_start|>assistant\n<think>\nOkay, ")
     assert prompt_of(tokenizer).endswith("<|im_start|>assistant\n<think>\nOkay, ")
     assert prompt_of(tokenizer, thinks=False).endswith("<think>\nOkay,\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize("text", ["hi", "think", "t", ">", "<think>", "a <think>", "</think>", "\n", "Okay,"])
+@pytest.mark.parametrize("end", ["<think>\n", "<think>\nOkay, ", "", "<think>\n\n</think>\n\n"])
+def test_no_text_is_taken_for_an_opened_thought(text: str, end: str, tokenizer_with: MakeTokenizer) -> None:
+    tokenizer = tokenizer_with(CHATML + "{{ " + repr("<|im_start|>assistant\n" + end) + " }}")
+    tail = prompt_of(tokenizer, [Message("user", text)]).rpartition("<|im_start|>assistant\n")[2]
+    assert tail == (end if end.endswith("Okay, ") else "<think>\n")
+
+
+def test_a_heading_of_the_template_is_no_mark(tokenizer_with: MakeTokenizer) -> None:
+    template = (
+        "<|start|>system<|message|>Today.\n\n# Valid channels: analysis, commentary and the final one.<|end|>" + CHATML
+    )
+    assert not {"#", "Today."} & ChatTemplate(tokenizer_with(template)).marks
 
 
 def test_a_switch_is_used_where_it_changes_more_than_the_end(tokenizer_with: MakeTokenizer) -> None:

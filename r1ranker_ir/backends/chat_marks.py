@@ -62,7 +62,7 @@ def _labels(piece: str) -> list[str]:
     if len(piece) > _LABEL_CHARACTERS or len(piece.split()) > _LABEL_WORDS:
         # An instruction, with the label of the text beside it at its beginning or end.
         ends = {piece.split()[0], piece.split()[-1]}
-        return [word for word in sorted(ends) if _is_label(word)]
+        return [word for word in sorted(ends) if any(map(str.isalnum, word)) and _is_label(word)]
     return [piece] if _is_label(piece) else []
 
 

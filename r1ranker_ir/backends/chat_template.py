@@ -64,8 +64,9 @@ def lost_texts(rendered: str, texts: Sequence[str]) -> list[int]:
     for squeeze in (str.strip, lambda text: "".join(text.split())):
         left, lost = squeeze(rendered), []
         # The longest first: a short text may stand in a long one as well.
-        for place in sorted(range(len(texts)), key=lambda place: -len(texts[place])):
-            text = squeeze(texts[place])
+        wanted = [squeeze(text) for text in texts]
+        for place in sorted(range(len(wanted)), key=[-len(text) for text in wanted].__getitem__):
+            text = wanted[place]
             start = left.find(text)
             if start < 0:
                 lost.append(place)
@@ -93,6 +94,7 @@ class ChatTemplate:
         self._sources: tuple[str, ...] = tuple(map(str, known.values() if isinstance(known, dict) else [known or ""]))
         self._source = self._choose(known) if known else ""
         self._way_of: Callable[[tuple[str, ...]], int] = lru_cache(maxsize=64)(self._find_way)
+        self._end_of: Callable[[tuple[str, ...]], str] = lru_cache(maxsize=64)(self._find_end)
         if self._source:
             probes = [turns(_probe(roles)) for roles in _ROLES for turns in (_plain, _parts)]
             named = {name: str(token) for name, token in getattr(tokenizer, "special_tokens_map", {}).items()}
@@ -172,11 +174,26 @@ class ChatTemplate:
             switched = self.render(messages, **_THINKING)
             text = _EMPTY_THOUGHT.sub("", switched)
         if not opening:
-            return with_thought(text, opened=_is_opened(text, messages), thinks=thinks)
+            opened = self._is_opened(text, tuple(message.role for message in messages))
+            return with_thought(text, opened=opened, thinks=thinks)
         if text.rstrip().endswith(THINK):
             # A thought that the chat template opens is opened by these words, too.
             text = text.rstrip().removesuffix(THINK)
         return with_thought(text + opening, opened=opening.rstrip().endswith(THINK), thinks=thinks)
+
+    def _is_opened(self, text: str, roles: tuple[str, ...]) -> bool:
+        """Whether a thought is open at the end of a prompt; what the turns themselves say of tags does not count."""
+        if text.rstrip().endswith(THINK):
+            return True
+        # Some begin the thought with a few words. Looked for behind a probe: a turn's text may stand in a tag, too.
+        end = self._end_of(roles)
+        return bool(end) and text.endswith(end) and end.rfind(THINK) > end.rfind(THINK_END)
+
+    def _find_end(self, roles: tuple[str, ...]) -> str:
+        """What is written behind the last of turns of these roles."""
+        probe = _probe(roles)
+        rendered, _, lost = self._render(probe, self._way_of(roles), {})
+        return "" if lost else rendered.rpartition(probe[-1].content)[2]
 
     def _find_way(self, roles: tuple[str, ...]) -> int:
         """Which way of giving turns of these roles has all of them arrive; the first if none has."""
@@ -270,10 +287,3 @@ def with_thought(text: str, *, opened: bool, thinks: bool | None) -> str:
     if thinks is False and opened:
         return f"{text.rstrip()}\n\n{THINK_END}\n\n"
     return text
-
-
-def _is_opened(text: str, messages: Sequence[Message]) -> bool:
-    """Whether a thought is open at the end of a prompt; what the turns themselves say of tags does not count."""
-    said = messages[-1].content.strip() if messages else ""
-    tail = text.rpartition(said)[2] if said else text
-    return tail.rfind(THINK) > tail.rfind(THINK_END)
