@@ -381,7 +381,7 @@ def verdict_of(check: StrategyCheck) -> Verdict:
     if by_chance:
         reasons.append(
             f"the passage that answers the query comes out first in {check.right} of {trials} rankings, which "
-            f"guessing does as well ({trials / check.candidates:g} on average)"
+            f"guessing does as well ({trials / check.candidates:.3g} on average)"
         )
     elif check.right < _SURE * trials:
         reasons.append(f"the passage that answers the query comes out first in {check.right} of {trials} rankings only")

@@ -111,7 +111,7 @@ def _check(check: StrategyCheck) -> Iterator[str]:
         f"{check.strategy}: {check.lists} lists of {check.candidates}, forwards and backwards; "
         f"{summary.usage.calls} calls"
     )
-    yield f"  right winner in {check.right} of {trials} rankings (guessing: {trials / check.candidates:g} on average)"
+    yield f"  right winner in {check.right} of {trials} rankings (guessing: {trials / check.candidates:.3g} on average)"
     yield f"  same winner both ways in {check.same} of {check.lists} lists"
     for share in summary.places:
         if share.named >= 0.8 * share.able and share.able > 2:
