@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from r1ranker_ir.corpora import GREATEST_GRADE
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.runs import Run, RunEntry
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXAMPLE = "nDCG@10 RR(rel=2)@10 AP"
-GREATEST_GRADE = 100_000
-"""trec_eval counts the documents of each grade up to the greatest: beyond this, its time and memory explode."""
 # Spaces and commas split measures, except inside the brackets that hold a measure's parameters.
 _TOKEN = re.compile(r"(?:\([^()]*\)|[^\s,])+")
 

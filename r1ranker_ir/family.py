@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.prompt import PromptTemplate
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,7 @@ class FamilyMember:
         template: a packaged template of its form, in words of ours, for where none is given; `None` for the
             checkpoint's or the project's own.
         source: where it is published.
-        words: what it asks in, where its prompts stand in no template file that could be given as it is: then a warning
-            says so.
+        words: where its prompts stand, if not in a template file that could be given as it is.
     """
 
     strategy: str
@@ -44,7 +40,7 @@ _WINDOWS = {"window_size": 20, "stride": 10}
 # without spaces, which are one word.
 _RANK_LLM = {"max_passage_words": 300, "max_passage_tokens": 2048, "repair_text": True}
 
-_IN_PROGRAMS = "its prompts stand in the programs of its repository (ulab-uiuc/IRanker), not in a file"
+_IN_PROGRAMS = "Its prompts stand in the programs of its repository (ulab-uiuc/IRanker), not in a file"
 
 FAMILY: Mapping[str, FamilyMember] = MappingProxyType(
     {
@@ -116,13 +112,6 @@ def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     member = FAMILY[name]
     options = {**member.settings, **given, "system": name}
     if options.get("template") is None and member.template is not None:
-        if member.words:
-            logger.warning(
-                "system %r is asked in a wording of this project's, which its checkpoints were not trained on: %s. "
-                "Write them into a template file (docs/prompts-and-checkpoints.md) and give it as the template",
-                name,
-                member.words,
-            )
         options["template"] = Path(__file__).parent / "prompts" / member.template
     return options
 
@@ -143,11 +132,17 @@ def wording_notes(system: str | None, model: str, template: PromptTemplate, *, o
     if system is None:
         return ()
     if not own:
-        source = FAMILY[system].source
+        member = FAMILY[system]
+        remedy = f"Give its project's template file (--template, template=; {member.source})"
+        if member.words:
+            remedy = (
+                f"{member.words} ({member.source}): write them into a template file, as "
+                "docs/prompts-and-checkpoints.md says, and give that (--template, template=)"
+            )
         return (
             f"{system!r} is asked in this project's own words (template {_short(template.name)!r}), not in those of "
             f"the published system: figures may differ from the published ones, and checkpoints show what they learned "
-            f"on the wording they were trained on. Give its project's template file (--template, template=; {source})",
+            f"on the wording they were trained on. {remedy}",
         )
     if system == "rank-r1" and isinstance(template, FamilyTemplate) and template.protocol == "rank-r1":
         return _rank_r1_notes(model, template)

@@ -64,12 +64,11 @@ class Signs:
     Args:
         lists: rankings of at least two candidates in which something was decided.
         unchanged: how many of them leave their input's order as it was.
-        surprise: how improbable that is for a model that ranks: the negative logarithm of the probability, which adds
-            up over the lists.
+        kept: how many decisions the lists that are unchanged took.
         repaired: answers in these lists that were repaired, which means completed by the input's order.
         graded: lists of which at least two candidates were graded.
         equal: how many of them have equal grades throughout.
-        equal_surprise: how improbable that is; see `surprise`.
+        equal_pairs: how many pairs of neighbours these have.
         named: place to how many answers name it, where the input's order speaks for another one.
         spoken_for: place to how many answers could name it, but the input's order speaks for it.
         lengths: how many answers chose among so many candidates.
@@ -80,11 +79,11 @@ class Signs:
 
     lists: int = 0
     unchanged: int = 0
-    surprise: float = 0.0
+    kept: int = 0
     repaired: int = 0
     graded: int = 0
     equal: int = 0
-    equal_surprise: float = 0.0
+    equal_pairs: int = 0
     named: Mapping[int, int] = field(default_factory=dict)
     spoken_for: Mapping[int, int] = field(default_factory=dict)
     lengths: Mapping[int, int] = field(default_factory=dict)
@@ -128,11 +127,11 @@ def signs_of(ranking: Ranking, asked: Asked | None) -> Signs:
     decisions = min(count - 1, sum(map(_decisions, ranking.steps)))
     if decisions > 0:
         unchanged = ranking.order == tuple(range(count))
-        surprise = _surprise(decisions) if unchanged else 0.0
-        found += Signs(lists=1, unchanged=int(unchanged), surprise=surprise, repaired=ranking.repairs)
+        kept = decisions if unchanged else 0
+        found += Signs(lists=1, unchanged=int(unchanged), kept=kept, repaired=ranking.repairs)
     if len(grades) > 1:
         equal = max(grades) - min(grades) <= _EQUAL_GRADES
-        found += Signs(graded=1, equal=int(equal), equal_surprise=_surprise(len(grades) - 1) if equal else 0.0)
+        found += Signs(graded=1, equal=int(equal), equal_pairs=len(grades) - 1 if equal else 0)
     if asked in ("worst", "best", "order"):
         placed = [each for step in ranking.steps if (each := _place(step, asked)) is not None]
         if placed:
@@ -145,8 +144,9 @@ def _decisions(step: Step) -> int:
     return len(step.outcome) - 1 if len(step.outcome) > 1 else 1
 
 
-def _surprise(decisions: int) -> float:
-    return -math.log(_KEPT_PAIR) - (decisions - 1) * math.log(_KEPT_NEXT)
+def _surprise(lists: int, decisions: int) -> float:
+    """How improbable it is that a model that ranks takes these decisions as the input has them: -log of the chance."""
+    return -lists * math.log(_KEPT_PAIR) - (decisions - lists) * math.log(_KEPT_NEXT)
 
 
 def _place(step: Step, asked: Asked) -> Signs | None:
@@ -221,7 +221,7 @@ def sentences(signs: Signs) -> dict[str, str]:
             f"model answers by place, and such an order says nothing about the candidates"
         )
     lists_tell = signs.graded >= _LEAST_LISTS and signs.equal >= _ALL_BUT_FEW * signs.graded
-    if lists_tell and signs.equal_surprise > -math.log(_ALARM):
+    if lists_tell and _surprise(signs.equal, signs.equal_pairs) > -math.log(_ALARM):
         said["grades"] = (
             f"in {signs.equal} of {signs.graded} lists all grades are equal, so that the order is the one that went "
             f"in: the model does not tell candidates apart"
@@ -229,7 +229,7 @@ def sentences(signs: Signs) -> dict[str, str]:
     elif (
         signs.lists >= _LEAST_LISTS
         and signs.unchanged >= _ALL_BUT_FEW * signs.lists
-        and signs.surprise > -math.log(_ALARM)
+        and _surprise(signs.unchanged, signs.kept) > -math.log(_ALARM)
     ):
         repaired = f" ({signs.repaired} answers were repaired, which fills in that order)" if signs.repaired else ""
         said["order"] = (

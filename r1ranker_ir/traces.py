@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import parse_json_line, raw_lines
+from r1ranker_ir.json_lines import parse_json_line, readable_lines
 from r1ranker_ir.partial_files import PartialFile
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.types import CLOSED_AT, TASKS, Candidate, Ranking, RankingRequest, Step, Usage
@@ -186,7 +186,7 @@ def _raw_lines(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, by
         yield from enumerate(sys.stdin.buffer, start=1)
         return
     try:
-        yield from raw_lines(Path(path))
+        yield from readable_lines(Path(path))
     except DataFileError as error:
         if not interrupted:
             raise

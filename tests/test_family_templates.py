@@ -587,7 +587,7 @@ def test_the_projects_own_prompts_are_shown_by_section() -> None:
         found = json.loads(show("--section", section, "--format", "json", "--task", "item").output)
         assert found["section"] == section
         assert found["template_hash"] == own.digest(mark=section == "mark")
-    assert found["messages"][-1]["content"].count("[1]") == 2
+    assert found["messages"][-1]["content"].count("[1]") == 1
     assert "Dropped before: [3]" in show("--section", "mark").output
     assert "still in the running" in show().output
 

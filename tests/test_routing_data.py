@@ -139,7 +139,7 @@ ROW = {"name": "a", "price_in": 1, "price_out": 2}
         ("llms.json", [ROW | {"input_price": 1}], "'price_in' and 'input_price' are both given"),
         ("llms.json", {"a": {"price_in": 1}}, r"llms.json: 'a': 'price_out' or 'output_price' is missing"),
         ("llms.csv", "name,price_in,price_out\na,1,\n", "llms.csv:2: 'price_out' or 'output_price' is missing"),
-        ("llms.csv", "name,price_in,price_out\na,1,cheap\n", r"llms.csv:2: could not convert .*'cheap'"),
+        ("llms.csv", "name,price_in,price_out\na,1,cheap\n", r"llms.csv:2: 'price_out' is 'cheap': a number is needed"),
         ("llms.csv", "name,price_in,price_out\na,1,inf\n", "llms.csv:2: .*price_out is inf"),
         ("llms.csv", "name,price_in\na,1,2\n", "llms.csv:2: unequal columns: 3 cells for 2 columns"),
         ("llms.csv", "name,name\n", "llms.csv:1: column 'name'"),

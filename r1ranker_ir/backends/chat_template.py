@@ -27,6 +27,8 @@ _ROLES: tuple[tuple[str, ...], ...] = (
     ("user",),
     ("user", "assistant", "tool", "assistant"),
 )
+# What chat templates of rerankers know besides the usual roles.
+_RERANKER_ROLES = ("query", "document")
 _WAY_OUT = (
     "Give the tokenizer a chat template that writes every turn (chat_template.jinja, or chat_template in "
     "tokenizer_config.json), or none at all, to have turns joined by blank lines"
@@ -45,7 +47,7 @@ def _parts(messages: Iterable[Message]) -> list[_Turn]:
 
 def _merged(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Puts the system's text at the beginning of the user's, for templates that refuse or drop a system turn."""
-    if len(messages) < 2 or messages[0].role != "system":
+    if [message.role for message in messages[:2]] != ["system", "user"]:
         return tuple(messages)
     text = "\n\n".join(message.content for message in messages[:2])
     return (Message("user", text), *messages[2:])
@@ -227,15 +229,15 @@ class ChatTemplate:
         return str(rendered), None
 
     def _complaint(self, messages: Sequence[Message], switches: Mapping[str, Any]) -> CheckpointError:
+        if named := [message.role for message in messages if message.role in _RERANKER_ROLES]:
+            return CheckpointError(
+                f"the chat template of {self.name!r} has no turn of the role {named[0]!r}, which the template of the "
+                "prompt needs (message_roles: reranker): use a reranker whose chat template has it, or a template with "
+                "message_roles: default"
+            )
         errors: list[Exception] = []
         for way in range(len(_WAYS)):
             _, error, lost = self._render(messages, way, switches)
-            if named := [messages[place].role for place in lost if messages[place].role in ("query", "document")]:
-                return CheckpointError(
-                    f"the chat template of {self.name!r} has no turn of the role {named[0]!r}, which the template of "
-                    "the prompt needs (message_roles: reranker): use a reranker whose chat template has it, or a "
-                    "template of the prompt with message_roles: default"
-                )
             if lost:
                 turns = " and ".join(
                     f"the {messages[place].role}'s turn ({place + 1} of {len(messages)})" for place in lost

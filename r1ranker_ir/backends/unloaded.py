@@ -94,14 +94,14 @@ def _open(model: str) -> tuple[Any, int | None]:
     except ImportError as error:
         raise missing_extra("counting tokens with a model's tokenizer", "local", error) from error
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model)
+        tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"the tokenizer of {model!r} can't be loaded ({error}). Give a folder or a hub name with one, or leave the "
             "model out to have tokens estimated"
         ) from error
     try:
-        config: Any = AutoConfig.from_pretrained(model)
+        config: Any = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError):
         return tokenizer, None
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
