@@ -131,6 +131,20 @@ def test_a_run_is_not_read_where_the_new_one_grows(place: Path) -> None:
     assert contents(place) == before
 
 
+@pytest.mark.parametrize("number", [1, 12])
+def test_what_an_earlier_run_left_is_not_removed_while_it_is_read(place: Path, number: int) -> None:
+    left = place / f"new.trec.partial.{number}"
+    (place / "bm25.trec").rename(left)
+    (place / "other").symlink_to(left.name)
+    before = contents(place)
+    for read in (left, place / "other"):
+        words = ("search", "--corpus", place / "corpus", "--first-stage", f"run:{read}")
+        result = r1ranker(*words, "--output", place / "new.trec", code=1)
+        assert "is what an earlier run to --output" in result.stderr
+        assert contents(place) == before
+    r1ranker(*words, "--output", place / "newer.trec")
+
+
 @pytest.mark.parametrize(
     ("run", "trace"), [("x", "x"), ("x", "x.partial"), ("x.partial", "x"), ("x", "./x"), ("-", "-")]
 )
@@ -204,6 +218,34 @@ def test_a_suite_reads_nothing_from_the_folder_that_it_writes(place: Path, monke
         said = r1ranker("suite", "mine.toml", *SUITE_OPTIONS, *option, "--overwrite", code=1).stderr
         assert f"{option[-2]} '{option[-1].removeprefix('run:')}' lies in folder 'out', whose files are written" in said
         assert contents(place) == before
+
+
+@pytest.mark.parametrize("cache", ["README.md", "manifest.json", "own/reranked.trec", "own/c.sqlite", "measures.json"])
+def test_a_suite_does_not_write_over_its_cache(place: Path, monkeypatch: pytest.MonkeyPatch, cache: str) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    words = ("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--cache")
+    said = r1ranker(*words, f"out/{cache}", code=1).stderr
+    assert "choose another --output" in said and "--cache" in said
+    assert not (place / "out").exists()
+    r1ranker(*words, "out/c.sqlite")
+    assert r1ranker(*words, "out/c.sqlite").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["README.md", "manifest.json", "measures.json"])
+def test_a_suite_overwrites_nothing_that_no_suite_wrote(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    (place / "out").mkdir()
+    (place / "out" / name).write_text("# My project\n")
+    words = ("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--overwrite")
+    assert "is of no suite" in r1ranker(*words, code=1).stderr
+    assert (place / "out" / name).read_text() == "# My project\n"
+    (place / "out" / name).unlink()
+    r1ranker(*words)
+    r1ranker(*words, "--depth", "1")
 
 
 def test_two_suites_do_not_share_a_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
