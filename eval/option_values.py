@@ -70,7 +70,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return kind is bool
     if kind is float:
         return isinstance(value, (int, float))
-    return inspect.isclass(kind) and isinstance(value, kind)
+    # No file holds an object that fulfils a protocol.
+    return inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) and isinstance(value, kind)
 
 
 def _described(kind: Any) -> str:

@@ -21,7 +21,7 @@ from r1ranker_ir.errors import (
     StorageError,
 )
 from r1ranker_ir.output_locks import folder_lock
-from r1ranker_ir.output_paths import NamedFile, check_folder, corpus_inputs
+from r1ranker_ir.output_paths import NamedFile, check_folder, check_outputs, corpus_inputs
 from r1ranker_ir.private_folders import make_folder
 from r1ranker_ir.request_files import write_requests
 from r1ranker_ir.rerank_inputs import ranker_inputs
@@ -40,7 +40,7 @@ from .suite_data import (
     read_judged_queries,
     search_first_stage,
 )
-from .suite_folder import claim_folder, write_summaries
+from .suite_folder import MANIFEST, MEASURES, REPORT, claim_folder, write_summaries
 from .suite_requests import RequestFileSource, described_requests, read_dataset_requests, request_checksums
 from .suite_results import (
     BASELINES,
@@ -104,9 +104,18 @@ def run_suite(
     plans = [_plan(dataset, suite, settings) for dataset in suite.datasets]
     folder = Path(output)
     check_folder(folder, "--output", _inputs(plans, ranker))
+    _check_cache(folder, plans, ranker)
     with folder_lock(folder, "--output", private=settings.traces):
         claim_folder(folder, suite, settings, overwrite=overwrite)
         return _run_plans(plans, suite, ranker, folder, settings, progress=progress, say=say)
+
+
+def _check_cache(folder: Path, plans: Sequence[DataSetResult], ranker: RankerSource) -> None:
+    """Refuses a cache that lies where the suite writes something else; elsewhere in its folder one may be."""
+    named = [each for each in ranker_inputs(ranker) if each.option == "--cache"]
+    check_outputs([NamedFile("--output", folder / name) for name in (MANIFEST, MEASURES, REPORT)], named)
+    for plan in plans:
+        check_folder(folder / plan.dataset.name, "--output", named)
 
 
 def _inputs(plans: Sequence[DataSetResult], ranker: RankerSource) -> Iterator[NamedFile]:

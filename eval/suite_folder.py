@@ -38,7 +38,8 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
         overwrite: use the folder whatever is in it, and remove what another command's manifest lists.
 
     Raises:
-        InputError: if it is a file, another command's folder or one of something else.
+        InputError: if it is a file, another command's folder or one of something else, or holds files of others by the
+            names of a suite's own.
         StorageError: if it can't be written.
     """
     command = list(settings.command)
@@ -49,6 +50,13 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
         earlier = _read_manifest(folder / MANIFEST)
         ours = earlier.get("command") == command and earlier.get("suite") == suite.name
         if not ours:
+            own = {MANIFEST, *earlier["files"]} if earlier else set()
+            foreign = [name for name in (MANIFEST, MEASURES, REPORT) if name not in own and (folder / name).exists()]
+            if overwrite and foreign:
+                raise InputError(
+                    f"{str(folder / foreign[0])!r} is of no suite, as far as the folder's {MANIFEST} says, and would "
+                    "be lost: choose another --output, or rename it"
+                )
             if not overwrite:
                 made_by = " is not empty"
                 if earlier:

@@ -48,8 +48,10 @@ def is_gzip(path: str | Path) -> bool:
     return _PARTIAL.sub("", str(path)).endswith(".gz")
 
 
-def begins_with_lines_of(path: Path, other: Path) -> bool:
-    """Whether a file begins with all whole lines of another one; what a stopped run left of a last line is no line.
+def holds_lines_of(path: Path, other: Path) -> bool:
+    """Whether a file holds all whole lines of another one, in their order; what was left of a last line is no line.
+
+    Lines may stand between them, as those of queries that had failed at first do.
 
     Args:
         path: any file, gzip if its name says so.
@@ -64,7 +66,7 @@ def begins_with_lines_of(path: Path, other: Path) -> bool:
             for line in _readable_lines(other):
                 if line.endswith(b"\n"):
                     compared += 1
-                    if line != next(lines, None):
+                    if line not in lines:  # which takes the lines up to it
                         return False
     except OSError:
         return False

@@ -39,7 +39,7 @@ def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile]) -> 
     """Makes sure that what is written destroys nothing that is read, before anything is opened.
 
     Files are compared as the system knows them: by other names, through links, and by hard links they are the same. An
-    output counts with its `.partial` file.
+    output counts with its `.partial` file, and with what earlier runs left as `.partial.1`, which may be removed.
 
     Args:
         outputs: what is written; `-`, pipes and devices are streams.
@@ -56,6 +56,12 @@ def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile]) -> 
             for place in its_places:
                 if _is_same(place, str(named.path)):
                     raise InputError(_refusal(output, place, named))
+            if _is_left_over(str(named.path), its_places[-1]):
+                raise InputError(
+                    f"{named.option} {os.fspath(named.path or '')!r} is what an earlier run to {output.option} "
+                    f"{os.fspath(output.path or '')!r} left behind, and is removed once that holds the same lines: "
+                    f"rename it first, or choose another {output.option}"
+                )
         for other, other_places in places[:number]:
             if any(_is_same(place, another) for place in its_places for another in other_places):
                 raise InputError(
@@ -176,6 +182,13 @@ def _places(output: NamedFile) -> list[str]:
     """Where an output is written: at its name, and where it grows."""
     path = os.fspath(output.path or "")
     return [path] if is_stream(path) else [path, str(partial_path(path))]
+
+
+def _is_left_over(read: str, partial: str) -> bool:
+    """Whether a file that is read is one of those that are set aside while an output grows."""
+    name = os.path.basename(os.path.realpath(read))
+    stem, _, number = name.rpartition(".")
+    return number.isdecimal() and _is_same(os.path.join(os.path.dirname(os.path.realpath(read)), stem), partial)
 
 
 def _refusal(output: NamedFile, place: str, read: NamedFile) -> str:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Self, cast
 
 from r1ranker_ir.errors import InputError, StorageError
-from r1ranker_ir.json_lines import begins_with_lines_of
+from r1ranker_ir.json_lines import holds_lines_of
 from r1ranker_ir.output_locks import output_lock
 from r1ranker_ir.output_streams import OutputStream, is_stream
 
@@ -149,11 +149,11 @@ class PartialFile:
         return aside
 
     def _drop_repeated(self) -> None:
-        """Removes what earlier runs left behind, where the file that is whole now begins with the same lines."""
+        """Removes what earlier runs left behind, where the file that is whole now holds the same lines."""
         for aside in sorted(self.partial.parent.glob(f"{glob.escape(self.partial.name)}.*")):
             if not aside.suffix[1:].isdecimal() or not aside.is_file() or aside.is_symlink():
                 continue
-            if begins_with_lines_of(self.path, aside):
+            if holds_lines_of(self.path, aside):
                 aside.unlink()
             else:
                 logger.warning("%s, of a run that was stopped, holds other lines than %s: it is kept", aside, self.path)
@@ -181,10 +181,10 @@ class PartialFile:
         aside = self._aside
         if aside is None or not aside.is_file() or aside.is_symlink():
             return
-        if not self.pieces or begins_with_lines_of(aside, self.partial):
+        if not self.pieces or holds_lines_of(aside, self.partial):
             os.replace(aside, self.partial)
             logger.warning("%s holds what the run before had finished", self.partial)
-        elif begins_with_lines_of(self.partial, aside):
+        elif holds_lines_of(self.partial, aside):
             aside.unlink()
         else:
             logger.warning("what the run before had finished is kept in %s", aside)

@@ -298,6 +298,8 @@ def test_a_run_goes_on_from_what_failed(serve: Callable[..., ScriptedServer], co
     whole = read_run(output)
     assert list(whole) == [f"q{number}" for number in range(31)]
     assert all([entry.doc_id for entry in entries] == ["d2", "d1", "d0"] for entries in whole.values())
+    # What was finished before is in the whole files now.
+    assert not list(tmp_path.glob("*.partial*"))
 
 
 def test_queries_behind_a_failed_one_are_written_as_they_finish(

@@ -131,6 +131,20 @@ def test_a_run_is_not_read_where_the_new_one_grows(place: Path) -> None:
     assert contents(place) == before
 
 
+@pytest.mark.parametrize("number", [1, 12])
+def test_what_an_earlier_run_left_is_not_removed_while_it_is_read(place: Path, number: int) -> None:
+    left = place / f"new.trec.partial.{number}"
+    (place / "bm25.trec").rename(left)
+    (place / "other").symlink_to(left.name)
+    before = contents(place)
+    for read in (left, place / "other"):
+        words = ("search", "--corpus", place / "corpus", "--first-stage", f"run:{read}")
+        result = r1ranker(*words, "--output", place / "new.trec", code=1)
+        assert "is what an earlier run to --output" in result.stderr
+        assert contents(place) == before
+    r1ranker(*words, "--output", place / "newer.trec")
+
+
 @pytest.mark.parametrize(
     ("run", "trace"), [("x", "x"), ("x", "x.partial"), ("x.partial", "x"), ("x", "./x"), ("-", "-")]
 )
@@ -204,6 +218,34 @@ def test_a_suite_reads_nothing_from_the_folder_that_it_writes(place: Path, monke
         said = r1ranker("suite", "mine.toml", *SUITE_OPTIONS, *option, "--overwrite", code=1).stderr
         assert f"{option[-2]} '{option[-1].removeprefix('run:')}' lies in folder 'out', whose files are written" in said
         assert contents(place) == before
+
+
+@pytest.mark.parametrize("cache", ["README.md", "manifest.json", "own/reranked.trec", "own/c.sqlite", "measures.json"])
+def test_a_suite_does_not_write_over_its_cache(place: Path, monkeypatch: pytest.MonkeyPatch, cache: str) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    words = ("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--cache")
+    said = r1ranker(*words, f"out/{cache}", code=1).stderr
+    assert "choose another --output" in said and "--cache" in said
+    assert not (place / "out").exists()
+    r1ranker(*words, "out/c.sqlite")
+    assert r1ranker(*words, "out/c.sqlite").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["README.md", "manifest.json", "measures.json"])
+def test_a_suite_overwrites_nothing_that_no_suite_wrote(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    (place / "out").mkdir()
+    (place / "out" / name).write_text("# My project\n")
+    words = ("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--overwrite")
+    assert "is of no suite" in r1ranker(*words, code=1).stderr
+    assert (place / "out" / name).read_text() == "# My project\n"
+    (place / "out" / name).unlink()
+    r1ranker(*words)
+    r1ranker(*words, "--depth", "1")
 
 
 def test_two_suites_do_not_share_a_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,6 +536,25 @@ def test_what_was_finished_is_kept_until_it_is_written_again(tmp_path: Path, suf
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_what_lacked_the_failed_queries_goes_when_they_are_there(tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"run{suffix}"
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "b", "d", stop=True)
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "a", "b", "d", stop=True)
+    assert [list(read_run(path)) for path in tmp_path.iterdir()] == [["a", "b", "d"]]
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "a", "d", stop=True)
+    assert [list(read_run(path)) for path in tmp_path.iterdir()] == [["a", "b", "d"]]
+    # In another order they are other lines.
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "d", "b", "a", stop=True)
+    assert len(list(tmp_path.iterdir())) == 2
+    write_queries(output, "a", "b", "c", "d")
+    assert sorted(list(read_run(path)) for path in tmp_path.iterdir()) == [["a", "b", "c", "d"], ["d", "b", "a"]]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_other_work_is_kept_for_good(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
     output = tmp_path / f"run{suffix}"
     with pytest.raises(KeyboardInterrupt):
@@ -510,6 +571,11 @@ def test_other_work_is_kept_for_good(tmp_path: Path, suffix: str, caplog: pytest
     assert sorted(kept) == [["a", "b", "c"], ["x"], ["y"]]
 
 
+def in_order(wanted: list[str], lines: list[str]) -> bool:
+    rest = iter(lines)
+    return all(line in rest for line in wanted)
+
+
 @given(st.lists(st.lists(st.sampled_from("abcde"), unique=True, max_size=4), min_size=1, max_size=6), st.data())
 def test_no_line_that_was_written_is_ever_lost(tmp_path_factory: Any, attempts: list[list[str]], data: Any) -> None:
     output = tmp_path_factory.mktemp("runs") / "run"
@@ -519,8 +585,8 @@ def test_no_line_that_was_written_is_ever_lost(tmp_path_factory: Any, attempts: 
             write_queries(output, *queries, stop=stop)
         except KeyboardInterrupt:
             assert stop
-        kept = [path.read_text() for path in output.parent.iterdir()]
-        assert not queries or any(content.startswith(lines_of(*queries)) for content in kept)
+        kept = [path.read_text().splitlines() for path in output.parent.iterdir()]
+        assert not queries or any(in_order(lines_of(*queries).splitlines(), content) for content in kept)
         if not stop:
             assert output.read_text() == lines_of(*queries)
 

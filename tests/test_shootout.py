@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,16 @@ def test_names_and_models_become_checkpoints_strategies_and_options(tmp_path: Pa
 def test_packaged_lists_can_be_read(name: str) -> None:
     assert len(read_entries(name)) > 3
     assert read_entries(name) == read_entries(f"{name}.yaml")
+
+
+def test_files_are_named_by_their_paths(made: list[str], tmp_path: Path) -> None:
+    template = tmp_path / "own.toml"
+    template.write_bytes((resources.files("r1ranker_ir.prompts") / "default.toml").read_bytes())
+    rows = [{"name": "own", "oracle": {"noise": 0}, "strategy": "direct", "template": str(template)}]
+    shot(*made, "--rerankers", listed(tmp_path, rows))
+    rows[0]["template"] = 7
+    wrong = shot(*made, "--rerankers", listed(tmp_path, rows), code=1)
+    assert "template is 7: give a text" in wrong.stderr
 
 
 def test_packaged_oracle_runs(made: list[str]) -> None:

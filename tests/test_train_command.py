@@ -237,6 +237,32 @@ def test_output_folder_of_another_run_is_refused(recipe: Recipe, tmp_path: Path)
         run("sft", path, "--overwrite", "--model", str(tmp_path / "out" / "checkpoint-2"))
 
 
+@pytest.mark.parametrize("name", ["README.md", "curves.png", "embeddings.safetensors", "r1ranker.json"])
+def test_files_of_others_in_the_output_folder_stay(recipe: Recipe, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=f"holds '{name}', which no training wrote there"):
+        run("sft", recipe("sft"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    assert (tmp_path / "out" / name).read_text(encoding="utf-8") == "mine"
+
+
+def test_a_model_is_not_removed_with_the_run_that_is_overwritten(recipe: Recipe, tmp_path: Path) -> None:
+    base = tmp_path / "out" / "checkpoint-base"
+    base.mkdir(parents=True)
+    (base / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"model .* lies in folder"):
+        run("sft", recipe("sft"), "--overwrite", "--model", str(base))
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(tmp_path / "out")}), encoding="utf-8"
+    )
+    with pytest.raises(InputError, match="is the model that is to be trained"):
+        run("sft", recipe("sft"), "--overwrite", "--model", str(adapter))
+    assert (base / "config.json").exists()
+
+
 def go_on(whole: Path, to: Path, checkpoint: int) -> None:
     """Makes a folder as a training leaves it that stopped after a checkpoint."""
     to.mkdir()

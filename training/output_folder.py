@@ -50,12 +50,36 @@ def output_folder(arguments: TrainingArguments) -> Path:
     if not output or output == "trainer_output":
         # The name that transformers makes up where none is given.
         raise InputError("no output folder is given: name one with output_dir")
-    folder, model = Path(output), Path(arguments.model.model)
+    folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output_dir {output!r} is no folder: give another name")
-    if model.exists() and model.resolve() == folder.resolve():
-        raise InputError(f"output_dir {output!r} is the model that is to be trained: give another folder")
+    for model in model_folders(arguments.model.model):
+        if model.resolve() == folder.resolve():
+            raise InputError(f"output_dir {output!r} is the model that is to be trained: give another folder")
     return folder
+
+
+def model_folders(name: str) -> list[Path]:
+    """Finds the folders on this machine that a model is loaded from.
+
+    Args:
+        name: a folder, or a hub name.
+
+    Returns:
+        The folder, and its base model's where it holds an adapter; none for a hub name.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return []
+    config = folder / "adapter_config.json"
+    if not config.is_file():
+        return [folder]
+    try:
+        content = parse_json(read_small_text(config, str(config), ""), finite=False)
+    except ValueError:  # loading it says what is wrong
+        return [folder]
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    return [folder, *([Path(base)] if isinstance(base, str) and Path(base).is_dir() else [])]
 
 
 def find_checkpoint(arguments: TrainingArguments, folder: Path) -> Path | None:
@@ -96,7 +120,8 @@ def check_is_free(arguments: TrainingArguments, folder: Path, checkpoint: Path |
         checkpoint: what it goes on from.
 
     Raises:
-        InputError: if the folder holds a model or checkpoints that the training neither continues nor may overwrite.
+        InputError: if the folder holds a model, checkpoints or files of others that the training neither continues nor
+            may overwrite.
     """
     if checkpoint is not None or not folder.is_dir():
         return
@@ -116,6 +141,19 @@ def check_is_free(arguments: TrainingArguments, folder: Path, checkpoint: Path |
             f"output_dir {str(folder)!r} holds checkpoints, the last one {Path(last).name!r}: go on from there with "
             "resume_from_checkpoint last, give another folder, or overwrite to start anew"
         )
+    if foreign := _files_of_others(folder):
+        raise InputError(
+            f"output_dir {str(folder)!r} holds {foreign[0]!r}, which no training wrote there and would be "
+            "replaced: give another folder, or overwrite to replace it"
+        )
+
+
+def _files_of_others(folder: Path) -> list[str]:
+    """What a training would replace or take down with an earlier model, in a folder without the record of one."""
+    if (folder / RUN_FILE).exists():
+        return []
+    taken_down = (path.name for path in folder.glob("*.safetensors*"))
+    return [*(name for name in WRITTEN_NAMES if (folder / name).exists()), *taken_down]
 
 
 def clear(folder: Path) -> None:

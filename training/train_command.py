@@ -38,6 +38,7 @@ from .output_folder import (
     check_is_free,
     clear,
     find_checkpoint,
+    model_folders,
     output_folder,
 )
 from .progress import HELD_OUT, HeldOutMeasurements, show_progress
@@ -109,6 +110,7 @@ def _check_inputs_stay(arguments: TrainingArguments, folder: Path) -> None:
     given = [NamedFile("train_files", path) for path in data.train_files]
     given += [NamedFile("held_out_files", path) for path in data.held_out_files or ()]
     check_outputs((NamedFile("output_dir", folder / name) for name in WRITTEN_NAMES), given)
+    given += [NamedFile("model", model) for model in model_folders(arguments.model.model)]
     if arguments.run.overwrite:
         for removed in folder.glob("checkpoint-*"):
             check_folder(removed, "output_dir", given)
