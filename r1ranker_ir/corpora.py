@@ -19,6 +19,7 @@ from r1ranker_ir.json_lines import (
     text_lines,
 )
 from r1ranker_ir.offsets import OffsetIndex, file_state, line_number
+from r1ranker_ir.plain_data import whole_number_of
 from r1ranker_ir.quoting import quoted
 
 if TYPE_CHECKING:
@@ -438,7 +439,7 @@ def _read_qrels(path: Path, rows: Iterator[tuple[int, str, str, str]]) -> list[Q
 def _grade_of(cell: str, where: str) -> int:
     try:
         # int() refuses thousands of digits with an error of its own kind.
-        grade = int(cell)
+        grade = whole_number_of(cell)
     except ValueError:
         raise DataFileError(f"{where}: grade {quoted(cell)} is not a whole number") from None
     if abs(grade) > GREATEST_GRADE:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.pipes import open_to_read
 from r1ranker_ir.plain_data import parse_json
 
 LONGEST_LINE = 2**26
@@ -231,4 +232,10 @@ def _decoded(raw: bytes, *, first: bool) -> str:
 
 
 def _open_binary(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if is_gzip(path) else path.open("rb")
+    file = open_to_read(path)
+    if not is_gzip(path):
+        return file
+    unpacked = gzip.GzipFile(fileobj=file, mode="rb")
+    # So that it closes the file with itself, as it does for one that it has opened.
+    unpacked.myfileobj = file
+    return cast(IO[bytes], unpacked)

@@ -64,6 +64,32 @@ def parse_toml_text(text: str) -> dict[str, Any]:
     return content
 
 
+def number_of(cell: str) -> float:
+    """Reads a number of a table; Python's own `1_000` and digits of other scripts are none, as in C.
+
+    Args:
+        cell: a column of a text file.
+
+    Returns:
+        The number, which may be infinite or NaN.
+
+    Raises:
+        ValueError: if it is no number.
+    """
+    return float(_plain_digits(cell))
+
+
+def whole_number_of(cell: str) -> int:
+    """Reads a whole number of a table; arguments and errors as for `number_of`."""
+    return int(_plain_digits(cell))
+
+
+def _plain_digits(cell: str) -> str:
+    if "_" in cell or not cell.isascii():
+        raise ValueError("not a number")
+    return cell
+
+
 def check_plain(content: Any) -> None:
     """Checks data that a parser has made: no endless nesting, no number that can't be written out or calculated with.
 

@@ -21,6 +21,7 @@ from r1ranker_ir import json_lines
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.output_streams import STANDARD_STREAM as STANDARD_STREAM
 from r1ranker_ir.partial_files import PartialFile
+from r1ranker_ir.plain_data import number_of, whole_number_of
 from r1ranker_ir.quoting import quoted
 
 logger = logging.getLogger(__name__)
@@ -296,7 +297,7 @@ def _falling(query_id: str, entries: Sequence[RunEntry]) -> Iterator[tuple[str, 
 
 def _score_of(cell: str, where: str) -> float:
     try:
-        score = float(cell)
+        score = number_of(cell)
     except ValueError:
         raise DataFileError(f"{where}: score {quoted(cell)} is not a number") from None
     if not math.isfinite(score):
@@ -306,6 +307,6 @@ def _score_of(cell: str, where: str) -> float:
 
 def _rank_of(cell: str, where: str) -> int:
     try:
-        return int(cell)
+        return whole_number_of(cell)
     except ValueError:
         raise DataFileError(f"{where}: rank {quoted(cell)} is not a whole number") from None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from r1ranker_ir.errors import InputError, R1RankerError
+from r1ranker_ir.pipes import open_to_read
 
 SETTINGS_BYTES = 2**20
 """More than any file of settings that a person writes; parsers of YAML and TOML take seconds for as much."""
@@ -40,7 +41,7 @@ def read_small_text(
         R1RankerError: what `error` makes, if the file can't be read, is too large, or is not UTF-8 text.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_to_read(Path(path)) as file:
             raw = file.read(most + 1)
     except (OSError, ValueError) as problem:  # a path with a null character is a ValueError
         reason = getattr(problem, "strerror", None) or str(problem)

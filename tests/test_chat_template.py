@@ -142,6 +142,10 @@ def test_a_conversation_of_many_turns_arrives(name: str, tokenizer_with: MakeTok
         (TURN + "{{ m.content[:10] }}" + END, r"leaves out the system's turn .* begins 'Rank them. Think"),
         (TURN + "{{ m.content | upper }}" + END, "leaves out"),
         (TURN + "{{ m.content.split('</think>')[-1] }}" + END, r"leaves out the system's turn \(1 of 2\)"),
+        # Words that run into each other are other words.
+        (TURN + "{{ m.content | replace('\n', '') }}" + END, r"leaves out the system's turn \(1 of 2\), which"),
+        (TURN + "{{ m.content.split() | join }}" + END, r"leaves out the system's turn \(1 of 2\) and the user's"),
+        (TURN + "{{ m.content | wordwrap(4) }}" + END, r"leaves out the system's turn \(1 of 2\)"),
     ],
 )
 def test_a_text_that_does_not_arrive_is_an_error(template: str, lost: str, tokenizer_with: MakeTokenizer) -> None:
@@ -155,10 +159,10 @@ def test_a_text_that_does_not_arrive_is_an_error(template: str, lost: str, token
 def test_what_is_lost_is_told(texts: list[str], data: st.DataObject) -> None:
     kept = data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts)))
     shown = [text for text, stays in zip(texts, kept, strict=True) if stays]
-    rendered = "|".join("".join(text.split()) for text in shown)
-    squeezed = ["".join(text.split()) for text in texts]
+    rendered = "|".join(" ".join(text.split()) for text in shown)
+    squeezed = [" ".join(text.split()) for text in texts]
     lost = lost_texts(rendered, texts)
-    assert all("".join(texts[place].split()) for place in lost)
+    assert all(texts[place].strip() for place in lost)
     if all(kept):
         assert lost == []
     for place in lost:
@@ -201,6 +205,8 @@ LOOP = "{% for i in range(99999) %}"
         "{{ 'a' * 10 ** 11 }}",
         "{{ 'a' | center(10 ** 11) }}",
         "{{ 7 ** (messages | length) ** 40 ** 2 }}",
+        "{% if messages[-1].content | length > 200 %}" + LOOP * 3 + END * 3 + "{% endif %}{{ messages[-1].content }}",
+        "{% if '[1]' in messages[-1].content %}" + LOOP * 3 + END * 3 + "{% endif %}{{ messages[-1].content }}",
     ],
 )
 def test_a_template_without_an_end_is_stopped(template: str, tokenizer_with: MakeTokenizer) -> None:

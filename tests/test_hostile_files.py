@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
+import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r1ranker_ir import pipes
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.recommendation.sources import open_interactions
 from r1ranker_ir.adapters.routing.observations import read_observations
@@ -26,6 +30,7 @@ from r1ranker_ir.errors import R1RankerError
 from r1ranker_ir.eval.calls import read_calls
 from r1ranker_ir.eval.shootout_entries import read_entries
 from r1ranker_ir.eval.suite_tables import open_suite
+from r1ranker_ir.json_lines import raw_lines
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.random_models import read_configuration
 from r1ranker_ir.ranking_bench import ranking_bench_requests
@@ -396,6 +401,45 @@ def test_folder_device_and_missing_file(name: str, place: Callable[[Reader], Pat
 def test_what_reads_a_device_ends(name: str) -> None:
     reader = READERS[name]
     assert refused(reader, Path("/dev/zero")) is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("name", SMALL)
+def test_a_pipe_that_nobody_writes_to_is_an_error(
+    name: str, place: Callable[[Reader], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipes, "SECONDS", 0.2)
+    path = place(READERS[name])
+    os.mkfifo(path)
+    message = refused(READERS[name], path)
+    # Some readers take regular files only, and some files may be missing; what opens a pipe says what it waited for.
+    if name.startswith(("template", "run", "trace", "configuration", "state")):
+        assert message is not None and "nobody has opened for writing within 0.2 seconds" in message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("name", ["template", "template of rank_llm", "configuration"])
+def test_a_pipe_with_a_writer_is_read(name: str, place: Callable[[Reader], Path]) -> None:
+    reader = READERS[name]
+    path = place(reader)
+    os.mkfifo(path)
+    writing = threading.Thread(target=lambda: path.write_bytes(reader.valid))
+    writing.start()
+    assert refused(reader, path) is None
+    writing.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_lines_come_through_a_pipe(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"lines{suffix}"
+    os.mkfifo(path)
+    content = b"".join(b"%d\n" % number for number in range(50_000))
+    packed = gzip.compress(content) if suffix else content
+    writing = threading.Thread(target=lambda: path.write_bytes(packed))
+    writing.start()
+    assert b"".join(raw for _, raw in raw_lines(path)) == content
+    writing.join()
 
 
 plain = st.recursive(

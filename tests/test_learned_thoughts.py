@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from r1ranker_ir.backends.texts import ChatTokenizer
-from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.errors import CheckpointError, DataFileError, InputError
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.training.completion_files import read_completions
 from r1ranker_ir.training.prompting import PromptRenderer
@@ -130,6 +130,15 @@ def test_an_answer_without_a_thought_follows_the_prompt_that_asks_for_none(
             | {"completion": [{"role": "assistant", "content": "z"}]},
             "a turn of field prompt has a thought of its own",
         ),
+        (row_of({"content": " \n"}), "the assistant's turn of field completion is blank"),
+        (row_of({"content": ""}), "the assistant's turn of field completion is blank"),
+        ({"prompt": "p", "completion": " \n"}, "field completion is ' \\n': give a text"),
+        (row_of({"content": "Well. <think>a</think>b"}), "has <think> behind its beginning ('Well. <think>"),
+        (row_of({"content": "<think>a</think><think>c</think>b"}), "has <think> behind its beginning"),
+        (row_of({"content": "b"}, tools=[{"name": "x"}]), "the row has tools, which would not be learned"),
+        (row_of({"content": "b"}, chat_template_kwargs={"a": 1}), "the row has chat_template_kwargs, which would"),
+        ({"prompt": "p", "completion": "c", "images": ["x.png"]}, "the row has images, which would not be learned"),
+        ({"prompt": "p", "completion": "c", "completion_mask": [0]}, "the row has completion_mask, which would"),
     ],
 )
 def test_what_would_be_less_is_refused_with_its_line(row: dict[str, Any], error: str, tmp_path: Path) -> None:
@@ -139,6 +148,52 @@ def test_what_would_be_less_is_refused_with_its_line(row: dict[str, Any], error:
     with pytest.raises(DataFileError, match=r"rows\.jsonl:2: ") as caught:
         read_completions(path)
     assert error in str(caught.value)
+
+
+@pytest.mark.parametrize("row", [{"messages": PROMPT}, {"text": "fleas"}])
+def test_rows_without_a_completion_say_what_is_needed(row: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    with pytest.raises(DataFileError, match=r"rows\.jsonl:1: a row of (messages|text) does not say"):
+        read_completions(path)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_half_a_surrogate_pair_is_learned_as_prompts_show_it(
+    name: str, learn: Callable[..., tuple[str, str, str]], tmp_path: Path
+) -> None:
+    _, learned, _ = learn(TEMPLATES[name], row_of({"content": "a\ud800b"}), thinks=False)
+    assert learned.strip() == "a?b<|im_end|>"
+    path = tmp_path / "text.jsonl"
+    path.write_text(json.dumps({"prompt": "p\udfff", "completion": "c\ud800"}))
+    assert read_completions(path)[0] == {"prompt": "p?", "completion": "c?"}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_turn_that_ends_itself_ends_once_and_holds_no_other_control_token(
+    name: str, learn: Callable[..., tuple[str, str, str]]
+) -> None:
+    _, learned, _ = learn(TEMPLATES[name], row_of({"content": "ab<|im_end|>\n"}), thinks=False)
+    assert learned.strip() == "ab<|im_end|>"
+    with pytest.raises(InputError, match="1 with a control token of the model in the completion"):
+        learn(TEMPLATES[name], row_of({"content": "a<|im_end|>b"}))
+
+
+def test_every_answer_ends_with_the_token_that_stops_the_model(learn: Callable[..., tuple[str, str, str]]) -> None:
+    labels = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+    )
+    _, learned, _ = learn(labels, row_of({"content": "b"}), thinks=False)
+    assert learned.split() == ["b<|im_end|>"]
+
+
+def test_a_thought_in_the_prompt_that_the_template_drops_is_refused(learn: Callable[..., tuple[str, str, str]]) -> None:
+    earlier = [*PROMPT, {"role": "assistant", "content": "<think>x</think>y"}, {"role": "user", "content": "and"}]
+    prompt, _, _ = learn(CHATML, {**row_of({"content": "b"}), "prompt": earlier})
+    assert "<think>x</think>y" in prompt
+    for name in ("drops", "last only"):
+        with pytest.raises(CheckpointError, match=r"row 1: the chat template of .* leaves out the assistant's turn"):
+            learn(TEMPLATES[name], {**row_of({"content": "b"}), "prompt": earlier})
 
 
 def test_a_samples_thought_may_stand_beside_its_completion(tmp_path: Path) -> None:

@@ -107,6 +107,11 @@ def test_documents_are_ordered_by_score_then_rank_then_line(tmp_path: Path) -> N
         ("q Q0 e 2 1.0 my tag", "7 columns"),
         ("q Q0 e second 1.0 t", "rank 'second' is not a whole number"),
         ("q Q0 e 2 high t", "score 'high' is not a number"),
+        # What Python takes for numbers, and trec_eval does not.
+        ("q Q0 e 1_0 1.0 t", "rank '1_0' is not a whole number"),
+        ("q Q0 e ١ 1.0 t", "rank '١' is not a whole number"),
+        ("q Q0 e 2 1_0 t", "score '1_0' is not a number"),
+        ("q Q0 e 2 ١ t", "score '١' is not a number"),
         ("q Q0 e 2 nan t", "score 'nan' is not finite"),
         ("q Q0 e 2 -inf t", "score '-inf' is not finite"),
         ("q Q0 d 2 1.0 t", "document 'd' occurs twice in query 'q'"),

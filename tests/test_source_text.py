@@ -46,6 +46,11 @@ def test_texts_are_repaired_before_they_are_shown(word_limits: Any) -> None:
     assert call.messages[-1].content == f"[1] {BROKEN}\nWanted: cafÃ© &amp; bar"
 
 
+def test_a_text_that_would_be_repaired_away_stays(word_limits: Any) -> None:
+    call = shown(build_any_template(ONE_TURN, "here"), word_limits(), "\x01\x02", "\x01", repair_text=True)
+    assert "(no text)" not in call.messages[-1].content
+
+
 def test_what_a_repair_brings_forth_is_harmless(word_limits: Any) -> None:
     text = "&#91;2&#93; &lt;think&gt; &lt;|im_end|&gt;"
     call = shown(build_any_template(ONE_TURN, "here"), word_limits(), text, repair_text=True)
@@ -53,9 +58,9 @@ def test_what_a_repair_brings_forth_is_harmless(word_limits: Any) -> None:
     assert line.startswith("[1] (2) (think) ") and "<|im_end|>" not in line
 
 
-@given(st.text(max_size=60))
-def test_any_text_can_be_repaired(text: str) -> None:
-    assert isinstance(repaired(text), str)
+@given(st.text(max_size=60) | st.text(st.sampled_from("\x01\x02\x7f\ufeff \ud800"), min_size=1, max_size=4))
+def test_any_text_can_be_repaired_and_does_not_vanish(text: str) -> None:
+    assert bool(repaired(text).strip()) >= bool(text.strip())
     assert isinstance(repaired(text + "\ud83d", entities=False), str)
 
 

@@ -31,6 +31,8 @@ _NEEDED = ("context", "candidates", "strategy", "completion")
 _THINK, _THINK_END = "<think>", "</think>"
 # Where other programs put the thought of an assistant's turn.
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+# What TRL's trainers take from a row besides, and this one does not: without it, a row says something else.
+_NOT_LEARNED = ("tools", "chat_template_kwargs", "images", "image", "completion_mask", "assistant_masks")
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Datas
     first = next(numbered)
     kind = _kind(first[1])
     check = {"samples": _sample_row, "texts": _text_row, "turns": _turns_row}[kind]
-    checked = (check(row, where) for where, row in chain([first], numbered))
+    checked = (storable(check(row, where)) for where, row in chain([first], numbered))
     tables = []
     while several := list(islice(checked, ROWS_AT_ONCE)):
         tables.append(pyarrow.Table.from_pylist(several, _schemas()[kind]))
@@ -227,7 +229,22 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataFileError(f"{path}: not a Parquet file that can be read ({error})") from error
 
 
+def _check_columns(row: Mapping[str, Any], where: str) -> None:
+    """Refuses a row that would be learned without a part of it."""
+    if told := [name for name in _NOT_LEARNED if row.get(name) not in (None, "", [], {})]:
+        raise DataFileError(
+            f"{where}: the row has {' and '.join(told)}, which would not be learned: remove it, or write what it adds "
+            "into prompt and completion"
+        )
+
+
 def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    if other := [name for name in ("messages", "text") if row.get(name) and "context" not in row]:
+        raise DataFileError(
+            f"{where}: a row of {other[0]} does not say what is to be learned: give what is asked as prompt and the "
+            "answer as completion, as two texts or two lists of turns"
+        )
+    _check_columns(row, where)
     for name in _NEEDED:
         if row.get(name) is None:
             raise DataFileError(f"{where}: field {name} is missing: a row needs {', '.join(_NEEDED)}")
@@ -278,8 +295,9 @@ def _strings(value: Any, name: str, where: str) -> list[str]:
 
 
 def _text_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    _check_columns(row, where)
     for name in ("prompt", "completion"):
-        if not isinstance(row.get(name), str) or not row[name]:
+        if not isinstance(row.get(name), str) or not row[name].strip():
             raise DataFileError(
                 f"{where}: field {name} is {quoted(row.get(name))}: give a text, as in the file's first row"
             )
@@ -292,11 +310,14 @@ def _text_row(row: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _turns_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    _check_columns(row, where)
     if _with_thought(row, "", where, "the row"):
         raise DataFileError(f"{where}: the row has a thought beside its turns: put it into the assistant's turn")
     prompt, completion = (_turns(row.get(name), name, where) for name in ("prompt", "completion"))
     if {completion[0]["role"], completion[-1]["role"]} != {"assistant"}:
         raise DataFileError(f"{where}: field completion begins or ends with another turn than the assistant's")
+    for turn in completion:
+        _check_content(turn, where)
     thinks = any(tag in turn["content"] for turn in completion for tag in (_THINK, _THINK_END))
     if len(completion) > 1 and thinks:
         raise DataFileError(
@@ -304,6 +325,18 @@ def _turns_row(row: dict[str, Any], where: str) -> dict[str, Any]:
             "time: make a row of each assistant's turn, with the turns before it as its prompt"
         )
     return {"prompt": prompt, "completion": completion}
+
+
+def _check_content(turn: Mapping[str, str], where: str) -> None:
+    """Refuses a turn that could not be learned as it is."""
+    text = turn["content"].strip()
+    if not text:
+        raise DataFileError(f"{where}: the {turn['role']}'s turn of field completion is blank: give a text")
+    if turn["role"] == "assistant" and _THINK in text.removeprefix(_THINK):
+        raise DataFileError(
+            f"{where}: an assistant's turn of field completion has {_THINK} behind its beginning ({quoted(text)}): a "
+            f"turn has one thought, with nothing before it"
+        )
 
 
 def _turns(value: Any, name: str, where: str) -> list[dict[str, str]]:

@@ -31,6 +31,7 @@ NO_LOSS = -100
 _THINK, _THINK_END = "<think>", "</think>"
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _ROWS_AT_ONCE = 1000
+_CONTROL_TOKEN = "with a control token of the model in the completion"
 
 
 @dataclass
@@ -143,8 +144,8 @@ class CompletionTokenizer:
         except _LeftOut as left_out:
             reasons[str(left_out)] += 1
             return None
-        except InputError as error:
-            raise InputError(f"row {number}: {error}") from error
+        except (InputError, CheckpointError) as error:
+            raise type(error)(f"row {number}: {error}") from error
         return {"input_ids": prompt + completion, "labels": [NO_LOSS] * len(prompt) + completion}
 
     def row_ids(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
@@ -167,7 +168,10 @@ class CompletionTokenizer:
         if isinstance(prompt, str):
             ended = completion if completion.endswith(self._end_text) else completion + self._end_text
             return _parted(self._tokenizer(prompt)["input_ids"], self._tokenizer(prompt + ended)["input_ids"])
+        completion = [{**turn, "content": self._unended(turn["content"])} for turn in completion]
         said = [turn["content"] for turn in completion]
+        if not self._control_ids.isdisjoint(token for text in said for token in self._ids(text)):
+            raise _LeftOut(_CONTROL_TOKEN)
         if len(said) == 1 and (said[0].lstrip().startswith(_THINK) or _THINK_END in said[0]):
             # Many chat templates leave an earlier thought out, so this does not go through one.
             return self._renderer.prompt_ids(prompt), self._turn_ids(said[0])
@@ -184,7 +188,8 @@ class CompletionTokenizer:
             # What the renderer makes of turns that the template refuses, ranking does as well.
             return shown, self._plain_ids(turn["content"])
         parts = _parted(begun, whole)
-        if parts[0] == shown and not self._lost(parts[1], [turn["content"]]):
+        # Where the template ends a turn with something else, the model would not learn to stop.
+        if parts[0] == shown and self._end_id in parts[1] and not self._lost(parts[1], [turn["content"]]):
             return parts
         return shown, self._plain_ids(turn["content"])
 
@@ -195,7 +200,7 @@ class CompletionTokenizer:
         begun, whole = self._turns_ids(prompt, add_generation_prompt=True), self._turns_ids([*prompt, *completion])
         parts, said = _parted(begun, whole), [turn["content"] for turn in completion]
         if parts[0] == self._renderer.prompt_ids(prompt, thinks=False) and not self._lost(parts[1], said):
-            return parts
+            return parts[0], parts[1] if self._end_id in parts[1] else [*parts[1], self._end_id]
         raise InputError(
             f"the chat template of {self._tokenizer.name_or_path!r} does not write several turns as they are, of the "
             f"completion that begins {said[0][:60]!r}: make a row of each assistant's turn, with the turns before it "
@@ -208,16 +213,21 @@ class CompletionTokenizer:
             lost_texts(str(self._tokenizer.decode(ids)), [self._tokenizer.decode(self._ids(text)) for text in said])
         )
 
+    def _unended(self, text: str) -> str:
+        """A turn's text without the token that ends it, which every turn is given anyway."""
+        bare = text.rstrip()
+        return bare.removesuffix(self._end_text) if bare.endswith(self._end_text) else text
+
     def _turn_ids(self, completion: str) -> list[int]:
         """Tokenizes an assistant's turn from behind the opening that the prompt holds, and ends it."""
-        text = completion.strip().removesuffix(self._end_text).rstrip()
+        text = self._unended(completion).strip()
         if text.startswith(_THINK):
             text = text.removeprefix(_THINK).lstrip()
         return self._behind(OPENING, text)
 
     def _plain_ids(self, completion: str) -> list[int]:
         """Tokenizes an assistant's turn without a thought, as it follows a prompt, and ends it."""
-        text = completion.strip().removesuffix(self._end_text).rstrip()
+        text = self._unended(completion).strip()
         if not text:
             raise _LeftOut("without a completion")
         return self._behind("\n", text)
@@ -227,7 +237,7 @@ class CompletionTokenizer:
         before, both = self._ids(opening), self._ids(opening + text)
         ids = both[len(before) :] if both[: len(before)] == before else self._ids(text)
         if not self._control_ids.isdisjoint(ids):
-            raise _LeftOut("with a control token of the model in the completion")
+            raise _LeftOut(_CONTROL_TOKEN)
         return [*ids, self._end_id]
 
     def _turns_ids(self, turns: Sequence[Mapping[str, str]], **options: Any) -> list[int]:

@@ -58,12 +58,12 @@ def lost_texts(rendered: str, texts: Sequence[str]) -> list[int]:
 
     Args:
         rendered: the prompt.
-        texts: of the turns. White space counts for nothing, since templates strip it.
+        texts: of the turns. How much white space stands between words does not count, since templates strip it.
 
     Returns:
         Their places in `texts`, in order.
     """
-    for squeeze in (str.strip, lambda text: "".join(text.split())):
+    for squeeze in (str.strip, lambda text: " ".join(text.split())):
         left, lost = squeeze(rendered), []
         # The longest first: a short text may stand in a long one as well.
         wanted = [squeeze(text) for text in texts]
@@ -98,10 +98,11 @@ class ChatTemplate:
         self._way_of: Callable[[tuple[str, ...]], int] = lru_cache(maxsize=64)(self._find_way)
         self._end_of: Callable[[tuple[str, ...]], str] = lru_cache(maxsize=64)(self._find_end)
         if self._source:
-            probes = [turns(_probe(roles)) for roles in _ROLES for turns in (_plain, _parts)]
+            conversations = [*map(_probe, _ROLES), _long_probe()]
+            probes = [turns(probe) for probe in conversations for turns in (_plain, _parts)]
             named = {name: str(token) for name, token in getattr(tokenizer, "special_tokens_map", {}).items()}
             if does := why_it_does_not_end(self._source, named, probes):
-                raise CheckpointError(f"the chat template of {self.name!r} {does} on a few words. {_WAY_OUT}")
+                raise CheckpointError(f"the chat template of {self.name!r} {does} on a short conversation. {_WAY_OUT}")
 
     def __bool__(self) -> bool:
         return bool(self._source)
@@ -274,6 +275,12 @@ _MERGING = (1, 3)
 def _probe(roles: Sequence[str]) -> tuple[Message, ...]:
     words = (f"{_PROBES[place % len(_PROBES)]}{'' if place < len(_PROBES) else place}" for place in range(len(roles)))
     return tuple(Message(role, word) for role, word in zip(roles, words, strict=True))  # type: ignore[arg-type]
+
+
+def _long_probe() -> tuple[Message, ...]:
+    """Turns as long as short prompts are, with tags and lists: some loops begin there only."""
+    lines = "\n\n".join(f"[{place}] <b>{' '.join(_PROBES * 8)}</b>" for place in range(1, 21))
+    return (Message("system", f"Think between {THINK} and {THINK_END}.\n"), Message("user", lines))
 
 
 def with_thought(text: str, *, opened: bool, thinks: bool | None) -> str:

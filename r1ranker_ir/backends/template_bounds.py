@@ -27,7 +27,7 @@ def why_it_does_not_end(
     Args:
         template: the Jinja template.
         special: the tokenizer's named tokens, which templates write.
-        conversations: of a few words each.
+        conversations: short ones, some hundred words at most.
 
     Returns:
         What the template does in place of ending, as a sentence's predicate; empty if it ends, with or without an

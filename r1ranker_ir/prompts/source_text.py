@@ -25,7 +25,9 @@ def repaired(text: str, *, entities: bool = True) -> str:
             f"repair_text needs ftfy ({error}). Install it with: pip install ftfy, or turn repair_text off "
             "(--no-repair-text): prompts then hold the texts as they are"
         ) from error
-    return ftfy.fix_text(text, unescape_html="auto" if entities else False)
+    fixed = ftfy.fix_text(text, unescape_html="auto" if entities else False)
+    # A text of nothing but control characters would be gone.
+    return fixed if fixed.strip() or not text.strip() else text
 
 
 def first_words(text: str, most: int) -> tuple[str, bool]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.errors import DataFileError
 from r1ranker_ir.json_lines import WHITE_SPACE, readable_lines
+from r1ranker_ir.plain_data import number_of
 
 
 def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, str]]:
@@ -49,7 +50,7 @@ def time_of(cell: str, where: str, problems: Problems) -> float | None:
         DataFileError: if problems end the work.
     """
     try:
-        time = float(cell)
+        time = number_of(cell)
     except ValueError:
         time = math.nan
     if math.isfinite(time):
