@@ -100,8 +100,8 @@ def _quoted(text: str) -> str:
 
 def _speed(found: Examination) -> str:
     speed = found.speed
-    reading = [] if speed.reading is None else [f"reads {speed.reading:,.0f} tokens a second"]
-    writing = [] if speed.writing is None else [f"writes {speed.writing:,.0f} tokens a second over all calls at once"]
+    reading = [] if speed.reading is None else [f"reads {speed.reading:,.0f} tokens per second"]
+    writing = [] if speed.writing is None else [f"writes {speed.writing:,.0f} tokens per second over all calls at once"]
     return ", ".join(reading + writing) or "nothing was computed"
 
 

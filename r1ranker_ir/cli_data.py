@@ -76,9 +76,9 @@ def make_samples(
         ),
     ] = None,
     queries: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many queries, requests or rows.", show_default="all")
+        int | None, typer.Option(min=1, help="Only the first N queries, requests or rows.", show_default="all")
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="Documents of the run that a query keeps, from the top.")] = 100,
+    depth: Annotated[int, typer.Option(min=1, help="Documents per query to keep, from the top of the run.")] = 100,
     add_positives: Annotated[
         bool | None,
         typer.Option(
@@ -103,7 +103,7 @@ def make_samples(
         Literal["top", "random"], typer.Option(help="Negatives that the run ranks highest, or random ones of it.")
     ] = "top",
     positives: Annotated[
-        int | None, typer.Option(min=1, help="Positives drawn of a query, one list each.", show_default="all")
+        int | None, typer.Option(min=1, help="Positives drawn per query, one list each.", show_default="all")
     ] = None,
     min_gain: Annotated[
         float, typer.Option(min=0.0, help="Least gain of a positive; above 0 in any case.", show_default="above 0")

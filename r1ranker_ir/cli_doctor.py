@@ -39,13 +39,14 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer lists and shorter thoughts.")] = False,
     max_thought_tokens: Annotated[
         int | None,
-        typer.Option(min=0, help="Close a thought that reaches so many tokens.", show_default="256; 128 with --quick"),
+        typer.Option(min=0, help="Close a thought after N tokens.", show_default="256; 128 with --quick"),
     ] = None,
     template: TemplateOption = None,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = None,
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Numbers of the transformers backend.")
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Floating-point type of the transformers backend."),
     ] = "auto",
     format_: Annotated[
         Literal["text", "json"], typer.Option("--format", help="Text to read, or all figures as JSON.")

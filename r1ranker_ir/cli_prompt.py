@@ -95,15 +95,15 @@ def show(
             show_default="the number of candidates, and down to 1",
         ),
     ] = None,
-    aim: Annotated[str, typer.Option(help="What the best candidate is to be.", show_default="none")] = "",
+    aim: Annotated[str, typer.Option(help="What is asked of the best candidate.", show_default="none")] = "",
     format_: Annotated[
         Literal["text", "json"], typer.Option("--format", help="Text to read, or messages as JSON.")
     ] = "text",
 ) -> None:
-    """Show a prompt as the model gets it, before its chat template, with the template's hash and the prompt's.
+    """Show a prompt's turns and hashes; with --model also what its chat template makes of them.
 
-    Query and passages are cut as they would be for the model: to the limits that are given, are the system's or stand
-    in its r1ranker.json, and to its context. The prompt's hash is the one that a trace holds of its calls.
+    Query and passages are cut as they would be for the model: to the limits given here, those of the system or those
+    in the model's r1ranker.json, and to its context. The prompt's hash is the one that traces hold.
     """
     from r1ranker_ir.cli import start
 

@@ -130,7 +130,7 @@ def rerank(
 ) -> None:
     """Rerank the top of a TREC run with a language model and write a TREC run.
 
-    Only the top --depth documents of a query are reranked and written, with scores that say the rank again
+    Only the top --depth documents of each query are reranked and written, with scores that repeat the rank
     (1 - (rank - 1) / n). Queries are written as they finish; after a failure they are kept in <output>.partial. The
     model's answers are kept in a cache: the same command given again goes on where it stopped.
     """

@@ -29,7 +29,7 @@ def search(
     corpus: CorpusOption,
     output: OutputOption,
     first_stage: FirstStageOption = "bm25s",
-    depth: Annotated[int, typer.Option(min=1, help="Documents a query at most.")] = 100,
+    depth: Annotated[int, typer.Option(min=1, help="Most documents per query.")] = 100,
     queries: QueriesOption = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
