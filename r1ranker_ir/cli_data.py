@@ -153,10 +153,6 @@ def make_samples(
 
     progress = start(verbose=verbose, quiet=quiet)
     _check_traces(context)
-    if not quiet:
-        from r1ranker_ir.output_paths import NamedFile, announce_replaced
-
-        announce_replaced((NamedFile("--output", output), NamedFile("--hold-out-output", hold_out_output)))
     if traces:
         from r1ranker_ir.training.traces import completions_from_traces
 
@@ -170,6 +166,7 @@ def make_samples(
             min_ndcg=min_ndcg,
             test_corpora=tuple(test_corpus or ()),
             leaks=leaks,
+            announce=not quiet,
         )
         if not quiet:
             echo(f"{output}: {selection.report()}", err=True)
@@ -209,7 +206,7 @@ def make_samples(
         )
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
-    summary = make_data(arguments, progress=progress)
+    summary = make_data(arguments, progress=progress, announce=not quiet)
     if not quiet:
         for line in summary.lines():
             echo(line, err=True)

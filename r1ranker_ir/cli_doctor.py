@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import typer
@@ -72,7 +73,8 @@ def doctor(
     given = {"base_url": base_url, "template": template, "batch_size": batch_size}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, options, device, dtype)
-    found = examine(model if backend == "openai" else _checkpoint(model), settings)
+    # Reported by the name that was given: a registered one's folder says less.
+    found = replace(examine(model if backend == "openai" else _checkpoint(model), settings), model=model)
     if format_ == "json":
         echo_json(json.dumps(report_data(found), indent=2, ensure_ascii=False))
         return

@@ -137,11 +137,8 @@ def rerank(
     from r1ranker_ir.cli import start
 
     progress = start(verbose=verbose, quiet=quiet)
-    from r1ranker_ir.output_paths import NamedFile, announce_replaced
     from r1ranker_ir.rerank_run import RunSource, rerank_run
 
-    if not quiet:
-        announce_replaced((NamedFile("--output", output), NamedFile("--save-traces", save_traces)))
     cluster = ray_cluster(engine, workers, cpus_per_worker, gpus_per_worker, ray_address)
     ranker = ranker_source(
         reranker,
@@ -188,6 +185,7 @@ def rerank(
         traces=save_traces,
         progress=progress,
         cluster=cluster,
+        announce=not quiet,
     )
     if not quiet:
         echo(summary_line(summary), err=True)

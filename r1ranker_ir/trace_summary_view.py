@@ -40,7 +40,7 @@ def summary_lines(summary: TraceSummary) -> Iterator[str]:
     )
     usage = summary.usage
     yield (
-        f"{usage.calls} calls ({_spread(summary.calls)} for each ranking), {usage.prompt_tokens:,} tokens in, "
+        f"{usage.calls} calls ({_spread(summary.calls)} per ranking), {usage.prompt_tokens:,} tokens in, "
         f"{usage.completion_tokens:,} tokens out"
     )
     for count, words in (
@@ -63,9 +63,9 @@ def summary_lines(summary: TraceSummary) -> Iterator[str]:
 def _answers(summary: TraceSummary) -> Iterator[str]:
     yield ""
     if summary.places:
-        yield "Answered places (of an order, its best), by place in the prompt"
+        yield "Answered places in the prompt (of an order: the place of its best)"
         yield from _table(
-            ("place", "answers", "share", "if all were alike"),
+            ("place", "answers", "share", "if named evenly"),
             [_place_row(each) for each in summary.places[:_SHOWN_PLACES]],
         )
         if len(summary.places) > _SHOWN_PLACES:
@@ -118,7 +118,7 @@ def _thoughts(summary: TraceSummary) -> Iterator[str]:
         yield f"Thoughts: {summary.thoughts}, of {_spread(summary.thought_words)} words{more}"
         yield from (f"  {count} {ending}" for ending, count in summary.endings.items())
     if summary.completion_tokens is not None:
-        yield f"Tokens written in a call: {_spread(summary.completion_tokens)}"
+        yield f"Tokens written per call: {_spread(summary.completion_tokens)}"
 
 
 def _agreement(summary: TraceSummary) -> Iterator[str]:
