@@ -95,7 +95,7 @@ def _format(check: FormatCheck) -> Iterator[str]:
 def _quoted(text: str) -> str:
     line = " ".join(text.split())
     shown = line if len(line) <= _EXAMPLE else f"{line[:_EXAMPLE]}…"
-    return "".join(each if each.isprintable() else "?" for each in repr(shown))
+    return repr(shown)
 
 
 def _speed(found: Examination) -> str:

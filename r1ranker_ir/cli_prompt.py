@@ -191,7 +191,8 @@ def show(
         echo_json(json.dumps({**facts, "messages": turns}, indent=2, ensure_ascii=False))
         return
     echo_data(f"template {facts['template']} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
-    cut = [f"{call.cut_passages} passages cut"] * bool(call.cut_passages) + ["the query cut"] * call.cut_query
+    passages = "1 passage cut" if call.cut_passages == 1 else f"{call.cut_passages} passages cut"
+    cut = [passages] * bool(call.cut_passages) + ["the query cut"] * call.cut_query
     echo_data(", ".join([f"{facts['tokens']} tokens ({limits.name})", *cut]))
     for message in call.messages:
         echo_data(f"\n[{message.role}]\n{message.content}")

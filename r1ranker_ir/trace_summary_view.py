@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from r1ranker_ir.terminal_text import visible
 from r1ranker_ir.trace_summary import PlaceShare, Spread, TraceSummary
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def summary_lines(summary: TraceSummary) -> Iterator[str]:
         if count:
             yield f"{count} {words}"
     for note in (*summary.notes, *summary.signs.values()):
-        # A trace may have passed through strangers' hands: nothing that a terminal obeys is printed.
-        shown = "".join(each if each.isprintable() else "?" for each in note)
+        # A trace may have passed through strangers' hands: a note stays one line, and what a terminal would obey is
+        # shown as an escape.
+        shown = visible(" ".join(note.split()))
         yield f"! {shown[:1].upper()}{shown[1:].rstrip('.')}."
     yield from _answers(summary)
     yield from _repairs(summary)

@@ -625,7 +625,7 @@ def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
     assert found["tokens"] == ranker.backend.count_prompt_tokens(call.messages) <= 600 - 300
     assert found["counted"] == f"by the tokenizer of {folder}"
     shown = show(*arguments, *limits).output
-    assert f"{found['tokens']} tokens (by the tokenizer of {folder}), 1 passages cut, the query cut\n" in shown
+    assert f"{found['tokens']} tokens (by the tokenizer of {folder}), 1 passage cut, the query cut\n" in shown
     uncut = json.loads(show(path, "--document", long, "--query", query, "--format", "json").output)
     assert (uncut["cut_passages"], uncut["cut_query"], uncut["counted"]) == (0, False, "estimated")
     system = json.loads(show("--system", "listwise", "--document", "a &amp; " * 300, "--format", "json").stdout)
