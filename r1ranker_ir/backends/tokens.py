@@ -97,12 +97,12 @@ class EstimatedCounts:
         return _TOKENS_PER_PROMPT + sum(_TOKENS_PER_MESSAGE + self.count(message.content) for message in messages)
 
 
-def load_tokenizer(name: str, way_out: str) -> Any:
+def load_tokenizer(name: str, without: str) -> Any:
     """Loads a Hugging Face tokenizer that only counts tokens; code of its own is never run.
 
     Args:
         name: on the Hugging Face hub, or a folder.
-        way_out: what to do if it can't be loaded.
+        without: how to do without it, for errors.
 
     Returns:
         The tokenizer.
@@ -122,9 +122,11 @@ def load_tokenizer(name: str, way_out: str) -> Any:
         if needs_foreign_code(error):
             raise CheckpointError(
                 f"the tokenizer {name!r} needs Python code that comes with it, and such code is not run: give a "
-                f"tokenizer of the same vocabulary that needs none, or {way_out}"
+                f"tokenizer of the same vocabulary that needs none, or {without}"
             ) from error
-        raise CheckpointError(f"the tokenizer {name!r} can't be loaded ({error}): {way_out}") from error
+        raise CheckpointError(
+            f"the tokenizer {name!r} can't be loaded ({error}): give the model's hub name or folder, or {without}"
+        ) from error
 
 
 class TokenizerCounts:
@@ -139,10 +141,7 @@ class TokenizerCounts:
     """
 
     def __init__(self, tokenizer: str) -> None:
-        loaded = load_tokenizer(
-            tokenizer,
-            "give the name or the folder of the served model, or leave `tokenizer` out to have tokens estimated",
-        )
+        loaded = load_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated")
         self._tokenizer = loaded
         self._template = ChatTemplate(loaded)
         self.control_tokens = tuple(

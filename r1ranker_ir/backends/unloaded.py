@@ -88,9 +88,7 @@ def unloaded_limits(
 
 def _open(model: str) -> tuple[Any, int | None]:
     """A model's tokenizer, and the length of its context as its configuration says."""
-    tokenizer = load_tokenizer(
-        model, "give a folder or a hub name with one, or leave the model out to have tokens estimated"
-    )
+    tokenizer = load_tokenizer(model, "leave the model out to have tokens estimated")
     from transformers import AutoConfig
 
     try:
