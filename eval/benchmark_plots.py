@@ -46,7 +46,7 @@ def plot_speed(result: SpeedResult, path: Path) -> None:
     left.set_xlim(0, 1.12 * max(whole))
     left.set_yticks(places, [row.variant if row.variant != FLOOR else f"({FLOOR})" for row in rows])
     left.invert_yaxis()
-    left.set_xlabel("seconds a query", fontsize=9)
+    left.set_xlabel("seconds per query", fontsize=9)
     left.legend(fontsize=8, frameon=False, loc="lower right")
     full = result.floor.prompt_tokens
     sent = [row.prompt_tokens * result.scale(row) / full for row in rows]
@@ -64,7 +64,7 @@ def plot_speed(result: SpeedResult, path: Path) -> None:
 
 
 def plot_quality(result: QualityResult, path: Path) -> None:
-    """Draws the first measure with its 95% interval, against tokens and against seconds a query.
+    """Draws the first measure with its 95% interval, against tokens and against seconds per query.
 
     Args:
         result: what was measured.
@@ -86,7 +86,7 @@ def plot_quality(result: QualityResult, path: Path) -> None:
             draw_estimate(axis, cost, estimate, label=row.name, colour=colour, marker=marker)
     left.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)
     left.set_xlabel("tokens computed a query: of prompts, and written", fontsize=9)
-    right.set_xlabel("seconds a query", fontsize=9)
+    right.set_xlabel("seconds per query", fontsize=9)
     for axis in (left, right):
         axis.set_xlim(left=0)
         tidy(axis)

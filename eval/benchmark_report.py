@@ -24,7 +24,7 @@ _SPEED_HEADINGS = (
 _DEVICE_HEADINGS = ("peak GiB", "read tokens/s", "written tokens/s", "matrix peak", "bandwidth peak")
 _QUALITY_HEADINGS = (
     *("calls", "prompt tokens sent", "computed", "generated", "seconds"),
-    "s a query",
+    "s per query",
 )
 
 

@@ -82,7 +82,7 @@ class ComparedRun:
         means: by measure.
         missing: judged queries of which it holds no document; they count as 0.
         unjudged: its queries without judgments; they do not count.
-        calls: model calls a query, if known.
+        calls: model calls per query, if known.
     """
 
     name: str
@@ -193,7 +193,7 @@ def compare_runs(
         evaluations: name of a run to what `evaluate` says of it; all with the same judgments and measures.
         baseline: whose name is the baseline's.
         settings: how to test.
-        calls: name of a run to its model calls a query, where known.
+        calls: name of a run to its model calls per query, where known.
         judged: how many queries are judged, where only some of them were measured (see `measures.common_queries`).
 
     Returns:

@@ -97,7 +97,7 @@ def plot_differences(comparison: Comparison, measure: Measure, path: str | Path)
 
 
 def plot_calls(comparison: Comparison, path: str | Path) -> None:
-    """Draws the mean measures of runs, with their 95% intervals, against model calls a query: a panel a measure.
+    """Draws the mean measures of runs, with their 95% intervals, against model calls per query: one panel per measure.
 
     Args:
         comparison: of runs; those whose calls are not known are left out.
@@ -196,7 +196,7 @@ def _draw_calls(axis: Any, measure: Measure, known: list[tuple[ComparedRun, floa
         axis.set_xlim(-0.08 * (greatest or 1), 1.12 * (greatest or 1))
         axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     axis.set_title(str(measure), fontsize=10)
-    axis.set_xlabel("model calls a query", fontsize=9)
+    axis.set_xlabel("model calls per query", fontsize=9)
     axis.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)
     _tidy(axis)
 

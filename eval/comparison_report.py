@@ -55,7 +55,7 @@ def _means(comparison: Comparison) -> Sheet:
     with_calls = any(run.calls is not None for run in runs)
     with_missing = any(run.missing for run in runs)
     headings = ["run", *map(str, comparison.measures)]
-    headings += ["calls a query"] * with_calls + ["without results"] * with_missing
+    headings += ["calls per query"] * with_calls + ["without results"] * with_missing
     rows = []
     for run in runs:
         cells = [run.name, *(_with_interval(run.means[measure]) for measure in comparison.measures)]

@@ -169,7 +169,7 @@ class Speed:
     """How fast a model is.
 
     Args:
-        reading: tokens of prompts a second; `None` where that can't be told apart.
+        reading: tokens of prompts per second; `None` where that can't be told apart.
         writing: tokens written a second, over all rows of a batch.
         seconds: of all calls.
     """

@@ -95,13 +95,13 @@ def _format(check: FormatCheck) -> Iterator[str]:
 def _quoted(text: str) -> str:
     line = " ".join(text.split())
     shown = line if len(line) <= _EXAMPLE else f"{line[:_EXAMPLE]}…"
-    return "".join(each if each.isprintable() else "?" for each in repr(shown))
+    return repr(shown)
 
 
 def _speed(found: Examination) -> str:
     speed = found.speed
-    reading = [] if speed.reading is None else [f"reads {speed.reading:,.0f} tokens a second"]
-    writing = [] if speed.writing is None else [f"writes {speed.writing:,.0f} tokens a second over all calls at once"]
+    reading = [] if speed.reading is None else [f"reads {speed.reading:,.0f} tokens per second"]
+    writing = [] if speed.writing is None else [f"writes {speed.writing:,.0f} tokens per second over all calls at once"]
     return ", ".join(reading + writing) or "nothing was computed"
 
 

@@ -48,7 +48,7 @@ class CostRow:
 
     @property
     def tokens_computed(self) -> float:
-        """Tokens a query that the model computed: of prompts, and written."""
+        """Tokens per query that the model computed: of prompts, and written."""
         return (self.summary.prompt_tokens_computed + self.summary.usage.completion_tokens) / self.summary.queries
 
 

@@ -38,7 +38,7 @@ def check_keys(given: Mapping[Any, Any], known: Sequence[str], where: str) -> No
     for key in given:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, 1)
-            meant = f"do you mean {close[0]!r}?" if close else f"use {', '.join(sorted(set(known)))}"
+            meant = f"did you mean {close[0]!r}?" if close else f"use {', '.join(sorted(set(known)))}"
             raise InputError(f"{where}: unknown key {quoted(key)}: {meant}")
 
 

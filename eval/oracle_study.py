@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FEATURE, _EXTRA = "Drawing studies", "eval"
 BUDGETS = (1, 2, 4, 8, 16, 32, 64, 128)
-"""Calls a query, besides as many as a strategy wants."""
+"""Calls per query, besides as many as a strategy wants."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def study_strategies(
         noise: see `OracleBackend`.
         noise_growth: see `OracleBackend`.
         seed: of the noise.
-        budgets: calls a query; a contender that wants no more than one of them is not run with greater ones.
+        budgets: calls per query; a contender that wants no more than one of them is not run with greater ones.
 
     Returns:
         For each contender its points, budgets growing.
@@ -158,7 +158,7 @@ def plot_study(points: Sequence[StudyPoint], path: str | Path, *, title: str = "
         axis.plot(calls, reached, color=colour, marker=marker, markersize=4, markerfacecolor="white", linewidth=1.1)
         axis.plot(calls[-1:], reached[-1:], color=colour, marker=marker, markersize=8, linestyle="none", label=name)
     axis.set_xscale("log", base=2)
-    axis.set_xlabel("calls a query", fontsize=9)
+    axis.set_xlabel("calls per query", fontsize=9)
     axis.set_ylabel(f"mean {measure}", fontsize=9)
     axis.set_title(title, fontsize=10)
     axis.tick_params(labelsize=8)

@@ -50,8 +50,8 @@ def plot_shootout(result: ShootoutResult, path: Path) -> None:
             each = spent / result.queries
             draw_estimate(axis, each, means[row.name], label=row.name, colour=colour, marker=marker)
     left.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)
-    left.set_xlabel("calls a query", fontsize=9)
-    right.set_xlabel("tokens a query: read, and written", fontsize=9)
+    left.set_xlabel("calls per query", fontsize=9)
+    right.set_xlabel("tokens per query: read, and written", fontsize=9)
     for axis in (left, right):
         _scale_by_magnitudes(axis)
         tidy(axis)

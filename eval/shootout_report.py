@@ -14,7 +14,7 @@ from .significance import LEVEL
 
 RESULT_FILE = "shootout.json"
 _NONE = "–"
-_HEADINGS = ("budget", "reached", "calls a query", "tokens read a query", "written", "seconds", "repairs")
+_HEADINGS = ("budget", "reached", "calls per query", "tokens read per query", "written", "seconds", "repairs")
 _UNITS = {"max_calls": "calls", "max_tokens": "tokens"}
 
 
@@ -26,7 +26,7 @@ def shootout_sheet(result: ShootoutResult) -> Sheet:
 
     Returns:
         A row a reranker, the first stage before them: each measure with its interval, the budget and of how many
-        queries it was reached, calls and tokens a query, and seconds and repairs of all queries.
+        queries it was reached, calls and tokens per query, and seconds and repairs of all queries.
     """
     compared, source = result.comparison, result.terms.source
     means = {run.name: run.means for run in (compared.baseline, *compared.runs)}

@@ -184,7 +184,7 @@ def evaluate(
 @app.command()
 def demo(
     query: Annotated[str, typer.Option(help="Query whose elimination is shown step by step.")] = "q01",
-    depth: Annotated[int, typer.Option(min=2, max=20, help="Documents a query to rerank.")] = 10,
+    depth: Annotated[int, typer.Option(min=2, max=20, help="Documents to rerank per query.")] = 10,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:

@@ -43,10 +43,10 @@ def benchmark(
         typer.Option(
             help="Rows, split by spaces: naive, or parts joined by +: a schedule, mark, think=first, think=never, "
             "top-k=5, show-best-first, direct, no-reuse.",
-            show_default="all of the documentation that the model can do",
+            show_default="all documented ones that the model can do",
         ),
     ] = None,
-    candidates: Annotated[int, typer.Option(min=2, help="Passages a list.")] = 20,
+    candidates: Annotated[int, typer.Option(min=2, help="Passages per list.")] = 20,
     passage_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each passage.")] = 100,
     thought_tokens: Annotated[
         int | None,
@@ -59,7 +59,7 @@ def benchmark(
     queries: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Lists; with --corpus, only the run's first so many.", show_default="1; with --corpus all"
+            min=1, help="How many lists; with --corpus, the first N of the run.", show_default="1; with --corpus all"
         ),
     ] = None,
     order: Annotated[
@@ -68,9 +68,11 @@ def benchmark(
     ] = "first-stage",
     naive_queries: Annotated[
         int | None,
-        typer.Option(min=1, help="Measure the naive loop on so many lists, and scale it.", show_default="all"),
+        typer.Option(min=1, help="Measure the naive loop on N lists only, and scale the result.", show_default="all"),
     ] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Measure each row so often; of seconds, the median counts.")] = 1,
+    repeat: Annotated[
+        int, typer.Option(min=1, help="Measure each row N times, and show the median of the seconds.")
+    ] = 1,
     template: Annotated[
         Path | None,
         typer.Option(help="Prompt template (TOML) for speed.", show_default="the project's, whatever the checkpoint's"),
@@ -85,7 +87,7 @@ def benchmark(
     run: Annotated[
         str | None, typer.Option(help="First-stage TREC run to rerank, with --corpus.", show_default=False)
     ] = None,
-    depth: Annotated[int, typer.Option(min=2, help="Documents a query to rerank, with --corpus.")] = 20,
+    depth: Annotated[int, typer.Option(min=2, help="Documents to rerank per query, with --corpus.")] = 20,
     measure: Annotated[
         str, typer.Option(help="Measures as ir_measures writes them, split by spaces, with --corpus.")
     ] = "nDCG@10",
@@ -95,7 +97,9 @@ def benchmark(
     device: DeviceOption = None,
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Numbers of the model; auto is float32 on a CPU, and bfloat16 for random weights elsewhere."),
+        typer.Option(
+            help="Floating-point type of the model; auto is float32 on a CPU, bfloat16 for random weights elsewhere."
+        ),
     ] = "auto",
     cache_memory: CacheMemoryOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random weights, texts and order.")] = 0,

@@ -32,7 +32,7 @@ def compare(
         typer.Option(help="Correction of the p-values for their number, over all runs and measures."),
     ] = "holm",
     alpha: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="From which corrected p-value down a difference is marked.")
+        float, typer.Option(min=0.0, max=1.0, help="Mark differences whose corrected p-value is at most this.")
     ] = 0.05,
     resamples: Annotated[
         int, typer.Option(min=100, help="Random samples of the randomisation test and of the intervals.")
@@ -43,8 +43,8 @@ def compare(
         typer.Option(
             metavar="RUN=SOURCE",
             help="How many model calls a run took: its trace file (rerank --save-traces), its suite's manifest.json, "
-            "or a number a query. RUN is its file or the name that the tables give it; may be given repeatedly. The "
-            "baseline counts as a first stage, without calls, unless it is given too.",
+            "or a number of calls per query. RUN is its file or the name that the tables give it; may be given "
+            "repeatedly. The baseline counts as a first stage, without calls, unless it is given too.",
             show_default="none",
         ),
     ] = None,
@@ -67,7 +67,8 @@ def compare(
     """Compare TREC runs with a baseline: differences with intervals, tests, and queries that got better or worse.
 
     Judged queries that a run lacks count as 0, and nothing is marked between runs that lack different ones; with
-    --only-run-queries they do not count. Queries without judgments do not count. All this is said.
+    --only-run-queries they do not count. Queries without judgments do not count. The report
+    says how many there are of each.
     """
     from r1ranker_ir.cli import offer_only_run_queries, start
 

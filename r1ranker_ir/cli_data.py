@@ -76,9 +76,9 @@ def make_samples(
         ),
     ] = None,
     queries: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many queries, requests or rows.", show_default="all")
+        int | None, typer.Option(min=1, help="Only the first N queries, requests or rows.", show_default="all")
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="Documents of the run that a query keeps, from the top.")] = 100,
+    depth: Annotated[int, typer.Option(min=1, help="Documents per query to keep, from the top of the run.")] = 100,
     add_positives: Annotated[
         bool | None,
         typer.Option(
@@ -103,7 +103,7 @@ def make_samples(
         Literal["top", "random"], typer.Option(help="Negatives that the run ranks highest, or random ones of it.")
     ] = "top",
     positives: Annotated[
-        int | None, typer.Option(min=1, help="Positives drawn of a query, one list each.", show_default="all")
+        int | None, typer.Option(min=1, help="Positives drawn per query, one list each.", show_default="all")
     ] = None,
     min_gain: Annotated[
         float, typer.Option(min=0.0, help="Least gain of a positive; above 0 in any case.", show_default="above 0")
@@ -153,10 +153,6 @@ def make_samples(
 
     progress = start(verbose=verbose, quiet=quiet)
     _check_traces(context)
-    if not quiet:
-        from r1ranker_ir.output_paths import NamedFile, announce_replaced
-
-        announce_replaced((NamedFile("--output", output), NamedFile("--hold-out-output", hold_out_output)))
     if traces:
         from r1ranker_ir.training.traces import completions_from_traces
 
@@ -170,6 +166,7 @@ def make_samples(
             min_ndcg=min_ndcg,
             test_corpora=tuple(test_corpus or ()),
             leaks=leaks,
+            announce=not quiet,
         )
         if not quiet:
             echo(f"{output}: {selection.report()}", err=True)
@@ -209,7 +206,7 @@ def make_samples(
         )
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
-    summary = make_data(arguments, progress=progress)
+    summary = make_data(arguments, progress=progress, announce=not quiet)
     if not quiet:
         for line in summary.lines():
             echo(line, err=True)

@@ -25,7 +25,7 @@ def answers(
         ),
     ] = "",
     seed: Annotated[int, typer.Option(help="Seed of the choice among candidates that are worth the same.")] = 0,
-    rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.", show_default="all")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.", show_default="all")] = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:

@@ -27,9 +27,7 @@ def passages(
     split: Annotated[
         str | None, typer.Option(help="Whose judgments a folder gives; ids carry their split.", show_default="test")
     ] = None,
-    queries: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many queries.", show_default="all")
-    ] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Only the first N queries.", show_default="all")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
     on_error: Annotated[
         Literal["fail", "skip"],

@@ -45,7 +45,7 @@ def recommendation(
             show_default="movie for MovieLens, else product",
         ),
     ] = None,
-    users: Annotated[int | None, typer.Option(min=1, help="Draw so many users.", show_default="all")] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="Draw N users.", show_default="all")] = None,
     split: Annotated[
         Literal["all", "train", "test"],
         typer.Option(help="Of which users: of 80% for training, of the other 20% for tests (by their ids), or of all."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import typer
@@ -39,13 +40,14 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer lists and shorter thoughts.")] = False,
     max_thought_tokens: Annotated[
         int | None,
-        typer.Option(min=0, help="Close a thought that reaches so many tokens.", show_default="256; 128 with --quick"),
+        typer.Option(min=0, help="Close a thought after N tokens.", show_default="256; 128 with --quick"),
     ] = None,
     template: TemplateOption = None,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = None,
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Numbers of the transformers backend.")
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Floating-point type of the transformers backend."),
     ] = "auto",
     format_: Annotated[
         Literal["text", "json"], typer.Option("--format", help="Text to read, or all figures as JSON.")
@@ -71,7 +73,8 @@ def doctor(
     given = {"base_url": base_url, "template": template, "batch_size": batch_size}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, options, device, dtype)
-    found = examine(model if backend == "openai" else _checkpoint(model), settings)
+    # Reported by the name that was given: a registered one's folder says less.
+    found = replace(examine(model if backend == "openai" else _checkpoint(model), settings), model=model)
     if format_ == "json":
         echo_json(json.dumps(report_data(found), indent=2, ensure_ascii=False))
         return

@@ -44,7 +44,7 @@ OutputOption = Annotated[
     ),
 ]
 QueriesOption = Annotated[
-    int | None, typer.Option(min=1, help="Only the first so many queries of the corpus.", show_default="all")
+    int | None, typer.Option(min=1, help="Only the first N queries of the corpus.", show_default="all")
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
 QuietOption = Annotated[
@@ -66,11 +66,11 @@ RerankerOption = Annotated[
 ]
 RerankDepthOption = Annotated[
     int,
-    typer.Option(min=1, help="Documents a query to rerank, from the top of the run; what lies below is not written."),
+    typer.Option(min=1, help="Documents to rerank per query, from the top of the run; those below are not written."),
 ]
 RerankQueriesOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Only the first so many queries of the corpus that the run has.", show_default="all"),
+    typer.Option(min=1, help="Only the first N queries of the corpus that the run has.", show_default="all"),
 ]
 StrategyOption = Annotated[
     Literal["iterative", "direct", "setwise", "pointwise"] | None,
@@ -123,7 +123,7 @@ MaxPassageTokensOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Cut each passage to so many of the model's tokens, at a whole word.",
+        help="Cut each passage to N of the model's tokens, at the end of a word where one fits.",
         show_default="only as much as the context asks for",
     ),
 ]
@@ -131,7 +131,7 @@ MaxPassageWordsOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Cut each passage to so many words, those that white space separates, before its tokens are counted.",
+        help="Cut each passage to N words (separated by white space) before its tokens are counted.",
         show_default="no limit; 300 for the systems listwise, first and rankgpt",
     ),
 ]
@@ -147,15 +147,13 @@ MaxQueryTokensOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Cut each query to so many of the model's tokens; of a user's choices, the latest are kept.",
+        help="Cut each query to N of the model's tokens; of a user's choices, the latest are kept.",
         show_default="the checkpoint's, usually no limit",
     ),
 ]
 MaxThoughtTokensOption = Annotated[
     int | None,
-    typer.Option(
-        min=0, help="Close a thought that reaches so many tokens.", show_default="the checkpoint's, usually 1024"
-    ),
+    typer.Option(min=0, help="Close a thought after N tokens.", show_default="the checkpoint's, usually 1024"),
 ]
 ScheduleOption = Annotated[
     str | None,
@@ -228,17 +226,19 @@ VoteByOption = Annotated[
 ]
 MaxCallsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Calls a query may take; at the end of them its best order so far counts."),
+    typer.Option(min=1, help="Most calls per query; when they are spent, the best order so far counts."),
 ]
 MaxTokensOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Tokens a query may read and write; at the end of them its best order so far counts."),
+    typer.Option(
+        min=1, help="Most tokens read and written per query; when they are spent, the best order so far counts."
+    ),
 ]
 TopKOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Order only so many of the best; those below keep the first stage's order.",
+        help="Order only the best N; those below keep the first stage's order.",
         show_default="all are ordered",
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +22,8 @@ from r1ranker_ir.terminal_text import argument_text, echo_data, echo_json
 if TYPE_CHECKING:
     from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
     from r1ranker_ir.types import Call, RankingRequest
+
+logger = logging.getLogger(__name__)
 
 prompt = typer.Typer(help="Look at prompts and their templates.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -48,7 +51,10 @@ def show(
     ] = None,
     section: Annotated[
         Literal["iterative", "mark", "direct", "setwise", "pointwise"] | None,
-        typer.Option(help="What is asked for, of a template that has several.", show_default="the first it has"),
+        typer.Option(
+            help="What is asked for, of a template that has several.",
+            show_default="the system's, else the first it has",
+        ),
     ] = None,
     query: Annotated[str, typer.Option(help="The query to fill in.")] = _QUERY,
     document: Annotated[
@@ -95,26 +101,27 @@ def show(
             show_default="the number of candidates, and down to 1",
         ),
     ] = None,
-    aim: Annotated[str, typer.Option(help="What the best candidate is to be.", show_default="none")] = "",
+    aim: Annotated[str, typer.Option(help="What is asked of the best candidate.", show_default="none")] = "",
     format_: Annotated[
         Literal["text", "json"], typer.Option("--format", help="Text to read, or messages as JSON.")
     ] = "text",
 ) -> None:
-    """Show a prompt as the model gets it, before its chat template, with the template's hash and the prompt's.
+    """Show a prompt's turns and hashes; with --model also what its chat template makes of them.
 
-    Query and passages are cut as they would be for the model: to the limits that are given, are the system's or stand
-    in its r1ranker.json, and to its context. The prompt's hash is the one that a trace holds of its calls.
+    Query and passages are cut as they would be for the model: to the limits given here, those of the system or those
+    in the model's r1ranker.json, and to its context. The prompt's hash is the one that traces hold.
     """
     from r1ranker_ir.cli import start
 
     start(verbose=False, quiet=False)
     from r1ranker_ir.backends.unloaded import unloaded_limits
     from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
-    from r1ranker_ir.family import family_options
+    from r1ranker_ir.family import FAMILY, family_options, wording_notes
     from r1ranker_ir.prompts.digest import digest_of_messages
     from r1ranker_ir.prompts.files import open_template
     from r1ranker_ir.prompts.prompt import Prompt
     from r1ranker_ir.prompts.template import MARK_SECTION, load_template
+    from r1ranker_ir.ranker import is_own_wording
     from r1ranker_ir.strategies.windows import PROMPT_HASH_DIGITS
     from r1ranker_ir.types import Candidate, RankingRequest
 
@@ -128,13 +135,19 @@ def show(
     }
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if system is not None:
-        options = family_options(system.lower(), options)
+        system = system.lower()
+        options = family_options(system, options)
     settings = CheckpointSettings() if model is None else read_settings(model)
     chosen: PromptTemplate = settings.template or load_template()
     if "template" in options:
         chosen = open_template(options["template"])
-    asked = section or _first_section(chosen)
+    asked = section or _first_section(chosen, None if system is None else FAMILY[system].strategy)
     chosen.wording(asked, task)
+    if system is not None:
+        asked_model = model or FAMILY[system].checkpoint or ""
+        own = is_own_wording(options.get("template"), settings)
+        for note in wording_notes(system, asked_model, chosen, own=own):
+            logger.warning("%s", note)
     documents = [argument_text(text) for text in document or _DOCUMENTS]
     scores = score or [float(len(documents) - place) for place in range(len(documents))]
     if len(scores) != len(documents):
@@ -178,7 +191,8 @@ def show(
         echo_json(json.dumps({**facts, "messages": turns}, indent=2, ensure_ascii=False))
         return
     echo_data(f"template {facts['template']} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
-    cut = [f"{call.cut_passages} passages cut"] * bool(call.cut_passages) + ["the query cut"] * call.cut_query
+    passages = "1 passage cut" if call.cut_passages == 1 else f"{call.cut_passages} passages cut"
+    cut = [passages] * bool(call.cut_passages) + ["the query cut"] * call.cut_query
     echo_data(", ".join([f"{facts['tokens']} tokens ({limits.name})", *cut]))
     for message in call.messages:
         echo_data(f"\n[{message.role}]\n{message.content}")
@@ -186,8 +200,10 @@ def show(
         echo_data(f"\n[as the model gets it]\n{rendered}")
 
 
-def _first_section(template: PromptTemplate) -> str:
-    named = [name for name in ("iterative", "direct", "setwise", "pointwise") if name in template.wordings]
+def _first_section(template: PromptTemplate, wanted: str | None) -> str:
+    """The wanted section where the template has it, else the first that it has."""
+    names = ("iterative", "direct", "setwise", "pointwise")
+    named = [name for name in (wanted, *names) if name is not None and name in template.wordings]
     if not named:
         raise InputError(
             f"template {template.name!r} has no section that can be shown, but {', '.join(template.wordings)}"

@@ -130,18 +130,15 @@ def rerank(
 ) -> None:
     """Rerank the top of a TREC run with a language model and write a TREC run.
 
-    Only the top --depth documents of a query are reranked and written, with scores that say the rank again
+    Only the top --depth documents of each query are reranked and written, with scores that repeat the rank
     (1 - (rank - 1) / n). Queries are written as they finish; after a failure they are kept in <output>.partial. The
     model's answers are kept in a cache: the same command given again goes on where it stopped.
     """
     from r1ranker_ir.cli import start
 
     progress = start(verbose=verbose, quiet=quiet)
-    from r1ranker_ir.output_paths import NamedFile, announce_replaced
     from r1ranker_ir.rerank_run import RunSource, rerank_run
 
-    if not quiet:
-        announce_replaced((NamedFile("--output", output), NamedFile("--save-traces", save_traces)))
     cluster = ray_cluster(engine, workers, cpus_per_worker, gpus_per_worker, ray_address)
     ranker = ranker_source(
         reranker,
@@ -188,6 +185,7 @@ def rerank(
         traces=save_traces,
         progress=progress,
         cluster=cluster,
+        announce=not quiet,
     )
     if not quiet:
         echo(summary_line(summary), err=True)

@@ -29,7 +29,7 @@ def search(
     corpus: CorpusOption,
     output: OutputOption,
     first_stage: FirstStageOption = "bm25s",
-    depth: Annotated[int, typer.Option(min=1, help="Documents a query at most.")] = 100,
+    depth: Annotated[int, typer.Option(min=1, help="Most documents per query.")] = 100,
     queries: QueriesOption = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -45,16 +45,14 @@ def search(
     from itertools import islice
 
     from r1ranker_ir import corpora
-    from r1ranker_ir.output_paths import NamedFile, announce_replaced, check_outputs, corpus_inputs, folder_inputs
+    from r1ranker_ir.output_paths import NamedFile, check_outputs, corpus_inputs, folder_inputs
     from r1ranker_ir.retrieval.first_stages import parse_first_stage, retrieve
     from r1ranker_ir.runs import RunWriter
 
     stage = parse_first_stage(first_stage)
-    outputs = (NamedFile("--output", output),)
     sources = folder_inputs("--first-stage", stage.source, ("",)) if stage.kind != "bm25s" else ()
-    check_outputs(outputs, (*corpus_inputs("--corpus", corpus), *sources))
-    if not quiet:
-        announce_replaced(outputs)
+    read = (*corpus_inputs("--corpus", corpus), *sources)
+    check_outputs((NamedFile("--output", output),), read, announce=not quiet)
     writer = RunWriter(output, tag=TAGS[stage.kind])
     started = time.perf_counter()
     opened = corpora.open_corpus(corpus)

@@ -36,7 +36,7 @@ def shootout(
     ],
     depth: RerankDepthOption = 100,
     queries: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many judged queries.", show_default="all judged ones")
+        int | None, typer.Option(min=1, help="Only the first N judged queries.", show_default="all judged ones")
     ] = None,
     measures: Annotated[
         str, typer.Option(help="Measures as ir_measures writes them, split by spaces; the first one is drawn.")
@@ -45,13 +45,13 @@ def shootout(
         int | None,
         typer.Option(
             min=1,
-            help="Calls that each reranker may make for a query; its best order by then counts.",
+            help="Most calls per query for each reranker; when they are spent, its best order so far counts.",
             show_default="no limit",
         ),
     ] = None,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens that these may read and write together.", show_default="no limit"),
+        typer.Option(min=1, help="Most tokens that these calls may read and write.", show_default="no limit"),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of noise and sampling, where a reranker names none, and of intervals.")

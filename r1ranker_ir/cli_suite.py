@@ -102,13 +102,13 @@ def suite(
     first_stage: Annotated[
         str | None,
         typer.Option(
-            help="bm25s; pyserini:bm25, each data set's own prebuilt index; pyserini:INDEX; or run:FILE. In both, "
-            "{dataset} stands for a data set's name.",
+            help="bm25s; pyserini:bm25, each data set's own prebuilt index; pyserini:INDEX; or run:FILE. In the last "
+            "two, {dataset} stands for a data set's name.",
             show_default="pyserini:bm25 for a suite, bm25s for a folder",
         ),
     ] = None,
     depth: Annotated[
-        int, typer.Option(min=1, help="Documents a query to rerank, from the top of the first stage.")
+        int, typer.Option(min=1, help="Documents to rerank per query, from the top of the first stage.")
     ] = 100,
     measures: Annotated[
         str | None,
@@ -124,9 +124,7 @@ def suite(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another command's results there.")] = False,
     queries: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Only the first so many judged queries, or requests, of each data set.", show_default="all"
-        ),
+        typer.Option(min=1, help="Only the first N judged queries, or requests, of each data set.", show_default="all"),
     ] = None,
     strategy: StrategyOption = None,
     model: ModelOption = None,

@@ -221,7 +221,7 @@ def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | 
             ) from None
         if isinstance(error, UnicodeDecodeError):
             raise DataFileError(f"{where}: not UTF-8 ({error.reason}): convert the file") from None
-        raise DataFileError(f"{where}: not valid JSON ({error}): one object a line is needed") from None
+        raise DataFileError(f"{where}: not valid JSON ({error}): each line must be a JSON object") from None
     if line and not isinstance(record, dict):
         raise DataFileError(f"{where}: a JSON {type(record).__name__} where an object is needed")
     return cast(dict[str, Any] | None, record)

@@ -35,7 +35,7 @@ class NamedFile:
     path: str | os.PathLike[str] | None
 
 
-def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile]) -> None:
+def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile], *, announce: bool = False) -> None:
     """Makes sure that what is written destroys nothing that is read, before anything is opened.
 
     Files are compared as the system knows them: by other names, through links, and by hard links they are the same. An
@@ -44,6 +44,7 @@ def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile]) -> 
     Args:
         outputs: what is written; `-`, pipes and devices are streams.
         inputs: what is read.
+        announce: log which outputs exist already: they are replaced once the new ones are whole.
 
     Raises:
         InputError: if an output is an input or another output, or grows where one lies.
@@ -68,6 +69,8 @@ def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile]) -> 
                     f"{other.option} {os.fspath(other.path or '')!r} and {output.option} "
                     f"{os.fspath(output.path or '')!r} are written to the same file: choose another {output.option}"
                 )
+    if announce:
+        _announce_replaced(written)
 
 
 def check_folder(folder: str | os.PathLike[str], option: str, inputs: Iterable[NamedFile]) -> None:
@@ -88,18 +91,6 @@ def check_folder(folder: str | os.PathLike[str], option: str, inputs: Iterable[N
                 f"{named.option} {os.fspath(named.path)!r} lies in folder {os.fspath(folder)!r}, whose files are "
                 f"written anew: choose another {option}, or put it elsewhere"
             )
-
-
-def announce_replaced(outputs: Iterable[NamedFile]) -> None:
-    """Says which outputs are there already: they are replaced once the new ones are whole.
-
-    Args:
-        outputs: what is written.
-    """
-    for named in outputs:
-        path = named.path
-        if path is not None and not is_stream(path) and Path(path).is_file() and Path(path).stat().st_size:
-            logger.warning("%s exists already: it is replaced when the new one is whole", os.fspath(path))
 
 
 def corpus_inputs(option: str, name: str | os.PathLike[str] | None) -> Iterator[NamedFile]:
@@ -176,6 +167,13 @@ def folder_inputs(option: str, path: str | os.PathLike[str] | None, endings: tup
         for _, each in zip(range(_MOST_FILES), found, strict=False):
             if each.name.endswith(endings):
                 yield NamedFile(option, each)
+
+
+def _announce_replaced(outputs: Iterable[NamedFile]) -> None:
+    for named in outputs:
+        path = named.path
+        if path is not None and not is_stream(path) and Path(path).is_file() and Path(path).stat().st_size:
+            logger.warning("%s exists already: it is replaced when the new one is whole", os.fspath(path))
 
 
 def _places(output: NamedFile) -> list[str]:

@@ -174,7 +174,7 @@ class Ranker:
                 )
             _warn_of_other_template(self.model, settings, self.template, strategy)
         self.system = system
-        self.notes = wording_notes(system, self.model, self.template, own=_is_own(template, settings))
+        self.notes = wording_notes(system, self.model, self.template, own=is_own_wording(template, settings))
         for note in self.notes:
             logger.warning("%s", note)
         if layout == "mark":
@@ -362,7 +362,7 @@ def notes_unopened(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     settings = _settings_of(model, options.get("backend", "transformers"), options)
     template = (settings.template or load_template()) if given is None else given
     opened = open_template(template) if isinstance(template, str | Path) else template
-    return wording_notes(system, model, opened, own=_is_own(given, settings))
+    return wording_notes(system, model, opened, own=is_own_wording(given, settings))
 
 
 def _settings_of(model: str, backend: str, options: Mapping[str, Any]) -> CheckpointSettings:
@@ -373,8 +373,16 @@ def _settings_of(model: str, backend: str, options: Mapping[str, Any]) -> Checkp
     return read_settings(settings_from or model, options.get("revision"))
 
 
-def _is_own(template: PromptTemplate | str | Path | None, settings: CheckpointSettings) -> bool:
-    """Whether the wording is the checkpoint's or the caller's: not the default one, nor one that stands in for it."""
+def is_own_wording(template: PromptTemplate | str | Path | None, settings: CheckpointSettings) -> bool:
+    """Whether a wording is the checkpoint's or the caller's: not the default one, nor one that stands in for it.
+
+    Args:
+        template: what the caller has given.
+        settings: the checkpoint's.
+
+    Returns:
+        Whether it is.
+    """
     if template is None:
         own = settings.template
         return bool(settings.training) or (own is not None and own.digest() != load_template().digest())

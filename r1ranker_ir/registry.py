@@ -95,17 +95,14 @@ def unknown_name(name: str) -> InputError:
     known = [*REGISTERED, *FAMILY]
     wanted = name.lower().replace("_", "-").replace(" ", "-")
     close = difflib.get_close_matches(wanted, known, 1)
-    meant = f"do you mean {close[0]!r}? " if close else ""
+    meant = f"did you mean {close[0]!r}? " if close else ""
     if wanted.endswith("-tiny") and wanted.removesuffix("-tiny") in REGISTERED:
         followed = " and ".join(entry.strategy for entry in REGISTERED.values() if entry.checkpoint is None)
         meant = (
             f"the embedded model follows the strategies {followed} alone, so use {wanted.removesuffix('-tiny')!r} with "
             "a model of your own. "
         )
-    return InputError(
-        f"reranker {quoted(name)} is not a registered name: {meant}The names are {', '.join(known)}; any other model "
-        "works with one of them as model_type (in Python) or with a strategy"
-    )
+    return InputError(f"reranker {quoted(name)} is not a registered name: {meant}The names are {', '.join(known)}")
 
 
 @dataclass(frozen=True)

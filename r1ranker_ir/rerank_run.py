@@ -124,6 +124,7 @@ def rerank_run(
     traces: Path | None = None,
     progress: bool = False,
     cluster: RayCluster | None = None,
+    announce: bool = False,
 ) -> RunSummary:
     """Reranks a run and writes the new one, and a trace where one is wanted.
 
@@ -135,6 +136,7 @@ def rerank_run(
         traces: JSON Lines file for the trace, one line a query; gzip if it ends in `.gz`.
         progress: show a progress bar on a terminal.
         cluster: the Ray workers that share the work; this process does it if `None`. What is written is the same.
+        announce: log which outputs exist already and will be replaced.
 
     Returns:
         What it has cost.
@@ -147,6 +149,7 @@ def rerank_run(
     check_outputs(
         (NamedFile("--output", output), NamedFile("--save-traces", traces)),
         (*candidate_inputs(candidates), *ranker_inputs(ranker)),
+        announce=announce,
     )
     writer = RunWriter(output, tag=tag)
     trace = None if traces is None else TraceWriter(traces, ranker.strategy, ranker.notes())

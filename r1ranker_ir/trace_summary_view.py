@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from r1ranker_ir.terminal_text import visible
 from r1ranker_ir.trace_summary import PlaceShare, Spread, TraceSummary
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def summary_lines(summary: TraceSummary) -> Iterator[str]:
     )
     usage = summary.usage
     yield (
-        f"{usage.calls} calls ({_spread(summary.calls)} for each ranking), {usage.prompt_tokens:,} tokens in, "
+        f"{usage.calls} calls ({_spread(summary.calls)} per ranking), {usage.prompt_tokens:,} tokens in, "
         f"{usage.completion_tokens:,} tokens out"
     )
     for count, words in (
@@ -51,8 +52,9 @@ def summary_lines(summary: TraceSummary) -> Iterator[str]:
         if count:
             yield f"{count} {words}"
     for note in (*summary.notes, *summary.signs.values()):
-        # A trace may have passed through strangers' hands: nothing that a terminal obeys is printed.
-        shown = "".join(each if each.isprintable() else "?" for each in note)
+        # A trace may have passed through strangers' hands: a note stays one line, and what a terminal would obey is
+        # shown as an escape.
+        shown = visible(" ".join(note.split()))
         yield f"! {shown[:1].upper()}{shown[1:].rstrip('.')}."
     yield from _answers(summary)
     yield from _repairs(summary)
@@ -63,9 +65,9 @@ def summary_lines(summary: TraceSummary) -> Iterator[str]:
 def _answers(summary: TraceSummary) -> Iterator[str]:
     yield ""
     if summary.places:
-        yield "Answered places (of an order, its best), by place in the prompt"
+        yield "Answered places in the prompt (of an order: the place of its best)"
         yield from _table(
-            ("place", "answers", "share", "if all were alike"),
+            ("place", "answers", "share", "if named evenly"),
             [_place_row(each) for each in summary.places[:_SHOWN_PLACES]],
         )
         if len(summary.places) > _SHOWN_PLACES:
@@ -118,7 +120,7 @@ def _thoughts(summary: TraceSummary) -> Iterator[str]:
         yield f"Thoughts: {summary.thoughts}, of {_spread(summary.thought_words)} words{more}"
         yield from (f"  {count} {ending}" for ending, count in summary.endings.items())
     if summary.completion_tokens is not None:
-        yield f"Tokens written in a call: {_spread(summary.completion_tokens)}"
+        yield f"Tokens written per call: {_spread(summary.completion_tokens)}"
 
 
 def _agreement(summary: TraceSummary) -> Iterator[str]:

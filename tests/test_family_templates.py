@@ -625,13 +625,16 @@ def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
     assert found["tokens"] == ranker.backend.count_prompt_tokens(call.messages) <= 600 - 300
     assert found["counted"] == f"by the tokenizer of {folder}"
     shown = show(*arguments, *limits).output
-    assert f"{found['tokens']} tokens (by the tokenizer of {folder}), 1 passages cut, the query cut\n" in shown
+    assert f"{found['tokens']} tokens (by the tokenizer of {folder}), 1 passage cut, the query cut\n" in shown
     uncut = json.loads(show(path, "--document", long, "--query", query, "--format", "json").output)
     assert (uncut["cut_passages"], uncut["cut_query"], uncut["counted"]) == (0, False, "estimated")
-    system = json.loads(show("--system", "listwise", "--document", "a &amp; " * 300, "--format", "json").output)
+    system = json.loads(show("--system", "listwise", "--document", "a &amp; " * 300, "--format", "json").stdout)
     assert system["cut_passages"] == 1 and system["messages"][1]["content"].count("a &") == 150
     assert "unknown" not in show("--system", "rank-r1", path, "--section", "direct").output
     assert "system 'other' is not known" in show("--system", "other").output
+    asked = show("--system", "Rank-R1", "--format", "json")
+    assert json.loads(asked.stdout)["section"] == "setwise" and "this project's own words" in asked.stderr
+    assert show("--system", "rank-r1", path, "--section", "direct").stderr == ""
     assert "context is 90" in show(*arguments, "--context-length", "90").output
 
 

@@ -65,7 +65,7 @@ def test_an_unknown_name_is_refused_at_once(asked: str, name: str) -> None:
 
 
 def test_the_closest_name_is_said() -> None:
-    with pytest.raises(InputError, match="do you mean 'r1ranker-iterative'"):
+    with pytest.raises(InputError, match="did you mean 'r1ranker-iterative'"):
         Reranker("r1ranker-iterativ", verbose=0)
     with pytest.raises(InputError, match=r"follows the strategies iterative and direct alone"):
         Reranker("r1ranker-setwise-tiny", verbose=0)
@@ -79,14 +79,14 @@ def test_the_command_line_refuses_it_too(verb: str, more: tuple[str, ...], tmp_p
     result = CliRunner().invoke(app, [verb, *given])
     assert result.exit_code == 2
     said = " ".join(result.output.replace("│", " ").split())
-    assert "do you mean 'r1ranker-iterative'" in said
+    assert "did you mean 'r1ranker-iterative'" in said
 
 
 def test_a_shootout_refuses_it_too(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     for more in ("", ", strategy: direct"):
         path.write_text(f"- {{name: a, reranker: r1ranker-iterativ{more}}}\n", encoding="utf-8")
-        with pytest.raises(InputError, match=r"entry 'a': .*do you mean 'r1ranker-iterative'"):
+        with pytest.raises(InputError, match=r"entry 'a': .*did you mean 'r1ranker-iterative'"):
             read_entries(str(path))
 
 

@@ -602,6 +602,17 @@ def test_a_finished_output_is_replaced_with_a_word(place: Path) -> None:
     said = f"{place / 'bm25.trec'} exists already: it is replaced when the new one is whole"
     assert said in r1ranker(*arguments).stderr
     assert said not in r1ranker(*arguments, "--quiet").stderr
+    kept = (
+        "rerank",
+        "--corpus",
+        place / "corpus",
+        "--run",
+        place / "bm25.trec",
+        "--reranker",
+        "r1ranker-iterative-tiny",
+    )
+    refused = r1ranker(*kept, "--output", place / "bm25.trec", code=1).stderr
+    assert "which would be lost" in refused and said not in refused
 
 
 # --- private text ---------------------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ def test_a_window_of_the_callers_still_overlaps(
         (
             {"temprature": 1},
             InputError,
-            r"backend 'transformers' has no option 'temprature': do you mean 'temperature'. It takes .*temperature",
+            r"backend 'transformers' has no option 'temprature': did you mean 'temperature'. It takes .*temperature",
         ),
     ],
 )

@@ -229,7 +229,10 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
         ([ROWS[0], ROWS[0]], "entry 2: the name 'one' is taken"),
         ([{**ROWS[0], "name": "first stage"}], "like that of the order without a reranker"),
         ([{**ROWS[0], "name": "a b"}, {**ROWS[0], "name": "a_b"}], "'a_b' and 'a b' are too alike"),
-        ([{"name": "a", "windowsize": 5, **ORACLE}], "entry 'a': unknown key 'windowsize': do you mean 'window_size'?"),
+        (
+            [{"name": "a", "windowsize": 5, **ORACLE}],
+            "entry 'a': unknown key 'windowsize': did you mean 'window_size'?",
+        ),
         ([{"name": "a", "base_url": "x", "reranker": "r1ranker-direct"}], "entry 'a': unknown key 'base_url'"),
         ([{"name": "a", "noise": 0.5, **ORACLE}], "entry 'a': unknown key 'noise'"),
         ([{"name": "a", "cache": "x", "reranker": "r1ranker-direct"}], "entry 'a': unknown key 'cache'"),
@@ -241,7 +244,7 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
         ([{**ROWS[0], "strategy": "best"}], "is given the strategy 'best': use one of iterative"),
         ([{"name": "a", **ORACLE}], "entry 'a': the oracle needs a strategy"),
         ([{**ROWS[0], "model": "x"}], "the oracle stands in place of a model: drop model"),
-        ([{**ROWS[0], "oracle": {"nois": 1}}], "oracle: unknown key 'nois': do you mean 'noise'?"),
+        ([{**ROWS[0], "oracle": {"nois": 1}}], "oracle: unknown key 'nois': did you mean 'noise'?"),
         ([{**ROWS[0], "oracle": {"noise": "much"}}], "oracle: noise is 'much': give a number"),
         ([{**ROWS[0], "oracle": 0.5}], "oracle is 0.5: give a mapping"),
         (

@@ -171,7 +171,7 @@ class Summary:
         return lines
 
 
-def make_data(arguments: DataCommandArguments, *, progress: bool = False) -> Summary:
+def make_data(arguments: DataCommandArguments, *, progress: bool = False, announce: bool = False) -> Summary:
     """Makes the files that the arguments ask for.
 
     With a held-out part the source is read twice: first for the held-out lists, then for training samples that share
@@ -180,6 +180,7 @@ def make_data(arguments: DataCommandArguments, *, progress: bool = False) -> Sum
     Args:
         arguments: what to make of what.
         progress: show a bar on standard error.
+        announce: log which outputs exist already and will be replaced.
 
     Returns:
         Counts of what was read, dropped and written.
@@ -199,6 +200,7 @@ def make_data(arguments: DataCommandArguments, *, progress: bool = False) -> Sum
             NamedFile("--ranking-bench", arguments.ranking_bench),
             *(file for name in arguments.test_corpora for file in corpus_inputs("--test-corpus", name)),
         ),
+        announce=announce,
     )
     sampling = _sampling(arguments)
     summary = Summary(Part(str(arguments.output), sampling.strategy))

@@ -325,6 +325,7 @@ def completions_from_traces(
     min_ndcg: float = 0.0,
     test_corpora: Sequence[str] = (),
     leaks: Literal["error", "drop"] = "error",
+    announce: bool = False,
 ) -> Selection:
     """Does what `r1ranker data --traces` does: rejection sampling of traces against the judgments of a corpus.
 
@@ -337,6 +338,7 @@ def completions_from_traces(
         min_ndcg: the least nDCG@10 of an ordering, 0 to 1.
         test_corpora: corpora whose judged queries and their positives must not be trained on.
         leaks: what to do about steps that show them: stop with an error, or drop them.
+        announce: log which outputs exist already and will be replaced.
 
     Returns:
         What was kept and written; `report()` is the line for the user.
@@ -361,6 +363,7 @@ def completions_from_traces(
             *corpus_inputs("--corpus", corpus),
             *(file for name in test_corpora for file in corpus_inputs("--test-corpus", name)),
         ),
+        announce=announce,
     )
     opened = open_training_corpus(corpus, split)
     test = TestData()

@@ -58,7 +58,7 @@ def check_options(name: str, options: Iterable[str], others: Iterable[str] = ())
     for option in options:
         if option not in accepted:
             close = difflib.get_close_matches(option, [*others, *accepted], 1)
-            meant = f"do you mean {close[0]!r}? It" if close else "it"
+            meant = f"did you mean {close[0]!r}? It" if close else "it"
             raise InputError(f"backend {name!r} has no option {option!r}: {meant} takes {', '.join(accepted)}")
 
 

@@ -97,6 +97,38 @@ class EstimatedCounts:
         return _TOKENS_PER_PROMPT + sum(_TOKENS_PER_MESSAGE + self.count(message.content) for message in messages)
 
 
+def load_tokenizer(name: str, without: str) -> Any:
+    """Loads a Hugging Face tokenizer that only counts tokens; code of its own is never run.
+
+    Args:
+        name: on the Hugging Face hub, or a folder.
+        without: how to do without it, for errors.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        MissingExtraError: if transformers is not installed.
+        CheckpointError: if it can't be loaded, or needs code of its own.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise missing_extra("counting tokens with a Hugging Face tokenizer", "local", error) from error
+    try:
+        # Left out, transformers would ask on standard input whether to run the tokenizer's own code.
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        if needs_foreign_code(error):
+            raise CheckpointError(
+                f"the tokenizer {name!r} needs Python code that comes with it, and such code is not run: give a "
+                f"tokenizer of the same vocabulary that needs none, or {without}"
+            ) from error
+        raise CheckpointError(
+            f"the tokenizer {name!r} can't be loaded ({error}): give the model's hub name or folder, or {without}"
+        ) from error
+
+
 class TokenizerCounts:
     """Counts tokens with a Hugging Face tokenizer.
 
@@ -109,23 +141,7 @@ class TokenizerCounts:
     """
 
     def __init__(self, tokenizer: str) -> None:
-        try:
-            from transformers import AutoTokenizer
-        except ImportError as error:
-            raise missing_extra("counting tokens with a Hugging Face tokenizer", "local", error) from error
-        try:
-            # Left out, transformers would ask on standard input whether to run the tokenizer's own code.
-            loaded: Any = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            if needs_foreign_code(error):
-                raise CheckpointError(
-                    f"the tokenizer {tokenizer!r} needs Python code that comes with it, and such code is not run: give "
-                    "a tokenizer of the same vocabulary that needs none, or `tokenizer=None` to have tokens estimated"
-                ) from error
-            raise CheckpointError(
-                f"the tokenizer {tokenizer!r} can't be loaded ({error}). Give the name or the folder of the served "
-                "model, or leave `tokenizer` out to have tokens estimated"
-            ) from error
+        loaded = load_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated")
         self._tokenizer = loaded
         self._template = ChatTemplate(loaded)
         self.control_tokens = tuple(

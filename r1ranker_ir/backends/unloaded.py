@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1ranker_ir.cutting import cut_at_word
-from r1ranker_ir.errors import CheckpointError, missing_extra
 from r1ranker_ir.types import Message
 
-from .tokens import EstimatedCounts
+from .tokens import EstimatedCounts, load_tokenizer
 
 ANSWER_TOKENS = 200
 
@@ -89,17 +88,9 @@ def unloaded_limits(
 
 def _open(model: str) -> tuple[Any, int | None]:
     """A model's tokenizer, and the length of its context as its configuration says."""
-    try:
-        from transformers import AutoConfig, AutoTokenizer
-    except ImportError as error:
-        raise missing_extra("counting tokens with a model's tokenizer", "local", error) from error
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"the tokenizer of {model!r} can't be loaded ({error}). Give a folder or a hub name with one, or leave the "
-            "model out to have tokens estimated"
-        ) from error
+    tokenizer = load_tokenizer(model, "leave the model out to have tokens estimated")
+    from transformers import AutoConfig
+
     try:
         config: Any = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError):

@@ -5,8 +5,6 @@ What reads such files lies beside this: `rank_r1_template`, `reasonrank_template
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ from r1ranker_ir.types import Message
 
 from .answers import Reading, read_answer
 from .details import NO_DETAILS, CandidateDetails
+from .digest import digest_of_template
 from .neutral import NUMBERS
 from .published import compile_pattern, read_rank_r1, read_rank_r1_order, read_rankgpt, read_reasonrank
 from .template import YES_OR_NO, TaskForm, Wording, has_placeholder
@@ -142,7 +141,7 @@ class FamilyTemplate:
         if self.last_role == "user":
             # So that what came before there was another role keeps its hash.
             del content["last_role"]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return digest_of_template(content)
 
     def identifiers(self, count: int) -> tuple[str, ...]:
         """The identifiers of a prompt with that many candidates.

@@ -6,8 +6,6 @@ request, candidates under labels or names, answers in words, and the beginning o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +17,7 @@ from r1ranker_ir.types import TASKS, GivenPrompt, Message
 
 from .answers import Reading
 from .details import NO_DETAILS, CandidateDetails
+from .digest import digest_of_template
 from .named_answers import read_iranker, read_named
 from .template import TaskForm, Wording, check_placeholders, has_placeholder
 
@@ -232,7 +231,7 @@ class IRankerTemplate:
     def digest(self, *, mark: bool = False) -> str:
         """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
         content = {key: value for key, value in asdict(self).items() if key != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return digest_of_template(content)
 
     def identifiers(self, count: int) -> tuple[str, ...]:
         """Labels of so many candidates of which nothing is known; see `answers`."""

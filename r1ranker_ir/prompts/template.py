@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -19,6 +17,7 @@ from r1ranker_ir.types import TASKS, Message
 
 from .answers import Reading, identifiers, read_answer
 from .details import NO_DETAILS, CandidateDetails
+from .digest import digest_of_template
 from .neutral import NUMBERS
 
 STRATEGY_SECTIONS = ("iterative", "direct", "setwise", "pointwise")
@@ -211,7 +210,7 @@ class Template:
         if mark:
             sections = {"": whole, **{task: whole[task] for task in self.tasks}}
             content[MARK_SECTION] = {name: section.get(MARK_SECTION) for name, section in sections.items()}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return digest_of_template(content)
 
     def messages(
         self,
