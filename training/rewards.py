@@ -130,10 +130,18 @@ def exclusion_reward(
     Source:
         R1-Ranker, arXiv 2506.21638, the exclusion reward of IRanker, on the response alone. (The published reward
         manager scores the prompt as well, whose tags then bring a perfect answer down to −0.5.) The published code
-        (ulab-uiuc/IRanker, `verl/utils/reward_score/exclusion_reward.py`) differs in more: a block with nothing in it
-        is −0.5 there and no answer, −1, here; it compares the first line of the answer, as it stands, with the
-        candidates' texts; its f and t also ask for line breaks or white space around the tags; and its answer is the
-        last block anywhere, in a thought as well.
+        (ulab-uiuc/IRanker, `verl/utils/reward_score/exclusion_reward.py`) differs in more:
+
+        - Its f and t know a tag only with white space beside it: behind an opening one, before a closing one, and a
+          line break between thought and answer. So outputs without it lose up to 2 there and nothing here, while a
+          further tag without it costs t nothing there.
+        - Its f allows further tags inside the blocks, and text behind the answer that begins on a new line, but no
+          white space before the thought.
+        - A block with nothing in it is −0.5 there and no answer, −1, here.
+        - Its answer is the last block anywhere, in a thought as well, and a block begins at the first `<answer>` that
+          is still open.
+        - It compares the first line of the answer with the candidates' texts: further lines do not matter there, and
+          white space around that line can.
     """
 
     def outcome(shown: tuple[float, ...], excluded: float) -> float:
@@ -218,10 +226,10 @@ def ranking_reward(
     Source:
         R1-Ranker, arXiv 2506.21638, the reward of DRanker: the formula of its repository (ulab-uiuc/IRanker,
         `verl/utils/reward_score/ranking_reward.py`), on the response alone and on identifiers. The values differ from
-        that code's, which goes through the characters of the answer's first line and matches each with the titles that
-        hold it; where it leaves out a repeat or what matches no candidate, those behind it move up a place, while here
-        it takes up its place; its f and t also ask for line breaks or white space around the tags; and its answer is
-        the last block anywhere, in a thought as well.
+        that code's, which goes through the characters of the answer's first line and matches each with the first title
+        left that holds it, white space with any; where it leaves out a repeat or what matches no candidate, those
+        behind it move up a place, while here it takes up its place. Its f, its t and where it finds the answer differ
+        as described at `exclusion_reward`.
     """
 
     def components(row: RewardRow) -> Components:
@@ -428,8 +436,11 @@ def multi_view_reward_overlap(
 
     As `multi_view_reward`, but every gain above 0 counts as 1, and the likeness to the reference is the average overlap
     of the two orders (see `average_overlap`): the code leaves p at its library's default of 1, which means that. Unlike
-    there, the answer must be a true permutation of the identifiers in brackets: the code takes every run of digits for
-    a number, wants as many different ones as there are candidates, and lets those that name no candidate drop out.
+    there, the answer must be a true permutation of the identifiers in brackets, and other numbers in it do not matter.
+    The code takes every run of digits for a number and scores 0 unless there are as many as candidates, all written
+    differently. So bare numbers are an order there and 0 here, and a full order with one more number beside it is 0
+    there. An order with a foreign number is 0 here and scored there: `[0]` stands for the last candidate, one beyond
+    the list drops out and those behind it move up, and `[02]` is the second candidate, but not in the likeness.
 
     Args:
         completions: one a row, as text or as messages.
