@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from r1ranker_ir.errors import CheckpointError, missing_extra
+from r1ranker_ir.small_model import located
 from r1ranker_ir.types import Message
 
 from .chat_template import ChatTemplate
+from .checkpoint_parts import load_tokenizer
 from .foreign_code import needs_foreign_code
 
 CHAT_CONTROL_TOKENS: tuple[str, ...] = (
@@ -101,7 +103,7 @@ class TokenizerCounts:
     """Counts tokens with a Hugging Face tokenizer.
 
     Args:
-        tokenizer: name on the Hugging Face hub or folder.
+        tokenizer: name on the Hugging Face hub, folder or GGUF file.
 
     Raises:
         MissingExtraError: if transformers is not installed.
@@ -110,12 +112,12 @@ class TokenizerCounts:
 
     def __init__(self, tokenizer: str) -> None:
         try:
-            from transformers import AutoTokenizer
+            import transformers  # noqa: F401
         except ImportError as error:
             raise missing_extra("counting tokens with a Hugging Face tokenizer", "local", error) from error
         try:
             # Left out, transformers would ask on standard input whether to run the tokenizer's own code.
-            loaded: Any = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+            loaded = load_tokenizer(tokenizer, {"revision": located(tokenizer)[1], "trust_remote_code": False})
         except (OSError, ValueError) as error:
             if needs_foreign_code(error):
                 raise CheckpointError(

@@ -8,8 +8,10 @@ from typing import Any
 
 from r1ranker_ir.cutting import cut_at_word
 from r1ranker_ir.errors import CheckpointError, missing_extra
+from r1ranker_ir.small_model import located
 from r1ranker_ir.types import Message
 
+from .checkpoint_parts import load_config, load_tokenizer
 from .tokens import EstimatedCounts
 
 ANSWER_TOKENS = 200
@@ -47,7 +49,7 @@ def unloaded_limits(
     """Opens a model's tokenizer and configuration.
 
     Args:
-        model: a folder or hub name; `None` has tokens estimated.
+        model: a folder, GGUF file or hub name; `None` has tokens estimated.
         context_length: in place of what the configuration says.
         max_thought_tokens: how long the model may think; on a short context, as the local backend shortens it.
 
@@ -90,18 +92,20 @@ def unloaded_limits(
 def _open(model: str) -> tuple[Any, int | None]:
     """A model's tokenizer, and the length of its context as its configuration says."""
     try:
-        from transformers import AutoConfig, AutoTokenizer
+        import transformers  # noqa: F401
     except ImportError as error:
         raise missing_extra("counting tokens with a model's tokenizer", "local", error) from error
+    # Left out, transformers would ask on standard input whether to run the tokenizer's own code.
+    source = {"revision": located(model)[1], "trust_remote_code": False}
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model)
+        tokenizer = load_tokenizer(model, source)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"the tokenizer of {model!r} can't be loaded ({error}). Give a folder or a hub name with one, or leave the "
             "model out to have tokens estimated"
         ) from error
     try:
-        config: Any = AutoConfig.from_pretrained(model)
+        config = load_config(model, source)
     except (OSError, ValueError):
         return tokenizer, None
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
