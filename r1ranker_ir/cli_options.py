@@ -313,8 +313,9 @@ DeviceOption = Annotated[
         show_default="the best there is",
     ),
 ]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 DtypeOption = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"],
+    Dtype,
     typer.Option(
         help="Numbers that the transformers backend computes in. auto is the checkpoint's own; on a CPU, bfloat16 for "
         "models of 50 million parameters and more where the CPU has instructions for it, else float32.",
