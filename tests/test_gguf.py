@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import r1ranker_ir
 from r1ranker_ir.backends import open_backend
+from r1ranker_ir.cache_records import version_of
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.cli import app
 from r1ranker_ir.errors import CheckpointError, MissingExtraError
@@ -198,6 +199,7 @@ def identity_of(model: Path) -> dict[str, Any]:
 def test_a_file_is_told_by_its_content(model_file: Path, tmp_path: Path) -> None:
     first = identity_of(model_file)
     assert "not_cacheable" not in first
+    assert version_of(first) == first["checkpoint"]["gguf"][:12]
     shutil.copyfile(model_file, tmp_path / "copy.gguf")
     (tmp_path / "tokenizer.json").write_text("{}")
     assert identity_of(tmp_path / "copy.gguf") == first
