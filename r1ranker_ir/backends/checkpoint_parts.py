@@ -48,7 +48,7 @@ def _split_digits(tokenizer: Any, file: Path) -> None:
     Without it, white space before a number would be put into other tokens than the model was trained on.
     """
     try:
-        from transformers.integrations.gguf import read_gguf_metadata
+        from transformers.integrations.gguf.reader import read_gguf_metadata
     except ImportError:  # before 5.24
         return
     from tokenizers import pre_tokenizers
