@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -201,4 +201,23 @@ def write_result(folder: Path, figures: dict[str, Any], model: BenchmarkModel, c
     path = folder / RESULT_FILE
     made_with = manifest.made_with(command, "transformers", "matplotlib")
     manifest.write_result(path, {**made_with, "model": model.described(), **figures})
+    return path
+
+
+def write_comparison(folder: Path, rows: Sequence[Mapping[str, Any]], command: Sequence[str]) -> Path:
+    """Writes the figures of several kinds of numbers beside each other.
+
+    Args:
+        folder: exists.
+        rows: see `benchmark_dtypes.dtypes_data`.
+        command: that asked for it.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: if it can't be written.
+    """
+    path = folder / RESULT_FILE
+    manifest.write_result(path, {**manifest.made_with(command, "transformers", "matplotlib"), "dtypes": list(rows)})
     return path

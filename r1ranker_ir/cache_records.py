@@ -52,7 +52,8 @@ def key_maker(identity: Mapping[str, Any]) -> Callable[[Call], bytes]:
 def version_of(identity: Mapping[str, Any]) -> str:
     """The part of a backend's identity that tells versions of one model from each other, short enough for a table."""
     checkpoint = identity.get("checkpoint", {})
-    return str(identity.get("base_url") or checkpoint.get("revision", checkpoint.get("files", ""))[:12])
+    content = checkpoint.get("files", checkpoint.get("gguf", ""))
+    return str(identity.get("base_url") or checkpoint.get("revision", content)[:12])
 
 
 def encode(key: bytes, answer: Answer) -> bytes:

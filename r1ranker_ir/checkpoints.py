@@ -13,6 +13,7 @@ from r1ranker_ir.hub import only_local
 from r1ranker_ir.plain_data import parse_json
 from r1ranker_ir.prompts.template import STRATEGY_SECTIONS, Template, build_template, load_template
 from r1ranker_ir.small_files import RECORD_BYTES, read_small_text
+from r1ranker_ir.small_model import located
 
 SETTINGS_FILE = "r1ranker.json"
 DEFAULT_CHECKPOINT = "Qwen/Qwen2.5-3B-Instruct"
@@ -51,10 +52,11 @@ class CheckpointSettings:
 
 
 def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
-    """The settings file in a local folder, or the hub's copy where the checkpoint's repository has one."""
+    """The settings file in a local folder or beside a file, or the hub's copy where the checkpoint's repository has
+    one."""
     folder = Path(checkpoint)
     if folder.exists():
-        path = folder / SETTINGS_FILE
+        path = (folder.parent if folder.is_file() else folder) / SETTINGS_FILE
         return path if path.is_file() else None
     try:
         from transformers.utils.hub import cached_file
@@ -80,7 +82,7 @@ def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = Non
     """Reads a checkpoint's `r1ranker.json`.
 
     Args:
-        checkpoint: a folder or a hub name.
+        checkpoint: a folder, a GGUF file, beside which its settings lie, or a hub name.
         revision: the hub revision.
 
     Returns:
@@ -89,7 +91,7 @@ def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = Non
     Raises:
         CheckpointError: if the file is malformed, or its template does not match the hash beside it.
     """
-    path = _find_settings_file(os.fspath(checkpoint), revision)
+    path = _find_settings_file(*located(os.fspath(checkpoint), revision))
     if path is None:
         return CheckpointSettings(template=load_template())
     text = read_small_text(path, str(path), "correct the file or remove it", error=CheckpointError, most=RECORD_BYTES)

@@ -26,6 +26,7 @@ from r1ranker_ir.cli_data_passages import passages
 from r1ranker_ir.cli_data_recommendation import recommendation
 from r1ranker_ir.cli_data_routing import routing
 from r1ranker_ir.cli_doctor import doctor
+from r1ranker_ir.cli_model import model
 from r1ranker_ir.cli_options import JudgedCorpusOption, OnlyRunQueriesOption, QuietOption, VerboseOption
 from r1ranker_ir.cli_prompt import prompt
 from r1ranker_ir.cli_rerank import rerank
@@ -207,6 +208,7 @@ data.command()(routing)
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(cache, name="cache")
+app.add_typer(model, name="model")
 app.add_typer(prompt, name="prompt")
 app.add_typer(trace, name="trace")
 

@@ -11,6 +11,7 @@ import typer
 
 from r1ranker_ir.cli_command import command_words
 from r1ranker_ir.cli_options import CacheMemoryOption, DeviceOption, QuietOption, VerboseOption
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.terminal_text import echo
 
 _OF_SPEED = ("candidates", "passage_tokens", "order", "repeat", "naive_queries", "template")
@@ -96,16 +97,21 @@ def benchmark(
     ] = None,
     device: DeviceOption = None,
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
+        str,
         typer.Option(
-            help="Floating-point type of the model; auto is float32 on a CPU, bfloat16 for random weights elsewhere."
+            help="Floating-point type of the model: float32, bfloat16, float16, or auto, as r1ranker rerank takes it "
+            "(random weights are float32 on a CPU, and bfloat16 elsewhere). Several, split by commas, are measured one "
+            "after the other and compared."
         ),
     ] = "auto",
     cache_memory: CacheMemoryOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random weights, texts and order.")] = 0,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder for benchmark.json and benchmark.png.", show_default="only the table is printed"),
+        typer.Option(
+            help="Folder for benchmark.json and benchmark.png; of several --dtype, each has a folder in it.",
+            show_default="only the table is printed",
+        ),
     ] = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -120,7 +126,8 @@ def benchmark(
 
     progress = start(verbose=verbose, quiet=quiet)
     _check_options(ctx, model, config_only, corpus, run)
-    from r1ranker_ir.eval.benchmark_model import open_model
+    from r1ranker_ir.eval.benchmark_dtypes import dtypes_data, dtypes_sheet, parse_dtypes
+    from r1ranker_ir.eval.benchmark_model import BenchmarkModel, open_model
     from r1ranker_ir.eval.benchmark_plots import EXTRA, FEATURE, PICTURE, plot_quality, plot_speed
     from r1ranker_ir.eval.benchmark_quality import measure_quality, possible_variants
     from r1ranker_ir.eval.benchmark_report import (
@@ -129,9 +136,10 @@ def benchmark(
         quality_sheet,
         speed_data,
         speed_sheet,
+        write_comparison,
         write_result,
     )
-    from r1ranker_ir.eval.benchmark_rows import SpeedSettings
+    from r1ranker_ir.eval.benchmark_rows import SpeedResult, SpeedSettings
     from r1ranker_ir.eval.benchmark_speed import measure_speed
     from r1ranker_ir.eval.benchmark_variants import DEFAULT_VARIANTS, QUALITY_VARIANTS, parse_variants
     from r1ranker_ir.eval.measures import parse_measures
@@ -143,6 +151,10 @@ def benchmark(
 
     usual = DEFAULT_VARIANTS if corpus is None else QUALITY_VARIANTS
     chosen = parse_variants(usual if variants is None else variants)
+    try:
+        dtypes = parse_dtypes(dtype)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--dtype") from error
     wording, measures = load_template(template), parse_measures(measure)
     settings = SpeedSettings(
         candidates=candidates,
@@ -156,10 +168,13 @@ def benchmark(
         naive_queries=naive_queries,
         cache_memory=cache_memory,
     )
+    # The folder of each dtype's files.
+    places = {each: output if output is None or len(dtypes) == 1 else output / each for each in dtypes}
     claim: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if output is not None:
+        folders = dict.fromkeys([output, *(place for place in places.values() if place is not None)])
         check_outputs(
-            [NamedFile("--output", output / name) for name in (RESULT_FILE, PICTURE)],
+            [NamedFile("--output", folder / name) for folder in folders for name in (RESULT_FILE, PICTURE)],
             (
                 *corpus_inputs("--corpus", corpus),
                 NamedFile("--run", run),
@@ -168,9 +183,13 @@ def benchmark(
             ),
         )
         claim = folder_lock(output, "--output")
-        prepare_folder(output, feature=FEATURE, extra=EXTRA)
-    with claim:
-        opened = open_model(model, config_only, device=device, dtype=dtype, seed=seed)
+        for folder in folders:
+            prepare_folder(folder, feature=FEATURE, extra=EXTRA)
+    command, written = command_words(ctx, left_out=_NO_RESULT), []
+
+    def measured(opened: BenchmarkModel, place: Path | None) -> SpeedResult | None:
+        """Measures a model in memory, and prints and writes what came out; its speed is returned, its quality not."""
+        speed: SpeedResult | None = None
         if corpus is None or run is None:
             speed = measure_speed(opened, chosen, settings, template=wording, progress=progress)
             sheet, figures, draw = speed_sheet(speed, opened), speed_data(speed), partial(plot_speed, speed)
@@ -187,11 +206,25 @@ def benchmark(
             )
             sheet, figures, draw = quality_sheet(quality, opened), quality_data(quality), partial(plot_quality, quality)
         print_wide(sheet.table())
-        if output is not None:
-            written = write_result(output, figures, opened, command_words(ctx, left_out=_NO_RESULT))
-            draw(output / PICTURE)
+        if place is not None:
+            written.append(write_result(place, figures, opened, command))
+            draw(place / PICTURE)
+            written.append(place / PICTURE)
+        return speed
+
+    with claim:
+        speeds: dict[str, SpeedResult] = {}
+        for each in dtypes:
+            # Only one of them is in memory at a time.
+            speed = measured(open_model(model, config_only, device=device, dtype=each, seed=seed), places[each])
+            if speed is not None:
+                speeds[each] = speed
+        if len(speeds) > 1:
+            print_wide(dtypes_sheet(speeds).table())
+            if output is not None:
+                written.append(write_comparison(output, dtypes_data(speeds), command))
     if output is not None and not quiet:
-        for path in (written, output / PICTURE):
+        for path in written:
             echo(f"wrote {path}", err=True)
 
 

@@ -14,6 +14,7 @@ from r1ranker_ir.cli_options import (
     BaseUrlOption,
     BatchSizeOption,
     DeviceOption,
+    DtypeOption,
     QuietOption,
     TemplateOption,
     VerboseOption,
@@ -25,8 +26,8 @@ def doctor(
     model: Annotated[
         str,
         typer.Argument(
-            help="A folder or Hugging Face name, a registered name such as r1ranker-iterative-tiny, or with --backend "
-            "openai the server's name for it.",
+            help="A folder, GGUF file or Hugging Face name, a registered name such as r1ranker-iterative-tiny, or with "
+            "--backend openai the server's name for it.",
             show_default=False,
         ),
     ],
@@ -45,10 +46,7 @@ def doctor(
     template: TemplateOption = None,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Floating-point type of the transformers backend."),
-    ] = "auto",
+    dtype: DtypeOption = "auto",
     format_: Annotated[
         Literal["text", "json"], typer.Option("--format", help="Text to read, or all figures as JSON.")
     ] = "text",

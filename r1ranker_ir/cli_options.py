@@ -60,7 +60,7 @@ RerankerOption = Annotated[
         help="r1ranker-iterative, r1ranker-direct, r1ranker-setwise, r1ranker-pointwise, "
         "r1ranker-iterative-tiny or r1ranker-direct-tiny; a published "
         "system, rank-r1, reasonrank, listwise, first, rankgpt, iranker or dranker, with its settings; or, with "
-        "--strategy, any causal language model: a Hugging Face name, a folder, or a server's name for it.",
+        "--strategy, any causal language model: a Hugging Face name, a folder, a GGUF file, or a server's name for it.",
         show_default=False,
     ),
 ]
@@ -311,6 +311,14 @@ DeviceOption = Annotated[
     typer.Option(
         help="Device of the transformers backend, such as cpu, cuda, cuda:1 or mps.",
         show_default="the best there is",
+    ),
+]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DtypeOption = Annotated[
+    Dtype,
+    typer.Option(
+        help="Numbers that the transformers backend computes in. auto is the checkpoint's own; on a CPU, bfloat16 for "
+        "models of 50 million parameters and more where the CPU has instructions for it, else float32.",
     ),
 ]
 MissingOption = Annotated[

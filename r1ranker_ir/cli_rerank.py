@@ -18,6 +18,7 @@ from r1ranker_ir.cli_options import (
     CorpusOption,
     CpusPerWorkerOption,
     DeviceOption,
+    DtypeOption,
     EngineOption,
     GpusPerWorkerOption,
     LayoutOption,
@@ -113,6 +114,7 @@ def rerank(
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = 0,
     device: DeviceOption = None,
+    dtype: DtypeOption = "auto",
     cache_memory: CacheMemoryOption = None,
     missing: MissingOption = "error",
     shuffle: ShuffleOption = None,
@@ -147,6 +149,7 @@ def rerank(
         backend=backend,
         base_url=base_url,
         device=device,
+        dtype=dtype,
         cache_memory=cache_memory,
         cache=cache,
         no_cache=no_cache,
@@ -244,6 +247,7 @@ def ranker_source(
     backend: str,
     base_url: str | None,
     device: str | None,
+    dtype: str = "auto",
     cache_memory: str | None,
     cache: Path | None,
     no_cache: bool,
@@ -259,6 +263,7 @@ def ranker_source(
         backend: `transformers` or `openai`.
         base_url: the server's address, for `openai`.
         device: where the model runs, for `transformers`.
+        dtype: the numbers that it computes in, for `transformers`.
         cache_memory: for prompts' keys and values between calls, for `transformers`, such as `4GiB`.
         cache: the file of the completions cache; the default one if `None`.
         no_cache: use none.
@@ -279,6 +284,8 @@ def ranker_source(
         raise typer.BadParameter("only --backend openai calls a server", param_hint="--base-url")
     if device is not None and backend != "transformers":
         raise typer.BadParameter("only --backend transformers runs a model on a device", param_hint="--device")
+    if dtype != "auto" and backend != "transformers":
+        raise typer.BadParameter("only --backend transformers computes itself", param_hint="--dtype")
     if cache_memory is not None and backend != "transformers":
         raise typer.BadParameter("only --backend transformers keeps keys and values", param_hint="--cache-memory")
     if cache is not None and no_cache:
@@ -287,7 +294,8 @@ def ranker_source(
         state_bytes = None if cache_memory is None else parse_bytes(cache_memory, "the size")
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--cache-memory") from error
-    places = {"base_url": base_url, "device": device, "cache_memory": state_bytes}
+    numbers = None if dtype == "auto" else dtype
+    places = {"base_url": base_url, "device": device, "dtype": numbers, "cache_memory": state_bytes}
     kept = None if no_cache else cache or default_cache_path()
     # What is not given is the ranker's default, or the published system's setting.
     given = {name: value for name, value in {**options, **places}.items() if value is not None}

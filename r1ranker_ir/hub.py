@@ -20,13 +20,13 @@ def only_local(checkpoint: str, revision: str | None = None) -> bool:
     The hub is asked once, without the retries that every single file would go through.
 
     Args:
-        checkpoint: a folder or a hub name; anything else is left for the loading to report.
+        checkpoint: a folder, a file or a hub name; anything else is left for the loading to report.
         revision: the hub revision.
 
     Returns:
-        True for a folder, and for a hub name while the hub can't be reached or `HF_HUB_OFFLINE` is set.
+        True for a folder or a file, and for a hub name while the hub can't be reached or `HF_HUB_OFFLINE` is set.
     """
-    return Path(checkpoint).is_dir() or not _hub_answers(checkpoint, revision)
+    return Path(checkpoint).exists() or not _hub_answers(checkpoint, revision)
 
 
 def _hub_answers(checkpoint: str, revision: str | None) -> bool:

@@ -79,13 +79,14 @@ def refuse_unknown(name: str | os.PathLike[str]) -> None:
     """Refuses what looks like one of our names and is none, before anyone takes it for a model of the hub.
 
     Args:
-        name: a reranker's or a model's name. A folder is a model, whatever it is called.
+        name: a reranker's or a model's name. A folder or a file is a model, whatever it is called.
 
     Raises:
-        InputError: if it begins as our names do and is neither one of them nor a folder; it says which is closest.
+        InputError: if it begins as our names do and is neither one of them nor a folder or a file; it says which is
+            closest.
     """
     said = os.fspath(name)
-    if not _OURS.match(said) or is_registered(said) or "/" in said or os.path.isdir(said):
+    if not _OURS.match(said) or is_registered(said) or "/" in said or os.path.exists(said):
         return
     raise unknown_name(said)
 

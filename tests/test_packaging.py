@@ -119,7 +119,7 @@ def test_metadata(distributions: Distributions) -> None:
     assert metadata["Version"] == version("r1ranker-ir")
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert {"local", "openai", "langchain", "eval", "pyserini", "ray", "litellm", "train", "dev"} == set(
+    assert {"local", "small", "openai", "langchain", "eval", "pyserini", "ray", "litellm", "train", "dev"} == set(
         metadata.get_all("Provides-Extra", ())
     )
     [licence] = [name for name in wheel_contents(distributions.wheel_of_tree) if name.endswith("licenses/LICENSE")]

@@ -324,6 +324,37 @@ def test_a_checkpoint_with_a_system_turn_of_its_own(make_checkpoint: Callable[..
 # --- the command
 
 
+def test_several_dtypes_stand_beside_each_other(small: Path, tmp_path: Path) -> None:
+    done = run(
+        *("--config-only", small, "--candidates", 3, "--passage-tokens", 8, "--thought-tokens", 3, "--device", "cpu"),
+        *("--variants", "one", "--dtype", "float32, bfloat16", "--output", tmp_path),
+    )
+    assert "float32, cpu" in done.stdout and "bfloat16, cpu" in done.stdout
+    content = json.loads((tmp_path / "benchmark.json").read_text())
+    names = ["one forward pass", "one", "all rows"]
+    assert [(each["dtype"], each["variant"]) for each in content["dtypes"]] == [
+        (dtype, name) for dtype in ("float32", "bfloat16") for name in names
+    ]
+    for each in content["dtypes"]:
+        if each["variant"] == "all rows":
+            continue
+        of_dtype = json.loads((tmp_path / each["dtype"] / "benchmark.json").read_text())
+        assert of_dtype["model"]["dtype"] == each["dtype"]
+        row = next(
+            row for row in [of_dtype["one_forward_pass"], *of_dtype["variants"]] if row["variant"] == each["variant"]
+        )
+        assert row["read_tokens_per_second"] == each["read_tokens_per_second"]
+        assert row["written_tokens_per_second"] == each["written_tokens_per_second"]
+    [first, second] = (each for each in content["dtypes"] if each["variant"] == "one")
+    times = f"{second['read_tokens_per_second'] / first['read_tokens_per_second']:.2f}"
+    assert any(line.split()[:2] == ["bfloat16", "one"] and times in line for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("given", ["int8", "float32,int8", ","])
+def test_unknown_dtypes_are_refused(small: Path, given: str) -> None:
+    assert "--dtype" in run("--config-only", small, "--dtype", given, code=2).output
+
+
 def test_table_json_and_picture(small: Path, tmp_path: Path) -> None:
     folder = tmp_path / "made" / "here"
     done = run(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
-from transformers.utils.peft_utils import find_adapter_config_file
 
 from r1ranker_ir.backends.adapters import load_adapter
+from r1ranker_ir.backends.checkpoint_parts import load_tokenizer
 from r1ranker_ir.backends.foreign_code import FOREIGN_CODE_HINT, needs_foreign_code
-from r1ranker_ir.backends.loading import load_weights
-from r1ranker_ir.checkpoints import OFFLINE_HINT
+from r1ranker_ir.backends.loading import check_exists, is_adapter, load_weights, way_out
 from r1ranker_ir.errors import CheckpointError, R1RankerError
 from r1ranker_ir.hub import only_local
+from r1ranker_ir.small_model import located
 
 from .arguments import ModelArguments
 
@@ -34,8 +31,7 @@ def load_for_training(arguments: ModelArguments, *, trust_remote_code: bool = Fa
         CheckpointError: if it can't be loaded, or is an adapter and all weights are to be trained.
     """
     name = arguments.model
-    if name.startswith((".", "~", os.sep)) and not Path(name).is_dir():
-        raise CheckpointError(f"model {name!r}: there is no such folder. {OFFLINE_HINT}")
+    check_exists(name)
     try:
         return _load(arguments, trust_remote_code)
     except R1RankerError:
@@ -46,18 +42,20 @@ def load_for_training(arguments: ModelArguments, *, trust_remote_code: bool = Fa
             raise CheckpointError(f"model {name!r} can't be loaded for training: {FOREIGN_CODE_HINT}") from error
         reason = " ".join(str(error).split())[:600] or type(error).__name__
         raise CheckpointError(
-            f"model {name!r} can't be loaded for training: {type(error).__name__}: {reason} — check the name or the "
-            f"folder, that its weights are safetensors, and that the hub can be reached. {OFFLINE_HINT}"
+            f"model {name!r} can't be loaded for training: {type(error).__name__}: {reason} — {way_out(name)}"
         ) from error
 
 
 def _load(arguments: ModelArguments, trust_remote_code: bool) -> tuple[Any, Any]:
-    name, revision = arguments.model, arguments.revision
-    local = only_local(name, revision)
-    source = {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": local}
-    adapter = find_adapter_config_file(name, revision=revision, local_files_only=local)
-    if adapter is None:
-        return _load_weights(name, arguments, source), AutoTokenizer.from_pretrained(name, **source)
+    name = arguments.model
+    place, revision = located(name, arguments.revision)
+    source = {
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": only_local(place, revision),
+    }
+    if not is_adapter(place, revision):
+        return _load_weights(name, arguments, source), load_tokenizer(name, source)
     if not arguments.use_peft:
         raise CheckpointError(
             f"model {name!r} is a LoRA adapter: add use_peft to train it further, or merge it into its base first"

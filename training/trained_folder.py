@@ -64,10 +64,11 @@ def settings_content(
 
 
 def base_name(model: str) -> str:
-    """What a model is called in a record: a hub name as it is, a folder by its name, the embedded model by its own."""
+    """What a model is called in a record: a hub name as it is, a folder or file by its name, the embedded model by its
+    own."""
     if os.path.realpath(model) == os.path.realpath(TINY_CHECKPOINT):
         return "r1ranker-iterative-tiny"
-    return Path(model).resolve().name if Path(model).is_dir() else model
+    return Path(model).resolve().name if Path(model).exists() else model
 
 
 def is_finished(folder: str | Path) -> bool:

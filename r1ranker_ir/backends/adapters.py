@@ -9,6 +9,9 @@ from typing import Any
 
 from r1ranker_ir.errors import CheckpointError, missing_extra
 from r1ranker_ir.hub import only_local
+from r1ranker_ir.small_model import located
+
+from .checkpoint_parts import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,6 @@ def load_adapter(
         CheckpointError: if the adapter is not one that changes weights, or does not fit its base.
         MissingExtraError: if peft is not installed.
     """
-    from transformers import AutoTokenizer
     from transformers.utils.hub import cached_file
 
     try:
@@ -58,15 +60,16 @@ def load_adapter(
     base_name = config.base_model_name_or_path
     if not base_name:
         raise CheckpointError(f"adapter {adapter!r} names no base model in adapter_config.json")
+    base_place, base_revision = located(base_name, config.revision)
     base_options = dict(options) | {
-        "revision": config.revision,
-        "local_files_only": only_local(base_name, config.revision),
+        "revision": base_revision,
+        "local_files_only": only_local(base_place, base_revision),
     }
     base = load_base(base_name, base_options)
     own_tokenizer = cached_file(adapter, "tokenizer_config.json", **where, **_MISSING_IS_NONE) is not None
     named, source = (adapter, dict(options)) if own_tokenizer else (base_name, base_options)
     # The flag stands in `source`: False, unless the caller allows it.
-    tokenizer = AutoTokenizer.from_pretrained(named, **source)
+    tokenizer = load_tokenizer(named, source)
     _fit_vocabulary(base, adapter, base_name, tokenizer, weights, config)
     model = PeftModel.from_pretrained(base, adapter, is_trainable=trainable, **where)
     return model, tokenizer

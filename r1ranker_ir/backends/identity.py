@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import CheckpointError
+from r1ranker_ir.gguf_files import gguf_file
 from r1ranker_ir.plain_data import parse_json
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.small_files import read_small_text
+from r1ranker_ir.small_model import located
 
 _ADAPTER_CONFIG = "adapter_config.json"
 # What loading never reads: texts for people, states of trainings, other formats of weights, and how to ask the model.
@@ -27,26 +29,29 @@ def checkpoint_identity(model: str, revision: str | None, *, loading_began: floa
     """Tells a loaded checkpoint from every other one.
 
     A hub name is told by the commit that its files belong to; a folder by the SHA-256 of every file that loading may
-    read, whole, so that weights trained anew in place are another checkpoint, and a copy elsewhere is the same one.
+    read, whole, so that weights trained anew in place are another checkpoint, and a copy elsewhere is the same one; a
+    GGUF file by its own SHA-256.
 
     Args:
-        model: a folder or a hub name, already loaded.
+        model: a folder, a GGUF file or a hub name, already loaded.
         revision: the hub revision that was asked for.
         loading_began: when its loading began, in seconds since the epoch.
 
     Returns:
-        `{"name": …, "revision": …}` or `{"files": …}`; an adapter's also has its base's under `base`. Where nothing
-        sure can be said, `not_cacheable` says why.
+        `{"name": …, "revision": …}`, `{"files": …}` or `{"gguf": …}`; an adapter's also has its base's under `base`.
+        Where nothing sure can be said, `not_cacheable` says why.
     """
-    folder = Path(model)
-    if not folder.is_dir():
-        return _hub_identity(model, revision, loading_began)
-    files = list(_files_read(folder))
+    place, commit = located(model, revision)
+    folder, gguf = Path(place), gguf_file(place)
+    if gguf is None and not folder.is_dir():
+        return _hub_identity(place, commit, loading_began)
+    files = list(_files_read(folder)) if gguf is None else [gguf]
     newest = max((max(status.st_mtime, status.st_ctime) for status in map(os.stat, files)), default=0.0)
-    identity: dict[str, Any] = {"files": _digest_of(folder, files)}
+    # A GGUF file is read alone, so it is the same one under any name and beside anything.
+    identity: dict[str, Any] = {"files": _digest_of(folder, files)} if gguf is None else {"gguf": _file_digest(gguf)}
     if newest >= loading_began:
         identity["not_cacheable"] = f"files of {model!r} were written while it was loaded or after that"
-    return _with_base(identity, folder / _ADAPTER_CONFIG, loading_began)
+    return identity if gguf is not None else _with_base(identity, folder / _ADAPTER_CONFIG, loading_began)
 
 
 def _hub_identity(model: str, revision: str | None, loading_began: float) -> dict[str, Any]:

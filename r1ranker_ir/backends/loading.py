@@ -13,13 +13,18 @@ import torch
 
 from r1ranker_ir.checkpoints import OFFLINE_HINT
 from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError, missing_extra
+from r1ranker_ir.gguf_files import dense, gguf_file, loading_from, made_ordinary, require_gguf
 from r1ranker_ir.hub import only_local
+from r1ranker_ir.small_model import INSTALL_HINT, is_small, located
 
 from .adapters import load_adapter
+from .checkpoint_parts import load_config, load_tokenizer
+from .cpu_precision import auto_on_cpu
 from .foreign_code import FOREIGN_CODE_HINT, needs_foreign_code
 from .key_value_cache import cache_argument
 
 _DTYPES = ("float32", "bfloat16", "float16")
+_ON_CPU = "auto on a CPU"  # what it comes to depends on the weights
 
 
 def pick_device(device: str | None) -> str:
@@ -33,15 +38,16 @@ def pick_device(device: str | None) -> str:
 
 def _pick_dtype(dtype: str, device: str) -> torch.dtype | str:
     if dtype == "auto":
-        return torch.float32 if device == "cpu" else "auto"
+        return _ON_CPU if device == "cpu" else "auto"
     if dtype not in _DTYPES:
         raise InputError(f"dtype is {dtype!r}: use auto or one of {', '.join(_DTYPES)}")
     picked: torch.dtype = getattr(torch, dtype)
     return picked
 
 
-def _is_adapter(model: str, revision: str | None) -> bool:
-    if Path(model).is_dir():
+def is_adapter(model: str, revision: str | None) -> bool:
+    """Tells whether a folder or hub name is a LoRA adapter."""
+    if Path(model).exists():
         return (Path(model) / "adapter_config.json").is_file()
     from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -80,9 +86,9 @@ def load_model(
     """Loads a model for inference, weights from safetensors only.
 
     Args:
-        model: a folder or hub name; of an adapter, its base is loaded first.
+        model: a folder, GGUF file or hub name; of an adapter, its base is loaded first.
         device: where to put it; `None` to pick.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own, on a CPU see `cpu_precision`.
         device_map: placement by accelerate, instead of `device`.
         trust_remote_code: run code that comes with the checkpoint.
         revision: the hub revision.
@@ -95,15 +101,14 @@ def load_model(
         InputError: if dtype is unknown.
         MissingExtraError: if an adapter needs peft and it is not installed.
     """
-    if model.startswith((".", "~", os.sep)) and not Path(model).is_dir():
-        raise CheckpointError(_explain(model, FileNotFoundError("there is no such folder")))
+    check_exists(model)
     placed = pick_device(device)
     weights: dict[str, Any] = {"use_safetensors": True, "dtype": _pick_dtype(dtype, "map" if device_map else placed)}
     if device_map is not None:
         weights["device_map"] = device_map
     try:
         with _quiet_bars_off_terminal():
-            loaded = _load(model, _source(model, revision, trust_remote_code), weights)
+            loaded = _load(model, revision, trust_remote_code, weights)
         ready = (loaded[0] if device_map is not None else loaded[0].to(placed)).eval()
     except R1RankerError:
         raise
@@ -119,33 +124,50 @@ def load_model(
     return ready, loaded[1]
 
 
-def _source(model: str, revision: str | None, trust_remote_code: bool) -> dict[str, Any]:
-    """What every call that loads from one checkpoint is told."""
-    local = only_local(model, revision)
-    return {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": local}
+def check_exists(model: str) -> None:
+    """Says at once that a path leads nowhere, before anyone takes it for a hub name.
+
+    Raises:
+        CheckpointError: if there is no such folder or file.
+    """
+    if model.startswith((".", "~", os.sep)) and not Path(model).exists():
+        raise CheckpointError(_explain(model, FileNotFoundError("there is no such folder or file")))
 
 
-def _load(model: str, options: dict[str, Any], weights: dict[str, Any]) -> tuple[Any, Any]:
-    from transformers import AutoTokenizer
+def _load(model: str, revision: str | None, trust_remote_code: bool, weights: dict[str, Any]) -> tuple[Any, Any]:
+    name, commit = located(model, revision)
+    options = {
+        "revision": commit,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": only_local(name, commit),
+    }
+    if gguf_file(name) is not None or not is_adapter(name, commit):
+        tokenizer = load_tokenizer(model, options)
+        return _load_for_inference(model, options, weights), tokenizer
 
-    if not _is_adapter(model, options["revision"]):
-        tokenizer = AutoTokenizer.from_pretrained(model, **options)
-        return load_weights(model, options, weights), tokenizer
-
-    def load_base(name: str, where: dict[str, Any]) -> Any:
+    def load_base(base: str, where: dict[str, Any]) -> Any:
         try:
-            return load_weights(name, where, weights)
+            return _load_for_inference(base, where, weights)
         except (OSError, ValueError) as error:
-            raise CheckpointError(_explain(name, error, of=f", the base of adapter {model!r},")) from error
+            raise CheckpointError(_explain(base, error, of=f", the base of adapter {model!r},")) from error
 
     return load_adapter(model, options, load_base)
+
+
+def _load_for_inference(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
+    if weights["dtype"] == _ON_CPU:
+        config = load_config(model, options)
+        weights = weights | {"dtype": auto_on_cpu(model, config, bool(options["trust_remote_code"]))}
+        if gguf_file(located(model)[0]) is not None:
+            weights["config"] = config  # reading a GGUF file's takes seconds
+    return load_weights(model, options, weights)
 
 
 def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
     """Loads a causal language model whose checkpoint holds all of its weights.
 
     Args:
-        model: a folder or hub name.
+        model: a folder, GGUF file or hub name. What a GGUF file holds in blocks is unpacked.
         options: where it comes from: `revision` and the like.
         weights: how to hold it: `dtype`, `device_map` and the like.
 
@@ -153,11 +175,26 @@ def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -
         The model.
 
     Raises:
-        CheckpointError: if weights are missing.
+        CheckpointError: if weights are missing, or a GGUF file is to be quantised in another way.
+        MissingExtraError: if a GGUF file can't be read for want of the package gguf.
     """
     from transformers import AutoModelForCausalLM
 
-    answer: Any = AutoModelForCausalLM.from_pretrained(model, output_loading_info=True, **options, **weights)
+    name = located(model)[0]
+    file = gguf_file(name)
+    if file is None:
+        answer: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options, **weights)
+    else:
+        require_gguf(model)
+        if "quantization_config" in weights:
+            raise CheckpointError(
+                f"checkpoint {model!r} is a GGUF file, whose weights are unpacked when it is loaded: they can't be "
+                "quantised again. Leave load_in_4bit and load_in_8bit out"
+            )
+        with loading_from(file) as (folder, arguments):
+            answer = AutoModelForCausalLM.from_pretrained(
+                folder, output_loading_info=True, **(weights | arguments | dense())
+            )
     loaded, report = answer
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random numbers and only warns.
@@ -165,14 +202,27 @@ def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -
             f"checkpoint {model!r} lacks {len(missing)} of its weights, among them {missing[0]!r}: it is incomplete, "
             f"or no causal language model (an embedding model, for example). {OFFLINE_HINT}"
         )
-    return loaded
+    # A whole path, so that an adapter that is trained on it finds its base from any folder.
+    return loaded if file is None else made_ordinary(loaded, model if is_small(model) else os.path.abspath(model))
 
 
 def _explain(model: str, error: Exception, of: str = "") -> str:
     if needs_foreign_code(error):
         return f"checkpoint {model!r}{of} can't be loaded: {FOREIGN_CODE_HINT}"
     reason = " ".join(str(error).split())[:600] or type(error).__name__
+    return f"checkpoint {model!r}{of} can't be loaded: {type(error).__name__}: {reason} — {way_out(model)}"
+
+
+def way_out(model: str) -> str:
+    """What to check about a checkpoint that can't be loaded."""
+    if is_small(model):
+        return f"put it on this machine with: {INSTALL_HINT}; or check that the hub can be reached. {OFFLINE_HINT}"
+    if Path(model).is_file() or any(Path(model).glob("*.gguf")):
+        return (
+            "check that the file is whole, that it holds a language model with its tokenizer, and that this version of "
+            f"transformers reads GGUF files of its architecture. {OFFLINE_HINT}"
+        )
     return (
-        f"checkpoint {model!r}{of} can't be loaded: {type(error).__name__}: {reason} — check the name or the folder, "
-        f"that its weights are safetensors, and that the hub can be reached. {OFFLINE_HINT}"
+        "check the name or the folder, that its weights are safetensors, and that the hub can be reached. "
+        f"{OFFLINE_HINT}"
     )

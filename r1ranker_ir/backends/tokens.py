@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from r1ranker_ir.errors import CheckpointError, missing_extra
+from r1ranker_ir.small_model import located
 from r1ranker_ir.types import Message
 
 from .chat_template import ChatTemplate
+from .checkpoint_parts import load_tokenizer
 from .foreign_code import needs_foreign_code
 
 CHAT_CONTROL_TOKENS: tuple[str, ...] = (
@@ -97,7 +99,7 @@ class EstimatedCounts:
         return _TOKENS_PER_PROMPT + sum(_TOKENS_PER_MESSAGE + self.count(message.content) for message in messages)
 
 
-def load_tokenizer(name: str, without: str) -> Any:
+def counting_tokenizer(name: str, without: str) -> Any:
     """Loads a Hugging Face tokenizer that only counts tokens; code of its own is never run.
 
     Args:
@@ -112,12 +114,12 @@ def load_tokenizer(name: str, without: str) -> Any:
         CheckpointError: if it can't be loaded, or needs code of its own.
     """
     try:
-        from transformers import AutoTokenizer
+        import transformers  # noqa: F401
     except ImportError as error:
         raise missing_extra("counting tokens with a Hugging Face tokenizer", "local", error) from error
     try:
         # Left out, transformers would ask on standard input whether to run the tokenizer's own code.
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return load_tokenizer(name, {"revision": located(name)[1], "trust_remote_code": False})
     except (OSError, ValueError) as error:
         if needs_foreign_code(error):
             raise CheckpointError(
@@ -133,7 +135,7 @@ class TokenizerCounts:
     """Counts tokens with a Hugging Face tokenizer.
 
     Args:
-        tokenizer: name on the Hugging Face hub or folder.
+        tokenizer: name on the Hugging Face hub, folder or GGUF file.
 
     Raises:
         MissingExtraError: if transformers is not installed.
@@ -141,7 +143,7 @@ class TokenizerCounts:
     """
 
     def __init__(self, tokenizer: str) -> None:
-        loaded = load_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated")
+        loaded = counting_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated")
         self._tokenizer = loaded
         self._template = ChatTemplate(loaded)
         self.control_tokens = tuple(

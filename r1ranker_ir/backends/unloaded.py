@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1ranker_ir.cutting import cut_at_word
+from r1ranker_ir.small_model import located
 from r1ranker_ir.types import Message
 
-from .tokens import EstimatedCounts, load_tokenizer
+from .checkpoint_parts import load_config
+from .tokens import EstimatedCounts, counting_tokenizer
 
 ANSWER_TOKENS = 200
 
@@ -46,7 +48,7 @@ def unloaded_limits(
     """Opens a model's tokenizer and configuration.
 
     Args:
-        model: a folder or hub name; `None` has tokens estimated.
+        model: a folder, GGUF file or hub name; `None` has tokens estimated.
         context_length: in place of what the configuration says.
         max_thought_tokens: how long the model may think; on a short context, as the local backend shortens it.
 
@@ -88,11 +90,9 @@ def unloaded_limits(
 
 def _open(model: str) -> tuple[Any, int | None]:
     """A model's tokenizer, and the length of its context as its configuration says."""
-    tokenizer = load_tokenizer(model, "leave the model out to have tokens estimated")
-    from transformers import AutoConfig
-
+    tokenizer = counting_tokenizer(model, "leave the model out to have tokens estimated")
     try:
-        config: Any = AutoConfig.from_pretrained(model, trust_remote_code=False)
+        config = load_config(model, {"revision": located(model)[1], "trust_remote_code": False})
     except (OSError, ValueError):
         return tokenizer, None
     length = getattr(config.get_text_config(), "max_position_embeddings", None)

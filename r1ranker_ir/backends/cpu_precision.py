@@ -1,0 +1,86 @@
+"""Which numbers `dtype="auto"` means on a CPU: bfloat16 where that is fast and the model large enough to gain by it."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+LEAST_PARAMETERS = 50_000_000
+"""Smaller models stay in float32, whose answers do not depend on the batch."""
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+@cache
+def computes_in_bfloat16() -> bool:
+    """Tells whether this CPU multiplies in bfloat16: AVX-512 BF16 or AMX on x86, the BF16 extension on ARM.
+
+    A CPU without these converts every number first, and is then slower than in float32.
+    """
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return _arm_has_bfloat16()
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    # These are not documented, and a version of torch may lack one.
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
+
+
+def _arm_has_bfloat16() -> bool:
+    try:
+        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # macOS, whose models run on MPS
+        return False
+    return any(line.startswith("Features") and "bf16" in line.split() for line in lines)
+
+
+def count_parameters(config: Any, trust_remote_code: bool) -> int:
+    """Counts what a causal language model of a configuration holds, without memory for it.
+
+    Args:
+        config: transformers' configuration.
+        trust_remote_code: whether code that comes with it may run.
+
+    Returns:
+        The number of its weights; 0 for a configuration of which no model can be made.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    # The loading of the weights says what is wrong with it.
+    except Exception as error:
+        logger.debug("no model can be made of the configuration: %s", error)
+        return 0
+    return sum(each.numel() for each in model.parameters())
+
+
+def auto_on_cpu(name: str, config: Any, trust_remote_code: bool) -> torch.dtype:
+    """Chooses the numbers that a model is loaded in on a CPU, and says so where they are not float32.
+
+    Args:
+        name: the checkpoint, for people.
+        config: transformers' configuration.
+        trust_remote_code: whether code that comes with it may run.
+
+    Returns:
+        bfloat16 on a CPU that computes in it, for a model of at least `LEAST_PARAMETERS`; otherwise float32.
+    """
+    if not computes_in_bfloat16():
+        return torch.float32
+    count = count_parameters(config, trust_remote_code)
+    if count < LEAST_PARAMETERS:
+        return torch.float32
+    logger.warning(
+        "%s (%d million parameters) is loaded in bfloat16, which this CPU computes about twice as fast as float32; "
+        "close scores may then depend on the batch. Give a dtype, float32 or bfloat16, to choose",
+        name,
+        round(count / 1e6),
+    )
+    return torch.bfloat16

