@@ -16,6 +16,8 @@ _PLACEHOLDER_KEY = "no-key-needed"
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 # A shorter "key" is a placeholder such as EMPTY or ollama, which may well be an honest word of a model's text.
 _SHORTEST_REAL_SECRET = 8
+# So much of a longer secret is no honest word either, where a server cuts it short.
+_SHORTEST_BEGINNING = 12
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,22 @@ class Endpoint:
             shortest: length in characters from which on a secret is replaced.
 
         Returns:
-            The text with `***` for each secret.
+            The text with `***` for each secret, and for the beginning of one that a server cut short.
         """
         for secret in self.secrets:
             if len(secret) >= shortest:
                 text = text.replace(secret, "***")
+            if len(secret) > _SHORTEST_BEGINNING:
+                text = _without_beginnings(text, secret)
         return text
+
+
+def _without_beginnings(text: str, secret: str) -> str:
+    beginning = secret[:_SHORTEST_BEGINNING]
+    first, *rest = text.split(beginning)
+    left = secret[_SHORTEST_BEGINNING:]
+    kept = (after[len(os.path.commonprefix((left, after))) :] for after in rest)
+    return "***".join((first, *kept))
 
 
 def find_endpoint(base_url: str | None) -> Endpoint:
