@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from r1ranker_ir.errors import BackendError, InputError
@@ -55,11 +56,14 @@ class Endpoint:
 
 
 def _without_beginnings(text: str, secret: str) -> str:
+    """Replaces what begins like the secret, as far as it goes on like it."""
     beginning = secret[:_SHORTEST_BEGINNING]
     first, *rest = text.split(beginning)
     left = secret[_SHORTEST_BEGINNING:]
-    kept = (after[len(os.path.commonprefix((left, after))) :] for after in rest)
-    return "***".join((first, *kept))
+    shown = (
+        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, after, strict=False))) for after in rest
+    )
+    return "***".join((first, *(after[length:] for after, length in zip(rest, shown, strict=True))))
 
 
 def find_endpoint(base_url: str | None) -> Endpoint:
