@@ -583,6 +583,16 @@ def everything_said(error: BaseException, log: str) -> str:
     return "\n".join(chain)
 
 
+@pytest.mark.parametrize("shown", [12, 13, 20, len(KEY) - 1, len(KEY)])
+def test_a_key_that_a_server_cuts_short_is_not_shown(
+    serve: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch, shown: int
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(BackendError) as caught:
+        backend(serve(refusal(401, f"wrong key: {KEY[:shown]}... or {KEY[:shown]}, {KEY[:6]}****"))).answer([call()])
+    assert "wrong key: ***... or ***, sk-Tes****" in str(caught.value)
+
+
 def test_the_key_is_sent_and_never_seen_again(
     serve: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from r1ranker_ir.errors import BackendError, InputError
@@ -16,6 +17,8 @@ _PLACEHOLDER_KEY = "no-key-needed"
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 # A shorter "key" is a placeholder such as EMPTY or ollama, which may well be an honest word of a model's text.
 _SHORTEST_REAL_SECRET = 8
+# So much of a longer secret is no honest word either, where a server cuts it short.
+_SHORTEST_BEGINNING = 12
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,25 @@ class Endpoint:
             shortest: length in characters from which on a secret is replaced.
 
         Returns:
-            The text with `***` for each secret.
+            The text with `***` for each secret, and for the beginning of one that a server cut short.
         """
         for secret in self.secrets:
             if len(secret) >= shortest:
                 text = text.replace(secret, "***")
+            if len(secret) > _SHORTEST_BEGINNING:
+                text = _without_beginnings(text, secret)
         return text
+
+
+def _without_beginnings(text: str, secret: str) -> str:
+    """Replaces what begins like the secret, as far as it goes on like it."""
+    beginning = secret[:_SHORTEST_BEGINNING]
+    first, *rest = text.split(beginning)
+    left = secret[_SHORTEST_BEGINNING:]
+    shown = (
+        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, after, strict=False))) for after in rest
+    )
+    return "***".join((first, *(after[length:] for after, length in zip(rest, shown, strict=True))))
 
 
 def find_endpoint(base_url: str | None) -> Endpoint:
