@@ -60,8 +60,8 @@ def with_source(suite: Suite, source: str) -> Suite:
     others = [dataset.name for dataset in suite.datasets if not dataset.task_name]
     if others:
         raise InputError(
-            f"--source replaces the data of Ranking-bench's tasks, and {others[0]!r} of suite {suite.name!r} is none: "
-            f"leave it out, or use the suite ranking-bench"
+            f"--source replaces the data of Ranking-bench's tasks, and {others[0]!r} of suite {suite.name!r} is not "
+            "one of them: leave it out, or use the suite ranking-bench"
         )
     path = Path(source).expanduser()
     if path.is_dir():

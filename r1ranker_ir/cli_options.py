@@ -387,7 +387,7 @@ GpusPerWorkerOption = Annotated[
 RayAddressOption = Annotated[
     str | None,
     typer.Option(
-        help="The Ray that runs already and is to be used: auto for the one of this machine, or its head's host:port.",
+        help="A running Ray to use: auto for this machine's, or the host:port of its head.",
         show_default="the environment variable RAY_ADDRESS, else Ray is started on this machine for this run",
     ),
 ]

@@ -255,7 +255,7 @@ GOOD = {"query": "q", "effect": {"a": 1, "b": 0}}
         ({"effect": {"a": 1}}, "no question: query is None"),
         (GOOD | {"query": " "}, "a blank question"),
         (GOOD | {"query": 3}, "no question: query is 3"),
-        (GOOD | {"id": True}, "an id that is none: True"),
+        (GOOD | {"id": True}, "not an id: True"),
         ({"query": "q"}, "no effects: effect is None"),
         (GOOD | {"effect": 0.5}, "no effects: effect is 0.5"),
         (GOOD | {"effect": {}}, "no effect of a language model"),

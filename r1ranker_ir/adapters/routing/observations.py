@@ -195,7 +195,7 @@ def _json_rows(path: Path, problems: Problems) -> list[_Row]:
         if query_id is not None and (
             isinstance(query_id, bool) or not isinstance(query_id, str | int) or query_id == ""
         ):
-            problems.add(where, "an id that is none", f"{quoted(query_id)}: give a text or a whole number")
+            problems.add(where, "not an id", f"{quoted(query_id)}: give a text or a whole number")
             continue
         row = _Row(where, str(number) if query_id is None else str(query_id), query)
         if (llm := _one_of(line, _LLM)) is not None and not isinstance(line.get("effect"), dict):
