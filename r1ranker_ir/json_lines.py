@@ -237,5 +237,5 @@ def _open_binary(path: Path) -> IO[bytes]:
         return file
     unpacked = gzip.GzipFile(fileobj=file, mode="rb")
     # So that it closes the file with itself, as it does for one that it has opened.
-    unpacked.myfileobj = file
+    unpacked.myfileobj = cast(Any, file)
     return cast(IO[bytes], unpacked)

@@ -310,6 +310,10 @@ def test_a_query_too_long_is_an_error_with_its_numbers(subject_of: Subjects, wor
         assert part in message
     with pytest.raises(ContextLengthError, match=f"query '{query[:60]}' does not fit"):
         prompt.order_all(request(query, ["a passage", "another"]), [0, 1])
+    # There are no fewer than one candidate to show.
+    with pytest.raises(ContextLengthError) as caught:
+        prompt.grade_one(request(query, ["a passage"]), 0)
+    assert "window_size" not in str(caught.value) and "Shorten the query" in str(caught.value)
 
 
 @pytest.mark.parametrize("limit", [0, -3])

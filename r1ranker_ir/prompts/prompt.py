@@ -485,10 +485,13 @@ class Prompt:
 
     def _no_room(self, request: RankingRequest, strategy: str, around: int, reserve: int, count: int) -> str:
         name = f"query {request.query_id!r}" if request.query_id else f"query {request.query[:60]!r}"
+        # Texts that are answered take their length of the answer's share as well.
+        shorter = "cut the candidates' texts (max_passage_tokens), " if self.template.named else ""
+        fewer = f"show fewer than {count} candidates (window_size), " if count > 1 else ""
         query_tokens = self.limits.count_tokens(self._shown_query(request.query, request.task)[0])
         return (
             f"{name} does not fit: the {strategy} prompt takes {around} tokens without any passage ({query_tokens} of "
             f"them the query's), {reserve} are kept for thought and answer, and the model's context "
-            f"is {self.limits.context_length}. Shorten the query (max_query_tokens), show fewer than {count} "
-            f"candidates (window_size), or lower max_thought_tokens."
+            f"is {self.limits.context_length}. Shorten the query (max_query_tokens), {shorter}{fewer}or lower "
+            "max_thought_tokens."
         )
