@@ -102,7 +102,7 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
         "identity": dict(ranker.backend.identity),
         "template": {
             "name": ranker.template.name,
-            "digest": ranker.template.digest(mark=ranker.options.layout == "mark"),
+            "digest": ranker.template.digest(mark=ranker.options.marks),
         },
         "window_size": ranker.window_size,
         "stride": ranker.stride,
@@ -142,7 +142,7 @@ def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
             "backend": "transformers",
             "checkpoint": checkpoint_identity(ranker.model, revision, loading_began=time.time()),
         },
-        "template": {"name": template.name, "digest": template.digest(mark=ranking.layout == "mark")},
+        "template": {"name": template.name, "digest": template.digest(mark=ranking.marks)},
         **{name: options.get(name, getattr(settings, name)) for name in names},
         **{name: options[name] for name in ("max_passage_words", "repair_text") if options.get(name)},
         "max_repair_rate": options.get("max_repair_rate"),

@@ -14,6 +14,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.small_files import read_small_text
 from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import parse_seed, ranking_options
 from r1ranker_ir.yaml_text import parse_yaml
 
@@ -170,7 +171,7 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
             options |= {"backend": ORACLE, **_read_oracle(oracle)}
         else:
             model, strategy, options = _read_reranker(given, options)
-        ranking_options(options).check_for(strategy)
+        check_options_of(strategy, ranking_options(options, STRATEGIES[strategy].options))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     return Entry(given["name"], model, strategy, options)

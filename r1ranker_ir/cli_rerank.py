@@ -62,7 +62,7 @@ from r1ranker_ir.cli_options import (
 )
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.family import FAMILY, family_options
-from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.terminal_text import echo
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def choose_checkpoint(reranker: str, model: str | None, strategy: str | None) ->
         if strategy is None:
             raise typer.BadParameter(
                 f"{registry.unknown_name(reranker)}. To use a model of that name, add --strategy with one of "
-                f"{', '.join(STRATEGY_SECTIONS)}",
+                f"{', '.join(STRATEGIES)}",
                 param_hint="--reranker",
             )
         if model is not None:

@@ -18,10 +18,11 @@ from r1ranker_ir.family import FAMILY, wording_notes
 from r1ranker_ir.outcomes import FailedRanking, Outcome
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
-from r1ranker_ir.prompts.template import MARK_SECTION, load_template
+from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.registry import is_registered, refuse_unknown
 from r1ranker_ir.signs import SIGNS_ADVICE, sentences
-from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies import STRATEGIES, Strategy
+from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import Layout, RankingOptions, Sort, Think, VoteAmong, VoteBy
 from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.types import Program, Ranking, RankingRequest
@@ -86,7 +87,7 @@ class Ranker:
         self,
         model: str | os.PathLike[str],
         *,
-        strategy: str,
+        strategy: str | Strategy,
         backend: str = "transformers",
         template: PromptTemplate | str | Path | None = None,
         answers: Answers = "constrained",
@@ -117,21 +118,21 @@ class Ranker:
         system: str | None = None,
         **backend_options: Any,
     ) -> None:
-        if strategy not in STRATEGIES:
-            raise InputError(f"strategy is {strategy!r}: use one of {', '.join(STRATEGIES)}")
+        declared = STRATEGIES.resolve(strategy)
         if backend != "openai":  # a server may call its models as it likes
             _refuse_name(os.fspath(model))
+        own = {name: backend_options.pop(name) for name in declared.more_options if name in backend_options}
         check_options(backend, backend_options, Ranker.__init__.__annotations__)
         if answers not in ANSWERS:
             raise InputError(f"answers is {answers!r}: use {' or '.join(ANSWERS)}")
         self.model = os.fspath(model)
-        self.strategy = strategy
-        self.options = RankingOptions(
-            schedule,
-            layout,
-            think,
-            top_k,
-            show_best_first,
+        self.strategy = declared.name
+        self.options = declared.options(
+            schedule=schedule,
+            layout=layout,
+            think=think,
+            top_k=top_k,
+            show_best_first=show_best_first,
             sort=sort,
             shuffle_seed=shuffle_seed,
             votes=votes,
@@ -139,17 +140,18 @@ class Ranker:
             vote_by=vote_by,
             max_calls=max_calls,
             max_tokens=max_tokens,
+            **own,
         )
-        _check_options(self.options, strategy, backend)
+        _check_options(self.options, declared, backend)
         if backend != "oracle" and votes > 1 and vote_among == "thoughts" and not backend_options.get("temperature"):
             raise InputError(
                 "vote_among='thoughts' needs thoughts that differ: give a temperature above 0, such as 0.7, or use "
                 "vote_among='permutations'"
             )
         settings = _settings_of(self.model, backend, {"settings_from": settings_from, **backend_options})
-        if template is None and strategy not in settings.strategies:
+        if template is None and declared.name not in settings.strategies and not declared.section.user:
             raise CheckpointError(
-                f"checkpoint {self.model!r} does not follow the strategy {strategy!r}: its r1ranker.json names "
+                f"checkpoint {self.model!r} does not follow the strategy {declared.name!r}: its r1ranker.json names "
                 f"{', '.join(settings.strategies)}. Choose one of these, or pass a template of your own"
             )
         # Before the model: a cache that can't be used is said without having to wait for the weights.
@@ -167,18 +169,17 @@ class Ranker:
             self.template = settings.template or load_template()
         else:
             self.template = open_template(template) if isinstance(template, str | Path) else template
-            if strategy not in self.template.wordings:
+            if not declared.is_worded_by(self.template):
                 raise InputError(
-                    f"template {self.template.name!r} has no section [{strategy}]: add one, or use the strategy "
-                    f"{' or '.join(self.template.wordings)}"
+                    f"template {self.template.name!r} has no section [{declared.section.name}]: add one, or use the "
+                    f"strategy {' or '.join(self.template.wordings)}"
                 )
-            _warn_of_other_template(self.model, settings, self.template, strategy)
+            _warn_of_other_template(self.model, settings, self.template, declared.section.name)
         self.system = system
         self.notes = wording_notes(system, self.model, self.template, own=_is_own(template, settings))
         for note in self.notes:
             logger.warning("%s", note)
-        if layout == "mark":
-            self.template.wording(MARK_SECTION, "passage")
+        self.template.wording(declared.asked_with(self.options).name, "passage")
         if backend == "openai":
             options = _server_options(settings_from or self.model, batch_size)
         else:
@@ -382,9 +383,9 @@ def _is_own(template: PromptTemplate | str | Path | None, settings: CheckpointSe
     return not (isinstance(template, str | Path) and Path(template) in stand_ins)
 
 
-def _check_options(options: RankingOptions, strategy: str, backend: str) -> None:
+def _check_options(options: RankingOptions, strategy: Strategy, backend: str) -> None:
     """Says before a model is loaded that the strategy or the backend can't do what is asked of it."""
-    options.check_for(strategy)
+    check_options_of(strategy, options)
     if backend != "openai":
         return
     if options.think != "always":
@@ -392,20 +393,20 @@ def _check_options(options: RankingOptions, strategy: str, backend: str) -> None
             f"think={options.think!r} needs a backend that can be given a thought, and a server can't: use the backend "
             "'transformers', or tell the server itself not to think (extra_body)"
         )
-    if needing := options.by_probabilities(strategy):
+    if needing := strategy.by_probabilities(options):
         raise InputError(
             f"{needing} goes by the probabilities of the identifiers, which a server does not give: use the backend "
             "'transformers', or leave the option out"
         )
 
 
-def _warn_of_other_template(model: str, settings: CheckpointSettings, template: PromptTemplate, strategy: str) -> None:
+def _warn_of_other_template(model: str, settings: CheckpointSettings, template: PromptTemplate, section: str) -> None:
     """Says that a checkpoint is asked with another prompt than it was trained on."""
     own = settings.template
     if own is None or not settings.training:
         return
     # What a template holds for other strategies changes nothing for this one.
-    asked, trained = (each.only(strategy).digest() for each in (template, own))
+    asked, trained = (each.only(section).digest() for each in (template, own))
     if asked != trained:
         logger.warning(
             "checkpoint %r was trained with the template %r (%s) and is asked with %r (%s): what it learned may not "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,11 +14,12 @@ from rerankers.results import RankedResults, Result
 from r1ranker_ir.cancelling import in_thread
 from r1ranker_ir.checkpoints import OFFLINE_HINT, TINY_NAMES
 from r1ranker_ir.documents import Entry, read_documents, read_list
+from r1ranker_ir.doors import Derived
 from r1ranker_ir.errors import CheckpointError, InputError, PairScoreError, R1RankerError
 from r1ranker_ir.family import FAMILY, family_options
-from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.registry import REGISTERED, is_registered, refuse_unknown, resolve
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
 if TYPE_CHECKING:
@@ -159,7 +161,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         if not own and is_registered(name):
             own = REGISTERED[name.lower()].strategy
         if not own and wanted is None:
-            offered = ", ".join(STRATEGY_SECTIONS)
+            offered = ", ".join(STRATEGIES)
             raise InputError(f"{type(self).__name__} has no strategy of its own: give strategy=, one of {offered}")
         if own and wanted not in (None, own):
             other = RERANKERS.get(str(wanted))
@@ -436,9 +438,25 @@ FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = {
     )
 }
 
-RERANKERS: Mapping[str, type[R1RankerReranker]] = {
+_OF_STRATEGIES: dict[str, type[R1RankerReranker]] = {
     reranker.strategy: reranker for reranker in (IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker)
 }
+
+
+def _of_strategies() -> Mapping[str, type[R1RankerReranker]]:
+    for name, strategy in STRATEGIES.items():
+        if name not in _OF_STRATEGIES:
+            said = {"strategy": name, "__doc__": strategy.summary, "__module__": __name__}
+            _OF_STRATEGIES[name] = type(f"{_in_one_word(name)}Reranker", (R1RankerReranker,), said)
+    return {name: _OF_STRATEGIES[name] for name in STRATEGIES}
+
+
+def _in_one_word(name: str) -> str:
+    return "".join(part.capitalize() for part in re.split(r"\W+", name))
+
+
+RERANKERS: Mapping[str, type[R1RankerReranker]] = Derived(_of_strategies)
+"""Strategy to its class; those of strategies that have none of their own are made."""
 
 
 def _read_per_query(values: Any, queries: int, name: str, *, optional: bool = False) -> list[Any]:

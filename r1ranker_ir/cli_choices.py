@@ -1,0 +1,34 @@
+"""Choices on the command line that are declared elsewhere: what installed packages add is offered as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+from r1ranker_ir.prompts.sections import known_sections
+from r1ranker_ir.strategies import STRATEGIES
+
+
+def _one_of(names: Iterable[str]) -> Any:
+    """The type of an argument that takes these names alone."""
+    return Literal.__getitem__(tuple(names))  # type: ignore[attr-defined]  # how a Literal is made at run time
+
+
+if TYPE_CHECKING:
+    StrategyName = str
+    SamplingName = str
+    SectionName = str
+else:
+    StrategyName = _one_of(STRATEGIES)
+    """A strategy."""
+    SamplingName = _one_of([*(name for name, each in STRATEGIES.items() if each.asks != "grade"), "windows"])
+    """What training samples are made for: a strategy that compares candidates, or windows over a run."""
+    SectionName = _one_of(known_sections())
+    """A section of a template."""
+
+
+def strategies_help() -> str:
+    """What the strategies do, as one sentence."""
+    said = [strategy.summary for strategy in STRATEGIES.values() if strategy.summary]
+    text = "; ".join(said[:-1]) + f"; or {said[-1]}."
+    return text[0].upper() + text[1:]
