@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.ranker import Ranker
@@ -219,7 +220,7 @@ def examine(model: str, settings: DoctorSettings) -> Examination:
         MissingExtraError: if what runs models is not installed.
     """
     lists = clear_lists(settings.lists, settings.candidates)
-    if settings.backend == "openai":
+    if not BACKENDS[settings.backend].capabilities.reads_checkpoint:
         return _examined(model, model, lists, settings, None)
     opened = open_model(model, None, device=settings.device, dtype=settings.dtype, seed=0)
     return _examined(model, str(opened.checkpoint), lists, settings, opened)
@@ -264,7 +265,7 @@ def _strategies(checkpoint: str, settings: DoctorSettings) -> list[str]:
 
         template = open_template(settings.options["template"])
         offered = tuple(name for name, strategy in STRATEGIES.items() if strategy.is_worded_by(template))
-    elif settings.backend == "openai":
+    elif not BACKENDS[settings.backend].capabilities.reads_checkpoint:
         offered = tuple(STRATEGIES)
     else:
         offered = read_settings(checkpoint).strategies

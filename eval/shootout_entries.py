@@ -151,7 +151,7 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
     oracle = given.get(ORACLE)
     backend = ORACLE if ORACLE in given else given.get("backend", "transformers")
     if backend not in BACKENDS or (backend == ORACLE and ORACLE not in given):
-        others = ", ".join(each for each in BACKENDS if each != ORACLE)
+        others = ", ".join(name for name, each in BACKENDS.items() if each.offered)
         raise InputError(f"{where}: backend is {quoted(backend)}: use one of {others}, or oracle: {{noise: 0.5}}")
     accepted = _accepted(backend)
     check_keys(given, (*_NAMING, *accepted), where)

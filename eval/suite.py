@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r1ranker_ir.backends import backend_in
 from r1ranker_ir.byte_sizes import in_units
 from r1ranker_ir.corpora import TEST_SPLIT, open_corpus
 from r1ranker_ir.engine import RunSummary
@@ -255,7 +256,7 @@ def _rerank(
     progress: bool,
 ) -> DataSetResult:
     """Reranks what the first stage has found, and measures it."""
-    if settings.cluster is None or ranker.options.get("backend") == "openai":
+    if settings.cluster is None or not backend_in(ranker.options).capabilities.reads_checkpoint:
         opened = ranker.open(progress=progress)
         described, before = ranker_settings(opened), opened.summary
     else:

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
+from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.prompts.sections import known_sections
 from r1ranker_ir.strategies import STRATEGIES
 
 
 def _one_of(names: Iterable[str]) -> Any:
     """The type of an argument that takes these names alone."""
-    return Literal.__getitem__(tuple(names))  # type: ignore[attr-defined]  # how a Literal is made at run time
+    return Literal.__getitem__(tuple(names))
 
 
 if TYPE_CHECKING:
+    BackendName = str
     StrategyName = str
     SamplingName = str
     SectionName = str
 else:
+    BackendName = _one_of(name for name, each in BACKENDS.items() if each.offered)
+    """What runs a model."""
     StrategyName = _one_of(STRATEGIES)
     """A strategy."""
     SamplingName = _one_of([*(name for name, each in STRATEGIES.items() if each.asks != "grade"), "windows"])
@@ -29,6 +33,15 @@ else:
 
 def strategies_help() -> str:
     """What the strategies do, as one sentence."""
-    said = [strategy.summary for strategy in STRATEGIES.values() if strategy.summary]
-    text = "; ".join(said[:-1]) + f"; or {said[-1]}."
+    return _sentence([strategy.summary for strategy in STRATEGIES.values()], "; ")
+
+
+def backends_help() -> str:
+    """What the backends do, as one sentence."""
+    return _sentence([backend.summary for backend in BACKENDS.values() if backend.offered], ", ")
+
+
+def _sentence(parts: Iterable[str], separator: str) -> str:
+    said = [part for part in parts if part]
+    text = f"{separator}or ".join([separator.join(said[:-1]), said[-1]]) + "."
     return text[0].upper() + text[1:]

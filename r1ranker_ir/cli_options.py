@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from r1ranker_ir.cli_choices import StrategyName, strategies_help
+from r1ranker_ir.cli_choices import BackendName, StrategyName, backends_help, strategies_help
 
 NO_FIELD = "none"
 """What leaves a field of a server's requests out."""
@@ -89,8 +89,8 @@ ModelOption = Annotated[
     ),
 ]
 BackendOption = Annotated[
-    Literal["transformers", "openai"],
-    typer.Option(help="Run the model in this process, or call an OpenAI-compatible server."),
+    BackendName,
+    typer.Option(help=backends_help()),
 ]
 BaseUrlOption = Annotated[
     str | None,
