@@ -116,7 +116,7 @@ def _inputs(plans: Sequence[DataSetResult], ranker: RankerSource) -> Iterator[Na
         yield from corpus_inputs("the corpus", plan.dataset.corpus)
         if plan.first_stage:
             stage = parse_first_stage(plan.first_stage)
-            if stage.kind != "bm25s" and Path(stage.source).exists():
+            if stage.source and Path(stage.source).exists():
                 yield NamedFile("--first-stage", stage.source)
     yield from (named for named in ranker_inputs(ranker) if named.option != "--cache")
 
@@ -222,7 +222,7 @@ def _search(
     write_run(found, folder / FIRST_STAGE_RUN, tag=first_stage.kind)
     evaluated = _evaluated(result, judged, folder, FIRST_STAGE_RUN)
     digests = checksums(corpus, dataset.split or TEST_SPLIT, judged, found)
-    if first_stage.kind == "run":
+    if first_stage.declared.reads_file:
         digests["first_stage_run"] = file_digest(Path(first_stage.source))
     return replace(evaluated, judged=judged.judged, asked=len(judged.topics), checksums=digests), judged
 

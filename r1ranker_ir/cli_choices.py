@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.prompts.sections import known_sections
+from r1ranker_ir.retrieval.first_stages import FIRST_STAGES, form_of
 from r1ranker_ir.strategies import STRATEGIES
 
 
@@ -39,6 +40,12 @@ def strategies_help() -> str:
 def backends_help() -> str:
     """What the backends do, as one sentence."""
     return _sentence([backend.summary for backend in BACKENDS.values() if backend.offered], ", ")
+
+
+def first_stages_help() -> str:
+    """What searches, as the end of a sentence."""
+    said = [f"{form_of(kind)}, {kind.summary}" for kind in FIRST_STAGES.values()]
+    return f"{'; '.join(said[:-1])}; or {said[-1]}."
 
 
 def _sentence(parts: Iterable[str], separator: str) -> str:

@@ -296,6 +296,8 @@ def ranker_source(
             if name not in BACKENDS[backend].capabilities.leaves_out:
                 raise typer.BadParameter(f"only a server is asked without a {name}", param_hint=f"--{name}")
             given[name] = None
+        if not BACKENDS[backend].capabilities.samples and not given.get(name):
+            given.pop(name, None)
     if reranker.lower() in FAMILY:
         given = family_options(reranker.lower(), given)
     return RankerSource(checkpoint, chosen, {"backend": backend, "cache": kept, **given})

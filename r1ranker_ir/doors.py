@@ -123,6 +123,13 @@ class Door(Mapping[str, T]):
             self._added.add(declared.name)
             self._found = self._sorted({**self._found, declared.name: declared})
 
+    def forget(self, name: str) -> None:
+        """Takes back what was added under a name."""
+        with self._lock:
+            if name in self._added:
+                self._added.remove(name)
+                self._found = {known: each for known, each in self._found.items() if known != name}
+
     def _all(self) -> Mapping[str, T]:
         if not self._complete:
             with self._lock:

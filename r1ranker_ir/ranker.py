@@ -387,7 +387,7 @@ def _is_own(template: PromptTemplate | str | Path | None, settings: CheckpointSe
     if template is None:
         own = settings.template
         return bool(settings.training) or (own is not None and own.digest() != load_template().digest())
-    stand_ins = [Path(__file__).parent / "prompts" / each.template for each in FAMILY.values() if each.template]
+    stand_ins = [each.template for each in FAMILY.values() if each.template]
     return not (isinstance(template, str | Path) and Path(template) in stand_ins)
 
 

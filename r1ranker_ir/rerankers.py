@@ -383,60 +383,20 @@ class FamilyReranker(R1RankerReranker):
         return os.fspath(checkpoint)
 
 
-class RankR1Reranker(FamilyReranker):
-    """Rank-R1: the model names the best of a set after a thought; sorting calls for it. Method: arXiv 2503.06034."""
-
-    system, strategy = "rank-r1", FAMILY["rank-r1"].strategy
+_OF_SYSTEMS: dict[str, type[FamilyReranker]] = {}
 
 
-class ReasonRankReranker(FamilyReranker):
-    """ReasonRank: the model orders a window after a thought; windows slide from the back."""
-
-    system, strategy = "reasonrank", FAMILY["reasonrank"].strategy
-
-
-class ListwiseReranker(FamilyReranker):
-    """RankZephyr and its kind: the model orders a window straight away. Method: arXiv 2312.02724."""
-
-    system, strategy = "listwise", FAMILY["listwise"].strategy
+def _of_systems() -> Mapping[str, type[FamilyReranker]]:
+    for name, member in FAMILY.items():
+        if name not in _OF_SYSTEMS:
+            said = {"system": name, "strategy": member.strategy, "__doc__": member.summary, "__module__": __name__}
+            title = member.reranker or f"{_in_one_word(name)}Reranker"
+            _OF_SYSTEMS[name] = type(title, (FamilyReranker,), said)
+    return {name: _OF_SYSTEMS[name] for name in FAMILY}
 
 
-class FirstReranker(FamilyReranker):
-    """FIRST: the scores of a window's letters at the answer's first place are its order. Method: arXiv 2406.15657."""
-
-    system, strategy = "first", FAMILY["first"].strategy
-
-
-class RankGPTReranker(FamilyReranker):
-    """RankGPT: any chat model orders a window that it is shown turn by turn. Method: arXiv 2304.09542."""
-
-    system, strategy = "rankgpt", FAMILY["rankgpt"].strategy
-
-
-class IRankerSystemReranker(FamilyReranker):
-    """IRanker in its repository's own form: labels, names and texts are answered. Method: arXiv 2506.21638."""
-
-    system, strategy = "iranker", FAMILY["iranker"].strategy
-
-
-class DRankerSystemReranker(FamilyReranker):
-    """DRanker in its repository's own form: names are answered, each on a line. Method: arXiv 2506.21638."""
-
-    system, strategy = "dranker", FAMILY["dranker"].strategy
-
-
-FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = {
-    reranker.system: reranker
-    for reranker in (
-        RankR1Reranker,
-        ReasonRankReranker,
-        ListwiseReranker,
-        FirstReranker,
-        RankGPTReranker,
-        IRankerSystemReranker,
-        DRankerSystemReranker,
-    )
-}
+FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = Derived(_of_systems)
+"""System to its class, such as `RankR1Reranker`: these are attributes of this module as well."""
 
 _OF_STRATEGIES: dict[str, type[R1RankerReranker]] = {
     reranker.strategy: reranker for reranker in (IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker)
@@ -457,6 +417,15 @@ def _in_one_word(name: str) -> str:
 
 RERANKERS: Mapping[str, type[R1RankerReranker]] = Derived(_of_strategies)
 """Strategy to its class; those of strategies that have none of their own are made."""
+
+
+def __getattr__(name: str) -> Any:
+    if name.endswith("Reranker"):
+        for made in (FAMILY_RERANKERS, RERANKERS):
+            for reranker in made.values():
+                if reranker.__name__ == name:
+                    return reranker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _read_per_query(values: Any, queries: int, name: str, *, optional: bool = False) -> list[Any]:

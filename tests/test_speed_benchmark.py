@@ -244,7 +244,7 @@ def test_what_would_end_a_thought_is_not_written(model: BenchmarkModel) -> None:
         ("think=first+fixed:2+no-reuse", "iterative", RankingOptions(schedule="fixed:2", think="first"), False),
         ("confident:0.9+top-k=3", "iterative", RankingOptions(schedule="confident:0.9", top_k=3), True),
         ("direct+think=never", "direct", RankingOptions(think="never"), True),
-        ("naive", "naive", RankingOptions(), False),
+        ("naive", None, RankingOptions(), False),
     ],
 )
 def test_names_of_variants(name: str, strategy: Any, options: RankingOptions, reuse: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -70,13 +71,16 @@ def check_options(given: str | Backend | DeclaredBackend, options: Iterable[str]
     declared = declared_backend(given)
     taken: Any = declared.opens()
     # A backend that is there already was told everything.
-    hints = taken.__init__.__annotations__ if isinstance(given, str | DeclaredBackend) else {}
-    accepted = [option for option in hints if option not in ("model", "return")]
+    is_open = not isinstance(given, str | DeclaredBackend)
+    parameters = {} if is_open else dict(inspect.signature(taken).parameters)
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
+    accepted = [option for option in parameters if option != "model"]
     for option in options:
         if option not in accepted:
             close = difflib.get_close_matches(option, [*others, *accepted], 1)
             meant = f"do you mean {close[0]!r}? It" if close else "it"
-            takes = ", ".join(accepted) or "none, since it is open already"
+            takes = "none, since it is open already" if is_open else ", ".join(accepted)
             raise InputError(f"backend {declared.name!r} has no option {option!r}: {meant} takes {takes}")
 
 

@@ -18,6 +18,7 @@ class Capabilities:
         reads_checkpoint: the model is a checkpoint, a folder or a hub's name, that it runs in this process; else it
             calls its models as it likes.
         samples_differ: calls that ask the same are answered differently without a temperature.
+        samples: it takes a temperature and a seed.
         leaves_out: options that `None` leaves out of its requests.
     """
 
@@ -26,6 +27,7 @@ class Capabilities:
     takes_thought: bool = False
     reads_checkpoint: bool = False
     samples_differ: bool = False
+    samples: bool = False
     leaves_out: tuple[str, ...] = ()
 
 

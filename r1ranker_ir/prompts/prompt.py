@@ -19,7 +19,7 @@ from .normal_forms import normalize
 from .sections import Section, find_section
 from .source_text import first_words, repaired
 from .template import GRADES as GRADES
-from .template import YES_OR_NO, TaskForm
+from .template import TaskForm
 from .text_cache import TextCache
 
 logger = logging.getLogger(__name__)
@@ -317,8 +317,8 @@ class Prompt:
             cut_query=cut_query,
             thinks=self.template.thinks,
             tagged=self.template.tagged,
-            # A choice of yes or no is scored, as published, and not read.
-            free=self.published and names != YES_OR_NO,
+            # A choice of two words is scored, as published, and not read.
+            free=self.published and (section.asks != "grade" or names == GRADES),
             named=self.template.named,
             question=Question(strategy, section.asks, request, tuple(shown), tuple(marked)),
         )

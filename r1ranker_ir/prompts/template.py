@@ -33,7 +33,7 @@ _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim
 _NAMED = "excluded"
 _NONE_EXCLUDED = "none"
 _CANDIDATE_PLACEHOLDERS = frozenset(("identifier", "text"))
-_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", *TASKS))
+_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", "choice", "answer_tags", *TASKS))
 _TASK_KEYS = frozenset(("aim", "query_separator", "query_order"))
 _QUERY_ORDERS = ("as given", "reversed")
 
@@ -78,6 +78,9 @@ class Template:
         nouns: task to its singular and plural noun.
         tasks: task to what is different for it.
         mark: the turns of an elimination's prompt that shows the full list and names the excluded; `None` for none.
+        choice: what may be answered of a candidate that is shown alone, worst and best, such as `("false", "true")`;
+            empty for a grade from 0 to 10.
+        tagged: the answer stands in `<answer>` tags; else right behind the thought.
     """
 
     name: str
@@ -88,9 +91,10 @@ class Template:
     nouns: Mapping[str, tuple[str, str]]
     tasks: Mapping[str, TaskForm] = field(default_factory=dict)
     mark: Wording | None = None
+    choice: tuple[str, ...] = ()
+    tagged: bool = True
 
     thinks: ClassVar[bool] = True
-    tagged: ClassVar[bool] = True
     keeps_brackets: ClassVar[bool] = False
     keeps_lines: ClassVar[bool] = False
     shows_details: ClassVar[bool] = False
@@ -139,7 +143,7 @@ class Template:
         self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
     ) -> tuple[str, ...]:
         """What may be answered: a grade, or the identifiers of all candidates that are shown."""
-        return GRADES if find_section(strategy).asks == "grade" else identifiers(len(texts))
+        return self.choice or GRADES if find_section(strategy).asks == "grade" else identifiers(len(texts))
 
     def read(
         self,
@@ -191,8 +195,16 @@ class Template:
             "separator": self.separator,
             "empty": self.empty,
             "nouns": {task: list(pair) for task, pair in self.nouns.items()},
+            **self._answered(),
             **turns(self.wordings, self.mark),
             **tasks,
+        }
+
+    def _answered(self) -> dict[str, Any]:
+        """How answers look, where that is not the default, which has no part in the hash."""
+        return {
+            **({"choice": list(self.choice)} if self.choice else {}),
+            **({} if self.tagged else {"answer_tags": False}),
         }
 
     def digest(self, *, mark: bool = False) -> str:
@@ -206,6 +218,7 @@ class Template:
         content: dict[str, Any] = {
             "wordings": {name: [wording.system, wording.user] for name, wording in self.wordings.items()},
             **{name: whole[name] for name in ("candidate", "separator", "empty", "nouns")},
+            **self._answered(),
         }
         if self.tasks:
             content["tasks"] = {
@@ -344,7 +357,14 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     mark = _read_mark(content, source, "")
     if mark is None and (own := [task for task, form in tasks.items() if form.mark is not None]):
         raise InputError(f"{source}: section [{own[0]}.{MARK_SECTION}] without [{MARK_SECTION}]: add the general one")
-    return Template(wordings=wordings, nouns=nouns, tasks=tasks, mark=mark, **texts)
+    choice, tagged = content.get("choice", []), content.get("answer_tags", True)
+    if not isinstance(choice, list) or [type(word) for word in choice] not in ([], [str, str]):
+        raise InputError(f"{source}: choice is {choice!r}; give two words, for the worst and for the best candidate")
+    if not isinstance(tagged, bool):
+        raise InputError(f"{source}: answer_tags is {tagged!r}; give true or false")
+    return Template(
+        wordings=wordings, nouns=nouns, tasks=tasks, mark=mark, choice=tuple(choice), tagged=tagged, **texts
+    )
 
 
 def _read_mark(content: Mapping[str, Any], source: str, within: str) -> Wording | None:

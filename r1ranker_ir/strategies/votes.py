@@ -9,13 +9,12 @@ from dataclasses import replace
 from itertools import combinations
 
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.prompts.template import GRADES
 from r1ranker_ir.seeded import seeded_by
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Step, Usage
 
 from .asking import asked_in
 from .budget import BudgetSpent
-from .grades import MIDDLE, grade_of
+from .grades import HIGHEST, MIDDLE, grade_of, value_of
 from .options import RankingOptions, VoteBy
 from .windows import record_step
 
@@ -124,10 +123,10 @@ class _Vote:
     def step(self, decision: Sequence[str]) -> Step:
         """The trace entry of its call; the decision stands for what can't be read."""
         question = asked_in(self.asked)
-        if self.asked.identifiers == GRADES:
+        if question.asks == "grade":
             told = replace(self.answer, probabilities=None)
             step = record_step(self.asked, told, question.shown, question.shown, repaired=not self.clean)
-            return replace(step, grade=grade_of(self.answer)[0])
+            return replace(step, grade=grade_of(self.answer, self.asked.identifiers)[0])
         position = {self._meant[name]: at for name, at in zip(self.asked.identifiers, question.answerable, strict=True)}
         outcome = (self.whole if self._ordered else self.named[:1]) if self.named else decision
         return record_step(
@@ -193,9 +192,10 @@ def _read(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[str, ...], 
     """The identifiers answered, and whether they need no repair."""
     if answer.choice is not None:
         return answer.choice, True
-    if call.identifiers == GRADES:
-        grade, repaired = grade_of(answer)
-        return (() if repaired else (GRADES[int(grade)],)), not repaired
+    if asked_in(call).asks == "grade":
+        grade, repaired = grade_of(answer, call.identifiers)
+        name = call.identifiers[int(grade * (len(call.identifiers) - 1) / HIGHEST)]
+        return (() if repaired else (name,)), not repaired
     shown = len(asked_in(call).shown)
     names = call.identifiers if len(call.identifiers) == shown else prompt.template.identifiers(shown)
     reading = prompt.template.read(answer.text, shown, call.form, published=prompt.published, answers=names)
@@ -228,8 +228,9 @@ def _decide(call: Call, votes: Sequence[_Vote], by: VoteBy) -> tuple[str, ...]:
 
 def _by_first_stage(call: Call) -> list[str]:
     """The identifiers by the first stage's order of their candidates, or by how near a grade is to the middle one."""
-    if call.identifiers == GRADES:
-        return sorted(GRADES, key=lambda name: abs(GRADES.index(name) - MIDDLE))
+    if asked_in(call).asks == "grade":
+        names = call.identifiers
+        return sorted(names, key=lambda name: abs(value_of(name, names) - MIDDLE))
     position = dict(zip(call.identifiers, asked_in(call).answerable, strict=True))
     worst_first = asked_in(call).asks == "worst"
     return sorted(call.identifiers, key=position.__getitem__, reverse=worst_first)

@@ -16,7 +16,7 @@ def _opens() -> Any:
 TRANSFORMERS = DeclaredBackend(
     "transformers",
     _opens,
-    Capabilities(constrains=True, probabilities=True, takes_thought=True, reads_checkpoint=True),
+    Capabilities(constrains=True, probabilities=True, takes_thought=True, reads_checkpoint=True, samples=True),
     summary="run the model in this process",
     own={"device": "runs a model on a device", "cache_memory": "keeps keys and values"},
     libraries=("torch", "transformers", "tokenizers", "peft"),
