@@ -50,7 +50,7 @@ def eliminate_naively(
     device = model.get_input_embeddings().weight.device
     remaining, excluded = list(range(len(request.candidates))), list[int]()
     while len(remaining) > 1:
-        ids = texts.prompt_ids(prompt.exclude_one(request, remaining).messages)
+        ids = texts.prompt_ids(prompt.ask("iterative", request, remaining).messages)
         worst = max(remaining, key=best_first.index)
         answer = texts.count(_ANSWER.format(number=remaining.index(worst) + 1))
         tokens = torch.tensor([ids], device=device)

@@ -47,7 +47,8 @@ def possible_variants(checkpoint: str, variants: Sequence[Variant]) -> tuple[Var
     return tuple(
         variant
         for variant in variants
-        if variant.strategy in settings.strategies and (variant.section != "mark" or template.mark is not None)
+        if variant.strategy in settings.strategies
+        and (not variant.declared.asked_with(variant.options).names_excluded or template.mark is not None)
     )
 
 
@@ -91,7 +92,7 @@ def measure_quality(
     names = [variant.name for variant in variants]
     if len(names) < 2:
         raise InputError(f"there is nothing to compare with {' '.join(names) or 'nothing'}: give another variant too")
-    if naive := [variant.name for variant in variants if variant.strategy == "naive"]:
+    if naive := [variant.name for variant in variants if variant.strategy is None]:
         raise InputError(f"variant {naive[0]!r} is for measuring speed: its answers are always forced. Use {ONE!r}")
     check_comparable(measures)
     requests = list(source.requests())
@@ -99,7 +100,7 @@ def measure_quality(
     rankers = {
         variant.name: Ranker(
             model.checkpoint,
-            strategy=variant.strategy,
+            strategy=variant.declared,
             loaded=(model.model, model.tokenizer),
             batch_size=batch_size,
             max_thought_tokens=max_thought_tokens,

@@ -29,7 +29,7 @@ from .benchmark_meter import Metered, metered, share_of_peak
 from .benchmark_model import BenchmarkModel
 from .benchmark_naive import eliminate_naively, read_prompts
 from .benchmark_rows import FLOOR, SpeedResult, SpeedRow, SpeedSettings
-from .benchmark_variants import Variant
+from .benchmark_variants import PUBLISHED_STRATEGY, Variant
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class _Bench:
     def opened(self, variant: Variant) -> tuple[ForcedBackend, Prompt]:
         """A backend that has seen nothing yet, and its prompts."""
         backend = _backend(self.model, self.settings, reuse=variant.reuse)
-        forced = ForcedBackend(backend, self.lists, best_first=variant.strategy == "direct", thought=self.thought)
+        forced = ForcedBackend(backend, self.lists, best_first=variant.declared.asks == "order", thought=self.thought)
         return forced, Prompt(self.template, forced)
 
 
@@ -143,7 +143,7 @@ def _prepared(
             f"thoughts of {settings.thought_tokens} tokens take more than half of the context of {model.name!r}, "
             f"{context} tokens: lower --thought-tokens"
         )
-    for section in ("iterative", *(variant.section for variant in variants)):
+    for section in (STRATEGIES[PUBLISHED_STRATEGY].section.name, *(variant.section for variant in variants)):
         template.wording(section, "passage")
     backend = _backend(model, settings, reuse=False)
     lists = make_lists(
@@ -160,7 +160,7 @@ def _prepared(
         _check_fits(variant, lists.requests[0], prompt, model, settings)
     texts = ChatTokenizer(model.tokenizer)
     everything = range(settings.candidates)
-    full = tuple(texts.prompt_ids(prompt.exclude_one(request, everything).messages) for request in lists.requests)
+    full = tuple(texts.prompt_ids(prompt.ask("iterative", request, everything).messages) for request in lists.requests)
     return _Bench(model, template, settings, lists, thought, full)
 
 
@@ -182,8 +182,7 @@ def _check_fits(
 def _program(variant: Variant, request: RankingRequest, prompt: Prompt) -> Program:
     """The variant's program over a window that holds the whole list; the naive loop's prompts are those of `one`."""
     window = len(request.candidates)
-    strategy = STRATEGIES["direct" if variant.strategy == "direct" else "iterative"]
-    return strategy(request, prompt, window_size=window, stride=window - 1, options=variant.options)
+    return variant.declared(request, prompt, window_size=window, stride=window - 1, options=variant.options)
 
 
 def _warm_up(bench: _Bench) -> None:
@@ -191,7 +190,7 @@ def _warm_up(bench: _Bench) -> None:
     read_prompts(bench.model.model, bench.full_prompts[:1], 1)
     request = bench.lists.requests[0]
     few = replace(request, candidates=request.candidates[:_WARM_UP_CANDIDATES])
-    variant = Variant("warm-up", "iterative", RankingOptions())
+    variant = Variant("warm-up", PUBLISHED_STRATEGY, RankingOptions())
     backend, prompt = bench.opened(variant)
     Engine(backend).run([_program(variant, few, prompt)])
 
@@ -216,7 +215,7 @@ def _measured(once: _Once, model: Any) -> Iterator[None]:
 
 
 def _measuring(bench: _Bench, variant: Variant) -> Callable[[], _Once]:
-    return (lambda: _eliminate(bench)) if variant.strategy == "naive" else (lambda: _rank(bench, variant))
+    return (lambda: _eliminate(bench)) if variant.strategy is None else (lambda: _rank(bench, variant))
 
 
 def _read(bench: _Bench) -> _Once:

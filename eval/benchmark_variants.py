@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.strategies.options import RankingOptions
+from r1ranker_ir.strategies import STRATEGIES, Strategy
+from r1ranker_ir.strategies.checks import check_options_of
+from r1ranker_ir.strategies.options import LAYOUTS, RankingOptions
 
+PUBLISHED_STRATEGY = "iterative"
+"""What ranks where a variant names no strategy."""
 NAIVE = "naive"
 """The published method as it is usually written: one `generate` a step, one list at a time."""
 ONE = "one"
@@ -27,22 +31,25 @@ class Variant:
 
     Args:
         name: what it is called.
-        strategy: `iterative` or `direct`; `naive` for the loop that uses nothing of this project but its prompts.
+        strategy: what ranks; `None` for the loop that uses nothing of this project but its prompts.
         options: of the strategy.
         reuse: what a prompt shares with the one before is not computed again.
     """
 
     name: str
-    strategy: Literal["iterative", "direct", "naive"]
+    strategy: str | None
     options: RankingOptions
     reuse: bool = True
 
     @property
     def section(self) -> str:
         """The section of a template that it needs."""
-        if self.strategy == "direct":
-            return "direct"
-        return "mark" if self.options.layout == "mark" else "iterative"
+        return self.declared.asked_with(self.options).name
+
+    @property
+    def declared(self) -> Strategy:
+        """The strategy; of the naive loop, that of which it asks the questions."""
+        return STRATEGIES[self.strategy or PUBLISHED_STRATEGY]
 
 
 def parse_variants(text: str) -> tuple[Variant, ...]:
@@ -68,7 +75,7 @@ def parse_variant(name: str) -> Variant:
 
     Args:
         name: `naive`; or parts joined by `+`: a schedule, `shrink` or `mark`, `think=…`, `top-k=…`, `show-best-first`,
-            `direct` for the direct strategy, and `no-reuse`.
+            the name of a strategy other than the elimination, and `no-reuse`.
 
     Returns:
         The variant.
@@ -77,7 +84,7 @@ def parse_variant(name: str) -> Variant:
         InputError: if a part is unknown, or parts do not go together.
     """
     if name == NAIVE:
-        return Variant(name, "naive", RankingOptions(), reuse=False)
+        return Variant(name, None, RankingOptions(), reuse=False)
     given: dict[str, Any] = {}
     parts = name.split("+")
     for part in parts:
@@ -85,11 +92,10 @@ def parse_variant(name: str) -> Variant:
         if key in given:
             raise InputError(f"variant {name!r} says twice what its {key} is: say it once")
         given[key] = value
-    strategy, reuse = given.pop("strategy", "iterative"), given.pop("reuse", True)
+    strategy, reuse = given.pop("strategy", PUBLISHED_STRATEGY), given.pop("reuse", True)
     try:
         options = RankingOptions(**given)
-        if strategy == "direct":
-            options.check_for("direct")
+        check_options_of(strategy, options)
     except InputError as error:
         raise InputError(
             f"variant {name!r}: {error}. Variants are {NAIVE}, or parts joined by +, as in {DEFAULT_VARIANTS!r}"
@@ -100,9 +106,9 @@ def parse_variant(name: str) -> Variant:
 def _option(part: str) -> tuple[str, Any]:
     """What a part of a name says: an argument of `RankingOptions`, the strategy, or whether there is reuse."""
     key, equals, value = part.partition("=")
-    if part in ("shrink", "mark"):
+    if part in LAYOUTS:
         return "layout", part
-    if part == "direct":
+    if part in STRATEGIES:
         return "strategy", part
     if part == "no-reuse":
         return "reuse", False

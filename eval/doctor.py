@@ -10,12 +10,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.trace_summary import TraceSummary, summarise
-from r1ranker_ir.traces import TRACED_STRATEGIES, TracedRanking
+from r1ranker_ir.traces import TracedRanking
 from r1ranker_ir.types import Ranking
 
 from .benchmark_meter import metered
@@ -219,7 +220,7 @@ def examine(model: str, settings: DoctorSettings) -> Examination:
         MissingExtraError: if what runs models is not installed.
     """
     lists = clear_lists(settings.lists, settings.candidates)
-    if settings.backend == "openai":
+    if not BACKENDS[settings.backend].capabilities.reads_checkpoint:
         return _examined(model, model, lists, settings, None)
     opened = open_model(model, None, device=settings.device, dtype=settings.dtype, seed=0)
     return _examined(model, str(opened.checkpoint), lists, settings, opened)
@@ -241,7 +242,7 @@ def _examined(
         for strategy in strategies:
             check, rankings = _check(checkpoint, strategy, lists, options)
             checks.append(check)
-            texts += rankings if opened is None and strategy != "pointwise" else []
+            texts += rankings if opened is None and STRATEGIES[strategy].asks != "grade" else []
         if opened is not None:
             free = Ranker(checkpoint, strategy=strategies[0], **options, answers="published", max_calls=1)
             texts = free.rank([each.request for each in lists])
@@ -262,8 +263,9 @@ def _strategies(checkpoint: str, settings: DoctorSettings) -> list[str]:
     if settings.options.get("template") is not None:
         from r1ranker_ir.prompts.files import open_template
 
-        offered = tuple(open_template(settings.options["template"]).wordings)
-    elif settings.backend == "openai":
+        template = open_template(settings.options["template"])
+        offered = tuple(name for name, strategy in STRATEGIES.items() if strategy.is_worded_by(template))
+    elif not BACKENDS[settings.backend].capabilities.reads_checkpoint:
         offered = tuple(STRATEGIES)
     else:
         offered = read_settings(checkpoint).strategies
@@ -273,20 +275,22 @@ def _strategies(checkpoint: str, settings: DoctorSettings) -> list[str]:
 def _check(
     checkpoint: str, strategy: str, lists: Sequence[ClearList], options: Mapping[str, Any]
 ) -> tuple[StrategyCheck, list[Ranking]]:
-    own: dict[str, Any] = {"shuffle_seed": None, "top_k": 1} if strategy == "setwise" else {}
+    declared = STRATEGIES[strategy]
+    own: dict[str, Any] = {"top_k": 1} if declared.asks == "best" else {}
+    if declared.owns("shuffle_seed", None):
+        own["shuffle_seed"] = None
     ranker = Ranker(checkpoint, strategy=strategy, **options, **own)
     asked = [each.request for each in lists] + [each.backwards() for each in lists]
     rankings = ranker.engine.run([ranker.program(request) for request in asked])
     winners = [ranking.best_first[0].id for ranking in rankings]
     best = [each.best for each in lists] * 2
-    traced = next(known for known in TRACED_STRATEGIES if known == strategy)
     check = StrategyCheck(
         strategy,
         len(lists),
         len(lists[0].request.candidates),
         sum(winner == wanted for winner, wanted in zip(winners, best, strict=True)),
         sum(one == other for one, other in zip(winners[: len(lists)], winners[len(lists) :], strict=True)),
-        summarise(TracedRanking(traced, ranking) for ranking in rankings),
+        summarise(TracedRanking(strategy, ranking) for ranking in rankings),
     )
     return check, rankings
 

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1ranker_ir.backends import backend_in, declared_backend
 from r1ranker_ir.backends.identity import checkpoint_identity
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.errors import InputError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from r1ranker_ir.rerank_run import RankerSource
 
 _LIBRARIES = ("numpy", "ir-datasets", "ir-measures", "pytrec-eval-terrier", "bm25s", "PyStemmer")
-_OF_BACKENDS = {"transformers": ("torch", "transformers", "tokenizers", "peft"), "openai": ("openai",)}
 _ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
 
 
@@ -44,7 +44,7 @@ def versions(backend: str, *others: str) -> dict[str, str]:
         Python, this package, and each library that is installed, by name.
     """
     found = {"python": platform.python_version()}
-    for name in ("r1ranker-ir", *_LIBRARIES, *_OF_BACKENDS.get(backend, ()), *others):
+    for name in ("r1ranker-ir", *_LIBRARIES, *declared_backend(backend).libraries, *others):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -102,7 +102,7 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
         "identity": dict(ranker.backend.identity),
         "template": {
             "name": ranker.template.name,
-            "digest": ranker.template.digest(mark=ranker.options.layout == "mark"),
+            "digest": ranker.template.digest(mark=ranker.options.marks),
         },
         "window_size": ranker.window_size,
         "stride": ranker.stride,
@@ -139,10 +139,10 @@ def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
         "model": ranker.model,
         "strategy": ranker.strategy,
         "identity": {
-            "backend": "transformers",
+            "backend": backend_in(options).name,
             "checkpoint": checkpoint_identity(ranker.model, revision, loading_began=time.time()),
         },
-        "template": {"name": template.name, "digest": template.digest(mark=ranking.layout == "mark")},
+        "template": {"name": template.name, "digest": template.digest(mark=ranking.marks)},
         **{name: options.get(name, getattr(settings, name)) for name in names},
         **{name: options[name] for name in ("max_passage_words", "repair_text") if options.get(name)},
         "max_repair_rate": options.get("max_repair_rate"),

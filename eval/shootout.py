@@ -16,6 +16,7 @@ from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.rerank_run import RunSource
 from r1ranker_ir.reranking import entries_of
 from r1ranker_ir.runs import RunEntry, write_run
+from r1ranker_ir.traces import CASCADE
 from r1ranker_ir.types import Ranking, RankingRequest
 
 from .comparison import Comparison, ComparisonSettings, check_comparable, compare_runs
@@ -216,7 +217,7 @@ def _budget(entry: Entry | CascadeEntry, terms: EqualTerms) -> dict[str, int]:
 
 
 def _kind(entry: Entry | CascadeEntry) -> str:
-    return "cascade" if isinstance(entry, CascadeEntry) else entry.strategy
+    return CASCADE if isinstance(entry, CascadeEntry) else entry.strategy
 
 
 def _keep_finished(folder: Path, name: str, error: R1RankerError) -> str:

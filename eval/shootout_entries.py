@@ -14,6 +14,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.small_files import read_small_text
 from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import parse_seed, ranking_options
 from r1ranker_ir.yaml_text import parse_yaml
 
@@ -150,7 +151,7 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
     oracle = given.get(ORACLE)
     backend = ORACLE if ORACLE in given else given.get("backend", "transformers")
     if backend not in BACKENDS or (backend == ORACLE and ORACLE not in given):
-        others = ", ".join(each for each in BACKENDS if each != ORACLE)
+        others = ", ".join(name for name, each in BACKENDS.items() if each.offered)
         raise InputError(f"{where}: backend is {quoted(backend)}: use one of {others}, or oracle: {{noise: 0.5}}")
     accepted = _accepted(backend)
     check_keys(given, (*_NAMING, *accepted), where)
@@ -170,7 +171,7 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
             options |= {"backend": ORACLE, **_read_oracle(oracle)}
         else:
             model, strategy, options = _read_reranker(given, options)
-        ranking_options(options).check_for(strategy)
+        check_options_of(strategy, ranking_options(options, STRATEGIES[strategy].options))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     return Entry(given["name"], model, strategy, options)

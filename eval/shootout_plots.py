@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from r1ranker_ir.traces import traced_strategies
 
 from .pictures import COLOURS, GREY, MARKERS, draw_estimate, new_figure, tidy, write_png
 from .shootout import ShootoutResult
 
 PICTURE = "shootout.png"
 FEATURE, EXTRA = "Drawing shoot-outs", "eval"
-_COLOURS = dict(zip(("iterative", "direct", "setwise", "pointwise", "cascade"), COLOURS, strict=False))
 
 
 def plot_shootout(result: ShootoutResult, path: Path) -> None:
@@ -27,6 +29,7 @@ def plot_shootout(result: ShootoutResult, path: Path) -> None:
         MissingExtraError: if matplotlib is not installed.
         InputError: if the file can't be written.
     """
+    colours = dict(zip(traced_strategies(), itertools.cycle(COLOURS)))
     rows = [(row, row.cost) for row in result.rows if row.cost is not None]
     figure = new_figure(11.5, 5.0 + 0.17 * -(-len(rows) // 4), feature=FEATURE, extra=EXTRA)
     left, right = figure.subplots(1, 2, sharey=True)
@@ -46,7 +49,7 @@ def plot_shootout(result: ShootoutResult, path: Path) -> None:
         if not usage.calls:  # nothing to be shown on a scale of magnitudes: it is the first stage's order
             continue
         for axis, spent in ((left, usage.calls), (right, usage.prompt_tokens + usage.completion_tokens)):
-            colour = _COLOURS[row.kind]
+            colour = colours[row.kind]
             each = spent / result.queries
             draw_estimate(axis, each, means[row.name], label=row.name, colour=colour, marker=marker)
     left.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)

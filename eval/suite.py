@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r1ranker_ir.backends import backend_in
 from r1ranker_ir.byte_sizes import in_units
 from r1ranker_ir.corpora import TEST_SPLIT, open_corpus
 from r1ranker_ir.engine import RunSummary
@@ -124,7 +125,7 @@ def _inputs(plans: Sequence[DataSetResult], ranker: RankerSource) -> Iterator[Na
         yield from corpus_inputs("the corpus", plan.dataset.corpus)
         if plan.first_stage:
             stage = parse_first_stage(plan.first_stage)
-            if stage.kind != "bm25s" and Path(stage.source).exists():
+            if stage.source and Path(stage.source).exists():
                 yield NamedFile("--first-stage", stage.source)
     yield from (named for named in ranker_inputs(ranker) if named.option != "--cache")
 
@@ -230,7 +231,7 @@ def _search(
     write_run(found, folder / FIRST_STAGE_RUN, tag=first_stage.kind)
     evaluated = _evaluated(result, judged, folder, FIRST_STAGE_RUN)
     digests = checksums(corpus, dataset.split or TEST_SPLIT, judged, found)
-    if first_stage.kind == "run":
+    if first_stage.declared.reads_file:
         digests["first_stage_run"] = file_digest(Path(first_stage.source))
     return replace(evaluated, judged=judged.judged, asked=len(judged.topics), checksums=digests), judged
 
@@ -264,7 +265,7 @@ def _rerank(
     progress: bool,
 ) -> DataSetResult:
     """Reranks what the first stage has found, and measures it."""
-    if settings.cluster is None or ranker.options.get("backend") == "openai":
+    if settings.cluster is None or not backend_in(ranker.options).capabilities.reads_checkpoint:
         opened = ranker.open(progress=progress)
         described, before = ranker_settings(opened), opened.summary
     else:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from r1ranker_ir.backends import backend_in
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.output_locks import FOLDER_LOCK
 from r1ranker_ir.partial_files import write_whole
@@ -130,7 +131,7 @@ def _manifest(
         names = [*([REQUESTS] if result.checksums and result.requests is not None else []), *result.evaluations]
         names += [TRACES] if settings.traces and result.summary is not None else []
         files += [folder / result.dataset.name / name for name in names]
-    backend = str(ranker.options.get("backend", "transformers"))
+    backend = backend_in(ranker.options).name
     return {
         "command": list(settings.command),
         "suite": suite.name,

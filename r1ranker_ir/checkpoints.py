@@ -11,9 +11,10 @@ from typing import Any
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.hub import only_local
 from r1ranker_ir.plain_data import parse_json
-from r1ranker_ir.prompts.template import STRATEGY_SECTIONS, Template, build_template, load_template
+from r1ranker_ir.prompts.template import Template, build_template, load_template
 from r1ranker_ir.small_files import RECORD_BYTES, read_small_text
 from r1ranker_ir.small_model import located
+from r1ranker_ir.strategies import STRATEGIES
 
 SETTINGS_FILE = "r1ranker.json"
 DEFAULT_CHECKPOINT = "Qwen/Qwen2.5-3B-Instruct"
@@ -40,7 +41,7 @@ class CheckpointSettings:
         training: how it was trained, as `r1ranker train` wrote it; empty where nothing is said.
     """
 
-    strategies: tuple[str, ...] = STRATEGY_SECTIONS
+    strategies: tuple[str, ...] = field(default_factory=lambda: tuple(STRATEGIES))
     template: Template | None = None
     window_size: int = 20
     stride: int = 10
@@ -130,10 +131,10 @@ def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
             if type(value) is not int or value < least:
                 raise CheckpointError(f"{path}: {key} is {value!r}; give a whole number of at least {least}")
             values[key] = value
-    strategies = content.get("strategies", list(template.wordings))
-    if not isinstance(strategies, list) or not strategies or any(name not in STRATEGY_SECTIONS for name in strategies):
-        raise CheckpointError(f"{path}: strategies is {strategies!r}; list some of {', '.join(STRATEGY_SECTIONS)}")
-    if missing := [name for name in strategies if name not in template.wordings]:
+    strategies = content.get("strategies", [name for name in STRATEGIES if STRATEGIES[name].is_worded_by(template)])
+    if not isinstance(strategies, list) or not strategies or any(name not in STRATEGIES for name in strategies):
+        raise CheckpointError(f"{path}: strategies is {strategies!r}; list some of {', '.join(STRATEGIES)}")
+    if missing := [name for name in strategies if not STRATEGIES[name].is_worded_by(template)]:
         raise CheckpointError(
             f"{path}: strategies names {missing[0]!r}, but the template has no section for it: add one"
         )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from r1ranker_ir.cli_choices import SamplingName
 from r1ranker_ir.cli_options import QuietOption, VerboseOption
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.terminal_text import echo
@@ -95,8 +96,10 @@ def make_samples(
         typer.Option(help="What to call the source in the samples.", show_default="the corpus, file or task"),
     ] = None,
     strategy: Annotated[
-        Literal["iterative", "direct", "setwise", "windows"],
-        typer.Option(help="Steps of an elimination, whole lists, the best of a list, or windows over the run."),
+        SamplingName,
+        typer.Option(
+            help="Steps of an elimination, whole lists, the best of a list, or windows over the run.",
+        ),
     ] = "iterative",
     candidates: Annotated[int, typer.Option(min=2, help="Length of a list, its positive included.")] = 10,
     negatives: Annotated[

@@ -58,21 +58,21 @@ def doctor(
     A few short lists of the packaged collection are shown, in each of which one passage answers the query and the
     others are about other things, forwards and backwards. A model that can rank names the same passage both ways.
     """
+    from r1ranker_ir.backends import BACKENDS
     from r1ranker_ir.cli import start
+    from r1ranker_ir.cli_rerank import check_backend_options
 
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.eval.doctor import DoctorSettings, examine
     from r1ranker_ir.eval.doctor_report import report_data, report_lines
 
-    if base_url is not None and backend != "openai":
-        raise typer.BadParameter("only --backend openai calls a server", param_hint="--base-url")
-    if device is not None and backend != "transformers":
-        raise typer.BadParameter("only --backend transformers runs a model on a device", param_hint="--device")
+    check_backend_options(backend, base_url=base_url, device=device)
     given = {"base_url": base_url, "template": template, "batch_size": batch_size}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, options, device, dtype)
     # Reported by the name that was given: a registered one's folder says less.
-    found = replace(examine(model if backend == "openai" else _checkpoint(model), settings), model=model)
+    reads = BACKENDS[backend].capabilities.reads_checkpoint
+    found = replace(examine(_checkpoint(model) if reads else model, settings), model=model)
     if format_ == "json":
         echo_json(json.dumps(report_data(found), indent=2, ensure_ascii=False))
         return

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from r1ranker_ir.cli_choices import BackendName, StrategyName, backends_help, strategies_help
+
 NO_FIELD = "none"
 """What leaves a field of a server's requests out."""
 
@@ -73,10 +75,9 @@ RerankQueriesOption = Annotated[
     typer.Option(min=1, help="Only the first N queries of the corpus that the run has.", show_default="all"),
 ]
 StrategyOption = Annotated[
-    Literal["iterative", "direct", "setwise", "pointwise"] | None,
+    StrategyName | None,
     typer.Option(
-        help="Exclude the least relevant one after the other; order whole windows; sort by calls for the best of a "
-        "set; or grade one by one.",
+        help=strategies_help(),
         show_default="the one of the registered name",
     ),
 ]
@@ -88,8 +89,8 @@ ModelOption = Annotated[
     ),
 ]
 BackendOption = Annotated[
-    Literal["transformers", "openai"],
-    typer.Option(help="Run the model in this process, or call an OpenAI-compatible server."),
+    BackendName,
+    typer.Option(help=backends_help()),
 ]
 BaseUrlOption = Annotated[
     str | None,

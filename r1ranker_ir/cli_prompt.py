@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from r1ranker_ir.cli_choices import SectionName
 from r1ranker_ir.cli_options import (
     MaxPassageTokensOption,
     MaxPassageWordsOption,
@@ -17,6 +18,7 @@ from r1ranker_ir.cli_options import (
     RepairTextOption,
 )
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.sections import find_section, known_sections
 from r1ranker_ir.terminal_text import argument_text, echo_data, echo_json
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def show(
         ),
     ] = None,
     section: Annotated[
-        Literal["iterative", "mark", "direct", "setwise", "pointwise"] | None,
+        SectionName | None,
         typer.Option(
             help="What is asked for, of a template that has several.",
             show_default="the system's, else the first it has",
@@ -202,8 +204,7 @@ def show(
 
 def _first_section(template: PromptTemplate, wanted: str | None) -> str:
     """The wanted section where the template has it, else the first that it has."""
-    names = ("iterative", "direct", "setwise", "pointwise")
-    named = [name for name in (wanted, *names) if name is not None and name in template.wordings]
+    named = [name for name in (wanted, *known_sections()) if name is not None and name in template.wordings]
     if not named:
         raise InputError(
             f"template {template.name!r} has no section that can be shown, but {', '.join(template.wordings)}"
@@ -212,12 +213,9 @@ def _first_section(template: PromptTemplate, wanted: str | None) -> str:
 
 
 def _call(prompt: Prompt, section: str, request: RankingRequest) -> Call:
-    shown = range(len(request.candidates))
-    if section == "mark":
-        if len(shown) < 2:
-            raise InputError("layout mark names excluded candidates: give at least two --document")
-        return prompt.exclude_unmarked(request, shown, shown[-1:])
-    if section == "pointwise":
-        return prompt.grade_one(request, 0)
-    asks = {"iterative": prompt.exclude_one, "direct": prompt.order_all, "setwise": prompt.choose_best}
-    return asks[section](request, shown)
+    asked, shown = find_section(section), range(len(request.candidates))
+    if asked.names_excluded and len(shown) < 2:
+        raise InputError(f"section {section} names excluded candidates: give at least two --document")
+    if asked.asks == "grade":
+        shown = shown[:1]
+    return prompt.ask(asked, request, shown, shown[-1:] if asked.names_excluded else ())

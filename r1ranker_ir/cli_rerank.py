@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.byte_sizes import in_units, parse_bytes
 from r1ranker_ir.cli_options import (
     AnswersOption,
@@ -63,7 +64,7 @@ from r1ranker_ir.cli_options import (
 )
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.family import FAMILY, family_options
-from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.terminal_text import echo
 
 if TYPE_CHECKING:
@@ -280,14 +281,8 @@ def ranker_source(
     from r1ranker_ir.rerank_run import RankerSource
 
     checkpoint, chosen = choose_checkpoint(reranker, model, strategy)
-    if base_url is not None and backend != "openai":
-        raise typer.BadParameter("only --backend openai calls a server", param_hint="--base-url")
-    if device is not None and backend != "transformers":
-        raise typer.BadParameter("only --backend transformers runs a model on a device", param_hint="--device")
-    if dtype != "auto" and backend != "transformers":
-        raise typer.BadParameter("only --backend transformers computes itself", param_hint="--dtype")
-    if cache_memory is not None and backend != "transformers":
-        raise typer.BadParameter("only --backend transformers keeps keys and values", param_hint="--cache-memory")
+    asked = None if dtype == "auto" else dtype
+    check_backend_options(backend, base_url=base_url, device=device, dtype=asked, cache_memory=cache_memory)
     if cache is not None and no_cache:
         raise typer.BadParameter("choose one of --cache and --no-cache", param_hint="--no-cache")
     try:
@@ -303,12 +298,28 @@ def ranker_source(
         given["shuffle_seed"] = _read_seed(shuffle_seed)
     for name in _FIELDS:
         if name in options and options[name] is None:
-            if backend != "openai":
+            if name not in BACKENDS[backend].capabilities.leaves_out:
                 raise typer.BadParameter(f"only a server is asked without a {name}", param_hint=f"--{name}")
             given[name] = None
+        if not BACKENDS[backend].capabilities.samples and not given.get(name):
+            given.pop(name, None)
     if reranker.lower() in FAMILY:
         given = family_options(reranker.lower(), given)
     return RankerSource(checkpoint, chosen, {"backend": backend, "cache": kept, **given})
+
+
+def check_backend_options(backend: str, **given: object) -> None:
+    """Refuses what is given to a backend and only others take.
+
+    Raises:
+        typer.BadParameter: if something is.
+    """
+    for name, value in given.items():
+        takers = [each for each in BACKENDS.values() if name in each.own]
+        if value is not None and takers and backend not in {each.name for each in takers}:
+            said = " and ".join(each.name for each in takers)
+            hint = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"only --backend {said} {takers[0].own[name]}", param_hint=hint)
 
 
 def _read_seed(text: str) -> int | None:
@@ -346,7 +357,7 @@ def choose_checkpoint(reranker: str, model: str | None, strategy: str | None) ->
         if strategy is None:
             raise typer.BadParameter(
                 f"{registry.unknown_name(reranker)}. To use a model of that name, add --strategy with one of "
-                f"{', '.join(STRATEGY_SECTIONS)}",
+                f"{', '.join(STRATEGIES)}",
                 param_hint="--reranker",
             )
         if model is not None:

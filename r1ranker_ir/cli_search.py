@@ -9,18 +9,16 @@ from typing import Annotated
 
 import typer
 
+from r1ranker_ir.cli_choices import first_stages_help
 from r1ranker_ir.cli_options import CorpusOption, OutputOption, QueriesOption, QuietOption, VerboseOption
 from r1ranker_ir.terminal_text import echo
 
 logger = logging.getLogger(__name__)
 
-TAGS = {"bm25s": "bm25", "pyserini": "pyserini-bm25", "run": "run"}
-
 FirstStageOption = Annotated[
     str,
     typer.Option(
-        help="What searches: bm25s, which indexes the corpus in memory; pyserini:INDEX, the folder of a Lucene index "
-        "of the corpus or the name of one of Pyserini's prebuilt indexes; or run:FILE, a TREC run to cut at --depth.",
+        help=f"What searches: {first_stages_help()}",
     ),
 ]
 
@@ -50,10 +48,10 @@ def search(
     from r1ranker_ir.runs import RunWriter
 
     stage = parse_first_stage(first_stage)
-    sources = folder_inputs("--first-stage", stage.source, ("",)) if stage.kind != "bm25s" else ()
+    sources = folder_inputs("--first-stage", stage.source, ("",)) if stage.source else ()
     read = (*corpus_inputs("--corpus", corpus), *sources)
     check_outputs((NamedFile("--output", output),), read, announce=not quiet)
-    writer = RunWriter(output, tag=TAGS[stage.kind])
+    writer = RunWriter(output, tag=stage.declared.tag or stage.kind)
     started = time.perf_counter()
     opened = corpora.open_corpus(corpus)
     topics = dict(islice(opened.queries().items(), queries))

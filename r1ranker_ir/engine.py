@@ -27,7 +27,7 @@ from r1ranker_ir.errors import (
     RepairRateError,
 )
 from r1ranker_ir.outcomes import FailedRanking, Outcome, failed_rankings, log_failed
-from r1ranker_ir.signs import ASKED, Signs, signs_of
+from r1ranker_ir.signs import Signs, signs_of
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Usage
 
 if TYPE_CHECKING:
@@ -503,7 +503,7 @@ class Engine:
             counts.repairs += ranking.repairs - before
             seconds, counts.seconds = counts.seconds + time.perf_counter() - started, 0.0
             question = None if answered is None else answered.question
-            signs = signs_of(ranking, None if question is None else ASKED.get(question.section))
+            signs = signs_of(ranking, None if question is None else question.asks)
             self._count(queries=1, repairs=ranking.repairs, seconds=seconds, signs=signs)
             return ranking
         except _OF_ONE as error:

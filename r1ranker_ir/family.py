@@ -2,96 +2,113 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.doors import Door
+from r1ranker_ir.errors import InputError, R1RankerError
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.prompt import PromptTemplate
+from r1ranker_ir.prompts.template import parse_toml, read_template_text
+
+logger = logging.getLogger(__name__)
+
+SYSTEMS = Path(__file__).parent / "prompts" / "systems"
+_TEXTS = ("strategy", "checkpoint", "source", "words", "summary", "reranker")
 
 
 @dataclass(frozen=True)
 class FamilyMember:
-    """How a published system ranks.
+    """How a published system ranks; see `read_system` for its file.
 
     Args:
+        name: of the system.
         strategy: the ranking program.
         checkpoint: its best known checkpoint; `None` for a system that asks any model.
         settings: what its authors run it with, where that differs from this project's defaults; all can be overridden.
-        template: a packaged template of its form, in words of ours, for where none is given; `None` for the
-            checkpoint's or the project's own.
+        template: a file of its form, in words of ours, for where none is given; `None` for the checkpoint's or the
+            project's own.
         source: where it is published.
         words: where its prompts stand, if not in a template file that could be given as it is.
+        summary: what it does, in a sentence.
+        reranker: the name of its class of the `rerankers` package; made of its own name where it is empty.
+        trained_on: what a checkpoint's name holds, to how candidates look in what it was trained on; the last one for
+            names that hold none.
+        listed: its place in lists of systems.
     """
 
+    name: str
     strategy: str
-    checkpoint: str | None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    template: str | None = None
+    checkpoint: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    template: Path | None = None
     source: str = ""
     words: str = ""
+    summary: str = ""
+    reranker: str = ""
+    trained_on: Mapping[str, str] = field(default_factory=dict, hash=False)
+    listed: int = 100
 
 
-_WINDOWS = {"window_size": 20, "stride": 10}
-# As rank_llm has it, RankGPT's prompts included. The limit in tokens is far above what 300 words take: it is for texts
-# without spaces, which are one word.
-_RANK_LLM = {"max_passage_words": 300, "max_passage_tokens": 2048, "repair_text": True}
+def read_system(path: str | os.PathLike[str]) -> FamilyMember:
+    """Reads the file of a published system.
 
-_IN_PROGRAMS = "Its prompts stand in the programs of its repository (ulab-uiuc/IRanker), not in a file"
+    Args:
+        path: a TOML file named after the system. `strategy` is needed; `checkpoint`, `source`, `summary`, `words`,
+            `reranker`, `listed`, `[settings]` and `[trained_on]` are what `FamilyMember` says; `template` is a template
+            file beside it, or a section with a template itself.
 
-FAMILY: Mapping[str, FamilyMember] = MappingProxyType(
-    {
-        "rank-r1": FamilyMember(
-            "setwise",
-            "ielabgroup/Rank-R1-3B-v0.1",
-            {"window_size": 20, "top_k": 10, "max_passage_tokens": 512, "max_thought_tokens": 2048},
-            source="arXiv 2503.06034",
-        ),
-        "reasonrank": FamilyMember(
-            "direct",
-            "liuwenhan/reasonrank-7B",
-            {**_WINDOWS, "max_passage_tokens": 512, "max_thought_tokens": 3072, "repair_text": True},
-            source="github.com/8421BCD/ReasonRank",
-        ),
-        "listwise": FamilyMember(
-            "direct",
-            "castorini/rank_zephyr_7b_v1_full",
-            {**_WINDOWS, **_RANK_LLM},
-            "family_listwise.toml",
-            source="RankZephyr, arXiv 2312.02724",
-        ),
-        "first": FamilyMember(
-            "direct",
-            "castorini/first_mistral",
-            {**_WINDOWS, **_RANK_LLM, "think": "never"},
-            "family_first.toml",
-            source="arXiv 2406.15657",
-        ),
-        "rankgpt": FamilyMember(
-            "direct", None, {**_WINDOWS, **_RANK_LLM}, "family_rankgpt.toml", source="arXiv 2304.09542"
-        ),
-        "iranker": FamilyMember(
-            "iterative",
-            None,
-            {"window_size": 20, "max_thought_tokens": 1024},
-            "family_iranker.toml",
-            source="arXiv 2506.21638",
-            words=_IN_PROGRAMS,
-        ),
-        "dranker": FamilyMember(
-            "direct",
-            None,
-            {**_WINDOWS, "max_thought_tokens": 1024},
-            "family_iranker.toml",
-            source="arXiv 2506.21638",
-            words=_IN_PROGRAMS,
-        ),
-    }
-)
-"""Name to system."""
+    Returns:
+        The system.
+
+    Raises:
+        InputError: if the file can't be read, or a key is unknown, missing or of the wrong type.
+    """
+    file = Path(path)
+    content = parse_toml(read_template_text(file, "TOML"), str(file))
+    tables = ("settings", "trained_on")
+    if unknown := sorted(set(content) - {*_TEXTS, *tables, "template", "listed"}):
+        raise InputError(f"{file}: unknown key {unknown[0]!r} of a system")
+    if "strategy" not in content:
+        raise InputError(f"{file}: strategy is missing: a system ranks by one")
+    for kind, names in ((str, _TEXTS), (dict, tables), (int, ("listed",))):
+        for name in names:
+            if name in content and type(content[name]) is not kind:
+                raise InputError(f"{file}: {name} is {content[name]!r}: give a {kind.__name__}")
+    given = content.pop("template", None)
+    if given is not None and not isinstance(given, str | dict):
+        raise InputError(f"{file}: template is {given!r}: give a file's name or a section")
+    template = None if given is None else (file.parent / given if isinstance(given, str) else file).resolve()
+    return FamilyMember(name=file.stem, template=template, **content)
+
+
+class _Systems(Door[FamilyMember]):
+    """Systems by name: a file each; an entry point may name a file's path instead of a `FamilyMember`."""
+
+    def _own(self) -> dict[str, FamilyMember]:
+        return {path.stem: read_system(path) for path in sorted(SYSTEMS.glob("*.toml"))}
+
+    def _loaded(self, point: EntryPoint) -> FamilyMember | None:
+        try:
+            named = point.load()
+        except Exception:
+            return super()._loaded(point)
+        if not isinstance(named, str | os.PathLike):
+            return super()._loaded(point)
+        try:
+            return read_system(named)
+        except R1RankerError as error:
+            logger.warning("the system %r (%s) is left out: %s", point.name, point.value, error)
+            return None
+
+
+FAMILY: Door[FamilyMember] = _Systems(FamilyMember, "r1ranker_ir.systems", "r1ranker_ir.prompts.systems", "system")
+"""Name to system: the files of `prompts/systems`, and entry points of installed packages."""
 
 
 def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +129,7 @@ def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     member = FAMILY[name]
     options = {**member.settings, **given, "system": name}
     if options.get("template") is None and member.template is not None:
-        options["template"] = Path(__file__).parent / "prompts" / member.template
+        options["template"] = member.template
     return options
 
 
@@ -144,21 +161,26 @@ def wording_notes(system: str | None, model: str, template: PromptTemplate, *, o
             f"the published system: figures may differ from the published ones, and checkpoints show what they learned "
             f"on the wording they were trained on. {remedy}",
         )
-    if system == "rank-r1" and isinstance(template, FamilyTemplate) and template.protocol == "rank-r1":
-        return _rank_r1_notes(model, template)
+    if isinstance(template, FamilyTemplate):
+        return _form_notes(FAMILY[system], model, template)
     return ()
 
 
-def _rank_r1_notes(model: str, template: FamilyTemplate) -> tuple[str, ...]:
-    """Version 0.1 was trained before Rank-R1's files got their `doc_prefix`, version 0.2 after that."""
-    with_colon, second = template.candidate.startswith("[{rank}]:"), "v0.2" in model.lower()
-    if with_colon == second:
+def _form_notes(member: FamilyMember, model: str, template: FamilyTemplate) -> tuple[str, ...]:
+    """Says where candidates look otherwise than in what a version of the checkpoint was trained on."""
+    if template.protocol != member.name or not member.trained_on:
         return ()
-    trained, shown = ("[1]: text", "[1] text") if second else ("[1] text", "[1]: text")
-    remedy = 'give doc_prefix = "[{num}]: "' if second else "take doc_prefix and doc_separator out of the file"
+    version = next((each for each in member.trained_on if each in model.lower()), list(member.trained_on)[-1])
+    trained, shown = member.trained_on[version], template.candidate.format(rank=1, candidate="text", score="").strip()
+    if shown == trained or shown not in member.trained_on.values():
+        return ()
+    before = trained.replace("1", "{num}", 1).removesuffix("text")
+    plain = before == "[{num}] "
+    remedy = "take doc_prefix and doc_separator out of the file" if plain else f'give doc_prefix = "{before}"'
     return (
-        f"Rank-R1's checkpoints of version {'0.2' if second else '0.1'} were trained on candidates as {trained!r}, and "
-        f"template {_short(template.name)!r} shows them as {shown!r}: {remedy} for the form that {model!r} knows",
+        f"checkpoints of {member.name}'s version {version.removeprefix('v')} were trained on candidates as "
+        f"{trained!r}, and template {_short(template.name)!r} shows them as {shown!r}: {remedy} for the form that "
+        f"{model!r} knows",
     )
 
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from r1ranker_ir.backends import check_options, open_backend
+from r1ranker_ir.backends import (
+    BACKENDS,
+    DEFAULT_BACKEND,
+    DeclaredBackend,
+    backend_in,
+    check_options,
+    declared_backend,
+    open_backend,
+)
+from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.cache import CompletionsCache, open_cache
 from r1ranker_ir.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.engine import Engine, RunSummary
@@ -18,10 +27,11 @@ from r1ranker_ir.family import FAMILY, wording_notes
 from r1ranker_ir.outcomes import FailedRanking, Outcome
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
-from r1ranker_ir.prompts.template import MARK_SECTION, load_template
+from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.registry import is_registered, refuse_unknown
 from r1ranker_ir.signs import SIGNS_ADVICE, sentences
-from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies import STRATEGIES, Strategy
+from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import Layout, RankingOptions, Sort, Think, VoteAmong, VoteBy
 from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.types import Program, Ranking, RankingRequest
@@ -86,8 +96,8 @@ class Ranker:
         self,
         model: str | os.PathLike[str],
         *,
-        strategy: str,
-        backend: str = "transformers",
+        strategy: str | Strategy,
+        backend: str | Backend | DeclaredBackend = DEFAULT_BACKEND,
         template: PromptTemplate | str | Path | None = None,
         answers: Answers = "constrained",
         settings_from: str | os.PathLike[str] | None = None,
@@ -117,21 +127,23 @@ class Ranker:
         system: str | None = None,
         **backend_options: Any,
     ) -> None:
-        if strategy not in STRATEGIES:
-            raise InputError(f"strategy is {strategy!r}: use one of {', '.join(STRATEGIES)}")
-        if backend != "openai":  # a server may call its models as it likes
+        declared = STRATEGIES.resolve(strategy)
+        runs_on = declared_backend(backend)
+        can = runs_on.capabilities
+        if can.reads_checkpoint:
             _refuse_name(os.fspath(model))
+        own = {name: backend_options.pop(name) for name in declared.more_options if name in backend_options}
         check_options(backend, backend_options, Ranker.__init__.__annotations__)
         if answers not in ANSWERS:
             raise InputError(f"answers is {answers!r}: use {' or '.join(ANSWERS)}")
         self.model = os.fspath(model)
-        self.strategy = strategy
-        self.options = RankingOptions(
-            schedule,
-            layout,
-            think,
-            top_k,
-            show_best_first,
+        self.strategy = declared.name
+        self.options = declared.options(
+            schedule=schedule,
+            layout=layout,
+            think=think,
+            top_k=top_k,
+            show_best_first=show_best_first,
             sort=sort,
             shuffle_seed=shuffle_seed,
             votes=votes,
@@ -139,17 +151,19 @@ class Ranker:
             vote_by=vote_by,
             max_calls=max_calls,
             max_tokens=max_tokens,
+            **own,
         )
-        _check_options(self.options, strategy, backend)
-        if backend != "oracle" and votes > 1 and vote_among == "thoughts" and not backend_options.get("temperature"):
+        _check_options(self.options, declared, runs_on)
+        sampled = can.samples_differ or not isinstance(backend, str | DeclaredBackend)
+        if not sampled and votes > 1 and vote_among == "thoughts" and not backend_options.get("temperature"):
             raise InputError(
                 "vote_among='thoughts' needs thoughts that differ: give a temperature above 0, such as 0.7, or use "
                 "vote_among='permutations'"
             )
-        settings = _settings_of(self.model, backend, {"settings_from": settings_from, **backend_options})
-        if template is None and strategy not in settings.strategies:
+        settings = _settings_of(self.model, runs_on, {"settings_from": settings_from, **backend_options})
+        if template is None and declared.name not in settings.strategies and not declared.section.user:
             raise CheckpointError(
-                f"checkpoint {self.model!r} does not follow the strategy {strategy!r}: its r1ranker.json names "
+                f"checkpoint {self.model!r} does not follow the strategy {declared.name!r}: its r1ranker.json names "
                 f"{', '.join(settings.strategies)}. Choose one of these, or pass a template of your own"
             )
         # Before the model: a cache that can't be used is said without having to wait for the weights.
@@ -167,32 +181,27 @@ class Ranker:
             self.template = settings.template or load_template()
         else:
             self.template = open_template(template) if isinstance(template, str | Path) else template
-            if strategy not in self.template.wordings:
+            if not declared.is_worded_by(self.template):
                 raise InputError(
-                    f"template {self.template.name!r} has no section [{strategy}]: add one, or use the strategy "
-                    f"{' or '.join(self.template.wordings)}"
+                    f"template {self.template.name!r} has no section [{declared.section.name}]: add one, or use the "
+                    f"strategy {' or '.join(self.template.wordings)}"
                 )
-            _warn_of_other_template(self.model, settings, self.template, strategy)
+            _warn_of_other_template(self.model, settings, self.template, declared.section.name)
         self.system = system
         self.notes = wording_notes(system, self.model, self.template, own=is_own_wording(template, settings))
         for note in self.notes:
             logger.warning("%s", note)
-        if layout == "mark":
-            self.template.wording(MARK_SECTION, "passage")
-        if backend == "openai":
-            options = _server_options(settings_from or self.model, batch_size)
-        else:
-            options = {"batch_size": settings.batch_size if batch_size is None else batch_size}
+        self.template.wording(declared.asked_with(self.options).name, "passage")
         if max_thought_tokens is None:
             # What does not think needs no room for it, where the answer's form is ours to say.
-            straight = not self.template.thinks and answers == "constrained" and backend == "transformers"
+            straight = not self.template.thinks and answers == "constrained" and can.constrains and can.reads_checkpoint
             max_thought_tokens = 0 if straight else settings.max_thought_tokens
-        self.backend = open_backend(
-            backend,
-            self.model,
-            max_thought_tokens=max_thought_tokens,
-            **(options | backend_options),
-        )
+        if isinstance(backend, str | DeclaredBackend):
+            known = os.fspath(settings_from or self.model)
+            options = runs_on.options_of(known, batch_size, settings.batch_size) | backend_options
+            self.backend = open_backend(backend, self.model, max_thought_tokens=max_thought_tokens, **options)
+        else:
+            self.backend = backend
         passage_tokens = settings.max_passage_tokens if max_passage_tokens is None else max_passage_tokens
         query_tokens = settings.max_query_tokens if max_query_tokens is None else max_query_tokens
         self.prompt = Prompt(
@@ -359,15 +368,15 @@ def notes_unopened(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     system, given = options.get("system"), options.get("template")
     if system is None:
         return ()
-    settings = _settings_of(model, options.get("backend", "transformers"), options)
+    settings = _settings_of(model, backend_in(options), options)
     template = (settings.template or load_template()) if given is None else given
     opened = open_template(template) if isinstance(template, str | Path) else template
     return wording_notes(system, model, opened, own=is_own_wording(given, settings))
 
 
-def _settings_of(model: str, backend: str, options: Mapping[str, Any]) -> CheckpointSettings:
+def _settings_of(model: str, backend: DeclaredBackend, options: Mapping[str, Any]) -> CheckpointSettings:
     settings_from = options.get("settings_from")
-    if backend in ("openai", "oracle") and settings_from is None and not Path(model).is_dir():
+    if not backend.capabilities.reads_checkpoint and settings_from is None and not Path(model).is_dir():
         # A server's name for its model is no hub name, and nobody's business but the server's.
         return CheckpointSettings()
     return read_settings(settings_from or model, options.get("revision"))
@@ -386,34 +395,38 @@ def is_own_wording(template: PromptTemplate | str | Path | None, settings: Check
     if template is None:
         own = settings.template
         return bool(settings.training) or (own is not None and own.digest() != load_template().digest())
-    stand_ins = [Path(__file__).parent / "prompts" / each.template for each in FAMILY.values() if each.template]
+    stand_ins = [each.template for each in FAMILY.values() if each.template]
     return not (isinstance(template, str | Path) and Path(template) in stand_ins)
 
 
-def _check_options(options: RankingOptions, strategy: str, backend: str) -> None:
+def _check_options(options: RankingOptions, strategy: Strategy, backend: DeclaredBackend) -> None:
     """Says before a model is loaded that the strategy or the backend can't do what is asked of it."""
-    options.check_for(strategy)
-    if backend != "openai":
-        return
-    if options.think != "always":
+    check_options_of(strategy, options)
+    can = backend.capabilities
+    if not can.takes_thought and options.think != "always":
         raise InputError(
-            f"think={options.think!r} needs a backend that can be given a thought, and a server can't: use the backend "
-            "'transformers', or tell the server itself not to think (extra_body)"
+            f"think={options.think!r} needs a backend that can be given a thought, and {backend.name!r} can't: use the "
+            f"backend {_able('takes_thought')}, or tell what it asks itself not to think (extra_body)"
         )
-    if needing := options.by_probabilities(strategy):
+    if not can.probabilities and (needing := strategy.by_probabilities(options)):
         raise InputError(
-            f"{needing} goes by the probabilities of the identifiers, which a server does not give: use the backend "
-            "'transformers', or leave the option out"
+            f"{needing} goes by the probabilities of the identifiers, which {backend.name!r} does not give: use the "
+            f"backend {_able('probabilities')}, or leave the option out"
         )
 
 
-def _warn_of_other_template(model: str, settings: CheckpointSettings, template: PromptTemplate, strategy: str) -> None:
+def _able(capability: str) -> str:
+    able = [each.name for each in BACKENDS.values() if each.offered and getattr(each.capabilities, capability)]
+    return " or ".join(map(repr, able))
+
+
+def _warn_of_other_template(model: str, settings: CheckpointSettings, template: PromptTemplate, section: str) -> None:
     """Says that a checkpoint is asked with another prompt than it was trained on."""
     own = settings.template
     if own is None or not settings.training:
         return
     # What a template holds for other strategies changes nothing for this one.
-    asked, trained = (each.only(strategy).digest() for each in (template, own))
+    asked, trained = (each.only(section).digest() for each in (template, own))
     if asked != trained:
         logger.warning(
             "checkpoint %r was trained with the template %r (%s) and is asked with %r (%s): what it learned may not "
@@ -424,14 +437,3 @@ def _warn_of_other_template(model: str, settings: CheckpointSettings, template: 
             template.name,
             template.digest(),
         )
-
-
-def _server_options(checkpoint: str | os.PathLike[str], batch_size: int | None) -> dict[str, Any]:
-    """What a served model's backend is told where the caller leaves it out."""
-    options: dict[str, Any] = {}
-    if batch_size is not None:
-        options |= {"batch_size": batch_size, "concurrency": batch_size}
-    if (Path(checkpoint) / "tokenizer_config.json").is_file():
-        # The served checkpoint lies on this disk, so its tokens need not be guessed.
-        options["tokenizer"] = os.fspath(checkpoint)
-    return options

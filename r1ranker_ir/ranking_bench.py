@@ -26,7 +26,9 @@ from r1ranker_ir.request_files import JudgedRequest
 from r1ranker_ir.types import Candidate, RankingRequest, Task
 
 HUB_NAME = "ulab-ai/Ranking-bench"
-CONFIGURATIONS = ("iterative", "direct")
+STEPS = "iterative"
+"""The configuration whose rows are single steps of an elimination."""
+CONFIGURATIONS = (STEPS, "direct")
 COLUMNS = ("problem", "gt", "candidates", "task_name")
 _FORMATS: dict[str, Literal["json", "parquet"]] = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 

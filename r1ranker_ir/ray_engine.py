@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 import r1ranker_ir
+from r1ranker_ir.backends import backend_in
 from r1ranker_ir.checkpoints import read_settings
 from r1ranker_ir.engine import RepairLimit, RunSummary
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, missing_extra
@@ -33,8 +34,6 @@ PORTIONS_PER_WORKER = 4
 """Into how many portions a worker's share is cut at least, as long as each still fills a batch."""
 PORTION_QUERIES = 64
 """How many queries a portion has at most, unless a batch has more, or the run is very long."""
-SERVER_BATCH = 32
-"""The batch of a served model where nobody has said otherwise."""
 MAX_PORTIONS = 20_000
 """How many portions a run is cut into, at most: Ray keeps some kilobytes for each until the run's end."""
 MAX_TASKS = 2000
@@ -307,7 +306,7 @@ def _check_room(job: Job, cpus: float, gpus: float, *, local_files: bool) -> Non
             "file that all machines see"
         )
     options = job.ranker.options
-    computes = options.get("backend", "transformers") == "transformers" and options.get("device") in (None, "cuda")
+    computes = backend_in(options).capabilities.reads_checkpoint and options.get("device") in (None, "cuda")
     if computes and not gpus and any(machine.get("GPU") for machine in machines):
         logger.warning("the Ray cluster has GPUs and the workers get none: give them some with --gpus-per-worker")
 
@@ -388,8 +387,8 @@ def _batch_size(ranker: RankerSource) -> int:
     options = ranker.options
     if options.get("batch_size") is not None:
         return int(options["batch_size"])
-    if options.get("backend", "transformers") != "transformers":
-        return SERVER_BATCH
+    if (at_once := backend_in(options).calls_at_once) is not None:
+        return at_once
     return read_settings(options.get("settings_from") or ranker.model, options.get("revision")).batch_size
 
 
@@ -424,8 +423,9 @@ def _ranker_from_anywhere(ranker: RankerSource, **changes: Any) -> RankerSource:
             options[name] = _absolute(options[name])
     if isinstance(options.get("cache"), str | os.PathLike):
         options["cache"] = os.path.abspath(os.path.expanduser(options["cache"]))
-    if options.get("backend") == "openai" and not options.get("base_url") and os.environ.get("OPENAI_BASE_URL"):
-        options["base_url"] = os.environ["OPENAI_BASE_URL"]
+    for name, variable in backend_in(options).environment.items():
+        if not options.get(name) and os.environ.get(variable):
+            options[name] = os.environ[variable]
     return replace(ranker, model=_absolute(ranker.model), options=options | changes)
 
 

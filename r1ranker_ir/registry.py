@@ -15,11 +15,13 @@ from typing import Any
 
 import wrapt
 
-from r1ranker_ir.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
+from r1ranker_ir.checkpoints import DEFAULT_CHECKPOINT, SETTINGS_FILE, TINY_CHECKPOINT
+from r1ranker_ir.doors import Derived
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.family import FAMILY, family_options
-from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
+from r1ranker_ir.plain_data import parse_json
 from r1ranker_ir.quoting import quoted
+from r1ranker_ir.strategies import STRATEGIES
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +48,20 @@ class RegisteredName:
     checkpoint: str | None
 
 
-REGISTERED: Mapping[str, RegisteredName] = MappingProxyType(
-    {
-        "r1ranker-iterative": RegisteredName("iterative", DEFAULT_CHECKPOINT),
-        "r1ranker-direct": RegisteredName("direct", DEFAULT_CHECKPOINT),
-        "r1ranker-setwise": RegisteredName("setwise", DEFAULT_CHECKPOINT),
-        "r1ranker-pointwise": RegisteredName("pointwise", DEFAULT_CHECKPOINT),
-        "r1ranker-iterative-tiny": RegisteredName("iterative", None),
-        "r1ranker-direct-tiny": RegisteredName("direct", None),
-    }
-)
+@functools.cache
+def _embedded_strategies() -> tuple[str, ...]:
+    """Those that the embedded model follows."""
+    settings = parse_json((TINY_CHECKPOINT / SETTINGS_FILE).read_text(encoding="utf-8"))
+    return tuple(settings["strategies"])
+
+
+def _registered() -> Mapping[str, RegisteredName]:
+    default = {f"r1ranker-{name}": RegisteredName(name, DEFAULT_CHECKPOINT) for name in STRATEGIES}
+    return default | {f"r1ranker-{name}-tiny": RegisteredName(name, None) for name in _embedded_strategies()}
+
+
+REGISTERED: Mapping[str, RegisteredName] = Derived(_registered)
+"""The names: each strategy with the default checkpoint, and those that the embedded model follows with that one."""
 
 
 def is_family(name: str) -> bool:
@@ -154,7 +160,7 @@ def find_ranker(
         refuse_unknown(said)
         if strategy is None:
             raise InputError(
-                f"{unknown_name(said)}. To use a model of that name, add a strategy: {', '.join(STRATEGY_SECTIONS)}"
+                f"{unknown_name(said)}. To use a model of that name, add a strategy: {', '.join(STRATEGIES)}"
             )
         if model is not None:
             raise InputError(f"reranker {said!r} names a model already: leave model={os.fspath(model)!r} out")
@@ -210,9 +216,9 @@ def register() -> None:
     """
     factory: Any = importlib.import_module(_FACTORY_MODULE)
     for name, registered in REGISTERED.items():
-        factory.AVAILABLE_RANKERS[name] = _OPENERS[registered.strategy]
+        factory.AVAILABLE_RANKERS[name] = _opener(registered.strategy)
     for name in FAMILY:
-        factory.AVAILABLE_RANKERS[name] = _FAMILY_OPENERS[name]
+        factory.AVAILABLE_RANKERS[name] = _family_opener(name)
     # What rerankers advises to install where its own class is missing, now under the shared name, too.
     if (advice := getattr(factory, "DEPS_MAPPING", None)) is not None:
         advice.setdefault(_SHARED, advice.get(_THEIRS, "gpt"))
@@ -236,7 +242,9 @@ def _open_reranker(named: str, /, *arguments: Any, **options: Any) -> Any:
     return RERANKERS[named](*arguments, **options)
 
 
-_OPENERS = {strategy: functools.partial(_open_reranker, strategy) for strategy in STRATEGY_SECTIONS}
+@functools.cache
+def _opener(strategy: str) -> Any:
+    return functools.partial(_open_reranker, strategy)
 
 
 def _open_family(name: str, /, *arguments: Any, **options: Any) -> Any:
@@ -250,7 +258,9 @@ def _open_family(name: str, /, *arguments: Any, **options: Any) -> Any:
     return FAMILY_RERANKERS[name](*arguments, **options)
 
 
-_FAMILY_OPENERS = {name: functools.partial(_open_family, name) for name in FAMILY}
+@functools.cache
+def _family_opener(name: str) -> Any:
+    return functools.partial(_open_family, name)
 
 
 def _with_our_names(choose: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,11 +14,12 @@ from rerankers.results import RankedResults, Result
 from r1ranker_ir.cancelling import in_thread
 from r1ranker_ir.checkpoints import OFFLINE_HINT, TINY_NAMES
 from r1ranker_ir.documents import Entry, read_documents, read_list
+from r1ranker_ir.doors import Derived
 from r1ranker_ir.errors import CheckpointError, InputError, PairScoreError, R1RankerError
 from r1ranker_ir.family import FAMILY, family_options
-from r1ranker_ir.prompts.template import STRATEGY_SECTIONS
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.registry import REGISTERED, is_registered, refuse_unknown, resolve
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
 if TYPE_CHECKING:
@@ -159,7 +161,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         if not own and is_registered(name):
             own = REGISTERED[name.lower()].strategy
         if not own and wanted is None:
-            offered = ", ".join(STRATEGY_SECTIONS)
+            offered = ", ".join(STRATEGIES)
             raise InputError(f"{type(self).__name__} has no strategy of its own: give strategy=, one of {offered}")
         if own and wanted not in (None, own):
             other = RERANKERS.get(str(wanted))
@@ -381,64 +383,49 @@ class FamilyReranker(R1RankerReranker):
         return os.fspath(checkpoint)
 
 
-class RankR1Reranker(FamilyReranker):
-    """Rank-R1: the model names the best of a set after a thought; sorting calls for it. Method: arXiv 2503.06034."""
-
-    system, strategy = "rank-r1", FAMILY["rank-r1"].strategy
+_OF_SYSTEMS: dict[str, type[FamilyReranker]] = {}
 
 
-class ReasonRankReranker(FamilyReranker):
-    """ReasonRank: the model orders a window after a thought; windows slide from the back."""
-
-    system, strategy = "reasonrank", FAMILY["reasonrank"].strategy
-
-
-class ListwiseReranker(FamilyReranker):
-    """RankZephyr and its kind: the model orders a window straight away. Method: arXiv 2312.02724."""
-
-    system, strategy = "listwise", FAMILY["listwise"].strategy
+def _of_systems() -> Mapping[str, type[FamilyReranker]]:
+    for name, member in FAMILY.items():
+        if name not in _OF_SYSTEMS:
+            said = {"system": name, "strategy": member.strategy, "__doc__": member.summary, "__module__": __name__}
+            title = member.reranker or f"{_in_one_word(name)}Reranker"
+            _OF_SYSTEMS[name] = type(title, (FamilyReranker,), said)
+    return {name: _OF_SYSTEMS[name] for name in FAMILY}
 
 
-class FirstReranker(FamilyReranker):
-    """FIRST: the scores of a window's letters at the answer's first place are its order. Method: arXiv 2406.15657."""
+FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = Derived(_of_systems)
+"""System to its class, such as `RankR1Reranker`: these are attributes of this module as well."""
 
-    system, strategy = "first", FAMILY["first"].strategy
-
-
-class RankGPTReranker(FamilyReranker):
-    """RankGPT: any chat model orders a window that it is shown turn by turn. Method: arXiv 2304.09542."""
-
-    system, strategy = "rankgpt", FAMILY["rankgpt"].strategy
-
-
-class IRankerSystemReranker(FamilyReranker):
-    """IRanker in its repository's own form: labels, names and texts are answered. Method: arXiv 2506.21638."""
-
-    system, strategy = "iranker", FAMILY["iranker"].strategy
-
-
-class DRankerSystemReranker(FamilyReranker):
-    """DRanker in its repository's own form: names are answered, each on a line. Method: arXiv 2506.21638."""
-
-    system, strategy = "dranker", FAMILY["dranker"].strategy
-
-
-FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = {
-    reranker.system: reranker
-    for reranker in (
-        RankR1Reranker,
-        ReasonRankReranker,
-        ListwiseReranker,
-        FirstReranker,
-        RankGPTReranker,
-        IRankerSystemReranker,
-        DRankerSystemReranker,
-    )
-}
-
-RERANKERS: Mapping[str, type[R1RankerReranker]] = {
+_OF_STRATEGIES: dict[str, type[R1RankerReranker]] = {
     reranker.strategy: reranker for reranker in (IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker)
 }
+
+
+def _of_strategies() -> Mapping[str, type[R1RankerReranker]]:
+    for name, strategy in STRATEGIES.items():
+        if name not in _OF_STRATEGIES:
+            said = {"strategy": name, "__doc__": strategy.summary, "__module__": __name__}
+            _OF_STRATEGIES[name] = type(f"{_in_one_word(name)}Reranker", (R1RankerReranker,), said)
+    return {name: _OF_STRATEGIES[name] for name in STRATEGIES}
+
+
+def _in_one_word(name: str) -> str:
+    return "".join(part.capitalize() for part in re.split(r"\W+", name))
+
+
+RERANKERS: Mapping[str, type[R1RankerReranker]] = Derived(_of_strategies)
+"""Strategy to its class; those of strategies that have none of their own are made."""
+
+
+def __getattr__(name: str) -> Any:
+    if name.endswith("Reranker"):
+        for made in (FAMILY_RERANKERS, RERANKERS):
+            for reranker in made.values():
+                if reranker.__name__ == name:
+                    return reranker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _read_per_query(values: Any, queries: int, name: str, *, optional: bool = False) -> list[Any]:

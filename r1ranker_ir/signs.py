@@ -6,21 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from r1ranker_ir.types import Ranking, Step
-
-Asked = Literal["worst", "best", "order", "grade"]
-"""What a step asked for: the worst or the best of those shown, an order of them, or a grade for the only one."""
-
-ASKED: Mapping[str, Asked] = {
-    "iterative": "worst",
-    "mark": "worst",
-    "setwise": "best",
-    "direct": "order",
-    "pointwise": "grade",
-}
-"""Section of a template to what it asks for."""
+from r1ranker_ir.types import Asked, Ranking, Step
 
 SIGNS_ADVICE = "r1ranker doctor examines the model, r1ranker trace summary the traces of a run"
 """What to do about a sign."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from r1ranker_ir.agreement import kendall_tau, rank_biased_overlap
 from r1ranker_ir.prompts.answers import answer_text
-from r1ranker_ir.signs import ASKED, Signs, sentences, signs_of
+from r1ranker_ir.signs import Signs, sentences, signs_of
+from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.traces import TracedRanking
 from r1ranker_ir.types import Step, Usage
 
@@ -178,7 +179,7 @@ class TraceCounts:
         self._usage += ranking.usage
         self._budgets += ranking.budget_reached
         self._notes.update(dict.fromkeys(traced.notes))
-        self._signs += signs_of(ranking, ASKED.get(traced.strategy))
+        self._signs += signs_of(ranking, asked_by(traced.strategy))
         for step in ranking.steps:
             self._add_answer(step)
             self._add_thought(step)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.closed_thoughts import of_one
+from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.terminal_text import visible
 from r1ranker_ir.types import Ranking, Step
 
@@ -89,16 +90,16 @@ def _flags(step: Step) -> list[str]:
 
 def _shown_rows(traced: TracedRanking, step: Step) -> list[_Row]:
     """The candidates as the prompt held them, with their probabilities and with what became of each."""
-    rows = []
+    rows, asks = [], asked_by(traced.strategy)
     for place, position in enumerate(step.shown, start=1):
         candidate = traced.ranking.request.candidates[position]
-        excluded = traced.strategy == "iterative" and position in step.outcome
+        excluded = asks == "worst" and position in step.outcome
         outcome = "excluded" if excluded else "excluded before" if position in step.marked else ""
         if len(step.outcome) == len(step.shown) > 1:
             outcome = f"{step.outcome.index(position) + 1}."
         elif step.grade is not None:
             outcome = f"grade {step.grade:.1f}"
-        elif traced.strategy == "setwise" and position in step.outcome:
+        elif asks == "best" and position in step.outcome:
             outcome = "best"
         chance = (step.probabilities or {}).get(position)
         cells = f"[{place}]", candidate.id, "" if chance is None else f"{chance:.3f}", outcome

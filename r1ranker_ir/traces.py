@@ -10,19 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.json_lines import parse_json_line, readable_lines
 from r1ranker_ir.partial_files import PartialFile
 from r1ranker_ir.quoting import quoted
+from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.types import CLOSED_AT, TASKS, Candidate, Ranking, RankingRequest, Step, Usage
 
 logger = logging.getLogger(__name__)
 
-TracedStrategy = Literal["iterative", "direct", "setwise", "pointwise", "cascade"]
-TRACED_STRATEGIES: tuple[TracedStrategy, ...] = ("iterative", "direct", "setwise", "pointwise", "cascade")
-_NAMES_ONE = ("setwise", "pointwise")
+CASCADE = "cascade"
+"""What made a ranking by two strategies, one after the other."""
+
+
+def traced_strategies() -> tuple[str, ...]:
+    """What may have made a ranking: every strategy, or a cascade of them."""
+    return (*STRATEGIES, CASCADE)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class TracedRanking:
         notes: what there was to say of how the model was asked, such as a published system in other words than its own.
     """
 
-    strategy: TracedStrategy
+    strategy: str
     ranking: Ranking
     notes: tuple[str, ...] = ()
 
@@ -87,7 +93,7 @@ def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict
 
     Args:
         ranking: the outcome for one query; its candidates' ids are different from each other.
-        strategy: what made it, one of `TRACED_STRATEGIES`.
+        strategy: what made it, one of `traced_strategies`.
         notes: what there is to say of how the model was asked.
 
     Returns:
@@ -227,7 +233,7 @@ def _rows(path: str | Path, *, interrupted: bool = False) -> Iterator[tuple[int,
 
 def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
     fields = _Fields(row, where)
-    strategy = fields.choice("strategy", TRACED_STRATEGIES)
+    strategy = fields.choice("strategy", traced_strategies())
     texts = fields.of_kind("texts", dict)
     if unknown := [doc_id for doc_id, text in texts.items() if not isinstance(text, str)]:
         raise fields.error("texts", f"{quoted(unknown[0])} has no text")
@@ -258,18 +264,19 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
     return TracedRanking(strategy, ranking, tuple(notes))
 
 
-def _step_of(fields: _Fields, places: Mapping[str, int], strategy: TracedStrategy) -> Step:
+def _step_of(fields: _Fields, places: Mapping[str, int], strategy: str) -> Step:
     shown, outcome = fields.places("shown", places), fields.places("outcome", places)
     marked = fields.places("marked", places) if "marked" in fields.row else ()
     if not set(marked) <= set(shown):
         raise fields.error("marked", f"is {quoted(fields.row['marked'])}: not all of these documents are shown")
     left = [place for place in shown if place not in marked]
-    if strategy == "direct":
+    asks = asked_by(strategy)
+    if asks == "order":
         fits, wanted = len(outcome) == len(left), f"{len(left)}"
-    elif strategy in _NAMES_ONE:
+    elif asks in ("best", "grade"):
         fits, wanted = len(outcome) == 1, "1"
     else:
-        most = len(left) if strategy == "cascade" else max(1, len(left) - 1)
+        most = max(1, len(left) - 1) if asks == "worst" else len(left)
         fits, wanted = 1 <= len(outcome) <= most, "1 or more"
     if not fits or not set(outcome) <= set(left):
         raise fields.error(

@@ -10,6 +10,8 @@ from r1ranker_ir.errors import InputError
 
 Task = Literal["passage", "item", "model"]
 TASKS: tuple[Task, ...] = ("passage", "item", "model")
+Asked = Literal["worst", "best", "order", "grade"]
+"""What a prompt asks for: the worst or the best of the candidates shown, their order, or a grade of the only one."""
 ClosedAt = Literal["limit", "end_of_turn", "answer"]
 """Where a thought ended that the model did not close: at its limit, with the model's turn, or before its answer."""
 CLOSED_AT: tuple[ClosedAt, ...] = ("limit", "end_of_turn", "answer")
@@ -99,14 +101,15 @@ class Question:
     """What a call asks, before it is rendered.
 
     Args:
-        section: of the template: `iterative` or `mark` for the worst candidate, `setwise` for the best, `direct` for
-            the order, `pointwise` for a grade.
+        section: of the template.
+        asks: what that asks for.
         request: the query and all candidates.
         shown: positions of those that the prompt shows, in its order.
         marked: of these, those that it names as excluded, in the order of exclusion.
     """
 
     section: str
+    asks: Asked
     request: RankingRequest
     shown: tuple[int, ...]
     marked: tuple[int, ...] = ()

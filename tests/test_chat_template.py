@@ -288,7 +288,7 @@ def test_a_passage_adds_no_turn_to_a_prompt(template: str, tokenizer_with: MakeT
     rendered = []
     for text in ("harmless", f"x {attack} y"):
         request = RankingRequest(f"query {text}", (Candidate("a", f"passage {text}"), Candidate("b", text)))
-        messages = Prompt(load_template(), renderer).exclude_one(request, (0, 1)).messages
+        messages = Prompt(load_template(), renderer).ask("iterative", request, (0, 1)).messages
         rendered.append(ChatTemplate(tokenizer).render(messages))
     assert [mark for mark in marks if rendered[0].count(mark) != rendered[1].count(mark)] == []
 
@@ -398,7 +398,7 @@ def test_training_and_ranking_are_protected_alike(tokenizer_with: MakeTokenizer,
     request = RankingRequest("q", (Candidate("a", "x"), Candidate("b", "y")))
     template = load_template()
     with pytest.raises(CheckpointError, match="leaves out the user's turn"):
-        backend.answer([Prompt(template, backend).exclude_one(request, (0, 1))])
+        backend.answer([Prompt(template, backend).ask("iterative", request, (0, 1))])
     renderer = PromptRenderer(tokenizer, template)
     with pytest.raises(CheckpointError, match="leaves out the user's turn"):
         renderer.prompt_ids(MESSAGES)

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.completion_files import read_completions
-from r1ranker_ir.training.records import Record, Sample, SampleStrategy
+from r1ranker_ir.training.records import Record, Sample
 from r1ranker_ir.training.sample_files import write_samples
 from r1ranker_ir.training.tiny_model.cold_start import ColdStartTeacher, complete_all, main
 from r1ranker_ir.training.tiny_model.examples import ExampleEncoder, Mode
@@ -33,7 +33,7 @@ def teacher_of(lazy: float, max_passage_tokens: int = 24) -> ColdStartTeacher:
     return ColdStartTeacher(lazy, max_passage_tokens, random.Random(0))
 
 
-def sample(strategy: SampleStrategy, texts: tuple[str, ...] = FLEAS, query: str = "the flea function") -> Sample:
+def sample(strategy: str, texts: tuple[str, ...] = FLEAS, query: str = "the flea function") -> Sample:
     candidates = tuple(Candidate(f"d{number}", text) for number, text in enumerate(texts))
     return Sample(strategy, Record(query, candidates, tuple(float(not number) for number in range(len(texts))), id="q"))
 
@@ -105,7 +105,7 @@ def test_any_texts_give_completions_of_the_protocol(texts: list[str], query: str
 
 
 @pytest.mark.parametrize(("strategy", "mode"), [("iterative", "exclude"), ("direct", "order")])
-def test_completion_is_token_by_token_what_the_embedded_model_learned(strategy: SampleStrategy, mode: Mode) -> None:
+def test_completion_is_token_by_token_what_the_embedded_model_learned(strategy: str, mode: Mode) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(TINY_CHECKPOINT)
     passages = tuple(tuple(text.lower().replace("fleas", "flea").replace("days", "day").split()) for text in FLEAS)
     encoder = ExampleEncoder(tokenizer, build_lexicon(read_documentation()).common)

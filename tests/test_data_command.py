@@ -376,7 +376,7 @@ def test_what_is_wanted_goes_from_the_request_to_the_prompt(tmp_path: Path) -> N
     for row, request, wanted in zip(rows, (items, models), ("the next film", "a low cost"), strict=True):
         assert row["aim"] == wanted and f"Wanted: {wanted}." in row["prompt"][-1]["content"]
         assert sample_of(row).record.request() == request
-        asked = prompts.order_all(request, [0, 1]).messages
+        asked = prompts.ask("direct", request, [0, 1]).messages
         assert row["prompt"] == [{"role": turn.role, "content": turn.content} for turn in asked]
 
 

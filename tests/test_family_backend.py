@@ -48,8 +48,8 @@ def request(count: int, shift: int = 0) -> RankingRequest:
 
 def call_of(content: Any, backend: Any, count: int, **options: Any) -> Call:
     prompt = Prompt(build_any_template(content, "here"), backend, **options)
-    ask = prompt.choose_best if "prompt_user" in content else prompt.order_all
-    return ask(request(count, options.pop("shift", 0)), range(count))
+    section = "setwise" if "prompt_user" in content else "direct"
+    return prompt.ask(section, request(count, options.pop("shift", 0)), range(count))
 
 
 class Reference:
@@ -196,7 +196,7 @@ def test_batches_of_all_forms_change_no_answer(open_model: Callable[..., Any]) -
             call_of(content, together, count)
             for count, content in enumerate((LISTWISE, LETTERS, THINKING, RANK_R1, SETWISE), 3)
         ),
-        own.exclude_one(request(4), range(4)),
+        own.ask("iterative", request(4), range(4)),
         replace(call_of(LETTERS, together, 6), form="one", thought=""),
     ]
     alone = [together.answer([call])[0] for call in calls]

@@ -181,15 +181,15 @@ def test_a_file_that_shows_scores_is_filled_with_the_first_stages(tmp_path: Path
     template = opened(tmp_path, SCORED)
     prompt = Prompt(template, word_limits())
     candidates = (Candidate("a", "fleas", 12.34567), Candidate("b", "sheep {score}", -1))
-    call = prompt.order_all(RankingRequest("q", candidates), (1, 0))
+    call = prompt.ask("direct", RankingRequest("q", candidates), (1, 0))
     scored = "[1] sheep {score}\nThe first search gave [1] -1.000\n[2] fleas\nThe first search gave [2] 12.346\n"
     assert scored in call.messages[-1].content
     unscored = RankingRequest("q", (Candidate("a", "fleas", 1.0), Candidate("b", "sheep")))
     with pytest.raises(InputError, match=r"shows \{score\}, .* and candidate 'b' has none: rerank a run"):
-        prompt.order_all(unscored, (0, 1))
+        prompt.ask("direct", unscored, (0, 1))
     limits = word_limits(context_length=60, answer_reserve=2)
-    cut = Prompt(template, limits).order_all(
-        RankingRequest("q", tuple(Candidate(str(n), "word " * 40, 1.5) for n in range(2))), (0, 1)
+    cut = Prompt(template, limits).ask(
+        "direct", RankingRequest("q", tuple(Candidate(str(n), "word " * 40, 1.5) for n in range(2))), (0, 1)
     )
     assert cut.cut_passages == 2 and "gave [2] 1.500" in cut.messages[-1].content
 
@@ -202,7 +202,7 @@ def test_a_run_brings_its_scores(tmp_path: Path, word_limits: Any) -> None:
     (folder / "queries.jsonl").write_text(json.dumps({"_id": "1", "text": "fleas"}) + "\n")
     (tmp_path / "run.trec").write_text("1 Q0 b 1 7.25 x\n1 Q0 a 2 3.5 x\n")
     [request] = RunSource(str(folder), str(tmp_path / "run.trec"), 10).requests()
-    call = Prompt(opened(tmp_path, SCORED), word_limits()).order_all(request, (0, 1))
+    call = Prompt(opened(tmp_path, SCORED), word_limits()).ask("direct", request, (0, 1))
     assert "[1] kettles boil\nThe first search gave [1] 7.250\n[2] fleas jump" in call.messages[-1].content
 
 
@@ -210,7 +210,7 @@ def test_rank_llms_pointwise_files_for_chat_models(tmp_path: Path, word_limits: 
     plain, roles = opened(tmp_path, ASKED_OF_ONE, "a.yaml"), opened(tmp_path, ROLES, "b.yaml")
     request = RankingRequest("why {x} [1]", (Candidate("a", "see [2] {y}"), Candidate("b", "two")))
     for published in (False, True):
-        call = Prompt(plain, word_limits(), published=published).grade_one(request, 0)
+        call = Prompt(plain, word_limits(), published=published).ask("pointwise", request, (0,))
         assert [(turn.role, turn.content) for turn in call.messages] == [
             ("system", "You say yes or no."),
             ("user", "Asked: why {x} (1)\nTold: see (2) {y}\nDoes it help?"),
@@ -222,16 +222,16 @@ def test_rank_llms_pointwise_files_for_chat_models(tmp_path: Path, word_limits: 
             False,
             False,
         )
-        call = Prompt(roles, word_limits(), published=published).grade_one(request, 1)
+        call = Prompt(roles, word_limits(), published=published).ask("pointwise", request, (1,))
         assert [(turn.role, turn.content) for turn in call.messages] == [
             ("system", "Find what answers the question"),
             ("query", "why {x} (1)"),
             ("document", "two"),
         ]
     default = opened(tmp_path, re.sub("system_message.*", "message_roles: default", ASKED_OF_ONE), "c.yaml")
-    assert [turn.role for turn in Prompt(default, word_limits()).grade_one(request, 0).messages] == ["user"]
+    assert [turn.role for turn in Prompt(default, word_limits()).ask("pointwise", request, (0,)).messages] == ["user"]
     with pytest.raises(InputError, match=r"asks for one candidate's grade, and has no section \[direct\]"):
-        Prompt(plain, word_limits()).order_all(request, (0, 1))
+        Prompt(plain, word_limits()).ask("direct", request, (0, 1))
     assert len({plain.digest(), roles.digest(), default.digest()}) == 3
 
 
@@ -469,10 +469,8 @@ def test_letters_end_with_z(tmp_path: Path) -> None:
 def ask(template: Any, limits: Any, texts: list[str], query: str = "fleas", **options: Any) -> Call:
     prompt = Prompt(template, limits, **options)
     request = RankingRequest(query, tuple(Candidate(str(place), text) for place, text in enumerate(texts)))
-    asks = (
-        prompt.choose_best if "setwise" in template.wordings and "direct" not in template.wordings else prompt.order_all
-    )
-    return asks(request, range(len(texts)))
+    section = "setwise" if "setwise" in template.wordings and "direct" not in template.wordings else "direct"
+    return prompt.ask(section, request, range(len(texts)))
 
 
 def test_brackets_in_passages_become_round(tmp_path: Path, word_limits: Any) -> None:
@@ -619,7 +617,7 @@ def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
         max_passage_words=350,
     )  # fmt: skip
     request = RankingRequest(query, (Candidate("0", long), Candidate("1", "short")))
-    call = ranker.prompt.order_all(request, (0, 1))
+    call = ranker.prompt.ask("direct", request, (0, 1))
     assert [message["content"] for message in found["messages"]] == [message.content for message in call.messages]
     assert (found["cut_passages"], found["cut_query"]) == (call.cut_passages, call.cut_query) == (1, True)
     assert found["tokens"] == ranker.backend.count_prompt_tokens(call.messages) <= 600 - 300

@@ -259,8 +259,8 @@ def test_without_probabilities_the_option_is_named(
         ({"strategy": "direct", "schedule": "halving"}, "schedule='halving' is for the iterative strategy"),
         ({"strategy": "direct", "think": "first"}, "think='first' is for the iterative strategy"),
         ({"layout": "mark"}, r"template 'tiny' has no section \[mark\], .*, or layout 'shrink'"),
-        ({"backend": "openai", "think": "never"}, "a server can't"),
-        ({"backend": "openai", "schedule": "halving"}, "which a server does not give"),
+        ({"backend": "openai", "think": "never"}, "'openai' can't"),
+        ({"backend": "openai", "schedule": "halving"}, "which 'openai' does not give"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_a_model_is_loaded(arguments: dict[str, Any], said: str) -> None:

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.completion_files import read_completions
 from r1ranker_ir.training.gold_answers import gold_completion, write_gold_answers
-from r1ranker_ir.training.records import Record, Sample, SampleStrategy
+from r1ranker_ir.training.records import Record, Sample
 from r1ranker_ir.training.rewards import find_reward
 from r1ranker_ir.training.sample_files import SampleWriter
 from r1ranker_ir.types import Candidate
 
 
-def sample(gains: tuple[float, ...], strategy: SampleStrategy = "direct", name: str = "q") -> Sample:
+def sample(gains: tuple[float, ...], strategy: str = "direct", name: str = "q") -> Sample:
     candidates = tuple(Candidate(f"d{place}", f"text {place}") for place in range(len(gains)))
     return Sample(strategy, Record("a question", candidates, gains, "model", name, "here"))
 

@@ -284,8 +284,7 @@ def test_rollouts_begin_with_the_token_ids_of_inference(
     expected = []
     for sample in samples:
         request = sample.record.request()
-        ask = prompt.order_all if sample.strategy == "direct" else prompt.exclude_one
-        call = ask(request, range(len(request.candidates)))
+        call = prompt.ask(sample.strategy, request, range(len(request.candidates)))
         expected += [backend._texts.prompt_ids(call.messages)] * 4
         assert call.cut_passages == (sample.record.id == "hostile")
     assert sorted(trainer.seen) == sorted(expected)

@@ -97,7 +97,7 @@ def said(call: Any) -> str:
 def test_passages_keep_their_labels_through_an_elimination(word_limits: Any) -> None:
     prompt = Prompt(built(), word_limits())
     request = RankingRequest("q {x}", items("a", "b {y}", "c"))
-    call = prompt.exclude_one(request, (0, 2))
+    call = prompt.ask("iterative", request, (0, 2))
     assert [(turn.role, turn.content) for turn in call.messages] == [
         ("system", "You {compare}."),
         ("user", " For q {x}:\npassage 0: a\npassage 2: c\nThe worst of 2? Think, then answer."),
@@ -105,38 +105,38 @@ def test_passages_keep_their_labels_through_an_elimination(word_limits: Any) -> 
     ]
     assert call.identifiers == ("passage 0", "passage 2")
     assert call.named and call.thinks and call.tagged and call.form == "one"
-    assert "passage 1: b {y}\n" in said(prompt.order_all(request, (0, 1, 2)))
+    assert "passage 1: b {y}\n" in said(prompt.ask("direct", request, (0, 1, 2)))
 
 
 def test_the_request_decides_which_section_counts(word_limits: Any) -> None:
     prompt = Prompt(built(), word_limits())
     history = "Heat\nIt's 'Alien'"
-    call = prompt.exclude_one(RankingRequest(history, items("Up", "Jaws"), "item", aim=aim_of("movie")), (0, 1))
+    call = prompt.ask("iterative", RankingRequest(history, items("Up", "Jaws"), "item", aim=aim_of("movie")), (0, 1))
     shown = "Films: ['0. Heat', '1. It's 'Alien'']\nNext: ['0. Up', '1. Jaws']\nWorst film?"
     assert said(call) == f" {shown} Think, then answer." and call.identifiers == ("Up", "Jaws")
     for aim in ("", aim_of("music"), aim_of("game")):
-        call = prompt.exclude_one(RankingRequest(history, items("It's up", "Jaws"), "item", aim=aim), (1, 0))
+        call = prompt.ask("iterative", RankingRequest(history, items("It's up", "Jaws"), "item", aim=aim), (1, 0))
         shown = "Bought: Heat\nIt's 'Alien'\nNext: ['Jaws', \"It's up\"]\nWorst item?"
         assert said(call) == f" {shown} Think, then answer." and call.identifiers == ("Jaws", "It's up")
-    call = prompt.exclude_one(RankingRequest("2+2", LLMS, "model", aim=aim_of("cost")), (2, 0))
+    call = prompt.ask("iterative", RankingRequest("2+2", LLMS, "model", aim=aim_of("cost")), (2, 0))
     assert said(call) == (
         " 2+2\n# It's large (70b) = dear\n# Small (8b) = cheap\n[\"It's large (70b)\", 'Small (8b)']\nThe dearest? "
         "Think, then answer."
     )
     assert call.identifiers == ("It's large (70b)", "Small (8b)")
     with pytest.raises(InputError, match=r"no section for iterative requests of task 'model' with the aim 'other'"):
-        prompt.exclude_one(RankingRequest("2+2", LLMS, "model", aim="other"), (0, 1))
+        prompt.ask("iterative", RankingRequest("2+2", LLMS, "model", aim="other"), (0, 1))
     with pytest.raises(InputError, match=r"has no \[setwise\] wording: it offers"):
-        prompt.choose_best(RankingRequest("2+2", LLMS, "model"), (0, 1))
+        prompt.ask("setwise", RankingRequest("2+2", LLMS, "model"), (0, 1))
 
 
 def test_twins_and_empty_texts_can_each_be_answered(word_limits: Any) -> None:
     prompt = Prompt(built(), word_limits())
-    call = prompt.order_all(RankingRequest("Heat", items("Up", "", "Up", "", "Up (2)"), "item"), range(5))
+    call = prompt.ask("direct", RankingRequest("Heat", items("Up", "", "Up", "", "Up (2)"), "item"), range(5))
     assert call.identifiers == ("Up", "(no text)", "Up (2)", "(no text) (2)", "Up (2) (2)")
     assert "['Up', '(no text)', 'Up (2)', '(no text) (2)', 'Up (2) (2)']" in said(call)
     limited = Prompt(built(), word_limits(), max_passage_tokens=2)
-    call = limited.order_all(RankingRequest("Heat", items("one two three", "one two four"), "item"), range(2))
+    call = limited.ask("direct", RankingRequest("Heat", items("one two three", "one two four"), "item"), range(2))
     assert call.identifiers == ("one two", "one two (2)") and call.cut_passages == 2
 
 
@@ -160,14 +160,14 @@ HOSTILE = st.sampled_from(
 def test_no_text_passes_for_another_candidate(word_limits: Any, texts: list[str]) -> None:
     prompt = Prompt(built(), word_limits())
     count = len(texts)
-    call = prompt.exclude_one(RankingRequest("q", items(*texts)), range(count))
+    call = prompt.ask("iterative", RankingRequest("q", items(*texts)), range(count))
     listed = said(call).partition(":\n")[2].rpartition("\nThe worst")[0]
     assert re.findall(r"passage (\d+):", listed) == [str(place) for place in range(count)]
     assert len(listed.split("\n")) == count
-    movie = prompt.exclude_one(RankingRequest("Heat", items(*texts), "item", aim=aim_of("movie")), range(count))
+    movie = prompt.ask("iterative", RankingRequest("Heat", items(*texts), "item", aim=aim_of("movie")), range(count))
     listed = said(movie).partition("Next: ")[2].partition("\nWorst")[0]
     assert re.findall(r"'\s*(\d+)\s*\. ", listed) == [str(place) for place in range(count)]
-    other = prompt.exclude_one(RankingRequest("Heat", items(*texts), "item"), range(count))
+    other = prompt.ask("iterative", RankingRequest("Heat", items(*texts), "item"), range(count))
     listed = said(other).partition("Next: ")[2].partition("\nWorst")[0]
     assert tuple(ast.literal_eval(listed)) == other.identifiers
     for each in (call, movie, other):
@@ -438,24 +438,24 @@ def test_a_rows_prompt_is_parted_at_its_candidates(row: dict[str, Any]) -> None:
 def test_a_row_is_asked_about_in_its_own_words(word_limits: Any) -> None:
     prompt = Prompt(build_any_template(ROWS, "here"), word_limits())
     request = of_row(PASSAGES)
-    whole, one = prompt.exclude_one(request, (0, 1)), prompt.exclude_one(request, (1,))
+    whole, one = prompt.ask("iterative", request, (0, 1)), prompt.ask("iterative", request, (1,))
     assert whole.messages[0].content == f"{PASSAGES['problem']} Answer."
     assert one.messages[0].content == f"{PASSAGES['problem']} Answer.".replace("passage 3: fleas {x}\n", "")
     assert whole.identifiers == ("passage 3", "passage 0")
-    assert prompt.order_all(request, (0, 1)).messages == whole.messages
-    call = prompt.exclude_one(of_row(ROUTES), (1, 0))
+    assert prompt.ask("direct", request, (0, 1)).messages == whole.messages
+    call = prompt.ask("iterative", of_row(ROUTES), (1, 0))
     assert call.messages[0].content == f"{ROUTES['problem']} Answer.".replace("'A (8b)', \"B's\"", "\"B's\", 'A (8b)'")
-    assert "Of 2: ['A (8b)', \"B's\"]?" in prompt.order_all(of_row(ROUTES), (0, 1)).messages[0].content
-    films = prompt.exclude_one(of_row(FILMS), (0, 1)).messages[0].content
+    assert "Of 2: ['A (8b)', \"B's\"]?" in prompt.ask("direct", of_row(ROUTES), (0, 1)).messages[0].content
+    films = prompt.ask("iterative", of_row(FILMS), (0, 1)).messages[0].content
     assert films == f"{FILMS['problem']} Answer.".replace("'4. Heat', '7. It's'", "'0. Heat', '1. It's'")
     with pytest.raises(InputError, match=r"section \[passage\] shows \{problem\}.*this one came without"):
-        prompt.exclude_one(RankingRequest("q", items("a", "b")), (0, 1))
+        prompt.ask("iterative", RankingRequest("q", items("a", "b")), (0, 1))
 
 
 def test_what_came_with_a_request_is_neutralised(word_limits: Any) -> None:
     given_prompt = GivenPrompt(" a\n<|im_end|>\n\n", "c", "\n<think> b\n ")
     request = RankingRequest("q", items("a", "b"), given=given_prompt)
-    call = Prompt(build_any_template(ROWS, "here"), word_limits()).exclude_one(request, (0, 1))
+    call = Prompt(build_any_template(ROWS, "here"), word_limits()).ask("iterative", request, (0, 1))
     assert call.messages[0].content == " a\n< |im_end|>\n\ni0: a\ni1: b\n(think) b\n  Answer."
 
 
@@ -509,8 +509,8 @@ def test_the_packaged_file_serves_all_tasks(word_limits: Any) -> None:
     template = open_template(path)
     assert isinstance(template, IRankerTemplate) and set(template.wordings) == {"iterative", "direct"}
     prompt = Prompt(template, word_limits())
-    for (task, aim, candidates), asked in itertools.product(NINE, (prompt.exclude_one, prompt.order_all)):
-        call = asked(RankingRequest("q", candidates, task, aim=aim), range(3))
+    for (task, aim, candidates), asked in itertools.product(NINE, ("iterative", "direct")):
+        call = prompt.ask(asked, RankingRequest("q", candidates, task, aim=aim), range(3))
         assert aim in said(call) and call.messages[-1].role == "assistant"
         assert all(name in said(call) for name in call.identifiers)
     result = CliRunner().invoke(app, ["prompt", "show", str(path), "--task", "item", "--format", "json"])
@@ -524,8 +524,8 @@ def test_prompts_fit_the_context_with_their_answers(word_limits: Any) -> None:
     template = built()
     limits = word_limits(context_length=400, answer_reserve=20)
     request = RankingRequest("Heat", tuple(Candidate(str(n), f"t{n} " * 60) for n in range(6)), "item")
-    call = Prompt(template, limits).order_all(request, range(6))
+    call = Prompt(template, limits).ask("direct", request, range(6))
     assert call.cut_passages == 6
     answer = sum(limits.count_tokens(name) for name in call.identifiers)
     assert limits.count_prompt_tokens(call.messages) + answer < 400
-    assert call.question == Question("direct", request, tuple(range(6)))
+    assert call.question == Question("direct", "order", request, tuple(range(6)))

@@ -35,7 +35,7 @@ def make_call(backend: Any, count: int, *, form: str = "one", shift: int = 0) ->
     ]
     request = RankingRequest(f"{WORDS[shift % 12]} and wool", tuple(Candidate(text, text) for text in texts))
     prompt = Prompt(load_template(), backend)
-    return (prompt.exclude_one if form == "one" else prompt.order_all)(request, range(count))
+    return prompt.ask("iterative" if form == "one" else "direct", request, range(count))
 
 
 def open_folder(folder: Path, **options: Any) -> TransformersBackend:

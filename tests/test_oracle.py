@@ -22,7 +22,7 @@ from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import Call, Candidate, RankingRequest
 
-FORMS = ("exclude_one", "order_all", "choose_best")
+FORMS = ("iterative", "direct", "setwise")
 
 
 def request_of(count: int, query_id: str = "q") -> RankingRequest:
@@ -54,13 +54,13 @@ def test_without_noise_every_form_is_answered_right(
 ) -> None:
     backend = oracle(*gains, seed=seed)
     shown = drawing.sample(range(len(gains)), drawing.randint(2, len(gains)))
-    call = getattr(prompt_of(backend), form)(request_of(len(gains)), shown)
+    call = prompt_of(backend).ask(form, request_of(len(gains)), shown)
     (answer,) = backend.answer([call])
 
     assert answer.choice is not None and answer.probabilities is not None
     chosen = [gains[shown[call.identifiers.index(name)]] for name in answer.choice]
-    ideal = sorted((gains[position] for position in shown), reverse=form != "exclude_one")
-    assert chosen == (ideal if form == "order_all" else ideal[:1])
+    ideal = sorted((gains[position] for position in shown), reverse=form != "iterative")
+    assert chosen == (ideal if form == "direct" else ideal[:1])
     assert sum(answer.probabilities.values()) == pytest.approx(1)
     # They say the same as the answer, and say all of it.
     told = [gains[shown[call.identifiers.index(name)]] for name in call.identifiers]
@@ -71,15 +71,15 @@ def test_without_noise_every_form_is_answered_right(
 def test_marked_candidates_are_not_answered_and_a_top_is_as_long_as_was_asked() -> None:
     backend = oracle(5, 1, 2, 3)
     prompt = prompt_of(backend)
-    marked = prompt.exclude_unmarked(request_of(4), [3, 1, 0, 2], [1])
-    order = replace(prompt.order_all(request_of(4), [3, 1, 0, 2]), top=2)
+    marked = prompt.ask("mark", request_of(4), [3, 1, 0, 2], [1])
+    order = replace(prompt.ask("direct", request_of(4), [3, 1, 0, 2]), top=2)
     assert [answer.choice for answer in backend.answer([marked, order])] == [("[4]",), ("[3]", "[1]")]
 
 
 def test_grades_are_tenths_of_the_greatest_gain() -> None:
     backend = oracle(0, 1, 2, 3, -2)
     prompt = prompt_of(backend)
-    answers = backend.answer([prompt.grade_one(request_of(5), position) for position in range(5)])
+    answers = backend.answer([prompt.ask("pointwise", request_of(5), (position,)) for position in range(5)])
     expected = [
         sum(int(name[1:-1]) * chance for name, chance in (answer.probabilities or {}).items()) for answer in answers
     ]
@@ -87,11 +87,11 @@ def test_grades_are_tenths_of_the_greatest_gain() -> None:
     assert [answer.choice for answer in answers] == [("[0]",), ("[3]",), ("[7]",), ("[10]",), ("[0]",)]
 
 
-@pytest.mark.parametrize(("form", "sign"), [("choose_best", 1), ("order_all", 1), ("exclude_one", -1)])
+@pytest.mark.parametrize(("form", "sign"), [("setwise", 1), ("direct", 1), ("iterative", -1)])
 def test_noisy_choices_follow_luce(form: str, sign: int) -> None:
     gains, noise, draws = (0.0, 1.0, 2.0), 1.5, 4000
     backend = oracle(*gains, noise=noise)
-    call = getattr(prompt_of(backend), form)(request_of(3), range(3))
+    call = prompt_of(backend).ask(form, request_of(3), range(3))
     answers = backend.answer([replace(call, sample=number) for number in range(draws)])
 
     firsts = Counter(answer.choice[0] for answer in answers if answer.choice)
@@ -99,7 +99,7 @@ def test_noisy_choices_follow_luce(form: str, sign: int) -> None:
     for name, weight in zip(call.identifiers, weights, strict=True):
         share = weight / sum(weights)
         assert abs(firsts[name] / draws - share) < 4 * math.sqrt(share * (1 - share) / draws)
-    if form == "order_all":
+    if form == "direct":
         # Of Plackett and Luce: what is left is chosen from by the same rule.
         seconds = Counter(answer.choice[1] for answer in answers if answer.choice and answer.choice[0] == "[3]")
         share = weights[1] / (weights[0] + weights[1])
@@ -108,7 +108,7 @@ def test_noisy_choices_follow_luce(form: str, sign: int) -> None:
 
 def errors(backend: OracleBackend, count: int, calls: int = 400) -> float:
     """How often the best of a list is not seen."""
-    call = prompt_of(backend).choose_best(request_of(100), range(count))
+    call = prompt_of(backend).ask("setwise", request_of(100), range(count))
     answers = backend.answer([replace(call, sample=number) for number in range(calls)])
     return sum(answer.choice != ("[1]",) for answer in answers) / calls
 
@@ -146,7 +146,7 @@ def rank_with(
 
 def test_tokens_are_those_of_the_prompt_and_of_what_it_would_have_thought() -> None:
     backend = oracle(1, 2, max_thought_tokens=100)
-    call = prompt_of(backend).choose_best(request_of(2), range(2))
+    call = prompt_of(backend).ask("setwise", request_of(2), range(2))
     thinking, told = backend.answer([call, replace(call, thought="")])
     assert thinking.usage.prompt_tokens == told.usage.prompt_tokens == backend.count_prompt_tokens(call.messages) > 50
     assert thinking.usage.completion_tokens == told.usage.completion_tokens + 100
@@ -157,7 +157,7 @@ def test_tokens_are_those_of_the_prompt_and_of_what_it_would_have_thought() -> N
 def test_what_it_is_not_told_is_an_error() -> None:
     backend = oracle(1, 2)
     with pytest.raises(InputError, match="no judgments of query 'other': leave it out"):
-        backend.answer([prompt_of(backend).choose_best(request_of(2, "other"), range(2))])
+        backend.answer([prompt_of(backend).ask("setwise", request_of(2, "other"), range(2))])
     with pytest.raises(InputError, match="what it was rendered from"):
         backend.answer([Call((), ("[1]", "[2]"), "one")])
     for wrong in ({"noise": -1}, {"noise": math.nan}, {"batch_size": 0}, {"max_thought_tokens": -1}):

@@ -34,7 +34,7 @@ def test_a_prompt_holds_one_candidate_and_no_identifier(prompt: Prompt, conversa
 @pytest.mark.parametrize("task", TASKS)
 def test_the_projects_template_grades_everything(task: Task, prompt: Prompt) -> None:
     request = RankingRequest("the query", (Candidate("a", "its text"),), task=task, aim="the aim")
-    text = "\n".join(message.content for message in prompt.grade_one(request, 0).messages)
+    text = "\n".join(message.content for message in prompt.ask("pointwise", request, (0,)).messages)
     for part in ("the query", "its text", " 0 ", " 10 ", "<think>", "<answer>[number]</answer>"):
         assert part in text
     assert load_template().nouns[task][0] in text

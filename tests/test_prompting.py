@@ -21,7 +21,7 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.prompting import OPENING, PromptRenderer, sample_of, training_rows
-from r1ranker_ir.training.records import SAMPLE_STRATEGIES, Record, Sample, SampleStrategy
+from r1ranker_ir.training.records import Record, Sample, sample_strategies
 from r1ranker_ir.training.sample_files import COLUMNS, read_samples, row_of, write_samples
 from r1ranker_ir.types import TASKS, Answer, Call, Candidate
 
@@ -93,7 +93,7 @@ def model_of(make_checkpoint: Callable[..., Path], load_tokenizer: Callable[[str
     return load
 
 
-def sample(strategy: SampleStrategy, query: str, texts: Sequence[str], **options: Any) -> Sample:
+def sample(strategy: str, query: str, texts: Sequence[str], **options: Any) -> Sample:
     candidates = tuple(Candidate(f"d{place}", text) for place, text in enumerate(texts))
     gains = tuple(float(place == 0) for place in range(len(texts)))
     return Sample(strategy, Record(query, candidates, gains, **options))
@@ -105,7 +105,7 @@ def sample(strategy: SampleStrategy, query: str, texts: Sequence[str], **options
 @pytest.mark.parametrize("name", [*RECIPES, "embedded"])
 @pytest.mark.parametrize("strategy", ["iterative", "direct"])
 def test_every_call_of_a_ranking_is_trained_as_it_is_asked(
-    name: str, strategy: SampleStrategy, model_of: Models, conversation: Any
+    name: str, strategy: str, model_of: Models, conversation: Any
 ) -> None:
     model = model_of(name)
     texts = ["a kettle boils", "", "the wool of sheep, [3] <think>", " \n", "fleas\nand larvae", "water <|im_end|>"]
@@ -136,13 +136,10 @@ def test_cut_and_hostile_passages_are_trained_as_they_are_asked(
     pieces = st.lists(st.sampled_from([*HOSTILE, *WORDS * 3]), max_size=60).map(" ".join)
     texts = data.draw(st.lists(pieces, min_size=2, max_size=5))
     query = f"flea {data.draw(st.lists(st.sampled_from([*HOSTILE, *WORDS]), max_size=5).map(' '.join))}"
-    strategy = data.draw(st.sampled_from(SAMPLE_STRATEGIES))
+    strategy = data.draw(st.sampled_from(sample_strategies()))
     asked = sample(strategy, query, texts, task=data.draw(st.sampled_from(TASKS)))
-    ask = {"iterative": model.prompt.exclude_one, "direct": model.prompt.order_all}.get(
-        strategy, model.prompt.choose_best
-    )
     request = asked.record.request()
-    model.check(asked, ask(request, range(len(texts))))
+    model.check(asked, model.prompt.ask(strategy, request, range(len(texts))))
 
 
 @pytest.mark.parametrize("name", [*RECIPES, "embedded"])
@@ -151,12 +148,12 @@ def test_long_passages_are_cut_to_the_same_context(name: str, model_of: Models) 
     asked = sample("iterative", "flea", [" ".join(WORDS * 40), "wool", " ".join(WORDS * 30)])
     bare = roomy.backend.count_prompt_tokens(roomy.renderer.render(sample("iterative", "flea", ["", "", ""])).messages)
     model = model_of(name, context_length=bare + roomy.backend.answer_reserve + 100)
-    call = model.prompt.exclude_one(asked.record.request(), range(3))
+    call = model.prompt.ask("iterative", asked.record.request(), range(3))
     assert call.cut_passages == 2
     model.check(asked, call)
     # A limit of passages goes first.
     limited = model_of(name, context_length=4096, max_passage_tokens=7)
-    call = limited.prompt.exclude_one(asked.record.request(), range(3))
+    call = limited.prompt.ask("iterative", asked.record.request(), range(3))
     assert call.cut_passages == 2
     limited.check(asked, call)
 
@@ -298,7 +295,7 @@ records = st.lists(st.tuples(texts, texts, st.floats(0, 1e300)), max_size=5).fla
 )
 
 
-@given(st.builds(Sample, strategy=st.sampled_from(SAMPLE_STRATEGIES), record=records))
+@given(st.builds(Sample, strategy=st.sampled_from(sample_strategies()), record=records))
 def test_a_sample_comes_back_from_its_row(one: Sample) -> None:
     row = row_of(one)
     assert tuple(row) == COLUMNS

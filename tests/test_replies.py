@@ -173,7 +173,7 @@ def test_what_the_model_itself_could_not_answer_is_kept(
 def test_empty_answers_of_older_caches_are_not_served(serve: Callable[..., ScriptedServer], tmp_path: Path) -> None:
     server, path = serve(completion(ORDER)), tmp_path / "cache.sqlite"
     ranker = Ranker("m", strategy="direct", backend="openai", base_url=server.base_url, cache=path)
-    [asked] = [Prompt(ranker.template, ranker.backend).order_all(THREE, (0, 1, 2))]
+    [asked] = [Prompt(ranker.template, ranker.backend).ask("direct", THREE, (0, 1, 2))]
     key = key_maker(ranker.backend.identity)(asked)
     with CompletionsCache(path) as cache:
         cache.store({key: Answer("", usage=Usage(1, 40, 0))}, model="m")

@@ -310,7 +310,7 @@ def test_memory_for_states_is_bounded(open_model: Callable[..., Any], template: 
 
 def test_calls_of_no_known_ranking_share_nothing(open_model: Callable[..., Any], template: Template) -> None:
     backend = open_model("chatml", max_thought_tokens=2)
-    call = Prompt(template, backend).exclude_one(request(4), range(4))
+    call = Prompt(template, backend).ask("iterative", request(4), range(4))
     for _ in range(2):
         [answer] = backend.answer([call])
         assert answer.prompt_tokens_computed == answer.usage.prompt_tokens
@@ -439,7 +439,7 @@ def test_a_run_that_stops_leaves_nothing_behind(prompt: Prompt) -> None:
 
 
 def test_a_rankings_number_is_no_part_of_what_is_asked(prompt: Prompt) -> None:
-    call = prompt.exclude_one(request(3), range(3))
+    call = prompt.ask("iterative", request(3), range(3))
     key_of = key_maker({"backend": "x"})
     assert key_of(call) == key_of(replace(call, ranking=7))
 

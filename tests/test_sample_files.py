@@ -12,7 +12,7 @@ import pytest
 
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 from r1ranker_ir.training import sample_files
-from r1ranker_ir.training.records import Record, Sample, SampleStrategy
+from r1ranker_ir.training.records import Record, Sample
 from r1ranker_ir.training.sample_files import (
     COLUMNS,
     SampleWriter,
@@ -29,7 +29,7 @@ pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 
-def sample_of(number: int, count: int = 3, strategy: SampleStrategy = "iterative") -> Sample:
+def sample_of(number: int, count: int = 3, strategy: str = "iterative") -> Sample:
     candidates = tuple(Candidate(f"d{place}", f"text {place} of {number} – ü") for place in range(count))
     gains = tuple(0.5 * (place == number % count) for place in range(count))
     return Sample(strategy, Record(f"query {number}", candidates, gains, "item", f"q{number}", "mine"))

@@ -77,9 +77,8 @@ def test_the_ids_are_the_prompt_of_inference_then_the_completion_then_the_end(
     folder = make_checkpoint(name)
     ranker = Ranker(folder, strategy=strategy, device="cpu", max_thought_tokens=50)
     request = RankingRequest("a red boat", tuple(Candidate(f"d{number}", text) for number, text in enumerate(TEXTS)))
-    ask = ranker.prompt.exclude_one if strategy == "iterative" else ranker.prompt.order_all
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    prompt = ChatTokenizer(tokenizer).prompt_ids(ask(request, range(3)).messages)
+    prompt = ChatTokenizer(tokenizer).prompt_ids(ranker.prompt.ask(strategy, request, range(3)).messages)
 
     [row] = tokenized(folder, row_of(strategy=strategy))
 
@@ -301,7 +300,7 @@ def test_the_embedded_model_learns_to_answer_as_it_is_taught(tmp_path: Path) -> 
     assert ranking.steps[0].thought == "bread is old"
     assert ranking.order[-1] == 2
     # It has learned to stop as well.
-    ids = renderer.prompt_ids(ranker.prompt.exclude_one(request, range(3)).messages)
+    ids = renderer.prompt_ids(ranker.prompt.ask("iterative", request, range(3)).messages)
     written = trainer.model.generate(input_ids=_tensor([ids]), max_new_tokens=50, do_sample=False)[0, len(ids) :]
     assert written.tolist() == [label for label in trainer.train_dataset[0]["labels"] if label != NO_LOSS]
 

@@ -30,8 +30,8 @@ BROKEN = "the cafÃ©â€™s &amp; bar’s ﬁne"
 
 def shown(template: Any, limits: Any, text: str, query: str = "fleas", **options: Any) -> Any:
     prompt = Prompt(template, limits, **options)
-    asks = prompt.order_all if "direct" in template.wordings else prompt.choose_best
-    return asks(RankingRequest(query, (Candidate("a", text),)), (0,))
+    section = "direct" if "direct" in template.wordings else "setwise"
+    return prompt.ask(section, RankingRequest(query, (Candidate("a", text),)), (0,))
 
 
 # --- repair --------------------------------------------------------------------------------------------------------

@@ -119,7 +119,9 @@ def rows(result: SpeedResult) -> dict[str, SpeedRow]:
 def shrinking(counts: Counts, prompt: Prompt) -> list[list[int]]:
     """The prompts of a published elimination whose last candidate goes at every step."""
     lists = make_lists(counts, queries=1, candidates=20, passage_tokens=10, order="first-stage", seed=0)
-    return [counts.prompt(prompt.exclude_one(lists.requests[0], range(left)).messages) for left in range(20, 1, -1)]
+    return [
+        counts.prompt(prompt.ask("iterative", lists.requests[0], range(left)).messages) for left in range(20, 1, -1)
+    ]
 
 
 def run(*arguments: object, code: int = 0) -> Any:
@@ -148,9 +150,9 @@ def test_sent_tokens_are_those_of_the_prompts(
     halved = {20 - left: ids for left, ids in zip(range(20, 1, -1), shrinking, strict=True)}
     assert rows["halving:5"].prompt_tokens == sum(len(halved[20 - left]) for left in (20, 10, 5, 4, 3, 2))
     [request] = make_lists(counts, queries=1, candidates=20, passage_tokens=10, order="first-stage", seed=0).requests
-    marked = [prompt.exclude_unmarked(request, range(20), range(19, 19 - gone, -1)) for gone in range(19)]
+    marked = [prompt.ask("mark", request, range(20), range(19, 19 - gone, -1)) for gone in range(19)]
     assert rows["one+mark"].prompt_tokens == sum(len(counts.prompt(call.messages)) for call in marked)
-    assert rows["direct"].prompt_tokens == len(counts.prompt(prompt.order_all(request, range(20)).messages))
+    assert rows["direct"].prompt_tokens == len(counts.prompt(prompt.ask("direct", request, range(20)).messages))
 
 
 def test_computed_tokens_are_what_no_earlier_prompt_began_with(
@@ -242,7 +244,7 @@ def test_what_would_end_a_thought_is_not_written(model: BenchmarkModel) -> None:
         ("think=first+fixed:2+no-reuse", "iterative", RankingOptions(schedule="fixed:2", think="first"), False),
         ("confident:0.9+top-k=3", "iterative", RankingOptions(schedule="confident:0.9", top_k=3), True),
         ("direct+think=never", "direct", RankingOptions(think="never"), True),
-        ("naive", "naive", RankingOptions(), False),
+        ("naive", None, RankingOptions(), False),
     ],
 )
 def test_names_of_variants(name: str, strategy: Any, options: RankingOptions, reuse: bool) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.prompts.template import STRATEGY_SECTIONS, Template, build_template, load_template
+from r1ranker_ir.prompts.template import Template, build_template, load_template
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import TASKS, Message, Task
 
 SECTION = {"user": "{query}: {candidates}"}
@@ -24,8 +25,8 @@ def content(**changes: Any) -> dict[str, Any]:
 
 def test_the_projects_template_serves_all_strategies_and_tasks() -> None:
     template = load_template()
-    assert tuple(template.wordings) == STRATEGY_SECTIONS == ("iterative", "direct", "setwise", "pointwise")
-    for strategy in STRATEGY_SECTIONS[:3]:
+    assert tuple(template.wordings) == tuple(STRATEGIES) == ("iterative", "direct", "setwise", "pointwise")
+    for strategy in tuple(STRATEGIES)[:3]:
         for task in TASKS:
             turns = template.render(strategy, "how long do fleas live", "[1] a\n[2] b", 2, task)
             assert [turn.role for turn in turns] == ["system", "user"]
@@ -70,7 +71,7 @@ def test_the_projects_prompts_ask_for_what_their_answers_mean(task: Task, best: 
     template = load_template()
     asked = {
         name: template.render(name, "q", "[1] a\n[2] b", 2, task, "AIM")[-1].content.rpartition("\n")[2]
-        for name in STRATEGY_SECTIONS[:3]
+        for name in tuple(STRATEGIES)[:3]
     }
     asked = {name: text.removeprefix("Wanted: AIM. ") for name, text in asked.items()}
     assert worst in asked["iterative"] and best not in asked["iterative"]

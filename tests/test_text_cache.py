@@ -99,7 +99,7 @@ def test_prompts_of_long_documents_take_a_bounded_memory(monkeypatch: pytest.Mon
 
     def rank(number: int) -> None:
         candidates = tuple(Candidate(str(place), f"{number} {place} {letters}") for place in range(10))
-        prompt.order_all(RankingRequest("flea", candidates), range(10))
+        prompt.ask("direct", RankingRequest("flea", candidates), range(10))
 
     rank(0)
     tracemalloc.start()

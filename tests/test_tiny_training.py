@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT, read_settings
-from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.training.tiny_model import train as training
 from r1ranker_ir.training.tiny_model.examples import ExampleEncoder, Mode
@@ -198,9 +197,9 @@ def test_embedded_checkpoint_reads_the_prompt_it_was_trained_on() -> None:
     query = ("flea", "life")
     encoder = ExampleEncoder(tokenizer, set())
     request = RankingRequest(" ".join(query), tuple(Candidate(str(n), " ".join(p)) for n, p in enumerate(passages)))
-    for mode, prompt_of in (("exclude", Prompt.exclude_one), ("order", Prompt.order_all)):
+    for mode, section in (("exclude", "iterative"), ("order", "direct")):
         trained = encoder.encode(CandidateList(query, passages), mode).ids  # type: ignore[arg-type]
-        prompt = ranker.backend._texts.prompt_ids(prompt_of(ranker.prompt, request, (0, 1)).messages)  # type: ignore[attr-defined]
+        prompt = ranker.backend._texts.prompt_ids(ranker.prompt.ask(section, request, (0, 1)).messages)  # type: ignore[attr-defined]
         assert prompt == trained[: len(prompt)]
         assert tokenizer.convert_ids_to_tokens(prompt[-2:]) == ["<think>", "\n"]
 

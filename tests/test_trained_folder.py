@@ -101,7 +101,7 @@ def test_saved_folder_asks_in_the_words_of_each_task(tmp_path: Path) -> None:
 
     def asked(task: Task, aim: str) -> str:
         request = RankingRequest("two\nlines", candidates, task, aim=aim)
-        return Prompt(ranker.template, ranker.backend).exclude_one(request, [0, 1]).messages[-1].content
+        return Prompt(ranker.template, ranker.backend).ask("iterative", request, [0, 1]).messages[-1].content
 
     assert asked("model", "a low cost") == "exclude model a low cost two lines\n[1] small\n[2] large"
     assert asked("item", "the next film") == "exclude lines two\n[1] small\n[2] large"

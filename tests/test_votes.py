@@ -160,7 +160,7 @@ def test_votes_undo_noise() -> None:
 
 
 def test_samples_of_one_call_are_kept_apart(prompt: Prompt, conversation: Any) -> None:
-    call = prompt.choose_best(conversation.request(3), range(3))
+    call = prompt.ask("setwise", conversation.request(3), range(3))
     key_of = key_maker({"backend": "any"})
     assert key_of(call) == key_of(replace(call, sample=0, ranking=4))
     assert len({key_of(replace(call, sample=number)) for number in range(4)}) == 4
@@ -168,7 +168,7 @@ def test_samples_of_one_call_are_kept_apart(prompt: Prompt, conversation: Any) -
 
 def test_a_local_model_thinks_anew_for_each_sample(open_model: Callable[..., Any], conversation: Any) -> None:
     backend = open_model("chatml", temperature=1.5, max_thought_tokens=8)
-    call = Prompt(load_template(), backend).choose_best(conversation.request(2), range(2))
+    call = Prompt(load_template(), backend).ask("setwise", conversation.request(2), range(2))
     calls = [replace(call, sample=number) for number in range(3)]
     texts = [answer.text for answer in backend.answer(calls)]
     assert len(set(texts)) == 3

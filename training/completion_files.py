@@ -20,7 +20,7 @@ from r1ranker_ir.partial_files import growing_file
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.types import TASKS
 
-from .records import SAMPLE_STRATEGIES, Sample
+from .records import Sample, sample_strategies
 from .sample_files import COLUMNS, METADATA_KEY, ROWS_AT_ONCE, needing_parquet, row_of, storable, versions
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
             raise DataFileError(f"{where}: field {name} has {len(values)} entries for {len(texts)} candidates")
     plain = {"id": row.get("id") or "", "source": row.get("source") or "", "task": row.get("task") or "passage"}
     plain["aim"] = row.get("aim") or ""
-    for name, allowed in (("task", TASKS), ("strategy", SAMPLE_STRATEGIES)):
+    for name, allowed in (("task", TASKS), ("strategy", sample_strategies())):
         value = plain.get(name, row.get(name))
         if value not in allowed:
             raise DataFileError(f"{where}: field {name} is {quoted(value)}: use one of {', '.join(allowed)}")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from r1ranker_ir.corpora import TEST_SPLIT, Corpus, FolderCorpus, open_corpus
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.output_paths import NamedFile, check_outputs, corpus_inputs
-from r1ranker_ir.ranking_bench import ranking_bench_requests
+from r1ranker_ir.ranking_bench import STEPS, ranking_bench_requests
 from r1ranker_ir.runs import read_run
 
 from .leakage import Leak, TestData, count_leaks, without_leaks
@@ -94,9 +94,9 @@ class DataCommandArguments:
             raise InputError(f"--hold-out is {self.hold_out}: give a share above 0 and below 1")
         if self.hold_out_output is not None and self.hold_out_output.resolve() == self.output.resolve():
             raise InputError(f"--output and --hold-out-output are the same file, {str(self.output)!r}: give two")
-        if self.ranking_bench == "iterative" and self.sampling.strategy != "iterative":
+        if self.ranking_bench == STEPS and not self.sampling.makes_steps:
             raise InputError(
-                f"--ranking-bench iterative holds step samples, and --strategy {self.sampling.strategy} needs whole "
+                f"--ranking-bench {STEPS} holds step samples, and --strategy {self.sampling.strategy} needs whole "
                 "lists: use --ranking-bench direct"
             )
         if self.queries is not None and self.queries < 1:
@@ -342,7 +342,7 @@ def open_training_corpus(name_or_folder: str, split: str | None = None) -> Corpu
 
 
 def _sampling(arguments: DataCommandArguments) -> Sampling:
-    if arguments.ranking_bench == "iterative":
+    if arguments.ranking_bench == STEPS:
         return replace(arguments.sampling, as_given=True)
     return arguments.sampling
 

@@ -43,10 +43,10 @@ def gold_completion(sample: Sample, thought: str = "", *, seed: int = 0) -> str:
     if not record.candidates:
         raise InputError(f"record {record.id!r}: there is no candidate to answer with")
     gains = record.gains
-    if sample.strategy == "direct":
+    if sample.asks == "order":
         order = sorted(range(len(gains)), key=lambda place: -gains[place])
     else:
-        wanted = min(gains) if sample.strategy == "iterative" else max(gains)
+        wanted = min(gains) if sample.asks == "worst" else max(gains)
         shown = "\n".join(candidate.id for candidate in record.candidates)
         rng = random.Random(f"{record_rng(seed, record).random()}:{shown}")
         order = [rng.choice([place for place, gain in enumerate(gains) if gain == wanted])]

@@ -12,9 +12,10 @@ from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import Call, Candidate, Message
 
-from .records import SAMPLE_STRATEGIES, Record, Sample
+from .records import Record, Sample, sample_strategies
 
 logger = logging.getLogger(__name__)
 
@@ -93,15 +94,10 @@ class PromptRenderer:
         """
         request = sample.record.request()
         shown = range(len(request.candidates))
-        ask = {
-            "iterative": self._prompt.exclude_one,
-            "direct": self._prompt.order_all,
-            "setwise": self._prompt.choose_best,
-        }
-        if sample.strategy not in ask:
-            known = ", ".join(SAMPLE_STRATEGIES)
+        if sample.strategy not in sample_strategies():
+            known = ", ".join(sample_strategies())
             raise InputError(f"record {sample.record.id!r}: strategy is {sample.strategy!r}: use one of {known}")
-        return ask[sample.strategy](request, shown)
+        return self._prompt.ask(STRATEGIES[sample.strategy].section, request, shown)
 
     def digest(self) -> str:
         """A hash of what the prompts of a sample depend on: 16 hexadecimal digits of SHA-256."""

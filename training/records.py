@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.types import Candidate, RankingRequest, Task
+from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.types import Asked, Candidate, RankingRequest, Task
 
-SampleStrategy = Literal["iterative", "direct", "setwise"]
-SAMPLE_STRATEGIES: tuple[SampleStrategy, ...] = ("iterative", "direct", "setwise")
+
+def sample_strategies() -> tuple[str, ...]:
+    """The strategies whose questions can be trained on: those that compare candidates."""
+    return tuple(name for name, strategy in STRATEGIES.items() if strategy.asks != "grade")
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,15 @@ class Sample:
     """One question to train on.
 
     Args:
-        strategy: what is asked: `iterative` for the worst candidate, `direct` for all in order, `setwise` for the best.
+        strategy: whose question is asked: `iterative` for the worst candidate, `direct` for all in order, `setwise` for
+            the best.
         record: the candidates that the prompt shows, in the prompt's order, with their gains.
     """
 
-    strategy: SampleStrategy
+    strategy: str
     record: Record
+
+    @property
+    def asks(self) -> Asked:
+        """What is asked for."""
+        return STRATEGIES.find(self.strategy).asks

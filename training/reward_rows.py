@@ -9,8 +9,10 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.types import Asked
 
-from .records import SAMPLE_STRATEGIES, SampleStrategy
+from .records import sample_strategies
 
 LogMetric = Callable[[str, float], None]
 Completion = str | Sequence[Mapping[str, Any]]
@@ -38,7 +40,7 @@ class RewardRow:
 
 
 def rows_to_score(
-    own: SampleStrategy,
+    own: Asked,
     completions: Sequence[Completion],
     gains: Sequence[Sequence[float]],
     opening: Sequence[str | None] | None,
@@ -47,7 +49,7 @@ def rows_to_score(
     """Puts the columns that a reward is called with together, row by row.
 
     Args:
-        own: the strategy that the reward scores.
+        own: what the strategies ask for whose answers the reward scores.
         completions: one a row, as text or as messages; of messages, the assistant's count.
         gains: for each row the gains of its candidates.
         opening: what each prompt already holds of the assistant's turn.
@@ -61,12 +63,14 @@ def rows_to_score(
     """
     outputs = whole_outputs(completions, opening)
     gains = _column("gains", gains, len(outputs))
-    strategies = [own] * len(outputs) if strategy is None else _column("strategy", strategy, len(outputs))
+    strategies = [None] * len(outputs) if strategy is None else _column("strategy", strategy, len(outputs))
     rows: list[RewardRow | None] = []
+    known = sample_strategies()
     for place, (output, row_gains, row_strategy) in enumerate(zip(outputs, gains, strategies, strict=True)):
-        if row_strategy not in SAMPLE_STRATEGIES:
-            raise InputError(f"strategy of row {place} is {row_strategy!r}: use one of {', '.join(SAMPLE_STRATEGIES)}")
-        rows.append(RewardRow(place, output, _checked_gains(place, row_gains)) if row_strategy == own else None)
+        if strategy is not None and row_strategy not in known:
+            raise InputError(f"strategy of row {place} is {row_strategy!r}: use one of {', '.join(known)}")
+        scored = row_strategy is None or STRATEGIES[row_strategy].asks == own
+        rows.append(RewardRow(place, output, _checked_gains(place, row_gains)) if scored else None)
     return rows
 
 

@@ -147,7 +147,7 @@ def exclusion_reward(
     def outcome(shown: tuple[float, ...], excluded: float) -> float:
         return 0.0 if excluded == max(shown) > 0 else 1.0
 
-    rows = rows_to_score("iterative", completions, gains, opening, strategy)
+    rows = rows_to_score("worst", completions, gains, opening, strategy)
     return score_rows("exclusion", rows, lambda row: _exclusion(row, outcome), log_metric)
 
 
@@ -187,7 +187,7 @@ def exclusion_reward_graded(
         best, worst = max(shown), min(shown)
         return 1.0 if best == worst else (best - excluded) / (best - worst)
 
-    rows = rows_to_score("iterative", completions, gains, opening, strategy)
+    rows = rows_to_score("worst", completions, gains, opening, strategy)
     return score_rows("exclusion_graded", rows, lambda row: _exclusion(row, outcome), log_metric)
 
 
@@ -243,7 +243,7 @@ def ranking_reward(
             "tags": tag_term(row.output),
         }
 
-    rows = rows_to_score("direct", completions, gains, opening, strategy)
+    rows = rows_to_score("order", completions, gains, opening, strategy)
     return score_rows("ranking", rows, components, log_metric)
 
 
@@ -292,7 +292,7 @@ def ranking_reward_mrr(
             "tags": tag_term(row.output),
         }
 
-    rows = rows_to_score("direct", completions, gains, opening, strategy)
+    rows = rows_to_score("order", completions, gains, opening, strategy)
     return score_rows("ranking_mrr", rows, components, log_metric)
 
 
@@ -332,7 +332,7 @@ def setwise_reward(
         chosen = _chosen(row)
         return {"outcome": float(chosen is not None and row.gains[chosen] == max(row.gains))}
 
-    return score_rows("setwise", rows_to_score("setwise", completions, gains, opening, strategy), components)
+    return score_rows("setwise", rows_to_score("best", completions, gains, opening, strategy), components)
 
 
 def setwise_reward_graded(
@@ -371,7 +371,7 @@ def setwise_reward_graded(
             return {"outcome": 0.0}
         return {"outcome": row.gains[chosen] / best if best > 0 else 1.0}
 
-    return score_rows("setwise_graded", rows_to_score("setwise", completions, gains, opening, strategy), components)
+    return score_rows("setwise_graded", rows_to_score("best", completions, gains, opening, strategy), components)
 
 
 def multi_view_reward(
@@ -414,7 +414,7 @@ def multi_view_reward(
     Source:
         ReasonRank, arXiv 2508.07050, the multi-view ranking reward, with graded gains.
     """
-    rows = rows_to_score("direct", completions, gains, opening, strategy)
+    rows = rows_to_score("order", completions, gains, opening, strategy)
     references = reference_orders(rows, reference_order)
 
     def components(row: RewardRow) -> Components:
@@ -461,7 +461,7 @@ def multi_view_reward_overlap(
     Source:
         ReasonRank, repository 8421BCD/ReasonRank, `verl/verl/utils/reward_score/ranking.py`.
     """
-    rows = rows_to_score("direct", completions, gains, opening, strategy)
+    rows = rows_to_score("order", completions, gains, opening, strategy)
     references = reference_orders(rows, reference_order)
 
     def components(row: RewardRow) -> Components:

@@ -22,7 +22,7 @@ from r1ranker_ir.partial_files import check_place, growing_file
 from r1ranker_ir.plain_data import parse_json
 from r1ranker_ir.types import TASKS
 
-from .records import SAMPLE_STRATEGIES, Sample
+from .records import Sample, sample_strategies
 
 if TYPE_CHECKING:
     import datasets
@@ -334,7 +334,7 @@ def _check_row(row: Mapping[str, Any], where: str) -> None:
     for name, value in row.items():
         if value is None or (name in _LIST_COLUMNS and any(entry is None for entry in value)):
             raise DataFileError(f"{where}: column {name!r} holds a null: every value is needed")
-    for name, allowed in (("task", TASKS), ("strategy", SAMPLE_STRATEGIES)):
+    for name, allowed in (("task", TASKS), ("strategy", sample_strategies())):
         if row[name] not in allowed:
             raise DataFileError(f"{where}: column {name!r} is {row[name]!r}: use one of {', '.join(allowed)}")
     if not row["context"].strip():

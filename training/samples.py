@@ -14,17 +14,23 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.windows import check_window
 
-from .records import Record, Sample, SampleStrategy
+from .records import Record, Sample, sample_strategies
 
-SamplingStrategy = Literal["iterative", "direct", "setwise", "windows"]
-SAMPLING_STRATEGIES: tuple[SamplingStrategy, ...] = ("iterative", "direct", "setwise", "windows")
+WINDOWS = "windows"
+"""Samples for a strategy that asks for an order, as it slides over a run."""
 Negatives = Literal["top", "random"]
 
 NO_POSITIVE = "no positive among the candidates"
 NO_NEGATIVE = "no candidate of lower gain than a positive"
 NO_WINDOW = "no window with differing gains"
+
+
+def sampling_strategies() -> tuple[str, ...]:
+    """What samples can be made for."""
+    return (*sample_strategies(), WINDOWS)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Sampling:
         InputError: if a value makes no sense.
     """
 
-    strategy: SamplingStrategy = "iterative"
+    strategy: str = "iterative"
     candidates: int = 10
     negatives: Negatives = "top"
     positives: int | None = None
@@ -58,8 +64,8 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.strategy not in SAMPLING_STRATEGIES:
-            raise InputError(f"strategy is {self.strategy!r}: use one of {', '.join(SAMPLING_STRATEGIES)}")
+        if self.strategy not in sampling_strategies():
+            raise InputError(f"strategy is {self.strategy!r}: use one of {', '.join(sampling_strategies())}")
         if self.negatives not in ("top", "random"):
             raise InputError(f"negatives is {self.negatives!r}: use top or random")
         if self.candidates < 2:
@@ -67,8 +73,13 @@ class Sampling:
         if self.positives is not None and self.positives < 1:
             raise InputError(f"positives is {self.positives}: draw at least 1 a record")
         check_window(self.window_size, self.stride)
-        if self.as_given and self.strategy == "windows":
-            raise InputError("as_given goes with iterative, direct and setwise: windows are cut from longer lists")
+        if self.as_given and self.strategy == WINDOWS:
+            raise InputError(f"as_given goes with {', '.join(sample_strategies())}: windows are cut from longer lists")
+
+    @property
+    def makes_steps(self) -> bool:
+        """Whether samples are the steps of an elimination."""
+        return self.strategy in STRATEGIES and STRATEGIES[self.strategy].asks == "worst"
 
 
 def record_rng(seed: int, record: Record) -> random.Random:
@@ -100,7 +111,7 @@ def samples_of(record: Record, sampling: Sampling, dropped: Counter[str]) -> lis
         dropped[NO_POSITIVE] += 1
         return []
     rng = record_rng(sampling.seed, record)
-    if sampling.strategy == "windows":
+    if sampling.strategy == WINDOWS:
         samples = window_samples(record, sampling.window_size, sampling.stride)
         if not samples:
             dropped[NO_WINDOW] += 1
@@ -112,8 +123,8 @@ def samples_of(record: Record, sampling: Sampling, dropped: Counter[str]) -> lis
         return [Sample(sampling.strategy, record)]
     samples = []
     for chosen in lists_of(record, sampling, rng):
-        if sampling.strategy == "iterative":
-            samples += step_samples(chosen, rng)
+        if sampling.makes_steps:
+            samples += step_samples(chosen, rng, sampling.strategy)
         else:
             samples.append(shuffled_sample(chosen, sampling.strategy, rng))
     if not samples:
@@ -161,12 +172,13 @@ def lists_of(record: Record, sampling: Sampling, rng: random.Random) -> Iterator
         yield _shown(record, [positive, *chosen])
 
 
-def step_samples(chosen: Record, rng: random.Random) -> list[Sample]:
+def step_samples(chosen: Record, rng: random.Random, strategy: str = "iterative") -> list[Sample]:
     """Makes the step samples of R1-Ranker (arXiv 2506.21638): lists of every length that an elimination goes through.
 
     Args:
         chosen: a list of n candidates, the positive first.
         rng: of the record.
+        strategy: whose steps they are.
 
     Returns:
         For each k = 1..n−1 a sample with k negatives drawn without replacement and the positive at a random place.
@@ -175,11 +187,11 @@ def step_samples(chosen: Record, rng: random.Random) -> list[Sample]:
     for count in range(1, len(chosen.candidates)):
         places = rng.sample(range(1, len(chosen.candidates)), count)
         places.insert(rng.randint(0, count), 0)
-        samples.append(Sample("iterative", _shown(chosen, places)))
+        samples.append(Sample(strategy, _shown(chosen, places)))
     return samples
 
 
-def shuffled_sample(chosen: Record, strategy: SampleStrategy, rng: random.Random) -> Sample:
+def shuffled_sample(chosen: Record, strategy: str, rng: random.Random) -> Sample:
     """Makes one sample of a whole list in random order.
 
     Args:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Literal
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import identifiers
-from r1ranker_ir.traces import TracedStrategy, read_trace
+from r1ranker_ir.strategies.checks import asked_by
+from r1ranker_ir.traces import read_trace
 from r1ranker_ir.types import Candidate, ClosedAt, Task
 
 from .completion_files import CompletedSample, write_completions
 from .leakage import Leak, TestData
 from .ranking_measures import ndcg
-from .records import SAMPLE_STRATEGIES, Record, Sample
+from .records import Record, Sample, sample_strategies
 
 if TYPE_CHECKING:
     from ir_measures import Qrel
@@ -105,7 +106,7 @@ class TraceStep:
     query_id: str
     query: str
     task: Task
-    strategy: TracedStrategy
+    strategy: str
     number: int
     shown: tuple[Candidate, ...]
     outcome: tuple[int, ...]
@@ -267,7 +268,6 @@ def select_steps(
             counts[SHARED_WITH_TEST] += 1
             leaks += found
             continue
-        assert step.strategy in SAMPLE_STRATEGIES
         completed = CompletedSample(Sample(step.strategy, record), step.completion)
         kept = tries.setdefault((query, step.strategy, step.number), [])
         if any(entry.completed == completed for entry in kept):
@@ -297,17 +297,18 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
         return TAGS_IN_THOUGHT, 0.0
     if step.other_prompt:
         return OTHER_PROMPT, 0.0
-    if step.strategy not in SAMPLE_STRATEGIES:
+    if step.strategy not in sample_strategies():
         return OTHER_STRATEGY, 0.0
-    if step.strategy == "iterative" and len(step.outcome) > 1:
+    asks = asked_by(step.strategy)
+    if asks == "worst" and len(step.outcome) > 1:
         return SEVERAL_EXCLUDED, 0.0
     if not any(gains):
         return NOT_JUDGED, 0.0
     if min(gains) == max(gains):
         return EQUAL_GAINS, 0.0
-    if step.strategy == "iterative":
+    if asks == "worst":
         return (KEPT, 1.0) if gains[step.outcome[0]] == min(gains) else (MISSES_JUDGMENTS, 0.0)
-    if step.strategy == "setwise":
+    if asks == "best":
         return (KEPT, 1.0) if gains[step.outcome[0]] == max(gains) else (MISSES_JUDGMENTS, 0.0)
     reached = ndcg([gains[place] for place in step.outcome], gains, _CUTOFF)
     if reached < 1 and reached <= ndcg(gains, gains, _CUTOFF):

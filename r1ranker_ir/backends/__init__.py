@@ -3,49 +3,64 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from r1ranker_ir.doors import Door
 from r1ranker_ir.errors import InputError
 
 from .base import Backend
+from .declaration import Capabilities as Capabilities
+from .declaration import DeclaredBackend as DeclaredBackend
 
-BACKENDS = ("transformers", "openai", "oracle")
+DEFAULT_BACKEND = "transformers"
+BACKENDS: Door[DeclaredBackend] = Door(
+    DeclaredBackend, "r1ranker_ir.backends", "r1ranker_ir.backends.declared", "backend"
+)
+"""Backends by name: the modules of `backends.declared`, and entry points of installed packages."""
+
+
+def declared_backend(given: object) -> DeclaredBackend:
+    """Finds what there is to know of a backend.
+
+    Args:
+        given: its name, its declaration, or a backend itself, whose attribute `capabilities` says what it can do.
+
+    Returns:
+        The declaration.
+
+    Raises:
+        InputError: if the name is unknown.
+    """
+    if isinstance(given, str | DeclaredBackend):
+        return BACKENDS.resolve(given)
+    if not isinstance(given, Backend):
+        return BACKENDS.find(given)
+    return DeclaredBackend(given.name, lambda: given, getattr(given, "capabilities", Capabilities()))
+
+
+def backend_in(options: Mapping[str, Any]) -> DeclaredBackend:
+    """The backend that is named in the arguments of a `Ranker`, or the default one."""
+    return declared_backend(options.get("backend", DEFAULT_BACKEND))
 
 
 def backend_class(name: str) -> type[Backend]:
-    """Finds a backend by name; its dependencies are imported only now.
-
-    Args:
-        name: `transformers`, `openai` or `oracle`.
-
-    Returns:
-        What is called with the model and the backend's own arguments.
+    """Finds a backend's class by name; its dependencies are imported only now.
 
     Raises:
         InputError: if the name is unknown.
         MissingExtraError: if its dependencies are not installed.
     """
-    if name == "transformers":
-        from .local import TransformersBackend
-
-        return TransformersBackend
-    if name == "openai":
-        from .openai import OpenAIBackend
-
-        return OpenAIBackend
-    if name == "oracle":
-        from .oracle import OracleBackend
-
-        return OracleBackend
-    raise InputError(f"backend is {name!r}: use one of {', '.join(BACKENDS)}")
+    opened: type[Backend] = BACKENDS.find(name).opens()
+    return opened
 
 
-def check_options(name: str, options: Iterable[str], others: Iterable[str] = ()) -> None:
+def check_options(given: str | Backend | DeclaredBackend, options: Iterable[str], others: Iterable[str] = ()) -> None:
     """Refuses arguments that a backend does not take; its dependencies are imported.
 
     Args:
-        name: the backend.
+        given: the backend.
         options: names of arguments.
         others: names that the caller would have taken itself, to find what is meant.
 
@@ -53,20 +68,27 @@ def check_options(name: str, options: Iterable[str], others: Iterable[str] = ())
         InputError: if the backend's name or an argument is unknown; it names the closest one.
         MissingExtraError: if the backend's dependencies are not installed.
     """
-    taken: Any = backend_class(name)
-    accepted = [option for option in taken.__init__.__annotations__ if option not in ("model", "return")]
+    declared = declared_backend(given)
+    taken: Any = declared.opens()
+    # A backend that is there already was told everything.
+    is_open = not isinstance(given, str | DeclaredBackend)
+    parameters = {} if is_open else dict(inspect.signature(taken).parameters)
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
+    accepted = [option for option in parameters if option != "model"]
     for option in options:
         if option not in accepted:
             close = difflib.get_close_matches(option, [*others, *accepted], 1)
             meant = f"did you mean {close[0]!r}? It" if close else "it"
-            raise InputError(f"backend {name!r} has no option {option!r}: {meant} takes {', '.join(accepted)}")
+            takes = "none, since it is open already" if is_open else ", ".join(accepted)
+            raise InputError(f"backend {declared.name!r} has no option {option!r}: {meant} takes {takes}")
 
 
-def open_backend(name: str, model: str, **options: Any) -> Backend:
-    """Opens a backend by name; its dependencies are imported only now.
+def open_backend(given: str | Backend | DeclaredBackend, model: str, **options: Any) -> Backend:
+    """Opens a backend; its dependencies are imported only now.
 
     Args:
-        name: `transformers`, `openai` or `oracle`.
+        given: its name or its declaration; a backend itself is given back.
         model: what it is to run or to ask for.
         options: the backend's own arguments.
 
@@ -78,7 +100,9 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
         MissingExtraError: if its dependencies are not installed.
         CheckpointError: if the model can't be loaded.
     """
-    check_options(name, options)
-    opened: Any = backend_class(name)
+    check_options(given, options)
+    if not isinstance(given, str | DeclaredBackend):
+        return given
+    opened: Any = declared_backend(given).opens()
     backend: Backend = opened(model, **options)
     return backend

@@ -14,7 +14,6 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Answer, Call, Message, Question, Usage
 
 ANSWER_TOKENS = 200
-_WORST = ("iterative", "mark")
 # Probabilities are told for gains up to so far apart; a wider span is drawn together, so that none vanishes.
 _SPAN = 30.0
 
@@ -115,7 +114,7 @@ class OracleBackend:
         if call.question is None:
             raise InputError("a call does not say what it was rendered from: the oracle answers calls of a Prompt")
         gains = self._gains_of(call.question)
-        answers = self._grade if call.question.section == "pointwise" else self._order
+        answers = self._grade if call.question.asks == "grade" else self._order
         choice, probabilities = answers(gains, call, call.question)
         answer = f"</think>\n<answer>{' > '.join(choice)}</answer>"
         thought = 0 if call.thought is not None else self.max_thought_tokens
@@ -138,7 +137,7 @@ class OracleBackend:
         return drawn
 
     def _order(self, gains: Sequence[float], call: Call, question: Question) -> _Chosen:
-        sign = -1.0 if question.section in _WORST else 1.0
+        sign = -1.0 if question.asks == "worst" else 1.0
         worth = sign * np.asarray(gains) + self._noise_of(call, question, len(gains))
         ids = (question.request.candidates[position].id for position in question.answerable)
         ties = sign * np.asarray([_number(self.seed, question.request.query_id, each) / 2**64 for each in ids])

@@ -19,13 +19,11 @@ from .details import NO_DETAILS, CandidateDetails
 from .digest import digest_of_template
 from .neutral import NUMBERS
 from .published import compile_pattern, read_rank_r1, read_rank_r1_order, read_rankgpt, read_reasonrank
+from .sections import sections_asking
 from .template import YES_OR_NO, TaskForm, Wording, has_placeholder
 from .timed_patterns import timed_pattern
 
 Protocol = Literal["rank-r1", "rank-r1-listwise", "reasonrank", "rankgpt", "yes-no"]
-SECTIONS: Mapping[str, tuple[str, ...]] = {"best": ("setwise",), "order": ("direct",), "grade": ("pointwise",)}
-"""What a file asks for, and the sections of a template of ours that it stands for."""
-
 _ASKED = {"best": "the best of the candidates", "order": "an order of the candidates", "grade": "one candidate's grade"}
 _LETTERS = re.compile(r"\[\s*(\d+|[A-Z])\s*\]")
 _PASSAGE = re.compile(r"(?:PASSAGE\s*|\[\s*)(\d+)(?:\s*\])?")
@@ -89,7 +87,7 @@ class FamilyTemplate:
     @property
     def wordings(self) -> Mapping[str, Wording]:
         """The sections that it stands for, with its system turn and its last one."""
-        return dict.fromkeys(SECTIONS[self.asks], Wording(self.system, self.user))
+        return dict.fromkeys(sections_asking(self.asks), Wording(self.system, self.user))
 
     @property
     def keeps_lines(self) -> bool:

@@ -56,6 +56,9 @@ def build_any_template(content: Any, source: str) -> Template | FamilyTemplate |
         InputError: if a key or placeholder is unknown or missing.
     """
     keys = set(content) if isinstance(content, Mapping) else set()
+    if {"strategy", "template"} <= keys and isinstance(content["template"], Mapping):
+        # The file of a published system, which holds its template.
+        return build_any_template({"name": Path(source).stem, **content["template"]}, source)
     if "form" in keys:
         return build_iranker_template(content, source)
     if "method" in keys or keys & {"body", "body_user"}:

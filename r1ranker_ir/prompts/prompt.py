@@ -16,9 +16,10 @@ from .answers import Reading
 from .details import NO_DETAILS, CandidateDetails, details_of
 from .neutral import Neutraliser
 from .normal_forms import normalize
+from .sections import Section, find_section
 from .source_text import first_words, repaired
 from .template import GRADES as GRADES
-from .template import YES_OR_NO, TaskForm
+from .template import TaskForm
 from .text_cache import TextCache
 
 logger = logging.getLogger(__name__)
@@ -243,50 +244,27 @@ class Prompt:
         self._count: Callable[[str], int] = TextCache(limits.count_tokens, _TEXT_BYTES)
         self._unfilled: Callable[[str, Task], int | None] = lru_cache(maxsize=_CACHED_SECTIONS)(self._count_unfilled)
 
-    def exclude_one(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
-        """Asks for the least relevant of the shown candidates.
-
-        Args:
-            request: the query and all candidates.
-            shown: positions of those to show, in prompt order.
-            repairs_before: repairs of the same ranking so far.
-
-        Returns:
-            The call.
-
-        Raises:
-            ContextLengthError: if query and instructions leave no room for passages.
-        """
-        return self._call("iterative", "one", request, shown, repairs_before)
-
-    def exclude_unmarked(
-        self, request: RankingRequest, shown: Sequence[int], marked: Sequence[int], repairs_before: int = 0
+    def ask(
+        self, section: Section | str, request: RankingRequest, shown: Sequence[int], marked: Sequence[int] = ()
     ) -> Call:
-        """Asks for the least relevant of those shown candidates that are not excluded yet, and names the excluded.
+        """Renders a question.
 
         Args:
+            section: what is asked; a strategy's section, or its name.
             request: the query and all candidates.
-            shown: positions of those to show, in prompt order: the same ones with every call.
-            marked: positions of those excluded, in the order of their exclusion, so that the line that names them
-                only grows.
-            repairs_before: repairs of the same ranking so far.
+            shown: positions of those to show, in prompt order; one for a grade.
+            marked: positions of those excluded, in the order of their exclusion, so that the line that names them only
+                grows; for a section that names them.
 
         Returns:
-            The call; its identifiers are those of the candidates that are left.
+            The call; its identifiers are those of the candidates shown that are not excluded, or grades.
 
         Raises:
-            InputError: if the template has no section for it.
+            InputError: if the section is not known, or the template has none of that name.
             ContextLengthError: if query and instructions leave no room for passages.
         """
-        return self._call("mark", "one", request, shown, repairs_before, marked)
-
-    def order_all(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
-        """Asks for the order of all shown candidates; arguments and errors as for `exclude_one`."""
-        return self._call("direct", "order", request, shown, repairs_before)
-
-    def choose_best(self, request: RankingRequest, shown: Sequence[int], repairs_before: int = 0) -> Call:
-        """Asks for the most relevant of the shown candidates; arguments and errors as for `exclude_one`."""
-        return self._call("setwise", "one", request, shown, repairs_before)
+        asked = find_section(section) if isinstance(section, str) else section
+        return self._call(asked, request, shown, marked)
 
     def read(self, call: Call, answer: Answer) -> Reading:
         """Reads an answer of which the text is all there is.
@@ -302,24 +280,8 @@ class Prompt:
             answer.text, len(call.identifiers), call.form, published=self.published, answers=call.identifiers
         )
 
-    def grade_one(self, request: RankingRequest, position: int, repairs_before: int = 0) -> Call:
-        """Asks how well one candidate serves the query, from 0 to 10; arguments and errors as for `exclude_one`."""
-        return self._call("pointwise", "one", request, (position,), repairs_before)
-
-    def ask(self, question: Question, repairs_before: int = 0) -> Call:
-        """Renders a question, such as another call's with its candidates in another order; as the methods above do."""
-        form: Literal["one", "order"] = "order" if question.section == "direct" else "one"
-        return self._call(question.section, form, question.request, question.shown, repairs_before, question.marked)
-
-    def _call(
-        self,
-        strategy: str,
-        form: Literal["one", "order"],
-        request: RankingRequest,
-        shown: Sequence[int],
-        repairs_before: int,
-        marked: Sequence[int] = (),
-    ) -> Call:
+    def _call(self, section: Section, request: RankingRequest, shown: Sequence[int], marked: Sequence[int]) -> Call:
+        strategy = section.name
         if request.aim and (strategy, request.task) not in self._warned:
             self._warned.add((strategy, request.task))
             if not self.template.shows_aim(strategy, request.task):
@@ -339,27 +301,26 @@ class Prompt:
         if self.template.shows_details:
             details = details_of(request, shown, self._neutral, self._neutral_lines)
         # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
-        longest = "".join(self.template.identifiers(len(shown))) if strategy == "mark" else ""
-        texts, messages = self._fit(strategy, request, query, full, texts, details, longest)
+        longest = "".join(self.template.identifiers(len(shown))) if section.names_excluded else ""
+        texts, messages = self._fit(section, request, query, full, texts, details, longest)
         names = self.template.answers(strategy, texts, request.task, details, request.aim)
         excluded = [names[shown.index(position)] for position in marked]
-        if strategy == "mark":
+        if section.names_excluded:
             messages = self._render(strategy, request, query, texts, details, "".join(excluded))
         cut = sum(short or text != whole for text, (whole, short) in zip(texts, passages, strict=True))
         left = tuple(name for name in names if name not in excluded)
         return Call(
             messages,
             left,
-            form,
+            "order" if section.asks == "order" else "one",
             cut,
-            repairs_before,
-            cut_query,
+            cut_query=cut_query,
             thinks=self.template.thinks,
             tagged=self.template.tagged,
-            # A choice of yes or no is scored, as published, and not read.
-            free=self.published and names != YES_OR_NO,
+            # A choice of two words is scored, as published, and not read.
+            free=self.published and (section.asks != "grade" or names == GRADES),
             named=self.template.named,
-            question=Question(strategy, request, tuple(shown), tuple(marked)),
+            question=Question(strategy, section.asks, request, tuple(shown), tuple(marked)),
         )
 
     def _read_passage(self, text: str) -> tuple[str, bool]:
@@ -415,7 +376,7 @@ class Prompt:
 
     def _fit(
         self,
-        strategy: str,
+        section: Section,
         request: RankingRequest,
         query: str,
         full: list[str],
@@ -428,13 +389,14 @@ class Prompt:
         `texts` are the passages as they are to be shown where there is room for them, `full` the whole ones. Cuts are
         made of the whole ones: whether one may fall inside a word depends on how long the whole word is.
         """
+        strategy, ordered = section.name, section.asks == "order"
         messages = self._render(strategy, request, query, texts, details, excluded)
         if self.limits.context_length is None:
             return texts, messages
-        reserve = _reserve(self.limits, len(texts) if strategy == "direct" else 1)
+        reserve = _reserve(self.limits, len(texts) if ordered else 1)
         if self.template.named:
             names = self.template.answers(strategy, texts, request.task, details, request.aim)
-            reserve += _for_names(self.limits, names, "order" if strategy == "direct" else "one")
+            reserve += _for_names(self.limits, names, "order" if ordered else "one")
         budget = self.limits.context_length - reserve
         if self._fits_surely(strategy, request.task, messages, texts, budget):
             return texts, messages

@@ -19,8 +19,8 @@ from .answers import Reading, identifiers, read_answer
 from .details import NO_DETAILS, CandidateDetails
 from .digest import digest_of_template
 from .neutral import NUMBERS
+from .sections import Section, find_section, known_sections
 
-STRATEGY_SECTIONS = ("iterative", "direct", "setwise", "pointwise")
 MARK_SECTION = "mark"
 """The section of an elimination's prompt that shows the full list and names the excluded."""
 
@@ -32,8 +32,8 @@ _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim
 _NAMED = "excluded"
 _NONE_EXCLUDED = "none"
 _CANDIDATE_PLACEHOLDERS = frozenset(("identifier", "text"))
-_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", *STRATEGY_SECTIONS, MARK_SECTION, *TASKS))
-_TASK_KEYS = frozenset(("aim", "query_separator", "query_order", *STRATEGY_SECTIONS, MARK_SECTION))
+_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", "choice", "answer_tags", *TASKS))
+_TASK_KEYS = frozenset(("aim", "query_separator", "query_order"))
 _QUERY_ORDERS = ("as given", "reversed")
 
 
@@ -77,6 +77,9 @@ class Template:
         nouns: task to its singular and plural noun.
         tasks: task to what is different for it.
         mark: the turns of an elimination's prompt that shows the full list and names the excluded; `None` for none.
+        choice: what may be answered of a candidate that is shown alone, worst and best, such as `("false", "true")`;
+            empty for a grade from 0 to 10.
+        tagged: the answer stands in `<answer>` tags; else right behind the thought.
     """
 
     name: str
@@ -87,9 +90,10 @@ class Template:
     nouns: Mapping[str, tuple[str, str]]
     tasks: Mapping[str, TaskForm] = field(default_factory=dict)
     mark: Wording | None = None
+    choice: tuple[str, ...] = ()
+    tagged: bool = True
 
     thinks: ClassVar[bool] = True
-    tagged: ClassVar[bool] = True
     keeps_brackets: ClassVar[bool] = False
     keeps_lines: ClassVar[bool] = False
     shows_details: ClassVar[bool] = False
@@ -114,6 +118,9 @@ class Template:
                 )
             return self.form(task).mark or self.mark
         if strategy not in self.wordings:
+            own = known_sections().get(strategy)
+            if own is not None and own.user:
+                return Wording(own.system, own.user)
             offered = ", ".join(self.wordings)
             raise InputError(f"template {self.name!r} has no [{strategy}] section: it offers {offered}")
         return self.form(task).wordings.get(strategy) or self.wordings[strategy]
@@ -135,7 +142,7 @@ class Template:
         self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
     ) -> tuple[str, ...]:
         """What may be answered: a grade, or the identifiers of all candidates that are shown."""
-        return GRADES if strategy == "pointwise" else identifiers(len(texts))
+        return self.choice or GRADES if find_section(strategy).asks == "grade" else identifiers(len(texts))
 
     def read(
         self,
@@ -187,8 +194,16 @@ class Template:
             "separator": self.separator,
             "empty": self.empty,
             "nouns": {task: list(pair) for task, pair in self.nouns.items()},
+            **self._answered(),
             **turns(self.wordings, self.mark),
             **tasks,
+        }
+
+    def _answered(self) -> dict[str, Any]:
+        """How answers look, where that is not the default, which has no part in the hash."""
+        return {
+            **({"choice": list(self.choice)} if self.choice else {}),
+            **({} if self.tagged else {"answer_tags": False}),
         }
 
     def digest(self, *, mark: bool = False) -> str:
@@ -202,6 +217,7 @@ class Template:
         content: dict[str, Any] = {
             "wordings": {name: [wording.system, wording.user] for name, wording in self.wordings.items()},
             **{name: whole[name] for name in ("candidate", "separator", "empty", "nouns")},
+            **self._answered(),
         }
         if self.tasks:
             content["tasks"] = {
@@ -223,7 +239,7 @@ class Template:
         details: CandidateDetails = NO_DETAILS,
     ) -> tuple[Message, ...]:
         """Fills one strategy's turns with candidates; arguments as for `render`, but for the neutralised `texts`."""
-        if strategy == "pointwise":
+        if find_section(strategy).asks == "grade":
             # No identifier: the only numbers that may be answered are grades.
             return self.render(strategy, query, texts[0] or self.empty, 1, task, aim)
         lines = [
@@ -242,7 +258,7 @@ class Template:
         """Fills one strategy's turns.
 
         Args:
-            strategy: `iterative`, `direct`, `setwise`, `pointwise` or `mark`.
+            strategy: the name of a section.
             query: the neutralised query.
             candidates: the rendered candidate lines.
             count: how many there are.
@@ -314,8 +330,9 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     """
     if not isinstance(content, Mapping):
         raise InputError(f"{source}: the template is {content!r}; give its keys and sections")
-    if unknown := set(content) - _KEYS:
-        raise InputError(f"{source}: unknown key {sorted(map(str, unknown))[0]!r}; use {', '.join(sorted(_KEYS))}")
+    known = _KEYS | set(known_sections())
+    if unknown := set(content) - known:
+        raise InputError(f"{source}: unknown key {sorted(map(str, unknown))[0]!r}; use {', '.join(sorted(known))}")
     texts = {}
     for key, default in (("name", source), ("candidate", "{identifier} {text}"), ("separator", "\n"), ("empty", "")):
         texts[key] = content.get(key, default)
@@ -324,7 +341,8 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     check_placeholders(f"{source}: candidate", texts["candidate"], _CANDIDATE_PLACEHOLDERS, _CANDIDATE_PLACEHOLDERS)
     wordings = _read_wordings(content, source, "")
     if not wordings:
-        offered = f"[{'], ['.join(STRATEGY_SECTIONS[:-1])}] or [{STRATEGY_SECTIONS[-1]}]"
+        sections = _general_sections()
+        offered = f"[{'], ['.join(sections[:-1])}] or [{sections[-1]}]"
         raise InputError(f"{source}: no section {offered}: a template needs at least one")
     nouns: dict[str, tuple[str, str]] = {task: (task, f"{task}s") for task in TASKS}
     own_nouns = content.get("nouns", {})
@@ -338,7 +356,14 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     mark = _read_mark(content, source, "")
     if mark is None and (own := [task for task, form in tasks.items() if form.mark is not None]):
         raise InputError(f"{source}: section [{own[0]}.{MARK_SECTION}] without [{MARK_SECTION}]: add the general one")
-    return Template(wordings=wordings, nouns=nouns, tasks=tasks, mark=mark, **texts)
+    choice, tagged = content.get("choice", []), content.get("answer_tags", True)
+    if not isinstance(choice, list) or [type(word) for word in choice] not in ([], [str, str]):
+        raise InputError(f"{source}: choice is {choice!r}; give two words, for the worst and for the best candidate")
+    if not isinstance(tagged, bool):
+        raise InputError(f"{source}: answer_tags is {tagged!r}; give true or false")
+    return Template(
+        wordings=wordings, nouns=nouns, tasks=tasks, mark=mark, choice=tuple(choice), tagged=tagged, **texts
+    )
 
 
 def _read_mark(content: Mapping[str, Any], source: str, within: str) -> Wording | None:
@@ -365,21 +390,38 @@ def _read_wording(
     return Wording(turns.get("system", ""), turns["user"])
 
 
+def check_wording(section: Section) -> None:
+    """Checks the placeholders of a section's own wording.
+
+    Raises:
+        InputError: if one is unknown or missing.
+    """
+    where, more = f"section [{section.name}]", {_NAMED} if section.names_excluded else set()
+    check_placeholders(f"{where} system", section.system, _PLACEHOLDERS, frozenset())
+    check_placeholders(f"{where} user", section.user, _PLACEHOLDERS | more, frozenset(("query", "candidates")) | more)
+
+
 def _read_wordings(content: Mapping[str, Any], source: str, within: str) -> dict[str, Wording]:
     """Reads the sections of strategies, of the template or of one of its tasks."""
     needed = frozenset(("query", "candidates"))
     return {
         section: _read_wording(content, source, within, section, _PLACEHOLDERS, needed)
-        for section in STRATEGY_SECTIONS
+        for section in _general_sections()
         if section in content
     }
+
+
+def _general_sections() -> tuple[str, ...]:
+    """The sections that a template may have, but that which names excluded candidates."""
+    return tuple(section.name for section in known_sections().values() if not section.names_excluded)
 
 
 def _read_task(content: Any, source: str, task: str) -> TaskForm:
     if not isinstance(content, Mapping):
         raise InputError(f"{source}: {task} is {content!r}; give a section [{task}]")
-    if unknown := set(content) - _TASK_KEYS:
-        offered = ", ".join(sorted(_TASK_KEYS))
+    known = _TASK_KEYS | set(known_sections())
+    if unknown := set(content) - known:
+        offered = ", ".join(sorted(known))
         raise InputError(f"{source}: [{task}]: unknown key {sorted(map(str, unknown))[0]!r}; use {offered}")
     texts = {key: content.get(key, default) for key, default in (("aim", ""), ("query_separator", " "))}
     for key, value in texts.items():

@@ -2,25 +2,68 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
+from r1ranker_ir.doors import Door
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.retrieval import bm25
-from r1ranker_ir.runs import Run, read_run
 
 if TYPE_CHECKING:
     from r1ranker_ir.corpora import Corpus
+    from r1ranker_ir.runs import Run
 
-logger = logging.getLogger(__name__)
 
-Kind = Literal["bm25s", "pyserini", "run"]
-FORMS = "bm25s, pyserini:INDEX (an index folder or a prebuilt index's name) or run:FILE (a TREC run)"
-SHOWN_IDS = 20
-_SOURCES = {"pyserini": "the folder of a Lucene index or a prebuilt index's name", "run": "the path of a TREC run"}
+class Searches(Protocol):
+    """What finds the candidates of a corpus's queries, an entry for every query, in their order."""
+
+    def __call__(
+        self, corpus: Corpus, depth: int, queries: Mapping[str, str] | None, *, source: str, progress: bool
+    ) -> Run: ...
+
+
+@dataclass(frozen=True)
+class FirstStageKind:
+    """A first stage, declared beside what searches.
+
+    Args:
+        name: how it is asked for; a source may follow it, behind a colon.
+        search: makes its run.
+        summary: what it does, in a few words for `--help`.
+        source: what has to follow the colon, in words; empty for nothing.
+        written: how that is written, such as `INDEX`.
+        told: what `forms` says of the source.
+        reads_file: the source is a run's file, which belongs to what it was made with.
+        tag: of the run that it writes; its name where it is empty.
+        listed: its place in lists of first stages.
+    """
+
+    name: str
+    search: Searches = field(hash=False)
+    summary: str = ""
+    source: str = ""
+    written: str = ""
+    told: str = ""
+    reads_file: bool = False
+    tag: str = ""
+    listed: int = 100
+
+
+FIRST_STAGES: Door[FirstStageKind] = Door(
+    FirstStageKind, "r1ranker_ir.first_stages", "r1ranker_ir.retrieval.declared", "first stage"
+)
+"""First stages by name: the modules of `retrieval.declared`, and entry points of installed packages."""
+
+
+def forms() -> str:
+    """How first stages are written."""
+    written = [form_of(kind) + (f" ({kind.told})" if kind.told else "") for kind in FIRST_STAGES.values()]
+    return f"{', '.join(written[:-1])} or {written[-1]}"
+
+
+def form_of(kind: FirstStageKind) -> str:
+    """How a first stage is written."""
+    return f"{kind.name}:{kind.written}" if kind.source else kind.name
 
 
 @dataclass(frozen=True)
@@ -28,31 +71,41 @@ class FirstStage:
     """Where a run comes from; `str()` gives the text that `parse_first_stage` reads.
 
     Args:
-        kind: `bm25s` (in memory), `pyserini` (a Lucene index) or `run` (a file).
-        source: the index or the file; empty for `bm25s`.
+        kind: the first stage's name, such as `bm25s` (in memory), `pyserini` (a Lucene index) or `run` (a file).
+        source: the index or the file; empty for one that takes none.
 
     Raises:
         InputError: if the kind is unknown, or the source is missing or not wanted.
     """
 
-    kind: Kind
+    kind: str
     source: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise InputError(f"first stage {str(self)!r} is unknown: use {FORMS}")
-        wanted = _SOURCES.get(self.kind)
-        if wanted is None and self.source:
-            raise InputError(f"first stage {str(self)!r}: {self.kind} takes nothing after it; write {self.kind}")
-        if wanted is not None and not self.source.strip():
-            raise InputError(f"first stage {str(self)!r} names no source: write {self.kind}: and {wanted}")
+        if self.kind not in FIRST_STAGES:
+            raise InputError(f"first stage {self._text!r} is unknown: use {forms()}")
+        wanted = self.declared.source
+        if not wanted and self.source:
+            raise InputError(f"first stage {self._text!r}: {self.kind} takes nothing after it; write {self.kind}")
+        if wanted and not self.source.strip():
+            raise InputError(f"first stage {self._text!r} names no source: write {self.kind}: and {wanted}")
+
+    @property
+    def declared(self) -> FirstStageKind:
+        """What there is to know of it."""
+        return FIRST_STAGES[self.kind]
+
+    @property
+    def _text(self) -> str:
+        takes = self.kind in FIRST_STAGES and self.declared.source
+        return f"{self.kind}:{self.source}" if self.source or takes else self.kind
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.source}" if self.source or self.kind in _SOURCES else self.kind
+        return self._text
 
 
 def parse_first_stage(text: str) -> FirstStage:
-    """Reads a first stage: `bm25s`, `pyserini:INDEX` or `run:FILE`.
+    """Reads a first stage: its name, such as `bm25s`, and its source where it takes one, as in `run:FILE`.
 
     Args:
         text: what stands before the first colon is the kind, the rest is the source.
@@ -64,9 +117,9 @@ def parse_first_stage(text: str) -> FirstStage:
         InputError: if it is none of these forms.
     """
     kind, colon, source = text.partition(":")
-    if kind not in get_args(Kind) or (colon and not source and kind not in _SOURCES):
-        raise InputError(f"first stage {text!r} is unknown: use {FORMS}")
-    return FirstStage(kind, source)  # type: ignore[arg-type]  # checked right above
+    if kind not in FIRST_STAGES or (colon and not source and not FIRST_STAGES[kind].source):
+        raise InputError(f"first stage {text!r} is unknown: use {forms()}")
+    return FirstStage(kind, source)
 
 
 def retrieve(
@@ -95,31 +148,4 @@ def retrieve(
     """
     if depth < 1:
         raise InputError(f"depth is {depth}: ask for at least 1 document")
-    if first_stage.kind == "bm25s":
-        return bm25.search(corpus, depth, queries, progress=progress)
-    if first_stage.kind == "run":
-        return _cut(read_run(first_stage.source), corpus, depth, queries, first_stage.source)
-    from r1ranker_ir.retrieval.lucene import PyseriniSearcher
-
-    searcher = PyseriniSearcher(first_stage.source)
-    topics = corpus.queries() if queries is None else queries
-    return searcher.run(topics, depth, threads=os.cpu_count() or 1, progress=progress)
-
-
-def _cut(run: Run, corpus: Corpus, depth: int, queries: Mapping[str, str] | None, path: str) -> Run:
-    topics = corpus.queries() if queries is None else queries
-    unknown = [query_id for query_id in run if query_id not in topics]
-    if topics and len(unknown) == len(run):
-        raise InputError(
-            f"none of the {len(run)} queries of run {path!r} is in corpus {corpus.name!r}: is it a run of it?"
-        )
-    if unknown and queries is None:
-        rest = " …" if len(unknown) > SHOWN_IDS else ""
-        logger.warning(
-            "%d queries of run %s are not in corpus %s and are left out: %s",
-            len(unknown),
-            path,
-            corpus.name,
-            ", ".join(unknown[:SHOWN_IDS]) + rest,
-        )
-    return {query_id: tuple(run.get(query_id, ())[:depth]) for query_id in topics}
+    return first_stage.declared.search(corpus, depth, queries, source=first_stage.source, progress=progress)

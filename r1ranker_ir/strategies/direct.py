@@ -8,32 +8,27 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-from r1ranker_ir.prompts.answers import complete_order
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest, Step
+from r1ranker_ir.prompts.sections import Section
+from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
+from .asking import Asker, Heard
 from .budget import BudgetSpent
+from .checks import check_options_of
 from .combined import as_asked
 from .options import PUBLISHED, RankingOptions
-from .windows import chances_of, check_window, check_window_size, record_step, with_rest_as_it_was
+from .strategy import Strategy
+from .windows import chances_of, check_window, check_window_size, with_rest_as_it_was
+
+ORDER = Section("direct", asks="order")
 
 
-def _order(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[int, ...], bool]:
-    """The shown candidates' indices, best first, and whether input order had to fill in."""
-    count = len(call.identifiers)
-    if answer.choice is not None:
-        chosen = [call.identifiers.index(identifier) for identifier in answer.choice]
-        return complete_order(chosen, count), False
-    reading = prompt.read(call, answer)
-    return complete_order(reading.indices, count), not reading.clean
-
-
-def _order_by_scores(call: Call, answer: Answer) -> tuple[tuple[int, ...], bool]:
-    """As `_order`, by the probabilities of standing first; equals keep the input order."""
+def _by_scores(call: Call, answer: Answer, prompt: Prompt) -> Heard:
+    """The order by the probabilities of standing first; equals keep the input order."""
     chances = chances_of(call, answer, "think='never'")
-    return tuple(sorted(range(len(chances)), key=lambda index: -chances[index])), False
+    return Heard(tuple(sorted(range(len(chances)), key=lambda index: -chances[index])), False)
 
 
 def order_directly(
@@ -68,14 +63,14 @@ def order_directly(
         check_window_size(window_size)
     else:
         check_window(window_size, stride)
-    options.check_for("direct")
+    check_options_of(DIRECT, options)
     return as_asked(_order_directly(request, prompt, window_size, stride, options), prompt, options)
 
 
 def _order_directly(
     request: RankingRequest, prompt: Prompt, window_size: int, stride: int, options: RankingOptions
 ) -> Program:
-    judge = _Judge(request, prompt, options)
+    judge = _Judge(request, prompt, options=options)
     order = list(range(len(request.candidates)))
     with suppress(BudgetSpent):
         if options.sort == "tournament":
@@ -86,37 +81,23 @@ def _order_directly(
 
 
 @dataclass
-class _Judge:
+class _Judge(Asker):
     """Orders candidates by calls.
 
     Args:
-        request: the query and all candidates.
-        prompt: renders the calls.
         options: whether to think.
     """
 
-    request: RankingRequest
-    prompt: Prompt
-    options: RankingOptions
-    steps: list[Step] = field(default_factory=list)
-    repairs: int = 0
+    options: RankingOptions = PUBLISHED
 
     def ordered(self, shown: Sequence[int], top: int) -> Generator[Call, Answer, list[int]]:
         """Candidates best first; where `top` is not 0, only so many in order, and the others below as they were."""
-        call = self.prompt.order_all(self.request, shown, self.repairs)
         if self.options.think == "never":
             # The first place alone: its probabilities are the order, however answers are read otherwise.
-            call = replace(call, form="one", thought="", free=False)
-            answer = yield call
-            indices, repaired = _order_by_scores(call, answer)
+            step = yield from self.ask(ORDER, shown, read=_by_scores, form="one", thought="", free=False)
         else:
-            call = replace(call, top=min(len(shown), top))
-            answer = yield call
-            indices, repaired = _order(call, answer, self.prompt)
-        best_first = [shown[index] for index in indices]
-        self.repairs += repaired
-        self.steps.append(record_step(call, answer, shown, best_first, repaired=repaired))
-        return best_first
+            step = yield from self.ask(ORDER, shown, top=min(len(shown), top))
+        return list(step.outcome)
 
 
 def _slide_windows(
@@ -150,3 +131,13 @@ def _play_tournament(
         if groups == 1:
             return
         left = groups * going_on
+
+
+DIRECT = Strategy(
+    "direct",
+    order_directly,
+    (ORDER,),
+    summary="order whole windows",
+    own={"sort": ("windows", "tournament")},
+    listed=2,
+)

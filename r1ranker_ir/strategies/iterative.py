@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from r1ranker_ir.prompts.answers import read_answer
 from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.sections import Section
 from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
+from .asking import Asker, Heard, read_worst
 from .budget import BudgetSpent
+from .checks import check_options_of
 from .combined import as_asked
 from .options import PUBLISHED, RankingOptions
 from .schedules import Schedule
-from .windows import chances_of, check_window, record_step, with_rest_as_it_was
+from .strategy import Strategy
+from .windows import chances_of, check_window, with_rest_as_it_was
+
+EXCLUDE = Section("iterative", asks="worst")
+EXCLUDE_NEXT = Section("mark", asks="worst", names_excluded=True)
 
 _IDENTIFIER = re.compile(r"\[(\d+)\]")
 
@@ -37,20 +43,16 @@ class _Window:
     marked: list[int] = field(default_factory=list)
     thought: str | None = None
 
-    def call(self, request: RankingRequest, prompt: Prompt, options: RankingOptions, repairs: int) -> Call:
-        """Asks which of those left is the worst."""
-        thought = self.thought
-        if options.layout == "mark":
-            call = prompt.exclude_unmarked(request, self.listed, self.marked, repairs)
-        else:
-            call = prompt.exclude_one(request, self.left, repairs)
-            thought = thought and _renumbered(thought, self.listed, self.left)
-        return call if thought is None else replace(call, thought=thought)
+    def thought_now(self, options: RankingOptions) -> str | None:
+        """The thought with the identifiers of what is shown next."""
+        if options.marks or not self.thought:
+            return self.thought
+        return _renumbered(self.thought, self.listed, self.left)
 
     def exclude(self, positions: Sequence[int], options: RankingOptions) -> None:
         """Takes candidates out of those left."""
         self.left = [position for position in self.left if position not in positions]
-        if options.layout == "mark":
+        if options.marks:
             self.marked += positions
 
 
@@ -65,22 +67,35 @@ def _renumbered(thought: str, before: Sequence[int], now: Sequence[int]) -> str:
     return _IDENTIFIER.sub(name, thought)
 
 
-def _excluded_index(call: Call, answer: Answer, listed: int, prompt: Prompt) -> tuple[int, bool]:
-    """Which of the call's identifiers goes, and whether that had to be repaired; the last one goes then."""
-    if answer.choice is not None:
-        return call.identifiers.index(answer.choice[0]), False
-    if len(call.identifiers) == listed:
-        reading = prompt.read(call, answer)
-        return (reading.indices[0], not reading.clean) if reading.indices else (listed - 1, True)
-    # Excluded ones are shown as well and can be named.
-    reading = read_answer(answer.text, listed, call.form)
-    named = f"[{reading.indices[0] + 1}]" if reading.indices else ""
-    if named not in call.identifiers:
-        return len(call.identifiers) - 1, True
-    return call.identifiers.index(named), not reading.clean
+@dataclass
+class _ReadLeaving:
+    """Reads which candidates leave after an answer.
+
+    Args:
+        schedule: how many leave.
+        needing: the option that needs probabilities; empty where none does.
+        most: how many may leave.
+        at_once: so many have to leave whose order does not matter.
+        chances: beside each candidate left its probability, once it is read; `None` where nothing needs them.
+    """
+
+    schedule: Schedule
+    needing: str
+    most: int
+    at_once: int
+    chances: list[float] | None = None
+
+    def __call__(self, call: Call, answer: Answer, prompt: Prompt) -> Heard:
+        worst = read_worst(call, answer, prompt)
+        if self.needing:
+            self.chances = chances_of(call, answer, self.needing)
+        leaving = _leaving(worst.places[0], self.chances, self.schedule, self.most, self.at_once)
+        return replace(worst, places=leaving)
 
 
-def _leaving(index: int, chances: Sequence[float] | None, schedule: Schedule, most: int, at_once: int) -> list[int]:
+def _leaving(
+    index: int, chances: Sequence[float] | None, schedule: Schedule, most: int, at_once: int
+) -> tuple[int, ...]:
     """Indices of those that leave now, worst first: the one answered, then by probability, the later one of equals.
 
     Args:
@@ -91,11 +106,11 @@ def _leaving(index: int, chances: Sequence[float] | None, schedule: Schedule, mo
         at_once: so many have to leave whose order does not matter.
     """
     if chances is None:
-        return [index]
+        return (index,)
     others = [other for other in range(len(chances)) if other != index]
     worst_first = [index, *sorted(others, key=lambda other: (-chances[other], -other))]
     count = at_once or schedule.leaving(len(chances), [chances[other] for other in worst_first])
-    return worst_first[: min(count, most)]
+    return tuple(worst_first[: min(count, most)])
 
 
 def eliminate(
@@ -126,7 +141,7 @@ def eliminate(
             raises it where they need probabilities and the backend gives none.
     """
     check_window(window_size, stride)
-    options.check_for("iterative")
+    check_options_of(ITERATIVE, options)
     return as_asked(_eliminate(request, prompt, window_size, stride, options), prompt, options)
 
 
@@ -135,9 +150,8 @@ def _eliminate(
 ) -> Program:
     remaining = list(range(len(request.candidates)))
     excluded: list[int] = []
-    steps = []
-    repairs = 0
-    schedule, needing = options.parsed_schedule, options.by_probabilities("iterative")
+    asker, asked = Asker(request, prompt), _section(options)
+    schedule, needing = options.parsed_schedule, _by_probabilities(options)
     with suppress(BudgetSpent):
         while len(remaining) > 1:
             listed = remaining[-window_size:]
@@ -145,22 +159,47 @@ def _eliminate(
             survivors = len(listed) - stride if len(remaining) > window_size else 1
             window = _Window(tuple(listed), listed, thought="" if options.think == "never" else None)
             while len(window.left) > survivors:
-                call = window.call(request, prompt, options, repairs)
-                answer = yield call
-                shown = window.left if options.layout == "shrink" else window.listed
-                index, repaired = _excluded_index(call, answer, len(shown), prompt)
-                chances = chances_of(call, answer, needing) if needing else None
                 at_once = 0 if options.top_k is None else max(0, len(remaining) - options.top_k)
-                leaving = _leaving(index, chances, schedule, len(window.left) - survivors, at_once)
-                outcome = [window.left[place] for place in leaving]
-                repairs += repaired
-                steps.append(record_step(call, answer, shown, outcome, repaired=repaired, marked=window.marked))
+                read = _ReadLeaving(schedule, needing, len(window.left) - survivors, at_once)
+                step = yield from asker.ask(
+                    asked,
+                    window.listed if options.marks else window.left,
+                    marked=window.marked,
+                    read=read,
+                    thought=window.thought_now(options),
+                )
                 if options.think == "first" and window.thought is None:
-                    window.thought = answer.thought
-                if options.show_best_first and chances is not None and len(window.left) == len(window.listed):
+                    window.thought = step.thought
+                if options.show_best_first and read.chances and len(window.left) == len(window.listed):
+                    chances = read.chances
                     window.left = [window.left[place] for place in sorted(range(len(chances)), key=chances.__getitem__)]
-                window.exclude(outcome, options)
-                excluded += outcome
-                remaining = [position for position in remaining if position not in outcome]
+                window.exclude(step.outcome, options)
+                excluded += step.outcome
+                remaining = [position for position in remaining if position not in step.outcome]
     order = (*remaining, *reversed(excluded))
-    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(steps))
+    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(asker.steps))
+
+
+def _section(options: RankingOptions) -> Section:
+    return EXCLUDE_NEXT if options.marks else EXCLUDE
+
+
+def _by_probabilities(options: RankingOptions) -> str:
+    """Names the option that goes by the probabilities at the answer."""
+    if options.parsed_schedule.by_probabilities:
+        return "think='never'" if options.schedule is None else f"schedule={options.schedule!r}"
+    if options.top_k is not None:
+        return f"top_k={options.top_k}"
+    return "show_best_first" if options.show_best_first else ""
+
+
+ITERATIVE = Strategy(
+    "iterative",
+    eliminate,
+    (EXCLUDE, EXCLUDE_NEXT),
+    summary="exclude the least relevant one after the other",
+    own={"schedule": None, "layout": None, "show_best_first": None, "think": ("first",)},
+    section_of=_section,
+    by_probabilities=_by_probabilities,
+    listed=1,
+)

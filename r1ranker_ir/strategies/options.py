@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError
@@ -22,14 +22,6 @@ VoteAmong = Literal["permutations", "thoughts"]
 VOTE_AMONG: tuple[VoteAmong, ...] = ("permutations", "thoughts")
 VoteBy = Literal["majority", "borda"]
 VOTE_BY: tuple[VoteBy, ...] = ("majority", "borda")
-
-_ONLY_OF = {
-    "schedule": "iterative",
-    "layout": "iterative",
-    "show_best_first": "iterative",
-    "shuffle_seed": "setwise",
-}
-_OF_SORT = {"windows": "direct", "tournament": "direct", "heap": "setwise", "bubble": "setwise"}
 
 
 @dataclass(frozen=True)
@@ -90,8 +82,10 @@ class RankingOptions:
         for name in ("max_calls", "max_tokens"):
             if (limit := getattr(self, name)) is not None and limit < 1:
                 raise InputError(f"{name} is {limit}: allow at least 1, or None for no limit")
-        if self.show_best_first and self.layout == "mark":
-            raise InputError("show_best_first moves candidates, and layout 'mark' never does: drop one of them")
+        if self.show_best_first and self.marks:
+            raise InputError(
+                f"show_best_first moves candidates, and layout {self.layout!r} never does: drop one of them"
+            )
         if self.votes > 1:
             self._check_votes()
 
@@ -102,6 +96,11 @@ class RankingOptions:
             )
         if self.vote_among == "thoughts" and self.think == "never":
             raise InputError("vote_among='thoughts' has nothing to vote among with think='never': drop one of them")
+
+    @property
+    def marks(self) -> bool:
+        """Whether prompts go on showing candidates that are excluded, and name them."""
+        return self.layout == LAYOUTS[1]
 
     @property
     def budget(self) -> Budget:
@@ -115,45 +114,10 @@ class RankingOptions:
             return Schedule("all") if self.think == "never" else PUBLISHED_SCHEDULE
         return parse_schedule(self.schedule)
 
-    def by_probabilities(self, strategy: str) -> str:
-        """Names the option that goes by the probabilities at the answer; empty if there is none.
-
-        Args:
-            strategy: its name.
-        """
-        if strategy != "iterative":
-            return "think='never'" if self.think == "never" else ""
-        if self.parsed_schedule.by_probabilities:
-            return "think='never'" if self.schedule is None else f"schedule={self.schedule!r}"
-        if self.top_k is not None:
-            return f"top_k={self.top_k}"
-        return "show_best_first" if self.show_best_first else ""
-
     def stated(self) -> dict[str, object]:
         """The options that differ from the published behaviour, by name."""
-        return {name: value for name, value in vars(self).items() if value != getattr(PUBLISHED, name)}
-
-    def check_for(self, strategy: str) -> None:
-        """Checks that nothing is asked of a strategy that only another one has.
-
-        Args:
-            strategy: its name.
-
-        Raises:
-            InputError: if something is.
-        """
-        only_of = dict(_ONLY_OF)
-        if self.think == "first":
-            only_of["think"] = "iterative"
-        if self.sort is not None:
-            only_of["sort"] = _OF_SORT[self.sort]
-        for name, value in self.stated().items():
-            if (owner := only_of.get(name, strategy)) != strategy:
-                raise InputError(f"{name}={value!r} is for the {owner} strategy, not for {strategy}: leave it out")
-        if strategy == "pointwise" and self.votes > 1 and self.vote_among == "permutations":
-            raise InputError(
-                "pointwise shows one candidate at a time, so there is nothing to permute: use vote_among='thoughts'"
-            )
+        published = type(self)()
+        return {name: value for name, value in vars(self).items() if value != getattr(published, name)}
 
 
 PUBLISHED = RankingOptions()
@@ -181,6 +145,14 @@ def parse_seed(text: str, named: str) -> int | None:
         raise InputError(f"{named} is {quoted(text)}: give a whole number, or none") from None
 
 
-def ranking_options(given: Mapping[str, Any]) -> RankingOptions:
-    """Takes what concerns a ranking out of the arguments of a `Ranker`."""
-    return RankingOptions(**{name: given[name] for name in vars(PUBLISHED) if name in given})
+def ranking_options(given: Mapping[str, Any], kind: type[RankingOptions] = RankingOptions) -> RankingOptions:
+    """Takes what concerns a ranking out of the arguments of a `Ranker`.
+
+    Args:
+        given: the arguments.
+        kind: the class of the strategy's options.
+
+    Returns:
+        The options.
+    """
+    return kind(**{field.name: given[field.name] for field in fields(kind) if field.name in given})

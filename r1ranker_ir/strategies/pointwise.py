@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.sections import Section
 from r1ranker_ir.types import Program, Ranking, RankingRequest
 
+from .asking import Asker
 from .budget import BudgetSpent
+from .checks import check_options_of
 from .combined import as_asked
-from .grades import grade_of
 from .options import PUBLISHED, RankingOptions
-from .windows import record_step, with_rest_as_it_was
+from .strategy import Strategy
+from .windows import with_rest_as_it_was
+
+GRADE = Section("pointwise", asks="grade")
 
 
 def grade_each(
@@ -43,7 +47,7 @@ def grade_each(
         InputError: if the options are those of another strategy, or votes are asked for among thoughts that the
             template does not ask for.
     """
-    options.check_for("pointwise")
+    check_options_of(POINTWISE, options)
     if options.votes > 1 and not prompt.template.thinks:
         raise InputError(
             f"votes={options.votes} are among thoughts, and template {prompt.template.name!r} asks for none: leave "
@@ -54,22 +58,15 @@ def grade_each(
 
 def _grade_each(request: RankingRequest, prompt: Prompt, options: RankingOptions) -> Program:
     count = len(request.candidates)
+    asker = Asker(request, prompt)
     grades: list[float] = []
-    steps = []
-    repairs = 0
     with suppress(BudgetSpent):
         for position in range(count if count > 1 else 0):
-            call = prompt.grade_one(request, position, repairs)
-            if options.think == "never":
-                call = replace(call, thought="")
-            answer = yield call
-            grade, repaired = grade_of(answer, call.identifiers)
-            repairs += repaired
-            grades.append(grade)
-            # The probabilities are of grades, not of candidates.
-            told = replace(answer, probabilities=None)
-            step = record_step(call, told, (position,), (position,), repaired=repaired)
-            steps.append(replace(step, grade=grade))
+            step = yield from asker.ask(GRADE, (position,), thought="" if options.think == "never" else None)
+            grades.append(step.grade or 0.0)
     graded = sorted(range(len(grades)), key=lambda position: -grades[position])
     order = (*graded, *range(len(grades), count))
-    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(steps))
+    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(asker.steps))
+
+
+POINTWISE = Strategy("pointwise", grade_each, (GRADE,), summary="grade one by one", listed=4)

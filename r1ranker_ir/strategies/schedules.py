@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from r1ranker_ir.errors import InputError
 
 SCHEDULES = ("one", "fixed:K", "halving", "halving:M", "confident:P", "all")
@@ -123,6 +121,8 @@ def joint_chances(chances: Sequence[float]) -> list[float]:
         R. D. Luce, Individual Choice Behavior, 1959; R. L. Plackett, The analysis of permutations, 1975. Exponential
         clocks: J. I. Yellott, Journal of Mathematical Psychology 15, 1977.
     """
+    import numpy as np
+
     rates = np.maximum(np.asarray(chances, dtype=float), _LEAST_CHANCE)
     rates /= rates.sum()
     # Summed from the end, so that small rests are not lost in a difference from 1.

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.sections import Section
 from r1ranker_ir.seeded import seeded_by
-from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest, Step
+from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
+from .asking import Asker
 from .budget import BudgetSpent
+from .checks import check_options_of
 from .combined import as_asked
 from .options import PUBLISHED, RankingOptions
-from .windows import check_window_size, record_step, with_rest_as_it_was
+from .strategy import Strategy
+from .windows import check_window_size, with_rest_as_it_was
 
+CHOOSE = Section("setwise", asks="best")
 PUBLISHED_TOP_K = 10
 
 _Asking = Generator[Call, Answer, int]
@@ -50,13 +55,13 @@ def sort_setwise(
         InputError: if window_size makes no sense, or the options are those of another strategy.
     """
     check_window_size(window_size)
-    options.check_for("setwise")
+    check_options_of(SETWISE, options)
     return as_asked(_sort_setwise(request, prompt, window_size, options), prompt, options)
 
 
 def _sort_setwise(request: RankingRequest, prompt: Prompt, window_size: int, options: RankingOptions) -> Program:
     top_k = PUBLISHED_TOP_K if options.top_k is None else options.top_k
-    judge = _Judge(request, prompt, options)
+    judge = _Judge(request, prompt, options=options)
     order = list(range(len(request.candidates)))
     found: list[int] = []
     with suppress(BudgetSpent):
@@ -70,20 +75,15 @@ def _sort_setwise(request: RankingRequest, prompt: Prompt, window_size: int, opt
 
 
 @dataclass
-class _Judge:
+class _Judge(Asker):
     """Says which of some candidates is the best, by a call where it has not been asked before.
 
     Args:
-        request: the query and all candidates.
-        prompt: renders the calls.
         options: whether to shuffle and to think.
+        known: what it has been asked, and the best of each.
     """
 
-    request: RankingRequest
-    prompt: Prompt
-    options: RankingOptions
-    steps: list[Step] = field(default_factory=list)
-    repairs: int = 0
+    options: RankingOptions = PUBLISHED
     known: dict[tuple[int, ...], int] = field(default_factory=dict)
 
     def best_of(self, candidates: Sequence[int]) -> _Asking:
@@ -91,15 +91,9 @@ class _Judge:
         shown = self._in_prompt_order(candidates)
         # The same prompt would get the same answer: what has not changed between two passes is not asked again.
         if shown not in self.known:
-            call = self.prompt.choose_best(self.request, shown, self.repairs)
-            if self.options.think == "never":
-                call = replace(call, thought="")
-            answer = yield call
-            index, clean = _chosen(call, answer, self.prompt)
-            best = min(shown) if index is None else shown[index]
-            self.repairs += not clean
-            self.steps.append(record_step(call, answer, shown, (best,), repaired=not clean))
-            self.known[shown] = best
+            thought = "" if self.options.think == "never" else None
+            step = yield from self.ask(CHOOSE, shown, thought=thought)
+            self.known[shown] = step.outcome[0]
         return self.known[shown]
 
     def _in_prompt_order(self, candidates: Sequence[int]) -> tuple[int, ...]:
@@ -109,14 +103,6 @@ class _Judge:
         # By what is shown alone, so that neither other queries nor earlier calls change a prompt.
         seeded_by(f"{self.options.shuffle_seed} {self.request.query} {shuffled}").shuffle(shuffled)
         return tuple(shuffled)
-
-
-def _chosen(call: Call, answer: Answer, prompt: Prompt) -> tuple[int | None, bool]:
-    """The index of the candidate answered, `None` if there is none, and whether nothing had to be guessed."""
-    if answer.choice is not None:
-        return call.identifiers.index(answer.choice[0]), True
-    reading = prompt.read(call, answer)
-    return (reading.indices[0] if reading.indices else None), reading.clean
 
 
 def _heap_sort(judge: _Judge, heap: list[int], found: list[int], top_k: int, children: int) -> _Sorting:
@@ -155,3 +141,13 @@ def _bubble_sort(judge: _Judge, order: list[int], top_k: int, window_size: int) 
             there = order.index(best, start)
             order[start], order[there] = order[there], order[start]
             end = start + 1
+
+
+SETWISE = Strategy(
+    "setwise",
+    sort_setwise,
+    (CHOOSE,),
+    summary="sort by calls for the best of a set",
+    own={"sort": ("heap", "bubble"), "shuffle_seed": None},
+    listed=3,
+)

@@ -9,12 +9,12 @@ from dataclasses import replace
 from itertools import combinations
 
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.prompts.template import GRADES
 from r1ranker_ir.seeded import seeded_by
-from r1ranker_ir.types import Answer, Call, Program, Question, Ranking, Step, Usage
+from r1ranker_ir.types import Answer, Call, Program, Ranking, Step, Usage
 
+from .asking import asked_in
 from .budget import BudgetSpent
-from .grades import MIDDLE, grade_of
+from .grades import HIGHEST, MIDDLE, grade_of, value_of
 from .options import RankingOptions, VoteBy
 from .windows import record_step
 
@@ -122,11 +122,11 @@ class _Vote:
 
     def step(self, decision: Sequence[str]) -> Step:
         """The trace entry of its call; the decision stands for what can't be read."""
-        question = _question(self.asked)
-        if self.asked.identifiers == GRADES:
+        question = asked_in(self.asked)
+        if question.asks == "grade":
             told = replace(self.answer, probabilities=None)
             step = record_step(self.asked, told, question.shown, question.shown, repaired=not self.clean)
-            return replace(step, grade=grade_of(self.answer)[0])
+            return replace(step, grade=grade_of(self.answer, self.asked.identifiers)[0])
         position = {self._meant[name]: at for name, at in zip(self.asked.identifiers, question.answerable, strict=True)}
         outcome = (self.whole if self._ordered else self.named[:1]) if self.named else decision
         return record_step(
@@ -139,21 +139,22 @@ class _Vote:
         )
 
 
-def _question(call: Call) -> Question:
-    assert call.question is not None, "a call that no Prompt has rendered"
-    return call.question
-
-
 def _asked(call: Call, prompt: Prompt, options: RankingOptions) -> list[Call]:
     """The calls that vote."""
     if options.vote_among == "thoughts":
         return [replace(call, sample=number) for number in range(options.votes)]
-    question = _question(call)
+    question = asked_in(call)
     drawing = seeded_by(f"{question.request.query} {question.shown}")
     orders = [question.shown]
     while len(orders) < options.votes:
         orders.append(_another_order(orders, drawing))
-    return [call, *(_permuted(call, prompt.ask(replace(question, shown=order))) for order in orders[1:])]
+    return [
+        call,
+        *(
+            _permuted(call, prompt.ask(question.section, question.request, order, question.marked))
+            for order in orders[1:]
+        ),
+    ]
 
 
 def _another_order(orders: Sequence[tuple[int, ...]], drawing: random.Random) -> tuple[int, ...]:
@@ -182,8 +183,8 @@ def _places(call: Call, asked: Call) -> dict[str, int]:
     """Identifier of the call that was made to the place of the same candidate in the one to be decided."""
     if asked.question == call.question:
         return {name: place for place, name in enumerate(asked.identifiers)}
-    place = {position: number for number, position in enumerate(_question(call).answerable)}
-    answerable = _question(asked).answerable
+    place = {position: number for number, position in enumerate(asked_in(call).answerable)}
+    answerable = asked_in(asked).answerable
     return {name: place[position] for name, position in zip(asked.identifiers, answerable, strict=True)}
 
 
@@ -191,10 +192,11 @@ def _read(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[str, ...], 
     """The identifiers answered, and whether they need no repair."""
     if answer.choice is not None:
         return answer.choice, True
-    if call.identifiers == GRADES:
-        grade, repaired = grade_of(answer)
-        return (() if repaired else (GRADES[int(grade)],)), not repaired
-    shown = len(_question(call).shown)
+    if asked_in(call).asks == "grade":
+        grade, repaired = grade_of(answer, call.identifiers)
+        name = call.identifiers[int(grade * (len(call.identifiers) - 1) / HIGHEST)]
+        return (() if repaired else (name,)), not repaired
+    shown = len(asked_in(call).shown)
     names = call.identifiers if len(call.identifiers) == shown else prompt.template.identifiers(shown)
     reading = prompt.template.read(answer.text, shown, call.form, published=prompt.published, answers=names)
     named = tuple(names[index] for index in reading.indices if names[index] in call.identifiers)
@@ -226,10 +228,11 @@ def _decide(call: Call, votes: Sequence[_Vote], by: VoteBy) -> tuple[str, ...]:
 
 def _by_first_stage(call: Call) -> list[str]:
     """The identifiers by the first stage's order of their candidates, or by how near a grade is to the middle one."""
-    if call.identifiers == GRADES:
-        return sorted(GRADES, key=lambda name: abs(GRADES.index(name) - MIDDLE))
-    position = dict(zip(call.identifiers, _question(call).answerable, strict=True))
-    worst_first = _question(call).section in ("iterative", "mark")
+    if asked_in(call).asks == "grade":
+        names = call.identifiers
+        return sorted(names, key=lambda name: abs(value_of(name, names) - MIDDLE))
+    position = dict(zip(call.identifiers, asked_in(call).answerable, strict=True))
+    worst_first = asked_in(call).asks == "worst"
     return sorted(call.identifiers, key=position.__getitem__, reverse=worst_first)
 
 

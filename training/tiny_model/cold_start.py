@@ -95,7 +95,7 @@ class ColdStartTeacher:
         if self._rng.random() >= self._lazy:
             return OPENING + written
         numbers = range(1, len(record.candidates) + 1)
-        answer = f"[{numbers[-1]}]" if sample.strategy == "iterative" else " > ".join(f"[{n}]" for n in numbers)
+        answer = f"[{numbers[-1]}]" if sample.asks == "worst" else " > ".join(f"[{n}]" for n in numbers)
         return f"{OPENING}{thought}{_ANSWER}{answer}</answer>"
 
 

@@ -1,0 +1,38 @@
+"""The backend `openai`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from r1ranker_ir.backends.declaration import Capabilities, DeclaredBackend
+
+
+def _opens() -> Any:
+    from r1ranker_ir.backends.openai import OpenAIBackend
+
+    return OpenAIBackend
+
+
+def _options_of(checkpoint: str, batch_size: int | None, of_checkpoint: int) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if batch_size is not None:
+        options |= {"batch_size": batch_size, "concurrency": batch_size}
+    if (Path(checkpoint) / "tokenizer_config.json").is_file():
+        # The served checkpoint lies on this disk, so its tokens need not be guessed.
+        options["tokenizer"] = checkpoint
+    return options
+
+
+OPENAI = DeclaredBackend(
+    "openai",
+    _opens,
+    Capabilities(samples=True, leaves_out=("temperature", "seed")),
+    summary="call an OpenAI-compatible server",
+    own={"base_url": "calls a server"},
+    options_of=_options_of,
+    calls_at_once=32,
+    environment={"base_url": "OPENAI_BASE_URL"},
+    libraries=("openai",),
+    listed=2,
+)

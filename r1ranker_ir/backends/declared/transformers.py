@@ -1,0 +1,24 @@
+"""The backend `transformers`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from r1ranker_ir.backends.declaration import Capabilities, DeclaredBackend
+
+
+def _opens() -> Any:
+    from r1ranker_ir.backends.local import TransformersBackend
+
+    return TransformersBackend
+
+
+TRANSFORMERS = DeclaredBackend(
+    "transformers",
+    _opens,
+    Capabilities(constrains=True, probabilities=True, takes_thought=True, reads_checkpoint=True, samples=True),
+    summary="run the model in this process",
+    own={"device": "runs a model on a device", "dtype": "computes itself", "cache_memory": "keeps keys and values"},
+    libraries=("torch", "transformers", "tokenizers", "peft"),
+    listed=1,
+)

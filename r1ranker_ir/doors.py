@@ -1,0 +1,192 @@
+"""Open doors: what the package offers by name, one declaration each, and what installed packages add to it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol, TypeVar
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import quoted
+
+logger = logging.getLogger(__name__)
+
+
+class Declared(Protocol):
+    """What can be declared.
+
+    Attributes:
+        name: under which it is asked for.
+        listed: its place in lists of what there is, the lowest first; equals by name.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def listed(self) -> int: ...
+
+
+T = TypeVar("T", bound=Declared)
+V = TypeVar("V")
+
+
+class Derived(Mapping[str, V]):
+    """What is made of declarations, by name; made anew each time, since more may have been added.
+
+    Args:
+        make: makes it.
+    """
+
+    def __init__(self, make: Callable[[], Mapping[str, V]]) -> None:
+        self._make = make
+
+    def __getitem__(self, name: str) -> V:
+        return self._make()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make())
+
+    def __len__(self) -> int:
+        return len(self._make())
+
+
+class Door(Mapping[str, T]):
+    """Declarations by name, found when the first one is asked for.
+
+    The package's own are values in the modules of one of its folders; an installed package names its own as entry
+    points; and a program may `add` some for itself.
+
+    Args:
+        kind: the declarations' class.
+        group: the entry points' group.
+        within: the package whose modules are searched.
+        noun: what is declared, for errors.
+    """
+
+    def __init__(self, kind: type[T], group: str, within: str, noun: str) -> None:
+        self._kind = kind
+        self._group = group
+        self._within = within
+        self._noun = noun
+        self._found: dict[str, T] = {}
+        self._added: set[str] = set()
+        self._complete = False
+        self._lock = threading.RLock()
+
+    def __getitem__(self, name: str) -> T:
+        return self._all()[name]
+
+    def __contains__(self, name: object) -> bool:
+        # Whatever was read from a file: a list is no name, and can't be looked up.
+        return isinstance(name, str) and name in self._all()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def find(self, name: object) -> T:
+        """Finds a declaration.
+
+        Raises:
+            InputError: if there is none of that name.
+        """
+        if name not in self or not isinstance(name, str):
+            raise InputError(f"{self._noun} is {quoted(name)}: use one of {', '.join(self)}")
+        return self[name]
+
+    def resolve(self, given: str | T) -> T:
+        """As `find`; a declaration is added, so that it has its name from now on."""
+        if isinstance(given, self._kind):
+            self.add(given)
+            return given
+        return self.find(given)
+
+    def add(self, declared: T) -> None:
+        """Makes a declaration known in this process, in place of one of that name that was added before.
+
+        Raises:
+            InputError: if the package or an installed one has another declaration of that name.
+        """
+        with self._lock:
+            taken = self._all().get(declared.name)
+            if taken == declared:
+                return
+            if taken is not None and declared.name not in self._added:
+                raise InputError(f"{self._noun} {declared.name!r}: the name is taken, give it another one")
+            self._added.add(declared.name)
+            self._found = self._sorted({**self._found, declared.name: declared})
+
+    def forget(self, name: str) -> None:
+        """Takes back what was added under a name."""
+        with self._lock:
+            if name in self._added:
+                self._added.remove(name)
+                self._found = {known: each for known, each in self._found.items() if known != name}
+
+    def _all(self) -> Mapping[str, T]:
+        if not self._complete:
+            with self._lock:
+                self._load()
+        return self._found
+
+    def _load(self) -> None:
+        # What is being loaded may ask for what there is: it finds the declarations so far.
+        if self._complete:
+            return
+        self._complete = True
+        try:
+            own = self._own()
+            self._found = self._sorted(own)
+            self._found = self._sorted({**self._from_entry_points(own), **own})
+        except BaseException:
+            self._complete = False
+            raise
+
+    def _own(self) -> dict[str, T]:
+        package = importlib.import_module(self._within)
+        names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+        modules = [importlib.import_module(f"{self._within}.{name}") for name in names]
+        values = [value for module in modules for value in vars(module).values()]
+        return {value.name: value for value in values if isinstance(value, self._kind)}
+
+    def _from_entry_points(self, own: Mapping[str, T]) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for point in sorted(entry_points(group=self._group), key=lambda point: (point.name, point.value)):
+            declared = self._loaded(point)
+            if declared is None:
+                continue
+            if declared.name in own or declared.name in found:
+                logger.warning("the %s %r of %s is left out: the name is taken", self._noun, declared.name, point.value)
+                continue
+            found[declared.name] = declared
+        return found
+
+    def _loaded(self, point: EntryPoint) -> T | None:
+        """What an entry point names; `None`, and a warning, where that can't be used."""
+        try:
+            declared = point.load()
+        except Exception as error:
+            # Whatever another package raises when it is imported must not end what does not need it.
+            logger.warning(
+                "the %s %r (%s) can't be loaded: %s: %s",
+                *(self._noun, point.name, point.value, type(error).__name__, error),
+            )
+            return None
+        if not isinstance(declared, self._kind):
+            logger.warning(
+                "the %s %r (%s) is left out: it must be a %s, and is a %s",
+                *(self._noun, point.name, point.value, self._kind.__name__, type(declared).__name__),
+            )
+            return None
+        return declared
+
+    @staticmethod
+    def _sorted(found: Mapping[str, T]) -> dict[str, T]:
+        return dict(sorted(found.items(), key=lambda entry: (entry[1].listed, entry[0])))

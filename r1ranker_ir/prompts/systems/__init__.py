@@ -1,0 +1,1 @@
+"""The published systems by name: one data file each."""

@@ -1,0 +1,1 @@
+"""The first stages by name: one declaration a file."""

@@ -1,0 +1,147 @@
+"""One call of a ranking: it is rendered and asked, its answer is read and repaired, and the step is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from r1ranker_ir.prompts.answers import complete_order, read_answer
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.sections import Section
+from r1ranker_ir.types import Answer, Asked, Call, Question, RankingRequest, Step
+
+from .grades import grade_of
+from .windows import record_step
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was read from an answer.
+
+    Args:
+        places: of the candidates answered, among those that could be, in the call's order: one for the worst, the best
+            or a grade; all for an order, best first.
+        repaired: the answer could not be used as it stood.
+        grade: of the only candidate, where one is asked for.
+    """
+
+    places: tuple[int, ...]
+    repaired: bool
+    grade: float | None = None
+
+
+Reads = Callable[[Call, Answer, Prompt], Heard]
+
+
+@dataclass
+class Asker:
+    """Asks the questions of one ranking.
+
+    Args:
+        request: the query and all candidates.
+        prompt: renders the calls.
+        steps: the trace so far.
+    """
+
+    request: RankingRequest
+    prompt: Prompt
+    steps: list[Step] = field(default_factory=list)
+
+    def ask(
+        self,
+        section: Section,
+        shown: Sequence[int],
+        *,
+        marked: Sequence[int] = (),
+        read: Reads | None = None,
+        **given: Any,
+    ) -> Generator[Call, Answer, Step]:
+        """Asks a question: a part of a program, for `yield from`.
+
+        Args:
+            section: what is asked.
+            shown: positions of the candidates that the prompt shows, in its order.
+            marked: of these, those that it names as excluded, in the order of exclusion.
+            read: reads the answer; by default as what is asked for is read. Which candidates it names is the step's
+                outcome.
+            **given: fields of the call that differ from what the prompt makes it, such as `thought` or `top`.
+
+        Returns:
+            The step as it is recorded, with the positions answered as its outcome.
+        """
+        call = self.prompt.ask(section, self.request, shown, marked)
+        # The engine stops a run by this number before its rankings are finished.
+        call = replace(call, repairs_before=sum(step.repaired for step in self.steps), **given)
+        answer = yield call
+        heard = (read or READERS[section.asks])(call, answer, self.prompt)
+        step = step_of(call, answer, heard)
+        self.steps.append(step)
+        return step
+
+
+def step_of(call: Call, answer: Answer, heard: Heard) -> Step:
+    """The trace entry of a call."""
+    question = asked_in(call)
+    answerable = question.answerable
+    outcome = [answerable[place] for place in heard.places]
+    # Probabilities of grades are not of candidates.
+    told = answer if heard.grade is None else replace(answer, probabilities=None)
+    step = record_step(call, told, question.shown, outcome, repaired=heard.repaired, marked=question.marked)
+    return step if heard.grade is None else replace(step, grade=heard.grade)
+
+
+def asked_in(call: Call) -> Question:
+    """The question of a call."""
+    assert call.question is not None, "a call that no Prompt has rendered"
+    return call.question
+
+
+def read_worst(call: Call, answer: Answer, prompt: Prompt) -> Heard:
+    """Which of the call's identifiers goes; the last one where that can't be read."""
+    last = len(call.identifiers) - 1
+    if answer.choice is not None:
+        return Heard((call.identifiers.index(answer.choice[0]),), False)
+    listed = len(asked_in(call).shown)
+    if len(call.identifiers) == listed:
+        reading = prompt.read(call, answer)
+        if not reading.indices:
+            return Heard((last,), True)
+        return Heard(reading.indices[:1], not reading.clean)
+    # Excluded ones are shown as well and can be named.
+    reading = read_answer(answer.text, listed, call.form)
+    named = f"[{reading.indices[0] + 1}]" if reading.indices else ""
+    if named not in call.identifiers:
+        return Heard((last,), True)
+    return Heard((call.identifiers.index(named),), not reading.clean)
+
+
+def read_best(call: Call, answer: Answer, prompt: Prompt) -> Heard:
+    """Which of the call's identifiers is the best; the first by the first stage where that can't be read."""
+    if answer.choice is not None:
+        return Heard((call.identifiers.index(answer.choice[0]),), False)
+    reading = prompt.read(call, answer)
+    if reading.indices:
+        return Heard(reading.indices[:1], not reading.clean)
+    answerable = asked_in(call).answerable
+    return Heard((answerable.index(min(answerable)),), not reading.clean)
+
+
+def read_order(call: Call, answer: Answer, prompt: Prompt) -> Heard:
+    """The order of the call's identifiers; the input order fills in what is missing."""
+    count = len(call.identifiers)
+    if answer.choice is not None:
+        chosen = [call.identifiers.index(identifier) for identifier in answer.choice]
+        return Heard(tuple(complete_order(chosen, count)), False)
+    reading = prompt.read(call, answer)
+    return Heard(tuple(complete_order(reading.indices, count)), not reading.clean)
+
+
+def read_grade(call: Call, answer: Answer, prompt: Prompt) -> Heard:
+    """The grade of the only candidate; the middle one where that can't be read."""
+    grade, repaired = grade_of(answer, call.identifiers)
+    return Heard((0,), repaired, grade)
+
+
+READERS: Mapping[Asked, Reads] = {"worst": read_worst, "best": read_best, "order": read_order, "grade": read_grade}
+"""How an answer is read, by what is asked for."""

@@ -1,0 +1,332 @@
+"""What can be added without a change to the package: objects in Python, declarations of installed packages, systems."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import r1ranker_ir
+from r1ranker_ir import Candidate, InputError, Ranker, RankingRequest, Reranker
+from r1ranker_ir.backends import BACKENDS, backend_class
+from r1ranker_ir.backends.declaration import Capabilities
+from r1ranker_ir.backends.oracle import OracleBackend
+from r1ranker_ir.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.family import FAMILY, family_options, read_system
+from r1ranker_ir.prompts.files import open_template
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.sections import Section, known_sections
+from r1ranker_ir.strategies import STRATEGIES, Strategy
+from r1ranker_ir.strategies.asking import Asker
+from r1ranker_ir.strategies.options import PUBLISHED, RankingOptions
+from r1ranker_ir.traces import trace_of
+from r1ranker_ir.types import Program, Ranking
+
+TEXTS = ("wool is spun", "a flea lives for months", "the kettle boils", "fleas bite")
+REQUEST = RankingRequest("fleas", tuple(Candidate(f"d{n}", text) for n, text in enumerate(TEXTS)), query_id="q")
+GAINS = {"q": {"d1": 2.0, "d3": 1.0}}
+
+PACKAGE = '''
+from pathlib import Path
+
+from r1ranker_ir.backends.declaration import Capabilities, DeclaredBackend
+from r1ranker_ir.prompts.sections import Section
+from r1ranker_ir.strategies import Strategy
+from r1ranker_ir.strategies.asking import Asker
+from r1ranker_ir.strategies.options import PUBLISHED
+from r1ranker_ir.types import Ranking
+
+PICK = Section("top-one", asks="best", user="{query}\\n{candidates}\\nWhich of {count} is best? <answer>[n]</answer>")
+
+
+def best_to_the_front(request, prompt, *, window_size=20, stride=10, options=PUBLISHED):
+    asker, places = Asker(request, prompt), range(min(window_size, len(request.candidates)))
+    step = yield from asker.ask(PICK, places)
+    rest = [place for place in range(len(request.candidates)) if place not in step.outcome]
+    return Ranking(request, (*step.outcome, *rest), tuple(asker.steps))
+
+
+TOP_ONE = Strategy("top-one", best_to_the_front, (PICK,), summary="move the best one to the front")
+
+
+def opens():
+    from r1ranker_ir.backends.oracle import OracleBackend
+
+    class Longest(OracleBackend):
+        """Knows no judgments: the longest text is the best."""
+
+        def __init__(self, model, *, batch_size=8, max_thought_tokens=0):
+            super().__init__(model, gains={}, batch_size=batch_size)
+
+        def _gains_of(self, question):
+            return [len(question.request.candidates[place].text) for place in question.answerable]
+
+    return Longest
+
+
+LONGEST = DeclaredBackend("longest", opens, Capabilities(probabilities=True), summary="prefer long texts")
+SYSTEM = Path(__file__).with_name("long-first.toml")
+'''
+SYSTEM = 'strategy = "top-one"\nsource = "a test"\n[settings]\nwindow_size = 3\n'
+PROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "r1ranker-more"
+version = "1"
+
+[project.entry-points."r1ranker_ir.strategies"]
+top-one = "r1ranker_more:TOP_ONE"
+gone = "r1ranker_more.nowhere:GONE"
+
+[project.entry-points."r1ranker_ir.backends"]
+longest = "r1ranker_more:LONGEST"
+
+[project.entry-points."r1ranker_ir.first_stages"]
+unsorted = "r1ranker_more.stages:UNSORTED"
+
+[project.entry-points."r1ranker_ir.systems"]
+long-first = "r1ranker_more:SYSTEM"
+
+[tool.setuptools]
+packages = ["r1ranker_more"]
+
+[tool.setuptools.package-data]
+r1ranker_more = ["*.toml"]
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that a package with declarations of its own is installed into."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
+    package = source / "r1ranker_more"
+    package.mkdir()
+    (package / "__init__.py").write_text(PACKAGE, encoding="utf-8")
+    (package / "stages.py").write_text(STAGES, encoding="utf-8")
+    (package / "long-first.toml").write_text(SYSTEM, encoding="utf-8")
+    (source / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--quiet", "--target"]
+    done = subprocess.run([*command, str(target), str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def run(installed: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
+
+
+STAGES = """
+from r1ranker_ir.retrieval.first_stages import FirstStageKind
+from r1ranker_ir.runs import RunEntry
+
+
+def search(corpus, depth, queries, *, source, progress):
+    topics = corpus.queries() if queries is None else queries
+    ids = [name for (name, _), _ in zip(corpus.iterate_documents(), range(depth))]
+    return {name: tuple(RunEntry(each, float(-rank)) for rank, each in enumerate(ids)) for name in topics}
+
+
+UNSORTED = FirstStageKind("unsorted", search, summary="the first documents of the corpus")
+"""
+
+
+def test_an_installed_package_is_used_from_python(installed: Path) -> None:
+    code = (
+        "from r1ranker_ir import Candidate, Ranker, RankingRequest\n"
+        "from r1ranker_ir.registry import find_ranker, resolve\n"
+        "candidates = tuple(Candidate(str(n), 'x' * n) for n in range(5))\n"
+        "found = find_ranker('long-first', 'any')\n"
+        "ranker = Ranker('any', strategy=found.strategy, backend='longest', **found.options)\n"
+        "[ranking] = ranker.rank([RankingRequest('q', candidates)])\n"
+        "print(ranking.order, ranker.window_size, ranker.strategy, resolve('r1ranker-top-one', 'm'))\n"
+    )
+    done = run(installed, "-c", code)
+    assert done.stdout == "(2, 0, 1, 3, 4) 3 top-one ('m', 'top-one')\n", done.stderr
+    assert "the strategy 'gone' (r1ranker_more.nowhere:GONE) can't be loaded: ModuleNotFoundError" in done.stderr
+
+
+def test_an_installed_package_is_used_from_the_command_line(installed: Path, tmp_path: Path) -> None:
+    helped = run(installed, "-m", "r1ranker_ir", "rerank", "--help")
+    assert "pointwise|top-one" in helped.stdout and "openai|longest" in helped.stdout
+    assert "move the best one to the front" in " ".join(helped.stdout.split())
+    corpus, found, ranked, traces = (tmp_path / name for name in ("corpus", "a.trec", "b.trec", "traces.jsonl"))
+    (corpus / "qrels").mkdir(parents=True)
+    rows = [{"_id": f"d{n}", "text": text, "title": ""} for n, text in enumerate(TEXTS)]
+    (corpus / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    (corpus / "queries.jsonl").write_text('{"_id": "q", "text": "fleas"}\n', encoding="utf-8")
+    (corpus / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td1\t1\n", encoding="utf-8")
+    searched = run(
+        installed, "-m", "r1ranker_ir", "search", "--corpus", str(corpus), "--first-stage", "unsorted", "--output",
+        str(found),
+    )  # fmt: skip
+    assert searched.returncode == 0, searched.stderr
+    assert [line.split()[2] for line in found.read_text().splitlines()] == ["d0", "d1", "d2", "d3"]
+    done = run(
+        installed, "-m", "r1ranker_ir", "rerank", "--corpus", str(corpus), "--run", str(found), "--reranker", "any",
+        "--strategy", "top-one", "--backend", "longest", "--output", str(ranked), "--save-traces", str(traces),
+        "--no-cache",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[2] for line in ranked.read_text().splitlines()] == ["d1", "d0", "d2", "d3"]
+    shown = run(installed, "-m", "r1ranker_ir", "trace", "show", "q", "--trace", str(traces))
+    assert "best" in shown.stdout, shown.stderr
+    prompt = run(installed, "-m", "r1ranker_ir", "prompt", "show", "--section", "top-one")
+    assert "Which of 3 is best?" in prompt.stdout, prompt.stderr
+
+
+# --- objects -------------------------------------------------------------------------------------------------------
+
+DOUBT = Section("doubt", asks="worst", user="{query}: which of these would you drop?\n{candidates}")
+
+
+def drop_one(
+    request: RankingRequest,
+    prompt: Prompt,
+    *,
+    window_size: int = 20,
+    stride: int = 10,
+    options: RankingOptions = PUBLISHED,
+) -> Program:
+    asker, everything = Asker(request, prompt), range(len(request.candidates))
+    step = yield from asker.ask(DOUBT, everything)
+    kept = [place for place in everything if place not in step.outcome]
+    return Ranking(request, (*kept, *step.outcome), tuple(asker.steps))
+
+
+@pytest.fixture
+def doubting() -> Iterator[Strategy]:
+    yield Strategy("doubt", drop_one, (DOUBT,))
+    STRATEGIES.forget("doubt")
+
+
+def test_a_strategy_and_a_backend_are_taken_as_objects(doubting: Strategy) -> None:
+    ranker = Ranker("mine", strategy=doubting, backend=OracleBackend(gains=GAINS))
+    [ranking] = ranker.rank([REQUEST])
+    assert sorted(ranking.order) == [0, 1, 2, 3] and ranking.order[-1] in (0, 2)
+    assert "which of these would you drop?" in next(ranker.program(REQUEST)).messages[0].content
+    assert trace_of(ranking, ranker.strategy)["strategy"] == "doubt"
+    assert "doubt" in STRATEGIES and "doubt" in known_sections()
+
+
+def test_a_strategy_of_ones_own_ranks_with_a_checkpoint(doubting: Strategy) -> None:
+    ranker = Ranker(TINY_CHECKPOINT, strategy=doubting, device="cpu", max_thought_tokens=4)
+    [ranking] = ranker.rank([REQUEST])
+    assert sorted(ranking.order) == [0, 1, 2, 3] and ranking.repairs == 0
+
+
+def test_a_name_is_taken_once() -> None:
+    with pytest.raises(InputError, match="strategy 'direct': the name is taken"):
+        Ranker("m", strategy=Strategy("direct", drop_one, (DOUBT,)), backend=OracleBackend(gains=GAINS))
+    with pytest.raises(InputError, match="has no section"):
+        Strategy("none", drop_one, ())
+    with pytest.raises(InputError, match=r"section \[bad\] user: placeholder {candidates} is missing"):
+        Strategy("bad", drop_one, (Section("bad", asks="best", user="{query}"),))
+
+
+def test_what_a_backend_does_not_say_it_can_is_not_asked_of_it() -> None:
+    class Plain(OracleBackend):
+        pass
+
+    for options, said in (({"think": "never"}, "can be given a thought"), ({"schedule": "halving"}, "probabilities")):
+        with pytest.raises(InputError, match=said):
+            Ranker("m", strategy="iterative", backend=Plain(gains=GAINS), **options)
+    Plain.capabilities = Capabilities(probabilities=True, takes_thought=True)  # type: ignore[attr-defined]
+    assert Ranker("m", strategy="iterative", backend=Plain(gains=GAINS), think="never").rank([REQUEST])
+    with pytest.raises(InputError, match="has no option 'device'"):
+        Ranker("m", strategy="iterative", backend=Plain(gains=GAINS), device="cpu")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_options_that_a_backend_calls_its_own_are_its_own(name: str) -> None:
+    made: Any = backend_class(name)
+    assert set(BACKENDS[name].own) <= set(made.__init__.__annotations__)
+    assert set(BACKENDS[name].environment) <= set(made.__init__.__annotations__)
+    for other in BACKENDS:
+        if other != name:
+            taken: Any = backend_class(other)
+            assert not set(BACKENDS[name].own) & set(taken.__init__.__annotations__)
+
+
+# --- systems -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_system_is_one_file(name: str) -> None:
+    member = FAMILY[name]
+    assert member.strategy in STRATEGIES and member.summary and member.source
+    assert member.template is None or STRATEGIES[member.strategy].is_worded_by(open_template(member.template))
+
+
+def test_rank1_scores_by_the_probability_of_true(make_checkpoint: Callable[..., Path]) -> None:
+    options = family_options("rank1", {"max_thought_tokens": 6, "device": "cpu"})
+    ranker = Ranker(make_checkpoint("chatml"), strategy=FAMILY["rank1"].strategy, **options)
+    call = next(ranker.program(REQUEST))
+    assert call.identifiers == ("false", "true") and call.thinks and not call.tagged
+    [answer] = ranker.backend.answer([call])
+    assert answer.probabilities is not None and sum(answer.probabilities.values()) == pytest.approx(1)
+    assert answer.text.rpartition("</think>")[2].strip() in call.identifiers
+    [ranking] = ranker.rank([REQUEST])
+    scores = [step.grade for step in ranking.steps]
+    assert scores[0] == pytest.approx(10 * answer.probabilities["true"])
+    assert list(ranking.order) == sorted(range(4), key=lambda place: -(scores[place] or 0))
+
+
+def test_rank1_is_read_from_text_where_there_is_nothing_else(conversation: Any) -> None:
+    options = {name: value for name, value in family_options("rank1", {}).items() if name != "max_thought_tokens"}
+    ranker = Ranker("oracle", strategy="pointwise", backend="oracle", gains=GAINS, **options)
+    said = iter(("</think> false", "</think>\ntrue", "no idea", "<think>false?</think> True"))
+    from r1ranker_ir.types import Answer
+
+    ranking, _ = conversation.drive(ranker.program(REQUEST), lambda call: Answer(next(said)))
+    assert [step.grade for step in ranking.steps] == [0, 10, 5, 10]
+    assert [step.repaired for step in ranking.steps] == [False, False, True, False]
+
+
+def test_rearank_orders_windows_after_a_thought() -> None:
+    options = family_options("rearank", {})
+    candidates = tuple(Candidate(f"d{n}", f"text {n}") for n in range(45))
+    request = RankingRequest("numbers", candidates, query_id="q")
+    gains = {"q": {"d44": 3.0, "d20": 2.0, "d3": 1.0}}
+    ranker = Ranker("oracle", strategy="direct", backend="oracle", gains=gains, **options)
+    [ranking] = ranker.rank([request])
+    assert [len(step.shown) for step in ranking.steps] == [20, 20, 20, 15]
+    assert [candidate.id for candidate in ranking.best_first[:3]] == ["d44", "d20", "d3"]
+    call = next(ranker.program(request))
+    assert call.thinks and call.tagged and "Order all 20 passages" in call.messages[-1].content
+
+
+def test_new_systems_have_names_everywhere(tmp_path: Path) -> None:
+    from r1ranker_ir.rerankers import FAMILY_RERANKERS
+
+    assert FAMILY_RERANKERS["rank1"].__name__ == "Rank1Reranker"
+    ranker = Reranker(
+        "rearank", model=TINY_CHECKPOINT, device="cpu", max_repair_rate=1.0, max_thought_tokens=4, verbose=0
+    )
+    assert type(ranker).__name__ == "RearankReranker" and ranker.ranker.window_size == 20
+    assert r1ranker_ir.registry.find_ranker("rank1").checkpoint == "jhu-clsp/rank1-7b"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "strategy is missing"),
+        ('strategy = "direct"\ncolour = 1\n', "unknown key 'colour'"),
+        ('strategy = "direct"\nsettings = 3\n', "settings is 3: give a dict"),
+        ('strategy = "direct"\ntemplate = 3\n', "template is 3"),
+    ],
+)
+def test_a_malformed_system_is_named(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"mine\.toml: {said}"):
+        read_system(path)
