@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from r1ranker_ir.backends import BACKENDS
+from r1ranker_ir.family import FAMILY
 from r1ranker_ir.prompts.sections import known_sections
 from r1ranker_ir.retrieval.first_stages import FIRST_STAGES, form_of
 from r1ranker_ir.strategies import STRATEGIES
@@ -46,6 +47,17 @@ def first_stages_help() -> str:
     """What searches, as the end of a sentence."""
     said = [f"{form_of(kind)}, {kind.summary}" for kind in FIRST_STAGES.values()]
     return f"{'; '.join(said[:-1])}; or {said[-1]}."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence."""
+    each = list(names)
+    return f"{', '.join(each[:-1])} or {each[-1]}"
+
+
+def repairing_systems() -> str:
+    """The systems that repair texts before they show them."""
+    return listed(name for name, system in FAMILY.items() if system.settings.get("repair_text"))
 
 
 def _sentence(parts: Iterable[str], separator: str) -> str:

@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from r1ranker_ir.cli_choices import BackendName, StrategyName, backends_help, strategies_help
+from r1ranker_ir.cli_choices import (
+    BackendName,
+    StrategyName,
+    backends_help,
+    listed,
+    repairing_systems,
+    strategies_help,
+)
+from r1ranker_ir.family import FAMILY
+from r1ranker_ir.registry import REGISTERED
 
 NO_FIELD = "none"
 """What leaves a field of a server's requests out."""
@@ -59,10 +68,9 @@ RunOption = Annotated[
 RerankerOption = Annotated[
     str,
     typer.Option(
-        help="r1ranker-iterative, r1ranker-direct, r1ranker-setwise, r1ranker-pointwise, "
-        "r1ranker-iterative-tiny or r1ranker-direct-tiny; a published "
-        "system, rank-r1, reasonrank, listwise, first, rankgpt, iranker or dranker, with its settings; or, with "
-        "--strategy, any causal language model: a Hugging Face name, a folder, a GGUF file, or a server's name for it.",
+        help=f"{listed(REGISTERED)}; a published system, {listed(FAMILY)}, with its settings; or, with "
+        "--strategy, any causal language model: a Hugging Face name, a folder, a GGUF file, or a "
+        "server's name for it.",
         show_default=False,
     ),
 ]
@@ -141,7 +149,7 @@ RepairTextOption = Annotated[
     typer.Option(
         "--repair-text/--no-repair-text",
         help="Repair the characters of queries and passages (mojibake, HTML entities) with ftfy before they are shown.",
-        show_default="repaired for the systems reasonrank, listwise, first and rankgpt",
+        show_default=f"repaired for the systems {repairing_systems()}",
     ),
 ]
 MaxQueryTokensOption = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from r1ranker_ir.cli_choices import SectionName
+from r1ranker_ir.cli_choices import SectionName, listed
 from r1ranker_ir.cli_options import (
     MaxPassageTokensOption,
     MaxPassageWordsOption,
@@ -18,6 +18,7 @@ from r1ranker_ir.cli_options import (
     RepairTextOption,
 )
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.family import FAMILY
 from r1ranker_ir.prompts.sections import find_section, known_sections
 from r1ranker_ir.terminal_text import argument_text, echo_data, echo_json
 
@@ -74,8 +75,7 @@ def show(
     system: Annotated[
         str | None,
         typer.Option(
-            help="A published system whose limits count, and whose template where none is given: rank-r1, reasonrank, "
-            "listwise, first, rankgpt, iranker or dranker.",
+            help=f"A published system whose limits count, and whose template where none is given: {listed(FAMILY)}.",
             show_default="none",
         ),
     ] = None,

@@ -215,10 +215,7 @@ def register() -> None:
     the function that does the picking is wrapped: our names, in whole, are answered here, every other one there.
     """
     factory: Any = importlib.import_module(_FACTORY_MODULE)
-    for name, registered in REGISTERED.items():
-        factory.AVAILABLE_RANKERS[name] = _opener(registered.strategy)
-    for name in FAMILY:
-        factory.AVAILABLE_RANKERS[name] = _family_opener(name)
+    _offer(factory)
     # What rerankers advises to install where its own class is missing, now under the shared name, too.
     if (advice := getattr(factory, "DEPS_MAPPING", None)) is not None:
         advice.setdefault(_SHARED, advice.get(_THEIRS, "gpt"))
@@ -231,7 +228,7 @@ def register() -> None:
             ", ".join(REGISTERED),
         )
     elif not getattr(choose, _WRAPPED, False):
-        factory._get_model_type = _with_our_names(choose)
+        factory._get_model_type = _with_our_names(choose, factory)
 
 
 def _open_reranker(named: str, /, *arguments: Any, **options: Any) -> Any:
@@ -240,6 +237,14 @@ def _open_reranker(named: str, /, *arguments: Any, **options: Any) -> Any:
     from r1ranker_ir.rerankers import RERANKERS
 
     return RERANKERS[named](*arguments, **options)
+
+
+def _offer(factory: Any) -> None:
+    """Says what makes the rerankers of our names."""
+    for name, registered in REGISTERED.items():
+        factory.AVAILABLE_RANKERS[name] = _opener(registered.strategy)
+    for name in FAMILY:
+        factory.AVAILABLE_RANKERS[name] = _family_opener(name)
 
 
 @functools.cache
@@ -263,10 +268,12 @@ def _family_opener(name: str) -> Any:
     return functools.partial(_open_family, name)
 
 
-def _with_our_names(choose: Any) -> Any:
+def _with_our_names(choose: Any, factory: Any) -> Any:
     @functools.wraps(choose)
     def choose_model_type(model_name: Any, explicit_model_type: Any = None) -> str:
         asked = explicit_model_type or model_name
+        # A strategy or a system may have been added since.
+        _offer(factory)
         if isinstance(asked, str) and is_registered(asked):
             return asked.lower()
         if isinstance(asked, str) and is_family(asked) and (explicit_model_type or asked.lower() != _SHARED):

@@ -42,11 +42,13 @@ class Asker:
         request: the query and all candidates.
         prompt: renders the calls.
         steps: the trace so far.
+        repairs: how many of its answers were repaired.
     """
 
     request: RankingRequest
     prompt: Prompt
     steps: list[Step] = field(default_factory=list)
+    repairs: int = 0
 
     def ask(
         self,
@@ -72,11 +74,12 @@ class Asker:
         """
         call = self.prompt.ask(section, self.request, shown, marked)
         # The engine stops a run by this number before its rankings are finished.
-        call = replace(call, repairs_before=sum(step.repaired for step in self.steps), **given)
+        call = replace(call, repairs_before=self.repairs, **given)
         answer = yield call
         heard = (read or READERS[section.asks])(call, answer, self.prompt)
         step = step_of(call, answer, heard)
         self.steps.append(step)
+        self.repairs += step.repaired
         return step
 
 
