@@ -26,6 +26,8 @@ _UNSPACED = (
     r"\U00020000-\U0003ffff\p{Line_Break=SA}\p{Script=Tibetan}\p{Script=Balinese}\p{Script=Javanese}"
 )
 _HAS_UNSPACED = regex.compile(f"[{_UNSPACED}]")
+# None of them comes before Thai, nor among punctuation and signs. `re` finds out ten times as fast as `regex`.
+_MAY_HAVE_UNSPACED = re.compile(r"[\u0e00-\u1fff\u2e80-\U0010ffff]")
 _WORDS = re.compile(r"\S+")
 # `re` takes \x1c to \x1f for white space as well.
 _WORDS_AND_CLUSTERS = regex.compile(rf"(?=[{_UNSPACED}])\X|(?:(?=[^\s\x1c-\x1f{_UNSPACED}])\X)+")
@@ -94,7 +96,8 @@ def cluster_ends(text: str) -> list[int]:
 
 def _words(text: str) -> list[tuple[int, int]]:
     """Where the words stand; in scripts without spaces, the grapheme clusters."""
-    pattern = _WORDS_AND_CLUSTERS if _HAS_UNSPACED.search(text) else _WORDS
+    unspaced = _MAY_HAVE_UNSPACED.search(text) and _HAS_UNSPACED.search(text)
+    pattern = _WORDS_AND_CLUSTERS if unspaced else _WORDS
     return [word.span() for word in pattern.finditer(text)]
 
 
@@ -133,5 +136,9 @@ def _cut_by_spans(text: str, max_tokens: int, spans_of: Spans) -> str | None:
         return None
     last, too_far = words[fitting - 1][1], words[fitting][1]
     apart = all(end == len(beginning) or beginning[end].isspace() for end in (last, too_far))
-    crossed = any(start < last < stop or start < too_far < stop for start, stop in spans)
-    return beginning[:last] if apart and not crossed else None
+    if not apart:
+        return None
+    for start, stop in spans:
+        if start < last < stop or start < too_far < stop:
+            return None
+    return beginning[:last]

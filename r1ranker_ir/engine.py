@@ -27,7 +27,7 @@ from r1ranker_ir.errors import (
     RepairRateError,
 )
 from r1ranker_ir.outcomes import FailedRanking, Outcome, failed_rankings, log_failed
-from r1ranker_ir.signs import Signs, signs_of
+from r1ranker_ir.signs import NO_SIGNS, Signs, signs_of
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Usage
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class RunSummary:
     closed_at_limit: int = 0
     closed_at_end_of_turn: int = 0
     closed_at_answer: int = 0
-    signs: Signs = field(default_factory=Signs)
+    signs: Signs = NO_SIGNS
 
     @property
     def closed_thoughts(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,10 +79,15 @@ class Signs:
     placed: int = 0
 
     def __add__(self, other: Signs) -> Signs:
-        return _combined(self, other, 1)
+        # As after each batch of calls, of which none ends a ranking.
+        return self if other is NO_SIGNS else _combined(self, other, 1)
 
     def __sub__(self, other: Signs) -> Signs:
         return _combined(self, other, -1)
+
+
+NO_SIGNS = Signs()
+"""Of no rankings."""
 
 
 def _combined(one: Signs, other: Signs, sign: int) -> Signs:
@@ -110,21 +115,19 @@ def signs_of(ranking: Ranking, asked: Asked | None) -> Signs:
         Its signs.
     """
     count = len(ranking.request.candidates)
-    found = Signs()
+    values: dict[str, Any] = {}
     grades = [step.grade for step in ranking.steps if step.grade is not None and not step.repaired]
     decisions = min(count - 1, sum(map(_decisions, ranking.steps)))
     if decisions > 0:
         unchanged = ranking.order == tuple(range(count))
         kept = decisions if unchanged else 0
-        found += Signs(lists=1, unchanged=int(unchanged), kept=kept, repaired=ranking.repairs)
+        values.update(lists=1, unchanged=int(unchanged), kept=kept, repaired=ranking.repairs)
     if len(grades) > 1:
         equal = max(grades) - min(grades) <= _EQUAL_GRADES
-        found += Signs(graded=1, equal=int(equal), equal_pairs=len(grades) - 1 if equal else 0)
+        values.update(graded=1, equal=int(equal), equal_pairs=len(grades) - 1 if equal else 0)
     if asked in ("worst", "best", "order"):
-        placed = [each for step in ranking.steps if (each := _place(step, asked)) is not None]
-        if placed:
-            found = sum(placed, found + Signs(placed=1))
-    return found
+        values.update(_places(ranking.steps, asked))
+    return Signs(**values)
 
 
 def _decisions(step: Step) -> int:
@@ -137,20 +140,30 @@ def _surprise(lists: int, decisions: int) -> float:
     return -lists * math.log(_KEPT_PAIR) - (decisions - lists) * math.log(_KEPT_NEXT)
 
 
-def _place(step: Step, asked: Asked) -> Signs | None:
-    """The place that a step's answer names; `None` where it had no choice or was repaired."""
-    left = [position for position in step.shown if position not in step.marked]
-    if step.repaired or len(left) < 2 or not step.outcome:
-        return None
-    place = left.index(step.outcome[0]) + 1
-    # Where a list is shown in its input's order, a model that agrees with it names one end all the time.
-    agreeing = left.index(max(left) if asked == "worst" else min(left)) + 1
-    # An elimination's prompts may show the best first, by the model's own answers: then the last one is its choice.
-    last_tells = agreeing != len(left) and (asked != "worst" or step.confidence is not None)
-    named = {} if place == agreeing else {place: 1}
-    if last_tells and place == len(left):
-        named[LAST] = 1
-    return Signs(named=named, spoken_for={agreeing: 1}, lengths={len(left): 1}, not_last=int(last_tells))
+def _places(steps: Sequence[Step], asked: Asked) -> dict[str, Any]:
+    """The places that answers name, as far as they had a choice and were not repaired; nothing if there are none."""
+    named, spoken_for, lengths = Counter[int](), Counter[int](), Counter[int]()
+    not_last = 0
+    for step in steps:
+        left = [position for position in step.shown if position not in step.marked] if step.marked else step.shown
+        if step.repaired or len(left) < 2 or not step.outcome:
+            continue
+        place = left.index(step.outcome[0]) + 1
+        # Where a list is shown in its input's order, a model that agrees with it names one end all the time.
+        agreeing = left.index(max(left) if asked == "worst" else min(left)) + 1
+        lengths[len(left)] += 1
+        spoken_for[agreeing] += 1
+        if place != agreeing:
+            named[place] += 1
+        # An elimination's prompts may show the best first, by the model's own answers: then the last one is its choice.
+        if agreeing != len(left) and (asked != "worst" or step.confidence is not None):
+            not_last += 1
+            if place == len(left):
+                named[LAST] += 1
+    if not lengths:
+        return {}
+    counts = {"named": named, "spoken_for": spoken_for, "lengths": lengths}
+    return {name: dict(sorted(each.items())) for name, each in counts.items()} | {"not_last": not_last, "placed": 1}
 
 
 def sign_of_place(signs: Signs) -> PlaceSign | None:

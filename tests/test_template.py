@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.answers import Reading
 from r1ranker_ir.prompts.template import Template, build_template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import TASKS, Message, Task
@@ -80,6 +81,10 @@ def test_the_projects_prompts_ask_for_what_their_answers_mean(task: Task, best: 
     examples = {name: re.findall("<answer>(.*?)</answer>", text) for name, text in asked.items()}
     one, several = "[number]", "[number] > [number] > …"
     assert examples == {"iterative": [one], "setwise": [one], "direct": [several]}
+    for name, forms in examples.items():
+        # Copied as it stands, the form is no answer, and counts as repaired.
+        copied = f"<think>\na\n</think>\n<answer>{forms[0]}</answer>"
+        assert template.read(copied, 2, "order" if name == "direct" else "one") == Reading((), clean=False)
 
 
 @given(texts=st.lists(st.text(), min_size=4, max_size=4))

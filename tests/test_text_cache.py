@@ -25,13 +25,14 @@ from r1ranker_ir.types import Candidate, Message, RankingRequest
 def test_results_are_the_functions_and_stay_within_the_bytes(texts: list[str], max_bytes: int) -> None:
     made = []
 
-    def reversed_text(text: str, times: int) -> str:
+    def reversed_text(given: tuple[str, int]) -> str:
+        text, times = given
         made.append(text)
         return text[::-1] * times
 
     cache = TextCache(reversed_text, max_bytes)
     for text in texts:
-        assert cache(text, 2) == text[::-1] * 2
+        assert cache.of((text, 2)) == text[::-1] * 2
         assert cache.bytes <= max_bytes
     if max_bytes < sys.getsizeof(""):
         assert made == texts
@@ -41,28 +42,34 @@ def test_what_was_used_last_stays() -> None:
     made = []
     cache = TextCache(lambda text: made.append(text) or text, 20 * (250 + 150))  # type: ignore[func-returns-value]
     for number in range(200):
-        cache("always")
-        cache(f"{number:0100}")
+        cache.of("always")
+        cache.of(f"{number:0100}")
     assert made.count("always") == 1
     assert len(made) == 201
-    cache(f"{199:0100}")
+    cache.of(f"{199:0100}")
     assert len(made) == 201
 
 
 def test_a_result_that_is_its_argument_counts_once() -> None:
     cache = TextCache(lambda text: text, 10**6)
-    cache("x" * 1000)
+    cache.of("x" * 1000)
+    assert 1000 < cache.bytes < 1500
+
+
+def test_a_result_that_is_a_part_of_its_key_counts_once() -> None:
+    cache: TextCache[tuple[str, int], str] = TextCache(lambda given: given[0], 10**6)
+    cache.of(("x" * 1000, 5))
     assert 1000 < cache.bytes < 1500
 
 
 def test_threads_may_share_it() -> None:
-    cache = TextCache(lambda text, times: text * times, 40_000)
+    cache: TextCache[tuple[str, int], str] = TextCache(lambda given: given[0] * given[1], 40_000)
     wrong: list[str] = []
 
     def work(first: int) -> None:
         for number in range(4000):
             text = f"{(first + number * 7) % 300:03}"
-            if cache(text, 9) != text * 9:
+            if cache.of((text, 9)) != text * 9:
                 wrong.append(text)
 
     threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]

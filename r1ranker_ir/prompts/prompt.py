@@ -234,14 +234,14 @@ class Prompt:
             keep_lines=published and template.keeps_lines,
         )
         self._neutralise: Callable[[str], str] = neutraliser
-        self._neutral: Callable[[str], str] = TextCache(neutraliser, _TEXT_BYTES)
-        self._neutral_query: Callable[[str], str] = TextCache(neutraliser, _QUERY_BYTES)
+        self._neutral: Callable[[str], str] = TextCache(neutraliser, _TEXT_BYTES).of
+        self._neutral_query: Callable[[str], str] = TextCache(neutraliser, _QUERY_BYTES).of
         whole = Neutraliser(structure, None, keep_lines=True)
-        self._neutral_lines: Callable[[str], str] = TextCache(partial(_with_edges, whole), _QUERY_BYTES)
-        self._passage: Callable[[str], tuple[str, bool]] = TextCache(self._read_passage, _TEXT_BYTES)
-        self._cut: Callable[[str, int], str] = TextCache(self._cut_text, _TEXT_BYTES)
-        self._shown_query: Callable[[str, Task], tuple[str, bool]] = TextCache(self._query, _QUERY_BYTES)
-        self._count: Callable[[str], int] = TextCache(limits.count_tokens, _TEXT_BYTES)
+        self._neutral_lines: Callable[[str], str] = TextCache(partial(_with_edges, whole), _QUERY_BYTES).of
+        self._passage: Callable[[str], tuple[str, bool]] = TextCache(self._read_passage, _TEXT_BYTES).of
+        self._cut: Callable[[tuple[str, int]], str] = TextCache(self._cut_text, _TEXT_BYTES).of
+        self._shown_query: Callable[[tuple[str, Task]], tuple[str, bool]] = TextCache(self._query, _QUERY_BYTES).of
+        self._count: Callable[[str], int] = TextCache(limits.count_tokens, _TEXT_BYTES).of
         self._unfilled: Callable[[str, Task], int | None] = lru_cache(maxsize=_CACHED_SECTIONS)(self._count_unfilled)
 
     def ask(
@@ -295,8 +295,8 @@ class Prompt:
         passages = [self._passage(request.candidates[position].text) for position in shown]
         full = [text for text, _ in passages]
         limit = self.max_passage_tokens
-        texts = full if limit is None else [self._cut(text, limit) for text in full]
-        query, cut_query = self._shown_query(request.query, request.task)
+        texts = full if limit is None else [self._cut((text, limit)) for text in full]
+        query, cut_query = self._shown_query((request.query, request.task))
         details = NO_DETAILS
         if self.template.shows_details:
             details = details_of(request, shown, self._neutral, self._neutral_lines)
@@ -325,37 +325,39 @@ class Prompt:
 
     def _read_passage(self, text: str) -> tuple[str, bool]:
         """A passage as plain text, and whether it was cut to its limit in words."""
+        # Not remembered by `_neutral` as well: passages are shown in no other place.
         if self.max_passage_words is None and not self.repair_text:
-            return self._neutral(text), False
+            return self._neutralise(text), False
         whole = repaired(text.strip()) if self.repair_text else text
         kept, cut = (whole, False) if self.max_passage_words is None else first_words(whole, self.max_passage_words)
-        # Not remembered by `_neutral` as well: this text occurs nowhere else.
         return self._neutralise(kept), cut
 
-    def _query(self, query: str, task: Task) -> tuple[str, bool]:
-        """The query as it is shown, and whether it was cut."""
+    def _query(self, asked: tuple[str, Task]) -> tuple[str, bool]:
+        """A query as it is shown for its task, and whether it was cut."""
+        query, task = asked
         if self.repair_text:
             # rank_llm and ReasonRank repair a query as a part of the whole prompt, whose marks are no HTML.
             query = repaired(query, entities=False)
         form, limit = self.template.form(task), self.max_query_tokens
         if task != "item":
             whole = self._neutral_query(query)
-            shown = whole if limit is None else self._cut_text(whole, limit)
+            shown = whole if limit is None else self._cut_text((whole, limit))
             return shown, shown != whole
         lines = [line for each in query.splitlines() if (line := self._neutral(each))]
         kept = list(lines)
         while limit is not None and len(kept) > 1 and self.limits.count_tokens(form.query_separator.join(kept)) > limit:
             kept = kept[1:]
         if limit is not None and len(kept) == 1:
-            kept = [self._cut_text(kept[0], limit)]
+            kept = [self._cut_text((kept[0], limit))]
         joined = form.query_separator.join(reversed(kept) if form.query_reversed else kept)
         # What two lines make together must be as harmless as each of them.
         plain = " ".join(joined.split())
         harmless = self._neutral_query(plain)
         return (joined if harmless == plain else harmless), kept != lines
 
-    def _cut_text(self, text: str, limit: int) -> str:
-        """Cuts a text; what is left is not blank unless the text is."""
+    def _cut_text(self, given: tuple[str, int]) -> str:
+        """Cuts a text to a limit; what is left is not blank unless the text is."""
+        text, limit = given
         cut = self.limits.cut_text(text, limit)
         if not cut and text:
             # A backend of one's own may cut between words only.
@@ -409,7 +411,7 @@ class Prompt:
             if limit < 1:
                 raise ContextLengthError(self._no_room(request, strategy, around, reserve, len(texts)))
             texts = [
-                text if length <= limit else self._cut(whole, limit)
+                text if length <= limit else self._cut((whole, limit))
                 for text, whole, length in zip(shown, full, lengths, strict=True)
             ]
             messages = self._render(strategy, request, query, texts, details, excluded)
@@ -450,7 +452,7 @@ class Prompt:
         # Texts that are answered take their length of the answer's share as well.
         shorter = "cut the candidates' texts (max_passage_tokens), " if self.template.named else ""
         fewer = f"show fewer than {count} candidates (window_size), " if count > 1 else ""
-        query_tokens = self.limits.count_tokens(self._shown_query(request.query, request.task)[0])
+        query_tokens = self.limits.count_tokens(self._shown_query((request.query, request.task))[0])
         return (
             f"{name} does not fit: the {strategy} prompt takes {around} tokens without any passage ({query_tokens} of "
             f"them the query's), {reserve} are kept for thought and answer, and the model's context "

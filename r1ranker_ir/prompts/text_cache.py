@@ -4,70 +4,83 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
 
-Arguments = TypeVarTuple("Arguments")
+Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
-# What an entry takes besides its texts: its place in the dict, the tuples of arguments and of entry.
+# What an entry takes besides its texts: its place in the dict, the tuples of key and result.
 _ENTRY_BYTES = 250
 
 
-class TextCache(Generic[*Arguments, Result]):
-    """Remembers a function's results by its arguments, within a limit of bytes.
+class _Young(dict[Key, Result]):
+    """The results used last; others are asked for elsewhere. A dict of its own kind finds a result fastest."""
+
+    def __init__(self, missing: Callable[[Key], Result]) -> None:
+        super().__init__()
+        self._missing = missing
+
+    def __missing__(self, key: Key) -> Result:
+        return self._missing(key)
+
+
+class TextCache(Generic[Key, Result]):
+    """Remembers a function's results, within a limit of bytes.
 
     Results are kept in two generations: what is asked for again moves to the younger one, and when that holds half of
     the bytes, the older one is dropped. So the results used last stay, and a hit costs a look into a dict: a prompt
-    needs three for each passage. Threads may share it; two of them may work out the same result at once.
+    needs two or three for each passage. Threads may share it; two of them may work out the same result at once.
 
     Args:
-        function: gives the same result for the same arguments, which are hashable.
-        max_bytes: what arguments and results may take together. A result that takes more than half of it is not kept.
+        function: gives the same result for the same key: a text, or a tuple of a text and what else counts.
+        max_bytes: what keys and results may take together. A result that takes more than half of it is not kept.
+
+    Attributes:
+        of: gives the function's result.
     """
 
-    def __init__(self, function: Callable[[*Arguments], Result], max_bytes: int) -> None:
+    def __init__(self, function: Callable[[Key], Result], max_bytes: int) -> None:
         self._function = function
         self._half = max_bytes // 2
-        self._young: dict[tuple[*Arguments], Result] = {}
-        self._old: dict[tuple[*Arguments], Result] = {}
+        self._young: _Young[Key, Result] = _Young(self._find)
+        self._old: dict[Key, Result] = {}
         self._young_bytes = 0
         self._old_bytes = 0
         self._lock = threading.Lock()
+        self.of: Callable[[Key], Result] = self._young.__getitem__
 
     @property
     def bytes(self) -> int:
-        """What is kept, in bytes; texts that arguments and results share count once for each."""
+        """What is kept, in bytes; texts that keys and results share count once for each."""
         return self._young_bytes + self._old_bytes
 
-    def __call__(self, *args: *Arguments) -> Result:
-        """Gives the function's result."""
+    def _find(self, key: Key) -> Result:
+        """Gives a result that the younger generation does not have, and adds it there."""
         try:
-            return self._young[args]
+            result = self._old[key]
         except KeyError:
-            pass
-        try:
-            result = self._old[args]
-        except KeyError:
-            result = self._function(*args)
-        self._keep(args, result)
-        return result
-
-    def _keep(self, args: tuple[*Arguments], result: Result) -> None:
-        size = _ENTRY_BYTES + sum(sys.getsizeof(each) for each in args)
-        if not any(result is each for each in args):
+            result = self._function(key)
+        size = _ENTRY_BYTES + _size(key)
+        if result is not (key[0] if isinstance(key, tuple) else key):
             size += _size(result)
         if size > self._half:
-            return
+            return result
         with self._lock:
-            if args in self._young:
-                return
-            if self._young_bytes + size > self._half:
-                self._old, self._old_bytes = self._young, self._young_bytes
-                self._young, self._young_bytes = {}, 0
-            self._young[args] = result
-            self._young_bytes += size
+            if key not in self._young:
+                if self._young_bytes + size > self._half:
+                    self._old, self._old_bytes = dict(self._young), self._young_bytes
+                    self._young.clear()
+                    self._young_bytes = 0
+                self._young[key] = result
+                self._young_bytes += size
+        return result
 
 
-def _size(result: Any) -> int:
-    return sum(map(sys.getsizeof, result)) if isinstance(result, tuple) else sys.getsizeof(result)
+def _size(value: Any) -> int:
+    if not isinstance(value, tuple):
+        return sys.getsizeof(value)
+    size = 0
+    for part in value:
+        size += sys.getsizeof(part)
+    return size
