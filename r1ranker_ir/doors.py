@@ -76,6 +76,7 @@ class Door(Mapping[str, T]):
         self._found: dict[str, T] = {}
         self._added: set[str] = set()
         self._complete = False
+        self._loading = False
         self._lock = threading.RLock()
 
     def __getitem__(self, name: str) -> T:
@@ -132,22 +133,21 @@ class Door(Mapping[str, T]):
 
     def _all(self) -> Mapping[str, T]:
         if not self._complete:
+            # Other threads wait here. What is being loaded may ask for what there is: it finds the declarations so far.
             with self._lock:
-                self._load()
+                if not self._complete and not self._loading:
+                    self._load()
         return self._found
 
     def _load(self) -> None:
-        # What is being loaded may ask for what there is: it finds the declarations so far.
-        if self._complete:
-            return
-        self._complete = True
+        self._loading = True
         try:
             own = self._own()
             self._found = self._sorted(own)
             self._found = self._sorted({**self._from_entry_points(own), **own})
-        except BaseException:
-            self._complete = False
-            raise
+            self._complete = True
+        finally:
+            self._loading = False
 
     def _own(self) -> dict[str, T]:
         package = importlib.import_module(self._within)

@@ -27,6 +27,10 @@ from markdown_it import MarkdownIt
 
 import r1ranker_ir
 from r1ranker_ir import errors
+from r1ranker_ir.backends import BACKENDS
+from r1ranker_ir.family import FAMILY
+from r1ranker_ir.retrieval.first_stages import FIRST_STAGES
+from r1ranker_ir.strategies import STRATEGIES
 
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTIONS = ROOT.parent / "shared" / "data" / "ir_datasets"
@@ -138,7 +142,19 @@ def test_data_blocks_parse(page: Path) -> None:
             assert json.loads(block.code), block.place
 
 
+@pytest.fixture
+def own_declarations() -> Iterator[None]:
+    """What an example declares is forgotten behind it."""
+    doors = (STRATEGIES, BACKENDS, FIRST_STAGES, FAMILY)
+    before = [set(door) for door in doors]
+    yield
+    for door, names in zip(doors, before, strict=True):
+        for name in set(door) - names:
+            door.forget(name)
+
+
 @every_page
+@pytest.mark.usefixtures("own_declarations")
 def test_examples_run(page: Path, offline_folder: Path, commands: Path) -> None:
     namespace: dict[str, object] = {"__name__": "__main__"}
     lacking = []

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from r1ranker_ir.backends import BACKENDS, backend_class
 from r1ranker_ir.backends.declaration import Capabilities
 from r1ranker_ir.backends.oracle import OracleBackend
 from r1ranker_ir.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.doors import Door
 from r1ranker_ir.family import FAMILY, family_options, read_system
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt
@@ -330,3 +333,16 @@ def test_a_malformed_system_is_named(text: str, said: str, tmp_path: Path) -> No
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=rf"mine\.toml: {said}"):
         read_system(path)
+
+
+def test_threads_that_ask_first_wait_for_all_declarations() -> None:
+    class SlowDoor(Door[Strategy]):
+        def _own(self) -> dict[str, Strategy]:
+            own = super()._own()
+            time.sleep(0.05)
+            return own
+
+    door = SlowDoor(Strategy, "r1ranker_ir.strategies", "r1ranker_ir.strategies", "strategy")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: set(door), range(8)))
+    assert found == [set(STRATEGIES)] * 8

@@ -78,8 +78,8 @@ def test_what_makes_no_sense_is_said(option: str, said: str, capsys: pytest.Capt
 
 def test_nothing_is_left_of_a_ranking_that_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     # Texts are kept up to a number of bytes; this one is reached early.
-    monkeypatch.setattr("r1ranker_ir.prompts.prompt._TEXT_BYTES", 50_000)
-    monkeypatch.setattr("r1ranker_ir.prompts.prompt._QUERY_BYTES", 10_000)
+    monkeypatch.setattr("r1ranker_ir.prompts.prompt._TEXT_BYTES", 20_000)
+    monkeypatch.setattr("r1ranker_ir.prompts.prompt._QUERY_BYTES", 4_000)
     held = []
     tracemalloc.start()
     try:

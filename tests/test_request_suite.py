@@ -456,7 +456,7 @@ def test_ranking_bench_is_a_suite_among_the_others() -> None:
     [
         (("films.jsonl", "--depth", "5"), 2, "ranking requests hold their candidates"),
         (("films.jsonl", "--first-stage", "bm25s"), 2, "--first-stage"),
-        (("films.jsonl", "--source", "films.jsonl"), 1, "'films' of suite 'films' is none"),
+        (("films.jsonl", "--source", "films.jsonl"), 1, "'films' of suite 'films' is not one of them"),
         (("ranking-bench", "--source", "nowhere"), 1, "give a folder with <task>.jsonl for each task, such as movie"),
         (("ranking-bench", "--tasks", "movies"), 1, "close: movie"),
         (("nowhere.jsonl",), 1, "neither a folder that exists nor an ir_datasets id"),
