@@ -135,11 +135,13 @@ class Door(Mapping[str, T]):
         if not self._complete:
             # Other threads wait here. What is being loaded may ask for what there is: it finds the declarations so far.
             with self._lock:
-                if not self._complete and not self._loading:
+                if not self._loading:
                     self._load()
         return self._found
 
     def _load(self) -> None:
+        if self._complete:  # by a thread that was first
+            return
         self._loading = True
         try:
             own = self._own()
