@@ -77,6 +77,7 @@ class Door(Mapping[str, T]):
         self._added: set[str] = set()
         self._complete = False
         self._loading = False
+        self._changes = 0
         self._lock = threading.RLock()
 
     def __getitem__(self, name: str) -> T:
@@ -122,6 +123,7 @@ class Door(Mapping[str, T]):
             if taken is not None and declared.name not in self._added:
                 raise InputError(f"{self._noun} {declared.name!r}: the name is taken, give it another one")
             self._added.add(declared.name)
+            self._changes += 1
             self._found = self._sorted({**self._found, declared.name: declared})
 
     def forget(self, name: str) -> None:
@@ -129,7 +131,13 @@ class Door(Mapping[str, T]):
         with self._lock:
             if name in self._added:
                 self._added.remove(name)
+                self._changes += 1
                 self._found = {known: each for known, each in self._found.items() if known != name}
+
+    @property
+    def changes(self) -> int:
+        """How often something was added or taken back, for those who remember what they made of the declarations."""
+        return self._changes
 
     def _all(self) -> Mapping[str, T]:
         if not self._complete:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from r1ranker_ir.errors import InputError
@@ -34,8 +35,19 @@ class Section:
 
 def known_sections() -> Mapping[str, Section]:
     """The sections of all strategies by name, in the strategies' order, those that name excluded candidates last."""
+    strategies = _strategies()
+    return _sections_of(len(strategies), strategies.changes)
+
+
+def _strategies() -> Any:
     # Strategies are made of prompts, so that this module can't import them while it is imported itself.
-    strategies: Mapping[str, Any] = importlib.import_module("r1ranker_ir.strategies").STRATEGIES
+    return importlib.import_module("r1ranker_ir.strategies").STRATEGIES
+
+
+@lru_cache(maxsize=4)
+def _sections_of(count: int, changes: int) -> Mapping[str, Section]:
+    """The sections of the strategies, of which so many are known, after so many changes: worked out once for each."""
+    strategies = _strategies()
     sections = [section for strategy in strategies.values() for section in strategy.sections]
     sections.sort(key=lambda section: section.names_excluded)
     return {section.name: section for section in sections}

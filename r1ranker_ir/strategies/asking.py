@@ -73,8 +73,9 @@ class Asker:
             The step as it is recorded, with the positions answered as its outcome.
         """
         call = self.prompt.ask(section, self.request, shown, marked)
-        # The engine stops a run by this number before its rankings are finished.
-        call = replace(call, repairs_before=self.repairs, **given)
+        if self.repairs or given:
+            # The engine stops a run by the number of repairs before its rankings are finished.
+            call = replace(call, repairs_before=self.repairs, **given)
         answer = yield call
         heard = (read or READERS[section.asks])(call, answer, self.prompt)
         step = step_of(call, answer, heard)
