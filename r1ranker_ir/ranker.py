@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from r1ranker_ir.backends import (
     BACKENDS,
@@ -29,7 +29,7 @@ from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.registry import is_registered, refuse_unknown
-from r1ranker_ir.signs import SIGNS_ADVICE, sentences
+from r1ranker_ir.signs import warnings_of
 from r1ranker_ir.strategies import STRATEGIES, Strategy
 from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import Layout, RankingOptions, Sort, Think, VoteAmong, VoteBy
@@ -37,6 +37,8 @@ from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.types import Program, Ranking, RankingRequest
 
 logger = logging.getLogger(__name__)
+
+_Item = TypeVar("_Item")
 
 Answers = Literal["constrained", "published"]
 ANSWERS: tuple[Answers, ...] = ("constrained", "published")
@@ -269,10 +271,10 @@ class Ranker:
 
         `rank` and `stream` do so at their end.
         """
-        for kind, sentence in sentences(self.summary.signs).items():
+        for kind, line in warnings_of(self.summary.signs, self.model, self.strategy).items():
             if kind not in self._said:
                 self._said.add(kind)
-                logger.warning("%s, %s: %s. %s", self.model, self.strategy, sentence, SIGNS_ADVICE)
+                logger.warning("%s", line)
 
     def outcomes(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Outcome]]:
         """As `stream`, but a request that fails alone is yielded too, as a `FailedRanking` that says why.
@@ -302,8 +304,8 @@ class Ranker:
 
     def _programs(self, requests: Iterable[RankingRequest]) -> Iterable[Program]:
         if isinstance(requests, Sized):
-            return _Programs(self, requests, len(requests))
-        return (self.program(request) for request in requests)
+            return _Counted(map(self.program, requests), len(requests))
+        return map(self.program, requests)
 
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""
@@ -323,32 +325,17 @@ def _refuse_name(model: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Counted:
-    """Requests that are taken one by one, and how many there are."""
+class _Counted(Generic[_Item]):
+    """Things that are made one by one, and how many there will be: what the engine's progress bar needs."""
 
-    requests: Iterable[RankingRequest]
+    items: Iterable[_Item]
     count: int
 
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[RankingRequest]:
-        return iter(self.requests)
-
-
-@dataclass(frozen=True)
-class _Programs:
-    """Programs made one by one, and how many there will be: what the engine's progress bar needs."""
-
-    ranker: Ranker
-    requests: Iterable[RankingRequest]
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Program]:
-        return (self.ranker.program(request) for request in self.requests)
+    def __iter__(self) -> Iterator[_Item]:
+        return iter(self.items)
 
 
 def notes_unopened(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:

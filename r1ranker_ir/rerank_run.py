@@ -17,7 +17,7 @@ from r1ranker_ir.rerank_inputs import candidate_inputs, ranker_inputs
 from r1ranker_ir.reranking import RunRequests, entries_of, in_order, requests_of_run
 from r1ranker_ir.run_files import open_run
 from r1ranker_ir.runs import RunWriter
-from r1ranker_ir.signs import SIGNS_ADVICE, sentences
+from r1ranker_ir.signs import warnings_of
 from r1ranker_ir.traces import TraceWriter
 
 if TYPE_CHECKING:
@@ -179,8 +179,8 @@ def rerank_run(
             log_failed(failed)
             raise
         finally:
-            for sentence in sentences(engine.summary.signs).values():
-                logger.warning("%s, %s: %s. %s", ranker.model, ranker.strategy, sentence, SIGNS_ADVICE)
+            for line in warnings_of(engine.summary.signs, ranker.model, ranker.strategy).values():
+                logger.warning("%s", line)
         if failed:
             raise failed_rankings(failed, writer.queries)
     return engine.summary

@@ -10,7 +10,7 @@ from typing import Any
 
 from r1ranker_ir.types import Asked, Ranking, Step
 
-SIGNS_ADVICE = "r1ranker doctor examines the model, r1ranker trace summary the traces of a run"
+_ADVICE = "r1ranker doctor examines the model, r1ranker trace summary the traces of a run"
 """What to do about a sign."""
 
 LAST = -1
@@ -238,3 +238,17 @@ def sentences(signs: Signs) -> dict[str, str]:
             f"it was the model's own already, or the model repeats its input. Shuffled input (--shuffle) tells which"
         )
     return said
+
+
+def warnings_of(signs: Signs, model: str, strategy: str) -> dict[str, str]:
+    """Says what speaks against a model's ranking anything, and what to do about it, as lines for a log.
+
+    Args:
+        signs: of all that it has ranked.
+        model: its name.
+        strategy: how it was asked.
+
+    Returns:
+        Kind of sign to a line; see `sentences`.
+    """
+    return {kind: f"{model}, {strategy}: {sentence}. {_ADVICE}" for kind, sentence in sentences(signs).items()}
