@@ -25,7 +25,8 @@ from r1ranker_ir.errors import (
     RepairRateError,
     StorageError,
 )
-from r1ranker_ir.registry import register_when_imported
+from r1ranker_ir.moved import find_moved_modules
+from r1ranker_ir.rankers.registry import register_when_imported
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
     from r1ranker_ir.adapters.recommendation.adapter import RecommendationAdapter as RecommendationAdapter
     from r1ranker_ir.adapters.routing.adapter import RoutingAdapter as RoutingAdapter
     from r1ranker_ir.adapters.routing.profiles import LLMProfile as LLMProfile
-    from r1ranker_ir.ranker import Ranker as Ranker
-    from r1ranker_ir.rerankers import DRankerReranker as DRankerReranker
-    from r1ranker_ir.rerankers import IRankerReranker as IRankerReranker
-    from r1ranker_ir.rerankers import PointwiseReranker as PointwiseReranker
-    from r1ranker_ir.rerankers import SetwiseReranker as SetwiseReranker
-    from r1ranker_ir.rerankers import TracedResults as TracedResults
+    from r1ranker_ir.integrations.rerankers import DRankerReranker as DRankerReranker
+    from r1ranker_ir.integrations.rerankers import IRankerReranker as IRankerReranker
+    from r1ranker_ir.integrations.rerankers import PointwiseReranker as PointwiseReranker
+    from r1ranker_ir.integrations.rerankers import SetwiseReranker as SetwiseReranker
+    from r1ranker_ir.integrations.rerankers import TracedResults as TracedResults
+    from r1ranker_ir.rankers.ranker import Ranker as Ranker
 
 try:
     __version__ = importlib.metadata.version("r1ranker-ir")
@@ -47,16 +48,16 @@ except importlib.metadata.PackageNotFoundError:  # a source tree that was never 
     __version__ = "0.0.0+source"
 
 _LAZY = {
-    "DRankerReranker": "r1ranker_ir.rerankers",
-    "IRankerReranker": "r1ranker_ir.rerankers",
+    "DRankerReranker": "r1ranker_ir.integrations.rerankers",
+    "IRankerReranker": "r1ranker_ir.integrations.rerankers",
     "LLMProfile": "r1ranker_ir.adapters.routing.profiles",
-    "PointwiseReranker": "r1ranker_ir.rerankers",
-    "Ranker": "r1ranker_ir.ranker",
+    "PointwiseReranker": "r1ranker_ir.integrations.rerankers",
+    "Ranker": "r1ranker_ir.rankers.ranker",
     "RecommendationAdapter": "r1ranker_ir.adapters.recommendation.adapter",
     "Reranker": "rerankers",
     "RoutingAdapter": "r1ranker_ir.adapters.routing.adapter",
-    "SetwiseReranker": "r1ranker_ir.rerankers",
-    "TracedResults": "r1ranker_ir.rerankers",
+    "SetwiseReranker": "r1ranker_ir.integrations.rerankers",
+    "TracedResults": "r1ranker_ir.integrations.rerankers",
 }
 
 __all__ = [
@@ -105,3 +106,4 @@ def __dir__() -> list[str]:
 
 
 register_when_imported()
+find_moved_modules()

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from r1ranker_ir.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest
@@ -201,7 +201,7 @@ COMMAND_SERVER = """
 import json, os, signal, socket, sys
 import torch, transformers.models.llama.modeling_llama
 import trl.trainer.grpo_trainer, trl.trainer.sft_trainer
-from r1ranker_ir.cli import app
+from r1ranker_ir.cli.app import app
 
 listening = socket.socket(socket.AF_UNIX)
 listening.bind(sys.argv[1])

@@ -28,7 +28,7 @@ from markdown_it import MarkdownIt
 import r1ranker_ir
 from r1ranker_ir import errors
 from r1ranker_ir.backends import BACKENDS
-from r1ranker_ir.family import FAMILY
+from r1ranker_ir.rankers.systems import FAMILY
 from r1ranker_ir.retrieval.first_stages import FIRST_STAGES
 from r1ranker_ir.strategies import STRATEGIES
 

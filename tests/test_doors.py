@@ -19,16 +19,16 @@ from r1ranker_ir import Candidate, InputError, Ranker, RankingRequest, Reranker
 from r1ranker_ir.backends import BACKENDS, backend_class
 from r1ranker_ir.backends.declaration import Capabilities
 from r1ranker_ir.backends.oracle import OracleBackend
-from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.doors import Door
-from r1ranker_ir.family import FAMILY, family_options, read_system
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section, known_sections
+from r1ranker_ir.rankers.systems import FAMILY, family_options, read_system
+from r1ranker_ir.runs.traces import trace_of
 from r1ranker_ir.strategies import STRATEGIES, Strategy
 from r1ranker_ir.strategies.asking import Asker
 from r1ranker_ir.strategies.options import PUBLISHED, RankingOptions
-from r1ranker_ir.traces import trace_of
 from r1ranker_ir.types import Program, Ranking
 
 TEXTS = ("wool is spun", "a flea lives for months", "the kettle boils", "fleas bite")
@@ -130,7 +130,7 @@ def run(installed: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 STAGES = """
 from r1ranker_ir.retrieval.first_stages import FirstStageKind
-from r1ranker_ir.runs import RunEntry
+from r1ranker_ir.data.trec_runs import RunEntry
 
 
 def search(corpus, depth, queries, *, source, progress):
@@ -146,7 +146,7 @@ UNSORTED = FirstStageKind("unsorted", search, summary="the first documents of th
 def test_an_installed_package_is_used_from_python(installed: Path) -> None:
     code = (
         "from r1ranker_ir import Candidate, Ranker, RankingRequest\n"
-        "from r1ranker_ir.registry import find_ranker, resolve\n"
+        "from r1ranker_ir.rankers.registry import find_ranker, resolve\n"
         "candidates = tuple(Candidate(str(n), 'x' * n) for n in range(5))\n"
         "found = find_ranker('long-first', 'any')\n"
         "ranker = Ranker('any', strategy=found.strategy, backend='longest', **found.options)\n"
@@ -309,7 +309,7 @@ def test_rearank_orders_windows_after_a_thought() -> None:
 
 
 def test_new_systems_have_names_everywhere(tmp_path: Path) -> None:
-    from r1ranker_ir.rerankers import FAMILY_RERANKERS
+    from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS
 
     assert FAMILY_RERANKERS["rank1"].__name__ == "Rank1Reranker"
     ranker = Reranker(

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from r1ranker_ir import Candidate, Ranker, RankingRequest
-from r1ranker_ir.cache_records import key_maker
-from r1ranker_ir.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.cache.records import key_maker
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.digest import digest_of_messages
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.template import load_template
-from r1ranker_ir.traces import trace_of
+from r1ranker_ir.runs.traces import trace_of
 from r1ranker_ir.types import Answer, Call, Ranking
 
 GOLDEN = Path(__file__).with_name("golden.json")

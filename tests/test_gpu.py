@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from r1ranker_ir.checkpoints import TINY_CHECKPOINT
-from r1ranker_ir.ranker import Ranker
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.types import Candidate, RankingRequest
 
 TEXTS = ("the life cycle of a flea", "a flea jumps far", "cycle lanes in town", "the price of steel", "life of a star")

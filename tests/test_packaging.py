@@ -167,7 +167,7 @@ def outside(installed: Path, folder: Path, *command: str) -> subprocess.Complete
 
 def test_wheel_is_what_gets_imported(installed: Path, tmp_path: Path) -> None:
     code = (
-        "import r1ranker_ir, r1ranker_ir.eval.measures, r1ranker_ir.training; "
+        "import r1ranker_ir, r1ranker_ir.eval.measuring.measures, r1ranker_ir.training; "
         "print(r1ranker_ir.__file__, r1ranker_ir.eval.__file__, r1ranker_ir.training.__file__, r1ranker_ir.__version__)"
     )
     done = outside(installed, tmp_path, "python", "-c", code)

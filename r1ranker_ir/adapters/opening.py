@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from r1ranker_ir.ranker import Ranker
-from r1ranker_ir.registry import find_ranker
+from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.rankers.registry import find_ranker
 
 
 def open_ranker(

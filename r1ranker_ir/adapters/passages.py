@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.request_files import JudgedRequest
-from r1ranker_ir.reranking import CHUNK_QUERIES
-from r1ranker_ir.runs import Run
-from r1ranker_ir.seeded import seeded_by
+from r1ranker_ir.runs.requests import CHUNK_QUERIES
+from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import Candidate, RankingRequest
 
 if TYPE_CHECKING:
-    from r1ranker_ir.corpora import Corpus
+    from r1ranker_ir.data.corpora import Corpus
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class AnswersEach(Protocol):
 
         Raises:
             BackendError: what no further call would be spared, after the answers that were there by then.
-            CancelledRankingError: if nobody waits for the answers any longer, see `r1ranker_ir.cancelling`.
+            CancelledRankingError: if nobody waits for the answers any longer, see `r1ranker_ir.backends.cancelling`.
         """
         ...
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from .key_value_cache import cache_argument, cache_of
+from r1ranker_ir.models.key_value_cache import cache_argument, cache_of
+
 from .states import PromptStates
 
 _GROWTH = 128

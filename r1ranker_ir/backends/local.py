@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from r1ranker_ir.byte_sizes import parse_bytes
-from r1ranker_ir.cancelling import check_wanted
+from r1ranker_ir.backends.cancelling import check_wanted
 from r1ranker_ir.errors import InputError, missing_extra
+from r1ranker_ir.files.byte_sizes import parse_bytes
 from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
 
 try:
@@ -23,10 +23,11 @@ try:
 except ImportError as error:
     raise missing_extra("The transformers backend", "local", error) from error
 
+from r1ranker_ir.models.identity import checkpoint_identity
+from r1ranker_ir.models.loading import load_model
+
 from .choice import ChoiceSearch, Tokens, told_apart
 from .decoding import DecodingSession, SeparateSession, attention_span
-from .identity import checkpoint_identity
-from .loading import load_model
 from .states import PromptStates, StateStore, depends_on_beginning_only
 from .texts import ChatTokenizer
 from .thoughts import split_thought
@@ -250,7 +251,7 @@ class TransformersBackend:
             written freely.
 
         Raises:
-            CancelledRankingError: if nobody waits for the answers any longer, see `r1ranker_ir.cancelling`.
+            CancelledRankingError: if nobody waits for the answers any longer, see `r1ranker_ir.backends.cancelling`.
         """
         rows = [self._row(call) for call in calls]
         order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from r1ranker_ir.backends.cancelling import check_wanted, may_be_cancelled
 from r1ranker_ir.backends.endpoint import Endpoint, find_endpoint
 from r1ranker_ir.backends.replies import FailedReplyError, Reply, UnreadableReplyError, read_reply
 from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought
 from r1ranker_ir.backends.tokens import EstimatedCounts, TokenCounts, TokenizerCounts
-from r1ranker_ir.cancelling import check_wanted, may_be_cancelled
-from r1ranker_ir.cutting import cut_at_word
 from r1ranker_ir.errors import BackendError, CallError, InputError, missing_extra
+from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
 
 try:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from r1ranker_ir.backends.tokens import EstimatedCounts
-from r1ranker_ir.cutting import cut_at_word
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.types import Answer, Call, Message, Question, Usage
 
 ANSWER_TOKENS = 200

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from r1ranker_ir.cutting import cut_at_word
+from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.types import Message
 
 from .chat_template import THINK, ChatTemplate, with_thought

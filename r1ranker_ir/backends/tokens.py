@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from r1ranker_ir.errors import CheckpointError, missing_extra
-from r1ranker_ir.small_model import located
+from r1ranker_ir.models.foreign_code import needs_foreign_code
+from r1ranker_ir.models.parts import load_tokenizer
+from r1ranker_ir.models.small import located
 from r1ranker_ir.types import Message
 
 from .chat_template import ChatTemplate
-from .checkpoint_parts import load_tokenizer
-from .foreign_code import needs_foreign_code
 
 CHAT_CONTROL_TOKENS: tuple[str, ...] = (
     # ChatML: Qwen and many others

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r1ranker_ir.cutting import cut_at_word
-from r1ranker_ir.small_model import located
+from r1ranker_ir.models.parts import load_config
+from r1ranker_ir.models.small import located
+from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.types import Message
 
-from .checkpoint_parts import load_config
 from .tokens import EstimatedCounts, counting_tokenizer
 
 ANSWER_TOKENS = 200

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.yaml_text import parse_yaml
+from r1ranker_ir.files.yaml_text import parse_yaml
 
 from .family_template import FamilyTemplate
 from .iranker_template import IRankerTemplate, build_iranker_template

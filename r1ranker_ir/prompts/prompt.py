@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Literal, Protocol
 
-from r1ranker_ir.cutting import LONGEST_CLUSTER, cut_at_word
 from r1ranker_ir.errors import ContextLengthError, InputError
+from r1ranker_ir.prompts.cutting import LONGEST_CLUSTER, cut_at_word
 from r1ranker_ir.types import Answer, Call, Message, Question, RankingRequest, Task
 
 from .answers import Reading

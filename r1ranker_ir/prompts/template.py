@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.plain_data import parse_toml_text
-from r1ranker_ir.small_files import read_small_text
+from r1ranker_ir.files.plain_data import parse_toml_text
+from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.types import TASKS, Message
 
 from .answers import Reading, identifiers, read_answer

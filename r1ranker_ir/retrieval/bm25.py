@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from r1ranker_ir.data.trec_runs import RunEntry
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.runs import RunEntry
 
 if TYPE_CHECKING:
-    from r1ranker_ir.corpora import Corpus
+    from r1ranker_ir.data.corpora import Corpus
 
 K1 = 0.9
 B = 0.4

@@ -10,8 +10,8 @@ from r1ranker_ir.doors import Door
 from r1ranker_ir.errors import InputError
 
 if TYPE_CHECKING:
-    from r1ranker_ir.corpora import Corpus
-    from r1ranker_ir.runs import Run
+    from r1ranker_ir.data.corpora import Corpus
+    from r1ranker_ir.data.trec_runs import Run
 
 
 class Searches(Protocol):

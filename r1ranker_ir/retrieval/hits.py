@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from r1ranker_ir.corpora import document_text
+from r1ranker_ir.data.corpora import document_text
+from r1ranker_ir.data.trec_runs import RunEntry
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.runs import RunEntry
 
 # Where Pyserini's collections keep a document's body: JsonCollection, BEIR, MS MARCO v2 (passages), v2.1 and v2.
 BODY_FIELDS = ("contents", "text", "passage", "segment", "body")
 
 
 def run_of_hits(hits: Mapping[str, Sequence[Any]]) -> dict[str, tuple[RunEntry, ...]]:
-    """Turns what `batch_search` returns into a run, to be written with `r1ranker_ir.runs.write_run`.
+    """Turns what `batch_search` returns into a run, to be written with `r1ranker_ir.data.trec_runs.write_run`.
 
     Args:
         hits: hits by query id, best first.

@@ -19,11 +19,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from r1ranker_ir.data.trec_runs import RunEntry
 from r1ranker_ir.errors import InputError, MissingExtraError, missing_extra
 from r1ranker_ir.retrieval.bm25 import K1, B
 from r1ranker_ir.retrieval.hits import check_batch, entries_of_hits
 from r1ranker_ir.retrieval.java import environment, first_line, start_jvm
-from r1ranker_ir.runs import RunEntry
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.errors import InputError, StorageError
-from r1ranker_ir.output_locks import output_lock
-from r1ranker_ir.partial_files import set_aside
+from r1ranker_ir.files.locks import output_lock
+from r1ranker_ir.files.partial import set_aside
 from r1ranker_ir.retrieval.java import first_line
 from r1ranker_ir.retrieval.lucene import load_pyserini
 
 if TYPE_CHECKING:
-    from r1ranker_ir.corpora import Corpus
+    from r1ranker_ir.data.corpora import Corpus
 
 logger = logging.getLogger(__name__)
 

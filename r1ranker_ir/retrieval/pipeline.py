@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.ranker import Ranker
+from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.retrieval.hits import check_batch, text_of_stored
 from r1ranker_ir.types import Candidate, RankingRequest
 
 if TYPE_CHECKING:
-    from r1ranker_ir.corpora import Corpus
+    from r1ranker_ir.data.corpora import Corpus
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
-from r1ranker_ir.seeded import seeded_by
+from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
 from .asking import Asker

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.seeded import seeded_by
+from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Step, Usage
 
 from .asking import asked_in

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from r1ranker_ir.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.errors import InputError, R1RankerError
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.training.data.completion_files import CompletedSample, write_completions
+from r1ranker_ir.training.data.prompting import OPENING, sample_of
+from r1ranker_ir.training.data.records import Sample
+from r1ranker_ir.training.data.sample_files import read_samples
 
-from ..completion_files import CompletedSample, write_completions
-from ..prompting import OPENING, sample_of
-from ..records import Sample
-from ..sample_files import read_samples
 from .examples import ExampleEncoder, Mode
 from .lexicon import build_lexicon, read_documentation
 from .lists import CandidateList

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.checkpoints import SETTINGS_FILE
+from r1ranker_ir.models.checkpoints import SETTINGS_FILE
 from r1ranker_ir.prompts.template import build_template
 
 from .examples import MODE_WORDS

@@ -9,7 +9,7 @@ from typing import Any
 from r1ranker_ir.adapters.opening import open_ranker
 from r1ranker_ir.adapters.recommendation.interactions import clean_title
 from r1ranker_ir.adapters.recommendation.requests import recommendation_aim
-from r1ranker_ir.engine import RunSummary
+from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 

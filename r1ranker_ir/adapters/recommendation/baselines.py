@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from r1ranker_ir.adapters.recommendation.interactions import Interactions
+from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import missing_extra
-from r1ranker_ir.runs import Run
 
 Scorer = Callable[[str, Sequence[str], Sequence[str]], Sequence[float] | None]
 """User, history and candidates (ids) to a score for each candidate, more for better; `None` if it lacks the user."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.recommendation.interactions import Interaction, Interactions, histories_of, read_titles
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.json_lines import WHITE_SPACE
+from r1ranker_ir.files.json_lines import WHITE_SPACE
 
 if TYPE_CHECKING:
     import pandas as pd

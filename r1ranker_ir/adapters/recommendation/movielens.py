@@ -13,7 +13,7 @@ from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.recommendation.interactions import Interaction, Interactions, histories_of, read_titles
 from r1ranker_ir.adapters.recommendation.source_lines import source_lines, time_of
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.json_lines import WHITE_SPACE
+from r1ranker_ir.files.json_lines import WHITE_SPACE
 
 # Text in Latin-1 with a letter beyond ASCII is no UTF-8, and text in UTF-8 would be garbled by Latin-1.
 _ENCODINGS = ("utf-8", "latin-1")

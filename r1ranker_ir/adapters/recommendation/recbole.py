@@ -21,7 +21,7 @@ from r1ranker_ir.adapters.recommendation.interactions import (
 )
 from r1ranker_ir.adapters.recommendation.source_lines import source_lines, time_of
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import WHITE_SPACE, split_columns
+from r1ranker_ir.files.json_lines import WHITE_SPACE, split_columns
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from r1ranker_ir.adapters.recommendation.baselines import Scorer, choice_counts
 from r1ranker_ir.adapters.recommendation.interactions import Interactions, UserHistory, unknown_item
 from r1ranker_ir.adapters.recommendation.negatives import NegativeSampler
 from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol, users_in_order
+from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.request_files import JudgedRequest
-from r1ranker_ir.runs import Run
 from r1ranker_ir.types import Candidate, RankingRequest
 
 _REPEATED = {

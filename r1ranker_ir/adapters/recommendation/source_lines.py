@@ -8,8 +8,8 @@ from pathlib import Path
 
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.errors import DataFileError
-from r1ranker_ir.json_lines import WHITE_SPACE, readable_lines
-from r1ranker_ir.plain_data import number_of
+from r1ranker_ir.files.json_lines import WHITE_SPACE, readable_lines
+from r1ranker_ir.files.plain_data import number_of
 
 
 def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, str]]:

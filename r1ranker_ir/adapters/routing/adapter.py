@@ -15,7 +15,7 @@ from r1ranker_ir.types import Ranking, RankingRequest
 
 if TYPE_CHECKING:
     from r1ranker_ir.adapters.routing.gateway import RankedRouter
-    from r1ranker_ir.engine import RunSummary
+    from r1ranker_ir.engine.engine import RunSummary
 
 
 class RoutingAdapter:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.adapters.routing.litellm_models import import_litellm
 from r1ranker_ir.adapters.routing.messages import question_of
-from r1ranker_ir.cancelling import in_thread
-from r1ranker_ir.described import described, without_secrets
+from r1ranker_ir.backends.cancelling import in_thread
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.described import described, without_secrets
 
 import_litellm("a LiteLLM router")  # before the next line, which would download a list of prices
 

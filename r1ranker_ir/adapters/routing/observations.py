@@ -23,7 +23,7 @@ from typing import Any, cast
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import parse_json_line, readable_lines
+from r1ranker_ir.files.json_lines import parse_json_line, readable_lines
 from r1ranker_ir.quoting import quoted
 
 logger = logging.getLogger(__name__)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
-from r1ranker_ir.described import described
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.plain_data import parse_json
+from r1ranker_ir.files.described import described
+from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.small_files import RECORD_BYTES, SETTINGS_BYTES, read_small_text
+from r1ranker_ir.files.yaml_text import parse_yaml
 from r1ranker_ir.quoting import quoted
-from r1ranker_ir.small_files import RECORD_BYTES, SETTINGS_BYTES, read_small_text
 from r1ranker_ir.types import Candidate
-from r1ranker_ir.yaml_text import parse_yaml
 
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _SIZE = re.compile(r"(?:(\d+)\s*[x×]\s*)?(\d+(?:\.\d+)?)\s*([KMBT])\b", re.IGNORECASE)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.json_lines import WHITE_SPACE, raw_lines
+from r1ranker_ir.files.json_lines import WHITE_SPACE, raw_lines
 
 _LONGEST_CELL = 2**31 - 1
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.retrieval.first_stages import FirstStageKind
 
 if TYPE_CHECKING:
-    from r1ranker_ir.corpora import Corpus
-    from r1ranker_ir.runs import Run
+    from r1ranker_ir.data.corpora import Corpus
+    from r1ranker_ir.data.trec_runs import Run
 
 
 def _search(corpus: Corpus, depth: int, queries: Mapping[str, str] | None, *, source: str, progress: bool) -> Run:

@@ -10,8 +10,8 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.retrieval.first_stages import FirstStageKind
 
 if TYPE_CHECKING:
-    from r1ranker_ir.corpora import Corpus
-    from r1ranker_ir.runs import Run
+    from r1ranker_ir.data.corpora import Corpus
+    from r1ranker_ir.data.trec_runs import Run
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ SHOWN_IDS = 20
 
 
 def _search(corpus: Corpus, depth: int, queries: Mapping[str, str] | None, *, source: str, progress: bool) -> Run:
-    from r1ranker_ir.runs import read_run
+    from r1ranker_ir.data.trec_runs import read_run
 
     return _cut(read_run(source), corpus, depth, queries, source)
 

@@ -1,0 +1,78 @@
+"""The model that a benchmark runs: a checkpoint, or random weights in the shape of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, TINY_NAMES
+from r1ranker_ir.models.random_weights import open_configuration, random_model
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkModel:
+    """A model in memory.
+
+    Args:
+        name: what was asked for.
+        model: of transformers.
+        tokenizer: of transformers.
+        checkpoint: the folder or hub name that it comes from; `None` for random weights.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    checkpoint: str | None = None
+
+    @property
+    def device(self) -> Any:
+        """Where its weights are."""
+        return self.model.get_input_embeddings().weight.device
+
+    def described(self) -> dict[str, Any]:
+        """What it is, as JSON data."""
+        return {
+            "name": self.name,
+            "random_weights": self.checkpoint is None,
+            "parameters": sum(each.numel() for each in self.model.parameters()),
+            "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "tokenizer": str(self.tokenizer.name_or_path),
+            "configuration": self.model.config.to_dict(),
+        }
+
+
+def open_model(
+    checkpoint: str | None, configuration: str | None, *, device: str | None, dtype: str, seed: int
+) -> BenchmarkModel:
+    """Loads or makes a model.
+
+    Args:
+        checkpoint: a folder or hub name; `tiny` is the embedded model. `None` where a configuration is given.
+        configuration: see `random_models.open_configuration`.
+        device: `None` to pick.
+        dtype: `auto` for the checkpoint's own; of random weights bfloat16, or float32 on a CPU.
+        seed: of random weights.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: if a configuration or the device can't be used.
+        CheckpointError: if a checkpoint can't be loaded.
+        MissingExtraError: if what runs models is not installed.
+    """
+    import r1ranker_ir.backends.local  # noqa: F401 (says what is to be installed, if something is missing)
+    from r1ranker_ir.models.loading import load_model, pick_device
+
+    placed = pick_device(device)
+    if configuration is not None:
+        config, tokenizer = open_configuration(configuration)
+        numbers = ("float32" if placed == "cpu" else "bfloat16") if dtype == "auto" else dtype
+        model = random_model(config, device=placed, dtype=numbers, seed=seed)
+        return BenchmarkModel(configuration, model, tokenizer)
+    assert checkpoint is not None
+    folder = str(TINY_CHECKPOINT) if checkpoint in ("tiny", *TINY_NAMES) else checkpoint
+    loaded = load_model(folder, device=device, dtype=dtype, device_map=None, trust_remote_code=False, revision=None)
+    return BenchmarkModel(checkpoint, *loaded, folder)

@@ -1,0 +1,407 @@
+"""Examines a model: what its chat template does, whether it keeps to the form, and whether it really ranks."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from r1ranker_ir.backends import BACKENDS
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.benchmarks.meter import metered
+from r1ranker_ir.eval.benchmarks.model import open_model
+from r1ranker_ir.models.checkpoints import read_settings
+from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.runs.trace_summary import TraceSummary, summarise
+from r1ranker_ir.runs.traces import TracedRanking
+from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.types import Ranking
+
+from .lists import ClearList, clear_lists
+
+if TYPE_CHECKING:
+    from r1ranker_ir.eval.benchmarks.meter import Metered
+    from r1ranker_ir.eval.benchmarks.model import BenchmarkModel
+
+Level = Literal["fit", "fit with reservations", "unfit"]
+
+_QUICK_QUERIES, _QUERIES = 3, 6
+_QUICK_THOUGHT, _THOUGHT = 128, 256
+# A model that can't tell candidates apart passes for one that can with this probability.
+_ALPHA = 0.01
+_SURE, _STEADY, _CLEAN, _LIMITED, _UNREADABLE = 0.8, 0.7, 0.1, 0.3, 0.5
+_THOUGHT_BLOCK = re.compile(r"</think>", re.IGNORECASE)
+_ANSWER_BLOCK = re.compile(r"<answer>.+?</answer>", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class DoctorSettings:
+    """How thoroughly a model is examined.
+
+    Args:
+        backend: `transformers` or `openai`.
+        queries: how many lists; each is shown forwards and backwards. 6, or 3 if `quick`, where it is `None`.
+        candidates: how many each list holds.
+        max_thought_tokens: how long a thought may be; 256, or 128 if `quick`, where it is `None`.
+        quick: fewer lists and shorter thoughts.
+        options: further arguments of `Ranker`, such as `template`, `base_url` or `batch_size`.
+        device: where the model runs; `None` to pick.
+        dtype: its numbers.
+
+    Raises:
+        InputError: if a number makes no sense.
+    """
+
+    backend: str = "transformers"
+    queries: int | None = None
+    candidates: int = 4
+    max_thought_tokens: int | None = None
+    quick: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.candidates < 2:
+            raise InputError(f"candidates is {self.candidates}: give at least 2, or there is nothing to choose")
+
+    @property
+    def lists(self) -> int:
+        """How many lists are shown."""
+        return self.queries or (_QUICK_QUERIES if self.quick else _QUERIES)
+
+    @property
+    def thought(self) -> int:
+        """How long a thought may be, in tokens."""
+        if self.max_thought_tokens is not None:
+            return self.max_thought_tokens
+        return _QUICK_THOUGHT if self.quick else _THOUGHT
+
+
+@dataclass(frozen=True)
+class TemplateFacts:
+    """What a model's chat template does.
+
+    Args:
+        chat_template: there is one.
+        system: what becomes of a system turn: `kept`, `dropped` or `refused`.
+        thought: `opened` by the template, `closed` by it at once, or neither (`open`): the ranker opens it then.
+        end_tokens: which tokens end the model's turn.
+        think_token: `<think>` is one token.
+    """
+
+    chat_template: bool
+    system: Literal["kept", "dropped", "refused"]
+    thought: Literal["opened", "closed", "open"]
+    end_tokens: tuple[str, ...]
+    think_token: bool
+
+
+@dataclass(frozen=True)
+class FormatCheck:
+    """How far a model keeps to the form when nothing holds it to it.
+
+    Args:
+        outputs: how many were looked at.
+        thoughts: how many close a thought.
+        answers: how many have an answer in its tags.
+        readable: how many could be used as they stood.
+        example: the first output that could not, as far as there is one.
+    """
+
+    outputs: int
+    thoughts: int
+    answers: int
+    readable: int
+    example: str = ""
+
+
+@dataclass(frozen=True)
+class StrategyCheck:
+    """How a model does with one strategy.
+
+    Args:
+        strategy: which one.
+        lists: how many, each shown forwards and backwards.
+        candidates: in each.
+        right: how often the passage that answers the query came out best, of twice as many rankings.
+        same: how many lists have the same winner both ways.
+        summary: of the rankings.
+    """
+
+    strategy: str
+    lists: int
+    candidates: int
+    right: int
+    same: int
+    summary: TraceSummary
+
+    @property
+    def chance(self) -> float:
+        """How probable it is to be right so often by naming any candidate."""
+        trials, hit = 2 * self.lists, 1 / self.candidates
+        return sum(
+            math.comb(trials, count) * hit**count * (1 - hit) ** (trials - count)
+            for count in range(self.right, trials + 1)
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be thought of a model with one strategy.
+
+    Args:
+        level: in a word.
+        reasons: why.
+        advice: what to do.
+    """
+
+    level: Level
+    reasons: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a model is.
+
+    Args:
+        reading: tokens of prompts per second; `None` where that can't be told apart.
+        writing: tokens written a second, over all rows of a batch.
+        seconds: of all calls.
+    """
+
+    reading: float | None
+    writing: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found out about a model.
+
+    Args:
+        model: its name.
+        backend: what ran it.
+        template: of its tokenizer; `None` on a server, whose template can't be seen.
+        format: whether it keeps to the form by itself.
+        checks: by strategy.
+        verdicts: beside them.
+        speed: how fast it was.
+    """
+
+    model: str
+    backend: str
+    template: TemplateFacts | None
+    format: FormatCheck
+    checks: tuple[StrategyCheck, ...]
+    verdicts: tuple[Verdict, ...]
+    speed: Speed
+
+
+def examine(model: str, settings: DoctorSettings) -> Examination:
+    """Examines a model.
+
+    Args:
+        model: a checkpoint (folder or hub name; `tiny` for the embedded one), or a server's name for it.
+        settings: how thoroughly.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InputError: if a setting makes no sense.
+        CheckpointError: if the model can't be loaded.
+        BackendError: if the server can't be used.
+        MissingExtraError: if what runs models is not installed.
+    """
+    lists = clear_lists(settings.lists, settings.candidates)
+    if not BACKENDS[settings.backend].capabilities.reads_checkpoint:
+        return _examined(model, model, lists, settings, None)
+    opened = open_model(model, None, device=settings.device, dtype=settings.dtype, seed=0)
+    return _examined(model, str(opened.checkpoint), lists, settings, opened)
+
+
+def _examined(
+    name: str, checkpoint: str, lists: Sequence[ClearList], settings: DoctorSettings, opened: BenchmarkModel | None
+) -> Examination:
+    options: dict[str, Any] = {
+        **{"backend": settings.backend, "max_thought_tokens": settings.thought, "max_repair_rate": 1.0},
+        **settings.options,
+    }
+    if opened is not None:
+        options["loaded"] = opened.model, opened.tokenizer
+    strategies = _strategies(checkpoint, settings)
+    started = time.perf_counter()
+    checks, texts = [], list[Ranking]()
+    with nullcontext() if opened is None else metered(opened.model) as meter:
+        for strategy in strategies:
+            check, rankings = _check(checkpoint, strategy, lists, options)
+            checks.append(check)
+            texts += rankings if opened is None and STRATEGIES[strategy].asks != "grade" else []
+        if opened is not None:
+            free = Ranker(checkpoint, strategy=strategies[0], **options, answers="published", max_calls=1)
+            texts = free.rank([each.request for each in lists])
+    seconds = time.perf_counter() - started
+    return Examination(
+        name,
+        settings.backend,
+        None if opened is None else template_facts(opened),
+        format_of(texts),
+        tuple(checks),
+        tuple(map(verdict_of, checks)),
+        _speed(meter, checks, seconds),
+    )
+
+
+def _strategies(checkpoint: str, settings: DoctorSettings) -> list[str]:
+    """Those that the checkpoint, or the given template, has words for."""
+    if settings.options.get("template") is not None:
+        from r1ranker_ir.prompts.files import open_template
+
+        template = open_template(settings.options["template"])
+        offered = tuple(name for name, strategy in STRATEGIES.items() if strategy.is_worded_by(template))
+    elif not BACKENDS[settings.backend].capabilities.reads_checkpoint:
+        offered = tuple(STRATEGIES)
+    else:
+        offered = read_settings(checkpoint).strategies
+    return [name for name in STRATEGIES if name in offered]
+
+
+def _check(
+    checkpoint: str, strategy: str, lists: Sequence[ClearList], options: Mapping[str, Any]
+) -> tuple[StrategyCheck, list[Ranking]]:
+    declared = STRATEGIES[strategy]
+    own: dict[str, Any] = {"top_k": 1} if declared.asks == "best" else {}
+    if declared.owns("shuffle_seed", None):
+        own["shuffle_seed"] = None
+    ranker = Ranker(checkpoint, strategy=strategy, **options, **own)
+    asked = [each.request for each in lists] + [each.backwards() for each in lists]
+    rankings = ranker.engine.run([ranker.program(request) for request in asked])
+    winners = [ranking.best_first[0].id for ranking in rankings]
+    best = [each.best for each in lists] * 2
+    check = StrategyCheck(
+        strategy,
+        len(lists),
+        len(lists[0].request.candidates),
+        sum(winner == wanted for winner, wanted in zip(winners, best, strict=True)),
+        sum(one == other for one, other in zip(winners[: len(lists)], winners[len(lists) :], strict=True)),
+        summarise(TracedRanking(strategy, ranking) for ranking in rankings),
+    )
+    return check, rankings
+
+
+def template_facts(opened: BenchmarkModel) -> TemplateFacts:
+    """Looks at what a chat template makes of a short conversation.
+
+    Args:
+        opened: the model with its tokenizer.
+
+    Returns:
+        What it does.
+    """
+    from r1ranker_ir.backends.texts import ChatTokenizer
+
+    tokenizer = opened.tokenizer
+    ends = ChatTokenizer(tokenizer).end_ids(getattr(opened.model, "generation_config", None))
+    end_tokens = tuple(map(str, tokenizer.convert_ids_to_tokens(sorted(ends))))
+    think_token = len(tokenizer.encode("<think>", add_special_tokens=False)) == 1
+    if not getattr(tokenizer, "chat_template", None):
+        return TemplateFacts(False, "kept", "open", end_tokens, think_token)
+    system, probe = "a system's words", "a user's words"
+    text = _rendered(tokenizer, [("system", system), ("user", probe)])
+    kept: Literal["kept", "dropped", "refused"] = "refused" if text is None else "kept" if system in text else "dropped"
+    tail = (text or _rendered(tokenizer, [("user", probe)]) or "").rpartition(probe)[2].rstrip()
+    thought: Literal["opened", "closed", "open"] = (
+        "opened" if tail.endswith("<think>") else "closed" if tail.endswith("</think>") else "open"
+    )
+    return TemplateFacts(True, kept, thought, end_tokens, think_token)
+
+
+def _rendered(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str | None:
+    from jinja2.exceptions import TemplateError
+
+    messages = [{"role": role, "content": text} for role, text in turns]
+    try:
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    except (TemplateError, TypeError, ValueError):
+        return None
+
+
+def format_of(rankings: Sequence[Ranking]) -> FormatCheck:
+    """Looks at outputs that nothing held to the form.
+
+    Args:
+        rankings: whose answers were written freely.
+
+    Returns:
+        How many kept to it.
+    """
+    steps = [step for ranking in rankings for step in ranking.steps]
+    broken = [step.text for step in steps if step.repaired]
+    return FormatCheck(
+        len(steps),
+        sum(bool(_THOUGHT_BLOCK.search(step.text)) for step in steps),
+        sum(bool(_ANSWER_BLOCK.search(step.text)) for step in steps),
+        sum(not step.repaired for step in steps),
+        broken[0] if broken else "",
+    )
+
+
+def _speed(meter: Metered | None, checks: Sequence[StrategyCheck], seconds: float) -> Speed:
+    if meter is None:
+        written = sum(check.summary.usage.completion_tokens for check in checks)
+        return Speed(None, written / seconds, seconds)
+    reading, writing = (
+        phase.tokens / phase.seconds if phase.seconds else None for phase in (meter.reading, meter.writing)
+    )
+    return Speed(reading, writing, seconds)
+
+
+def verdict_of(check: StrategyCheck) -> Verdict:
+    """Judges what was seen of one strategy.
+
+    Args:
+        check: what was seen.
+
+    Returns:
+        The verdict.
+    """
+    summary, trials = check.summary, 2 * check.lists
+    repaired = summary.unread / summary.answers if summary.answers else 0.0
+    limited = sum(count for ending, count in summary.endings.items() if "limit" in ending)
+    reasons, advice = list[str](), list[str]()
+    if repaired > _CLEAN:
+        reasons.append(f"{summary.unread} of {summary.answers} answers can't be used as they stand")
+        advice.append(
+            "have answers chosen among the candidates (backend transformers), allow longer thoughts "
+            "(--max-thought-tokens), or take a model that follows instructions"
+        )
+    by_chance = check.chance > _ALPHA
+    if by_chance:
+        reasons.append(
+            f"the passage that answers the query comes out first in {check.right} of {trials} rankings, which "
+            f"guessing does as well ({trials / check.candidates:.3g} on average)"
+        )
+    elif check.right < _SURE * trials:
+        reasons.append(f"the passage that answers the query comes out first in {check.right} of {trials} rankings only")
+    if check.same < _STEADY * check.lists:
+        reasons.append(
+            f"lists shown forwards and backwards have the same winner in {check.same} of {check.lists} cases only: its "
+            f"answers go by place"
+        )
+        advice.append("let permutations vote against the bias (--votes 3)" if not by_chance else "")
+    if summary.thoughts and limited > _LIMITED * summary.thoughts:
+        reasons.append(
+            f"{limited} of {summary.thoughts} thoughts ran into the limit that was set here: with longer ones it may "
+            f"do better"
+        )
+        advice.append("allow longer thoughts (--max-thought-tokens)")
+    if by_chance:
+        advice.append("do not rank with it this way: take a larger or a trained model, or another strategy")
+    level: Level = "unfit" if by_chance or repaired >= _UNREADABLE else "fit with reservations" if reasons else "fit"
+    return Verdict(level, tuple(reasons), tuple(dict.fromkeys(filter(None, advice))))

@@ -1,0 +1,222 @@
+"""A comparison of runs as pictures: each query's difference from the baseline, and measures against model calls."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.measuring.comparison import ComparedRun, Comparison, Difference
+
+from .comparison_report import P_HEADINGS
+from .pictures import COLOURS, new_figure, write_png
+
+if TYPE_CHECKING:
+    from ir_measures import Measure
+
+CALLS_PICTURE = "calls.png"
+_FEATURE, _EXTRA = "Drawing comparisons", "eval"
+_COLUMNS = 3
+_PANEL_INCHES = (4.6, 3.6)
+_BETTER, _WORSE = COLOURS[0], COLOURS[1]
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_BAR_WIDTH = 0.8
+# Beyond so many, gaps between bars are narrower than a pixel.
+_SEPARATE_BARS = 250
+_LONGEST_NAME = 24
+_BESIDE_POINTS = 6
+
+
+def prepare_folder(folder: str | Path) -> None:
+    """Makes a folder for pictures, and makes sure that there is what draws them, before anything is computed.
+
+    Args:
+        folder: made where it does not exist.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+        InputError: if it can't be made.
+    """
+    new_figure(1, 1, feature=_FEATURE, extra=_EXTRA)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another --plot") from error
+
+
+def write_pictures(comparison: Comparison, folder: str | Path) -> list[Path]:
+    """Draws all pictures of a comparison.
+
+    Args:
+        comparison: of runs.
+        folder: where to write them; exists.
+
+    Returns:
+        The files: `differences-<measure>.png` for each measure, and `calls.png` if the calls of two runs are known.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+        InputError: if a file can't be written.
+    """
+    folder = Path(folder)
+    written = []
+    for measure in comparison.measures:
+        # Measures may hold quotes and braces, which not every file system takes.
+        path = folder / f"differences-{quote(str(measure), safe='@=(), ')}.png"
+        plot_differences(comparison, measure, path)
+        written.append(path)
+    if sum(run.calls is not None for run in (comparison.baseline, *comparison.runs)) > 1:
+        plot_calls(comparison, folder / CALLS_PICTURE)
+        written.append(folder / CALLS_PICTURE)
+    return written
+
+
+def plot_differences(comparison: Comparison, measure: Measure, path: str | Path) -> None:
+    """Draws each query's difference from the baseline by one measure: sorted bars, a panel a run.
+
+    Args:
+        comparison: of runs.
+        measure: one of its measures.
+        path: PNG to write.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+        InputError: if the file can't be written.
+    """
+    shown = [difference for difference in comparison.differences if difference.measure == measure]
+    figure, axes = _panels(len(shown))
+    greatest = max(abs(value) for difference in shown for value in difference.per_query.values()) or 1.0
+    for axis, difference in zip(axes, shown, strict=True):
+        _draw_differences(axis, difference, comparison)
+        axis.set_ylim(-1.08 * greatest, 1.08 * greatest)
+    figure.suptitle(f"{measure}, query by query", fontsize=11)
+    _legend(figure, axes[0])
+    write_png(figure, path)
+
+
+def plot_calls(comparison: Comparison, path: str | Path) -> None:
+    """Draws the mean measures of runs, with their 95% intervals, against model calls per query: one panel per measure.
+
+    Args:
+        comparison: of runs; those whose calls are not known are left out.
+        path: PNG to write.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+        InputError: if no run's calls are known, or the file can't be written.
+    """
+    known = [(run, run.calls) for run in (comparison.baseline, *comparison.runs) if run.calls is not None]
+    if not known:
+        raise InputError("no run's model calls are known: there is nothing to draw measures against")
+    figure, axes = _panels(len(comparison.measures))
+    for axis, measure in zip(axes, comparison.measures, strict=True):
+        _draw_calls(axis, measure, known)
+    _legend(figure, axes[0])
+    write_png(figure, path)
+
+
+def _panels(count: int) -> tuple[Any, list[Any]]:
+    columns = min(_COLUMNS, count)
+    rows = math.ceil(count / columns)
+    width, height = _PANEL_INCHES
+    figure = new_figure(width * columns, height * rows + 0.5, feature=_FEATURE, extra=_EXTRA)
+    figure.get_layout_engine().set(wspace=0.06, hspace=0.06)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flatten())
+    for unused in axes[count:]:
+        unused.set_visible(False)
+    return figure, axes[:count]
+
+
+def _draw_differences(axis: Any, difference: Difference, comparison: Comparison) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    values = sorted(difference.per_query.values(), reverse=True)
+    width = _BAR_WIDTH if len(values) <= _SEPARATE_BARS else 1.0
+    for colour, sign in ((_BETTER, 1), (_WORSE, -1)):
+        bars = [(place, value) for place, value in enumerate(values, start=1) if sign * value > 0]
+        axis.fill(*_outline(bars, width), color=colour, linewidth=0)
+    axis.axhline(0, color="#444444", linewidth=0.8)
+    axis.axhline(difference.mean.mean, color="#000000", linewidth=1.2, linestyle="--", label="mean")
+    if difference.mean.interval is not None:
+        axis.axhspan(*difference.mean.interval, color="#000000", alpha=0.12, linewidth=0, label="its 95% interval")
+    mark = " *" if difference.significant else ""
+    p_value = "< 0.0001" if difference.corrected < 0.0001 else f"= {difference.corrected:.4f}"
+    tested = f"{P_HEADINGS[comparison.settings.correction]} {p_value}{mark}"
+    axis.set_title(f"{_short(difference.run)}\nmean {difference.mean.mean:+.4f}, {tested}", fontsize=10)
+    counts = f"{difference.wins} better, {difference.ties} equal, {difference.losses} worse"
+    axis.set_xlabel(f"queries, sorted ({counts})", fontsize=9)
+    axis.set_ylabel(f"{_short(difference.run)} − {_short(comparison.baseline.name)}", fontsize=9)
+    axis.set_xlim(0.3, len(values) + 0.7)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    _tidy(axis)
+
+
+def _outline(bars: list[tuple[int, float]], width: float) -> tuple[list[float], list[float]]:
+    """One outline around all bars: thousands of single rectangles take seconds to draw."""
+    across = [place + side * width / 2 for place, _ in bars for side in (-1, -1, 1, 1)]
+    up = [height for _, value in bars for height in (0.0, value, value, 0.0)]
+    return across, up
+
+
+def _draw_calls(axis: Any, measure: Measure, known: list[tuple[ComparedRun, float]]) -> None:
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+    from matplotlib.transforms import offset_copy
+
+    for number, (run, calls) in enumerate(known):
+        # Runs of equally many calls stand side by side.
+        beside = _BESIDE_POINTS * sum(calls == other for _, other in known[:number])
+        moved = offset_copy(axis.transData, axis.figure, x=beside, units="points")
+        estimate = run.means[measure]
+        low, high = estimate.interval or (estimate.mean, estimate.mean)
+        axis.errorbar(
+            calls,
+            estimate.mean,
+            yerr=[[max(0.0, estimate.mean - low)], [max(0.0, high - estimate.mean)]],
+            color=COLOURS[number % len(COLOURS)],
+            marker=_MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)],
+            markersize=7,
+            capsize=4,
+            linewidth=1.4,
+            linestyle="none",
+            label=_short(run.name),
+            transform=moved,
+        )
+    ends = [end for run, _ in known for end in (run.means[measure].interval or (run.means[measure].mean,))]
+    margin = 0.06 * (max(ends) - min(ends)) or 0.05
+    axis.set_ylim(min(ends) - margin, max(ends) + margin)  # matplotlib does not see what is moved
+    greatest = max(calls for _, calls in known)
+    if greatest > 20:
+        # Calls grow with a list's length, or with its square: 0 is drawn too, so not all is logarithmic.
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xlim(-0.4, greatest * 2)
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+    else:
+        axis.set_xlim(-0.08 * (greatest or 1), 1.12 * (greatest or 1))
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    axis.set_title(str(measure), fontsize=10)
+    axis.set_xlabel("model calls per query", fontsize=9)
+    axis.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)
+    _tidy(axis)
+
+
+def _legend(figure: Any, axis: Any) -> None:
+    """One legend for all panels, outside of them, where it hides nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    columns = max(1, round(figure.get_figwidth() / 2.4))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def _tidy(axis: Any) -> None:
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.25)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _short(name: str) -> str:
+    """A name that fits over a panel, without its middle, since ends tell runs apart; `$` starts no formula in it."""
+    half = _LONGEST_NAME // 2
+    shown = name if len(name) <= _LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
+    return shown.replace("$", r"\$")

@@ -1,0 +1,219 @@
+"""What a result was made with: versions, checkpoint, hardware and settings, without anything that changes from one run
+of the same command to the next."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r1ranker_ir.backends import backend_in, declared_backend
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.partial import write_whole
+from r1ranker_ir.models.checkpoints import read_settings
+from r1ranker_ir.models.identity import checkpoint_identity
+from r1ranker_ir.prompts.files import open_template
+from r1ranker_ir.prompts.prompt import PromptTemplate
+from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.strategies.options import ranking_options
+
+if TYPE_CHECKING:
+    from r1ranker_ir.engine.engine import RunSummary
+    from r1ranker_ir.rankers.ranker import Ranker
+    from r1ranker_ir.runs.reranking import RankerSource
+
+_LIBRARIES = ("numpy", "ir-datasets", "ir-measures", "pytrec-eval-terrier", "bm25s", "PyStemmer")
+_ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
+
+
+def versions(backend: str, *others: str) -> dict[str, str]:
+    """Names the versions of what computes.
+
+    Args:
+        backend: `transformers` or `openai`; says which libraries count.
+        others: further distributions that were used, such as `pyserini`.
+
+    Returns:
+        Python, this package, and each library that is installed, by name.
+    """
+    found = {"python": platform.python_version()}
+    for name in ("r1ranker-ir", *_LIBRARIES, *declared_backend(backend).libraries, *others):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def made_with(command: Sequence[str], backend: str, *others: str) -> dict[str, Any]:
+    """Says what a result was made with.
+
+    Args:
+        command: that asked for it.
+        backend: see `versions`.
+        others: see `versions`.
+
+    Returns:
+        `command`, `versions`, `hardware` and `numerics`.
+    """
+    return {
+        "command": list(command),
+        "versions": versions(backend, *others),
+        "hardware": hardware(),
+        "numerics": determinism(),
+    }
+
+
+def write_result(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes all figures of a result, and what they were made with, as JSON.
+
+    Args:
+        path: in a folder that exists.
+        content: what to write.
+
+    Raises:
+        InputError: if it can't be written.
+    """
+    try:
+        write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --output") from error
+
+
+def ranker_settings(ranker: Ranker) -> dict[str, Any]:
+    """Describes an opened ranker.
+
+    Args:
+        ranker: what reranks.
+
+    Returns:
+        Checkpoint and all else that decides an answer (`Backend.identity`), template, strategy, window and limits.
+    """
+    return {
+        "model": ranker.model,
+        "strategy": ranker.strategy,
+        "identity": dict(ranker.backend.identity),
+        "template": {
+            "name": ranker.template.name,
+            "digest": ranker.template.digest(mark=ranker.options.marks),
+        },
+        "window_size": ranker.window_size,
+        "stride": ranker.stride,
+        "max_passage_tokens": ranker.prompt.max_passage_tokens,
+        "max_query_tokens": ranker.prompt.max_query_tokens,
+        **({} if ranker.prompt.max_passage_words is None else {"max_passage_words": ranker.prompt.max_passage_words}),
+        **({"repair_text": True} if ranker.prompt.repair_text else {}),
+        "context_length": ranker.backend.context_length,
+        "batch_size": ranker.backend.batch_size,
+        "max_repair_rate": ranker.engine.max_repair_rate,
+        **({"answers": "published"} if ranker.prompt.published else {}),
+        **_of_system(ranker.system, ranker.notes),
+        **ranker.options.stated(),
+    }
+
+
+def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
+    """Describes a ranker whose model other processes hold, as far as its files tell.
+
+    Args:
+        ranker: what reranks, on the transformers backend.
+
+    Returns:
+        Checkpoint by revision or content, template, strategy, and the limits that were given or are the checkpoint's.
+    """
+    options = {name: value for name, value in ranker.options.items() if value is not None}
+    revision = options.get("revision")
+    settings = read_settings(options.get("settings_from", ranker.model), revision)
+    given = options.get("template")
+    template: PromptTemplate = (settings.template or load_template()) if given is None else open_template(given)
+    ranking = ranking_options(options)
+    names = ("window_size", "stride", "max_passage_tokens", "max_query_tokens", "max_thought_tokens", "batch_size")
+    return {
+        "model": ranker.model,
+        "strategy": ranker.strategy,
+        "identity": {
+            "backend": backend_in(options).name,
+            "checkpoint": checkpoint_identity(ranker.model, revision, loading_began=time.time()),
+        },
+        "template": {"name": template.name, "digest": template.digest(mark=ranking.marks)},
+        **{name: options.get(name, getattr(settings, name)) for name in names},
+        **{name: options[name] for name in ("max_passage_words", "repair_text") if options.get(name)},
+        "max_repair_rate": options.get("max_repair_rate"),
+        **({"answers": "published"} if options.get("answers") == "published" else {}),
+        **_of_system(options.get("system"), ranker.notes()),
+        **ranking.stated(),
+    }
+
+
+def _of_system(system: str | None, notes: Sequence[str]) -> dict[str, Any]:
+    """The published system that is meant, and in what it is asked differently."""
+    return ({} if system is None else {"system": system}) | ({"notes": list(notes)} if notes else {})
+
+
+def counts(summary: RunSummary) -> dict[str, int]:
+    """Takes what a run has counted and a second run counts again: no seconds, and cached answers like fresh ones."""
+    return {
+        "queries": summary.queries,
+        **asdict(summary.usage),
+        "repairs": summary.repairs,
+        "thoughts_closed": summary.thoughts_closed,
+        "closed_at_limit": summary.closed_at_limit,
+        "closed_at_end_of_turn": summary.closed_at_end_of_turn,
+        "closed_at_answer": summary.closed_at_answer,
+        "cut_passages": summary.cut_passages,
+        "cut_queries": summary.cut_queries,
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Names processor, cores, memory and, where torch is loaded and sees some, GPUs."""
+    torch = sys.modules.get("torch")
+    gpus = []
+    if torch is not None and torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "gpus": gpus,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def determinism() -> dict[str, Any]:
+    """Names the settings that numerics may depend on."""
+    found: dict[str, Any] = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        found |= {
+            "torch_threads": torch.get_num_threads(),
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        }
+    return found
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return None

@@ -1,0 +1,243 @@
+"""The rerankers of a shoot-out as a YAML file names them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from r1ranker_ir.backends import BACKENDS
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.small_files import read_small_text
+from r1ranker_ir.files.yaml_text import parse_yaml
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.rankers import registry
+from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies.checks import check_options_of
+from r1ranker_ir.strategies.options import parse_seed, ranking_options
+
+from .option_values import backend_hints, check_keys, check_value, ranker_hints
+
+SHOOTOUTS = Path(__file__).parent
+"""The folder of the packaged files."""
+FIRST_STAGE = "first stage"
+"""The name of the row that no reranker has touched."""
+ORACLE = "oracle"
+
+_NOT_IN_NAMES = re.compile(r"[^\w.,=+-]+")
+_NAMING = ("name", "reranker", "model", "strategy", ORACLE)
+_CASCADE = ("name", "cascade", "max_calls", "max_tokens")
+_CASCADED = ("first", "second", "depth")
+_ERRORS = ("noise", "noise_growth", "seed")
+_NONE_SAYS = ("shuffle_seed", "seed", "temperature")
+# Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
+_NOT_HERE = {
+    *("self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "backend_options", "return"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One reranker.
+
+    Args:
+        name: what it is called in the table.
+        model: a checkpoint, a server's name for one, or `oracle`.
+        strategy: the ranking program.
+        options: `Ranker`'s other arguments.
+    """
+
+    name: str
+    model: str
+    strategy: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CascadeEntry:
+    """Two rerankers, of which the second one is given the top of the first one's order.
+
+    Args:
+        name: what they are called together.
+        first: orders all.
+        second: orders the top.
+        depth: how many these are.
+        options: `max_calls` and `max_tokens` of both together.
+    """
+
+    name: str
+    first: Entry
+    second: Entry
+    depth: int = 20
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_file(name: str) -> str:
+    """The file of a reranker's run: its name, without what file systems and shells do not like."""
+    return f"{_NOT_IN_NAMES.sub('_', name)}.trec"
+
+
+def shootout_names() -> list[str]:
+    """The names of the packaged files."""
+    return sorted(path.stem for path in SHOOTOUTS.glob("*.yaml"))
+
+
+def read_entries(name: str) -> tuple[Entry | CascadeEntry, ...]:
+    """Reads the rerankers of a shoot-out.
+
+    Args:
+        name: a YAML file, or the name of a packaged one. It holds a list. Each entry has a `name` and one of:
+            `reranker`, a registered name, a published system's, or with `strategy` any model, perhaps with a `model` in
+            place of the name's own; `oracle`, a mapping of `noise`, `noise_growth` and `seed`, with `strategy`; or
+            `cascade`, a mapping of `first` and `second`, the names of two other entries, and `depth`. Further keys are
+            arguments of `Ranker` and of the backend.
+
+    Returns:
+        The rerankers in the file's order.
+
+    Raises:
+        InputError: if the file can't be read, or an entry makes no sense: the message names file, entry and key.
+        MissingExtraError: if what reads YAML, or what an entry's backend needs, is not installed.
+    """
+    path = _find(name)
+    content = _load(path)
+    if not isinstance(content, list) or not content:
+        raise InputError(f"{path}: give a list of rerankers, each with a name, such as\n- name: mine\n  reranker: …")
+    named: dict[str, Mapping[str, Any]] = {}
+    for number, given in enumerate(content, 1):
+        where = f"{path}: entry {number}"
+        if not isinstance(given, dict):
+            raise InputError(f"{where} is {given!r}: give a mapping with a name and a reranker")
+        if not isinstance(title := given.get("name"), str) or not title.strip():
+            raise InputError(f"{where}: name is {title!r}: give a text")
+        if title in named or run_file(title) == run_file(FIRST_STAGE):
+            taken = "taken" if title in named else "like that of the order without a reranker"
+            raise InputError(f"{where}: the name {title!r} is {taken}: choose another one")
+        if alike := [other for other in named if run_file(other) == run_file(title)]:
+            raise InputError(
+                f"{where}: {title!r} and {alike[0]!r} are too alike for names of files: change one of them"
+            )
+        named[title] = given
+    entries = {
+        title: _read_entry(given, f"{path}: entry {title!r}")
+        for title, given in named.items()
+        if "cascade" not in given
+    }
+    return tuple(
+        entries[title] if title in entries else _read_cascade(given, entries, f"{path}: entry {title!r}")
+        for title, given in named.items()
+    )
+
+
+def _find(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = SHOOTOUTS / f"{name.removesuffix('.yaml')}.yaml"
+    if path.name == name and packaged.is_file():
+        return packaged
+    known = ", ".join(shootout_names())
+    raise InputError(f"list of rerankers {name!r} is no file: give a YAML file, or one of the packaged ones: {known}")
+
+
+def _load(path: Path) -> Any:
+    text = read_small_text(path, str(path), "give a YAML file with a list of rerankers")
+    return parse_yaml(text, str(path), feature="A list of rerankers", extra="eval")
+
+
+def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
+    oracle = given.get(ORACLE)
+    backend = ORACLE if ORACLE in given else given.get("backend", "transformers")
+    if backend not in BACKENDS or (backend == ORACLE and ORACLE not in given):
+        others = ", ".join(name for name, each in BACKENDS.items() if each.offered)
+        raise InputError(f"{where}: backend is {quoted(backend)}: use one of {others}, or oracle: {{noise: 0.5}}")
+    accepted = _accepted(backend)
+    check_keys(given, (*_NAMING, *accepted), where)
+    if isinstance(seed := given.get("shuffle_seed"), str):
+        given = {**given, "shuffle_seed": parse_seed(seed, f"{where}: shuffle_seed")}
+    for key, value in given.items():
+        if key in accepted:
+            check_value(value, accepted[key], f"{where}: {key}")
+        elif key != ORACLE and not isinstance(value, str):
+            raise InputError(f"{where}: {key} is {quoted(value)}: give a text")
+    # What is left empty is the default, but where None itself says something else than the default.
+    kept = {key for key in given if given[key] is not None or key in _NONE_SAYS}
+    options = {key: value for key, value in given.items() if key in accepted and key in kept}
+    try:
+        if ORACLE in given:
+            model, strategy = ORACLE, _oracle_strategy(given)
+            options |= {"backend": ORACLE, **_read_oracle(oracle)}
+        else:
+            model, strategy, options = _read_reranker(given, options)
+        check_options_of(strategy, ranking_options(options, STRATEGIES[strategy].options))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return Entry(given["name"], model, strategy, options)
+
+
+def _oracle_strategy(given: Mapping[str, Any]) -> str:
+    if also := [key for key in ("reranker", "model", "backend") if key in given]:
+        raise InputError(f"the oracle stands in place of a model: drop {also[0]}, or drop oracle")
+    return _known_strategy(given.get("strategy"), "the oracle")
+
+
+def _read_oracle(oracle: Any) -> dict[str, Any]:
+    if oracle is None:
+        return {}
+    if not isinstance(oracle, dict):
+        raise InputError(f"oracle is {quoted(oracle)}: give a mapping, such as {{noise: 0.5, noise_growth: 0.5}}")
+    check_keys(oracle, _ERRORS, "oracle")
+    hints = backend_hints(ORACLE)
+    for key, value in oracle.items():
+        check_value(value, hints[key], f"oracle: {key}")
+    return dict(oracle)
+
+
+def _known_strategy(strategy: Any, whose: str) -> str:
+    if strategy not in STRATEGIES:
+        said = "needs a strategy" if strategy is None else f"is given the strategy {strategy!r}"
+        raise InputError(f"{whose} {said}: use one of {', '.join(STRATEGIES)}")
+    return str(strategy)
+
+
+def _read_reranker(given: Mapping[str, Any], options: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Model, strategy and options of what is no oracle."""
+    name, model, strategy = (given.get(key) for key in ("reranker", "model", "strategy"))
+    if name is None:
+        if model is None:
+            raise InputError("it names no model: give reranker, model or oracle")
+        return model, _known_strategy(strategy, f"model {model!r}"), options
+    found = registry.find_ranker(name, model, strategy, options)
+    return found.checkpoint, _known_strategy(found.strategy, f"{name!r}"), dict(found.options)
+
+
+def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where: str) -> CascadeEntry:
+    check_keys(given, _CASCADE, where)
+    asked = given["cascade"]
+    if not isinstance(asked, dict):
+        raise InputError(
+            f"{where}: cascade is {quoted(asked)}: give a mapping with first and second, names of two entries"
+        )
+    check_keys(asked, _CASCADED, f"{where}: cascade")
+    for key in ("first", "second"):
+        if asked.get(key) not in entries:
+            known = ", ".join(map(repr, entries)) or "none: add some"
+            raise InputError(f"{where}: {key} is {quoted(asked.get(key))}: name another entry, one of {known}")
+    limits = {key: given[key] for key in ("max_calls", "max_tokens") if given.get(key) is not None}
+    for key, value, least in (
+        ("depth", asked.get("depth", 20), 2),
+        *((key, value, 1) for key, value in limits.items()),
+    ):
+        check_value(value, int, f"{where}: {key}")
+        if value < least:
+            raise InputError(f"{where}: {key} is {value}: give at least {least}")
+    first, second = (entries[asked[key]] for key in ("first", "second"))
+    return CascadeEntry(given["name"], first, second, asked.get("depth", 20), limits)
+
+
+def _accepted(backend: str) -> dict[str, Any]:
+    """The keys that become arguments of `Ranker` and of a backend, and their types."""
+    left_out = {*_NOT_HERE, *_ERRORS, "backend"} if backend == ORACLE else _NOT_HERE
+    return {name: hint for name, hint in ranker_hints(backend).items() if name not in left_out}

@@ -1,0 +1,82 @@
+"""Arguments of `Ranker` and its backends as a file can hold them: which there are, and what fits them."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from r1ranker_ir.backends import backend_class
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.rankers.ranker import Ranker
+
+
+def backend_hints(backend: str) -> dict[str, Any]:
+    """The types of a backend's arguments, by name."""
+    return get_type_hints(vars(backend_class(backend))["__init__"])
+
+
+def ranker_hints(backend: str) -> dict[str, Any]:
+    """The types of the arguments of `Ranker` with a backend, by name."""
+    return {**backend_hints(backend), **get_type_hints(Ranker.__init__)}
+
+
+def check_keys(given: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
+    """Refuses keys that mean nothing.
+
+    Args:
+        given: from a file.
+        known: what has a meaning.
+        where: the place in the file, for errors.
+
+    Raises:
+        InputError: if there is another one; it says which one may be meant.
+    """
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, 1)
+            meant = f"did you mean {close[0]!r}?" if close else f"use {', '.join(sorted(set(known)))}"
+            raise InputError(f"{where}: unknown key {quoted(key)}: {meant}")
+
+
+def check_value(value: Any, hint: Any, where: str) -> None:
+    """Refuses what a file can hold and an argument can't take.
+
+    Args:
+        value: from a file.
+        hint: the argument's type.
+        where: the place in the file, for errors.
+
+    Raises:
+        InputError: if it does not fit.
+    """
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if any(_fits(value, kind) for kind in kinds):
+        return
+    wanted = dict.fromkeys(described for kind in kinds if (described := _described(kind)))
+    raise InputError(f"{where} is {quoted(value)}: give {' or '.join(wanted)}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    kind = get_origin(kind) or kind
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, (int, float))
+    # No file holds an object that fulfils a protocol.
+    return inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) and isinstance(value, kind)
+
+
+def _described(kind: Any) -> str:
+    """What a file has to hold; empty for what it can't."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return plain.get(kind, "a mapping" if get_origin(kind) in (dict, Mapping) else "")

@@ -1,0 +1,352 @@
+"""Requests from Ranking-bench, the data of R1-Ranker (arXiv 2506.21638): `ulab-ai/Ranking-bench` on the hub.
+
+A row has `problem` (a whole prompt, with instructions and candidates), `gt` (the one right candidate), `candidates` and
+`task_name`. What a request needs is cut out of `problem`. Our prompts have instructions of their own; a template in
+IRanker's form can show those of `problem` (`RankingRequest.given`). Configuration `direct` holds whole lists,
+`iterative` the step samples that the authors drew of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from r1ranker_ir.adapters.domains import aim_of
+from r1ranker_ir.adapters.ranking_bench_prompts import given_prompt
+from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+from r1ranker_ir.types import Candidate, RankingRequest, Task
+
+HUB_NAME = "ulab-ai/Ranking-bench"
+STEPS = "iterative"
+"""The configuration whose rows are single steps of an elimination."""
+CONFIGURATIONS = (STEPS, "direct")
+COLUMNS = ("problem", "gt", "candidates", "task_name")
+_FORMATS: dict[str, Literal["json", "parquet"]] = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+# What a query or a history begins and ends with. What it ends with may also stand in it, or in a candidate.
+_QUERY_BEGINS = re.compile(r"Here is a query:")
+_PASSAGES_BEGIN = re.compile(r"and candidate passages:")
+_BEFORE_CANDIDATES = re.compile(r"\W*(?:passage \d+)?\W*")
+_PASSAGE_LABEL = re.compile(r"(passage \d+):\s*\Z")
+_HISTORY_BEGINS = re.compile(r"in order:")
+_ITEMS_BEGIN = re.compile(r"Now there are(?:\s+(\d{1,6})\b)?")
+_LIST_ENDS = re.compile(r"""['"]\s*\][\s.,;]*\Z""")
+_HISTORY_ITEM = re.compile(r"""(?:^\[|,\s+)['"](\d+)\. """)
+_HISTORY_END = re.compile(r"""['"]\s*\][\s.,;]*\Z|['"]\Z""")
+# The misspelling is the data's own.
+_MODELS_BEGIN = re.compile(r"(?<=\s)and LLM (?:condidates|candidates):")
+_MODEL_LINE = re.compile(r"^\s*# ([^:\n]+): (.+?)\s*$", re.MULTILINE)
+# Which domain's aim a task has: the three routing tasks share their questions and, by the authors' own script, their
+# wording; only labels differ. Passages are ranked for their query alone.
+_DOMAINS = {
+    "rec-movie": "movie",
+    "rec-music": "music",
+    "rec-game": "game",
+    "router-performance": "performance",
+    "router-balance": "balance",
+    "router-cost": "cost",
+}
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A row that no request can be made of.
+
+    Args:
+        reason: why.
+    """
+
+    reason: str
+
+
+def ranking_bench_requests(
+    where: str | Path,
+    dropped: Counter[str],
+    *,
+    split: str = "train",
+    queries: int | None = None,
+    source: str | None = None,
+    task_name: str | None = None,
+) -> Iterator[JudgedRequest]:
+    """Reads Ranking-bench from the hub, or a file with its columns.
+
+    Args:
+        where: a configuration of the hub's data set (`iterative` or `direct`), or a `.json`, `.jsonl` or `.parquet`
+            file.
+        dropped: is told how many rows were dropped, by reason.
+        split: of the hub's data set.
+        queries: only the first so many rows; all if `None`.
+        source: the requests' source; `ranking-bench/<task name>` if `None`.
+        task_name: only the rows of this task, whatever the case; all if `None`. `queries` counts these.
+
+    Yields:
+        Requests in the order of the rows, with gain 1 for the right candidate. Their id is made of the query or
+        history alone, so that rows on the same one share it.
+
+    Raises:
+        InputError: if the data set can't be loaded.
+        DataFileError: if columns are missing, no row is of the task, or no row could be used.
+        MissingExtraError: if datasets is not installed.
+    """
+    read = used = 0
+    others: Counter[str] = Counter()
+
+    def chosen() -> Iterator[Mapping[str, Any]]:
+        for row in _rows(where, split):
+            if task_name is None or str(row.get("task_name")).lower() == task_name.lower():
+                yield row
+            else:
+                others[str(row.get("task_name"))] += 1
+
+    for row in islice(chosen(), queries):
+        read += 1
+        made = request_of_row(row)
+        if isinstance(made, Unusable):
+            dropped[made.reason] += 1
+            continue
+        used += 1
+        yield made if source is None else replace(made, source=source)
+    if not read and others:
+        raise DataFileError(f"{where}: no row is of task {task_name!r}: its tasks are {', '.join(sorted(others))}")
+    if read and not used:
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in dropped.most_common())
+        raise DataFileError(
+            f"{where}: none of {read} rows could be used ({reasons}): do they have Ranking-bench's form?"
+        )
+
+
+def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
+    """Turns one row into a request.
+
+    Args:
+        row: with `problem`, `gt`, `candidates` (a list, or the text of one in JSON or Python) and `task_name`.
+
+    Returns:
+        The request, or the reason why there is none.
+    """
+    problem, gt, task_name = (row.get(column) for column in ("problem", "gt", "task_name"))
+    if not (isinstance(problem, str) and isinstance(gt, str) and isinstance(task_name, str)):
+        return Unusable("problem, gt or task_name is no text")
+    texts = _candidates(row.get("candidates"))
+    if texts is None:
+        return Unusable("candidates are no list of texts")
+    if len(texts) < 2:
+        return Unusable("fewer than 2 candidates")
+    readers = {"passage": _read_passages, "rec": _read_items, "router": _read_models}
+    reader = readers.get(task_name.lower().partition("-")[0])
+    if reader is None:
+        return Unusable(f"unknown task_name {task_name!r}")
+    reading = reader(problem, texts)
+    if isinstance(reading, Unusable):
+        return reading
+    if not reading.context.strip():
+        return Unusable("the query or history is blank")
+    places = _places(gt, texts, [candidate.id for candidate in reading.candidates])
+    if len(places) != 1:
+        return Unusable("gt is not among the candidates" if not places else "gt fits several candidates")
+    domain = _DOMAINS.get(task_name.lower())
+    return JudgedRequest(
+        RankingRequest(
+            reading.context,
+            reading.candidates,
+            reading.task,
+            hashlib.sha256(reading.context.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+            "" if domain is None else aim_of(domain),
+            given_prompt(problem, [candidate.name or candidate.id for candidate in reading.candidates], texts),
+        ),
+        tuple(float(place == places[0]) for place in range(len(texts))),
+        f"ranking-bench/{task_name}",
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    context: str
+    candidates: tuple[Candidate, ...]
+    task: Task
+
+
+@dataclass(frozen=True)
+class _Cut:
+    text: str
+    start: int
+    behind: int
+
+
+def _cut_out(
+    problem: str,
+    what: str,
+    begins: re.Pattern[str],
+    ends: re.Pattern[str],
+    fits: Callable[[str, re.Match[str]], bool],
+) -> _Cut | Unusable:
+    """Cuts the query or the history out of a prompt.
+
+    Where the words that end it stand more than once, as in a title or a question that holds them, the place counts
+    that fits what stands around it; without exactly one such place the row is left out and not cut short.
+    """
+    beginning = begins.search(problem)
+    if beginning is None:
+        return Unusable(f"the {what} is not to be found in the problem")
+    start = beginning.end()
+    places = list(ends.finditer(problem, start))
+    if not places:
+        return Unusable(f"the {what} is not to be found in the problem")
+    if len(places) > 1:
+        places = [end for end in places if fits(problem[start : end.start()].strip(), end)]
+    if len(places) != 1:
+        return Unusable(f"where the {what} ends can't be told")
+    return _Cut(problem[start : places[0].start()].strip(), beginning.start(), places[0].end())
+
+
+def _query_of(problem: str, ends: re.Pattern[str], texts: Sequence[str]) -> _Cut | Unusable:
+    return _cut_out(problem, "query", _QUERY_BEGINS, ends, lambda _, end: _stand_behind(problem, end, texts))
+
+
+def _find_all(problem: str, at: int, texts: Sequence[str]) -> int | None:
+    """The place of the first of some texts that follow each other from a place on; `None` where one is missing."""
+    first = None
+    for text in texts:
+        found = problem.find(text, at)
+        if found < 0:
+            return None
+        first = found if first is None else first
+        at = found + len(text)
+    return first
+
+
+def _stand_behind(problem: str, end: re.Match[str], texts: Sequence[str]) -> bool:
+    """Whether the candidates stand right behind a place: nothing but a label and signs before the first."""
+    first = _find_all(problem, end.end(), texts)
+    return first is not None and _BEFORE_CANDIDATES.fullmatch(problem, end.end(), first) is not None
+
+
+def _read_passages(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
+    """Passages stand in the prompt as `passage 3: text`; only there it is said which text has which name."""
+    found = _query_of(problem, _PASSAGES_BEGIN, texts)
+    if isinstance(found, Unusable):
+        return found
+    candidates, at = [], found.behind
+    for text in texts:
+        start = problem.find(text, at)
+        label = None if start < 0 else _PASSAGE_LABEL.search(problem, at, start)
+        if label is None:
+            return Unusable("a candidate is not to be found in the problem")
+        candidates.append(Candidate(label[1], text))
+        at = start + len(text)
+    return _Reading(found.text, tuple(candidates), "passage")
+
+
+def _read_items(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
+
+    def fits(text: str, end: re.Match[str]) -> bool:
+        counts = end[1] is None or int(end[1]) == len(texts)
+        closed = not text.startswith("[") or _LIST_ENDS.search(text) is not None
+        return counts and closed and _find_all(problem, end.end(), texts) is not None
+
+    found = _cut_out(problem, "history", _HISTORY_BEGINS, _ITEMS_BEGIN, fits)
+    if isinstance(found, Unusable):
+        return found
+    return _Reading(_history(found.text), tuple(Candidate(text, text) for text in texts), "item")
+
+
+def _history(text: str) -> str:
+    """The choices of a history that is printed as a list, a line each; the text on one line where none can be told.
+
+    The list is not Python's: titles hold quotation marks of the kind that encloses them.
+    """
+    items = list(_HISTORY_ITEM.finditer(text))
+    numbers = [int(item[1]) for item in items]
+    if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return " ".join(text.split())
+    ends = [*(item.start() for item in items[1:]), len(text)]
+    titles = [_HISTORY_END.sub("", text[item.end() : end]) for item, end in zip(items, ends, strict=True)]
+    return "\n".join(" ".join(title.split()) for title in titles)
+
+
+def _read_models(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
+    found = _query_of(problem, _MODELS_BEGIN, texts)
+    if isinstance(found, Unusable):
+        return found
+    described = dict(_MODEL_LINE.findall(problem[: found.start]))
+    named = [(text, f"{text}: {described[text]}" if text in described else text) for text in texts]
+    return _Reading(found.text, tuple(Candidate(name, text) for name, text in named), "model")
+
+
+def _places(gt: str, texts: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The places that the right answer may mean: of that text, or else of that name."""
+    places = [place for place, text in enumerate(texts) if text.strip() == gt.strip()]
+    return places or [place for place, name in enumerate(names) if name == gt.strip()]
+
+
+def _candidates(value: Any) -> list[str] | None:
+    if isinstance(value, str):
+        value = _literal(value)
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        return None
+    texts = list(value)
+    return texts if all(isinstance(text, str) and text.strip() for text in texts) else None
+
+
+def _literal(text: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def _rows(where: str | Path, split: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise missing_extra("Ranking-bench", "train", error) from error
+    try:
+        if str(where) in CONFIGURATIONS:
+            # Not streamed: a copy on the disk serves the second reading that held-out lists take.
+            rows = datasets.load_dataset(HUB_NAME, str(where), split=split)
+        else:
+            rows = datasets.load_dataset(_format(Path(where)), data_files=str(where), split="train", streaming=True)
+        opened = iter(rows)
+        first = next(opened, None)
+    except InputError:
+        raise
+    except Exception as error:  # datasets raises what its readers, the hub's client and Arrow raise
+        raise InputError(
+            f"can't load Ranking-bench from {str(where)!r} ({type(error).__name__}: {error}): check the network, or "
+            "give a .jsonl or .parquet file with its columns"
+        ) from error
+    if first is None:
+        raise DataFileError(f"{where}: no row: a file with the columns {', '.join(COLUMNS)} is needed")
+    for column in COLUMNS:
+        if column not in first:
+            raise DataFileError(
+                f"{where}:1: column {column!r} is missing (there are {', '.join(first)}): Ranking-bench has "
+                f"{', '.join(COLUMNS)}"
+            )
+    yield first
+    try:
+        yield from opened
+    except Exception as error:
+        raise DataFileError(f"{where}: a row can't be read ({type(error).__name__}: {error})") from error
+
+
+def _format(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(
+            f"Ranking-bench {str(path)!r} is neither {' nor '.join(map(repr, CONFIGURATIONS))}, which come from the "
+            "hub, nor a file that exists"
+        )
+    if path.suffix not in _FORMATS:
+        raise InputError(f"{str(path)!r} ends in none of {', '.join(_FORMATS)}: convert it")
+    return _FORMATS[path.suffix]

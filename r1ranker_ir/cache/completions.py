@@ -1,0 +1,385 @@
+"""The completions cache: answers that were paid for once, kept between runs and shared by processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from r1ranker_ir.cache.database import Database
+from r1ranker_ir.cache.records import FORMAT, decode, encode
+from r1ranker_ir.errors import InputError, StorageError
+from r1ranker_ir.types import Answer
+
+if TYPE_CHECKING:
+    import sqlite3
+
+logger = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "R1RANKER_CACHE"
+"""Environment variable that says where the cache lies."""
+MAX_BYTES_VARIABLE = "R1RANKER_CACHE_MAX_BYTES"
+"""Environment variable that says how large the cache may become."""
+DEFAULT_MAX_BYTES = 2 * 1024**3
+SMALLEST_MAX_BYTES = 2**20
+
+# An answer's last use is noted by the hour, so that reading costs no writing.
+_SECONDS_PER_USE = 3600
+_USES_AT_ONCE = 1000
+_KEYS_AT_ONCE = 500
+# Room is made for more than the next batch, not for each batch anew; in small transactions, which others wait for.
+_FULL, _EMPTIED, _EVICTED_AT_ONCE = 0.98, 0.93, 200
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class ModelEntries:
+    """How many answers of one model a cache holds.
+
+    Args:
+        name: the checkpoint or the served model.
+        version: beginning of the hub's commit or of the hash of a folder's files; a server's address.
+        entries: how many.
+    """
+
+    name: str
+    version: str
+    entries: int
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What a cache holds.
+
+    Args:
+        path: its file.
+        format: the form in which it keeps answers.
+        entries: how many answers.
+        file_bytes: how large the file is.
+        max_bytes: how large it may become.
+        oldest_use: when the answer that goes first was last used, to the hour; `None` where there is none.
+        newest_use: the latest use of any.
+        models: the answers by model, most first.
+    """
+
+    path: Path
+    format: int
+    entries: int
+    file_bytes: int
+    max_bytes: int
+    oldest_use: datetime | None
+    newest_use: datetime | None
+    models: tuple[ModelEntries, ...]
+
+
+class CompletionsCache:
+    """Answers by key in one SQLite file; for any number of threads and processes at once.
+
+    What was stored is safe from the end of the process. The file stays below `max_bytes`: answers that have not been
+    used for longest make room for new ones. A process that was forked off opens the file for itself.
+
+    Args:
+        path: the file; it and its folder are made where they are missing.
+        max_bytes: how large it may become, at least 1 MiB (the log beside it takes up to some MiB more).
+        lock_timeout: seconds to wait for another process that is writing.
+
+    Raises:
+        InputError: if max_bytes is less than 1 MiB.
+        StorageError: if the file can't be used: no permission, no cache, damaged, of a newer format.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES, lock_timeout: float = 60.0
+    ) -> None:
+        if max_bytes < SMALLEST_MAX_BYTES:
+            raise InputError(f"the cache's max_bytes is {max_bytes}: give at least {SMALLEST_MAX_BYTES} (1 MiB)")
+        self.path = Path(path).expanduser().absolute()
+        self.max_bytes = max_bytes
+        self._lock_timeout = lock_timeout
+        self._damaged: set[bytes] = set()
+        self._opening = threading.Lock()
+        self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Notes the latest uses and closes the file; closing it again does nothing."""
+        self._finalizer()
+
+    def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
+        """Finds answers.
+
+        A damaged one counts as missing and is replaced when it is stored again; so does an empty one, which earlier
+        versions kept where a server had failed.
+
+        Args:
+            keys: see `r1ranker_ir.cache.records.key_maker`.
+
+        Returns:
+            The answers that are there, by key.
+
+        Raises:
+            StorageError: if the file can't be read.
+        """
+        found: dict[bytes, Answer] = {}
+        session = self._session()
+        now = _now()
+        with session.database.reading() as connection:
+            for some in _portions(keys, _KEYS_AT_ONCE):
+                rows = connection.execute(
+                    f"SELECT id, key, used, value FROM answers WHERE key IN ({','.join('?' * len(some))})", some
+                ).fetchall()
+                for entry, key, used, value in rows:
+                    answer = decode(key, value)
+                    if answer is None:
+                        self._note_damage(key)
+                        continue
+                    if answer.choice is None and not answer.text.strip():
+                        self._damaged.add(key)
+                        continue
+                    found[key] = answer
+                    if used < now:
+                        session.used.add(entry)
+        if len(session.used) >= _USES_AT_ONCE:
+            session.note_uses()
+        return found
+
+    def store(self, answers: Mapping[bytes, Answer], *, model: str, version: str = "") -> dict[bytes, Answer]:
+        """Keeps answers, in one transaction; the first answer to a key stays.
+
+        Args:
+            answers: by key.
+            model: whose they are, for `info` and `clear`.
+            version: which version of it, likewise.
+
+        Returns:
+            Other processes' answers to some of these keys, which were there first: all who share a cache go by those.
+
+        Raises:
+            StorageError: if the file can't be written; it stays as it was.
+        """
+        session = self._session()
+        with session.database.writing() as connection:
+            session.write_uses(connection)
+            owner = _model_id(connection, model, version)
+            damaged = [(key,) for key in answers if key in self._damaged]
+            connection.executemany("DELETE FROM answers WHERE key = ?", damaged)
+            rows = [(key, owner, _now(), encode(key, answer)) for key, answer in answers.items()]
+            new = connection.executemany(
+                "INSERT OR IGNORE INTO answers (key, model, used, value) VALUES (?, ?, ?, ?)", rows
+            ).rowcount
+        self._damaged.difference_update(answers)
+        there_first = self.look_up(list(answers)) if new < len(rows) else {}
+        self._make_room(session)
+        return {key: answer for key, answer in there_first.items() if answer != answers[key]}
+
+    def info(self) -> CacheInfo:
+        """Counts what the cache holds.
+
+        Returns:
+            The counts.
+
+        Raises:
+            StorageError: if the file can't be read.
+        """
+        with self._session().database.reading() as connection:
+            entries, oldest, newest = connection.execute(
+                "SELECT count(*), min(used), max(used) FROM answers"
+            ).fetchone()
+            models = connection.execute(
+                "SELECT name, version, count(*) AS entries FROM answers JOIN models ON models.id = answers.model "
+                "GROUP BY models.id ORDER BY entries DESC, name, version"
+            ).fetchall()
+            file_bytes, _ = _sizes(connection)
+        return CacheInfo(
+            path=self.path,
+            format=FORMAT,
+            entries=entries,
+            file_bytes=file_bytes,
+            max_bytes=self.max_bytes,
+            oldest_use=_when(oldest),
+            newest_use=_when(newest),
+            models=tuple(ModelEntries(*row) for row in models),
+        )
+
+    def clear(self, model: str | None = None) -> int:
+        """Removes answers and gives their room on the disk back.
+
+        Args:
+            model: only those of the model of that name; `None` for all.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            StorageError: if the file can't be written.
+        """
+        database = self._session().database
+        with database.writing() as connection:
+            if model is None:
+                removed = connection.execute("DELETE FROM answers").rowcount
+            else:
+                removed = connection.execute(
+                    "DELETE FROM answers WHERE model IN (SELECT id FROM models WHERE name = ?)", (model,)
+                ).rowcount
+            connection.execute("DELETE FROM models WHERE id NOT IN (SELECT model FROM answers)")
+        with database.reading() as connection:
+            _shrink(connection)
+            # The file itself follows when the log is written back.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return removed
+
+    def _open(self) -> None:
+        self._opened = _Session(Database(self.path, self._lock_timeout))
+        self._finalizer = weakref.finalize(self, self._opened.close)
+
+    def _session(self) -> _Session:
+        if self._opened.database.pid != os.getpid():
+            with self._opening:
+                if self._opened.database.pid != os.getpid():
+                    # The parent's stays referenced: it must not even be closed here.
+                    _INHERITED.append(self._opened)
+                    self._open()
+        return self._opened
+
+    def _note_damage(self, key: bytes) -> None:
+        if key not in self._damaged:
+            logger.warning("an answer in the cache %s is damaged: it is asked for again", self.path)
+        self._damaged.add(key)
+
+    def _make_room(self, session: _Session) -> None:
+        """Removes what has not been used for longest, once the file is full."""
+        with session.database.reading() as connection:
+            file_bytes, used_bytes = _sizes(connection)
+        if used_bytes > _FULL * self.max_bytes:
+            while used_bytes > _EMPTIED * self.max_bytes:
+                with session.database.writing() as connection:
+                    removed = connection.execute(
+                        "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY used, id LIMIT ?)",
+                        (_EVICTED_AT_ONCE,),
+                    ).rowcount
+                    _, used_bytes = _sizes(connection)
+                if not removed:
+                    break
+        if file_bytes > self.max_bytes:
+            with session.database.reading() as connection:
+                _shrink(connection)
+
+
+class _Session:
+    """What a cache has open in one process."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.used: set[int] = set()
+
+    def write_uses(self, connection: sqlite3.Connection) -> None:
+        used, self.used = self.used, set()
+        connection.executemany("UPDATE answers SET used = ? WHERE id = ?", [(_now(), entry) for entry in used])
+
+    def note_uses(self) -> None:
+        try:
+            with self.database.writing() as connection:
+                self.write_uses(connection)
+        # Which answers are old is not worth an error: not after the work, nor for a run that only reads.
+        except StorageError as error:
+            logger.info("the latest uses of the cache are not noted: %s", error)
+
+    def close(self) -> None:
+        if self.used and self.database.pid == os.getpid():
+            self.note_uses()
+        self.database.close()
+
+
+_INHERITED: list[_Session] = []
+
+
+def open_cache(path: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None) -> CompletionsCache:
+    """Opens a cache.
+
+    Args:
+        path: its file; `None` for `default_cache_path()`.
+        max_bytes: how large it may become; `None` for the environment variable `R1RANKER_CACHE_MAX_BYTES`, else 2 GiB.
+
+    Returns:
+        The cache.
+
+    Raises:
+        InputError: if max_bytes or the environment variable makes no sense.
+        StorageError: if the file can't be used.
+    """
+    limit = _max_bytes_from_environment() if max_bytes is None else max_bytes
+    return CompletionsCache(default_cache_path() if path is None else path, max_bytes=limit)
+
+
+def default_cache_path() -> Path:
+    """Where the cache of this user lies.
+
+    Returns:
+        The environment variable `R1RANKER_CACHE`, else `r1ranker-ir/completions.sqlite` in `XDG_CACHE_HOME`, or else in
+        the system's folder for caches: `~/.cache`, `~/Library/Caches` or `%LOCALAPPDATA%`.
+    """
+    if named := os.environ.get(CACHE_VARIABLE, "").strip():
+        return Path(named).expanduser()
+    systems = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA") or "~/AppData/Local"}
+    folder = os.environ.get("XDG_CACHE_HOME", "").strip() or systems.get(sys.platform, "~/.cache")
+    return Path(folder).expanduser() / "r1ranker-ir" / "completions.sqlite"
+
+
+def _max_bytes_from_environment() -> int:
+    given = os.environ.get(MAX_BYTES_VARIABLE, "").strip()
+    try:
+        return int(given) if given else DEFAULT_MAX_BYTES
+    except ValueError:
+        raise InputError(f"{MAX_BYTES_VARIABLE} is {given!r}: give a whole number of bytes") from None
+
+
+def _model_id(connection: sqlite3.Connection, name: str, version: str) -> int:
+    named = (name, version)
+    connection.execute("INSERT OR IGNORE INTO models (name, version) VALUES (?, ?)", named)
+    found: int = connection.execute("SELECT id FROM models WHERE name = ? AND version = ?", named).fetchone()[0]
+    return found
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Gives the pages that hold nothing back to the disk."""
+    # execute() would take one step, which is one page: the statement gives no rows to fetch.
+    connection.executescript("PRAGMA incremental_vacuum")
+
+
+def _sizes(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The bytes of the file, and of these the ones that hold something."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return pages * size, (pages - free) * size
+
+
+def _now() -> int:
+    return int(time.time()) // _SECONDS_PER_USE
+
+
+def _when(use: int | None) -> datetime | None:
+    return None if use is None else datetime.fromtimestamp(use * _SECONDS_PER_USE, UTC)
+
+
+def _portions(items: Sequence[_Item], size: int) -> Iterator[list[_Item]]:
+    remaining = iter(items)
+    while portion := list(islice(remaining, size)):
+        yield portion

@@ -1,0 +1,135 @@
+"""The verb `r1ranker compare`: runs against a baseline, with tests of significance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from r1ranker_ir.cli.options import JudgedCorpusOption, OnlyRunQueriesOption, QuietOption, VerboseOption
+from r1ranker_ir.files.terminal_text import echo, echo_data, echo_json
+
+
+def compare(
+    corpus: JudgedCorpusOption,
+    baseline: Annotated[
+        str, typer.Option(help="TREC run that the others are compared with, such as BM25's.", show_default=False)
+    ],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="TREC runs to compare, gzip if they end in .gz; - for standard input.", show_default=False),
+    ],
+    measures: Annotated[
+        str, typer.Option(help="Measures as ir_measures writes them, split by spaces: RR(rel=2)@10, P@5, R@100, …")
+    ] = "nDCG@10 RR@10",
+    test: Annotated[
+        Literal["ttest", "randomisation"], typer.Option(help="The paired two-sided test over the queries.")
+    ] = "ttest",
+    correction: Annotated[
+        Literal["holm", "bonferroni", "none"],
+        typer.Option(help="Correction of the p-values for their number, over all runs and measures."),
+    ] = "holm",
+    alpha: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Mark differences whose corrected p-value is at most this.")
+    ] = 0.05,
+    resamples: Annotated[
+        int, typer.Option(min=100, help="Random samples of the randomisation test and of the intervals.")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of these samples.")] = 0,
+    calls: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN=SOURCE",
+            help="How many model calls a run took: its trace file (rerank --save-traces), its suite's manifest.json, "
+            "or a number of calls per query. RUN is its file or the name that the tables give it; may be given "
+            "repeatedly. The baseline counts as a first stage, without calls, unless it is given too.",
+            show_default="none",
+        ),
+    ] = None,
+    format_: Annotated[
+        Literal["table", "markdown", "csv", "json"],
+        typer.Option("--format", help="How to write it; JSON also holds each query's differences."),
+    ] = "table",
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for pictures (PNG): each query's differences, a picture a measure; and, with --calls, "
+            "measures against calls.",
+            show_default="none",
+        ),
+    ] = None,
+    only_run_queries: OnlyRunQueriesOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare TREC runs with a baseline: differences with intervals, tests, and queries that got better or worse.
+
+    Judged queries that a run lacks count as 0, and nothing is marked between runs that lack different ones; with
+    --only-run-queries they do not count. Queries without judgments do not count. The report
+    says how many there are of each.
+    """
+    from r1ranker_ir.cli.app import offer_only_run_queries, start
+
+    start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.data import corpora
+    from r1ranker_ir.data.trec_runs import Run, read_run
+    from r1ranker_ir.eval.measuring.calls import read_calls
+    from r1ranker_ir.eval.measuring.comparison import ComparisonSettings, check_comparable, compare_runs
+    from r1ranker_ir.eval.measuring.measures import common_queries, evaluate, parse_measures
+    from r1ranker_ir.eval.measuring.run_names import short_names
+    from r1ranker_ir.eval.output.comparison_plots import prepare_folder, write_pictures
+    from r1ranker_ir.eval.output.comparison_report import FORMATS
+
+    settings = ComparisonSettings(test, correction, alpha, resamples, seed)
+    parsed = parse_measures(measures)
+    check_comparable(parsed)
+    files = dict(zip(short_names([baseline, *runs]), [baseline, *runs], strict=True))
+    counted = {name: read_calls(source, files[name]) for name, source in calls_by_run(calls or (), files).items()}
+    name_of_baseline = next(iter(files))
+    if counted:
+        counted = {name_of_baseline: 0.0, **counted}
+    if plot is not None:
+        prepare_folder(plot)
+    qrels = corpora.open_corpus(corpus).qrels()
+    found: dict[str, Run] = {name: read_run(file) for name, file in files.items()}
+    judged = None
+    if only_run_queries:
+        qrels, found, judged = common_queries(qrels, found)
+    evaluations = {name: evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
+    offer_only_run_queries(evaluations)
+    compared = compare_runs(evaluations, name_of_baseline, settings, calls=counted, judged=judged)
+    printed = {"csv": echo_data, "json": echo_json}.get(format_, echo)
+    printed(FORMATS[format_](compared), nl=False)
+    if plot is not None:
+        for path in write_pictures(compared, plot):
+            if not quiet:
+                echo(f"wrote {path}", err=True)
+
+
+def calls_by_run(calls: Sequence[str], files: Mapping[str, str]) -> dict[str, str]:
+    """Sorts what `--calls` gives by the names of the runs.
+
+    Args:
+        calls: each `RUN=SOURCE`.
+        files: name of a run to its file.
+
+    Returns:
+        Name to source.
+
+    Raises:
+        typer.BadParameter: if one names no run, or a run is named twice.
+    """
+    sources: dict[str, str] = {}
+    for given in calls:
+        known = [(name, form) for name, file in files.items() for form in (name, file) if given.startswith(f"{form}=")]
+        if not known:
+            raise typer.BadParameter(
+                f"{given!r} is not RUN=SOURCE with RUN one of {', '.join(files)}", param_hint="--calls"
+            )
+        name, form = known[0]
+        if name in sources:
+            raise typer.BadParameter(f"calls of {name!r} are given twice", param_hint="--calls")
+        sources[name] = given.removeprefix(f"{form}=")
+    return sources

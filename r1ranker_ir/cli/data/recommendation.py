@@ -1,0 +1,196 @@
+"""The verb `r1ranker data recommendation`: ranking requests made of what users chose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from r1ranker_ir.adapters.domains import recommendation_domains
+from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.terminal_text import echo
+
+if TYPE_CHECKING:
+    from r1ranker_ir.adapters.problems import Problems
+    from r1ranker_ir.data.request_files import JudgedRequest
+
+SOURCE_ENDINGS = (".inter", ".item", ".user", ".dat", ".csv", ".data", ".genre", ".info")
+BASELINES = ("popularity", "item-knn")
+
+
+def recommendation(
+    source: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with RecBole's atomic files (.inter, .item) or MovieLens (ml-100k, ml-1m), or one file of it.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="JSON Lines file of ranking requests to write, gzip if it ends in .gz; it is there only once it is "
+            "whole.",
+            show_default=False,
+        ),
+    ],
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What is recommended: {', '.join(recommendation_domains())}; the prompt says so.",
+            show_default="movie for MovieLens, else product",
+        ),
+    ] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="Draw N users.", show_default="all")] = None,
+    split: Annotated[
+        Literal["all", "train", "test"],
+        typer.Option(help="Of which users: of 80% for training, of the other 20% for tests (by their ids), or of all."),
+    ] = "all",
+    history: Annotated[int, typer.Option(min=1, help="Choices before the target that are shown, the latest.")] = 20,
+    min_history: Annotated[
+        int, typer.Option(min=1, help="Choices before the target that a user must have to be used.")
+    ] = 1,
+    candidates: Annotated[
+        int, typer.Option(min=2, help="Length of a list, its target included; of --candidates-run, its depth.")
+    ] = 20,
+    negatives: Annotated[
+        Literal["uniform", "popularity"],
+        typer.Option(help="Draw the other candidates from all items alike, or by how many users chose them."),
+    ] = "uniform",
+    candidates_run: Annotated[
+        str | None,
+        typer.Option(
+            help="TREC run of a recommender (users as queries, items as documents) whose lists are the candidates, "
+            "instead of a draw.",
+            show_default=False,
+        ),
+    ] = None,
+    add_targets: Annotated[
+        bool,
+        typer.Option(
+            "--add-targets",
+            help="With --candidates-run: put the target into lists that lack it; otherwise their users are left out.",
+        ),
+    ] = False,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=RUN",
+            help="TREC run of another recommender on the same users, such as SASRec, for the table; may be given "
+            "repeatedly.",
+            show_default=False,
+        ),
+    ] = None,
+    repeats: Annotated[
+        Literal["drop", "hide", "keep"],
+        typer.Option(
+            help="Users who chose their target before: leave them out, take it out of the history that is shown, or "
+            "keep it there, which gives the answer away.",
+        ),
+    ] = "drop",
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    on_error: Annotated[
+        Literal["fail", "skip"],
+        typer.Option(help="Stop at the first line or user that can't be used, or leave such out and count them."),
+    ] = "fail",
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make ranking requests of users' choices: the history as the query, and the next choice among others.
+
+    Candidates carry the scores of two baselines, popularity and item-knn. Measure on the file with r1ranker suite, or
+    make training samples of it with r1ranker data --requests. Same input and seed give the same file.
+    """
+    from r1ranker_ir.cli.app import start
+
+    start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.adapters.problems import Problems
+    from r1ranker_ir.adapters.recommendation import baselines
+    from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol
+    from r1ranker_ir.adapters.recommendation.requests import CandidateLists, recommendation_requests
+    from r1ranker_ir.adapters.recommendation.sources import open_interactions
+    from r1ranker_ir.data.request_files import write_requests
+    from r1ranker_ir.data.trec_runs import read_run
+    from r1ranker_ir.files.paths import NamedFile, check_outputs, folder_inputs
+
+    if domain is not None and domain not in recommendation_domains():
+        known = ", ".join(recommendation_domains())
+        raise typer.BadParameter(f"{domain!r} is unknown: use one of {known}", param_hint="--domain")
+    if add_targets and candidates_run is None:
+        raise typer.BadParameter(
+            "it goes with --candidates-run: lists that are drawn hold the target already", param_hint="--add-targets"
+        )
+    runs = _named_runs(scores or [], candidates_run)
+    protocol = RecommendationProtocol(history, min_history, candidates, negatives, split, users, seed, repeats)
+    check_outputs(
+        (NamedFile("--output", output),),
+        (
+            NamedFile("--source", source),
+            *folder_inputs("--source", source if source.is_dir() else source.parent, SOURCE_ENDINGS),
+            *(NamedFile("--candidates-run or --scores", path) for path in runs.values()),
+        ),
+    )
+    problems, counts = Problems(on_error), Counter[str]()
+    of_runs = {name: read_run(path) for name, path in runs.items()}
+    interactions = open_interactions(source, problems)
+    requests = recommendation_requests(
+        interactions,
+        protocol,
+        problems,
+        domain=domain,
+        scorers={
+            "popularity": baselines.popularity(interactions),
+            "item-knn": baselines.item_knn(interactions),
+            **{name: baselines.run_order(run, name, counts) for name, run in of_runs.items()},
+        },
+        lists=None
+        if candidates_run is None
+        else CandidateLists(of_runs[_run_name(candidates_run)], _run_name(candidates_run), add_targets),
+        counts=counts,
+    )
+    written = write_requests(output, _some(requests, source, problems, counts))
+    if not quiet:
+        asked = "" if users in (None, written) else f", not the {users} that were asked for"
+        echo(
+            f"{output}: {written} requests{asked}; {len(interactions.histories)} users and {len(interactions.titles)} "
+            f"items read; {problems.line()}",
+            err=True,
+        )
+        for what, count in counts.items():
+            echo(f"{count} {what}", err=True)
+
+
+def _named_runs(scores: list[str], candidates_run: str | None) -> dict[str, str]:
+    """Maps the names of runs to their files."""
+    given = [] if candidates_run is None else [("--candidates-run", _run_name(candidates_run), candidates_run)]
+    for each in scores:
+        name, _, path = each.partition("=")
+        if not name or not path:
+            raise typer.BadParameter(f"{each!r} is not NAME=RUN, such as sasrec=sasrec.trec", param_hint="--scores")
+        given.append(("--scores", name, path))
+    runs: dict[str, str] = {}
+    for option, name, path in given:
+        if name in (*BASELINES, *runs):
+            raise typer.BadParameter(f"{name!r} is the name of other scores already: choose another", param_hint=option)
+        runs[name] = path
+    return runs
+
+
+def _run_name(path: str) -> str:
+    return "candidates" if path == "-" else Path(path.removesuffix(".gz")).stem
+
+
+def _some(
+    requests: Iterator[JudgedRequest], source: Path, problems: Problems, counts: Counter[str]
+) -> Iterator[JudgedRequest]:
+    """Passes requests on, and refuses to make a file of none."""
+    first = next(requests, None)
+    if first is None:
+        why = "; ".join([problems.line(), *(f"{count} {what}" for what, count in counts.items())])
+        raise InputError(f"source {str(source)!r} gives no request ({why}): use other users or another protocol")
+    yield first
+    yield from requests

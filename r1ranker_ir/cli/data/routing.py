@@ -1,0 +1,135 @@
+"""The verb `r1ranker data routing`: ranking requests of what language models' answers were worth and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.terminal_text import echo
+
+if TYPE_CHECKING:
+    from r1ranker_ir.adapters.routing.observations import Observation
+    from r1ranker_ir.data.request_files import JudgedRequest
+
+
+def routing(
+    source: Annotated[
+        Path,
+        typer.Option(
+            help="What each language model's answers were worth: JSON Lines (query, effect) or CSV, a question a row "
+            "with a column for each language model, or query, llm, effect, cost.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="JSON Lines file of ranking requests to write.", show_default=False)],
+    llms: Annotated[
+        Path | None,
+        typer.Option(
+            help="The language models' prices, sizes and descriptions: JSON, CSV, or a LiteLLM configuration.",
+            show_default="llms.json, llms.csv or llms.yaml beside the source, else names are all that is known",
+        ),
+    ] = None,
+    objective: Annotated[
+        str,
+        typer.Option(help="performance, balance or cost; or the weights of effect and cost, such as 0.7,0.3."),
+    ] = "performance",
+    fit: Annotated[
+        Path | None,
+        typer.Option(
+            help="Further observations, to find the best single language model on.",
+            show_default="the source itself, and the baseline is called so: in hindsight",
+        ),
+    ] = None,
+    cost_scale: Annotated[
+        Literal["question", "file"],
+        typer.Option(help="What cost 1 stands for: the dearest answer to the question, or the dearest of the file."),
+    ] = "question",
+    output_tokens: Annotated[
+        int, typer.Option(min=0, help="Tokens of an answer, for its cost, where neither is given.")
+    ] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of the candidates' order.")] = 0,
+    on_error: Annotated[
+        Literal["fail", "skip"],
+        typer.Option(help="What to do about rows that can't be used: stop with an error, or leave out and count them."),
+    ] = "fail",
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make ranking requests for routing: which language model should get the question.
+
+    A request's gains are utilities: effect × its weight − cost × its weight, cost in [0, 1]. r1ranker suite measures on
+    the file, and r1ranker data --requests makes training samples of it.
+    """
+    from r1ranker_ir.cli.app import start
+
+    start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.adapters.problems import Problems
+    from r1ranker_ir.adapters.routing.objectives import objective_of
+    from r1ranker_ir.adapters.routing.observations import read_observations
+    from r1ranker_ir.adapters.routing.profiles import LLMProfile, read_profiles
+    from r1ranker_ir.adapters.routing.requests import observed_llms, routing_requests
+    from r1ranker_ir.data.request_files import write_requests
+    from r1ranker_ir.files.paths import NamedFile, check_outputs
+
+    try:
+        wanted = objective_of(objective)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--objective") from error
+    described = llms or next(
+        (file for ending in ("json", "csv", "yaml") if (file := source.with_name(f"llms.{ending}")).is_file()), None
+    )
+    check_outputs(
+        (NamedFile("--output", output),),
+        (NamedFile("--source", source), NamedFile("--fit", fit), NamedFile("--llms", described)),
+    )
+    problems = Problems(on_error)
+    observations = read_observations(source, problems)
+    if described is None:
+        profiles = tuple(LLMProfile(name) for name in observations[0].effects)
+    else:
+        profiles = read_profiles(described)
+    chosen = observed_llms(observations, profiles)
+    same = fit is None or (fit.exists() and fit.samefile(source))
+    name = source.name.removesuffix(".gz").rpartition(".")[0]
+    requests = list(
+        routing_requests(
+            observations,
+            chosen,
+            wanted,
+            fit=None if same or fit is None else read_observations(fit, problems),
+            cost_scale=cost_scale,
+            output_tokens=output_tokens,
+            seed=seed,
+            source=f"{name}-{objective}",
+        )
+    )
+    write_requests(output, requests)
+    if not quiet:
+        for line in _summary(observations, requests, output_tokens):
+            echo(line, err=True)
+        echo(f"profiles: {'names alone' if described is None else described}", err=True)
+        if unsized := [llm.name for llm in chosen if llm.parameters is None]:
+            echo(f"no baseline 'largest': no size is known of {', '.join(unsized)}", err=True)
+        echo(f"utility: {wanted}, cost 1 being the dearest of the {cost_scale}", err=True)
+        echo(f"{output}: {len(observations)} questions, {len(chosen)} language models, {problems.line()}", err=True)
+
+
+def _summary(
+    observations: Sequence[Observation], requests: Sequence[JudgedRequest], output_tokens: int
+) -> Iterator[str]:
+    from r1ranker_ir.adapters.routing.utility import assumed_tokens
+
+    alike = sum(not judged.best for judged in requests)
+    yield (
+        f"all language models are worth the same on {alike} of {len(requests)} questions ({alike / len(requests):.1%})"
+    )
+    if "cost" in requests[0].values and (assumed := sum(map(assumed_tokens, observations))):
+        yield (
+            f"tokens were not counted for {assumed} questions, and assumed: a fourth of the question's bytes in, "
+            f"{output_tokens} out"
+        )

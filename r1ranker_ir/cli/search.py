@@ -1,0 +1,94 @@
+"""The verbs `r1ranker search` and `r1ranker index`: first stages."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r1ranker_ir.cli.choices import first_stages_help
+from r1ranker_ir.cli.options import CorpusOption, OutputOption, QueriesOption, QuietOption, VerboseOption
+from r1ranker_ir.files.terminal_text import echo
+
+logger = logging.getLogger(__name__)
+
+FirstStageOption = Annotated[
+    str,
+    typer.Option(
+        help=f"What searches: {first_stages_help()}",
+    ),
+]
+
+
+def search(
+    corpus: CorpusOption,
+    output: OutputOption,
+    first_stage: FirstStageOption = "bm25s",
+    depth: Annotated[int, typer.Option(min=1, help="Most documents per query.")] = 100,
+    queries: QueriesOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Search a corpus with BM25 and write a TREC run.
+
+    BM25 has k1 0.9 and b 0.4, English stemming and stop words. Queries that share no word with any document get no
+    line and are reported.
+    """
+    from r1ranker_ir.cli.app import start
+
+    progress = start(verbose=verbose, quiet=quiet)
+    from itertools import islice
+
+    from r1ranker_ir.data import corpora
+    from r1ranker_ir.data.trec_runs import RunWriter
+    from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs, folder_inputs
+    from r1ranker_ir.retrieval.first_stages import parse_first_stage, retrieve
+
+    stage = parse_first_stage(first_stage)
+    sources = folder_inputs("--first-stage", stage.source, ("",)) if stage.source else ()
+    read = (*corpus_inputs("--corpus", corpus), *sources)
+    check_outputs((NamedFile("--output", output),), read, announce=not quiet)
+    writer = RunWriter(output, tag=stage.declared.tag or stage.kind)
+    started = time.perf_counter()
+    opened = corpora.open_corpus(corpus)
+    topics = dict(islice(opened.queries().items(), queries))
+    run = retrieve(stage, opened, depth, topics, progress=progress)
+    with writer:
+        for query_id, entries in run.items():
+            if entries:
+                writer.write(query_id, entries)
+    without = [query_id for query_id, entries in run.items() if not entries]
+    if without:
+        logger.warning("%d queries match no document and are not in the run: %s", len(without), ", ".join(without))
+    if not quiet:
+        documents, seconds = sum(map(len, run.values())), time.perf_counter() - started
+        echo(f"{writer.queries} queries, {documents} documents, {seconds:.1f} seconds", err=True)
+
+
+def index(
+    corpus: CorpusOption,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the index; must not exist, or be empty.", show_default=False)
+    ],
+    threads: Annotated[int, typer.Option(min=1, help="Threads that index.")] = 1,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Build a Lucene index of a corpus with Pyserini, to search with --first-stage pyserini:FOLDER.
+
+    The words are analysed as Pyserini's English indexes are: Porter stemming, Lucene's stop words. Documents without
+    text are left out and reported.
+    """
+    from r1ranker_ir.cli.app import start
+
+    progress = start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.data import corpora
+    from r1ranker_ir.retrieval.lucene_index import build_index
+
+    started = time.perf_counter()
+    summary = build_index(corpora.open_corpus(corpus), output, threads=threads, progress=progress)
+    if not quiet:
+        echo(f"{summary.documents} documents, {time.perf_counter() - started:.1f} seconds", err=True)

@@ -1,0 +1,165 @@
+"""The verbs `r1ranker trace show` and `r1ranker trace summary`: one ranking of a trace, and what all of them show."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.terminal_text import argument_text, console, echo_json
+
+if TYPE_CHECKING:
+    from r1ranker_ir.data.trec_runs import Run
+    from r1ranker_ir.runs.traces import TracedRanking
+
+trace = typer.Typer(
+    help="Look into the traces that r1ranker rerank --save-traces writes.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_CLOSE_AMONG = 100_000
+
+
+@trace.command()
+def show(
+    query: Annotated[str, typer.Argument(help="Id of the query.", show_default=False)],
+    file: Annotated[Path, typer.Option("--trace", help="The trace, gzip if it ends in .gz.", show_default=False)],
+    step: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only this model call, counted from 1.", show_default="all, then the order"),
+    ] = None,
+    format_: Annotated[
+        Literal["text", "json"], typer.Option("--format", help="Text to read, or what the trace holds as JSON.")
+    ] = "text",
+) -> None:
+    """Show how one query was ranked: what each model call held, thought and answered, and the order it led to."""
+    from r1ranker_ir.cli.app import start
+
+    start(verbose=False, quiet=False)
+    from r1ranker_ir.runs.trace_view import print_ranking
+    from r1ranker_ir.runs.traces import find_rankings
+
+    query = argument_text(query)
+    found, ids = find_rankings(file, query)
+    if not found:
+        raise InputError(_unknown(query, file, ids))
+    calls = max(len(traced.ranking.steps) for traced in found)
+    if step is not None and step > calls:
+        raise InputError(f"query {query!r} took {calls} model calls in trace {str(file)!r}: there is no --step {step}")
+    screen = console()
+    for number, traced in enumerate(found, start=1):
+        if step is not None and step > len(traced.ranking.steps):
+            continue
+        if format_ == "json":
+            echo_json(json.dumps(_data_of(traced, step), indent=2, ensure_ascii=False))
+            continue
+        if len(found) > 1:
+            screen.print(f"Ranking {number} of {len(found)} of this query in the trace", style="bold")
+        print_ranking(screen, traced, step)
+        screen.print()
+
+
+@trace.command()
+def summary(
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="The trace, gzip if it ends in .gz, or the .partial file of a run that was stopped; - for standard "
+            "input.",
+            show_default=False,
+        ),
+    ],
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose judgments count, to measure the orders before and after: as for r1ranker evaluate.",
+            show_default="no measures",
+        ),
+    ] = None,
+    measures: Annotated[
+        str, typer.Option(help="With --corpus: measures as ir_measures writes them, split by spaces.")
+    ] = "nDCG@10 RR@10 AP",
+    format_: Annotated[
+        Literal["text", "json"], typer.Option("--format", help="Text to read, or all figures as JSON.")
+    ] = "text",
+) -> None:
+    """Show what a whole trace holds: answered places, repairs, thoughts, agreement with the first stage, and cost.
+
+    With --corpus also the measures of the orders that went in and of those that came out.
+    """
+    from r1ranker_ir.cli.app import start
+
+    start(verbose=False, quiet=False)
+    from r1ranker_ir.data.trec_runs import RunEntry
+    from r1ranker_ir.runs.requests import entries_of
+    from r1ranker_ir.runs.trace_summary import TraceCounts, summary_data
+    from r1ranker_ir.runs.trace_summary_view import measures_lines, print_summary
+    from r1ranker_ir.runs.traces import read_trace
+
+    counts = TraceCounts()
+    before: dict[str, tuple[RunEntry, ...]] = {}
+    after: dict[str, tuple[RunEntry, ...]] = {}
+    for traced in read_trace(file, interrupted=True):
+        counts.add(traced)
+        if corpus is not None:
+            request = traced.ranking.request
+            if request.query_id in after:
+                raise InputError(
+                    f"trace {file!r} ranks query {request.query_id!r} twice: give the trace of one run to measure it"
+                )
+            before[request.query_id] = entries_of(replace(traced.ranking, order=tuple(range(len(request.candidates)))))
+            after[request.query_id] = entries_of(traced.ranking)
+    found = counts.summary()
+    if not found.rankings:
+        raise InputError(_empty(file))
+    measured = None if corpus is None else _measured(corpus, measures, before, after)
+    if format_ == "json":
+        data = {**summary_data(found), **({} if measured is None else {"measures": measured})}
+        echo_json(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    terminal = console()
+    print_summary(terminal, found)
+    if measured is not None:
+        for line in measures_lines(**measured):
+            terminal.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _measured(corpus: str, measures: str, before: Run, after: Run) -> dict[str, Any]:
+    """The means of both runs over the trace's judged queries."""
+    from r1ranker_ir.data.corpora import open_corpus
+    from r1ranker_ir.eval.measuring.measures import common_queries, evaluate, parse_measures
+
+    parsed = parse_measures(measures)
+    qrels, runs, judged = common_queries(open_corpus(corpus).qrels(), {"before": before, "after": after})
+    means = {name: evaluate(qrels, run, parsed, name=name).mean for name, run in runs.items()}
+    counted = len({judgment.query_id for judgment in qrels})
+    shown = {name: {str(measure): value for measure, value in mean.items()} for name, mean in means.items()}
+    return {**shown, "counted": counted, "judged": judged}
+
+
+def _data_of(traced: TracedRanking, step: int | None) -> dict[str, Any]:
+    from r1ranker_ir.runs.traces import trace_of
+
+    data = trace_of(traced.ranking, traced.strategy, traced.notes)
+    if step is None:
+        return data
+    named = {name: data[name] for name in ("query_id", "query", "strategy")}
+    return {**named, "step": step, **data["steps"][step - 1]}
+
+
+def _unknown(query: str, file: Path, ids: list[str]) -> str:
+    if not ids:
+        return _empty(file)
+    close = difflib.get_close_matches(query, ids[:_CLOSE_AMONG], n=3)
+    shown = ("close ones are " if close else "such as ") + ", ".join(close or ids[:3])
+    return f"trace {str(file)!r} has no query {query!r} among its {len(ids)}: {shown}"
+
+
+def _empty(file: str | Path) -> str:
+    return f"trace {str(file)!r} is empty: give the trace of a run that has finished queries"

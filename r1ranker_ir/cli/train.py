@@ -1,0 +1,196 @@
+"""The verbs `r1ranker train …`: supervised fine-tuning, GRPO, PPO; curves of what was logged, and comparisons."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.files.terminal_text import console, echo
+
+train = typer.Typer(
+    help="Train a ranker: SFT, GRPO or PPO by a recipe; draw what was logged, and compare trainings.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+# The parser of TRL reads what stands after these verbs: --help, too.
+_UNPARSED = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@train.command("sft", context_settings=_UNPARSED, add_help_option=False)
+def train_sft(context: typer.Context) -> None:
+    """Fine-tune on prompts and completions: r1ranker train sft --config tiny-sft; --help lists all arguments."""
+    run_training("sft", context.args)
+
+
+@train.command("grpo", context_settings=_UNPARSED, add_help_option=False)
+def train_grpo(context: typer.Context) -> None:
+    """Reinforce by GRPO: r1ranker train grpo --config tiny-iranker-grpo --model out/sft; --help lists all arguments."""
+    run_training("grpo", context.args)
+
+
+@train.command("ppo", context_settings=_UNPARSED, add_help_option=False)
+def train_ppo(context: typer.Context) -> None:
+    """Reinforce by PPO: r1ranker train ppo --config tiny-iranker-ppo --model out/sft; --help lists all arguments."""
+    run_training("ppo", context.args)
+
+
+@train.command("episodes", context_settings=_UNPARSED, add_help_option=False)
+def train_episodes(context: typer.Context) -> None:
+    """Reinforce by GRPO on whole eliminations: r1ranker train episodes --config tiny-episodes-grpo --model out/sft."""
+    run_training("episodes", context.args)
+
+
+@train.command("curves")
+def train_curves(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[LABEL=]FOLDER...",
+            help="Trained folders; those of one label, such as seeds, become a mean with its range.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="PNG to write.", show_default=False)],
+    x: Annotated[str, typer.Option(help="What is logged to draw over: step, generated_tokens, …")] = "step",
+    title: Annotated[str, typer.Option(help="Stands over the picture.", show_default=False)] = "",
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw the curves of one or more trainings into one picture."""
+    from r1ranker_ir.cli.app import start
+
+    start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.files.paths import NamedFile, check_outputs, checkpoint_inputs
+    from r1ranker_ir.training.jobs.curves import plot_curves, read_history
+
+    named = labelled(runs)
+    read = (file for folders in named.values() for folder in folders for file in checkpoint_inputs("RUN", folder))
+    check_outputs((NamedFile("--output", output),), read)
+    histories = {label: [read_history(folder) for folder in folders] for label, folders in named.items()}
+    plot_curves(histories, output, x=x, title=title)
+
+
+@train.command("compare")
+def train_compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[LABEL=]FOLDER...",
+            help="Trained folders; those of one label, such as seeds, become a mean with its 95% interval.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write the tables: .md, .json or .txt; may be given repeatedly.", show_default=False),
+    ] = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare trainings: held-out measures before and after, gains, costs, accuracy by list length, paired tests."""
+    from r1ranker_ir.cli.app import print_wide, start
+
+    start(verbose=verbose, quiet=quiet)
+    from r1ranker_ir.files import paths as output_paths
+    from r1ranker_ir.files.paths import NamedFile, checkpoint_inputs
+    from r1ranker_ir.training.jobs.comparison import compare, read_run
+    from r1ranker_ir.training.jobs.comparison_tables import check_outputs, sheets, write_comparison
+
+    named = labelled(runs)
+    check_outputs(output or ())
+    read = (file for folders in named.values() for folder in folders for file in checkpoint_inputs("RUN", folder))
+    output_paths.check_outputs([NamedFile("--output", path) for path in output or ()], read)
+    compared = compare({label: [read_run(folder) for folder in given] for label, given in named.items()})
+    for sheet in sheets(compared):
+        print_wide(sheet.table())
+    for path in output or ():
+        write_comparison(compared, path)
+
+
+@train.command("demo")
+def train_demo(
+    output: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("out"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is finished.")] = False,
+) -> None:
+    """Make data, a weak start and a trained ranker of the embedded model; show all commands, and before and after.
+
+    Takes some minutes on two CPU cores. What an earlier call has finished is not done again.
+    """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # as in `start`, which each command calls itself, but too late
+    from r1ranker_ir.training.demo.demo import DemoSettings, run_train_demo
+
+    screen = console(soft_wrap=not sys.stdout.isatty())
+    run_train_demo(screen, DemoSettings(output), overwrite=overwrite)
+
+
+@train.command("recipes")
+def train_recipes() -> None:
+    """List the packaged recipes, what each is, and where they lie."""
+    from r1ranker_ir.training.jobs.recipe_files import RECIPES, describe_recipes
+
+    for name, words in describe_recipes().items():
+        echo(f"{name:24} {words}")
+    echo(f"\nin {RECIPES}")
+
+
+def labelled(runs: Sequence[str]) -> dict[str, list[str]]:
+    """Sorts trained folders by their labels.
+
+    Args:
+        runs: each a folder, labelled with its name, or `LABEL=FOLDER`.
+
+    Returns:
+        Label to folders, both in the order in which they were given.
+    """
+    folders: dict[str, list[str]] = {}
+    for run in runs:
+        label, equals, folder = run.partition("=")
+        folders.setdefault(label if equals else Path(run).resolve().name, []).append(folder if equals else run)
+    return folders
+
+
+def run_training(method: str, arguments: Sequence[str]) -> None:
+    """Reads the arguments of a training and runs it.
+
+    Args:
+        method: `sft`, `grpo`, `ppo` or `episodes`.
+        arguments: what stands after it on the command line.
+
+    Raises:
+        typer.BadParameter: if the command line can't be understood.
+        R1RankerError: if a recipe, data, a model or a folder is not what is needed.
+    """
+    from r1ranker_ir.cli.app import start
+
+    # Before the libraries are imported, whose bars have no other switch.
+    progress = start(verbose=False, quiet="--quiet" in arguments)
+    from r1ranker_ir.training.jobs.arguments import CommandLineError, build_parser, parse_arguments
+
+    if "--help" in arguments or "-h" in arguments:
+        echo(build_parser(method).format_help())
+        return
+    # Set by TRL, asked for by TRL.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+    try:
+        parsed = parse_arguments(method, arguments)
+    except CommandLineError as error:
+        raise typer.BadParameter(str(error)) from error
+    from r1ranker_ir.training.jobs.command import train
+
+    # Of several processes one talks.
+    quiet = parsed.run.quiet or parsed.trainer.process_index > 0
+    level = logging.WARNING if quiet else logging.DEBUG if parsed.run.verbose else logging.INFO
+    logging.getLogger("r1ranker_ir").setLevel(level)
+    summary = train(parsed, progress=progress and not quiet)
+    if not quiet:
+        echo(summary.line(), err=True)

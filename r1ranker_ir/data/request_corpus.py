@@ -1,0 +1,168 @@
+"""Ranking requests as something that TREC runs are measured on: ids that a run can hold, and judgments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from r1ranker_ir.data.corpora import GREATEST_GRADE
+from r1ranker_ir.data.request_files import JudgedRequest, read_requests
+from r1ranker_ir.data.trec_runs import is_run_id, run_id_of
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.json_lines import text_lines
+from r1ranker_ir.files.plain_data import parse_json
+
+if TYPE_CHECKING:
+    from ir_measures import Qrel
+
+ENDINGS = (".jsonl", ".jsonl.gz")
+"""How the names of request files end."""
+
+
+@dataclass(frozen=True)
+class Judgments:
+    """What counts as relevant in ranking requests.
+
+    Args:
+        qrels: a judgment for each candidate of each request that has a best one.
+        graded: gains are the grades, since all of them are whole numbers; otherwise a request's best candidates have
+            grade 1 and the others 0.
+    """
+
+    qrels: tuple[Qrel, ...]
+    graded: bool
+
+
+def with_run_ids(requests: Iterable[JudgedRequest]) -> tuple[JudgedRequest, ...]:
+    """Gives requests and candidates ids that a TREC run can hold: one word each, and none twice.
+
+    Ids that are so already stay as they are. In others white space becomes `_`, and where that or a repetition makes
+    an id that another has, `_2`, `_3` and so on follow.
+
+    Args:
+        requests: in an order that decides which of two equal ids stays.
+
+    Returns:
+        The same requests in the same order.
+    """
+    given = list(requests)
+    named = []
+    for judged, query_id in zip(given, _words([judged.request.query_id for judged in given]), strict=True):
+        request = judged.request
+        ids = _words([candidate.id for candidate in request.candidates])
+        pairs = zip(ids, request.candidates, strict=True)
+        # Prompts go on calling a candidate what it was called.
+        candidates = tuple(replace(each, id=doc_id, name=each.name or each.id) for doc_id, each in pairs)
+        named.append(replace(judged, request=replace(request, query_id=query_id, candidates=candidates)))
+    return tuple(named)
+
+
+def judgments_of(requests: Sequence[JudgedRequest]) -> Judgments:
+    """Makes judgments of gains.
+
+    Args:
+        requests: with ids of `with_run_ids`.
+
+    Returns:
+        Grades where all gains are whole numbers, and otherwise whether a candidate is a best one. Requests without a
+        best candidate have no judgments.
+    """
+    from ir_measures import Qrel
+
+    graded = all(gain.is_integer() and gain <= GREATEST_GRADE for judged in requests for gain in judged.gains)
+    qrels = []
+    for judged in requests:
+        best = judged.best
+        if not best:
+            continue
+        for place, (candidate, gain) in enumerate(zip(judged.request.candidates, judged.gains, strict=True)):
+            grade = int(gain) if graded else int(place in best)
+            qrels.append(Qrel(judged.request.query_id, candidate.id, grade))
+    return Judgments(tuple(qrels), graded)
+
+
+def holds_requests(path: Path) -> bool:
+    """Tells a file of ranking requests by its name and its first line."""
+    if not path.name.endswith(ENDINGS) or not path.is_file():
+        return False
+    _, line = next(text_lines(path), (0, ""))
+    try:
+        row = parse_json(line, finite=False)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and "candidates" in row
+
+
+class RequestCorpus:
+    """A file of ranking requests where a corpus is asked for: queries and judgments, to measure and to compare runs on.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.collection = str(path.resolve())
+        self._path = path
+
+    def queries(self) -> dict[str, str]:
+        """Returns the text of each request's query by its id, in file order.
+
+        Raises:
+            DataFileError: if a line is malformed.
+        """
+        return {judged.request.query_id: judged.request.query for judged in self._requests()}
+
+    def qrels(self) -> list[Qrel]:
+        """Returns the judgments that the gains are; see `judgments_of`.
+
+        Raises:
+            DataFileError: if a line is malformed.
+        """
+        return list(judgments_of(self._requests()).qrels)
+
+    def documents(self, ids: Iterable[str]) -> dict[str, str]:
+        """Refuses: a candidate's text belongs to its request, with a task and an aim.
+
+        Raises:
+            InputError: always.
+        """
+        self._refuse()
+
+    def iterate_documents(self) -> Iterator[tuple[str, str]]:
+        """Refuses, as `documents` does.
+
+        Raises:
+            InputError: always.
+        """
+        self._refuse()
+
+    def _requests(self) -> tuple[JudgedRequest, ...]:
+        return with_run_ids(read_requests(self._path))
+
+    def _refuse(self) -> NoReturn:
+        raise InputError(
+            f"{self.name!r} holds ranking requests, and no documents to search or to rerank a run of: rank and measure "
+            f"the requests with r1ranker suite {self.name}"
+        )
+
+
+def _words(ids: Sequence[str]) -> list[str]:
+    """One-word ids, none twice; the first of each that is a word keeps its own."""
+    taken = {each for each in ids if is_run_id(each)}
+    kept: set[str] = set()
+    words = []
+    for each in ids:
+        if each in taken and each not in kept:
+            kept.add(each)
+            words.append(each)
+            continue
+        stem = run_id_of(each)
+        word, number = stem, 2
+        while word in taken:
+            word, number = f"{stem}_{number}", number + 1
+        taken.add(word)
+        words.append(word)
+    return words

@@ -1,0 +1,241 @@
+"""Reading text and JSON Lines line by line, plain or gzip, with errors that name the line."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.files.pipes import open_to_read
+from r1ranker_ir.files.plain_data import parse_json
+
+LONGEST_LINE = 2**26
+"""How many bytes a line may have: more than any document has, and `/dev/zero` is one line without an end."""
+
+_COLUMNS = re.compile("[^ \t\n\r\v\f]+")
+_PARTIAL = re.compile(r"\.partial(\.\d+)?$")
+WHITE_SPACE = " \t\n\r\v\f"
+"""What splits columns: ASCII white space alone, as in trec_eval; an id may hold others, such as a no-break space."""
+
+
+def split_columns(line: str) -> list[str]:
+    """Splits a line at ASCII white space, as trec_eval does; `str.split` would split at all that Unicode knows."""
+    return _COLUMNS.findall(line)
+
+
+class JsonLine(NamedTuple):
+    """One object of a JSON Lines file.
+
+    Attributes:
+        number: its line, from 1.
+        offset: where the line begins, in bytes of the unpacked file.
+        record: the object.
+    """
+
+    number: int
+    offset: int
+    record: dict[str, Any]
+
+
+def is_gzip(path: str | Path) -> bool:
+    """Whether a file is compressed, by its name: `.gz`, or `.gz.partial` or `.gz.partial.1` where a run was stopped."""
+    return _PARTIAL.sub("", str(path)).endswith(".gz")
+
+
+def holds_lines_of(path: Path, other: Path) -> bool:
+    """Whether a file holds all whole lines of another one, in their order; what was left of a last line is no line.
+
+    Lines may stand between them, as those of queries that had failed at first do.
+
+    Args:
+        path: any file, gzip if its name says so.
+        other: likewise.
+
+    Returns:
+        Whether it does; not where one of the two can't be read, or the other one has no whole line.
+    """
+    compared = 0
+    try:
+        with contextlib.closing(_readable_lines(path)) as lines:
+            for line in _readable_lines(other):
+                if line.endswith(b"\n"):
+                    compared += 1
+                    if line not in lines:  # which takes the lines up to it
+                        return False
+    except OSError:
+        return False
+    return compared > 0
+
+
+def _readable_lines(path: Path) -> Generator[bytes]:
+    with contextlib.suppress(DataFileError):
+        for _, raw in raw_lines(path):
+            yield raw
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of a file as they are, with their numbers from 1.
+
+    Args:
+        path: any file, gzip if its name ends in `.gz`.
+
+    Yields:
+        Number and line, with its line break.
+
+    Raises:
+        DataFileError: if compressed data are damaged, or a line is endless; the lines before are given first.
+        OSError: if the file can't be read.
+    """
+    number = 0
+    try:
+        with _open_binary(path) as file:
+            for number, raw in bounded_lines(file, str(path)):
+                yield number, raw
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataFileError(f"{path}:{number + 1}: damaged gzip data ({error}): write the file again") from None
+
+
+def bounded_lines(file: IO[bytes], named: str) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of an open file with their numbers from 1.
+
+    Args:
+        file: open for reading bytes.
+        named: what messages call it.
+
+    Yields:
+        Number and line, with its line break.
+
+    Raises:
+        DataFileError: if a line has more than `LONGEST_LINE` bytes.
+    """
+    lines = iter(functools.partial(file.readline, LONGEST_LINE + 1), b"")
+    for number, raw in enumerate(lines, start=1):
+        if len(raw) > LONGEST_LINE:
+            raise DataFileError(
+                f"{named}:{number}: more than {LONGEST_LINE >> 20} MiB without a line break: give a text file with a "
+                f"record a line"
+            )
+        yield number, raw
+
+
+def readable_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields lines as `raw_lines` does, with an error of this project where the file can't be read.
+
+    Args:
+        path: any file, gzip if its name ends in `.gz`.
+
+    Yields:
+        Number and line, with its line break.
+
+    Raises:
+        InputError: if the file can't be read; its cause is the `OSError`.
+        DataFileError: as for `raw_lines`.
+    """
+    try:
+        yield from raw_lines(path)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} can't be read ({error.strerror or error}): give a file") from error
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields the lines of a file that are not blank, with their numbers from 1.
+
+    Args:
+        path: UTF-8 text, gzip if its name ends in `.gz`; a byte order mark at its beginning is skipped.
+
+    Yields:
+        Number and line, without surrounding ASCII white space.
+
+    Raises:
+        InputError: if the file can't be read.
+        DataFileError: if a line is not UTF-8, or compressed data are damaged.
+    """
+    for number, raw in readable_lines(path):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip(WHITE_SPACE)
+        except UnicodeDecodeError as error:
+            raise DataFileError(f"{path}:{number}: not UTF-8 ({error.reason}): convert the file") from None
+        if line:
+            yield number, line
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields the objects of a JSON Lines file, with the numbers of their lines.
+
+    Args:
+        path: one JSON object a line; blank lines are skipped. Gzip if its name ends in `.gz`.
+
+    Yields:
+        Number and object.
+
+    Raises:
+        InputError: if the file can't be read.
+        DataFileError: if a line is not UTF-8, not JSON, or no object, or compressed data are damaged.
+    """
+    for line in placed_json_lines(path):
+        yield line.number, line.record
+
+
+def placed_json_lines(path: Path) -> Iterator[JsonLine]:
+    """Yields the objects of a JSON Lines file with their places; arguments and errors as for `json_lines`."""
+    offset = 0
+    for number, raw in readable_lines(path):
+        record = parse_json_line(raw, f"{path}:{number}", first=number == 1)
+        if record is not None:
+            yield JsonLine(number, offset, record)
+        offset += len(raw)
+
+
+def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | None:
+    """Reads one line of a JSON Lines file.
+
+    Args:
+        raw: the line with its line break.
+        where: file and number, for errors.
+        first: it is the file's first line, which may begin with a byte order mark.
+
+    Returns:
+        The object; `None` if the line is blank.
+
+    Raises:
+        DataFileError: if the line is not UTF-8, not JSON, or no object.
+    """
+    try:
+        line = _decoded(raw, first=first)
+        # Whether a number has to be finite is for those to say who read it: many fields are not read at all.
+        record = parse_json(line, finite=False) if line else None
+    except ValueError as error:
+        # What breaks off is no whole document; a number that is refused has been read to its end.
+        unfinished = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
+        if unfinished and not raw.endswith(b"\n"):
+            raise DataFileError(
+                f"{where}: the file ends within this line ({error}): whatever wrote it was stopped. Remove the line, "
+                f"or write the file again"
+            ) from None
+        if isinstance(error, UnicodeDecodeError):
+            raise DataFileError(f"{where}: not UTF-8 ({error.reason}): convert the file") from None
+        raise DataFileError(f"{where}: not valid JSON ({error}): each line must be a JSON object") from None
+    if line and not isinstance(record, dict):
+        raise DataFileError(f"{where}: a JSON {type(record).__name__} where an object is needed")
+    return cast(dict[str, Any] | None, record)
+
+
+def _decoded(raw: bytes, *, first: bool) -> str:
+    return raw.decode("utf-8-sig" if first else "utf-8").strip()
+
+
+def _open_binary(path: Path) -> IO[bytes]:
+    file = open_to_read(path)
+    if not is_gzip(path):
+        return file
+    unpacked = gzip.GzipFile(fileobj=file, mode="rb")
+    # So that it closes the file with itself, as it does for one that it has opened.
+    unpacked.myfileobj = cast(Any, file)
+    return cast(IO[bytes], unpacked)

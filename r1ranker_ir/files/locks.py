@@ -1,0 +1,155 @@
+"""Locks on outputs: no two processes, and no two threads, write the same file or folder at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.private_folders import make_folder
+from r1ranker_ir.files.streams import is_stream
+
+FOLDER_LOCK = ".r1ranker.lock"
+"""The lock's file in a folder that one command writes at a time."""
+_MARK = "held by "
+_MOST_READ = 500
+
+
+@contextlib.contextmanager
+def output_lock(path: Path, option: str) -> Iterator[None]:
+    """Holds the lock of an output file.
+
+    The lock is the operating system's, on a hidden file beside the output: it ends with the process, however that ends.
+
+    Args:
+        path: the output.
+        option: what the user can choose another value of, such as `--output`.
+
+    Raises:
+        InputError: if somebody else holds it (says who), or the folder can't be written.
+    """
+    # The library would make the folder.
+    if not path.parent.is_dir():
+        raise InputError(
+            f"can't write {str(path)!r}: folder {str(path.parent)!r} does not exist: create it first, or choose "
+            f"another {option}"
+        )
+    with _held(path.with_name(f".{path.name}.lock"), path, option):
+        yield
+
+
+def check_unlocked(path: str | os.PathLike[str] | None, option: str) -> None:
+    """Makes sure that nobody writes an output, before work that takes a while: the lock itself is taken after it.
+
+    Args:
+        path: the output; `None` where there is none. Streams have no lock.
+        option: what the user can choose another value of.
+
+    Raises:
+        InputError: if somebody holds its lock (says who), or the folder can't be written.
+    """
+    if path is not None and not is_stream(path):
+        with output_lock(Path(path), option):
+            pass
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, option: str, *, private: bool = False) -> Iterator[None]:
+    """The same for a folder of results.
+
+    Args:
+        folder: where the results go; made where it is missing, and removed if it is still empty at the end.
+        option: what the user can choose another value of.
+        private: only the owner may look into the folder, where it is made here.
+
+    Raises:
+        InputError: if somebody else holds it (says who), or the folder can't be made or written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output {str(folder)!r} is a file: give a folder, with another {option}")
+    new = not folder.exists()
+    try:
+        make_folder(folder, private=private)
+    except OSError as error:
+        raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another {option}") from error
+    try:
+        with _held(folder / FOLDER_LOCK, folder, option):
+            yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _held(file: Path, output: Path, option: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # which brings asyncio: not wanted by whoever only reads runs
+
+    lock = FileLock(file, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{str(output)!r} is being written by another run ({_holder(file)}): wait until it has ended, or choose "
+            f"another {option}"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"can't write {str(output)!r}: {reason}: choose another {option}") from error
+    try:
+        _sign(file)
+        yield
+    finally:
+        # Taken away while it is held: who waits for it sees that the file is gone, and makes a new one.
+        with contextlib.suppress(OSError):
+            if os.name == "posix" and _is_signed(file):
+                file.unlink()
+        lock.release()
+
+
+def _sign(file: Path) -> None:
+    """Says in the lock's file who holds it; leaves a file alone that turns out to be something else."""
+    since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    text = f"{_MARK}process {os.getpid()} on {socket.gethostname()} since {since}\n"
+    with contextlib.suppress(OSError):
+        descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        with os.fdopen(descriptor, "r+b") as opened:
+            state = os.fstat(descriptor)
+            before = opened.read(_MOST_READ)
+            if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1 or (before and not _is_ours(before)):
+                return
+            opened.seek(0)
+            opened.truncate()
+            opened.write(text.encode())
+
+
+def _is_signed(file: Path) -> bool:
+    return _is_ours(_content(file))
+
+
+def _is_ours(content: bytes) -> bool:
+    return content.startswith(_MARK.encode())
+
+
+def _content(file: Path) -> bytes:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as opened:
+        try:
+            return opened.read(_MOST_READ)
+        except OSError:
+            return b""
+
+
+def _holder(file: Path) -> str:
+    content = _content(file)
+    if not _is_ours(content):
+        return f"its lock {str(file)!r} is held"
+    return content.decode(errors="replace").strip().removeprefix(_MARK)

@@ -1,0 +1,217 @@
+"""Which files a command reads and writes: an output must be no input, and no two outputs the same file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.partial import partial_path
+from r1ranker_ir.files.streams import STANDARD_STREAM, descriptor_of, is_stream
+
+logger = logging.getLogger(__name__)
+
+# What SQLite keeps beside a database.
+_BESIDE_A_CACHE = ("", "-wal", "-shm", "-journal")
+# What a checkpoint's folder holds; other files in it, such as runs, are nobody's input.
+_OF_A_CHECKPOINT = (".json", ".safetensors", ".bin", ".pt", ".model", ".txt", ".jinja", ".md", ".toml", ".gguf", ".py")
+_MOST_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A file and what names it.
+
+    Args:
+        option: such as `--run`.
+        path: the file; `None` where the option is not given.
+    """
+
+    option: str
+    path: str | os.PathLike[str] | None
+
+
+def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile], *, announce: bool = False) -> None:
+    """Makes sure that what is written destroys nothing that is read, before anything is opened.
+
+    Files are compared as the system knows them: by other names, through links, and by hard links they are the same. An
+    output counts with its `.partial` file, and with what earlier runs left as `.partial.1`, which may be removed.
+
+    Args:
+        outputs: what is written; `-`, pipes and devices are streams.
+        inputs: what is read.
+        announce: log which outputs exist already: they are replaced once the new ones are whole.
+
+    Raises:
+        InputError: if an output is an input or another output, or grows where one lies.
+    """
+    written = [named for named in outputs if named.path is not None]
+    read = [named for named in inputs if named.path is not None and str(named.path) != STANDARD_STREAM]
+    places = [(named, _places(named)) for named in written]
+    for number, (output, its_places) in enumerate(places):
+        for named in read:
+            for place in its_places:
+                if _is_same(place, str(named.path)):
+                    raise InputError(_refusal(output, place, named))
+            if _is_left_over(str(named.path), its_places[-1]):
+                raise InputError(
+                    f"{named.option} {os.fspath(named.path or '')!r} is what an earlier run to {output.option} "
+                    f"{os.fspath(output.path or '')!r} left behind, and is removed once that holds the same lines: "
+                    f"rename it first, or choose another {output.option}"
+                )
+        for other, other_places in places[:number]:
+            if any(_is_same(place, another) for place in its_places for another in other_places):
+                raise InputError(
+                    f"{other.option} {os.fspath(other.path or '')!r} and {output.option} "
+                    f"{os.fspath(output.path or '')!r} are written to the same file: choose another {output.option}"
+                )
+    if announce:
+        _announce_replaced(written)
+
+
+def check_folder(folder: str | os.PathLike[str], option: str, inputs: Iterable[NamedFile]) -> None:
+    """Makes sure that a folder whose files are written anew holds nothing that is read.
+
+    Args:
+        folder: of results; need not exist.
+        option: what names it.
+        inputs: what is read.
+
+    Raises:
+        InputError: if an input lies in the folder.
+    """
+    whole = Path(os.path.realpath(folder))
+    for named in inputs:
+        if named.path is not None and Path(os.path.realpath(named.path)).is_relative_to(whole):
+            raise InputError(
+                f"{named.option} {os.fspath(named.path)!r} lies in folder {os.fspath(folder)!r}, whose files are "
+                f"written anew: choose another {option}, or put it elsewhere"
+            )
+
+
+def corpus_inputs(option: str, name: str | os.PathLike[str] | None) -> Iterator[NamedFile]:
+    """The files of a corpus that is a folder or a file; those of the ir_datasets catalogue lie in its own folder.
+
+    Args:
+        option: what names the corpus.
+        name: the corpus; `None` where there is none.
+
+    Yields:
+        The files that exist.
+    """
+    if name is None:
+        return
+    folder = Path(name)
+    if not folder.is_dir():
+        if folder.is_file():
+            yield NamedFile(option, folder)
+        return
+    names = ("corpus.jsonl", "queries.jsonl", "qrels.trec")
+    for path in [*(folder / each for each in names), *sorted((folder / "qrels").glob("*.tsv"))]:
+        if path.is_file():
+            yield NamedFile(option, path)
+
+
+def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
+    """The files of a completions cache.
+
+    Args:
+        option: what names it.
+        path: the cache or its file; anything else for no cache.
+
+    Yields:
+        The file and those that SQLite keeps beside it.
+    """
+    path = getattr(path, "path", path)
+    if isinstance(path, str | os.PathLike):
+        for ending in _BESIDE_A_CACHE:
+            yield NamedFile(option, f"{os.path.expanduser(path)}{ending}")
+
+
+def checkpoint_inputs(option: str, path: object) -> Iterator[NamedFile]:
+    """The files of a checkpoint's folder, or the file that is one.
+
+    Args:
+        option: what names it.
+        path: folder or file; anything else for a model that is not on this machine.
+
+    Yields:
+        The files.
+    """
+    if isinstance(path, str | os.PathLike):
+        yield from folder_inputs(option, path, _OF_A_CHECKPOINT)
+
+
+def folder_inputs(option: str, path: str | os.PathLike[str] | None, endings: tuple[str, ...]) -> Iterator[NamedFile]:
+    """The files of a folder that are read by their endings, or the file itself.
+
+    Args:
+        option: what names it.
+        path: folder or file; nothing where neither is there.
+        endings: such as `.csv`; all files for `("",)`.
+
+    Yields:
+        The files.
+    """
+    if path is None:
+        return
+    whole = Path(path)
+    if whole.is_file():
+        yield NamedFile(option, whole)
+    elif whole.is_dir():
+        found = (Path(folder) / name for folder, _, names in os.walk(whole) for name in sorted(names))
+        for _, each in zip(range(_MOST_FILES), found, strict=False):
+            if each.name.endswith(endings):
+                yield NamedFile(option, each)
+
+
+def _announce_replaced(outputs: Iterable[NamedFile]) -> None:
+    for named in outputs:
+        path = named.path
+        if path is not None and not is_stream(path) and Path(path).is_file() and Path(path).stat().st_size:
+            logger.warning("%s exists already: it is replaced when the new one is whole", os.fspath(path))
+
+
+def _places(output: NamedFile) -> list[str]:
+    """Where an output is written: at its name, and where it grows."""
+    path = os.fspath(output.path or "")
+    return [path] if is_stream(path) else [path, str(partial_path(path))]
+
+
+def _is_left_over(read: str, partial: str) -> bool:
+    """Whether a file that is read is one of those that are set aside while an output grows."""
+    name = os.path.basename(os.path.realpath(read))
+    stem, _, number = name.rpartition(".")
+    return number.isdecimal() and _is_same(os.path.join(os.path.dirname(os.path.realpath(read)), stem), partial)
+
+
+def _refusal(output: NamedFile, place: str, read: NamedFile) -> str:
+    how = "is" if place == os.fspath(output.path or "") else f"grows as {place!r}, which is"
+    return (
+        f"{output.option} {os.fspath(output.path or '')!r} {how} the same file as {read.option} "
+        f"{os.fspath(read.path or '')!r}, which would be lost: choose another {output.option}"
+    )
+
+
+def _is_same(one: str, other: str) -> bool:
+    if STANDARD_STREAM in (one, other) and one == other:
+        return True
+    states = [_state(path) for path in (one, other)]
+    if states[0] is not None and states[1] is not None:
+        # Two terminals or null devices may be the same: nothing is lost by that.
+        return os.path.samestat(states[0], states[1]) and not stat.S_ISCHR(states[0].st_mode)
+    if any(is_stream(path) for path in (one, other)):
+        return False
+    return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
+
+
+def _state(path: str) -> os.stat_result | None:
+    try:
+        descriptor = 1 if path == STANDARD_STREAM else descriptor_of(path)
+        return os.stat(path) if descriptor is None else os.fstat(descriptor)
+    except OSError:
+        return None

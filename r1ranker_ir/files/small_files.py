@@ -1,0 +1,60 @@
+"""Reading files that are small by nature: settings, templates, recipes, manifests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from r1ranker_ir.errors import InputError, R1RankerError
+from r1ranker_ir.files.pipes import open_to_read
+
+SETTINGS_BYTES = 2**20
+"""More than any file of settings that a person writes; parsers of YAML and TOML take seconds for as much."""
+RECORD_BYTES = 2**28
+"""More than any record that a program writes of its work."""
+
+_BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+
+def read_small_text(
+    path: str | os.PathLike[str],
+    named: str,
+    way_out: str,
+    *,
+    error: Callable[[str], R1RankerError] = InputError,
+    most: int = SETTINGS_BYTES,
+) -> str:
+    """Reads a whole text file, but never more of it than such a file may hold: `/dev/zero` has no end.
+
+    Args:
+        path: UTF-8 text, with a byte order mark or without.
+        named: what messages call it, such as `template 'x.toml'`.
+        way_out: what to do if it can't be used.
+        error: makes the error of its message.
+        most: how many bytes it may hold.
+
+    Returns:
+        The text, without the byte order mark.
+
+    Raises:
+        R1RankerError: what `error` makes, if the file can't be read, is too large, or is not UTF-8 text.
+    """
+    try:
+        with open_to_read(Path(path)) as file:
+            raw = file.read(most + 1)
+    except (OSError, ValueError) as problem:  # a path with a null character is a ValueError
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise error(f"{named} can't be read ({reason}): {way_out}") from problem
+    if len(raw) > most:
+        raise error(f"{named} can't be read: it holds more than {most >> 20} MiB: {way_out}")
+    encoding = _BYTE_ORDER_MARKS.get(raw[:2])
+    if encoding is not None:
+        raise error(f"{named} is not UTF-8 text (it begins as {encoding} does): convert it, or {way_out}")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(f"{named} is not UTF-8 text ({problem.reason}): {way_out}") from problem
+    if "\0" in text:
+        raise error(f"{named} is not text (it holds null characters): {way_out}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

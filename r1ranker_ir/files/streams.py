@@ -1,0 +1,119 @@
+"""Outputs that are written as they come: standard output, pipes and devices, which no file may replace."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO, TextIO, cast
+
+from r1ranker_ir.files.terminal_text import visible, visible_bytes
+
+STANDARD_STREAM = "-"
+"""Standard input or output, where a file is asked for."""
+_DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|(stdin|stdout|stderr))|/proc/(?:self|\d+)/fd/(\d+)")
+_STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names no ordinary file: standard output, a pipe, a socket, a terminal or another device.
+
+    Args:
+        path: `-` for standard output; links are followed.
+
+    Returns:
+        Whether it is written to as it is; a path where nothing is yet names an ordinary file.
+    """
+    if str(path) == STANDARD_STREAM or descriptor_of(path) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+class OutputStream:
+    """Writes to a stream; on a terminal, control characters are escaped.
+
+    Args:
+        path: see `is_stream`.
+
+    Raises:
+        OSError: if it can't be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._text: TextIO | None = None
+        self._file: BinaryIO | None = None
+        if str(path) == STANDARD_STREAM:
+            self._text = sys.stdout
+            return
+        descriptor = descriptor_of(path)
+        if descriptor is None:
+            # Not Path.open("wb"), which would make a file where the pipe has been removed meanwhile.
+            opened = os.open(path, os.O_WRONLY)
+        else:
+            sys.stdout.flush()
+            opened = os.dup(descriptor)
+        self._file = cast(BinaryIO, os.fdopen(opened, "wb", buffering=0))
+
+    def write(self, piece: bytes) -> None:
+        """Writes a piece, whole.
+
+        Args:
+            piece: what to write.
+
+        Raises:
+            OSError: if that fails.
+        """
+        if self._text is not None:
+            _write_standard(self._text, piece)
+            return
+        assert self._file is not None
+        rest = memoryview(visible_bytes(piece) if self._file.isatty() else piece)
+        while rest:
+            rest = rest[self._file.write(rest) or 0 :]
+
+    def flush(self) -> None:
+        """Does nothing: no piece is held back."""
+
+    def close(self) -> None:
+        """Closes the stream; standard output stays open."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _write_standard(stream: TextIO, piece: bytes) -> None:
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None or stream.isatty():
+        text = piece.decode("utf-8", "backslashreplace")
+        stream.write(visible(text) if stream.isatty() else text)
+    else:
+        # The bytes themselves: the text layer would write them in the locale's encoding, with its line ends.
+        stream.flush()
+        buffer.write(piece)
+        buffer.flush()
+    stream.flush()
+
+
+def descriptor_of(path: str | os.PathLike[str]) -> int | None:
+    """Finds the open descriptor that a path stands for: opened by its name, a file behind it would be emptied.
+
+    Args:
+        path: such as `/dev/stdout`.
+
+    Returns:
+        The descriptor's number; `None` if the path stands for none of this process.
+    """
+    # The folder's links are followed (/proc/self), the last one is not: it is what is asked about.
+    whole = Path(os.path.abspath(path))
+    found = _DESCRIPTOR.fullmatch(whole.as_posix()) if os.name == "posix" else None
+    if found is None:
+        return None
+    process = whole.parts[2] if whole.parts[1] == "proc" else "self"
+    if process not in ("self", str(os.getpid())):
+        return None
+    return _STANDARD[found[2]] if found[2] else int(found[1] or found[3])

@@ -1,0 +1,175 @@
+"""LoRA adapters: their base first, with as many embeddings as the adapter was trained with, then the adapter on it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from r1ranker_ir.errors import CheckpointError, missing_extra
+from r1ranker_ir.models.hub import only_local
+from r1ranker_ir.models.small import located
+
+from .parts import load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = "adapter_model.safetensors"
+_MISSING_IS_NONE = {"_raise_exceptions_for_missing_entries": False}
+# What peft writes below the name of a layer, and along which of its dimensions the vocabulary lies.
+_WHOLE = re.compile(r"(?:\w+\.)*weight")
+_PARTS = {"lora_embedding_A": 1, "lora_B.weight": 0}
+
+
+def load_adapter(
+    adapter: str,
+    options: Mapping[str, Any],
+    load_base: Callable[[str, dict[str, Any]], Any],
+    *,
+    trainable: bool = False,
+) -> tuple[Any, Any]:
+    """Loads an adapter's base and tokenizer, and puts the adapter on the base.
+
+    Args:
+        adapter: a folder or hub name.
+        options: where it comes from: `revision`, `trust_remote_code`, `local_files_only`.
+        load_base: loads the base by its name and such options.
+        trainable: to train it further.
+
+    Returns:
+        The model and its tokenizer: the adapter's own where it has one, otherwise the base's.
+
+    Raises:
+        CheckpointError: if the adapter is not one that changes weights, or does not fit its base.
+        MissingExtraError: if peft is not installed.
+    """
+    from transformers.utils.hub import cached_file
+
+    try:
+        from peft import PeftConfig, PeftModel
+    except ImportError as error:
+        raise missing_extra(f"LoRA adapter {adapter!r}", "local", error) from error
+    where = {"revision": options["revision"], "local_files_only": options["local_files_only"]}
+    config = PeftConfig.from_pretrained(adapter, **where)
+    _check_config(adapter, config)
+    # peft would fall back to a pickle, in a folder and on the hub.
+    weights = cached_file(adapter, _WEIGHTS, **where, **_MISSING_IS_NONE)
+    if weights is None:
+        raise CheckpointError(f"adapter {adapter!r} has no {_WEIGHTS}: other weight files are not loaded")
+    base_name = config.base_model_name_or_path
+    if not base_name:
+        raise CheckpointError(f"adapter {adapter!r} names no base model in adapter_config.json")
+    base_place, base_revision = located(base_name, config.revision)
+    base_options = dict(options) | {
+        "revision": base_revision,
+        "local_files_only": only_local(base_place, base_revision),
+    }
+    base = load_base(base_name, base_options)
+    own_tokenizer = cached_file(adapter, "tokenizer_config.json", **where, **_MISSING_IS_NONE) is not None
+    named, source = (adapter, dict(options)) if own_tokenizer else (base_name, base_options)
+    # The flag stands in `source`: False, unless the caller allows it.
+    tokenizer = load_tokenizer(named, source)
+    _fit_vocabulary(base, adapter, base_name, tokenizer, weights, config)
+    model = PeftModel.from_pretrained(base, adapter, is_trainable=trainable, **where)
+    return model, tokenizer
+
+
+def _check_config(adapter: str, config: Any) -> None:
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    if config.is_prompt_learning:
+        raise CheckpointError(
+            f"adapter {adapter!r} is of the kind {kind}, which puts made-up tokens before a prompt: only adapters that "
+            "change weights, such as LoRA, are loaded"
+        )
+    if getattr(config, "megatron_config", None):
+        # peft would import whatever module the file names.
+        raise CheckpointError(f"adapter {adapter!r} is made for Megatron (megatron_config), which is not supported")
+
+
+def _fit_vocabulary(base: Any, adapter: str, base_name: str, tokenizer: Any, weights: str, config: Any) -> None:
+    """Gives the base as many embeddings as the adapter has, or as its tokenizer needs."""
+    have = base.get_input_embeddings().weight.shape[0]
+    saved, whole_layers = _saved_rows(base, adapter, base_name, weights)
+    trained = _trained_tokens(config)
+    needed = max(len(tokenizer), max(trained, default=-1) + 1)
+    if len(saved) > 1:
+        raise CheckpointError(
+            f"adapter {adapter!r} has embeddings of {' and of '.join(map(str, sorted(saved)))} tokens for one "
+            "vocabulary: save it again with all layers of the resized model"
+        )
+    rows = next(iter(saved), max(have, needed))
+    if rows < needed:
+        raise CheckpointError(
+            f"adapter {adapter!r} has embeddings of {rows} tokens, and its tokenizer and trainable_token_indices name "
+            f"{needed}: put the tokenizer that it was trained with into its folder"
+        )
+    if rows == have:
+        return
+    base.resize_token_embeddings(rows, mean_resizing=False)
+    if rows < have:
+        return
+    _set_to_mean(base, have)
+    unknown = set(range(have, len(tokenizer))) - trained
+    # A head that is tied to the embeddings is saved with them.
+    known = [base.get_submodule(name).weight for name in whole_layers]
+    layers = [base.get_input_embeddings(), base.get_output_embeddings()]
+    if unknown and not all(any(layer.weight is weight for weight in known) for layer in layers if layer is not None):
+        logger.warning(
+            "adapter %r adds %d tokens to the vocabulary of %r and lacks embeddings, or rows of the head, of %d of "
+            "them: they get the mean of all others. Keep what was learned of them by modules_to_save, for the "
+            "embeddings and the head",
+            adapter,
+            len(tokenizer) - have,
+            base_name,
+            len(unknown),
+        )
+
+
+def _set_to_mean(base: Any, have: int) -> None:
+    """Sets embeddings that are new: transformers would draw them, so that no two loadings were the same."""
+    import torch
+
+    with torch.no_grad():
+        for layer in (base.get_input_embeddings(), base.get_output_embeddings()):
+            for values in () if layer is None else (layer.weight, getattr(layer, "bias", None)):
+                if values is not None:
+                    values[have:] = values[:have].float().mean(0).to(values.dtype)
+
+
+def _trained_tokens(config: Any) -> set[int]:
+    """The tokens whose embeddings alone an adapter has."""
+    stated = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
+    lists = stated.values() if isinstance(stated, Mapping) else [stated]
+    return {int(token) for each in lists for token in each}
+
+
+def _saved_rows(base: Any, adapter: str, base_name: str, weights: str) -> tuple[set[int], set[str]]:
+    """For how many tokens an adapter's file has embeddings, and of which layers it has them whole, not what to add."""
+    from safetensors import safe_open
+
+    rows: set[int] = set()
+    whole: set[str] = set()
+    layers = {
+        name: module
+        for name, module in base.named_modules()
+        if module is base.get_input_embeddings() or module is base.get_output_embeddings()
+    }
+    with safe_open(weights, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 (the file itself can't be iterated)
+            for name, module in layers.items():
+                below = key.removeprefix("base_model.model.").removeprefix(f"{name}.")
+                if below == key.removeprefix("base_model.model."):
+                    continue
+                shape = file.get_slice(key).get_shape()
+                if below in _PARTS:
+                    rows.add(shape[_PARTS[below]])
+                elif "lora_" not in below and _WHOLE.fullmatch(below):
+                    if shape[1] != (width := module.weight.shape[1]):
+                        raise CheckpointError(
+                            f"adapter {adapter!r} has embeddings of {shape[1]} numbers each, and those of its base "
+                            f"{base_name!r} have {width}: it was trained on another base"
+                        )
+                    rows.add(shape[0])
+                    whole.add(name)
+    return rows, whole

@@ -1,0 +1,144 @@
+"""What a checkpoint says of itself in `r1ranker.json`, and where the embedded one lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
+from r1ranker_ir.models.hub import only_local
+from r1ranker_ir.models.small import located
+from r1ranker_ir.prompts.template import Template, build_template, load_template
+from r1ranker_ir.strategies import STRATEGIES
+
+SETTINGS_FILE = "r1ranker.json"
+DEFAULT_CHECKPOINT = "Qwen/Qwen2.5-3B-Instruct"
+TINY_CHECKPOINT = Path(__file__).parents[1] / "tiny"
+TINY_NAMES = ("r1ranker-iterative-tiny", "r1ranker-direct-tiny")
+OFFLINE_HINT = f"To try things offline, use the embedded model: {' or '.join(map(repr, TINY_NAMES))}."
+
+_COUNTS = ("window_size", "stride", "max_passage_tokens", "max_query_tokens", "max_thought_tokens", "batch_size")
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """How a checkpoint wants to be asked; the defaults are for one that says nothing.
+
+    Args:
+        strategies: the strategies that it can follow.
+        template: its prompt template.
+        window_size: how many candidates its prompts may hold.
+        stride: how far a window moves.
+        max_passage_tokens: what it reads of a passage; `None` for no limit of its own.
+        max_query_tokens: what it reads of a query; `None` for no limit of its own.
+        max_thought_tokens: how long it may think; the paper allows 1,024 new tokens.
+        batch_size: how many calls it likes to get at once.
+        training: how it was trained, as `r1ranker train` wrote it; empty where nothing is said.
+    """
+
+    strategies: tuple[str, ...] = field(default_factory=lambda: tuple(STRATEGIES))
+    template: Template | None = None
+    window_size: int = 20
+    stride: int = 10
+    max_passage_tokens: int | None = None
+    max_query_tokens: int | None = None
+    max_thought_tokens: int = 1024
+    batch_size: int = 16
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
+    """The settings file in a local folder or beside a file, or the hub's copy where the checkpoint's repository has
+    one."""
+    folder = Path(checkpoint)
+    if folder.exists():
+        path = (folder.parent if folder.is_file() else folder) / SETTINGS_FILE
+        return path if path.is_file() else None
+    try:
+        from transformers.utils.hub import cached_file
+    except ImportError:
+        return None
+    try:
+        found = cached_file(
+            checkpoint,
+            SETTINGS_FILE,
+            revision=revision,
+            local_files_only=only_local(checkpoint, revision),
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+    # A name that is no repository is reported by whoever loads the weights, with a better message.
+    except (OSError, ValueError):
+        return None
+    return Path(found) if found else None
+
+
+def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = None) -> CheckpointSettings:
+    """Reads a checkpoint's `r1ranker.json`.
+
+    Args:
+        checkpoint: a folder, a GGUF file, beside which its settings lie, or a hub name.
+        revision: the hub revision.
+
+    Returns:
+        Its settings, or the defaults where it has no such file.
+
+    Raises:
+        CheckpointError: if the file is malformed, or its template does not match the hash beside it.
+    """
+    path = _find_settings_file(*located(os.fspath(checkpoint), revision))
+    if path is None:
+        return CheckpointSettings(template=load_template())
+    text = read_small_text(path, str(path), "correct the file or remove it", error=CheckpointError, most=RECORD_BYTES)
+    try:
+        # What a training has recorded of itself may be a NaN; the settings are checked one by one.
+        content = parse_json(text, finite=False, unique=True)
+    except ValueError as error:
+        raise CheckpointError(f"{path} can't be read: {error}. Correct the file or remove it") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds {type(content).__name__}: it must be a JSON object")
+    return _settings(content, path)
+
+
+def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
+    known = {"strategies", "template", "template_hash", "training", *_COUNTS}
+    if unknown := set(content) - known:
+        raise CheckpointError(f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; use {', '.join(sorted(known))}")
+    template = load_template()
+    if "template" in content:
+        try:
+            template = build_template(content["template"], str(path))
+        except InputError as error:
+            raise CheckpointError(str(error)) from error
+    stated = content.get("template_hash")
+    if stated is not None and stated != template.digest():
+        whose = "the hash of the template beside it" if "template" in content else "that of the project's own template"
+        raise CheckpointError(
+            f"{path}: template_hash is {stated!r}, but {whose} is {template.digest()!r}: it is not "
+            "the prompt that the checkpoint was trained on. Restore the template, or update the hash"
+        )
+    values: dict[str, Any] = {}
+    for key in _COUNTS:
+        if key in content:
+            value = content[key]
+            least = 0 if key == "max_thought_tokens" else 1
+            if type(value) is not int or value < least:
+                raise CheckpointError(f"{path}: {key} is {value!r}; give a whole number of at least {least}")
+            values[key] = value
+    strategies = content.get("strategies", [name for name in STRATEGIES if STRATEGIES[name].is_worded_by(template)])
+    if not isinstance(strategies, list) or not strategies or any(name not in STRATEGIES for name in strategies):
+        raise CheckpointError(f"{path}: strategies is {strategies!r}; list some of {', '.join(STRATEGIES)}")
+    if missing := [name for name in strategies if not STRATEGIES[name].is_worded_by(template)]:
+        raise CheckpointError(
+            f"{path}: strategies names {missing[0]!r}, but the template has no section for it: add one"
+        )
+    training = content.get("training", {})
+    if not isinstance(training, Mapping):
+        raise CheckpointError(f"{path}: training is {training!r}; give an object, or leave it out")
+    return CheckpointSettings(strategies=tuple(strategies), template=template, training=training, **values)

@@ -1,0 +1,228 @@
+"""Loading a causal language model and its tokenizer, or a LoRA adapter and its base."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError, missing_extra
+from r1ranker_ir.models.checkpoints import OFFLINE_HINT
+from r1ranker_ir.models.gguf import dense, gguf_file, loading_from, made_ordinary, require_gguf
+from r1ranker_ir.models.hub import only_local
+from r1ranker_ir.models.small import INSTALL_HINT, is_small, located
+
+from .adapters import load_adapter
+from .cpu_precision import auto_on_cpu
+from .foreign_code import FOREIGN_CODE_HINT, needs_foreign_code
+from .key_value_cache import cache_argument
+from .parts import load_config, load_tokenizer
+
+_DTYPES = ("float32", "bfloat16", "float16")
+_ON_CPU = "auto on a CPU"  # what it comes to depends on the weights
+
+
+def pick_device(device: str | None) -> str:
+    """The device asked for, or the first of CUDA, MPS and CPU that is there."""
+    if device is not None:
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _pick_dtype(dtype: str, device: str) -> torch.dtype | str:
+    if dtype == "auto":
+        return _ON_CPU if device == "cpu" else "auto"
+    if dtype not in _DTYPES:
+        raise InputError(f"dtype is {dtype!r}: use auto or one of {', '.join(_DTYPES)}")
+    picked: torch.dtype = getattr(torch, dtype)
+    return picked
+
+
+def is_adapter(model: str, revision: str | None) -> bool:
+    """Tells whether a folder or hub name is a LoRA adapter."""
+    if Path(model).exists():
+        return (Path(model) / "adapter_config.json").is_file()
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        found = find_adapter_config_file(model, revision=revision, local_files_only=only_local(model, revision))
+        return found is not None
+    # Whether the name exists at all is found out, and reported, by the loading itself.
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _quiet_bars_off_terminal() -> Iterator[None]:
+    """Hides the bars of transformers and the hub where standard error is no terminal."""
+    from transformers.utils import logging as transformers_logging
+
+    hide = not sys.stderr.isatty() and transformers_logging.is_progress_bar_enabled()
+    if hide:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            transformers_logging.enable_progress_bar()
+
+
+def load_model(
+    model: str,
+    *,
+    device: str | None,
+    dtype: str,
+    device_map: str | dict[str, Any] | None,
+    trust_remote_code: bool,
+    revision: str | None,
+) -> tuple[Any, Any]:
+    """Loads a model for inference, weights from safetensors only.
+
+    Args:
+        model: a folder, GGUF file or hub name; of an adapter, its base is loaded first.
+        device: where to put it; `None` to pick.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own, on a CPU see `cpu_precision`.
+        device_map: placement by accelerate, instead of `device`.
+        trust_remote_code: run code that comes with the checkpoint.
+        revision: the hub revision.
+
+    Returns:
+        The model in evaluation mode, and its tokenizer.
+
+    Raises:
+        CheckpointError: if it can't be loaded; the message says which, why, and how to try things offline.
+        InputError: if dtype is unknown.
+        MissingExtraError: if an adapter needs peft and it is not installed.
+    """
+    check_exists(model)
+    placed = pick_device(device)
+    weights: dict[str, Any] = {"use_safetensors": True, "dtype": _pick_dtype(dtype, "map" if device_map else placed)}
+    if device_map is not None:
+        weights["device_map"] = device_map
+    try:
+        with _quiet_bars_off_terminal():
+            loaded = _load(model, revision, trust_remote_code, weights)
+        ready = (loaded[0] if device_map is not None else loaded[0].to(placed)).eval()
+    except R1RankerError:
+        raise
+    except ImportError as error:
+        raise missing_extra(f"Checkpoint {model!r}", "local", error) from error
+    # transformers, peft and safetensors raise whatever their file formats provoke: a KeyError as well as an OSError.
+    except Exception as error:
+        raise CheckpointError(_explain(model, error)) from error
+    try:
+        cache_argument(ready)
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {model!r} can't rank: {error}") from error
+    return ready, loaded[1]
+
+
+def check_exists(model: str) -> None:
+    """Says at once that a path leads nowhere, before anyone takes it for a hub name.
+
+    Raises:
+        CheckpointError: if there is no such folder or file.
+    """
+    if model.startswith((".", "~", os.sep)) and not Path(model).exists():
+        raise CheckpointError(_explain(model, FileNotFoundError("there is no such folder or file")))
+
+
+def _load(model: str, revision: str | None, trust_remote_code: bool, weights: dict[str, Any]) -> tuple[Any, Any]:
+    name, commit = located(model, revision)
+    options = {
+        "revision": commit,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": only_local(name, commit),
+    }
+    if gguf_file(name) is not None or not is_adapter(name, commit):
+        tokenizer = load_tokenizer(model, options)
+        return _load_for_inference(model, options, weights), tokenizer
+
+    def load_base(base: str, where: dict[str, Any]) -> Any:
+        try:
+            return _load_for_inference(base, where, weights)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(_explain(base, error, of=f", the base of adapter {model!r},")) from error
+
+    return load_adapter(model, options, load_base)
+
+
+def _load_for_inference(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
+    if weights["dtype"] == _ON_CPU:
+        config = load_config(model, options)
+        weights = weights | {"dtype": auto_on_cpu(model, config, bool(options["trust_remote_code"]))}
+        if gguf_file(located(model)[0]) is not None:
+            weights["config"] = config  # reading a GGUF file's takes seconds
+    return load_weights(model, options, weights)
+
+
+def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
+    """Loads a causal language model whose checkpoint holds all of its weights.
+
+    Args:
+        model: a folder, GGUF file or hub name. What a GGUF file holds in blocks is unpacked.
+        options: where it comes from: `revision` and the like.
+        weights: how to hold it: `dtype`, `device_map` and the like.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: if weights are missing, or a GGUF file is to be quantised in another way.
+        MissingExtraError: if a GGUF file can't be read for want of the package gguf.
+    """
+    from transformers import AutoModelForCausalLM
+
+    name = located(model)[0]
+    file = gguf_file(name)
+    if file is None:
+        answer: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options, **weights)
+    else:
+        require_gguf(model)
+        if "quantization_config" in weights:
+            raise CheckpointError(
+                f"checkpoint {model!r} is a GGUF file, whose weights are unpacked when it is loaded: they can't be "
+                "quantised again. Leave load_in_4bit and load_in_8bit out"
+            )
+        with loading_from(file) as (folder, arguments):
+            answer = AutoModelForCausalLM.from_pretrained(
+                folder, output_loading_info=True, **(weights | arguments | dense())
+            )
+    loaded, report = answer
+    if missing := sorted(report["missing_keys"]):
+        # transformers fills them with random numbers and only warns.
+        raise CheckpointError(
+            f"checkpoint {model!r} lacks {len(missing)} of its weights, among them {missing[0]!r}: it is incomplete, "
+            f"or no causal language model (an embedding model, for example). {OFFLINE_HINT}"
+        )
+    # A whole path, so that an adapter that is trained on it finds its base from any folder.
+    return loaded if file is None else made_ordinary(loaded, model if is_small(model) else os.path.abspath(model))
+
+
+def _explain(model: str, error: Exception, of: str = "") -> str:
+    if needs_foreign_code(error):
+        return f"checkpoint {model!r}{of} can't be loaded: {FOREIGN_CODE_HINT}"
+    reason = " ".join(str(error).split())[:600] or type(error).__name__
+    return f"checkpoint {model!r}{of} can't be loaded: {type(error).__name__}: {reason} — {way_out(model)}"
+
+
+def way_out(model: str) -> str:
+    """What to check about a checkpoint that can't be loaded."""
+    if is_small(model):
+        return f"put it on this machine with: {INSTALL_HINT}; or check that the hub can be reached. {OFFLINE_HINT}"
+    if Path(model).is_file() or any(Path(model).glob("*.gguf")):
+        return (
+            "check that the file is whole, that it holds a language model with its tokenizer, and that this version of "
+            f"transformers reads GGUF files of its architecture. {OFFLINE_HINT}"
+        )
+    return (
+        "check the name or the folder, that its weights are safetensors, and that the hub can be reached. "
+        f"{OFFLINE_HINT}"
+    )

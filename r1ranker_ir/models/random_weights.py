@@ -1,0 +1,142 @@
+"""Randomly initialised models of a given configuration: what a model costs is measured without its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r1ranker_ir.errors import CheckpointError, InputError, missing_extra
+from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.small_files import read_small_text
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.models.foreign_code import needs_foreign_code
+from r1ranker_ir.models.hub import only_local
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FOLDER = Path(__file__).parent / "configurations"
+CONFIGURATIONS: tuple[str, ...] = tuple(sorted(path.stem for path in _FOLDER.glob("*.json")))
+"""Names of the packaged configurations."""
+# A tokenizer of the configuration's own knows these; another one has other ids.
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def read_configuration(name: str) -> dict[str, Any]:
+    """Reads a packaged configuration or a JSON file of one.
+
+    Args:
+        name: one of `CONFIGURATIONS`, or a file.
+
+    Returns:
+        A configuration of transformers as plain data, with its `model_type`.
+
+    Raises:
+        InputError: if the file can't be read or holds no such configuration.
+    """
+    path = _FOLDER / f"{name}.json" if name in CONFIGURATIONS else Path(name)
+    way_out = f"give a JSON file as transformers writes them (config.json), or one of {', '.join(CONFIGURATIONS)}"
+    text = read_small_text(path, f"configuration {name!r}", way_out)
+    try:
+        content = parse_json(text, unique=True)
+    except ValueError as error:
+        raise InputError(f"configuration {name!r} can't be read ({error}): {way_out}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
+        raise InputError(
+            f"configuration {name!r} names no model_type: give a JSON object as transformers writes them, with "
+            '"model_type": "qwen2" or another architecture'
+        )
+    return content
+
+
+def open_configuration(name: str) -> tuple[Any, Any]:
+    """Opens a configuration and the tokenizer that goes with it.
+
+    Args:
+        name: one of `CONFIGURATIONS` or a JSON file, which take the embedded model's tokenizer; or a folder or hub
+            name, which have a tokenizer of their own.
+
+    Returns:
+        transformers' configuration and tokenizer.
+
+    Raises:
+        InputError: if the JSON is bad, or its vocabulary is smaller than the tokenizer's.
+        CheckpointError: if a folder or name can't be loaded.
+        MissingExtraError: if transformers is not installed.
+    """
+    try:
+        from transformers import AutoConfig, AutoTokenizer
+    except ImportError as error:
+        raise missing_extra("A randomly initialised model", "local", error) from error
+    if name not in CONFIGURATIONS and not name.endswith(".json") and not Path(name).is_file():
+        return _own(name)
+    content = read_configuration(name)
+    tokenizer: Any = AutoTokenizer.from_pretrained(TINY_CHECKPOINT, trust_remote_code=False)
+    content |= {token: getattr(tokenizer, token) for token in _TOKENS}
+    architecture = content.pop("model_type")
+    try:
+        config: Any = AutoConfig.for_model(architecture, **content)
+    # transformers checks configurations by libraries of its own, each with its own exceptions.
+    except Exception as error:
+        raise InputError(f"configuration {name!r} can't be used: {' '.join(str(error).split())[:400]}") from error
+    vocabulary = int(config.get_text_config().vocab_size)
+    if vocabulary < len(tokenizer):
+        raise InputError(
+            f"configuration {name!r} has a vocab_size of {vocabulary}, and the embedded model's tokenizer, which is "
+            f"used with it, has {len(tokenizer)} tokens: raise vocab_size"
+        )
+    return config, tokenizer
+
+
+def _own(name: str) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        local = only_local(name)
+        config: Any = AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+    except Exception as error:
+        if needs_foreign_code(error):
+            raise CheckpointError(
+                f"the configuration of {name!r} can't be loaded: it needs Python code that comes with it, and that is "
+                f"not run. Give one that needs none, a JSON file, or one of {', '.join(CONFIGURATIONS)}"
+            ) from error
+        reason = " ".join(str(error).split())[:400]
+        raise CheckpointError(
+            f"the configuration of {name!r} can't be loaded ({type(error).__name__}: {reason}): check the name, and "
+            f"that the hub can be reached; or give a JSON file, or one of {', '.join(CONFIGURATIONS)}"
+        ) from error
+    return config, tokenizer
+
+
+def random_model(config: Any, *, device: str, dtype: str, seed: int) -> nn.Module:
+    """Makes a causal language model with random weights.
+
+    Args:
+        config: transformers' configuration.
+        device: where it is made.
+        dtype: `float32`, `bfloat16` or `float16`.
+        seed: of the weights.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        InputError: if the configuration is none of a causal language model, or the device can't take it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.random.fork_rng(), torch.device(device):
+            torch.manual_seed(seed)
+            model: nn.Module = AutoModelForCausalLM.from_config(
+                config, dtype=getattr(torch, dtype), trust_remote_code=False
+            )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400]
+        raise InputError(
+            f"no model of type {config.model_type!r} can be made on device {device!r} ({type(error).__name__}: "
+            f"{reason}): check the configuration and --device"
+        ) from error
+    return model.eval()

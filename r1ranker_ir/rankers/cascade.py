@@ -1,0 +1,117 @@
+"""One ranker orders everything, another one only the top: CoRanking's form (arXiv 2503.23427)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from r1ranker_ir.engine.engine import RunSummary, ranked_in_order, ranked_or_failed
+from r1ranker_ir.engine.outcomes import FailedRanking, Outcome
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.strategies.budget import Budget, within_budget
+from r1ranker_ir.types import Program, Ranking, RankingRequest, Step
+
+
+class Cascade:
+    """Ranks with two rankers of any models, strategies and backends, the second one where it counts.
+
+    Args:
+        first: orders all candidates, such as a small model.
+        second: orders the best of them again, such as a large one.
+        depth: how many the second ranker is given.
+        max_calls: how many calls both may make for a query together; `None` for no limit but their own.
+        max_tokens: how many tokens these may read and write, as each of the models counts them.
+
+    Raises:
+        InputError: if depth is below 2 or a limit below 1.
+    """
+
+    def __init__(
+        self,
+        first: Ranker,
+        second: Ranker,
+        *,
+        depth: int = 20,
+        max_calls: int | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
+        for name, value, least in (("depth", depth, 2), ("max_calls", max_calls, 1), ("max_tokens", max_tokens, 1)):
+            if value is not None and value < least:
+                raise InputError(f"{name} is {value}: give at least {least}")
+        self.first = first
+        self.second = second
+        self.depth = depth
+        self.budget = Budget(max_calls, max_tokens)
+
+    @property
+    def summary(self) -> RunSummary:
+        """Calls, tokens, repairs and seconds of both so far; a query counts when the second one has finished it."""
+        second = self.second.summary
+        if self.first.engine is self.second.engine:
+            return replace(second, queries=second.queries // 2)
+        return replace(self.first.summary + second, queries=second.queries)
+
+    def rank(self, requests: Iterable[RankingRequest]) -> list[Ranking]:
+        """Ranks requests; see `Ranker.rank`."""
+        requests = list(requests)
+        return ranked_in_order(self.outcomes(requests), len(requests))
+
+    def stream(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Ranking]]:
+        """Ranks requests and yields each as it finishes; see `Ranker.stream`.
+
+        Yields:
+            The request's index and its ranking, whose steps are those of both rankers.
+        """
+        return ranked_or_failed(self.outcomes(requests))
+
+    def outcomes(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Outcome]]:
+        """Ranks requests and yields also those that fail alone; see `Ranker.outcomes`."""
+        ordered: dict[int, tuple[int, Ranking]] = {}
+        failed: list[tuple[int, FailedRanking]] = []
+
+        def tops() -> Iterator[Program]:
+            programs = (
+                within_budget(self.first.program(request), self.budget, self.first.prompt.limits)
+                for request in requests
+            )
+            places = itertools.count()
+            for index, outcome in self.first.engine.outcomes(programs):
+                if isinstance(outcome, FailedRanking):
+                    failed.append((index, outcome))
+                    continue
+                ordered[next(places)] = index, outcome
+                yield self._second(outcome)
+
+        for place, again in self.second.engine.outcomes(tops()):
+            index, ranking = ordered.pop(place)
+            yield index, again if isinstance(again, FailedRanking) else _joined(ranking, again)
+        yield from failed
+        self.first.warn_of_signs()
+        self.second.warn_of_signs()
+
+    def _second(self, ranking: Ranking) -> Program:
+        request = replace(ranking.request, candidates=ranking.best_first[: self.depth])
+        left = self.budget.after(ranking.usage)
+        return within_budget(self.second.program(request), left, self.second.prompt.limits)
+
+
+def _joined(first: Ranking, second: Ranking) -> Ranking:
+    """The first ranking with its top in the order of the second."""
+    top = first.order[: len(second.order)]
+    order = (*(top[place] for place in second.order), *first.order[len(top) :])
+    steps = (*first.steps, *(_moved(step, top) for step in second.steps))
+    return Ranking(first.request, order, steps, first.budget_reached or second.budget_reached)
+
+
+def _moved(step: Step, top: Sequence[int]) -> Step:
+    """A step in terms of the whole request's positions."""
+    chances = step.probabilities
+    return replace(
+        step,
+        shown=tuple(top[place] for place in step.shown),
+        outcome=tuple(top[place] for place in step.outcome),
+        marked=tuple(top[place] for place in step.marked),
+        probabilities=None if chances is None else {top[place]: chance for place, chance in chances.items()},
+    )

@@ -1,0 +1,188 @@
+"""The reranking systems that can be run side by side: under which names, and with which settings of their own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+from r1ranker_ir.doors import Door
+from r1ranker_ir.errors import InputError, R1RankerError
+from r1ranker_ir.prompts.family_template import FamilyTemplate
+from r1ranker_ir.prompts.prompt import PromptTemplate
+from r1ranker_ir.prompts.template import parse_toml, read_template_text
+
+logger = logging.getLogger(__name__)
+
+SYSTEMS = Path(__file__).parents[1] / "prompts" / "systems"
+_TEXTS = ("strategy", "checkpoint", "source", "words", "summary", "reranker")
+
+
+@dataclass(frozen=True)
+class FamilyMember:
+    """How a published system ranks; see `read_system` for its file.
+
+    Args:
+        name: of the system.
+        strategy: the ranking program.
+        checkpoint: its best known checkpoint; `None` for a system that asks any model.
+        settings: what its authors run it with, where that differs from this project's defaults; all can be overridden.
+        template: a file of its form, in words of ours, for where none is given; `None` for the checkpoint's or the
+            project's own.
+        source: where it is published.
+        words: where its prompts stand, if not in a template file that could be given as it is.
+        summary: what it does, in a sentence.
+        reranker: the name of its class of the `rerankers` package; made of its own name where it is empty.
+        trained_on: what a checkpoint's name holds, to how candidates look in what it was trained on; the last one for
+            names that hold none.
+        listed: its place in lists of systems.
+    """
+
+    name: str
+    strategy: str
+    checkpoint: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    template: Path | None = None
+    source: str = ""
+    words: str = ""
+    summary: str = ""
+    reranker: str = ""
+    trained_on: Mapping[str, str] = field(default_factory=dict, hash=False)
+    listed: int = 100
+
+
+def read_system(path: str | os.PathLike[str]) -> FamilyMember:
+    """Reads the file of a published system.
+
+    Args:
+        path: a TOML file named after the system. `strategy` is needed; `checkpoint`, `source`, `summary`, `words`,
+            `reranker`, `listed`, `[settings]` and `[trained_on]` are what `FamilyMember` says; `template` is a template
+            file beside it, or a section with a template itself.
+
+    Returns:
+        The system.
+
+    Raises:
+        InputError: if the file can't be read, or a key is unknown, missing or of the wrong type.
+    """
+    file = Path(path)
+    content = parse_toml(read_template_text(file, "TOML"), str(file))
+    tables = ("settings", "trained_on")
+    if unknown := sorted(set(content) - {*_TEXTS, *tables, "template", "listed"}):
+        raise InputError(f"{file}: unknown key {unknown[0]!r} of a system")
+    if "strategy" not in content:
+        raise InputError(f"{file}: strategy is missing: a system ranks by one")
+    for kind, names in ((str, _TEXTS), (dict, tables), (int, ("listed",))):
+        for name in names:
+            if name in content and type(content[name]) is not kind:
+                raise InputError(f"{file}: {name} is {content[name]!r}: give a {kind.__name__}")
+    given = content.pop("template", None)
+    if given is not None and not isinstance(given, str | dict):
+        raise InputError(f"{file}: template is {given!r}: give a file's name or a section")
+    template = None if given is None else (file.parent / given if isinstance(given, str) else file).resolve()
+    return FamilyMember(name=file.stem, template=template, **content)
+
+
+class _Systems(Door[FamilyMember]):
+    """Systems by name: a file each; an entry point may name a file's path instead of a `FamilyMember`."""
+
+    def _own(self) -> dict[str, FamilyMember]:
+        return {path.stem: read_system(path) for path in sorted(SYSTEMS.glob("*.toml"))}
+
+    def _loaded(self, point: EntryPoint) -> FamilyMember | None:
+        try:
+            named = point.load()
+        except Exception:
+            return super()._loaded(point)
+        if not isinstance(named, str | os.PathLike):
+            return super()._loaded(point)
+        try:
+            return read_system(named)
+        except R1RankerError as error:
+            logger.warning("the system %r (%s) is left out: %s", point.name, point.value, error)
+            return None
+
+
+FAMILY: Door[FamilyMember] = _Systems(FamilyMember, "r1ranker_ir.systems", "r1ranker_ir.prompts.systems", "system")
+"""Name to system: the files of `prompts/systems`, and entry points of installed packages."""
+
+
+def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `Ranker` is to be told so that it ranks as a published system does.
+
+    Args:
+        name: one of `FAMILY`.
+        given: the caller's own options, which win.
+
+    Returns:
+        All options, the template included where there is one, and the name itself as `system`.
+
+    Raises:
+        InputError: if the name is unknown.
+    """
+    if name not in FAMILY:
+        raise InputError(f"system {name!r} is not known: use one of {', '.join(FAMILY)}")
+    member = FAMILY[name]
+    options = {**member.settings, **given, "system": name}
+    if options.get("template") is None and member.template is not None:
+        options["template"] = member.template
+    return options
+
+
+def wording_notes(system: str | None, model: str, template: PromptTemplate, *, own: bool) -> tuple[str, ...]:
+    """Says where a published system is asked in other words than its checkpoints were trained on.
+
+    Args:
+        system: one of `FAMILY`; `None` for a ranker that is none of them.
+        model: the checkpoint, or a server's name for it.
+        template: what it is asked with.
+        own: the template is the checkpoint's own, or the caller's choice: neither the project's default nor a packaged
+            one.
+
+    Returns:
+        Sentences; none where there is nothing to say.
+    """
+    if system is None:
+        return ()
+    if not own:
+        member = FAMILY[system]
+        remedy = f"Give its project's template file (--template, template=; {member.source})"
+        if member.words:
+            remedy = (
+                f"{member.words} ({member.source}): write them into a template file, as "
+                "docs/prompts-and-checkpoints.md says, and give that (--template, template=)"
+            )
+        return (
+            f"{system!r} is asked in this project's own words (template {_short(template.name)!r}), not in those of "
+            f"the published system: figures may differ from the published ones, and checkpoints show what they learned "
+            f"on the wording they were trained on. {remedy}",
+        )
+    if isinstance(template, FamilyTemplate):
+        return _form_notes(FAMILY[system], model, template)
+    return ()
+
+
+def _form_notes(member: FamilyMember, model: str, template: FamilyTemplate) -> tuple[str, ...]:
+    """Says where candidates look otherwise than in what a version of the checkpoint was trained on."""
+    if template.protocol != member.name or not member.trained_on:
+        return ()
+    version = next((each for each in member.trained_on if each in model.lower()), list(member.trained_on)[-1])
+    trained, shown = member.trained_on[version], template.candidate.format(rank=1, candidate="text", score="").strip()
+    if shown == trained or shown not in member.trained_on.values():
+        return ()
+    before = trained.replace("1", "{num}", 1).removesuffix("text")
+    plain = before == "[{num}] "
+    remedy = "take doc_prefix and doc_separator out of the file" if plain else f'give doc_prefix = "{before}"'
+    return (
+        f"checkpoints of {member.name}'s version {version.removeprefix('v')} were trained on candidates as "
+        f"{trained!r}, and template {_short(template.name)!r} shows them as {shown!r}: {remedy} for the form that "
+        f"{model!r} knows",
+    )
+
+
+def _short(name: str) -> str:
+    return Path(name).name

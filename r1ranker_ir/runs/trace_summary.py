@@ -1,0 +1,323 @@
+"""What a whole trace shows: which places are answered, repairs, how thoughts ended, what became of the order."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from r1ranker_ir.engine.signs import Signs, sentences, signs_of
+from r1ranker_ir.prompts.answers import answer_text
+from r1ranker_ir.runs.agreement import kendall_tau, rank_biased_overlap
+from r1ranker_ir.runs.traces import TracedRanking
+from r1ranker_ir.strategies.checks import asked_by
+from r1ranker_ir.types import Step, Usage
+
+NOTHING_READ = "no identifier in the answer"
+"""The kind of a repair where nothing is known of what was answered."""
+
+_IDENTIFIER = re.compile(r"\[\s*(\d+|[A-Z])\s*\]")
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How some numbers are spread.
+
+    Args:
+        least: the smallest.
+        median: the middle one.
+        most: the greatest.
+        mean: their mean.
+    """
+
+    least: float
+    median: float
+    most: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class PlaceShare:
+    """How often one place of a prompt was answered.
+
+    Args:
+        place: from 1.
+        named: answers that name it (of an order, as the best).
+        able: answers that could have, as so many candidates were there.
+        expected: of these, how many would if all candidates were named alike.
+    """
+
+    place: int
+    named: int
+    able: int
+    expected: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far rankings agree with the orders that went in.
+
+    Args:
+        lists: rankings of at least two candidates.
+        unchanged: how many leave the order as it was.
+        tau: mean of Kendall's tau.
+        overlap: mean of rank-biased overlap.
+        first_kept: how many leave the first candidate first.
+    """
+
+    lists: int
+    unchanged: int
+    tau: float
+    overlap: float
+    first_kept: int
+
+
+@dataclass(frozen=True)
+class TraceSummary:
+    """What a trace shows.
+
+    Args:
+        strategies: strategy to how many rankings.
+        queries: different query ids.
+        rankings: lines of the trace.
+        candidates: of a ranking.
+        usage: of all calls.
+        calls: of a ranking.
+        ended_by_budget: rankings.
+        answers: calls whose answer was looked at.
+        places: how often each place was answered; none of grades.
+        unread: answers that were repaired, and so name no place.
+        grades: grade, rounded to a whole number, to how often it was given.
+        repairs: kind to how many answers.
+        thoughts: calls with a thought of their own.
+        without_thought: calls in which nothing was thought.
+        given_thoughts: calls that were given an earlier call's thought, or none on purpose.
+        thought_words: their lengths in words, where there are thoughts.
+        completion_tokens: of a call, thought and answer.
+        endings: how thoughts ended to how many.
+        cut_passages: passages that were shortened, counted for each call.
+        cut_queries: calls whose query was shortened.
+        agreement: with the orders that went in; `None` where there was nothing to order.
+        notes: what the trace says of how the model was asked.
+        signs: what speaks against the model's ranking anything; see `signs.sentences`.
+    """
+
+    strategies: Mapping[str, int]
+    queries: int
+    rankings: int
+    candidates: Spread
+    usage: Usage
+    calls: Spread
+    ended_by_budget: int
+    answers: int
+    places: tuple[PlaceShare, ...]
+    unread: int
+    grades: Mapping[int, int]
+    repairs: Mapping[str, int]
+    thoughts: int
+    without_thought: int
+    given_thoughts: int
+    thought_words: Spread | None
+    completion_tokens: Spread | None
+    endings: Mapping[str, int]
+    cut_passages: int
+    cut_queries: int
+    agreement: Agreement | None
+    notes: tuple[str, ...]
+    signs: Mapping[str, str]
+
+
+_ENDINGS = {
+    "limit": "cut off at the limit",
+    "end_of_turn": "ended with the model's turn, not closed",
+    "answer": "went over to the answer, not closed",
+    None: "not closed, cause not recorded",
+}
+CLOSED = "closed by the model"
+"""How a thought ends that the model closes itself."""
+
+
+class TraceCounts:
+    """Takes in rankings one after the other; `summary` says what they show."""
+
+    def __init__(self) -> None:
+        self._strategies: Counter[str] = Counter()
+        self._query_ids: set[str] = set()
+        self._lengths: list[int] = []
+        self._calls: list[int] = []
+        self._usage = Usage()
+        self._budgets = 0
+        self._named: Counter[int] = Counter()
+        self._shown: Counter[int] = Counter()
+        self._unread = 0
+        self._grades: Counter[int] = Counter()
+        self._repairs: Counter[str] = Counter()
+        self._words: list[int] = []
+        self._without = 0
+        self._given = 0
+        self._tokens: list[int] = []
+        self._endings: Counter[str] = Counter()
+        self._cut_passages = 0
+        self._cut_queries = 0
+        self._agreements: list[tuple[float, float]] = []
+        self._unchanged = 0
+        self._first_kept = 0
+        self._notes: dict[str, None] = {}
+        self._signs = Signs()
+
+    def add(self, traced: TracedRanking) -> None:
+        """Takes in one ranking."""
+        ranking = traced.ranking
+        self._strategies[traced.strategy] += 1
+        self._query_ids.add(ranking.request.query_id)
+        self._lengths.append(len(ranking.order))
+        self._calls.append(ranking.usage.calls)
+        self._usage += ranking.usage
+        self._budgets += ranking.budget_reached
+        self._notes.update(dict.fromkeys(traced.notes))
+        self._signs += signs_of(ranking, asked_by(traced.strategy))
+        for step in ranking.steps:
+            self._add_answer(step)
+            self._add_thought(step)
+        if len(ranking.order) > 1:
+            self._agreements.append((kendall_tau(ranking.order), rank_biased_overlap(ranking.order)))
+            self._unchanged += ranking.order == tuple(range(len(ranking.order)))
+            self._first_kept += ranking.order[0] == 0
+
+    def _add_answer(self, step: Step) -> None:
+        self._cut_passages += step.cut_passages
+        self._cut_queries += step.cut_query
+        if step.repaired:
+            self._repairs[repair_of(step)] += 1
+            self._unread += 1
+            return
+        if step.grade is not None:
+            self._grades[round(step.grade)] += 1
+            return
+        left = [position for position in step.shown if position not in step.marked]
+        if len(left) > 1:
+            self._named[left.index(step.outcome[0]) + 1] += 1
+            self._shown[len(left)] += 1
+
+    def _add_thought(self, step: Step) -> None:
+        self._tokens.append(step.usage.completion_tokens)
+        if step.thought_given:
+            self._given += 1
+        elif not step.thought.strip() and not step.thought_closed:
+            self._without += 1
+        else:
+            self._words.append(len(step.thought.split()))
+            self._endings[_ENDINGS[step.closed_at] if step.thought_closed else CLOSED] += 1
+
+    def summary(self) -> TraceSummary:
+        """Says what all of them show."""
+        return TraceSummary(
+            strategies=dict(self._strategies),
+            queries=len(self._query_ids),
+            rankings=len(self._lengths),
+            candidates=_spread(self._lengths) or Spread(0, 0, 0, 0),
+            usage=self._usage,
+            calls=_spread(self._calls) or Spread(0, 0, 0, 0),
+            ended_by_budget=self._budgets,
+            answers=len(self._tokens),
+            places=tuple(self._places()),
+            unread=self._unread,
+            grades=dict(sorted(self._grades.items())),
+            repairs=dict(self._repairs.most_common()),
+            thoughts=len(self._words),
+            without_thought=self._without,
+            given_thoughts=self._given,
+            thought_words=_spread(self._words),
+            completion_tokens=_spread(self._tokens),
+            endings=dict(self._endings.most_common()),
+            cut_passages=self._cut_passages,
+            cut_queries=self._cut_queries,
+            agreement=self._agreement(),
+            notes=tuple(self._notes),
+            signs=sentences(self._signs),
+        )
+
+    def _places(self) -> Iterable[PlaceShare]:
+        for place in range(1, max(self._shown, default=0) + 1):
+            able = {length: count for length, count in self._shown.items() if length >= place}
+            expected = sum(count / length for length, count in able.items())
+            yield PlaceShare(place, self._named[place], sum(able.values()), expected)
+
+    def _agreement(self) -> Agreement | None:
+        if not self._agreements:
+            return None
+        taus, overlaps = zip(*self._agreements, strict=True)
+        return Agreement(
+            len(taus), self._unchanged, statistics.fmean(taus), statistics.fmean(overlaps), self._first_kept
+        )
+
+
+def summarise(rankings: Iterable[TracedRanking]) -> TraceSummary:
+    """Summarises rankings of a trace.
+
+    Args:
+        rankings: as `read_trace` gives them.
+
+    Returns:
+        What they show.
+    """
+    counts = TraceCounts()
+    for traced in rankings:
+        counts.add(traced)
+    return counts.summary()
+
+
+def _spread(values: Sequence[int]) -> Spread | None:
+    if not values:
+        return None
+    return Spread(min(values), statistics.median(values), max(values), statistics.fmean(values))
+
+
+def repair_of(step: Step) -> str:
+    """Says what was wrong with an answer that had to be repaired.
+
+    Args:
+        step: whose answer was repaired.
+
+    Returns:
+        The kind of fault, in words.
+    """
+    answer = answer_text(step.text)
+    if answer is None or (step.thought_closed and not step.text.replace(step.thought, "", 1).strip()):
+        return "the thought never came to an answer"
+    if not answer.strip():
+        return "nothing answered"
+    if step.grade is not None:
+        return "not one whole grade in range" if _NUMBER.search(answer) else "no grade in the answer"
+    named = _IDENTIFIER.findall(answer) or _NUMBER.findall(answer)
+    if not named:
+        return NOTHING_READ
+    places = [ord(name) - ord("A") + 1 if name.isalpha() else int(name[:6]) for name in named]
+    if any(not 1 <= place <= len(step.shown) for place in places):
+        return "an identifier that was not shown"
+    if any(step.shown[place - 1] in step.marked for place in places):
+        return "a candidate that was excluded before"
+    if len(set(places)) < len(places):
+        return "an identifier named twice"
+    if len(step.outcome) == 1 and len(places) > 1:
+        return "several identifiers where one was asked for"
+    if len(places) < len(step.outcome):
+        return "not all identifiers of an order"
+    return "not in the form that was asked for"
+
+
+def summary_data(summary: TraceSummary) -> dict[str, Any]:
+    """Lays a summary out as plain data for JSON, with full precision."""
+    return {name: _plain(value) for name, value in vars(summary).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return _plain(vars(value)) if hasattr(value, "__dataclass_fields__") else value

@@ -1,0 +1,428 @@
+"""One call that fails: the others are answered and kept, the rest is ranked, and what failed is named at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_openai_backend as scripted
+from test_openai_backend import Reply, Request, ScriptedServer, completion, refusal
+from typer.testing import CliRunner
+
+from r1ranker_ir.cache.completions import CompletionsCache
+from r1ranker_ir.cli.app import app
+from r1ranker_ir.data.trec_runs import read_run
+from r1ranker_ir.engine.outcomes import FailedRanking
+from r1ranker_ir.errors import (
+    BackendError,
+    CallError,
+    ContextLengthError,
+    FailedRankingsError,
+    InputError,
+    R1RankerError,
+)
+from r1ranker_ir.integrations.rerankers import IRankerReranker
+from r1ranker_ir.rankers.cascade import Cascade
+from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.types import Candidate, RankingRequest
+
+serve = scripted.serve
+clean_environment = scripted.clean_environment
+
+BACKWARDS = "<think>a</think><answer>[3] > [2] > [1]</answer>"
+FILTER = refusal(400, "The response was filtered by the content management policy", code="content_filter")
+TOO_LONG = refusal(400, "This model's maximum context length is 4096 tokens")
+
+
+def requests_of(count: int) -> list[RankingRequest]:
+    candidates = tuple(Candidate(f"d{place}", f"passage {place}") for place in range(3))
+    return [RankingRequest(f"query number {number}.", candidates, query_id=f"q{number}") for number in range(count)]
+
+
+def number_of(request: Request) -> int:
+    return int(request.question.partition("query number ")[2].partition(".")[0])
+
+
+def refusing(refused: dict[int, Reply], answer: str = BACKWARDS) -> Callable[[Request], Reply]:
+    return lambda request: refused.get(number_of(request), completion(answer))
+
+
+def ranker_on(server: ScriptedServer, strategy: str = "direct", **options: Any) -> Ranker:
+    return Ranker("m", strategy=strategy, backend="openai", base_url=server.base_url, **{"max_retries": 0, **options})
+
+
+# --- in Python ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_refused_queries_are_named_and_the_others_ranked_and_kept(
+    serve: Callable[..., ScriptedServer], tmp_path: Path, cached: bool
+) -> None:
+    server = serve(refusing({0: FILTER, 17: TOO_LONG}))
+    options = {"cache": tmp_path / "cache.sqlite"} if cached else {}
+    with pytest.raises(FailedRankingsError) as caught:
+        ranker_on(server, **options).rank(requests_of(31))
+    error = caught.value
+    assert "2 of 31 rankings failed" in str(error)
+    assert "query 'q0'" in str(error) and "content management policy" in str(error)
+    assert "query 'q17'" in str(error) and "context length is 4096" in str(error)
+    assert sorted(error.failed) == [0, 17]
+    assert all(isinstance(each, CallError) and each.refused for each in error.failed.values())
+    assert len(error.rankings) == 31
+    assert [place for place, ranking in enumerate(error.rankings) if ranking is None] == [0, 17]
+    assert all(ranking is None or ranking.order == (2, 1, 0) for ranking in error.rankings)
+
+    if cached:
+        before = len(server.requests)
+        with pytest.raises(FailedRankingsError, match="2 of 31"):
+            ranker_on(server, **options).rank(requests_of(31))
+        assert [number_of(each) for each in server.requests[before:]] in ([0, 17], [17, 0])
+        server.behaviours = [completion(BACKWARDS)]
+        assert len(ranker_on(server, **options).rank(requests_of(31))) == 31
+        assert len(server.requests) == before + 4
+
+
+def test_a_request_that_is_alone_fails_with_its_own_error(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve(FILTER)
+    with pytest.raises(CallError, match="content management policy") as caught:
+        ranker_on(server).rank(requests_of(1))
+    assert not isinstance(caught.value, FailedRankingsError)
+
+
+def test_streams_yield_the_others_and_outcomes_say_which_failed(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve(refusing({2: FILTER}))
+    finished = []
+    with pytest.raises(FailedRankingsError, match="1 of 6 rankings failed"):
+        for index, _ in ranker_on(server).stream(requests_of(6)):
+            finished.append(index)
+    assert sorted(finished) == [0, 1, 3, 4, 5]
+    outcomes = dict(ranker_on(server).outcomes(requests_of(6)))
+    [(failed, outcome)] = [pair for pair in outcomes.items() if isinstance(pair[1], FailedRanking)]
+    assert (failed, outcome.query_id, sorted(outcomes)) == (2, "q2", list(range(6)))
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        ({"strategy": "iterative"}, 2),
+        ({"strategy": "setwise", "window_size": 3}, 1),
+        ({"strategy": "pointwise"}, 3),
+        ({"strategy": "direct", "votes": 3}, 3),
+        ({"strategy": "iterative", "max_calls": 2}, 2),
+    ],
+    ids=str,
+)
+def test_whatever_the_strategy_the_answers_of_others_are_kept(
+    serve: Callable[..., ScriptedServer], tmp_path: Path, options: dict[str, Any], calls: int
+) -> None:
+    server = serve(refusing({1: FILTER}, "<think>a</think><answer>[1]</answer>"))
+    made = []
+    for _ in range(2):
+        before = len(server.requests)
+        with pytest.raises(FailedRankingsError) as caught:
+            ranker_on(server, cache=tmp_path / "cache.sqlite", max_repair_rate=1.0, **options).rank(requests_of(4))
+        assert sorted(caught.value.failed) == [1]
+        assert sum(ranking is not None for ranking in caught.value.rankings) == 3
+        made.append(len(server.requests) - before)
+    assert made[0] >= 3 * calls + 1
+    assert made[1] == 1
+
+
+def test_a_cascade_goes_on_without_the_failed(serve: Callable[..., ScriptedServer]) -> None:
+    first, second = serve(refusing({1: FILTER})), serve(refusing({3: TOO_LONG}))
+    cascade = Cascade(ranker_on(first), ranker_on(second), depth=3)
+    with pytest.raises(FailedRankingsError, match="2 of 5 rankings failed") as caught:
+        cascade.rank(requests_of(5))
+    assert "content management policy" in str(caught.value.failed[1])
+    assert "context length" in str(caught.value.failed[3])
+    assert [ranking is not None for ranking in caught.value.rankings] == [True, False, True, False, True]
+    # Backwards twice.
+    assert all(ranking is None or ranking.order == (0, 1, 2) for ranking in caught.value.rankings)
+
+
+def test_rerankers_hand_over_what_was_finished(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve(refusing({1: FILTER}, "<think>a</think><answer>[1]</answer>"))
+    reranker = IRankerReranker("m", backend="openai", base_url=server.base_url, max_retries=0)
+    queries = [f"query number {number}." for number in range(3)]
+    with pytest.raises(FailedRankingsError) as caught:
+        reranker.rank_batch(queries, [["a", "b", "c"]] * 3)
+    first, failed, last = caught.value.results
+    assert failed is None
+    assert [result.doc_id for result in first.results] == [result.doc_id for result in last.results] == [2, 1, 0]
+    with pytest.raises(CallError):
+        reranker.rank(queries[1], ["a", "b", "c"])
+
+
+def test_a_query_beyond_the_context_stops_no_other(open_model: Callable[..., Any], make_checkpoint: Any) -> None:
+    ranker = Ranker(
+        make_checkpoint("chatml"), strategy="iterative", device="cpu", context_length=600, max_thought_tokens=4
+    )
+    requests = requests_of(4)
+    requests[2] = RankingRequest("a query of very many words " * 200, requests[2].candidates, query_id="long")
+    with pytest.raises(FailedRankingsError, match="query 'long' does not fit") as caught:
+        ranker.rank(requests)
+    assert [ranking is not None for ranking in caught.value.rankings] == [True, True, False, True]
+    assert isinstance(caught.value.failed[2], ContextLengthError)
+    with pytest.raises(ContextLengthError):
+        ranker.rank(requests[2:3])
+
+
+# --- what concerns all ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 405])
+def test_what_concerns_all_stops_early_and_keeps_what_was_paid_for(
+    serve: Callable[..., ScriptedServer], tmp_path: Path, status: int
+) -> None:
+    def reply(request: Request) -> Reply:
+        return refusal(status, "no entry") if number_of(request) == 5 else completion(BACKWARDS)
+
+    server = serve(reply)
+    options = {"concurrency": 2, "batch_size": 8, "cache": tmp_path / "cache.sqlite"}
+    with pytest.raises(BackendError, match=f"status {status}") as caught:
+        ranker_on(server, **options).rank(requests_of(40))
+    assert not isinstance(caught.value, CallError | FailedRankingsError)
+    assert len(server.requests) <= 8
+    finished = [ranking for ranking in caught.value.rankings if ranking is not None]
+    assert len(finished) == len(server.requests) - 1
+    with CompletionsCache(tmp_path / "cache.sqlite") as cache:
+        assert cache.info().entries == len(finished)
+
+
+def test_requests_under_way_are_waited_for_when_a_key_stops_working(
+    serve: Callable[..., ScriptedServer], tmp_path: Path
+) -> None:
+    def reply(request: Request) -> Reply:
+        if number_of(request) == 0:
+            return refusal(401, "the key has expired")
+        return Reply(completion(BACKWARDS).body, delay=0.4)
+
+    server = serve(reply)
+    with pytest.raises(BackendError, match="the key has expired") as caught:
+        ranker_on(server, concurrency=4, batch_size=4, cache=tmp_path / "cache.sqlite").rank(requests_of(4))
+    assert sum(ranking is not None for ranking in caught.value.rankings) == 3
+
+
+def test_an_unreachable_server_stops_early() -> None:
+    started = time.monotonic()
+    ranker = Ranker("m", strategy="direct", backend="openai", base_url="http://127.0.0.1:9/v1", max_retries=1)
+    with pytest.raises(BackendError, match="could not be reached") as caught:
+        ranker.rank(requests_of(500))
+    assert not isinstance(caught.value, FailedRankingsError)
+    assert time.monotonic() - started < 20
+
+
+def test_a_flagged_text_is_one_refusal_even_with_the_status_of_a_key(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve(refusing({1: refusal(403, "your input was flagged by moderation")}))
+    with pytest.raises(FailedRankingsError, match="1 of 3"):
+        ranker_on(server).rank(requests_of(3))
+
+
+def test_when_all_are_refused_the_run_is_stopped(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve(refusal(400, "unknown field chat_template_kwargs"))
+    with pytest.raises(BackendError, match="the first 20 calls were all refused"):
+        ranker_on(server, concurrency=1, batch_size=4).rank(requests_of(200))
+    assert len(server.requests) <= 24
+
+
+def test_many_refusals_do_not_stop_a_run_that_has_answers(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve(refusing(dict.fromkeys(range(3, 40), FILTER)))
+    with pytest.raises(FailedRankingsError, match="37 of 41 rankings failed") as caught:
+        ranker_on(server, concurrency=1, batch_size=2).rank(requests_of(41))
+    assert "and 17 more" in str(caught.value)
+
+
+def test_a_server_that_breaks_down_on_the_way_stops_the_run(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve(refusing(dict.fromkeys(range(5, 1000), refusal(500, "out of memory"))))
+    with pytest.raises(BackendError, match=r"10 calls failed one after the other.*out of memory") as caught:
+        ranker_on(server, concurrency=1, batch_size=4).rank(requests_of(200))
+    assert len(server.requests) <= 20
+    assert sum(ranking is not None for ranking in caught.value.rankings) == 5
+
+
+# --- on the command line --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    """A corpus of three documents, a run of 31 queries over it, and judgments."""
+    folder = tmp_path / "collection"
+    (folder / "qrels").mkdir(parents=True)
+    documents = [{"_id": f"d{place}", "title": "", "text": f"passage {place}"} for place in range(3)]
+    queries = [{"_id": f"q{number}", "text": f"query number {number}."} for number in range(31)]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    judged = "".join(f"q{number}\td2\t1\n" for number in range(31))
+    (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    lines = (f"q{number} Q0 d{place} {place + 1} {3 - place} bm25\n" for number in range(31) for place in range(3))
+    (folder / "run.trec").write_text("".join(lines))
+    return folder
+
+
+def command(server: ScriptedServer, collection: Path, output: Path, *options: object) -> list[str]:
+    words: list[object] = ["rerank", "--corpus", collection, "--run", collection / "run.trec", "--reranker", "m"]
+    words += ["--strategy", "direct", "--backend", "openai", "--base-url", server.base_url, "--output", output]
+    return [str(word) for word in (*words, *options)]
+
+
+def test_a_run_goes_on_from_what_failed(serve: Callable[..., ScriptedServer], collection: Path, tmp_path: Path) -> None:
+    server = serve(refusing({3: FILTER, 17: TOO_LONG}))
+    output = tmp_path / "out.trec"
+    words = command(server, collection, output, "--save-traces", tmp_path / "traces.jsonl", "--batch-size", 4)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    for part in ("2 of 31 rankings failed", "query 'q3'", "content management policy", "query 'q17'", "4096"):
+        assert part in done.output
+    assert not output.exists()
+    kept = read_run(Path(f"{output}.partial"))
+    assert list(kept) == [f"q{number}" for number in range(31) if number not in (3, 17)]
+    assert len(Path(tmp_path / "traces.jsonl.partial").read_text().splitlines()) == 29
+
+    before = len(server.requests)
+    server.behaviours = [refusing({17: TOO_LONG})]
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 1 and "1 of 31 rankings failed" in again.output
+    assert len(server.requests) == before + 2
+    server.behaviours = [completion(BACKWARDS)]
+    last = CliRunner().invoke(app, words)
+    assert last.exit_code == 0
+    assert len(server.requests) == before + 3
+    whole = read_run(output)
+    assert list(whole) == [f"q{number}" for number in range(31)]
+    assert all([entry.doc_id for entry in entries] == ["d2", "d1", "d0"] for entries in whole.values())
+    # What was finished before is in the whole files now.
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_queries_behind_a_failed_one_are_written_as_they_finish(
+    serve: Callable[..., ScriptedServer], collection: Path, tmp_path: Path
+) -> None:
+    partial = tmp_path / "out.trec.partial"
+    seen = []
+
+    def reply(request: Request) -> Reply:
+        if number_of(request) == 30:
+            seen.append(len(read_run(partial)))
+        return FILTER if number_of(request) == 0 else completion(BACKWARDS)
+
+    server = serve(reply)
+    done = CliRunner().invoke(app, command(server, collection, tmp_path / "out.trec", "--batch-size", 1))
+    assert done.exit_code == 1
+    assert seen[0] == 29
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_keeps_the_answers_of_the_batch_under_way(
+    serve: Callable[..., ScriptedServer], collection: Path, tmp_path: Path, own_cache: Path, sent: signal.Signals
+) -> None:
+    def reply(request: Request) -> Reply:
+        # All of one batch: the last two never come.
+        return Reply(completion(BACKWARDS).body, delay=60 if number_of(request) >= 29 else 0)
+
+    server = serve(reply)
+    words = command(server, collection, tmp_path / "out.trec", "--batch-size", 31)
+    environment = {**os.environ, "R1RANKER_CACHE": str(own_cache), "OMP_NUM_THREADS": "1"}
+    program = "from r1ranker_ir.cli.app import app; app()"
+    with subprocess.Popen([sys.executable, "-c", program, *words], env=environment) as process:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and stored(own_cache) < 29:
+            time.sleep(0.05)
+        process.send_signal(sent)
+        assert process.wait(timeout=20) != 0
+    assert stored(own_cache) == 29
+    server.behaviours = [completion(BACKWARDS)]
+    before = len(server.requests)
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert sorted(number_of(each) for each in server.requests[before:]) == [29, 30]
+
+
+def stored(path: Path) -> int:
+    if not path.exists():
+        return 0
+    try:
+        with CompletionsCache(path) as cache:
+            return cache.info().entries
+    except R1RankerError:  # it is being made
+        return 0
+
+
+def test_a_suite_names_the_failed_and_goes_on_with_the_next_data_set(
+    serve: Callable[..., ScriptedServer], collection: Path, tmp_path: Path
+) -> None:
+    server = serve(refusing({3: FILTER}))
+    words = ["suite", str(collection), "--reranker", "m", "--strategy", "direct", "--backend", "openai"]
+    words += ["--base-url", server.base_url, "--first-stage", f"run:{collection / 'run.trec'}"]
+    words += ["--output", str(tmp_path / "suite")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "1 of 31 rankings failed" in done.output and "query 'q3'" in done.output
+    before = len(server.requests)
+    server.behaviours = [completion(BACKWARDS)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert len(server.requests) == before + 1
+
+
+def test_a_shootout_keeps_what_was_finished(
+    serve: Callable[..., ScriptedServer], collection: Path, tmp_path: Path
+) -> None:
+    server = serve(refusing({3: FILTER}))
+    entries = tmp_path / "entries.yaml"
+    entries.write_text(
+        f"- {{name: served, reranker: m, strategy: direct, backend: openai, base_url: '{server.base_url}'}}\n"
+        "- {name: ideal, strategy: direct, oracle: {noise: 0}}\n"
+    )
+    words = [
+        "shootout",
+        "--rerankers",
+        str(entries),
+        "--corpus",
+        str(collection),
+        "--run",
+        str(collection / "run.trec"),
+    ]
+    (tmp_path / "results").mkdir()
+    done = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "results")])
+    assert done.exit_code == 1
+    assert "1 of 31 rankings failed" in done.output and "30 finished queries are kept in" in done.output
+    assert len(read_run(tmp_path / "results" / "runs" / "served.trec.partial")) == 30
+    assert len(read_run(tmp_path / "results" / "runs" / "ideal.trec")) == 31
+
+
+def test_fields_can_be_left_out_on_the_command_line(
+    serve: Callable[..., ScriptedServer], collection: Path, tmp_path: Path
+) -> None:
+    def strict(request: Request) -> Reply:
+        refused = {"seed", "temperature"} & request.body.keys()
+        return refusal(422, f"Extra inputs are not permitted: {refused}") if refused else completion(BACKWARDS)
+
+    server = serve(strict)
+    words = command(server, collection, tmp_path / "out.trec", "--queries", 1, "--no-cache")
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1 and " none)" in done.output
+    assert CliRunner().invoke(app, [*words, "--seed", "none", "--temperature", "None"]).exit_code == 0
+    for option, value in (("--seed", "some"), ("--temperature", "-1"), ("--temperature", "nan"), ("--seed", "")):
+        wrong = CliRunner().invoke(app, [*words, option, value])
+        assert wrong.exit_code == 2 and "nor none" in wrong.output
+    local = ["rerank", "--corpus", "c", "--run", "r", "--reranker", "r1ranker-iterative-tiny", "--output", "o"]
+    refused = CliRunner().invoke(app, [*local, "--seed", "none"])
+    assert refused.exit_code == 2 and "only a server is asked without a seed" in refused.output
+
+
+def test_other_errors_of_requests_are_raised_after_those_under_way(serve: Callable[..., ScriptedServer]) -> None:
+    def broken() -> Iterator[RankingRequest]:
+        yield from requests_of(3)
+        raise InputError("the source is broken")
+
+    finished = []
+    with pytest.raises(InputError, match="the source is broken"):
+        for index, _ in ranker_on(serve(completion(BACKWARDS))).stream(broken()):
+            finished.append(index)
+    assert finished == [0, 1, 2]

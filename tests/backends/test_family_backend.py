@@ -1,0 +1,262 @@
+"""Answers without thought or tags, letters, free answers and adapters: the local backend on small real models."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from r1ranker_ir.backends.local import TransformersBackend
+from r1ranker_ir.backends.texts import ChatTokenizer
+from r1ranker_ir.cache.records import key_maker
+from r1ranker_ir.engine.engine import Engine
+from r1ranker_ir.prompts.files import build_any_template
+from r1ranker_ir.prompts.prompt import Prompt
+from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.strategies.direct import order_directly
+from r1ranker_ir.strategies.options import RankingOptions
+from r1ranker_ir.types import Call, Candidate, Message, RankingRequest
+
+WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()
+LISTWISE = {
+    "method": "singleturn_listwise",
+    "system_message": "You order passages.",
+    "body": "[{rank}] {candidate}\n",
+    "suffix": "For {query}, order all {num} as in [2] > [1].",
+}
+LETTERS = {**LISTWISE, "suffix": "For {query}, order all {num} as in [B] > [A]."}
+THINKING = {**LISTWISE, "suffix": "For {query}, <think> </think> and then order all {num} as in [2] > [1]."}
+RANK_R1 = {
+    "prompt_system": "You find the best document.",
+    "prompt_user": "Wanted: {query}\n{docs}\nThe best?",
+    "pattern": r"<think>.*?</think>\s*<answer>(.*?)</answer>",
+}
+SETWISE = {**RANK_R1, "pattern": "<answer>(.*?)</answer>"}
+
+
+def request(count: int, shift: int = 0) -> RankingRequest:
+    texts = [" ".join((WORDS * 3)[place : place + 3 + place % 5]) for place in range(shift, shift + count)]
+    return RankingRequest(f"{WORDS[shift]} and wool", tuple(Candidate(text, text) for text in texts))
+
+
+def call_of(content: Any, backend: Any, count: int, **options: Any) -> Call:
+    prompt = Prompt(build_any_template(content, "here"), backend, **options)
+    section = "setwise" if "prompt_user" in content else "direct"
+    return prompt.ask(section, request(count, options.pop("shift", 0)), range(count))
+
+
+class Reference:
+    """The same by plain forward passes over whole sequences."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def prompt(self, call: Call, after: str = "") -> list[int]:
+        turns = [{"role": message.role, "content": message.content} for message in call.messages]
+        text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return self.encode(text) + (self.encode(after) if after else [])
+
+    @torch.inference_mode()
+    def logits(self, ids: list[int]) -> torch.Tensor:
+        return self.model(torch.tensor([ids])).logits[0, -1]
+
+    def probabilities(self, context: list[int], options: dict[str, list[int]]) -> dict[str, float]:
+        found = {}
+        score = functools.cache(lambda prefix: self.logits([*context, *prefix]))
+        for name, sequence in options.items():
+            total = 0.0
+            for depth, token in enumerate(sequence):
+                possible = sorted({other[depth] for other in options.values() if other[:depth] == sequence[:depth]})
+                total += float(score(tuple(sequence[:depth]))[possible].log_softmax(-1)[possible.index(token)])
+            found[name] = torch.tensor(total).exp().item()
+        return found
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3"])
+def test_an_order_comes_straight_away(
+    name: str, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+) -> None:
+    backend, reference = open_model(name, max_thought_tokens=8), Reference(make_checkpoint(name))
+    for content in (LISTWISE, LETTERS):
+        call = call_of(content, backend, 12)
+        [answer] = backend.answer([call])
+        context, chosen = reference.prompt(call), []
+        for place in range(12):
+            left = [each for each in call.identifiers if each not in chosen]
+            options = {each: reference.encode(each if place == 0 else f" > {each}") for each in left}
+            found = reference.probabilities(context, options)
+            chosen.append(max(found, key=found.__getitem__))
+            context += options[chosen[-1]]
+            if place == 0:
+                assert answer.probabilities == pytest.approx(found, abs=1e-4)
+        assert answer.choice == tuple(chosen)
+        assert answer.text == " > ".join(chosen)
+        assert (answer.thought, answer.thought_closed) == ("", False)
+        assert answer.usage.prompt_tokens == len(reference.prompt(call))
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3"])
+def test_first_orders_by_the_letters_scores_behind_a_bracket(
+    name: str, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+) -> None:
+    backend, reference = open_model(name), Reference(make_checkpoint(name))
+    call = replace(call_of(LETTERS, backend, 9), form="one", thought="")
+    letters = [identifier[1] for identifier in call.identifiers]
+    tokens = [reference.encode(letter) for letter in letters]
+    assert all(len(each) == 1 for each in tokens)
+    scores = reference.logits(reference.prompt(call, "["))[[token for [token] in tokens]].softmax(-1)
+    [answer] = backend.answer([call])
+    assert answer.probabilities == pytest.approx(dict(zip(call.identifiers, scores.tolist(), strict=True)), abs=1e-4)
+
+    prompt = Prompt(build_any_template(LETTERS, "here"), backend)
+    options = RankingOptions(think="never")
+    [ranking] = Engine(backend).run([order_directly(request(9), prompt, options=options)])
+    assert ranking.order == tuple(scores.argsort(descending=True).tolist())
+    [step] = ranking.steps
+    assert step.probabilities == pytest.approx(dict(enumerate(scores.tolist())), abs=1e-4)
+    assert ranking.repairs == 0
+    # More than a window: as many calls as windows, each of them by its letters.
+    [ranking] = Engine(backend).run([order_directly(request(20), prompt, window_size=10, stride=5, options=options)])
+    assert len(ranking.steps) == 3
+
+
+def test_an_answer_in_tags_without_a_thought(
+    open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+) -> None:
+    backend, reference = open_model("chatml", max_thought_tokens=8), Reference(make_checkpoint("chatml"))
+    call = call_of(SETWISE, backend, 4)
+    [answer] = backend.answer([call])
+    options = {each: reference.encode(each) for each in call.identifiers}
+    found = reference.probabilities(reference.prompt(call, "<answer>"), options)
+    assert answer.probabilities == pytest.approx(found, abs=1e-4)
+    assert answer.text == f"<answer>{answer.choice[0]}</answer>"
+
+
+def test_a_thought_and_an_answer_without_tags(open_model: Callable[..., Any]) -> None:
+    backend = open_model("chatml", max_thought_tokens=6)
+    [answer] = backend.answer([call_of(THINKING, backend, 4)])
+    head, _, rest = answer.text.partition("</think>")
+    assert head.startswith("<think>\n")
+    assert rest == "\n" + " > ".join(answer.choice)
+    assert answer.thought_closed
+
+
+def test_a_thought_that_the_chat_template_opens_is_closed_where_none_is_wanted(
+    open_model: Callable[..., Any], load_tokenizer: Callable[[str], Any]
+) -> None:
+    tokenizer = load_tokenizer("thinking")
+    texts, messages = ChatTokenizer(tokenizer), [Message("user", "sheep")]
+    assert texts.decode(texts.prompt_ids(messages, thinks=False)).endswith("<think>\n\n</think>\n\n")
+    assert texts.decode(texts.prompt_ids(messages, thinks=None)).endswith("<｜Assistant｜><think>\n")
+    assert texts.prompt_ids(messages) == texts.prompt_ids(messages, thinks=None)
+    backend = open_model("thinking", max_thought_tokens=4)
+    [answer] = backend.answer([call_of(LISTWISE, backend, 3)])
+    assert answer.text == " > ".join(answer.choice)
+
+
+@pytest.mark.parametrize(("name", "content"), [("chatml", RANK_R1), ("llama3", LISTWISE)])
+def test_a_free_answer_is_what_the_model_writes(
+    name: str, content: Any, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+) -> None:
+    backend, reference = open_model(name, max_thought_tokens=3), Reference(make_checkpoint(name))
+    call = call_of(content, backend, 5, published=True)
+    # Others of the batch, which stop elsewhere, change nothing.
+    others = [call_of(content, backend, 3), call_of(content, backend, 2, published=True)]
+    answer = backend.answer([call, *others])[0]
+    prompt = reference.prompt(call)
+    with torch.inference_mode():
+        ids = torch.tensor([prompt])
+        written = reference.model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=203, pad_token_id=0
+        )[0].tolist()[len(prompt) :]
+    ended = reference.tokenizer.eos_token_id in written
+    written = [token for token in written if token != reference.tokenizer.eos_token_id]
+    assert answer.text == reference.tokenizer.decode(written)
+    assert (answer.choice, answer.probabilities) == (None, None)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(prompt), len(written))
+    assert answer.thought_closed == (content is RANK_R1 and not ended and "</think>" not in answer.text)
+
+
+def test_batches_of_all_forms_change_no_answer(open_model: Callable[..., Any]) -> None:
+    together = open_model("chatml", max_thought_tokens=5, batch_size=8)
+    own = Prompt(load_template(), together)
+    calls = [
+        *(
+            call_of(content, together, count)
+            for count, content in enumerate((LISTWISE, LETTERS, THINKING, RANK_R1, SETWISE), 3)
+        ),
+        own.ask("iterative", request(4), range(4)),
+        replace(call_of(LETTERS, together, 6), form="one", thought=""),
+    ]
+    alone = [together.answer([call])[0] for call in calls]
+    for one, other in zip(alone, together.answer(calls), strict=True):
+        assert (one.choice, one.text, one.usage) == (other.choice, other.text, other.usage)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_turns_behind_the_system_turn_stay_apart(load_tokenizer: Callable[[str], Any]) -> None:
+    # Gemma's chat template refuses a system turn.
+    texts = ChatTokenizer(load_tokenizer("gemma"))
+    turns = [
+        Message("system", "order"),
+        Message("user", "two come"),
+        Message("assistant", "yes"),
+        Message("user", "flea"),
+    ]
+    # This tokenizer decodes a space behind each special token.
+    text = re.sub(r"(<\w+>) ", r"\1", texts.decode(texts.prompt_ids(turns, thinks=False)))
+    assert "<start_of_turn>user\norder\n\ntwo come<end_of_turn>" in text
+    assert "<start_of_turn>assistant\nyes<end_of_turn>" in text
+    assert text.count("<start_of_turn>") == 4
+
+
+def test_the_form_of_an_answer_is_part_of_its_key() -> None:
+    key_of = key_maker({"backend": "any"})
+    call = Call((Message("user", "order"),), ("[1]", "[2]"), "order")
+    changed = [replace(call, thinks=False), replace(call, tagged=False), replace(call, free=True)]
+    keys = {key_of(each) for each in (call, *changed)}
+    assert len(keys) == 4
+
+
+# --- adapters ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+def test_an_adapter_of_rank_r1s_layout_answers_as_the_merged_model(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    # Rank-R1's layout: rank 16, alpha 32; random weights, since the checkpoints themselves can't be had in a test.
+    from peft import LoraConfig, get_peft_model
+
+    base = make_checkpoint("chatml")
+    torch.manual_seed(3)
+    config = LoraConfig(
+        r=16,
+        lora_alpha=32,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    adapted.merge_and_unload().save_pretrained(str(tmp_path / "merged"))
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "merged")
+
+    def answer(folder: Path) -> Any:
+        backend = TransformersBackend(folder, device="cpu", max_thought_tokens=6)
+        return backend.answer([call_of(RANK_R1, backend, 6)])[0]
+
+    plain, adapter, merged = answer(base), answer(tmp_path / "adapter"), answer(tmp_path / "merged")
+    assert adapter.probabilities == pytest.approx(merged.probabilities, abs=1e-3)
+    assert max(abs(adapter.probabilities[each] - plain.probabilities[each]) for each in plain.probabilities) > 1e-3

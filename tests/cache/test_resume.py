@@ -1,0 +1,353 @@
+"""A run that is killed at any moment goes on where it stopped, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from r1ranker_ir.cli.app import app
+from r1ranker_ir.data.trec_runs import read_run
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+
+COLLECTION = str(resources.files("r1ranker_ir") / "demo_collection")
+QUERIES, DEPTH, BATCH = 7, 4, 3
+CALLS = QUERIES * (DEPTH - 1)
+
+# Loads the libraries once; each command is then a process of its own, forked off before anything is computed. What it
+# does is counted in moments: an SQL statement begins, a batch begins, a batch has ended. At a given one it is killed.
+SERVER = """
+import json, os, signal, sqlite3, sys
+import torch, transformers.models.llama.modeling_llama
+from r1ranker_ir.backends.local import TransformersBackend
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.cli.app import app
+
+torch.set_num_threads(1)
+decode, connect = TransformersBackend._decode, sqlite3.connect
+log, deadly, moments = "", 0, 0
+
+def note(what):
+    with open(log, "a") as file:
+        file.write(what + "\\n")
+
+def moment(statement=None):
+    global moments
+    moments += 1
+    if moments == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def counted_decode(self, rows):
+    moment()
+    note(f"calls {len(rows)}")
+    decode(self, rows)
+    moment()
+
+def watched_connect(*arguments, **options):
+    connection = connect(*arguments, **options)
+    connection.set_trace_callback(moment)
+    return connection
+
+TransformersBackend._decode, sqlite3.connect = counted_decode, watched_connect
+print("ready", flush=True)
+for line in sys.stdin:
+    order = json.loads(line)
+    if "wait" in order:
+        print(os.waitpid(order["wait"], 0)[1], flush=True)
+        continue
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        continue
+    output = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    log, deadly, status = order["log"], order["deadly"], 99
+    try:
+        app(order["arguments"])
+    except SystemExit as end:
+        status = end.code or 0
+    note(f"moments {moments}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+"""
+
+
+class Process:
+    """One `r1ranker rerank` under way."""
+
+    def __init__(self, server: subprocess.Popen[str], folder: Path, arguments: list[str], deadly: int) -> None:
+        self._server = server
+        self._said, self._log = folder / "said", folder / "log"
+        self._log.touch()
+        order = {"arguments": arguments, "said": str(self._said), "log": str(self._log), "deadly": deadly}
+        self.pid = int(_ask(server, order))
+
+    def wait(self) -> int:
+        """Waits for its end; gives the exit code, -9 where it was killed."""
+        return os.waitstatus_to_exitcode(int(_ask(self._server, {"wait": self.pid})))
+
+    @property
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def logged(self, what: str) -> int:
+        """The sum of what all processes of this folder have noted under a name."""
+        notes = [line.split() for line in self._log.read_text().splitlines()]
+        return sum(int(number) for name, number in notes if name == what)
+
+
+def _ask(server: subprocess.Popen[str], order: dict[str, Any]) -> str:
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(order) + "\n")
+    server.stdin.flush()
+    return server.stdout.readline()
+
+
+class Reranking:
+    """Starts the same command again and again, in a folder of its own each time that it is asked for a new one."""
+
+    def __init__(self, server: subprocess.Popen[str], run: Path, folder: Path) -> None:
+        self.run = run
+        self._server, self._folder = server, folder
+        self._numbers = itertools.count()
+
+    def place(self) -> Path:
+        folder = self._folder / str(next(self._numbers))
+        folder.mkdir()
+        return folder
+
+    def start(self, folder: Path, *options: str, deadly: int = 0, cache: Path | None = Path("cache.sqlite")) -> Process:
+        """Starts the command; its cache is in the folder unless told otherwise, and `None` names none."""
+        arguments: list[object] = ["rerank", "--corpus", COLLECTION, "--run", self.run]
+        arguments += ["--reranker", "r1ranker-iterative-tiny"]
+        arguments += ["--depth", DEPTH, "--batch-size", BATCH, "--max-thought-tokens", 3, "--device", "cpu"]
+        arguments += ["--output", folder / "run.trec", "--save-traces", folder / "trace.jsonl"]
+        arguments += [] if cache is None else ["--cache", folder / cache]
+        arguments += ["--queries", QUERIES]  # the last of each option counts
+        return Process(self._server, folder, [str(argument) for argument in (*arguments, *options)], deadly)
+
+
+def files_of(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "run.trec").read_bytes(), (folder / "trace.jsonl").read_bytes()
+
+
+def assert_same_but_last_digits(folder: Path, reference: Path) -> None:
+    """The same run, and the same traces but for the last digits of probabilities: kept keys and values are gone with
+    the process that had them, and what is computed in one go rounds otherwise."""
+    (run, trace), (expected, whole) = files_of(folder), files_of(reference)
+    assert run == expected
+    for ours, theirs in zip(map(json.loads, trace.splitlines()), map(json.loads, whole.splitlines()), strict=True):
+        for step, another in zip(ours["steps"], theirs["steps"], strict=True):
+            assert step.pop("probabilities") == pytest.approx(another.pop("probabilities"), abs=1e-6)
+        assert ours == theirs
+
+
+@pytest.fixture(scope="module")
+def reranking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranking]:
+    folder = tmp_path_factory.mktemp("resume")
+    run = folder / "bm25.trec"
+    searched = CliRunner().invoke(app, ["search", "--corpus", COLLECTION, "--output", str(run), "--quiet"])
+    assert searched.exit_code == 0, searched.output
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        yield Reranking(server, run, folder)
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(reranking: Reranking) -> tuple[Path, Process, float]:
+    """What comes out when nothing happens, and how long that takes."""
+    folder = reranking.place()
+    started = time.monotonic()
+    process = reranking.start(folder)
+    assert process.wait() == 0, process.said
+    seconds = time.monotonic() - started
+    assert process.logged("calls") == CALLS
+    assert f"{QUERIES} queries, {CALLS} calls, " in process.said
+    assert "cached" not in process.said
+    return folder, process, seconds
+
+
+def test_killed_at_random_it_ends_as_if_nothing_had_happened(
+    reranking: Reranking, uninterrupted: tuple[Path, Process, float]
+) -> None:
+    whole, seconds = uninterrupted[1:]
+    moments = whole.logged("moments")
+    chance = random.Random(4)
+    nothing_kept = ("--cache-memory", "0")
+    reference = reranking.place()
+    assert reranking.start(reference, *nothing_kept).wait() == 0
+    folder, kills, in_folder = reranking.place(), 0, 0
+    for attempt in range(60):
+        by_clock = attempt % 3 == 2
+        process = reranking.start(folder, *nothing_kept, deadly=0 if by_clock else chance.randint(1, moments))
+        if by_clock:
+            time.sleep(chance.uniform(0, seconds))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        code = process.wait()
+        assert code in (0, -signal.SIGKILL), process.said
+        killed = code != 0
+        kills, in_folder = kills + killed, in_folder + killed
+        # No more than what was under way was lost, each time.
+        assert process.logged("calls") <= CALLS + in_folder * BATCH
+        if not killed:
+            assert files_of(folder) == files_of(reference)
+            assert not (folder / "run.trec.partial").exists()
+            assert rows(folder / "cache.sqlite", "SELECT count(*) FROM answers") == [(CALLS,)]
+            assert rows(folder / "cache.sqlite", "PRAGMA integrity_check") == [("ok",)]
+            if kills >= 8:
+                return
+            folder, in_folder = reranking.place(), 0
+    pytest.fail(f"{kills} kills and no end in 60 attempts")
+
+
+def rows(path: Path, statement: str) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_what_was_finished_is_kept_and_the_next_run_says_where_it_goes_on(
+    reranking: Reranking, uninterrupted: tuple[Path, Process, float]
+) -> None:
+    reference, whole, _ = uninterrupted
+    folder = reranking.place()
+    killed = reranking.start(folder, deadly=whole.logged("moments") * 3 // 4)
+    assert killed.wait() == -signal.SIGKILL
+    partial = (folder / "run.trec.partial").read_bytes()
+    assert partial
+    assert files_of(reference)[0].startswith(partial)
+    done = killed.logged("calls") - BATCH
+
+    again = reranking.start(folder)
+    assert again.wait() == 0
+    cached = int(again.said.partition(" of them cached")[0].rpartition(" ")[2])
+    assert done <= cached < CALLS
+    assert f"{QUERIES} queries, {CALLS} calls, {cached} of them cached, " in again.said
+    assert "run.trec.partial is of a run that was stopped: it is begun again" in again.said
+    assert_same_but_last_digits(folder, reference)
+    written = files_of(folder)
+
+    # A third time there is nothing left to do, whatever the batch size, and the trace has the same figures.
+    third = reranking.start(folder, "--batch-size", "5")
+    assert third.wait() == 0
+    assert f"{CALLS} calls, {CALLS} of them cached" in third.said
+    assert files_of(folder) == written
+    assert third.logged("calls") == killed.logged("calls")
+
+
+def test_two_at_once_on_one_cache(reranking: Reranking, uninterrupted: tuple[Path, Process, float]) -> None:
+    reference = uninterrupted[0]
+    folders = [reranking.place() for _ in range(3)]
+    cache = folders[0] / "cache.sqlite"
+    same = [reranking.start(folder, cache=cache) for folder in folders[:2]]
+    fewer = reranking.start(folders[2], "--queries", "4", cache=cache)
+    assert [process.wait() for process in (*same, fewer)] == [0, 0, 0], [process.said for process in (*same, fewer)]
+    run = read_run(reference / "run.trec")
+    assert read_run(folders[0] / "run.trec") == read_run(folders[1] / "run.trec") == run
+    assert read_run(folders[2] / "run.trec") == dict(list(run.items())[:4])
+    assert rows(cache, "SELECT count(*) FROM answers") == [(CALLS,)]
+
+
+def test_without_a_cache_everything_is_computed(
+    reranking: Reranking, uninterrupted: tuple[Path, Process, float], own_cache: Path
+) -> None:
+    folder = reranking.place()
+    for runs in (1, 2):
+        process = reranking.start(folder, "--no-cache", "--queries", "2", cache=None)
+        assert process.wait() == 0, process.said
+        assert process.logged("calls") == runs * 2 * (DEPTH - 1)
+    assert "cached" not in process.said
+    assert sorted(path.name for path in folder.iterdir()) == ["log", "run.trec", "said", "trace.jsonl"]
+    assert not own_cache.exists()
+
+
+def test_the_users_cache_is_taken_where_none_is_named(reranking: Reranking, caches: Path) -> None:
+    folder = reranking.place()
+    process = reranking.start(folder, "--queries", "2", cache=None)
+    assert process.wait() == 0, process.said
+    # The processes' server was started by a fixture of all these tests, and has their environment.
+    assert rows(caches / "fixtures.sqlite", "SELECT count(*) FROM answers") == [(2 * (DEPTH - 1),)]
+
+
+def test_a_full_disk_under_the_cache_keeps_what_was_finished(
+    reranking: Reranking, uninterrupted: tuple[Path, Process, float], small_disk: Path
+) -> None:
+    reference, folder, cache = uninterrupted[0], reranking.place(), small_disk / "cache.sqlite"
+    filler = small_disk / "filler"
+    first = reranking.start(folder, "--queries", str(BATCH), cache=cache)
+    assert first.wait() == 0
+    # What is left is enough to open the cache, and not for the answers that are still missing.
+    disk = os.statvfs(small_disk)
+    filler.write_bytes(bytes(disk.f_bavail * disk.f_frsize - 60_000))
+    full = reranking.start(folder, cache=cache)
+    assert full.wait() == 1, full.said
+    assert f"Error: the cache '{cache}' can't be written (database or disk is full): free some room" in full.said
+    assert "Traceback" not in full.said
+    kept = read_run(folder / "run.trec.partial")
+    assert len(kept) >= BATCH
+    assert kept == dict(list(read_run(reference / "run.trec").items())[: len(kept)])
+
+    filler.unlink()
+    again = reranking.start(folder, cache=cache)
+    assert again.wait() == 0, again.said
+    assert read_run(folder / "run.trec") == read_run(reference / "run.trec")
+    assert again.logged("calls") <= CALLS + BATCH
+
+
+def r1ranker(*arguments: str | Path, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_verbs_show_and_empty_the_cache(
+    reranking: Reranking, uninterrupted: tuple[Path, Process, float], own_cache: Path
+) -> None:
+    assert r1ranker("cache", "info") == f"there is no cache at {own_cache} yet\n"
+    assert r1ranker("cache", "clear") == f"there is no cache at {own_cache} yet\n"
+    assert not own_cache.exists()
+
+    cache = uninterrupted[0] / "cache.sqlite"
+    shown = r1ranker("cache", "info", "--cache", cache)
+    assert f"path     {cache}\nformat   1\nanswers  {CALLS}\n" in shown
+    assert " of at most 2.0 GiB\n" in shown
+    assert f"{CALLS} of {TINY_CHECKPOINT} " in shown
+    own_cache.write_bytes(cache.read_bytes())
+    left = f"left in {own_cache}\n"
+    assert r1ranker("cache", "clear", "--model", "r1ranker-direct") == f"0 answers removed, {CALLS} {left}"
+    assert r1ranker("cache", "clear", "--model", "r1ranker-direct-tiny") == f"{CALLS} answers removed, 0 {left}"
+    own_cache.write_bytes(cache.read_bytes())
+    assert r1ranker("cache", "clear") == f"{CALLS} answers removed, 0 {left}"
+
+
+def test_caches_that_can_not_be_used_stop_before_the_model_is_loaded(tmp_path: Path, reranking: Reranking) -> None:
+    (tmp_path / "notes.txt").write_text("not a cache" * 100)
+    common = ("--corpus", COLLECTION, "--run", reranking.run, "--output", tmp_path / "run.trec")
+    named = ("--reranker", "r1ranker-iterative-tiny")
+    said = r1ranker("rerank", *common, *named, "--cache", tmp_path / "notes.txt", code=1)
+    assert f"Error: the cache '{tmp_path}/notes.txt' is damaged, or no cache" in said
+    said = r1ranker("rerank", *common, *named, "--cache", tmp_path / "c.sqlite", "--no-cache", code=2)
+    assert "choose one of --cache and --no-cache" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]

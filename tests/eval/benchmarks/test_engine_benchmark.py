@@ -1,0 +1,93 @@
+"""The engine's own time and memory: what the command measures, not how long it takes."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from r1ranker_ir.backends.base import Backend
+from r1ranker_ir.eval.benchmarks.engine import EngineBenchmark, main
+
+SMALL = EngineBenchmark(candidates=30, batch_size=2)
+
+
+def test_the_instant_backend_is_a_backend() -> None:
+    assert isinstance(SMALL.backend(), Backend)
+
+
+# 30 candidates: 10 leave the first window of 20, then the other 20 run down to one.
+@pytest.mark.parametrize(("schedule", "calls"), [("one", 10 + 19), ("fixed:5", 2 + 4), ("halving:5", 1 + 1 + 1 + 4)])
+def test_calls_and_times_are_consistent(schedule: str, calls: int) -> None:
+    found = SMALL.measure(3, schedule, 20)
+
+    assert found.calls == 3 * calls
+    assert found.own == pytest.approx(found.tokenizing + found.prompting + found.bookkeeping)
+    assert min(found.tokenizing, found.prompting, found.bookkeeping, found.answering) > 0
+    assert found.own_processor > 0
+
+
+def test_a_backend_that_takes_its_time_is_not_the_engines() -> None:
+    small = replace(SMALL, candidates=4)
+    found = small.measure(2, call_seconds=0.05)
+
+    assert found.calls == 2 * 3
+    assert found.answering >= 50_000
+    # Not timed: whatever the machine does, the processor did not wait for the backend.
+    assert found.own_processor < 50_000
+
+
+def test_the_command_prints_a_line_for_each_combination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "figures.json"
+    options = "--queries 2 --candidates 4 --sleep-queries 1 --call-ms 1 --max-passage-tokens all 9".split()
+    main([*options, "--output", str(output)])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines[2:-1]] == [
+        *(["one", "2", "all", "6"], ["one", "2", "9", "6"], ["halving:5", "2", "all", "6"]),
+        *(["halving:5", "2", "9", "6"], ["one", "1", "all", "3"], ["one", "1", "9", "3"]),
+        *(["halving:5", "1", "all", "3"], ["halving:5", "1", "9", "3"]),
+    ]
+    written = json.loads(output.read_text())
+    assert [each["calls"] for each in written["figures"]] == [6, 6, 6, 6, 3, 3, 3, 3]
+    assert written["benchmark"]["candidates"] == 4
+
+
+def test_the_command_prints_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "memory.json"
+    main(["--candidates", "3", "--memory", "8", "2", "--output", str(output)])
+
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["2", "8"]
+    first, last = json.loads(output.read_text())["figures"]
+    assert 10**6 < first["peak_bytes"] <= last["peak_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--candidates", "candidates is 0"), ("--queries", "queries is 0"), ("--stride", "stride is 0")],
+)
+def test_what_makes_no_sense_is_said(option: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([option, "0"])
+    assert said in capsys.readouterr().err
+
+
+def test_nothing_is_left_of_a_ranking_that_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Texts are kept up to a number of bytes; this one is reached early.
+    monkeypatch.setattr("r1ranker_ir.prompts.prompt._TEXT_BYTES", 20_000)
+    monkeypatch.setattr("r1ranker_ir.prompts.prompt._QUERY_BYTES", 4_000)
+    held = []
+    tracemalloc.start()
+    try:
+        for _ in replace(SMALL, candidates=5).memory([80, 280]):
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+
+    # A ranking with its passages takes more than 3,000 bytes.
+    assert (held[1] - held[0]) / 200 < 100

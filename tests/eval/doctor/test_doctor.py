@@ -1,0 +1,232 @@
+"""`r1ranker doctor`: the embedded model, random weights, other chat templates, and servers that rank or do not."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from r1ranker_ir.cli.app import app
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.doctor.doctor import StrategyCheck, verdict_of
+from r1ranker_ir.eval.doctor.lists import clear_lists
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.models.random_weights import open_configuration, random_model
+from r1ranker_ir.runs.trace_summary import TraceCounts
+
+_SHOWN = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
+
+Reply = Callable[[str, dict[str, str]], str]
+
+
+@contextmanager
+def server(reply: Reply) -> Iterator[str]:
+    """A server on loopback that answers a prompt by its system turn and the texts that it shows, by identifier."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            content = asked["messages"][-1]["content"]
+            shown = {f"[{number}]": text for number, text in _SHOWN.findall(content)}
+            message = {"role": "assistant", "content": reply(content, shown)}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+            body = json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/v1"
+        running.shutdown()
+
+
+def doctor(*arguments: object, code: int = 0) -> Any:
+    result = CliRunner().invoke(app, ["doctor", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def asked_for(content: str) -> str:
+    """What the project's own prompts ask for."""
+    lowered = content.lower()
+    if "this passage is to be graded" in lowered:
+        return "pointwise"
+    return "direct" if "order all" in lowered else "iterative" if "worst" in lowered else "setwise"
+
+
+BEST = {
+    each.request.query: next(c.text for c in each.request.candidates if c.id == each.best) for each in clear_lists(8, 4)
+}
+
+
+def knowing(content: str, shown: dict[str, str]) -> str:
+    """Answers by the judgments of the packaged collection."""
+    wanted = next(text for query, text in BEST.items() if query in content)
+    kind = asked_for(content)
+    if kind == "pointwise":
+        return f"<think>hm</think><answer>[{9 if wanted in content else 1}]</answer>"
+    best = next((name for name, text in shown.items() if text == wanted), "")
+    others = [name for name in shown if name != best]
+    answer = {"iterative": others[-1], "setwise": best, "direct": " > ".join([best, *others])}[kind]
+    return f"<think>hm</think><answer>{answer}</answer>"
+
+
+def constant(content: str, shown: dict[str, str]) -> str:
+    """Names the first one whatever stands there."""
+    answer = " > ".join(shown) if asked_for(content) == "direct" else "[1]"
+    return f"<think>hm</think><answer>{answer}</answer>"
+
+
+def examined(reply: Reply, *options: object) -> dict[str, Any]:
+    with server(reply) as url:
+        result = doctor("stub", "--backend", "openai", "--base-url", url, "--format", "json", *options)
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_embedded_model_can_rank() -> None:
+    found = json.loads(doctor("r1ranker-iterative-tiny", "--quick", "--format", "json").stdout)
+
+    assert found["template"]["chat_template"] and found["template"]["system"] == "kept"
+    assert found["template"]["thought"] == "opened" and found["template"]["end_tokens"] == ["<|end|>"]
+    assert found["format"]["outputs"] == found["format"]["readable"] == 3
+    assert set(found["strategies"]) == {"iterative", "direct"}
+    for each in found["strategies"].values():
+        assert (each["verdict"], each["right"], each["same"], each["rankings"]) == ("fit", 6, 3, 6)
+    assert found["speed"]["reading"] > 0 and found["speed"]["writing"] > 0
+    assert found["verdict"].startswith("Fit for iterative, direct.")
+
+
+def test_random_weights_can_not_rank(tmp_path: Path) -> None:
+    config, tokenizer = open_configuration(str(TINY_CHECKPOINT))
+    random_model(config, device="cpu", dtype="float32", seed=0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    result = doctor(tmp_path, "--quick", "--max-thought-tokens", 24)
+
+    assert re.findall(r"^  (\w+): (.*)$", result.stdout, re.MULTILINE)[-4:] == [
+        (name, "unfit") for name in ("iterative", "direct", "setwise", "pointwise")
+    ]
+    assert "This model can't rank with any strategy that was tried" in result.stdout
+    assert "of 3 outputs 0 close a thought, 0 hold an <answer>, 0 could be used" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("recipe", "system", "thought", "has_template"),
+    [
+        ("chatml", "kept", "open", True),
+        ("gemma", "refused", "open", True),
+        ("inst", "dropped", "open", True),
+        ("thinking", "kept", "opened", True),
+        ("plain", "kept", "open", False),
+    ],
+)
+def test_chat_templates_are_told_apart(
+    recipe: str, system: str, thought: str, has_template: bool, make_checkpoint: Callable[[str], Path]
+) -> None:
+    options = ("--queries", 1, "--candidates", 2, "--max-thought-tokens", 2, "--format", "json")
+    facts = json.loads(doctor(make_checkpoint(recipe), *options).stdout)["template"]
+    assert (facts["system"], facts["thought"], facts["chat_template"]) == (system, thought, has_template)
+    assert facts["end_tokens"]
+
+
+# --- servers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_ranks_is_fit() -> None:
+    found = examined(knowing)
+    assert found["template"] is None
+    assert {name: each["verdict"] for name, each in found["strategies"].items()} == dict.fromkeys(
+        ("iterative", "direct", "setwise", "pointwise"), "fit"
+    )
+    assert found["format"]["readable"] == found["format"]["thoughts"] == found["format"]["outputs"]
+
+
+def test_a_server_that_answers_by_place_is_unfit() -> None:
+    found = examined(constant)
+    for name, each in found["strategies"].items():
+        assert each["verdict"] == "unfit", name
+        assert each["same"] == 0
+        assert any("its answers go by place" in reason for reason in each["reasons"])
+    with server(constant) as url:
+        text = doctor("stub", "--backend", "openai", "--base-url", url).stdout
+    assert "place [1] is named in 36 of 36 answers that could" in text
+    assert "grades given: 1: 48" in text
+
+
+def test_a_server_that_does_not_keep_to_the_form_is_unfit() -> None:
+    found = examined(lambda content, shown: "I would rather not say", "--quick")
+    assert found["format"]["readable"] == found["format"]["answers"] == 0
+    assert found["format"]["example"] == "I would rather not say"
+    for each in found["strategies"].values():
+        assert each["verdict"] == "unfit"
+        assert any("can't be used as they stand" in reason for reason in each["reasons"])
+
+
+def test_a_server_that_is_not_there_is_an_error() -> None:
+    result = doctor("stub", "--backend", "openai", "--base-url", "http://127.0.0.1:9/v1", "--quick", code=1)
+    assert "Error:" in result.stderr
+
+
+# --- lists and verdicts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("candidates", [2, 3, 6])
+def test_lists_hold_one_right_passage_in_changing_places(candidates: int) -> None:
+    lists = clear_lists(8, candidates)
+    places = []
+    for each in lists:
+        ids = [candidate.id for candidate in each.request.candidates]
+        assert len(set(ids)) == candidates
+        places.append(ids.index(each.best))
+        assert [candidate.id for candidate in each.backwards().candidates] == ids[::-1]
+    assert set(places) == set(range(candidates))
+    assert clear_lists(8, candidates) == lists
+
+
+def test_too_many_lists_are_refused() -> None:
+    with pytest.raises(InputError, match="99 lists of 4 candidates: give 1 to 32 queries"):
+        clear_lists(99, 4)
+    assert "--queries" in doctor("tiny", "--queries", 0, code=2).output
+
+
+@pytest.mark.parametrize(
+    ("right", "same", "level"),
+    [
+        (12, 6, "fit"),
+        (10, 5, "fit"),
+        (8, 5, "fit with reservations"),
+        (10, 3, "fit with reservations"),
+        (4, 6, "unfit"),
+    ],
+)
+def test_verdicts_go_by_chance_and_steadiness(right: int, same: int, level: str) -> None:
+    check = StrategyCheck("direct", 6, 4, right, same, TraceCounts().summary())
+    verdict = verdict_of(check)
+    assert verdict.level == level
+    assert bool(verdict.reasons) is bool(verdict.advice) or level == "fit with reservations"
+
+
+def test_chance_is_the_binomial_tail() -> None:
+    import scipy.stats
+
+    for right in range(13):
+        check = StrategyCheck("direct", 6, 4, right, 6, TraceCounts().summary())
+        assert check.chance == pytest.approx(scipy.stats.binom.sf(right - 1, 12, 0.25))

@@ -1,0 +1,297 @@
+"""Tests of significance: published figures, scipy called directly, every sign by brute force, and what always holds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1ranker_ir.errors import InputError, MissingExtraError
+from r1ranker_ir.eval.measuring.significance import (
+    Correction,
+    Interval,
+    bootstrap_interval,
+    correct,
+    paired_t_test,
+    randomisation_interval,
+    randomisation_test,
+    t_interval,
+)
+
+# Hours of sleep that the second drug of Cushny and Peebles gained over the first; Student 1908, R's data set `sleep`.
+SLEEP = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+# Eighths of an inch by which Darwin's crossed plants outgrew the self-fertilised; Fisher, The Design of Experiments.
+DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
+
+differences = st.lists(st.floats(-1, 1).map(lambda value: round(value, 3)), min_size=1, max_size=9)
+p_lists = st.lists(st.floats(0, 1), max_size=12)
+
+
+def by_brute_force(values: list[float]) -> float:
+    """The share of all signs that give a sum as far from 0 as the one seen."""
+    seen = abs(math.fsum(values))
+    sums = [
+        abs(math.fsum(sign * value for sign, value in zip(signs, values, strict=True)))
+        for signs in itertools.product((-1, 1), repeat=len(values))
+    ]
+    return sum(total >= seen - 1e-9 for total in sums) / len(sums)
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_errors() -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+# --- the t-test -----------------------------------------------------------------------------------------------------
+
+
+def test_t_test_gives_published_figures() -> None:
+    # R's documentation of t.test: t = -4.0621, df = 9, p-value = 0.002833.
+    assert paired_t_test(SLEEP) == pytest.approx(0.002833, abs=5e-7)
+    # Fisher: t = 2.148 with 14 degrees of freedom, between the 5% and the 2% point.
+    assert paired_t_test(DARWIN) == pytest.approx(0.0497, abs=5e-5)
+
+
+def test_t_test_agrees_with_one_worked_by_hand() -> None:
+    # Mean 2, s = 2 (deviations -2, 0, 2), t = 2 / (2 / sqrt 3) = sqrt 3; with 2 degrees of freedom the tail beyond t
+    # has a closed form: p = 1 - t / sqrt(2 + t^2).
+    assert paired_t_test([0.0, 2.0, 4.0]) == pytest.approx(1 - math.sqrt(3) / math.sqrt(5))
+
+
+@given(differences.filter(lambda values: len(set(values)) > 1))
+def test_t_test_agrees_with_scipy_on_pairs(values: list[float]) -> None:
+    run = [0.5 + value for value in values]
+    assert paired_t_test(values) == pytest.approx(scipy.stats.ttest_rel(run, [0.5] * len(run)).pvalue, abs=1e-9)
+
+
+def test_t_test_of_degenerate_differences() -> None:
+    assert paired_t_test([0.0, 0.0, 0.0]) == 1.0
+    assert paired_t_test([0.3]) == 1.0
+    assert paired_t_test([0.3, 0.3, 0.3]) == 0.0
+    assert paired_t_test([0.1 + 0.2, 0.3, 0.3]) == 0.0  # equal but for rounding errors
+    assert paired_t_test([1e-16, -1e-16, 3e-17]) == 1.0
+    assert paired_t_test([0.5, -0.5]) == pytest.approx(1.0)
+
+
+# --- the randomisation test -----------------------------------------------------------------------------------------
+
+
+def test_randomisation_test_gives_fishers_figure() -> None:
+    # Of 2^15 = 32,768 signs, 863 give a sum of 314 or more, and as many -314 or less: 5.267%.
+    assert randomisation_test(DARWIN, resamples=32_768) == pytest.approx(2 * 863 / 32_768)
+
+
+def test_randomisation_of_five_pairs_by_hand() -> None:
+    # All five positive: of 32 signs only all plus and all minus reach the sum.
+    assert randomisation_test([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx(2 / 32)
+    # Sum 5 of 1 … 5 with two signs turned: 10 of 32 signs reach 5, and 10 reach -5.
+    assert randomisation_test([-1, 2, 3, 5, -4]) == pytest.approx(by_brute_force([-1, 2, 3, 5, -4])) == 20 / 32
+
+
+@given(differences)
+def test_few_queries_are_counted_one_by_one(values: list[float]) -> None:
+    assert randomisation_test(values, resamples=1000) == pytest.approx(by_brute_force(values))
+
+
+def test_many_queries_are_sampled_with_a_seed() -> None:
+    drawn = [randomisation_test(DARWIN, resamples=5000, seed=seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn == pytest.approx([2 * 863 / 32_768] * 3, abs=0.02)
+    expected = scipy.stats.permutation_test(
+        (np.array(DARWIN, dtype=float),),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=5000,
+        rng=np.random.default_rng(0),
+    )
+    assert drawn[0] == pytest.approx(expected.pvalue, abs=0.01)
+
+
+def test_randomisation_of_degenerate_differences() -> None:
+    assert randomisation_test([0.0] * 5) == 1.0
+    assert randomisation_test([0.3]) == 1.0
+    assert randomisation_test([0.1, 0.2, -0.3]) == 1.0
+    assert randomisation_test([0.3] * 4) == pytest.approx(2 / 16)
+    assert randomisation_test([0.3] * 100, resamples=199) == pytest.approx(2 / 200)
+
+
+def test_queries_without_a_difference_do_not_change_the_p_value() -> None:
+    assert randomisation_test([*SLEEP, *[0.0] * 300]) == randomisation_test(SLEEP) == pytest.approx(2 / 2**9)
+
+
+@given(differences)
+def test_tests_see_no_direction_and_give_probabilities(values: list[float]) -> None:
+    for test in (paired_t_test, randomisation_test):
+        assert 0 <= test(values) <= 1
+        assert test(values) == pytest.approx(test([-value for value in values]))
+
+
+# --- corrections ----------------------------------------------------------------------------------------------------
+
+
+def test_corrections_give_the_figures_of_r() -> None:
+    # p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm") and "bonferroni".
+    p_values = [0.01, 0.02, 0.03, 0.04, 0.05]
+    assert correct(p_values, "holm") == pytest.approx((0.05, 0.08, 0.09, 0.09, 0.09))
+    assert correct(p_values, "bonferroni") == pytest.approx((0.05, 0.10, 0.15, 0.20, 0.25))
+    assert correct(p_values, "none") == tuple(p_values)
+
+
+def test_corrections_keep_the_order_that_they_are_given() -> None:
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, and 0.06 again since 0.04 would fall.
+    assert correct([0.01, 0.04, 0.03, 0.005], "holm") == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert correct([0.9, 0.5], "holm") == (1.0, 1.0)
+    assert correct([], "holm") == ()
+
+
+@given(p_lists)
+def test_corrected_values_lie_where_they_must(p_values: list[float]) -> None:
+    holm, bonferroni = correct(p_values, "holm"), correct(p_values, "bonferroni")
+    for raw, less, more in zip(p_values, holm, bonferroni, strict=True):
+        assert raw <= less <= more <= 1
+    for one, other in itertools.combinations(range(len(p_values)), 2):
+        if p_values[one] <= p_values[other]:
+            assert holm[one] <= holm[other]
+    if p_values:
+        assert min(holm) == min(bonferroni)
+
+
+@given(p_lists.filter(bool), st.floats(0.001, 0.5))
+def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float], alpha: float) -> None:
+    rejected = 0
+    for value in sorted(p_values):
+        # Holm's own words: go on while the least of those left, times their number, is no more than alpha.
+        if (len(p_values) - rejected) * value > alpha:
+            break
+        rejected += 1
+    assert sum(value <= alpha for value in correct(p_values, "holm")) == rejected
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, math.nan])
+@pytest.mark.parametrize("correction", ["none", "holm", "bonferroni"])
+def test_what_is_no_probability_is_refused(wrong: float, correction: Correction) -> None:
+    with pytest.raises(InputError, match="is not between 0 and 1"):
+        correct([0.5, wrong], correction)
+
+
+# --- intervals ------------------------------------------------------------------------------------------------------
+
+
+def test_intervals_are_percentiles_of_drawn_means() -> None:
+    found = bootstrap_interval(SLEEP, resamples=20_000)
+    drawn = np.random.default_rng(7).choice(SLEEP, (20_000, len(SLEEP))).mean(axis=1)
+    assert found == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.03)
+    assert bootstrap_interval(SLEEP, resamples=20_000) == found
+    assert bootstrap_interval(SLEEP, resamples=100) != bootstrap_interval(SLEEP, resamples=100, seed=1)
+
+
+def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
+    draws = np.random.default_rng(3).exponential(1.0, (300, 40))
+    intervals = [bootstrap_interval(values.tolist(), resamples=400) for values in draws]
+    covered = sum(interval is not None and interval.low <= 1.0 <= interval.high for interval in intervals)
+    # 95% in theory; skewed data and 40 queries cost some percent.
+    assert 0.88 <= covered / 300 <= 0.98
+
+
+def test_intervals_of_degenerate_values() -> None:
+    assert bootstrap_interval([0.0, 0.0, 0.0]) == Interval(0.0, 0.0)
+    assert bootstrap_interval([0.25] * 5) == Interval(0.25, 0.25)
+    assert bootstrap_interval([0.25]) is None
+    rounded = bootstrap_interval([-0.489] * 3, resamples=100)
+    assert rounded is not None and rounded.low <= rounded.high
+
+
+@given(differences.filter(lambda values: len(values) > 1))
+def test_intervals_lie_within_the_values(values: list[float]) -> None:
+    interval = bootstrap_interval(values, resamples=100)
+    assert interval is not None
+    assert min(values) - 1e-9 <= interval.low <= interval.high <= max(values) + 1e-9
+
+
+# --- intervals that belong to a test ----------------------------------------------------------------------------------
+
+
+def test_t_intervals_are_students() -> None:
+    # R: t.test(sleep$extra[11:20], sleep$extra[1:10], paired = TRUE)$conf.int
+    assert t_interval(SLEEP) == pytest.approx((0.7001142, 2.4598858), abs=1e-6)
+    assert t_interval([0.25] * 5) == Interval(0.25, 0.25)
+    assert t_interval([0.25]) is None
+
+
+@given(differences.filter(lambda values: len(values) > 1))
+def test_a_t_interval_leaves_out_0_where_its_test_says_so_and_nowhere_else(values: list[float]) -> None:
+    interval, p_value = t_interval(values), paired_t_test(values)
+    assert interval is not None
+    if abs(p_value - 0.05) > 1e-9:
+        assert (interval.low > 0 or interval.high < 0) is (p_value < 0.05)
+
+
+@given(differences.filter(lambda values: len(values) > 1))
+def test_a_randomisation_interval_leaves_out_0_where_its_test_says_so_and_nowhere_else(values: list[float]) -> None:
+    interval, p_value = randomisation_interval(values), randomisation_test(values)
+    if interval is None:
+        assert len(values) < 6 and p_value > 0.05
+        return
+    assert (interval.low > 0 or interval.high < 0) is (p_value <= 0.05)
+    assert min(values) - 1e-9 <= interval.low <= interval.high <= max(values) + 1e-9
+
+
+def test_a_randomisation_interval_holds_the_shifts_that_brute_force_does_not_reject() -> None:
+    interval = randomisation_interval(SLEEP)
+    assert interval is not None
+    for shift in np.linspace(-0.5, 4.0, 46):
+        inside = interval.low < shift < interval.high
+        shifted = [value - shift for value in SLEEP]
+        # On each side 2.5%, as the test doubles the smaller side.
+        seen = math.fsum(shifted)
+        sums = [
+            math.fsum(sign * value for sign, value in zip(signs, shifted, strict=True))
+            for signs in itertools.product((-1, 1), repeat=len(shifted))
+        ]
+        smaller = min(sum(each >= seen - 1e-9 for each in sums), sum(each <= seen + 1e-9 for each in sums)) / len(sums)
+        if min(abs(shift - interval.low), abs(shift - interval.high)) > 1e-6:
+            assert bool(inside) is (2 * smaller > 0.05)
+
+
+def test_drawn_randomisation_intervals_are_near_to_students() -> None:
+    values = np.random.default_rng(5).normal(0.1, 1.0, 400).tolist()
+    drawn, students = randomisation_interval(values), t_interval(values)
+    assert drawn == pytest.approx(students, abs=0.02)
+    assert randomisation_interval(values) == drawn
+
+
+# --- what can't be tested -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function", [paired_t_test, randomisation_test, bootstrap_interval, t_interval, randomisation_interval]
+)
+def test_no_values_and_values_that_are_no_numbers_are_refused(function: object) -> None:
+    assert callable(function)
+    with pytest.raises(InputError, match="there are no values"):
+        function([])
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(InputError, match="is not a finite number"):
+            function([0.1, wrong])
+
+
+@pytest.mark.parametrize("function", [randomisation_test, bootstrap_interval, randomisation_interval])
+def test_a_handful_of_samples_is_refused(function: object) -> None:
+    assert callable(function)
+    with pytest.raises(InputError, match="resamples is 99: at least 100 are needed"):
+        function(SLEEP, resamples=99)
+
+
+def test_a_missing_scipy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(MissingExtraError, match=r"pip install \"r1ranker-ir\[eval\]\""):
+        paired_t_test(SLEEP)

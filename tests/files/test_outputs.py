@@ -1,0 +1,672 @@
+"""Outputs: they replace no input, no pipe and nothing that was finished, and no two runs write the same file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from r1ranker_ir.cache.completions import open_cache
+from r1ranker_ir.cli.app import app
+from r1ranker_ir.data.trec_runs import RunEntry, RunWriter, read_run, write_run
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.shootouts.entries import FIRST_STAGE, run_file
+from r1ranker_ir.files.locks import folder_lock, output_lock
+from r1ranker_ir.files.partial import PartialFile, growing_file, whole_file, write_whole
+from r1ranker_ir.files.paths import NamedFile, check_outputs
+from r1ranker_ir.runs.traces import TraceWriter, read_trace
+from r1ranker_ir.types import Answer
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes are POSIX's")
+
+COLLECTION = Path(str(resources.files("r1ranker_ir") / "demo_collection"))
+SUITE = """
+title = "One of my own"
+[datasets.own]
+corpus = "corpus"
+"""
+SUITE_OPTIONS = ("--reranker", "r1ranker-iterative-tiny", "--depth", "2", "--queries", "2", "--output", "out")
+RERANK = ("--reranker", "r1ranker-iterative-tiny", "--depth", "3", "--queries", "2", "--quiet")
+
+
+def r1ranker(*arguments: str | Path, code: int = 0) -> Any:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a corpus of its own, its BM25 run, and other files that commands read."""
+    shutil.copytree(COLLECTION, tmp_path / "corpus")
+    r1ranker("search", "--corpus", tmp_path / "corpus", "--output", tmp_path / "bm25.trec", "--quiet")
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- an output is no input ------------------------------------------------------------------------------------------
+
+
+def by_its_name(path: Path) -> Path:
+    return path
+
+
+def by_a_roundabout_way(path: Path) -> Path:
+    (path.parent / "way").mkdir()
+    return path.parent / "way" / ".." / path.name
+
+
+def by_a_link(path: Path) -> Path:
+    link = path.parent / "link"
+    link.symlink_to(path.name)
+    return link
+
+
+def by_a_hard_link(path: Path) -> Path:
+    link = path.parent / "other"
+    os.link(path, link)
+    return link
+
+
+def by_a_linked_folder(path: Path) -> Path:
+    (path.parent / "linked").symlink_to(".", target_is_directory=True)
+    return path.parent / "linked" / path.name
+
+
+WAYS = [by_its_name, by_a_roundabout_way, by_a_link, by_a_hard_link, by_a_linked_folder]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("option", ["--output", "--save-traces"])
+@pytest.mark.parametrize(
+    "read",
+    ["bm25.trec", "corpus/corpus.jsonl", "corpus/queries.jsonl", "corpus/qrels/test.tsv", "own.toml", "c.sqlite"],
+)
+def test_rerank_writes_over_nothing_that_it_reads(
+    place: Path, way: Callable[[Path], Path], option: str, read: str
+) -> None:
+    (place / "own.toml").write_bytes((resources.files("r1ranker_ir.prompts") / "default.toml").read_bytes())
+    open_cache(place / "c.sqlite").close()
+    outputs = {"--output": place / "out.trec", "--save-traces": place / "out.jsonl", option: way(place / read)}
+    before = contents(place)
+    result = r1ranker(
+        *("rerank", "--corpus", place / "corpus", "--run", place / "bm25.trec", *RERANK),
+        *("--template", place / "own.toml", "--cache", place / "c.sqlite"),
+        *(word for named in outputs.items() for word in named),
+        code=1,
+    )
+    assert re.search(
+        rf"Error: {option} '.*' is the same file as --\w+ '.*', which would be lost: choose", result.stderr
+    )
+    assert contents(place) == before
+
+
+def test_a_run_is_not_read_where_the_new_one_grows(place: Path) -> None:
+    partial = place / "new.trec.partial"
+    (place / "bm25.trec").rename(partial)
+    before = contents(place)
+    result = r1ranker(
+        *("rerank", "--corpus", place / "corpus", "--run", partial, "--output", place / "new.trec", *RERANK), code=1
+    )
+    assert "--output" in result.stderr and "grows as" in result.stderr
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_what_an_earlier_run_left_is_not_removed_while_it_is_read(place: Path, number: int) -> None:
+    left = place / f"new.trec.partial.{number}"
+    (place / "bm25.trec").rename(left)
+    (place / "other").symlink_to(left.name)
+    before = contents(place)
+    for read in (left, place / "other"):
+        words = ("search", "--corpus", place / "corpus", "--first-stage", f"run:{read}")
+        result = r1ranker(*words, "--output", place / "new.trec", code=1)
+        assert "is what an earlier run to --output" in result.stderr
+        assert contents(place) == before
+    r1ranker(*words, "--output", place / "newer.trec")
+
+
+@pytest.mark.parametrize(
+    ("run", "trace"), [("x", "x"), ("x", "x.partial"), ("x.partial", "x"), ("x", "./x"), ("-", "-")]
+)
+def test_run_and_trace_are_two_files(place: Path, monkeypatch: pytest.MonkeyPatch, run: str, trace: str) -> None:
+    monkeypatch.chdir(place)
+    before = contents(place)
+    arguments = ("rerank", "--corpus", "corpus", "--run", "bm25.trec", "--output", run, "--save-traces", trace, *RERANK)
+    assert "are written to the same file" in r1ranker(*arguments, code=1).stderr
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        (["search", "--corpus", "corpus"], "corpus/queries.jsonl"),
+        (["search", "--corpus", "corpus", "--first-stage", "run:bm25.trec", "--depth", "1"], "bm25.trec"),
+        (["data", "--corpus", "corpus", "--run", "bm25.trec"], "bm25.trec"),
+        (["data", "--corpus", "corpus", "--run", "bm25.trec"], "corpus/corpus.jsonl"),
+        (["data", "--requests", "asked.jsonl", "--as-given"], "asked.jsonl"),
+        (["data", "passages", "--corpus", "corpus", "--run", "bm25.trec"], "corpus/corpus.jsonl"),
+        (["data", "passages", "--corpus", "corpus", "--run", "bm25.trec"], "bm25.trec"),
+        (["data", "answers", "--samples", "samples.parquet"], "samples.parquet"),
+        (["data", "--traces", "trace.jsonl", "--corpus", "corpus"], "trace.jsonl"),
+        (["data", "recommendation", "--source", "ml"], "ml/ratings.dat"),
+        (["data", "recommendation", "--source", "ml/ratings.dat"], "ml/movies.dat"),
+        (["data", "routing", "--source", "routes.csv"], "routes.csv"),
+        (["data", "routing", "--source", "routes.csv"], "llms.json"),
+        (["train", "curves", "trained"], "trained/trainer_state.json"),
+        (["train", "compare", "trained"], "trained/training_run.json"),
+    ],
+)
+def test_no_command_writes_over_what_it_reads(
+    place: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], output: str
+) -> None:
+    monkeypatch.chdir(place)
+    (place / "ml").mkdir()
+    (place / "trained").mkdir()
+    others = ("ml/ratings.dat", "ml/movies.dat", "routes.csv", "llms.json")
+    for name in (*others, "trained/trainer_state.json", "trained/training_run.json", "asked.jsonl", "samples.parquet"):
+        (place / name).write_text("{}\n")
+    (place / "trace.jsonl").write_text("{}\n")
+    before = contents(place)
+    assert "is the same file as" in r1ranker(*command, "--output", output, code=1).stderr
+    assert contents(place) == before
+
+
+def test_a_shootout_does_not_take_its_run_from_its_own_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    (place / "out" / "runs").mkdir(parents=True)
+    run = place / "out" / "runs" / run_file(FIRST_STAGE)
+    (place / "bm25.trec").rename(run)
+    before = contents(place)
+    arguments = ("shootout", "--corpus", "corpus", "--run", run, "--rerankers", "oracle", "--depth", "2")
+    assert "is the same file as --run" in r1ranker(*arguments, "--output", "out", code=1).stderr
+    assert contents(place) == before
+
+
+def test_a_suite_reads_nothing_from_the_folder_that_it_writes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    (place / "out" / "own").mkdir(parents=True)
+    (place / "bm25.trec").rename(place / "out" / "own" / "bm25.trec")
+    before = contents(place)
+    for option in (
+        ("--first-stage", "run:out/own/bm25.trec"),
+        ("--first-stage", "bm25s", "--template", "out/own.toml"),
+    ):
+        if "--template" in option:
+            before["out/own.toml"] = (resources.files("r1ranker_ir.prompts") / "default.toml").read_bytes()
+            (place / "out" / "own.toml").write_bytes(before["out/own.toml"])
+        said = r1ranker("suite", "mine.toml", *SUITE_OPTIONS, *option, "--overwrite", code=1).stderr
+        assert f"{option[-2]} '{option[-1].removeprefix('run:')}' lies in folder 'out', whose files are written" in said
+        assert contents(place) == before
+
+
+@pytest.mark.parametrize("cache", ["README.md", "manifest.json", "own/reranked.trec", "own/c.sqlite", "measures.json"])
+def test_a_suite_does_not_write_over_its_cache(place: Path, monkeypatch: pytest.MonkeyPatch, cache: str) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    words = ("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--cache")
+    said = r1ranker(*words, f"out/{cache}", code=1).stderr
+    assert "choose another --output" in said and "--cache" in said
+    assert not (place / "out").exists()
+    r1ranker(*words, "out/c.sqlite")
+    assert r1ranker(*words, "out/c.sqlite").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["README.md", "manifest.json", "measures.json"])
+def test_a_suite_overwrites_nothing_that_no_suite_wrote(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    (place / "out").mkdir()
+    (place / "out" / name).write_text("# My project\n")
+    words = ("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--overwrite")
+    assert "is of no suite" in r1ranker(*words, code=1).stderr
+    assert (place / "out" / name).read_text() == "# My project\n"
+    (place / "out" / name).unlink()
+    r1ranker(*words)
+    r1ranker(*words, "--depth", "1")
+
+
+def test_two_suites_do_not_share_a_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    with folder_lock(place / "out", "--output"):
+        said = r1ranker("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", code=1).stderr
+    assert "is being written by another run" in said
+    r1ranker("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--save-traces")
+    assert {path.name for path in (place / "out").iterdir()} == {"README.md", "manifest.json", "measures.json", "own"}
+    assert mode_of(place / "out" / "own" / "traces.jsonl") == 0o600
+    assert mode_of(place / "out") == mode_of(place / "out" / "own") == 0o700
+
+
+def test_a_suite_removes_only_what_lies_in_its_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    (place / "mine.toml").write_text(SUITE)
+    (place / "out").mkdir()
+    (place / "out" / "linked").symlink_to(place / "corpus", target_is_directory=True)
+    names = ("linked/corpus.jsonl", "../bm25.trec", str(place / "bm25.trec"), "old.trec")
+    (place / "out" / "old.trec").touch()
+    (place / "out" / "manifest.json").write_text(json.dumps({"command": ["x"], "files": dict.fromkeys(names, "")}))
+    before = contents(place / "corpus") | {"bm25.trec": (place / "bm25.trec").read_bytes()}
+    r1ranker("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--overwrite")
+    assert contents(place / "corpus") | {"bm25.trec": (place / "bm25.trec").read_bytes()} == before
+    assert not (place / "out" / "old.trec").exists()
+
+
+def test_standard_output_that_goes_to_an_input_is_refused(place: Path) -> None:
+    run = place / "bm25.trec"
+    before = run.read_bytes()
+    command = [sys.executable, "-m", "r1ranker_ir", "search", "--corpus", "corpus", "--output", "-"]
+    with run.open("ab") as appended:
+        done = subprocess.run(
+            [*command, "--first-stage", f"run:{run}"], cwd=place, stdout=appended, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert "is the same file as --first-stage" in done.stderr
+    assert run.read_bytes() == before
+
+
+def test_streams_may_be_the_same() -> None:
+    check_outputs([NamedFile("--output", "/dev/null"), NamedFile("--save-traces", "/dev/null")], [])
+    check_outputs([NamedFile("--output", "-")], [NamedFile("--run", "-"), NamedFile("--template", None)])
+
+
+# --- pipes and devices stay what they are ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.gz"])
+def test_a_pipe_gets_the_run_and_stays_a_pipe(tmp_path: Path, name: str) -> None:
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write_run({"q": (RunEntry("a", 1.0),), "r": (RunEntry("b", 1.0),)}, pipe, tag="t")
+    reader.join()
+    content = gzip.decompress(got[0]) if name.endswith(".gz") else got[0]
+    assert content == b"q Q0 a 1 1 t\nr Q0 b 1 1 t\n"
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("output", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"])
+def test_names_of_standard_output_are_standard_output(place: Path, output: str) -> None:
+    if not Path(output).exists() and output != "-":
+        pytest.skip(f"this system has no {output}")
+    command = [sys.executable, "-m", "r1ranker_ir", "search", "--corpus", "corpus", "--quiet", "--output", output]
+    piped = subprocess.run(command, cwd=place, capture_output=True)
+    assert piped.stdout == (place / "bm25.trec").read_bytes(), piped.stderr
+    with (place / "said").open("ab") as said:
+        said.write(b"before\n")
+        said.flush()
+        assert subprocess.run(command, cwd=place, stdout=said).returncode == 0
+    # Opened by its name, the file behind it would have been emptied.
+    assert (place / "said").read_bytes() == b"before\n" + (place / "bm25.trec").read_bytes()
+
+
+def test_a_device_stays_a_device(place: Path) -> None:
+    null = Path("/dev/null").stat()
+    arguments = ("rerank", "--corpus", place / "corpus", "--run", place / "bm25.trec", *RERANK)
+    r1ranker(*arguments, "--output", "/dev/null", "--save-traces", "/dev/null")
+    assert Path("/dev/null").stat().st_rdev == null.st_rdev
+    assert not Path("/dev/null.partial").exists()
+
+
+def test_traces_and_requests_go_to_pipes_too(place: Path) -> None:
+    command = [sys.executable, "-m", "r1ranker_ir", "rerank", "--corpus", "corpus", "--run", "bm25.trec", *RERANK]
+    done = subprocess.run(
+        [*command, "--output", "out", "--save-traces", "-"], cwd=place, capture_output=True, text=True
+    )
+    assert [json.loads(line)["query_id"] for line in done.stdout.splitlines()] == list(read_run(place / "out"))
+    request = {"context": "q", "candidates": [{"text": "a", "gain": 1}, {"text": "b"}]}
+    (place / "asked.jsonl").write_text(json.dumps(request) + "\n")
+    command = [
+        sys.executable,
+        "-m",
+        "r1ranker_ir",
+        "data",
+        "--requests",
+        "asked.jsonl",
+        "--as-given",
+        "--strategy",
+        "direct",
+    ]
+    samples = subprocess.run([*command, "--output", "/dev/stdout"], cwd=place, capture_output=True)
+    assert samples.stdout.startswith(b"PAR1"), samples.stderr
+
+
+# --- links ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("planted", ["out", "out.partial", "out.partial.1", ".out.lock"])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_nothing_is_written_through_a_planted_link(tmp_path: Path, planted: str, dangling: bool) -> None:
+    victim = tmp_path / "victim"
+    if not dangling:
+        victim.write_text("precious")
+    (tmp_path / planted).symlink_to("victim")
+    run = {"q": (RunEntry("a", 1.0),)}
+    try:
+        write_run(run, tmp_path / "out")
+    except InputError:
+        assert planted == ".out.lock"
+    else:
+        assert read_run(tmp_path / "out") == run
+        assert not (tmp_path / "out").is_symlink()
+    assert victim.exists() is not dangling
+    assert dangling or victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("planted", ["out", "out.partial", ".out.lock"])
+def test_nothing_is_written_through_a_hard_link(tmp_path: Path, planted: str) -> None:
+    (tmp_path / "victim").write_text("precious")
+    os.link(tmp_path / "victim", tmp_path / planted)
+    write_run({"q": (RunEntry("a", 1.0),)}, tmp_path / "out")
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize("write", [write_whole, lambda path, text: _fill(growing_file(path, "--output"), text)])
+def test_whole_files_replace_links(tmp_path: Path, write: Callable[[Path, str], None]) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "figures.json").symlink_to("victim")
+    write(tmp_path / "figures.json", "new\u2028\n")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert (tmp_path / "figures.json").read_bytes() == "new\u2028\n".encode()
+    assert {path.name for path in tmp_path.iterdir()} == {"victim", "figures.json"}
+
+
+def _fill(opened: Any, text: str) -> None:
+    with opened as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def test_a_failure_leaves_the_earlier_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("earlier")
+    for opened in (whole_file(tmp_path / "a"), growing_file(tmp_path / "a", "--output")):
+        with pytest.raises(RuntimeError), opened as path:
+            path.write_text("half")
+            raise RuntimeError
+    assert contents(tmp_path) == {"a": b"earlier"}
+
+
+# --- locks ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_do_not_write_one_output(tmp_path: Path) -> None:
+    output = tmp_path / "run.trec"
+    (tmp_path / "linked").symlink_to(".", target_is_directory=True)
+    with RunWriter(output) as first:
+        first.write("q", [RunEntry("a", 1.0)])
+        for name in (output, tmp_path / "linked" / "run.trec"):
+            with pytest.raises(
+                InputError, match=rf"is being written by another run \(process {os.getpid()} on .* since"
+            ):
+                RunWriter(name).__enter__()
+        first.write("r", [RunEntry("a", 1.0)])
+    assert list(read_run(output)) == ["q", "r"]
+    write_run({"s": (RunEntry("a", 1.0),)}, output)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.trec", "linked"}
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    output = tmp_path / "run.trec"
+    script = (
+        "import sys; from r1ranker_ir.data.trec_runs import *\n"
+        "with RunWriter(sys.argv[1]) as writer:\n"
+        "    writer.write('q', [RunEntry('a', 1.0)]); print('there', flush=True); sys.stdin.read()"
+    )
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script, output], **pipes) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"there\n"
+        with pytest.raises(InputError, match=rf"another run \(process {other.pid} on"):
+            write_run({"r": (RunEntry("b", 1.0),)}, output)
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    write_run({"q": (RunEntry("a", 1.0),), "r": (RunEntry("b", 1.0),)}, output)
+    assert list(read_run(output)) == ["q", "r"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.trec"]
+
+
+@pytest.mark.parametrize("held", ["out", "trace"])
+def test_a_rerank_that_can_not_have_its_outputs_loads_no_model(place: Path, held: str) -> None:
+    with output_lock(place / held, "--output"):
+        said = r1ranker(
+            *("rerank", "--corpus", place / "corpus", "--run", place / "bm25.trec", *RERANK),
+            *("--reranker", "r1ranker-iterative", "--model", "/none/model"),
+            *("--output", place / "out", "--save-traces", place / "trace"),
+            code=1,
+        ).stderr
+    assert f"'{place / held}' is being written by another run (process {os.getpid()} on " in said
+
+
+def test_many_threads_write_one_output_one_after_the_other(tmp_path: Path) -> None:
+    output, refused = tmp_path / "run.trec", []
+
+    def write(number: int) -> None:
+        try:
+            write_run({f"q{number}-{line}": (RunEntry("a", 1.0),) for line in range(200)}, output)
+        except InputError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    written = list(read_run(output))
+    assert len({query.partition("-")[0] for query in written}) == 1 and len(written) == 200
+    assert all("is being written by another run" in said for said in refused)
+
+
+def test_a_lock_makes_no_folder(tmp_path: Path) -> None:
+    for opened in (output_lock(tmp_path / "no" / "x", "--output"), growing_file(tmp_path / "no" / "x", "--output")):
+        with pytest.raises(InputError, match="does not exist: create it first, or choose another --output"), opened:
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_one_commands(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "out"
+    with folder_lock(folder, "--output"):
+        with pytest.raises(InputError, match="is being written by another run"), folder_lock(folder, "--output"):
+            pass
+        (folder / "kept").touch()
+    assert [path.name for path in folder.iterdir()] == ["kept"]
+    with folder_lock(tmp_path / "empty", "--output"), output_lock(tmp_path / "file", "--output"):
+        pass
+    assert not (tmp_path / "empty").exists()
+
+
+# --- finished work stays --------------------------------------------------------------------------------------------
+
+
+def lines_of(*queries: str) -> str:
+    return "".join(f"{query} Q0 a 1 1 r1ranker\n" for query in queries)
+
+
+def write_queries(path: Path, *queries: str, stop: bool = False) -> None:
+    with RunWriter(path) as writer:
+        for query in queries:
+            writer.write(query, [RunEntry("a", 1.0)])
+        if stop:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_what_was_finished_is_kept_until_it_is_written_again(tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"run{suffix}"
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "a", "b", "c", stop=True)
+    # A shorter one that stops changes nothing.
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "a", stop=True)
+    assert list(read_run(f"{output}.partial")) == ["a", "b", "c"]
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, stop=True)
+    assert list(read_run(f"{output}.partial")) == ["a", "b", "c"]
+    # One that goes further takes its place, and one that is whole needs it no more.
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "a", "b", "c", "d", stop=True)
+    assert list(read_run(f"{output}.partial")) == ["a", "b", "c", "d"]
+    assert len(list(tmp_path.iterdir())) == 1
+    write_queries(output, "a", "b", "c", "d", "e")
+    assert [path.name for path in tmp_path.iterdir()] == [output.name]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_what_lacked_the_failed_queries_goes_when_they_are_there(tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"run{suffix}"
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "b", "d", stop=True)
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "a", "b", "d", stop=True)
+    assert [list(read_run(path)) for path in tmp_path.iterdir()] == [["a", "b", "d"]]
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "a", "d", stop=True)
+    assert [list(read_run(path)) for path in tmp_path.iterdir()] == [["a", "b", "d"]]
+    # In another order they are other lines.
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "d", "b", "a", stop=True)
+    assert len(list(tmp_path.iterdir())) == 2
+    write_queries(output, "a", "b", "c", "d")
+    assert sorted(list(read_run(path)) for path in tmp_path.iterdir()) == [["a", "b", "c", "d"], ["d", "b", "a"]]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_other_work_is_kept_for_good(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+    output = tmp_path / f"run{suffix}"
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "a", "b", "c", stop=True)
+    write_queries(output, "a")
+    assert list(read_run(output)) == ["a"]
+    assert list(read_run(f"{output}.partial.1")) == ["a", "b", "c"]
+    assert f"{output}.partial.1, of a run that was stopped, holds other lines than {output}: it is kept" in caplog.text
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "x", stop=True)
+    with pytest.raises(KeyboardInterrupt):
+        write_queries(output, "y", stop=True)
+    kept = [list(read_run(path)) for path in sorted(tmp_path.glob("*.partial*"))]
+    assert sorted(kept) == [["a", "b", "c"], ["x"], ["y"]]
+
+
+def in_order(wanted: list[str], lines: list[str]) -> bool:
+    rest = iter(lines)
+    return all(line in rest for line in wanted)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcde"), unique=True, max_size=4), min_size=1, max_size=6), st.data())
+def test_no_line_that_was_written_is_ever_lost(tmp_path_factory: Any, attempts: list[list[str]], data: Any) -> None:
+    output = tmp_path_factory.mktemp("runs") / "run"
+    for queries in attempts:
+        stop = data.draw(st.booleans())
+        try:
+            write_queries(output, *queries, stop=stop)
+        except KeyboardInterrupt:
+            assert stop
+        kept = [path.read_text().splitlines() for path in output.parent.iterdir()]
+        assert not queries or any(in_order(lines_of(*queries).splitlines(), content) for content in kept)
+        if not stop:
+            assert output.read_text() == lines_of(*queries)
+
+
+def test_what_is_no_run_of_ours_is_kept_too(tmp_path: Path) -> None:
+    (tmp_path / "run.partial").write_bytes(b"a diary without a line break")
+    write_queries(tmp_path / "run", "a")
+    assert (tmp_path / "run.partial.1").read_bytes() == b"a diary without a line break"
+
+
+def test_a_finished_output_is_replaced_with_a_word(place: Path) -> None:
+    arguments = ("search", "--corpus", place / "corpus", "--output", place / "bm25.trec")
+    said = f"{place / 'bm25.trec'} exists already: it is replaced when the new one is whole"
+    assert said in r1ranker(*arguments).stderr
+    assert said not in r1ranker(*arguments, "--quiet").stderr
+    kept = (
+        "rerank",
+        "--corpus",
+        place / "corpus",
+        "--run",
+        place / "bm25.trec",
+        "--reranker",
+        "r1ranker-iterative-tiny",
+    )
+    refused = r1ranker(*kept, "--output", place / "bm25.trec", code=1).stderr
+    assert "which would be lost" in refused and said not in refused
+
+
+# --- private text ---------------------------------------------------------------------------------------------------
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def open_mask() -> Any:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_mask")
+def test_caches_and_traces_are_for_their_owner_alone(place: Path) -> None:
+    shared = place / "shared"
+    shared.mkdir(0o777)
+    cache = shared / "new" / "deep" / "c.sqlite"
+    with open_cache(cache) as opened:
+        opened.store({bytes(32): Answer("<answer>[1]</answer>")}, model="m")
+        assert {path.name for path in cache.parent.iterdir()} >= {"c.sqlite"}
+        assert {mode_of(path) for path in cache.parent.iterdir()} == {0o600}
+    assert (mode_of(shared), mode_of(cache.parent.parent), mode_of(cache.parent)) == (0o777, 0o700, 0o700)
+    arguments = ("rerank", "--corpus", place / "corpus", "--run", place / "bm25.trec", *RERANK, "--cache", cache)
+    r1ranker(*arguments, "--output", place / "out", "--save-traces", place / "trace.jsonl")
+    assert mode_of(place / "trace.jsonl") == 0o600
+    assert mode_of(place / "out") == 0o666
+    assert {mode_of(path) for path in cache.parent.iterdir()} == {0o600}
+    # A file that was there is shared on purpose by those who may write it; who can only read it can't use it.
+    for before, after in ((0o660, 0o660), (0o666, 0o666), (0o644, 0o600), (0o640, 0o600), (0o664, 0o660)):
+        cache.chmod(before)
+        open_cache(cache).close()
+        assert mode_of(cache) == after
+
+
+@pytest.mark.usefixtures("open_mask")
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_trace_is_private_while_it_grows(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"trace.jsonl{suffix}"
+    path.write_text("an earlier one")
+    path.chmod(0o644)
+    with TraceWriter(path, "iterative"):
+        assert mode_of(Path(f"{path}.partial")) == 0o600
+    assert mode_of(path) == 0o600
+    assert list(read_trace(path)) == []
+    with PartialFile(tmp_path / "run", "--output"):
+        assert mode_of(tmp_path / "run.partial") == 0o666
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/zero", "folder"])
+def test_a_cache_is_an_ordinary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert "can't be used: it is " in r1ranker("cache", "info", "--cache", path, code=1).stderr

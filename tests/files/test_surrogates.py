@@ -1,0 +1,106 @@
+"""Half a surrogate pair, as `surrogateescape` and broken JSON leave it, passes through everything that takes texts."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from r1ranker_ir.cli.app import app
+from r1ranker_ir.data.request_files import read_requests
+from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.retrieval.bm25 import BM25Index
+from r1ranker_ir.strategies.seeded import seeded_by
+from r1ranker_ir.types import Candidate, RankingRequest
+
+QUERY = "how long\ud800 do fleas \udcff live"
+CANDIDATES = tuple(Candidate(f"d{number}", f"passage\ud83d {number} \udce9 of fleas") for number in range(7))
+REQUEST = RankingRequest(QUERY, CANDIDATES, query_id="q")
+
+
+@given(text=st.text())
+def test_draws_by_ordinary_text_are_those_of_random(text: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    assert seeded_by(text).random() == random.Random(text).random()
+
+
+def test_draws_by_any_text() -> None:
+    assert seeded_by("\ud800").random() != seeded_by("\udcff").random()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [
+        ("iterative", {}),
+        ("direct", {}),
+        ("setwise", {}),
+        ("pointwise", {}),
+        ("setwise", {"votes": 3}),
+        ("iterative", {"votes": 3}),
+        ("direct", {"votes": 3, "vote_by": "borda"}),
+    ],
+)
+def test_every_strategy_ranks_such_texts(strategy: str, options: dict[str, Any]) -> None:
+    gains = {"q": {f"d{number}": float(number) for number in range(7)}}
+    ranker = Ranker("oracle", strategy=strategy, backend="oracle", gains=gains, **options)
+    assert ranker.rank([REQUEST])[0].order == (6, 5, 4, 3, 2, 1, 0)
+
+
+def test_files_of_requests_samples_and_measures(tmp_path: Path) -> None:
+    requests, samples = tmp_path / "r.jsonl", tmp_path / "s.parquet"
+    rows = [
+        {
+            "id": f"{number}",
+            "context": f"{QUERY} {number}",
+            "candidates": [{"id": each.id, "text": each.text, "gain": int(each.id == "d2")} for each in CANDIDATES],
+        }
+        for number in range(3)
+    ]
+    requests.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [judged.request.query for judged in read_requests(requests)] == [row["context"] for row in rows]
+    runner = CliRunner()
+    made = runner.invoke(app, ["data", "--requests", str(requests), "--output", str(samples), "--candidates", "5"])
+    assert made.exit_code == 0, made.output
+    suite = [
+        "suite",
+        str(requests),
+        "--reranker",
+        "r1ranker-direct-tiny",
+        "--shuffle",
+        "1",
+        "--output",
+        str(tmp_path / "o"),
+    ]
+    read = runner.invoke(app, suite)
+    assert read.exit_code == 0, read.output
+
+
+def test_samples_in_parquet_hold_question_marks(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    from r1ranker_ir.training.data.sample_files import read_samples
+
+    requests, samples = tmp_path / "r.jsonl", tmp_path / "s.parquet"
+    candidates = [{"text": f"{each.text}", "gain": int(each.id == "d2")} for each in CANDIDATES]
+    requests.write_text(json.dumps({"context": QUERY, "candidates": candidates}))
+    CliRunner().invoke(app, ["data", "--requests", str(requests), "--output", str(samples), "--candidates", "5"])
+    assert {row["context"] for row in read_samples(samples)} == {"how long? do fleas ? live"}
+
+
+def test_words_beside_them_are_found_by_bm25() -> None:
+    class Fleas:
+        name = "fleas"
+
+        def iterate_documents(self) -> Iterator[tuple[str, str]]:
+            yield from ((each.id, each.text) for each in CANDIDATES[:2])
+            yield "kettle", "water\udcff boils"
+
+    index = BM25Index(Fleas())
+    assert [entry.doc_id for entry in index.search("fleas\ud800", 5)] == ["d0", "d1"]
+    assert index.search("\ud800", 5) == ()

@@ -1,0 +1,189 @@
+"""Names of rerankers: the strategies all have one, and what looks like one of ours and is none is refused at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rerankers import Reranker
+from typer.testing import CliRunner
+
+import r1ranker_ir
+from r1ranker_ir import (
+    DRankerReranker,
+    InputError,
+    IRankerReranker,
+    LLMProfile,
+    PointwiseReranker,
+    Ranker,
+    RecommendationAdapter,
+    RoutingAdapter,
+    SetwiseReranker,
+)
+from r1ranker_ir.cli.app import app
+from r1ranker_ir.errors import CheckpointError
+from r1ranker_ir.eval.shootouts.entries import Entry, read_entries
+from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS, RERANKERS, R1RankerReranker
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.rankers.registry import REGISTERED, find_ranker
+from r1ranker_ir.strategies import STRATEGIES
+
+LLMS = [LLMProfile("a", 1.0, 1.0), LLMProfile("b", 2.0, 2.0)]
+UNKNOWN = (
+    "r1ranker-iterativ",
+    "r1ranker-foo",
+    "R1Ranker_Direct",
+    "r1ranker",
+    "r1-ranker-direct",
+    "r1ranker-listwise-tiny",
+)
+ASKED: dict[str, Callable[[str], object]] = {
+    "Reranker": lambda name: Reranker(name, verbose=0),
+    "model_type": lambda name: Reranker("some/model", model_type=name, verbose=0),
+    "Reranker with model_type": lambda name: Reranker(name, model_type="r1ranker-direct", verbose=0),
+    "class": lambda name: IRankerReranker(name),
+    "model=": lambda name: IRankerReranker("r1ranker-iterative", model=name),
+    "system": lambda name: FAMILY_RERANKERS["rank-r1"](name),
+    "Ranker": lambda name: Ranker(name, strategy="direct"),
+    "recommendation": lambda name: RecommendationAdapter(name),
+    "recommendation with a strategy": lambda name: RecommendationAdapter(name, strategy="direct"),
+    "routing": lambda name: RoutingAdapter(name, llms=LLMS),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+@pytest.mark.parametrize("asked", ASKED)
+def test_an_unknown_name_is_refused_at_once(asked: str, name: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(InputError, match="The names are r1ranker-iterative, r1ranker-direct, ") as caught:
+        ASKED[asked](name)
+    assert time.monotonic() - began < 10
+    assert repr(name) in str(caught.value)
+
+
+def test_the_closest_name_is_said() -> None:
+    with pytest.raises(InputError, match="did you mean 'r1ranker-iterative'"):
+        Reranker("r1ranker-iterativ", verbose=0)
+    with pytest.raises(InputError, match=r"follows the strategies iterative and direct alone"):
+        Reranker("r1ranker-setwise-tiny", verbose=0)
+
+
+@pytest.mark.parametrize("verb", ["rerank", "suite"])
+@pytest.mark.parametrize("more", [(), ("--strategy", "direct")])
+def test_the_command_line_refuses_it_too(verb: str, more: tuple[str, ...], tmp_path: Path) -> None:
+    given = ["--corpus", "demo-collection", "--run", "x.trec"] if verb == "rerank" else ["trec-dl"]
+    given += ["--output", str(tmp_path / "out"), "--reranker", "r1ranker-iterativ", *more]
+    result = CliRunner().invoke(app, [verb, *given])
+    assert result.exit_code == 2
+    said = " ".join(result.output.replace("│", " ").split())
+    assert "did you mean 'r1ranker-iterative'" in said
+
+
+def test_a_shootout_refuses_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    for more in ("", ", strategy: direct"):
+        path.write_text(f"- {{name: a, reranker: r1ranker-iterativ{more}}}\n", encoding="utf-8")
+        with pytest.raises(InputError, match=r"entry 'a': .*did you mean 'r1ranker-iterative'"):
+            read_entries(str(path))
+
+
+def test_a_folder_may_be_called_as_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "r1ranker-mine").symlink_to(TINY_CHECKPOINT)
+    monkeypatch.chdir(tmp_path)
+    assert IRankerReranker("r1ranker-mine", device="cpu").checkpoint == "r1ranker-mine"
+
+
+def test_every_strategy_has_a_name_and_a_class() -> None:
+    assert {entry.strategy for entry in REGISTERED.values()} == set(STRATEGIES) == set(RERANKERS)
+    assert [RERANKERS[name] for name in STRATEGIES] == [
+        IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker
+    ]  # fmt: skip
+    for strategy in STRATEGIES:
+        assert find_ranker(f"r1ranker-{strategy}").strategy == strategy
+        assert RERANKERS[strategy].__name__ in r1ranker_ir.__all__
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_ranks_by_its_name(strategy: str) -> None:
+    # The embedded model has not learned setwise and pointwise, but with a template of their own it can be asked.
+    ranker = Reranker(
+        f"r1ranker-{strategy}", model=TINY_CHECKPOINT, template=load_template(), device="cpu", max_thought_tokens=4,
+        max_repair_rate=1.0, verbose=0,
+    )  # fmt: skip
+    assert type(ranker) is RERANKERS[strategy]
+    results = ranker.rank("fleas", ["a flea", "a kettle", "wool"])
+    assert sorted(result.doc_id for result in results.results) == [0, 1, 2]
+    assert ranker.strategy == strategy
+
+
+def test_the_embedded_model_says_what_it_follows() -> None:
+    with pytest.raises(CheckpointError, match="does not follow the strategy 'setwise'"):
+        SetwiseReranker("r1ranker-setwise", model=TINY_CHECKPOINT)
+
+
+def test_strategy_as_an_argument() -> None:
+    for strategy in ("setwise", "bubble", ["direct"]):
+        with pytest.raises(InputError, match="IRankerReranker is the iterative strategy, not "):
+            IRankerReranker("r1ranker-iterative-tiny", strategy=strategy)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="use SetwiseReranker"):
+        Reranker("r1ranker-iterative-tiny", strategy="setwise", verbose=0)
+    assert IRankerReranker("r1ranker-iterative-tiny", strategy="iterative", device="cpu").strategy == "iterative"
+    with pytest.raises(InputError, match="has no strategy of its own: give strategy="):
+        R1RankerReranker(TINY_CHECKPOINT)
+    assert R1RankerReranker(TINY_CHECKPOINT, strategy="direct", device="cpu").ranker.strategy == "direct"
+    assert R1RankerReranker("r1ranker-direct-tiny", device="cpu").ranker.strategy == "direct"
+    with pytest.raises(InputError, match=r"RankR1Reranker is the setwise strategy, not 'direct'"):
+        FAMILY_RERANKERS["rank-r1"]("rank-r1", strategy="direct")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("windowsize", "window_size"),
+        ("max_toughts_tokens", "max_thought_tokens"),
+        ("devise", "device"),
+        ("xyz", "takes device"),
+    ],
+)
+def test_an_unknown_argument_is_named(given: str, meant: str) -> None:
+    for make in (
+        lambda: IRankerReranker("r1ranker-iterative-tiny", **{given: 1}),
+        lambda: Reranker("r1ranker-iterative-tiny", verbose=0, **{given: 1}),
+        lambda: Ranker(TINY_CHECKPOINT, strategy="direct", **{given: 1}),
+        lambda: RecommendationAdapter("r1ranker-iterative-tiny", **{given: 1}),
+        lambda: RoutingAdapter("r1ranker-iterative-tiny", llms=LLMS, **{given: 1}),
+    ):
+        with pytest.raises(InputError, match=rf"has no option '{given}': .*{meant}"):
+            make()
+
+
+def test_adapters_know_the_published_systems() -> None:
+    for name in ("rank-r1", "reasonrank", "listwise"):
+        found = find_ranker(name, TINY_CHECKPOINT, None, {"device": "cpu"})
+        assert found.checkpoint == str(TINY_CHECKPOINT) and found.options["window_size"] == 20
+    adapter = RecommendationAdapter("listwise", model=TINY_CHECKPOINT, device="cpu", max_repair_rate=1.0)
+    assert len(adapter.rank(["one", "two"], ["three", "four", "five"]).order) == 3
+    with pytest.raises(InputError, match="'rankgpt' works with any chat model: name one"):
+        RecommendationAdapter("rankgpt")
+
+
+def test_a_rerankers_name_is_no_model() -> None:
+    with pytest.raises(InputError, match="which is a reranker's name"):
+        Ranker("r1ranker-iterative", strategy="iterative")
+
+
+@pytest.mark.parametrize(("written", "seed"), [("3", 3), ("none", None), ("None", None)])
+def test_the_shuffle_seed_of_a_shootout(tmp_path: Path, written: str, seed: int | None) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"- {{name: a, oracle: , strategy: setwise, shuffle_seed: {written}}}\n", encoding="utf-8")
+    [entry] = read_entries(str(path))
+    assert isinstance(entry, Entry) and entry.options["shuffle_seed"] == seed
+    path.write_text("- {name: a, oracle: , strategy: setwise, shuffle_seed: x}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"shuffle_seed is 'x': give a whole number, or none"):
+        read_entries(str(path))
+    path.write_text("- {name: a, oracle: , strategy: direct, shuffle_seed: 3}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="for the setwise strategy"):
+        read_entries(str(path))

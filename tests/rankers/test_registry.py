@@ -1,0 +1,172 @@
+"""The registered names, alone and inside the factory of `rerankers`."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import rerankers.reranker
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.integrations.rerankers import RERANKERS, DRankerReranker, IRankerReranker
+from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
+from r1ranker_ir.rankers import registry
+from r1ranker_ir.rankers.registry import REGISTERED, resolve
+
+
+@pytest.fixture(autouse=True)
+def no_model_variable(monkeypatch):
+    monkeypatch.delenv("R1RANKER_MODEL", raising=False)
+
+
+class TestResolve:
+    def test_defaults(self):
+        assert {name: resolve(name) for name in REGISTERED} == {
+            "r1ranker-iterative": (DEFAULT_CHECKPOINT, "iterative"),
+            "r1ranker-direct": (DEFAULT_CHECKPOINT, "direct"),
+            "r1ranker-setwise": (DEFAULT_CHECKPOINT, "setwise"),
+            "r1ranker-pointwise": (DEFAULT_CHECKPOINT, "pointwise"),
+            "r1ranker-iterative-tiny": (str(TINY_CHECKPOINT), "iterative"),
+            "r1ranker-direct-tiny": (str(TINY_CHECKPOINT), "direct"),
+        }
+
+    def test_case_does_not_matter(self):
+        assert resolve("R1Ranker-Direct") == resolve("r1ranker-direct")
+
+    def test_model_wins_over_environment_wins_over_default(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("R1RANKER_MODEL", "from/environment")
+        assert resolve("r1ranker-direct") == ("from/environment", "direct")
+        assert resolve("r1ranker-direct", "from/argument") == ("from/argument", "direct")
+        assert resolve("r1ranker-direct", tmp_path) == (str(tmp_path), "direct")
+
+    @pytest.mark.parametrize("value", ["", "  "])
+    def test_an_empty_variable_is_no_variable(self, monkeypatch, value):
+        monkeypatch.setenv("R1RANKER_MODEL", value)
+        assert resolve("r1ranker-iterative") == (DEFAULT_CHECKPOINT, "iterative")
+
+    def test_tiny_ignores_the_environment(self, monkeypatch):
+        monkeypatch.setenv("R1RANKER_MODEL", "from/environment")
+        assert resolve("r1ranker-iterative-tiny") == (str(TINY_CHECKPOINT), "iterative")
+
+    def test_tiny_takes_no_other_model(self):
+        with pytest.raises(InputError, match="'r1ranker-iterative' with that model"):
+            resolve("r1ranker-iterative-tiny", "another/model")
+        assert resolve("r1ranker-iterative-tiny", TINY_CHECKPOINT) == (str(TINY_CHECKPOINT), "iterative")
+
+    def test_unknown_name_lists_the_known_ones(self):
+        with pytest.raises(InputError, match=r"'bm25'.*r1ranker-iterative, r1ranker-direct, .*-tiny"):
+            resolve("bm25")
+
+    def test_blank_model(self):
+        with pytest.raises(InputError, match="model= is blank"):
+            resolve("r1ranker-iterative", " ")
+
+
+class TestInsideTheFactory:
+    @pytest.mark.parametrize("name", REGISTERED)
+    @pytest.mark.parametrize("spell", [str.lower, str.upper, str.title])
+    def test_names_map_to_themselves(self, name, spell):
+        assert rerankers.reranker._get_model_type(spell(name)) == name
+        assert rerankers.reranker._get_model_type("any/model", spell(name)) == name
+
+    def test_names_lead_to_their_class(self, monkeypatch):
+        built = []
+        for reranker in RERANKERS.values():
+            monkeypatch.setattr(
+                reranker, "__init__", lambda self, *arguments, **options: built.append((arguments, options))
+            )
+        types = [type(rerankers.Reranker(name, verbose=0, device="cpu")) for name in REGISTERED]
+        assert types == [*RERANKERS.values(), IRankerReranker, DRankerReranker]
+        assert built == [((name,), {"verbose": 0, "device": "cpu"}) for name in REGISTERED]
+
+    @pytest.mark.parametrize("path", ["jina", "t5", "gpt", "colbert", "minilm"])
+    def test_an_explicit_type_wins_over_words_in_the_path(self, path):
+        name = f"/models/{path}/{path}-r1ranker"
+        assert rerankers.reranker._get_model_type(name, "r1ranker-direct") == "r1ranker-direct"
+        assert rerankers.reranker._get_api_provider(name, "r1ranker-direct") is None
+
+    def test_another_explicit_type_wins_over_our_name(self):
+        assert rerankers.reranker._get_model_type("r1ranker-iterative", "cross-encoder") == "TransformerRanker"
+
+    def test_registering_again_changes_nothing(self):
+        before = rerankers.reranker._get_model_type, dict(rerankers.reranker.AVAILABLE_RANKERS)
+        registry.register()
+        registry.register_when_imported()
+        assert (rerankers.reranker._get_model_type, rerankers.reranker.AVAILABLE_RANKERS) == before
+
+    def test_a_factory_without_the_function_is_reported_not_broken(self, monkeypatch, caplog):
+        monkeypatch.setitem(sys.modules, "rerankers.reranker", SimpleNamespace(AVAILABLE_RANKERS={}))
+        with caplog.at_level(logging.WARNING, "r1ranker_ir"):
+            registry.register()
+        assert "pass model_type=" in caplog.text
+
+
+OTHER_NAMES_SCRIPT = """
+import contextlib, io, json, os, sys, warnings
+import torch, transformers.models.llama.modeling_llama  # which take long, and belong to neither
+with contextlib.suppress(ImportError):
+    import litellm
+ours_first = os.fork() == 0
+if ours_first:
+    import r1ranker_ir
+from rerankers import Reranker
+import rerankers.reranker as factory
+ours = sorted({"r1ranker-iterative", "r1ranker-direct", "r1ranker-setwise", "r1ranker-pointwise",
+               "r1ranker-iterative-tiny", "r1ranker-direct-tiny"})
+systems = {"rank-r1", "reasonrank", "listwise", "first", "rankgpt", "iranker", "dranker", "rank1", "rearank"}
+families = sorted(factory.DEFAULTS) + sorted(set(factory.DEPS_MAPPING) | {"APIRanker"})
+checkpoints = [model for defaults in factory.DEFAULTS.values() for model in defaults.values()]
+near = ["r1ranker", "my/r1ranker-iterative", "r1ranker-iterative-2", "r1ranker-direct-t5", "org/jina-r1ranker-direct",
+        "plain/model", "", "gpt-5", "cross-encoders/minilm", "ielabgroup/Rank-R1-3B-v0.1", "castorini/rank_zephyr_7b"]
+def observe(function, *arguments):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        try:
+            value = function(*arguments)
+        except Exception as error:
+            value = repr(error)
+    return [value, out.getvalue(), [(str(one.message), one.filename) for one in seen]]
+def mapping():
+    seen = {}
+    for name in sorted({*families, *checkpoints, *near}):
+        # The type rankgpt leads to ours with backend= alone: test_family.py
+        for kind in [None, "", *families, "no-such-type"]:
+            # What begins as our names do, and has no type to say otherwise, is refused: test_names.py
+            if kind == "rankgpt" or (name.startswith("r1ranker") and not kind):
+                continue
+            seen[f"{name} {kind}"] = [
+                observe(function, name, kind) for function in (factory._get_model_type, factory._get_api_provider)
+            ]
+        if name.startswith("r1ranker"):
+            continue
+        seen[f"{name} default"] = observe(factory._get_defaults, name, None, "en", 1)
+    others = {name: repr(kind) for name, kind in factory.AVAILABLE_RANKERS.items() if name not in {*ours, *systems}}
+    return [seen, others, observe(Reranker, "no-such/model", "en", "NoSuchRanker")]
+first = mapping()
+known = [name in factory.AVAILABLE_RANKERS for name in ours]
+import r1ranker_ir
+second = mapping()
+known_after = [name in factory.AVAILABLE_RANKERS and factory._get_model_type(name) == name for name in ours]
+found = {"first": first, "second": second, "known": known, "known_after": known_after,
+         "same": Reranker is r1ranker_ir.Reranker}
+if not ours_first:
+    assert os.wait()[1] == 0
+print(json.dumps(found))
+"""
+
+
+def test_no_other_name_is_disturbed_whoever_is_imported_first():
+    finished = subprocess.run(
+        [sys.executable, "-c", OTHER_NAMES_SCRIPT], capture_output=True, text=True, env=os.environ, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    ours_first, theirs_first = map(json.loads, finished.stdout.splitlines())
+    assert len(theirs_first["first"][0]) > 1000
+    assert theirs_first["known"] == [False] * 6
+    assert theirs_first["known_after"] == ours_first["known"] == ours_first["known_after"] == [True] * 6
+    assert theirs_first["same"] and ours_first["same"]
+    assert theirs_first["first"] == theirs_first["second"] == ours_first["first"] == ours_first["second"]

@@ -1,0 +1,494 @@
+"""Runs spread over two workers of a real Ray on this machine: the same result as one process, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import r1ranker_ir
+from r1ranker_ir.cache.completions import CompletionsCache
+from r1ranker_ir.cli.app import app
+from r1ranker_ir.data.corpora import open_corpus
+from r1ranker_ir.data.request_files import JudgedRequest, write_requests
+from r1ranker_ir.data.trec_runs import read_run
+from r1ranker_ir.engine.engine import RunSummary
+from r1ranker_ir.errors import BackendError, CheckpointError, FailedRankingsError, InputError, RepairRateError
+from r1ranker_ir.eval.suites.requests import RequestFileSource
+from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.rankers.registry import resolve
+from r1ranker_ir.runs.ray_engine import RayCluster
+from r1ranker_ir.runs.ray_worker import Portions
+from r1ranker_ir.runs.reranking import RankerSource, RunSource, rerank_run
+from r1ranker_ir.types import Candidate, RankingRequest
+
+pytest.importorskip("ray")
+
+COLLECTION = str(resources.files("r1ranker_ir") / "demo_collection")
+TWO = RayCluster(workers=2)
+
+
+@pytest.fixture(scope="module")
+def first_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("first") / "bm25.trec"
+    result = CliRunner().invoke(app, ["search", "--corpus", COLLECTION, "--output", str(path)])
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """A Ray of two CPUs that the tests' process is connected to; it must be gone afterwards."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_worker_niceness", "0")  # otherwise the workers wait for all else that a busy machine does
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers import OwnSeeds
+        ray.init(
+            address="local",
+            num_cpus=2,
+            object_store_memory=100 * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        started = ray_processes()
+        assert started
+        yield ray
+        ray.shutdown()
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive
+
+
+def ray_processes(name: str = "ray") -> list[psutil.Process]:
+    """The processes of a Ray that this process has started, by what their command lines hold."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if name in " ".join(process.cmdline()[:2]):
+                found.append(process)
+    return found
+
+
+def workers() -> list[psutil.Process]:
+    return ray_processes("PortionRanker")
+
+
+def run_of(first_stage: Path, **changes: Any) -> RunSource:
+    return replace(RunSource(COLLECTION, str(first_stage), depth=5, queries=12), **changes)
+
+
+def tiny(**options: Any) -> RankerSource:
+    return RankerSource(*resolve("r1ranker-iterative-tiny"), {"device": "cpu", **options})
+
+
+def counts(summary: RunSummary) -> RunSummary:
+    """What must be equal however the work was done."""
+    return replace(summary, seconds=0, cached_calls=0, prompt_tokens_computed=0, cache_memory_peak=0)
+
+
+def without_probabilities(path: Path) -> tuple[list[Any], list[float]]:
+    """A trace without the numbers whose last digits depend on what else was in a batch, and these numbers."""
+    traces = [json.loads(line) for line in path.read_text().splitlines()]
+    numbers = [number for trace in traces for step in trace["steps"] for number in step.pop("probabilities")]
+    return traces, numbers
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a server is asked: the how-manieth time, with which prompt, from which port."""
+
+    number: int
+    prompt: str
+    port: int
+
+    def process(self) -> psutil.Process:
+        """Who asks."""
+        [asking] = {
+            connection.pid
+            for connection in psutil.net_connections("tcp")
+            if connection.laddr and connection.laddr.port == self.port and connection.pid not in (None, os.getpid())
+        }
+        return psutil.Process(asking)
+
+
+def an_answer(request: Request) -> str:
+    """One of the documents, always the same one for the same prompt."""
+    shown = re.findall(r"^\[\d+\]", request.prompt, re.MULTILINE)
+    return f"<answer>{shown[zlib.crc32(request.prompt.encode()) % len(shown)]}</answer>"
+
+
+@contextmanager
+def server(reply: Callable[[Request], str | None], refusal: tuple[int, str] = (404, "no such model")) -> Iterator[str]:
+    """An OpenAI-compatible server on loopback; `reply` gives the text of each answer, or `None` to refuse."""
+    count, lock = 0, threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            nonlocal count
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                count += 1
+                text = reply(Request(count, asked["messages"][-1]["content"], self.client_address[1]))
+            message = {"role": "assistant", "content": text}
+            answer: dict[str, Any] = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+            answer["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+            answer["usage"] = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+            body = json.dumps({"error": {"message": refusal[1]}} if text is None else answer).encode()
+            with suppress(OSError):
+                self.send_response(refusal[0] if text is None else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_port}/v1"
+        finally:
+            httpd.shutdown()
+
+
+def served(url: str, **options: Any) -> RankerSource:
+    return RankerSource("served-name", "iterative", {"backend": "openai", "base_url": url, **options})
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one process made of the run."""
+
+    run: bytes
+    trace: Path
+    summary: RunSummary
+
+
+@pytest.fixture(scope="module")
+def by_one_process(first_stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    folder = tmp_path_factory.mktemp("one")
+    summary = rerank_run(run_of(first_stage), tiny(), folder / "out", tag="tiny", traces=folder / "trace")
+    return Done((folder / "out").read_bytes(), folder / "trace", summary)
+
+
+# --- the same result ------------------------------------------------------------------------------------------------
+
+
+def test_two_workers_write_what_one_process_writes(
+    ray: Any, first_stage: Path, by_one_process: Done, tmp_path: Path
+) -> None:
+    output, trace = tmp_path / "out", tmp_path / "trace"
+    summary = rerank_run(run_of(first_stage), tiny(), output, tag="tiny", traces=trace, cluster=TWO)
+
+    assert output.read_bytes() == by_one_process.run
+    (ours, numbers), (theirs, expected) = map(without_probabilities, (trace, by_one_process.trace))
+    assert ours == theirs
+    assert numbers == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert counts(summary) == counts(by_one_process.summary)
+    assert summary.seconds > 0
+    assert ray.is_initialized()  # whoever has connected shuts it down
+
+
+def test_ranking_requests_are_shared_too(ray: Any, tmp_path: Path) -> None:
+    requests = [
+        JudgedRequest(
+            RankingRequest(
+                f"user {n}", tuple(Candidate(f"d{i}", f"item {n} {i}") for i in range(4)), "item", f"u{n}", "aim"
+            ),
+            (1.0, 0.0, 0.0, 0.0),
+        )
+        for n in range(6)
+    ]
+    write_requests(tmp_path / "asked.jsonl", requests)
+    source = RequestFileSource(str(tmp_path / "asked.jsonl"), shuffle=1)
+    prompts: list[str] = []
+
+    def answer(request: Request) -> str:
+        prompts.append(request.prompt)
+        return an_answer(request)
+
+    with server(answer) as url:
+        for name, cluster in (("one", None), ("two", TWO)):
+            rerank_run(source, served(url), tmp_path / name, tag="t", cluster=cluster)
+    assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
+    assert len(prompts) == 2 * 6 * 3 and all("Wanted: aim." in prompt for prompt in prompts)
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
+    ray: Any, first_stage: Path, tmp_path: Path, own_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed: list[int] = []
+
+    def answer_until_the_middle(request: Request) -> str:
+        # 48 questions in all: when the 30th is asked, each of the two workers has asked some and waits for an answer.
+        if request.number == 30:
+            asking = request.process()
+            asking.kill()
+            killed.append(asking.pid)
+        return an_answer(request)
+
+    source = run_of(first_stage)
+    with server(an_answer) as url:
+        alone = rerank_run(source, served(url), tmp_path / "alone", tag="t")
+    with server(answer_until_the_middle) as url:
+        options = {"cache": own_cache, "batch_size": 2}
+        summary = rerank_run(source, served(url, **options), tmp_path / "out", tag="t", cluster=TWO)
+
+    assert killed
+    assert "1 workers died and were replaced; their queries were begun again" in caplog.text
+    assert 0 < summary.cached_calls < summary.usage.calls  # by the dead one's answers in the cache, the next went on
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "alone").read_bytes()
+    assert counts(summary) == counts(alone)
+    with CompletionsCache(own_cache) as cache:
+        assert cache.info().entries == summary.usage.calls
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_in_a_worker_is_raised_here_and_finished_queries_are_kept(
+    ray: Any, first_stage: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = tmp_path / "out"
+    # One worker takes the queries in order, two calls for each: the server refuses the third query.
+    with (
+        server(lambda request: an_answer(request) if request.number <= 4 else None) as url,
+        pytest.raises(BackendError, match="no such model") as caught,
+    ):
+        source, one = served(url, batch_size=1), RayCluster(workers=1)
+        rerank_run(run_of(first_stage, depth=3), source, output, tag="served", cluster=one)
+
+    assert "raised in a worker, process " in caught.value.__notes__[-1]
+    assert not output.exists()
+    kept = [line.split()[0] for line in (tmp_path / "out.partial").read_text().splitlines()]
+    assert kept == ["q01"] * 3 + ["q02"] * 3
+    assert "the 2 finished queries are kept in" in caplog.text
+    wait_until(lambda: not workers())
+
+
+def test_refused_queries_are_named_and_the_others_ranked_by_all_workers(
+    ray: Any, first_stage: Path, tmp_path: Path
+) -> None:
+    refused = ("q03", "q08")
+    texts = {query_id: text for query_id, text in open_corpus(COLLECTION).queries().items() if query_id in refused}
+
+    def reply(request: Request) -> str | None:
+        return None if any(text in request.prompt for text in texts.values()) else an_answer(request)
+
+    output = tmp_path / "out"
+    with server(reply, refusal=(400, "flagged by the content filter")) as url:
+        with pytest.raises(FailedRankingsError, match="2 of 10 rankings failed") as caught:
+            rerank_run(run_of(first_stage, queries=10), served(url), output, tag="served", cluster=TWO)
+        with pytest.raises(FailedRankingsError):
+            rerank_run(run_of(first_stage, queries=10), served(url), tmp_path / "alone", tag="served")
+    for query_id in refused:
+        assert f"query {query_id!r}" in str(caught.value)
+    assert "flagged by the content filter" in str(caught.value)
+    kept = read_run(tmp_path / "out.partial")
+    assert len(kept) == 8 and not set(refused) & set(kept)
+    assert (tmp_path / "out.partial").read_bytes() == (tmp_path / "alone.partial").read_bytes()
+
+
+def test_an_error_while_the_ranker_is_opened_is_raised_here(ray: Any, first_stage: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="window_size is 1"):
+        rerank_run(
+            run_of(first_stage), served("http://127.0.0.1:9", window_size=1), tmp_path / "out", tag="t", cluster=TWO
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_repair_limit_holds_over_all_workers_together(ray: Any, first_stage: Path, tmp_path: Path) -> None:
+    # 32 and 28 calls: the workers' own would be too few to say anything, below 50.
+    with (
+        server(lambda _: "no answer") as url,
+        pytest.raises(RepairRateError, match=r"^60 of 60 answers of 'served-name' had to be repaired \(100%"),
+    ):
+        rerank_run(run_of(first_stage, queries=15), served(url), tmp_path / "out", tag="t", cluster=TWO)
+
+
+def test_workers_that_die_again_and_again_are_given_up(ray: Any, first_stage: Path, tmp_path: Path) -> None:
+    killed = []
+
+    def kill_who_asks(request: Request) -> str:
+        asking = request.process()
+        asking.kill()
+        killed.append(asking.pid)
+        return "too late"
+
+    one = RayCluster(workers=1)
+    with server(kill_who_asks) as url, pytest.raises(BackendError, match=r"3 workers died before any had finished"):
+        rerank_run(run_of(first_stage, queries=2), served(url, batch_size=1), tmp_path / "out", tag="t", cluster=one)
+    assert len(set(killed)) == 3
+
+
+@dataclass(frozen=True)
+class OwnSeeds(RankerSource):
+    """Opens another model in every process, as soon as two processes want to."""
+
+    def open(self, *, progress: bool = False) -> Ranker:
+        options = dict(self.options)
+        meeting = Path(options.pop("meeting"))
+        (meeting / str(os.getpid())).touch()
+        wait_until(lambda: len(list(meeting.iterdir())) == 2)
+        return RankerSource(self.model, self.strategy, {**options, "seed": os.getpid()}).open()
+
+
+@dataclass(frozen=True)
+class OtherVersion(RankerSource):
+    """Opens what it should, in a process that has another r1ranker-ir."""
+
+    def open(self, *, progress: bool = False) -> Ranker:
+        r1ranker_ir.__version__ = "0.0.9"
+        options = {name: value for name, value in self.options.items() if name != "meeting"}
+        return RankerSource(self.model, self.strategy, options).open()
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (OwnSeeds, CheckpointError, r"would not give the same answers.* differ in seed \("),
+        (OtherVersion, InputError, f"a Ray worker has r1ranker-ir 0.0.9, and here it is {r1ranker_ir.__version__}"),
+    ],
+)
+def test_workers_that_do_not_match_are_refused(
+    ray: Any,
+    first_stage: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: type[RankerSource],
+    error: type[Exception],
+    message: str,
+) -> None:
+    with server(an_answer) as url:
+        source = served(url, meeting=str(tmp_path_factory.mktemp("meeting")))
+        differing = kind(source.model, source.strategy, source.options)
+        with pytest.raises(error, match=message):
+            rerank_run(run_of(first_stage), differing, tmp_path / "out", tag="t", cluster=TWO)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_address_is_refused_where_a_connection_is(ray: Any, first_stage: Path, tmp_path: Path) -> None:
+    elsewhere = RayCluster(1, address="elsewhere:6379")
+    with pytest.raises(InputError, match="connected to a Ray already: leave the address 'elsewhere:6379' out"):
+        rerank_run(run_of(first_stage), tiny(), tmp_path / "out", tag="t", cluster=elsewhere)
+
+
+def test_a_worker_that_fits_nowhere_is_said(ray: Any, first_stage: Path, tmp_path: Path) -> None:
+    for cluster in (RayCluster(1, gpus_per_worker=1), RayCluster(1, cpus_per_worker=3)):
+        with pytest.raises(InputError, match=r"no machine of the Ray cluster has that \(2 CPU, 0 GPU\)"):
+            rerank_run(run_of(first_stage), tiny(), tmp_path / "out", tag="t", cluster=cluster)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# --- a Ray of our own -----------------------------------------------------------------------------------------------
+
+
+def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(first_stage: Path, tmp_path: Path) -> None:
+    """Also: the run from standard input, to standard output, and the same messages on standard error."""
+    known = {process.pid for process in ray_processes()}
+    run = first_stage.read_text().split("\n", 1)[1] + "unknown Q0 d 1 1 t\nq01 Q0 no-such 0 999 t\n"
+    arguments = [
+        *("rerank", "--corpus", COLLECTION, "--depth", "5", "--queries", "12", "--output", "-", "--run", "-"),
+        *("--missing", "skip"),
+        *("--reranker", "served-name", "--strategy", "iterative", "--backend", "openai"),
+    ]
+    with server(an_answer) as url:
+        environment = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none", "RAY_worker_niceness": "0"}
+        alone, on_ray = (
+            subprocess.run(
+                [sys.executable, "-m", "r1ranker_ir", *arguments, *options],
+                input=run,
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=tmp_path,
+                env=environment,
+            )
+            for options in (["--no-cache"], ["--no-cache", "--engine", "ray", "--workers", "2"])
+        )
+
+    assert on_ray.returncode == 0, on_ray.stderr
+    assert on_ray.stdout == alone.stdout != ""
+    said, expected = (re.sub(r"[\d.]+ seconds", "", done.stderr) for done in (on_ray, alone))
+    assert said == expected
+    assert [line.split(":")[0] for line in said.splitlines()[:2]] == ["WARNING"] * 2
+    assert said.splitlines()[2].startswith("12 queries, 47 calls, ")
+    assert not list(tmp_path.iterdir())
+    wait_until(lambda: not [each for each in ray_processes() if each.pid not in known])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "2"], "only --engine ray has workers"),
+        (["--ray-address", "auto"], "only --engine ray has workers"),
+        (["--engine", "ray"], "--engine ray needs a number of them, such as --workers 2"),
+        (["--engine", "ray", "--workers", "2", "--gpus-per-worker", "-1"], "gpus_per_worker is -1.0: give 0 or more"),
+        (["--engine", "ray", "--workers", "2", "--cpus-per-worker", "0"], "cpus_per_worker is 0.0: give a number"),
+    ],
+)
+def test_options_that_do_not_go_together(options: list[str], message: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*rerank_arguments(tmp_path), *options], env={"COLUMNS": "500"})
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_without_ray_the_extra_is_named(first_stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    arguments = [*rerank_arguments(tmp_path, first_stage), "--engine", "ray", "--workers", "2"]
+    result = CliRunner().invoke(app, arguments)
+
+    assert result.exit_code == 1
+    assert 'pip install "r1ranker-ir[ray]"' in result.stderr
+
+
+def rerank_arguments(folder: Path, run: Path | str = "no-such-file") -> list[str]:
+    named = ["--corpus", COLLECTION, "--run", str(run), "--output", str(folder / "out")]
+    return ["rerank", "--reranker", "r1ranker-iterative-tiny", *named]
+
+
+def test_ray_is_not_imported_before_it_is_needed() -> None:
+    code = "import sys, r1ranker_ir.runs.ray_engine, r1ranker_ir.cli.app; sys.exit('ray' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@given(queries=st.integers(1, 10**7), count=st.integers(1, 3000))
+def test_portions_hold_each_position_once_and_are_nearly_equal(queries: int, count: int) -> None:
+    count = min(queries, count)
+    portions = Portions(queries, count)
+    bounds = [portions.bounds(number) for number in range(count)]
+
+    assert bounds[0][0] == 0 and bounds[-1][1] == queries
+    assert all(before[1] == after[0] for before, after in pairwise(bounds))
+    lengths = [stop - start for start, stop in bounds]
+    assert min(lengths) >= 1 and max(lengths) - min(lengths) <= 1

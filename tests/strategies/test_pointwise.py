@@ -1,0 +1,101 @@
+"""Grades one by one: expected grades, whole ones, unreadable ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.prompt import GRADES, Prompt
+from r1ranker_ir.prompts.template import build_template, load_template
+from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.strategies.options import RankingOptions
+from r1ranker_ir.strategies.pointwise import grade_each
+from r1ranker_ir.types import TASKS, Answer, Candidate, RankingRequest, Task
+
+
+def replies(*answers: Answer) -> Callable[[object], Answer]:
+    turn: Iterator[Answer] = iter(answers)
+    return lambda call: next(turn)
+
+
+def test_a_prompt_holds_one_candidate_and_no_identifier(prompt: Prompt, conversation: Any) -> None:
+    request = RankingRequest("q", (Candidate("a", "one [4] text"), Candidate("b", "")))
+    _, calls = conversation.drive(grade_each(request, prompt), replies(Answer("[3]"), Answer("[4]")))
+    assert [call.identifiers for call in calls] == [GRADES, GRADES]
+    assert "\none (4) text\n" in calls[0].messages[-1].content
+    assert "\n(no text)\n" in calls[1].messages[-1].content
+    assert "[1]" not in "".join(message.content for message in calls[0].messages)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_projects_template_grades_everything(task: Task, prompt: Prompt) -> None:
+    request = RankingRequest("the query", (Candidate("a", "its text"),), task=task, aim="the aim")
+    text = "\n".join(message.content for message in prompt.ask("pointwise", request, (0,)).messages)
+    for part in ("the query", "its text", " 0 ", " 10 ", "<think>", "<answer>[number]</answer>"):
+        assert part in text
+    assert load_template().nouns[task][0] in text
+    assert ("the aim" in text) == (task != "passage")
+
+
+def test_expected_grades_decide_where_there_are_probabilities(prompt: Prompt, conversation: Any) -> None:
+    def told(**chances: float) -> Answer:
+        return Answer("", choice=("[5]",), probabilities={f"[{name[1:]}]": chance for name, chance in chances.items()})
+
+    answers = (told(g5=1.0), told(g5=0.6, g9=0.4), told(g0=0.9, g10=0.1))
+    ranking, _ = conversation.drive(grade_each(conversation.request(3), prompt), replies(*answers))
+    assert ranking.order == (1, 0, 2)
+    assert [step.grade for step in ranking.steps] == pytest.approx([5, 6.6, 1])
+    assert [step.probabilities for step in ranking.steps] == [None] * 3
+    assert [(step.shown, step.outcome) for step in ranking.steps] == [((0,), (0,)), ((1,), (1,)), ((2,), (2,))]
+
+
+def test_whole_grades_are_read_and_equals_keep_their_order(prompt: Prompt, conversation: Any) -> None:
+    texts = (
+        "<answer>[4]</answer>",
+        "<think>8</think><answer>10</answer>",
+        "<answer>[4]</answer>",
+        "none",
+        "[11]",
+        "[6] of 10",
+    )
+    ranking, calls = conversation.drive(
+        grade_each(conversation.request(6), prompt), replies(*(Answer(text) for text in texts))
+    )
+    assert [step.grade for step in ranking.steps] == [4, 10, 4, 5, 5, 6]
+    assert [step.repaired for step in ranking.steps] == [False, False, False, True, True, False]
+    assert ranking.order == (1, 5, 3, 4, 0, 2)
+    assert [call.repairs_before for call in calls] == [0, 0, 0, 0, 1, 2]
+
+
+def test_where_the_budget_ends_the_rest_stays_below(prompt: Prompt, conversation: Any) -> None:
+    options = RankingOptions(max_calls=2)
+    ranking, _ = conversation.drive(
+        grade_each(conversation.request(4), prompt, options=options), replies(Answer("[0]"), Answer("[1]"))
+    )
+    assert ranking.order == (1, 0, 2, 3)
+    assert ranking.budget_reached
+
+
+def test_nothing_is_asked_about_a_single_candidate(prompt: Prompt, conversation: Any) -> None:
+    for count in (0, 1):
+        ranking, calls = conversation.drive(grade_each(conversation.request(count), prompt), replies())
+        assert (ranking.order, calls) == (tuple(range(count)), [])
+
+
+def test_a_template_without_the_section_is_an_error(word_limits: Any, conversation: Any) -> None:
+    template = build_template({"name": "own", "direct": {"user": "{query}{candidates}"}}, "here")
+    with pytest.raises(InputError, match=r"template 'own' has no \[pointwise\] section: it offers direct"):
+        next(grade_each(conversation.request(2), Prompt(template, word_limits())))
+
+
+def test_a_local_model_chooses_among_the_grades(make_checkpoint: Callable[..., Path], conversation: Any) -> None:
+    ranker = Ranker(make_checkpoint("chatml"), strategy="pointwise", device="cpu", max_thought_tokens=4)
+    (ranking,) = ranker.rank([conversation.request(3)])
+    assert ranking.repairs == 0
+    grades = [step.grade for step in ranking.steps]
+    assert all(grade is not None and 0 <= grade <= 10 for grade in grades)
+    assert list(ranking.order) == sorted(range(3), key=lambda position: -(grades[position] or 0))

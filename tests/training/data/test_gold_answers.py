@@ -1,0 +1,103 @@
+"""Gold answers: what the gains ask for, in the form that rewards and parsers read."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.training.data.completion_files import read_completions
+from r1ranker_ir.training.data.gold_answers import gold_completion, write_gold_answers
+from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.sample_files import SampleWriter
+from r1ranker_ir.training.rewards.rewards import find_reward
+from r1ranker_ir.types import Candidate
+
+
+def sample(gains: tuple[float, ...], strategy: str = "direct", name: str = "q") -> Sample:
+    candidates = tuple(Candidate(f"d{place}", f"text {place}") for place in range(len(gains)))
+    return Sample(strategy, Record("a question", candidates, gains, "model", name, "here"))
+
+
+def named(completion: str) -> list[int]:
+    """The places that an answer names, from 0."""
+    inner = re.fullmatch(r"<think>\n(?:.*\n)?</think>\n<answer>(.*)</answer>", completion)
+    assert inner is not None, completion
+    return [int(number) - 1 for number in re.findall(r"\[(\d+)\]", inner[1])]
+
+
+@given(gains=st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=1, max_size=8).map(tuple))
+def test_the_answer_is_the_one_that_the_gains_ask_for(gains: tuple[float, ...]) -> None:
+    order = named(gold_completion(sample(gains)))
+    assert sorted(order) == list(range(len(gains)))
+    assert [gains[place] for place in order] == sorted(gains, reverse=True)
+    assert all(one < other for one, other in itertools.pairwise(order) if gains[one] == gains[other])
+    [worst] = named(gold_completion(sample(gains, "iterative")))
+    [best] = named(gold_completion(sample(gains, "setwise")))
+    assert gains[worst] == min(gains) and gains[best] == max(gains)
+
+
+def test_among_equals_the_seed_and_the_record_choose() -> None:
+    gains = (1.0, *(0.0,) * 7)
+    chosen = {named(gold_completion(sample(gains, "iterative", str(number))))[0] for number in range(100)}
+    assert chosen == set(range(1, 8))
+    again = [gold_completion(sample(gains, "iterative", "7"), seed=seed) for seed in (0, 0, 1, 2, 3)]
+    assert again[0] == again[1] and len(set(again)) > 1
+
+
+def test_the_thought_names_the_first_of_the_answer() -> None:
+    completion = gold_completion(sample((0.0, 1.0)), " {id} {is} best: {identifier} ")
+    assert completion == "<think>\nd1 {is} best: [2]\n</think>\n<answer>[2] > [1]</answer>"
+    with pytest.raises(InputError, match=r"holds the tag </think>"):
+        gold_completion(sample((0.0, 1.0)), "x</think>")
+    with pytest.raises(InputError, match="record 'q': there is no candidate"):
+        gold_completion(sample(()))
+
+
+def test_an_id_that_would_break_the_protocol_is_refused() -> None:
+    candidates = (Candidate("a</think>", "x"), Candidate("b", "y"))
+    tagged = Sample("direct", Record("a question", candidates, (1.0, 0.0), "item", "q", "here"))
+    with pytest.raises(InputError, match="record 'q': the thought 'a</think> is best' holds the tag </think>"):
+        gold_completion(tagged, "{id} is best")
+    assert gold_completion(tagged, "{identifier} is best").startswith("<think>\n[1] is best\n</think>")
+
+
+def test_a_file_is_completed_but_for_samples_that_ask_for_nothing(tmp_path: Path) -> None:
+    from r1ranker_ir.cli.app import app
+
+    made = [sample((0.0, 1.0, 0.5)), sample((0.5, 0.5)), sample((1.0, 0.0), "iterative")]
+    with SampleWriter(tmp_path / "samples.parquet") as writer:
+        for each in made:
+            writer.write(each)
+    output = tmp_path / "gold.jsonl"
+    options = ["--samples", str(tmp_path / "samples.parquet"), "--output", str(output), "--thought", "{id}"]
+    done = CliRunner().invoke(app, ["data", "answers", *options])
+
+    assert done.exit_code == 0, done.output
+    assert "2 samples with their answers" in done.stderr
+    rows = read_completions(output)
+    assert [row["completion"] for row in rows] == [gold_completion(made[0], "{id}"), gold_completion(made[2], "{id}")]
+    # The published reward finds nothing to take off: the form is right, and so is the answer.
+    columns = {name: [row[name] for row in rows] for name in ("gains", "strategy")}
+    completions = [row["completion"] for row in rows]
+    assert find_reward("ranking")(completions=completions, **columns)[0] == pytest.approx(1.0)
+    assert find_reward("exclusion")(completions=completions, **columns)[1] == 1.0
+
+
+def test_where_nothing_is_asked_for_no_file_is_left(tmp_path: Path) -> None:
+    with SampleWriter(tmp_path / "samples.parquet") as writer:
+        writer.write(sample((0.5, 0.5)))
+    with pytest.raises(InputError, match="all candidates of each sample are worth the same"):
+        write_gold_answers(tmp_path / "samples.parquet", tmp_path / "gold.parquet")
+    (tmp_path / "gold.jsonl").write_text("earlier answers")
+    with pytest.raises(InputError, match="nothing to learn"):
+        write_gold_answers(tmp_path / "samples.parquet", tmp_path / "gold.jsonl")
+    assert (tmp_path / "gold.jsonl").read_text() == "earlier answers"
+    (tmp_path / "gold.jsonl").unlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.parquet"]

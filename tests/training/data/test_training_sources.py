@@ -1,0 +1,454 @@
+"""Sources of training data: what becomes a record, what is dropped and counted, and errors that name the place."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1ranker_ir.adapters import ranking_bench
+from r1ranker_ir.adapters.ranking_bench import Unusable, ranking_bench_requests, request_of_row
+from r1ranker_ir.data.corpora import open_corpus
+from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.data.trec_runs import Run, RunEntry
+from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
+from r1ranker_ir.training.data import from_runs as retrieved
+from r1ranker_ir.training.data.from_requests import record_of, requested_records
+from r1ranker_ir.training.data.from_runs import Retrieval, retrieved_records
+from r1ranker_ir.training.data.records import Record
+
+TEXTS = {
+    "d1": "Fleas live for a year.",
+    "d2": "Ticks wait.",
+    "d3": "Lice are small.",
+    "d4": "Bees dance.",
+    "d5": "ticks WAIT",
+    "d6": "  ",
+    "d7": "Wasps build.",
+}
+
+
+def json_lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_corpus(folder: Path, qrels: str, queries: tuple[str, ...] = ("q1", "q2", "q3")) -> Path:
+    folder.mkdir(exist_ok=True)
+    json_lines(folder / "corpus.jsonl", [{"_id": doc_id, "text": text} for doc_id, text in TEXTS.items()])
+    json_lines(folder / "queries.jsonl", [{"_id": query_id, "text": f"about {query_id}"} for query_id in queries])
+    (folder / "qrels.trec").write_text(qrels)
+    return folder
+
+
+def run_of(**doc_ids: str) -> Run:
+    return {
+        query_id: tuple(RunEntry(doc_id, -float(rank)) for rank, doc_id in enumerate(ids.split()))
+        for query_id, ids in doc_ids.items()
+    }
+
+
+def shown(record: Record) -> list[tuple[str, float]]:
+    return [(candidate.id, gain) for candidate, gain in zip(record.candidates, record.gains, strict=True)]
+
+
+# --- a corpus with judgments and a run ------------------------------------------------------------------------------
+
+
+def test_a_record_holds_the_run_in_its_order_with_grades_and_then_lacking_positives(tmp_path: Path) -> None:
+    corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d7 1\nq1 0 d4 3\nq1 0 d1 2\nq1 0 d3 -1\n"))
+    [record] = retrieved_records(corpus, run_of(q1="d3 d1 d2"), Retrieval(), Counter(), Counter())
+
+    assert shown(record) == [("d3", 0.0), ("d1", 2.0), ("d2", 0.0), ("d4", 3.0), ("d7", 1.0)]
+    assert (record.context, record.id, record.source, record.task) == ("about q1", "q1", "mine", "passage")
+    assert record.candidates[0].text == "Lice are small."
+
+
+def test_what_is_kept_of_a_run_can_be_chosen(tmp_path: Path) -> None:
+    corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d4 3\nq1 0 d1 2\nq1 0 d3 0\n"))
+    run = run_of(q1="d2 d3 d1 d7")
+
+    def records(**options: Any) -> list[tuple[str, float]]:
+        [record] = retrieved_records(corpus, run, Retrieval(**options), Counter(), Counter())
+        return shown(record)
+
+    assert records(add_positives=False) == [("d2", 0), ("d3", 0), ("d1", 2), ("d7", 0)]
+    assert records(judged_only=True) == [("d3", 0), ("d1", 2), ("d4", 3)]
+    assert records(depth=2) == [("d2", 0), ("d3", 0), ("d4", 3), ("d1", 2)]
+    assert records(depth=2, add_positives=False) == [("d2", 0), ("d3", 0)]
+    with pytest.raises(InputError, match="depth is 0"):
+        records(depth=0)
+
+
+def test_queries_and_documents_that_can_not_be_used_are_counted_by_reason(tmp_path: Path) -> None:
+    judged = "q1 0 d1 1\nq1 0 gone 1\nq2 0 d2 0\nq4 0 d1 1\n"
+    corpus = open_corpus(write_corpus(tmp_path / "mine", judged, ("q1", "q2", "q3", "q4", "q5")))
+    run = run_of(q1="d2 d6 d5 lost", q2="d1", q3="d1", other="d1")
+    dropped: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    [record] = retrieved_records(corpus, run, Retrieval(), dropped, left_out)
+
+    assert shown(record) == [("d2", 0.0), ("d1", 1.0)]
+    assert dropped == {"not in the run": 2, "no document judged relevant": 2}
+    assert left_out == {"blank": 1, "not in the corpus": 2, "the same text as another": 1}
+
+
+def test_of_equal_texts_the_one_with_the_greatest_gain_stays(tmp_path: Path) -> None:
+    corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d5 1\n"))
+    [record] = retrieved_records(corpus, run_of(q1="d2 d1 d5 d3"), Retrieval(), Counter(), Counter())
+
+    assert shown(record) == [("d1", 0.0), ("d5", 1.0), ("d3", 0.0)]
+
+
+def test_queries_are_limited_in_the_order_of_the_corpus(tmp_path: Path) -> None:
+    corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d1 1\nq2 0 d1 1\nq3 0 d1 1\n"))
+    dropped: Counter[str] = Counter()
+    run = run_of(q3="d2", q2="d2")
+    records = retrieved_records(corpus, run, Retrieval(queries=1, source="named"), dropped, Counter())
+
+    assert [(record.id, record.source) for record in records] == [("q2", "named")]
+    assert not dropped
+    with pytest.raises(InputError, match=r"none of the run's 1 queries is in corpus .*mine"):
+        list(retrieved_records(corpus, run_of(q9="d1"), Retrieval(), Counter(), Counter()))
+
+
+def test_texts_are_looked_up_for_some_queries_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d1 1\nq2 0 d1 1\nq3 0 d1 1\n"))
+    run = run_of(q1="d2", q2="d3", q3="d4")
+    whole = list(retrieved_records(corpus, run, Retrieval(), Counter(), Counter()))
+    asked = []
+    look_up = corpus.documents
+    monkeypatch.setattr(corpus, "documents", lambda ids: (asked.append(list(ids)), look_up(asked[-1]))[1])
+    monkeypatch.setattr(retrieved, "_QUERIES_AT_ONCE", 2)
+    records = retrieved_records(corpus, run, Retrieval(), Counter(), Counter())
+
+    assert next(records) == whole[0]
+    assert asked == [["d2", "d1", "d3"]]
+    assert list(records) == whole[1:]
+    assert asked[1:] == [["d4", "d1"]]
+
+
+# --- files of ranking requests --------------------------------------------------------------------------------------
+
+
+def test_a_request_file_gives_a_record_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "asked.jsonl"
+    first = {
+        "id": 7,
+        "context": "fleas",
+        "task": "item",
+        "source": "mine",
+        "candidates": [{"id": "a", "text": "A", "gain": 2}, {"text": "B"}, {"id": 3, "text": "C", "gain": 0.5}],
+    }
+    path.write_text(f"\ufeff{json.dumps(first)}\n\n" + '{"query": "ticks", "candidates": [{"text": "D", "gain": 1}]}\n')
+    mine, plain = requested_records(path)
+
+    assert mine.context == "fleas"
+    assert [(candidate.id, candidate.text) for candidate in mine.candidates] == [("a", "A"), ("1", "B"), ("3", "C")]
+    assert mine.gains == (2.0, 0.0, 0.5)
+    assert (mine.task, mine.id, mine.source) == ("item", "7", "mine")
+    assert (plain.context, plain.task, plain.id, plain.source) == ("ticks", "passage", "3", "asked")
+    assert [record.source for record in requested_records(path, queries=1, source="one")] == ["one"]
+
+
+GOOD = {"context": "c", "candidates": [{"text": "a", "gain": 1}, {"text": "b"}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ([], "a JSON list where an object is needed"),
+        ({"candidates": []}, "field 'context' is missing"),
+        (GOOD | {"query": "c"}, "fields 'context' and 'query' are both given"),
+        (GOOD | {"context": 3}, "field 'context' is 3: a text"),
+        (GOOD | {"context": " \n"}, "field 'context' is blank"),
+        (GOOD | {"gains": [1, 0]}, "field 'gains' is unknown: use context"),
+        ({"context": "c"}, "field 'candidates' is missing"),
+        (GOOD | {"candidates": {"a": 1}}, "field 'candidates' is {\"a\": 1}: a list"),
+        (GOOD | {"candidates": ["a", "b"]}, "field 'candidates[0]' is \"a\": an object with id, text, gain"),
+        (GOOD | {"candidates": [{"text": "a"}, {"gain": 1}]}, "field 'candidates[1].text' is missing"),
+        (GOOD | {"candidates": [{"text": ""}]}, "field 'candidates[0].text' is blank"),
+        (GOOD | {"candidates": [{"text": "a", "label": 1}]}, "field 'candidates[0].label' is unknown"),
+        (GOOD | {"candidates": [{"text": "a", "gain": "1"}]}, "field 'candidates[0].gain' is \"1\": a finite number"),
+        (GOOD | {"candidates": [{"text": "a", "gain": True}]}, "field 'candidates[0].gain' is true"),
+        (GOOD | {"candidates": [{"text": "a", "gain": -1}]}, "field 'candidates[0].gain' is -1"),
+        (GOOD | {"candidates": [{"text": "a", "gain": float("nan")}]}, "field 'candidates[0].gain' is NaN"),
+        (GOOD | {"candidates": [{"text": "a", "gain": float("inf")}]}, "field 'candidates[0].gain' is Infinity"),
+        (GOOD | {"candidates": [{"text": "a", "id": ["x"]}]}, "field 'candidates[0].id' is [\"x\"]"),
+        (GOOD | {"id": ""}, "field 'id' is \"\""),
+        (GOOD | {"task": "films"}, "field 'task' is \"films\": use one of passage, item, model"),
+        (GOOD | {"source": None}, "field 'source' is null"),
+    ],
+)
+def test_bad_requests_are_named_by_file_line_and_field(tmp_path: Path, row: Any, said: str) -> None:
+    path = json_lines(tmp_path / "asked.jsonl", [GOOD, row])
+
+    with pytest.raises(DataFileError) as caught:
+        list(requested_records(path))
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert said in str(caught.value)
+
+
+def test_lines_that_are_no_json_and_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_bytes(json.dumps(GOOD).encode() + b"\n\n{'context'}\n")
+    with pytest.raises(DataFileError, match=r"asked\.jsonl:3: not valid JSON"):
+        list(requested_records(path))
+    path.write_bytes(b'{"context": "\xff"}\n')
+    with pytest.raises(DataFileError, match=r"asked\.jsonl:1: not UTF-8"):
+        list(requested_records(path))
+    with pytest.raises(InputError, match=r"'.*none\.jsonl' does not exist"):
+        list(requested_records(tmp_path / "none.jsonl"))
+
+
+# --- Ranking-bench --------------------------------------------------------------------------------------------------
+
+PASSAGES = ["Fleas live for a year.", "Ticks wait:\nin the grass.", "Bees dance."]
+PASSAGE_ROW = {
+    "problem": "## Here is a query: how old are fleas and candidate passages:\n"
+    + "".join(f"passage {name}: {text}\n" for name, text in zip((4, 0, 2), PASSAGES, strict=True))
+    + "\nThink, then name the least likely passage (e.g., passage 3).",
+    "gt": "passage 4",
+    "candidates": PASSAGES,
+    "task_name": "Passage-5",
+}
+ITEM_ROW = {
+    "problem": "I've watched the following films in the past, in order:\n['0. Heat', '1. It's a Gift']\n\n"
+    "Now there are 3 candidate films:\n['0. Alien', '1. Up', '2. Brazil']\n\nSelect the least likely.",
+    "gt": "Up",
+    "candidates": ["Alien", "Up", "Brazil"],
+    "task_name": "Rec-Movie",
+}
+MODEL_ROW = {
+    "problem": "# The LLM names and their discriptions are:\n    # Small (8b): Each token price is 0.2. Quick. \n"
+    "    # Large (70b): Each token price is 0.9. Thorough.\n"
+    "    ## Here is a query: what is 2 + 2? and LLM condidates: ['Large (70b)', 'Small (8b)']. Select the least.",
+    "gt": "Small (8b)",
+    "candidates": ["Large (70b)", "Small (8b)"],
+    "task_name": "Router-Cost",
+}
+
+
+def requests_as_records(*arguments: Any, **options: Any) -> Iterator[Record]:
+    return map(record_of, ranking_bench_requests(*arguments, **options))
+
+
+def usable(row: dict[str, Any]) -> Record:
+    judged = request_of_row(row)
+    assert isinstance(judged, JudgedRequest)
+    return record_of(judged)
+
+
+def test_passages_are_named_by_the_prompt_that_holds_them() -> None:
+    record = usable(PASSAGE_ROW)
+
+    assert record.context == "how old are fleas"
+    assert [(c.id, c.text) for c in record.candidates] == [
+        ("passage 4", PASSAGES[0]),
+        ("passage 0", PASSAGES[1]),
+        ("passage 2", PASSAGES[2]),
+    ]
+    assert record.gains == (1.0, 0.0, 0.0)
+    assert (record.task, record.source) == ("passage", "ranking-bench/Passage-5")
+    assert usable(PASSAGE_ROW | {"gt": "Bees dance."}).gains == (0.0, 0.0, 1.0)  # a text in place of a name
+
+
+def test_passages_that_begin_alike_keep_their_own_names() -> None:
+    texts = ["Bees dance. They fly.", "Bees dance.", "Bees dance."]
+    block = "".join(f"passage {place}: {text}\n" for place, text in enumerate(texts))
+    row = PASSAGE_ROW | {
+        "problem": f"## Here is a query: bees and candidate passages:\n{block}\nRank them.",
+        "candidates": texts,
+        "gt": "passage 2",
+    }
+
+    assert [candidate.id for candidate in usable(row).candidates] == ["passage 0", "passage 1", "passage 2"]
+    assert usable(row).gains == (0.0, 0.0, 1.0)
+    assert request_of_row(row | {"gt": "Bees dance."}) == Unusable("gt fits several candidates")
+
+
+def test_items_have_a_history_and_models_their_descriptions() -> None:
+    item, model = usable(ITEM_ROW), usable(MODEL_ROW)
+
+    assert item.context == "Heat\nIt's a Gift"
+    assert item.aim == "the movie that this viewer watches next"
+    assert (item.task, item.gains) == ("item", (0.0, 1.0, 0.0))
+    assert [candidate.text for candidate in item.candidates] == ["Alien", "Up", "Brazil"]
+    assert (model.context, model.aim) == ("what is 2 + 2?", "a low cost above all, then a good answer")
+    assert (model.task, model.gains) == ("model", (0.0, 1.0))
+    assert [(candidate.id, candidate.text) for candidate in model.candidates] == [
+        ("Large (70b)", "Large (70b): Each token price is 0.9. Thorough."),
+        ("Small (8b)", "Small (8b): Each token price is 0.2. Quick."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("history", "shown"),
+    [
+        (
+            """['0. Foo [Import]', "1. Bob's, 'x'", '2. Say "Hi"', '3. Last [a]']""",
+            "Foo [Import]|Bob's, 'x'|Say \"Hi\"|Last [a]",
+        ),
+        ("['1. Heat', '2. Ronin'].", "Heat|Ronin"),
+        ("['9. Heat',\n '10. Ronin, The']", "Heat|Ronin, The"),
+        ("['0. Say \"1. x\", or y', '1. z']", 'Say "1. x", or y|z'),
+        ("['0. Heat', '7. Ronin']", "['0. Heat', '7. Ronin']"),
+        ("Heat, Ronin\n and Up", "Heat, Ronin and Up"),
+    ],
+)
+def test_a_history_is_a_choice_a_line_where_it_is_a_list(history: str, shown: str) -> None:
+    problem = f"I've watched the following films, in order:\n{history}\n\nNow there are 3 candidate films"
+    assert usable(ITEM_ROW | {"problem": problem}).context.split("\n") == shown.split("|")
+
+
+HOLDS_THE_END = (
+    "Now there are two",
+    "Now there are 3 candidate films:",
+    "Now there are 9, Now there are 8",
+    "And\nNow there are none",
+)
+
+
+@pytest.mark.parametrize("title", HOLDS_THE_END)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_title_that_holds_the_words_behind_the_history_cuts_nothing(title: str, place: int) -> None:
+    titles = ["Heat", "Ronin"]
+    titles.insert(place, title)
+    history = ", ".join(f"'{number}. {each}'" for number, each in enumerate(titles))
+    problem = ITEM_ROW["problem"].replace("['0. Heat', '1. It's a Gift']", f"[{history}]")
+    assert usable(ITEM_ROW | {"problem": problem}).context.split("\n") == [" ".join(each.split()) for each in titles]
+
+
+def test_a_title_that_is_a_whole_list_is_kept_on_one_line() -> None:
+    title = "Now there are 3 candidate films: ['0. Alien', '1. Up', '2. Brazil']"
+    context = usable(ITEM_ROW | {"problem": ITEM_ROW["problem"].replace("0. Heat", f"0. {title}")}).context
+    assert title in context and "It's a Gift" in context
+
+
+def test_a_candidate_may_hold_the_words_behind_the_history() -> None:
+    row = ITEM_ROW | {"candidates": ["Alien", "Up", "Now there are 3"]}
+    row["problem"] = row["problem"].replace("2. Brazil", "2. Now there are 3")
+    assert usable(row).context == "Heat\nIt's a Gift"
+
+
+@pytest.mark.parametrize("title", ["Heat']\nNow there are 3 candidate films:\n['0. Alien", "x'] Now there are"])
+def test_a_history_whose_end_can_not_be_told_is_counted_and_not_cut(title: str) -> None:
+    made = request_of_row(ITEM_ROW | {"problem": ITEM_ROW["problem"].replace("0. Heat", f"0. {title}")})
+    assert made == Unusable("where the history ends can't be told")
+
+
+@pytest.mark.parametrize("place", ["begins {} here", "{}", "ends with {}", "{} and {}"])
+def test_a_query_may_hold_the_words_behind_it(place: str) -> None:
+    for row, words in ((PASSAGE_ROW, "and candidate passages:"), (MODEL_ROW, "and LLM candidates:")):
+        own = usable(row).context
+        query = place.format(words, words)
+        changed = usable(row | {"problem": row["problem"].replace(own, f"{own}, {query}", 1)})
+        assert " ".join(changed.context.split()) == f"{own}, {query}"
+
+
+def test_tasks_are_told_whatever_the_case_of_their_names() -> None:
+    assert usable(ITEM_ROW | {"task_name": "rec-movie"}).aim == usable(ITEM_ROW).aim
+
+
+def test_rows_on_one_query_share_an_id_whatever_their_lists_and_aims() -> None:
+    shorter = PASSAGE_ROW | {"candidates": PASSAGES[:2]}
+    performance = MODEL_ROW | {"task_name": "Router-Performance", "gt": "Large (70b)"}
+
+    assert usable(shorter).id == usable(PASSAGE_ROW).id != usable(ITEM_ROW).id
+    assert usable(performance).id == usable(MODEL_ROW).id
+    assert usable(performance).aim != usable(MODEL_ROW).aim
+
+
+@pytest.mark.parametrize("write", [json.dumps, repr])
+def test_candidate_lists_may_be_text(write: Any) -> None:
+    for row in (PASSAGE_ROW, ITEM_ROW, MODEL_ROW):
+        assert usable(row | {"candidates": write(row["candidates"])}) == usable(row)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (PASSAGE_ROW | {"gt": None}, "problem, gt or task_name is no text"),
+        (PASSAGE_ROW | {"candidates": None}, "candidates are no list of texts"),
+        (PASSAGE_ROW | {"candidates": "a, b"}, "candidates are no list of texts"),
+        (PASSAGE_ROW | {"candidates": "{'a': 1}"}, "candidates are no list of texts"),
+        (PASSAGE_ROW | {"candidates": ["a", 2]}, "candidates are no list of texts"),
+        (PASSAGE_ROW | {"candidates": ["a", " "]}, "candidates are no list of texts"),
+        (PASSAGE_ROW | {"candidates": PASSAGES[:1]}, "fewer than 2 candidates"),
+        (PASSAGE_ROW | {"task_name": "Dance-5"}, "unknown task_name 'Dance-5'"),
+        (PASSAGE_ROW | {"problem": "what is it"}, "the query is not to be found in the problem"),
+        (PASSAGE_ROW | {"candidates": [*PASSAGES, "Lice."]}, "a candidate is not to be found in the problem"),
+        (PASSAGE_ROW | {"gt": "passage 3"}, "gt is not among the candidates"),
+        (ITEM_ROW | {"problem": "films"}, "the history is not to be found in the problem"),
+        (ITEM_ROW | {"gt": "Heat"}, "gt is not among the candidates"),
+        (ITEM_ROW | {"candidates": ["Up", "Alien", "Up"]}, "gt fits several candidates"),
+        (ITEM_ROW | {"problem": "in order: ['0. '] Now there are"}, "the query or history is blank"),
+        (MODEL_ROW | {"problem": "Here is a query:   and LLM candidates: []"}, "the query or history is blank"),
+        (MODEL_ROW | {"problem": "models"}, "the query is not to be found in the problem"),
+    ],
+)
+def test_rows_that_can_not_be_used_have_a_reason(row: dict[str, Any], reason: str) -> None:
+    assert request_of_row(row) == Unusable(reason)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_ranking_bench_is_read_from_a_file_of_its_columns(tmp_path: Path, ending: str) -> None:
+    import datasets
+
+    path = tmp_path / f"bench.{ending}"
+    rows = [PASSAGE_ROW, ITEM_ROW | {"gt": "Heat"}, ITEM_ROW, MODEL_ROW]
+    if ending == "jsonl":
+        json_lines(path, rows)
+    else:
+        datasets.Dataset.from_list(rows).to_parquet(path)
+    dropped: Counter[str] = Counter()
+
+    assert list(requests_as_records(path, dropped)) == [usable(row) for row in (PASSAGE_ROW, ITEM_ROW, MODEL_ROW)]
+    assert dropped == {"gt is not among the candidates": 1}
+    assert [record.source for record in requests_as_records(path, Counter(), queries=2, source="b")] == ["b"]
+
+
+def test_the_hubs_configurations_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[Any] = []
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        asked.append((arguments, options))
+        return [PASSAGE_ROW]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+
+    assert list(requests_as_records("direct", Counter(), split="test")) == [usable(PASSAGE_ROW)]
+    assert asked == [((ranking_bench.HUB_NAME, "direct"), {"split": "test"})]
+
+
+def test_what_is_wrong_with_a_whole_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path | str) -> list[Record]:
+        return list(requests_as_records(path, Counter()))
+
+    with pytest.raises(InputError, match="neither 'iterative' nor 'direct', which come from the hub, nor a file"):
+        read("iteratve")
+    (tmp_path / "bench.txt").write_text("x")
+    with pytest.raises(InputError, match=r"ends in none of \.json, \.jsonl, \.parquet"):
+        read(tmp_path / "bench.txt")
+    lacking = json_lines(tmp_path / "lacking.jsonl", [{"problem": "p", "gt": "g"}])
+    with pytest.raises(
+        DataFileError, match=r"lacking\.jsonl:1: column 'candidates' is missing \(there are problem, gt"
+    ):
+        read(lacking)
+    useless = json_lines(tmp_path / "useless.jsonl", [ITEM_ROW | {"gt": "x"}] * 2 + [ITEM_ROW | {"problem": "x"}])
+    with pytest.raises(DataFileError, match=r"none of 3 rows could be used \(2 × gt is not among the candidates, 1 × "):
+        read(useless)
+    (tmp_path / "broken.jsonl").write_text('{"problem": \n')
+    with pytest.raises(InputError, match=r"can't load Ranking-bench from '.*broken\.jsonl'"):
+        read(tmp_path / "broken.jsonl")
+    with pytest.raises(InputError, match=r"can't load Ranking-bench from 'direct' .*give a \.jsonl or \.parquet"):
+        read("direct")  # tests are offline
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(MissingExtraError, match=r"r1ranker-ir\[train\]"):
+        read("direct")

@@ -1,0 +1,248 @@
+"""Measuring with held-out lists: the measures by hand, and rankings that are those of `Ranker`."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1ranker_ir import Candidate, Ranker, Ranking
+from r1ranker_ir.errors import ContextLengthError
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
+from r1ranker_ir.training.data.prompting import PromptRenderer
+from r1ranker_ir.training.data.records import Record
+from r1ranker_ir.training.jobs.held_out import HeldOutResult, accuracy_by_length, measure_rankings, rank_held_out
+from r1ranker_ir.types import Step, Usage
+
+WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae".split()
+
+
+def record(*gains: float) -> Record:
+    return Record("q", tuple(Candidate("d", f"text {place}") for place in range(len(gains))), gains)
+
+
+def ranking(one: Record, order: Sequence[int], steps: Sequence[Step] = ()) -> Ranking:
+    return Ranking(one.request(), tuple(order), tuple(steps))
+
+
+def step(shown: Sequence[int], *outcome: int, repaired: bool = False, thought_closed: bool = False) -> Step:
+    return Step(tuple(shown), outcome, "", "", None, repaired, thought_closed, 0, Usage())
+
+
+# --- measures -------------------------------------------------------------------------------------------------------
+
+
+def test_measures_by_hand() -> None:
+    records = [record(0, 1, 0), record(2, 0, 1), record(0, 0), record(0.5)]
+    result = measure_rankings(
+        [ranking(one, order) for one, order in zip(records, [(0, 2, 1), (1, 2, 0), (1, 0), (0,)], strict=True)], records
+    )
+    # The positive is third; then the grades 0, 1, 2 in this order, whose best is 2, 1, 0; then nothing to be found.
+    graded = (1 / math.log2(3) + 2 / math.log2(4)) / (2 + 1 / math.log2(3))
+    assert result.reciprocal_ranks == pytest.approx((1 / 3, 1 / 2, 0, 1))
+    assert result.measures == pytest.approx({"RR": (1 / 3 + 1 / 2 + 0 + 1) / 4, "nDCG@10": (0.5 + graded + 0 + 1) / 4})
+    assert (result.repairs, result.thoughts_closed, result.accuracy_by_length) == (0, 0, {})
+
+
+def test_no_lists_measure_nothing() -> None:
+    assert measure_rankings([], []) == HeldOutResult({"RR": 0.0, "nDCG@10": 0.0}, (), {}, 0, 0, ())
+
+
+@pytest.mark.parametrize("gains", [(3e9, 0, 1e9), (1e-9, 0, 0), (1e300, 1e-300, 0), (0.4, 0.0001, 0)])
+def test_gains_of_any_size_are_measured(gains: tuple[float, ...]) -> None:
+    one = record(*gains)
+    # Worst first: what has any gain at all is relevant.
+    order = sorted(range(3), key=lambda place: gains[place])
+    result = measure_rankings([ranking(one, order)], [one])
+    assert result.reciprocal_ranks == (1 / (1 + sum(gain == 0 for gain in gains)),)
+    assert result.measures["nDCG@10"] == pytest.approx(brute_force([one], [order])[1], abs=1e-4)
+
+
+def brute_force(records: Sequence[Record], orders: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Mean RR and nDCG@10, as their formulas say."""
+    reciprocal, normalised = [], []
+    for one, order in zip(records, orders, strict=True):
+        ranked = [one.gains[place] for place in order]
+        reciprocal.append(next((1 / rank for rank, gain in enumerate(ranked, 1) if gain > 0), 0.0))
+        best = max(max(ranked), 1e-300)
+        found, ideal = (
+            sum(gain / best / math.log2(rank + 1) for rank, gain in enumerate(gains[:10], 1))
+            for gains in (ranked, sorted(ranked, reverse=True))
+        )
+        normalised.append(found / ideal if ideal else 0.0)
+    return sum(reciprocal) / len(records), sum(normalised) / len(records)
+
+
+binary = st.sampled_from([0.0, 1.0])
+graded = st.integers(0, 4).map(float)
+fractional = st.floats(0, 1).map(lambda gain: round(gain, 4))
+gain_lists = st.sampled_from([binary, graded, fractional]).flatmap(lambda one: st.lists(one, min_size=1, max_size=15))
+judged_orders = gain_lists.flatmap(lambda gains: st.tuples(st.just(gains), st.permutations(range(len(gains)))))
+
+
+@settings(deadline=None)
+@given(st.lists(judged_orders, min_size=1, max_size=4))
+def test_measures_are_those_of_the_formulas(lists: list[tuple[list[float], list[int]]]) -> None:
+    records = [record(*gains) for gains, _ in lists]
+    orders = [order for _, order in lists]
+    result = measure_rankings([ranking(one, order) for one, order in zip(records, orders, strict=True)], records)
+    reciprocal, normalised = brute_force(records, orders)
+    assert result.measures["RR"] == pytest.approx(reciprocal, abs=1e-6)
+    assert result.measures["nDCG@10"] == pytest.approx(normalised, abs=1e-4)
+    assert sum(result.reciprocal_ranks) / len(records) == pytest.approx(reciprocal, abs=1e-6)
+
+
+def test_accuracy_by_length_by_hand() -> None:
+    first, second = record(0, 1, 0, 2), record(1, 1, 0)
+    eliminated = ranking(
+        first,
+        (3, 0, 1, 2),
+        [
+            step((0, 1, 2, 3), 2),  # right
+            step((0, 1, 3), 1),  # right: there is a better one
+            step((0, 3), 0),  # right
+        ],
+    )
+    other = ranking(
+        second,
+        (2, 0, 1),
+        [
+            step((0, 1, 2), 1),  # wrong: one of two best ones
+            step((0, 2), 0),  # wrong
+        ],
+    )
+    equal = ranking(second, (0, 1, 2), [step((2, 1, 0), 2), step((0, 1), 1)])  # right, and nothing to choose among
+    assert accuracy_by_length([eliminated, other, equal], [first, second, second]) == {2: 1 / 2, 3: 2 / 3, 4: 1.0}
+    assert list(accuracy_by_length([eliminated], [first])) == [2, 3, 4]
+    ordered = ranking(first, (3, 1, 0, 2), [step((0, 1, 2, 3), 3, 1, 0, 2)])
+    assert accuracy_by_length([ordered], [first]) == {}
+    assert accuracy_by_length([], []) == {}
+
+
+def test_repairs_and_closed_thoughts_are_summed() -> None:
+    one = record(0, 1, 0)
+    steps = [step((0, 1, 2), 2, repaired=True, thought_closed=True), step((0, 1), 0, thought_closed=True)]
+    steps[0] = replace(steps[0], closed_at="end_of_turn")
+    result = measure_rankings([ranking(one, (1, 0, 2), steps), ranking(one, (0, 1, 2), steps[1:])], [one, one])
+    assert (result.repairs, result.thoughts_closed, result.closed_at) == (1, 3, {"end_of_turn": 1})
+    assert [one.order for one in result.rankings] == [(1, 0, 2), (0, 1, 2)]
+
+
+# --- with a model in memory -----------------------------------------------------------------------------------------
+
+Loaded = tuple[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    """The embedded model and its tokenizer, as a trainer holds them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(TINY_CHECKPOINT, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
+
+
+def lists(*lengths: int) -> list[Record]:
+    chosen = random.Random(0)
+    found = []
+    for number, length in enumerate(lengths):
+        texts = [" ".join(chosen.choices(WORDS, k=4)) for _ in range(length)]
+        candidates = tuple(Candidate(f"{number}-{place}", text) for place, text in enumerate(texts))
+        # All different, so that every exclusion is right or wrong.
+        found.append(Record("flea larvae", candidates, tuple(map(float, range(length))), id=f"q{number}"))
+    return found
+
+
+def renderer_of(tokenizer: Any, folder: Path) -> PromptRenderer:
+    settings = read_settings(folder)
+    assert settings.template is not None
+    return PromptRenderer(tokenizer, settings.template, max_passage_tokens=settings.max_passage_tokens)
+
+
+def outline(found: Ranking) -> list[Any]:
+    return [found.order, *((step.shown, step.outcome, step.text) for step in found.steps)]
+
+
+@pytest.mark.parametrize("strategy", ["iterative", "direct"])
+def test_rankings_are_those_of_the_ranker(strategy: str, loaded: Loaded) -> None:
+    model, tokenizer = loaded
+    records = lists(5, 2, 3, 1)
+    ranker = Ranker(TINY_CHECKPOINT, strategy=strategy, max_thought_tokens=40, device="cpu")
+    result = rank_held_out(
+        model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), records, strategy, max_thought_tokens=40
+    )
+    expected = ranker.rank([one.request() for one in records])
+    assert [outline(found) for found in result.rankings] == [outline(found) for found in expected]
+    assert result == measure_rankings(expected, records)
+    assert set(result.accuracy_by_length) == ({2, 3, 4, 5} if strategy == "iterative" else set())
+
+
+@pytest.mark.parametrize(("window_size", "stride"), [(4, 2), (3, 10), (2, 2)])
+def test_windows_are_those_of_the_ranker(window_size: int, stride: int, loaded: Loaded, tmp_path: Path) -> None:
+    model, tokenizer = loaded
+    # What a folder says of windows counts even where its stride is longer than its window.
+    folder = Path(shutil.copytree(TINY_CHECKPOINT, tmp_path / "model"))
+    said = json.loads((folder / "r1ranker.json").read_text(encoding="utf-8"))
+    said |= {"window_size": window_size, "stride": stride}
+    (folder / "r1ranker.json").write_text(json.dumps(said), encoding="utf-8")
+    own = read_settings(folder)
+    records = lists(6)
+    result = rank_held_out(
+        model,
+        tokenizer,
+        renderer_of(tokenizer, folder),
+        records,
+        "direct",
+        window_size=own.window_size,
+        stride=own.stride,
+        max_thought_tokens=4,
+    )
+    [expected] = Ranker(folder, strategy="direct", max_thought_tokens=4, device="cpu").rank([records[0].request()])
+    assert outline(result.rankings[0]) == outline(expected)
+    assert max(len(step.shown) for step in expected.steps) == window_size
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_goes_back_to_what_it_was_in(training: bool, loaded: Loaded) -> None:
+    model, tokenizer = loaded
+    modes = []
+    hook = model.register_forward_pre_hook(lambda *_: modes.append(model.training))
+    model.train(training)
+    try:
+        rank_held_out(
+            model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), lists(2), "iterative", max_thought_tokens=2
+        )
+        assert model.training is training
+        assert modes and not any(modes)
+        too_long = Record("flea " * 3000, record(0, 1).candidates, (0.0, 1.0))
+        with pytest.raises(ContextLengthError):
+            rank_held_out(model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), [too_long], "iterative")
+        assert model.training is training
+        with pytest.raises(KeyError):
+            rank_held_out(model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), lists(2), "heap")
+        assert model.training is training
+    finally:
+        hook.remove()
+        model.eval()
+
+
+def test_measuring_leaves_random_numbers_and_gradients_alone(loaded: Loaded) -> None:
+    model, tokenizer = loaded
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    rank_held_out(
+        model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), lists(3), "iterative", max_thought_tokens=2
+    )
+    # Otherwise how often one measures would change what is trained.
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())

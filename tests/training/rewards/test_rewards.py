@@ -1,0 +1,827 @@
+"""Rewards: values worked by hand, odd outputs, the traps of the published code, TRL's way of calling."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import re
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import ir_measures
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ir_measures import Qrel, R, ScoredDoc, nDCG
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.answers import read_answer
+from r1ranker_ir.training.rewards.answer_protocol import answer_after_thought
+from r1ranker_ir.training.rewards.ranking_measures import average_overlap, ndcg, rank_biased_overlap, recall
+from r1ranker_ir.training.rewards.rewards import (
+    REWARDS,
+    exclusion_reward,
+    exclusion_reward_graded,
+    find_reward,
+    format_reward,
+    multi_view_reward,
+    multi_view_reward_overlap,
+    ranking_reward,
+    ranking_reward_mrr,
+    setwise_reward,
+    setwise_reward_graded,
+    tag_count_reward,
+)
+
+BOUNDS = {
+    "exclusion": (-3.0, 1.0),
+    "exclusion_graded": (-3.0, 1.0),
+    "ranking": (-3.0, 1.0),
+    "ranking_mrr": (-3.0, 1.0),
+    "format": (-1.0, 0.0),
+    "tag_count": (-1.0, 0.0),
+    "setwise": (0.0, 1.0),
+    "setwise_graded": (0.0, 1.0),
+    "multi_view": (-1.0, 1.3),
+    "multi_view_overlap": (-1.0, 1.3),
+}
+ONE_POSITIVE = [0.0, 1.0, 0.0]
+GRADED = [0.0, 3.0, 1.0, 2.0]
+
+
+def answered(answer: str) -> str:
+    return f"<think>\nSome thought of [1], [2] and [3].\n</think>\n<answer>{answer}</answer>"
+
+
+def score(name: str, output: str, gains: Sequence[float], **columns: Any) -> float:
+    [value] = find_reward(name)(completions=[output], gains=[list(gains)], **columns)
+    assert value is not None
+    return value
+
+
+# The shape of an output.
+
+PERFECT = answered("[1]")
+
+SHAPES = [
+    # output, f, t
+    (PERFECT, 0, 0),
+    ("<think></think><answer></answer>", 0, 0),
+    (f" \n\t{PERFECT}\n ", 0, 0),
+    ("<think>a</think> \n\t <answer>[1]</answer>", 0, 0),
+    ("<think>a < b, <b>bold</b></think><answer>[1]</answer>", 0, 0),
+    ("", -1, -1),
+    ("[1]", -1, -1),
+    ("<answer>[1]</answer>", -1, -0.5),
+    ("<think>a</think>[1]", -1, -0.5),
+    ("<think>a</think><answer>[1]", -1, -0.25),
+    ("<think>a<answer>[1]</answer>", -1, -0.25),
+    ("a</think><answer>[1]</answer>", -1, -0.25),
+    (f"So: {PERFECT}", -1, 0),
+    (f"{PERFECT} Done.", -1, 0),
+    ("<think>a</think> so <answer>[1]</answer>", -1, 0),
+    ("<answer>[1]</answer><think>a</think>", -1, 0),
+    ("</think><think>a<answer>[1]</answer>", -1, 0),
+    ("<think>a<answer>[1]</answer></think>", -1, 0),
+    ("<think>a</answer></think><answer>[1]", -1, 0),
+    (f"<think>{PERFECT}", -1, -0.25),
+    (f"{PERFECT}{PERFECT}", -1, -1),
+    ("<think><think>a</think></think><answer><answer>[1]</answer></answer>", -1, -1),
+    ("<think>a</think></think><answer>[1]</answer>", -1, -0.25),
+    ("<THINK>a</THINK><ANSWER>[1]</ANSWER>", -1, -1),
+    ("<think>a</think><Answer>[1]</answer>", -1, -0.25),
+    ("< think>a</think><answer>[1]</answer >", -1, -0.5),
+    ("＜think＞a</think><answer>[1]</answer>", -1, -0.25),
+]
+
+
+@pytest.mark.parametrize(("output", "form", "tags"), SHAPES)
+def test_the_shape_of_an_output(output: str, form: float, tags: float) -> None:
+    assert format_reward([output]) == [form]
+    assert tag_count_reward([output]) == [tags]
+
+
+# Exclusion.
+
+EXCLUSIONS = [
+    # answer, e with the positive at [2]
+    ("[1]", 1),
+    ("[3]", 1),
+    ("[2]", 0),
+    (" \n[1]\t", 1),
+    ("[4]", -0.5),
+    ("[0]", -0.5),
+    ("[-1]", -0.5),
+    ("1", -0.5),
+    ("[1", -0.5),
+    ("[ 1 ]", -0.5),
+    ("[01]", -0.5),
+    ("[1000000000000000000000]", -0.5),
+    ("[１]", -0.5),
+    ("[²]", -0.5),
+    ("[[1]]", -0.5),
+    ("[1].", -0.5),
+    ("passage [1]", -0.5),
+    ("[1] [3]", -0.5),
+    ("[1], [1]", -0.5),
+    ("[1][1]", -0.5),
+    ("[1] > [3] > [2]", -0.5),
+    ("none", -0.5),
+    ("", -1),
+    (" \n ", -1),
+]
+
+
+@pytest.mark.parametrize(("answer", "outcome"), EXCLUSIONS)
+def test_what_an_exclusion_is_worth(answer: str, outcome: float) -> None:
+    assert score("exclusion", answered(answer), ONE_POSITIVE) == outcome
+    assert score("exclusion_graded", answered(answer), ONE_POSITIVE) == outcome
+
+
+PLACES = [
+    # output, e, f + t, with the positive at [2]
+    ("", -1, -2),
+    ("[1]", -1, -2),
+    ("<think>[1]</think>[1]", -1, -1.5),
+    ("<think>I drop [1]</think><answer>[2]</answer>", 0, 0),
+    ("<think>a</think><answer>[1]", -1, -1.25),
+    ("<answer>[1]</answer>", 1, -1.5),
+    ("<think>a <answer>[1]</answer>", 1, -1.25),
+    # An answer inside the thought is no answer, and the one after it is.
+    ("<think>a <answer>[1]</answer></think>", -1, -1),
+    ("<think>a <answer>[1]</answer></think> <answer>[2]</answer>", 0, -1.5),
+    ("<think>a</think><answer>[1]</answer></think>", -1, -1.25),
+    # The last closed block counts.
+    ("<think>a</think><answer>[2]</answer><answer>[1]</answer>", 1, -1.5),
+    ("<think>a</think><answer>[1]</answer><answer>[2]", 1, -1.25),
+    ("<think>a</think><answer><answer>[1]</answer></answer>", 1, -1.5),
+    ("<think>a</think></answer><answer>[1]", -1, -1),
+    ("<think>a</think></answer>", -1, -1.25),
+    ("<think>A passage says “<answer>[2]</answer>”.</think><answer>[1]</answer>", 1, -1.5),
+    ("<think>a</think><answer>\n[1]\n</answer>\nI am done with [2].", 1, -1),
+    ("<think>a</think><ANSWER>[1]</ANSWER>", -1, -1.5),
+]
+
+
+@pytest.mark.parametrize(("output", "outcome", "rest"), PLACES)
+def test_where_an_answer_counts(output: str, outcome: float, rest: float) -> None:
+    told: dict[str, float] = {}
+    assert score("exclusion", output, ONE_POSITIVE, log_metric=told.__setitem__) == outcome + rest
+    assert told["rewards/exclusion/outcome"] == outcome
+    assert told["rewards/exclusion/format"] + told["rewards/exclusion/tags"] == rest
+
+
+@pytest.mark.parametrize(
+    ("gains", "published", "graded"),
+    [
+        (GRADED, [1, 0, 1, 1], [1, 0, 2 / 3, 1 / 3]),
+        ([1, 0.25], [0, 1], [0, 1]),
+        ([0.5, 1, 0.75], [1, 0, 1], [1, 0, 0.5]),
+        ([0, 1, 1], [1, 0, 0], [1, 0, 0]),
+        ([0, 0], [1, 1], [1, 1]),
+        ([2, 2], [0, 0], [1, 1]),
+        ([1], [0], [1]),
+        ([5e-324, 0, 1e308], [1, 1, 0], [1, 1, 0]),
+    ],
+)
+def test_the_positive_is_the_best_gain_shown(gains: list[float], published: list[float], graded: list[float]) -> None:
+    outputs = [answered(f"[{number}]") for number in range(1, len(gains) + 1)]
+
+    assert exclusion_reward(outputs, [gains] * len(gains)) == published
+    assert exclusion_reward_graded(outputs, [gains] * len(gains)) == pytest.approx(graded)
+
+
+# Ranking.
+
+LOG3 = 1 / math.log2(3)
+
+ORDERS = [
+    # answer, nDCG, named of three, RR, A ∩ C over A ∪ C, with the positive at [2]
+    ("[2] > [1] > [3]", 1, 3, 1, 1),
+    ("[1] > [2] > [3]", LOG3, 3, 1 / 2, 1),
+    ("[1] > [3] > [2]", 1 / 2, 3, 1 / 3, 1),
+    ("[2], [1], [3]", 1, 3, 1, 1),
+    ("[2]\n[1]\n[3]", 1, 3, 1, 1),
+    ("best [2], then [1], last [3].", 1, 3, 1, 1),
+    ("[2] > [1]", 1, 2, 1, 2 / 3),
+    ("[1] > [3]", 0, 2, 0, 2 / 3),
+    ("[2]", 1, 1, 1, 1 / 3),
+    ("[1]", 0, 1, 0, 1 / 3),
+    # Repeats and names of no candidate take up a place.
+    ("[1] > [1] > [2] > [3]", 1 / 2, 3, 1 / 3, 1),
+    ("[1] > [2] > [2] > [3]", LOG3, 3, 1 / 2, 1),
+    ("[2] > [2] > [2]", 1, 1, 1, 1 / 3),
+    ("[9] > [2] > [1] > [3]", LOG3, 3, 1 / 2, 3 / 4),
+    ("[2] > [1] > [3] > [9] > [9] > [10]", 1, 3, 1, 3 / 5),
+    ("[02] > [2] > [1] > [3]", LOG3, 3, 1 / 2, 3 / 4),
+    ("[ 2 ] > [２] > [2]", 1 / 2, 1, 1 / 3, 1 / 5),
+    ("[1000000000000000000000] > [2]", LOG3, 1, 1 / 2, 1 / 4),
+    # None of these is an identifier.
+    ("2 > 1 > 3", 0, 0, 0, 0),
+    ("[2 > [1 > [x]", 0, 0, 0, 0),
+    ("[21]", 0, 0, 0, 0),
+    ("[]", 0, 0, 0, 0),
+]
+
+
+@pytest.mark.parametrize(("answer", "gain", "named", "reciprocal", "likeness"), ORDERS)
+def test_what_an_order_is_worth(answer: str, gain: float, named: int, reciprocal: float, likeness: float) -> None:
+    output = answered(answer)
+
+    assert score("ranking", output, ONE_POSITIVE) == pytest.approx(named / 3 - 1 + gain)
+    assert score("ranking_mrr", output, ONE_POSITIVE) == pytest.approx(likeness - 1 + reciprocal)
+
+
+@pytest.mark.parametrize("name", ["ranking", "ranking_mrr"])
+def test_an_order_that_stands_in_the_wrong_place(name: str) -> None:
+    assert score(name, "", ONE_POSITIVE) == -3
+    assert score(name, "[2] > [1] > [3]", ONE_POSITIVE) == -3
+    assert score(name, answered(" "), ONE_POSITIVE) == -1
+    assert score(name, "<think>[2] > [1] > [3]</think><answer>all of them</answer>", ONE_POSITIVE) == -1
+    assert score(name, "<answer>[2] > [1] > [3]</answer>", ONE_POSITIVE) == 1 - 1.5
+    assert score(name, answered("[2] > [1] > [3]") + "!", ONE_POSITIVE) == 1 - 1
+
+
+def test_graded_gains_give_a_graded_ndcg_and_the_rank_of_the_best() -> None:
+    output = answered("[3] > [2] > [4] > [1]")
+    ideal = 3 + 2 * LOG3 + 1 / 2
+    found = 1 + 3 * LOG3 + 2 / 2
+
+    assert score("ranking", output, GRADED) == pytest.approx(found / ideal)
+    assert score("ranking_mrr", output, GRADED) == 1 / 2
+    assert score("ranking", output, [0, 0, 0, 0]) == 0
+    assert score("ranking_mrr", output, [0, 0, 0, 0]) == 0
+    assert score("ranking_mrr", output, [0, 0, 2, 2]) == 1
+
+
+def test_ndcg_looks_at_twenty_places() -> None:
+    gains = [0.0] * 20 + [1.0]
+    last = answered(" > ".join(f"[{number}]" for number in range(1, 22)))
+    twentieth = answered(" > ".join(f"[{number}]" for number in [*range(1, 20), 21, 20]))
+
+    assert score("ranking", last, gains) == 0
+    assert score("ranking", twentieth, gains) == pytest.approx(1 / math.log2(21))
+
+
+# Choice of the best.
+
+
+@pytest.mark.parametrize(
+    ("output", "published", "graded"),
+    [
+        (answered("[2]"), 1, 1),
+        (answered("\n [2] "), 1, 1),
+        (answered("[4]"), 0, 2 / 3),
+        (answered("[3]"), 0, 1 / 3),
+        (answered("[1]"), 0, 0),
+        (answered("[5]"), 0, 0),
+        (answered("2"), 0, 0),
+        (answered("[02]"), 0, 0),
+        (answered("[２]"), 0, 0),
+        (answered("[2] [2]"), 0, 0),
+        (answered("[2]."), 0, 0),
+        (answered(""), 0, 0),
+        ("", 0, 0),
+        ("[2]", 0, 0),
+        ("<answer>[2]</answer>", 0, 0),
+        ("<think>a<answer>[2]</answer>", 0, 0),
+        ("</think><answer>[2]</answer>", 0, 0),
+        ("<think>a</think> so <answer>[2]</answer>", 0, 0),
+        ("<think>a</think><answer>[2]", 0, 0),
+        ("<think>a</think><ANSWER>[2]</ANSWER>", 0, 0),
+        # As published, what surrounds the pattern does not matter, and the first place that fits counts.
+        ("So: <think>a</think>\n\n<answer>[2]</answer> and no more", 1, 1),
+        ("<think>a</think> hm </think> <answer>[2]</answer>", 1, 1),
+        ("<think>a</think><answer>[2]</answer></think><answer>[1]</answer>", 1, 1),
+        ("</think><answer>[1]</answer><think>a</think><answer>[2]</answer>", 1, 1),
+    ],
+)
+def test_what_a_choice_is_worth(output: str, published: float, graded: float) -> None:
+    assert score("setwise", output, GRADED) == published
+    assert score("setwise_graded", output, GRADED) == pytest.approx(graded)
+
+
+@pytest.mark.parametrize(("gains", "published"), [([1, 1, 0], [1, 1, 0]), ([0, 0, 0], [1, 1, 1])])
+def test_every_candidate_of_the_best_gain_is_a_right_choice(gains: list[float], published: list[float]) -> None:
+    outputs = [answered(f"[{number}]") for number in (1, 2, 3)]
+
+    assert setwise_reward(outputs, [gains] * 3) == published
+    assert setwise_reward_graded(outputs, [gains] * 3) == published
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", " ", "\n", "a", "[1]"]), max_size=14))
+def test_the_linear_search_finds_what_the_published_expression_finds(pieces: list[str]) -> None:
+    output = "".join(pieces)
+    found = re.search(r"<think>.*?</think>\s*<answer>(.*?)</answer>", output, re.DOTALL)
+
+    assert answer_after_thought(output) == (found.group(1) if found else None)
+
+
+# Several views.
+
+
+def test_a_perfect_order_has_all_views() -> None:
+    assert score("multi_view", answered("[2] > [4] > [3] > [1]"), GRADED) == pytest.approx(1.3)
+    assert score("multi_view_overlap", answered("[2] > [4] > [3] > [1]"), GRADED) == pytest.approx(1.3)
+
+
+def test_the_views_of_an_order_worked_by_hand() -> None:
+    # [1] > [2] > [3] against [2] > [1] > [3]: the first 1, 2, 3 places share 0, 2 and 3.
+    output = answered("[1] > [2] > [3]")
+    rbo = 0.1 * (0.9 * 1 + 0.81 * 1) + 0.729 * 1
+    told: dict[str, float] = {}
+
+    assert rbo == pytest.approx(0.9)
+    assert score("multi_view", output, ONE_POSITIVE, log_metric=told.__setitem__) == pytest.approx(
+        LOG3 + 0.2 + 0.1 * rbo
+    )
+    assert told == {
+        "rewards/multi_view/format": 0,
+        "rewards/multi_view/permutation": 1,
+        "rewards/multi_view/ndcg": pytest.approx(LOG3),
+        "rewards/multi_view/recall": 1,
+        "rewards/multi_view/rbo": pytest.approx(rbo),
+    }
+    assert score("multi_view_overlap", output, ONE_POSITIVE) == pytest.approx(LOG3 + 0.2 + 0.1 * 2 / 3)
+
+
+def test_the_published_code_knows_no_grades() -> None:
+    output = answered("[3] > [2] > [4] > [1]")
+    overlap = (0 + 1 / 2 + 1 + 1) / 4
+
+    assert score("multi_view_overlap", output, GRADED) == pytest.approx(1 + 0.2 + 0.1 * overlap)
+    ideal = 3 + 2 * LOG3 + 1 / 2
+    rbo = 0.1 * (0.9 / 2 + 0.81 + 0.729) + 0.9**4 + 0.0
+    assert score("multi_view", output, GRADED) == pytest.approx((1 + 3 * LOG3 + 1) / ideal + 0.2 + 0.1 * rbo)
+
+
+def test_recall_and_ndcg_look_at_ten_places() -> None:
+    gains = [0.0] * 10 + [1.0, 1.0]
+    order = [12, *range(1, 10), 11, 10]
+    output = answered(" > ".join(f"[{number}]" for number in order))
+    told: dict[str, float] = {}
+    score("multi_view", output, gains, log_metric=told.__setitem__)
+
+    assert told["rewards/multi_view/recall"] == 1 / 2
+    assert told["rewards/multi_view/ndcg"] == pytest.approx(1 / (1 + LOG3))
+
+
+@pytest.mark.parametrize("name", ["multi_view", "multi_view_overlap"])
+@pytest.mark.parametrize(
+    ("output", "value"),
+    [
+        ("", -1),
+        ("[2] > [1] > [3]", -1),
+        ("<answer>[2] > [1] > [3]</answer>", -1),
+        ("<think>a</think> so <answer>[2] > [1] > [3]</answer>", -1),
+        ("<think>a</think><answer>[2] > [1] > [3]", -1),
+        (answered(""), 0),
+        (answered("[2] > [1]"), 0),
+        (answered("[2] > [1] > [1]"), 0),
+        (answered("[2] > [1] > [3] > [3]"), 0),
+        # The published code compares the numbers' count alone, so that this passes there.
+        (answered("[2] > [1] > [30]"), 0),
+        (answered("[2] > [1] > [3] > [4]"), 0),
+        (answered("2 > 1 > 3"), 0),
+        (answered("[2] > [1] > [03]"), 0),
+        (answered("[2] > [1] > [1000000000000000000000]"), 0),
+        ("Well. <think>a</think><answer>[2] > [1] > [3]</answer> Done.", 1.3),
+    ],
+)
+def test_only_full_permutations_have_views(name: str, output: str, value: float) -> None:
+    assert score(name, output, ONE_POSITIVE) == pytest.approx(value)
+
+
+def test_a_reference_order_replaces_the_order_by_gain() -> None:
+    output = answered("[3] > [1] > [2]")
+    same, other = [2, 0, 1], [1, 0, 2]
+
+    def difference(name: str) -> float:
+        return score(name, output, ONE_POSITIVE, reference_order=[same]) - score(
+            name, output, ONE_POSITIVE, reference_order=[other]
+        )
+
+    assert difference("multi_view") == pytest.approx(0.1 * (1 - rank_biased_overlap(same, other)))
+    assert difference("multi_view_overlap") == pytest.approx(0.1 * (1 - average_overlap(same, other)))
+    for name in ("multi_view", "multi_view_overlap"):
+        # By falling gain, ties in the prompt's order.
+        assert score(name, output, ONE_POSITIVE, reference_order=[None]) == score(
+            name, output, ONE_POSITIVE, reference_order=[other]
+        )
+        assert score(name, output, ONE_POSITIVE) == score(name, output, ONE_POSITIVE, reference_order=[other])
+
+
+@pytest.mark.parametrize("order", [[0, 1], [0, 1, 1], [0, 1, 2, 2], [1, 2, 3], [0, 1, 2, 3], [], ["a", "b", "c"]])
+def test_a_reference_order_must_be_a_permutation(order: list[Any]) -> None:
+    with pytest.raises(InputError, match=r"reference_order of row 1 is .*: give each of the positions 0 to 2 once"):
+        multi_view_reward([PERFECT] * 2, [ONE_POSITIVE] * 2, reference_order=[None, order])
+
+
+# The measures.
+
+GAINS = st.lists(st.integers(0, 4), min_size=1, max_size=25)
+
+
+@settings(max_examples=60, deadline=None)
+@given(gains=GAINS, cutoff=st.integers(1, 25), data=st.data())
+def test_ndcg_and_recall_are_those_of_ir_measures(gains: list[int], cutoff: int, data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(gains))))
+    order = order[: data.draw(st.integers(1, len(gains)))]
+    qrels = [Qrel("q", str(position), gain) for position, gain in enumerate(gains)]
+    run = [ScoredDoc("q", str(position), float(-rank)) for rank, position in enumerate(order)]
+    expected = ir_measures.calc_aggregate([nDCG @ cutoff, R @ cutoff], qrels, run)
+    ranked_gains = [gains[position] for position in order]
+
+    assert ndcg(ranked_gains, gains, cutoff) == pytest.approx(expected[nDCG @ cutoff])
+    assert recall(ranked_gains, gains, cutoff) == pytest.approx(expected[R @ cutoff])
+
+
+def test_measures_of_nothing_and_of_extreme_gains() -> None:
+    assert ndcg([], [], 10) == ndcg([], [1.0], 10) == recall([], [], 10) == 0
+    assert ndcg([1e308] * 20, [1e308] * 20, 20) == 1
+    assert ndcg([0.0, 5e-324], [5e-324, 0.0], 20) == pytest.approx(LOG3)
+    assert ndcg([5e-324, 0.0], [5e-324, 0.0], 20) == 1
+
+
+def agreement(left: Sequence[int], right: Sequence[int], depth: int) -> float:
+    return len(set(left[:depth]) & set(right[:depth])) / depth
+
+
+@given(data=st.data(), count=st.integers(1, 12), p=st.sampled_from([0.1, 0.5, 0.9, 0.98]))
+def test_rbo_is_the_infinite_sum_with_the_last_agreement_kept(data: st.DataObject, count: int, p: float) -> None:
+    # Entries may differ between the lists, unlike in a permutation.
+    left = data.draw(st.permutations(range(count)))
+    right = data.draw(st.permutations(range(count // 2, count // 2 + count)))
+    brute = sum((1 - p) * p ** (depth - 1) * agreement(left, right, min(depth, count)) for depth in range(1, 2500))
+
+    assert rank_biased_overlap(left, right, p) == pytest.approx(brute, abs=1e-9)
+    assert rank_biased_overlap(right, left, p) == pytest.approx(brute, abs=1e-9)
+    assert rank_biased_overlap(left, left, p) == pytest.approx(1, abs=1e-12)
+    assert average_overlap(left, right) == pytest.approx(
+        sum(agreement(left, right, depth) for depth in range(1, count + 1)) / count
+    )
+
+
+def test_the_first_ten_places_carry_most_of_rbo_at_its_default() -> None:
+    # Webber et al., equation 21: the weight of the first d places is
+    # 1 − p^(d−1) + (1 − p) / p · d · (ln(1 / (1 − p)) − Σ_{i<d} p^i / i).
+    p, depth = 0.9, 10
+    tail = math.log(1 / (1 - p)) - sum(p**i / i for i in range(1, depth))
+    assert 1 - p ** (depth - 1) + (1 - p) / p * depth * tail == pytest.approx(0.86, abs=0.005)
+    assert rank_biased_overlap([1, 2], [2, 1]) == pytest.approx(0.9)
+
+
+def test_lists_that_can_not_be_compared() -> None:
+    assert rank_biased_overlap([], []) == average_overlap([], []) == 1
+    assert rank_biased_overlap([1, 2], [3, 4]) == average_overlap([1, 2], [3, 4]) == 0
+    for measure in (rank_biased_overlap, average_overlap):
+        with pytest.raises(InputError, match="lists of 1 and 2 entries"):
+            measure([1], [1, 2])
+        with pytest.raises(InputError, match="repeats an entry"):
+            measure([1, 1], [1, 2])
+    for p in (0, 1, -0.5, 1.5, math.nan):
+        with pytest.raises(InputError, match="p of the rank-biased overlap is"):
+            rank_biased_overlap([1], [1], p)
+
+
+# The traps of the published code.
+
+PROMPT = [{"role": "user", "content": "Put <think> and </think> around it, then <answer>[1]</answer>.\n[1] a\n[2] b"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "best"),
+    [
+        *(("exclusion", "[1]", 1), ("exclusion_graded", "[1]", 1)),
+        *(("ranking", "[2] > [1]", 1), ("ranking_mrr", "[2] > [1]", 1)),
+        *(("setwise", "[2]", 1), ("setwise_graded", "[2]", 1)),
+        *(("multi_view", "[2] > [1]", 1.3), ("multi_view_overlap", "[2] > [1]", 1.3)),
+        *(("format", "x", 0), ("tag_count", "x", 0)),
+    ],
+)
+def test_a_perfect_answer_scores_the_maximum_whatever_tags_the_prompt_holds(
+    name: str, answer: str, best: float
+) -> None:
+    completion = [{"role": "assistant", "content": f"A thought.</think>\n<answer>{answer}</answer>"}]
+    [value] = find_reward(name)(
+        prompts=[PROMPT], completions=[completion], completion_ids=[[1, 2]], gains=[[0.0, 1.0]], opening=["<think>\n"]
+    )
+
+    assert value == pytest.approx(best)
+    assert best == BOUNDS[name][1]
+
+
+def test_naming_the_positive_alone_earns_no_full_reward() -> None:
+    gains = [0.0] * 11 + [1.0] + [0.0] * 8
+    alone = answered("[12]")
+    second = answered(" > ".join(f"[{number}]" for number in [1, 12, *range(2, 12), *range(13, 21)]))
+
+    assert score("ranking", alone, gains) == pytest.approx(1 / 20)
+    assert score("ranking_mrr", alone, gains) == pytest.approx(1 / 20)
+    assert score("multi_view", alone, gains) == 0
+    assert score("ranking", alone, gains) < score("ranking", second, gains)
+    assert score("ranking_mrr", alone, gains) < score("ranking_mrr", second, gains)
+
+
+def test_identifiers_are_read_whole_and_not_by_character() -> None:
+    gains = [1.0, 1.0, *[0.0] * 9, 0.0]
+
+    assert score("ranking", answered("[12]"), gains) == pytest.approx(1 / 12 - 1)
+    assert score("ranking", answered("a title of candidate 1"), gains) == -1
+
+
+# How TRL calls.
+
+
+def test_messages_and_text_score_the_same_with_and_without_an_opening() -> None:
+    text = "Some thought.</think><answer>[1]</answer>"
+    as_messages = [[{"role": "assistant", "content": text}], [{"role": "assistant", "content": f"<think>{text}"}], []]
+    openings = ["<think>\n", "", None]
+
+    for completions in ([text, f"<think>{text}", ""], as_messages):
+        assert exclusion_reward(completions, [ONE_POSITIVE] * 3, opening=openings) == [1, 1, -3]
+        assert exclusion_reward(completions, [ONE_POSITIVE] * 3) == [1 - 1.25, 1, -3]
+        assert format_reward(completions, opening=openings) == [0, 0, -1]
+
+
+def test_only_the_assistants_messages_count() -> None:
+    turn = [
+        {"role": "assistant", "content": "<think>a</think>"},
+        {"role": "user", "content": "Go on. <answer>[2]</answer>"},
+        {"role": "assistant", "content": "<answer>[1]</answer>"},
+    ]
+
+    assert exclusion_reward([turn], [ONE_POSITIVE]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        *(("exclusion", "iterative"), ("exclusion_graded", "iterative")),
+        *(("ranking", "direct"), ("ranking_mrr", "direct")),
+        *(("setwise", "setwise"), ("setwise_graded", "setwise")),
+        *(("multi_view", "direct"), ("multi_view_overlap", "direct")),
+    ],
+)
+def test_rows_of_other_strategies_score_none(name: str, own: str) -> None:
+    strategies = ["iterative", "direct", "setwise"]
+    # Gains that nobody scores need not make sense.
+    gains = [ONE_POSITIVE if strategy == own else [] for strategy in strategies]
+    told: dict[str, float] = {}
+    found = find_reward(name)([PERFECT] * 3, gains=gains, strategy=strategies, log_metric=told.__setitem__)
+
+    assert [value is not None for value in found] == [strategy == own for strategy in strategies]
+    # Without the column every row is scored.
+    assert None not in find_reward(name)([PERFECT] * 3, gains=[ONE_POSITIVE] * 3)
+
+    told.clear()
+    others = [strategy for strategy in strategies if strategy != own]
+    assert find_reward(name)([PERFECT] * 2, gains=[[], []], strategy=others, log_metric=told.__setitem__) == [None] * 2
+    assert told == {}
+
+
+def test_format_and_tags_are_scored_for_every_strategy() -> None:
+    strategies = ["iterative", "direct", "setwise"]
+
+    assert format_reward([PERFECT] * 3, strategy=strategies, gains=[ONE_POSITIVE] * 3) == [0, 0, 0]
+    assert tag_count_reward([PERFECT] * 3, strategy=strategies, gains=[ONE_POSITIVE] * 3) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "weights"),
+    [
+        ("exclusion", ["outcome", "format", "tags"], [1, 1, 1]),
+        ("exclusion_graded", ["outcome", "format", "tags"], [1, 1, 1]),
+        ("ranking", ["coverage", "ndcg", "format", "tags"], [1, 1, 1, 1]),
+        ("ranking_mrr", ["reciprocal_rank", "set", "format", "tags"], [1, 1, 1, 1]),
+        ("multi_view", ["format", "permutation", "ndcg", "recall", "rbo"], [1, 0, 1, 0.2, 0.1]),
+        ("multi_view_overlap", ["format", "permutation", "ndcg", "recall", "rbo"], [1, 0, 1, 0.2, 0.1]),
+    ],
+)
+def test_components_are_logged_as_means_and_sum_to_the_reward(
+    name: str, parts: list[str], weights: list[float]
+) -> None:
+    outputs = [answered("[1]"), answered("[2] > [1] > [3]"), "", "<answer>[9]</answer>", PERFECT]
+    own = "iterative" if name.startswith("exclusion") else "direct"
+    told: dict[str, list[float]] = defaultdict(list)
+    values = find_reward(name)(
+        outputs,
+        gains=[ONE_POSITIVE] * 5,
+        strategy=[own] * 4 + ["setwise"],
+        log_metric=lambda path, value: told[path].append(value),
+    )
+
+    assert list(told) == [f"rewards/{name}/{part}" for part in parts]
+    assert all(len(logged) == 1 for logged in told.values())
+    weighted = sum(weight * told[f"rewards/{name}/{part}"][0] for part, weight in zip(parts, weights, strict=True))
+    assert values[4] is None
+    assert weighted == pytest.approx(sum(value for value in values if value is not None) / 4)
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_columns_of_another_length_are_refused(name: str) -> None:
+    reward = find_reward(name)
+    with pytest.raises(InputError, match="opening holds 3 entries for 2 completions"):
+        reward([PERFECT] * 2, gains=[ONE_POSITIVE] * 2, opening=["", "", ""])
+    with pytest.raises(InputError, match="opening holds 2 entries for 2 completions: give a list"):
+        reward([PERFECT] * 2, gains=[ONE_POSITIVE] * 2, opening="\n\n")
+    if name not in ("format", "tag_count"):
+        with pytest.raises(InputError, match="gains holds 1 entries for 2 completions"):
+            reward([PERFECT] * 2, gains=[ONE_POSITIVE])
+        with pytest.raises(InputError, match="strategy holds 1 entries for 2 completions"):
+            reward([PERFECT] * 2, gains=[ONE_POSITIVE] * 2, strategy=["direct"])
+    if name.startswith("multi_view"):
+        with pytest.raises(InputError, match="reference_order holds 1 entries for 2 completions"):
+            reward([PERFECT] * 2, gains=[ONE_POSITIVE] * 2, reference_order=[[0, 1, 2]])
+    assert reward([], gains=[]) == []
+
+
+@pytest.mark.parametrize("bad", [[], None, [1.0, -0.5], [math.nan, 1.0], [math.inf], ["x", 1], 3, "12"])
+def test_gains_that_make_no_sense_are_refused(bad: Any) -> None:
+    with pytest.raises(InputError, match=re.escape(f"gains of row 1 are {bad!r}")):
+        ranking_reward([PERFECT] * 2, [ONE_POSITIVE, bad])
+
+
+@pytest.mark.parametrize("bad", [None, 3, {"role": "assistant", "content": "x"}, ["x"], [{"role": "assistant"}]])
+def test_completions_that_make_no_sense_are_refused(bad: Any) -> None:
+    with pytest.raises(InputError, match="completion 1"):
+        exclusion_reward([PERFECT, bad], [ONE_POSITIVE] * 2)
+
+
+def test_openings_and_strategies_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(InputError, match="opening of row 0 is 3"):
+        format_reward([PERFECT], opening=[3])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="strategy of row 0 is 'pairwise': use one of iterative, direct, setwise"):
+        exclusion_reward([PERFECT], [ONE_POSITIVE], strategy=["pairwise"])
+
+
+def test_a_thought_that_was_parsed_out_is_refused() -> None:
+    # TRL does this for tokenizers with a response schema; the tags are lost then.
+    message = {"role": "assistant", "reasoning_content": "Some thought.", "content": "<answer>[1]</answer>"}
+
+    with pytest.raises(InputError, match=r"'reasoning_content'.*set the tokenizer's response_schema"):
+        exclusion_reward([[message]], [ONE_POSITIVE])
+
+
+def test_the_registry_names_what_it_offers() -> None:
+    assert list(REWARDS) == list(BOUNDS)
+    assert find_reward("ranking_mrr") is ranking_reward_mrr
+    # TRL logs by the function's own name.
+    assert len({reward.__name__ for reward in REWARDS.values()}) == len(REWARDS)
+    assert all("reward" in reward.__name__ for reward in REWARDS.values())
+    with pytest.raises(InputError, match="reward 'exclude' is unknown: use one of exclusion, exclusion_graded, r"):
+        find_reward("exclude")
+
+
+def test_rewards_do_not_load_torch() -> None:
+    code = (
+        "import sys, r1ranker_ir.training.rewards.rewards; "
+        "print({'torch', 'trl', 'datasets'}.intersection(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.strip() == "set()"
+
+
+# Whatever a model writes.
+
+PIECES = [
+    *(
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        "<THINK>",
+        "</Answer>",
+        "<answer",
+        "</",
+        ">",
+        "<",
+        "\n",
+        " ",
+        "\t",
+    ),
+    *("[1]", "[2]", "[3]", "[4]", "[5]", " > ", "[ 1 ]", "[02]", "[0]", "[99]", "[-1]", "[1000000000000000000000]"),
+    *("[２]", "[٣]", "[²]", "[", "]", "1", "2", "[[1]]", "a", "worst", "\x00", "\ud800", "\u2028", "é", "答え", "🙂"),
+]
+
+
+def random_output(generator: random.Random) -> str:
+    if generator.random() < 0.5:
+        return "".join(generator.choices(PIECES, k=generator.randrange(25)))
+    inside = "".join(generator.choices(PIECES[12:], k=generator.randrange(8)))
+    output = answered(inside)
+    for _ in range(generator.randrange(3)):
+        place = generator.randrange(len(output) + 1)
+        output = output[:place] + generator.choice(PIECES) + output[place + generator.randrange(4) :]
+    return output
+
+
+def test_ten_thousand_random_completions_score_within_bounds() -> None:
+    generator = random.Random(20_250_629)
+    outputs = [random_output(generator) for _ in range(10_000)]
+    gains = [[generator.choice([0, 0, 1, 2, 0.5]) for _ in range(generator.randrange(1, 6))] for _ in outputs]
+    openings = [generator.choice(["", None, "<think>\n"]) for _ in outputs]
+    for name, reward in REWARDS.items():
+        values = reward(completions=outputs, gains=gains, opening=openings)
+        low, high = BOUNDS[name]
+        assert len(values) == len(outputs)
+        assert all(low <= value <= high + 1e-12 for value in values), name
+        # Perfect answers are among them, and empty ones.
+        assert (min(values), max(values)) == pytest.approx((low, high)), name
+
+
+@given(
+    output=st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)),
+    opening=st.sampled_from(["", "<think>\n", "<think></think><answer>", None]),
+    gains=st.lists(st.floats(0, allow_nan=False, allow_infinity=False), min_size=1, max_size=6),
+)
+def test_any_completion_scores_within_bounds(output: str, opening: str | None, gains: list[float]) -> None:
+    for name, reward in REWARDS.items():
+        [value] = reward(completions=[output], gains=[gains], opening=[opening])
+        low, high = BOUNDS[name]
+        assert low - 1e-9 <= value <= high + 1e-9, name
+
+
+@given(gains=st.lists(st.integers(0, 3), min_size=1, max_size=6), data=st.data())
+def test_a_better_order_never_scores_less(gains: list[int], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(gains))))
+    best = sorted(range(len(gains)), key=lambda position: -gains[position])
+
+    for name in ("ranking", "ranking_mrr", "multi_view", "multi_view_overlap"):
+        found, ideal = (
+            score(name, answered(" > ".join(f"[{position + 1}]" for position in each)), gains) for each in (order, best)
+        )
+        assert found <= ideal + 1e-9, name
+
+
+@given(answer=st.lists(st.sampled_from(PIECES[12:]), max_size=6).map("".join), count=st.integers(1, 5))
+def test_an_exclusion_that_is_rewarded_is_one_that_inference_reads_the_same(answer: str, count: int) -> None:
+    gains = [0.0] * count
+    if score("exclusion", answered(answer), gains) == 1:
+        reading = read_answer(answered(answer), count, "one")
+        assert reading.clean
+        chosen = [0.0] * count
+        chosen[reading.indices[0]] = 1.0
+        assert score("exclusion", answered(answer), chosen) == 0
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "[1] " * 250_000,
+        "9" * 1_000_000,
+        "[" * 1_000_000,
+        "[ " + " " * 1_000_000,
+        ("[" + " " * 999) * 1_000,
+        "<answer>" * 125_000,
+        "<think>" * 140_000,
+        "</think>" * 125_000,
+        ("</think>" + " " * 992) * 1_000,
+        "<think>" + "</think> " * 110_000,
+        "<think></think><answer>" * 43_000,
+        "<answer></answer>" * 58_000,
+        PERFECT * 12_000,
+        answered("[1] > " * 160_000),
+        answered(" > ".join(f"[{number}]" for number in range(100_000))),
+        answered("[" + "1" * 1_000_000 + "]"),
+        answered("[" + " " * 1_000_000 + "1"),
+        answered(" " * 1_000_000),
+        "\n" * 1_000_000,
+    ],
+    ids=lambda output: output[-12:],
+)
+def test_a_megabyte_is_scored_at_once(output: str) -> None:
+    gains = [ONE_POSITIVE]
+    for name, reward in REWARDS.items():
+        started = time.process_time()
+        [value] = reward(completions=[output], gains=gains)
+        assert time.process_time() - started < 1, name
+        assert BOUNDS[name][0] <= value <= BOUNDS[name][1]
+
+
+def test_a_long_list_of_candidates_is_scored_at_once() -> None:
+    count = 5_000
+    gains = [float(position % 7) for position in range(count)]
+    output = answered(" > ".join(f"[{number}]" for number in range(count, 0, -1)))
+    started = time.process_time()
+    for reward in (ranking_reward, ranking_reward_mrr, multi_view_reward, multi_view_reward_overlap):
+        [value] = reward([output], [gains])
+        assert value is not None and value > 0
+    assert time.process_time() - started < 2
+
+
+def test_all_orders_of_four_are_told_apart_by_the_gains_they_put_first() -> None:
+    values = {
+        order: score("ranking", answered(" > ".join(f"[{number}]" for number in order)), [8, 4, 2, 1])
+        for order in itertools.permutations(range(1, 5))
+    }
+
+    assert max(values, key=lambda order: values[order]) == (1, 2, 3, 4)
+    assert min(values, key=lambda order: values[order]) == (4, 3, 2, 1)
+    assert len({round(value, 9) for value in values.values()}) == 24

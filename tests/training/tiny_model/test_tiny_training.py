@@ -1,0 +1,213 @@
+"""The embedded model's generated data, tokenizer and training script."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
+from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.training.tiny_model import train as training
+from r1ranker_ir.training.tiny_model.examples import ExampleEncoder, Mode
+from r1ranker_ir.training.tiny_model.lexicon import STOP_WORDS, Lexicon, build_lexicon, read_documentation, strip_plural
+from r1ranker_ir.training.tiny_model.lists import (
+    MOST_SIGNS,
+    CandidateList,
+    Shape,
+    excluded_position,
+    falling_order,
+    first_place,
+    generate_list,
+    match_weight,
+    walked_words,
+    word_weight,
+)
+from r1ranker_ir.training.tiny_model.tokenizer import IDENTIFIERS, MARKS, train_tokenizer
+from r1ranker_ir.training.tiny_model.train import CURRICULUM, Options, train
+from r1ranker_ir.types import Candidate, RankingRequest
+
+MODES: tuple[Mode, ...] = ("exclude", "order")
+
+
+@pytest.fixture(scope="module")
+def lexicon() -> Lexicon:
+    return build_lexicon(read_documentation())
+
+
+@pytest.fixture(scope="module")
+def encoder(lexicon: Lexicon) -> ExampleEncoder:
+    return ExampleEncoder(train_tokenizer(lexicon.prose[:40_000], 600), lexicon.common)
+
+
+def test_plurals_lose_their_s_and_other_words_keep_it() -> None:
+    kept = ["class", "bus", "this", "analysis", "is", "gas", "s", "cats1"]
+    assert [strip_plural(word) for word in kept] == kept
+    assert [strip_plural(word) for word in ("fleas", "cycles", "passages")] == ["flea", "cycle", "passage"]
+
+
+@given(st.text(max_size=80))
+def test_encoding_survives_any_text_and_marks_stay_single_tokens(encoder: ExampleEncoder, text: str) -> None:
+    ids = encoder.tokenizer.encode(text, add_special_tokens=False)
+    marks = {encoder.tokenizer.convert_tokens_to_ids(mark) for mark in MARKS}
+    plain = [token for token in ids if token not in marks]
+    words = re.findall("[a-z0-9]+", encoder.tokenizer.decode(plain))
+    assert all(encoder.tokenizer.convert_ids_to_tokens(token) is not None for token in ids)
+    # Decoding and encoding again changes nothing: every word is made of known pieces.
+    assert encoder.tokenizer.encode(" ".join(words), add_special_tokens=False) == plain
+
+
+def test_marks_are_one_token_each(encoder: ExampleEncoder) -> None:
+    for mark in MARKS:
+        assert len(encoder.tokenizer.encode(mark, add_special_tokens=False)) == 1
+
+
+def test_same_seed_gives_the_same_list(lexicon: Lexicon) -> None:
+    shape = Shape((2, 5), (4, 12), (1, 4))
+    lists = [generate_list(random.Random(3), shape, lexicon) for _ in range(2)]
+    assert lists[0] == lists[1] != generate_list(random.Random(4), shape, lexicon)
+
+
+@given(st.integers(0, 10_000))
+def test_lists_keep_to_their_shape(lexicon: Lexicon, seed: int) -> None:
+    shape = Shape((2, 6), (4, 12), (1, 4))
+    generated = generate_list(random.Random(seed), shape, lexicon)
+    assert 2 <= len(generated.passages) <= 6
+    assert all(len(passage) == 0 or 4 <= len(passage) <= 12 for passage in generated.passages)
+    assert len(walked_words(generated.query)) <= 4
+    assert generated.query
+
+
+def test_common_words_are_the_frequent_ones() -> None:
+    text = "tuple tuple tuple the the the the " + " ".join(f"rare{number}x" for number in range(1100))
+    common = build_lexicon(text).common
+    assert len(common) == 1000
+    assert "tuple" in common
+    assert "the" not in common
+
+
+def test_walk_weight_and_place_of_a_list_worked_by_hand() -> None:
+    query = "how long is the life cycle of a flea life".split()
+    assert walked_words(query) == ["life", "cycle", "flea"]
+    passage = "it take one two three four the cycle of a flea".split()
+    assert match_weight(["life", "cycle", "flea"], passage, {"cycle", "life"}) == 1 + 2
+    assert match_weight(["life", "cycle", "flea"], passage, set()) == 2 + 2
+    assert match_weight(["life"], passage, set()) == 0
+    assert match_weight("abcdefgh", "abcdefgh", {"a", "b", "c", "d", "e", "f", "g"}) == 7 + 2
+    assert match_weight("abcdefgh", "abcdefgh", set()) == MOST_SIGNS == 9
+    assert first_place(["life", "cycle", "flea"], passage) == 4
+    assert [first_place(["x"], ["y"] * before + ["x"]) for before in (0, 1, 2, 3, 4, 28, 29)] == [1, 1, 2, 2, 3, 7, 8]
+    assert first_place(["life"], passage) == 9
+    assert first_place(["life"], ["x"] * 60 + ["life"]) == 8
+    assert excluded_position([2, 1, 1, 1], [1, 4, 2, 4]) == 3
+    assert falling_order([1, 3, 0, 3]) == [1, 3, 0, 2]
+
+
+FLEAS = CandidateList(("the", "flea", "cycle"), (("a", "flea"), ("no", "thing"), ("cycle", "flea")))
+
+
+def completion_of(encoder: ExampleEncoder, candidates: CandidateList, mode: Mode) -> str:
+    example = encoder.encode(candidates, mode)
+    written = [token for token, weight in zip(example.ids, example.weights, strict=True) if weight]
+    return re.sub(r"\s+", " ", str(encoder.tokenizer.decode(written)))
+
+
+def test_exclusion_decodes_to_the_protocol(encoder: ExampleEncoder) -> None:
+    text = completion_of(ExampleEncoder(encoder.tokenizer, {"cycle"}), FLEAS, "exclude")
+    assert "[1] flea + + cycle - =2 @1; =2 @1 [1] [2]" in text
+    assert "[2] flea - cycle - =0 @9; =0 @9 [2] [3]" in text
+    assert "[3] flea + + cycle + =3 @1; =0 @9 [2]" in text
+    assert re.search(r"</think> ?<answer> ?\[2\] ?</answer>", text)
+
+
+def test_ordering_decodes_to_the_protocol(encoder: ExampleEncoder) -> None:
+    text = completion_of(ExampleEncoder(encoder.tokenizer, {"cycle"}), FLEAS, "order")
+    for line in ("[1] flea + + cycle - =2 @1", "[2] flea - cycle - =0 @9", "[3] flea + + cycle + =3 @1"):
+        assert line in text
+    # Every number of signs that the query's words can make, the greatest first.
+    assert "=3 [3] =2 [1] =1 =0 [2]" in text
+    assert re.search(r"<answer> ?\[3\] ?> ?\[1\] ?> ?\[2\] ?</answer>", text)
+
+
+def test_commonness_of_words_decides_between_candidates(encoder: ExampleEncoder) -> None:
+    one_each = CandidateList(("flea", "cycle"), (("flea",), ("cycle",)))
+    for common, worst in (("flea", "1"), ("cycle", "2")):
+        text = completion_of(ExampleEncoder(encoder.tokenizer, {common}), one_each, "exclude")
+        assert re.search(rf"<answer> ?\[{worst}\] ?</answer>", text)
+
+
+def test_signs_beyond_nine_are_cut_in_both_modes(encoder: ExampleEncoder) -> None:
+    words = ("flea", "cycle", "dog", "night", "moon")
+    for mode in MODES:
+        text = completion_of(ExampleEncoder(encoder.tokenizer, set()), CandidateList(words, (words, ())), mode)
+        assert text.count("+") == 10
+        assert "=9" in text
+        assert "=10" not in text
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_stop_words_are_never_walked(lexicon: Lexicon, encoder: ExampleEncoder, mode: Mode) -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        generated = generate_list(rng, Shape((2, 4), (4, 8), (1, 4)), lexicon)
+        assert not STOP_WORDS & set(walked_words(generated.query))
+        example = encoder.encode(generated, mode)
+        lengths = {len(example.ids), len(example.weights), len(example.passage), len(example.match)}
+        assert len(lengths) == 1
+        walked = walked_words(generated.query)
+        signs = sum(
+            word_weight(word, lexicon.common) if word in passage else 1
+            for passage in generated.passages
+            for word in walked
+        )
+        assert len(example.signs) == signs
+        named = {encoder.tokenizer.convert_ids_to_tokens(example.ids[place]) for place in example.signs}
+        assert named <= {"+", "-"}
+
+
+def test_a_short_training_writes_a_checkpoint_that_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The later stages differ in nothing but the lengths of their lists, and measuring long ones takes long.
+    curriculum = CURRICULUM[:2]
+    monkeypatch.setattr(training, "CURRICULUM", curriculum)
+    folder = tmp_path / "tiny"
+    options = Options(batch_tokens=512)
+    train(folder, options, scale=0.0015)
+    train(folder, options, scale=0.003, resume=True)
+    log = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    steps = sum(int(stage.steps * 0.003) for stage in curriculum)
+    assert steps > 2  # those before it was resumed
+    assert log[-1]["step"] == json.loads((folder / "training.json").read_text())["step"] == steps
+    assert all(0 <= log[-1][f"{mode}_signs"] <= 1 for mode in ("exclude", "order"))
+    request = RankingRequest("flea", tuple(Candidate(str(n), f"word{n} flea") for n in range(4)))
+    for strategy in ("iterative", "direct"):
+        ranking = Ranker(folder, strategy=strategy, max_thought_tokens=20).rank([request])[0]
+        assert sorted(ranking.order) == [0, 1, 2, 3]
+
+
+def test_embedded_checkpoint_reads_the_prompt_it_was_trained_on() -> None:
+    """The rendered and tokenized prompt of a request equals, token by token, what the training data look like."""
+    ranker = Ranker(TINY_CHECKPOINT, strategy="iterative")
+    tokenizer = ranker.backend._texts._tokenizer  # type: ignore[attr-defined]
+    passages = (("flea", "live", "20", "day"), ("dog", "bark"))
+    query = ("flea", "life")
+    encoder = ExampleEncoder(tokenizer, set())
+    request = RankingRequest(" ".join(query), tuple(Candidate(str(n), " ".join(p)) for n, p in enumerate(passages)))
+    for mode, section in (("exclude", "iterative"), ("order", "direct")):
+        trained = encoder.encode(CandidateList(query, passages), mode).ids  # type: ignore[arg-type]
+        prompt = ranker.backend._texts.prompt_ids(ranker.prompt.ask(section, request, (0, 1)).messages)  # type: ignore[attr-defined]
+        assert prompt == trained[: len(prompt)]
+        assert tokenizer.convert_ids_to_tokens(prompt[-2:]) == ["<think>", "\n"]
+
+
+def test_embedded_checkpoint_is_small_and_says_what_it_is() -> None:
+    size = sum(path.stat().st_size for path in TINY_CHECKPOINT.rglob("*") if path.is_file())
+    assert size <= 8 * 2**20
+    settings = read_settings(TINY_CHECKPOINT)
+    assert settings.strategies == ("iterative", "direct")
+    assert settings.window_size <= len(IDENTIFIERS)
+    assert "words, not meaning" in (TINY_CHECKPOINT / "README.md").read_text(encoding="utf-8")

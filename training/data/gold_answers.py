@@ -1,0 +1,98 @@
+"""Completions that say what the gains ask for: the answers of a teacher who knows them, without reasons of its own.
+
+Fine-tuned on them, a model learns to answer rightly, and to think as little as they do: a start for reinforcement
+learning, or a baseline for it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.paths import NamedFile, check_outputs
+from r1ranker_ir.prompts.answers import identifiers
+
+from .completion_files import CompletedSample, write_completions
+from .prompting import OPENING, sample_of
+from .records import Sample
+from .sample_files import read_metadata, read_samples
+from .samples import record_rng
+
+_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+def gold_completion(sample: Sample, thought: str = "", *, seed: int = 0) -> str:
+    """Writes the assistant's turn that the gains ask for.
+
+    Args:
+        sample: what is asked. `iterative` wants a candidate of the least gain (a random one of equals), `setwise` one
+            of the greatest, `direct` all by falling gain, equals as they are shown.
+        thought: what stands between the tags of the thought; `{id}` and `{identifier}` stand for the candidate that
+            the answer names first.
+        seed: of the choice among equals, together with the record's source and id and the candidates shown.
+
+    Returns:
+        The turn from `<think>` to `</answer>`.
+
+    Raises:
+        InputError: if there is no candidate, or the thought, with the id in it, holds a tag of the protocol.
+    """
+    record = sample.record
+    if not record.candidates:
+        raise InputError(f"record {record.id!r}: there is no candidate to answer with")
+    gains = record.gains
+    if sample.asks == "order":
+        order = sorted(range(len(gains)), key=lambda place: -gains[place])
+    else:
+        wanted = min(gains) if sample.asks == "worst" else max(gains)
+        shown = "\n".join(candidate.id for candidate in record.candidates)
+        rng = random.Random(f"{record_rng(seed, record).random()}:{shown}")
+        order = [rng.choice([place for place, gain in enumerate(gains) if gain == wanted])]
+    names = identifiers(len(gains))
+    filled = thought.replace("{id}", record.candidates[order[0]].id).replace("{identifier}", names[order[0]]).strip()
+    if tags := [tag for tag in _TAGS if tag in filled]:
+        raise InputError(
+            f"record {record.id!r}: the thought {filled!r} holds the tag {tags[0]}: give a text without the protocol's "
+            "tags, and {identifier} in place of {id} where ids hold them"
+        )
+    inner = f"{filled}\n" if filled else ""
+    return f"{OPENING}{inner}</think>\n<answer>{' > '.join(names[place] for place in order)}</answer>"
+
+
+def write_gold_answers(
+    samples: Path, output: Path, thought: str = "", *, seed: int = 0, rows: int | None = None
+) -> int:
+    """Completes the samples of a file with gold answers.
+
+    Args:
+        samples: a sample file.
+        output: Parquet or JSON Lines, by its ending.
+        thought: see `gold_completion`.
+        seed: see `gold_completion`.
+        rows: only the first so many samples; all if `None`.
+
+    Returns:
+        How many were written. Samples whose candidates are all worth the same ask for nothing and are left out.
+
+    Raises:
+        InputError: if a file can't be read or written, the thought holds a tag, or no sample asks for anything.
+        DataFileError: if the sample file is malformed.
+        MissingExtraError: if datasets or pyarrow is not installed.
+    """
+
+    def completed() -> Iterator[CompletedSample]:
+        read = read_samples([samples])
+        nothing = True
+        for row in read if rows is None else read.take(min(rows, len(read))):
+            sample = sample_of(row)
+            if len(set(sample.record.gains)) > 1:
+                nothing = False
+                yield CompletedSample(sample, gold_completion(sample, thought, seed=seed))
+        if nothing:  # said here, where an earlier file of the name is still untouched
+            raise InputError(f"{samples}: all candidates of each sample are worth the same: there is nothing to learn")
+
+    check_outputs((NamedFile("--output", output),), (NamedFile("--samples", samples),))
+    made_of = {"samples": samples.name, "made_of": read_metadata(samples), "thought": thought, "seed": seed}
+    return write_completions(output, completed(), {"made_by": "gold answers", **made_of})

@@ -1,0 +1,310 @@
+"""Comparison of trainings over their seeds: held-out measures before and after, gains, costs, paired differences."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
+from r1ranker_ir.models.checkpoints import SETTINGS_FILE
+
+from .held_out_file import HeldOutRanks, read_ranks
+
+logger = logging.getLogger(__name__)
+
+LEVEL = 0.95
+"""How much of the distribution an interval covers."""
+MEASURE = "RR"
+"""What gains and paired differences are about."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One finished training.
+
+    Args:
+        folder: where it is.
+        seed: of data order and sampling.
+        generated_tokens: tokens that the model wrote in training; `None` where it wrote none, as in SFT.
+        seconds: that it took.
+        before: held-out measures of the base model: `RR`, `nDCG@10`, `accuracy@<candidates shown>`, ….
+        after: those of the trained model.
+        held_out: which lists they were measured with: the files' SHA-256, and how many lists were taken.
+        ranks: RR of each list, if the folder keeps it.
+    """
+
+    folder: Path
+    seed: int
+    generated_tokens: int | None
+    seconds: float | None
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    held_out: tuple[Any, ...]
+    ranks: HeldOutRanks | None
+
+    @property
+    def gain(self) -> float | None:
+        """By how many percent the measure has risen; `None` where it was 0."""
+        before, after = self.before[MEASURE], self.after[MEASURE]
+        return 100 * (after - before) / before if before else None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval.
+
+    Args:
+        mean: of the values.
+        margin: half the width of the 95% interval; `None` where one value says nothing of it.
+        count: how many values there are.
+    """
+
+    mean: float
+    margin: float | None
+    count: int
+
+    def as_json(self) -> dict[str, float | int | None]:
+        """Mean, both ends of the interval, and the number of values."""
+        margin = self.margin
+        ends = (None, None) if margin is None else (self.mean - margin, self.mean + margin)
+        return {"mean": self.mean, "low": ends[0], "high": ends[1], "count": self.count}
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """What one method reaches over its runs.
+
+    Args:
+        label: the method's name.
+        runs: its trainings.
+        generated_tokens: a run's; `None` where a run has none.
+        seconds: a run's.
+        gain: of RR, in percent, run by run; `None` where a run began at 0.
+        before: name of a measure to what the base model reaches.
+        after: name of a measure to what the trained one reaches.
+    """
+
+    label: str
+    runs: tuple[TrainedRun, ...]
+    generated_tokens: Estimate | None
+    seconds: Estimate | None
+    gain: Estimate | None
+    before: Mapping[str, Estimate]
+    after: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much better one method ranks the same held-out lists than another.
+
+    Interval and test are about other lists, with the runs that there are; how much runs differ, the summaries say.
+
+    Args:
+        first: label of the one.
+        second: label of the other.
+        difference: of RR after the training, first minus second: the mean over the lists, each list's RR being the
+            mean over the method's runs. `count` is the number of lists.
+        p_value: of the two-sided paired t-test over the lists.
+        better: lists that the first ranks better.
+        worse: lists that it ranks worse.
+    """
+
+    first: str
+    second: str
+    difference: Estimate
+    p_value: float
+    better: int
+    worse: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods side by side.
+
+    Args:
+        methods: in the order in which they were given.
+        differences: of each pair whose runs keep the RR of the same lists.
+    """
+
+    methods: tuple[MethodSummary, ...]
+    differences: tuple[PairedDifference, ...]
+
+
+def read_run(folder: str | Path) -> TrainedRun:
+    """Reads what a trained folder says of its training.
+
+    Args:
+        folder: of a finished training with held-out lists.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: if the folder holds no finished training, or one without held-out measures.
+        DataFileError: if one of its files is malformed.
+    """
+    folder = Path(folder)
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        raise InputError(f"{str(folder)!r} holds no {SETTINGS_FILE}: give folders of finished trainings")
+    text = read_small_text(path, str(path), "train again", error=DataFileError, most=RECORD_BYTES)
+    try:
+        content = parse_json(text, finite=False)
+    except ValueError as error:
+        raise DataFileError(f"{path} can't be read ({error}): train again") from error
+    record = content.get("training") if isinstance(content, dict) else None
+    if record is None:
+        raise InputError(f"{path} holds no record of a training: give folders that r1ranker train has written")
+    try:
+        before, after = (_measures(record.get(key, {})) for key in ("before", "after"))
+        tokens, seconds = record.get("generated_tokens"), record.get("seconds")
+        files = tuple(str(file["sha256"]) for file in record.get("held_out", ()))
+        run = TrainedRun(
+            folder=folder,
+            seed=int(record["seed"]),
+            generated_tokens=None if tokens is None else int(tokens),
+            seconds=None if seconds is None else float(seconds),
+            before=before,
+            after=after,
+            held_out=(files, record.get("arguments", {}).get("held_out_queries")),
+            ranks=read_ranks(folder),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise DataFileError(f"{path}: field training is not what a training writes ({error!r}): train again") from error
+    if MEASURE not in before or MEASURE not in after:
+        raise InputError(f"{str(folder)!r} holds no held-out measures: train with held_out_files")
+    return run
+
+
+def _measures(values: Mapping[str, Any]) -> dict[str, float]:
+    found = {name: float(value) for name, value in values.items()}
+    if not all(map(math.isfinite, found.values())):
+        raise ValueError(f"not a finite number in {found}")
+    return found
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Estimates a mean, with Student's t for the interval.
+
+    Args:
+        values: independent ones, at least one.
+
+    Returns:
+        Their mean ± t(0.975, n - 1) · s / √n.
+
+    Source:
+        Student, "The probable error of a mean", 1908.
+    """
+    from scipy.special import stdtrit
+
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count < 2:
+        return Estimate(mean, None, count)
+    return Estimate(mean, float(stdtrit(count - 1, (1 + LEVEL) / 2)) * _standard_error(values, mean), count)
+
+
+def _standard_error(values: Sequence[float], mean: float) -> float:
+    count = len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1) / count)
+
+
+def _all_or_none(values: Sequence[float | None]) -> Estimate | None:
+    known = [value for value in values if value is not None]
+    return estimate(known) if known and len(known) == len(values) else None
+
+
+def summarise(label: str, runs: Sequence[TrainedRun]) -> MethodSummary:
+    """Takes the runs of one method together.
+
+    Args:
+        label: the method's name.
+        runs: at least one, of different seeds.
+
+    Returns:
+        Means over the runs, with intervals; of the measures that all runs have.
+    """
+    seeds = [run.seed for run in runs]
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        logger.warning(
+            "%s: %s more than once: runs of one seed are not independent, and the interval is too small",
+            label,
+            ", ".join(f"seed {seed}" for seed in twice),
+        )
+    before, after = (
+        {name: estimate([each[name] for each in measured]) for name in measured[0] if all(name in m for m in measured)}
+        for measured in ([run.before for run in runs], [run.after for run in runs])
+    )
+    return MethodSummary(
+        label,
+        tuple(runs),
+        _all_or_none([run.generated_tokens for run in runs]),
+        _all_or_none([run.seconds for run in runs]),
+        _all_or_none([run.gain for run in runs]),
+        before,
+        after,
+    )
+
+
+def paired_difference(first: MethodSummary, second: MethodSummary) -> PairedDifference | None:
+    """Compares two methods list by list.
+
+    Args:
+        first: the one.
+        second: the other.
+
+    Returns:
+        The difference; `None` if a run keeps no RR of its lists, or other lists were ranked.
+    """
+    from scipy.special import stdtr
+
+    ranks = [run.ranks for method in (first, second) for run in method.runs]
+    kept = [each for each in ranks if each is not None]
+    if len(kept) < len(ranks) or len({each.ids for each in kept}) > 1 or len(kept[0].ids) < 2:
+        return None
+    if len({run.held_out for method in (first, second) for run in method.runs}) > 1:
+        return None
+    one, other = (
+        [math.fsum(values) / len(values) for values in zip(*(each.after for each in some), strict=True)]
+        for some in (kept[: len(first.runs)], kept[len(first.runs) :])
+    )
+    differences = [ours - theirs for ours, theirs in zip(one, other, strict=True)]
+    estimated = estimate(differences)
+    error = _standard_error(differences, estimated.mean)
+    if error:
+        p_value = 2 * float(stdtr(len(differences) - 1, -abs(estimated.mean) / error))
+    else:
+        p_value = float(estimated.mean == 0)
+    better, worse = (sum(sign * value > 0 for value in differences) for sign in (1, -1))
+    return PairedDifference(first.label, second.label, estimated, p_value, better, worse)
+
+
+def compare(runs: Mapping[str, Sequence[TrainedRun]]) -> Comparison:
+    """Compares methods.
+
+    Args:
+        runs: a method's label to its runs, such as seeds.
+
+    Returns:
+        Each method's summary, and the paired differences.
+
+    Raises:
+        InputError: if there is nothing to compare, or a folder is given twice.
+    """
+    if not runs or not all(runs.values()):
+        raise InputError("nothing to compare: give at least one trained folder")
+    folders = [run.folder.resolve() for each in runs.values() for run in each]
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        raise InputError(f"{str(twice)!r} is given twice: give each trained folder once")
+    if len({run.held_out for each in runs.values() for run in each}) > 1:
+        logger.warning("the trainings were not measured with the same held-out lists: their measures differ for that")
+    methods = [summarise(label, each) for label, each in runs.items()]
+    pairs = [paired_difference(*pair) for pair in combinations(methods, 2)]
+    return Comparison(tuple(methods), tuple(pair for pair in pairs if pair is not None))

@@ -1,0 +1,76 @@
+"""Loading a model to train it: all of its weights, quantised ones under an adapter, or an adapter to go on with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from r1ranker_ir.errors import CheckpointError, R1RankerError
+from r1ranker_ir.models.adapters import load_adapter
+from r1ranker_ir.models.foreign_code import FOREIGN_CODE_HINT, needs_foreign_code
+from r1ranker_ir.models.hub import only_local
+from r1ranker_ir.models.loading import check_exists, is_adapter, load_weights, way_out
+from r1ranker_ir.models.parts import load_tokenizer
+from r1ranker_ir.models.small import located
+
+from .arguments import ModelArguments
+
+
+def load_for_training(arguments: ModelArguments, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """Loads a model and its tokenizer.
+
+    Args:
+        arguments: which model, and how.
+        trust_remote_code: run code that comes with it.
+
+    Returns:
+        The model, an adapter already on it if the folder is one, and the tokenizer.
+
+    Raises:
+        CheckpointError: if it can't be loaded, or is an adapter and all weights are to be trained.
+    """
+    name = arguments.model
+    check_exists(name)
+    try:
+        return _load(arguments, trust_remote_code)
+    except R1RankerError:
+        raise
+    # transformers, peft and safetensors raise whatever their file formats provoke: a KeyError as well as an OSError.
+    except Exception as error:
+        if needs_foreign_code(error):
+            raise CheckpointError(f"model {name!r} can't be loaded for training: {FOREIGN_CODE_HINT}") from error
+        reason = " ".join(str(error).split())[:600] or type(error).__name__
+        raise CheckpointError(
+            f"model {name!r} can't be loaded for training: {type(error).__name__}: {reason} — {way_out(name)}"
+        ) from error
+
+
+def _load(arguments: ModelArguments, trust_remote_code: bool) -> tuple[Any, Any]:
+    name = arguments.model
+    place, revision = located(name, arguments.revision)
+    source = {
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": only_local(place, revision),
+    }
+    if not is_adapter(place, revision):
+        return _load_weights(name, arguments, source), load_tokenizer(name, source)
+    if not arguments.use_peft:
+        raise CheckpointError(
+            f"model {name!r} is a LoRA adapter: add use_peft to train it further, or merge it into its base first"
+        )
+    return load_adapter(name, source, lambda base, where: _load_weights(base, arguments, where), trainable=True)
+
+
+def _load_weights(name: str, arguments: ModelArguments, source: dict[str, Any]) -> Any:
+    dtype: Any = "auto" if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    if arguments.attn_implementation is not None:
+        options["attn_implementation"] = arguments.attn_implementation
+    if (quantization := arguments.quantization_config()) is not None:
+        from accelerate import PartialState
+
+        # Quantised weights can't be moved afterwards.
+        options |= {"quantization_config": quantization, "device_map": {"": PartialState().local_process_index}}
+    return load_weights(name, source, options)

@@ -1,0 +1,212 @@
+"""Output folders: what they may hold before a training, which checkpoint it goes on from, and whether that fits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+from transformers.trainer_utils import get_last_checkpoint
+
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
+from r1ranker_ir.models.checkpoints import SETTINGS_FILE
+from r1ranker_ir.quoting import quoted
+
+from .arguments import TrainingArguments
+from .curves import STATE_FILE
+from .held_out_file import HELD_OUT_FILE
+from .record import TrainingRecord
+from .trained_folder import CARD_FILE, is_finished, take_down
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "training_run.json"
+"""What a training was started with; beside the checkpoints, so that one that stopped can be continued alike."""
+CURVES_FILE = "curves.png"
+WRITTEN_NAMES = (RUN_FILE, CURVES_FILE, STATE_FILE, HELD_OUT_FILE, SETTINGS_FILE, CARD_FILE, "config.json")
+"""What a training writes beside its weights."""
+
+_LAST_CHECKPOINT = ("last", "latest", "true")
+# What may differ between a run and its continuation without changing what is learned.
+_FREE_TO_CHANGE = frozenset(("max_generated_tokens", "held_out_every", "held_out_queries", "use_cpu"))
+
+
+def output_folder(arguments: TrainingArguments) -> Path:
+    """Finds the output folder.
+
+    Args:
+        arguments: of the training.
+
+    Returns:
+        The folder, which need not exist.
+
+    Raises:
+        InputError: if none is named, or it is the model's own.
+    """
+    output = arguments.trainer.output_dir
+    if not output or output == "trainer_output":
+        # The name that transformers makes up where none is given.
+        raise InputError("no output folder is given: name one with output_dir")
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output_dir {output!r} is no folder: give another name")
+    for model in model_folders(arguments.model.model):
+        if model.resolve() == folder.resolve():
+            raise InputError(f"output_dir {output!r} is the model that is to be trained: give another folder")
+    return folder
+
+
+def model_folders(name: str) -> list[Path]:
+    """Finds the folders on this machine that a model is loaded from.
+
+    Args:
+        name: a folder, or a hub name.
+
+    Returns:
+        The folder, and its base model's where it holds an adapter; none for a hub name.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return []
+    config = folder / "adapter_config.json"
+    if not config.is_file():
+        return [folder]
+    try:
+        content = parse_json(read_small_text(config, str(config), ""), finite=False)
+    except ValueError:  # loading it says what is wrong
+        return [folder]
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    return [folder, *([Path(base)] if isinstance(base, str) and Path(base).is_dir() else [])]
+
+
+def find_checkpoint(arguments: TrainingArguments, folder: Path) -> Path | None:
+    """Finds the checkpoint to go on from.
+
+    Args:
+        arguments: of the training.
+        folder: its output folder.
+
+    Returns:
+        The checkpoint's folder; `None` if the training is to start at the beginning.
+
+    Raises:
+        InputError: if the one asked for does not exist.
+    """
+    wanted = arguments.trainer.resume_from_checkpoint
+    if wanted is None or str(wanted).lower() in ("", "false"):
+        return None
+    if arguments.run.overwrite:
+        raise InputError("choose one of overwrite, which starts anew, and resume_from_checkpoint")
+    if str(wanted).lower() in _LAST_CHECKPOINT:
+        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        if last is None:
+            raise InputError(f"{str(folder)!r} holds no checkpoint to go on from: leave resume_from_checkpoint out")
+        return Path(last)
+    checkpoint = Path(str(wanted))
+    if not (checkpoint / STATE_FILE).is_file():
+        raise InputError(f"resume_from_checkpoint {str(checkpoint)!r} is no checkpoint: give its folder, or last")
+    return checkpoint
+
+
+def check_is_free(arguments: TrainingArguments, folder: Path, checkpoint: Path | None) -> None:
+    """Refuses a folder that holds another run, whose files would mix with this one's.
+
+    Args:
+        arguments: of the training.
+        folder: its output folder.
+        checkpoint: what it goes on from.
+
+    Raises:
+        InputError: if the folder holds a model, checkpoints or files of others that the training neither continues nor
+            may overwrite.
+    """
+    if checkpoint is not None or not folder.is_dir():
+        return
+    last = get_last_checkpoint(str(folder))
+    if last is not None and Path(arguments.model.model).resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"the model {arguments.model.model!r} lies in the output folder {str(folder)!r}: give another output_dir"
+        )
+    if arguments.run.overwrite:
+        return
+    if is_finished(folder):
+        raise InputError(
+            f"output_dir {str(folder)!r} holds a trained model: give another folder, or overwrite to replace it"
+        )
+    if last is not None:
+        raise InputError(
+            f"output_dir {str(folder)!r} holds checkpoints, the last one {Path(last).name!r}: go on from there with "
+            "resume_from_checkpoint last, give another folder, or overwrite to start anew"
+        )
+    if foreign := _files_of_others(folder):
+        raise InputError(
+            f"output_dir {str(folder)!r} holds {foreign[0]!r}, which no training wrote there and would be "
+            "replaced: give another folder, or overwrite to replace it"
+        )
+
+
+def _files_of_others(folder: Path) -> list[str]:
+    """What a training would replace or take down with an earlier model, in a folder without the record of one."""
+    if (folder / RUN_FILE).exists():
+        return []
+    taken_down = (path.name for path in folder.glob("*.safetensors*"))
+    return [*(name for name in WRITTEN_NAMES if (folder / name).exists()), *taken_down]
+
+
+def clear(folder: Path) -> None:
+    """Removes an earlier run: its model, checkpoints, record, curves and held-out ranks.
+
+    Args:
+        folder: an output folder.
+    """
+    take_down(folder)
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    for name in (STATE_FILE, CURVES_FILE, RUN_FILE, HELD_OUT_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def check_continues(folder: Path, record: TrainingRecord) -> None:
+    """Compares a training with the one whose checkpoint it goes on from.
+
+    Args:
+        folder: with the checkpoint and the record of its run.
+        record: of the training that goes on.
+
+    Raises:
+        InputError: if model, method, seed, rewards or data are others. Arguments that differ are warned of.
+        DataFileError: if the run's record is malformed.
+    """
+    path = folder / RUN_FILE
+    if not path.exists():
+        logger.warning("%s holds no %s: whether this is the same training can't be told", folder, RUN_FILE)
+        return
+    now = json.loads(json.dumps(record.as_json()))
+    text = read_small_text(path, str(path), "start anew with overwrite", error=DataFileError, most=RECORD_BYTES)
+    try:
+        before = parse_json(text, finite=False)
+        hashes = [[file["sha256"] for file in each.get("data", ())] for each in (before, now)]
+        told = [dict(each.get("arguments", {})) for each in (before, now)]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataFileError(f"{path} is not what a training writes ({error!r}): start anew with overwrite") from error
+    for key in ("method", "base_model", "base_revision", "seed", "rewards", "strategies"):
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"the checkpoint's training has {key} {quoted(before.get(key))}, this one {now.get(key)!r}: go on "
+                "with the same, or start anew in another folder"
+            )
+    if hashes[0] != hashes[1]:
+        raise InputError(
+            "the train_files are not those of the checkpoint's training, or in another order: go on with the same "
+            "ones, or start anew in another folder"
+        )
+    for key in sorted((told[0].keys() | told[1].keys()) - _FREE_TO_CHANGE):
+        if told[0].get(key) != told[1].get(key):
+            logger.warning(
+                "%s was %r and is %r: the training does not go on exactly", key, told[0].get(key), told[1].get(key)
+            )
+    if before.get("libraries") != now.get("libraries"):
+        logger.warning("the libraries are not those of the checkpoint's training: it may not go on exactly")

@@ -1,0 +1,147 @@
+"""What is seen of a training while it runs: lines of messages, a bar on a terminal, and held-out measurements."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback
+from trl.models.utils import unwrap_model_for_generation
+
+from r1ranker_ir.training.trainers.callback_state import saved_attributes
+
+from .held_out import HeldOutResult
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = "held_out/"
+"""How the names of held-out measures begin in a log."""
+
+_SHOWN = (
+    *("loss", "reward", "value_loss", "kl", "entropy", "completions/mean_length", "frac_reward_zero_std"),
+    *("mean_token_accuracy", f"{HELD_OUT}RR", f"{HELD_OUT}nDCG@10"),
+)
+
+
+class _Bar(ProgressCallback):
+    """The trainer's bar, without the values, which `LogLines` shows."""
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
+        """Shows nothing."""
+
+
+class LogLines(TrainerCallback):
+    """Writes what is logged as messages of one line."""
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
+        """Writes one line of the values that matter most."""
+        if logs and state.is_world_process_zero and (line := log_line(logs)):
+            logger.info("step %d of %d: %s", state.global_step, state.max_steps, line)
+
+
+def log_line(logs: Mapping[str, Any]) -> str:
+    """Picks what a line of progress says.
+
+    Args:
+        logs: what a trainer logs.
+
+    Returns:
+        Names and values; empty if none of them matters.
+    """
+    shown = {name: logs[name] for name in _SHOWN if name in logs}
+    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, int | float))
+
+
+def show_progress(trainer: Trainer, *, bar: bool) -> None:
+    """Replaces the trainer's own output, which goes to standard output, by messages and a bar.
+
+    Args:
+        trainer: any of transformers'.
+        bar: show a bar.
+    """
+    for theirs in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(theirs)
+    if bar:
+        trainer.add_callback(_Bar())
+    trainer.add_callback(LogLines())
+
+
+class HeldOutMeasurements(TrainerCallback, ExportableState):
+    """Measures before, during and after a training, and logs what comes out under `held_out/…`.
+
+    It keeps each list's RR at the first measurement (`before`) and at the last one (`after`).
+
+    Args:
+        trainer: whose model is measured.
+        measure: ranks the held-out lists with a model.
+        every: steps between two measurements; 0 for before and after only.
+    """
+
+    def __init__(self, trainer: Trainer, measure: Callable[[Any], HeldOutResult], every: int = 0) -> None:
+        self._trainer = trainer
+        self._measure = measure
+        self._every = every
+        self.before: tuple[float, ...] = ()
+        self.after: tuple[float, ...] = ()
+
+    def state(self) -> dict[str, Any]:
+        """What is kept in a checkpoint's `trainer_state.json`."""
+        return {"args": {}, "attributes": {"before": list(self.before), "after": list(self.after)}}
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Measures the model as it was given; a training that goes on has done so already."""
+        saved = saved_attributes(self, state)
+        self.before, self.after = tuple(saved["before"]), tuple(saved["after"])
+        if state.global_step == 0:
+            self._log()
+            self.before = self.after
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Measures every so many steps."""
+        if self._every and state.global_step % self._every == 0:
+            self._log()
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Measures the trained model, unless the last step has just been measured."""
+        if not any(entry["step"] == state.global_step and f"{HELD_OUT}RR" in entry for entry in state.log_history):
+            self._log()
+
+    def _log(self) -> None:
+        trainer = self._trainer
+        # Every process ranks all lists: sharded weights have to be gathered in all of them at once.
+        gathered: AbstractContextManager[Any] = nullcontext()
+        if trainer.is_fsdp_enabled and hasattr(trainer, "_dist"):
+            gathered = trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False)
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model, gathered:
+            result = self._measure(model)
+        self.after = result.reciprocal_ranks
+        control = trainer.control
+        wanted = control.should_log
+        # TRL's own log would flush the metrics of the steps since the last one into this entry.
+        written = getattr(trainer, "generated", None)
+        spent = {} if written is None else {"generated_tokens": float(written.count)}
+        Trainer.log(trainer, log_entry(result) | spent)
+        # Logging takes back the wish to log, and the step's own values are still to come.
+        control.should_log = wanted
+
+
+def log_entry(result: HeldOutResult) -> dict[str, float]:
+    """Names held-out measures as they are logged.
+
+    Args:
+        result: of a measurement.
+
+    Returns:
+        `held_out/RR`, `held_out/nDCG@10`, `held_out/accuracy@<candidates shown>`, and the counts of repairs and of
+        thoughts that the model did not close; `held_out/closed_at_<where>` says how many of them ended where.
+    """
+    values: dict[str, float] = {f"{HELD_OUT}{name}": value for name, value in result.measures.items()}
+    values |= {f"{HELD_OUT}accuracy@{length}": value for length, value in result.accuracy_by_length.items()}
+    return values | {
+        f"{HELD_OUT}repairs": result.repairs,
+        f"{HELD_OUT}thoughts_closed": result.thoughts_closed,
+        **{f"{HELD_OUT}closed_at_{where}": count for where, count in result.closed_at.items()},
+    }

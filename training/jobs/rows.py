@@ -1,0 +1,130 @@
+"""The rows of a training: files read, put together as asked, and given their prompts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.training.data.prompting import PromptRenderer, sample_of, training_rows
+from r1ranker_ir.training.data.records import Record
+from r1ranker_ir.training.data.sample_files import read_samples
+
+from .arguments import DataArguments, TrainingArguments
+
+
+def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tuple[Any, Counter[str]]:
+    """Reads the training's files.
+
+    A mixture and a curriculum put rows in an order of their own: they turn the trainer's shuffling off.
+
+    Args:
+        arguments: of the training.
+        renderer: of its prompts.
+
+    Returns:
+        The rows for its trainer, and how many there are of each strategy; none for rows that name no strategy.
+
+    Raises:
+        InputError: if files or arguments do not go together, or no row is left.
+        DataFileError: if a file is malformed, or of another kind than the first.
+    """
+    parts = [_read_rows(arguments, path) for path in arguments.data.train_files]
+    rows = _in_order(arguments, parts)
+    strategies = Counter(rows["strategy"]) if "strategy" in rows.column_names else Counter[str]()
+    if arguments.method == "sft":
+        return rows, strategies
+    if arguments.method == "episodes":
+        from r1ranker_ir.training.trainers.episodes import episode_rows
+
+        return episode_rows(rows, renderer), Counter({"iterative": len(rows)})
+    return training_rows(rows, renderer), strategies
+
+
+def _read_rows(arguments: TrainingArguments, path: str) -> Any:
+    if arguments.method != "sft":
+        return read_samples(path)
+    from r1ranker_ir.training.data.completion_files import read_completions
+
+    return read_completions(path)
+
+
+def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
+    """Puts the samples of all files together, as the mixture or the curriculum asks."""
+    from datasets import concatenate_datasets
+
+    data, config = arguments.data, arguments.trainer
+    seed = config.seed if config.data_seed is None else config.data_seed
+    if getattr(config, "adaptive_curriculum", False) and (data.curriculum == "length" or data.train_weights):
+        raise InputError("adaptive_curriculum chooses the samples itself: leave curriculum and train_weights out")
+    if data.train_weights is not None:
+        from r1ranker_ir.training.trainers.mixture import mix
+
+        # Every beginning of a mixture keeps to its proportions, which another shuffling would only blur.
+        _keep_order(config)
+        return mix(parts, data.train_weights, length=_rows_taken(arguments), seed=seed).rows
+    for number, part in enumerate(parts):
+        if part.features != parts[0].features:
+            raise DataFileError(
+                f"{data.train_files[number]} has the columns {', '.join(part.column_names)}, {data.train_files[0]} "
+                f"{', '.join(parts[0].column_names)}: train on files of one kind"
+            )
+    rows = concatenate_datasets(list(parts))
+    if data.curriculum == "length":
+        from r1ranker_ir.training.trainers.curriculum import order_by_length
+
+        if "gains" not in rows.column_names:
+            raise InputError("curriculum length needs samples, which know their candidates: give such files")
+        _keep_order(config)
+        rows = order_by_length(
+            rows,
+            boundaries=data.curriculum_boundaries or (),
+            length=_rows_taken(arguments),
+            revisit=data.curriculum_revisit,
+            seed=seed,
+        )
+    return rows
+
+
+def _keep_order(config: Any) -> None:
+    """Turns a trainer's shuffling off."""
+    config.shuffle_dataset = False
+    # The former is all that GRPO's sampler heeds, the latter all that transformers' own heeds, which serves SFT.
+    config.train_sampling_strategy = "sequential"
+
+
+def _rows_taken(arguments: TrainingArguments) -> int | None:
+    """How many rows the training's steps take; `None` if that is not known."""
+    config = arguments.trainer
+    if config.max_steps <= 0 or arguments.method == "episodes":
+        # How many rows of a batch a list takes up is found out by the trainer of episodes.
+        return None
+    batches: int = config.max_steps * config.gradient_accumulation_steps
+    if arguments.method == "sft":
+        return batches * int(config.per_device_train_batch_size * config.world_size)
+    # TRL generates for so many prompts at once, uses what comes out in several batches, and leaves a rest out.
+    generations: int = math.ceil(batches / (config.steps_per_generation * config.num_iterations))
+    return generations * int(config.generation_batch_size // config.num_generations)
+
+
+def held_out_records(data: DataArguments) -> list[Record]:
+    """Reads the lists to measure with.
+
+    Args:
+        data: names their files, and how many to take.
+
+    Returns:
+        The lists, in the order of the files; empty if there are no files.
+
+    Raises:
+        InputError: if there is no such file.
+        DataFileError: if a file is malformed.
+    """
+    if not data.held_out_files:
+        return []
+    rows = read_samples(data.held_out_files)
+    if data.held_out_queries is not None:
+        rows = rows.select(range(min(len(rows), data.held_out_queries)))
+    return [sample_of(row).record for row in rows]

@@ -1,0 +1,149 @@
+"""Rewards of each source in units of their own spread, so that no source of a mixture dominates the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import ExportableState
+
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.training.trainers.callback_state import saved_attributes
+
+
+@dataclass
+class RunningMoments:
+    """Mean and spread of numbers that come one after another.
+
+    Welford's algorithm (Technometrics 4, 1962): for the n-th number x, with d = x − mean, mean ← mean + d/n and
+    m2 ← m2 + d·(x − mean), the mean being the new one.
+
+    Args:
+        count: how many there were.
+        mean: their mean.
+        m2: the sum of their squared distances from it.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+
+    def add(self, values: Iterable[float]) -> None:
+        """Takes in further numbers."""
+        for value in values:
+            self.count += 1
+            distance = value - self.mean
+            self.mean += distance / self.count
+            self.m2 += distance * (value - self.mean)
+
+    @property
+    def std(self) -> float:
+        """The sample standard deviation, √(m2/(n − 1)); 0 for less than two numbers."""
+        return math.sqrt(self.m2 / (self.count - 1)) if self.count > 1 else 0.0
+
+
+class RewardNormaliser(TrainerCallback, ExportableState):
+    """Divides rewards by the running standard deviation of their source's total rewards.
+
+    A source's total is the weighted sum over the reward functions. It is not shifted by its mean: baselines of groups
+    take any shift away by themselves, PPO's value head learns it, and a reward keeps its sign and its zero. With TRL's
+    `scale_rewards="group"`, which divides by the spread of each group, dividing by anything before changes nothing.
+
+    Args:
+        smallest_std: what a smaller standard deviation counts as, so that a source whose rewards hardly differ is not
+            blown up; one whose rewards do not differ at all is left as it is.
+
+    Raises:
+        InputError: if the smallest standard deviation is not positive.
+    """
+
+    def __init__(self, smallest_std: float = 0.1) -> None:
+        if not smallest_std > 0:
+            raise InputError(f"the smallest standard deviation is {smallest_std}: give a number above 0")
+        self.smallest_std = smallest_std
+        self.moments: dict[str, RunningMoments] = {}
+
+    def divisor(self, source: str) -> float:
+        """What a source's rewards are divided by."""
+        std = self.moments[source].std if source in self.moments else 0.0
+        return max(std, self.smallest_std) if std > 0 else 1.0
+
+    def normalise(self, rewards: torch.Tensor, weights: torch.Tensor, sources: Sequence[str]) -> torch.Tensor:
+        """Takes in rewards and returns them divided, those of a row all by the same number.
+
+        Args:
+            rewards: of shape (rows, functions), over all processes; NaN where a function does not score a row.
+            weights: of the functions, of shape (functions,).
+            sources: each row's source.
+
+        Returns:
+            Rewards of the same shape, the divisors being those after this batch.
+
+        Raises:
+            InputError: if rows and sources differ in number.
+        """
+        if len(sources) != len(rewards):
+            raise InputError(f"{len(sources)} sources for {len(rewards)} rows of rewards: give one each")
+        totals = (rewards * weights.to(rewards.device)).nansum(dim=1).tolist()
+        scored = (~rewards.isnan().all(dim=1)).tolist()
+        for source, total, is_scored in zip(sources, totals, scored, strict=True):
+            if is_scored:
+                self.moments.setdefault(source, RunningMoments()).add([total])
+        divisors = {source: self.divisor(source) for source in set(sources)}
+        return rewards / rewards.new_tensor([divisors[source] for source in sources]).unsqueeze(1)
+
+    def metrics(self) -> dict[str, float]:
+        """Mean and divisor of each source's total rewards so far."""
+        found = {}
+        for source, moments in sorted(self.moments.items()):
+            found[f"reward_mean/{source}"] = moments.mean
+            found[f"reward_divisor/{source}"] = self.divisor(source)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """What is kept in a checkpoint's `trainer_state.json`."""
+        moments = {source: [own.count, own.mean, own.m2] for source, own in self.moments.items()}
+        return {"args": {"smallest_std": self.smallest_std}, "attributes": {"moments": moments}}
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Takes over the moments of the checkpoint that the training goes on from."""
+        saved = saved_attributes(self, state)["moments"]
+        self.moments = {
+            source: RunningMoments(int(count), float(mean), float(m2)) for source, (count, mean, m2) in saved.items()
+        }
+
+
+def log_raw_rewards(
+    metrics: dict[str, list[float]],
+    table: dict[str, Any],
+    rewards: torch.Tensor,
+    weights: torch.Tensor,
+    names: Sequence[str],
+) -> None:
+    """Writes rewards as they were before normalising over what TRL has just logged of the normalised ones.
+
+    Args:
+        metrics: the trainer's `_metrics["train"]`; the last entry of each reward's mean and deviation is replaced.
+        table: the trainer's `_logs["rewards"]`; the last rows of each column are replaced.
+        rewards: of shape (rows, functions), over all processes, raw.
+        weights: of shape (functions,).
+        names: of the functions.
+    """
+    total = (rewards * weights.to(rewards.device)).nansum(dim=1)
+    total[rewards.isnan().all(dim=1)] = torch.nan
+    columns = [(f"rewards/{name}/mean", f"rewards/{name}/std", rewards[:, place]) for place, name in enumerate(names)]
+    for mean_name, std_name, values in [*columns, ("reward", "reward_std", total)]:
+        scored = values[~values.isnan()].tolist()
+        moments = RunningMoments()
+        moments.add(scored)
+        metrics[mean_name][-1] = moments.mean if scored else math.nan
+        metrics[std_name][-1] = moments.std if scored else math.nan
+    for place, name in enumerate(names):
+        column = table[name]
+        for _ in range(min(len(rewards), len(column))):
+            column.pop()
+        column.extend(rewards[:, place].tolist())

@@ -1,1 +1,0 @@
-"""Sources of training data: each becomes an iterator of `Record`s, read as it goes."""
