@@ -7,7 +7,6 @@ torch nor transformers nor rerankers is imported until something needs it.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import (
@@ -28,6 +27,7 @@ from r1ranker_ir.errors import (
 from r1ranker_ir.moved import find_moved_modules
 from r1ranker_ir.rankers.registry import register_when_imported
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
+from r1ranker_ir.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from rerankers import Reranker as Reranker
@@ -41,11 +41,6 @@ if TYPE_CHECKING:
     from r1ranker_ir.integrations.rerankers import SetwiseReranker as SetwiseReranker
     from r1ranker_ir.integrations.rerankers import TracedResults as TracedResults
     from r1ranker_ir.rankers.ranker import Ranker as Ranker
-
-try:
-    __version__ = importlib.metadata.version("r1ranker-ir")
-except importlib.metadata.PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0.0.0+source"
 
 _LAZY = {
     "DRankerReranker": "r1ranker_ir.integrations.rerankers",

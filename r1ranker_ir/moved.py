@@ -1,4 +1,4 @@
-"""Modules of release 0.1 under the names that they had there: importing one gives the module of today, with a warning."""
+"""Modules under the names that they had in release 0.1: importing one gives the module of today, with a warning."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _MOVED = dict(
     training.held_out:training.jobs.held_out training.held_out_file:training.jobs.held_out_file
     training.leakage:training.data.leakage training.mixture:training.trainers.mixture
     training.model_card:training.jobs.model_card training.model_loading:training.jobs.model_loading
-    training.normalisation:training.rewards.normalisation training.output_folder:training.jobs.output_folder
+    training.normalisation:training.trainers.normalisation training.output_folder:training.jobs.output_folder
     training.ppo:training.trainers.ppo training.progress:training.jobs.progress
-    training.prompting:training.data.prompting training.ranking_measures:training.rewards.ranking_measures
+    training.prompting:training.data.prompting training.ranking_measures:training.data.ranking_measures
     training.recipe_files:training.jobs.recipe_files training.records:training.data.records
     training.reward_rows:training.rewards.rows training.rollouts:training.trainers.rollouts
     training.sample_files:training.data.sample_files training.samples:training.data.samples
@@ -78,7 +78,7 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Gives back the module's own specification, which the import system has just replaced by that of its old name."""
+        """Gives the module its own specification back, in place of that of the old name."""
         assert module.__spec__ is not None
         module.__spec__ = module.__spec__.loader_state
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-import r1ranker_ir
 from r1ranker_ir.backends import backend_in
 from r1ranker_ir.data.trec_runs import STANDARD_STREAM
 from r1ranker_ir.engine.engine import RepairLimit, RunSummary
@@ -27,6 +26,7 @@ from r1ranker_ir.errors import BackendError, CheckpointError, InputError, missin
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.runs.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker
 from r1ranker_ir.runs.reranking import RankerSource, RequestSource, RunSource
+from r1ranker_ir.version import VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -347,9 +347,9 @@ def _outcomes(job: Job, cluster: RayCluster, cpus: float) -> Iterator[Outcome]:
     rows = iter(dataset.iter_rows())
     try:
         for row in rows:
-            if row["version"] != r1ranker_ir.__version__:
+            if row["version"] != VERSION:
                 raise InputError(
-                    f"a Ray worker has r1ranker-ir {row['version']}, and here it is {r1ranker_ir.__version__}: install "
+                    f"a Ray worker has r1ranker-ir {row['version']}, and here it is {VERSION}: install "
                     f"the same version on every machine"
                 )
             if row["portion"] != expected:

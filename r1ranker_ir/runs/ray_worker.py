@@ -15,7 +15,6 @@ from logging.handlers import QueueHandler
 from queue import SimpleQueue
 from typing import Any
 
-import r1ranker_ir
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.engine.outcomes import FailedRanking
 from r1ranker_ir.engine.outcomes import Outcome as Ranked
@@ -23,6 +22,7 @@ from r1ranker_ir.errors import BackendError, R1RankerError
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.reranking import RankerSource, Requests, RequestSource
 from r1ranker_ir.types import Candidate, Ranking
+from r1ranker_ir.version import VERSION
 
 MOST_DEATHS = 2
 """How many workers may die over the same queries, and how often each may before any has finished some."""
@@ -187,7 +187,7 @@ class PortionRanker:
         self._attempts.finished.remote(number)
         return {
             "portion": [number],
-            "version": [r1ranker_ir.__version__],
+            "version": [VERSION],
             "outcome": [pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL)],
         }
 

@@ -16,7 +16,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.runs.traces import read_trace
 from r1ranker_ir.strategies.checks import asked_by
-from r1ranker_ir.training.rewards.ranking_measures import ndcg
+from r1ranker_ir.training.data.ranking_measures import ndcg
 from r1ranker_ir.types import Candidate, ClosedAt, Task
 
 from .completion_files import CompletedSample, write_completions

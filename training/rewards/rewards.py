@@ -19,9 +19,15 @@ from types import MappingProxyType
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import identifiers
+from r1ranker_ir.training.data.ranking_measures import (
+    average_overlap,
+    ndcg,
+    rank_biased_overlap,
+    recall,
+    reciprocal_rank,
+)
 
 from .answer_protocol import answer_after_thought, closed_answer, format_term, tag_term, written_identifiers
-from .ranking_measures import average_overlap, ndcg, rank_biased_overlap, recall, reciprocal_rank
 from .rows import (
     Completion,
     Components,

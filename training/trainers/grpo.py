@@ -17,8 +17,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.rewards.normalisation import RewardNormaliser, log_raw_rewards
 from r1ranker_ir.training.rewards.rewards import RewardFunction
+from r1ranker_ir.training.trainers.normalisation import RewardNormaliser, log_raw_rewards
 
 from .callback_state import saved_attributes
 from .curriculum import VarianceCurriculum, list_lengths, local_rows, stages_by_length

@@ -21,8 +21,8 @@ from ir_measures import Qrel, R, ScoredDoc, nDCG
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import read_answer
+from r1ranker_ir.training.data.ranking_measures import average_overlap, ndcg, rank_biased_overlap, recall
 from r1ranker_ir.training.rewards.answer_protocol import answer_after_thought
-from r1ranker_ir.training.rewards.ranking_measures import average_overlap, ndcg, rank_biased_overlap, recall
 from r1ranker_ir.training.rewards.rewards import (
     REWARDS,
     exclusion_reward,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import TrainerControl, TrainerState
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.rewards.normalisation import RewardNormaliser, RunningMoments, log_raw_rewards
+from r1ranker_ir.training.trainers.normalisation import RewardNormaliser, RunningMoments, log_raw_rewards
 
 ONE = torch.ones(1)
 
