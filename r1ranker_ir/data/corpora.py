@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LAYOUT = "corpus.jsonl, queries.jsonl, and qrels/test.tsv or qrels.trec"
 BEIR_QRELS_HEADER = ("query-id", "corpus-id", "score")
 TEST_SPLIT = "test"
+DEMO_COLLECTION = Path(__file__).parents[1] / "demo_collection"
+"""The packaged collection, which goes by the name `demo-collection` where no folder has it."""
 GREATEST_GRADE = 100_000
 """The largest grade of a judgment: trec_eval keeps a counter for each grade up to it, and runs out of memory."""
 
@@ -70,7 +72,7 @@ def open_corpus(name_or_folder: str | Path, split: str | None = None) -> Corpus:
 
     Args:
         name_or_folder: an ir_datasets id such as `cranfield` or `beir/scifact/test`, or a folder in BEIR layout; or a
-            file of ranking requests, which gives queries and judgments alone.
+            file of ranking requests, which gives queries and judgments alone; or `demo-collection`, the packaged one.
         split: whose judgments a folder gives, such as `train`; those of `test` if `None`. Ids carry their split.
 
     Returns:
@@ -81,6 +83,8 @@ def open_corpus(name_or_folder: str | Path, split: str | None = None) -> Corpus:
             but a folder.
     """
     folder = Path(name_or_folder).expanduser()
+    if str(name_or_folder) == DEMO_COLLECTION.name.replace("_", "-") and not folder.exists():
+        folder = DEMO_COLLECTION
     if folder.is_dir():
         return FolderCorpus(folder, split or TEST_SPLIT)
     if folder.is_file():

@@ -154,7 +154,7 @@ def wording_notes(system: str | None, model: str, template: PromptTemplate, *, o
         if member.words:
             remedy = (
                 f"{member.words} ({member.source}): write them into a template file, as "
-                "docs/prompts-and-checkpoints.md says, and give that (--template, template=)"
+                "docs/templates.md says, and give that (--template, template=)"
             )
         return (
             f"{system!r} is asked in this project's own words (template {_short(template.name)!r}), not in those of "

@@ -385,3 +385,13 @@ sys.stderr.write("RESULT" + json.dumps({
         "agree": True,
         "title": 1,
     }
+
+
+def test_the_packaged_collection_has_a_name_unless_a_folder_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(open_corpus("demo-collection").queries()) == 32
+    (tmp_path / "demo-collection").mkdir()
+    with pytest.raises(InputError, match=r"corpus\.jsonl"):
+        open_corpus("demo-collection")

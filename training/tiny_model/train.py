@@ -2,7 +2,7 @@
 
     python -m r1ranker_ir.training.tiny_model.train --output out/tiny
 
-needs no data and no GPU. Source of the design: this project's own experiments; see docs/embedded-model.md.
+needs no data and no GPU. Source of the design: this project's own experiments; see docs/models.md.
 """
 
 from __future__ import annotations
