@@ -34,29 +34,7 @@ _SHOWN_LEAKS = 5
 
 @dataclass(frozen=True)
 class DataCommandArguments:
-    """What `r1ranker data` is asked for.
-
-    Args:
-        output: the file of training samples.
-        sampling: how records become samples.
-        corpus: an ir_datasets id or a folder in BEIR layout; goes with `run`.
-        run: a first-stage run of it.
-        requests: a JSON Lines file of ranking requests.
-        ranking_bench: a configuration of Ranking-bench, or a file with its columns. Exactly one source is given.
-        split: whose judgments a folder gives (`train` if it has them, else `test`), or the split of Ranking-bench.
-        source: the records' source; each source's own name if `None`.
-        queries: only the first so many queries, requests or rows; all if `None`.
-        depth: how many documents of the run a query keeps.
-        add_positives: add positives that the run lacks; by default for every strategy but `windows`.
-        judged_only: leave out what nobody has judged.
-        test_corpora: corpora whose judged queries and their positives must not be trained on.
-        leaks: what to do about them: stop with an error, or drop them.
-        hold_out: the share of the queries to hold out, above 0 and below 1; none if `None`.
-        hold_out_output: the file of their lists.
-
-    Raises:
-        InputError: if arguments are missing or do not go together.
-    """
+    """What `r1ranker data` is asked for."""
 
     output: Path
     sampling: Sampling = field(default_factory=Sampling)
@@ -105,16 +83,7 @@ class DataCommandArguments:
 
 @dataclass
 class Part:
-    """What one file was made of.
-
-    Args:
-        name: of the file.
-        strategy: of its samples.
-        queries: how many records have samples in it.
-        lengths: the number of samples by list length.
-        dropped: the number of records without samples, by reason.
-        windows_dropped: windows without differing gains.
-    """
+    """What one file was made of."""
 
     name: str
     strategy: str
@@ -131,18 +100,7 @@ class Part:
 
 @dataclass
 class Summary:
-    """What making the data has come to.
-
-    Args:
-        training: the training samples.
-        held_out: the held-out lists; `None` without.
-        read: queries, requests or rows read.
-        dropped: how many of them no record could be made of, by reason.
-        left_out: documents left out of records, by reason.
-        test_queries: how many test queries there are to leak.
-        leaks: what the records share with test data, by what it is.
-        shared: what training records share with held-out ones, and was dropped, by what it is.
-    """
+    """What making the data has come to."""
 
     training: Part
     held_out: Part | None = None
@@ -176,19 +134,6 @@ def make_data(arguments: DataCommandArguments, *, progress: bool = False, announ
 
     With a held-out part the source is read twice: first for the held-out lists, then for training samples that share
     neither query nor positive with them. Which queries are held out depends on their ids alone.
-
-    Args:
-        arguments: what to make of what.
-        progress: show a bar on standard error.
-        announce: log which outputs exist already and will be replaced.
-
-    Returns:
-        Counts of what was read, dropped and written.
-
-    Raises:
-        InputError: if a source can't be read, nothing is left to write, or test data leak and `leaks` is `error`.
-        DataFileError: if a file is malformed.
-        MissingExtraError: if pyarrow or datasets is not installed.
     """
     outputs = NamedFile("--output", arguments.output), NamedFile("--hold-out-output", arguments.hold_out_output)
     check_outputs(
@@ -288,12 +233,7 @@ def _is_held_out(record: Record, share: float | None) -> bool:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A source that can be read again and again.
-
-    Args:
-        records: reads it, given counters of dropped queries and of documents left out.
-        collection: what its ids belong to; `None` if they mean nothing elsewhere.
-    """
+    """A source that can be read again and again."""
 
     records: Callable[[Counter[str], Counter[str]], Iterator[Record]]
     collection: str | None = None
@@ -317,18 +257,7 @@ def _open_source(arguments: DataCommandArguments) -> _Opened:
 
 
 def open_training_corpus(name_or_folder: str, split: str | None = None) -> Corpus:
-    """Opens a corpus to train on.
-
-    Args:
-        name_or_folder: an ir_datasets id, or a folder in BEIR layout.
-        split: whose judgments a folder gives; `train` if it has them, else `test` with a warning.
-
-    Returns:
-        The corpus.
-
-    Raises:
-        InputError: if there is no such corpus, or a split is given beside an id.
-    """
+    """Opens a corpus to train on."""
     corpus = open_corpus(name_or_folder, split)
     if split is None and isinstance(corpus, FolderCorpus):
         if TRAIN_SPLIT in corpus.splits():

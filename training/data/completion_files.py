@@ -37,12 +37,7 @@ _NOT_LEARNED = ("tools", "chat_template_kwargs", "images", "image", "completion_
 
 @dataclass(frozen=True)
 class CompletedSample:
-    """A sample with an assistant's turn that answers it.
-
-    Args:
-        sample: what is asked.
-        completion: the turn from `<think>` to `</answer>`.
-    """
+    """A sample with an assistant's turn that answers it."""
 
     sample: Sample
     completion: str
@@ -59,21 +54,7 @@ def write_completions(
     *,
     private: bool = False,
 ) -> int:
-    """Writes samples with completions; a file of that name is there only once it is whole.
-
-    Args:
-        path: ends in `.parquet` or `.jsonl`.
-        completed: what to write, in order; taken as it is written.
-        metadata: what a Parquet file says of itself, beside the versions of the libraries.
-        private: only its owner may read the file.
-
-    Returns:
-        How many rows were written.
-
-    Raises:
-        InputError: if the name ends otherwise, or the file can't be written.
-        MissingExtraError: if Parquet is asked for and pyarrow is not installed.
-    """
+    """Writes samples with completions; a file of that name is there only once it is whole."""
     path = Path(path)
     parquet = _suffix(path) == ".parquet"
     try:
@@ -141,17 +122,6 @@ def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Datas
 
     Of a sample with its completion, `context`, `candidates`, `strategy` and `completion` have to be there; `task` is
     `passage` where it is left out, candidates are then named by their number, gains are 0, and id and source empty.
-
-    Args:
-        paths: one file or several, in `.parquet` or `.jsonl`; all rows are of the kind of the first.
-
-    Returns:
-        A `datasets.Dataset` with the columns of a sample file and `completion`, or with `prompt` and `completion`.
-
-    Raises:
-        InputError: if there is no such file, or its name ends otherwise.
-        DataFileError: if a file or a row is malformed; names file, line (or row) and field.
-        MissingExtraError: if datasets is not installed.
     """
     files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     if not files:
@@ -184,11 +154,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _with_thought(told: Mapping[str, Any], content: str, where: str, what: str) -> str:
-    """An assistant's text with the thought that a row gives apart, as it is learned.
-
-    Raises:
-        DataFileError: if there are two thoughts, or one that is no text.
-    """
+    """An assistant's text with the thought that a row gives apart, as it is learned."""
     given = [name for name in _THOUGHTS if told.get(name) not in (None, "", [])]
     if not given:
         return content

@@ -12,20 +12,7 @@ from .records import Record
 
 
 def requested_records(path: str | Path, *, queries: int | None = None, source: str | None = None) -> Iterator[Record]:
-    """Reads the records of a file of ranking requests.
-
-    Args:
-        path: the file; blank lines are passed over.
-        queries: only the first so many requests; all if `None`.
-        source: the records' source, whatever the file says; as the file says if `None`.
-
-    Yields:
-        A record a line, in file order.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a line is malformed; names file, line and field.
-    """
+    """Reads the records of a file of ranking requests."""
     read = given_away = 0
     for judged in read_requests(path, queries=queries):
         read, given_away = read + 1, given_away + gives_answer_away(judged)
@@ -35,14 +22,7 @@ def requested_records(path: str | Path, *, queries: int | None = None, source: s
 
 
 def record_of(judged: JudgedRequest) -> Record:
-    """Takes of a judged request what training needs.
-
-    Args:
-        judged: a request with gains.
-
-    Returns:
-        The record.
-    """
+    """Takes of a judged request what training needs."""
     request = judged.request
     return Record(
         request.query,

@@ -22,18 +22,7 @@ _QUERIES_AT_ONCE = 5_000
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How judgments and a run become records.
-
-    Args:
-        depth: how many documents of the run a query keeps, from the top.
-        add_positives: add the positives that the run lacks, behind what it found.
-        judged_only: leave out what nobody has judged; otherwise it has gain 0.
-        queries: only the first so many queries of the corpus that the run has; all if `None`.
-        source: the records' source; the corpus's own name if `None`.
-
-    Raises:
-        InputError: if a count is below 1.
-    """
+    """How judgments and a run become records."""
 
     depth: int = 100
     add_positives: bool = True
@@ -55,20 +44,6 @@ def retrieved_records(
     Candidates come in the run's order; positives that the run lacks follow, best first. Gains are the judgments'
     grades, those below 0 taken for 0. Of documents with the same text (but for case, punctuation and spaces) only
     the one with the greatest gain is kept, since no answer could tell them apart.
-
-    Args:
-        corpus: gives queries, judgments and texts.
-        run: the first stage's results.
-        retrieval: what to keep of them.
-        dropped: is told how many queries were dropped, by reason.
-        left_out: is told how many documents of the remaining queries were left out, by reason.
-
-    Yields:
-        Records in the order of the corpus's queries, with as many candidates as the run and the judgments give.
-
-    Raises:
-        InputError: if the run has no query of the corpus.
-        DataFileError: if a file of the corpus is malformed.
     """
     topics = corpus.queries()
     found = list(islice((query_id for query_id in topics if run.get(query_id)), retrieval.queries))
@@ -101,14 +76,7 @@ def retrieved_records(
 
 
 def source_of(corpus: Corpus) -> str:
-    """Names a corpus as a source: its id, or its folder's own name, wherever that lies.
-
-    Args:
-        corpus: the corpus.
-
-    Returns:
-        The name.
-    """
+    """Names a corpus as a source: its id, or its folder's own name, wherever that lies."""
     return Path(corpus.collection).name if isinstance(corpus, FolderCorpus) else corpus.name
 
 

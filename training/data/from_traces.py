@@ -84,24 +84,7 @@ _SHOWN_LEAKS = 5
 
 @dataclass(frozen=True)
 class TraceStep:
-    """One model call of a trace.
-
-    Args:
-        query_id: the query's name.
-        query: its text.
-        task: which noun the prompt used.
-        strategy: `iterative` if one candidate was excluded, `direct` if all shown were ordered, `setwise` if the best
-            was chosen.
-        number: the step's number in its ranking, from 1.
-        shown: the candidates in the prompt's order.
-        outcome: places in `shown` (0-based): those excluded, worst first, or all, best first, or the best.
-        thought: the reasoning, without its tags.
-        repaired: the answer could not be used as it stood.
-        thought_closed: the model did not close its thought.
-        aim: what the best candidate was to be, where the query does not say it.
-        other_prompt: the prompt named candidates as excluded, or the thought was an earlier call's.
-        closed_at: where a thought ended that the model did not close; `None` where that is unknown.
-    """
+    """One model call of a trace."""
 
     query_id: str
     query: str
@@ -127,13 +110,7 @@ class TraceStep:
 
 @dataclass(frozen=True)
 class Selection:
-    """What rejection sampling has kept.
-
-    Args:
-        completed: samples with completions, by query in the traces' order, then step, then the best first.
-        counts: how many steps met each of `REASONS`; the kept ones are among them.
-        leaks: the first things found that steps share with test data.
-    """
+    """What rejection sampling has kept."""
 
     completed: tuple[CompletedSample, ...]
     counts: Mapping[str, int]
@@ -147,14 +124,7 @@ class Selection:
 
 
 def judgments_of_qrels(qrels: Iterable[Qrel]) -> dict[str, dict[str, float]]:
-    """Turns judgments into gains.
-
-    Args:
-        qrels: as a corpus or ir_measures gives them.
-
-    Returns:
-        Grades as gains; negative grades count as 0.
-    """
+    """Turns judgments into gains."""
     judgments: dict[str, dict[str, float]] = {}
     for judged in qrels:
         judgments.setdefault(judged.query_id, {})[judged.doc_id] = max(0.0, float(judged.relevance))
@@ -171,18 +141,7 @@ def judgments_of_records(records: Iterable[Record]) -> dict[str, dict[str, float
 
 
 def read_traces(path: str | Path) -> Iterator[TraceStep]:
-    """Reads the steps of a trace, query by query; files can be joined.
-
-    Args:
-        path: a file that `r1ranker rerank --save-traces` wrote.
-
-    Yields:
-        The steps.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if a line is malformed; names file, line and field.
-    """
+    """Reads the steps of a trace, query by query; files can be joined."""
     for traced in read_trace(path):
         request = traced.ranking.request
         for number, step in enumerate(traced.ranking.steps, start=1):
@@ -230,22 +189,6 @@ def select_steps(
     Repaired answers and thoughts that were closed or are empty never fit, nor do steps of fast eliminations that
     exclude several at once, mark what is excluded or use an earlier thought; and a step whose candidates all have the
     same gain teaches nothing.
-
-    Args:
-        steps: of all traces, the first seed's first.
-        judgments: query id to document id to gain.
-        best: how many tries are kept for each step of a query: the highest nDCG@10 first, then the shorter thought,
-            then the earlier in `steps`.
-        min_ndcg: the least nDCG@10 of an ordering, 0 to 1.
-        source: what the samples are said to come from.
-        test: what must not be trained on: a step that shows a test query or one of its positives is left out.
-        collection: what the ids of queries and documents belong to, for `test`.
-
-    Returns:
-        The kept steps and the counts.
-
-    Raises:
-        InputError: if `best` is below 1 or `min_ndcg` is no share.
     """
     if best < 1:
         raise InputError(f"best is {best}: keep at least 1 try for each step")
@@ -328,28 +271,7 @@ def completions_from_traces(
     leaks: Literal["error", "drop"] = "error",
     announce: bool = False,
 ) -> Selection:
-    """Does what `r1ranker data --traces` does: rejection sampling of traces against the judgments of a corpus.
-
-    Args:
-        traces: trace files, the first seed's first.
-        corpus: an ir_datasets id, or a folder in BEIR layout, with judgments of the traces' queries.
-        output: Parquet or JSON Lines, by its ending.
-        split: whose judgments a folder gives; `train` if it has them, else `test` with a warning.
-        best: how many tries are kept for each step of a query.
-        min_ndcg: the least nDCG@10 of an ordering, 0 to 1.
-        test_corpora: corpora whose judged queries and their positives must not be trained on.
-        leaks: what to do about steps that show them: stop with an error, or drop them.
-        announce: log which outputs exist already and will be replaced.
-
-    Returns:
-        What was kept and written; `report()` is the line for the user.
-
-    Raises:
-        InputError: if the corpus has no judgments, nothing is kept, test data leak and `leaks` is `error`, or an
-            argument makes no sense.
-        DataFileError: if a trace or a corpus is malformed.
-        MissingExtraError: if Parquet is asked for and pyarrow is not installed.
-    """
+    """Does what `r1ranker data --traces` does: rejection sampling of traces against the judgments of a corpus."""
     from r1ranker_ir.data.corpora import open_corpus
     from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 

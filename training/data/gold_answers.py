@@ -24,21 +24,7 @@ _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 def gold_completion(sample: Sample, thought: str = "", *, seed: int = 0) -> str:
-    """Writes the assistant's turn that the gains ask for.
-
-    Args:
-        sample: what is asked. `iterative` wants a candidate of the least gain (a random one of equals), `setwise` one
-            of the greatest, `direct` all by falling gain, equals as they are shown.
-        thought: what stands between the tags of the thought; `{id}` and `{identifier}` stand for the candidate that
-            the answer names first.
-        seed: of the choice among equals, together with the record's source and id and the candidates shown.
-
-    Returns:
-        The turn from `<think>` to `</answer>`.
-
-    Raises:
-        InputError: if there is no candidate, or the thought, with the id in it, holds a tag of the protocol.
-    """
+    """Writes the assistant's turn that the gains ask for."""
     record = sample.record
     if not record.candidates:
         raise InputError(f"record {record.id!r}: there is no candidate to answer with")
@@ -64,23 +50,7 @@ def gold_completion(sample: Sample, thought: str = "", *, seed: int = 0) -> str:
 def write_gold_answers(
     samples: Path, output: Path, thought: str = "", *, seed: int = 0, rows: int | None = None
 ) -> int:
-    """Completes the samples of a file with gold answers.
-
-    Args:
-        samples: a sample file.
-        output: Parquet or JSON Lines, by its ending.
-        thought: see `gold_completion`.
-        seed: see `gold_completion`.
-        rows: only the first so many samples; all if `None`.
-
-    Returns:
-        How many were written. Samples whose candidates are all worth the same ask for nothing and are left out.
-
-    Raises:
-        InputError: if a file can't be read or written, the thought holds a tag, or no sample asks for anything.
-        DataFileError: if the sample file is malformed.
-        MissingExtraError: if datasets or pyarrow is not installed.
-    """
+    """Completes the samples of a file with gold answers."""
 
     def completed() -> Iterator[CompletedSample]:
         read = read_samples([samples])

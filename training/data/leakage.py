@@ -18,15 +18,7 @@ POSITIVE_LEAKS = "a test query's positive"
 
 @dataclass(frozen=True)
 class Leak:
-    """One thing that test data and training data share.
-
-    Args:
-        what: `QUERY_LEAKS` or `POSITIVE_LEAKS`.
-        record_id: the training record.
-        candidate_id: the positive that is one of a test query's too; empty for a query.
-        text: the beginning of the text that both have.
-        test: the name of the test data.
-    """
+    """One thing that test data and training data share."""
 
     what: str
     record_id: str
@@ -60,14 +52,7 @@ class TestData:
         return bool(self.queries)
 
     def add_corpus(self, corpus: Corpus) -> None:
-        """Adds the judged queries of a corpus, and the documents judged relevant to them.
-
-        Args:
-            corpus: of test queries.
-
-        Raises:
-            InputError: if it lacks queries, judgments or documents.
-        """
+        """Adds the judged queries of a corpus, and the documents judged relevant to them."""
         topics = corpus.queries()
         judged, relevant = dict[str, None](), dict[str, None]()
         for judgment in corpus.qrels():
@@ -85,27 +70,14 @@ class TestData:
                 self.positives[digest_of(text)] = corpus.name
 
     def add_record(self, record: Record, name: str) -> None:
-        """Adds a record that is kept for evaluation: its query and all of its positives, by their texts.
-
-        Args:
-            record: the record.
-            name: what to call the data that it belongs to.
-        """
+        """Adds a record that is kept for evaluation: its query and all of its positives, by their texts."""
         self.queries[digest_of(record.context)] = name
         if record.task == "passage":
             for place in positives_of(record):
                 self.positives[digest_of(record.candidates[place].text)] = name
 
     def leaks_of(self, record: Record, collection: str | None = None) -> list[Leak]:
-        """Finds what a training record shares with the test data.
-
-        Args:
-            record: the record; each candidate with a gain above 0 is one of its positives.
-            collection: what its ids belong to; `None` if they mean nothing elsewhere.
-
-        Returns:
-            The leaks: the query alone if it leaks, else each positive that does.
-        """
+        """Finds what a training record shares with the test data."""
         test = self.queries.get(digest_of(record.context)) or self._by_id(self.query_ids, collection, record.id)
         if test is not None:
             return [Leak(QUERY_LEAKS, record.id, "", _opening(record.context), test)]
@@ -126,15 +98,7 @@ class TestData:
 
 
 def without_leaks(record: Record, leaks: Iterable[Leak]) -> Record | None:
-    """Takes out of a record what it shares with the test data.
-
-    Args:
-        record: the record.
-        leaks: what was found in it.
-
-    Returns:
-        The record without its leaking positives, which so are no candidates of any kind; `None` if its query leaks.
-    """
+    """Takes out of a record what it shares with the test data."""
     found = list(leaks)
     if any(leak.what == QUERY_LEAKS for leak in found):
         return None

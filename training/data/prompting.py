@@ -26,19 +26,7 @@ _TAGS = "<think></think><answer></answer>"
 
 
 class PromptRenderer:
-    """Renders samples as the backends render calls: the same template, the same cuts, the same tokens.
-
-    Args:
-        tokenizer: the model's tokenizer, with its chat template.
-        template: the prompt template.
-        max_passage_tokens: what is shown of a passage, in tokens; `None` for no limit of its own.
-        max_query_tokens: what is shown of a query.
-        context_length: tokens that prompt and completion may take together; `None` for no limit.
-        completion_tokens: how many of them are kept for the completion.
-
-    Raises:
-        InputError: if the tokenizer drops the protocol's tags when it decodes, so that no reward could see them.
-    """
+    """Renders samples as the backends render calls: the same template, the same cuts, the same tokens."""
 
     def __init__(
         self,
@@ -80,18 +68,7 @@ class PromptRenderer:
         return len(self._chat.prompt_ids(messages))
 
     def render(self, sample: Sample) -> Call:
-        """Renders a sample.
-
-        Args:
-            sample: what to ask.
-
-        Returns:
-            The call, as a strategy would make it.
-
-        Raises:
-            InputError: if the template has no section for the sample's strategy.
-            ContextLengthError: if query and instructions leave no room for passages.
-        """
+        """Renders a sample."""
         request = sample.record.request()
         shown = range(len(request.candidates))
         if sample.strategy not in sample_strategies():
@@ -108,15 +85,7 @@ class PromptRenderer:
     def prompt_ids(
         self, messages: Sequence[Message] | Sequence[Mapping[str, str]], *, thinks: bool = True
     ) -> list[int]:
-        """Tokenizes a prompt, the assistant's turn opened with its thought.
-
-        Args:
-            messages: as `render` gives them, or as turns with `role` and `content`.
-            thinks: a thought comes first; else the answer follows at once.
-
-        Returns:
-            Token ids.
-        """
+        """Tokenizes a prompt, the assistant's turn opened with its thought."""
         turns = tuple(
             turn if isinstance(turn, Message) else Message(turn["role"], turn["content"])  # type: ignore[arg-type]
             for turn in messages
@@ -125,17 +94,7 @@ class PromptRenderer:
 
 
 def sample_of(row: Mapping[str, Any]) -> Sample:
-    """Builds the sample of a row of a sample file.
-
-    Args:
-        row: with the columns of a sample file.
-
-    Returns:
-        The sample.
-
-    Raises:
-        InputError: if the row is no sensible record.
-    """
+    """Builds the sample of a row of a sample file."""
     ids, texts = row["candidate_ids"], row["candidates"]
     if len(ids) != len(texts):
         raise InputError(f"record {row['id']!r}: {len(ids)} candidate_ids for {len(texts)} candidates: give one each")
@@ -147,20 +106,7 @@ def sample_of(row: Mapping[str, Any]) -> Sample:
 
 
 def training_rows(samples: Any, renderer: PromptRenderer) -> Any:
-    """Adds prompts to samples.
-
-    Args:
-        samples: a `datasets.Dataset` or `IterableDataset` with the columns of a sample file.
-        renderer: renders them.
-
-    Returns:
-        The same with the columns `prompt` (turns with `role` and `content`) and `opening` (what of the assistant's
-        turn the prompt holds), without the samples whose query leaves no room for passages; those are counted in a
-        warning, but of a stream, whose rows are rendered as they are read.
-
-    Raises:
-        InputError: if a sample is malformed, or none fits.
-    """
+    """Adds prompts to samples."""
     from datasets import Features, Value
 
     dropped = 0

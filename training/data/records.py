@@ -17,20 +17,7 @@ def sample_strategies() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Record:
-    """A ranking problem with its solution.
-
-    Args:
-        context: what the candidates are ranked for: a query, a user's history, a question for an LLM.
-        candidates: best first by whatever found them.
-        gains: what each candidate is worth, in the candidates' order; 0 for none, more for better.
-        task: which noun the prompt uses for a candidate.
-        id: the query's or user's name.
-        source: the data set that it comes from; mixtures and normalisation go by it.
-        aim: what the best candidate is to be, where the context does not say it.
-
-    Raises:
-        InputError: if the context is blank, gains and candidates differ in number, or a gain is negative or not finite.
-    """
+    """A ranking problem with its solution."""
 
     context: str
     candidates: tuple[Candidate, ...]
@@ -62,13 +49,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Sample:
-    """One question to train on.
-
-    Args:
-        strategy: whose question is asked: `iterative` for the worst candidate, `direct` for all in order, `setwise` for
-            the best.
-        record: the candidates that the prompt shows, in the prompt's order, with their gains.
-    """
+    """One question to train on."""
 
     strategy: str
     record: Record

@@ -37,14 +37,7 @@ _LIST_COLUMNS = ("candidate_ids", "candidates", "gains")
 
 
 def row_of(sample: Sample) -> dict[str, Any]:
-    """Turns a sample into a row of a file.
-
-    Args:
-        sample: the sample.
-
-    Returns:
-        The columns by name.
-    """
+    """Turns a sample into a row of a file."""
     record = sample.record
     return {
         "id": record.id,
@@ -64,13 +57,6 @@ class SampleWriter:
 
     The rows go to `<output>.partial`, which gets the file's name when all went well and is removed otherwise. The same
     samples and metadata give the same bytes (with the same version of pyarrow).
-
-    Args:
-        output: the file.
-
-    Raises:
-        InputError: if it can't be written there.
-        MissingExtraError: if pyarrow is not installed.
     """
 
     def __init__(self, output: str | Path) -> None:
@@ -115,14 +101,7 @@ class SampleWriter:
                 raise
 
     def write(self, sample: Sample) -> None:
-        """Writes one sample.
-
-        Args:
-            sample: the sample.
-
-        Raises:
-            InputError: if the writer is not open.
-        """
+        """Writes one sample."""
         if self._writer is None:
             raise InputError("this SampleWriter is not open: use it in a with statement")
         self._buffer.append(row_of(sample))
@@ -131,11 +110,7 @@ class SampleWriter:
             self._flush()
 
     def describe(self, metadata: Mapping[str, Any]) -> None:
-        """Sets what the file says of itself; versions of the libraries are added.
-
-        Args:
-            metadata: plain data, such as arguments and counts.
-        """
+        """Sets what the file says of itself; versions of the libraries are added."""
         said = {**metadata, "versions": versions()}
         text = json.dumps(said, ensure_ascii=False, sort_keys=True)
         self._writer.add_key_value_metadata({METADATA_KEY: storable(text)})
@@ -148,20 +123,7 @@ class SampleWriter:
 
 
 def read_samples(paths: str | Path | Sequence[str | Path], *, streaming: bool = False) -> datasets.Dataset:
-    """Reads sample files, after a check of every row.
-
-    Args:
-        paths: one file or several; rows come in this order.
-        streaming: read the rows as they are asked for, and keep no copy in the cache of datasets.
-
-    Returns:
-        A `datasets.Dataset` with the columns of a sample file, or a `datasets.IterableDataset` if `streaming`.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a file is malformed; names file, row (from 1) and column.
-        MissingExtraError: if datasets or pyarrow is not installed.
-    """
+    """Reads sample files, after a check of every row."""
     with needing_parquet():
         import datasets
     files = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -177,19 +139,7 @@ def read_samples(paths: str | Path | Sequence[str | Path], *, streaming: bool = 
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Reads what a sample file says of itself.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Arguments, counts and versions; empty if the file says nothing.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if it is no Parquet file, or its metadata are malformed.
-        MissingExtraError: if pyarrow is not installed.
-    """
+    """Reads what a sample file says of itself."""
     with _opened(path) as file:
         said = (file.metadata.metadata or {}).get(METADATA_KEY.encode())
     try:
@@ -202,19 +152,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def check_samples(path: str | Path) -> int:
-    """Checks columns and rows of a sample file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if it is malformed; names file, row (from 1) and column.
-        MissingExtraError: if pyarrow is not installed.
-    """
+    """Checks columns and rows of a sample file."""
     with _opened(path) as file:
         _check_columns(file.schema_arrow, path)
         if file.metadata.num_rows == 0:
@@ -229,14 +167,7 @@ def check_samples(path: str | Path) -> int:
 
 
 def storable(value: Any) -> Any:
-    """Makes data of a row fit for Parquet, which holds valid Unicode only.
-
-    Args:
-        value: plain data.
-
-    Returns:
-        The same with a question mark for each half of a surrogate pair, as prompts show it.
-    """
+    """Makes data of a row fit for Parquet, which holds valid Unicode only."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):
@@ -257,11 +188,7 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def needing_parquet() -> Iterator[None]:
-    """Turns a failed import into the error that names the extra.
-
-    Raises:
-        MissingExtraError: if an import inside fails.
-    """
+    """Turns a failed import into the error that names the extra."""
     try:
         yield
     except ImportError as error:
@@ -353,20 +280,7 @@ def _check_row(row: Mapping[str, Any], where: str) -> None:
 
 
 def write_samples(output: str | Path, samples: Iterable[Sample], metadata: Mapping[str, Any] | None = None) -> int:
-    """Writes a whole sample file; see `SampleWriter`.
-
-    Args:
-        output: the file.
-        samples: what to write, in order; taken as it is written.
-        metadata: what the file says of itself.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        InputError: if the file can't be written.
-        MissingExtraError: if pyarrow is not installed.
-    """
+    """Writes a whole sample file; see `SampleWriter`."""
     with SampleWriter(output) as writer:
         for sample in samples:
             writer.write(sample)

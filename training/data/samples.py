@@ -35,23 +35,7 @@ def sampling_strategies() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How records become samples.
-
-    Args:
-        strategy: `iterative` for step samples, `direct` for whole lists, `setwise` for the best of a list, `windows`
-            for the windows of a listwise ranker.
-        candidates: the length of a list, its positive included; lists are shorter where negatives are lacking.
-        negatives: a list takes the negatives that the first stage ranked highest (`top`), or draws them (`random`).
-        positives: how many positives of a record are drawn, one list each; all if `None`.
-        min_gain: the least gain of a positive; above 0 in any case.
-        window_size: the length of a window.
-        stride: by how many places windows move up.
-        as_given: each record is a list already: one sample of its candidates in their order (not with `windows`).
-        seed: of every draw, together with a record's source and id.
-
-    Raises:
-        InputError: if a value makes no sense.
-    """
+    """How records become samples."""
 
     strategy: str = "iterative"
     candidates: int = 10
@@ -83,30 +67,12 @@ class Sampling:
 
 
 def record_rng(seed: int, record: Record) -> random.Random:
-    """The random numbers of a record: they depend on seed, source and id alone, so that order changes nothing.
-
-    Args:
-        seed: of the whole data.
-        record: gives source and id.
-
-    Returns:
-        A generator of its own.
-    """
+    """The random numbers of a record: they depend on seed, source and id alone, so that order changes nothing."""
     return random.Random(json.dumps([seed, record.source, record.id]))
 
 
 def samples_of(record: Record, sampling: Sampling, dropped: Counter[str]) -> list[Sample]:
-    """Makes all samples of a record.
-
-    Args:
-        record: with its candidates in first-stage order.
-        sampling: what to make of it.
-        dropped: is told the reason if nothing can be made of the record.
-
-    Returns:
-        The samples: for n candidates a list, up to n − 1 step samples a positive, one direct or setwise sample a
-        positive, or the windows whose gains differ.
-    """
+    """Makes all samples of a record."""
     if not positives_of(record, sampling.min_gain):
         dropped[NO_POSITIVE] += 1
         return []
@@ -133,15 +99,7 @@ def samples_of(record: Record, sampling: Sampling, dropped: Counter[str]) -> lis
 
 
 def positives_of(record: Record, min_gain: float = 0.0) -> list[int]:
-    """Finds the candidates that count as positives.
-
-    Args:
-        record: the record.
-        min_gain: the least gain of a positive; above 0 in any case.
-
-    Returns:
-        Their places, in the candidates' order.
-    """
+    """Finds the candidates that count as positives."""
     return [place for place, gain in enumerate(record.gains) if gain > 0 and gain >= min_gain]
 
 
@@ -150,15 +108,6 @@ def lists_of(record: Record, sampling: Sampling, rng: random.Random) -> Iterator
 
     Positives are drawn by falling gain, at random among equals. Negatives of a positive are candidates of a lower gain,
     which they keep; so a list has one best candidate.
-
-    Args:
-        record: with its candidates in first-stage order.
-        sampling: length, number and choice of negatives.
-        rng: of the record.
-
-    Yields:
-        Lists of 2 to n candidates: the positive first, then the negatives in first-stage order. A positive without
-        any candidate of lower gain gets no list.
     """
     positives = positives_of(record, sampling.min_gain)
     rng.shuffle(positives)
@@ -173,16 +122,7 @@ def lists_of(record: Record, sampling: Sampling, rng: random.Random) -> Iterator
 
 
 def step_samples(chosen: Record, rng: random.Random, strategy: str = "iterative") -> list[Sample]:
-    """Makes the step samples of R1-Ranker (arXiv 2506.21638): lists of every length that an elimination goes through.
-
-    Args:
-        chosen: a list of n candidates, the positive first.
-        rng: of the record.
-        strategy: whose steps they are.
-
-    Returns:
-        For each k = 1..n−1 a sample with k negatives drawn without replacement and the positive at a random place.
-    """
+    """Makes the step samples of R1-Ranker (arXiv 2506.21638): lists of every length that an elimination goes through."""
     samples = []
     for count in range(1, len(chosen.candidates)):
         places = rng.sample(range(1, len(chosen.candidates)), count)
@@ -192,35 +132,14 @@ def step_samples(chosen: Record, rng: random.Random, strategy: str = "iterative"
 
 
 def shuffled_sample(chosen: Record, strategy: str, rng: random.Random) -> Sample:
-    """Makes one sample of a whole list in random order.
-
-    Args:
-        chosen: a list.
-        strategy: what the sample asks for.
-        rng: of the record.
-
-    Returns:
-        The sample, every order being equally likely, and so every place of the positive.
-    """
+    """Makes one sample of a whole list in random order."""
     places = list(range(len(chosen.candidates)))
     rng.shuffle(places)
     return Sample(strategy, _shown(chosen, places))
 
 
 def window_samples(record: Record, window_size: int = 20, stride: int = 10) -> list[Sample]:
-    """Cuts the windows that a listwise ranker slides over the first stage's order, from the back.
-
-    Args:
-        record: with its candidates in first-stage order.
-        window_size: the length of a window.
-        stride: by how many places windows move up; the last one may be shorter, as at inference.
-
-    Returns:
-        A `direct` sample for each window whose gains differ, in first-stage order, the lowest window first.
-
-    Raises:
-        InputError: if window_size or stride make no sense.
-    """
+    """Cuts the windows that a listwise ranker slides over the first stage's order, from the back."""
     check_window(window_size, stride)
     samples = []
     end = len(record.candidates)
@@ -235,16 +154,7 @@ def window_samples(record: Record, window_size: int = 20, stride: int = 10) -> l
 
 
 def count_windows(record: Record, window_size: int, stride: int) -> int:
-    """Counts the windows of a record, those without differing gains included.
-
-    Args:
-        record: the record.
-        window_size: the length of a window.
-        stride: by how many places windows move up.
-
-    Returns:
-        1 + ceil((n − window_size) / stride) for n candidates, at least 1; 0 below 2 candidates.
-    """
+    """Counts the windows of a record, those without differing gains included."""
     if len(record.candidates) < 2:
         return 0
     return 1 + max(0, -(-(len(record.candidates) - window_size) // stride))

@@ -10,15 +10,7 @@ _WORD = re.compile(r"\w+")
 
 
 def digest_of(text: str) -> bytes:
-    """Digests the words of a text, so that large sets of texts fit into memory.
-
-    Args:
-        text: any text.
-
-    Returns:
-        16 bytes, equal for texts whose words are equal after NFKC and case folding; for texts without a word, those
-        of the text itself.
-    """
+    """Digests the words of a text, so that large sets of texts fit into memory."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = " ".join(_WORD.findall(folded)) or folded.strip()
     return hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -48,15 +48,7 @@ answer by position, it becomes a weak start. Then GRPO rewards exclusions that s
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Where the demo works, and how much it does.
-
-    Args:
-        output: folder for all that is made.
-        library: Python files whose documentation becomes the collection; the standard library if `None`.
-        candidates: length of the lists, the relevant document included.
-        sft: further arguments of `r1ranker train sft`.
-        grpo: further arguments of `r1ranker train grpo`.
-    """
+    """Where the demo works, and how much it does."""
 
     output: Path = OUTPUT
     library: Path | None = None
@@ -67,14 +59,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the demo.
-
-    Args:
-        title: what it does.
-        command: a command line: `r1ranker` or `python -m` and a script of this package, then its arguments.
-        makes: the files that are there when it is done.
-        trains: the trained folder that it writes, if it is a training.
-    """
+    """One part of the demo."""
 
     title: str
     command: tuple[str, ...]
@@ -83,17 +68,7 @@ class Part:
 
 
 def run_train_demo(console: Console, settings: DemoSettings | None = None, *, overwrite: bool = False) -> None:
-    """Runs what is not finished yet, then shows before and after.
-
-    Args:
-        console: where commands and results go; what the commands themselves say goes to standard error.
-        settings: where, and how much.
-        overwrite: start anew.
-
-    Raises:
-        InputError: if a part fails, which has then said why, or a folder is in the way.
-        DataFileError: if the note of what is finished is malformed.
-    """
+    """Runs what is not finished yet, then shows before and after."""
     settings = settings or DemoSettings()
     out, started = settings.output, time.perf_counter()
     print_line(console, _INTRODUCTION)
@@ -117,14 +92,7 @@ def run_train_demo(console: Console, settings: DemoSettings | None = None, *, ov
 
 
 def demo_parts(settings: DemoSettings) -> list[Part]:
-    """Lists what the demo runs.
-
-    Args:
-        settings: where, and how much.
-
-    Returns:
-        The parts in their order.
-    """
+    """Lists what the demo runs."""
     out = settings.output
     return [*_data_parts(settings), *_completion_parts(out / "data"), *_training_parts(settings)]
 
@@ -203,16 +171,6 @@ def run_parts(console: Console, parts: Sequence[Part], note: Path, *, overwrite:
 
     A part is finished if the note of an earlier call says that this very command has made what is there, and no part
     before it is run again.
-
-    Args:
-        console: where commands are shown.
-        parts: in their order.
-        note: file that says which commands have begun, and which are finished.
-        overwrite: nothing is finished, and trained folders are replaced whoever made them.
-
-    Raises:
-        InputError: if a part fails, a folder is in the way, or the note can't be written.
-        DataFileError: if the note is malformed.
     """
     states = {} if overwrite else _read_note(note)
     again = overwrite

@@ -32,13 +32,7 @@ Behind the semicolon stands the worst candidate so far: on the last line the one
 
 @dataclass(frozen=True)
 class StepPair:
-    """One step of an elimination as two models take it, the same candidates shown.
-
-    Args:
-        record: the list, with its gains.
-        before: the step of the one.
-        after: the step of the other.
-    """
+    """One step of an elimination as two models take it, the same candidates shown."""
 
     record: Record
     before: Step
@@ -63,13 +57,7 @@ class StepPair:
 
 
 def print_measures(console: Console, weak: TrainedRun, trained: TrainedRun) -> None:
-    """Prints held-out measures of the embedded model, the weak start and the trained ranker.
-
-    Args:
-        console: where they go.
-        weak: the training of the weak start; what it was before is the embedded model.
-        trained: the training that begins there.
-    """
+    """Prints held-out measures of the embedded model, the weak start and the trained ranker."""
     from rich import box
     from rich.table import Table
 
@@ -89,15 +77,7 @@ def print_measures(console: Console, weak: TrainedRun, trained: TrainedRun) -> N
 
 
 def gains_line(weak: TrainedRun, trained: TrainedRun) -> str:
-    """Says what the whole demo has gained on held-out queries.
-
-    Args:
-        weak: the training of the weak start; what it was before is the embedded model.
-        trained: the training that begins there.
-
-    Returns:
-        A line with the gain over the start that was weakened on purpose, and over the model that all began with.
-    """
+    """Says what the whole demo has gained on held-out queries."""
     name, words = next(iter(_shown_measures(trained).items()))
     embedded, before, after = weak.before.get(name), trained.before.get(name), trained.after.get(name)
     shown = " to ".join("–" if value is None else f"{value:.4f}" for value in (before, after))
@@ -119,16 +99,7 @@ def _shown_measures(run: TrainedRun) -> dict[str, str]:
 
 
 def find_example(held_out: str | Path, before: str | Path, after: str | Path) -> StepPair:
-    """Looks for a step that two models take differently, the first one wrongly and by position.
-
-    Args:
-        held_out: sample file with whole lists, of which the first ones are ranked.
-        before: folder of the one model.
-        after: folder of the other.
-
-    Returns:
-        The clearest example there is; if the models always agree, it shows that.
-    """
+    """Looks for a step that two models take differently, the first one wrongly and by position."""
     from r1ranker_ir.rankers.ranker import Ranker
 
     rows = read_samples([held_out])
@@ -150,12 +121,7 @@ def _step_pairs(records: Sequence[Record], first: Sequence[Ranking], second: Seq
 
 
 def print_example(console: Console, pair: StepPair) -> None:
-    """Prints the candidates, then each model's thought and answer.
-
-    Args:
-        console: where they go.
-        pair: the step.
-    """
+    """Prints the candidates, then each model's thought and answer."""
     console.rule("one step of an elimination, before and after")
     record = pair.record
     print_line(console, f"Query: {record.context}\n")
@@ -182,10 +148,5 @@ def _verdict(pair: StepPair, step: Step) -> str:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Prints text as it is: no markup in its square brackets, and no line breaks put into commands.
-
-    Args:
-        console: where it goes.
-        line: the text.
-    """
+    """Prints text as it is: no markup in its square brackets, and no line breaks put into commands."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -29,14 +29,7 @@ except ImportError as error:
 
 @dataclass(frozen=True)
 class Method:
-    """A way of training.
-
-    Args:
-        module: the module beside this one that has it.
-        config: the class of its trainer's arguments there.
-        trainer: the class of its trainer there; for SFT a function makes it.
-        words: what it is, for `--help` and model cards.
-    """
+    """A way of training."""
 
     module: str
     config: str
@@ -68,15 +61,7 @@ def _told(text: str) -> dict[str, str]:
 
 @dataclass(kw_only=True)
 class RunArguments:
-    """What becomes of a run beside its model.
-
-    Args:
-        overwrite: start anew in an output folder that holds a model or checkpoints, which are removed.
-        strategies: what the trained model offers; without it what it was trained on.
-        curves: draw curves.png into the output folder at the end.
-        quiet: no messages and no progress.
-        verbose: also messages for the search for errors.
-    """
+    """What becomes of a run beside its model."""
 
     overwrite: bool = field(default=False, metadata=_told("Start anew where the output folder holds an earlier run."))
     strategies: list[str] | None = field(
@@ -93,21 +78,7 @@ class RunArguments:
 
 @dataclass(kw_only=True)
 class DataArguments:
-    """What is trained on, and what is measured with.
-
-    Args:
-        train_files: sample files that `r1ranker data` makes; for SFT files of prompts and completions.
-        train_weights: how often each file's samples are drawn, one number a file; all of each once without it.
-        curriculum: order of the samples: shuffled, or from short lists to long ones (length).
-        curriculum_boundaries: the greatest list length of each stage but the last; without it a stage a length.
-        curriculum_revisit: which share of each stage is drawn from the stages before it.
-        held_out_files: sample files with whole lists.
-        held_out_queries: measure with the first so many lists.
-        held_out_strategy: how to rank them; without it as trained.
-        max_passage_tokens: what is shown of a passage; without it what the model's folder says.
-        max_query_tokens: what is shown of a query; without it what the model's folder says.
-        max_prompt_length: tokens that a prompt may take: passages are cut until it fits.
-    """
+    """What is trained on, and what is measured with."""
 
     train_files: list[str] = field(metadata=_told("Files to train on; see r1ranker data."))
     train_weights: list[float] | None = field(
@@ -160,23 +131,7 @@ class DataArguments:
 
 @dataclass(kw_only=True)
 class ModelArguments:
-    """Which model is trained, and how it is loaded; the names of LoRA's settings are TRL's.
-
-    Args:
-        model: a folder or a hub name; `tiny` for the embedded model.
-        revision: of the hub.
-        template: a prompt template (TOML file, or a packaged one's name) in place of the model's own.
-        dtype: of the loaded weights; bf16 computes in bfloat16 with weights of either kind.
-        attn_implementation: such as flash_attention_2.
-        use_peft: train a LoRA adapter in place of all weights.
-        lora_r: rank of the adapter's matrices.
-        lora_alpha: scale of the adapter, divided by the rank.
-        lora_dropout: share of the adapter's inputs that are dropped in training.
-        lora_target_modules: names of the layers that get an adapter; `all-linear` for all.
-        use_rslora: divide the scale by the rank's square root.
-        load_in_8bit: load the base of an adapter in 8 bits.
-        load_in_4bit: load the base of an adapter in 4 bits.
-    """
+    """Which model is trained, and how it is loaded; the names of LoRA's settings are TRL's."""
 
     model: str = field(metadata=_told("Model to train: a folder or a hub name; tiny for the embedded one."))
     revision: str | None = field(default=None, metadata=_told("Revision on the hub."))
@@ -221,15 +176,7 @@ class ModelArguments:
 
 @dataclass(frozen=True)
 class TrainingArguments:
-    """All that a training was told.
-
-    Args:
-        method: one of `METHODS`.
-        run: what becomes of the run.
-        data: what is trained on.
-        model: which model.
-        trainer: the trainer's arguments: of the method's class, which derives from TRL's.
-    """
+    """All that a training was told."""
 
     method: str
     run: RunArguments
@@ -239,13 +186,7 @@ class TrainingArguments:
 
 
 class RecipeParser(TrlParser):  # type: ignore[misc]  # TRL's types are not all there
-    """TRL's parser, which checks the values of a recipe as it does those of the command line.
-
-    Args:
-        dataclass_types: classes of arguments.
-        prog: the command, for messages.
-        description: for `--help`.
-    """
+    """TRL's parser, which checks the values of a recipe as it does those of the command line."""
 
     def __init__(self, dataclass_types: Sequence[type], *, prog: str, description: str) -> None:
         # An abbreviation would hide a misspelt name behind one that only begins alike.
@@ -271,17 +212,7 @@ class RecipeParser(TrlParser):  # type: ignore[misc]  # TRL's types are not all 
         return {action.dest: action for action in reversed(self._actions) if action.dest != "help"}
 
     def set_defaults_with_config(self, **kwargs: Any) -> list[str]:
-        """Takes a recipe's values as defaults.
-
-        Args:
-            kwargs: the recipe's keys and values.
-
-        Returns:
-            An empty list: there are no unknown keys left.
-
-        Raises:
-            InputError: if a key is unknown or a value does not fit it.
-        """
+        """Takes a recipe's values as defaults."""
         named, kinds = self._named(), self._kinds()
         values = {}
         for key, value in kwargs.items():
@@ -376,14 +307,7 @@ def _of_module(method: str, name: str) -> Any:
 
 
 def build_parser(method: str) -> RecipeParser:
-    """Builds the parser of a method.
-
-    Args:
-        method: one of `METHODS`.
-
-    Returns:
-        The parser.
-    """
+    """Builds the parser of a method."""
     return RecipeParser(
         (DataArguments, ModelArguments, RunArguments, config_class(method)),
         prog=f"r1ranker train {method}",
@@ -394,20 +318,7 @@ def build_parser(method: str) -> RecipeParser:
 
 
 def parse_arguments(method: str, arguments: Sequence[str]) -> TrainingArguments:
-    """Reads a recipe and the command line.
-
-    Args:
-        method: one of `METHODS`.
-        arguments: what stands after the method, `--config RECIPE` among it or not.
-
-    Returns:
-        What the training is told.
-
-    Raises:
-        CommandLineError: if the command line holds an unknown argument or a value that does not fit.
-        InputError: if the recipe is missing or malformed, holds an unknown key or a value that does not fit, or the
-            values do not go together.
-    """
+    """Reads a recipe and the command line."""
     parser = build_parser(method)
     told = list(_with_found_recipe(arguments, parser))
     try:

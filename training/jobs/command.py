@@ -54,12 +54,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a training has done.
-
-    Args:
-        record: what the trained folder says of it.
-        folder: where it is.
-    """
+    """What a training has done."""
 
     record: TrainingRecord
     folder: Path
@@ -79,21 +74,7 @@ class TrainingSummary:
 
 
 def train(arguments: TrainingArguments, *, progress: bool = False) -> TrainingSummary:
-    """Trains a model and writes its folder.
-
-    Args:
-        arguments: what to train, on what, and how.
-        progress: show a bar.
-
-    Returns:
-        What has been done.
-
-    Raises:
-        InputError: if arguments, data or the output folder do not go together.
-        DataFileError: if a data file is malformed.
-        CheckpointError: if the model can't be loaded, or a checkpoint does not fit the training.
-        MissingExtraError: if a dependency is not installed.
-    """
+    """Trains a model and writes its folder."""
     folder = output_folder(arguments)
     checkpoint = find_checkpoint(arguments, folder)
     check_is_free(arguments, folder, checkpoint)
@@ -240,18 +221,7 @@ def _measurement(
 
 
 def start_record(arguments: TrainingArguments, strategies: tuple[str, ...]) -> TrainingRecord:
-    """Records what is known before the first step.
-
-    Args:
-        arguments: of the training.
-        strategies: what it trains.
-
-    Returns:
-        The record, without steps and measures.
-
-    Raises:
-        InputError: if a data file can't be read.
-    """
+    """Records what is known before the first step."""
     config = arguments.trainer
     told = changed_arguments(config) | changed_arguments(arguments.data) | changed_arguments(arguments.model)
     return TrainingRecord(

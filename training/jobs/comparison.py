@@ -27,18 +27,7 @@ MEASURE = "RR"
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """One finished training.
-
-    Args:
-        folder: where it is.
-        seed: of data order and sampling.
-        generated_tokens: tokens that the model wrote in training; `None` where it wrote none, as in SFT.
-        seconds: that it took.
-        before: held-out measures of the base model: `RR`, `nDCG@10`, `accuracy@<candidates shown>`, ….
-        after: those of the trained model.
-        held_out: which lists they were measured with: the files' SHA-256, and how many lists were taken.
-        ranks: RR of each list, if the folder keeps it.
-    """
+    """One finished training."""
 
     folder: Path
     seed: int
@@ -58,13 +47,7 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval.
-
-    Args:
-        mean: of the values.
-        margin: half the width of the 95% interval; `None` where one value says nothing of it.
-        count: how many values there are.
-    """
+    """A mean with its interval."""
 
     mean: float
     margin: float | None
@@ -79,17 +62,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """What one method reaches over its runs.
-
-    Args:
-        label: the method's name.
-        runs: its trainings.
-        generated_tokens: a run's; `None` where a run has none.
-        seconds: a run's.
-        gain: of RR, in percent, run by run; `None` where a run began at 0.
-        before: name of a measure to what the base model reaches.
-        after: name of a measure to what the trained one reaches.
-    """
+    """What one method reaches over its runs."""
 
     label: str
     runs: tuple[TrainedRun, ...]
@@ -105,15 +78,6 @@ class PairedDifference:
     """How much better one method ranks the same held-out lists than another.
 
     Interval and test are about other lists, with the runs that there are; how much runs differ, the summaries say.
-
-    Args:
-        first: label of the one.
-        second: label of the other.
-        difference: of RR after the training, first minus second: the mean over the lists, each list's RR being the
-            mean over the method's runs. `count` is the number of lists.
-        p_value: of the two-sided paired t-test over the lists.
-        better: lists that the first ranks better.
-        worse: lists that it ranks worse.
     """
 
     first: str
@@ -126,30 +90,14 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods side by side.
-
-    Args:
-        methods: in the order in which they were given.
-        differences: of each pair whose runs keep the RR of the same lists.
-    """
+    """Methods side by side."""
 
     methods: tuple[MethodSummary, ...]
     differences: tuple[PairedDifference, ...]
 
 
 def read_run(folder: str | Path) -> TrainedRun:
-    """Reads what a trained folder says of its training.
-
-    Args:
-        folder: of a finished training with held-out lists.
-
-    Returns:
-        The run.
-
-    Raises:
-        InputError: if the folder holds no finished training, or one without held-out measures.
-        DataFileError: if one of its files is malformed.
-    """
+    """Reads what a trained folder says of its training."""
     folder = Path(folder)
     path = folder / SETTINGS_FILE
     if not path.is_file():
@@ -193,14 +141,7 @@ def _measures(values: Mapping[str, Any]) -> dict[str, float]:
 def estimate(values: Sequence[float]) -> Estimate:
     """Estimates a mean, with Student's t for the interval.
 
-    Args:
-        values: independent ones, at least one.
-
-    Returns:
-        Their mean ± t(0.975, n - 1) · s / √n.
-
-    Source:
-        Student, "The probable error of a mean", 1908.
+    Source: Student, "The probable error of a mean", 1908.
     """
     from scipy.special import stdtrit
 
@@ -222,15 +163,7 @@ def _all_or_none(values: Sequence[float | None]) -> Estimate | None:
 
 
 def summarise(label: str, runs: Sequence[TrainedRun]) -> MethodSummary:
-    """Takes the runs of one method together.
-
-    Args:
-        label: the method's name.
-        runs: at least one, of different seeds.
-
-    Returns:
-        Means over the runs, with intervals; of the measures that all runs have.
-    """
+    """Takes the runs of one method together."""
     seeds = [run.seed for run in runs]
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         logger.warning(
@@ -254,15 +187,7 @@ def summarise(label: str, runs: Sequence[TrainedRun]) -> MethodSummary:
 
 
 def paired_difference(first: MethodSummary, second: MethodSummary) -> PairedDifference | None:
-    """Compares two methods list by list.
-
-    Args:
-        first: the one.
-        second: the other.
-
-    Returns:
-        The difference; `None` if a run keeps no RR of its lists, or other lists were ranked.
-    """
+    """Compares two methods list by list."""
     from scipy.special import stdtr
 
     ranks = [run.ranks for method in (first, second) for run in method.runs]
@@ -287,17 +212,7 @@ def paired_difference(first: MethodSummary, second: MethodSummary) -> PairedDiff
 
 
 def compare(runs: Mapping[str, Sequence[TrainedRun]]) -> Comparison:
-    """Compares methods.
-
-    Args:
-        runs: a method's label to its runs, such as seeds.
-
-    Returns:
-        Each method's summary, and the paired differences.
-
-    Raises:
-        InputError: if there is nothing to compare, or a folder is given twice.
-    """
+    """Compares methods."""
     if not runs or not all(runs.values()):
         raise InputError("nothing to compare: give at least one trained folder")
     folders = [run.folder.resolve() for each in runs.values() for run in each]

@@ -19,14 +19,7 @@ _ACCURACY = "accuracy@"
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:
-    """Lays a comparison out.
-
-    Args:
-        comparison: of methods.
-
-    Returns:
-        Measures and costs; accuracy by list length, if exclusions were measured; paired differences, if there are any.
-    """
+    """Lays a comparison out."""
     return [sheet for sheet in (_measures(comparison), _lengths(comparison), _pairs(comparison)) if sheet.rows]
 
 
@@ -81,14 +74,7 @@ def _pairs(comparison: Comparison) -> Sheet:
 
 
 def accuracies(method: MethodSummary) -> dict[int, tuple[Estimate | None, Estimate | None]]:
-    """Picks a method's accuracy by list length.
-
-    Args:
-        method: its summary.
-
-    Returns:
-        Candidates shown to the share of right exclusions before and after, the shortest first.
-    """
+    """Picks a method's accuracy by list length."""
     names = [name for name in {**method.before, **method.after} if name.startswith(_ACCURACY)]
     by_length = {int(name.removeprefix(_ACCURACY)): name for name in names}
     return {length: (method.before.get(name), method.after.get(name)) for length, name in sorted(by_length.items())}
@@ -105,14 +91,7 @@ def _cell(value: Estimate | None, form: str = "{:.4f}", margin_form: str = "", *
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """Lays a comparison out as plain data, with full precision.
-
-    Args:
-        comparison: of methods.
-
-    Returns:
-        `methods` with their means, intervals and runs, and `differences`.
-    """
+    """Lays a comparison out as plain data, with full precision."""
     return {
         "level": LEVEL,
         "methods": [_method_json(method) for method in comparison.methods],
@@ -175,29 +154,14 @@ FORMATS = {".md": _as_markdown, ".json": _as_json, ".txt": _as_text}
 
 
 def check_outputs(paths: Sequence[Path]) -> None:
-    """Refuses files whose form can't be told.
-
-    Args:
-        paths: files to write.
-
-    Raises:
-        InputError: if one ends in none of `.md`, `.json` and `.txt`.
-    """
+    """Refuses files whose form can't be told."""
     for path in paths:
         if path.suffix.lower() not in FORMATS:
             raise InputError(f"output {str(path)!r}: give a name that ends in {', '.join(FORMATS)}")
 
 
 def write_comparison(comparison: Comparison, path: str | Path) -> None:
-    """Writes a comparison into a file.
-
-    Args:
-        comparison: of methods.
-        path: ends in `.md`, `.json` or `.txt`.
-
-    Raises:
-        InputError: if it ends in something else, or can't be written.
-    """
+    """Writes a comparison into a file."""
     path = Path(path)
     check_outputs([path])
     try:

@@ -30,14 +30,7 @@ _ACCURACY_KEY = re.compile(r"held_out/accuracy@(\d+)")
 
 @dataclass(frozen=True)
 class Panel:
-    """One field of the picture.
-
-    Args:
-        title: what it shows.
-        keys: a regular expression for the logged names that belong into it; its group, if any, is what the legend
-            calls the line.
-        measured: held-out measurements: few, so drawn as points and not smoothed.
-    """
+    """One field of the picture."""
 
     title: str
     keys: re.Pattern[str]
@@ -61,18 +54,7 @@ PANELS = (
 
 
 def read_history(path: str | Path) -> list[dict[str, Any]]:
-    """Reads what a trainer has logged.
-
-    Args:
-        path: a `trainer_state.json`, or a folder that holds one, itself or in its last checkpoint.
-
-    Returns:
-        The log, in the order of the steps.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if the file is malformed.
-    """
+    """Reads what a trainer has logged."""
     file = _state_file(Path(path))
     text = read_small_text(file, str(file), "give a trained folder", error=DataFileError, most=RECORD_BYTES)
     try:
@@ -101,17 +83,7 @@ def _state_file(path: Path) -> Path:
 
 
 def series_of(history: LogHistory, key: str, x: str = "step") -> tuple[list[float], list[float]]:
-    """Picks one value out of a log.
-
-    Args:
-        history: the log.
-        key: the value's name.
-        x: the name of what it is drawn over.
-
-    Returns:
-        Positions and values, where both were logged and the value is a finite number; positions ascend. Of several
-        values at one position the last counts, as after a resumed training.
-    """
+    """Picks one value out of a log."""
     points: dict[float, float] = {}
     position = math.nan
     for entry in history:
@@ -130,18 +102,7 @@ def plot_curves(
 ) -> None:
     """Draws the logs of one or more trainings as a PNG.
 
-    Args:
-        histories: a label to the logs of its runs: several runs of one label, such as seeds, are drawn as their mean
-            with a band from least to most.
-        path: where to write the picture.
-        x: the logged value to draw over: `step`, or `generated_tokens` to compare at equal cost.
-        title: stands over the picture.
-
     A line of many points is drawn as its moving mean; of a single run the points themselves stay visible, pale.
-
-    Raises:
-        InputError: if no log holds anything that is drawn, or the file can't be written.
-        MissingExtraError: if matplotlib is not installed.
     """
     fields = _fields(histories, x)
     lengths = _lengths(histories)

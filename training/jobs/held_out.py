@@ -22,18 +22,7 @@ _GREATEST_GRADE = 100_000
 
 @dataclass(frozen=True)
 class HeldOutResult:
-    """What a model reaches on held-out lists.
-
-    Args:
-        measures: `RR` and `nDCG@10`, means over the lists, by ir_measures.
-        reciprocal_ranks: each list's RR, in the order of the records.
-        accuracy_by_length: number of candidates shown to the share of exclusions that were right: not one of the
-            best-judged candidates shown, where others were shown too. Empty for other strategies.
-        repairs: answers that had to be repaired.
-        thoughts_closed: thoughts that the model did not close.
-        rankings: what was measured.
-        closed_at: how many of these ended where, where that is known.
-    """
+    """What a model reaches on held-out lists."""
 
     measures: dict[str, float]
     reciprocal_ranks: tuple[float, ...]
@@ -57,23 +46,7 @@ def rank_held_out(
     max_thought_tokens: int = 1024,
     progress: bool = False,
 ) -> HeldOutResult:
-    """Ranks records with a model in memory, greedily, as `Ranker` would rank them.
-
-    Args:
-        model: a causal language model; put into evaluation mode, and back into what it was in.
-        tokenizer: its tokenizer.
-        renderer: the prompts of the training.
-        records: whole lists, in the order in which they are shown.
-        strategy: `iterative` or `direct`.
-        batch_size: calls at once.
-        window_size: how many candidates a prompt may hold.
-        stride: how many leave a window.
-        max_thought_tokens: where a thought is closed.
-        progress: show a progress bar on a terminal.
-
-    Returns:
-        Measures and rankings.
-    """
+    """Ranks records with a model in memory, greedily, as `Ranker` would rank them."""
     was_training = model.training
     model.eval()
     try:
@@ -105,16 +78,7 @@ def rank_held_out(
 
 
 def measure_rankings(rankings: Sequence[Ranking], records: Sequence[Record]) -> HeldOutResult:
-    """Measures rankings against the gains of their records.
-
-    Args:
-        rankings: one a record, in the same order.
-        records: with the gains; a candidate counts as relevant for RR if its gain is above 0.
-
-    Returns:
-        The measures, by ir_measures; fractional and very great gains enter nDCG rounded to 1 / 100,000 of the list's
-        best.
-    """
+    """Measures rankings against the gains of their records."""
     import ir_measures
     from ir_measures import RR, Qrel, ScoredDoc, nDCG
 
@@ -156,16 +120,7 @@ def _grades(record: Record) -> list[int]:
 
 
 def accuracy_by_length(rankings: Sequence[Ranking], records: Sequence[Record]) -> dict[int, float]:
-    """Counts right exclusions by the number of candidates shown.
-
-    Args:
-        rankings: one a record, in the same order; steps that order more than one candidate are left out.
-        records: with the gains.
-
-    Returns:
-        Candidates shown to the share of exclusions that did not hit one of the best-judged candidates shown, over
-        the steps where gains differ; the shortest first.
-    """
+    """Counts right exclusions by the number of candidates shown."""
     right, total = Counter[int](), Counter[int]()
     for ranking, record in zip(rankings, records, strict=True):
         for step in ranking.steps:

@@ -18,13 +18,7 @@ HELD_OUT_FILE = "held_out.json"
 
 @dataclass(frozen=True)
 class HeldOutRanks:
-    """The reciprocal ranks of a model's held-out lists.
-
-    Args:
-        ids: the lists' ids, in the order in which they were ranked; lists of one query share theirs.
-        before: each list's RR with the base model; empty if that is not known.
-        after: each list's RR with the trained one.
-    """
+    """The reciprocal ranks of a model's held-out lists."""
 
     ids: tuple[str, ...]
     before: tuple[float, ...]
@@ -32,17 +26,7 @@ class HeldOutRanks:
 
 
 def write_ranks(folder: str | Path, ids: Sequence[str], before: Sequence[float], after: Sequence[float]) -> None:
-    """Writes the file into a folder; of what does not fit the lists nothing is written.
-
-    Args:
-        folder: a trained folder, or one that is to become one.
-        ids: of the lists.
-        before: RR with the base model; a training that goes on with other lists knows those of the old ones.
-        after: RR with the trained model; without them there is no file.
-
-    Raises:
-        InputError: if it can't be written.
-    """
+    """Writes the file into a folder; of what does not fit the lists nothing is written."""
     if len(after) != len(ids):
         return
     content = {"ids": list(ids), "before": list(before) if len(before) == len(ids) else [], "after": list(after)}
@@ -54,17 +38,7 @@ def write_ranks(folder: str | Path, ids: Sequence[str], before: Sequence[float],
 
 
 def read_ranks(folder: str | Path) -> HeldOutRanks | None:
-    """Reads the file of a trained folder.
-
-    Args:
-        folder: with it or without.
-
-    Returns:
-        The ranks; `None` if there is no such file.
-
-    Raises:
-        DataFileError: if it is malformed.
-    """
+    """Reads the file of a trained folder."""
     path = Path(folder) / HELD_OUT_FILE
     if not path.exists():
         return None

@@ -13,15 +13,7 @@ from .record import TrainingRecord
 
 
 def write_card(record: TrainingRecord, settings: Mapping[str, Any]) -> str:
-    """Writes the model card.
-
-    Args:
-        record: what the model was trained with.
-        settings: the content of its `r1ranker.json`.
-
-    Returns:
-        Markdown with the hub's header.
-    """
+    """Writes the model card."""
     strategies = " and ".join(settings["strategies"])
     header = ["---", "library_name: transformers", "pipeline_tag: text-ranking"]
     if "/" in record.base_model:

@@ -35,17 +35,7 @@ _FREE_TO_CHANGE = frozenset(("max_generated_tokens", "held_out_every", "held_out
 
 
 def output_folder(arguments: TrainingArguments) -> Path:
-    """Finds the output folder.
-
-    Args:
-        arguments: of the training.
-
-    Returns:
-        The folder, which need not exist.
-
-    Raises:
-        InputError: if none is named, or it is the model's own.
-    """
+    """Finds the output folder."""
     output = arguments.trainer.output_dir
     if not output or output == "trainer_output":
         # The name that transformers makes up where none is given.
@@ -60,14 +50,7 @@ def output_folder(arguments: TrainingArguments) -> Path:
 
 
 def model_folders(name: str) -> list[Path]:
-    """Finds the folders on this machine that a model is loaded from.
-
-    Args:
-        name: a folder, or a hub name.
-
-    Returns:
-        The folder, and its base model's where it holds an adapter; none for a hub name.
-    """
+    """Finds the folders on this machine that a model is loaded from."""
     folder = Path(name)
     if not folder.is_dir():
         return []
@@ -83,18 +66,7 @@ def model_folders(name: str) -> list[Path]:
 
 
 def find_checkpoint(arguments: TrainingArguments, folder: Path) -> Path | None:
-    """Finds the checkpoint to go on from.
-
-    Args:
-        arguments: of the training.
-        folder: its output folder.
-
-    Returns:
-        The checkpoint's folder; `None` if the training is to start at the beginning.
-
-    Raises:
-        InputError: if the one asked for does not exist.
-    """
+    """Finds the checkpoint to go on from."""
     wanted = arguments.trainer.resume_from_checkpoint
     if wanted is None or str(wanted).lower() in ("", "false"):
         return None
@@ -112,17 +84,7 @@ def find_checkpoint(arguments: TrainingArguments, folder: Path) -> Path | None:
 
 
 def check_is_free(arguments: TrainingArguments, folder: Path, checkpoint: Path | None) -> None:
-    """Refuses a folder that holds another run, whose files would mix with this one's.
-
-    Args:
-        arguments: of the training.
-        folder: its output folder.
-        checkpoint: what it goes on from.
-
-    Raises:
-        InputError: if the folder holds a model, checkpoints or files of others that the training neither continues nor
-            may overwrite.
-    """
+    """Refuses a folder that holds another run, whose files would mix with this one's."""
     if checkpoint is not None or not folder.is_dir():
         return
     last = get_last_checkpoint(str(folder))
@@ -157,11 +119,7 @@ def _files_of_others(folder: Path) -> list[str]:
 
 
 def clear(folder: Path) -> None:
-    """Removes an earlier run: its model, checkpoints, record, curves and held-out ranks.
-
-    Args:
-        folder: an output folder.
-    """
+    """Removes an earlier run: its model, checkpoints, record, curves and held-out ranks."""
     take_down(folder)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
@@ -170,16 +128,7 @@ def clear(folder: Path) -> None:
 
 
 def check_continues(folder: Path, record: TrainingRecord) -> None:
-    """Compares a training with the one whose checkpoint it goes on from.
-
-    Args:
-        folder: with the checkpoint and the record of its run.
-        record: of the training that goes on.
-
-    Raises:
-        InputError: if model, method, seed, rewards or data are others. Arguments that differ are warned of.
-        DataFileError: if the run's record is malformed.
-    """
+    """Compares a training with the one whose checkpoint it goes on from."""
     path = folder / RUN_FILE
     if not path.exists():
         logger.warning("%s holds no %s: whether this is the same training can't be told", folder, RUN_FILE)

@@ -43,25 +43,13 @@ class LogLines(TrainerCallback):
 
 
 def log_line(logs: Mapping[str, Any]) -> str:
-    """Picks what a line of progress says.
-
-    Args:
-        logs: what a trainer logs.
-
-    Returns:
-        Names and values; empty if none of them matters.
-    """
+    """Picks what a line of progress says."""
     shown = {name: logs[name] for name in _SHOWN if name in logs}
     return ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, int | float))
 
 
 def show_progress(trainer: Trainer, *, bar: bool) -> None:
-    """Replaces the trainer's own output, which goes to standard output, by messages and a bar.
-
-    Args:
-        trainer: any of transformers'.
-        bar: show a bar.
-    """
+    """Replaces the trainer's own output, which goes to standard output, by messages and a bar."""
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
     if bar:
@@ -73,11 +61,6 @@ class HeldOutMeasurements(TrainerCallback, ExportableState):
     """Measures before, during and after a training, and logs what comes out under `held_out/…`.
 
     It keeps each list's RR at the first measurement (`before`) and at the last one (`after`).
-
-    Args:
-        trainer: whose model is measured.
-        measure: ranks the held-out lists with a model.
-        every: steps between two measurements; 0 for before and after only.
     """
 
     def __init__(self, trainer: Trainer, measure: Callable[[Any], HeldOutResult], every: int = 0) -> None:
@@ -129,15 +112,7 @@ class HeldOutMeasurements(TrainerCallback, ExportableState):
 
 
 def log_entry(result: HeldOutResult) -> dict[str, float]:
-    """Names held-out measures as they are logged.
-
-    Args:
-        result: of a measurement.
-
-    Returns:
-        `held_out/RR`, `held_out/nDCG@10`, `held_out/accuracy@<candidates shown>`, and the counts of repairs and of
-        thoughts that the model did not close; `held_out/closed_at_<where>` says how many of them ended where.
-    """
+    """Names held-out measures as they are logged."""
     values: dict[str, float] = {f"{HELD_OUT}{name}": value for name, value in result.measures.items()}
     values |= {f"{HELD_OUT}accuracy@{length}": value for length, value in result.accuracy_by_length.items()}
     return values | {

@@ -25,32 +25,12 @@ def describe_recipes() -> dict[str, str]:
 
 
 def find_recipe(name: str) -> Path:
-    """Finds a recipe.
-
-    Args:
-        name: a file, or the name of a packaged recipe, with or without `.yaml`.
-
-    Returns:
-        Its path.
-
-    Raises:
-        InputError: if there is neither.
-    """
+    """Finds a recipe."""
     return _find(name, ".yaml", "recipe", "YAML")
 
 
 def find_template(name: str) -> Path:
-    """Finds the prompt template that a training is told of.
-
-    Args:
-        name: a TOML file, or the name of a template that packaged recipes use, with or without `.toml`.
-
-    Returns:
-        Its path.
-
-    Raises:
-        InputError: if there is neither.
-    """
+    """Finds the prompt template that a training is told of."""
     return _find(name, ".toml", "template", "TOML")
 
 

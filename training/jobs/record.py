@@ -29,14 +29,7 @@ _NO_SETTINGS_FROM = ("logging_", "log_", "save_", "report_", "hub_", "push_", "d
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file that a model was trained on or measured with.
-
-    Args:
-        name: its file name, without folders: those say something of a machine only.
-        sha256: of its bytes, in hexadecimal.
-        rows: how many samples it holds, if that is known.
-        metadata: what its maker wrote into it.
-    """
+    """A file that a model was trained on or measured with."""
 
     name: str
     sha256: str
@@ -46,25 +39,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What a model was trained with: the key `training` of `r1ranker.json`.
-
-    Args:
-        method: one of `arguments.METHODS`.
-        base_model: a hub name or a folder's name.
-        base_revision: of the hub.
-        strategies: what was trained.
-        data: the training's files, in order.
-        held_out: the files that it was measured with.
-        seed: of data order and sampling.
-        rewards: names of the reward functions, none for SFT.
-        arguments: arguments of the trainer that differ from their defaults.
-        libraries: name to version.
-        steps: optimizer steps taken.
-        generated_tokens: tokens that the model wrote in training.
-        seconds: of the training, the time of all its parts together.
-        before: held-out measures of the base model.
-        after: held-out measures of the trained one.
-    """
+    """What a model was trained with: the key `training` of `r1ranker.json`."""
 
     method: str
     base_model: str
@@ -89,19 +64,7 @@ class TrainingRecord:
 
 
 def describe_file(path: str | Path, rows: int | None = None) -> DataFile:
-    """Says which file a model was trained on.
-
-    Args:
-        path: any file; of a Parquet file rows and metadata are read.
-        rows: how many samples it holds, for other files.
-
-    Returns:
-        Its description.
-
-    Raises:
-        InputError: if it can't be read.
-        DataFileError: if it should be a Parquet file and is none.
-    """
+    """Says which file a model was trained on."""
     path = Path(path)
     digest = hashlib.sha256()
     try:
@@ -144,15 +107,7 @@ def library_versions() -> dict[str, str]:
 
 
 def changed_arguments(config: Any) -> dict[str, Any]:
-    """Picks the arguments of a trainer that differ from their defaults.
-
-    Args:
-        config: a dataclass of arguments, such as TRL's.
-
-    Returns:
-        Names and values that JSON can hold; without the seed, paths, tokens of the hub, and what else does not say
-        what was learned.
-    """
+    """Picks the arguments of a trainer that differ from their defaults."""
     changed = {}
     for argument in dataclasses.fields(config):
         if not argument.init or argument.name in _NO_SETTINGS or argument.name.startswith(_NO_SETTINGS_FROM):

@@ -19,17 +19,6 @@ def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tup
     """Reads the training's files.
 
     A mixture and a curriculum put rows in an order of their own: they turn the trainer's shuffling off.
-
-    Args:
-        arguments: of the training.
-        renderer: of its prompts.
-
-    Returns:
-        The rows for its trainer, and how many there are of each strategy; none for rows that name no strategy.
-
-    Raises:
-        InputError: if files or arguments do not go together, or no row is left.
-        DataFileError: if a file is malformed, or of another kind than the first.
     """
     parts = [_read_rows(arguments, path) for path in arguments.data.train_files]
     rows = _in_order(arguments, parts)
@@ -110,18 +99,7 @@ def _rows_taken(arguments: TrainingArguments) -> int | None:
 
 
 def held_out_records(data: DataArguments) -> list[Record]:
-    """Reads the lists to measure with.
-
-    Args:
-        data: names their files, and how many to take.
-
-    Returns:
-        The lists, in the order of the files; empty if there are no files.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a file is malformed.
-    """
+    """Reads the lists to measure with."""
     if not data.held_out_files:
         return []
     rows = read_samples(data.held_out_files)

@@ -56,19 +56,7 @@ def format_reward(
     f = 0 if the output, stripped, is exactly `<think>…</think>`, at most white space, `<answer>…</answer>`, and holds
     each of the four tags once; else f = −1. What the blocks hold does not matter here.
 
-    Args:
-        completions: one a row, as text or as messages.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, whatever its strategy: 0 or −1.
-
-    Raises:
-        InputError: if the columns differ in length, or a completion or an opening is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, the f of its rewards.
+    Source: R1-Ranker, arXiv 2506.21638, the f of its rewards.
     """
     return [format_term(output) for output in whole_outputs(completions, opening)]
 
@@ -82,19 +70,7 @@ def tag_count_reward(
 
     t = −0.25 · |{tag : it occurs not at all or more than once}|.
 
-    Args:
-        completions: one a row, as text or as messages.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, whatever its strategy: between −1 and 0.
-
-    Raises:
-        InputError: if the columns differ in length, or a completion or an opening is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, the t of its rewards.
+    Source: R1-Ranker, arXiv 2506.21638, the t of its rewards.
     """
     return [tag_term(output) for output in whole_outputs(completions, opening)]
 
@@ -119,35 +95,7 @@ def exclusion_reward(
     The positive is the candidate of the greatest gain shown; with several of that gain, excluding any of them scores 0.
     Where no candidate has a gain, there is no positive and every exclusion is right.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `iterative` score `None`. Without it all rows are scored.
-        log_metric: is told the means of `outcome` (e), `format` and `tags`.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −3 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, the exclusion reward of IRanker, on the response alone. (The published reward
-        manager scores the prompt as well, whose tags then bring a perfect answer down to −0.5.) The published code
-        (ulab-uiuc/IRanker, `verl/utils/reward_score/exclusion_reward.py`) differs in more:
-
-        - Its f and t know a tag only with white space beside it: behind an opening one, before a closing one, and a
-          line break between thought and answer. So outputs without it lose up to 2 there and nothing here, while a
-          further tag without it costs t nothing there.
-        - Its f allows further tags inside the blocks, and text behind the answer that begins on a new line, but no
-          white space before the thought.
-        - A block with nothing in it is −0.5 there and no answer, −1, here.
-        - Its answer is the last block anywhere, in a thought as well, and a block begins at the first `<answer>` that
-          is still open.
-        - It compares the first line of the answer with the candidates' texts: further lines do not matter there, and
-          white space around that line can.
+    Source: R1-Ranker, arXiv 2506.21638, the exclusion reward of IRanker, on the response alone. (The published reward manager scores the prompt as well, whose tags then bring a perfect answer down to −0.5.) The published code (ulab-uiuc/IRanker, `verl/utils/reward_score/exclusion_reward.py`) differs in more: - Its f and t know a tag only with white space beside it: behind an opening one, before a closing one, and a line break between thought and answer. So outputs without it lose up to 2 there and nothing here, while a further tag without it costs t nothing there. - Its f allows further tags inside the blocks, and text behind the answer that begins on a new line, but no white space before the thought. - A block with nothing in it is −0.5 there and no answer, −1, here. - Its answer is the last block anywhere, in a thought as well, and a block begins at the first `<answer>` that is still open. - It compares the first line of the answer with the candidates' texts: further lines do not matter there, and white space around that line can.
     """
 
     def outcome(shown: tuple[float, ...], excluded: float) -> float:
@@ -171,22 +119,7 @@ def exclusion_reward_graded(
     for the best, linear in between; 1 where all gains are equal, because no exclusion is wrong there. With one positive
     among candidates of one other gain it is the published reward.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `iterative` score `None`. Without it all rows are scored.
-        log_metric: is told the means of `outcome` (e), `format` and `tags`.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −3 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        This project's variant of the exclusion reward of R1-Ranker, arXiv 2506.21638.
+    Source: This project's variant of the exclusion reward of R1-Ranker, arXiv 2506.21638.
     """
 
     def outcome(shown: tuple[float, ...], excluded: float) -> float:
@@ -215,27 +148,7 @@ def ranking_reward(
     nDCG is graded where the gains are (see `ndcg`): with one positive it is 1 / log2(rank + 1), which is the published
     form; without any it is 0.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `direct` score `None`. Without it all rows are scored.
-        log_metric: is told the means of `coverage` (the bracket), `ndcg`, `format` and `tags`.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −3 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, the reward of DRanker: the formula of its repository (ulab-uiuc/IRanker,
-        `verl/utils/reward_score/ranking_reward.py`), on the response alone and on identifiers. The values differ from
-        that code's, which goes through the characters of the answer's first line and matches each with the first title
-        left that holds it, white space with any; where it leaves out a repeat or what matches no candidate, those
-        behind it move up a place, while here it takes up its place. Its f, its t and where it finds the answer differ
-        as described at `exclusion_reward`.
+    Source: R1-Ranker, arXiv 2506.21638, the reward of DRanker: the formula of its repository (ulab-uiuc/IRanker, `verl/utils/reward_score/ranking_reward.py`), on the response alone and on identifiers. The values differ from that code's, which goes through the characters of the answer's first line and matches each with the first title left that holds it, white space with any; where it leaves out a repeat or what matches no candidate, those behind it move up a place, while here it takes up its place. Its f, its t and where it finds the answer differ as described at `exclusion_reward`.
     """
 
     def components(row: RewardRow) -> Components:
@@ -269,23 +182,7 @@ def ranking_reward_mrr(
     C those of the prompt: 0 where they are the same set, down to −1 where they share nothing. So here an identifier of
     no candidate costs as much as a missing one. Places are counted as in `ranking_reward`: a repeat takes one up.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `direct` score `None`. Without it all rows are scored.
-        log_metric: is told the means of `reciprocal_rank`, `set` (s), `format` and `tags`.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −3 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, third version, which is summarised as MRR plus a penalty for a wrong set; the
-        penalty's form and the terms f and t are our choice.
+    Source: R1-Ranker, arXiv 2506.21638, third version, which is summarised as MRR plus a penalty for a wrong set; the penalty's form and the terms f and t are our choice.
     """
 
     def components(row: RewardRow) -> Components:
@@ -316,22 +213,7 @@ def setwise_reward(
     white space and `<answer>` follow each other counts, up to the next `</answer>`; the rest of the output does not
     matter. Where no candidate has a gain, all of them are best.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `setwise` score `None`. Without it all rows are scored.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, 0 or 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        Rank-R1, arXiv 2503.06034, and its repository's training script (ielab/llm-rankers, `Rank-R1/train_grpo.py`),
-        which compares with one label; with a single best candidate the values are equal.
+    Source: Rank-R1, arXiv 2503.06034, and its repository's training script (ielab/llm-rankers, `Rank-R1/train_grpo.py`), which compares with one label; with a single best candidate the values are equal.
     """
 
     def components(row: RewardRow) -> Components:
@@ -353,21 +235,7 @@ def setwise_reward_graded(
     As `setwise_reward`, but R = gain / max for any candidate named, over the gains shown; 1 where no candidate has a
     gain.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `setwise` score `None`. Without it all rows are scored.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between 0 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        This project's variant of the reward of Rank-R1, arXiv 2503.06034.
+    Source: This project's variant of the reward of Rank-R1, arXiv 2503.06034.
     """
 
     def components(row: RewardRow) -> Components:
@@ -400,25 +268,7 @@ def multi_view_reward(
     differs from `multi_view_reward_overlap`, which is closer to the published code, in RBO alone. Without a teacher's
     order, RBO rewards keeping candidates of one gain in the prompt's order, so shuffle them when the samples are made.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `direct` score `None`. Without it all rows are scored.
-        reference_order: for each row the 0-based positions of all its candidates, best first, such as a teacher's
-            order. Without it, or for a row with `None`: by falling gain, ties in the prompt's order.
-        log_metric: is told the means of `format` (−1 or 0), `permutation` (the share of full permutations), `ndcg`,
-            `recall` and `rbo`, the latter three before weighting and 0 for a row that is no permutation.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −1 and 1.3, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        ReasonRank, arXiv 2508.07050, the multi-view ranking reward, with graded gains.
+    Source: ReasonRank, arXiv 2508.07050, the multi-view ranking reward, with graded gains.
     """
     rows = rows_to_score("order", completions, gains, opening, strategy)
     references = reference_orders(rows, reference_order)
@@ -448,24 +298,7 @@ def multi_view_reward_overlap(
     there. An order with a foreign number is 0 here and scored there: `[0]` stands for the last candidate, one beyond
     the list drops out and those behind it move up, and `[02]` is the second candidate, but not in the likeness.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `direct` score `None`. Without it all rows are scored.
-        reference_order: for each row the 0-based positions of all its candidates, best first, such as a teacher's
-            order. Without it, or for a row with `None`: by falling gain, ties in the prompt's order.
-        log_metric: is told the means of `format`, `permutation`, `ndcg`, `recall` and `rbo`, as `multi_view_reward`.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −1 and 1.3, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        ReasonRank, repository 8421BCD/ReasonRank, `verl/verl/utils/reward_score/ranking.py`.
+    Source: ReasonRank, repository 8421BCD/ReasonRank, `verl/verl/utils/reward_score/ranking.py`.
     """
     rows = rows_to_score("order", completions, gains, opening, strategy)
     references = reference_orders(rows, reference_order)
@@ -495,17 +328,7 @@ REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
 
 
 def find_reward(name: str) -> RewardFunction:
-    """Finds a reward by the name that recipes use.
-
-    Args:
-        name: one of `REWARDS`.
-
-    Returns:
-        The function.
-
-    Raises:
-        InputError: if there is none of that name.
-    """
+    """Finds a reward by the name that recipes use."""
     found = REWARDS.get(name)
     if found is None:
         raise InputError(f"reward {name!r} is unknown: use one of {', '.join(REWARDS)}")

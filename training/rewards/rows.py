@@ -25,13 +25,7 @@ _PARSED_THOUGHT = ("reasoning_content", "reasoning", "thinking")
 
 @dataclass(frozen=True)
 class RewardRow:
-    """One completion to score.
-
-    Args:
-        place: its index in the call.
-        output: the assistant's turn, the opening included, without surrounding white space.
-        gains: of the candidates, in the order of their identifiers; at least one.
-    """
+    """One completion to score."""
 
     place: int
     output: str
@@ -45,21 +39,7 @@ def rows_to_score(
     opening: Sequence[str | None] | None,
     strategy: Sequence[str] | None,
 ) -> list[RewardRow | None]:
-    """Puts the columns that a reward is called with together, row by row.
-
-    Args:
-        own: what the strategies ask for whose answers the reward scores.
-        completions: one a row, as text or as messages; of messages, the assistant's count.
-        gains: for each row the gains of its candidates.
-        opening: what each prompt already holds of the assistant's turn.
-        strategy: of each row; without it all rows are the reward's own.
-
-    Returns:
-        For each row what there is to score, or `None` if it is of another strategy.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-    """
+    """Puts the columns that a reward is called with together, row by row."""
     outputs = whole_outputs(completions, opening)
     gains = _column("gains", gains, len(outputs))
     strategies = [None] * len(outputs) if strategy is None else _column("strategy", strategy, len(outputs))
@@ -84,18 +64,7 @@ def _checked_gains(place: int, gains: Any) -> tuple[float, ...]:
 
 
 def whole_outputs(completions: Sequence[Completion], opening: Sequence[str | None] | None) -> list[str]:
-    """Joins each opening with its completion.
-
-    Args:
-        completions: one a row, as text or as messages; of messages, the assistant's count.
-        opening: what each prompt already holds of the assistant's turn; `None` for nothing.
-
-    Returns:
-        The assistant's turns, without surrounding white space.
-
-    Raises:
-        InputError: if the columns differ in length, or a completion or an opening is not what is described.
-    """
+    """Joins each opening with its completion."""
     openings = [None] * len(completions) if opening is None else _column("opening", opening, len(completions))
     outputs = []
     for place, (completion, start) in enumerate(zip(completions, openings, strict=True)):
@@ -136,18 +105,7 @@ def _column(name: str, values: Sequence[_Entry], count: int) -> Sequence[_Entry]
 def reference_orders(
     rows: Sequence[RewardRow | None], reference_order: Sequence[Sequence[int] | None] | None
 ) -> dict[int, Sequence[int]]:
-    """Finds the order that each row's answer is compared with.
-
-    Args:
-        rows: as `rows_to_score` gives them.
-        reference_order: for each row the 0-based positions of all its candidates, best first, or `None`.
-
-    Returns:
-        For each row to score, by its place, the order given, else that of falling gain, ties in the prompt's order.
-
-    Raises:
-        InputError: if the column has another length than the rows, or an order is no permutation of the positions.
-    """
+    """Finds the order that each row's answer is compared with."""
     given = [None] * len(rows) if reference_order is None else _column("reference_order", reference_order, len(rows))
     references: dict[int, Sequence[int]] = {}
     for row in rows:
@@ -172,18 +130,7 @@ def score_rows(
     log_metric: LogMetric | None = None,
     weights: Mapping[str, float] = MappingProxyType({}),
 ) -> list[float | None]:
-    """Sums each row's components and tells their means.
-
-    Args:
-        name: the reward's registered name, for the metrics' paths.
-        rows: as `rows_to_score` gives them.
-        components: makes the named parts of one row's reward; the same names for every row.
-        log_metric: is told the mean of each part over the rows that are scored, if there are any.
-        weights: of the parts in the sum; 1 where none is given.
-
-    Returns:
-        For each row the weighted sum, or `None`.
-    """
+    """Sums each row's components and tells their means."""
     results = [None if row is None else components(row) for row in rows]
     scored = [result for result in results if result is not None]
     if log_metric is not None and scored:

@@ -39,16 +39,7 @@ def _common_words() -> frozenset[str]:
 
 
 class ColdStartTeacher:
-    """Writes completions in the embedded model's protocol.
-
-    Args:
-        lazy: the share of answers that go by position.
-        max_passage_tokens: what is shown of a passage, in tokens; as much as the student will see.
-        rng: the source of every choice.
-
-    Raises:
-        InputError: if `lazy` is no share, or nothing is to be shown.
-    """
+    """Writes completions in the embedded model's protocol."""
 
     def __init__(self, lazy: float, max_passage_tokens: int, rng: random.Random) -> None:
         if not 0 <= lazy <= 1:
@@ -66,17 +57,7 @@ class ColdStartTeacher:
         return tuple(str(self._tokenizer.decode(ids)).split())
 
     def complete(self, sample: Sample) -> str:
-        """Writes the assistant's turn for a sample.
-
-        Args:
-            sample: of the strategy `iterative` or `direct`.
-
-        Returns:
-            The thought with its right signs, and the answer: the one that follows from it, or the lazy one.
-
-        Raises:
-            InputError: if the strategy is another one, or there are more candidates than identifiers.
-        """
+        """Writes the assistant's turn for a sample."""
         record = sample.record
         if sample.strategy not in MODES:
             raise InputError(f"record {record.id!r}: strategy {sample.strategy!r}: use samples for {', '.join(MODES)}")
@@ -108,11 +89,7 @@ def complete_all(teacher: ColdStartTeacher, samples: Path, most: int | None) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the script.
-
-    Args:
-        arguments: of the command line; those of the process if `None`.
-    """
+    """Runs the script."""
     parser = argparse.ArgumentParser(description="Write completions for a weak start of the embedded model.")
     parser.add_argument("--samples", type=Path, required=True, help="sample file made by `r1ranker data`")
     parser.add_argument("--output", type=Path, required=True, help="file of completions to write")

@@ -35,14 +35,7 @@ class Documented:
 
 
 def read_docstrings(library: Path) -> Iterator[Documented]:
-    """Yields the docstrings below a folder that have a first paragraph and more.
-
-    Args:
-        library: a folder of Python files; tests and what is no part of the library are left out.
-
-    Yields:
-        In the order of the paths, then of the syntax tree.
-    """
+    """Yields the docstrings below a folder that have a first paragraph and more."""
     for path in sorted(library.rglob("*.py")):
         if _LEFT_OUT & set(path.relative_to(library).parts):
             continue
@@ -62,15 +55,7 @@ def _words(text: str) -> list[str]:
 
 
 def usable(documented: Documented, content_words: tuple[int, int]) -> bool:
-    """Tells whether a summary can be a query and a description a document.
-
-    Args:
-        documented: the two.
-        content_words: least and most distinct words of the query that are no stop words.
-
-    Returns:
-        Whether the query has so many, is not longer than 16 words, and the document has at least 12.
-    """
+    """Tells whether a summary can be a query and a description a document."""
     query = _words(documented.summary)
     content = set(query) - STOP_WORDS
     long_enough = len(_words(documented.description)) >= _LEAST_BODY_WORDS
@@ -78,19 +63,7 @@ def usable(documented: Documented, content_words: tuple[int, int]) -> bool:
 
 
 def write_collection(output: Path, *, content_words: tuple[int, int] = (2, 8), library: Path | None = None) -> int:
-    """Writes the collection as a BEIR folder whose judgments are its training split.
-
-    Args:
-        output: the folder; made if missing.
-        content_words: least and most distinct content words of a query.
-        library: where the Python files are; by default the standard library of this Python.
-
-    Returns:
-        How many queries, and so documents, it has; a description that occurs twice is taken once.
-
-    Raises:
-        InputError: if nothing is documented there, or the folder can't be written.
-    """
+    """Writes the collection as a BEIR folder whose judgments are its training split."""
     library = library or Path(sysconfig.get_path("stdlib"))
     pairs: dict[str, Documented] = {}
     for documented in read_docstrings(library):
@@ -113,11 +86,7 @@ def write_collection(output: Path, *, content_words: tuple[int, int] = (2, 8), l
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the script.
-
-    Args:
-        arguments: of the command line; those of the process if `None`.
-    """
+    """Runs the script."""
     parser = argparse.ArgumentParser(description="Write a collection made of Python's own documentation.")
     parser.add_argument("--output", type=Path, required=True, help="folder to write, in BEIR layout")
     parser.add_argument("--most-words", type=int, default=8, help="most content words of a query (default %(default)s)")

@@ -27,14 +27,7 @@ _STOPS = tuple(sorted(STOP_WORDS))
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a generated list is; each pair is the least and the greatest.
-
-    Args:
-        candidates: passages in the list.
-        words: words in a passage.
-        query_words: content words in the query.
-        stop_words: how many stop words are put between them, one of these numbers at random.
-    """
+    """How large a generated list is; each pair is the least and the greatest."""
 
     candidates: tuple[int, int]
     words: tuple[int, int]
@@ -108,16 +101,7 @@ def _filler(rng: random.Random, lexicon: Lexicon, length: int) -> list[str]:
 
 
 def generate_list(rng: random.Random, shape: Shape, lexicon: Lexicon) -> CandidateList:
-    """Writes one query and its passages.
-
-    Args:
-        rng: the source of every choice.
-        shape: how many candidates and words.
-        lexicon: the words.
-
-    Returns:
-        Passages that hold the query's words at random rates, among them near misses and words that repeat.
-    """
+    """Writes one query and its passages."""
     wanted = 0 if rng.random() < 0.01 else rng.randint(*shape.query_words)
     content = list(dict.fromkeys(_content_word(rng, lexicon.vocabulary) for _ in range(wanted)))
     content = [word for word in content if word not in STOP_WORDS]

@@ -32,13 +32,6 @@ def train_tokenizer(words: Iterable[str], vocabulary_size: int) -> PreTrainedTok
 
     The end of a word belongs to its last piece, so that a causal model can tell `cat` from `catalogue` at the piece
     itself. Everything but Latin letters and digits becomes a space: other scripts are lost.
-
-    Args:
-        words: the training text, as words.
-        vocabulary_size: tokens before the marks are added.
-
-    Returns:
-        The tokenizer, with its chat template.
     """
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     tokenizer.normalizer = normalizers.Sequence(

@@ -13,13 +13,6 @@ def saved_attributes(callback: ExportableState, state: TrainerState) -> dict[str
 
     A checkpoint made without the callback gets its present state: the trainer writes the states of its callbacks over
     those that it has read, and fails on one that it has not read.
-
-    Args:
-        callback: with a `state` of its own.
-        state: of the training that begins, or goes on.
-
-    Returns:
-        The attributes of the callback's state.
     """
     states: Any = state.stateful_callbacks  # said to be a list, which it is only until the state is made
     found: dict[str, Any] = states.setdefault(type(callback).__name__, callback.state())["attributes"]

@@ -31,20 +31,7 @@ _EMPTY_PROMPT = [{"role": "user", "content": ""}]
 
 
 def episode_rows(samples: Any, renderer: PromptRenderer) -> Any:
-    """Makes training rows of whole lists, each with the prompt of its first step.
-
-    Args:
-        samples: a `datasets.Dataset` or `IterableDataset` with the columns of a sample file, a whole list a row; what
-            was asked of the lists (`strategy`) does not matter.
-        renderer: renders the prompts.
-
-    Returns:
-        The rows of `prompting.training_rows`, their `strategy` being `iterative`, without the lists whose candidates
-        are all worth the same; those are counted in a warning.
-
-    Raises:
-        InputError: if a sample is malformed, or none is left.
-    """
+    """Makes training rows of whole lists, each with the prompt of its first step."""
     if not hasattr(samples, "num_rows"):
         lists = samples.filter(_has_contrast).map(_as_iterative)
         return training_rows(lists, renderer)
@@ -77,17 +64,7 @@ def step_advantages(
     of the list that played step s. σ is the sample standard deviation of R over these episodes (`group`) or over all
     steps of the batch (`batch`); `none` leaves the division out. A step that one episode alone played has advantage 0.
 
-    Args:
-        rewards: shape (lists, episodes, steps); NaN where a step was not played or has no reward.
-        gamma: what a later step counts, from 0 (each step its own reward) to 1 (the sum of the rest).
-        scale: what to divide by.
-
-    Returns:
-        Advantages of shape (lists, episodes, steps), 0 where the reward is NaN; and booleans of shape (lists, steps):
-        whether the returns of the episodes at that step differ.
-
-    Source:
-        GRPO's advantage (arXiv 2402.03300), with (list, step) for its group; the return is REINFORCE's reward-to-go.
+    Source: GRPO's advantage (arXiv 2402.03300), with (list, step) for its group; the return is REINFORCE's reward-to-go.
     """
     returns = torch.zeros_like(rewards)
     rest = torch.zeros_like(rewards[..., 0])
@@ -114,11 +91,6 @@ class EpisodeGRPOConfig(RankingGRPOConfig):
 
     A list takes up `episodes_per_list` × (candidates − 1) rows of a batch; `num_generations` is set to that number
     when the trainer sees the lists, whatever was given.
-
-    Args:
-        episodes_per_list: how often a list is eliminated; steps are compared between these episodes.
-        episode_gamma: what later steps of an episode count for a step: 0 for its own reward alone, 1 for the sum of
-            all that follow.
     """
 
     episodes_per_list: int = field(default=4, metadata={"help": "How often a list is eliminated, at least 2."})
@@ -163,18 +135,6 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
     winner is a best candidate), `episodes/reciprocal_rank`, `episodes/reward_step_<n>`, `episodes/repaired` (share of
     the steps played), `episodes/masked_steps` (share of the rows that are not in the loss). `frac_reward_zero_std`
     and `groups/…` count groups of a list and a step.
-
-    Args:
-        model: a causal language model, its folder or its hub name.
-        reward_funcs: see `rewards.py`.
-        args: the configuration; its `num_generations` is set here.
-        train_dataset: rows made by `episode_rows`. Lists may differ in length; shorter ones leave rows of the batch
-            empty. Of a streamed data set, the first list has to be the longest.
-        renderer: what made them.
-        options: further arguments of TRL's trainer.
-
-    Raises:
-        InputError: if the batch does not hold whole lists, or an evaluation data set is given.
     """
 
     compares_groups = False  # the parent's are of a prompt; here steps are compared

@@ -29,19 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are not all there
-    """TRL's `GRPOConfig` and what ranking adds.
-
-    Args:
-        rewards: names of reward functions, see `rewards.REWARDS`; `reward_weights` weighs them.
-        zero_variance: what to do with groups whose rewards are all equal, from which nothing is learned: `keep` them
-            (their advantage is 0, they still count in the loss's normaliser), `drop` them from the loss, or `replace`
-            them by copies of groups of the same batch that have variance.
-        adaptive_curriculum: draw prompts by list length, easy to hard: lengths open one after another, and those whose
-            groups have more often variance are drawn more often.
-        normalise_rewards: divide a row's rewards by the running standard deviation of its source's.
-        held_out_every: steps between two measurements on the held-out lists; 0 for before and after only.
-        max_generated_tokens: stop after so many generated tokens, for comparisons at equal cost.
-    """
+    """TRL's `GRPOConfig` and what ranking adds."""
 
     rewards: list[str] = field(
         default_factory=lambda: ["exclusion"], metadata={"help": "Reward functions by name, summed."}
@@ -71,11 +59,7 @@ class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are no
 
 
 class GeneratedTokens(TrainerCallback, ExportableState):
-    """Counts generated tokens and stops a training that has spent its budget; a resumed training counts on.
-
-    Args:
-        budget: tokens; `None` for no limit.
-    """
+    """Counts generated tokens and stops a training that has spent its budget; a resumed training counts on."""
 
     def __init__(self, budget: int | None) -> None:
         self.budget = budget
@@ -96,19 +80,7 @@ class GeneratedTokens(TrainerCallback, ExportableState):
 
 
 class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's GRPO trainer with prompts tokenized as at inference, groups without variance handled, and costs counted.
-
-    Args:
-        model: a causal language model, its folder or its hub name.
-        reward_funcs: see `rewards.py`.
-        args: the configuration.
-        train_dataset: rows made by `prompting.training_rows`.
-        renderer: what made them.
-        options: further arguments of TRL's trainer.
-
-    Raises:
-        InputError: if options of the configuration contradict each other, or there are too few rows for a batch.
-    """
+    """TRL's GRPO trainer with prompts tokenized as at inference, groups without variance handled, and costs counted."""
 
     compares_groups = True
     """Whether the rewards of a prompt's rollouts are compared with each other, so that their variance matters."""

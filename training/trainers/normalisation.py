@@ -21,11 +21,6 @@ class RunningMoments:
 
     Welford's algorithm (Technometrics 4, 1962): for the n-th number x, with d = x − mean, mean ← mean + d/n and
     m2 ← m2 + d·(x − mean), the mean being the new one.
-
-    Args:
-        count: how many there were.
-        mean: their mean.
-        m2: the sum of their squared distances from it.
     """
 
     count: int = 0
@@ -52,13 +47,6 @@ class RewardNormaliser(TrainerCallback, ExportableState):
     A source's total is the weighted sum over the reward functions. It is not shifted by its mean: baselines of groups
     take any shift away by themselves, PPO's value head learns it, and a reward keeps its sign and its zero. With TRL's
     `scale_rewards="group"`, which divides by the spread of each group, dividing by anything before changes nothing.
-
-    Args:
-        smallest_std: what a smaller standard deviation counts as, so that a source whose rewards hardly differ is not
-            blown up; one whose rewards do not differ at all is left as it is.
-
-    Raises:
-        InputError: if the smallest standard deviation is not positive.
     """
 
     def __init__(self, smallest_std: float = 0.1) -> None:
@@ -73,19 +61,7 @@ class RewardNormaliser(TrainerCallback, ExportableState):
         return max(std, self.smallest_std) if std > 0 else 1.0
 
     def normalise(self, rewards: torch.Tensor, weights: torch.Tensor, sources: Sequence[str]) -> torch.Tensor:
-        """Takes in rewards and returns them divided, those of a row all by the same number.
-
-        Args:
-            rewards: of shape (rows, functions), over all processes; NaN where a function does not score a row.
-            weights: of the functions, of shape (functions,).
-            sources: each row's source.
-
-        Returns:
-            Rewards of the same shape, the divisors being those after this batch.
-
-        Raises:
-            InputError: if rows and sources differ in number.
-        """
+        """Takes in rewards and returns them divided, those of a row all by the same number."""
         if len(sources) != len(rewards):
             raise InputError(f"{len(sources)} sources for {len(rewards)} rows of rewards: give one each")
         totals = (rewards * weights.to(rewards.device)).nansum(dim=1).tolist()
@@ -124,15 +100,7 @@ def log_raw_rewards(
     weights: torch.Tensor,
     names: Sequence[str],
 ) -> None:
-    """Writes rewards as they were before normalising over what TRL has just logged of the normalised ones.
-
-    Args:
-        metrics: the trainer's `_metrics["train"]`; the last entry of each reward's mean and deviation is replaced.
-        table: the trainer's `_logs["rewards"]`; the last rows of each column are replaced.
-        rewards: of shape (rows, functions), over all processes, raw.
-        weights: of shape (functions,).
-        names: of the functions.
-    """
+    """Writes rewards as they were before normalising over what TRL has just logged of the normalised ones."""
     total = (rewards * weights.to(rewards.device)).nansum(dim=1)
     total[rewards.isnan().all(dim=1)] = torch.nan
     columns = [(f"rewards/{name}/mean", f"rewards/{name}/std", rewards[:, place]) for place, name in enumerate(names)]

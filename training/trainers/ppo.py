@@ -33,21 +33,7 @@ _CHOICES = {
 
 @dataclass
 class RankingPPOConfig(RankingGRPOConfig):
-    """The configuration of GRPO and what PPO adds; the defaults are the paper's where it names them.
-
-    Args:
-        num_generations: rollouts a prompt; each is judged on its own, not against the others of its prompt.
-        num_generations_eval: the same in TRL's evaluation.
-        loss_type: how TRL sums up tokens; `bnpo` is the mean over a batch's tokens, PPO's own.
-        beta: weight of the KL divergence from the reference model, a term of the loss.
-        gamma: discount of one token.
-        gae_lambda: the λ of generalised advantage estimation.
-        vf_coef: weight of the value loss.
-        cliprange_value: how far a value may move from what it was at rollout before its loss stops pulling.
-        critic_learning_rate: learning rate of the value head; follows the policy's schedule.
-        value_head_detached: keep the value loss's gradient out of the policy, as a critic of its own would.
-        whiten_advantages: scale the advantages of a generation batch to mean 0 and variance 1.
-    """
+    """The configuration of GRPO and what PPO adds; the defaults are the paper's where it names them."""
 
     num_generations: int | None = field(default=1, metadata={"help": "Rollouts a prompt."})
     num_generations_eval: int | None = field(default=1, metadata={"help": "Rollouts a prompt in evaluation."})
@@ -90,12 +76,6 @@ class RankingPPOTrainer(RankingGRPOTrainer):
 
     The head is linear, starts at zero and is a submodule of the policy; it reads the direction of the last hidden
     state of the very forward pass that TRL's log-probabilities come from.
-
-    Args:
-        model: a causal language model, its folder or its hub name.
-        reward_funcs: see `rewards.py`; what they give, weighted and summed, is the reward of the last token.
-        args: the configuration.
-        options: `train_dataset`, `renderer` and further arguments of the parent and of TRL's trainer.
     """
 
     _tag_names = ["trl", "ppo"]  # noqa: RUF012

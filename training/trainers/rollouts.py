@@ -17,13 +17,7 @@ from r1ranker_ir.types import Call
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote after a prompt.
-
-    Args:
-        token_ids: at least one.
-        text: the assistant's turn, with what the prompt held of it.
-        logprobs: of the tokens under the model that sampled them, where it tells.
-    """
+    """What a model wrote after a prompt."""
 
     token_ids: tuple[int, ...]
     text: str
@@ -32,15 +26,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class EpisodeStep:
-    """One exclusion.
-
-    Args:
-        shown: positions in the list's candidates (0-based) that the prompt held, in prompt order.
-        call: the prompt.
-        completion: the answer.
-        excluded: the position that was excluded.
-        repaired: the answer could not be used as it stood.
-    """
+    """One exclusion."""
 
     shown: tuple[int, ...]
     call: Call
@@ -51,12 +37,7 @@ class EpisodeStep:
 
 @dataclass(frozen=True)
 class Episode:
-    """One elimination of a list, until all that is left is worth the same.
-
-    Args:
-        record: the whole list.
-        steps: in their order.
-    """
+    """One elimination of a list, until all that is left is worth the same."""
 
     record: Record
     steps: tuple[EpisodeStep, ...]
@@ -81,30 +62,14 @@ class Episode:
 
 
 def shown_record(record: Record, shown: Sequence[int]) -> Record:
-    """A record of some of a list's candidates.
-
-    Args:
-        record: the whole list.
-        shown: positions of its candidates, 0-based.
-
-    Returns:
-        The record of these candidates, in that order.
-    """
+    """A record of some of a list's candidates."""
     candidates = tuple(record.candidates[place] for place in shown)
     gains = tuple(record.gains[place] for place in shown)
     return Record(record.context, candidates, gains, record.task, record.id, record.source, record.aim)
 
 
 def is_decided(record: Record, remaining: Sequence[int]) -> bool:
-    """Whether it no longer matters which of the remaining candidates goes: all of them are worth the same.
-
-    Args:
-        record: the whole list.
-        remaining: positions of its candidates, 0-based.
-
-    Returns:
-        True where the gains are equal, or there are fewer than two.
-    """
+    """Whether it no longer matters which of the remaining candidates goes: all of them are worth the same."""
     return len({record.gains[place] for place in remaining}) < 2
 
 
@@ -119,19 +84,6 @@ def roll_out(
 
     An answer excludes what it would exclude at inference: where it names no candidate, the last one shown goes (as in
     `strategies.iterative.eliminate` for a backend that can't constrain answers).
-
-    Args:
-        records: one an episode; the same record several times makes several episodes.
-        renderer: makes the prompts.
-        generate: answers the calls of one round, one completion a call; gets none once all episodes have ended.
-        rounds: how often `generate` is called; by default as often as the longest list needs. Where several processes
-            generate together, all of them need the same number.
-
-    Returns:
-        One episode a record, in the same order.
-
-    Raises:
-        ContextLengthError: if query and instructions of a list leave no room for passages.
     """
     remaining = [list(range(len(record.candidates))) for record in records]
     steps: list[list[EpisodeStep]] = [[] for _ in records]

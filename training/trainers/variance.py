@@ -25,19 +25,7 @@ _TOLERANCE = 1e-6
 def zero_variance_groups(
     rewards: torch.Tensor, weights: torch.Tensor, num_generations: int, *, by_function: bool = False
 ) -> torch.Tensor:
-    """Finds groups whose rewards are all equal.
-
-    Args:
-        rewards: of shape (rows, functions), the completions of a group one after another; NaN where a function does not
-            score a row. Rows without any score do not count.
-        weights: of shape (functions,).
-        num_generations: completions a group.
-        by_function: each function's rewards have to be equal, and not just their weighted sum: for TRL's
-            `multi_objective_aggregation="normalize_then_sum"`.
-
-    Returns:
-        Booleans of shape (groups,): the greatest reward is at most 1e-6 of its size (or of 1) above the least one.
-    """
+    """Finds groups whose rewards are all equal."""
     weighted = rewards * weights.to(rewards.device)
     if by_function:
         values = weighted
@@ -60,16 +48,6 @@ def drop_rows(batch: Batch, dropped: torch.Tensor, loss_type: str, gather: Gathe
     average over rows (`grpo`, `sapo`, `luspo`, `dr_grpo`) divide by all rows: the batch gets a `loss_scale` of rows
     divided by rows left, over all processes, for `scale_loss`. `bnpo` divides by the tokens of a device's batch, and
     needs neither.
-
-    Args:
-        batch: what TRL's `_generate_and_score_completions` returns, of this process.
-        dropped: booleans of shape (rows,).
-        loss_type: TRL's name of the loss.
-        gather: joins the processes' tensors along the first dimension, as `accelerator.gather` does; called on every
-            process.
-
-    Returns:
-        A new batch.
     """
     mask = batch["completion_mask"]
     kept = (~dropped).to(device=mask.device, dtype=mask.dtype)
@@ -82,15 +60,7 @@ def drop_rows(batch: Batch, dropped: torch.Tensor, loss_type: str, gather: Gathe
 
 
 def scale_loss(loss: torch.Tensor, inputs: Batch) -> torch.Tensor:
-    """Corrects a loss that averages over rows for the rows that were dropped.
-
-    Args:
-        loss: what TRL's `_compute_loss` returns.
-        inputs: what it was computed of; `loss_scale` is there where rows were dropped.
-
-    Returns:
-        The loss, multiplied by `loss_scale`.
-    """
+    """Corrects a loss that averages over rows for the rows that were dropped."""
     return loss * inputs["loss_scale"] if "loss_scale" in inputs else loss
 
 
@@ -101,20 +71,6 @@ def replace_groups(
 
     Whole groups are copied, so that the advantages of a copy balance as those of a group do, and each donor is used as
     often as any other, give or take one. Only groups that lie whole on this process give or take.
-
-    Args:
-        batch: what TRL's `_generate_and_score_completions` returns, of this process.
-        zero_variance: booleans of shape (groups,), of all processes.
-        num_generations: completions a group.
-        first_row: the place of this process's first row among all.
-        seed: of the choice.
-
-    Returns:
-        A new batch, without a new `num_items_in_batch`, and the row of the old batch that each of its rows is, of shape
-        (rows,).
-
-    Raises:
-        InputError: if the batch holds something that is not one entry a row: images can't be copied row by row.
     """
     rows = len(batch["completion_mask"])
     first, last = -(-first_row // num_generations), (first_row + rows) // num_generations
@@ -132,14 +88,7 @@ def replace_groups(
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Groups of a generation batch, over all processes; parts of groups where one lies on several processes.
-
-    Args:
-        groups: all of them.
-        zero_variance: those whose rewards were all equal.
-        dropped: those that left the loss.
-        replaced: those that gave their place to copies of others.
-    """
+    """Groups of a generation batch, over all processes; parts of groups where one lies on several processes."""
 
     groups: float = 0.0
     zero_variance: float = 0.0
@@ -156,18 +105,7 @@ class GroupCounts:
 
 
 class ZeroVariance(TrainerCallback, ExportableState):
-    """Handles groups without variance in a training, and counts them; a resumed training counts on.
-
-    Args:
-        mode: `keep` counts them; `drop` takes them out of the loss; `replace` copies groups of the same generation
-            batch on the same process into their place, and drops those for which there is none.
-        num_generations: completions a group.
-        loss_type: TRL's name of the loss.
-        seed: of the choice of donors.
-
-    Raises:
-        InputError: if the mode is unknown, or a group is a single completion, whose rewards can't differ.
-    """
+    """Handles groups without variance in a training, and counts them; a resumed training counts on."""
 
     def __init__(
         self, mode: Literal["keep", "drop", "replace"], *, num_generations: int, loss_type: str, seed: int = 0
@@ -188,17 +126,7 @@ class ZeroVariance(TrainerCallback, ExportableState):
     def apply(
         self, batch: Batch, zero_variance: torch.Tensor, gather: Gather, process_index: int = 0
     ) -> tuple[Batch, GroupCounts]:
-        """Handles the groups without variance of a generation batch.
-
-        Args:
-            batch: what TRL's `_generate_and_score_completions` returns, of this process.
-            zero_variance: booleans of shape (groups,), of all processes.
-            gather: joins the processes' tensors along the first dimension; called on every process.
-            process_index: which process this is.
-
-        Returns:
-            A new batch, and what was done over all processes.
-        """
+        """Handles the groups without variance of a generation batch."""
         rows, device = len(batch["completion_mask"]), batch["completion_mask"].device
         flags = zero_variance.to(device)
         first_row = process_index * rows
