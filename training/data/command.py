@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 from r1ranker_ir.adapters.ranking_bench import STEPS, ranking_bench_requests
 from r1ranker_ir.data.corpora import TEST_SPLIT, Corpus, FolderCorpus, open_corpus
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 
-from .from_requests import record_of, requested_records
+from .from_requests import requested_records
 from .from_runs import Retrieval, retrieved_records
-from .leakage import Leak, TestData, count_leaks, without_leaks
-from .records import Record, Sample
+from .leakage import Leak, TestData, count_leaks, test_data_of, without_leaks
+from .records import Sample
 from .sample_files import SampleWriter
 from .samples import Sampling, count_windows, samples_of
 
@@ -112,15 +113,14 @@ class Summary:
     shared: Counter[str] = field(default_factory=Counter)
 
     def lines(self) -> list[str]:
-        """The summary in words, a line a subject."""
-        lines = [_part_line(part) for part in (self.training, self.held_out) if part is not None]
+        """The summary in words, one line per subject."""
         parts = [part for part in (self.training, self.held_out) if part is not None]
+        lines = [_part_line(part) for part in parts]
         dropped = sum((part.dropped for part in parts), self.dropped)
         lines.append(f"{self.read} queries read, {sum(dropped.values())} dropped{_reasons(dropped)}")
         if self.left_out:
             lines.append(f"{sum(self.left_out.values())} documents left out{_reasons(self.left_out)}")
-        windows = sum(part.windows_dropped for part in parts)
-        if windows:
+        if windows := sum(part.windows_dropped for part in parts):
             lines.append(f"{windows} windows without differing gains left out")
         if self.test_queries:
             lines.append(f"{sum(self.leaks.values())} leaks of {self.test_queries} test queries{_reasons(self.leaks)}")
@@ -135,19 +135,15 @@ def make_data(arguments: DataCommandArguments, *, progress: bool = False, announ
     With a held-out part the source is read twice: first for the held-out lists, then for training samples that share
     neither query nor positive with them. Which queries are held out depends on their ids alone.
     """
+    named = {"--run": arguments.run, "--requests": arguments.requests, "--ranking-bench": arguments.ranking_bench}
+    inputs = [NamedFile(option, path) for option, path in named.items()]
+    inputs += corpus_inputs("--corpus", arguments.corpus)
+    inputs += [file for name in arguments.test_corpora for file in corpus_inputs("--test-corpus", name)]
     outputs = NamedFile("--output", arguments.output), NamedFile("--hold-out-output", arguments.hold_out_output)
-    check_outputs(
-        outputs,
-        (
-            *corpus_inputs("--corpus", arguments.corpus),
-            NamedFile("--run", arguments.run),
-            NamedFile("--requests", arguments.requests),
-            NamedFile("--ranking-bench", arguments.ranking_bench),
-            *(file for name in arguments.test_corpora for file in corpus_inputs("--test-corpus", name)),
-        ),
-        announce=announce,
-    )
-    sampling = _sampling(arguments)
+    check_outputs(outputs, inputs, announce=announce)
+    sampling = arguments.sampling
+    if arguments.ranking_bench == STEPS:
+        sampling = replace(sampling, as_given=True)
     summary = Summary(Part(str(arguments.output), sampling.strategy))
     with ExitStack() as stack:
         # Opened first, so that a name that can't be written to costs no reading.
@@ -157,9 +153,7 @@ def make_data(arguments: DataCommandArguments, *, progress: bool = False, announ
             holding = stack.enter_context(SampleWriter(arguments.hold_out_output))
             summary.held_out = Part(str(arguments.hold_out_output), "direct")
         opened = _open_source(arguments)
-        test = TestData()
-        for name in arguments.test_corpora:
-            test.add_corpus(open_corpus(name))
+        test = test_data_of(arguments.test_corpora)
         summary.test_queries = len(test.queries)
         held = TestData()
         if holding is not None and summary.held_out is not None:
@@ -220,14 +214,14 @@ def _write(writer: SampleWriter, samples: Iterable[Sample], part: Part) -> None:
     before = part.samples
     for sample in samples:
         writer.write(sample)
-        part.lengths[len(sample.record.candidates)] += 1
+        part.lengths[len(sample.record.request.candidates)] += 1
     part.queries += part.samples > before
 
 
-def _is_held_out(record: Record, share: float | None) -> bool:
+def _is_held_out(record: JudgedRequest, share: float | None) -> bool:
     if share is None:
         return False
-    digest = hashlib.sha256(record.id.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256(record.request.query_id.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
@@ -235,7 +229,7 @@ def _is_held_out(record: Record, share: float | None) -> bool:
 class _Opened:
     """A source that can be read again and again."""
 
-    records: Callable[[Counter[str], Counter[str]], Iterator[Record]]
+    records: Callable[[Counter[str], Counter[str]], Iterator[JudgedRequest]]
     collection: str | None = None
 
 
@@ -246,9 +240,7 @@ def _open_source(arguments: DataCommandArguments) -> _Opened:
         return _Opened(lambda dropped, left_out: requested_records(path, **limits))
     if arguments.ranking_bench is not None:
         where, split = arguments.ranking_bench, arguments.split or TRAIN_SPLIT
-        return _Opened(
-            lambda dropped, left_out: map(record_of, ranking_bench_requests(where, dropped, split=split, **limits))
-        )
+        return _Opened(lambda dropped, left_out: ranking_bench_requests(where, dropped, split=split, **limits))
     assert arguments.corpus is not None and arguments.run is not None
     corpus = open_training_corpus(arguments.corpus, arguments.split)
     add = arguments.sampling.strategy != "windows" if arguments.add_positives is None else arguments.add_positives
@@ -270,13 +262,7 @@ def open_training_corpus(name_or_folder: str, split: str | None = None) -> Corpu
     return corpus
 
 
-def _sampling(arguments: DataCommandArguments) -> Sampling:
-    if arguments.ranking_bench == STEPS:
-        return replace(arguments.sampling, as_given=True)
-    return arguments.sampling
-
-
-def _with_bar(records: Iterator[Record], progress: bool, name: str) -> Iterator[Record]:
+def _with_bar(records: Iterator[JudgedRequest], progress: bool, name: str) -> Iterator[JudgedRequest]:
     from tqdm import tqdm
 
     return iter(tqdm(records, desc=name, unit=" queries", disable=not progress))

@@ -21,7 +21,16 @@ from r1ranker_ir.quoting import quoted
 from r1ranker_ir.types import TASKS
 
 from .records import Sample, sample_strategies
-from .sample_files import COLUMNS, METADATA_KEY, ROWS_AT_ONCE, needing_parquet, row_of, storable, versions
+from .sample_files import (
+    METADATA_KEY,
+    ROWS_AT_ONCE,
+    needing_parquet,
+    parquet_rows,
+    row_of,
+    sample_schema,
+    storable,
+    versions,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -85,7 +94,7 @@ def _write_lines(path: Path, completed: Iterable[CompletedSample]) -> int:
 
 def _write_parquet(path: Path, completed: Iterable[CompletedSample], metadata: Mapping[str, Any]) -> int:
     pyarrow = _parquet_library()
-    schema = _schemas()["samples"]
+    schema = _schema("samples")
     rows = (storable(entry.row()) for entry in completed)
     count = 0
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -104,17 +113,14 @@ def _parquet_library() -> Any:
     return pyarrow
 
 
-def _schemas() -> dict[str, Any]:
-    """The Arrow schemas of the kinds of rows."""
+def _schema(kind: str) -> Any:
+    """The Arrow schema of a kind of rows."""
     pyarrow = _parquet_library()
-    text, numbers = pyarrow.string(), pyarrow.list_(pyarrow.float64())
-    types = {"candidate_ids": pyarrow.list_(text), "candidates": pyarrow.list_(text), "gains": numbers}
-    turns = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
-    return {
-        "samples": pyarrow.schema([(name, types.get(name, text)) for name in (*COLUMNS, "completion")]),
-        "texts": pyarrow.schema([("prompt", text), ("completion", text)]),
-        "turns": pyarrow.schema([("prompt", turns), ("completion", turns)]),
-    }
+    if kind == "samples":
+        return sample_schema("completion")
+    turns = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
+    column = turns if kind == "turns" else pyarrow.string()
+    return pyarrow.schema([("prompt", column), ("completion", column)])
 
 
 def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Dataset:
@@ -134,9 +140,9 @@ def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Datas
     kind = _kind(first[1])
     check = {"samples": _sample_row, "texts": _text_row, "turns": _turns_row}[kind]
     checked = (storable(check(row, where)) for where, row in chain([first], numbered))
-    tables = []
+    tables, schema = [], _schema(kind)
     while several := list(islice(checked, ROWS_AT_ONCE)):
-        tables.append(pyarrow.Table.from_pylist(several, _schemas()[kind]))
+        tables.append(pyarrow.Table.from_pylist(several, schema))
     return datasets.Dataset(pyarrow.concat_tables(tables))
 
 
@@ -145,12 +151,13 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     suffix = _suffix(path)
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}: give one of prompts and completions")
-    empty = True
-    for row in _parquet_rows(path) if suffix == ".parquet" else _line_rows(path):
-        empty = False
-        yield row
-    if empty:
+    lines = ((f"{path}:{number}", row) for number, row in json_lines(path))
+    rows = parquet_rows(path) if suffix == ".parquet" else lines
+    first = next(rows, None)
+    if first is None:
         raise DataFileError(f"{path}: it holds no row: give at least one prompt with its completion")
+    yield first
+    yield from rows
 
 
 def _with_thought(told: Mapping[str, Any], content: str, where: str, what: str) -> str:
@@ -177,24 +184,6 @@ def _kind(row: Mapping[str, Any]) -> str:
     return "texts" if isinstance(row["prompt"], str) else "turns"
 
 
-def _line_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in json_lines(path):
-        yield f"{path}:{number}", row
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    pyarrow = _parquet_library()
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}: row {number}", row
-    except pyarrow.ArrowException as error:
-        raise DataFileError(f"{path}: not a Parquet file that can be read ({error})") from error
-
-
 def _check_columns(row: Mapping[str, Any], where: str) -> None:
     """Refuses a row that would be learned without a part of it."""
     if told := [name for name in _NOT_LEARNED if row.get(name) not in (None, "", [], {})]:
@@ -218,30 +207,23 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
         if not isinstance(row[name], str) or not row[name].strip():
             raise DataFileError(f"{where}: field {name} is {quoted(row[name])}: give a text that is not blank")
     texts = _strings(row["candidates"], "candidates", where)
-    identities = row.get("candidate_ids")
-    names = (
-        [str(number) for number in range(1, len(texts) + 1)]
-        if identities is None
-        else _strings(identities, "candidate_ids", where)
-    )
+    names = [str(number) for number in range(1, len(texts) + 1)]
+    if row.get("candidate_ids") is not None:
+        names = _strings(row["candidate_ids"], "candidate_ids", where)
     gains = [0.0] * len(texts) if row.get("gains") is None else row["gains"]
     if not isinstance(gains, list) or not all(map(_is_gain, gains)):
         raise DataFileError(f"{where}: field gains is {quoted(gains)}: give a list of numbers of at least 0")
     for name, values in (("candidate_ids", names), ("gains", gains)):
         if len(values) != len(texts):
             raise DataFileError(f"{where}: field {name} has {len(values)} entries for {len(texts)} candidates")
-    plain = {"id": row.get("id") or "", "source": row.get("source") or "", "task": row.get("task") or "passage"}
-    plain["aim"] = row.get("aim") or ""
-    for name, allowed in (("task", TASKS), ("strategy", sample_strategies())):
-        value = plain.get(name, row.get(name))
+    task, strategy = row.get("task") or "passage", row["strategy"]
+    for name, value, allowed in (("task", task, TASKS), ("strategy", strategy, sample_strategies())):
         if value not in allowed:
             raise DataFileError(f"{where}: field {name} is {quoted(value)}: use one of {', '.join(allowed)}")
     return {
-        "id": str(plain["id"]),
-        "source": str(plain["source"]),
-        "task": plain["task"],
-        "strategy": row["strategy"],
-        "aim": str(plain["aim"]),
+        **{name: str(row.get(name) or "") for name in ("id", "source", "aim")},
+        "task": task,
+        "strategy": strategy,
         "context": row["context"],
         "candidate_ids": names,
         "candidates": texts,

@@ -10,21 +10,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.measuring.judged_rows import gains_of
+from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.runs.traces import read_trace
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.training.data.ranking_measures import ndcg
 from r1ranker_ir.types import Candidate, ClosedAt, Task
 
+from .command import open_training_corpus
 from .completion_files import CompletedSample, write_completions
-from .leakage import Leak, TestData
-from .records import Record, Sample, sample_strategies
-
-if TYPE_CHECKING:
-    from ir_measures import Qrel
+from .leakage import Leak, TestData, test_data_of
+from .records import TAGS, Sample, judged, sample_strategies
 
 Judgments = Mapping[str, Mapping[str, float]]
 """Query id to document id to gain; what is not judged is worth 0."""
@@ -49,25 +49,9 @@ SHARED_WITH_TEST = "shared with test data"
 REPEATED = "the same completion again"
 NOT_AMONG_BEST = "not among the best"
 REASONS = (
-    KEPT,
-    REPAIRED,
-    THOUGHT_CLOSED,
-    TURN_ENDED,
-    ANSWER_IN_THOUGHT,
-    NOT_CLOSED,
-    NO_THOUGHT,
-    TAGS_IN_THOUGHT,
-    OTHER_PROMPT,
-    OTHER_STRATEGY,
-    SEVERAL_EXCLUDED,
-    NOT_JUDGED,
-    EQUAL_GAINS,
-    MISSES_JUDGMENTS,
-    NOT_BETTER,
-    BELOW_MINIMUM,
-    SHARED_WITH_TEST,
-    REPEATED,
-    NOT_AMONG_BEST,
+    *(KEPT, REPAIRED, THOUGHT_CLOSED, TURN_ENDED, ANSWER_IN_THOUGHT, NOT_CLOSED, NO_THOUGHT, TAGS_IN_THOUGHT),
+    *(OTHER_PROMPT, OTHER_STRATEGY, SEVERAL_EXCLUDED, NOT_JUDGED, EQUAL_GAINS, MISSES_JUDGMENTS, NOT_BETTER),
+    *(BELOW_MINIMUM, SHARED_WITH_TEST, REPEATED, NOT_AMONG_BEST),
 )
 """What can become of a step, in the order in which it is looked at."""
 
@@ -77,7 +61,6 @@ _NOT_CLOSED: Mapping[ClosedAt | None, str] = {
     "answer": ANSWER_IN_THOUGHT,
     None: NOT_CLOSED,
 }
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _CUTOFF = 10
 _SHOWN_LEAKS = 5
 
@@ -121,23 +104,6 @@ class Selection:
         others = ", ".join(f"{self.counts[why]} {why}" for why in REASONS if why != KEPT and self.counts.get(why))
         total = sum(self.counts.values())
         return f"{self.counts.get(KEPT, 0)} of {total} steps kept" + (f"; left out: {others}" if others else "")
-
-
-def judgments_of_qrels(qrels: Iterable[Qrel]) -> dict[str, dict[str, float]]:
-    """Turns judgments into gains."""
-    judgments: dict[str, dict[str, float]] = {}
-    for judged in qrels:
-        judgments.setdefault(judged.query_id, {})[judged.doc_id] = max(0.0, float(judged.relevance))
-    return judgments
-
-
-def judgments_of_records(records: Iterable[Record]) -> dict[str, dict[str, float]]:
-    """Takes the gains of records by their id and their candidates' ids; arguments and result as the names say."""
-    judgments: dict[str, dict[str, float]] = {}
-    for record in records:
-        gains = judgments.setdefault(record.id, {})
-        gains.update((candidate.id, gain) for candidate, gain in zip(record.candidates, record.gains, strict=True))
-    return judgments
 
 
 def read_traces(path: str | Path) -> Iterator[TraceStep]:
@@ -200,13 +166,13 @@ def select_steps(
     tries: dict[tuple[int, str, int], list[_Try]] = {}
     for place, step in enumerate(steps):
         query = queries.setdefault(step.query_id, len(queries))
-        judged = judgments.get(step.query_id, {})
-        gains = tuple(judged.get(candidate.id, 0.0) for candidate in step.shown)
+        known = judgments.get(step.query_id, {})
+        gains = tuple(known.get(candidate.id, 0.0) for candidate in step.shown)
         reason, quality = _verdict(step, gains, min_ndcg)
         if reason != KEPT:
             counts[reason] += 1
             continue
-        record = Record(step.query, step.shown, gains, step.task, step.query_id, source, step.aim)
+        record = judged(step.query, step.shown, gains, step.task, step.query_id, source, step.aim)
         if test is not None and (found := test.leaks_of(record, collection)):
             counts[SHARED_WITH_TEST] += 1
             leaks += found
@@ -236,7 +202,7 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
         return _NOT_CLOSED[step.closed_at], 0.0
     if not thought.strip():
         return NO_THOUGHT, 0.0
-    if any(tag in thought for tag in _TAGS):
+    if any(tag in thought for tag in TAGS):
         return TAGS_IN_THOUGHT, 0.0
     if step.other_prompt:
         return OTHER_PROMPT, 0.0
@@ -249,10 +215,9 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
         return NOT_JUDGED, 0.0
     if min(gains) == max(gains):
         return EQUAL_GAINS, 0.0
-    if asks == "worst":
-        return (KEPT, 1.0) if gains[step.outcome[0]] == min(gains) else (MISSES_JUDGMENTS, 0.0)
-    if asks == "best":
-        return (KEPT, 1.0) if gains[step.outcome[0]] == max(gains) else (MISSES_JUDGMENTS, 0.0)
+    if asks in ("worst", "best"):
+        wanted = min(gains) if asks == "worst" else max(gains)
+        return (KEPT, 1.0) if gains[step.outcome[0]] == wanted else (MISSES_JUDGMENTS, 0.0)
     reached = ndcg([gains[place] for place in step.outcome], gains, _CUTOFF)
     if reached < 1 and reached <= ndcg(gains, gains, _CUTOFF):
         return NOT_BETTER, 0.0
@@ -272,33 +237,19 @@ def completions_from_traces(
     announce: bool = False,
 ) -> Selection:
     """Does what `r1ranker data --traces` does: rejection sampling of traces against the judgments of a corpus."""
-    from r1ranker_ir.data.corpora import open_corpus
-    from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
-
-    from .command import open_training_corpus
-
     if not traces:
         raise InputError("no trace is given: name at least one file that r1ranker rerank --save-traces wrote")
-    check_outputs(
-        (NamedFile("--output", output),),
-        (
-            *(NamedFile("--traces", path) for path in traces),
-            *corpus_inputs("--corpus", corpus),
-            *(file for name in test_corpora for file in corpus_inputs("--test-corpus", name)),
-        ),
-        announce=announce,
-    )
+    inputs = [*(NamedFile("--traces", path) for path in traces), *corpus_inputs("--corpus", corpus)]
+    inputs += [file for name in test_corpora for file in corpus_inputs("--test-corpus", name)]
+    check_outputs([NamedFile("--output", output)], inputs, announce=announce)
     opened = open_training_corpus(corpus, split)
-    test = TestData()
-    for name in test_corpora:
-        test.add_corpus(open_corpus(name))
     selection = select_steps(
         (step for path in traces for step in read_traces(path)),
-        judgments_of_qrels(opened.qrels()),
+        gains_of(opened.qrels()),
         best=best,
         min_ndcg=min_ndcg,
         source=opened.name,
-        test=test,
+        test=test_data_of(test_corpora),
         collection=opened.collection,
     )
     if selection.leaks and leaks == "error":

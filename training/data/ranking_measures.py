@@ -51,7 +51,7 @@ def rank_biased_overlap(ranking: Sequence[Hashable], reference: Sequence[Hashabl
     RBO_ext = p^k · X_k / k + (1 − p) / p · Σ_{d=1..k} p^d · X_d / d. The first term continues the agreement at the
     end of the lists for ever, so that identical finite lists score 1; the plain sum would stop at 1 − p^k.
 
-    Source: Webber, Moffat and Zobel, "A similarity measure for indefinite rankings", 2010, equation 32, which for lists of one length is equation 30.
+    From Webber, Moffat and Zobel, "A similarity measure for indefinite rankings", 2010, equation 30.
     """
     if not 0 < p < 1:
         raise InputError(f"p of the rank-biased overlap is {p!r}: give a number above 0 and below 1")

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.strategies.windows import check_window
+from r1ranker_ir.strategies.windows import check_window, sliding
 
-from .records import Record, Sample, sample_strategies
+from .records import Sample, sample_strategies, shown_of
 
 WINDOWS = "windows"
 """Samples for a strategy that asks for an order, as it slides over a run."""
@@ -66,12 +67,12 @@ class Sampling:
         return self.strategy in STRATEGIES and STRATEGIES[self.strategy].asks == "worst"
 
 
-def record_rng(seed: int, record: Record) -> random.Random:
+def record_rng(seed: int, record: JudgedRequest) -> random.Random:
     """The random numbers of a record: they depend on seed, source and id alone, so that order changes nothing."""
-    return random.Random(json.dumps([seed, record.source, record.id]))
+    return random.Random(json.dumps([seed, record.source, record.request.query_id]))
 
 
-def samples_of(record: Record, sampling: Sampling, dropped: Counter[str]) -> list[Sample]:
+def samples_of(record: JudgedRequest, sampling: Sampling, dropped: Counter[str]) -> list[Sample]:
     """Makes all samples of a record."""
     if not positives_of(record, sampling.min_gain):
         dropped[NO_POSITIVE] += 1
@@ -98,12 +99,12 @@ def samples_of(record: Record, sampling: Sampling, dropped: Counter[str]) -> lis
     return samples
 
 
-def positives_of(record: Record, min_gain: float = 0.0) -> list[int]:
+def positives_of(record: JudgedRequest, min_gain: float = 0.0) -> list[int]:
     """Finds the candidates that count as positives."""
     return [place for place, gain in enumerate(record.gains) if gain > 0 and gain >= min_gain]
 
 
-def lists_of(record: Record, sampling: Sampling, rng: random.Random) -> Iterator[Record]:
+def lists_of(record: JudgedRequest, sampling: Sampling, rng: random.Random) -> Iterator[JudgedRequest]:
     """Draws the lists of a record, one for each positive drawn.
 
     Positives are drawn by falling gain, at random among equals. Negatives of a positive are candidates of a lower gain,
@@ -118,51 +119,36 @@ def lists_of(record: Record, sampling: Sampling, rng: random.Random) -> Iterator
             continue
         count = min(sampling.candidates - 1, len(lower))
         chosen = sorted(rng.sample(lower, count)) if sampling.negatives == "random" else lower[:count]
-        yield _shown(record, [positive, *chosen])
+        yield shown_of(record, [positive, *chosen])
 
 
-def step_samples(chosen: Record, rng: random.Random, strategy: str = "iterative") -> list[Sample]:
-    """Makes the step samples of R1-Ranker (arXiv 2506.21638): lists of every length that an elimination goes through."""
+def step_samples(chosen: JudgedRequest, rng: random.Random, strategy: str = "iterative") -> list[Sample]:
+    """Makes the step samples of R1-Ranker (arXiv 2506.21638), one for each length of an elimination.
+
+    Each has k of the negatives, drawn without replacement, and the positive at a random place.
+    """
     samples = []
-    for count in range(1, len(chosen.candidates)):
-        places = rng.sample(range(1, len(chosen.candidates)), count)
+    for count in range(1, len(chosen.request.candidates)):
+        places = rng.sample(range(1, len(chosen.request.candidates)), count)
         places.insert(rng.randint(0, count), 0)
-        samples.append(Sample(strategy, _shown(chosen, places)))
+        samples.append(Sample(strategy, shown_of(chosen, places)))
     return samples
 
 
-def shuffled_sample(chosen: Record, strategy: str, rng: random.Random) -> Sample:
+def shuffled_sample(chosen: JudgedRequest, strategy: str, rng: random.Random) -> Sample:
     """Makes one sample of a whole list in random order."""
-    places = list(range(len(chosen.candidates)))
+    places = list(range(len(chosen.request.candidates)))
     rng.shuffle(places)
-    return Sample(strategy, _shown(chosen, places))
+    return Sample(strategy, shown_of(chosen, places))
 
 
-def window_samples(record: Record, window_size: int = 20, stride: int = 10) -> list[Sample]:
-    """Cuts the windows that a listwise ranker slides over the first stage's order, from the back."""
+def window_samples(record: JudgedRequest, window_size: int = 20, stride: int = 10) -> list[Sample]:
+    """Cuts the windows that a listwise ranker slides over the first stage's order; those whose gains differ."""
     check_window(window_size, stride)
-    samples = []
-    end = len(record.candidates)
-    while end > 1:
-        start = max(0, end - window_size)
-        if len(set(record.gains[start:end])) > 1:
-            samples.append(Sample("direct", _shown(record, range(start, end))))
-        if start == 0:
-            break
-        end -= stride
-    return samples
+    windows = (shown_of(record, window) for window in sliding(len(record.gains), window_size, stride))
+    return [Sample("direct", window) for window in windows if len(set(window.gains)) > 1]
 
 
-def count_windows(record: Record, window_size: int, stride: int) -> int:
+def count_windows(record: JudgedRequest, window_size: int, stride: int) -> int:
     """Counts the windows of a record, those without differing gains included."""
-    if len(record.candidates) < 2:
-        return 0
-    return 1 + max(0, -(-(len(record.candidates) - window_size) // stride))
-
-
-def _shown(record: Record, places: Sequence[int]) -> Record:
-    return replace(
-        record,
-        candidates=tuple(record.candidates[place] for place in places),
-        gains=tuple(record.gains[place] for place in places),
-    )
+    return len(list(sliding(len(record.gains), window_size, stride)))

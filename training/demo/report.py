@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.training.data.prompting import sample_of
-from r1ranker_ir.training.data.records import Record
 from r1ranker_ir.training.data.sample_files import read_samples
 from r1ranker_ir.training.jobs.comparison import TrainedRun
 from r1ranker_ir.types import Ranking, Step
@@ -34,7 +34,7 @@ Behind the semicolon stands the worst candidate so far: on the last line the one
 class StepPair:
     """One step of an elimination as two models take it, the same candidates shown."""
 
-    record: Record
+    record: JudgedRequest
     before: Step
     after: Step
 
@@ -104,14 +104,16 @@ def find_example(held_out: str | Path, before: str | Path, after: str | Path) ->
 
     rows = read_samples([held_out])
     records = [sample_of(row).record for row in rows.select(range(min(len(rows), _LISTS)))]
-    requests = [record.request() for record in records]
+    requests = [record.request for record in records]
     first, second = (
         Ranker(folder, strategy="iterative", max_repair_rate=1.0).rank(requests) for folder in (before, after)
     )
     return max(_step_pairs(records, first, second), key=lambda pair: pair.clearness)
 
 
-def _step_pairs(records: Sequence[Record], first: Sequence[Ranking], second: Sequence[Ranking]) -> Iterator[StepPair]:
+def _step_pairs(
+    records: Sequence[JudgedRequest], first: Sequence[Ranking], second: Sequence[Ranking]
+) -> Iterator[StepPair]:
     """Yields the steps in which both models were shown the same candidates, such as the first one of each list."""
     for record, one, other in zip(records, first, second, strict=True):
         answers = {step.shown: step for step in other.steps}
@@ -124,10 +126,10 @@ def print_example(console: Console, pair: StepPair) -> None:
     """Prints the candidates, then each model's thought and answer."""
     console.rule("one step of an elimination, before and after")
     record = pair.record
-    print_line(console, f"Query: {record.context}\n")
+    print_line(console, f"Query: {record.request.query}\n")
     best = max(record.gains[place] for place in pair.before.shown)
     for number, place in enumerate(pair.before.shown, start=1):
-        text = " ".join(record.candidates[place].text.split())
+        text = " ".join(record.request.candidates[place].text.split())
         text = text if len(text) <= _LETTERS else text[: _LETTERS - 1].rstrip() + "…"
         print_line(console, f"  [{number}] {text}{' (relevant)' if record.gains[place] == best else ''}")
     print_line(console, f"\n{_LEGEND}")

@@ -1,5 +1,7 @@
 """The arguments of `r1ranker train`, and the parser that reads them from recipes and the command line."""
 
+# ruff: noqa: RUF009 -- options are fields, no defaults that instances share
+
 from __future__ import annotations
 
 import argparse
@@ -29,12 +31,16 @@ except ImportError as error:
 
 @dataclass(frozen=True)
 class Method:
-    """A way of training."""
+    """A way of training: the names of its module, and of two classes there; and words for `--help` and model cards."""
 
     module: str
     config: str
     trainer: str
     words: str
+
+    def named(self, part: Literal["config", "trainer"]) -> Any:
+        """The class of its trainer's arguments or of its trainer, which for SFT is a function that makes one."""
+        return getattr(importlib.import_module(f"r1ranker_ir.training.trainers.{self.module}"), getattr(self, part))
 
 
 METHODS = {
@@ -55,21 +61,21 @@ class CommandLineError(InputError):
     """The command line itself can't be understood."""
 
 
-def _told(text: str) -> dict[str, str]:
-    return {"help": text}
+def _option(words: str, default: Any = dataclasses.MISSING) -> Any:
+    return field(default=default, metadata={"help": words})
 
 
 @dataclass(kw_only=True)
 class RunArguments:
     """What becomes of a run beside its model."""
 
-    overwrite: bool = field(default=False, metadata=_told("Start anew where the output folder holds an earlier run."))
-    strategies: list[str] | None = field(
-        default=None, metadata=_told("Strategies that the trained model offers; without it those it was trained on.")
+    overwrite: bool = _option("Start anew where the output folder holds an earlier run.", False)
+    strategies: list[str] | None = _option(
+        "Strategies that the trained model offers; without it those it was trained on.", None
     )
-    curves: bool = field(default=True, metadata=_told("Draw curves.png into the output folder at the end."))
-    quiet: bool = field(default=False, metadata=_told("Show neither messages nor progress."))
-    verbose: bool = field(default=False, metadata=_told("Show more messages."))
+    curves: bool = _option("Draw curves.png into the output folder at the end.", True)
+    quiet: bool = _option("Show neither messages nor progress.", False)
+    verbose: bool = _option("Show more messages.", False)
 
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
@@ -80,42 +86,32 @@ class RunArguments:
 class DataArguments:
     """What is trained on, and what is measured with."""
 
-    train_files: list[str] = field(metadata=_told("Files to train on; see r1ranker data."))
-    train_weights: list[float] | None = field(
-        default=None, metadata=_told("How often the samples of each file are drawn, one number a file.")
+    train_files: list[str] = _option("Files to train on; see r1ranker data.")
+    train_weights: list[float] | None = _option(
+        "How often the samples of each file are drawn, one number per file.", None
     )
-    curriculum: Literal["shuffled", "length"] = field(
-        default="shuffled", metadata=_told("Order of the samples: shuffled, or from short lists to long ones.")
+    curriculum: Literal["shuffled", "length"] = _option(
+        "Order of the samples: shuffled, or from short lists to long ones.", "shuffled"
     )
-    curriculum_boundaries: list[int] | None = field(
-        default=None, metadata=_told("The greatest list length of each stage but the last; else a stage a length.")
+    curriculum_boundaries: list[int] | None = _option(
+        "The greatest list length of each stage but the last; else one stage per length.", None
     )
-    curriculum_revisit: float = field(
-        default=0.0, metadata=_told("Which share of each stage is drawn from the stages before it.")
+    curriculum_revisit: float = _option("Which share of each stage is drawn from the stages before it.", 0.0)
+    held_out_files: list[str] | None = _option("Files with whole lists to measure with before, during and after.", None)
+    held_out_queries: int | None = _option("Measure with the first N lists.", None)
+    held_out_strategy: str | None = _option("How held-out lists are ranked; without it as trained.", None)
+    max_passage_tokens: int | None = _option(
+        "Tokens shown of a passage; without it what the model's folder says.", None
     )
-    held_out_files: list[str] | None = field(
-        default=None, metadata=_told("Files with whole lists to measure with before, during and after.")
-    )
-    held_out_queries: int | None = field(default=None, metadata=_told("Measure with the first so many lists."))
-    held_out_strategy: str | None = field(
-        default=None, metadata=_told("How held-out lists are ranked; without it as trained.")
-    )
-    max_passage_tokens: int | None = field(
-        default=None, metadata=_told("Tokens shown of a passage; without it what the model's folder says.")
-    )
-    max_query_tokens: int | None = field(
-        default=None, metadata=_told("Tokens shown of a query; without it what the model's folder says.")
-    )
-    max_prompt_length: int | None = field(
-        default=None, metadata=_told("Tokens that a prompt may take; passages are cut until it fits.")
-    )
+    max_query_tokens: int | None = _option("Tokens shown of a query; without it what the model's folder says.", None)
+    max_prompt_length: int | None = _option("Tokens that a prompt may take; passages are cut until it fits.", None)
 
     def __post_init__(self) -> None:
         if self.train_weights is not None:
             if len(self.train_weights) != len(self.train_files):
                 raise InputError(
                     f"train_weights holds {len(self.train_weights)} numbers for {len(self.train_files)} train_files: "
-                    "give one a file"
+                    "give one per file"
                 )
             if any(not weight > 0 for weight in self.train_weights):
                 raise InputError(f"train_weights is {self.train_weights}: give numbers above 0")
@@ -133,23 +129,19 @@ class DataArguments:
 class ModelArguments:
     """Which model is trained, and how it is loaded; the names of LoRA's settings are TRL's."""
 
-    model: str = field(metadata=_told("Model to train: a folder or a hub name; tiny for the embedded one."))
-    revision: str | None = field(default=None, metadata=_told("Revision on the hub."))
-    template: str | None = field(default=None, metadata=_told("Prompt template (TOML) in place of the model's own."))
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
-        default="float32", metadata=_told("Type of the loaded weights.")
-    )
-    attn_implementation: str | None = field(default=None, metadata=_told("Such as flash_attention_2."))
-    use_peft: bool = field(default=False, metadata=_told("Train a LoRA adapter in place of all weights."))
-    lora_r: int = field(default=16, metadata=_told("Rank of the adapter."))
-    lora_alpha: int = field(default=32, metadata=_told("Scale of the adapter."))
-    lora_dropout: float = field(default=0.05, metadata=_told("Dropout before the adapter."))
-    lora_target_modules: list[str] | None = field(
-        default=None, metadata=_told("Layers that get an adapter; all-linear for all of them.")
-    )
-    use_rslora: bool = field(default=False, metadata=_told("Rank-stabilised LoRA."))
-    load_in_8bit: bool = field(default=False, metadata=_told("Load the base of an adapter in 8 bits."))
-    load_in_4bit: bool = field(default=False, metadata=_told("Load the base of an adapter in 4 bits."))
+    model: str = _option("Model to train: a folder or a hub name; tiny for the embedded one.")
+    revision: str | None = _option("Revision on the hub.", None)
+    template: str | None = _option("Prompt template (TOML) in place of the model's own.", None)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _option("Type of the loaded weights.", "float32")
+    attn_implementation: str | None = _option("Such as flash_attention_2.", None)
+    use_peft: bool = _option("Train a LoRA adapter in place of all weights.", False)
+    lora_r: int = _option("Rank of the adapter.", 16)
+    lora_alpha: int = _option("Scale of the adapter.", 32)
+    lora_dropout: float = _option("Dropout before the adapter.", 0.05)
+    lora_target_modules: list[str] | None = _option("Layers that get an adapter; all-linear for all of them.", None)
+    use_rslora: bool = _option("Rank-stabilised LoRA.", False)
+    load_in_8bit: bool = _option("Load the base of an adapter in 8 bits.", False)
+    load_in_4bit: bool = _option("Load the base of an adapter in 4 bits.", False)
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -294,16 +286,12 @@ def _close(name: str, known: typing.Iterable[str]) -> str:
 
 def config_class(method: str) -> Any:
     """The class of a method's trainer arguments."""
-    return _of_module(method, METHODS[method].config)
+    return METHODS[method].named("config")
 
 
 def trainer_class(method: str) -> Any:
     """The class of a method's trainer, or the function that makes it."""
-    return _of_module(method, METHODS[method].trainer)
-
-
-def _of_module(method: str, name: str) -> Any:
-    return getattr(importlib.import_module(f"r1ranker_ir.training.trainers.{METHODS[method].module}"), name)
+    return METHODS[method].named("trainer")
 
 
 def build_parser(method: str) -> RecipeParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,20 @@ def sheets(comparison: Comparison) -> list[Sheet]:
 
 
 def _measures(comparison: Comparison) -> Sheet:
-    rows = []
-    for method in comparison.methods:
-        rows.append(
-            (
-                method.label,
-                ", ".join(str(run.seed) for run in method.runs),
-                _cell(method.generated_tokens, "{:.0f}", margin=False),
-                _cell(method.before[MEASURE]),
-                _cell(method.after[MEASURE]),
-                _cell(method.gain, "{:+.1f}", "{:.1f}"),
-                _cell(method.before.get("nDCG@10")),
-                _cell(method.after.get("nDCG@10")),
-                _cell(method.seconds, "{:.0f}", margin=False),
-            )
+    rows = [
+        (
+            method.label,
+            ", ".join(str(run.seed) for run in method.runs),
+            _cell(method.generated_tokens, "{:.0f}", margin=False),
+            _cell(method.before[MEASURE]),
+            _cell(method.after[MEASURE]),
+            _cell(method.gain, "{:+.1f}", "{:.1f}"),
+            _cell(method.before.get("nDCG@10")),
+            _cell(method.after.get("nDCG@10")),
+            _cell(method.seconds, "{:.0f}", margin=False),
         )
+        for method in comparison.methods
+    ]
     title = f"Held-out measures: means over the seeds ± half the {LEVEL:.0%} interval (Student's t)"
     costs = ("method", "seeds", "generated tokens")
     headings = (*costs, "RR before", "RR after", "gain in %", "nDCG@10 before", "nDCG@10 after", "seconds")
@@ -96,15 +95,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "level": LEVEL,
         "methods": [_method_json(method) for method in comparison.methods],
         "differences": [
-            {
-                "first": pair.first,
-                "second": pair.second,
-                "measure": MEASURE,
-                "difference": pair.difference.as_json(),
-                "p_value": pair.p_value,
-                "better": pair.better,
-                "worse": pair.worse,
-            }
+            vars(pair) | {"measure": MEASURE, "difference": pair.difference.as_json()}
             for pair in comparison.differences
         ],
     }
@@ -141,15 +132,11 @@ def _as_text(comparison: Comparison) -> str:
     return "\n".join(line.rstrip() for line in written.splitlines()) + "\n"
 
 
-def _as_markdown(comparison: Comparison) -> str:
-    return "\n\n".join(sheet.markdown() for sheet in sheets(comparison)) + "\n"
-
-
-def _as_json(comparison: Comparison) -> str:
-    return json.dumps(comparison_json(comparison), indent=2, ensure_ascii=False) + "\n"
-
-
-FORMATS = {".md": _as_markdown, ".json": _as_json, ".txt": _as_text}
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    ".md": lambda comparison: "\n\n".join(sheet.markdown() for sheet in sheets(comparison)) + "\n",
+    ".json": lambda comparison: json.dumps(comparison_json(comparison), indent=2, ensure_ascii=False) + "\n",
+    ".txt": _as_text,
+}
 """How a comparison is written, by the ending of the file's name."""
 
 
@@ -161,7 +148,7 @@ def check_outputs(paths: Sequence[Path]) -> None:
 
 
 def write_comparison(comparison: Comparison, path: str | Path) -> None:
-    """Writes a comparison into a file."""
+    """Writes a comparison into a file, in the form that its name's ending says."""
     path = Path(path)
     check_outputs([path])
     try:

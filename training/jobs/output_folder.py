@@ -6,18 +6,20 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers.trainer_utils import get_last_checkpoint
 
-from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
+from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE
 from r1ranker_ir.quoting import quoted
 
 from .arguments import TrainingArguments
 from .curves import STATE_FILE
 from .held_out_file import HELD_OUT_FILE
+from .json_records import read_record
 from .record import TrainingRecord
 from .trained_folder import CARD_FILE, is_finished, take_down
 
@@ -133,29 +135,27 @@ def check_continues(folder: Path, record: TrainingRecord) -> None:
     if not path.exists():
         logger.warning("%s holds no %s: whether this is the same training can't be told", folder, RUN_FILE)
         return
-    now = json.loads(json.dumps(record.as_json()))
-    text = read_small_text(path, str(path), "start anew with overwrite", error=DataFileError, most=RECORD_BYTES)
-    try:
-        before = parse_json(text, finite=False)
-        hashes = [[file["sha256"] for file in each.get("data", ())] for each in (before, now)]
-        told = [dict(each.get("arguments", {})) for each in (before, now)]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataFileError(f"{path} is not what a training writes ({error!r}): start anew with overwrite") from error
+    before, old_files, old_arguments = read_record(path, "start anew with overwrite", _compared)
+    now, files, arguments = _compared(json.loads(json.dumps(record.as_json())))
     for key in ("method", "base_model", "base_revision", "seed", "rewards", "strategies"):
         if before.get(key) != now.get(key):
             raise InputError(
                 f"the checkpoint's training has {key} {quoted(before.get(key))}, this one {now.get(key)!r}: go on "
                 "with the same, or start anew in another folder"
             )
-    if hashes[0] != hashes[1]:
+    if old_files != files:
         raise InputError(
             "the train_files are not those of the checkpoint's training, or in another order: go on with the same "
             "ones, or start anew in another folder"
         )
-    for key in sorted((told[0].keys() | told[1].keys()) - _FREE_TO_CHANGE):
-        if told[0].get(key) != told[1].get(key):
-            logger.warning(
-                "%s was %r and is %r: the training does not go on exactly", key, told[0].get(key), told[1].get(key)
-            )
+    for key in sorted((old_arguments.keys() | arguments.keys()) - _FREE_TO_CHANGE):
+        was, is_now = old_arguments.get(key), arguments.get(key)
+        if was != is_now:
+            logger.warning("%s was %r and is %r: the training does not go on exactly", key, was, is_now)
     if before.get("libraries") != now.get("libraries"):
         logger.warning("the libraries are not those of the checkpoint's training: it may not go on exactly")
+
+
+def _compared(record: Any) -> tuple[Any, list[str], dict[str, Any]]:
+    """A training's record, with the hashes of its data and its arguments."""
+    return record, [file["sha256"] for file in record.get("data", ())], dict(record.get("arguments", {}))

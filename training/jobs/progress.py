@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl.models.utils import unwrap_model_for_generation
 
-from r1ranker_ir.training.trainers.callback_state import saved_attributes
+from r1ranker_ir.training.trainers.callback_state import KeptCallback
 
 from .held_out import HeldOutResult
 
@@ -50,14 +50,14 @@ def log_line(logs: Mapping[str, Any]) -> str:
 
 def show_progress(trainer: Trainer, *, bar: bool) -> None:
     """Replaces the trainer's own output, which goes to standard output, by messages and a bar."""
-    for theirs in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(theirs)
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
     if bar:
         trainer.add_callback(_Bar())
     trainer.add_callback(LogLines())
 
 
-class HeldOutMeasurements(TrainerCallback, ExportableState):
+class HeldOutMeasurements(KeptCallback):
     """Measures before, during and after a training, and logs what comes out under `held_out/…`.
 
     It keeps each list's RR at the first measurement (`before`) and at the last one (`after`).
@@ -70,20 +70,23 @@ class HeldOutMeasurements(TrainerCallback, ExportableState):
         self.before: tuple[float, ...] = ()
         self.after: tuple[float, ...] = ()
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        return {"args": {}, "attributes": {"before": list(self.before), "after": list(self.after)}}
+    def kept(self) -> dict[str, Any]:
+        """Each list's RR."""
+        return {"before": list(self.before), "after": list(self.after)}
+
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Takes each list's RR."""
+        self.before, self.after = tuple(kept["before"]), tuple(kept["after"])
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measures the model as it was given; a training that goes on has done so already."""
-        saved = saved_attributes(self, state)
-        self.before, self.after = tuple(saved["before"]), tuple(saved["after"])
+        super().on_train_begin(args, state, control)
         if state.global_step == 0:
             self._log()
             self.before = self.after
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Measures every so many steps."""
+        """Measures every N steps."""
         if self._every and state.global_step % self._every == 0:
             self._log()
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+from r1ranker_ir.training.data.records import TAGS
+
 _THINK, _THINK_END, _ANSWER, _ANSWER_END = TAGS
 
 # Possessive throughout: a completion may be a megabyte of brackets or spaces, and none of it may be read twice.

@@ -60,14 +60,16 @@ class ColdStartTeacher:
         """Writes the assistant's turn for a sample."""
         record = sample.record
         if sample.strategy not in MODES:
-            raise InputError(f"record {record.id!r}: strategy {sample.strategy!r}: use samples for {', '.join(MODES)}")
-        if not 0 < len(record.candidates) <= len(IDENTIFIERS):
             raise InputError(
-                f"record {record.id!r}: {len(record.candidates)} candidates: use lists of 1 to {len(IDENTIFIERS)}"
+                f"record {record.request.query_id!r}: strategy {sample.strategy!r}: use samples for {', '.join(MODES)}"
+            )
+        if not 0 < len(record.request.candidates) <= len(IDENTIFIERS):
+            raise InputError(
+                f"record {record.request.query_id!r}: {len(record.gains)} candidates: use lists of 1 to {len(IDENTIFIERS)}"
             )
         shown = CandidateList(
-            self._words(record.context),
-            tuple(self._words(candidate.text, self._most) for candidate in record.candidates),
+            self._words(record.request.query),
+            tuple(self._words(candidate.text, self._most) for candidate in record.request.candidates),
         )
         example = self._encoder.encode(shown, MODES[sample.strategy])
         start = example.weights.index(next(weight for weight in example.weights if weight > 0))
@@ -75,7 +77,7 @@ class ColdStartTeacher:
         thought, _, _ = written.rpartition(_ANSWER)
         if self._rng.random() >= self._lazy:
             return OPENING + written
-        numbers = range(1, len(record.candidates) + 1)
+        numbers = range(1, len(record.request.candidates) + 1)
         answer = f"[{numbers[-1]}]" if sample.asks == "worst" else " > ".join(f"[{n}]" for n in numbers)
         return f"{OPENING}{thought}{_ANSWER}{answer}</answer>"
 

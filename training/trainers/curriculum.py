@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState
-
 from r1ranker_ir.errors import InputError
 
-from .callback_state import saved_attributes
+from .callback_state import KeptCallback
 from .mixture import shuffled_place
 
 logger = logging.getLogger(__name__)
@@ -94,7 +91,7 @@ def length_order(stages: Stages, *, length: int | None = None, revisit: float = 
         else:
             known = round(revisit * budgets[stage]) if earlier else 0
             new = budgets[stage] - known
-        chosen = [own[shuffled_place(len(own), turn, f"{seed}:{stage}")] for turn in range(new)] if new else []
+        chosen = [own[shuffled_place(len(own), turn, f"{seed}:{stage}")] for turn in range(new)]
         chosen += [earlier[shuffled_place(len(earlier), turn, f"{seed}:{stage}:earlier")] for turn in range(known)]
         random.Random(f"{seed}:{stage}:order").shuffle(chosen)
         order += chosen
@@ -111,7 +108,7 @@ class _Progress:
     zero_variance: float = 0.0
 
 
-class VarianceCurriculum(TrainerCallback, ExportableState):
+class VarianceCurriculum(KeptCallback):
     """Draws prompts from the stages where rewards of a group still differ, opening stage after stage.
 
     Stage s is open once stage s − 1 has been measured on `warm_up` groups. Each group is drawn from an open stage with
@@ -175,21 +172,19 @@ class VarianceCurriculum(TrainerCallback, ExportableState):
                 found[f"curriculum/zero_variance/{name}"] = progress.zero_variance
         return found
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        progress = [[own.drawn, own.measured, own.zero_variance] for own in self._progress]
-        return {"args": {}, "attributes": {"names": list(self.stages.names), "progress": progress}}
+    def kept(self) -> dict[str, Any]:
+        """The stages, and what has been seen of each."""
+        return {"names": list(self.stages.names), "progress": [list(vars(own).values()) for own in self._progress]}
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Takes over what the checkpoint knows that the training goes on from."""
-        saved = saved_attributes(self, state)
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Goes on with what has been seen of each stage; raises `InputError` where they are others."""
         names = list(self.stages.names)
-        if list(saved["names"]) != names:
+        if list(kept["names"]) != names:
             raise InputError(
-                f"the checkpoint's curriculum has the stages {saved['names']}, this training {names}: go on with the "
+                f"the checkpoint's curriculum has the stages {kept['names']}, this training {names}: go on with the "
                 "same data and stages"
             )
-        self._progress = [_Progress(int(drawn), int(seen), float(zero)) for drawn, seen, zero in saved["progress"]]
+        self._progress = [_Progress(int(drawn), int(seen), float(zero)) for drawn, seen, zero in kept["progress"]]
 
 
 def local_rows(rows: Sequence[int], num_generations: int, processes: int, process_index: int) -> list[int]:

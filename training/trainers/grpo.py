@@ -11,17 +11,16 @@ from typing import Any, Literal
 
 import torch
 from accelerate.utils import gather_object
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState
+from transformers import TrainerControl, TrainerState
 from trl import GRPOConfig, GRPOTrainer
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.rewards.rewards import RewardFunction
-from r1ranker_ir.training.trainers.normalisation import RewardNormaliser, log_raw_rewards
+from r1ranker_ir.training.rewards.rows import RewardFunction
 
-from .callback_state import saved_attributes
+from .callback_state import KeptCallback
 from .curriculum import VarianceCurriculum, list_lengths, local_rows, stages_by_length
+from .normalisation import RewardNormaliser, log_raw_rewards
 from .variance import ZeroVariance, scale_loss, zero_variance_groups
 
 logger = logging.getLogger(__name__)
@@ -58,20 +57,20 @@ class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are no
             )
 
 
-class GeneratedTokens(TrainerCallback, ExportableState):
+class GeneratedTokens(KeptCallback):
     """Counts generated tokens and stops a training that has spent its budget; a resumed training counts on."""
 
     def __init__(self, budget: int | None) -> None:
         self.budget = budget
         self.count = 0
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        return {"args": {"budget": self.budget}, "attributes": {"count": self.count}}
+    def kept(self) -> dict[str, Any]:
+        """The count."""
+        return {"count": self.count}
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Takes the count of the checkpoint that the training goes on from."""
-        self.count = int(saved_attributes(self, state)["count"])
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Counts on."""
+        self.count = int(kept["count"])
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stops when the budget is spent."""
@@ -107,10 +106,7 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.generated = GeneratedTokens(args.max_generated_tokens)
         self.zero_variance = (
             ZeroVariance(
-                args.zero_variance,
-                num_generations=self.num_generations,
-                loss_type=self.loss_type,
-                seed=args.seed,
+                args.zero_variance, num_generations=self.num_generations, loss_type=self.loss_type, seed=args.seed
             )
             if self.compares_groups and self.num_generations > 1
             else None
@@ -166,13 +162,8 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         batch = super()._generate_and_score_completions(inputs)
         metrics: dict[str, float] = {}
         if self.normaliser is not None and self._raw_rewards is not None:
-            log_raw_rewards(
-                self._metrics["train"],
-                self._logs["rewards"],
-                self._raw_rewards,
-                self.reward_weights,
-                self.reward_func_names,
-            )
+            logs = self._metrics["train"], self._logs["rewards"]
+            log_raw_rewards(*logs, self._raw_rewards, self.reward_weights, self.reward_func_names)
             metrics |= self.normaliser.metrics()
         if self.zero_variance is not None:
             assert self.last_rewards is not None

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.trainers.callback_state import saved_attributes
+
+from .callback_state import KeptCallback
+from .totals import replace_last, total_rewards
 
 
 @dataclass
@@ -41,7 +41,7 @@ class RunningMoments:
         return math.sqrt(self.m2 / (self.count - 1)) if self.count > 1 else 0.0
 
 
-class RewardNormaliser(TrainerCallback, ExportableState):
+class RewardNormaliser(KeptCallback):
     """Divides rewards by the running standard deviation of their source's total rewards.
 
     A source's total is the weighted sum over the reward functions. It is not shifted by its mean: baselines of groups
@@ -64,10 +64,8 @@ class RewardNormaliser(TrainerCallback, ExportableState):
         """Takes in rewards and returns them divided, those of a row all by the same number."""
         if len(sources) != len(rewards):
             raise InputError(f"{len(sources)} sources for {len(rewards)} rows of rewards: give one each")
-        totals = (rewards * weights.to(rewards.device)).nansum(dim=1).tolist()
-        scored = (~rewards.isnan().all(dim=1)).tolist()
-        for source, total, is_scored in zip(sources, totals, scored, strict=True):
-            if is_scored:
+        for source, total in zip(sources, total_rewards(rewards, weights).tolist(), strict=True):
+            if not math.isnan(total):
                 self.moments.setdefault(source, RunningMoments()).add([total])
         divisors = {source: self.divisor(source) for source in set(sources)}
         return rewards / rewards.new_tensor([divisors[source] for source in sources]).unsqueeze(1)
@@ -80,16 +78,15 @@ class RewardNormaliser(TrainerCallback, ExportableState):
             found[f"reward_divisor/{source}"] = self.divisor(source)
         return found
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        moments = {source: [own.count, own.mean, own.m2] for source, own in self.moments.items()}
-        return {"args": {"smallest_std": self.smallest_std}, "attributes": {"moments": moments}}
+    def kept(self) -> dict[str, Any]:
+        """Each source's moments."""
+        return {"moments": {source: list(vars(own).values()) for source, own in self.moments.items()}}
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Takes over the moments of the checkpoint that the training goes on from."""
-        saved = saved_attributes(self, state)["moments"]
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Goes on with the moments of each source."""
         self.moments = {
-            source: RunningMoments(int(count), float(mean), float(m2)) for source, (count, mean, m2) in saved.items()
+            source: RunningMoments(int(count), float(mean), float(m2))
+            for source, (count, mean, m2) in kept["moments"].items()
         }
 
 
@@ -101,17 +98,12 @@ def log_raw_rewards(
     names: Sequence[str],
 ) -> None:
     """Writes rewards as they were before normalising over what TRL has just logged of the normalised ones."""
-    total = (rewards * weights.to(rewards.device)).nansum(dim=1)
-    total[rewards.isnan().all(dim=1)] = torch.nan
     columns = [(f"rewards/{name}/mean", f"rewards/{name}/std", rewards[:, place]) for place, name in enumerate(names)]
-    for mean_name, std_name, values in [*columns, ("reward", "reward_std", total)]:
+    for mean_name, std_name, values in [*columns, ("reward", "reward_std", total_rewards(rewards, weights))]:
         scored = values[~values.isnan()].tolist()
         moments = RunningMoments()
         moments.add(scored)
         metrics[mean_name][-1] = moments.mean if scored else math.nan
         metrics[std_name][-1] = moments.std if scored else math.nan
     for place, name in enumerate(names):
-        column = table[name]
-        for _ in range(min(len(rewards), len(column))):
-            column.pop()
-        column.extend(rewards[:, place].tolist())
+        replace_last(table[name], rewards[:, place].tolist())

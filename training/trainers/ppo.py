@@ -13,10 +13,11 @@ import torch
 from accelerate.utils import is_peft_model
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.rewards.rewards import RewardFunction
+from r1ranker_ir.training.rewards.rows import RewardFunction
 
 from .advantages import clipped_value_loss, explained_variance, gae, masked_moments, whiten
 from .grpo import RankingGRPOConfig, RankingGRPOTrainer
+from .totals import replace_last, total_rewards
 from .value_head import ValueHead, attach_value_head, is_value_head, read_value_head, save_value_head
 
 _RANGES = {
@@ -144,10 +145,10 @@ class RankingPPOTrainer(RankingGRPOTrainer):
         first = self.accelerator.process_index * len(values)
         by_function = self.last_rewards[first : first + len(values)]
         # Rows that no reward function scores have no return: nothing is learned from them.
-        mask = output["completion_mask"] * (~by_function.isnan().all(dim=1)).unsqueeze(1)
-        reward = (by_function * self.reward_weights.to(by_function.device)).nansum(dim=1)
+        totals = total_rewards(by_function, self.reward_weights).unsqueeze(1)
+        mask = output["completion_mask"] * ~totals.isnan()
         last = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)
-        rewards = torch.zeros_like(values).scatter(1, last, reward.to(values.dtype).unsqueeze(1))
+        rewards = torch.zeros_like(values).scatter(1, last, totals.nan_to_num(0.0).to(values.dtype))
         advantages, returns = gae(rewards, values, mask, self.args.gamma, self.args.gae_lambda)
         metrics, total = self._metrics[mode], partial(self.accelerator.reduce, reduction="sum")
         metrics["returns_mean"].append(masked_moments(returns, mask, total)[0].item())
@@ -157,16 +158,10 @@ class RankingPPOTrainer(RankingGRPOTrainer):
             advantages = whiten(advantages, mask, total)
         if self.num_generations == 1:
             metrics.pop("frac_reward_zero_std", None)  # always 1 for groups of one
-        self._log_advantages(advantages.sum(dim=1) / mask.sum(dim=1).clamp(min=1))
+        # A completion's mean advantage stands in the log of completions, in place of the parent's by groups.
+        means = self.accelerator.gather(advantages.sum(dim=1) / mask.sum(dim=1).clamp(min=1))
+        replace_last(self._logs["advantages"], means.tolist())
         return {**output, "advantages": advantages, "returns": returns, "old_values": values, "value_mask": mask}
-
-    def _log_advantages(self, means: torch.Tensor) -> None:
-        """Puts a completion's mean advantage into the log of completions, in place of the parent's by groups."""
-        logged: Any = self._logs["advantages"]
-        gathered = self.accelerator.gather(means).tolist()
-        for _ in range(min(len(logged), len(gathered))):
-            logged.pop()
-        logged.extend(gathered)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._passes.clear()

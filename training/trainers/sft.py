@@ -13,6 +13,7 @@ from r1ranker_ir.backends.chat_template import lost_texts
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.errors import CheckpointError, ContextLengthError, InputError, missing_extra
 from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer, sample_of
+from r1ranker_ir.training.data.records import TAGS
 
 try:
     import pyarrow
@@ -27,8 +28,7 @@ logger = logging.getLogger(__name__)
 NO_LOSS = -100
 """The label of a token that is read and not learned."""
 
-_THINK, _THINK_END = "<think>", "</think>"
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_THINK, _THINK_END, *_ = TAGS
 _ROWS_AT_ONCE = 1000
 _CONTROL_TOKEN = "with a control token of the model in the completion"
 
@@ -77,7 +77,7 @@ class CompletionTokenizer:
         self._end_id = end_id
         self._end_text = str(tokenizer.decode([end_id]))
         self._max_length = max_length
-        tags = {token for tag in _TAGS for token in self._ids(tag)}
+        tags = {token for tag in TAGS for token in self._ids(tag)}
         added = {token for token, told in tokenizer.added_tokens_decoder.items() if told.special}
         self._control_ids = (added | {*tokenizer.all_special_ids, end_id}) - tags
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState
 
 from r1ranker_ir.errors import InputError
 
-from .callback_state import saved_attributes
+from .callback_state import KeptCallback
+from .totals import total_rewards
 
 Batch = dict[str, Any]
 Gather = Callable[[torch.Tensor], torch.Tensor]
@@ -25,13 +24,13 @@ _TOLERANCE = 1e-6
 def zero_variance_groups(
     rewards: torch.Tensor, weights: torch.Tensor, num_generations: int, *, by_function: bool = False
 ) -> torch.Tensor:
-    """Finds groups whose rewards are all equal."""
+    """Finds groups whose rewards are all equal, but for 1e-6 of their size: (rows, functions) to (groups,).
+
+    By default their weighted sums are compared. TRL's `normalize_then_sum` wants each function's to be equal
+    (`by_function`).
+    """
     weighted = rewards * weights.to(rewards.device)
-    if by_function:
-        values = weighted
-    else:
-        values = weighted.nansum(dim=1, keepdim=True)
-        values[rewards.isnan().all(dim=1)] = torch.nan
+    values = weighted if by_function else total_rewards(rewards, weights).unsqueeze(1)
     groups = values.view(-1, num_generations, values.shape[1])
     most = groups.nan_to_num(nan=-torch.inf).amax(dim=1)
     least = groups.nan_to_num(nan=torch.inf).amin(dim=1)
@@ -90,22 +89,20 @@ def replace_groups(
 class GroupCounts:
     """Groups of a generation batch, over all processes; parts of groups where one lies on several processes."""
 
-    groups: float = 0.0
     zero_variance: float = 0.0
     dropped: float = 0.0
     replaced: float = 0.0
 
     def metrics(self) -> dict[str, float]:
         """The counts by the names that they are logged under."""
-        return {
-            "groups/zero_variance": self.zero_variance,
-            "groups/dropped": self.dropped,
-            "groups/replaced": self.replaced,
-        }
+        return {f"groups/{name}": count for name, count in vars(self).items()}
 
 
-class ZeroVariance(TrainerCallback, ExportableState):
-    """Handles groups without variance in a training, and counts them; a resumed training counts on."""
+class ZeroVariance(KeptCallback):
+    """Handles groups without variance: keeps them, drops them from the loss, or replaces them by copies of others.
+
+    Those that there is no group to copy for, in the same generation batch on the same process, are dropped.
+    """
 
     def __init__(
         self, mode: Literal["keep", "drop", "replace"], *, num_generations: int, loss_type: str, seed: int = 0
@@ -121,7 +118,6 @@ class ZeroVariance(TrainerCallback, ExportableState):
         self.loss_type = loss_type
         self.seed = seed
         self.batches = 0
-        self.totals = GroupCounts()
 
     def apply(
         self, batch: Batch, zero_variance: torch.Tensor, gather: Gather, process_index: int = 0
@@ -133,13 +129,8 @@ class ZeroVariance(TrainerCallback, ExportableState):
         lost = flags.repeat_interleave(self.num_generations)[first_row : first_row + rows]
         changed = torch.zeros_like(lost)
         if self.mode == "replace":
-            batch, origin = replace_groups(
-                batch,
-                flags,
-                self.num_generations,
-                first_row=first_row,
-                seed=f"{self.seed}:{self.batches}:{process_index}",
-            )
+            seed = f"{self.seed}:{self.batches}:{process_index}"
+            batch, origin = replace_groups(batch, flags, self.num_generations, first_row=first_row, seed=seed)
             changed = origin.to(device) != torch.arange(rows, device=device)
         dropped = lost & ~changed if self.mode != "keep" else torch.zeros_like(lost)
         here = torch.stack([dropped.sum(), changed.sum()]).float().unsqueeze(0)
@@ -148,20 +139,16 @@ class ZeroVariance(TrainerCallback, ExportableState):
             batch = drop_rows(batch, dropped, self.loss_type, gather)
         elif swapped:
             batch = _counted(batch, gather)
-        counts = GroupCounts(float(len(flags)), float(flags.sum()), gone, swapped)
         self.batches += 1
-        self.totals = _sum(self.totals, counts)
-        return batch, counts
+        return batch, GroupCounts(float(flags.sum()), gone, swapped)
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        return {"args": {}, "attributes": {"batches": self.batches, "totals": vars(self.totals)}}
+    def kept(self) -> dict[str, Any]:
+        """How many batches the choice of donors has seen."""
+        return {"batches": self.batches}
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Takes the counts of the checkpoint that the training goes on from."""
-        saved = saved_attributes(self, state)
-        self.batches = int(saved["batches"])
-        self.totals = GroupCounts(**saved["totals"])
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Goes on with the choice of donors."""
+        self.batches = int(kept["batches"])
 
 
 def _counted(batch: Batch, gather: Gather) -> Batch:
@@ -182,7 +169,3 @@ def _rows_of(name: str, value: Any, origin: torch.Tensor) -> Any:
             "choose zero_variance: drop"
         )
     return value[origin.to(value.device)] if isinstance(value, torch.Tensor) else [value[row] for row in origin]
-
-
-def _sum(left: GroupCounts, right: GroupCounts) -> GroupCounts:
-    return GroupCounts(*(a + b for a, b in zip(vars(left).values(), vars(right).values(), strict=True)))

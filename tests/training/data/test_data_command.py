@@ -23,9 +23,9 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.runs.traces import TraceWriter
 from r1ranker_ir.training.data.completion_files import read_completions
+from r1ranker_ir.training.data.leakage import digest_of
 from r1ranker_ir.training.data.prompting import PromptRenderer, sample_of, training_rows
 from r1ranker_ir.training.data.sample_files import check_samples, read_metadata, read_samples, versions
-from r1ranker_ir.training.data.text_digests import digest_of
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
 pytest.importorskip("pyarrow")

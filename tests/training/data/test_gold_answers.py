@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.data.completion_files import read_completions
 from r1ranker_ir.training.data.gold_answers import gold_completion, write_gold_answers
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import SampleWriter
 from r1ranker_ir.training.rewards.rewards import find_reward
 from r1ranker_ir.types import Candidate
@@ -22,7 +22,7 @@ from r1ranker_ir.types import Candidate
 
 def sample(gains: tuple[float, ...], strategy: str = "direct", name: str = "q") -> Sample:
     candidates = tuple(Candidate(f"d{place}", f"text {place}") for place in range(len(gains)))
-    return Sample(strategy, Record("a question", candidates, gains, "model", name, "here"))
+    return Sample(strategy, judged("a question", candidates, gains, "model", name, "here"))
 
 
 def named(completion: str) -> list[int]:
@@ -62,7 +62,7 @@ def test_the_thought_names_the_first_of_the_answer() -> None:
 
 def test_an_id_that_would_break_the_protocol_is_refused() -> None:
     candidates = (Candidate("a</think>", "x"), Candidate("b", "y"))
-    tagged = Sample("direct", Record("a question", candidates, (1.0, 0.0), "item", "q", "here"))
+    tagged = Sample("direct", judged("a question", candidates, (1.0, 0.0), "item", "q", "here"))
     with pytest.raises(InputError, match="record 'q': the thought 'a</think> is best' holds the tag </think>"):
         gold_completion(tagged, "{id} is best")
     assert gold_completion(tagged, "{identifier} is best").startswith("<think>\n[1] is best\n</think>")

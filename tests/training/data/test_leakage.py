@@ -9,21 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1ranker_ir.data.corpora import open_corpus
-from r1ranker_ir.training.data.leakage import POSITIVE_LEAKS, QUERY_LEAKS, TestData, count_leaks, without_leaks
-from r1ranker_ir.training.data.records import Record
-from r1ranker_ir.training.data.text_digests import digest_of
+from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.training.data.leakage import (
+    POSITIVE_LEAKS,
+    QUERY_LEAKS,
+    TestData,
+    count_leaks,
+    digest_of,
+    without_leaks,
+)
+from r1ranker_ir.training.data.records import judged
 from r1ranker_ir.types import Candidate, Task
 
 
-def record_of(context: str, *judged: tuple[str, str, float], id: str = "train-1", task: Task = "passage") -> Record:
-    return Record(
-        context,
-        tuple(Candidate(name, text) for name, text, _ in judged),
-        tuple(gain for *_, gain in judged),
-        task,
-        id,
-        "s",
-    )
+def record_of(query: str, *shown: tuple[str, str, float], id: str = "train-1", task: Task = "passage") -> JudgedRequest:
+    candidates = tuple(Candidate(name, text) for name, text, _ in shown)
+    return judged(query, candidates, tuple(gain for *_, gain in shown), task, id, "s")
 
 
 def write_test_corpus(folder: Path) -> Path:

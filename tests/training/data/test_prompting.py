@@ -15,13 +15,14 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer, sample_of, training_rows
-from r1ranker_ir.training.data.records import Record, Sample, sample_strategies
+from r1ranker_ir.training.data.records import Sample, judged, sample_strategies
 from r1ranker_ir.training.data.sample_files import COLUMNS, read_samples, row_of, write_samples
 from r1ranker_ir.types import TASKS, Answer, Call, Candidate
 
@@ -96,7 +97,7 @@ def model_of(make_checkpoint: Callable[..., Path], load_tokenizer: Callable[[str
 def sample(strategy: str, query: str, texts: Sequence[str], **options: Any) -> Sample:
     candidates = tuple(Candidate(f"d{place}", text) for place, text in enumerate(texts))
     gains = tuple(float(place == 0) for place in range(len(texts)))
-    return Sample(strategy, Record(query, candidates, gains, **options))
+    return Sample(strategy, judged(query, candidates, gains, **options))
 
 
 # --- the same as at inference ---------------------------------------------------------------------------------------
@@ -114,13 +115,16 @@ def test_every_call_of_a_ranking_is_trained_as_it_is_asked(
     def last(call: Call) -> Answer:
         return Answer("", choice=call.identifiers[-1:] if call.form == "one" else call.identifiers[::-1])
 
-    program = STRATEGIES[strategy](record.request(), model.prompt, window_size=4, stride=2)
+    program = STRATEGIES[strategy](record.request, model.prompt, window_size=4, stride=2)
     ranking, calls = conversation.drive(program, last)
     assert len(calls) == {"iterative": 5, "direct": 2}[strategy]
     for call, step in zip(calls, ranking.steps, strict=True):
-        shown = tuple(record.candidates[place] for place in step.shown)
+        shown = tuple(record.request.candidates[place] for place in step.shown)
         gains = tuple(record.gains[place] for place in step.shown)
-        model.check(Sample(strategy, Record(record.context, shown, gains, record.task, record.id)), call)
+        model.check(
+            Sample(strategy, judged(record.request.query, shown, gains, record.request.task, record.request.query_id)),
+            call,
+        )
         ids = model.renderer.prompt_ids(call.messages)
         assert len(ids) == model.renderer.count_prompt_tokens(call.messages)
 
@@ -138,7 +142,7 @@ def test_cut_and_hostile_passages_are_trained_as_they_are_asked(
     query = f"flea {data.draw(st.lists(st.sampled_from([*HOSTILE, *WORDS]), max_size=5).map(' '.join))}"
     strategy = data.draw(st.sampled_from(sample_strategies()))
     asked = sample(strategy, query, texts, task=data.draw(st.sampled_from(TASKS)))
-    request = asked.record.request()
+    request = asked.record.request
     model.check(asked, model.prompt.ask(strategy, request, range(len(texts))))
 
 
@@ -148,12 +152,12 @@ def test_long_passages_are_cut_to_the_same_context(name: str, model_of: Models) 
     asked = sample("iterative", "flea", [" ".join(WORDS * 40), "wool", " ".join(WORDS * 30)])
     bare = roomy.backend.count_prompt_tokens(roomy.renderer.render(sample("iterative", "flea", ["", "", ""])).messages)
     model = model_of(name, context_length=bare + roomy.backend.answer_reserve + 100)
-    call = model.prompt.ask("iterative", asked.record.request(), range(3))
+    call = model.prompt.ask("iterative", asked.record.request, range(3))
     assert call.cut_passages == 2
     model.check(asked, call)
     # A limit of passages goes first.
     limited = model_of(name, context_length=4096, max_passage_tokens=7)
-    call = limited.prompt.ask("iterative", asked.record.request(), range(3))
+    call = limited.prompt.ask("iterative", asked.record.request, range(3))
     assert call.cut_passages == 2
     limited.check(asked, call)
 
@@ -284,7 +288,7 @@ def test_malformed_rows_are_named(changes: dict[str, Any], said: str, renderer: 
 texts = st.text(max_size=12)
 records = st.lists(st.tuples(texts, texts, st.floats(0, 1e300)), max_size=5).flatmap(
     lambda parts: st.builds(
-        Record,
+        JudgedRequest,
         context=texts.filter(str.strip),
         candidates=st.just(tuple(Candidate(identity, text) for identity, text, _ in parts)),
         gains=st.just(tuple(gain for _, _, gain in parts)),

@@ -12,7 +12,7 @@ import pytest
 
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 from r1ranker_ir.training.data import sample_files
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import (
     COLUMNS,
     SampleWriter,
@@ -32,7 +32,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 def sample_of(number: int, count: int = 3, strategy: str = "iterative") -> Sample:
     candidates = tuple(Candidate(f"d{place}", f"text {place} of {number} – ü") for place in range(count))
     gains = tuple(0.5 * (place == number % count) for place in range(count))
-    return Sample(strategy, Record(f"query {number}", candidates, gains, "item", f"q{number}", "mine"))
+    return Sample(strategy, judged(f"query {number}", candidates, gains, "item", f"q{number}", "mine"))
 
 
 @pytest.fixture(autouse=True)

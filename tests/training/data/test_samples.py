@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.samples import (
     NO_NEGATIVE,
     NO_POSITIVE,
@@ -28,19 +29,19 @@ from r1ranker_ir.training.data.samples import (
 from r1ranker_ir.types import Candidate
 
 
-def record_of(*gains: float, id: str = "q", source: str = "s") -> Record:
+def record_of(*gains: float, id: str = "q", source: str = "s") -> JudgedRequest:
     """A record whose candidates are called c0, c1, …"""
     candidates = tuple(Candidate(f"c{place}", f"text {place}") for place in range(len(gains)))
-    return Record("what is it", candidates, tuple(map(float, gains)), id=id, source=source)
+    return judged("what is it", candidates, tuple(map(float, gains)), id=id, source=source)
 
 
-def samples(record: Record, **options: Any) -> list[Sample]:
+def samples(record: JudgedRequest, **options: Any) -> list[Sample]:
     return samples_of(record, Sampling(**options), Counter())
 
 
-def ids(sample: Sample | Record) -> list[str]:
+def ids(sample: Sample | JudgedRequest) -> list[str]:
     record = sample.record if isinstance(sample, Sample) else sample
-    return [candidate.id for candidate in record.candidates]
+    return [candidate.id for candidate in record.request.candidates]
 
 
 def place_of_best(sample: Sample) -> int:
@@ -75,7 +76,11 @@ def test_every_sample_can_be_learned_from(gains: list[float], sampling: Sampling
         assert 2 <= len(shown) == len(set(shown))
         assert len(set(sample.record.gains)) > 1
         assert [gain_of[name] for name in shown] == list(sample.record.gains)
-        assert (sample.record.context, sample.record.id, sample.record.source) == (record.context, id, "s")
+        assert (sample.record.request.query, sample.record.request.query_id, sample.record.source) == (
+            record.request.query,
+            id,
+            "s",
+        )
         if sampling.strategy != "windows":
             best = max(sample.record.gains)
             assert len(shown) <= sampling.candidates
@@ -94,7 +99,7 @@ def test_steps_have_one_sample_a_length_and_draw_their_negatives_from_the_list(
     assert len(made) == positives * count
     for start in range(0, len(made), count):
         steps = made[start : start + count]
-        assert [len(step.record.candidates) for step in steps] == list(range(2, count + 2))
+        assert [len(step.record.request.candidates) for step in steps] == list(range(2, count + 2))
         assert {step.strategy for step in steps} == {"iterative"}
         assert len({ids(step)[place_of_best(step)] for step in steps}) == 1
     assert {ids(step)[place_of_best(step)] for step in made} == set(ids(record)[:positives])
@@ -105,7 +110,7 @@ def test_the_positive_stands_in_every_place_equally_often() -> None:
     for strategy, counter in places.items():
         for number in range(1200):
             sample = samples(record_of(1, 0, 0, 0, id=str(number)), candidates=4, strategy=strategy)[-1]
-            assert len(sample.record.candidates) == 4
+            assert len(sample.record.request.candidates) == 4
             counter[place_of_best(sample)] += 1
 
     # 300 expected, standard deviation 15: a fair draw leaves ±75 once in millions.
@@ -162,7 +167,7 @@ def test_positives_are_limited_from_the_best_down_and_drawn_among_equals() -> No
 
 
 def test_lists_are_shorter_where_negatives_are_lacking() -> None:
-    assert [len(sample.record.candidates) for sample in samples(record_of(0, 1, 0), candidates=10)] == [2, 3]
+    assert [len(sample.record.request.candidates) for sample in samples(record_of(0, 1, 0), candidates=10)] == [2, 3]
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,8 @@ from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 from r1ranker_ir.training.data import from_runs as retrieved
-from r1ranker_ir.training.data.from_requests import record_of, requested_records
+from r1ranker_ir.training.data.from_requests import requested_records
 from r1ranker_ir.training.data.from_runs import Retrieval, retrieved_records
-from r1ranker_ir.training.data.records import Record
 
 TEXTS = {
     "d1": "Fleas live for a year.",
@@ -52,8 +51,8 @@ def run_of(**doc_ids: str) -> Run:
     }
 
 
-def shown(record: Record) -> list[tuple[str, float]]:
-    return [(candidate.id, gain) for candidate, gain in zip(record.candidates, record.gains, strict=True)]
+def shown(record: JudgedRequest) -> list[tuple[str, float]]:
+    return [(candidate.id, gain) for candidate, gain in zip(record.request.candidates, record.gains, strict=True)]
 
 
 # --- a corpus with judgments and a run ------------------------------------------------------------------------------
@@ -64,8 +63,13 @@ def test_a_record_holds_the_run_in_its_order_with_grades_and_then_lacking_positi
     [record] = retrieved_records(corpus, run_of(q1="d3 d1 d2"), Retrieval(), Counter(), Counter())
 
     assert shown(record) == [("d3", 0.0), ("d1", 2.0), ("d2", 0.0), ("d4", 3.0), ("d7", 1.0)]
-    assert (record.context, record.id, record.source, record.task) == ("about q1", "q1", "mine", "passage")
-    assert record.candidates[0].text == "Lice are small."
+    assert (record.request.query, record.request.query_id, record.source, record.request.task) == (
+        "about q1",
+        "q1",
+        "mine",
+        "passage",
+    )
+    assert record.request.candidates[0].text == "Lice are small."
 
 
 def test_what_is_kept_of_a_run_can_be_chosen(tmp_path: Path) -> None:
@@ -110,7 +114,7 @@ def test_queries_are_limited_in_the_order_of_the_corpus(tmp_path: Path) -> None:
     run = run_of(q3="d2", q2="d2")
     records = retrieved_records(corpus, run, Retrieval(queries=1, source="named"), dropped, Counter())
 
-    assert [(record.id, record.source) for record in records] == [("q2", "named")]
+    assert [(record.request.query_id, record.source) for record in records] == [("q2", "named")]
     assert not dropped
     with pytest.raises(InputError, match=r"none of the run's 1 queries is in corpus .*mine"):
         list(retrieved_records(corpus, run_of(q9="d1"), Retrieval(), Counter(), Counter()))
@@ -233,27 +237,27 @@ MODEL_ROW = {
 }
 
 
-def requests_as_records(*arguments: Any, **options: Any) -> Iterator[Record]:
-    return map(record_of, ranking_bench_requests(*arguments, **options))
+def requests_as_records(*arguments: Any, **options: Any) -> Iterator[JudgedRequest]:
+    return ranking_bench_requests(*arguments, **options)
 
 
-def usable(row: dict[str, Any]) -> Record:
+def usable(row: dict[str, Any]) -> JudgedRequest:
     judged = request_of_row(row)
     assert isinstance(judged, JudgedRequest)
-    return record_of(judged)
+    return judged
 
 
 def test_passages_are_named_by_the_prompt_that_holds_them() -> None:
     record = usable(PASSAGE_ROW)
 
-    assert record.context == "how old are fleas"
-    assert [(c.id, c.text) for c in record.candidates] == [
+    assert record.request.query == "how old are fleas"
+    assert [(c.id, c.text) for c in record.request.candidates] == [
         ("passage 4", PASSAGES[0]),
         ("passage 0", PASSAGES[1]),
         ("passage 2", PASSAGES[2]),
     ]
     assert record.gains == (1.0, 0.0, 0.0)
-    assert (record.task, record.source) == ("passage", "ranking-bench/Passage-5")
+    assert (record.request.task, record.source) == ("passage", "ranking-bench/Passage-5")
     assert usable(PASSAGE_ROW | {"gt": "Bees dance."}).gains == (0.0, 0.0, 1.0)  # a text in place of a name
 
 
@@ -428,7 +432,7 @@ def test_the_hubs_configurations_are_loaded_by_name(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_wrong_with_a_whole_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(path: Path | str) -> list[Record]:
+    def read(path: Path | str) -> list[JudgedRequest]:
         return list(requests_as_records(path, Counter()))
 
     with pytest.raises(InputError, match="neither 'iterative' nor 'direct', which come from the hub, nor a file"):

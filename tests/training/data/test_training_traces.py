@@ -21,12 +21,10 @@ from r1ranker_ir.training.data.completion_files import CompletedSample, read_com
 from r1ranker_ir.training.data.from_traces import (
     TraceStep,
     completions_from_traces,
-    judgments_of_qrels,
-    judgments_of_records,
     read_traces,
     select_steps,
 )
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import read_metadata
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
@@ -117,7 +115,7 @@ def test_the_sample_holds_what_was_shown_and_the_completion_is_in_the_protocols_
 
     candidates = (Candidate("c", "text c"), Candidate("b", "text b"), Candidate("a", "text a"))
     assert kept == CompletedSample(
-        Sample("direct", Record("query q", candidates, (0.0, 1.0, 2.0), "passage", "q", "here")),
+        Sample("direct", judged("query q", candidates, (0.0, 1.0, 2.0), "passage", "q", "here")),
         "<think>\nline one\nline two\n</think>\n<answer>[2] > [3] > [1]</answer>",
     )
     assert exclusion("abc", "c").completion == "<think>\na thought\n</think>\n<answer>[3]</answer>"
@@ -214,24 +212,6 @@ def measured(gains: Any, order: Any) -> float:
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         select_steps([], JUDGMENTS, **options)
-
-
-# --- judgments ------------------------------------------------------------------------------------------------------
-
-
-def test_grades_are_gains_and_negative_ones_are_none() -> None:
-    from ir_measures import Qrel
-
-    qrels = [Qrel("q", "a", 3), Qrel("q", "b", -2), Qrel("r", "a", 0)]
-
-    assert judgments_of_qrels(qrels) == {"q": {"a": 3.0, "b": 0.0}, "r": {"a": 0.0}}
-
-
-def test_records_are_judgments_too() -> None:
-    first = Record("x", (Candidate("a", ""), Candidate("b", "")), (0.5, 0.0), id="q")
-    second = Record("x", (Candidate("c", ""),), (1.0,), id="q")
-
-    assert judgments_of_records([first, second]) == {"q": {"a": 0.5, "b": 0.0, "c": 1.0}}
 
 
 # --- trace files ----------------------------------------------------------------------------------------------------
@@ -453,7 +433,7 @@ def test_what_is_no_parquet_file_is_said(tmp_path: Path) -> None:
 
 def test_a_failure_while_writing_leaves_no_file_under_the_name(tmp_path: Path) -> None:
     def failing() -> Any:
-        yield CompletedSample(Sample("iterative", Record("x", (), ())), "y")
+        yield CompletedSample(Sample("iterative", judged("x", (), ())), "y")
         raise RuntimeError
 
     for name in ("a.parquet", "a.jsonl"):

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from r1ranker_ir import Candidate
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.training.data.records import Record
+from r1ranker_ir.training.data.records import judged
 from r1ranker_ir.training.demo.demo import OUTPUT, DemoSettings, Part, demo_parts, run_parts, run_train_demo
 from r1ranker_ir.training.demo.report import StepPair, print_example
 from r1ranker_ir.training.jobs.arguments import parse_arguments
@@ -214,7 +214,7 @@ def test_note_that_can_not_be_written_is_explained(tmp_path: Path) -> None:
 
 # --- the example ----------------------------------------------------------------------------------------------------
 
-RECORD = Record("flea [life]", tuple(Candidate(f"d{place}", f"text {place}") for place in range(4)), (0, 0, 0, 1))
+RECORD = judged("flea [life]", tuple(Candidate(f"d{place}", f"text {place}") for place in range(4)), (0, 0, 0, 1))
 
 
 def step(shown: tuple[int, ...], excluded: int, thought: str = "[1] flea -", *, repaired: bool = False) -> Step:

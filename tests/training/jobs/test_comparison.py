@@ -221,7 +221,7 @@ def test_folder_given_twice_and_nothing_are_refused(tmp_path: Path) -> None:
         ('{"strategies": []}', InputError, "no record of a training"),
         ("[]", InputError, "no record of a training"),
         ('{"training": {}}', DataFileError, "'seed'"),
-        ('{"training": {"seed": 0, "before": [], "after": {}}}', DataFileError, "field training"),
+        ('{"training": {"seed": 0, "before": [], "after": {}}}', DataFileError, "what a training writes"),
         ('{"training": {"seed": 0, "before": {"RR": "much"}}}', DataFileError, "much"),
         ('{"training": {"seed": 0, "before": {"RR": NaN}}}', DataFileError, "not a finite number"),
         ('{"training": {"seed": 0}}', InputError, "no held-out measures"),

@@ -23,12 +23,13 @@ from typer.testing import CliRunner
 
 from r1ranker_ir import Candidate, Ranker, RankingRequest
 from r1ranker_ir.cli.app import app
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.training.data.completion_files import CompletedSample, write_completions
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.jobs.arguments import CommandLineError, parse_arguments
 from r1ranker_ir.training.jobs.command import TrainingSummary, train
@@ -42,12 +43,12 @@ WORDS = "apple boat cloud desk eagle flute grape house island jacket kettle lemo
 CPU = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none", "seed": 3}
 
 
-def make_record(number: int, length: int, rng: random.Random) -> Record:
+def make_record(number: int, length: int, rng: random.Random) -> JudgedRequest:
     """A list whose gains have nothing to do with its words, so that answers differ in what they earn."""
     candidates = tuple(Candidate(f"d{number}-{place}", rng.choice(WORDS)) for place in range(length))
     best = rng.randrange(length)
     gains = tuple(float(place == best) for place in range(length))
-    return Record(rng.choice(WORDS), candidates, gains, id=f"q{number}", source="words")
+    return judged(rng.choice(WORDS), candidates, gains, id=f"q{number}", source="words")
 
 
 @dataclass(frozen=True)
@@ -415,7 +416,7 @@ def test_fine_tuning_shows_short_lists_first(recipe: Recipe, tmp_path: Path) -> 
     answer = "<think>\n[1] no\n</think>\n<answer>[1]</answer>"
     lists = [tuple(Candidate(f"d{place}", "moon") for place in range(2 + number % 3)) for number in range(12)]
     records = [
-        Record("apple", shown, (1.0, *[0.0] * (len(shown) - 1)), id=str(number)) for number, shown in enumerate(lists)
+        judged("apple", shown, (1.0, *[0.0] * (len(shown) - 1)), id=str(number)) for number, shown in enumerate(lists)
     ]
     write_completions(tmp_path / "sft.jsonl", [CompletedSample(Sample("iterative", each), answer) for each in records])
     path = recipe("sft", train_files=[str(tmp_path / "sft.jsonl")], curriculum="length", per_device_train_batch_size=4)

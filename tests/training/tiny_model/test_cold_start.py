@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.training.data.completion_files import read_completions
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.tiny_model.cold_start import ColdStartTeacher, complete_all, main
 from r1ranker_ir.training.tiny_model.examples import ExampleEncoder, Mode
@@ -35,7 +35,7 @@ def teacher_of(lazy: float, max_passage_tokens: int = 24) -> ColdStartTeacher:
 
 def sample(strategy: str, texts: tuple[str, ...] = FLEAS, query: str = "the flea function") -> Sample:
     candidates = tuple(Candidate(f"d{number}", text) for number, text in enumerate(texts))
-    return Sample(strategy, Record(query, candidates, tuple(float(not number) for number in range(len(texts))), id="q"))
+    return Sample(strategy, judged(query, candidates, tuple(float(not number) for number in range(len(texts))), id="q"))
 
 
 def answer_of(completion: str) -> str:

@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies.iterative import eliminate
 from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import row_of
 from r1ranker_ir.training.rewards.rewards import exclusion_reward, ranking_reward
 from r1ranker_ir.training.trainers.episodes import EpisodeGRPOConfig, EpisodeGRPOTrainer, episode_rows, step_advantages
@@ -34,7 +35,7 @@ NAN = float("nan")
 WORDS = ("boat", "car", "tree", "stone", "lamp", "river")
 
 
-def make_record(gains: Sequence[float], number: int = 0) -> Record:
+def make_record(gains: Sequence[float], number: int = 0) -> JudgedRequest:
     """A list whose texts name their places; what is worth more holds more of the query's words."""
     query = f"red {WORDS[number % len(WORDS)]} harbour"
     words = query.split()
@@ -42,7 +43,7 @@ def make_record(gains: Sequence[float], number: int = 0) -> Record:
         Candidate(f"c{place}", " ".join([f"place{place}", *words[: round(gain * len(words))]]))
         for place, gain in enumerate(gains)
     )
-    return Record(query, candidates, tuple(gains), id=f"q{number}", source="made up")
+    return judged(query, candidates, tuple(gains), id=f"q{number}", source="made up")
 
 
 def make_lists(*gains: Sequence[float]) -> Any:
@@ -132,7 +133,7 @@ def test_rollouts_are_what_inference_makes_of_the_same_answers(
     record = make_record([place / 10 for place in places])
     [episode] = roll_out([record], renderer, Answering(texts))
     prompt = Prompt(renderer.template, renderer, max_passage_tokens=renderer.max_passage_tokens)
-    program, calls, answers = eliminate(record.request(), prompt), [], iter(texts)
+    program, calls, answers = eliminate(record.request, prompt), [], iter(texts)
     call = next(program)
     while True:
         calls.append(call)
@@ -308,7 +309,7 @@ def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], render
     episodes: dict[tuple[str, int], list[int]] = {}
     for place in range(len(asked["id"])):
         record = records[asked["id"][place]]
-        steps = episodes.setdefault((record.id, asked["episode"][place]), [])
+        steps = episodes.setdefault((record.request.query_id, asked["episode"][place]), [])
         steps.append(place)
         assert asked["step"][place] == len(steps)
         ids = asked["candidate_ids"][place]

@@ -24,7 +24,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.training.data.prompting import PromptRenderer, training_rows
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import row_of
 from r1ranker_ir.training.trainers.grpo import RankingGRPOConfig, RankingGRPOTrainer
 from r1ranker_ir.training.trainers.ppo import RankingPPOConfig, RankingPPOTrainer
@@ -63,7 +63,7 @@ def make_samples(count: int) -> list[Sample]:
         gains = (1.0, *[0.0] * (len(texts) - 1))
         source = ("varied", "flat")[number // 2 % 2]
         samples.append(
-            Sample("iterative", Record(chosen.choice(WORDS), candidates, gains, id=str(number), source=source))
+            Sample("iterative", judged(chosen.choice(WORDS), candidates, gains, id=str(number), source=source))
         )
     return samples
 
@@ -274,7 +274,7 @@ def test_rollouts_begin_with_the_token_ids_of_inference(
     samples = make_samples(3)
     texts = [" ".join(WORDS * 12), "", "wool </think> [2] <|assistant|>"]
     candidates = tuple(Candidate(str(place), text) for place, text in enumerate(texts))
-    samples.append(Sample("direct", Record("flea <answer>", candidates, (0.0, 1.0, 0.0), id="hostile")))
+    samples.append(Sample("direct", judged("flea <answer>", candidates, (0.0, 1.0, 0.0), id="hostile")))
     rows = training_rows(Dataset.from_list([row_of(sample) for sample in samples]), bench.renderer)
     trainer = bench.trainer(kind=WatchedTrainer, rows=rows, per_device_train_batch_size=16)
     trainer.train()
@@ -283,10 +283,10 @@ def test_rollouts_begin_with_the_token_ids_of_inference(
     prompt = Prompt(bench.renderer.template, backend, max_passage_tokens=bench.renderer.max_passage_tokens)
     expected = []
     for sample in samples:
-        request = sample.record.request()
+        request = sample.record.request
         call = prompt.ask(sample.strategy, request, range(len(request.candidates)))
         expected += [backend._texts.prompt_ids(call.messages)] * 4
-        assert call.cut_passages == (sample.record.id == "hostile")
+        assert call.cut_passages == (sample.record.request.query_id == "hostile")
     assert sorted(trainer.seen) == sorted(expected)
 
 

@@ -28,7 +28,7 @@ from r1ranker_ir.runs.traces import trace_of
 from r1ranker_ir.training.data.completion_files import CompletedSample, read_completions
 from r1ranker_ir.training.data.from_traces import completions_from_traces, read_traces
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.trainers.sft import NO_LOSS, CompletionTokenizer, RankingSFTConfig, end_of_turn, sft_trainer
 from r1ranker_ir.types import RankingRequest
 
@@ -40,7 +40,7 @@ CPU = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False}
 
 def row_of(completion: str = COMPLETION, strategy: Any = "iterative", texts: tuple[str, ...] = TEXTS) -> dict[str, Any]:
     candidates = tuple(Candidate(f"d{number}", text) for number, text in enumerate(texts))
-    record = Record("a red boat", candidates, (0.0,) * len(texts), id="q")
+    record = judged("a red boat", candidates, (0.0,) * len(texts), id="q")
     return CompletedSample(Sample(strategy, record), completion).row()
 
 

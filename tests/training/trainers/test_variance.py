@@ -169,7 +169,7 @@ def test_a_batch_is_handled_and_counted() -> None:
     flags = torch.tensor([True, False, True, True])
     kept, counts = ZeroVariance("keep", num_generations=2, loss_type="dapo").apply(coded_batch(8), flags, alone)
     assert "tool_mask" not in kept
-    assert counts == GroupCounts(4, 3, 0, 0)
+    assert counts == GroupCounts(3, 0, 0)
     dropped, counts = ZeroVariance("drop", num_generations=2, loss_type="dapo").apply(coded_batch(8), flags, alone)
     assert dropped["tool_mask"][:, 0].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
     assert counts.metrics() == {"groups/zero_variance": 3, "groups/dropped": 3, "groups/replaced": 0}
@@ -178,11 +178,11 @@ def test_a_batch_is_handled_and_counted() -> None:
     assert replaced["advantages"].tolist() == [2, 3] * 4
     assert replaced["num_items_in_batch"] == 4 * (3 + 1)
     assert "tool_mask" not in replaced
-    assert counts == GroupCounts(4, 3, 0, 3)
+    assert counts == GroupCounts(3, 0, 3)
     # Nothing to copy: dropped.
     lost, counts = handler.apply(coded_batch(4), torch.tensor([True, True]), alone)
-    assert (int(lost["tool_mask"].sum()), counts) == (0, GroupCounts(2, 2, 2, 0))
-    assert handler.totals == GroupCounts(6, 5, 2, 3)
+    assert (int(lost["tool_mask"].sum()), counts) == (0, GroupCounts(2, 2, 0))
+    assert handler.batches == 2
 
     state = TrainerState()
     state.stateful_callbacks = json.loads(json.dumps({"ZeroVariance": handler.state()}))
