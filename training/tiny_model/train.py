@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from .examples import MODE_WORDS, NO_LABEL, Example, ExampleEncoder, Mode
-from .lexicon import Lexicon, build_lexicon, read_documentation
+from r1ranker_ir.training.demo.examples import END, IDENTIFIERS, MODE_WORDS, NO_LABEL, Example, ExampleEncoder, Mode
+from r1ranker_ir.training.demo.lexicon import Lexicon, build_lexicon, read_documentation
+
 from .lists import Shape, generate_list
 from .settings import write_settings
-from .tokenizer import END, IDENTIFIERS, PAD, train_tokenizer
+from .tokenizer import PAD, train_tokenizer
 
 logger = logging.getLogger(__name__)
 

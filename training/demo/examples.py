@@ -1,4 +1,4 @@
-"""Generated lists as token sequences with loss weights and probe labels."""
+"""Candidate lists as token sequences in the embedded model's protocol, with loss weights and probe labels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from .lists import (
     walked_words,
     word_weight,
 )
-from .tokenizer import ASSISTANT, END, USER
 
+USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
+IDENTIFIERS = tuple(f"[{number}]" for number in range(1, 21))
 Mode = Literal["exclude", "order"]
 MODE_WORDS: dict[Mode, str] = {"exclude": "exclude", "order": "rank"}
 COPY_WEIGHT, DECISION_WEIGHT = 0.3, 1.0
@@ -48,7 +49,7 @@ class Example:
 
 
 class ExampleEncoder:
-    """Writes generated lists as token sequences, word by word with a cache."""
+    """Writes lists as token sequences, word by word with a cache."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, common: Collection[str]) -> None:
         self.tokenizer = tokenizer

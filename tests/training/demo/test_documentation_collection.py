@@ -9,7 +9,7 @@ import pytest
 
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.tiny_model.documentation import (
+from r1ranker_ir.training.demo.documentation import (
     Documented,
     main,
     read_docstrings,

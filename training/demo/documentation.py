@@ -1,8 +1,8 @@
 """A collection to train small rankers on: first lines of docstrings as queries, the rest of each as its document.
 
-    python -m r1ranker_ir.training.tiny_model.documentation --output out/python-docs
+    python -m r1ranker_ir.training.demo.documentation --output out/python-docs
 
-reads the standard library of the Python that runs it and writes a folder in BEIR layout, with one relevant document a
+reads the standard library of the Python that runs it and writes a folder in BEIR layout, with one relevant document per
 query. It needs no network, and no judgments of anybody's collection come near it.
 """
 
