@@ -22,14 +22,13 @@ from r1ranker_ir.types import TASKS
 
 from .records import Sample, sample_strategies
 from .sample_files import (
-    METADATA_KEY,
     ROWS_AT_ONCE,
+    SampleWriter,
     needing_parquet,
     parquet_rows,
     row_of,
     sample_schema,
     storable,
-    versions,
 )
 
 if TYPE_CHECKING:
@@ -51,10 +50,6 @@ class CompletedSample:
     sample: Sample
     completion: str
 
-    def row(self) -> dict[str, Any]:
-        """The columns of a file: those of a sample file and `completion`."""
-        return row_of(self.sample) | {"completion": self.completion}
-
 
 def write_completions(
     path: str | Path,
@@ -65,12 +60,21 @@ def write_completions(
 ) -> int:
     """Writes samples with completions; a file of that name is there only once it is whole."""
     path = Path(path)
-    parquet = _suffix(path) == ".parquet"
+    if _suffix(path) == ".parquet":
+        with SampleWriter(path, "completion", private=private) as writer:
+            for entry in completed:
+                writer.write(entry.sample, completion=entry.completion)
+            writer.describe(metadata or {})
+        return writer.rows
     try:
-        with growing_file(path, "output", private=private) as partial:
-            if parquet:
-                return _write_parquet(partial, completed, metadata or {})
-            return _write_lines(partial, completed)
+        with growing_file(path, "output", private=private) as partial, partial.open("wb") as file:
+            count = 0
+            for entry in completed:
+                # Half a surrogate pair, which a text may hold, is not UTF-8: it is written as JSON's own escape.
+                line = json.dumps(row_of(entry.sample) | {"completion": entry.completion}, ensure_ascii=False) + "\n"
+                file.write(line.encode("utf-8", "backslashreplace"))
+                count += 1
+        return count
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror or error}: choose another output") from error
 
@@ -81,35 +85,9 @@ def _suffix(path: Path) -> str:
     return path.suffix
 
 
-def _write_lines(path: Path, completed: Iterable[CompletedSample]) -> int:
-    count = 0
-    with path.open("wb") as file:
-        for entry in completed:
-            # Half a surrogate pair, which a text may hold, is no UTF-8: it is written as JSON's own escape.
-            line = json.dumps(entry.row(), ensure_ascii=False) + "\n"
-            file.write(line.encode("utf-8", "backslashreplace"))
-            count += 1
-    return count
-
-
-def _write_parquet(path: Path, completed: Iterable[CompletedSample], metadata: Mapping[str, Any]) -> int:
-    pyarrow = _parquet_library()
-    schema = _schema("samples")
-    rows = (storable(entry.row()) for entry in completed)
-    count = 0
-    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        while several := list(islice(rows, ROWS_AT_ONCE)):
-            writer.write_table(pyarrow.Table.from_pylist(several, schema))
-            count += len(several)
-        said = json.dumps({**metadata, "versions": versions()}, ensure_ascii=False, sort_keys=True)
-        writer.add_key_value_metadata({METADATA_KEY: said})
-    return count
-
-
 def _parquet_library() -> Any:
     with needing_parquet():
         import pyarrow
-        import pyarrow.parquet
     return pyarrow
 
 

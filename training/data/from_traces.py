@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.measuring.judged_rows import gains_of
 from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
@@ -19,12 +20,12 @@ from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.runs.traces import read_trace
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.training.data.ranking_measures import ndcg
-from r1ranker_ir.types import Candidate, ClosedAt, Task
+from r1ranker_ir.types import ClosedAt, RankingRequest, Step
 
 from .command import open_training_corpus
 from .completion_files import CompletedSample, write_completions
 from .leakage import Leak, TestData, test_data_of
-from .records import TAGS, Sample, judged, sample_strategies
+from .records import TAGS, Sample, sample_strategies
 
 Judgments = Mapping[str, Mapping[str, float]]
 """Query id to document id to gain; what is not judged is worth 0."""
@@ -67,28 +68,24 @@ _SHOWN_LEAKS = 5
 
 @dataclass(frozen=True)
 class TraceStep:
-    """One model call of a trace."""
+    """One model call of a trace: the request with the candidates shown, and what came of it."""
 
-    query_id: str
-    query: str
-    task: Task
+    request: RankingRequest
     strategy: str
     number: int
-    shown: tuple[Candidate, ...]
-    outcome: tuple[int, ...]
-    thought: str
-    repaired: bool
-    thought_closed: bool
-    aim: str = ""
-    other_prompt: bool = False
-    closed_at: ClosedAt | None = None
+    step: Step
+
+    @property
+    def outcome(self) -> tuple[int, ...]:
+        """Places among the candidates shown: those excluded, worst first, or all, best first, or the best."""
+        return tuple(self.step.shown.index(position) for position in self.step.outcome)
 
     @property
     def completion(self) -> str:
         """The assistant's turn in the protocol's form, whatever stood between thought and answer in the teacher's."""
-        names = identifiers(len(self.shown))
+        names = identifiers(len(self.step.shown))
         answer = " > ".join(names[place] for place in self.outcome)
-        return f"<think>\n{self.thought.strip()}\n</think>\n<answer>{answer}</answer>"
+        return f"<think>\n{self.step.thought.strip()}\n</think>\n<answer>{answer}</answer>"
 
 
 @dataclass(frozen=True)
@@ -111,21 +108,8 @@ def read_traces(path: str | Path) -> Iterator[TraceStep]:
     for traced in read_trace(path):
         request = traced.ranking.request
         for number, step in enumerate(traced.ranking.steps, start=1):
-            yield TraceStep(
-                query_id=request.query_id,
-                query=request.query,
-                task=request.task,
-                strategy=traced.strategy,
-                number=number,
-                shown=tuple(request.candidates[position] for position in step.shown),
-                outcome=tuple(step.shown.index(position) for position in step.outcome),
-                thought=step.thought,
-                repaired=step.repaired,
-                thought_closed=step.thought_closed,
-                aim=request.aim,
-                other_prompt=step.thought_given or bool(step.marked),
-                closed_at=step.closed_at,
-            )
+            shown = tuple(request.candidates[position] for position in step.shown)
+            yield TraceStep(replace(request, candidates=shown), traced.strategy, number, step)
 
 
 @dataclass(frozen=True)
@@ -165,14 +149,14 @@ def select_steps(
     queries: dict[str, int] = {}
     tries: dict[tuple[int, str, int], list[_Try]] = {}
     for place, step in enumerate(steps):
-        query = queries.setdefault(step.query_id, len(queries))
-        known = judgments.get(step.query_id, {})
-        gains = tuple(known.get(candidate.id, 0.0) for candidate in step.shown)
+        query_id = step.request.query_id
+        query, known = queries.setdefault(query_id, len(queries)), judgments.get(query_id, {})
+        gains = tuple(known.get(candidate.id, 0.0) for candidate in step.request.candidates)
         reason, quality = _verdict(step, gains, min_ndcg)
         if reason != KEPT:
             counts[reason] += 1
             continue
-        record = judged(step.query, step.shown, gains, step.task, step.query_id, source, step.aim)
+        record = JudgedRequest(step.request, gains, source)
         if test is not None and (found := test.leaks_of(record, collection)):
             counts[SHARED_WITH_TEST] += 1
             leaks += found
@@ -182,7 +166,7 @@ def select_steps(
         if any(entry.completed == completed for entry in kept):
             counts[REPEATED] += 1
             continue
-        kept.append(_Try((-quality, len(step.thought.strip()), place), completed))
+        kept.append(_Try((-quality, len(step.step.thought.strip()), place), completed))
         kept.sort(key=lambda entry: entry.rank)
         if len(kept) > best:
             kept.pop()
@@ -195,16 +179,16 @@ def select_steps(
 
 def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[str, float]:
     """Why a step is left out, or that it is kept and how good it is."""
-    thought = step.thought.lower()
-    if step.repaired:
+    told, thought = step.step, step.step.thought.lower()
+    if told.repaired:
         return REPAIRED, 0.0
-    if step.thought_closed:
-        return _NOT_CLOSED[step.closed_at], 0.0
+    if told.thought_closed:
+        return _NOT_CLOSED[told.closed_at], 0.0
     if not thought.strip():
         return NO_THOUGHT, 0.0
     if any(tag in thought for tag in TAGS):
         return TAGS_IN_THOUGHT, 0.0
-    if step.other_prompt:
+    if told.thought_given or told.marked:
         return OTHER_PROMPT, 0.0
     if step.strategy not in sample_strategies():
         return OTHER_STRATEGY, 0.0

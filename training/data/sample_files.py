@@ -53,16 +53,16 @@ def row_of(sample: Sample) -> dict[str, Any]:
 
 
 class SampleWriter:
-    """Writes samples to a Parquet file as they come; a context manager.
+    """Writes samples to a Parquet file as they come, with further columns of text; a context manager.
 
     The rows go to `<output>.partial`, which gets the file's name when all went well and is removed otherwise. The same
     samples and metadata give the same bytes (with the same version of pyarrow).
     """
 
-    def __init__(self, output: str | Path) -> None:
+    def __init__(self, output: str | Path, *more: str, private: bool = False) -> None:
         self.output = Path(output)
-        self.partial = self.output.with_name(f"{self.output.name}.partial")
         self.rows = 0
+        self._more, self._private = more, private
         self._buffer: list[dict[str, Any]] = []
         self._writer: Any = None
         with needing_parquet():
@@ -75,11 +75,12 @@ class SampleWriter:
 
     def __enter__(self) -> Self:
         try:
-            partial = self._place.enter_context(growing_file(self.output, "output"))
-            self._writer = self._arrow.parquet.ParquetWriter(partial, sample_schema(), compression="zstd")
+            partial = self._place.enter_context(growing_file(self.output, "output", private=self._private))
+            self._schema = sample_schema(*self._more)
+            self._writer = self._arrow.parquet.ParquetWriter(partial, self._schema, compression="zstd")
         except OSError as error:
             self._place.close()
-            raise InputError(f"can't write {self.partial}: {error.strerror}: choose another output") from error
+            raise InputError(f"can't write {str(self.output)!r}: {error.strerror}: choose another output") from error
         return self
 
     def __exit__(
@@ -100,11 +101,11 @@ class SampleWriter:
             if failed is not error:
                 raise
 
-    def write(self, sample: Sample) -> None:
-        """Writes one sample."""
+    def write(self, sample: Sample, **more: str) -> None:
+        """Writes one sample, with its further columns."""
         if self._writer is None:
             raise InputError("this SampleWriter is not open: use it in a with statement")
-        self._buffer.append(row_of(sample))
+        self._buffer.append(storable(row_of(sample) | more))
         self.rows += 1
         if len(self._buffer) >= ROWS_AT_ONCE:
             self._flush()
@@ -117,8 +118,7 @@ class SampleWriter:
 
     def _flush(self) -> None:
         if self._buffer:
-            rows = [storable(row) for row in self._buffer]
-            self._writer.write_table(self._arrow.Table.from_pylist(rows, sample_schema()))
+            self._writer.write_table(self._arrow.Table.from_pylist(self._buffer, self._schema))
             self._buffer.clear()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -38,14 +38,10 @@ class LogLines(TrainerCallback):
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
         """Writes one line of the values that matter most."""
-        if logs and state.is_world_process_zero and (line := log_line(logs)):
+        shown = {name: logs[name] for name in _SHOWN if logs and name in logs}
+        line = ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, int | float))
+        if line and state.is_world_process_zero:
             logger.info("step %d of %d: %s", state.global_step, state.max_steps, line)
-
-
-def log_line(logs: Mapping[str, Any]) -> str:
-    """Picks what a line of progress says."""
-    shown = {name: logs[name] for name in _SHOWN if name in logs}
-    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, int | float))
 
 
 def show_progress(trainer: Trainer, *, bar: bool) -> None:

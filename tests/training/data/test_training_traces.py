@@ -41,17 +41,12 @@ def ordering(shown: str, order: str, **fields: Any) -> TraceStep:
 
 
 def step_of(strategy: Any, shown: str, outcome: str, **fields: Any) -> TraceStep:
-    given: dict[str, Any] = {"query_id": "q", "number": 1, "thought": "a thought", **fields}
-    return TraceStep(
-        query=f"query {given['query_id']}",
-        task="passage",
-        strategy=strategy,
-        shown=tuple(Candidate(letter, f"text {letter}") for letter in shown),
-        outcome=tuple(shown.index(letter) for letter in outcome),
-        repaired=given.pop("repaired", False),
-        thought_closed=given.pop("thought_closed", False),
-        **given,
-    )
+    query_id, number = fields.pop("query_id", "q"), fields.pop("number", 1)
+    candidates = tuple(Candidate(letter, f"text {letter}") for letter in shown)
+    given: dict[str, Any] = {"thought": "a thought", "repaired": False, "thought_closed": False, **fields}
+    order = tuple(shown.index(letter) for letter in outcome)
+    step = Step(tuple(range(len(shown))), order, text="", probabilities=None, cut_passages=0, usage=Usage(), **given)
+    return TraceStep(RankingRequest(f"query {query_id}", candidates, query_id=query_id), strategy, number, step)
 
 
 # --- what becomes of a step -----------------------------------------------------------------------------------------
@@ -156,15 +151,12 @@ def test_the_same_completion_again_does_not_take_a_place() -> None:
 
 def test_each_step_of_each_query_has_its_own_best() -> None:
     steps = [exclusion("abcd", "c"), exclusion("abd", "d", number=2), exclusion("ac", "c", query_id="r")]
-    again = [replace(step, thought="a longer thought") for step in steps]
+    again = [replace(each, step=replace(each.step, thought="a longer thought")) for each in steps]
 
     selection = select_steps([*steps, *again], JUDGMENTS)
 
-    assert [(kept.sample.record.id, len(kept.sample.record.candidates)) for kept in selection.completed] == [
-        ("q", 4),
-        ("q", 3),
-        ("r", 2),
-    ]
+    requests = [kept.sample.record.request for kept in selection.completed]
+    assert [(each.query_id, len(each.candidates)) for each in requests] == [("q", 4), ("q", 3), ("r", 2)]
     assert selection.counts == {traces.KEPT: 3, traces.NOT_AMONG_BEST: 3}
     assert selection.report() == "3 of 6 steps kept; left out: 3 not among the best"
 
@@ -235,12 +227,9 @@ def write_trace(path: Path, *rankings: Ranking, strategy: str = "iterative") -> 
 def test_what_was_shown_is_read_back(tmp_path: Path) -> None:
     steps = list(read_traces(write_trace(tmp_path / "trace.jsonl", ranking_of("q"), ranking_of("r", 2))))
 
-    assert [(step.query_id, step.query, step.number, len(step.shown)) for step in steps] == [
-        ("q", "query q", 1, 3),
-        ("q", "query q", 2, 2),
-        ("r", "query r", 1, 2),
-    ]
-    assert steps[1].shown == (Candidate("a", "a of q"), Candidate("b", "b of q"))
+    told = [(each.request.query_id, each.request.query, each.number, len(each.step.shown)) for each in steps]
+    assert told == [("q", "query q", 1, 3), ("q", "query q", 2, 2), ("r", "query r", 1, 2)]
+    assert steps[1].request.candidates == (Candidate("a", "a of q"), Candidate("b", "b of q"))
     assert steps[0].outcome == (2,)
 
 
