@@ -21,15 +21,7 @@ from r1ranker_ir.quoting import quoted
 from r1ranker_ir.types import TASKS
 
 from .records import Sample, sample_strategies
-from .sample_files import (
-    ROWS_AT_ONCE,
-    SampleWriter,
-    needing_parquet,
-    parquet_rows,
-    row_of,
-    sample_schema,
-    storable,
-)
+from .sample_files import ROWS_AT_ONCE, SampleWriter, needing_parquet, parquet_rows, row_of, sample_schema, storable
 
 if TYPE_CHECKING:
     import datasets

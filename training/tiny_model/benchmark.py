@@ -95,10 +95,7 @@ def run_benchmark(
             num_generations=num_generations,
             max_completion_length=completion_tokens,
             # Every completion has the same length, whatever the random weights would like to write.
-            generation_kwargs={
-                "suppress_tokens": [tokenizer.eos_token_id],
-                "min_new_tokens": completion_tokens,
-            },
+            generation_kwargs={"suppress_tokens": [tokenizer.eos_token_id], "min_new_tokens": completion_tokens},
             learning_rate=1e-6,
             bf16=on_gpu,
             use_cpu=not on_gpu,

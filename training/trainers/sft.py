@@ -251,10 +251,7 @@ def _generation_config(model: Any, args: RankingSFTConfig) -> Any:
     if not isinstance(model, str):
         return getattr(model, "generation_config", None)
     loading = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
-    where: dict[str, Any] = {
-        "revision": loading.get("revision") or "main",
-        "trust_remote_code": args.trust_remote_code,
-    }
+    where: dict[str, Any] = {"revision": loading.get("revision") or "main", "trust_remote_code": args.trust_remote_code}
     try:
         return GenerationConfig.from_pretrained(model, **where)
     except OSError:

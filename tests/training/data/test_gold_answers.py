@@ -78,7 +78,6 @@ def test_a_file_is_completed_but_for_samples_that_ask_for_nothing(tmp_path: Path
     output = tmp_path / "gold.jsonl"
     options = ["--samples", str(tmp_path / "samples.parquet"), "--output", str(output), "--thought", "{id}"]
     done = CliRunner().invoke(app, ["data", "answers", *options])
-
     assert done.exit_code == 0, done.output
     assert "2 samples with their answers" in done.stderr
     rows = read_completions(output)

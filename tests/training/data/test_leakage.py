@@ -43,7 +43,6 @@ def write_test_corpus(folder: Path) -> Path:
 
 def test_digests_do_not_see_case_punctuation_spaces_and_unicode_forms() -> None:
     same = ["How old are fleas?", " how  OLD\nare fleas", "¿How old—are “ﬂeas”!"]
-
     assert len({digest_of(text) for text in same}) == 1
     assert digest_of("STRASSE") == digest_of("straße")
     assert len({digest_of(text) for text in ("how old", "howold", "old how", "?!", "!?", "", "flea s", "fleas")}) == 8
@@ -63,7 +62,6 @@ def test_queries_leak_by_text_and_by_id_of_the_same_collection(tmp_path: Path) -
     by_text = record_of("how old are FLEAS", ("d9", "other", 1.0))
     by_id = record_of("something else", ("d9", "other", 1.0), id="q2")
     of_train = record_of("lice", ("d9", "other", 1.0), id="q3")
-
     assert test
     [leak] = test.leaks_of(by_text)
     assert (leak.what, leak.record_id, leak.test) == (QUERY_LEAKS, "train-1", corpus.name)
@@ -87,7 +85,6 @@ def test_positives_leak_where_a_test_query_has_them_too(tmp_path: Path) -> None:
         ("d3", "Lice are small.", 1.0),
     )
     leaks = test.leaks_of(record, corpus.collection)
-
     assert [(leak.what, leak.candidate_id) for leak in leaks] == [(POSITIVE_LEAKS, "x1"), (POSITIVE_LEAKS, "d4")]
     assert str(leaks[0]).startswith("positive 'x1' of query 'train-1' is a test query's positive of ")
     assert [leak.candidate_id for leak in test.leaks_of(record)] == ["x1"]
@@ -104,7 +101,6 @@ def test_a_record_without_leaks_stays_and_one_with_a_test_query_goes() -> None:
     test.add_record(record_of("how old are fleas", ("a", "A year.", 1.0), ("b", "They jump.", 0.0)), "held out")
     clean = record_of("what jumps", ("a", "they jump", 1.0), ("b", "ticks", 0.0))
     leaking = record_of("How old are fleas", ("a", "they jump", 1.0))
-
     assert test.leaks_of(clean) == []
     assert without_leaks(clean, []) == clean
     assert without_leaks(leaking, test.leaks_of(leaking)) is None
@@ -115,6 +111,5 @@ def test_items_and_models_are_shared_by_all_and_only_queries_leak() -> None:
     test.add_record(record_of("a history", ("a", "A film", 1.0), task="item"), "held out")
     same_item = record_of("another history", ("a", "A film", 1.0), task="item")
     same_history = record_of("A history.", ("b", "Another film", 1.0), task="item")
-
     assert test.leaks_of(same_item) == []
     assert [leak.what for leak in test.leaks_of(same_history)] == [QUERY_LEAKS]

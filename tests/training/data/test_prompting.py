@@ -15,14 +15,13 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer, sample_of, training_rows
-from r1ranker_ir.training.data.records import Sample, judged, sample_strategies
+from r1ranker_ir.training.data.records import Sample, judged, sample_strategies, shown_of
 from r1ranker_ir.training.data.sample_files import COLUMNS, read_samples, row_of, write_samples
 from r1ranker_ir.types import TASKS, Answer, Call, Candidate
 
@@ -119,12 +118,7 @@ def test_every_call_of_a_ranking_is_trained_as_it_is_asked(
     ranking, calls = conversation.drive(program, last)
     assert len(calls) == {"iterative": 5, "direct": 2}[strategy]
     for call, step in zip(calls, ranking.steps, strict=True):
-        shown = tuple(record.request.candidates[place] for place in step.shown)
-        gains = tuple(record.gains[place] for place in step.shown)
-        model.check(
-            Sample(strategy, judged(record.request.query, shown, gains, record.request.task, record.request.query_id)),
-            call,
-        )
+        model.check(Sample(strategy, shown_of(record, step.shown)), call)
         ids = model.renderer.prompt_ids(call.messages)
         assert len(ids) == model.renderer.count_prompt_tokens(call.messages)
 
@@ -270,12 +264,12 @@ def test_rows_of_one_file_for_two_templates_are_kept_apart(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"strategy": "heap"}, "record 'second': strategy is 'heap': use one of iterative, direct, setwise"),
+        ({"strategy": "heap"}, "request 'second': strategy is 'heap': use one of iterative, direct, setwise"),
         ({"strategy": "setwise"}, r"template 'tiny' has no \[setwise\] section"),
-        ({"candidate_ids": ["a"]}, "record 'second': 1 candidate_ids for 2 candidates"),
-        ({"gains": [1.0]}, "record 'second': 1 gains for 2 candidates"),
-        ({"gains": [1.0, float("nan")]}, "gain nan"),
-        ({"context": " "}, "the context is blank"),
+        ({"candidate_ids": ["a"]}, "request 'second': 1 candidate_ids for 2 candidates"),
+        ({"gains": [1.0]}, "request 'second': 1 gains for 2 candidates"),
+        ({"gains": [1.0, float("nan")]}, "gains holds nan"),
+        ({"context": " "}, "query 'second' is blank"),
         ({"task": "film"}, "task is 'film'"),
     ],
 )
@@ -288,10 +282,10 @@ def test_malformed_rows_are_named(changes: dict[str, Any], said: str, renderer: 
 texts = st.text(max_size=12)
 records = st.lists(st.tuples(texts, texts, st.floats(0, 1e300)), max_size=5).flatmap(
     lambda parts: st.builds(
-        JudgedRequest,
-        context=texts.filter(str.strip),
-        candidates=st.just(tuple(Candidate(identity, text) for identity, text, _ in parts)),
-        gains=st.just(tuple(gain for _, _, gain in parts)),
+        judged,
+        query=texts.filter(str.strip),
+        candidates=st.just([Candidate(identity, text) for identity, text, _ in parts]),
+        gains=st.just([gain for _, _, gain in parts]),
         task=st.sampled_from(TASKS),
         id=texts,
         source=texts,

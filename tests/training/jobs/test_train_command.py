@@ -392,10 +392,7 @@ def test_adapter_folder_ranks_and_trains_on(recipe: Recipe, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("method", "changes"),
-    [
-        ("ppo", {"train_weights": [1.0]}),
-        ("episodes", {"episodes_per_list": 2, "curriculum": "length"}),
-    ],
+    [("ppo", {"train_weights": [1.0]}), ("episodes", {"episodes_per_list": 2, "curriculum": "length"})],
 )
 @pytest.mark.latest
 def test_other_methods_write_folders_that_rank(
@@ -427,9 +424,7 @@ def test_fine_tuning_shows_short_lists_first(recipe: Recipe, tmp_path: Path) -> 
     trainer = sft_trainer(
         str(TINY_CHECKPOINT), args=arguments.trainer, train_dataset=rows, renderer=renderer, tokenizer=tokenizer
     )
-
     tokens = [int(mask.sum()) for batch in trainer.get_train_dataloader() for mask in batch["attention_mask"]]
-
     assert len(tokens) == 12
     assert tokens == sorted(tokens)
     assert len(set(tokens)) == 3

@@ -191,7 +191,6 @@ def test_where_an_answer_counts(output: str, outcome: float, rest: float) -> Non
 )
 def test_the_positive_is_the_best_gain_shown(gains: list[float], published: list[float], graded: list[float]) -> None:
     outputs = [answered(f"[{number}]") for number in range(1, len(gains) + 1)]
-
     assert exclusion_reward(outputs, [gains] * len(gains)) == published
     assert exclusion_reward_graded(outputs, [gains] * len(gains)) == pytest.approx(graded)
 
@@ -232,7 +231,6 @@ ORDERS = [
 @pytest.mark.parametrize(("answer", "gain", "named", "reciprocal", "likeness"), ORDERS)
 def test_what_an_order_is_worth(answer: str, gain: float, named: int, reciprocal: float, likeness: float) -> None:
     output = answered(answer)
-
     assert score("ranking", output, ONE_POSITIVE) == pytest.approx(named / 3 - 1 + gain)
     assert score("ranking_mrr", output, ONE_POSITIVE) == pytest.approx(likeness - 1 + reciprocal)
 
@@ -251,7 +249,6 @@ def test_graded_gains_give_a_graded_ndcg_and_the_rank_of_the_best() -> None:
     output = answered("[3] > [2] > [4] > [1]")
     ideal = 3 + 2 * LOG3 + 1 / 2
     found = 1 + 3 * LOG3 + 2 / 2
-
     assert score("ranking", output, GRADED) == pytest.approx(found / ideal)
     assert score("ranking_mrr", output, GRADED) == 1 / 2
     assert score("ranking", output, [0, 0, 0, 0]) == 0
@@ -263,7 +260,6 @@ def test_ndcg_looks_at_twenty_places() -> None:
     gains = [0.0] * 20 + [1.0]
     last = answered(" > ".join(f"[{number}]" for number in range(1, 22)))
     twentieth = answered(" > ".join(f"[{number}]" for number in [*range(1, 20), 21, 20]))
-
     assert score("ranking", last, gains) == 0
     assert score("ranking", twentieth, gains) == pytest.approx(1 / math.log2(21))
 
@@ -309,7 +305,6 @@ def test_what_a_choice_is_worth(output: str, published: float, graded: float) ->
 @pytest.mark.parametrize(("gains", "published"), [([1, 1, 0], [1, 1, 0]), ([0, 0, 0], [1, 1, 1])])
 def test_every_candidate_of_the_best_gain_is_a_right_choice(gains: list[float], published: list[float]) -> None:
     outputs = [answered(f"[{number}]") for number in (1, 2, 3)]
-
     assert setwise_reward(outputs, [gains] * 3) == published
     assert setwise_reward_graded(outputs, [gains] * 3) == published
 
@@ -318,7 +313,6 @@ def test_every_candidate_of_the_best_gain_is_a_right_choice(gains: list[float], 
 def test_the_linear_search_finds_what_the_published_expression_finds(pieces: list[str]) -> None:
     output = "".join(pieces)
     found = re.search(r"<think>.*?</think>\s*<answer>(.*?)</answer>", output, re.DOTALL)
-
     assert answer_after_thought(output) == (found.group(1) if found else None)
 
 
@@ -335,7 +329,6 @@ def test_the_views_of_an_order_worked_by_hand() -> None:
     output = answered("[1] > [2] > [3]")
     rbo = 0.1 * (0.9 * 1 + 0.81 * 1) + 0.729 * 1
     told: dict[str, float] = {}
-
     assert rbo == pytest.approx(0.9)
     assert score("multi_view", output, ONE_POSITIVE, log_metric=told.__setitem__) == pytest.approx(
         LOG3 + 0.2 + 0.1 * rbo
@@ -353,7 +346,6 @@ def test_the_views_of_an_order_worked_by_hand() -> None:
 def test_the_published_code_knows_no_grades() -> None:
     output = answered("[3] > [2] > [4] > [1]")
     overlap = (0 + 1 / 2 + 1 + 1) / 4
-
     assert score("multi_view_overlap", output, GRADED) == pytest.approx(1 + 0.2 + 0.1 * overlap)
     ideal = 3 + 2 * LOG3 + 1 / 2
     rbo = 0.1 * (0.9 / 2 + 0.81 + 0.729) + 0.9**4 + 0.0
@@ -366,7 +358,6 @@ def test_recall_and_ndcg_look_at_ten_places() -> None:
     output = answered(" > ".join(f"[{number}]" for number in order))
     told: dict[str, float] = {}
     score("multi_view", output, gains, log_metric=told.__setitem__)
-
     assert told["rewards/multi_view/recall"] == 1 / 2
     assert told["rewards/multi_view/ndcg"] == pytest.approx(1 / (1 + LOG3))
 
@@ -436,7 +427,6 @@ def test_ndcg_and_recall_are_those_of_ir_measures(gains: list[int], cutoff: int,
     run = [ScoredDoc("q", str(position), float(-rank)) for rank, position in enumerate(order)]
     expected = ir_measures.calc_aggregate([nDCG @ cutoff, R @ cutoff], qrels, run)
     ranked_gains = [gains[position] for position in order]
-
     assert ndcg(ranked_gains, gains, cutoff) == pytest.approx(expected[nDCG @ cutoff])
     assert recall(ranked_gains, gains, cutoff) == pytest.approx(expected[R @ cutoff])
 
@@ -458,7 +448,6 @@ def test_rbo_is_the_infinite_sum_with_the_last_agreement_kept(data: st.DataObjec
     left = data.draw(st.permutations(range(count)))
     right = data.draw(st.permutations(range(count // 2, count // 2 + count)))
     brute = sum((1 - p) * p ** (depth - 1) * agreement(left, right, min(depth, count)) for depth in range(1, 2500))
-
     assert rank_biased_overlap(left, right, p) == pytest.approx(brute, abs=1e-9)
     assert rank_biased_overlap(right, left, p) == pytest.approx(brute, abs=1e-9)
     assert rank_biased_overlap(left, left, p) == pytest.approx(1, abs=1e-12)
@@ -511,7 +500,6 @@ def test_a_perfect_answer_scores_the_maximum_whatever_tags_the_prompt_holds(
     [value] = find_reward(name)(
         prompts=[PROMPT], completions=[completion], completion_ids=[[1, 2]], gains=[[0.0, 1.0]], opening=["<think>\n"]
     )
-
     assert value == pytest.approx(best)
     assert best == BOUNDS[name][1]
 
@@ -520,7 +508,6 @@ def test_naming_the_positive_alone_earns_no_full_reward() -> None:
     gains = [0.0] * 11 + [1.0] + [0.0] * 8
     alone = answered("[12]")
     second = answered(" > ".join(f"[{number}]" for number in [1, 12, *range(2, 12), *range(13, 21)]))
-
     assert score("ranking", alone, gains) == pytest.approx(1 / 20)
     assert score("ranking_mrr", alone, gains) == pytest.approx(1 / 20)
     assert score("multi_view", alone, gains) == 0
@@ -530,7 +517,6 @@ def test_naming_the_positive_alone_earns_no_full_reward() -> None:
 
 def test_identifiers_are_read_whole_and_not_by_character() -> None:
     gains = [1.0, 1.0, *[0.0] * 9, 0.0]
-
     assert score("ranking", answered("[12]"), gains) == pytest.approx(1 / 12 - 1)
     assert score("ranking", answered("a title of candidate 1"), gains) == -1
 
@@ -542,7 +528,6 @@ def test_messages_and_text_score_the_same_with_and_without_an_opening() -> None:
     text = "Some thought.</think><answer>[1]</answer>"
     as_messages = [[{"role": "assistant", "content": text}], [{"role": "assistant", "content": f"<think>{text}"}], []]
     openings = ["<think>\n", "", None]
-
     for completions in ([text, f"<think>{text}", ""], as_messages):
         assert exclusion_reward(completions, [ONE_POSITIVE] * 3, opening=openings) == [1, 1, -3]
         assert exclusion_reward(completions, [ONE_POSITIVE] * 3) == [1 - 1.25, 1, -3]
@@ -555,7 +540,6 @@ def test_only_the_assistants_messages_count() -> None:
         {"role": "user", "content": "Go on. <answer>[2]</answer>"},
         {"role": "assistant", "content": "<answer>[1]</answer>"},
     ]
-
     assert exclusion_reward([turn], [ONE_POSITIVE]) == [1]
 
 
@@ -574,11 +558,9 @@ def test_rows_of_other_strategies_score_none(name: str, own: str) -> None:
     gains = [ONE_POSITIVE if strategy == own else [] for strategy in strategies]
     told: dict[str, float] = {}
     found = find_reward(name)([PERFECT] * 3, gains=gains, strategy=strategies, log_metric=told.__setitem__)
-
     assert [value is not None for value in found] == [strategy == own for strategy in strategies]
     # Without the column every row is scored.
     assert None not in find_reward(name)([PERFECT] * 3, gains=[ONE_POSITIVE] * 3)
-
     told.clear()
     others = [strategy for strategy in strategies if strategy != own]
     assert find_reward(name)([PERFECT] * 2, gains=[[], []], strategy=others, log_metric=told.__setitem__) == [None] * 2
@@ -587,7 +569,6 @@ def test_rows_of_other_strategies_score_none(name: str, own: str) -> None:
 
 def test_format_and_tags_are_scored_for_every_strategy() -> None:
     strategies = ["iterative", "direct", "setwise"]
-
     assert format_reward([PERFECT] * 3, strategy=strategies, gains=[ONE_POSITIVE] * 3) == [0, 0, 0]
     assert tag_count_reward([PERFECT] * 3, strategy=strategies, gains=[ONE_POSITIVE] * 3) == [0, 0, 0]
 
@@ -615,7 +596,6 @@ def test_components_are_logged_as_means_and_sum_to_the_reward(
         strategy=[own] * 4 + ["setwise"],
         log_metric=lambda path, value: told[path].append(value),
     )
-
     assert list(told) == [f"rewards/{name}/{part}" for part in parts]
     assert all(len(logged) == 1 for logged in told.values())
     weighted = sum(weight * told[f"rewards/{name}/{part}"][0] for part, weight in zip(parts, weights, strict=True))
@@ -663,7 +643,6 @@ def test_openings_and_strategies_that_make_no_sense_are_refused() -> None:
 def test_a_thought_that_was_parsed_out_is_refused() -> None:
     # TRL does this for tokenizers with a response schema; the tags are lost then.
     message = {"role": "assistant", "reasoning_content": "Some thought.", "content": "<answer>[1]</answer>"}
-
     with pytest.raises(InputError, match=r"'reasoning_content'.*set the tokenizer's response_schema"):
         exclusion_reward([[message]], [ONE_POSITIVE])
 
@@ -684,7 +663,6 @@ def test_rewards_do_not_load_torch() -> None:
         "print({'torch', 'trl', 'datasets'}.intersection(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
     assert ran.stdout.strip() == "set()"
 
 
@@ -752,7 +730,6 @@ def test_any_completion_scores_within_bounds(output: str, opening: str | None, g
 def test_a_better_order_never_scores_less(gains: list[int], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(gains))))
     best = sorted(range(len(gains)), key=lambda position: -gains[position])
-
     for name in ("ranking", "ranking_mrr", "multi_view", "multi_view_overlap"):
         found, ideal = (
             score(name, answered(" > ".join(f"[{position + 1}]" for position in each)), gains) for each in (order, best)
@@ -821,7 +798,6 @@ def test_all_orders_of_four_are_told_apart_by_the_gains_they_put_first() -> None
         order: score("ranking", answered(" > ".join(f"[{number}]" for number in order)), [8, 4, 2, 1])
         for order in itertools.permutations(range(1, 5))
     }
-
     assert max(values, key=lambda order: values[order]) == (1, 2, 3, 4)
     assert min(values, key=lambda order: values[order]) == (4, 3, 2, 1)
     assert len({round(value, 9) for value in values.values()}) == 24

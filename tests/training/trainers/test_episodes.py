@@ -305,7 +305,6 @@ def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], render
     batch = trainer._generate_and_score_completions(inputs)
     [asked] = reward.asked
     records = {"q0": first, "q1": second}
-
     episodes: dict[tuple[str, int], list[int]] = {}
     for place in range(len(asked["id"])):
         record = records[asked["id"][place]]
@@ -333,7 +332,6 @@ def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], render
         assert len(places) in ((2, 3) if name == "q0" else (1,))
         # The last step played is the first after which all that is left is worth the same.
         assert all(len(set(asked["gains"][place])) > 1 for place in places)
-
     # TRL gets all rows; those that were not played are not in the loss, and the others hold what the reward was asked.
     mask = batch["tool_mask"].bool()
     played = torch.tensor([
@@ -353,7 +351,6 @@ def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], render
     rewards[played] = torch.tensor(asked["rewards"], dtype=torch.float32)
     expected, _ = step_advantages(rewards.view(2, 3, 3))
     torch.testing.assert_close(batch["advantages"], expected.flatten())
-
     metrics = trainer._metrics["train"]
     assert metrics["generated_tokens"] == [tokens]
     assert metrics["completions/mean_length"][-1] == pytest.approx(tokens / len(played))

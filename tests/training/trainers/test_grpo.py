@@ -278,7 +278,6 @@ def test_rollouts_begin_with_the_token_ids_of_inference(
     rows = training_rows(Dataset.from_list([row_of(sample) for sample in samples]), bench.renderer)
     trainer = bench.trainer(kind=WatchedTrainer, rows=rows, per_device_train_batch_size=16)
     trainer.train()
-
     backend = TransformersBackend(bench.checkpoint, device="cpu", max_thought_tokens=4)
     prompt = Prompt(bench.renderer.template, backend, max_passage_tokens=bench.renderer.max_passage_tokens)
     expected = []
@@ -332,7 +331,6 @@ def test_a_budget_of_tokens_stops_a_training_and_a_resumed_one_in_the_same_step(
     straight.train()
     assert (straight.state.global_step, straight.generated.count) == (5, 24)
     assert logged(straight, "generated_tokens") == [8, 16, 24]
-
     checkpoint = bench.folder / "checkpoint-4"
     bench.folder = tmp_path / "resumed"
     resumed = bench.trainer(pays_every_other, **settings)
@@ -352,7 +350,6 @@ def test_an_adapter_is_all_that_changes_and_its_folder_ranks(bench: Bench, tmp_p
     after = weights_of(trainer)
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert {name for name in after if "lora_B" in name} <= changed <= {name for name in after if "lora_" in name}
-
     folder = tmp_path / "adapter"
     trainer.save_model(str(folder))
     shutil.copy(TINY_CHECKPOINT / SETTINGS_FILE, folder)

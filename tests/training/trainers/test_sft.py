@@ -79,9 +79,7 @@ def test_the_ids_are_the_prompt_of_inference_then_the_completion_then_the_end(
     request = RankingRequest("a red boat", tuple(Candidate(f"d{number}", text) for number, text in enumerate(TEXTS)))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompt = ChatTokenizer(tokenizer).prompt_ids(ranker.prompt.ask(strategy, request, range(3)).messages)
-
     [row] = tokenized(folder, row_of(strategy=strategy))
-
     learned = [label for label in row["labels"] if label != NO_LOSS]
     assert row["input_ids"][: len(prompt)] == prompt
     assert row["labels"] == [NO_LOSS] * len(prompt) + row["input_ids"][len(prompt) :]
@@ -96,9 +94,7 @@ def test_the_embedded_model_learns_the_very_ids_that_it_writes(tmp_path: Path) -
     step = ranking.steps[0]
     (tmp_path / "trace").write_text(json.dumps(trace_of(ranking, "iterative")))
     read = next(read_traces(tmp_path / "trace"))
-
     row, from_trace = tokenized(TINY_CHECKPOINT, row_of(step.text), row_of(read.completion))
-
     # The backend stops at the identifier; the rest of its answer is the closing tag, and the end comes last.
     tail = len(AutoTokenizer.from_pretrained(TINY_CHECKPOINT).encode("</answer>")) + 1
     assert from_trace == row
@@ -110,11 +106,9 @@ def test_the_embedded_model_learns_the_very_ids_that_it_writes(tmp_path: Path) -
 def test_the_opening_is_learned_neither_once_nor_twice(name: str, make_checkpoint: Callable[..., Path]) -> None:
     bare = COMPLETION.removeprefix("<think>\n")
     end = AutoTokenizer.from_pretrained(make_checkpoint(name)).eos_token
-
     first, *others = tokenized(
         make_checkpoint(name), row_of(), row_of(bare), row_of(f" <think> \n\n{bare}\n"), row_of(COMPLETION + end)
     )
-
     assert others == [first] * 3
 
 
@@ -152,9 +146,7 @@ def test_other_prompts_and_completions_give_the_ids_that_trl_gives(
     folder = make_checkpoint("chatml")
     trl = SFTTrainer(str(folder), args=SFTConfig(str(tmp_path), **CPU), train_dataset=Dataset.from_list([row]))
     [theirs] = trl.train_dataset
-
     [ours] = tokenized(folder, row)
-
     assert ours == {name: theirs[name] for name in ("input_ids", "labels")}
 
 
@@ -177,14 +169,12 @@ def test_a_turn_ends_with_what_the_template_writes_if_generation_stops_there(
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(make_checkpoint(name))
     ids = [tokenizer.convert_tokens_to_ids(token) for token in stops]
-
     assert tokenizer.decode([end_of_turn(tokenizer, GenerationConfig(eos_token_id=ids))]) == expected
 
 
 def test_a_tokenizer_without_an_end_is_refused(make_checkpoint: Callable[..., Path]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(make_checkpoint("plain"))
     tokenizer.eos_token = None
-
     with pytest.raises(CheckpointError, match="names no token that ends a turn: set its eos_token"):
         end_of_turn(tokenizer, None)
 
@@ -199,7 +189,6 @@ def test_rows_that_are_too_long_are_left_out_and_counted(
     long = row_of(COMPLETION.replace("bread", "bread " * 20))
     [short] = tokenized(folder, row_of())
     length = len(short["input_ids"])
-
     with caplog.at_level(logging.WARNING):
         kept = tokenized(folder, long, row_of(), long, max_length=length)
     assert list(kept) == [short]
@@ -212,7 +201,6 @@ def test_a_completion_that_ends_its_turn_early_or_opens_another_is_left_out(
     make_checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [row_of(COMPLETION.replace("bread", token)) for token in ("<|im_end|>", "<|im_start|>", "bread")]
-
     with caplog.at_level(logging.WARNING):
         kept = tokenized(make_checkpoint("chatml"), *rows)
     assert len(kept) == 1
@@ -226,7 +214,6 @@ def test_passages_are_cut_as_at_inference_and_queries_without_room_left_out(
     [whole] = tokenized(folder, row_of(texts=(*TEXTS[:2], "bread " * 400)))
     limits = {"context_length": 800, "completion_tokens": 60}
     endless = row_of() | {"context": "boat " * 2000}
-
     with caplog.at_level(logging.WARNING):
         [cut] = tokenized(folder, row_of(texts=(*TEXTS[:2], "bread " * 400)), endless, **limits)
     assert len(whole["input_ids"]) > 800 > len(cut["input_ids"]) > 600
@@ -236,7 +223,6 @@ def test_passages_are_cut_as_at_inference_and_queries_without_room_left_out(
 def test_a_completion_that_is_empty_is_left_out(make_checkpoint: Callable[..., Path]) -> None:
     turns = {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": ""}]}
     bare = AutoTokenizer.from_pretrained(make_checkpoint("inst"))
-
     assert bare.chat_template  # it writes nothing for an assistant's turn
     with pytest.raises(InputError, match="none of 1 rows can be trained on: 1 without a completion"):
         tokenized(make_checkpoint("inst"), turns)
@@ -244,7 +230,6 @@ def test_a_completion_that_is_empty_is_left_out(make_checkpoint: Callable[..., P
 
 def test_turns_need_a_template_unless_they_think(make_checkpoint: Callable[..., Path]) -> None:
     turns = {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": "y"}]}
-
     with pytest.raises(InputError, match=r"can't render turns .* give prompt and completion as text"):
         tokenized(make_checkpoint("plain"), turns)
 
@@ -252,7 +237,6 @@ def test_turns_need_a_template_unless_they_think(make_checkpoint: Callable[..., 
 def test_packing_needs_a_length(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_checkpoint("chatml")
     tokenizer, renderer = parts(folder)
-
     with pytest.raises(InputError, match="packing is on and max_length is not set"):
         sft_trainer(
             str(folder),
@@ -267,7 +251,6 @@ def test_packing_needs_a_length(make_checkpoint: Callable[..., Path], tmp_path: 
 def test_without_the_extra_it_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "r1ranker_ir.training.trainers.sft")
-
     with pytest.raises(MissingExtraError, match=r"pip install \"r1ranker-ir\[train\]\""):
         importlib.import_module("r1ranker_ir.training.trainers.sft")
 
@@ -292,7 +275,6 @@ def test_the_embedded_model_learns_to_answer_as_it_is_taught(tmp_path: Path) -> 
     after = trainer.evaluate()["eval_loss"]
     trainer.save_model(str(tmp_path / "trained"))
     shutil.copy(TINY_CHECKPOINT / SETTINGS_FILE, tmp_path / "trained")
-
     assert after < 0.2 < 1 < before
     ranker = Ranker(tmp_path / "trained", strategy="iterative", device="cpu")
     request = RankingRequest("a red boat", tuple(Candidate(text, text) for text in TEXTS))
@@ -326,7 +308,6 @@ def test_an_adapter_is_trained_alone_and_loads(make_checkpoint: Callable[..., Pa
     weights = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     trainer.train()
     trainer.save_model(str(tmp_path / "adapter"))
-
     moved = {name for name, value in trainer.model.named_parameters() if not value.equal(weights[name])}
     assert moved == {name for name in weights if "lora_" in name}
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
@@ -343,7 +324,6 @@ def test_generation_stops_at_the_token_that_was_learned(make_checkpoint: Callabl
     end, other = generation.eos_token_id, AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<|endoftext|>")
     GenerationConfig(eos_token_id=other).save_pretrained(folder)
     tokenizer, renderer = parts(folder)
-
     trainer = sft_trainer(
         str(folder),
         args=config(tmp_path / "run"),
@@ -351,7 +331,6 @@ def test_generation_stops_at_the_token_that_was_learned(make_checkpoint: Callabl
         renderer=renderer,
         tokenizer=tokenizer,
     )
-
     assert trainer.train_dataset[0]["labels"][-1] == end
     assert trainer.model.generation_config.eos_token_id == [end, other]
 
@@ -380,7 +359,6 @@ def test_from_the_demo_collection_to_a_tuned_model(tmp_path: Path) -> None:
     )
     weights = [value.detach().clone() for value in trainer.model.parameters()]
     trainer.train()
-
     # Two queries of three documents have two steps each, in both traces, and one try of a step is kept.
     assert sum(selection.counts.values()) == 8
     assert 1 <= selection.counts["kept"] == len(rows) == len(trainer.train_dataset) <= 4

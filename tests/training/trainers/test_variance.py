@@ -183,7 +183,6 @@ def test_a_batch_is_handled_and_counted() -> None:
     lost, counts = handler.apply(coded_batch(4), torch.tensor([True, True]), alone)
     assert (int(lost["tool_mask"].sum()), counts) == (0, GroupCounts(2, 2, 0))
     assert handler.batches == 2
-
     state = TrainerState()
     state.stateful_callbacks = json.loads(json.dumps({"ZeroVariance": handler.state()}))
     resumed = ZeroVariance("replace", num_generations=2, loss_type="dapo")
@@ -317,7 +316,6 @@ def test_a_resumed_training_is_the_same_to_the_bit(make_trainer: TrainerMaker, t
     seen = [straight.train_dataset[row]["source"] for rows in straight.rows for row in rows]
     totals = [moments.count for moments in straight.normaliser.moments.values()]
     assert (sum(totals), {*straight.normaliser.moments}) == (32, {*seen})
-
     resumed = make_trainer(tmp_path / "resumed")
     resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-1"))
     assert resumed.rows == straight.rows[1:]
