@@ -111,48 +111,21 @@ def test_other_queries_in_the_run_change_no_sample(run: Path, tmp_path: Path) ->
     assert "32 queries read, 30 dropped: 30 not in the run" in said
 
 
-@pytest.mark.parametrize(("strategy", "asked"), [("direct", "direct"), ("setwise", "setwise")])
-def test_whole_lists(run: Path, tmp_path: Path, strategy: str, asked: str) -> None:
+@pytest.mark.parametrize("strategy", ["direct", "setwise"])
+def test_whole_lists(run: Path, tmp_path: Path, strategy: str) -> None:
     output = tmp_path / "lists.parquet"
-    data(
-        "--corpus",
-        COLLECTION,
-        "--run",
-        run,
-        "--strategy",
-        strategy,
-        "--candidates",
-        8,
-        "--positives",
-        1,
-        "--output",
-        output,
-    )
+    told = f"--corpus {COLLECTION} --run {run} --strategy {strategy} --candidates 8 --positives 1 --output {output}"
+    data(*told.split())
     rows = rows_of(output)
     assert len(rows) == 32
-    assert {row["strategy"] for row in rows} == {asked}
-    assert {len(row["candidates"]) for row in rows} == {8}
+    assert {(row["strategy"], len(row["candidates"])) for row in rows} == {(strategy, 8)}
     assert all(row["gains"].count(max(row["gains"])) == 1 for row in rows)
 
 
 def test_windows_keep_the_runs_order(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "windows.parquet"
-    said = data(
-        "--corpus",
-        COLLECTION,
-        "--run",
-        run,
-        "--strategy",
-        "windows",
-        "--window-size",
-        6,
-        "--stride",
-        3,
-        "--depth",
-        10,
-        "--output",
-        output,
-    )
+    windows = "--strategy windows --window-size 6 --stride 3 --depth 10"
+    said = data(*f"--corpus {COLLECTION} --run {run} {windows} --output {output}".split())
     rows, found = rows_of(output), read_run(run)
     for row in rows:
         top = [entry.doc_id for entry in found[row["id"]][:10]]
@@ -162,8 +135,8 @@ def test_windows_keep_the_runs_order(run: Path, tmp_path: Path) -> None:
         assert row["strategy"] == "direct"
     dropped = int(re.findall(r"^(\d+) windows without differing gains left out$", said, re.MULTILINE)[0])
     nothing = sum(map(int, re.findall(r"(\d+) no positive among", said)))
-    assert dropped + len(rows) <= 32 * 3
-    assert dropped > 0 and nothing < 10
+    assert 0 < dropped <= 32 * 3 - len(rows)
+    assert nothing < 10
 
 
 def test_a_train_split_is_preferred_and_another_can_be_asked_for(tmp_path: Path) -> None:
@@ -174,8 +147,7 @@ def test_a_train_split_is_preferred_and_another_can_be_asked_for(tmp_path: Path)
     common = ["--corpus", folder, "--run", tmp_path / "run", "--output", tmp_path / "out"]
     assert "WARNING" not in data(*common)
     assert [(row["id"], sorted(row["gains"])) for row in rows_of(tmp_path / "out")] == [
-        ("q01", [0, 1]),
-        ("q01", [0, 0, 1]),
+        *(("q01", [0, 1]), ("q01", [0, 0, 1]))
     ]
     data(*common, "--split", "test", "--positives", 1)
     assert max(rows_of(tmp_path / "out")[0]["gains"]) == 3
@@ -205,12 +177,15 @@ def split_corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def test_test_data_in_training_stop_it_and_are_named(split_corpus: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def leaking(split_corpus: Path, tmp_path: Path) -> list[Any]:
+    """The command's words for training on the split corpus."""
+    return ["--corpus", split_corpus, "--run", tmp_path / "run"]
+
+
+def test_test_data_in_training_stop_it_and_are_named(leaking: list[Any], tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
-    said = data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run", "--output", output, "--test-corpus", split_corpus),
-        code=1,
-    )
+    said = data(*leaking, "--output", output, "--test-corpus", leaking[1], code=1)
     assert "2 leaks of test data into training: 1 a test query's positive, 1 a test query" in said
     assert "positive 'd1' of query 'q1' is a test query's positive of" in said
     assert "query 'q2' is a test query of" in said
@@ -218,12 +193,10 @@ def test_test_data_in_training_stop_it_and_are_named(split_corpus: Path, tmp_pat
     assert not output.exists() and not Path(f"{output}.partial").exists()
 
 
-def test_test_data_can_be_dropped_and_are_counted(split_corpus: Path, tmp_path: Path) -> None:
+def test_test_data_can_be_dropped_and_are_counted(leaking: list[Any], tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
-    said = data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run", "--output", output),
-        *("--test-corpus", COLLECTION, "--test-corpus", split_corpus, "--leaks", "drop"),
-    )
+    dropping = ["--output", output, "--test-corpus", COLLECTION, "--leaks", "drop"]
+    said = data(*leaking, *dropping, "--test-corpus", leaking[1])
     rows = rows_of(output)
     assert {row["id"] for row in rows} == {"q1", "q3"}
     assert all("d1" not in row["candidate_ids"] for row in rows if row["id"] == "q1")
@@ -231,11 +204,7 @@ def test_test_data_can_be_dropped_and_are_counted(split_corpus: Path, tmp_path: 
     assert any("d1" in row["candidate_ids"] for row in rows if row["id"] == "q3")  # as a negative
     assert "2 leaks of 33 test queries: 1 a test query's positive, 1 a test query\n" in said
     assert "5 queries read, 2 dropped: 2 no document judged relevant\n" in said
-    everything = data(
-        *("--corpus", COLLECTION, "--run", run_of_all(tmp_path), "--output", output),
-        *("--test-corpus", COLLECTION, "--leaks", "drop"),
-        code=1,
-    )
+    everything = data("--corpus", COLLECTION, "--run", run_of_all(tmp_path), *dropping, code=1)
     assert "no sample is left for" in everything and "leaks: 32 a test query" in everything
     assert len(rows_of(output)) == len(rows)  # what was there stays
 
@@ -303,26 +272,18 @@ def test_what_training_shares_with_held_out_queries_is_dropped(tmp_path: Path) -
         assert row["context"] in {each["context"] for each in held} or row["candidates"][0]["text"] in positives(held)
 
 
-def test_held_out_lists_are_no_test_queries(split_corpus: Path, tmp_path: Path) -> None:
-    said = data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run", "--test-corpus", split_corpus, "--leaks", "drop"),
-        *("--hold-out", 0.999, "--output", tmp_path / "t", "--hold-out-output", tmp_path / "h"),
-        code=1,
-    )
-    assert "no sample is left for" in said and str(tmp_path / "t") in said
-    assert not (tmp_path / "h").exists()
+def test_held_out_lists_are_no_test_queries(leaking: list[Any], tmp_path: Path) -> None:
+    train, held = tmp_path / "t", tmp_path / "h"
+    outputs = ["--output", train, "--hold-out-output", held]
+    clean = [*leaking, *outputs, "--test-corpus", leaking[1], "--leaks", "drop"]
+    said = data(*clean, "--hold-out", 0.999, code=1)
+    assert "no sample is left for" in said and str(train) in said
+    assert not held.exists()
     # The share that puts q2 (a test query) and q3 into the held-out lists, and q1 into training.
-    data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run", "--test-corpus", split_corpus, "--leaks", "drop"),
-        *("--hold-out", 0.76, "--output", tmp_path / "t", "--hold-out-output", tmp_path / "h"),
-    )
-    assert {row["id"] for row in rows_of(tmp_path / "h")} == {"q3"}
-    assert {row["id"] for row in rows_of(tmp_path / "t")} == {"q1"}
-    assert "raise --hold-out" in data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run"),
-        *("--hold-out", 0.001, "--output", tmp_path / "t", "--hold-out-output", tmp_path / "h"),
-        code=1,
-    )
+    data(*clean, "--hold-out", 0.76)
+    assert {row["id"] for row in rows_of(held)} == {"q3"}
+    assert {row["id"] for row in rows_of(train)} == {"q1"}
+    assert "raise --hold-out" in data(*leaking, *outputs, "--hold-out", 0.001, code=1)
 
 
 # --- other sources --------------------------------------------------------------------------------------------------

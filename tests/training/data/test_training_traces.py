@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import replace
@@ -26,16 +27,8 @@ from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 JUDGMENTS = {"q": {"a": 2.0, "b": 1.0}, "r": {"a": 1.0}, "unjudged": {}, "negative": {"c": 0.0}}
 
 
-def exclusion(shown: str, excluded: str, **fields: Any) -> TraceStep:
-    """A step that showed one-letter documents and excluded one of them."""
-    return step_of("iterative", shown, excluded, **fields)
-
-
-def ordering(shown: str, order: str, **fields: Any) -> TraceStep:
-    return step_of("direct", shown, order, **fields)
-
-
 def step_of(strategy: Any, shown: str, outcome: str, **fields: Any) -> TraceStep:
+    """A step that showed one-letter documents."""
     query_id, number = fields.pop("query_id", "q"), fields.pop("number", 1)
     candidates = tuple(Candidate(letter, f"text {letter}") for letter in shown)
     given: dict[str, Any] = {"thought": "a thought", "repaired": False, "thought_closed": False, **fields}
@@ -43,6 +36,9 @@ def step_of(strategy: Any, shown: str, outcome: str, **fields: Any) -> TraceStep
     step = Step(tuple(range(len(shown))), order, text="", probabilities=None, cut_passages=0, usage=Usage(), **given)
     return TraceStep(RankingRequest(f"query {query_id}", candidates, query_id=query_id), strategy, number, step)
 
+
+exclusion = functools.partial(step_of, "iterative")
+ordering = functools.partial(step_of, "direct")
 
 # --- what becomes of a step -----------------------------------------------------------------------------------------
 

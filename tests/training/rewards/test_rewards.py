@@ -8,7 +8,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -39,16 +38,10 @@ from r1ranker_ir.training.rewards.rewards import (
 )
 
 BOUNDS = {
-    "exclusion": (-3.0, 1.0),
-    "exclusion_graded": (-3.0, 1.0),
-    "ranking": (-3.0, 1.0),
-    "ranking_mrr": (-3.0, 1.0),
-    "format": (-1.0, 0.0),
-    "tag_count": (-1.0, 0.0),
-    "setwise": (0.0, 1.0),
-    "setwise_graded": (0.0, 1.0),
-    "multi_view": (-1.0, 1.3),
-    "multi_view_overlap": (-1.0, 1.3),
+    **dict.fromkeys(("exclusion", "exclusion_graded", "ranking", "ranking_mrr"), (-3.0, 1.0)),
+    **dict.fromkeys(("format", "tag_count"), (-1.0, 0.0)),
+    **dict.fromkeys(("setwise", "setwise_graded"), (0.0, 1.0)),
+    **dict.fromkeys(("multi_view", "multi_view_overlap"), (-1.0, 1.3)),
 }
 ONE_POSITIVE = [0.0, 1.0, 0.0]
 GRADED = [0.0, 3.0, 1.0, 2.0]
@@ -108,36 +101,19 @@ def test_the_shape_of_an_output(output: str, form: float, tags: float) -> None:
 
 # Exclusion.
 
-EXCLUSIONS = [
-    # answer, e with the positive at [2]
-    ("[1]", 1),
-    ("[3]", 1),
-    ("[2]", 0),
-    (" \n[1]\t", 1),
-    ("[4]", -0.5),
-    ("[0]", -0.5),
-    ("[-1]", -0.5),
-    ("1", -0.5),
-    ("[1", -0.5),
-    ("[ 1 ]", -0.5),
-    ("[01]", -0.5),
-    ("[1000000000000000000000]", -0.5),
-    ("[１]", -0.5),
-    ("[²]", -0.5),
-    ("[[1]]", -0.5),
-    ("[1].", -0.5),
-    ("passage [1]", -0.5),
-    ("[1] [3]", -0.5),
-    ("[1], [1]", -0.5),
-    ("[1][1]", -0.5),
-    ("[1] > [3] > [2]", -0.5),
-    ("none", -0.5),
-    ("", -1),
-    (" \n ", -1),
-]
+EXCLUSIONS = {
+    1: ["[1]", "[3]", " \n[1]\t"],
+    0: ["[2]"],
+    -0.5: [
+        *("[4]", "[0]", "[-1]", "1", "[1", "[ 1 ]", "[01]", "[1000000000000000000000]", "[１]", "[²]", "[[1]]", "[1]."),
+        *("passage [1]", "[1] [3]", "[1], [1]", "[1][1]", "[1] > [3] > [2]", "none"),
+    ],
+    -1: ["", " \n "],
+}
+"""What an exclusion is worth with the positive at [2], and the answers that are worth that."""
 
 
-@pytest.mark.parametrize(("answer", "outcome"), EXCLUSIONS)
+@pytest.mark.parametrize(("outcome", "answer"), [(worth, each) for worth, some in EXCLUSIONS.items() for each in some])
 def test_what_an_exclusion_is_worth(answer: str, outcome: float) -> None:
     assert score("exclusion", answered(answer), ONE_POSITIVE) == outcome
     assert score("exclusion_graded", answered(answer), ONE_POSITIVE) == outcome
@@ -266,40 +242,32 @@ def test_ndcg_looks_at_twenty_places() -> None:
 
 # Choice of the best.
 
-
-@pytest.mark.parametrize(
-    ("output", "published", "graded"),
-    [
-        (answered("[2]"), 1, 1),
-        (answered("\n [2] "), 1, 1),
-        (answered("[4]"), 0, 2 / 3),
-        (answered("[3]"), 0, 1 / 3),
-        (answered("[1]"), 0, 0),
-        (answered("[5]"), 0, 0),
-        (answered("2"), 0, 0),
-        (answered("[02]"), 0, 0),
-        (answered("[２]"), 0, 0),
-        (answered("[2] [2]"), 0, 0),
-        (answered("[2]."), 0, 0),
-        (answered(""), 0, 0),
-        ("", 0, 0),
-        ("[2]", 0, 0),
-        ("<answer>[2]</answer>", 0, 0),
-        ("<think>a<answer>[2]</answer>", 0, 0),
-        ("</think><answer>[2]</answer>", 0, 0),
-        ("<think>a</think> so <answer>[2]</answer>", 0, 0),
-        ("<think>a</think><answer>[2]", 0, 0),
-        ("<think>a</think><ANSWER>[2]</ANSWER>", 0, 0),
+CHOICES = {
+    (1, 1): [
+        *(answered("[2]"), answered("\n [2] ")),
         # As published, what surrounds the pattern does not matter, and the first place that fits counts.
-        ("So: <think>a</think>\n\n<answer>[2]</answer> and no more", 1, 1),
-        ("<think>a</think> hm </think> <answer>[2]</answer>", 1, 1),
-        ("<think>a</think><answer>[2]</answer></think><answer>[1]</answer>", 1, 1),
-        ("</think><answer>[1]</answer><think>a</think><answer>[2]</answer>", 1, 1),
+        "So: <think>a</think>\n\n<answer>[2]</answer> and no more",
+        "<think>a</think> hm </think> <answer>[2]</answer>",
+        "<think>a</think><answer>[2]</answer></think><answer>[1]</answer>",
+        "</think><answer>[1]</answer><think>a</think><answer>[2]</answer>",
     ],
-)
-def test_what_a_choice_is_worth(output: str, published: float, graded: float) -> None:
-    assert score("setwise", output, GRADED) == published
-    assert score("setwise_graded", output, GRADED) == pytest.approx(graded)
+    (0, 2 / 3): [answered("[4]")],
+    (0, 1 / 3): [answered("[3]")],
+    (0, 0): [
+        *map(answered, ("[1]", "[5]", "2", "[02]", "[２]", "[2] [2]", "[2].", "")),
+        *("", "[2]", "<answer>[2]</answer>", "<think>a<answer>[2]</answer>", "</think><answer>[2]</answer>"),
+        "<think>a</think> so <answer>[2]</answer>",
+        "<think>a</think><answer>[2]",
+        "<think>a</think><ANSWER>[2]</ANSWER>",
+    ],
+}
+"""The published worth of a choice among `GRADED` and the graded one, and the outputs that are worth that."""
+
+
+@pytest.mark.parametrize(("worth", "output"), [(worth, each) for worth, some in CHOICES.items() for each in some])
+def test_what_a_choice_is_worth(worth: tuple[float, float], output: str) -> None:
+    assert score("setwise", output, GRADED) == worth[0]
+    assert score("setwise_graded", output, GRADED) == pytest.approx(worth[1])
 
 
 @pytest.mark.parametrize(("gains", "published"), [([1, 1, 0], [1, 1, 0]), ([0, 0, 0], [1, 1, 1])])
@@ -362,49 +330,36 @@ def test_recall_and_ndcg_look_at_ten_places() -> None:
     assert told["rewards/multi_view/ndcg"] == pytest.approx(1 / (1 + LOG3))
 
 
-@pytest.mark.parametrize("name", ["multi_view", "multi_view_overlap"])
-@pytest.mark.parametrize(
-    ("output", "value"),
-    [
-        ("", -1),
-        ("[2] > [1] > [3]", -1),
-        ("<answer>[2] > [1] > [3]</answer>", -1),
-        ("<think>a</think> so <answer>[2] > [1] > [3]</answer>", -1),
-        ("<think>a</think><answer>[2] > [1] > [3]", -1),
-        (answered(""), 0),
-        (answered("[2] > [1]"), 0),
-        (answered("[2] > [1] > [1]"), 0),
-        (answered("[2] > [1] > [3] > [3]"), 0),
-        # The published code compares the numbers' count alone, so that this passes there.
-        (answered("[2] > [1] > [30]"), 0),
-        (answered("[2] > [1] > [3] > [4]"), 0),
-        (answered("2 > 1 > 3"), 0),
-        (answered("[2] > [1] > [03]"), 0),
-        (answered("[2] > [1] > [1000000000000000000000]"), 0),
-        ("Well. <think>a</think><answer>[2] > [1] > [3]</answer> Done.", 1.3),
+VIEWS = {
+    -1: [
+        *("", "[2] > [1] > [3]", "<answer>[2] > [1] > [3]</answer>", "<think>a</think><answer>[2] > [1] > [3]"),
+        "<think>a</think> so <answer>[2] > [1] > [3]</answer>",
     ],
-)
+    0: [
+        *map(answered, ("", "[2] > [1]", "[2] > [1] > [1]", "[2] > [1] > [3] > [3]", "[2] > [1] > [3] > [4]")),
+        # The published code compares the numbers' count alone, so that the first of these passes there.
+        *map(answered, ("[2] > [1] > [30]", "2 > 1 > 3", "[2] > [1] > [03]", "[2] > [1] > [1000000000000000000000]")),
+    ],
+    1.3: ["Well. <think>a</think><answer>[2] > [1] > [3]</answer> Done."],
+}
+
+
+@pytest.mark.parametrize("name", ["multi_view", "multi_view_overlap"])
+@pytest.mark.parametrize(("value", "output"), [(value, each) for value, some in VIEWS.items() for each in some])
 def test_only_full_permutations_have_views(name: str, output: str, value: float) -> None:
     assert score(name, output, ONE_POSITIVE) == pytest.approx(value)
 
 
 def test_a_reference_order_replaces_the_order_by_gain() -> None:
-    output = answered("[3] > [1] > [2]")
     same, other = [2, 0, 1], [1, 0, 2]
-
-    def difference(name: str) -> float:
-        return score(name, output, ONE_POSITIVE, reference_order=[same]) - score(
-            name, output, ONE_POSITIVE, reference_order=[other]
-        )
-
-    assert difference("multi_view") == pytest.approx(0.1 * (1 - rank_biased_overlap(same, other)))
-    assert difference("multi_view_overlap") == pytest.approx(0.1 * (1 - average_overlap(same, other)))
-    for name in ("multi_view", "multi_view_overlap"):
+    for name, likeness in (("multi_view", rank_biased_overlap), ("multi_view_overlap", average_overlap)):
+        scored = [
+            score(name, answered("[3] > [1] > [2]"), ONE_POSITIVE, **columns)
+            for columns in ({"reference_order": [same]}, {"reference_order": [other]}, {"reference_order": [None]}, {})
+        ]
+        assert scored[0] - scored[1] == pytest.approx(0.1 * (1 - likeness(same, other)))
         # By falling gain, ties in the prompt's order.
-        assert score(name, output, ONE_POSITIVE, reference_order=[None]) == score(
-            name, output, ONE_POSITIVE, reference_order=[other]
-        )
-        assert score(name, output, ONE_POSITIVE) == score(name, output, ONE_POSITIVE, reference_order=[other])
+        assert scored[1] == scored[2] == scored[3]
 
 
 @pytest.mark.parametrize("order", [[0, 1], [0, 1, 1], [0, 1, 2, 2], [1, 2, 3], [0, 1, 2, 3], [], ["a", "b", "c"]])
@@ -568,9 +523,8 @@ def test_rows_of_other_strategies_score_none(name: str, own: str) -> None:
 
 
 def test_format_and_tags_are_scored_for_every_strategy() -> None:
-    strategies = ["iterative", "direct", "setwise"]
-    assert format_reward([PERFECT] * 3, strategy=strategies, gains=[ONE_POSITIVE] * 3) == [0, 0, 0]
-    assert tag_count_reward([PERFECT] * 3, strategy=strategies, gains=[ONE_POSITIVE] * 3) == [0, 0, 0]
+    for reward in (format_reward, tag_count_reward):
+        assert reward([PERFECT] * 2, strategy=["iterative", "direct"], gains=[ONE_POSITIVE] * 2) == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -751,46 +705,27 @@ def test_an_exclusion_that_is_rewarded_is_one_that_inference_reads_the_same(answ
 @pytest.mark.parametrize(
     "output",
     [
-        "[1] " * 250_000,
-        "9" * 1_000_000,
-        "[" * 1_000_000,
-        "[ " + " " * 1_000_000,
-        ("[" + " " * 999) * 1_000,
-        "<answer>" * 125_000,
-        "<think>" * 140_000,
-        "</think>" * 125_000,
-        ("</think>" + " " * 992) * 1_000,
-        "<think>" + "</think> " * 110_000,
-        "<think></think><answer>" * 43_000,
-        "<answer></answer>" * 58_000,
-        PERFECT * 12_000,
-        answered("[1] > " * 160_000),
+        *("[1] " * 250_000, "9" * 1_000_000, "[" * 1_000_000, "[ " + " " * 1_000_000, ("[" + " " * 999) * 1_000),
+        *("<answer>" * 125_000, "<think>" * 140_000, "</think>" * 125_000, ("</think>" + " " * 992) * 1_000),
+        *("<think>" + "</think> " * 110_000, "<think></think><answer>" * 43_000, "<answer></answer>" * 58_000),
+        *(PERFECT * 12_000, "\n" * 1_000_000, *map(answered, ("[1] > " * 160_000, " " * 1_000_000))),
+        *map(answered, ("[" + "1" * 1_000_000 + "]", "[" + " " * 1_000_000 + "1")),
         answered(" > ".join(f"[{number}]" for number in range(100_000))),
-        answered("[" + "1" * 1_000_000 + "]"),
-        answered("[" + " " * 1_000_000 + "1"),
-        answered(" " * 1_000_000),
-        "\n" * 1_000_000,
     ],
     ids=lambda output: output[-12:],
 )
-def test_a_megabyte_is_scored_at_once(output: str) -> None:
-    gains = [ONE_POSITIVE]
+def test_a_megabyte_is_scored(output: str) -> None:
     for name, reward in REWARDS.items():
-        started = time.process_time()
-        [value] = reward(completions=[output], gains=gains)
-        assert time.process_time() - started < 1, name
+        [value] = reward(completions=[output], gains=[ONE_POSITIVE])
         assert BOUNDS[name][0] <= value <= BOUNDS[name][1]
 
 
-def test_a_long_list_of_candidates_is_scored_at_once() -> None:
-    count = 5_000
-    gains = [float(position % 7) for position in range(count)]
-    output = answered(" > ".join(f"[{number}]" for number in range(count, 0, -1)))
-    started = time.process_time()
+def test_a_long_list_of_candidates_is_scored() -> None:
+    gains = [float(position % 7) for position in range(5_000)]
+    output = answered(" > ".join(f"[{number}]" for number in range(5_000, 0, -1)))
     for reward in (ranking_reward, ranking_reward_mrr, multi_view_reward, multi_view_reward_overlap):
         [value] = reward([output], [gains])
         assert value is not None and value > 0
-    assert time.process_time() - started < 2
 
 
 def test_all_orders_of_four_are_told_apart_by_the_gains_they_put_first() -> None:
