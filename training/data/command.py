@@ -147,67 +147,71 @@ def make_data(arguments: DataCommandArguments, *, progress: bool = False, announ
     summary = Summary(Part(str(arguments.output), sampling.strategy))
     with ExitStack() as stack:
         # Opened first, so that a name that can't be written to costs no reading.
-        training = stack.enter_context(SampleWriter(arguments.output))
-        holding = None
+        made = [(stack.enter_context(SampleWriter(arguments.output)), summary.training)]
         if arguments.hold_out_output is not None:
-            holding = stack.enter_context(SampleWriter(arguments.hold_out_output))
             summary.held_out = Part(str(arguments.hold_out_output), "direct")
-        opened = _open_source(arguments)
-        test = test_data_of(arguments.test_corpora)
-        summary.test_queries = len(test.queries)
-        held = TestData()
-        if holding is not None and summary.held_out is not None:
-            lists = replace(sampling, strategy="direct", positives=1)
-            for record in _with_bar(opened.records(Counter(), Counter()), progress, "held out"):
-                clean = without_leaks(record, test.leaks_of(record, opened.collection))
-                if clean is not None and _is_held_out(record, arguments.hold_out):
-                    held.add_record(clean, HELD_OUT)
-                    _write(holding, samples_of(clean, lists, summary.held_out.dropped), summary.held_out)
-        _make_training(arguments, opened, test, held, sampling, training, summary, progress=progress)
-        for writer, part in ((training, summary.training), (holding, summary.held_out)):
-            if writer is not None and part is not None:
-                if not part.samples:
-                    raise InputError(_nothing_left(summary, part))
-                writer.describe({"arguments": _described(arguments), "counts": _counts(summary, part)})
+            made.append((stack.enter_context(SampleWriter(arguments.hold_out_output)), summary.held_out))
+        making = _Making(arguments, sampling, _open_source(arguments), test_data_of(arguments.test_corpora), summary)
+        summary.test_queries = len(making.test.queries)
+        for writer, part in made[1:]:
+            making.hold_out(writer, part, progress=progress)
+        making.train(*made[0], progress=progress)
+        for writer, part in made:
+            if not part.samples:
+                raise InputError(_nothing_left(summary, part))
+            writer.describe({"arguments": _described(arguments), "counts": _counts(summary, part)})
     return summary
 
 
-def _make_training(
-    arguments: DataCommandArguments,
-    opened: _Opened,
-    test: TestData,
-    held: TestData,
-    sampling: Sampling,
-    writer: SampleWriter,
-    summary: Summary,
-    *,
-    progress: bool,
-) -> None:
-    part = summary.training
-    found: list[Leak] = []
-    for record in _with_bar(opened.records(summary.dropped, summary.left_out), progress, "training"):
-        summary.read += 1
-        leaks = test.leaks_of(record, opened.collection)
-        summary.leaks += count_leaks(leaks)
-        if leaks and arguments.leaks == "error":
-            found += leaks[: _SHOWN_LEAKS - len(found)]
+@dataclass(frozen=True)
+class _Making:
+    """What both passes over a source need: what to make of it, and what must not be in it."""
+
+    arguments: DataCommandArguments
+    sampling: Sampling
+    source: _Opened
+    test: TestData
+    summary: Summary
+    held: TestData = field(default_factory=TestData)
+
+    def hold_out(self, writer: SampleWriter, part: Part, *, progress: bool) -> None:
+        """Writes the held-out lists, and remembers their queries and positives."""
+        lists = replace(self.sampling, strategy="direct", positives=1)
+        for record in _with_bar(self.source.records(Counter(), Counter()), progress, "held out"):
+            clean = without_leaks(record, self.test.leaks_of(record, self.source.collection))
+            if clean is not None and self._is_held_out(record):
+                self.held.add_record(clean, HELD_OUT)
+                _write(writer, samples_of(clean, lists, part.dropped), part)
+
+    def train(self, writer: SampleWriter, part: Part, *, progress: bool) -> None:
+        """Writes the training samples, without what test data and held-out lists hold."""
+        summary, sampling = self.summary, self.sampling
+        found: list[Leak] = []
+        for record in _with_bar(self.source.records(summary.dropped, summary.left_out), progress, "training"):
+            summary.read += 1
+            leaks = self.test.leaks_of(record, self.source.collection)
+            summary.leaks += count_leaks(leaks)
+            if leaks and self.arguments.leaks == "error":
+                found += leaks[: _SHOWN_LEAKS - len(found)]
+            clean = None if found else without_leaks(record, leaks)  # after a leak only the rest of them is counted
+            if clean is None or self._is_held_out(record):
+                continue
+            shared = self.held.leaks_of(clean)
+            summary.shared += count_leaks(shared)
+            clean = without_leaks(clean, shared)
+            if clean is not None:
+                samples = samples_of(clean, sampling, part.dropped)
+                if sampling.strategy == "windows":
+                    part.windows_dropped += count_windows(clean, sampling.window_size, sampling.stride) - len(samples)
+                _write(writer, samples, part)
+        summary.read += sum(summary.dropped.values())
         if found:
-            continue  # only to count the rest of them
-        clean = without_leaks(record, leaks)
-        if clean is None or _is_held_out(record, arguments.hold_out):
-            continue
-        shared = held.leaks_of(clean)
-        summary.shared += count_leaks(shared)
-        clean = without_leaks(clean, shared)
-        if clean is None:
-            continue
-        samples = samples_of(clean, sampling, part.dropped)
-        if sampling.strategy == "windows":
-            part.windows_dropped += count_windows(clean, sampling.window_size, sampling.stride) - len(samples)
-        _write(writer, samples, part)
-    summary.read += sum(summary.dropped.values())
-    if found:
-        raise InputError(_leak_message(found, summary))
+            raise InputError(_leak_message(found, summary))
+
+    def _is_held_out(self, record: JudgedRequest) -> bool:
+        share = self.arguments.hold_out
+        digest = hashlib.sha256(record.request.query_id.encode("utf-8", "surrogatepass")).digest()
+        return share is not None and int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def _write(writer: SampleWriter, samples: Iterable[Sample], part: Part) -> None:
@@ -216,13 +220,6 @@ def _write(writer: SampleWriter, samples: Iterable[Sample], part: Part) -> None:
         writer.write(sample)
         part.lengths[len(sample.record.request.candidates)] += 1
     part.queries += part.samples > before
-
-
-def _is_held_out(record: JudgedRequest, share: float | None) -> bool:
-    if share is None:
-        return False
-    digest = hashlib.sha256(record.request.query_id.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from .leakage import digest_of
 from .records import judged
 
 _QUERIES_AT_ONCE = 5_000
-"""A folder's texts are looked up in one pass over its file for so many queries."""
+"""For how many queries a folder's texts are looked up in one pass over its file."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Sampling:
         if self.candidates < 2:
             raise InputError(f"candidates is {self.candidates}: a list needs at least 2 to compare")
         if self.positives is not None and self.positives < 1:
-            raise InputError(f"positives is {self.positives}: draw at least 1 a record")
+            raise InputError(f"positives is {self.positives}: draw at least 1 per record")
         check_window(self.window_size, self.stride)
         if self.as_given and self.strategy == WINDOWS:
             raise InputError(f"as_given goes with {', '.join(sample_strategies())}: windows are cut from longer lists")

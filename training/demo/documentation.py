@@ -9,9 +9,7 @@ query. It needs no network, and no judgments of anybody's collection come near i
 from __future__ import annotations
 
 import argparse
-import ast
 import json
-import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +17,9 @@ from pathlib import Path
 
 from r1ranker_ir.errors import InputError, R1RankerError
 
-from .lexicon import STOP_WORDS, strip_plural
+from .lexicon import STOP_WORDS, docstrings, words_of
 
 _LEFT_OUT = {"test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3"}
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _MOST_QUERY_WORDS, _LEAST_BODY_WORDS = 16, 12
 
 
@@ -39,26 +36,17 @@ def read_docstrings(library: Path) -> Iterator[Documented]:
     for path in sorted(library.rglob("*.py")):
         if _LEFT_OUT & set(path.relative_to(library).parts):
             continue
-        try:
-            tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
-        except (SyntaxError, ValueError):
-            continue
-        for node in ast.walk(tree):
-            text = ast.get_docstring(node) if isinstance(node, _DOCUMENTED) else None
-            summary, _, description = (text or "").partition("\n\n")
+        for text in docstrings(path):
+            summary, _, description = text.partition("\n\n")
             if description.strip():
                 yield Documented(" ".join(summary.split()), " ".join(description.split()))
 
 
-def _words(text: str) -> list[str]:
-    return [strip_plural(word) for word in re.findall(r"[a-z0-9]+", text.lower())]
-
-
 def usable(documented: Documented, content_words: tuple[int, int]) -> bool:
     """Tells whether a summary can be a query and a description a document."""
-    query = _words(documented.summary)
+    query = words_of(documented.summary)
     content = set(query) - STOP_WORDS
-    long_enough = len(_words(documented.description)) >= _LEAST_BODY_WORDS
+    long_enough = len(words_of(documented.description)) >= _LEAST_BODY_WORDS
     return content_words[0] <= len(content) <= content_words[1] and len(query) <= _MOST_QUERY_WORDS and long_enough
 
 

@@ -23,7 +23,7 @@ _STYLES = ("-", "--", ":", "-.")
 _POINTS: dict[str, Any] = {"marker": "o", "markersize": 3.5}
 _COLUMNS = 3
 _PANEL_INCHES = (4.4, 3.0)
-# A line of so many points or more is smoothed, over so large a part of its points on either side.
+# A line of this many points or more is smoothed, over one part in this many of its points on either side.
 _POINTS_TO_SMOOTH = 30
 _SMOOTHED_SHARE = 20
 _ACCURACY_KEY = re.compile(r"held_out/accuracy@(\d+)")
@@ -44,7 +44,7 @@ PANELS = (
     Panel("Reward", re.compile(r"reward")),
     Panel("Reward by component", re.compile(r"rewards/((?:[^/]+/)*(?!(?:mean|std)$)[^/]+)(?:/mean)?")),
     Panel("KL to the reference", re.compile(r"kl")),
-    Panel("Entropy (nats a token)", re.compile(r"entropy")),
+    Panel("Entropy (nats per token)", re.compile(r"entropy")),
     Panel("Completion length (tokens)", re.compile(r"completions/mean_length")),
     Panel("Completions cut at the limit (share)", re.compile(r"completions/clipped_ratio")),
     Panel("Groups without variance (share)", re.compile(r"frac_reward_zero_std")),

@@ -17,7 +17,7 @@ def write_card(record: TrainingRecord, settings: Mapping[str, Any]) -> str:
     strategies = " and ".join(settings["strategies"])
     header = ["---", "library_name: transformers", "pipeline_tag: text-ranking"]
     if "/" in record.base_model:
-        # The hub refuses a base that is no repository.
+        # The hub refuses a base that is not a repository.
         header.append(f"base_model: {record.base_model}")
     header += ["tags:", "- reranking", "- r1ranker", f"- {record.method}", "---"]
     parts = [

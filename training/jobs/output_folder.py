@@ -44,10 +44,10 @@ def output_folder(arguments: TrainingArguments) -> Path:
         raise InputError("no output folder is given: name one with output_dir")
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"output_dir {output!r} is no folder: give another name")
+        raise InputError(f"output_dir {output!r} is not a folder: give another name")
     for model in model_folders(arguments.model.model):
         if model.resolve() == folder.resolve():
-            raise InputError(f"output_dir {output!r} is the model that is to be trained: give another folder")
+            raise InputError(f"output_dir {output!r} is the model to be trained: give another folder")
     return folder
 
 
@@ -81,7 +81,7 @@ def find_checkpoint(arguments: TrainingArguments, folder: Path) -> Path | None:
         return Path(last)
     checkpoint = Path(str(wanted))
     if not (checkpoint / STATE_FILE).is_file():
-        raise InputError(f"resume_from_checkpoint {str(checkpoint)!r} is no checkpoint: give its folder, or last")
+        raise InputError(f"resume_from_checkpoint {str(checkpoint)!r} is not a checkpoint: give its folder, or last")
     return checkpoint
 
 

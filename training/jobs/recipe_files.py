@@ -42,4 +42,4 @@ def _find(name: str, ending: str, noun: str, kind: str) -> Path:
     if path.name == name and packaged.is_file():
         return packaged
     known = ", ".join(sorted(each.stem for each in RECIPES.glob(f"*{ending}")))
-    raise InputError(f"{noun} {name!r} is no file: give a {kind} file, or one of the packaged {noun}s {known}")
+    raise InputError(f"{noun} {name!r} is not a file: give a {kind} file, or one of the packaged {noun}s {known}")

@@ -88,7 +88,7 @@ def _rows_taken(arguments: TrainingArguments) -> int | None:
     batches: int = config.max_steps * config.gradient_accumulation_steps
     if arguments.method == "sft":
         return batches * int(config.per_device_train_batch_size * config.world_size)
-    # TRL generates for so many prompts at once, uses what comes out in several batches, and leaves a rest out.
+    # TRL generates for this many prompts at once, uses what comes out in several batches, and leaves a rest out.
     generations: int = math.ceil(batches / (config.steps_per_generation * config.num_iterations))
     return generations * int(config.generation_batch_size // config.num_generations)
 

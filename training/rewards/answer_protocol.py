@@ -5,7 +5,7 @@ what training rewards is what the prompt asks for.
 
 - The tags are `<think>`, `</think>`, `<answer>` and `</answer>`, written just so, in lower case.
 - An identifier is `[n]` as the prompt writes it: ASCII digits, no leading zero, no inner space. `[02]`, `[ 2 ]` and
-  `[２]` name no candidate, and a bare `2` is no identifier.
+  `[２]` name no candidate, and a bare `2` is not an identifier.
 
 Everything here takes time in proportion to the output's length, whatever it holds.
 """

@@ -5,7 +5,7 @@ already holds. The prompt's own tags and identifiers never count.
 
 How outputs are read, and what counts as an identifier, says `answer_protocol`. Unless a function says otherwise, the
 answer is what stands strictly inside the last closed answer block after the last `</think>` (anywhere, where no thought
-was closed), the place where inference looks too; a block that is not closed or holds white space alone is no answer.
+was closed), where inference looks too; a block that is not closed or holds white space alone is not an answer.
 
 A reward says the components of one row, which are summed; `rows.reward` makes of it what TRL calls.
 """

@@ -178,7 +178,7 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
             return []
         prompts = [self.renderer.prompt_ids(call.messages) for call in calls]
         padding = [[self._tokenizer.eos_token_id]] * (count - len(calls))
-        # 1: with more, vLLM's server would take the prompts for copies and answer the first of so many only.
+        # 1: with more, vLLM's server would take the prompts for copies and answer only the first of them.
         ids, logprobs = self._generate_single_turn([*prompts, *padding], None, {}, 1)
         texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
         return [

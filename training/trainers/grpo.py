@@ -43,7 +43,7 @@ class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are no
         default=False, metadata={"help": "Divide rewards by the running standard deviation of their source's."}
     )
     held_out_every: int = field(default=0, metadata={"help": "Steps between measurements on the held-out lists."})
-    max_generated_tokens: int | None = field(default=None, metadata={"help": "Stop after so many generated tokens."})
+    max_generated_tokens: int | None = field(default=None, metadata={"help": "Stop after N generated tokens."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,6 +192,6 @@ def _check_fills_a_batch(rows: Any, args: RankingGRPOConfig) -> None:
     if hasattr(rows, "num_rows") and len(rows) < needed:
         raise InputError(
             f"there are {len(rows)} rows to train on, and a generation batch needs {needed}: "
-            f"{args.generation_batch_size} completions, {args.num_generations} a row. Give more rows, or lower "
+            f"{args.generation_batch_size} completions, {args.num_generations} per row. Give more rows, or lower "
             "per_device_train_batch_size or gradient_accumulation_steps (generation_batch_size, where it is set)"
         )

@@ -36,8 +36,8 @@ _CHOICES = {
 class RankingPPOConfig(RankingGRPOConfig):
     """The configuration of GRPO and what PPO adds; the defaults are the paper's where it names them."""
 
-    num_generations: int | None = field(default=1, metadata={"help": "Rollouts a prompt."})
-    num_generations_eval: int | None = field(default=1, metadata={"help": "Rollouts a prompt in evaluation."})
+    num_generations: int | None = field(default=1, metadata={"help": "Rollouts per prompt."})
+    num_generations_eval: int | None = field(default=1, metadata={"help": "Rollouts per prompt in evaluation."})
     loss_type: str = field(default="bnpo", metadata={"help": f"One of {', '.join(_CHOICES['loss_type'])}."})
     beta: float = field(default=0.001, metadata={"help": "Weight of the KL divergence from the reference model."})
     gamma: float = field(default=1.0, metadata={"help": "Discount of one token."})

@@ -63,7 +63,7 @@ def read_value_head(folder: Path) -> Mapping[str, torch.Tensor]:
     path = folder / VALUE_HEAD_FILE
     if not path.is_file():
         raise CheckpointError(
-            f"{folder} has no {VALUE_HEAD_FILE}, so it is no checkpoint of PPO: resume from one, or name the folder as "
-            "the model to start from"
+            f"{folder} has no {VALUE_HEAD_FILE}, so it is not a checkpoint of PPO: resume from one, or name the folder "
+            "as the model to start from"
         )
     return load_file(path)

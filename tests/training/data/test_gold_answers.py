@@ -56,14 +56,14 @@ def test_the_thought_names_the_first_of_the_answer() -> None:
     assert completion == "<think>\nd1 {is} best: [2]\n</think>\n<answer>[2] > [1]</answer>"
     with pytest.raises(InputError, match=r"holds the tag </think>"):
         gold_completion(sample((0.0, 1.0)), "x</think>")
-    with pytest.raises(InputError, match="record 'q': there is no candidate"):
+    with pytest.raises(InputError, match="request 'q': there is no candidate"):
         gold_completion(sample(()))
 
 
 def test_an_id_that_would_break_the_protocol_is_refused() -> None:
     candidates = (Candidate("a</think>", "x"), Candidate("b", "y"))
     tagged = Sample("direct", judged("a question", candidates, (1.0, 0.0), "item", "q", "here"))
-    with pytest.raises(InputError, match="record 'q': the thought 'a</think> is best' holds the tag </think>"):
+    with pytest.raises(InputError, match="request 'q': the thought 'a</think> is best' holds the tag </think>"):
         gold_completion(tagged, "{id} is best")
     assert gold_completion(tagged, "{identifier} is best").startswith("<think>\n[1] is best\n</think>")
 

@@ -103,7 +103,7 @@ def test_a_file_says_what_it_was_made_of(file: Path, tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "plain.parquet")
     assert read_metadata(tmp_path / "plain.parquet") == {}
     parquet.write_table(pyarrow.table({"a": [1]}).replace_schema_metadata({"r1ranker": "{"}), tmp_path / "odd.parquet")
-    with pytest.raises(DataFileError, match="are not JSON"):
+    with pytest.raises(DataFileError, match="are not a JSON object"):
         read_metadata(tmp_path / "odd.parquet")
 
 

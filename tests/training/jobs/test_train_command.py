@@ -153,16 +153,16 @@ def test_required_arguments_are_named() -> None:
         ({"rewards": ["exclusoin"]}, "reward 'exclusoin' is unknown"),
         ({"train_files": ["nowhere.parquet"]}, "'nowhere.parquet' does not exist"),
         ({"model": "./nowhere"}, "there is no such folder"),
-        ({"template": "nowhere.toml"}, "template 'nowhere.toml' is no file"),
+        ({"template": "nowhere.toml"}, "template 'nowhere.toml' is not a file"),
         ({"strategies": ["setwise"]}, "no section [setwise]"),
         ({"adaptive_curriculum": True, "curriculum": "length"}, "chooses the samples itself"),
         ({"reward_weights": [1, 2]}, "can't be set up"),
         ({"loss_type": "none at all"}, "stopped in step 1: Unknown loss type: none at all"),
         ({"per_device_train_batch_size": 100}, "there are 24 rows to train on, and a generation batch needs 25"),
         ({"output_dir": None}, "name one with output_dir"),
-        ({"output_dir": str(TINY_CHECKPOINT)}, "is the model that is to be trained"),
+        ({"output_dir": str(TINY_CHECKPOINT)}, "is the model to be trained"),
         ({"resume_from_checkpoint": "last"}, "holds no checkpoint"),
-        ({"resume_from_checkpoint": "nowhere"}, "'nowhere' is no checkpoint"),
+        ({"resume_from_checkpoint": "nowhere"}, "'nowhere' is not a checkpoint"),
     ],
 )
 def test_recipe_that_can_not_be_run_is_explained(recipe: Recipe, changes: dict[str, Any], said: str) -> None:
@@ -253,7 +253,7 @@ def test_a_model_is_not_removed_with_the_run_that_is_overwritten(recipe: Recipe,
     (adapter / "adapter_config.json").write_text(
         json.dumps({"base_model_name_or_path": str(tmp_path / "out")}), encoding="utf-8"
     )
-    with pytest.raises(InputError, match="is the model that is to be trained"):
+    with pytest.raises(InputError, match="is the model to be trained"):
         run("sft", recipe("sft"), "--overwrite", "--model", str(adapter))
     assert (base / "config.json").exists()
 

@@ -221,7 +221,7 @@ def test_card_says_what_the_record_holds(record: TrainingRecord) -> None:
     assert "| RR | 0.2500 | 0.5000 |" in card
     assert "| learning_rate | 2e-05 |" in card
     assert "x\\|y" in card
-    # The hub refuses a base that is no repository.
+    # The hub refuses a base that is not a repository.
     local = dataclasses.replace(record, base_model="sft", before={}, after={})
     card = write_card(local, settings_content(CheckpointSettings(), ["iterative"], local))
     assert "base_model:" not in card
