@@ -178,7 +178,8 @@ def run_training(method: str, arguments: Sequence[str]) -> None:
 
     # Before the libraries are imported, whose bars have no other switch.
     progress = start(verbose=False, quiet="--quiet" in arguments)
-    from r1ranker_ir.training.jobs.arguments import CommandLineError, build_parser, parse_arguments
+    from r1ranker_ir.training.jobs.arguments import build_parser, parse_arguments
+    from r1ranker_ir.training.jobs.recipe_parser import CommandLineError
 
     if "--help" in arguments or "-h" in arguments:
         echo(build_parser(method).format_help())

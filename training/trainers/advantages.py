@@ -1,8 +1,9 @@
-"""PPO's arithmetic on tokens: generalised advantage estimation, whitening, the clipped value loss."""
+"""PPO's arithmetic on tokens (advantage estimation, whitening, the clipped value loss), and advantages of episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
@@ -72,3 +73,35 @@ def explained_variance(
     _, unforeseen = masked_moments(returns - values, mask, total)
     _, variance = masked_moments(returns, mask, total)
     return float(1.0 - unforeseen / variance) if variance > _EPSILON else float("nan")
+
+
+def step_advantages(
+    rewards: torch.Tensor, *, gamma: float = 0.0, scale: Literal["group", "batch", "none"] = "group"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compares each step with the same step of the other episodes of its list.
+
+    With r the rewards, the return of episode g at step s is R(g, s) = Σ_{k ≥ s} γ^(k−s) · r(g, k) over the steps that
+    were played. Its advantage is A(g, s) = (R(g, s) − mean_s) / (σ + 10⁻⁴), where mean_s is the mean over the episodes
+    of the list that played step s. σ is the sample standard deviation of R over these episodes (`group`) or over all
+    steps of the batch (`batch`); `none` leaves the division out. A step that one episode alone played has advantage 0.
+
+    This is GRPO's advantage (arXiv 2402.03300), with (list, step) for its group; rewards have the shape (lists,
+    episodes, steps) and are NaN where nothing was played. Also returned is whether a step's rewards vary.
+    """
+    returns = torch.zeros_like(rewards)
+    rest = torch.zeros_like(rewards[..., 0])
+    for step in reversed(range(rewards.shape[-1])):
+        rest = rewards[..., step].nan_to_num(0.0) + gamma * rest
+        returns[..., step] = rest
+    played = ~rewards.isnan()
+    count = played.sum(dim=1, keepdim=True)
+    mean = torch.where(played, returns, 0.0).sum(dim=1, keepdim=True) / count.clamp(min=1)
+    centred = torch.where(played, returns - mean, 0.0)
+    deviation = (centred.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+    varies = (deviation > 1e-6).squeeze(1)
+    if scale == "group":
+        return centred / (deviation + 1e-4), varies
+    if scale == "batch":
+        scores = returns[played]
+        return centred / ((scores.std() if len(scores) > 1 else 0.0) + 1e-4), varies
+    return centred, varies

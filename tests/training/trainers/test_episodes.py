@@ -27,7 +27,8 @@ from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer
 from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import row_of
 from r1ranker_ir.training.rewards.rewards import exclusion_reward, ranking_reward
-from r1ranker_ir.training.trainers.episodes import EpisodeGRPOConfig, EpisodeGRPOTrainer, episode_rows, step_advantages
+from r1ranker_ir.training.trainers.advantages import step_advantages
+from r1ranker_ir.training.trainers.episodes import EpisodeGRPOConfig, EpisodeGRPOTrainer, episode_rows
 from r1ranker_ir.training.trainers.rollouts import Completion, roll_out
 from r1ranker_ir.types import Answer, Call, Candidate
 
