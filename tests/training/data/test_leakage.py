@@ -91,7 +91,7 @@ def test_positives_leak_where_a_test_query_has_them_too(tmp_path: Path) -> None:
     assert count_leaks(leaks) == {POSITIVE_LEAKS: 2}
     clean = without_leaks(record, leaks)
     assert clean is not None
-    assert [candidate.id for candidate in clean.candidates] == ["d1", "d2", "d3"]
+    assert [candidate.id for candidate in clean.request.candidates] == ["d1", "d2", "d3"]
     assert clean.gains == (0.0, 1.0, 1.0)
     assert test.leaks_of(clean, corpus.collection) == []
 

@@ -207,7 +207,7 @@ def test_the_model_goes_back_to_what_it_was_in(training: bool, loaded: Loaded) -
         measured(loaded, lists(2), "iterative", TINY_CHECKPOINT, 2)
         assert model.training is training
         assert modes and not any(modes)
-        too_long = judged("flea " * 3000, record(0, 1).candidates, (0.0, 1.0))
+        too_long = judged("flea " * 3000, record(0, 1).request.candidates, (0.0, 1.0))
         with pytest.raises(ContextLengthError):
             measured(loaded, [too_long], "iterative", TINY_CHECKPOINT, 1024)
         assert model.training is training

@@ -329,7 +329,7 @@ def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], render
             assert gone == (before[int(named[1]) - 1] if named and int(named[1]) <= len(before) else before[-1])
     assert sorted(episodes) == [(name, turn) for name in ("q0", "q1") for turn in (1, 2, 3)]
     for (name, _), places in episodes.items():
-        assert len(asked["candidate_ids"][places[0]]) == len(records[name].candidates)
+        assert len(asked["candidate_ids"][places[0]]) == len(records[name].gains)
         assert len(places) in ((2, 3) if name == "q0" else (1,))
         # The last step played is the first after which all that is left is worth the same.
         assert all(len(set(asked["gains"][place])) > 1 for place in places)

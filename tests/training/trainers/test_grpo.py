@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from r1ranker_ir import Candidate, Ranker, RankingRequest
+from r1ranker_ir import Candidate
 from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, read_settings
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.training.data.prompting import PromptRenderer, training_rows
 from r1ranker_ir.training.data.records import Sample, judged
@@ -342,30 +340,6 @@ def test_a_budget_of_tokens_stops_a_training_and_a_resumed_one_in_the_same_step(
     assert any(not torch.equal(value, weights_of(straight)[name]) for name, value in saved.items())
 
 
-def test_an_adapter_is_all_that_changes_and_its_folder_ranks(bench: Bench, tmp_path: Path) -> None:
-    lora = LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = bench.trainer(options={"peft_config": lora}, learning_rate=0.01, max_steps=3)
-    before = weights_of(trainer)
-    trainer.train()
-    after = weights_of(trainer)
-    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert {name for name in after if "lora_B" in name} <= changed <= {name for name in after if "lora_" in name}
-    folder = tmp_path / "adapter"
-    trainer.save_model(str(folder))
-    shutil.copy(TINY_CHECKPOINT / SETTINGS_FILE, folder)
-    assert (folder / "adapter_model.safetensors").is_file()
-    assert not (folder / "model.safetensors").exists()
-    request = RankingRequest("flea", tuple(Candidate(text, text) for text in ("wool", "a flea", "cloth")))
-    answers = []
-    for checkpoint in (TINY_CHECKPOINT, folder):
-        ranker = Ranker(checkpoint, strategy="iterative", max_thought_tokens=1, device="cpu")
-        [ranking] = ranker.rank([request])
-        assert sorted(ranking.order) == [0, 1, 2]
-        answers.append(ranking.steps[0].probabilities)
-    # The adapter is not only there, it is used.
-    assert answers[0] != answers[1]
-
-
 # --- it learns ------------------------------------------------------------------------------------------------------
 
 
@@ -399,15 +373,3 @@ def test_what_is_rewarded_becomes_likely(sign: int, bench: Bench) -> None:
         assert sum(rewards[-3:]) > sum(rewards[:3])
     else:
         assert after < 0.1
-
-
-def test_a_seed_decides_a_training_to_the_bit(bench: Bench) -> None:
-    trained = []
-    for seed in (3, 3, 4):
-        trainer = bench.trainer(max_steps=2, seed=seed)
-        trainer.train()
-        trained.append((weights_of(trainer), logged(trainer, "loss"), logged(trainer, "reward")))
-    (first, *first_logs), (again, *again_logs), (other, *_) = trained
-    assert same(first, again)
-    assert first_logs == again_logs
-    assert not same(first, other)

@@ -8,25 +8,23 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, GenerationConfig
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
-from typer.testing import CliRunner
 
 from r1ranker_ir import Candidate, Ranker
 from r1ranker_ir.backends.texts import ChatTokenizer
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import CheckpointError, InputError, MissingExtraError
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.runs.traces import trace_of
-from r1ranker_ir.training.data.completion_files import CompletedSample, read_completions
-from r1ranker_ir.training.data.from_traces import completions_from_traces, read_traces
+from r1ranker_ir.training.data import sample_files
+from r1ranker_ir.training.data.from_traces import read_traces
 from r1ranker_ir.training.data.prompting import PromptRenderer
 from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.trainers.sft import NO_LOSS, CompletionTokenizer, RankingSFTConfig, end_of_turn, sft_trainer
@@ -41,7 +39,7 @@ CPU = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False}
 def row_of(completion: str = COMPLETION, strategy: Any = "iterative", texts: tuple[str, ...] = TEXTS) -> dict[str, Any]:
     candidates = tuple(Candidate(f"d{number}", text) for number, text in enumerate(texts))
     record = judged("a red boat", candidates, (0.0,) * len(texts), id="q")
-    return CompletedSample(Sample(strategy, record), completion).row()
+    return sample_files.row_of(Sample(strategy, record)) | {"completion": completion}
 
 
 def parts(folder: Path, **limits: Any) -> tuple[Any, PromptRenderer]:
@@ -61,9 +59,14 @@ def tokenized(folder: Path, *rows: dict[str, Any], max_length: int | None = None
     return completions.tokenize(Dataset.from_list(list(rows)))
 
 
-def config(folder: Path, **options: Any) -> RankingSFTConfig:
+def trainer_of(folder: Path, output: Path, *rows: dict[str, Any], more: Any = None, **options: Any) -> SFTTrainer:
+    """A trainer on rows; `more` are its further arguments, `options` those of its configuration."""
+    tokenizer, renderer = parts(folder)
     quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "logging_strategy": "no"}
-    return RankingSFTConfig(output_dir=str(folder), **CPU, **quiet, **options)
+    args = RankingSFTConfig(output_dir=str(output), **CPU, **quiet, **options)
+    train_dataset = Dataset.from_list(list(rows) or [row_of()])
+    given = {"args": args, "train_dataset": train_dataset, "renderer": renderer, "tokenizer": tokenizer}
+    return sft_trainer(str(folder), **given, **(more or {}))
 
 
 # --- which ids are learned ------------------------------------------------------------------------------------------
@@ -125,19 +128,17 @@ def test_turns_whose_completion_thinks_are_rendered_like_samples(make_checkpoint
         assert list(tokenized(make_checkpoint(name), turns)) == list(tokenized(make_checkpoint(name), row_of()))
 
 
+def turns(*roles: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": f"which {role}?"} for role in roles]
+
+
 @pytest.mark.parametrize(
     "row",
     [
         {"prompt": "which is red? ", "completion": "the boat"},
         {"prompt": "which is red?", "completion": "the boat<|im_end|>"},
-        {
-            "prompt": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "which is red?"}],
-            "completion": [{"role": "assistant", "content": "the boat"}],
-        },
-        {
-            "prompt": [{"role": "user", "content": "which is red?"}],
-            "completion": [{"role": role, "content": role} for role in ("assistant", "user", "assistant")],
-        },
+        {"prompt": turns("system", "user"), "completion": turns("assistant")},
+        {"prompt": turns("user"), "completion": turns("assistant", "user", "assistant")},
     ],
 )
 def test_other_prompts_and_completions_give_the_ids_that_trl_gives(
@@ -235,16 +236,8 @@ def test_turns_need_a_template_unless_they_think(make_checkpoint: Callable[..., 
 
 
 def test_packing_needs_a_length(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    folder = make_checkpoint("chatml")
-    tokenizer, renderer = parts(folder)
     with pytest.raises(InputError, match="packing is on and max_length is not set"):
-        sft_trainer(
-            str(folder),
-            args=config(tmp_path, packing=True),
-            train_dataset=Dataset.from_list([row_of()]),
-            renderer=renderer,
-            tokenizer=tokenizer,
-        )
+        trainer_of(make_checkpoint("chatml"), tmp_path, packing=True)
 
 
 @pytest.mark.parametrize("missing", ["trl", "datasets"])
@@ -259,17 +252,12 @@ def test_without_the_extra_it_is_named(missing: str, monkeypatch: pytest.MonkeyP
 
 
 def test_the_embedded_model_learns_to_answer_as_it_is_taught(tmp_path: Path) -> None:
-    tokenizer, renderer = parts(TINY_CHECKPOINT)
+    _, renderer = parts(TINY_CHECKPOINT)
     taught = "<think>\nbread is old\n</think>\n<answer>[3]</answer>"
-    rows = Dataset.from_list([row_of(taught), row_of(taught, texts=(TEXTS[1], TEXTS[0], TEXTS[2]))])
-    trainer = sft_trainer(
-        str(TINY_CHECKPOINT),
-        args=config(tmp_path / "run", max_steps=14, learning_rate=3e-3, lr_scheduler_type="constant"),
-        train_dataset=rows,
-        eval_dataset=rows,
-        renderer=renderer,
-        tokenizer=tokenizer,
-    )
+    rows = [row_of(taught), row_of(taught, texts=(TEXTS[1], TEXTS[0], TEXTS[2]))]
+    settings = {"max_steps": 14, "learning_rate": 3e-3, "lr_scheduler_type": "constant"}
+    measured = {"eval_dataset": Dataset.from_list(rows)}
+    trainer = trainer_of(TINY_CHECKPOINT, tmp_path / "run", *rows, more=measured, **settings)
     before = trainer.evaluate()["eval_loss"]
     trainer.train()
     after = trainer.evaluate()["eval_loss"]
@@ -283,28 +271,14 @@ def test_the_embedded_model_learns_to_answer_as_it_is_taught(tmp_path: Path) -> 
     assert ranking.order[-1] == 2
     # It has learned to stop as well.
     ids = renderer.prompt_ids(ranker.prompt.ask("iterative", request, range(3)).messages)
-    written = trainer.model.generate(input_ids=_tensor([ids]), max_new_tokens=50, do_sample=False)[0, len(ids) :]
+    written = trainer.model.generate(input_ids=torch.tensor([ids]), max_new_tokens=50, do_sample=False)[0, len(ids) :]
     assert written.tolist() == [label for label in trainer.train_dataset[0]["labels"] if label != NO_LOSS]
 
 
-def _tensor(values: Any) -> Any:
-    import torch
-
-    return torch.tensor(values)
-
-
 def test_an_adapter_is_trained_alone_and_loads(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    folder = make_checkpoint("chatml")
-    tokenizer, renderer = parts(folder)
-    lora = ModelConfig(use_peft=True, lora_r=4, lora_target_modules="all-linear")
-    trainer = sft_trainer(
-        str(folder),
-        args=config(tmp_path / "run", max_steps=3, learning_rate=1e-2),
-        train_dataset=Dataset.from_list([row_of()]),
-        renderer=renderer,
-        tokenizer=tokenizer,
-        peft_config=get_peft_config(lora),
-    )
+    lora = {"peft_config": get_peft_config(ModelConfig(use_peft=True, lora_r=4, lora_target_modules="all-linear"))}
+    settings = {"max_steps": 3, "learning_rate": 1e-2}
+    trainer = trainer_of(make_checkpoint("chatml"), tmp_path / "run", more=lora, **settings)
     weights = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     trainer.train()
     trainer.save_model(str(tmp_path / "adapter"))
@@ -323,50 +297,6 @@ def test_generation_stops_at_the_token_that_was_learned(make_checkpoint: Callabl
     generation = GenerationConfig.from_pretrained(folder)
     end, other = generation.eos_token_id, AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<|endoftext|>")
     GenerationConfig(eos_token_id=other).save_pretrained(folder)
-    tokenizer, renderer = parts(folder)
-    trainer = sft_trainer(
-        str(folder),
-        args=config(tmp_path / "run"),
-        train_dataset=Dataset.from_list([row_of()]),
-        renderer=renderer,
-        tokenizer=tokenizer,
-    )
+    trainer = trainer_of(folder, tmp_path / "run")
     assert trainer.train_dataset[0]["labels"][-1] == end
     assert trainer.model.generation_config.eos_token_id == [end, other]
-
-
-def test_from_the_demo_collection_to_a_tuned_model(tmp_path: Path) -> None:
-    demo, run, out = str(resources.files("r1ranker_ir") / "demo_collection"), tmp_path / "run", tmp_path / "out"
-    for arguments in (
-        ("search", "--corpus", demo, "--depth", 3, "--output", run),
-        ("rerank", "--corpus", demo, "--run", run, "--queries", 2, "--reranker", "r1ranker-iterative-tiny")
-        + ("--temperature", 0.7, "--seed", 1, "--output", out, "--save-traces", tmp_path / "1.jsonl"),
-        ("rerank", "--corpus", demo, "--run", run, "--queries", 2, "--reranker", "r1ranker-iterative-tiny")
-        + ("--temperature", 0.7, "--seed", 2, "--output", out, "--save-traces", tmp_path / "2.jsonl"),
-    ):
-        result = CliRunner().invoke(app, [*map(str, arguments), "--quiet"])
-        assert result.exit_code == 0, result.output
-    traces = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
-    selection = completions_from_traces(traces, demo, tmp_path / "sft.parquet")
-    rows = read_completions(tmp_path / "sft.parquet")
-    tokenizer, renderer = parts(TINY_CHECKPOINT)
-    trainer = sft_trainer(
-        str(TINY_CHECKPOINT),
-        args=config(tmp_path / "tuned", max_steps=2),
-        train_dataset=rows,
-        renderer=renderer,
-        tokenizer=tokenizer,
-    )
-    weights = [value.detach().clone() for value in trainer.model.parameters()]
-    trainer.train()
-    # Two queries of three documents have two steps each, in both traces, and one try of a step is kept.
-    assert sum(selection.counts.values()) == 8
-    assert 1 <= selection.counts["kept"] == len(rows) == len(trainer.train_dataset) <= 4
-    told = {
-        (line["query_id"], step["thought"])
-        for path in traces
-        for line in map(json.loads, path.open())
-        for step in line["steps"]
-    }
-    assert all((row["id"], row["completion"][8:].partition("\n</think>")[0]) in told for row in rows)
-    assert not all(value.equal(old) for value, old in zip(trainer.model.parameters(), weights, strict=True))
