@@ -118,7 +118,12 @@ def _train_into(
     settings_content(settings, offered)
     trainer = _build_trainer(arguments, model, tokenizer, renderer, rows)
     show_progress(trainer, bar=progress)
-    asked = {"tokenizer": tokenizer, "renderer": renderer, "strategy": held_out_strategy, "settings": settings}
+    asked: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "renderer": renderer,
+        "strategy": held_out_strategy,
+        "settings": settings,
+    }
     measure = partial(rank_held_out, records=held_out, **asked)
     measured = HeldOutMeasurements(trainer, measure, getattr(config, "held_out_every", 0))
     if held_out:
