@@ -76,7 +76,7 @@ def reward(
                 for each in results
             ]
 
-        del scored.__wrapped__  # type: ignore[attr-defined]  # it is called otherwise
+        del scored.__wrapped__  # it is called otherwise
         return scored
 
     return make

@@ -55,12 +55,7 @@ def test_rows_come_back_as_they_were_written(file: Path, capfd: pytest.CaptureFi
     assert rows.column_names == list(COLUMNS)
     assert list(rows) == [row_of(sample_of(number, 2 + number % 3)) for number in range(5)]
     assert rows[1] == {
-        "id": "q1",
-        "source": "mine",
-        "task": "item",
-        "strategy": "iterative",
-        "aim": "",
-        "context": "query 1",
+        **{"id": "q1", "source": "mine", "task": "item", "strategy": "iterative", "aim": "", "context": "query 1"},
         "candidate_ids": ["d0", "d1", "d2"],
         "candidates": ["text 0 of 1 – ü", "text 1 of 1 – ü", "text 2 of 1 – ü"],
         "gains": [0.0, 0.5, 0.0],

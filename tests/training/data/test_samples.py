@@ -75,11 +75,8 @@ def test_every_sample_can_be_learned_from(gains: list[float], sampling: Sampling
         assert 2 <= len(shown) == len(set(shown))
         assert len(set(sample.record.gains)) > 1
         assert [gain_of[name] for name in shown] == list(sample.record.gains)
-        assert (sample.record.request.query, sample.record.request.query_id, sample.record.source) == (
-            record.request.query,
-            id,
-            "s",
-        )
+        request = sample.record.request
+        assert (request.query, request.query_id, sample.record.source) == (record.request.query, id, "s")
         if sampling.strategy != "windows":
             best = max(sample.record.gains)
             assert len(shown) <= sampling.candidates

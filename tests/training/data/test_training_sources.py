@@ -20,13 +20,8 @@ from r1ranker_ir.training.data.from_requests import requested_records
 from r1ranker_ir.training.data.from_runs import Retrieval, retrieved_records
 
 TEXTS = {
-    "d1": "Fleas live for a year.",
-    "d2": "Ticks wait.",
-    "d3": "Lice are small.",
-    "d4": "Bees dance.",
-    "d5": "ticks WAIT",
-    "d6": "  ",
-    "d7": "Wasps build.",
+    **{"d1": "Fleas live for a year.", "d2": "Ticks wait.", "d3": "Lice are small.", "d4": "Bees dance."},
+    **{"d5": "ticks WAIT", "d6": "  ", "d7": "Wasps build."},
 }
 
 
@@ -61,12 +56,8 @@ def test_a_record_holds_the_run_in_its_order_with_grades_and_then_lacking_positi
     corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d7 1\nq1 0 d4 3\nq1 0 d1 2\nq1 0 d3 -1\n"))
     [record] = retrieved_records(corpus, run_of(q1="d3 d1 d2"), Retrieval(), Counter(), Counter())
     assert shown(record) == [("d3", 0.0), ("d1", 2.0), ("d2", 0.0), ("d4", 3.0), ("d7", 1.0)]
-    assert (record.request.query, record.request.query_id, record.source, record.request.task) == (
-        "about q1",
-        "q1",
-        "mine",
-        "passage",
-    )
+    request = record.request
+    assert (request.query, request.query_id, record.source, request.task) == ("about q1", "q1", "mine", "passage")
     assert record.request.candidates[0].text == "Lice are small."
 
 
@@ -133,31 +124,16 @@ def test_texts_are_looked_up_for_some_queries_at_a_time(tmp_path: Path, monkeypa
 # --- files of ranking requests --------------------------------------------------------------------------------------
 
 
-def test_a_request_file_gives_a_record_a_line(tmp_path: Path) -> None:
+def test_a_request_file_gives_a_record_per_line(tmp_path: Path) -> None:
     path = tmp_path / "asked.jsonl"
-    first = {
-        "id": 7,
-        "context": "fleas",
-        "task": "item",
-        "source": "mine",
-        "candidates": [{"id": "a", "text": "A", "gain": 2}, {"text": "B"}, {"id": 3, "text": "C", "gain": 0.5}],
-    }
+    candidates = [{"id": "a", "text": "A", "gain": 2}, {"text": "B"}, {"id": 3, "text": "C", "gain": 0.5}]
+    first = {"id": 7, "context": "fleas", "task": "item", "source": "mine", "candidates": candidates}
     path.write_text(f"\ufeff{json.dumps(first)}\n\n" + '{"query": "ticks", "candidates": [{"text": "D", "gain": 1}]}\n')
     mine, plain = requested_records(path)
-    assert mine.request.query == "fleas"
-    assert [(candidate.id, candidate.text) for candidate in mine.request.candidates] == [
-        ("a", "A"),
-        ("1", "B"),
-        ("3", "C"),
-    ]
+    assert [(each.id, each.text) for each in mine.request.candidates] == [("a", "A"), ("1", "B"), ("3", "C")]
     assert mine.gains == (2.0, 0.0, 0.5)
-    assert (mine.request.task, mine.request.query_id, mine.source) == ("item", "7", "mine")
-    assert (plain.request.query, plain.request.task, plain.request.query_id, plain.source) == (
-        "ticks",
-        "passage",
-        "3",
-        "asked",
-    )
+    told = [(each.request.query, each.request.task, each.request.query_id, each.source) for each in (mine, plain)]
+    assert told == [("fleas", "item", "7", "mine"), ("ticks", "passage", "3", "asked")]
     assert [record.source for record in requested_records(path, queries=1, source="one")] == ["one"]
 
 
@@ -247,11 +223,8 @@ def usable(row: dict[str, Any]) -> JudgedRequest:
 def test_passages_are_named_by_the_prompt_that_holds_them() -> None:
     record = usable(PASSAGE_ROW)
     assert record.request.query == "how old are fleas"
-    assert [(c.id, c.text) for c in record.request.candidates] == [
-        ("passage 4", PASSAGES[0]),
-        ("passage 0", PASSAGES[1]),
-        ("passage 2", PASSAGES[2]),
-    ]
+    names = ("passage 4", "passage 0", "passage 2")
+    assert [(c.id, c.text) for c in record.request.candidates] == list(zip(names, PASSAGES, strict=True))
     assert record.gains == (1.0, 0.0, 0.0)
     assert (record.request.task, record.source) == ("passage", "ranking-bench/Passage-5")
     assert usable(PASSAGE_ROW | {"gt": "Bees dance."}).gains == (0.0, 0.0, 1.0)  # a text in place of a name
@@ -287,10 +260,8 @@ def test_items_have_a_history_and_models_their_descriptions() -> None:
 @pytest.mark.parametrize(
     ("history", "shown"),
     [
-        (
-            """['0. Foo [Import]', "1. Bob's, 'x'", '2. Say "Hi"', '3. Last [a]']""",
-            "Foo [Import]|Bob's, 'x'|Say \"Hi\"|Last [a]",
-        ),
+        ("""['0. Foo [Import]', "1. Bob's, 'x'", '2. Say "Hi"', '3. Last [a]']""",)
+        + ("Foo [Import]|Bob's, 'x'|Say \"Hi\"|Last [a]",),
         ("['1. Heat', '2. Ronin'].", "Heat|Ronin"),
         ("['9. Heat',\n '10. Ronin, The']", "Heat|Ronin, The"),
         ("['0. Say \"1. x\", or y', '1. z']", 'Say "1. x", or y|z'),
@@ -304,9 +275,7 @@ def test_a_history_is_a_choice_a_line_where_it_is_a_list(history: str, shown: st
 
 
 HOLDS_THE_END = (
-    "Now there are two",
-    "Now there are 3 candidate films:",
-    "Now there are 9, Now there are 8",
+    *("Now there are two", "Now there are 3 candidate films:", "Now there are 9, Now there are 8"),
     "And\nNow there are none",
 )
 

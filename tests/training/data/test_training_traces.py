@@ -256,12 +256,7 @@ def test_kept_steps_are_written_and_read_back(tmp_path: Path, name: str) -> None
     rows = read_completions(tmp_path / name)
     assert [row["id"] for row in rows] == ["q", "q", "q", "q", "r"]
     assert rows[0] == {
-        "id": "q",
-        "source": corpus,
-        "task": "passage",
-        "strategy": "iterative",
-        "aim": "",
-        "context": "query q",
+        **{"id": "q", "source": corpus, "task": "passage", "strategy": "iterative", "aim": "", "context": "query q"},
         "candidate_ids": ["a", "b", "c"],
         "candidates": ["a of q", "b of q", "c of q"],
         "gains": [2.0, 0.0, 0.0],
@@ -328,14 +323,8 @@ def write_lines(path: Path, *rows: Any) -> Path:
 
 def test_what_a_row_may_leave_out_is_filled_in(tmp_path: Path) -> None:
     [row] = read_completions(write_lines(tmp_path / "a.jsonl", SAMPLE))
-    assert row == SAMPLE | {
-        "id": "",
-        "source": "",
-        "task": "passage",
-        "aim": "",
-        "candidate_ids": ["1", "2"],
-        "gains": [0.0, 0.0],
-    }
+    filled = {"id": "", "source": "", "task": "passage", "aim": "", "candidate_ids": ["1", "2"], "gains": [0.0, 0.0]}
+    assert row == SAMPLE | filled
 
 
 TURNS = [{"role": "user", "content": "x"}], [{"role": "assistant", "content": "y"}]

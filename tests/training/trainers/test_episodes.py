@@ -242,45 +242,22 @@ class Recorder:
         return rewards
 
 
+SETTINGS: dict[str, Any] = {
+    **{"per_device_train_batch_size": 9, "episodes_per_list": 3, "max_completion_length": 80, "seed": 3},
+    # The embedded model is too sure of itself for rewards to differ.
+    **{"temperature": 1.5, "learning_rate": 1e-3},
+}
+
+
 @pytest.fixture
-def make_trainer(tmp_path: Path, tokenizer: Any, renderer: PromptRenderer) -> Callable[..., Any]:
+def make_trainer(make_bench: Callable[..., Any], renderer: PromptRenderer) -> Callable[..., Any]:
     """Makes a trainer on rows, by default of the embedded model: `make_trainer(rows, max_steps=2)`."""
 
-    def make(
-        rows: Any,
-        reward: Any = exclusion_reward,
-        *,
-        model: Any = TINY_CHECKPOINT,
-        tokenizer: Any = tokenizer,
-        renderer: PromptRenderer = renderer,
-        eval_dataset: Any = None,
-        **options: Any,
-    ) -> Any:
-        given = {
-            "output_dir": str(tmp_path / "out"),
-            "per_device_train_batch_size": 9,
-            "episodes_per_list": 3,
-            "max_completion_length": 80,
-            "temperature": 1.5,  # the embedded model is too sure of itself for rewards to differ
-            "max_steps": 1,
-            "learning_rate": 1e-3,
-            "seed": 3,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": [],
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "bf16": False,
-        }
-        return EpisodeGRPOTrainer(
-            AutoModelForCausalLM.from_pretrained(model),
-            [reward],
-            args=EpisodeGRPOConfig(**(given | options)),
-            train_dataset=rows,
-            renderer=renderer,
-            processing_class=tokenizer,
-            eval_dataset=eval_dataset,
-        )
+    def make(rows: Any, reward: Any = exclusion_reward, *, model: Path = TINY_CHECKPOINT, **options: Any) -> Any:
+        bench = make_bench(model, kind=EpisodeGRPOTrainer, config=EpisodeGRPOConfig, settings=SETTINGS, loading={})
+        bench.renderer = options.pop("renderer", renderer)
+        more = {name: options.pop(name) for name in ("eval_dataset", "processing_class") if name in options}
+        return bench.trainer(reward, rows=rows, options=more, **options)
 
     return make
 
@@ -376,7 +353,7 @@ def test_unusable_answers_are_repaired_and_rewarded_as_they_are(
         episode_rows(make_lists([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]), renderer),
         reward,
         model=folder,
-        tokenizer=tokenizer,
+        processing_class=tokenizer,
         renderer=renderer,
         per_device_train_batch_size=12,
         episodes_per_list=2,
