@@ -50,7 +50,7 @@ _MOVED = dict(
     training.reward_rows:training.rewards.rows training.rollouts:training.trainers.rollouts
     training.sample_files:training.data.sample_files training.samples:training.data.samples
     training.sft:training.trainers.sft training.sources.requests:training.data.from_requests
-    training.sources.retrieved:training.data.from_runs training.text_digests:training.data.text_digests
+    training.sources.retrieved:training.data.from_runs training.text_digests:training.data.leakage
     training.traces:training.data.from_traces training.train_command:training.jobs.command
     training.train_demo:training.demo.demo training.trained_folder:training.jobs.trained_folder
     training.training_data:training.jobs.rows training.training_record:training.jobs.record

@@ -127,10 +127,14 @@ def train_demo(
     """
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # as in `start`, which each command calls itself, but too late
+    from r1ranker_ir.cli.app import app
     from r1ranker_ir.training.demo.demo import DemoSettings, run_train_demo
 
+    def run_command(arguments: Sequence[str]) -> None:
+        app(list(arguments), prog_name="r1ranker")
+
     screen = console(soft_wrap=not sys.stdout.isatty())
-    run_train_demo(screen, DemoSettings(output), overwrite=overwrite)
+    run_train_demo(screen, DemoSettings(output), run_command, overwrite=overwrite)
 
 
 @train.command("recipes")
@@ -174,7 +178,8 @@ def run_training(method: str, arguments: Sequence[str]) -> None:
 
     # Before the libraries are imported, whose bars have no other switch.
     progress = start(verbose=False, quiet="--quiet" in arguments)
-    from r1ranker_ir.training.jobs.arguments import CommandLineError, build_parser, parse_arguments
+    from r1ranker_ir.training.jobs.arguments import build_parser, parse_arguments
+    from r1ranker_ir.training.jobs.recipe_parser import CommandLineError
 
     if "--help" in arguments or "-h" in arguments:
         echo(build_parser(method).format_help())

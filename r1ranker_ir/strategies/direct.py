@@ -20,7 +20,7 @@ from .checks import check_options_of
 from .combined import as_asked
 from .options import PUBLISHED, RankingOptions
 from .strategy import Strategy
-from .windows import chances_of, check_window, check_window_size, with_rest_as_it_was
+from .windows import chances_of, check_window, check_window_size, sliding, with_rest_as_it_was
 
 ORDER = Section("direct", asks="order")
 
@@ -103,15 +103,11 @@ class _Judge(Asker):
 def _slide_windows(
     judge: _Judge, order: list[int], window_size: int, stride: int, top_k: int | None
 ) -> Generator[Call, Answer, None]:
-    end = len(order)
-    while end > 1:
-        start = max(0, end - window_size)
+    for window in sliding(len(order), window_size, stride):
+        start, end = window.start, window.stop
         # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is.
         top = 0 if top_k is None else max(min(top_k, window_size - stride), top_k - start)
         order[start:end] = yield from judge.ordered(order[start:end], top)
-        if start == 0:
-            return
-        end -= stride
 
 
 def _play_tournament(

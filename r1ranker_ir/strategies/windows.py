@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import identifiers
@@ -31,6 +31,17 @@ def check_window_size(window_size: int) -> None:
     """
     if window_size < 2:
         raise InputError(f"window_size is {window_size}: a prompt needs at least 2 candidates to compare")
+
+
+def sliding(count: int, window_size: int, stride: int) -> Iterator[range]:
+    """Windows over so many places from the back, each a stride higher; the last one may be shorter."""
+    end = count
+    while end > 1:
+        start = max(0, end - window_size)
+        yield range(start, end)
+        if start == 0:
+            return
+        end -= stride
 
 
 def record_step(

@@ -31,7 +31,8 @@ from r1ranker_ir.strategies.schedules import parse_schedule
 from r1ranker_ir.training.data.from_traces import OTHER_PROMPT, SEVERAL_EXCLUDED, read_traces, select_steps
 from r1ranker_ir.training.data.gold_answers import gold_completion
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
+from r1ranker_ir.training.data.sample_files import row_of
 from r1ranker_ir.training.trainers.sft import CompletionTokenizer, end_of_turn
 from r1ranker_ir.types import Answer, Call, Candidate, RankingRequest
 
@@ -334,13 +335,11 @@ def test_gold_answers_without_a_thought_train_what_never_thinking_asks(
     """A row of fine-tuning begins with the tokens that a model reads with think="never"."""
     backend = open_model(name, context_length=8192, max_thought_tokens=0)
     tokenizer, template = load_tokenizer(name), load_template()
-    record = Record(REQUEST.query, REQUEST.candidates, (1.0, 0.0, *[2.0] * 6), id="r")
+    record = judged(REQUEST.query, REQUEST.candidates, (1.0, 0.0, *[2.0] * 6), id="r")
     sample = Sample(strategy, record)
     renderer = PromptRenderer(tokenizer, template)
     rows = CompletionTokenizer(renderer, tokenizer, end_id=end_of_turn(tokenizer, None), max_length=None)
-    columns = {"id": record.id, "source": "", "task": "passage", "strategy": strategy, "context": record.context}
-    lists = {"candidate_ids": [c.id for c in record.candidates], "candidates": [c.text for c in record.candidates]}
-    written = {**columns, **lists, "gains": list(record.gains), "completion": gold_completion(sample)}
+    written = row_of(sample) | {"completion": gold_completion(sample)}
     asked, completion = rows.row_ids(written)
 
     program = {"iterative": eliminate, "direct": order_directly}[strategy]

@@ -287,12 +287,12 @@ def test_the_small_models_name_stands_for_the_package_or_for_the_hub(
 def completions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Answers to be learned."""
     from r1ranker_ir.training.data.completion_files import CompletedSample, write_completions
-    from r1ranker_ir.training.data.records import Record, Sample
+    from r1ranker_ir.training.data.records import Sample, judged
 
     path = tmp_path_factory.mktemp("data") / "completions.parquet"
     candidates = REQUEST.candidates[:2]
     samples = [
-        Sample("iterative", Record(f"rain {number}", candidates, (1.0, 0.0), id=f"q{number}", source="words"))
+        Sample("iterative", judged(f"rain {number}", candidates, (1.0, 0.0), id=f"q{number}", source="words"))
         for number in range(8)
     ]
     answer = "<think>\nno\n</think>\n<answer>[2]</answer>"

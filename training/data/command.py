@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 from r1ranker_ir.adapters.ranking_bench import STEPS, ranking_bench_requests
 from r1ranker_ir.data.corpora import TEST_SPLIT, Corpus, FolderCorpus, open_corpus
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 
-from .from_requests import record_of, requested_records
+from .from_requests import requested_records
 from .from_runs import Retrieval, retrieved_records
-from .leakage import Leak, TestData, count_leaks, without_leaks
-from .records import Record, Sample
+from .leakage import Leak, TestData, count_leaks, test_data_of, without_leaks
+from .records import Sample
 from .sample_files import SampleWriter
 from .samples import Sampling, count_windows, samples_of
 
@@ -34,29 +35,7 @@ _SHOWN_LEAKS = 5
 
 @dataclass(frozen=True)
 class DataCommandArguments:
-    """What `r1ranker data` is asked for.
-
-    Args:
-        output: the file of training samples.
-        sampling: how records become samples.
-        corpus: an ir_datasets id or a folder in BEIR layout; goes with `run`.
-        run: a first-stage run of it.
-        requests: a JSON Lines file of ranking requests.
-        ranking_bench: a configuration of Ranking-bench, or a file with its columns. Exactly one source is given.
-        split: whose judgments a folder gives (`train` if it has them, else `test`), or the split of Ranking-bench.
-        source: the records' source; each source's own name if `None`.
-        queries: only the first so many queries, requests or rows; all if `None`.
-        depth: how many documents of the run a query keeps.
-        add_positives: add positives that the run lacks; by default for every strategy but `windows`.
-        judged_only: leave out what nobody has judged.
-        test_corpora: corpora whose judged queries and their positives must not be trained on.
-        leaks: what to do about them: stop with an error, or drop them.
-        hold_out: the share of the queries to hold out, above 0 and below 1; none if `None`.
-        hold_out_output: the file of their lists.
-
-    Raises:
-        InputError: if arguments are missing or do not go together.
-    """
+    """What `r1ranker data` is asked for."""
 
     output: Path
     sampling: Sampling = field(default_factory=Sampling)
@@ -105,16 +84,7 @@ class DataCommandArguments:
 
 @dataclass
 class Part:
-    """What one file was made of.
-
-    Args:
-        name: of the file.
-        strategy: of its samples.
-        queries: how many records have samples in it.
-        lengths: the number of samples by list length.
-        dropped: the number of records without samples, by reason.
-        windows_dropped: windows without differing gains.
-    """
+    """What one file was made of."""
 
     name: str
     strategy: str
@@ -131,18 +101,7 @@ class Part:
 
 @dataclass
 class Summary:
-    """What making the data has come to.
-
-    Args:
-        training: the training samples.
-        held_out: the held-out lists; `None` without.
-        read: queries, requests or rows read.
-        dropped: how many of them no record could be made of, by reason.
-        left_out: documents left out of records, by reason.
-        test_queries: how many test queries there are to leak.
-        leaks: what the records share with test data, by what it is.
-        shared: what training records share with held-out ones, and was dropped, by what it is.
-    """
+    """What making the data has come to."""
 
     training: Part
     held_out: Part | None = None
@@ -154,15 +113,14 @@ class Summary:
     shared: Counter[str] = field(default_factory=Counter)
 
     def lines(self) -> list[str]:
-        """The summary in words, a line a subject."""
-        lines = [_part_line(part) for part in (self.training, self.held_out) if part is not None]
+        """The summary in words, one line per subject."""
         parts = [part for part in (self.training, self.held_out) if part is not None]
+        lines = [_part_line(part) for part in parts]
         dropped = sum((part.dropped for part in parts), self.dropped)
         lines.append(f"{self.read} queries read, {sum(dropped.values())} dropped{_reasons(dropped)}")
         if self.left_out:
             lines.append(f"{sum(self.left_out.values())} documents left out{_reasons(self.left_out)}")
-        windows = sum(part.windows_dropped for part in parts)
-        if windows:
+        if windows := sum(part.windows_dropped for part in parts):
             lines.append(f"{windows} windows without differing gains left out")
         if self.test_queries:
             lines.append(f"{sum(self.leaks.values())} leaks of {self.test_queries} test queries{_reasons(self.leaks)}")
@@ -176,126 +134,99 @@ def make_data(arguments: DataCommandArguments, *, progress: bool = False, announ
 
     With a held-out part the source is read twice: first for the held-out lists, then for training samples that share
     neither query nor positive with them. Which queries are held out depends on their ids alone.
-
-    Args:
-        arguments: what to make of what.
-        progress: show a bar on standard error.
-        announce: log which outputs exist already and will be replaced.
-
-    Returns:
-        Counts of what was read, dropped and written.
-
-    Raises:
-        InputError: if a source can't be read, nothing is left to write, or test data leak and `leaks` is `error`.
-        DataFileError: if a file is malformed.
-        MissingExtraError: if pyarrow or datasets is not installed.
     """
+    named = {"--run": arguments.run, "--requests": arguments.requests, "--ranking-bench": arguments.ranking_bench}
+    inputs = [NamedFile(option, path) for option, path in named.items()]
+    inputs += corpus_inputs("--corpus", arguments.corpus)
+    inputs += [file for name in arguments.test_corpora for file in corpus_inputs("--test-corpus", name)]
     outputs = NamedFile("--output", arguments.output), NamedFile("--hold-out-output", arguments.hold_out_output)
-    check_outputs(
-        outputs,
-        (
-            *corpus_inputs("--corpus", arguments.corpus),
-            NamedFile("--run", arguments.run),
-            NamedFile("--requests", arguments.requests),
-            NamedFile("--ranking-bench", arguments.ranking_bench),
-            *(file for name in arguments.test_corpora for file in corpus_inputs("--test-corpus", name)),
-        ),
-        announce=announce,
-    )
-    sampling = _sampling(arguments)
+    check_outputs(outputs, inputs, announce=announce)
+    sampling = arguments.sampling
+    if arguments.ranking_bench == STEPS:
+        sampling = replace(sampling, as_given=True)
     summary = Summary(Part(str(arguments.output), sampling.strategy))
     with ExitStack() as stack:
         # Opened first, so that a name that can't be written to costs no reading.
-        training = stack.enter_context(SampleWriter(arguments.output))
-        holding = None
+        made = [(stack.enter_context(SampleWriter(arguments.output)), summary.training)]
         if arguments.hold_out_output is not None:
-            holding = stack.enter_context(SampleWriter(arguments.hold_out_output))
             summary.held_out = Part(str(arguments.hold_out_output), "direct")
-        opened = _open_source(arguments)
-        test = TestData()
-        for name in arguments.test_corpora:
-            test.add_corpus(open_corpus(name))
-        summary.test_queries = len(test.queries)
-        held = TestData()
-        if holding is not None and summary.held_out is not None:
-            lists = replace(sampling, strategy="direct", positives=1)
-            for record in _with_bar(opened.records(Counter(), Counter()), progress, "held out"):
-                clean = without_leaks(record, test.leaks_of(record, opened.collection))
-                if clean is not None and _is_held_out(record, arguments.hold_out):
-                    held.add_record(clean, HELD_OUT)
-                    _write(holding, samples_of(clean, lists, summary.held_out.dropped), summary.held_out)
-        _make_training(arguments, opened, test, held, sampling, training, summary, progress=progress)
-        for writer, part in ((training, summary.training), (holding, summary.held_out)):
-            if writer is not None and part is not None:
-                if not part.samples:
-                    raise InputError(_nothing_left(summary, part))
-                writer.describe({"arguments": _described(arguments), "counts": _counts(summary, part)})
+            made.append((stack.enter_context(SampleWriter(arguments.hold_out_output)), summary.held_out))
+        making = _Making(arguments, sampling, _open_source(arguments), test_data_of(arguments.test_corpora), summary)
+        summary.test_queries = len(making.test.queries)
+        for writer, part in made[1:]:
+            making.hold_out(writer, part, progress=progress)
+        making.train(*made[0], progress=progress)
+        for writer, part in made:
+            if not part.samples:
+                raise InputError(_nothing_left(summary, part))
+            writer.describe({"arguments": _described(arguments), "counts": _counts(summary, part)})
     return summary
 
 
-def _make_training(
-    arguments: DataCommandArguments,
-    opened: _Opened,
-    test: TestData,
-    held: TestData,
-    sampling: Sampling,
-    writer: SampleWriter,
-    summary: Summary,
-    *,
-    progress: bool,
-) -> None:
-    part = summary.training
-    found: list[Leak] = []
-    for record in _with_bar(opened.records(summary.dropped, summary.left_out), progress, "training"):
-        summary.read += 1
-        leaks = test.leaks_of(record, opened.collection)
-        summary.leaks += count_leaks(leaks)
-        if leaks and arguments.leaks == "error":
-            found += leaks[: _SHOWN_LEAKS - len(found)]
+@dataclass(frozen=True)
+class _Making:
+    """What both passes over a source need: what to make of it, and what must not be in it."""
+
+    arguments: DataCommandArguments
+    sampling: Sampling
+    source: _Opened
+    test: TestData
+    summary: Summary
+    held: TestData = field(default_factory=TestData)
+
+    def hold_out(self, writer: SampleWriter, part: Part, *, progress: bool) -> None:
+        """Writes the held-out lists, and remembers their queries and positives."""
+        lists = replace(self.sampling, strategy="direct", positives=1)
+        for record in _with_bar(self.source.records(Counter(), Counter()), progress, "held out"):
+            clean = without_leaks(record, self.test.leaks_of(record, self.source.collection))
+            if clean is not None and self._is_held_out(record):
+                self.held.add_record(clean, HELD_OUT)
+                _write(writer, samples_of(clean, lists, part.dropped), part)
+
+    def train(self, writer: SampleWriter, part: Part, *, progress: bool) -> None:
+        """Writes the training samples, without what test data and held-out lists hold."""
+        summary, sampling = self.summary, self.sampling
+        found: list[Leak] = []
+        for record in _with_bar(self.source.records(summary.dropped, summary.left_out), progress, "training"):
+            summary.read += 1
+            leaks = self.test.leaks_of(record, self.source.collection)
+            summary.leaks += count_leaks(leaks)
+            if leaks and self.arguments.leaks == "error":
+                found += leaks[: _SHOWN_LEAKS - len(found)]
+            clean = None if found else without_leaks(record, leaks)  # after a leak only the rest of them is counted
+            if clean is None or self._is_held_out(record):
+                continue
+            shared = self.held.leaks_of(clean)
+            summary.shared += count_leaks(shared)
+            clean = without_leaks(clean, shared)
+            if clean is not None:
+                samples = samples_of(clean, sampling, part.dropped)
+                if sampling.strategy == "windows":
+                    part.windows_dropped += count_windows(clean, sampling.window_size, sampling.stride) - len(samples)
+                _write(writer, samples, part)
+        summary.read += sum(summary.dropped.values())
         if found:
-            continue  # only to count the rest of them
-        clean = without_leaks(record, leaks)
-        if clean is None or _is_held_out(record, arguments.hold_out):
-            continue
-        shared = held.leaks_of(clean)
-        summary.shared += count_leaks(shared)
-        clean = without_leaks(clean, shared)
-        if clean is None:
-            continue
-        samples = samples_of(clean, sampling, part.dropped)
-        if sampling.strategy == "windows":
-            part.windows_dropped += count_windows(clean, sampling.window_size, sampling.stride) - len(samples)
-        _write(writer, samples, part)
-    summary.read += sum(summary.dropped.values())
-    if found:
-        raise InputError(_leak_message(found, summary))
+            raise InputError(_leak_message(found, summary))
+
+    def _is_held_out(self, record: JudgedRequest) -> bool:
+        share = self.arguments.hold_out
+        digest = hashlib.sha256(record.request.query_id.encode("utf-8", "surrogatepass")).digest()
+        return share is not None and int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def _write(writer: SampleWriter, samples: Iterable[Sample], part: Part) -> None:
     before = part.samples
     for sample in samples:
         writer.write(sample)
-        part.lengths[len(sample.record.candidates)] += 1
+        part.lengths[len(sample.record.request.candidates)] += 1
     part.queries += part.samples > before
-
-
-def _is_held_out(record: Record, share: float | None) -> bool:
-    if share is None:
-        return False
-    digest = hashlib.sha256(record.id.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A source that can be read again and again.
+    """A source that can be read again and again."""
 
-    Args:
-        records: reads it, given counters of dropped queries and of documents left out.
-        collection: what its ids belong to; `None` if they mean nothing elsewhere.
-    """
-
-    records: Callable[[Counter[str], Counter[str]], Iterator[Record]]
+    records: Callable[[Counter[str], Counter[str]], Iterator[JudgedRequest]]
     collection: str | None = None
 
 
@@ -306,9 +237,7 @@ def _open_source(arguments: DataCommandArguments) -> _Opened:
         return _Opened(lambda dropped, left_out: requested_records(path, **limits))
     if arguments.ranking_bench is not None:
         where, split = arguments.ranking_bench, arguments.split or TRAIN_SPLIT
-        return _Opened(
-            lambda dropped, left_out: map(record_of, ranking_bench_requests(where, dropped, split=split, **limits))
-        )
+        return _Opened(lambda dropped, left_out: ranking_bench_requests(where, dropped, split=split, **limits))
     assert arguments.corpus is not None and arguments.run is not None
     corpus = open_training_corpus(arguments.corpus, arguments.split)
     add = arguments.sampling.strategy != "windows" if arguments.add_positives is None else arguments.add_positives
@@ -317,18 +246,7 @@ def _open_source(arguments: DataCommandArguments) -> _Opened:
 
 
 def open_training_corpus(name_or_folder: str, split: str | None = None) -> Corpus:
-    """Opens a corpus to train on.
-
-    Args:
-        name_or_folder: an ir_datasets id, or a folder in BEIR layout.
-        split: whose judgments a folder gives; `train` if it has them, else `test` with a warning.
-
-    Returns:
-        The corpus.
-
-    Raises:
-        InputError: if there is no such corpus, or a split is given beside an id.
-    """
+    """Opens a corpus to train on."""
     corpus = open_corpus(name_or_folder, split)
     if split is None and isinstance(corpus, FolderCorpus):
         if TRAIN_SPLIT in corpus.splits():
@@ -341,13 +259,7 @@ def open_training_corpus(name_or_folder: str, split: str | None = None) -> Corpu
     return corpus
 
 
-def _sampling(arguments: DataCommandArguments) -> Sampling:
-    if arguments.ranking_bench == STEPS:
-        return replace(arguments.sampling, as_given=True)
-    return arguments.sampling
-
-
-def _with_bar(records: Iterator[Record], progress: bool, name: str) -> Iterator[Record]:
+def _with_bar(records: Iterator[JudgedRequest], progress: bool, name: str) -> Iterator[JudgedRequest]:
     from tqdm import tqdm
 
     return iter(tqdm(records, desc=name, unit=" queries", disable=not progress))

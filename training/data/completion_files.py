@@ -21,7 +21,7 @@ from r1ranker_ir.quoting import quoted
 from r1ranker_ir.types import TASKS
 
 from .records import Sample, sample_strategies
-from .sample_files import COLUMNS, METADATA_KEY, ROWS_AT_ONCE, needing_parquet, row_of, storable, versions
+from .sample_files import ROWS_AT_ONCE, SampleWriter, needing_parquet, parquet_rows, row_of, sample_schema, storable
 
 if TYPE_CHECKING:
     import datasets
@@ -37,19 +37,10 @@ _NOT_LEARNED = ("tools", "chat_template_kwargs", "images", "image", "completion_
 
 @dataclass(frozen=True)
 class CompletedSample:
-    """A sample with an assistant's turn that answers it.
-
-    Args:
-        sample: what is asked.
-        completion: the turn from `<think>` to `</answer>`.
-    """
+    """A sample with an assistant's turn that answers it."""
 
     sample: Sample
     completion: str
-
-    def row(self) -> dict[str, Any]:
-        """The columns of a file: those of a sample file and `completion`."""
-        return row_of(self.sample) | {"completion": self.completion}
 
 
 def write_completions(
@@ -59,28 +50,23 @@ def write_completions(
     *,
     private: bool = False,
 ) -> int:
-    """Writes samples with completions; a file of that name is there only once it is whole.
-
-    Args:
-        path: ends in `.parquet` or `.jsonl`.
-        completed: what to write, in order; taken as it is written.
-        metadata: what a Parquet file says of itself, beside the versions of the libraries.
-        private: only its owner may read the file.
-
-    Returns:
-        How many rows were written.
-
-    Raises:
-        InputError: if the name ends otherwise, or the file can't be written.
-        MissingExtraError: if Parquet is asked for and pyarrow is not installed.
-    """
+    """Writes samples with completions; a file of that name is there only once it is whole."""
     path = Path(path)
-    parquet = _suffix(path) == ".parquet"
+    if _suffix(path) == ".parquet":
+        with SampleWriter(path, "completion", private=private) as writer:
+            for entry in completed:
+                writer.write(entry.sample, completion=entry.completion)
+            writer.describe(metadata or {})
+        return writer.rows
     try:
-        with growing_file(path, "output", private=private) as partial:
-            if parquet:
-                return _write_parquet(partial, completed, metadata or {})
-            return _write_lines(partial, completed)
+        with growing_file(path, "output", private=private) as partial, partial.open("wb") as file:
+            count = 0
+            for entry in completed:
+                # Half a surrogate pair, which a text may hold, is not UTF-8: it is written as JSON's own escape.
+                line = json.dumps(row_of(entry.sample) | {"completion": entry.completion}, ensure_ascii=False) + "\n"
+                file.write(line.encode("utf-8", "backslashreplace"))
+                count += 1
+        return count
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror or error}: choose another output") from error
 
@@ -91,49 +77,20 @@ def _suffix(path: Path) -> str:
     return path.suffix
 
 
-def _write_lines(path: Path, completed: Iterable[CompletedSample]) -> int:
-    count = 0
-    with path.open("wb") as file:
-        for entry in completed:
-            # Half a surrogate pair, which a text may hold, is no UTF-8: it is written as JSON's own escape.
-            line = json.dumps(entry.row(), ensure_ascii=False) + "\n"
-            file.write(line.encode("utf-8", "backslashreplace"))
-            count += 1
-    return count
-
-
-def _write_parquet(path: Path, completed: Iterable[CompletedSample], metadata: Mapping[str, Any]) -> int:
-    pyarrow = _parquet_library()
-    schema = _schemas()["samples"]
-    rows = (storable(entry.row()) for entry in completed)
-    count = 0
-    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        while several := list(islice(rows, ROWS_AT_ONCE)):
-            writer.write_table(pyarrow.Table.from_pylist(several, schema))
-            count += len(several)
-        said = json.dumps({**metadata, "versions": versions()}, ensure_ascii=False, sort_keys=True)
-        writer.add_key_value_metadata({METADATA_KEY: said})
-    return count
-
-
 def _parquet_library() -> Any:
     with needing_parquet():
         import pyarrow
-        import pyarrow.parquet
     return pyarrow
 
 
-def _schemas() -> dict[str, Any]:
-    """The Arrow schemas of the kinds of rows."""
+def _schema(kind: str) -> Any:
+    """The Arrow schema of a kind of rows."""
     pyarrow = _parquet_library()
-    text, numbers = pyarrow.string(), pyarrow.list_(pyarrow.float64())
-    types = {"candidate_ids": pyarrow.list_(text), "candidates": pyarrow.list_(text), "gains": numbers}
-    turns = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
-    return {
-        "samples": pyarrow.schema([(name, types.get(name, text)) for name in (*COLUMNS, "completion")]),
-        "texts": pyarrow.schema([("prompt", text), ("completion", text)]),
-        "turns": pyarrow.schema([("prompt", turns), ("completion", turns)]),
-    }
+    if kind == "samples":
+        return sample_schema("completion")
+    turns = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
+    column = turns if kind == "turns" else pyarrow.string()
+    return pyarrow.schema([("prompt", column), ("completion", column)])
 
 
 def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Dataset:
@@ -141,17 +98,6 @@ def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Datas
 
     Of a sample with its completion, `context`, `candidates`, `strategy` and `completion` have to be there; `task` is
     `passage` where it is left out, candidates are then named by their number, gains are 0, and id and source empty.
-
-    Args:
-        paths: one file or several, in `.parquet` or `.jsonl`; all rows are of the kind of the first.
-
-    Returns:
-        A `datasets.Dataset` with the columns of a sample file and `completion`, or with `prompt` and `completion`.
-
-    Raises:
-        InputError: if there is no such file, or its name ends otherwise.
-        DataFileError: if a file or a row is malformed; names file, line (or row) and field.
-        MissingExtraError: if datasets is not installed.
     """
     files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     if not files:
@@ -164,9 +110,9 @@ def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Datas
     kind = _kind(first[1])
     check = {"samples": _sample_row, "texts": _text_row, "turns": _turns_row}[kind]
     checked = (storable(check(row, where)) for where, row in chain([first], numbered))
-    tables = []
+    tables, schema = [], _schema(kind)
     while several := list(islice(checked, ROWS_AT_ONCE)):
-        tables.append(pyarrow.Table.from_pylist(several, _schemas()[kind]))
+        tables.append(pyarrow.Table.from_pylist(several, schema))
     return datasets.Dataset(pyarrow.concat_tables(tables))
 
 
@@ -175,20 +121,17 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     suffix = _suffix(path)
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}: give one of prompts and completions")
-    empty = True
-    for row in _parquet_rows(path) if suffix == ".parquet" else _line_rows(path):
-        empty = False
-        yield row
-    if empty:
+    lines = ((f"{path}:{number}", row) for number, row in json_lines(path))
+    rows = parquet_rows(path) if suffix == ".parquet" else lines
+    first = next(rows, None)
+    if first is None:
         raise DataFileError(f"{path}: it holds no row: give at least one prompt with its completion")
+    yield first
+    yield from rows
 
 
 def _with_thought(told: Mapping[str, Any], content: str, where: str, what: str) -> str:
-    """An assistant's text with the thought that a row gives apart, as it is learned.
-
-    Raises:
-        DataFileError: if there are two thoughts, or one that is no text.
-    """
+    """An assistant's text with the thought that a row gives apart, as it is learned."""
     given = [name for name in _THOUGHTS if told.get(name) not in (None, "", [])]
     if not given:
         return content
@@ -209,24 +152,6 @@ def _kind(row: Mapping[str, Any]) -> str:
     if "prompt" not in row:
         return "samples"
     return "texts" if isinstance(row["prompt"], str) else "turns"
-
-
-def _line_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in json_lines(path):
-        yield f"{path}:{number}", row
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    pyarrow = _parquet_library()
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}: row {number}", row
-    except pyarrow.ArrowException as error:
-        raise DataFileError(f"{path}: not a Parquet file that can be read ({error})") from error
 
 
 def _check_columns(row: Mapping[str, Any], where: str) -> None:
@@ -252,30 +177,23 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
         if not isinstance(row[name], str) or not row[name].strip():
             raise DataFileError(f"{where}: field {name} is {quoted(row[name])}: give a text that is not blank")
     texts = _strings(row["candidates"], "candidates", where)
-    identities = row.get("candidate_ids")
-    names = (
-        [str(number) for number in range(1, len(texts) + 1)]
-        if identities is None
-        else _strings(identities, "candidate_ids", where)
-    )
+    names = [str(number) for number in range(1, len(texts) + 1)]
+    if row.get("candidate_ids") is not None:
+        names = _strings(row["candidate_ids"], "candidate_ids", where)
     gains = [0.0] * len(texts) if row.get("gains") is None else row["gains"]
     if not isinstance(gains, list) or not all(map(_is_gain, gains)):
         raise DataFileError(f"{where}: field gains is {quoted(gains)}: give a list of numbers of at least 0")
     for name, values in (("candidate_ids", names), ("gains", gains)):
         if len(values) != len(texts):
             raise DataFileError(f"{where}: field {name} has {len(values)} entries for {len(texts)} candidates")
-    plain = {"id": row.get("id") or "", "source": row.get("source") or "", "task": row.get("task") or "passage"}
-    plain["aim"] = row.get("aim") or ""
-    for name, allowed in (("task", TASKS), ("strategy", sample_strategies())):
-        value = plain.get(name, row.get(name))
+    task, strategy = row.get("task") or "passage", row["strategy"]
+    for name, value, allowed in (("task", task, TASKS), ("strategy", strategy, sample_strategies())):
         if value not in allowed:
             raise DataFileError(f"{where}: field {name} is {quoted(value)}: use one of {', '.join(allowed)}")
     return {
-        "id": str(plain["id"]),
-        "source": str(plain["source"]),
-        "task": plain["task"],
-        "strategy": row["strategy"],
-        "aim": str(plain["aim"]),
+        **{name: str(row.get(name) or "") for name in ("id", "source", "aim")},
+        "task": task,
+        "strategy": strategy,
         "context": row["context"],
         "candidate_ids": names,
         "candidates": texts,

@@ -8,48 +8,13 @@ from pathlib import Path
 
 from r1ranker_ir.data.request_files import JudgedRequest, gives_answer_away, read_requests, warn_of_answers_given_away
 
-from .records import Record
 
-
-def requested_records(path: str | Path, *, queries: int | None = None, source: str | None = None) -> Iterator[Record]:
-    """Reads the records of a file of ranking requests.
-
-    Args:
-        path: the file; blank lines are passed over.
-        queries: only the first so many requests; all if `None`.
-        source: the records' source, whatever the file says; as the file says if `None`.
-
-    Yields:
-        A record a line, in file order.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a line is malformed; names file, line and field.
-    """
+def requested_records(
+    path: str | Path, *, queries: int | None = None, source: str | None = None
+) -> Iterator[JudgedRequest]:
+    """Reads the first requests of a file, under the source that they name or another one."""
     read = given_away = 0
-    for judged in read_requests(path, queries=queries):
-        read, given_away = read + 1, given_away + gives_answer_away(judged)
-        record = record_of(judged)
+    for record in read_requests(path, queries=queries):
+        read, given_away = read + 1, given_away + gives_answer_away(record)
         yield record if source is None else replace(record, source=source)
     warn_of_answers_given_away(given_away, read, str(path))
-
-
-def record_of(judged: JudgedRequest) -> Record:
-    """Takes of a judged request what training needs.
-
-    Args:
-        judged: a request with gains.
-
-    Returns:
-        The record.
-    """
-    request = judged.request
-    return Record(
-        request.query,
-        request.candidates,
-        judged.gains,
-        request.task,
-        request.query_id,
-        judged.source,
-        request.aim,
-    )

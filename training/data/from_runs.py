@@ -9,31 +9,22 @@ from itertools import islice
 from pathlib import Path
 
 from r1ranker_ir.data.corpora import Corpus, FolderCorpus
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.measuring.judged_rows import gains_of
 from r1ranker_ir.types import Candidate
 
-from .records import Record
-from .text_digests import digest_of
+from .leakage import digest_of
+from .records import judged
 
 _QUERIES_AT_ONCE = 5_000
-"""A folder's texts are looked up in one pass over its file for so many queries."""
+"""For how many queries a folder's texts are looked up in one pass over its file."""
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How judgments and a run become records.
-
-    Args:
-        depth: how many documents of the run a query keeps, from the top.
-        add_positives: add the positives that the run lacks, behind what it found.
-        judged_only: leave out what nobody has judged; otherwise it has gain 0.
-        queries: only the first so many queries of the corpus that the run has; all if `None`.
-        source: the records' source; the corpus's own name if `None`.
-
-    Raises:
-        InputError: if a count is below 1.
-    """
+    """How judgments and a run become records."""
 
     depth: int = 100
     add_positives: bool = True
@@ -49,37 +40,21 @@ class Retrieval:
 
 def retrieved_records(
     corpus: Corpus, run: Run, retrieval: Retrieval, dropped: Counter[str], left_out: Counter[str]
-) -> Iterator[Record]:
+) -> Iterator[JudgedRequest]:
     """Builds a record for each query of the corpus that the run has results for and that has a positive.
 
     Candidates come in the run's order; positives that the run lacks follow, best first. Gains are the judgments'
     grades, those below 0 taken for 0. Of documents with the same text (but for case, punctuation and spaces) only
     the one with the greatest gain is kept, since no answer could tell them apart.
-
-    Args:
-        corpus: gives queries, judgments and texts.
-        run: the first stage's results.
-        retrieval: what to keep of them.
-        dropped: is told how many queries were dropped, by reason.
-        left_out: is told how many documents of the remaining queries were left out, by reason.
-
-    Yields:
-        Records in the order of the corpus's queries, with as many candidates as the run and the judgments give.
-
-    Raises:
-        InputError: if the run has no query of the corpus.
-        DataFileError: if a file of the corpus is malformed.
     """
     topics = corpus.queries()
     found = list(islice((query_id for query_id in topics if run.get(query_id)), retrieval.queries))
     if not found:
         raise InputError(f"none of the run's {len(run)} queries is in corpus {corpus.name!r}: is it a run of it?")
-    if retrieval.queries is None:
-        _count(dropped, "not in the run", len(topics) - len(found))
-    grades: dict[str, dict[str, float]] = {query_id: {} for query_id in found}
-    for judged in corpus.qrels():
-        if judged.query_id in grades:
-            grades[judged.query_id][judged.doc_id] = float(max(judged.relevance, 0))
+    if retrieval.queries is None and len(found) < len(topics):
+        dropped["not in the run"] += len(topics) - len(found)
+    all_grades = gains_of(corpus.qrels())
+    grades = {query_id: all_grades.get(query_id, {}) for query_id in found}
     source = source_of(corpus) if retrieval.source is None else retrieval.source
     for start in range(0, len(found), _QUERIES_AT_ONCE):
         chosen: dict[str, list[str]] = {}
@@ -87,28 +62,17 @@ def retrieved_records(
             if any(grades[query_id].values()):
                 chosen[query_id] = _chosen(run, query_id, grades[query_id], retrieval)
             else:
-                _count(dropped, "no document judged relevant")
+                dropped["no document judged relevant"] += 1
         texts = corpus.documents(dict.fromkeys(doc_id for doc_ids in chosen.values() for doc_id in doc_ids))
         for query_id, doc_ids in chosen.items():
             kept = _readable(doc_ids, texts, grades[query_id], left_out)
-            yield Record(
-                context=topics[query_id],
-                candidates=tuple(Candidate(doc_id, texts[doc_id]) for doc_id in kept),
-                gains=tuple(grades[query_id].get(doc_id, 0.0) for doc_id in kept),
-                id=query_id,
-                source=source,
-            )
+            candidates = [Candidate(doc_id, texts[doc_id]) for doc_id in kept]
+            gains = [grades[query_id].get(doc_id, 0.0) for doc_id in kept]
+            yield judged(topics[query_id], candidates, gains, id=query_id, source=source)
 
 
 def source_of(corpus: Corpus) -> str:
-    """Names a corpus as a source: its id, or its folder's own name, wherever that lies.
-
-    Args:
-        corpus: the corpus.
-
-    Returns:
-        The name.
-    """
+    """Names a corpus as a source: its id, or its folder's own name, wherever that lies."""
     return Path(corpus.collection).name if isinstance(corpus, FolderCorpus) else corpus.name
 
 
@@ -131,20 +95,15 @@ def _readable(
     best: dict[bytes, str] = {}
     for doc_id in doc_ids:
         if doc_id not in texts:
-            _count(left_out, "not in the corpus")
+            left_out["not in the corpus"] += 1
         elif not texts[doc_id].strip():
-            _count(left_out, "blank")
+            left_out["blank"] += 1
         else:
             digest = digest_of(texts[doc_id])
             other = best.setdefault(digest, doc_id)
             if other != doc_id:
-                _count(left_out, "the same text as another")
+                left_out["the same text as another"] += 1
                 if grades.get(doc_id, 0.0) > grades.get(other, 0.0):
                     best[digest] = doc_id
     kept = set(best.values())
     return [doc_id for doc_id in doc_ids if doc_id in kept]
-
-
-def _count(counter: Counter[str], reason: str, by: int = 1) -> None:
-    if by:
-        counter[reason] += by

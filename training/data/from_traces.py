@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.measuring.judged_rows import gains_of
+from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.runs.traces import read_trace
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.training.data.ranking_measures import ndcg
-from r1ranker_ir.types import Candidate, ClosedAt, Task
+from r1ranker_ir.types import ClosedAt, RankingRequest, Step
 
+from .command import open_training_corpus
 from .completion_files import CompletedSample, write_completions
-from .leakage import Leak, TestData
-from .records import Record, Sample, sample_strategies
-
-if TYPE_CHECKING:
-    from ir_measures import Qrel
+from .leakage import Leak, TestData, test_data_of
+from .records import TAGS, Sample, sample_strategies
 
 Judgments = Mapping[str, Mapping[str, float]]
 """Query id to document id to gain; what is not judged is worth 0."""
@@ -49,25 +50,9 @@ SHARED_WITH_TEST = "shared with test data"
 REPEATED = "the same completion again"
 NOT_AMONG_BEST = "not among the best"
 REASONS = (
-    KEPT,
-    REPAIRED,
-    THOUGHT_CLOSED,
-    TURN_ENDED,
-    ANSWER_IN_THOUGHT,
-    NOT_CLOSED,
-    NO_THOUGHT,
-    TAGS_IN_THOUGHT,
-    OTHER_PROMPT,
-    OTHER_STRATEGY,
-    SEVERAL_EXCLUDED,
-    NOT_JUDGED,
-    EQUAL_GAINS,
-    MISSES_JUDGMENTS,
-    NOT_BETTER,
-    BELOW_MINIMUM,
-    SHARED_WITH_TEST,
-    REPEATED,
-    NOT_AMONG_BEST,
+    *(KEPT, REPAIRED, THOUGHT_CLOSED, TURN_ENDED, ANSWER_IN_THOUGHT, NOT_CLOSED, NO_THOUGHT, TAGS_IN_THOUGHT),
+    *(OTHER_PROMPT, OTHER_STRATEGY, SEVERAL_EXCLUDED, NOT_JUDGED, EQUAL_GAINS, MISSES_JUDGMENTS, NOT_BETTER),
+    *(BELOW_MINIMUM, SHARED_WITH_TEST, REPEATED, NOT_AMONG_BEST),
 )
 """What can become of a step, in the order in which it is looked at."""
 
@@ -77,63 +62,35 @@ _NOT_CLOSED: Mapping[ClosedAt | None, str] = {
     "answer": ANSWER_IN_THOUGHT,
     None: NOT_CLOSED,
 }
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _CUTOFF = 10
 _SHOWN_LEAKS = 5
 
 
 @dataclass(frozen=True)
 class TraceStep:
-    """One model call of a trace.
+    """One model call of a trace: the request with the candidates shown, and what came of it."""
 
-    Args:
-        query_id: the query's name.
-        query: its text.
-        task: which noun the prompt used.
-        strategy: `iterative` if one candidate was excluded, `direct` if all shown were ordered, `setwise` if the best
-            was chosen.
-        number: the step's number in its ranking, from 1.
-        shown: the candidates in the prompt's order.
-        outcome: places in `shown` (0-based): those excluded, worst first, or all, best first, or the best.
-        thought: the reasoning, without its tags.
-        repaired: the answer could not be used as it stood.
-        thought_closed: the model did not close its thought.
-        aim: what the best candidate was to be, where the query does not say it.
-        other_prompt: the prompt named candidates as excluded, or the thought was an earlier call's.
-        closed_at: where a thought ended that the model did not close; `None` where that is unknown.
-    """
-
-    query_id: str
-    query: str
-    task: Task
+    request: RankingRequest
     strategy: str
     number: int
-    shown: tuple[Candidate, ...]
-    outcome: tuple[int, ...]
-    thought: str
-    repaired: bool
-    thought_closed: bool
-    aim: str = ""
-    other_prompt: bool = False
-    closed_at: ClosedAt | None = None
+    step: Step
+
+    @property
+    def outcome(self) -> tuple[int, ...]:
+        """Places among the candidates shown: those excluded, worst first, or all, best first, or the best."""
+        return tuple(self.step.shown.index(position) for position in self.step.outcome)
 
     @property
     def completion(self) -> str:
         """The assistant's turn in the protocol's form, whatever stood between thought and answer in the teacher's."""
-        names = identifiers(len(self.shown))
+        names = identifiers(len(self.step.shown))
         answer = " > ".join(names[place] for place in self.outcome)
-        return f"<think>\n{self.thought.strip()}\n</think>\n<answer>{answer}</answer>"
+        return f"<think>\n{self.step.thought.strip()}\n</think>\n<answer>{answer}</answer>"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What rejection sampling has kept.
-
-    Args:
-        completed: samples with completions, by query in the traces' order, then step, then the best first.
-        counts: how many steps met each of `REASONS`; the kept ones are among them.
-        leaks: the first things found that steps share with test data.
-    """
+    """What rejection sampling has kept."""
 
     completed: tuple[CompletedSample, ...]
     counts: Mapping[str, int]
@@ -146,61 +103,13 @@ class Selection:
         return f"{self.counts.get(KEPT, 0)} of {total} steps kept" + (f"; left out: {others}" if others else "")
 
 
-def judgments_of_qrels(qrels: Iterable[Qrel]) -> dict[str, dict[str, float]]:
-    """Turns judgments into gains.
-
-    Args:
-        qrels: as a corpus or ir_measures gives them.
-
-    Returns:
-        Grades as gains; negative grades count as 0.
-    """
-    judgments: dict[str, dict[str, float]] = {}
-    for judged in qrels:
-        judgments.setdefault(judged.query_id, {})[judged.doc_id] = max(0.0, float(judged.relevance))
-    return judgments
-
-
-def judgments_of_records(records: Iterable[Record]) -> dict[str, dict[str, float]]:
-    """Takes the gains of records by their id and their candidates' ids; arguments and result as the names say."""
-    judgments: dict[str, dict[str, float]] = {}
-    for record in records:
-        gains = judgments.setdefault(record.id, {})
-        gains.update((candidate.id, gain) for candidate, gain in zip(record.candidates, record.gains, strict=True))
-    return judgments
-
-
 def read_traces(path: str | Path) -> Iterator[TraceStep]:
-    """Reads the steps of a trace, query by query; files can be joined.
-
-    Args:
-        path: a file that `r1ranker rerank --save-traces` wrote.
-
-    Yields:
-        The steps.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if a line is malformed; names file, line and field.
-    """
+    """Reads the steps of a trace, query by query; files can be joined."""
     for traced in read_trace(path):
         request = traced.ranking.request
         for number, step in enumerate(traced.ranking.steps, start=1):
-            yield TraceStep(
-                query_id=request.query_id,
-                query=request.query,
-                task=request.task,
-                strategy=traced.strategy,
-                number=number,
-                shown=tuple(request.candidates[position] for position in step.shown),
-                outcome=tuple(step.shown.index(position) for position in step.outcome),
-                thought=step.thought,
-                repaired=step.repaired,
-                thought_closed=step.thought_closed,
-                aim=request.aim,
-                other_prompt=step.thought_given or bool(step.marked),
-                closed_at=step.closed_at,
-            )
+            shown = tuple(request.candidates[position] for position in step.shown)
+            yield TraceStep(replace(request, candidates=shown), traced.strategy, number, step)
 
 
 @dataclass(frozen=True)
@@ -230,22 +139,6 @@ def select_steps(
     Repaired answers and thoughts that were closed or are empty never fit, nor do steps of fast eliminations that
     exclude several at once, mark what is excluded or use an earlier thought; and a step whose candidates all have the
     same gain teaches nothing.
-
-    Args:
-        steps: of all traces, the first seed's first.
-        judgments: query id to document id to gain.
-        best: how many tries are kept for each step of a query: the highest nDCG@10 first, then the shorter thought,
-            then the earlier in `steps`.
-        min_ndcg: the least nDCG@10 of an ordering, 0 to 1.
-        source: what the samples are said to come from.
-        test: what must not be trained on: a step that shows a test query or one of its positives is left out.
-        collection: what the ids of queries and documents belong to, for `test`.
-
-    Returns:
-        The kept steps and the counts.
-
-    Raises:
-        InputError: if `best` is below 1 or `min_ndcg` is no share.
     """
     if best < 1:
         raise InputError(f"best is {best}: keep at least 1 try for each step")
@@ -256,14 +149,14 @@ def select_steps(
     queries: dict[str, int] = {}
     tries: dict[tuple[int, str, int], list[_Try]] = {}
     for place, step in enumerate(steps):
-        query = queries.setdefault(step.query_id, len(queries))
-        judged = judgments.get(step.query_id, {})
-        gains = tuple(judged.get(candidate.id, 0.0) for candidate in step.shown)
+        query_id = step.request.query_id
+        query, known = queries.setdefault(query_id, len(queries)), judgments.get(query_id, {})
+        gains = tuple(known.get(candidate.id, 0.0) for candidate in step.request.candidates)
         reason, quality = _verdict(step, gains, min_ndcg)
         if reason != KEPT:
             counts[reason] += 1
             continue
-        record = Record(step.query, step.shown, gains, step.task, step.query_id, source, step.aim)
+        record = JudgedRequest(step.request, gains, source)
         if test is not None and (found := test.leaks_of(record, collection)):
             counts[SHARED_WITH_TEST] += 1
             leaks += found
@@ -273,7 +166,7 @@ def select_steps(
         if any(entry.completed == completed for entry in kept):
             counts[REPEATED] += 1
             continue
-        kept.append(_Try((-quality, len(step.thought.strip()), place), completed))
+        kept.append(_Try((-quality, len(step.step.thought.strip()), place), completed))
         kept.sort(key=lambda entry: entry.rank)
         if len(kept) > best:
             kept.pop()
@@ -286,16 +179,16 @@ def select_steps(
 
 def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[str, float]:
     """Why a step is left out, or that it is kept and how good it is."""
-    thought = step.thought.lower()
-    if step.repaired:
+    told, thought = step.step, step.step.thought.lower()
+    if told.repaired:
         return REPAIRED, 0.0
-    if step.thought_closed:
-        return _NOT_CLOSED[step.closed_at], 0.0
+    if told.thought_closed:
+        return _NOT_CLOSED[told.closed_at], 0.0
     if not thought.strip():
         return NO_THOUGHT, 0.0
-    if any(tag in thought for tag in _TAGS):
+    if any(tag in thought for tag in TAGS):
         return TAGS_IN_THOUGHT, 0.0
-    if step.other_prompt:
+    if told.thought_given or told.marked:
         return OTHER_PROMPT, 0.0
     if step.strategy not in sample_strategies():
         return OTHER_STRATEGY, 0.0
@@ -306,10 +199,9 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
         return NOT_JUDGED, 0.0
     if min(gains) == max(gains):
         return EQUAL_GAINS, 0.0
-    if asks == "worst":
-        return (KEPT, 1.0) if gains[step.outcome[0]] == min(gains) else (MISSES_JUDGMENTS, 0.0)
-    if asks == "best":
-        return (KEPT, 1.0) if gains[step.outcome[0]] == max(gains) else (MISSES_JUDGMENTS, 0.0)
+    if asks in ("worst", "best"):
+        wanted = min(gains) if asks == "worst" else max(gains)
+        return (KEPT, 1.0) if gains[step.outcome[0]] == wanted else (MISSES_JUDGMENTS, 0.0)
     reached = ndcg([gains[place] for place in step.outcome], gains, _CUTOFF)
     if reached < 1 and reached <= ndcg(gains, gains, _CUTOFF):
         return NOT_BETTER, 0.0
@@ -328,55 +220,20 @@ def completions_from_traces(
     leaks: Literal["error", "drop"] = "error",
     announce: bool = False,
 ) -> Selection:
-    """Does what `r1ranker data --traces` does: rejection sampling of traces against the judgments of a corpus.
-
-    Args:
-        traces: trace files, the first seed's first.
-        corpus: an ir_datasets id, or a folder in BEIR layout, with judgments of the traces' queries.
-        output: Parquet or JSON Lines, by its ending.
-        split: whose judgments a folder gives; `train` if it has them, else `test` with a warning.
-        best: how many tries are kept for each step of a query.
-        min_ndcg: the least nDCG@10 of an ordering, 0 to 1.
-        test_corpora: corpora whose judged queries and their positives must not be trained on.
-        leaks: what to do about steps that show them: stop with an error, or drop them.
-        announce: log which outputs exist already and will be replaced.
-
-    Returns:
-        What was kept and written; `report()` is the line for the user.
-
-    Raises:
-        InputError: if the corpus has no judgments, nothing is kept, test data leak and `leaks` is `error`, or an
-            argument makes no sense.
-        DataFileError: if a trace or a corpus is malformed.
-        MissingExtraError: if Parquet is asked for and pyarrow is not installed.
-    """
-    from r1ranker_ir.data.corpora import open_corpus
-    from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
-
-    from .command import open_training_corpus
-
+    """Does what `r1ranker data --traces` does: rejection sampling of traces against the judgments of a corpus."""
     if not traces:
         raise InputError("no trace is given: name at least one file that r1ranker rerank --save-traces wrote")
-    check_outputs(
-        (NamedFile("--output", output),),
-        (
-            *(NamedFile("--traces", path) for path in traces),
-            *corpus_inputs("--corpus", corpus),
-            *(file for name in test_corpora for file in corpus_inputs("--test-corpus", name)),
-        ),
-        announce=announce,
-    )
+    inputs = [*(NamedFile("--traces", path) for path in traces), *corpus_inputs("--corpus", corpus)]
+    inputs += [file for name in test_corpora for file in corpus_inputs("--test-corpus", name)]
+    check_outputs([NamedFile("--output", output)], inputs, announce=announce)
     opened = open_training_corpus(corpus, split)
-    test = TestData()
-    for name in test_corpora:
-        test.add_corpus(open_corpus(name))
     selection = select_steps(
         (step for path in traces for step in read_traces(path)),
-        judgments_of_qrels(opened.qrels()),
+        gains_of(opened.qrels()),
         best=best,
         min_ndcg=min_ndcg,
         source=opened.name,
-        test=test,
+        test=test_data_of(test_corpora),
         collection=opened.collection,
     )
     if selection.leaks and leaks == "error":

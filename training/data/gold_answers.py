@@ -16,46 +16,30 @@ from r1ranker_ir.prompts.answers import identifiers
 
 from .completion_files import CompletedSample, write_completions
 from .prompting import OPENING, sample_of
-from .records import Sample
+from .records import TAGS, Sample
 from .sample_files import read_metadata, read_samples
 from .samples import record_rng
 
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-
 
 def gold_completion(sample: Sample, thought: str = "", *, seed: int = 0) -> str:
-    """Writes the assistant's turn that the gains ask for.
-
-    Args:
-        sample: what is asked. `iterative` wants a candidate of the least gain (a random one of equals), `setwise` one
-            of the greatest, `direct` all by falling gain, equals as they are shown.
-        thought: what stands between the tags of the thought; `{id}` and `{identifier}` stand for the candidate that
-            the answer names first.
-        seed: of the choice among equals, together with the record's source and id and the candidates shown.
-
-    Returns:
-        The turn from `<think>` to `</answer>`.
-
-    Raises:
-        InputError: if there is no candidate, or the thought, with the id in it, holds a tag of the protocol.
-    """
-    record = sample.record
-    if not record.candidates:
-        raise InputError(f"record {record.id!r}: there is no candidate to answer with")
+    """Writes the assistant's turn that the gains ask for."""
+    record, candidates = sample.record, sample.record.request.candidates
+    if not candidates:
+        raise InputError(f"request {record.request.query_id!r}: there is no candidate to answer with")
     gains = record.gains
     if sample.asks == "order":
         order = sorted(range(len(gains)), key=lambda place: -gains[place])
     else:
         wanted = min(gains) if sample.asks == "worst" else max(gains)
-        shown = "\n".join(candidate.id for candidate in record.candidates)
+        shown = "\n".join(candidate.id for candidate in candidates)
         rng = random.Random(f"{record_rng(seed, record).random()}:{shown}")
         order = [rng.choice([place for place, gain in enumerate(gains) if gain == wanted])]
     names = identifiers(len(gains))
-    filled = thought.replace("{id}", record.candidates[order[0]].id).replace("{identifier}", names[order[0]]).strip()
-    if tags := [tag for tag in _TAGS if tag in filled]:
+    filled = thought.replace("{id}", candidates[order[0]].id).replace("{identifier}", names[order[0]]).strip()
+    if tags := [tag for tag in TAGS if tag in filled]:
         raise InputError(
-            f"record {record.id!r}: the thought {filled!r} holds the tag {tags[0]}: give a text without the protocol's "
-            "tags, and {identifier} in place of {id} where ids hold them"
+            f"request {record.request.query_id!r}: the thought {filled!r} holds the tag {tags[0]}: give a text without "
+            "the protocol's tags, and {identifier} in place of {id} where ids hold them"
         )
     inner = f"{filled}\n" if filled else ""
     return f"{OPENING}{inner}</think>\n<answer>{' > '.join(names[place] for place in order)}</answer>"
@@ -64,23 +48,7 @@ def gold_completion(sample: Sample, thought: str = "", *, seed: int = 0) -> str:
 def write_gold_answers(
     samples: Path, output: Path, thought: str = "", *, seed: int = 0, rows: int | None = None
 ) -> int:
-    """Completes the samples of a file with gold answers.
-
-    Args:
-        samples: a sample file.
-        output: Parquet or JSON Lines, by its ending.
-        thought: see `gold_completion`.
-        seed: see `gold_completion`.
-        rows: only the first so many samples; all if `None`.
-
-    Returns:
-        How many were written. Samples whose candidates are all worth the same ask for nothing and are left out.
-
-    Raises:
-        InputError: if a file can't be read or written, the thought holds a tag, or no sample asks for anything.
-        DataFileError: if the sample file is malformed.
-        MissingExtraError: if datasets or pyarrow is not installed.
-    """
+    """Completes the samples of a file with gold answers."""
 
     def completed() -> Iterator[CompletedSample]:
         read = read_samples([samples])

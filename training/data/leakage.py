@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from r1ranker_ir.data.corpora import Corpus
+from r1ranker_ir.data.corpora import Corpus, open_corpus
+from r1ranker_ir.data.request_files import JudgedRequest
 
-from .records import Record
+from .records import shown_of
 from .samples import positives_of
-from .text_digests import digest_of
+
+_WORD = re.compile(r"\w+")
 
 QUERY_LEAKS = "a test query"
 POSITIVE_LEAKS = "a test query's positive"
@@ -18,15 +23,7 @@ POSITIVE_LEAKS = "a test query's positive"
 
 @dataclass(frozen=True)
 class Leak:
-    """One thing that test data and training data share.
-
-    Args:
-        what: `QUERY_LEAKS` or `POSITIVE_LEAKS`.
-        record_id: the training record.
-        candidate_id: the positive that is one of a test query's too; empty for a query.
-        text: the beginning of the text that both have.
-        test: the name of the test data.
-    """
+    """One thing that test data and training data share."""
 
     what: str
     record_id: str
@@ -60,14 +57,7 @@ class TestData:
         return bool(self.queries)
 
     def add_corpus(self, corpus: Corpus) -> None:
-        """Adds the judged queries of a corpus, and the documents judged relevant to them.
-
-        Args:
-            corpus: of test queries.
-
-        Raises:
-            InputError: if it lacks queries, judgments or documents.
-        """
+        """Adds the judged queries of a corpus, and the documents judged relevant to them."""
         topics = corpus.queries()
         judged, relevant = dict[str, None](), dict[str, None]()
         for judgment in corpus.qrels():
@@ -84,40 +74,31 @@ class TestData:
             if text.strip():
                 self.positives[digest_of(text)] = corpus.name
 
-    def add_record(self, record: Record, name: str) -> None:
-        """Adds a record that is kept for evaluation: its query and all of its positives, by their texts.
-
-        Args:
-            record: the record.
-            name: what to call the data that it belongs to.
-        """
-        self.queries[digest_of(record.context)] = name
-        if record.task == "passage":
+    def add_record(self, record: JudgedRequest, name: str) -> None:
+        """Adds a record that is kept for evaluation: its query and all of its positives, by their texts."""
+        self.queries[digest_of(record.request.query)] = name
+        if record.request.task == "passage":
             for place in positives_of(record):
-                self.positives[digest_of(record.candidates[place].text)] = name
+                self.positives[digest_of(record.request.candidates[place].text)] = name
 
-    def leaks_of(self, record: Record, collection: str | None = None) -> list[Leak]:
-        """Finds what a training record shares with the test data.
-
-        Args:
-            record: the record; each candidate with a gain above 0 is one of its positives.
-            collection: what its ids belong to; `None` if they mean nothing elsewhere.
-
-        Returns:
-            The leaks: the query alone if it leaks, else each positive that does.
-        """
-        test = self.queries.get(digest_of(record.context)) or self._by_id(self.query_ids, collection, record.id)
+    def leaks_of(self, record: JudgedRequest, collection: str | None = None) -> list[Leak]:
+        """Finds what a training record shares with the test data."""
+        test = self.queries.get(digest_of(record.request.query)) or self._by_id(
+            self.query_ids, collection, record.request.query_id
+        )
         if test is not None:
-            return [Leak(QUERY_LEAKS, record.id, "", _opening(record.context), test)]
-        if record.task != "passage":
+            return [Leak(QUERY_LEAKS, record.request.query_id, "", _opening(record.request.query), test)]
+        if record.request.task != "passage":
             return []
         leaks = []
         for place in positives_of(record):
-            candidate = record.candidates[place]
+            candidate = record.request.candidates[place]
             test = self._by_id(self.positive_ids, collection, candidate.id)
             test = test or self.positives.get(digest_of(candidate.text))
             if test is not None:
-                leaks.append(Leak(POSITIVE_LEAKS, record.id, candidate.id, _opening(candidate.text), test))
+                leaks.append(
+                    Leak(POSITIVE_LEAKS, record.request.query_id, candidate.id, _opening(candidate.text), test)
+                )
         return leaks
 
     @staticmethod
@@ -125,30 +106,36 @@ class TestData:
         return None if collection is None else ids.get((collection, id_))
 
 
-def without_leaks(record: Record, leaks: Iterable[Leak]) -> Record | None:
-    """Takes out of a record what it shares with the test data.
+def test_data_of(corpora: Sequence[str]) -> TestData:
+    """The judged queries of corpora and their positives."""
+    test = TestData()
+    for name in corpora:
+        test.add_corpus(open_corpus(name))
+    return test
 
-    Args:
-        record: the record.
-        leaks: what was found in it.
 
-    Returns:
-        The record without its leaking positives, which so are no candidates of any kind; `None` if its query leaks.
+def digest_of(text: str) -> bytes:
+    """Digests the words of a text: 16 bytes, equal for texts whose words are after NFKC and case folding.
+
+    For texts without a word, those of the text itself.
     """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = " ".join(_WORD.findall(folded)) or folded.strip()
+    return hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def without_leaks(record: JudgedRequest, leaks: Iterable[Leak]) -> JudgedRequest | None:
+    """Takes out of a record what it shares with the test data."""
     found = list(leaks)
     if any(leak.what == QUERY_LEAKS for leak in found):
         return None
     leaking = {leak.candidate_id for leak in found}
     kept = [
         place
-        for place, candidate in enumerate(record.candidates)
+        for place, candidate in enumerate(record.request.candidates)
         if record.gains[place] == 0 or candidate.id not in leaking
     ]
-    return replace(
-        record,
-        candidates=tuple(record.candidates[place] for place in kept),
-        gains=tuple(record.gains[place] for place in kept),
-    )
+    return shown_of(record, kept)
 
 
 def count_leaks(leaks: Iterable[Leak]) -> Counter[str]:

@@ -15,30 +15,16 @@ from r1ranker_ir.prompts.template import Template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import Call, Candidate, Message
 
-from .records import Record, Sample, sample_strategies
+from .records import TAGS, Sample, judged, sample_strategies
 
 logger = logging.getLogger(__name__)
 
 OPENING = "<think>\n"
 """What of the assistant's turn the prompt holds already: a completion goes on from here."""
 
-_TAGS = "<think></think><answer></answer>"
-
 
 class PromptRenderer:
-    """Renders samples as the backends render calls: the same template, the same cuts, the same tokens.
-
-    Args:
-        tokenizer: the model's tokenizer, with its chat template.
-        template: the prompt template.
-        max_passage_tokens: what is shown of a passage, in tokens; `None` for no limit of its own.
-        max_query_tokens: what is shown of a query.
-        context_length: tokens that prompt and completion may take together; `None` for no limit.
-        completion_tokens: how many of them are kept for the completion.
-
-    Raises:
-        InputError: if the tokenizer drops the protocol's tags when it decodes, so that no reward could see them.
-    """
+    """Renders samples as the backends render calls: the same template, the same cuts, the same tokens."""
 
     def __init__(
         self,
@@ -52,10 +38,11 @@ class PromptRenderer:
     ) -> None:
         self._chat = ChatTokenizer(tokenizer)
         self._name = str(tokenizer.name_or_path)
-        decoded = str(tokenizer.decode(tokenizer.encode(_TAGS, add_special_tokens=False), skip_special_tokens=True))
-        if "".join(decoded.split()) != _TAGS:
+        tags = "".join(TAGS)
+        decoded = str(tokenizer.decode(tokenizer.encode(tags, add_special_tokens=False), skip_special_tokens=True))
+        if "".join(decoded.split()) != tags:
             raise InputError(
-                f"the tokenizer of {self._name!r} decodes {_TAGS!r} to {decoded!r}: its tags are special "
+                f"the tokenizer of {self._name!r} decodes {tags!r} to {decoded!r}: its tags are special "
                 "tokens, which training leaves out of completions. Add them as ordinary tokens instead"
             )
         self.control_tokens = self._chat.control_tokens
@@ -64,7 +51,7 @@ class PromptRenderer:
         self.template = template
         self.max_passage_tokens = max_passage_tokens
         self.max_query_tokens = max_query_tokens
-        self._prompt = Prompt(template, self, max_passage_tokens=max_passage_tokens, max_query_tokens=max_query_tokens)
+        self.prompt = Prompt(template, self, max_passage_tokens=max_passage_tokens, max_query_tokens=max_query_tokens)
         self._ids = lru_cache(maxsize=4096)(self._chat.prompt_ids)
 
     def count_tokens(self, text: str) -> int:
@@ -80,24 +67,12 @@ class PromptRenderer:
         return len(self._chat.prompt_ids(messages))
 
     def render(self, sample: Sample) -> Call:
-        """Renders a sample.
-
-        Args:
-            sample: what to ask.
-
-        Returns:
-            The call, as a strategy would make it.
-
-        Raises:
-            InputError: if the template has no section for the sample's strategy.
-            ContextLengthError: if query and instructions leave no room for passages.
-        """
-        request = sample.record.request()
-        shown = range(len(request.candidates))
+        """Renders a sample."""
+        request = sample.record.request
         if sample.strategy not in sample_strategies():
             known = ", ".join(sample_strategies())
-            raise InputError(f"record {sample.record.id!r}: strategy is {sample.strategy!r}: use one of {known}")
-        return self._prompt.ask(STRATEGIES[sample.strategy].section, request, shown)
+            raise InputError(f"request {request.query_id!r}: strategy is {sample.strategy!r}: use one of {known}")
+        return self.prompt.ask(STRATEGIES[sample.strategy].section, request, range(len(request.candidates)))
 
     def digest(self) -> str:
         """A hash of what the prompts of a sample depend on: 16 hexadecimal digits of SHA-256."""
@@ -108,15 +83,7 @@ class PromptRenderer:
     def prompt_ids(
         self, messages: Sequence[Message] | Sequence[Mapping[str, str]], *, thinks: bool = True
     ) -> list[int]:
-        """Tokenizes a prompt, the assistant's turn opened with its thought.
-
-        Args:
-            messages: as `render` gives them, or as turns with `role` and `content`.
-            thinks: a thought comes first; else the answer follows at once.
-
-        Returns:
-            Token ids.
-        """
+        """Tokenizes a prompt, the assistant's turn opened with its thought."""
         turns = tuple(
             turn if isinstance(turn, Message) else Message(turn["role"], turn["content"])  # type: ignore[arg-type]
             for turn in messages
@@ -124,43 +91,23 @@ class PromptRenderer:
         return list(self._ids(turns, thinks=thinks))
 
 
+def turns_of(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Messages as transformers and TRL have them."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
 def sample_of(row: Mapping[str, Any]) -> Sample:
-    """Builds the sample of a row of a sample file.
-
-    Args:
-        row: with the columns of a sample file.
-
-    Returns:
-        The sample.
-
-    Raises:
-        InputError: if the row is no sensible record.
-    """
+    """Builds the sample of a row of a sample file."""
     ids, texts = row["candidate_ids"], row["candidates"]
     if len(ids) != len(texts):
-        raise InputError(f"record {row['id']!r}: {len(ids)} candidate_ids for {len(texts)} candidates: give one each")
+        raise InputError(f"request {row['id']!r}: {len(ids)} candidate_ids for {len(texts)} candidates: give one each")
     candidates = tuple(Candidate(identity, text) for identity, text in zip(ids, texts, strict=True))
-    record = Record(
-        row["context"], candidates, tuple(row["gains"]), row["task"], row["id"], row["source"], row.get("aim") or ""
-    )
-    return Sample(row["strategy"], record)
+    names = row["task"], row["id"], row["source"], row.get("aim") or ""
+    return Sample(row["strategy"], judged(row["context"], candidates, row["gains"], *names))
 
 
 def training_rows(samples: Any, renderer: PromptRenderer) -> Any:
-    """Adds prompts to samples.
-
-    Args:
-        samples: a `datasets.Dataset` or `IterableDataset` with the columns of a sample file.
-        renderer: renders them.
-
-    Returns:
-        The same with the columns `prompt` (turns with `role` and `content`) and `opening` (what of the assistant's
-        turn the prompt holds), without the samples whose query leaves no room for passages; those are counted in a
-        warning, but of a stream, whose rows are rendered as they are read.
-
-    Raises:
-        InputError: if a sample is malformed, or none fits.
-    """
+    """Adds prompts to samples."""
     from datasets import Features, Value
 
     dropped = 0
@@ -173,8 +120,7 @@ def training_rows(samples: Any, renderer: PromptRenderer) -> Any:
             dropped += 1
             logger.info("left out: %s", error)
             return {"prompt": [], "opening": OPENING}
-        turns = [{"role": message.role, "content": message.content} for message in call.messages]
-        return {"prompt": turns, "opening": OPENING}
+        return {"prompt": turns_of(call.messages), "opening": OPENING}
 
     if not hasattr(samples, "num_rows"):
         return samples.map(add_prompt).filter(lambda row: bool(row["prompt"]))

@@ -17,16 +17,7 @@ def ndcg(ranked_gains: Sequence[float], gains: Sequence[float], cutoff: int) -> 
 
     With one positive of any gain it is 1 / log2(rank + 1).
 
-    Args:
-        ranked_gains: the gains of what was ranked, best place first; at least 0. It may be shorter than `gains`.
-        gains: the gains of all candidates, in any order; the ideal list is made of them.
-        cutoff: how many places count.
-
-    Returns:
-        Between 0 and 1; 0 where no candidate has a gain.
-
-    Source:
-        Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002; ir_measures' `nDCG`.
+    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002; ir_measures' `nDCG`.
     """
     best = max(gains, default=0.0)
     if best <= 0:
@@ -41,31 +32,14 @@ def _dcg(ranked_gains: Sequence[float], unit: float) -> float:
 
 
 def reciprocal_rank(ranked_gains: Sequence[float], best_gain: float) -> float:
-    """1 / rank of the first entry that has the best gain.
-
-    Args:
-        ranked_gains: the gains of what was ranked, best place first.
-        best_gain: the greatest gain of all candidates.
-
-    Returns:
-        Between 0 and 1; 0 where no entry has that gain, or the best gain is 0.
-    """
+    """1 / rank of the first entry that has the best gain."""
     if best_gain <= 0:
         return 0.0
     return next((1 / rank for rank, gain in enumerate(ranked_gains, start=1) if gain == best_gain), 0.0)
 
 
 def recall(ranked_gains: Sequence[float], gains: Sequence[float], cutoff: int) -> float:
-    """The share of the candidates with a gain that stand among the first ones.
-
-    Args:
-        ranked_gains: the gains of what was ranked, best place first.
-        gains: the gains of all candidates, in any order.
-        cutoff: how many places count.
-
-    Returns:
-        Between 0 and 1; 0 where no candidate has a gain. ir_measures' `R`.
-    """
+    """The share of the candidates with a gain that stand among the first ones."""
     relevant = sum(gain > 0 for gain in gains)
     return sum(gain > 0 for gain in ranked_gains[:cutoff]) / relevant if relevant else 0.0
 
@@ -77,20 +51,7 @@ def rank_biased_overlap(ranking: Sequence[Hashable], reference: Sequence[Hashabl
     RBO_ext = p^k · X_k / k + (1 − p) / p · Σ_{d=1..k} p^d · X_d / d. The first term continues the agreement at the
     end of the lists for ever, so that identical finite lists score 1; the plain sum would stop at 1 − p^k.
 
-    Args:
-        ranking: k entries, each once.
-        reference: k entries, each once.
-        p: the weight falls by this factor from one depth to the next; above 0 and below 1.
-
-    Returns:
-        Between 0 and 1; 1 for identical lists, 0 for lists without a common entry, 1 for two empty ones.
-
-    Raises:
-        InputError: if the lists differ in length, repeat an entry, or p is out of range.
-
-    Source:
-        Webber, Moffat and Zobel, "A similarity measure for indefinite rankings", 2010, equation 32, which for lists
-        of one length is equation 30.
+    From Webber, Moffat and Zobel, "A similarity measure for indefinite rankings", 2010, equation 30.
     """
     if not 0 < p < 1:
         raise InputError(f"p of the rank-biased overlap is {p!r}: give a number above 0 and below 1")
@@ -105,18 +66,7 @@ def rank_biased_overlap(ranking: Sequence[Hashable], reference: Sequence[Hashabl
 def average_overlap(ranking: Sequence[Hashable], reference: Sequence[Hashable]) -> float:
     """The mean over all depths d of the share of entries that the first d places of two lists have in common.
 
-    Args:
-        ranking: k entries, each once.
-        reference: k entries, each once.
-
-    Returns:
-        Between 0 and 1; 1 for identical lists and for two empty ones.
-
-    Raises:
-        InputError: if the lists differ in length or repeat an entry.
-
-    Source:
-        Webber, Moffat and Zobel, 2010, section on average overlap (after Fagin, Kumar and Sivakumar, 2003).
+    Source: Webber, Moffat and Zobel, 2010, section on average overlap (after Fagin, Kumar and Sivakumar, 2003).
     """
     agreements = _agreements(ranking, reference)
     return math.fsum(agreements) / len(agreements) if agreements else 1.0

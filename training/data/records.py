@@ -1,13 +1,16 @@
-"""The one record that every source of training data becomes, and the samples that are made of it."""
+"""Samples: what is asked of a ranking problem with its solution, which every source of training data becomes."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import Asked, Candidate, RankingRequest, Task
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+"""The tags of the protocol."""
 
 
 def sample_strategies() -> tuple[str, ...]:
@@ -15,65 +18,35 @@ def sample_strategies() -> tuple[str, ...]:
     return tuple(name for name, strategy in STRATEGIES.items() if strategy.asks != "grade")
 
 
-@dataclass(frozen=True)
-class Record:
-    """A ranking problem with its solution.
-
-    Args:
-        context: what the candidates are ranked for: a query, a user's history, a question for an LLM.
-        candidates: best first by whatever found them.
-        gains: what each candidate is worth, in the candidates' order; 0 for none, more for better.
-        task: which noun the prompt uses for a candidate.
-        id: the query's or user's name.
-        source: the data set that it comes from; mixtures and normalisation go by it.
-        aim: what the best candidate is to be, where the context does not say it.
-
-    Raises:
-        InputError: if the context is blank, gains and candidates differ in number, or a gain is negative or not finite.
-    """
-
-    context: str
-    candidates: tuple[Candidate, ...]
-    gains: tuple[float, ...]
-    task: Task = "passage"
-    id: str = ""
-    source: str = ""
-    aim: str = ""
-
-    def __post_init__(self) -> None:
-        named = f"record {self.id!r}" + (f" of {self.source!r}" if self.source else "")
-        if not self.context.strip():
-            raise InputError(f"{named}: the context is blank: give at least one word")
-        if len(self.gains) != len(self.candidates):
-            raise InputError(f"{named}: {len(self.gains)} gains for {len(self.candidates)} candidates: give one each")
-        for gain in self.gains:
-            if not math.isfinite(gain) or gain < 0:
-                raise InputError(f"{named}: gain {gain!r}: give a finite number of at least 0")
-
-    @property
-    def best_gain(self) -> float:
-        """The greatest gain; 0 for a record without candidates."""
-        return max(self.gains, default=0.0)
-
-    def request(self) -> RankingRequest:
-        """The record as a request for a ranker, its candidates in this order."""
-        return RankingRequest(self.context, self.candidates, self.task, self.id, self.aim)
+def judged(
+    query: str,
+    candidates: Sequence[Candidate],
+    gains: Sequence[float],
+    task: Task = "passage",
+    id: str = "",
+    source: str = "",
+    aim: str = "",
+) -> JudgedRequest:
+    """A ranking problem with its solution: what each candidate is worth, 0 for nothing, more for better."""
+    return JudgedRequest(RankingRequest(query, tuple(candidates), task, id, aim), tuple(gains), source)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One question to train on.
-
-    Args:
-        strategy: whose question is asked: `iterative` for the worst candidate, `direct` for all in order, `setwise` for
-            the best.
-        record: the candidates that the prompt shows, in the prompt's order, with their gains.
-    """
+    """One question to train on."""
 
     strategy: str
-    record: Record
+    record: JudgedRequest
 
     @property
     def asks(self) -> Asked:
         """What is asked for."""
         return STRATEGIES.find(self.strategy).asks
+
+
+def shown_of(record: JudgedRequest, places: Sequence[int]) -> JudgedRequest:
+    """A record of some of a list's candidates, in the order of their places."""
+    candidates = tuple(record.request.candidates[place] for place in places)
+    # A prompt that came with the request lists all of its candidates.
+    request = replace(record.request, candidates=candidates, given=None)
+    return JudgedRequest(request, tuple(record.gains[place] for place in places), record.source)

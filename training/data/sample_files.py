@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -37,46 +37,32 @@ _LIST_COLUMNS = ("candidate_ids", "candidates", "gains")
 
 
 def row_of(sample: Sample) -> dict[str, Any]:
-    """Turns a sample into a row of a file.
-
-    Args:
-        sample: the sample.
-
-    Returns:
-        The columns by name.
-    """
+    """Turns a sample into a row of a file."""
     record = sample.record
     return {
-        "id": record.id,
+        "id": record.request.query_id,
         "source": record.source,
-        "task": record.task,
+        "task": record.request.task,
         "strategy": sample.strategy,
-        "aim": record.aim,
-        "context": record.context,
-        "candidate_ids": [candidate.id for candidate in record.candidates],
-        "candidates": [candidate.text for candidate in record.candidates],
+        "aim": record.request.aim,
+        "context": record.request.query,
+        "candidate_ids": [candidate.id for candidate in record.request.candidates],
+        "candidates": [candidate.text for candidate in record.request.candidates],
         "gains": list(record.gains),
     }
 
 
 class SampleWriter:
-    """Writes samples to a Parquet file as they come; a context manager.
+    """Writes samples to a Parquet file as they come, with further columns of text; a context manager.
 
     The rows go to `<output>.partial`, which gets the file's name when all went well and is removed otherwise. The same
     samples and metadata give the same bytes (with the same version of pyarrow).
-
-    Args:
-        output: the file.
-
-    Raises:
-        InputError: if it can't be written there.
-        MissingExtraError: if pyarrow is not installed.
     """
 
-    def __init__(self, output: str | Path) -> None:
+    def __init__(self, output: str | Path, *more: str, private: bool = False) -> None:
         self.output = Path(output)
-        self.partial = self.output.with_name(f"{self.output.name}.partial")
         self.rows = 0
+        self._more, self._private = more, private
         self._buffer: list[dict[str, Any]] = []
         self._writer: Any = None
         with needing_parquet():
@@ -89,11 +75,12 @@ class SampleWriter:
 
     def __enter__(self) -> Self:
         try:
-            partial = self._place.enter_context(growing_file(self.output, "output"))
-            self._writer = self._arrow.parquet.ParquetWriter(partial, _schema(), compression="zstd")
+            partial = self._place.enter_context(growing_file(self.output, "output", private=self._private))
+            self._schema = sample_schema(*self._more)
+            self._writer = self._arrow.parquet.ParquetWriter(partial, self._schema, compression="zstd")
         except OSError as error:
             self._place.close()
-            raise InputError(f"can't write {self.partial}: {error.strerror}: choose another output") from error
+            raise InputError(f"can't write {str(self.output)!r}: {error.strerror}: choose another output") from error
         return self
 
     def __exit__(
@@ -114,54 +101,29 @@ class SampleWriter:
             if failed is not error:
                 raise
 
-    def write(self, sample: Sample) -> None:
-        """Writes one sample.
-
-        Args:
-            sample: the sample.
-
-        Raises:
-            InputError: if the writer is not open.
-        """
+    def write(self, sample: Sample, **more: str) -> None:
+        """Writes one sample, with its further columns."""
         if self._writer is None:
             raise InputError("this SampleWriter is not open: use it in a with statement")
-        self._buffer.append(row_of(sample))
+        self._buffer.append(storable(row_of(sample) | more))
         self.rows += 1
         if len(self._buffer) >= ROWS_AT_ONCE:
             self._flush()
 
     def describe(self, metadata: Mapping[str, Any]) -> None:
-        """Sets what the file says of itself; versions of the libraries are added.
-
-        Args:
-            metadata: plain data, such as arguments and counts.
-        """
+        """Sets what the file says of itself; versions of the libraries are added."""
         said = {**metadata, "versions": versions()}
         text = json.dumps(said, ensure_ascii=False, sort_keys=True)
         self._writer.add_key_value_metadata({METADATA_KEY: storable(text)})
 
     def _flush(self) -> None:
         if self._buffer:
-            rows = [storable(row) for row in self._buffer]
-            self._writer.write_table(self._arrow.Table.from_pylist(rows, _schema()))
+            self._writer.write_table(self._arrow.Table.from_pylist(self._buffer, self._schema))
             self._buffer.clear()
 
 
 def read_samples(paths: str | Path | Sequence[str | Path], *, streaming: bool = False) -> datasets.Dataset:
-    """Reads sample files, after a check of every row.
-
-    Args:
-        paths: one file or several; rows come in this order.
-        streaming: read the rows as they are asked for, and keep no copy in the cache of datasets.
-
-    Returns:
-        A `datasets.Dataset` with the columns of a sample file, or a `datasets.IterableDataset` if `streaming`.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a file is malformed; names file, row (from 1) and column.
-        MissingExtraError: if datasets or pyarrow is not installed.
-    """
+    """Reads sample files, after a check of every row."""
     with needing_parquet():
         import datasets
     files = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -177,66 +139,40 @@ def read_samples(paths: str | Path | Sequence[str | Path], *, streaming: bool = 
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Reads what a sample file says of itself.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Arguments, counts and versions; empty if the file says nothing.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if it is no Parquet file, or its metadata are malformed.
-        MissingExtraError: if pyarrow is not installed.
-    """
-    with _opened(path) as file:
+    """Reads what a file says of itself."""
+    with opened_parquet(path) as file:
         said = (file.metadata.metadata or {}).get(METADATA_KEY.encode())
     try:
         metadata = parse_json(said, finite=False) if said is not None else {}
     except ValueError:
-        raise DataFileError(f"{path}: its metadata {METADATA_KEY!r} are not JSON: write the file again") from None
+        metadata = None
     if not isinstance(metadata, dict):
-        raise DataFileError(f"{path}: its metadata {METADATA_KEY!r} are no JSON object: write the file again")
+        raise DataFileError(f"{path}: its metadata {METADATA_KEY!r} are not a JSON object: write the file again")
     return metadata
 
 
 def check_samples(path: str | Path) -> int:
-    """Checks columns and rows of a sample file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if it is malformed; names file, row (from 1) and column.
-        MissingExtraError: if pyarrow is not installed.
-    """
-    with _opened(path) as file:
+    """Checks columns and rows of a sample file, and counts the rows."""
+    with opened_parquet(path) as file:
         _check_columns(file.schema_arrow, path)
         if file.metadata.num_rows == 0:
             raise DataFileError(f"{path}: no row: a sample file holds at least one")
-        number = 0
-        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(COLUMNS)):
-            columns = {name: batch.column(name).to_pylist() for name in COLUMNS}
-            for values in zip(*columns.values(), strict=True):
-                number += 1
-                _check_row(dict(zip(COLUMNS, values, strict=True)), f"{path}: row {number}")
-        return number
+        count = int(file.metadata.num_rows)
+    for where, row in parquet_rows(path, COLUMNS):
+        _check_row(row, where)
+    return count
+
+
+def parquet_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a Parquet file, each with its place in words."""
+    with opened_parquet(path) as file:
+        batches = file.iter_batches(ROWS_AT_ONCE, columns=None if columns is None else list(columns))
+        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
+            yield f"{path}: row {number}", row
 
 
 def storable(value: Any) -> Any:
-    """Makes data of a row fit for Parquet, which holds valid Unicode only.
-
-    Args:
-        value: plain data.
-
-    Returns:
-        The same with a question mark for each half of a surrogate pair, as prompts show it.
-    """
+    """Makes data of a row fit for Parquet, which holds valid Unicode only."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):
@@ -244,24 +180,18 @@ def storable(value: Any) -> Any:
     return [storable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def versions() -> dict[str, str]:
-    """The versions of what makes and reads sample files, by name; libraries that are not installed are left out."""
+def versions(libraries: Iterable[str] = ("r1ranker-ir", "pyarrow", "datasets")) -> dict[str, str]:
+    """The versions of what makes and reads files, by name; libraries that are not installed are left out."""
     found = {}
-    for name in ("r1ranker-ir", "pyarrow", "datasets"):
-        try:
+    for name in libraries:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
 @contextmanager
 def needing_parquet() -> Iterator[None]:
-    """Turns a failed import into the error that names the extra.
-
-    Raises:
-        MissingExtraError: if an import inside fails.
-    """
+    """Turns a failed import into the error that names the extra."""
     try:
         yield
     except ImportError as error:
@@ -282,16 +212,18 @@ def _bars_on_terminals_alone() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _schema() -> Any:
+def sample_schema(*more: str) -> Any:
+    """The Arrow schema of samples, with further columns of text."""
     import pyarrow
 
     texts, text = pyarrow.list_(pyarrow.string()), pyarrow.string()
     types = {"candidate_ids": texts, "candidates": texts, "gains": pyarrow.list_(pyarrow.float64())}
-    return pyarrow.schema([(name, types.get(name, text)) for name in COLUMNS])
+    return pyarrow.schema([(name, types.get(name, text)) for name in (*COLUMNS, *more)])
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
+def opened_parquet(path: str | Path) -> Iterator[Any]:
+    """Opens a Parquet file; what is wrong with it, there or while it is read, names the file."""
     with needing_parquet():
         import pyarrow
         import pyarrow.parquet
@@ -305,7 +237,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
 
 
 def _check_columns(schema: Any, path: str | Path) -> None:
-    import pyarrow
+    from pyarrow import types
 
     for name in COLUMNS:
         if name not in schema.names:
@@ -313,21 +245,15 @@ def _check_columns(schema: Any, path: str | Path) -> None:
                 f"{path}: column {name!r} is missing (there are {', '.join(schema.names)}): a sample file has "
                 f"{', '.join(COLUMNS)}"
             )
-        found = schema.field(name).type
-        is_text = pyarrow.types.is_string, pyarrow.types.is_large_string
-        if name in _LIST_COLUMNS:
-            fits = pyarrow.types.is_list(found) or pyarrow.types.is_large_list(found)
-            inner = found.value_type if fits else found
-            fits = fits and (
-                pyarrow.types.is_floating(inner) or pyarrow.types.is_integer(inner)
-                if name == "gains"
-                else any(check(inner) for check in is_text)
-            )
-            needed = "a list of numbers" if name == "gains" else "a list of texts"
-        else:
-            fits, needed = any(check(found) for check in is_text), "text"
-        if not fits:
-            raise DataFileError(f"{path}: column {name!r} is of type {found}: {needed} is needed")
+        found = inner = schema.field(name).type
+        is_list = types.is_list(found) or types.is_large_list(found)
+        if is_list and name in _LIST_COLUMNS:
+            inner = found.value_type
+        text = types.is_string(inner) or types.is_large_string(inner)
+        numbers = types.is_floating(inner) or types.is_integer(inner)
+        needed = {"gains": "a list of numbers", "candidates": "a list of texts", "candidate_ids": "a list of texts"}
+        if is_list != (name in _LIST_COLUMNS) or not (numbers if name == "gains" else text):
+            raise DataFileError(f"{path}: column {name!r} is of type {found}: {needed.get(name, 'text')} is needed")
 
 
 def _check_row(row: Mapping[str, Any], where: str) -> None:
@@ -353,20 +279,7 @@ def _check_row(row: Mapping[str, Any], where: str) -> None:
 
 
 def write_samples(output: str | Path, samples: Iterable[Sample], metadata: Mapping[str, Any] | None = None) -> int:
-    """Writes a whole sample file; see `SampleWriter`.
-
-    Args:
-        output: the file.
-        samples: what to write, in order; taken as it is written.
-        metadata: what the file says of itself.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        InputError: if the file can't be written.
-        MissingExtraError: if pyarrow is not installed.
-    """
+    """Writes a whole sample file; see `SampleWriter`."""
     with SampleWriter(output) as writer:
         for sample in samples:
             writer.write(sample)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.strategies.windows import check_window
+from r1ranker_ir.strategies.windows import check_window, sliding
 
-from .records import Record, Sample, sample_strategies
+from .records import Sample, sample_strategies, shown_of
 
 WINDOWS = "windows"
 """Samples for a strategy that asks for an order, as it slides over a run."""
@@ -35,23 +36,7 @@ def sampling_strategies() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How records become samples.
-
-    Args:
-        strategy: `iterative` for step samples, `direct` for whole lists, `setwise` for the best of a list, `windows`
-            for the windows of a listwise ranker.
-        candidates: the length of a list, its positive included; lists are shorter where negatives are lacking.
-        negatives: a list takes the negatives that the first stage ranked highest (`top`), or draws them (`random`).
-        positives: how many positives of a record are drawn, one list each; all if `None`.
-        min_gain: the least gain of a positive; above 0 in any case.
-        window_size: the length of a window.
-        stride: by how many places windows move up.
-        as_given: each record is a list already: one sample of its candidates in their order (not with `windows`).
-        seed: of every draw, together with a record's source and id.
-
-    Raises:
-        InputError: if a value makes no sense.
-    """
+    """How records become samples."""
 
     strategy: str = "iterative"
     candidates: int = 10
@@ -71,7 +56,7 @@ class Sampling:
         if self.candidates < 2:
             raise InputError(f"candidates is {self.candidates}: a list needs at least 2 to compare")
         if self.positives is not None and self.positives < 1:
-            raise InputError(f"positives is {self.positives}: draw at least 1 a record")
+            raise InputError(f"positives is {self.positives}: draw at least 1 per record")
         check_window(self.window_size, self.stride)
         if self.as_given and self.strategy == WINDOWS:
             raise InputError(f"as_given goes with {', '.join(sample_strategies())}: windows are cut from longer lists")
@@ -82,31 +67,13 @@ class Sampling:
         return self.strategy in STRATEGIES and STRATEGIES[self.strategy].asks == "worst"
 
 
-def record_rng(seed: int, record: Record) -> random.Random:
-    """The random numbers of a record: they depend on seed, source and id alone, so that order changes nothing.
-
-    Args:
-        seed: of the whole data.
-        record: gives source and id.
-
-    Returns:
-        A generator of its own.
-    """
-    return random.Random(json.dumps([seed, record.source, record.id]))
+def record_rng(seed: int, record: JudgedRequest) -> random.Random:
+    """The random numbers of a record: they depend on seed, source and id alone, so that order changes nothing."""
+    return random.Random(json.dumps([seed, record.source, record.request.query_id]))
 
 
-def samples_of(record: Record, sampling: Sampling, dropped: Counter[str]) -> list[Sample]:
-    """Makes all samples of a record.
-
-    Args:
-        record: with its candidates in first-stage order.
-        sampling: what to make of it.
-        dropped: is told the reason if nothing can be made of the record.
-
-    Returns:
-        The samples: for n candidates a list, up to n − 1 step samples a positive, one direct or setwise sample a
-        positive, or the windows whose gains differ.
-    """
+def samples_of(record: JudgedRequest, sampling: Sampling, dropped: Counter[str]) -> list[Sample]:
+    """Makes all samples of a record."""
     if not positives_of(record, sampling.min_gain):
         dropped[NO_POSITIVE] += 1
         return []
@@ -132,33 +99,16 @@ def samples_of(record: Record, sampling: Sampling, dropped: Counter[str]) -> lis
     return samples
 
 
-def positives_of(record: Record, min_gain: float = 0.0) -> list[int]:
-    """Finds the candidates that count as positives.
-
-    Args:
-        record: the record.
-        min_gain: the least gain of a positive; above 0 in any case.
-
-    Returns:
-        Their places, in the candidates' order.
-    """
+def positives_of(record: JudgedRequest, min_gain: float = 0.0) -> list[int]:
+    """Finds the candidates that count as positives."""
     return [place for place, gain in enumerate(record.gains) if gain > 0 and gain >= min_gain]
 
 
-def lists_of(record: Record, sampling: Sampling, rng: random.Random) -> Iterator[Record]:
+def lists_of(record: JudgedRequest, sampling: Sampling, rng: random.Random) -> Iterator[JudgedRequest]:
     """Draws the lists of a record, one for each positive drawn.
 
     Positives are drawn by falling gain, at random among equals. Negatives of a positive are candidates of a lower gain,
     which they keep; so a list has one best candidate.
-
-    Args:
-        record: with its candidates in first-stage order.
-        sampling: length, number and choice of negatives.
-        rng: of the record.
-
-    Yields:
-        Lists of 2 to n candidates: the positive first, then the negatives in first-stage order. A positive without
-        any candidate of lower gain gets no list.
     """
     positives = positives_of(record, sampling.min_gain)
     rng.shuffle(positives)
@@ -169,90 +119,36 @@ def lists_of(record: Record, sampling: Sampling, rng: random.Random) -> Iterator
             continue
         count = min(sampling.candidates - 1, len(lower))
         chosen = sorted(rng.sample(lower, count)) if sampling.negatives == "random" else lower[:count]
-        yield _shown(record, [positive, *chosen])
+        yield shown_of(record, [positive, *chosen])
 
 
-def step_samples(chosen: Record, rng: random.Random, strategy: str = "iterative") -> list[Sample]:
-    """Makes the step samples of R1-Ranker (arXiv 2506.21638): lists of every length that an elimination goes through.
+def step_samples(chosen: JudgedRequest, rng: random.Random, strategy: str = "iterative") -> list[Sample]:
+    """Makes the step samples of R1-Ranker (arXiv 2506.21638), one for each length of an elimination.
 
-    Args:
-        chosen: a list of n candidates, the positive first.
-        rng: of the record.
-        strategy: whose steps they are.
-
-    Returns:
-        For each k = 1..n−1 a sample with k negatives drawn without replacement and the positive at a random place.
+    Each has k of the negatives, drawn without replacement, and the positive at a random place.
     """
     samples = []
-    for count in range(1, len(chosen.candidates)):
-        places = rng.sample(range(1, len(chosen.candidates)), count)
+    for count in range(1, len(chosen.request.candidates)):
+        places = rng.sample(range(1, len(chosen.request.candidates)), count)
         places.insert(rng.randint(0, count), 0)
-        samples.append(Sample(strategy, _shown(chosen, places)))
+        samples.append(Sample(strategy, shown_of(chosen, places)))
     return samples
 
 
-def shuffled_sample(chosen: Record, strategy: str, rng: random.Random) -> Sample:
-    """Makes one sample of a whole list in random order.
-
-    Args:
-        chosen: a list.
-        strategy: what the sample asks for.
-        rng: of the record.
-
-    Returns:
-        The sample, every order being equally likely, and so every place of the positive.
-    """
-    places = list(range(len(chosen.candidates)))
+def shuffled_sample(chosen: JudgedRequest, strategy: str, rng: random.Random) -> Sample:
+    """Makes one sample of a whole list in random order."""
+    places = list(range(len(chosen.request.candidates)))
     rng.shuffle(places)
-    return Sample(strategy, _shown(chosen, places))
+    return Sample(strategy, shown_of(chosen, places))
 
 
-def window_samples(record: Record, window_size: int = 20, stride: int = 10) -> list[Sample]:
-    """Cuts the windows that a listwise ranker slides over the first stage's order, from the back.
-
-    Args:
-        record: with its candidates in first-stage order.
-        window_size: the length of a window.
-        stride: by how many places windows move up; the last one may be shorter, as at inference.
-
-    Returns:
-        A `direct` sample for each window whose gains differ, in first-stage order, the lowest window first.
-
-    Raises:
-        InputError: if window_size or stride make no sense.
-    """
+def window_samples(record: JudgedRequest, window_size: int = 20, stride: int = 10) -> list[Sample]:
+    """Cuts the windows that a listwise ranker slides over the first stage's order; those whose gains differ."""
     check_window(window_size, stride)
-    samples = []
-    end = len(record.candidates)
-    while end > 1:
-        start = max(0, end - window_size)
-        if len(set(record.gains[start:end])) > 1:
-            samples.append(Sample("direct", _shown(record, range(start, end))))
-        if start == 0:
-            break
-        end -= stride
-    return samples
+    windows = (shown_of(record, window) for window in sliding(len(record.gains), window_size, stride))
+    return [Sample("direct", window) for window in windows if len(set(window.gains)) > 1]
 
 
-def count_windows(record: Record, window_size: int, stride: int) -> int:
-    """Counts the windows of a record, those without differing gains included.
-
-    Args:
-        record: the record.
-        window_size: the length of a window.
-        stride: by how many places windows move up.
-
-    Returns:
-        1 + ceil((n − window_size) / stride) for n candidates, at least 1; 0 below 2 candidates.
-    """
-    if len(record.candidates) < 2:
-        return 0
-    return 1 + max(0, -(-(len(record.candidates) - window_size) // stride))
-
-
-def _shown(record: Record, places: Sequence[int]) -> Record:
-    return replace(
-        record,
-        candidates=tuple(record.candidates[place] for place in places),
-        gains=tuple(record.gains[place] for place in places),
-    )
+def count_windows(record: JudgedRequest, window_size: int, stride: int) -> int:
+    """Counts the windows of a record, those without differing gains included."""
+    return len(list(sliding(len(record.gains), window_size, stride)))

@@ -1,4 +1,4 @@
 """`make train-demo`: a weak start by SFT, then GRPO, and what it reached on held-out queries.
 
-It trains the embedded model's architecture and takes some minutes on a CPU.
+Its data and completions are made here, of the Python installation's own documentation; it takes minutes on a CPU.
 """

@@ -7,7 +7,6 @@ alone. What an earlier call has finished is not done again.
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import time
@@ -16,16 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+from r1ranker_ir.errors import InputError, missing_extra
 from r1ranker_ir.files.locks import folder_lock
-from r1ranker_ir.files.partial import whole_file, write_whole
-from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.small_files import read_small_text
+from r1ranker_ir.files.partial import whole_file
 from r1ranker_ir.training.jobs.comparison import read_run
+from r1ranker_ir.training.jobs.json_records import read_record, write_record
 
 try:
-    from r1ranker_ir.training.tiny_model import cold_start, documentation
-
+    from . import cold_start, documentation
     from .report import find_example, gains_line, print_example, print_line, print_measures
 except ImportError as error:
     raise missing_extra("The training demo", "train", error) from error
@@ -36,10 +33,10 @@ if TYPE_CHECKING:
 OUTPUT = Path("out")
 """Where the tiny recipes look for their data, seen from the folder that the command is run in."""
 _NOTE, _PICTURE = "train-demo.json", "train-demo.png"
-_SCRIPTS: Mapping[str, Callable[[Sequence[str]], None]] = {
-    documentation.__name__: documentation.main,
-    cold_start.__name__: cold_start.main,
-}
+_SCRIPTS = {module.__name__: module.main for module in (documentation, cold_start)}
+
+RunCommand = Callable[[Sequence[str]], None]
+"""Runs `r1ranker` with what stands after it, in this process; a failure is a `SystemExit`."""
 
 _INTRODUCTION = """\
 First the embedded model is made worse: fine-tuned on completions that look the query's words up and then mostly
@@ -48,15 +45,7 @@ answer by position, it becomes a weak start. Then GRPO rewards exclusions that s
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Where the demo works, and how much it does.
-
-    Args:
-        output: folder for all that is made.
-        library: Python files whose documentation becomes the collection; the standard library if `None`.
-        candidates: length of the lists, the relevant document included.
-        sft: further arguments of `r1ranker train sft`.
-        grpo: further arguments of `r1ranker train grpo`.
-    """
+    """Where the demo works, and how much it does."""
 
     output: Path = OUTPUT
     library: Path | None = None
@@ -67,14 +56,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the demo.
-
-    Args:
-        title: what it does.
-        command: a command line: `r1ranker` or `python -m` and a script of this package, then its arguments.
-        makes: the files that are there when it is done.
-        trains: the trained folder that it writes, if it is a training.
-    """
+    """One part of the demo."""
 
     title: str
     command: tuple[str, ...]
@@ -82,23 +64,14 @@ class Part:
     trains: Path | None = None
 
 
-def run_train_demo(console: Console, settings: DemoSettings | None = None, *, overwrite: bool = False) -> None:
-    """Runs what is not finished yet, then shows before and after.
-
-    Args:
-        console: where commands and results go; what the commands themselves say goes to standard error.
-        settings: where, and how much.
-        overwrite: start anew.
-
-    Raises:
-        InputError: if a part fails, which has then said why, or a folder is in the way.
-        DataFileError: if the note of what is finished is malformed.
-    """
-    settings = settings or DemoSettings()
+def run_train_demo(
+    console: Console, settings: DemoSettings, run_command: RunCommand, *, overwrite: bool = False
+) -> None:
+    """Runs what is not finished yet, then shows before and after."""
     out, started = settings.output, time.perf_counter()
     print_line(console, _INTRODUCTION)
     with folder_lock(out, "--output"):
-        run_parts(console, demo_parts(settings), out / _NOTE, overwrite=overwrite)
+        run_parts(console, demo_parts(settings), out / _NOTE, run_command, overwrite=overwrite)
     console.rule("before and after, on queries that were held out")
     weak, trained = out / "sft", out / "grpo"
     start, finish = read_run(weak), read_run(trained)
@@ -117,14 +90,7 @@ def run_train_demo(console: Console, settings: DemoSettings | None = None, *, ov
 
 
 def demo_parts(settings: DemoSettings) -> list[Part]:
-    """Lists what the demo runs.
-
-    Args:
-        settings: where, and how much.
-
-    Returns:
-        The parts in their order.
-    """
+    """Lists what the demo runs."""
     out = settings.output
     return [*_data_parts(settings), *_completion_parts(out / "data"), *_training_parts(settings)]
 
@@ -198,21 +164,13 @@ def _curves(output: Path) -> Path:
     return output / "grpo" / "curves.png"
 
 
-def run_parts(console: Console, parts: Sequence[Part], note: Path, *, overwrite: bool = False) -> None:
+def run_parts(
+    console: Console, parts: Sequence[Part], note: Path, run_command: RunCommand, *, overwrite: bool = False
+) -> None:
     """Runs commands one after the other, but for those that are finished.
 
     A part is finished if the note of an earlier call says that this very command has made what is there, and no part
     before it is run again.
-
-    Args:
-        console: where commands are shown.
-        parts: in their order.
-        note: file that says which commands have begun, and which are finished.
-        overwrite: nothing is finished, and trained folders are replaced whoever made them.
-
-    Raises:
-        InputError: if a part fails, a folder is in the way, or the note can't be written.
-        DataFileError: if the note is malformed.
     """
     states = {} if overwrite else _read_note(note)
     again = overwrite
@@ -237,19 +195,17 @@ def run_parts(console: Console, parts: Sequence[Part], note: Path, *, overwrite:
             path.parent.mkdir(parents=True, exist_ok=True)
         _write_note(note, states | {line: "begun"})
         started = time.perf_counter()
-        _run(command)
+        _run(command, run_command)
         states[line] = "finished"
         _write_note(note, states)
         print_line(console, f"{time.perf_counter() - started:.0f} seconds")
 
 
-def _run(command: Sequence[str]) -> None:
+def _run(command: Sequence[str], run_command: RunCommand) -> None:
     """Runs a command in this process, so that PyTorch and what is built on it are imported once for all of them."""
-    from r1ranker_ir.cli.app import app
-
     try:
         if command[0] == "r1ranker":
-            app(list(command[1:]), prog_name="r1ranker")
+            run_command(command[1:])
         else:
             _SCRIPTS[command[2]](command[3:])
     except SystemExit as stop:
@@ -258,21 +214,12 @@ def _run(command: Sequence[str]) -> None:
 
 
 def _read_note(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    text = read_small_text(path, str(path), "start anew with --overwrite", error=DataFileError)
-    try:
-        content = parse_json(text)
-    except ValueError as error:
-        raise DataFileError(f"{path} can't be read: {error}. Start anew with --overwrite") from error
-    if not isinstance(content, dict):
-        raise DataFileError(f"{path}: no note of finished commands. Start anew with --overwrite")
-    return content
+    return read_record(path, "start anew with --overwrite", lambda note: dict(note.items())) if path.exists() else {}
 
 
 def _write_note(path: Path, states: Mapping[str, str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(states, indent=2) + "\n")
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --output") from error
+    write_record(path, states, "--output", indent=2)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.training.data.prompting import sample_of
-from r1ranker_ir.training.data.records import Record
 from r1ranker_ir.training.data.sample_files import read_samples
 from r1ranker_ir.training.jobs.comparison import TrainedRun
 from r1ranker_ir.types import Ranking, Step
@@ -32,15 +32,9 @@ Behind the semicolon stands the worst candidate so far: on the last line the one
 
 @dataclass(frozen=True)
 class StepPair:
-    """One step of an elimination as two models take it, the same candidates shown.
+    """One step of an elimination as two models take it, the same candidates shown."""
 
-    Args:
-        record: the list, with its gains.
-        before: the step of the one.
-        after: the step of the other.
-    """
-
-    record: Record
+    record: JudgedRequest
     before: Step
     after: Step
 
@@ -63,13 +57,7 @@ class StepPair:
 
 
 def print_measures(console: Console, weak: TrainedRun, trained: TrainedRun) -> None:
-    """Prints held-out measures of the embedded model, the weak start and the trained ranker.
-
-    Args:
-        console: where they go.
-        weak: the training of the weak start; what it was before is the embedded model.
-        trained: the training that begins there.
-    """
+    """Prints held-out measures of the embedded model, the weak start and the trained ranker."""
     from rich import box
     from rich.table import Table
 
@@ -89,15 +77,7 @@ def print_measures(console: Console, weak: TrainedRun, trained: TrainedRun) -> N
 
 
 def gains_line(weak: TrainedRun, trained: TrainedRun) -> str:
-    """Says what the whole demo has gained on held-out queries.
-
-    Args:
-        weak: the training of the weak start; what it was before is the embedded model.
-        trained: the training that begins there.
-
-    Returns:
-        A line with the gain over the start that was weakened on purpose, and over the model that all began with.
-    """
+    """Says what the whole demo has gained on held-out queries."""
     name, words = next(iter(_shown_measures(trained).items()))
     embedded, before, after = weak.before.get(name), trained.before.get(name), trained.after.get(name)
     shown = " to ".join("–" if value is None else f"{value:.4f}" for value in (before, after))
@@ -119,28 +99,21 @@ def _shown_measures(run: TrainedRun) -> dict[str, str]:
 
 
 def find_example(held_out: str | Path, before: str | Path, after: str | Path) -> StepPair:
-    """Looks for a step that two models take differently, the first one wrongly and by position.
-
-    Args:
-        held_out: sample file with whole lists, of which the first ones are ranked.
-        before: folder of the one model.
-        after: folder of the other.
-
-    Returns:
-        The clearest example there is; if the models always agree, it shows that.
-    """
+    """Looks for a step that two models take differently, the first one wrongly and by position."""
     from r1ranker_ir.rankers.ranker import Ranker
 
     rows = read_samples([held_out])
     records = [sample_of(row).record for row in rows.select(range(min(len(rows), _LISTS)))]
-    requests = [record.request() for record in records]
+    requests = [record.request for record in records]
     first, second = (
         Ranker(folder, strategy="iterative", max_repair_rate=1.0).rank(requests) for folder in (before, after)
     )
     return max(_step_pairs(records, first, second), key=lambda pair: pair.clearness)
 
 
-def _step_pairs(records: Sequence[Record], first: Sequence[Ranking], second: Sequence[Ranking]) -> Iterator[StepPair]:
+def _step_pairs(
+    records: Sequence[JudgedRequest], first: Sequence[Ranking], second: Sequence[Ranking]
+) -> Iterator[StepPair]:
     """Yields the steps in which both models were shown the same candidates, such as the first one of each list."""
     for record, one, other in zip(records, first, second, strict=True):
         answers = {step.shown: step for step in other.steps}
@@ -150,18 +123,13 @@ def _step_pairs(records: Sequence[Record], first: Sequence[Ranking], second: Seq
 
 
 def print_example(console: Console, pair: StepPair) -> None:
-    """Prints the candidates, then each model's thought and answer.
-
-    Args:
-        console: where they go.
-        pair: the step.
-    """
+    """Prints the candidates, then each model's thought and answer."""
     console.rule("one step of an elimination, before and after")
     record = pair.record
-    print_line(console, f"Query: {record.context}\n")
+    print_line(console, f"Query: {record.request.query}\n")
     best = max(record.gains[place] for place in pair.before.shown)
     for number, place in enumerate(pair.before.shown, start=1):
-        text = " ".join(record.candidates[place].text.split())
+        text = " ".join(record.request.candidates[place].text.split())
         text = text if len(text) <= _LETTERS else text[: _LETTERS - 1].rstrip() + "…"
         print_line(console, f"  [{number}] {text}{' (relevant)' if record.gains[place] == best else ''}")
     print_line(console, f"\n{_LEGEND}")
@@ -182,10 +150,5 @@ def _verdict(pair: StepPair, step: Step) -> str:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Prints text as it is: no markup in its square brackets, and no line breaks put into commands.
-
-    Args:
-        console: where it goes.
-        line: the text.
-    """
+    """Prints text as it is: no markup in its square brackets, and no line breaks put into commands."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)

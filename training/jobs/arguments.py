@@ -1,17 +1,15 @@
-"""The arguments of `r1ranker train`, and the parser that reads them from recipes and the command line."""
+"""The arguments of `r1ranker train`, and how they are read from recipes and the command line."""
+
+# ruff: noqa: RUF009 -- options are fields, no defaults that instances share
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import difflib
 import importlib
 import os
-import types
-import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError, missing_extra
 from r1ranker_ir.files.small_files import read_small_text
@@ -22,26 +20,25 @@ from r1ranker_ir.quoting import quoted
 from .recipe_files import find_recipe, recipe_names
 
 try:
-    from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+    from trl import ModelConfig, get_peft_config, get_quantization_config
+
+    from .recipe_parser import CommandLineError, RecipeParser, close_to
 except ImportError as error:
     raise missing_extra("Training", "train", error) from error
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way of training.
-
-    Args:
-        module: the module beside this one that has it.
-        config: the class of its trainer's arguments there.
-        trainer: the class of its trainer there; for SFT a function makes it.
-        words: what it is, for `--help` and model cards.
-    """
+    """A way of training: the names of its module, and of two classes there; and words for `--help` and model cards."""
 
     module: str
     config: str
     trainer: str
     words: str
+
+    def named(self, part: Literal["config", "trainer"]) -> Any:
+        """The class of its trainer's arguments or of its trainer, which for SFT is a function that makes one."""
+        return getattr(importlib.import_module(f"r1ranker_ir.training.trainers.{self.module}"), getattr(self, part))
 
 
 METHODS = {
@@ -54,37 +51,22 @@ METHODS = {
 }
 """The methods by the names that the command uses."""
 
-_OUR_PACKAGE = "r1ranker_ir."
-_MATCHES = 3
 
-
-class CommandLineError(InputError):
-    """The command line itself can't be understood."""
-
-
-def _told(text: str) -> dict[str, str]:
-    return {"help": text}
+def _option(words: str, default: Any = dataclasses.MISSING) -> Any:
+    return field(default=default, metadata={"help": words})
 
 
 @dataclass(kw_only=True)
 class RunArguments:
-    """What becomes of a run beside its model.
+    """What becomes of a run beside its model."""
 
-    Args:
-        overwrite: start anew in an output folder that holds a model or checkpoints, which are removed.
-        strategies: what the trained model offers; without it what it was trained on.
-        curves: draw curves.png into the output folder at the end.
-        quiet: no messages and no progress.
-        verbose: also messages for the search for errors.
-    """
-
-    overwrite: bool = field(default=False, metadata=_told("Start anew where the output folder holds an earlier run."))
-    strategies: list[str] | None = field(
-        default=None, metadata=_told("Strategies that the trained model offers; without it those it was trained on.")
+    overwrite: bool = _option("Start anew where the output folder holds an earlier run.", False)
+    strategies: list[str] | None = _option(
+        "Strategies that the trained model offers; without it those it was trained on.", None
     )
-    curves: bool = field(default=True, metadata=_told("Draw curves.png into the output folder at the end."))
-    quiet: bool = field(default=False, metadata=_told("Show neither messages nor progress."))
-    verbose: bool = field(default=False, metadata=_told("Show more messages."))
+    curves: bool = _option("Draw curves.png into the output folder at the end.", True)
+    quiet: bool = _option("Show neither messages nor progress.", False)
+    verbose: bool = _option("Show more messages.", False)
 
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
@@ -93,58 +75,34 @@ class RunArguments:
 
 @dataclass(kw_only=True)
 class DataArguments:
-    """What is trained on, and what is measured with.
+    """What is trained on, and what is measured with."""
 
-    Args:
-        train_files: sample files that `r1ranker data` makes; for SFT files of prompts and completions.
-        train_weights: how often each file's samples are drawn, one number a file; all of each once without it.
-        curriculum: order of the samples: shuffled, or from short lists to long ones (length).
-        curriculum_boundaries: the greatest list length of each stage but the last; without it a stage a length.
-        curriculum_revisit: which share of each stage is drawn from the stages before it.
-        held_out_files: sample files with whole lists.
-        held_out_queries: measure with the first so many lists.
-        held_out_strategy: how to rank them; without it as trained.
-        max_passage_tokens: what is shown of a passage; without it what the model's folder says.
-        max_query_tokens: what is shown of a query; without it what the model's folder says.
-        max_prompt_length: tokens that a prompt may take: passages are cut until it fits.
-    """
-
-    train_files: list[str] = field(metadata=_told("Files to train on; see r1ranker data."))
-    train_weights: list[float] | None = field(
-        default=None, metadata=_told("How often the samples of each file are drawn, one number a file.")
+    train_files: list[str] = _option("Files to train on; see r1ranker data.")
+    train_weights: list[float] | None = _option(
+        "How often the samples of each file are drawn, one number per file.", None
     )
-    curriculum: Literal["shuffled", "length"] = field(
-        default="shuffled", metadata=_told("Order of the samples: shuffled, or from short lists to long ones.")
+    curriculum: Literal["shuffled", "length"] = _option(
+        "Order of the samples: shuffled, or from short lists to long ones.", "shuffled"
     )
-    curriculum_boundaries: list[int] | None = field(
-        default=None, metadata=_told("The greatest list length of each stage but the last; else a stage a length.")
+    curriculum_boundaries: list[int] | None = _option(
+        "The greatest list length of each stage but the last; else one stage per length.", None
     )
-    curriculum_revisit: float = field(
-        default=0.0, metadata=_told("Which share of each stage is drawn from the stages before it.")
+    curriculum_revisit: float = _option("Which share of each stage is drawn from the stages before it.", 0.0)
+    held_out_files: list[str] | None = _option("Files with whole lists to measure with before, during and after.", None)
+    held_out_queries: int | None = _option("Measure with the first N lists.", None)
+    held_out_strategy: str | None = _option("How held-out lists are ranked; without it as trained.", None)
+    max_passage_tokens: int | None = _option(
+        "Tokens shown of a passage; without it what the model's folder says.", None
     )
-    held_out_files: list[str] | None = field(
-        default=None, metadata=_told("Files with whole lists to measure with before, during and after.")
-    )
-    held_out_queries: int | None = field(default=None, metadata=_told("Measure with the first so many lists."))
-    held_out_strategy: str | None = field(
-        default=None, metadata=_told("How held-out lists are ranked; without it as trained.")
-    )
-    max_passage_tokens: int | None = field(
-        default=None, metadata=_told("Tokens shown of a passage; without it what the model's folder says.")
-    )
-    max_query_tokens: int | None = field(
-        default=None, metadata=_told("Tokens shown of a query; without it what the model's folder says.")
-    )
-    max_prompt_length: int | None = field(
-        default=None, metadata=_told("Tokens that a prompt may take; passages are cut until it fits.")
-    )
+    max_query_tokens: int | None = _option("Tokens shown of a query; without it what the model's folder says.", None)
+    max_prompt_length: int | None = _option("Tokens that a prompt may take; passages are cut until it fits.", None)
 
     def __post_init__(self) -> None:
         if self.train_weights is not None:
             if len(self.train_weights) != len(self.train_files):
                 raise InputError(
                     f"train_weights holds {len(self.train_weights)} numbers for {len(self.train_files)} train_files: "
-                    "give one a file"
+                    "give one per file"
                 )
             if any(not weight > 0 for weight in self.train_weights):
                 raise InputError(f"train_weights is {self.train_weights}: give numbers above 0")
@@ -160,41 +118,21 @@ class DataArguments:
 
 @dataclass(kw_only=True)
 class ModelArguments:
-    """Which model is trained, and how it is loaded; the names of LoRA's settings are TRL's.
+    """Which model is trained, and how it is loaded; the names of LoRA's settings are TRL's."""
 
-    Args:
-        model: a folder or a hub name; `tiny` for the embedded model.
-        revision: of the hub.
-        template: a prompt template (TOML file, or a packaged one's name) in place of the model's own.
-        dtype: of the loaded weights; bf16 computes in bfloat16 with weights of either kind.
-        attn_implementation: such as flash_attention_2.
-        use_peft: train a LoRA adapter in place of all weights.
-        lora_r: rank of the adapter's matrices.
-        lora_alpha: scale of the adapter, divided by the rank.
-        lora_dropout: share of the adapter's inputs that are dropped in training.
-        lora_target_modules: names of the layers that get an adapter; `all-linear` for all.
-        use_rslora: divide the scale by the rank's square root.
-        load_in_8bit: load the base of an adapter in 8 bits.
-        load_in_4bit: load the base of an adapter in 4 bits.
-    """
-
-    model: str = field(metadata=_told("Model to train: a folder or a hub name; tiny for the embedded one."))
-    revision: str | None = field(default=None, metadata=_told("Revision on the hub."))
-    template: str | None = field(default=None, metadata=_told("Prompt template (TOML) in place of the model's own."))
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
-        default="float32", metadata=_told("Type of the loaded weights.")
-    )
-    attn_implementation: str | None = field(default=None, metadata=_told("Such as flash_attention_2."))
-    use_peft: bool = field(default=False, metadata=_told("Train a LoRA adapter in place of all weights."))
-    lora_r: int = field(default=16, metadata=_told("Rank of the adapter."))
-    lora_alpha: int = field(default=32, metadata=_told("Scale of the adapter."))
-    lora_dropout: float = field(default=0.05, metadata=_told("Dropout before the adapter."))
-    lora_target_modules: list[str] | None = field(
-        default=None, metadata=_told("Layers that get an adapter; all-linear for all of them.")
-    )
-    use_rslora: bool = field(default=False, metadata=_told("Rank-stabilised LoRA."))
-    load_in_8bit: bool = field(default=False, metadata=_told("Load the base of an adapter in 8 bits."))
-    load_in_4bit: bool = field(default=False, metadata=_told("Load the base of an adapter in 4 bits."))
+    model: str = _option("Model to train: a folder or a hub name; tiny for the embedded one.")
+    revision: str | None = _option("Revision on the hub.", None)
+    template: str | None = _option("Prompt template (TOML) in place of the model's own.", None)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _option("Type of the loaded weights.", "float32")
+    attn_implementation: str | None = _option("Such as flash_attention_2.", None)
+    use_peft: bool = _option("Train a LoRA adapter in place of all weights.", False)
+    lora_r: int = _option("Rank of the adapter.", 16)
+    lora_alpha: int = _option("Scale of the adapter.", 32)
+    lora_dropout: float = _option("Dropout before the adapter.", 0.05)
+    lora_target_modules: list[str] | None = _option("Layers that get an adapter; all-linear for all of them.", None)
+    use_rslora: bool = _option("Rank-stabilised LoRA.", False)
+    load_in_8bit: bool = _option("Load the base of an adapter in 8 bits.", False)
+    load_in_4bit: bool = _option("Load the base of an adapter in 4 bits.", False)
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -221,15 +159,7 @@ class ModelArguments:
 
 @dataclass(frozen=True)
 class TrainingArguments:
-    """All that a training was told.
-
-    Args:
-        method: one of `METHODS`.
-        run: what becomes of the run.
-        data: what is trained on.
-        model: which model.
-        trainer: the trainer's arguments: of the method's class, which derives from TRL's.
-    """
+    """All that a training was told."""
 
     method: str
     run: RunArguments
@@ -238,152 +168,18 @@ class TrainingArguments:
     trainer: Any
 
 
-class RecipeParser(TrlParser):  # type: ignore[misc]  # TRL's types are not all there
-    """TRL's parser, which checks the values of a recipe as it does those of the command line.
-
-    Args:
-        dataclass_types: classes of arguments.
-        prog: the command, for messages.
-        description: for `--help`.
-    """
-
-    def __init__(self, dataclass_types: Sequence[type], *, prog: str, description: str) -> None:
-        # An abbreviation would hide a misspelt name behind one that only begins alike.
-        super().__init__(list(dataclass_types), prog=prog, description=description, allow_abbrev=False)
-        self.recipe = ""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises what argparse would print and exit with."""
-        raise CommandLineError(message)
-
-    def _kinds(self) -> dict[str, tuple[Any, ...]]:
-        """The types that each argument may have."""
-        kinds: dict[str, tuple[Any, ...]] = {}
-        for dtype in self.dataclass_types:
-            for name, hint in typing.get_type_hints(dtype).items():
-                union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-                parts = typing.get_args(hint) if union else (hint,)
-                kinds[name] = tuple(typing.get_origin(part) or part for part in parts)
-        return kinds
-
-    def _named(self) -> dict[str, argparse.Action]:
-        # A flag that is on by default has a complement of the same name, after it.
-        return {action.dest: action for action in reversed(self._actions) if action.dest != "help"}
-
-    def set_defaults_with_config(self, **kwargs: Any) -> list[str]:
-        """Takes a recipe's values as defaults.
-
-        Args:
-            kwargs: the recipe's keys and values.
-
-        Returns:
-            An empty list: there are no unknown keys left.
-
-        Raises:
-            InputError: if a key is unknown or a value does not fit it.
-        """
-        named, kinds = self._named(), self._kinds()
-        values = {}
-        for key, value in kwargs.items():
-            if key not in named:
-                raise InputError(f"recipe {self.recipe!r}: unknown key {key!r}{_close(key, named)}")
-            values[key] = self._converted(key, value, named[key], kinds.get(key, (str,)))
-        remaining: list[str] = super().set_defaults_with_config(**values)
-        return remaining
-
-    def _converted(self, key: str, value: Any, action: argparse.Action, kinds: tuple[Any, ...]) -> Any:
-        def refuse(why: str) -> NoReturn:
-            raise InputError(f"recipe {self.recipe!r}: {key} is {quoted(value)}: {why}")
-
-        if value is None:
-            return None if type(None) in kinds else refuse("it can't be left empty")
-        if isinstance(value, dict):
-            return value if dict in kinds else refuse("no mapping goes here")
-        convert = action.type if callable(action.type) else str
-
-        def one(part: Any) -> Any:
-            if isinstance(part, list | dict) or part is None:
-                refuse("give single values")
-            try:
-                converted = convert(str(part))
-            except (ValueError, TypeError, argparse.ArgumentTypeError):
-                refuse(f"give {_a_value_of(action.type)}")
-            if action.choices is not None and converted not in action.choices:
-                refuse(f"choose among {', '.join(map(str, action.choices))}")
-            return converted
-
-        if isinstance(value, list):
-            return [one(part) for part in value] if list in kinds else refuse("give one value, not a list")
-        return [one(value)] if action.nargs == "+" else one(value)
-
-    def format_help(self) -> str:
-        """The help, this project's own arguments before TRL's and transformers'."""
-        ours, theirs = set[str](), set[str]()
-        sections: list[tuple[str, set[str]]] = []
-        for dtype in self.dataclass_types:
-            names = {each.name for each in dataclasses.fields(dtype)}
-            inherited = {
-                each.name
-                for parent in dtype.__mro__[1:]
-                if dataclasses.is_dataclass(parent) and not parent.__module__.startswith(_OUR_PACKAGE)
-                for each in dataclasses.fields(parent)
-            }
-            theirs |= inherited
-            ours |= names - inherited
-            sections.append((f"{_words(dtype.__name__)} of r1ranker", names - inherited))
-        sections.append(("arguments of TRL and transformers", theirs - ours))
-        formatter = self._get_formatter()
-        formatter.add_usage(f"{self.prog} [--config RECIPE] [--ARGUMENT VALUE ...]", [], [])
-        formatter.add_text(self.description)
-        for title, names in sections:
-            formatter.start_section(title)
-            formatter.add_arguments([action for action in self._actions if action.dest in names])
-            formatter.end_section()
-        text: str = formatter.format_help()
-        return text
-
-
-def _a_value_of(kind: Any) -> str:
-    kinds = {"int": "a whole number", "float": "a number", "string_to_bool": "true or false"}
-    name = getattr(kind, "__name__", str(kind))
-    return kinds.get(name, f"a value of type {name}")
-
-
-def _words(name: str) -> str:
-    """`ModelArguments` as `model arguments`, `RankingGRPOConfig` as `GRPO arguments`."""
-    if name.endswith("Config"):
-        return f"{name.removeprefix('Ranking').removesuffix('Config')} arguments"
-    return name.lower().replace("arguments", " arguments")
-
-
-def _close(name: str, known: typing.Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), _MATCHES)
-    return f": did you mean {' or '.join(matches)}?" if matches else ""
-
-
 def config_class(method: str) -> Any:
     """The class of a method's trainer arguments."""
-    return _of_module(method, METHODS[method].config)
+    return METHODS[method].named("config")
 
 
 def trainer_class(method: str) -> Any:
     """The class of a method's trainer, or the function that makes it."""
-    return _of_module(method, METHODS[method].trainer)
-
-
-def _of_module(method: str, name: str) -> Any:
-    return getattr(importlib.import_module(f"r1ranker_ir.training.trainers.{METHODS[method].module}"), name)
+    return METHODS[method].named("trainer")
 
 
 def build_parser(method: str) -> RecipeParser:
-    """Builds the parser of a method.
-
-    Args:
-        method: one of `METHODS`.
-
-    Returns:
-        The parser.
-    """
+    """Builds the parser of a method."""
     return RecipeParser(
         (DataArguments, ModelArguments, RunArguments, config_class(method)),
         prog=f"r1ranker train {method}",
@@ -394,20 +190,7 @@ def build_parser(method: str) -> RecipeParser:
 
 
 def parse_arguments(method: str, arguments: Sequence[str]) -> TrainingArguments:
-    """Reads a recipe and the command line.
-
-    Args:
-        method: one of `METHODS`.
-        arguments: what stands after the method, `--config RECIPE` among it or not.
-
-    Returns:
-        What the training is told.
-
-    Raises:
-        CommandLineError: if the command line holds an unknown argument or a value that does not fit.
-        InputError: if the recipe is missing or malformed, holds an unknown key or a value that does not fit, or the
-            values do not go together.
-    """
+    """Reads a recipe and the command line."""
     parser = build_parser(method)
     told = list(_with_found_recipe(arguments, parser))
     try:
@@ -429,7 +212,7 @@ def parse_arguments(method: str, arguments: Sequence[str]) -> TrainingArguments:
     if remaining:
         options = [option for action in parser._actions for option in action.option_strings]
         wrong = remaining[0].partition("=")[0]
-        raise CommandLineError(f"unknown argument {wrong!r}{_close(wrong, options)}")
+        raise CommandLineError(f"unknown argument {wrong!r}{close_to(wrong, options)}")
     data, model, run, trainer = parsed
     return TrainingArguments(method, run, data, model, trainer)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,17 @@ from transformers import set_seed
 from r1ranker_ir.backends.local import ANSWER_TOKENS, configured_context, thought_limit
 from r1ranker_ir.errors import InputError, R1RankerError
 from r1ranker_ir.files.locks import folder_lock
-from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.files.paths import NamedFile, check_folder, check_outputs
 from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.data.records import Record
 
 from .arguments import DataArguments, TrainingArguments, trainer_class
 from .curves import plot_curves
-from .held_out import HeldOutResult, rank_held_out
+from .held_out import rank_held_out
 from .held_out_file import write_ranks
+from .json_records import write_record
 from .model_card import write_card
 from .model_loading import load_for_training
 from .output_folder import (
@@ -54,12 +53,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a training has done.
-
-    Args:
-        record: what the trained folder says of it.
-        folder: where it is.
-    """
+    """What a training has done."""
 
     record: TrainingRecord
     folder: Path
@@ -79,21 +73,7 @@ class TrainingSummary:
 
 
 def train(arguments: TrainingArguments, *, progress: bool = False) -> TrainingSummary:
-    """Trains a model and writes its folder.
-
-    Args:
-        arguments: what to train, on what, and how.
-        progress: show a bar.
-
-    Returns:
-        What has been done.
-
-    Raises:
-        InputError: if arguments, data or the output folder do not go together.
-        DataFileError: if a data file is malformed.
-        CheckpointError: if the model can't be loaded, or a checkpoint does not fit the training.
-        MissingExtraError: if a dependency is not installed.
-    """
+    """Trains a model and writes its folder."""
     folder = output_folder(arguments)
     checkpoint = find_checkpoint(arguments, folder)
     check_is_free(arguments, folder, checkpoint)
@@ -138,7 +118,13 @@ def _train_into(
     settings_content(settings, offered)
     trainer = _build_trainer(arguments, model, tokenizer, renderer, rows)
     show_progress(trainer, bar=progress)
-    measure = _measurement(renderer, tokenizer, held_out, held_out_strategy, settings)
+    asked: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "renderer": renderer,
+        "strategy": held_out_strategy,
+        "settings": settings,
+    }
+    measure = partial(rank_held_out, records=held_out, **asked)
     measured = HeldOutMeasurements(trainer, measure, getattr(config, "held_out_every", 0))
     if held_out:
         trainer.add_callback(measured)
@@ -146,7 +132,7 @@ def _train_into(
         if arguments.run.overwrite and checkpoint is None:
             clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / RUN_FILE, json.dumps(record.as_json(), indent=2) + "\n")
+        write_record(folder / RUN_FILE, record.as_json(), "output_dir", indent=2)
     started = time.perf_counter()
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -156,11 +142,10 @@ def _train_into(
         # Some settings are read by TRL in the first step only, such as the kind of loss.
         where = f"the training stopped in step {trainer.state.global_step + 1}"
         raise InputError(f"{where}: {' '.join(str(error).split())} (verbose shows where)") from error
-    seconds = time.perf_counter() - started
-    record = _finished(record, trainer, seconds)
+    record = _finished(record, trainer, time.perf_counter() - started)
     content = settings_content(settings, offered, record)
     if main and held_out:
-        write_ranks(folder, [each.id for each in held_out], measured.before, measured.after)
+        write_ranks(folder, [each.request.query_id for each in held_out], measured.before, measured.after)
     save_trained_folder(
         folder,
         save_weights=lambda staging: trainer.save_model(str(staging)),
@@ -180,11 +165,8 @@ def _settings(arguments: TrainingArguments) -> CheckpointSettings:
     settings = read_settings(arguments.model.model, arguments.model.revision)
     if arguments.model.template is not None:
         settings = replace(settings, template=load_template(find_template(arguments.model.template)))
-    if arguments.data.max_passage_tokens is not None:
-        settings = replace(settings, max_passage_tokens=arguments.data.max_passage_tokens)
-    if arguments.data.max_query_tokens is not None:
-        settings = replace(settings, max_query_tokens=arguments.data.max_query_tokens)
-    return settings
+    wanted = {name: getattr(arguments.data, name) for name in ("max_passage_tokens", "max_query_tokens")}
+    return replace(settings, **{name: limit for name, limit in wanted.items() if limit is not None})
 
 
 def _renderer(arguments: TrainingArguments, settings: CheckpointSettings, model: Any, tokenizer: Any) -> PromptRenderer:
@@ -220,40 +202,10 @@ def _held_out_strategy(data: DataArguments, trained: Counter[str], settings: Che
     return wanted
 
 
-def _measurement(
-    renderer: PromptRenderer, tokenizer: Any, records: Sequence[Record], strategy: str, settings: CheckpointSettings
-) -> Callable[[Any], HeldOutResult]:
-    def measure(model: Any) -> HeldOutResult:
-        return rank_held_out(
-            model,
-            tokenizer,
-            renderer,
-            records,
-            strategy,
-            batch_size=settings.batch_size,
-            window_size=settings.window_size,
-            stride=settings.stride,
-            max_thought_tokens=settings.max_thought_tokens,
-        )
-
-    return measure
-
-
 def start_record(arguments: TrainingArguments, strategies: tuple[str, ...]) -> TrainingRecord:
-    """Records what is known before the first step.
-
-    Args:
-        arguments: of the training.
-        strategies: what it trains.
-
-    Returns:
-        The record, without steps and measures.
-
-    Raises:
-        InputError: if a data file can't be read.
-    """
+    """Records what is known before the first step."""
     config = arguments.trainer
-    told = changed_arguments(config) | changed_arguments(arguments.data) | changed_arguments(arguments.model)
+    told = [changed_arguments(each) for each in (config, arguments.data, arguments.model)]
     return TrainingRecord(
         method=arguments.method,
         base_model=base_name(arguments.model.model),
@@ -263,7 +215,7 @@ def start_record(arguments: TrainingArguments, strategies: tuple[str, ...]) -> T
         held_out=tuple(describe_file(path) for path in arguments.data.held_out_files or ()),
         seed=config.seed,
         rewards=tuple(getattr(config, "rewards", ())),
-        arguments=told,
+        arguments=told[0] | told[1] | told[2],
         libraries=library_versions(),
     )
 
@@ -273,12 +225,12 @@ def _build_trainer(
 ) -> Any:
     config = arguments.trainer
     config.disable_tqdm = False
-    loaded_adapter = hasattr(model, "peft_config")
     options: dict[str, Any] = {
         "args": config,
         "train_dataset": rows,
         "renderer": renderer,
-        "peft_config": None if loaded_adapter else arguments.model.peft_config(),
+        # An adapter to go on with is on the model already.
+        "peft_config": None if hasattr(model, "peft_config") else arguments.model.peft_config(),
     }
     try:
         if arguments.method == "sft":

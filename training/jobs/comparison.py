@@ -10,17 +10,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.measuring.significance import LEVEL as LEVEL
+from r1ranker_ir.eval.measuring.significance import paired_t_test, t_interval
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE
 
 from .held_out_file import HeldOutRanks, read_ranks
+from .json_records import read_record
 
 logger = logging.getLogger(__name__)
 
-LEVEL = 0.95
-"""How much of the distribution an interval covers."""
 MEASURE = "RR"
 """What gains and paired differences are about."""
 
@@ -29,15 +28,8 @@ MEASURE = "RR"
 class TrainedRun:
     """One finished training.
 
-    Args:
-        folder: where it is.
-        seed: of data order and sampling.
-        generated_tokens: tokens that the model wrote in training; `None` where it wrote none, as in SFT.
-        seconds: that it took.
-        before: held-out measures of the base model: `RR`, `nDCG@10`, `accuracy@<candidates shown>`, ….
-        after: those of the trained model.
-        held_out: which lists they were measured with: the files' SHA-256, and how many lists were taken.
-        ranks: RR of each list, if the folder keeps it.
+    `before` and `after` are held-out measures of the base model and of the trained one; `held_out` says which lists
+    they were measured with: the files' SHA-256, and how many lists were taken.
     """
 
     folder: Path
@@ -58,13 +50,7 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval.
-
-    Args:
-        mean: of the values.
-        margin: half the width of the 95% interval; `None` where one value says nothing of it.
-        count: how many values there are.
-    """
+    """A mean, and half of its interval: `None` for a single value."""
 
     mean: float
     margin: float | None
@@ -79,17 +65,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """What one method reaches over its runs.
-
-    Args:
-        label: the method's name.
-        runs: its trainings.
-        generated_tokens: a run's; `None` where a run has none.
-        seconds: a run's.
-        gain: of RR, in percent, run by run; `None` where a run began at 0.
-        before: name of a measure to what the base model reaches.
-        after: name of a measure to what the trained one reaches.
-    """
+    """What one method reaches over its runs."""
 
     label: str
     runs: tuple[TrainedRun, ...]
@@ -105,15 +81,6 @@ class PairedDifference:
     """How much better one method ranks the same held-out lists than another.
 
     Interval and test are about other lists, with the runs that there are; how much runs differ, the summaries say.
-
-    Args:
-        first: label of the one.
-        second: label of the other.
-        difference: of RR after the training, first minus second: the mean over the lists, each list's RR being the
-            mean over the method's runs. `count` is the number of lists.
-        p_value: of the two-sided paired t-test over the lists.
-        better: lists that the first ranks better.
-        worse: lists that it ranks worse.
     """
 
     first: str
@@ -126,61 +93,43 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods side by side.
-
-    Args:
-        methods: in the order in which they were given.
-        differences: of each pair whose runs keep the RR of the same lists.
-    """
+    """Methods side by side."""
 
     methods: tuple[MethodSummary, ...]
     differences: tuple[PairedDifference, ...]
 
 
 def read_run(folder: str | Path) -> TrainedRun:
-    """Reads what a trained folder says of its training.
-
-    Args:
-        folder: of a finished training with held-out lists.
-
-    Returns:
-        The run.
-
-    Raises:
-        InputError: if the folder holds no finished training, or one without held-out measures.
-        DataFileError: if one of its files is malformed.
-    """
+    """Reads what a trained folder says of its training."""
     folder = Path(folder)
     path = folder / SETTINGS_FILE
     if not path.is_file():
         raise InputError(f"{str(folder)!r} holds no {SETTINGS_FILE}: give folders of finished trainings")
-    text = read_small_text(path, str(path), "train again", error=DataFileError, most=RECORD_BYTES)
-    try:
-        content = parse_json(text, finite=False)
-    except ValueError as error:
-        raise DataFileError(f"{path} can't be read ({error}): train again") from error
-    record = content.get("training") if isinstance(content, dict) else None
-    if record is None:
+    run = read_record(path, "train again", lambda content: _run(folder, content))
+    if run is None:
         raise InputError(f"{path} holds no record of a training: give folders that r1ranker train has written")
-    try:
-        before, after = (_measures(record.get(key, {})) for key in ("before", "after"))
-        tokens, seconds = record.get("generated_tokens"), record.get("seconds")
-        files = tuple(str(file["sha256"]) for file in record.get("held_out", ()))
-        run = TrainedRun(
-            folder=folder,
-            seed=int(record["seed"]),
-            generated_tokens=None if tokens is None else int(tokens),
-            seconds=None if seconds is None else float(seconds),
-            before=before,
-            after=after,
-            held_out=(files, record.get("arguments", {}).get("held_out_queries")),
-            ranks=read_ranks(folder),
-        )
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise DataFileError(f"{path}: field training is not what a training writes ({error!r}): train again") from error
-    if MEASURE not in before or MEASURE not in after:
+    if MEASURE not in run.before or MEASURE not in run.after:
         raise InputError(f"{str(folder)!r} holds no held-out measures: train with held_out_files")
     return run
+
+
+def _run(folder: Path, content: Any) -> TrainedRun | None:
+    record = content.get("training") if isinstance(content, dict) else None
+    if record is None:
+        return None
+    before, after = (_measures(record.get(key, {})) for key in ("before", "after"))
+    tokens, seconds = record.get("generated_tokens"), record.get("seconds")
+    files = tuple(str(file["sha256"]) for file in record.get("held_out", ()))
+    return TrainedRun(
+        folder=folder,
+        seed=int(record["seed"]),
+        generated_tokens=None if tokens is None else int(tokens),
+        seconds=None if seconds is None else float(seconds),
+        before=before,
+        after=after,
+        held_out=(files, record.get("arguments", {}).get("held_out_queries")),
+        ranks=read_ranks(folder),
+    )
 
 
 def _measures(values: Mapping[str, Any]) -> dict[str, float]:
@@ -191,29 +140,10 @@ def _measures(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Estimates a mean, with Student's t for the interval.
-
-    Args:
-        values: independent ones, at least one.
-
-    Returns:
-        Their mean ± t(0.975, n - 1) · s / √n.
-
-    Source:
-        Student, "The probable error of a mean", 1908.
-    """
-    from scipy.special import stdtrit
-
-    count = len(values)
-    mean = math.fsum(values) / count
-    if count < 2:
-        return Estimate(mean, None, count)
-    return Estimate(mean, float(stdtrit(count - 1, (1 + LEVEL) / 2)) * _standard_error(values, mean), count)
-
-
-def _standard_error(values: Sequence[float], mean: float) -> float:
-    count = len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1) / count)
+    """Estimates a mean, with Student's t for the interval."""
+    interval = t_interval(values)
+    margin = None if interval is None else (interval.high - interval.low) / 2
+    return Estimate(math.fsum(values) / len(values), margin, len(values))
 
 
 def _all_or_none(values: Sequence[float | None]) -> Estimate | None:
@@ -222,15 +152,7 @@ def _all_or_none(values: Sequence[float | None]) -> Estimate | None:
 
 
 def summarise(label: str, runs: Sequence[TrainedRun]) -> MethodSummary:
-    """Takes the runs of one method together.
-
-    Args:
-        label: the method's name.
-        runs: at least one, of different seeds.
-
-    Returns:
-        Means over the runs, with intervals; of the measures that all runs have.
-    """
+    """Takes the runs of one method together: means of the measures that all of them have."""
     seeds = [run.seed for run in runs]
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         logger.warning(
@@ -242,62 +164,35 @@ def summarise(label: str, runs: Sequence[TrainedRun]) -> MethodSummary:
         {name: estimate([each[name] for each in measured]) for name in measured[0] if all(name in m for m in measured)}
         for measured in ([run.before for run in runs], [run.after for run in runs])
     )
-    return MethodSummary(
-        label,
-        tuple(runs),
-        _all_or_none([run.generated_tokens for run in runs]),
-        _all_or_none([run.seconds for run in runs]),
-        _all_or_none([run.gain for run in runs]),
-        before,
-        after,
+    tokens, seconds, gain = (
+        _all_or_none([getattr(run, name) for run in runs]) for name in ("generated_tokens", "seconds", "gain")
     )
+    return MethodSummary(label, tuple(runs), tokens, seconds, gain, before, after)
 
 
 def paired_difference(first: MethodSummary, second: MethodSummary) -> PairedDifference | None:
-    """Compares two methods list by list.
+    """Compares two methods list by list, by the mean over the runs of each.
 
-    Args:
-        first: the one.
-        second: the other.
-
-    Returns:
-        The difference; `None` if a run keeps no RR of its lists, or other lists were ranked.
+    `None` if a run keeps no ranks of its lists, or other lists were ranked.
     """
-    from scipy.special import stdtr
-
-    ranks = [run.ranks for method in (first, second) for run in method.runs]
-    kept = [each for each in ranks if each is not None]
-    if len(kept) < len(ranks) or len({each.ids for each in kept}) > 1 or len(kept[0].ids) < 2:
+    runs = (*first.runs, *second.runs)
+    kept = [run.ranks for run in runs if run.ranks is not None]
+    if len(kept) < len(runs) or len({each.ids for each in kept}) > 1 or len(kept[0].ids) < 2:
         return None
-    if len({run.held_out for method in (first, second) for run in method.runs}) > 1:
+    if len({run.held_out for run in runs}) > 1:
         return None
     one, other = (
         [math.fsum(values) / len(values) for values in zip(*(each.after for each in some), strict=True)]
         for some in (kept[: len(first.runs)], kept[len(first.runs) :])
     )
     differences = [ours - theirs for ours, theirs in zip(one, other, strict=True)]
-    estimated = estimate(differences)
-    error = _standard_error(differences, estimated.mean)
-    if error:
-        p_value = 2 * float(stdtr(len(differences) - 1, -abs(estimated.mean) / error))
-    else:
-        p_value = float(estimated.mean == 0)
     better, worse = (sum(sign * value > 0 for value in differences) for sign in (1, -1))
-    return PairedDifference(first.label, second.label, estimated, p_value, better, worse)
+    p_value = paired_t_test(differences)
+    return PairedDifference(first.label, second.label, estimate(differences), p_value, better, worse)
 
 
 def compare(runs: Mapping[str, Sequence[TrainedRun]]) -> Comparison:
-    """Compares methods.
-
-    Args:
-        runs: a method's label to its runs, such as seeds.
-
-    Returns:
-        Each method's summary, and the paired differences.
-
-    Raises:
-        InputError: if there is nothing to compare, or a folder is given twice.
-    """
+    """Compares methods, each a label with its runs."""
     if not runs or not all(runs.values()):
         raise InputError("nothing to compare: give at least one trained folder")
     folders = [run.folder.resolve() for each in runs.values() for run in each]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +19,25 @@ _ACCURACY = "accuracy@"
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:
-    """Lays a comparison out.
-
-    Args:
-        comparison: of methods.
-
-    Returns:
-        Measures and costs; accuracy by list length, if exclusions were measured; paired differences, if there are any.
-    """
+    """Lays a comparison out."""
     return [sheet for sheet in (_measures(comparison), _lengths(comparison), _pairs(comparison)) if sheet.rows]
 
 
 def _measures(comparison: Comparison) -> Sheet:
-    rows = []
-    for method in comparison.methods:
-        rows.append(
-            (
-                method.label,
-                ", ".join(str(run.seed) for run in method.runs),
-                _cell(method.generated_tokens, "{:.0f}", margin=False),
-                _cell(method.before[MEASURE]),
-                _cell(method.after[MEASURE]),
-                _cell(method.gain, "{:+.1f}", "{:.1f}"),
-                _cell(method.before.get("nDCG@10")),
-                _cell(method.after.get("nDCG@10")),
-                _cell(method.seconds, "{:.0f}", margin=False),
-            )
+    rows = [
+        (
+            method.label,
+            ", ".join(str(run.seed) for run in method.runs),
+            _cell(method.generated_tokens, "{:.0f}", margin=False),
+            _cell(method.before[MEASURE]),
+            _cell(method.after[MEASURE]),
+            _cell(method.gain, "{:+.1f}", "{:.1f}"),
+            _cell(method.before.get("nDCG@10")),
+            _cell(method.after.get("nDCG@10")),
+            _cell(method.seconds, "{:.0f}", margin=False),
         )
+        for method in comparison.methods
+    ]
     title = f"Held-out measures: means over the seeds ± half the {LEVEL:.0%} interval (Student's t)"
     costs = ("method", "seeds", "generated tokens")
     headings = (*costs, "RR before", "RR after", "gain in %", "nDCG@10 before", "nDCG@10 after", "seconds")
@@ -81,14 +73,7 @@ def _pairs(comparison: Comparison) -> Sheet:
 
 
 def accuracies(method: MethodSummary) -> dict[int, tuple[Estimate | None, Estimate | None]]:
-    """Picks a method's accuracy by list length.
-
-    Args:
-        method: its summary.
-
-    Returns:
-        Candidates shown to the share of right exclusions before and after, the shortest first.
-    """
+    """Picks a method's accuracy by list length."""
     names = [name for name in {**method.before, **method.after} if name.startswith(_ACCURACY)]
     by_length = {int(name.removeprefix(_ACCURACY)): name for name in names}
     return {length: (method.before.get(name), method.after.get(name)) for length, name in sorted(by_length.items())}
@@ -105,27 +90,12 @@ def _cell(value: Estimate | None, form: str = "{:.4f}", margin_form: str = "", *
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """Lays a comparison out as plain data, with full precision.
-
-    Args:
-        comparison: of methods.
-
-    Returns:
-        `methods` with their means, intervals and runs, and `differences`.
-    """
+    """Lays a comparison out as plain data, with full precision."""
     return {
         "level": LEVEL,
         "methods": [_method_json(method) for method in comparison.methods],
         "differences": [
-            {
-                "first": pair.first,
-                "second": pair.second,
-                "measure": MEASURE,
-                "difference": pair.difference.as_json(),
-                "p_value": pair.p_value,
-                "better": pair.better,
-                "worse": pair.worse,
-            }
+            vars(pair) | {"measure": MEASURE, "difference": pair.difference.as_json()}
             for pair in comparison.differences
         ],
     }
@@ -162,42 +132,23 @@ def _as_text(comparison: Comparison) -> str:
     return "\n".join(line.rstrip() for line in written.splitlines()) + "\n"
 
 
-def _as_markdown(comparison: Comparison) -> str:
-    return "\n\n".join(sheet.markdown() for sheet in sheets(comparison)) + "\n"
-
-
-def _as_json(comparison: Comparison) -> str:
-    return json.dumps(comparison_json(comparison), indent=2, ensure_ascii=False) + "\n"
-
-
-FORMATS = {".md": _as_markdown, ".json": _as_json, ".txt": _as_text}
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    ".md": lambda comparison: "\n\n".join(sheet.markdown() for sheet in sheets(comparison)) + "\n",
+    ".json": lambda comparison: json.dumps(comparison_json(comparison), indent=2, ensure_ascii=False) + "\n",
+    ".txt": _as_text,
+}
 """How a comparison is written, by the ending of the file's name."""
 
 
 def check_outputs(paths: Sequence[Path]) -> None:
-    """Refuses files whose form can't be told.
-
-    Args:
-        paths: files to write.
-
-    Raises:
-        InputError: if one ends in none of `.md`, `.json` and `.txt`.
-    """
+    """Refuses files whose form can't be told."""
     for path in paths:
         if path.suffix.lower() not in FORMATS:
             raise InputError(f"output {str(path)!r}: give a name that ends in {', '.join(FORMATS)}")
 
 
 def write_comparison(comparison: Comparison, path: str | Path) -> None:
-    """Writes a comparison into a file.
-
-    Args:
-        comparison: of methods.
-        path: ends in `.md`, `.json` or `.txt`.
-
-    Raises:
-        InputError: if it ends in something else, or can't be written.
-    """
+    """Writes a comparison into a file, in the form that its name's ending says."""
     path = Path(path)
     check_outputs([path])
     try:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.output.pictures import COLOURS, new_figure, write_png
-from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
+
+from .json_records import read_record
 
 LogHistory = Sequence[Mapping[str, Any]]
 """What a trainer has logged: one mapping a time, with `step` and the values by name."""
@@ -20,9 +20,10 @@ LogHistory = Sequence[Mapping[str, Any]]
 STATE_FILE = "trainer_state.json"
 
 _STYLES = ("-", "--", ":", "-.")
+_POINTS: dict[str, Any] = {"marker": "o", "markersize": 3.5}
 _COLUMNS = 3
 _PANEL_INCHES = (4.4, 3.0)
-# A line of so many points or more is smoothed, over so large a part of its points on either side.
+# A line of this many points or more is smoothed, over one part in this many of its points on either side.
 _POINTS_TO_SMOOTH = 30
 _SMOOTHED_SHARE = 20
 _ACCURACY_KEY = re.compile(r"held_out/accuracy@(\d+)")
@@ -30,14 +31,7 @@ _ACCURACY_KEY = re.compile(r"held_out/accuracy@(\d+)")
 
 @dataclass(frozen=True)
 class Panel:
-    """One field of the picture.
-
-    Args:
-        title: what it shows.
-        keys: a regular expression for the logged names that belong into it; its group, if any, is what the legend
-            calls the line.
-        measured: held-out measurements: few, so drawn as points and not smoothed.
-    """
+    """One field of the picture."""
 
     title: str
     keys: re.Pattern[str]
@@ -50,7 +44,7 @@ PANELS = (
     Panel("Reward", re.compile(r"reward")),
     Panel("Reward by component", re.compile(r"rewards/((?:[^/]+/)*(?!(?:mean|std)$)[^/]+)(?:/mean)?")),
     Panel("KL to the reference", re.compile(r"kl")),
-    Panel("Entropy (nats a token)", re.compile(r"entropy")),
+    Panel("Entropy (nats per token)", re.compile(r"entropy")),
     Panel("Completion length (tokens)", re.compile(r"completions/mean_length")),
     Panel("Completions cut at the limit (share)", re.compile(r"completions/clipped_ratio")),
     Panel("Groups without variance (share)", re.compile(r"frac_reward_zero_std")),
@@ -61,29 +55,15 @@ PANELS = (
 
 
 def read_history(path: str | Path) -> list[dict[str, Any]]:
-    """Reads what a trainer has logged.
+    """Reads what a trainer has logged: from a `trainer_state.json`, or a folder that holds one, or a checkpoint."""
+    # A trainer logs NaN where it had no loss.
+    return read_record(_state_file(Path(path)), "give a trained folder", _log_of)
 
-    Args:
-        path: a `trainer_state.json`, or a folder that holds one, itself or in its last checkpoint.
 
-    Returns:
-        The log, in the order of the steps.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if the file is malformed.
-    """
-    file = _state_file(Path(path))
-    text = read_small_text(file, str(file), "give a trained folder", error=DataFileError, most=RECORD_BYTES)
-    try:
-        # A trainer logs NaN where a loss was none.
-        history = parse_json(text, finite=False)["log_history"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise DataFileError(
-            f"{file}: not a trainer's state with a log_history ({error!r}): give another one"
-        ) from error
+def _log_of(state: Any) -> list[dict[str, Any]]:
+    history = state["log_history"]
     if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
-        raise DataFileError(f"{file}: field log_history must be a list of objects")
+        raise ValueError("field log_history must be a list of objects")
     return history
 
 
@@ -92,26 +72,15 @@ def _state_file(path: Path) -> Path:
         if not path.exists():
             raise InputError(f"{str(path)!r} does not exist: give a trained folder or its {STATE_FILE}")
         return path
-    checkpoints = (folder for folder in path.glob("checkpoint-*") if folder.name.partition("-")[2].isdecimal())
-    ordered = sorted(checkpoints, key=lambda folder: int(folder.name.partition("-")[2]), reverse=True)
-    for folder in (path, *ordered):
+    checkpoints = {int(each.name[11:]): each for each in path.glob("checkpoint-*") if each.name[11:].isdecimal()}
+    for folder in (path, *(checkpoints[step] for step in sorted(checkpoints, reverse=True))):
         if (folder / STATE_FILE).is_file():
             return folder / STATE_FILE
     raise InputError(f"{str(path)!r} holds no {STATE_FILE}, and no checkpoint of it does: give a trained folder")
 
 
 def series_of(history: LogHistory, key: str, x: str = "step") -> tuple[list[float], list[float]]:
-    """Picks one value out of a log.
-
-    Args:
-        history: the log.
-        key: the value's name.
-        x: the name of what it is drawn over.
-
-    Returns:
-        Positions and values, where both were logged and the value is a finite number; positions ascend. Of several
-        values at one position the last counts, as after a resumed training.
-    """
+    """Picks one value out of a log."""
     points: dict[float, float] = {}
     position = math.nan
     for entry in history:
@@ -130,18 +99,7 @@ def plot_curves(
 ) -> None:
     """Draws the logs of one or more trainings as a PNG.
 
-    Args:
-        histories: a label to the logs of its runs: several runs of one label, such as seeds, are drawn as their mean
-            with a band from least to most.
-        path: where to write the picture.
-        x: the logged value to draw over: `step`, or `generated_tokens` to compare at equal cost.
-        title: stands over the picture.
-
     A line of many points is drawn as its moving mean; of a single run the points themselves stay visible, pale.
-
-    Raises:
-        InputError: if no log holds anything that is drawn, or the file can't be written.
-        MissingExtraError: if matplotlib is not installed.
     """
     fields = _fields(histories, x)
     lengths = _lengths(histories)
@@ -208,7 +166,7 @@ def _draw(
                 low, mean, high = (_moving_mean(values, len(values) // _SMOOTHED_SHARE) for values in (low, mean, high))
             if len(logs) > 1:
                 axis.fill_between(positions, low, high, color=look["color"], alpha=0.15, linewidth=0)
-            marks = {"marker": "o", "markersize": 3.5} if panel.measured or len(positions) < 3 else {}
+            marks = _POINTS if panel.measured or len(positions) < 3 else {}
             [drawn] = axis.plot(positions, mean, linewidth=1.6, label=_line_name(panel, key), **look, **marks)
             handles.setdefault(f"{label} ({len(logs)} runs)" if len(logs) > 1 else label, drawn)
     axis.set_title(panel.title, fontsize=10)
@@ -235,10 +193,8 @@ def _band(
     import numpy as np
 
     present = [(positions, values) for positions, values in series if positions]
-    if not present:
-        return [], [], [], []
-    first = max(positions[0] for positions, _ in present)
-    last = min(positions[-1] for positions, _ in present)
+    first = max((positions[0] for positions, _ in present), default=math.inf)
+    last = min((positions[-1] for positions, _ in present), default=-math.inf)
     grid = sorted({place for positions, _ in present for place in positions if first <= place <= last})
     if not grid:
         return [], [], [], []
@@ -265,24 +221,15 @@ def _draw_lengths(axis: Any, lengths: Sequence[int], histories: Mapping[str, Seq
     for run, logs in enumerate(histories.values()):
         colour = COLOURS[run % len(COLOURS)]
         for place, style in ((0, ":"), (-1, "-")):
-            points = []
+            means = {}
             for length in lengths:
                 measured = [series_of(log, f"held_out/accuracy@{length}")[1] for log in logs]
                 # A single measurement is the last one.
-                values = [series[place] for series in measured if len(series) > (place == 0)]
-                if values:
-                    points.append((length, sum(values) / len(values)))
-            axis.plot(
-                [length for length, _ in points],
-                [value for _, value in points],
-                color=colour,
-                linestyle=style,
-                marker="o",
-                markersize=3.5,
-                linewidth=1.6,
-            )
+                if values := [series[place] for series in measured if len(series) > (place == 0)]:
+                    means[length] = sum(values) / len(values)
+            axis.plot(list(means), list(means.values()), color=colour, linestyle=style, linewidth=1.6, **_POINTS)
     axis.set_title("Held-out accuracy by list length", fontsize=10)
     axis.set_xlabel("candidates shown", fontsize=9)
     _tidy(axis)
-    shown = [Line2D([], [], color="#555555", linestyle=style, marker="o", markersize=3.5) for style in (":", "-")]
+    shown = [Line2D([], [], color="#555555", linestyle=style, **_POINTS) for style in (":", "-")]
     axis.legend(shown, ["first measurement", "last"], fontsize=8, frameon=False)

@@ -7,32 +7,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ir_measures import RR, Qrel, nDCG
+
 from r1ranker_ir.backends.local import TransformersBackend
+from r1ranker_ir.data.corpora import GREATEST_GRADE
+from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.data.trec_runs import RunEntry
 from r1ranker_ir.engine.closed_thoughts import count_closed
 from r1ranker_ir.engine.engine import Engine
+from r1ranker_ir.eval.measuring.measures import evaluate
+from r1ranker_ir.models.checkpoints import CheckpointSettings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.data.records import Record
 from r1ranker_ir.types import ClosedAt, Ranking
 
-# trec_eval wants whole numbers, and takes memory for each up to the greatest one.
-_GREATEST_GRADE = 100_000
+MEASURES = (RR, nDCG @ 10)
 
 
 @dataclass(frozen=True)
 class HeldOutResult:
     """What a model reaches on held-out lists.
 
-    Args:
-        measures: `RR` and `nDCG@10`, means over the lists, by ir_measures.
-        reciprocal_ranks: each list's RR, in the order of the records.
-        accuracy_by_length: number of candidates shown to the share of exclusions that were right: not one of the
-            best-judged candidates shown, where others were shown too. Empty for other strategies.
-        repairs: answers that had to be repaired.
-        thoughts_closed: thoughts that the model did not close.
-        rankings: what was measured.
-        closed_at: how many of these ended where, where that is known.
+    `accuracy_by_length` is, for each number of candidates shown, the share of exclusions that spared the best-judged
+    ones; it is empty for strategies that do not exclude.
     """
 
     measures: dict[str, float]
@@ -48,31 +46,13 @@ def rank_held_out(
     model: Any,
     tokenizer: Any,
     renderer: PromptRenderer,
-    records: Sequence[Record],
+    records: Sequence[JudgedRequest],
     strategy: str,
-    *,
-    batch_size: int = 32,
-    window_size: int = 20,
-    stride: int = 10,
-    max_thought_tokens: int = 1024,
-    progress: bool = False,
+    settings: CheckpointSettings,
 ) -> HeldOutResult:
     """Ranks records with a model in memory, greedily, as `Ranker` would rank them.
 
-    Args:
-        model: a causal language model; put into evaluation mode, and back into what it was in.
-        tokenizer: its tokenizer.
-        renderer: the prompts of the training.
-        records: whole lists, in the order in which they are shown.
-        strategy: `iterative` or `direct`.
-        batch_size: calls at once.
-        window_size: how many candidates a prompt may hold.
-        stride: how many leave a window.
-        max_thought_tokens: where a thought is closed.
-        progress: show a progress bar on a terminal.
-
-    Returns:
-        Measures and rankings.
+    The model is in evaluation mode meanwhile, and gradients stay as they are.
     """
     was_training = model.training
     model.eval()
@@ -80,8 +60,8 @@ def rank_held_out(
         backend = TransformersBackend(
             "the model in training",
             loaded=(model, tokenizer),
-            batch_size=batch_size,
-            max_thought_tokens=max_thought_tokens,
+            batch_size=settings.batch_size,
+            max_thought_tokens=settings.max_thought_tokens,
         )
         prompt = Prompt(
             renderer.template,
@@ -89,55 +69,37 @@ def rank_held_out(
             max_passage_tokens=renderer.max_passage_tokens,
             max_query_tokens=renderer.max_query_tokens,
         )
-        engine = Engine(backend, max_repair_rate=1.0, progress=progress)
+        window_size, stride = settings.window_size, settings.stride
         if stride >= window_size:
             # As Ranker has it: windows have to overlap.
             stride = max(1, window_size // 2)
-        rankings = engine.run(
-            [
-                STRATEGIES[strategy](record.request(), prompt, window_size=window_size, stride=stride)
-                for record in records
-            ]
-        )
-        return measure_rankings(rankings, records)
+        make = STRATEGIES[strategy]
+        programs = [make(record.request, prompt, window_size=window_size, stride=stride) for record in records]
+        return measure_rankings(Engine(backend, max_repair_rate=1.0).run(programs), records)
     finally:
         model.train(was_training)
 
 
-def measure_rankings(rankings: Sequence[Ranking], records: Sequence[Record]) -> HeldOutResult:
-    """Measures rankings against the gains of their records.
+def measure_rankings(rankings: Sequence[Ranking], records: Sequence[JudgedRequest]) -> HeldOutResult:
+    """Measures rankings against the gains of their records, at least one; what has a gain is relevant for RR.
 
-    Args:
-        rankings: one a record, in the same order.
-        records: with the gains; a candidate counts as relevant for RR if its gain is above 0.
-
-    Returns:
-        The measures, by ir_measures; fractional and very great gains enter nDCG rounded to 1 / 100,000 of the list's
-        best.
+    Fractional and very great gains enter nDCG rounded to 1 / 100,000 of the list's best.
     """
-    import ir_measures
-    from ir_measures import RR, Qrel, ScoredDoc, nDCG
-
-    qrels, run = [], []
-    for number, (ranking, record) in enumerate(zip(rankings, records, strict=True)):
-        query = str(number)
-        for place, grade in enumerate(_grades(record)):
-            qrels.append(Qrel(query, str(place), grade))
-        for rank, place in enumerate(ranking.order):
-            run.append(ScoredDoc(query, str(place), -float(rank)))
-    values = {
-        (str(metric.measure), metric.query_id): metric.value
-        for metric in ir_measures.iter_calc([RR, nDCG @ 10], qrels, run)
-    }
     queries = [str(number) for number in range(len(records))]
-    measures = {
-        name: sum(values.get((name, query), 0.0) for query in queries) / max(1, len(queries))
-        for name in ("RR", "nDCG@10")
+    qrels = [
+        Qrel(query, str(place), grade)
+        for query, record in zip(queries, records, strict=True)
+        for place, grade in enumerate(_grades(record))
+    ]
+    run = {
+        query: tuple(RunEntry(str(place), -float(rank)) for rank, place in enumerate(ranking.order))
+        for query, ranking in zip(queries, rankings, strict=True)
     }
+    evaluation = evaluate(qrels, run, MEASURES, name="the held-out lists")
     steps = [step for ranking in rankings for step in ranking.steps]
     return HeldOutResult(
-        measures,
-        tuple(values.get(("RR", query), 0.0) for query in queries),
+        {str(measure): evaluation.mean[measure] for measure in MEASURES},
+        tuple(evaluation.per_query[query][RR] for query in queries),
         accuracy_by_length(rankings, records),
         sum(ranking.repairs for ranking in rankings),
         sum(step.thought_closed for step in steps),
@@ -146,32 +108,22 @@ def measure_rankings(rankings: Sequence[Ranking], records: Sequence[Record]) -> 
     )
 
 
-def _grades(record: Record) -> list[int]:
+def _grades(record: JudgedRequest) -> list[int]:
     """Gains as whole numbers in the same proportions, which are all that nDCG with linear gains depends on."""
-    best = record.best_gain
-    if best <= _GREATEST_GRADE and all(float(gain).is_integer() for gain in record.gains):
+    best = max(record.gains)
+    if best <= GREATEST_GRADE and all(float(gain).is_integer() for gain in record.gains):
         return [int(gain) for gain in record.gains]
     # However small, what has a gain is relevant.
-    return [max(1, round(gain / best * _GREATEST_GRADE)) if gain > 0 else 0 for gain in record.gains]
+    return [max(1, round(gain / best * GREATEST_GRADE)) if gain > 0 else 0 for gain in record.gains]
 
 
-def accuracy_by_length(rankings: Sequence[Ranking], records: Sequence[Record]) -> dict[int, float]:
-    """Counts right exclusions by the number of candidates shown.
-
-    Args:
-        rankings: one a record, in the same order; steps that order more than one candidate are left out.
-        records: with the gains.
-
-    Returns:
-        Candidates shown to the share of exclusions that did not hit one of the best-judged candidates shown, over
-        the steps where gains differ; the shortest first.
-    """
+def accuracy_by_length(rankings: Sequence[Ranking], records: Sequence[JudgedRequest]) -> dict[int, float]:
+    """Right exclusions by the number of candidates shown, over the steps where gains differ, the shortest first."""
     right, total = Counter[int](), Counter[int]()
     for ranking, record in zip(rankings, records, strict=True):
         for step in ranking.steps:
             gains = [record.gains[place] for place in step.shown]
-            if len(step.outcome) != 1 or min(gains) == max(gains):
-                continue
-            total[len(gains)] += 1
-            right[len(gains)] += record.gains[step.outcome[0]] < max(gains)
+            if len(step.outcome) == 1 and min(gains) < max(gains):
+                total[len(gains)] += 1
+                right[len(gains)] += record.gains[step.outcome[0]] < max(gains)
     return {length: right[length] / total[length] for length in sorted(total)}

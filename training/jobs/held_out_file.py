@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.files.partial import write_whole
-from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
+from .json_records import read_record, write_record
 
 HELD_OUT_FILE = "held_out.json"
 
 
 @dataclass(frozen=True)
 class HeldOutRanks:
-    """The reciprocal ranks of a model's held-out lists.
-
-    Args:
-        ids: the lists' ids, in the order in which they were ranked; lists of one query share theirs.
-        before: each list's RR with the base model; empty if that is not known.
-        after: each list's RR with the trained one.
-    """
+    """The reciprocal ranks of held-out lists, in the order of `ids`; `before` is empty where it is not known."""
 
     ids: tuple[str, ...]
     before: tuple[float, ...]
@@ -32,50 +23,22 @@ class HeldOutRanks:
 
 
 def write_ranks(folder: str | Path, ids: Sequence[str], before: Sequence[float], after: Sequence[float]) -> None:
-    """Writes the file into a folder; of what does not fit the lists nothing is written.
-
-    Args:
-        folder: a trained folder, or one that is to become one.
-        ids: of the lists.
-        before: RR with the base model; a training that goes on with other lists knows those of the old ones.
-        after: RR with the trained model; without them there is no file.
-
-    Raises:
-        InputError: if it can't be written.
-    """
-    if len(after) != len(ids):
-        return
-    content = {"ids": list(ids), "before": list(before) if len(before) == len(ids) else [], "after": list(after)}
-    path = Path(folder) / HELD_OUT_FILE
-    try:
-        write_whole(path, json.dumps(content) + "\n")
-    except OSError as error:
-        raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another output_dir") from error
+    """Writes the file into a folder; ranks that do not fit the lists, as after a change of lists, are left out."""
+    if len(after) == len(ids):
+        known = list(before) if len(before) == len(ids) else []
+        content = {"ids": list(ids), "before": known, "after": list(after)}
+        write_record(Path(folder) / HELD_OUT_FILE, content, "output_dir")
 
 
 def read_ranks(folder: str | Path) -> HeldOutRanks | None:
-    """Reads the file of a trained folder.
-
-    Args:
-        folder: with it or without.
-
-    Returns:
-        The ranks; `None` if there is no such file.
-
-    Raises:
-        DataFileError: if it is malformed.
-    """
+    """Reads the file of a trained folder; `None` if there is no such file."""
     path = Path(folder) / HELD_OUT_FILE
-    if not path.exists():
-        return None
-    way_out = "remove it, or train again"
-    text = read_small_text(path, str(path), way_out, error=DataFileError, most=RECORD_BYTES)
-    try:
-        content = parse_json(text)
-        ids = tuple(str(name) for name in content["ids"])
-        before, after = (tuple(map(float, content[key])) for key in ("before", "after"))
-    except (ValueError, LookupError, TypeError) as error:
-        raise DataFileError(f"{path}: not what a training writes ({error!r}): {way_out}") from error
+    return read_record(path, "remove it, or train again", _ranks, finite=True) if path.exists() else None
+
+
+def _ranks(content: Any) -> HeldOutRanks:
+    ids = tuple(str(name) for name in content["ids"])
+    before, after = (tuple(map(float, content[key])) for key in ("before", "after"))
     if len(after) != len(ids) or len(before) not in (0, len(ids)) or not all(map(math.isfinite, before + after)):
-        raise DataFileError(f"{path}: needs one number a list, of {len(ids)} lists: remove it, or train again")
+        raise ValueError(f"one number per list is needed, of {len(ids)} lists")
     return HeldOutRanks(ids, before, after)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE
@@ -13,19 +13,11 @@ from .record import TrainingRecord
 
 
 def write_card(record: TrainingRecord, settings: Mapping[str, Any]) -> str:
-    """Writes the model card.
-
-    Args:
-        record: what the model was trained with.
-        settings: the content of its `r1ranker.json`.
-
-    Returns:
-        Markdown with the hub's header.
-    """
+    """Writes the model card."""
     strategies = " and ".join(settings["strategies"])
     header = ["---", "library_name: transformers", "pipeline_tag: text-ranking"]
     if "/" in record.base_model:
-        # The hub refuses a base that is no repository.
+        # The hub refuses a base that is not a repository.
         header.append(f"base_model: {record.base_model}")
     header += ["tags:", "- reranking", "- r1ranker", f"- {record.method}", "---"]
     parts = [
@@ -48,9 +40,9 @@ def write_card(record: TrainingRecord, settings: Mapping[str, Any]) -> str:
         parts += ["## Held-out lists", _measures_table(record)]
     parts += [
         "## Arguments that differ from their defaults",
-        _pairs_table("argument", "value", {key: json.dumps(value) for key, value in record.arguments.items()}),
+        _table(("argument", "value"), [(key, json.dumps(value)) for key, value in record.arguments.items()]),
         "## Versions",
-        _pairs_table("library", "version", record.libraries),
+        _table(("library", "version"), record.libraries.items()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -76,30 +68,26 @@ def _training_words(record: TrainingRecord) -> str:
 
 
 def _data_table(record: TrainingRecord) -> str:
-    lines = ["| file | used for | samples | SHA-256 |", "|---|---|---|---|"]
-    for use, files in (("training", record.data), ("held out", record.held_out)):
-        for file in files:
-            rows = "" if file.rows is None else file.rows
-            lines.append(f"| {_cell(file.name)} | {use} | {rows} | `{file.sha256}` |")
+    files = [("training", file) for file in record.data] + [("held out", file) for file in record.held_out]
+    rows = [(file.name, use, "" if file.rows is None else str(file.rows), f"`{file.sha256}`") for use, file in files]
     notes = [
         f"- {_cell(file.name)}: {_cell(key)} = {_cell(json.dumps(value, ensure_ascii=False))}"
-        for file in (*record.data, *record.held_out)
+        for _, file in files
         for key, value in file.metadata.items()
     ]
-    return "\n".join(lines) + ("\n\n" + "\n".join(notes) if notes else "")
+    return _table(("file", "used for", "samples", "SHA-256"), rows) + ("\n\n" + "\n".join(notes) if notes else "")
 
 
 def _measures_table(record: TrainingRecord) -> str:
-    lines = ["| measure | before | after |", "|---|---|---|"]
-    for name in dict.fromkeys((*record.before, *record.after)):
-        pair = [f"{values[name]:.4f}" if name in values else "" for values in (record.before, record.after)]
-        lines.append(f"| {name} | {pair[0]} | {pair[1]} |")
-    return "\n".join(lines)
+    both = record.before, record.after
+    names = dict.fromkeys((*record.before, *record.after))
+    rows = [(name, *(f"{values[name]:.4f}" if name in values else "" for values in both)) for name in names]
+    return _table(("measure", "before", "after"), rows)
 
 
-def _pairs_table(left: str, right: str, pairs: Mapping[str, str]) -> str:
-    rows = [f"| {_cell(key)} | {_cell(value)} |" for key, value in pairs.items()]
-    return "\n".join([f"| {left} | {right} |", "|---|---|", *rows])
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(text: str) -> str:

@@ -18,18 +18,7 @@ from .arguments import ModelArguments
 
 
 def load_for_training(arguments: ModelArguments, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
-    """Loads a model and its tokenizer.
-
-    Args:
-        arguments: which model, and how.
-        trust_remote_code: run code that comes with it.
-
-    Returns:
-        The model, an adapter already on it if the folder is one, and the tokenizer.
-
-    Raises:
-        CheckpointError: if it can't be loaded, or is an adapter and all weights are to be trained.
-    """
+    """Loads a model and its tokenizer."""
     name = arguments.model
     check_exists(name)
     try:

@@ -6,18 +6,20 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers.trainer_utils import get_last_checkpoint
 
-from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
+from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE
 from r1ranker_ir.quoting import quoted
 
 from .arguments import TrainingArguments
 from .curves import STATE_FILE
 from .held_out_file import HELD_OUT_FILE
+from .json_records import read_record
 from .record import TrainingRecord
 from .trained_folder import CARD_FILE, is_finished, take_down
 
@@ -35,39 +37,22 @@ _FREE_TO_CHANGE = frozenset(("max_generated_tokens", "held_out_every", "held_out
 
 
 def output_folder(arguments: TrainingArguments) -> Path:
-    """Finds the output folder.
-
-    Args:
-        arguments: of the training.
-
-    Returns:
-        The folder, which need not exist.
-
-    Raises:
-        InputError: if none is named, or it is the model's own.
-    """
+    """Finds the output folder."""
     output = arguments.trainer.output_dir
     if not output or output == "trainer_output":
         # The name that transformers makes up where none is given.
         raise InputError("no output folder is given: name one with output_dir")
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"output_dir {output!r} is no folder: give another name")
+        raise InputError(f"output_dir {output!r} is not a folder: give another name")
     for model in model_folders(arguments.model.model):
         if model.resolve() == folder.resolve():
-            raise InputError(f"output_dir {output!r} is the model that is to be trained: give another folder")
+            raise InputError(f"output_dir {output!r} is the model to be trained: give another folder")
     return folder
 
 
 def model_folders(name: str) -> list[Path]:
-    """Finds the folders on this machine that a model is loaded from.
-
-    Args:
-        name: a folder, or a hub name.
-
-    Returns:
-        The folder, and its base model's where it holds an adapter; none for a hub name.
-    """
+    """Finds the folders on this machine that a model is loaded from."""
     folder = Path(name)
     if not folder.is_dir():
         return []
@@ -83,18 +68,7 @@ def model_folders(name: str) -> list[Path]:
 
 
 def find_checkpoint(arguments: TrainingArguments, folder: Path) -> Path | None:
-    """Finds the checkpoint to go on from.
-
-    Args:
-        arguments: of the training.
-        folder: its output folder.
-
-    Returns:
-        The checkpoint's folder; `None` if the training is to start at the beginning.
-
-    Raises:
-        InputError: if the one asked for does not exist.
-    """
+    """Finds the checkpoint to go on from."""
     wanted = arguments.trainer.resume_from_checkpoint
     if wanted is None or str(wanted).lower() in ("", "false"):
         return None
@@ -107,22 +81,12 @@ def find_checkpoint(arguments: TrainingArguments, folder: Path) -> Path | None:
         return Path(last)
     checkpoint = Path(str(wanted))
     if not (checkpoint / STATE_FILE).is_file():
-        raise InputError(f"resume_from_checkpoint {str(checkpoint)!r} is no checkpoint: give its folder, or last")
+        raise InputError(f"resume_from_checkpoint {str(checkpoint)!r} is not a checkpoint: give its folder, or last")
     return checkpoint
 
 
 def check_is_free(arguments: TrainingArguments, folder: Path, checkpoint: Path | None) -> None:
-    """Refuses a folder that holds another run, whose files would mix with this one's.
-
-    Args:
-        arguments: of the training.
-        folder: its output folder.
-        checkpoint: what it goes on from.
-
-    Raises:
-        InputError: if the folder holds a model, checkpoints or files of others that the training neither continues nor
-            may overwrite.
-    """
+    """Refuses a folder that holds another run, whose files would mix with this one's."""
     if checkpoint is not None or not folder.is_dir():
         return
     last = get_last_checkpoint(str(folder))
@@ -157,11 +121,7 @@ def _files_of_others(folder: Path) -> list[str]:
 
 
 def clear(folder: Path) -> None:
-    """Removes an earlier run: its model, checkpoints, record, curves and held-out ranks.
-
-    Args:
-        folder: an output folder.
-    """
+    """Removes an earlier run: its model, checkpoints, record, curves and held-out ranks."""
     take_down(folder)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
@@ -170,43 +130,32 @@ def clear(folder: Path) -> None:
 
 
 def check_continues(folder: Path, record: TrainingRecord) -> None:
-    """Compares a training with the one whose checkpoint it goes on from.
-
-    Args:
-        folder: with the checkpoint and the record of its run.
-        record: of the training that goes on.
-
-    Raises:
-        InputError: if model, method, seed, rewards or data are others. Arguments that differ are warned of.
-        DataFileError: if the run's record is malformed.
-    """
+    """Compares a training with the one whose checkpoint it goes on from."""
     path = folder / RUN_FILE
     if not path.exists():
         logger.warning("%s holds no %s: whether this is the same training can't be told", folder, RUN_FILE)
         return
-    now = json.loads(json.dumps(record.as_json()))
-    text = read_small_text(path, str(path), "start anew with overwrite", error=DataFileError, most=RECORD_BYTES)
-    try:
-        before = parse_json(text, finite=False)
-        hashes = [[file["sha256"] for file in each.get("data", ())] for each in (before, now)]
-        told = [dict(each.get("arguments", {})) for each in (before, now)]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataFileError(f"{path} is not what a training writes ({error!r}): start anew with overwrite") from error
+    before, old_files, old_arguments = read_record(path, "start anew with overwrite", _compared)
+    now, files, arguments = _compared(json.loads(json.dumps(record.as_json())))
     for key in ("method", "base_model", "base_revision", "seed", "rewards", "strategies"):
         if before.get(key) != now.get(key):
             raise InputError(
                 f"the checkpoint's training has {key} {quoted(before.get(key))}, this one {now.get(key)!r}: go on "
                 "with the same, or start anew in another folder"
             )
-    if hashes[0] != hashes[1]:
+    if old_files != files:
         raise InputError(
             "the train_files are not those of the checkpoint's training, or in another order: go on with the same "
             "ones, or start anew in another folder"
         )
-    for key in sorted((told[0].keys() | told[1].keys()) - _FREE_TO_CHANGE):
-        if told[0].get(key) != told[1].get(key):
-            logger.warning(
-                "%s was %r and is %r: the training does not go on exactly", key, told[0].get(key), told[1].get(key)
-            )
+    for key in sorted((old_arguments.keys() | arguments.keys()) - _FREE_TO_CHANGE):
+        was, is_now = old_arguments.get(key), arguments.get(key)
+        if was != is_now:
+            logger.warning("%s was %r and is %r: the training does not go on exactly", key, was, is_now)
     if before.get("libraries") != now.get("libraries"):
         logger.warning("the libraries are not those of the checkpoint's training: it may not go on exactly")
+
+
+def _compared(record: Any) -> tuple[Any, list[str], dict[str, Any]]:
+    """A training's record, with the hashes of its data and its arguments."""
+    return record, [file["sha256"] for file in record.get("data", ())], dict(record.get("arguments", {}))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl.models.utils import unwrap_model_for_generation
 
-from r1ranker_ir.training.trainers.callback_state import saved_attributes
+from r1ranker_ir.training.trainers.callback_state import KeptCallback
 
 from .held_out import HeldOutResult
 
@@ -38,46 +38,25 @@ class LogLines(TrainerCallback):
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
         """Writes one line of the values that matter most."""
-        if logs and state.is_world_process_zero and (line := log_line(logs)):
+        shown = {name: logs[name] for name in _SHOWN if logs and name in logs}
+        line = ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, int | float))
+        if line and state.is_world_process_zero:
             logger.info("step %d of %d: %s", state.global_step, state.max_steps, line)
 
 
-def log_line(logs: Mapping[str, Any]) -> str:
-    """Picks what a line of progress says.
-
-    Args:
-        logs: what a trainer logs.
-
-    Returns:
-        Names and values; empty if none of them matters.
-    """
-    shown = {name: logs[name] for name in _SHOWN if name in logs}
-    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, int | float))
-
-
 def show_progress(trainer: Trainer, *, bar: bool) -> None:
-    """Replaces the trainer's own output, which goes to standard output, by messages and a bar.
-
-    Args:
-        trainer: any of transformers'.
-        bar: show a bar.
-    """
-    for theirs in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(theirs)
+    """Replaces the trainer's own output, which goes to standard output, by messages and a bar."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
     if bar:
         trainer.add_callback(_Bar())
     trainer.add_callback(LogLines())
 
 
-class HeldOutMeasurements(TrainerCallback, ExportableState):
+class HeldOutMeasurements(KeptCallback):
     """Measures before, during and after a training, and logs what comes out under `held_out/…`.
 
     It keeps each list's RR at the first measurement (`before`) and at the last one (`after`).
-
-    Args:
-        trainer: whose model is measured.
-        measure: ranks the held-out lists with a model.
-        every: steps between two measurements; 0 for before and after only.
     """
 
     def __init__(self, trainer: Trainer, measure: Callable[[Any], HeldOutResult], every: int = 0) -> None:
@@ -87,20 +66,23 @@ class HeldOutMeasurements(TrainerCallback, ExportableState):
         self.before: tuple[float, ...] = ()
         self.after: tuple[float, ...] = ()
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        return {"args": {}, "attributes": {"before": list(self.before), "after": list(self.after)}}
+    def kept(self) -> dict[str, Any]:
+        """Each list's RR."""
+        return {"before": list(self.before), "after": list(self.after)}
+
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Takes each list's RR."""
+        self.before, self.after = tuple(kept["before"]), tuple(kept["after"])
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measures the model as it was given; a training that goes on has done so already."""
-        saved = saved_attributes(self, state)
-        self.before, self.after = tuple(saved["before"]), tuple(saved["after"])
+        super().on_train_begin(args, state, control)
         if state.global_step == 0:
             self._log()
             self.before = self.after
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Measures every so many steps."""
+        """Measures every N steps."""
         if self._every and state.global_step % self._every == 0:
             self._log()
 
@@ -129,15 +111,7 @@ class HeldOutMeasurements(TrainerCallback, ExportableState):
 
 
 def log_entry(result: HeldOutResult) -> dict[str, float]:
-    """Names held-out measures as they are logged.
-
-    Args:
-        result: of a measurement.
-
-    Returns:
-        `held_out/RR`, `held_out/nDCG@10`, `held_out/accuracy@<candidates shown>`, and the counts of repairs and of
-        thoughts that the model did not close; `held_out/closed_at_<where>` says how many of them ended where.
-    """
+    """Names held-out measures as they are logged."""
     values: dict[str, float] = {f"{HELD_OUT}{name}": value for name, value in result.measures.items()}
     values |= {f"{HELD_OUT}accuracy@{length}": value for length, value in result.accuracy_by_length.items()}
     return values | {

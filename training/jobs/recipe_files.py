@@ -25,32 +25,12 @@ def describe_recipes() -> dict[str, str]:
 
 
 def find_recipe(name: str) -> Path:
-    """Finds a recipe.
-
-    Args:
-        name: a file, or the name of a packaged recipe, with or without `.yaml`.
-
-    Returns:
-        Its path.
-
-    Raises:
-        InputError: if there is neither.
-    """
+    """Finds a recipe."""
     return _find(name, ".yaml", "recipe", "YAML")
 
 
 def find_template(name: str) -> Path:
-    """Finds the prompt template that a training is told of.
-
-    Args:
-        name: a TOML file, or the name of a template that packaged recipes use, with or without `.toml`.
-
-    Returns:
-        Its path.
-
-    Raises:
-        InputError: if there is neither.
-    """
+    """Finds the prompt template that a training is told of."""
     return _find(name, ".toml", "template", "TOML")
 
 
@@ -62,4 +42,4 @@ def _find(name: str, ending: str, noun: str, kind: str) -> Path:
     if path.name == name and packaged.is_file():
         return packaged
     known = ", ".join(sorted(each.stem for each in RECIPES.glob(f"*{ending}")))
-    raise InputError(f"{noun} {name!r} is no file: give a {kind} file, or one of the packaged {noun}s {known}")
+    raise InputError(f"{noun} {name!r} is not a file: give a {kind} file, or one of the packaged {noun}s {known}")

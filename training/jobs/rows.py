@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.training.data.completion_files import read_completions
 from r1ranker_ir.training.data.prompting import PromptRenderer, sample_of, training_rows
-from r1ranker_ir.training.data.records import Record
 from r1ranker_ir.training.data.sample_files import read_samples
+from r1ranker_ir.training.trainers.curriculum import order_by_length
+from r1ranker_ir.training.trainers.mixture import mix
 
 from .arguments import DataArguments, TrainingArguments
 
@@ -19,17 +22,6 @@ def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tup
     """Reads the training's files.
 
     A mixture and a curriculum put rows in an order of their own: they turn the trainer's shuffling off.
-
-    Args:
-        arguments: of the training.
-        renderer: of its prompts.
-
-    Returns:
-        The rows for its trainer, and how many there are of each strategy; none for rows that name no strategy.
-
-    Raises:
-        InputError: if files or arguments do not go together, or no row is left.
-        DataFileError: if a file is malformed, or of another kind than the first.
     """
     parts = [_read_rows(arguments, path) for path in arguments.data.train_files]
     rows = _in_order(arguments, parts)
@@ -44,11 +36,7 @@ def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tup
 
 
 def _read_rows(arguments: TrainingArguments, path: str) -> Any:
-    if arguments.method != "sft":
-        return read_samples(path)
-    from r1ranker_ir.training.data.completion_files import read_completions
-
-    return read_completions(path)
+    return read_completions(path) if arguments.method == "sft" else read_samples(path)
 
 
 def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
@@ -60,8 +48,6 @@ def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
     if getattr(config, "adaptive_curriculum", False) and (data.curriculum == "length" or data.train_weights):
         raise InputError("adaptive_curriculum chooses the samples itself: leave curriculum and train_weights out")
     if data.train_weights is not None:
-        from r1ranker_ir.training.trainers.mixture import mix
-
         # Every beginning of a mixture keeps to its proportions, which another shuffling would only blur.
         _keep_order(config)
         return mix(parts, data.train_weights, length=_rows_taken(arguments), seed=seed).rows
@@ -73,8 +59,6 @@ def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
             )
     rows = concatenate_datasets(list(parts))
     if data.curriculum == "length":
-        from r1ranker_ir.training.trainers.curriculum import order_by_length
-
         if "gains" not in rows.column_names:
             raise InputError("curriculum length needs samples, which know their candidates: give such files")
         _keep_order(config)
@@ -104,24 +88,13 @@ def _rows_taken(arguments: TrainingArguments) -> int | None:
     batches: int = config.max_steps * config.gradient_accumulation_steps
     if arguments.method == "sft":
         return batches * int(config.per_device_train_batch_size * config.world_size)
-    # TRL generates for so many prompts at once, uses what comes out in several batches, and leaves a rest out.
+    # TRL generates for this many prompts at once, uses what comes out in several batches, and leaves a rest out.
     generations: int = math.ceil(batches / (config.steps_per_generation * config.num_iterations))
     return generations * int(config.generation_batch_size // config.num_generations)
 
 
-def held_out_records(data: DataArguments) -> list[Record]:
-    """Reads the lists to measure with.
-
-    Args:
-        data: names their files, and how many to take.
-
-    Returns:
-        The lists, in the order of the files; empty if there are no files.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a file is malformed.
-    """
+def held_out_records(data: DataArguments) -> list[JudgedRequest]:
+    """Reads the lists to measure with."""
     if not data.held_out_files:
         return []
     rows = read_samples(data.held_out_files)

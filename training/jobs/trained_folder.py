@@ -28,19 +28,7 @@ _LEFT_OUT = ("training_args.bin", "value_head.safetensors")
 def settings_content(
     base: CheckpointSettings, strategies: Sequence[str], record: TrainingRecord | None = None
 ) -> dict[str, Any]:
-    """Builds what the `r1ranker.json` of a trained model says.
-
-    Args:
-        base: how the model that it was trained from wants to be asked, with the template of the training.
-        strategies: what the trained model offers.
-        record: what it was trained with.
-
-    Returns:
-        The file's content; see `checkpoints.read_settings`.
-
-    Raises:
-        InputError: if the template has no section for a strategy.
-    """
+    """Builds what the `r1ranker.json` of a trained model says."""
     template = base.template or load_template()
     if lacking := [name for name in strategies if name not in template.wordings]:
         raise InputError(
@@ -65,7 +53,8 @@ def settings_content(
 
 def base_name(model: str) -> str:
     """What a model is called in a record: a hub name as it is, a folder or file by its name, the embedded model by its
-    own."""
+    own.
+    """
     if os.path.realpath(model) == os.path.realpath(TINY_CHECKPOINT):
         return "r1ranker-iterative-tiny"
     return Path(model).resolve().name if Path(model).exists() else model
@@ -89,19 +78,6 @@ def save_trained_folder(
 
     All files are written into a folder beside the checkpoints first. Then they move, what makes a folder loadable
     last. A model that was there before is taken down first.
-
-    Args:
-        folder: the output folder; checkpoints and logs in it stay.
-        save_weights: writes the weights, or the adapter, and their configuration into a folder. Called in every
-            process, since sharded weights have to be gathered.
-        tokenizer: as it was before the training: trainers set padding in it.
-        settings: the content of `r1ranker.json`.
-        card: the content of `README.md`.
-        main_process: whether this process writes the rest.
-
-    Raises:
-        InputError: if the folder can't be written.
-        CheckpointError: if no weights came, as when shards are not gathered.
     """
     folder = Path(folder)
     staging = folder / _STAGING
@@ -134,11 +110,7 @@ def save_trained_folder(
 
 
 def take_down(folder: Path) -> None:
-    """Removes the model in a folder, what makes it loadable first; checkpoints stay.
-
-    Args:
-        folder: with a trained model or without.
-    """
+    """Removes the model in a folder, what makes it loadable first; checkpoints stay."""
     for name in _KEYS_TO_LOADING:
         (folder / name).unlink(missing_ok=True)
     for pattern in ("*.safetensors", "*.safetensors.index.json"):

@@ -5,7 +5,7 @@ what training rewards is what the prompt asks for.
 
 - The tags are `<think>`, `</think>`, `<answer>` and `</answer>`, written just so, in lower case.
 - An identifier is `[n]` as the prompt writes it: ASCII digits, no leading zero, no inner space. `[02]`, `[ 2 ]` and
-  `[２]` name no candidate, and a bare `2` is no identifier.
+  `[２]` name no candidate, and a bare `2` is not an identifier.
 
 Everything here takes time in proportion to the output's length, whatever it holds.
 """
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+from r1ranker_ir.training.data.records import TAGS
+
 _THINK, _THINK_END, _ANSWER, _ANSWER_END = TAGS
 
 # Possessive throughout: a completion may be a megabyte of brackets or spaces, and none of it may be read twice.
@@ -23,14 +24,7 @@ _THOUGHT_TO_ANSWER = re.compile(r"</think>\s*+<answer>")
 
 
 def format_term(output: str) -> float:
-    """The f of R1-Ranker's rewards: 0 for exactly one thought and then one answer, else −1.
-
-    Args:
-        output: the assistant's whole turn, without surrounding white space.
-
-    Returns:
-        0 if it is `<think>…</think>`, at most white space, `<answer>…</answer>`, each tag once; else −1.
-    """
+    """The f of R1-Ranker's rewards: 0 for exactly one thought and then one answer, else −1."""
     exact = (
         output.startswith(_THINK)
         and output.endswith(_ANSWER_END)
@@ -41,27 +35,12 @@ def format_term(output: str) -> float:
 
 
 def tag_term(output: str) -> float:
-    """The t of R1-Ranker's rewards: −0.25 for each of the four tags that does not occur exactly once.
-
-    Args:
-        output: the assistant's whole turn.
-
-    Returns:
-        Between −1 and 0.
-    """
+    """The t of R1-Ranker's rewards: −0.25 for each of the four tags that does not occur exactly once."""
     return 0.0 - 0.25 * sum(output.count(tag) != 1 for tag in TAGS)
 
 
 def closed_answer(output: str) -> str | None:
-    """Finds what stands strictly inside the last closed answer block after the last thought.
-
-    Args:
-        output: the assistant's whole turn.
-
-    Returns:
-        The block's inside; where no thought was closed, of the last closed block anywhere. `None` where there is none,
-        or white space alone in it.
-    """
+    """Finds what stands strictly inside the last closed answer block after the last thought."""
     after = output[output.rfind(_THINK_END) + len(_THINK_END) :] if _THINK_END in output else output
     start = after.rfind(_ANSWER, 0, max(after.rfind(_ANSWER_END), 0))
     if start < 0:
@@ -74,13 +53,6 @@ def answer_after_thought(output: str) -> str | None:
     r"""Finds what the regular expression of Rank-R1 and ReasonRank captures.
 
     That is `<think>.*?</think>\s*<answer>(.*?)</answer>`, searched in the whole output.
-
-    Args:
-        output: the assistant's whole turn.
-
-    Returns:
-        What stands between the first `<answer>` that follows a closed thought, but for white space, and the next
-        `</answer>`; `None` where nothing fits.
     """
     start = output.find(_THINK)
     turn = _THOUGHT_TO_ANSWER.search(output, start) if start >= 0 else None
@@ -91,12 +63,5 @@ def answer_after_thought(output: str) -> str | None:
 
 
 def written_identifiers(answer: str | None) -> list[str]:
-    """Lists everything in an answer that looks like an identifier, as it is written.
-
-    Args:
-        answer: the inside of an answer block, or `None` where there is none.
-
-    Returns:
-        In order, repeats included, and also what names no candidate, such as `[02]` or `[999]`.
-    """
+    """Lists everything in an answer that looks like an identifier, as it is written."""
     return [] if answer is None else _IDENTIFIER.findall(answer)

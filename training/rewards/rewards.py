@@ -1,15 +1,13 @@
 """Rewards of ranking answers, as plain functions in the form that TRL's trainers call.
 
-A function gets one entry a completion in every argument and returns one number a completion, or `None` for a row of a
-strategy that is not its own. What is scored is the assistant's turn alone: `opening + completion`, where the opening is
-what of that turn the prompt already holds. The prompt's own tags and identifiers never count.
+What is scored is the assistant's turn alone: `opening + completion`, where the opening is what of that turn the prompt
+already holds. The prompt's own tags and identifiers never count.
 
 How outputs are read, and what counts as an identifier, says `answer_protocol`. Unless a function says otherwise, the
 answer is what stands strictly inside the last closed answer block after the last `</think>` (anywhere, where no thought
-was closed), the place where inference looks too; a block that is not closed or holds white space alone is no answer.
+was closed), where inference looks too; a block that is not closed or holds white space alone is not an answer.
 
-The components of a sum are handed to `log_metric` as `rewards/<registered name>/<component>`, each as its mean over the
-rows that the call scored.
+A reward says the components of one row, which are summed; `rows.reward` makes of it what TRL calls.
 """
 
 from __future__ import annotations
@@ -28,18 +26,7 @@ from r1ranker_ir.training.data.ranking_measures import (
 )
 
 from .answer_protocol import answer_after_thought, closed_answer, format_term, tag_term, written_identifiers
-from .rows import (
-    Completion,
-    Components,
-    LogMetric,
-    RewardRow,
-    reference_orders,
-    rows_to_score,
-    score_rows,
-    whole_outputs,
-)
-
-RewardFunction = Callable[..., list[float | None]]
+from .rows import Completion, Components, RewardFunction, RewardRow, reference_of, reward, whole_outputs
 
 _RANKING_CUTOFF = 20
 _MULTI_VIEW_CUTOFF = 10
@@ -47,67 +34,29 @@ _VIEW_WEIGHTS = MappingProxyType({"permutation": 0.0, "recall": 0.2, "rbo": 0.1}
 
 
 def format_reward(
-    completions: Sequence[Completion],
-    opening: Sequence[str | None] | None = None,
-    **kwargs: object,
+    completions: Sequence[Completion], opening: Sequence[str | None] | None = None, **kwargs: object
 ) -> list[float | None]:
-    """Tells whether the whole output is one thought and then one answer.
+    """Tells whether the whole output is one thought and then one answer, whatever the strategy.
 
     f = 0 if the output, stripped, is exactly `<think>…</think>`, at most white space, `<answer>…</answer>`, and holds
-    each of the four tags once; else f = −1. What the blocks hold does not matter here.
-
-    Args:
-        completions: one a row, as text or as messages.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, whatever its strategy: 0 or −1.
-
-    Raises:
-        InputError: if the columns differ in length, or a completion or an opening is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, the f of its rewards.
+    each of the four tags once; else f = −1. What the blocks hold does not matter (R1-Ranker, arXiv 2506.21638).
     """
     return [format_term(output) for output in whole_outputs(completions, opening)]
 
 
 def tag_count_reward(
-    completions: Sequence[Completion],
-    opening: Sequence[str | None] | None = None,
-    **kwargs: object,
+    completions: Sequence[Completion], opening: Sequence[str | None] | None = None, **kwargs: object
 ) -> list[float | None]:
-    """Takes a quarter for each of the four tags that does not occur exactly once.
+    """Takes a quarter for each of the four tags that does not occur exactly once, whatever the strategy.
 
-    t = −0.25 · |{tag : it occurs not at all or more than once}|.
-
-    Args:
-        completions: one a row, as text or as messages.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, whatever its strategy: between −1 and 0.
-
-    Raises:
-        InputError: if the columns differ in length, or a completion or an opening is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, the t of its rewards.
+    t = −0.25 · |{tag : it occurs not at all or more than once}| (R1-Ranker, arXiv 2506.21638).
     """
     return [tag_term(output) for output in whole_outputs(completions, opening)]
 
 
-def exclusion_reward(
-    completions: Sequence[Completion],
-    gains: Sequence[Sequence[float]],
-    opening: Sequence[str | None] | None = None,
-    strategy: Sequence[str] | None = None,
-    log_metric: LogMetric | None = None,
-    **kwargs: object,
-) -> list[float | None]:
-    """Scores the exclusion of one candidate: right as long as the positive stays.
+@reward("worst", "exclusion")
+def exclusion_reward(row: RewardRow) -> Components:
+    """Scores the exclusion of one candidate: right as long as the positive stays; from −3 to 1.
 
     R = e + f + t, with f and t as in `format_reward` and `tag_count_reward`, and e =
     1 where the answer names a candidate that is not the positive,
@@ -117,198 +66,74 @@ def exclusion_reward(
     −1 where there is no answer.
 
     The positive is the candidate of the greatest gain shown; with several of that gain, excluding any of them scores 0.
-    Where no candidate has a gain, there is no positive and every exclusion is right.
+    Where no candidate has a gain, every exclusion is right.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `iterative` score `None`. Without it all rows are scored.
-        log_metric: is told the means of `outcome` (e), `format` and `tags`.
-        **kwargs: further columns; not used.
+    This is the exclusion reward of IRanker (R1-Ranker, arXiv 2506.21638) on the response alone: the published reward
+    manager scores the prompt as well, whose tags bring a perfect answer down to −0.5. The published code
+    (ulab-uiuc/IRanker, `verl/utils/reward_score/exclusion_reward.py`) differs in more:
 
-    Returns:
-        One number a row, between −3 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, the exclusion reward of IRanker, on the response alone. (The published reward
-        manager scores the prompt as well, whose tags then bring a perfect answer down to −0.5.) The published code
-        (ulab-uiuc/IRanker, `verl/utils/reward_score/exclusion_reward.py`) differs in more:
-
-        - Its f and t know a tag only with white space beside it: behind an opening one, before a closing one, and a
-          line break between thought and answer. So outputs without it lose up to 2 there and nothing here, while a
-          further tag without it costs t nothing there.
-        - Its f allows further tags inside the blocks, and text behind the answer that begins on a new line, but no
-          white space before the thought.
-        - A block with nothing in it is −0.5 there and no answer, −1, here.
-        - Its answer is the last block anywhere, in a thought as well, and a block begins at the first `<answer>` that
-          is still open.
-        - It compares the first line of the answer with the candidates' texts: further lines do not matter there, and
-          white space around that line can.
+    - Its f and t know a tag only with white space beside it: outputs without it lose up to 2 there and nothing here.
+    - Its f allows further tags inside the blocks, and text on a new line behind the answer, but no white space before
+      the thought.
+    - An empty block is −0.5 there and −1 here.
+    - Its answer is the last block anywhere, in a thought as well, and begins at the first `<answer>` still open.
+    - It compares the first line of the answer with the candidates' texts.
     """
-
-    def outcome(shown: tuple[float, ...], excluded: float) -> float:
-        return 0.0 if excluded == max(shown) > 0 else 1.0
-
-    rows = rows_to_score("worst", completions, gains, opening, strategy)
-    return score_rows("exclusion", rows, lambda row: _exclusion(row, outcome), log_metric)
+    return _exclusion(row, lambda excluded: 0.0 if excluded == max(row.gains) > 0 else 1.0)
 
 
-def exclusion_reward_graded(
-    completions: Sequence[Completion],
-    gains: Sequence[Sequence[float]],
-    opening: Sequence[str | None] | None = None,
-    strategy: Sequence[str] | None = None,
-    log_metric: LogMetric | None = None,
-    **kwargs: object,
-) -> list[float | None]:
-    """Scores the exclusion of one candidate by how little is lost with it.
+@reward("worst", "exclusion_graded")
+def exclusion_reward_graded(row: RewardRow) -> Components:
+    """Scores the exclusion of one candidate by how little is lost with it; from −3 to 1.
 
-    As `exclusion_reward`, but for a candidate e = (max − gain) / (max − min) over the gains shown: 1 for the worst, 0
-    for the best, linear in between; 1 where all gains are equal, because no exclusion is wrong there. With one positive
-    among candidates of one other gain it is the published reward.
-
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `iterative` score `None`. Without it all rows are scored.
-        log_metric: is told the means of `outcome` (e), `format` and `tags`.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −3 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        This project's variant of the exclusion reward of R1-Ranker, arXiv 2506.21638.
+    As `exclusion_reward`, but for a candidate e = (max − gain) / (max − min) over the gains shown; 1 where all gains
+    are equal. With one positive among candidates of one other gain it is the published reward.
     """
-
-    def outcome(shown: tuple[float, ...], excluded: float) -> float:
-        best, worst = max(shown), min(shown)
-        return 1.0 if best == worst else (best - excluded) / (best - worst)
-
-    rows = rows_to_score("worst", completions, gains, opening, strategy)
-    return score_rows("exclusion_graded", rows, lambda row: _exclusion(row, outcome), log_metric)
+    best, worst = max(row.gains), min(row.gains)
+    return _exclusion(row, lambda excluded: 1.0 if best == worst else (best - excluded) / (best - worst))
 
 
-def ranking_reward(
-    completions: Sequence[Completion],
-    gains: Sequence[Sequence[float]],
-    opening: Sequence[str | None] | None = None,
-    strategy: Sequence[str] | None = None,
-    log_metric: LogMetric | None = None,
-    **kwargs: object,
-) -> list[float | None]:
-    """Scores an order of all candidates by nDCG@20 and by how many of them it names.
+@reward("order", "ranking")
+def ranking_reward(row: RewardRow) -> Components:
+    """Scores an order of all candidates by nDCG@20 and by how many of them it names; from −3 to 1.
 
     R = (|matched| / |C| − 1) + nDCG@20 + f + t, with f and t as in `format_reward` and `tag_count_reward`, C the
     candidates and `matched` those that the answer names. The order is that of the identifiers in the answer; whatever
     stands between them does not matter. A candidate counts where it is named first; a repeat, and an identifier of no
     candidate, takes up a place and gains nothing. Naming the positive alone so scores 1 / |C| and not 1.
 
-    nDCG is graded where the gains are (see `ndcg`): with one positive it is 1 / log2(rank + 1), which is the published
-    form; without any it is 0.
+    nDCG is graded where the gains are: with one positive it is 1 / log2(rank + 1), the published form; without any 0.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `direct` score `None`. Without it all rows are scored.
-        log_metric: is told the means of `coverage` (the bracket), `ndcg`, `format` and `tags`.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −3 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, the reward of DRanker: the formula of its repository (ulab-uiuc/IRanker,
-        `verl/utils/reward_score/ranking_reward.py`), on the response alone and on identifiers. The values differ from
-        that code's, which goes through the characters of the answer's first line and matches each with the first title
-        left that holds it, white space with any; where it leaves out a repeat or what matches no candidate, those
-        behind it move up a place, while here it takes up its place. Its f, its t and where it finds the answer differ
-        as described at `exclusion_reward`.
+    This is the reward of DRanker (R1-Ranker, arXiv 2506.21638), on the response alone and on identifiers. The published
+    code (ulab-uiuc/IRanker, `verl/utils/reward_score/ranking_reward.py`) matches the characters of the answer's first
+    line with titles, and moves what stands behind a repeat or a foreign name up a place. Its f, its t and where it
+    finds the answer differ as in `exclusion_reward`.
     """
-
-    def components(row: RewardRow) -> Components:
-        names = written_identifiers(closed_answer(row.output))
-        ranked_gains = _ranked_gains(names, row.gains)
-        matched = len(set(names).intersection(identifiers(len(row.gains))))
-        return {
-            "coverage": matched / len(row.gains) - 1,
-            "ndcg": ndcg(ranked_gains, row.gains, _RANKING_CUTOFF),
-            "format": format_term(row.output),
-            "tags": tag_term(row.output),
-        }
-
-    rows = rows_to_score("order", completions, gains, opening, strategy)
-    return score_rows("ranking", rows, components, log_metric)
+    names = written_identifiers(closed_answer(row.output))
+    matched = len(set(names).intersection(identifiers(len(row.gains))))
+    gain = ndcg(_ranked_gains(names, row.gains), row.gains, _RANKING_CUTOFF)
+    return {"coverage": matched / len(row.gains) - 1, "ndcg": gain, **_form(row)}
 
 
-def ranking_reward_mrr(
-    completions: Sequence[Completion],
-    gains: Sequence[Sequence[float]],
-    opening: Sequence[str | None] | None = None,
-    strategy: Sequence[str] | None = None,
-    log_metric: LogMetric | None = None,
-    **kwargs: object,
-) -> list[float | None]:
-    """Scores an order of all candidates by the place of the positive and by whether it is an order of these candidates.
+@reward("order", "ranking_mrr")
+def ranking_reward_mrr(row: RewardRow) -> Components:
+    """Scores an order by the place of the positive and by whether it is an order of these candidates; from −3 to 1.
 
     R = RR + s + f + t, with f and t as in `format_reward` and `tag_count_reward`. RR is 1 / rank of the positive, which
     is the first candidate of the greatest gain that the answer names; 0 where it names none or no candidate has a gain.
     s = |A ∩ C| / |A ∪ C| − 1 is the penalty for a wrong set, with A the different identifiers that the answer names and
-    C those of the prompt: 0 where they are the same set, down to −1 where they share nothing. So here an identifier of
-    no candidate costs as much as a missing one. Places are counted as in `ranking_reward`: a repeat takes one up.
+    C those of the prompt. Places are counted as in `ranking_reward`.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `direct` score `None`. Without it all rows are scored.
-        log_metric: is told the means of `reciprocal_rank`, `set` (s), `format` and `tags`.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −3 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        R1-Ranker, arXiv 2506.21638, third version, which is summarised as MRR plus a penalty for a wrong set; the
-        penalty's form and the terms f and t are our choice.
+    After R1-Ranker, third version, summarised there as MRR plus a penalty for a wrong set; its form, f and t are ours.
     """
-
-    def components(row: RewardRow) -> Components:
-        names = written_identifiers(closed_answer(row.output))
-        named, offered = set(names), set(identifiers(len(row.gains)))
-        return {
-            "reciprocal_rank": reciprocal_rank(_ranked_gains(names, row.gains), max(row.gains)),
-            "set": len(named & offered) / len(named | offered) - 1,
-            "format": format_term(row.output),
-            "tags": tag_term(row.output),
-        }
-
-    rows = rows_to_score("order", completions, gains, opening, strategy)
-    return score_rows("ranking_mrr", rows, components, log_metric)
+    names = written_identifiers(closed_answer(row.output))
+    named, offered = set(names), set(identifiers(len(row.gains)))
+    rank = reciprocal_rank(_ranked_gains(names, row.gains), max(row.gains))
+    return {"reciprocal_rank": rank, "set": len(named & offered) / len(named | offered) - 1, **_form(row)}
 
 
-def setwise_reward(
-    completions: Sequence[Completion],
-    gains: Sequence[Sequence[float]],
-    opening: Sequence[str | None] | None = None,
-    strategy: Sequence[str] | None = None,
-    **kwargs: object,
-) -> list[float | None]:
+@reward("best")
+def setwise_reward(row: RewardRow) -> Components:
     """Scores the choice of the best candidate: 1 if it is named, else 0.
 
     R = 1 if the output holds a thought and right after it an answer which, stripped, equals the identifier of a
@@ -316,165 +141,55 @@ def setwise_reward(
     white space and `<answer>` follow each other counts, up to the next `</answer>`; the rest of the output does not
     matter. Where no candidate has a gain, all of them are best.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `setwise` score `None`. Without it all rows are scored.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, 0 or 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        Rank-R1, arXiv 2503.06034, and its repository's training script (ielab/llm-rankers, `Rank-R1/train_grpo.py`),
-        which compares with one label; with a single best candidate the values are equal.
+    From Rank-R1 (arXiv 2503.06034; ielab/llm-rankers, `Rank-R1/train_grpo.py`), which compares with one label.
     """
-
-    def components(row: RewardRow) -> Components:
-        chosen = _chosen(row)
-        return {"outcome": float(chosen is not None and row.gains[chosen] == max(row.gains))}
-
-    return score_rows("setwise", rows_to_score("best", completions, gains, opening, strategy), components)
+    chosen = _chosen(row)
+    return {"outcome": float(chosen is not None and row.gains[chosen] == max(row.gains))}
 
 
-def setwise_reward_graded(
-    completions: Sequence[Completion],
-    gains: Sequence[Sequence[float]],
-    opening: Sequence[str | None] | None = None,
-    strategy: Sequence[str] | None = None,
-    **kwargs: object,
-) -> list[float | None]:
+@reward("best")
+def setwise_reward_graded(row: RewardRow) -> Components:
     """Scores the choice of the best candidate by the gain of the one that is named.
 
-    As `setwise_reward`, but R = gain / max for any candidate named, over the gains shown; 1 where no candidate has a
-    gain.
-
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `setwise` score `None`. Without it all rows are scored.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between 0 and 1, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        This project's variant of the reward of Rank-R1, arXiv 2503.06034.
+    As `setwise_reward`, but R = gain / max for any candidate named; 1 where no candidate has a gain.
     """
-
-    def components(row: RewardRow) -> Components:
-        chosen = _chosen(row)
-        best = max(row.gains)
-        if chosen is None:
-            return {"outcome": 0.0}
-        return {"outcome": row.gains[chosen] / best if best > 0 else 1.0}
-
-    return score_rows("setwise_graded", rows_to_score("best", completions, gains, opening, strategy), components)
+    chosen, best = _chosen(row), max(row.gains)
+    if chosen is None:
+        return {"outcome": 0.0}
+    return {"outcome": row.gains[chosen] / best if best > 0 else 1.0}
 
 
-def multi_view_reward(
-    completions: Sequence[Completion],
-    gains: Sequence[Sequence[float]],
-    opening: Sequence[str | None] | None = None,
-    strategy: Sequence[str] | None = None,
-    reference_order: Sequence[Sequence[int] | None] | None = None,
-    log_metric: LogMetric | None = None,
-    **kwargs: object,
-) -> list[float | None]:
-    """Scores an order of all candidates from three sides: nDCG, recall and likeness to a reference order.
+@reward("order", "multi_view", _VIEW_WEIGHTS)
+def multi_view_reward(row: RewardRow) -> Components:
+    """Scores an order from three sides: nDCG, recall and likeness to a reference order; from −1 to 1.3.
 
     R = −1 where the output holds no thought with an answer right after it (found as in `setwise_reward`); 0 where the
     answer's identifiers are not exactly those of the prompt, each once; else nDCG@10 + 0.2 · Recall@10 + 0.1 · RBO.
 
     nDCG is graded where the gains are, Recall@10 is the share of the candidates with a gain above 0 in the first ten
-    places, and RBO is the extrapolated rank-biased overlap with the reference (see `rank_biased_overlap`), p = 0.9: the
-    first ten places then carry 86% of the weight, as far down as the other two terms look. With gains of 0 and 1, it
-    differs from `multi_view_reward_overlap`, which is closer to the published code, in RBO alone. Without a teacher's
-    order, RBO rewards keeping candidates of one gain in the prompt's order, so shuffle them when the samples are made.
+    places, and RBO is the extrapolated rank-biased overlap with the reference, p = 0.9: the first ten places carry 86%
+    of the weight. The reference is the column `reference_order` (positions, best first), else the order of the gains:
+    that rewards keeping candidates of one gain in the prompt's order, so shuffle them when the samples are made.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `direct` score `None`. Without it all rows are scored.
-        reference_order: for each row the 0-based positions of all its candidates, best first, such as a teacher's
-            order. Without it, or for a row with `None`: by falling gain, ties in the prompt's order.
-        log_metric: is told the means of `format` (−1 or 0), `permutation` (the share of full permutations), `ndcg`,
-            `recall` and `rbo`, the latter three before weighting and 0 for a row that is no permutation.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −1 and 1.3, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        ReasonRank, arXiv 2508.07050, the multi-view ranking reward, with graded gains.
+    From ReasonRank (arXiv 2508.07050), with graded gains.
     """
-    rows = rows_to_score("order", completions, gains, opening, strategy)
-    references = reference_orders(rows, reference_order)
-
-    def components(row: RewardRow) -> Components:
-        return _views(row, row.gains, references[row.place], rank_biased_overlap)
-
-    return score_rows("multi_view", rows, components, log_metric, _VIEW_WEIGHTS)
+    return _views(row, row.gains, rank_biased_overlap)
 
 
-def multi_view_reward_overlap(
-    completions: Sequence[Completion],
-    gains: Sequence[Sequence[float]],
-    opening: Sequence[str | None] | None = None,
-    strategy: Sequence[str] | None = None,
-    reference_order: Sequence[Sequence[int] | None] | None = None,
-    log_metric: LogMetric | None = None,
-    **kwargs: object,
-) -> list[float | None]:
-    """Scores an order of all candidates from three sides as ReasonRank's training code does.
+@reward("order", "multi_view_overlap", _VIEW_WEIGHTS)
+def multi_view_reward_overlap(row: RewardRow) -> Components:
+    """Scores an order from three sides as ReasonRank's training code does; from −1 to 1.3.
 
     As `multi_view_reward`, but every gain above 0 counts as 1, and the likeness to the reference is the average overlap
-    of the two orders (see `average_overlap`): the code leaves p at its library's default of 1, which means that. Unlike
-    there, the answer must be a true permutation of the identifiers in brackets, and other numbers in it do not matter.
-    The code takes every run of digits for a number and scores 0 unless there are as many as candidates, all written
-    differently. So bare numbers are an order there and 0 here, and a full order with one more number beside it is 0
-    there. An order with a foreign number is 0 here and scored there: `[0]` stands for the last candidate, one beyond
-    the list drops out and those behind it move up, and `[02]` is the second candidate, but not in the likeness.
+    of the two orders: the code (8421BCD/ReasonRank, `verl/verl/utils/reward_score/ranking.py`) leaves p at its
+    library's default of 1, which means that.
 
-    Args:
-        completions: one a row, as text or as messages.
-        gains: for each row the gains of its candidates, in the order of their identifiers.
-        opening: what each prompt already holds of the assistant's turn; nothing if left out.
-        strategy: of each row; others than `direct` score `None`. Without it all rows are scored.
-        reference_order: for each row the 0-based positions of all its candidates, best first, such as a teacher's
-            order. Without it, or for a row with `None`: by falling gain, ties in the prompt's order.
-        log_metric: is told the means of `format`, `permutation`, `ndcg`, `recall` and `rbo`, as `multi_view_reward`.
-        **kwargs: further columns; not used.
-
-    Returns:
-        One number a row, between −1 and 1.3, or `None`.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
-
-    Source:
-        ReasonRank, repository 8421BCD/ReasonRank, `verl/verl/utils/reward_score/ranking.py`.
+    Unlike there, the answer must be a true permutation of the identifiers in brackets, and other numbers in it do not
+    matter. The code takes every run of digits for a number and scores 0 unless there are as many as candidates. So bare
+    numbers are an order there and 0 here, and a full order with one more number beside it is 0 there; an order with a
+    foreign number is 0 here and scored there.
     """
-    rows = rows_to_score("order", completions, gains, opening, strategy)
-    references = reference_orders(rows, reference_order)
-
-    def components(row: RewardRow) -> Components:
-        relevance = [float(gain > 0) for gain in row.gains]
-        return _views(row, relevance, references[row.place], average_overlap)
-
-    return score_rows("multi_view_overlap", rows, components, log_metric, _VIEW_WEIGHTS)
+    return _views(row, [float(gain > 0) for gain in row.gains], average_overlap)
 
 
 REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
@@ -495,31 +210,24 @@ REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
 
 
 def find_reward(name: str) -> RewardFunction:
-    """Finds a reward by the name that recipes use.
-
-    Args:
-        name: one of `REWARDS`.
-
-    Returns:
-        The function.
-
-    Raises:
-        InputError: if there is none of that name.
-    """
+    """Finds a reward by the name that recipes use."""
     found = REWARDS.get(name)
     if found is None:
         raise InputError(f"reward {name!r} is unknown: use one of {', '.join(REWARDS)}")
     return found
 
 
-def _exclusion(row: RewardRow, outcome: Callable[[tuple[float, ...], float], float]) -> Components:
+def _form(row: RewardRow) -> Components:
+    return {"format": format_term(row.output), "tags": tag_term(row.output)}
+
+
+def _exclusion(row: RewardRow, outcome: Callable[[float], float]) -> Components:
     answer = closed_answer(row.output)
-    if answer is None:
-        value = -1.0
-    else:
+    value = -1.0
+    if answer is not None:
         excluded = _positions(row.gains).get(answer.strip())
-        value = -0.5 if excluded is None else outcome(row.gains, row.gains[excluded])
-    return {"outcome": value, "format": format_term(row.output), "tags": tag_term(row.output)}
+        value = -0.5 if excluded is None else outcome(row.gains[excluded])
+    return {"outcome": value, **_form(row)}
 
 
 def _chosen(row: RewardRow) -> int | None:
@@ -528,14 +236,9 @@ def _chosen(row: RewardRow) -> int | None:
     return None if answer is None else _positions(row.gains).get(answer.strip())
 
 
-def _views(
-    row: RewardRow,
-    gains: Sequence[float],
-    reference: Sequence[int],
-    likeness: Callable[[list[int], Sequence[int]], float],
-) -> Components:
+def _views(row: RewardRow, gains: Sequence[float], likeness: Callable[[list[int], Sequence[int]], float]) -> Components:
     """The components of a multi-view reward, the row's own gains replaced."""
-    answer = answer_after_thought(row.output)
+    reference, answer = reference_of(row), answer_after_thought(row.output)
     positions = _positions(gains)
     names = written_identifiers(answer)
     if len(names) != len(positions) or set(names) != set(positions):
@@ -557,6 +260,6 @@ def _positions(gains: Sequence[float]) -> dict[str, int]:
 
 
 def _ranked_gains(names: Sequence[str], gains: Sequence[float]) -> list[float]:
-    """The gain at each place of an answer; 0 for a repeat and for what is no candidate."""
+    """The gain at each place of an answer; 0 for a repeat and for what is not a candidate."""
     left = dict(zip(identifiers(len(gains)), gains, strict=True))
     return [left.pop(name, 0.0) for name in names]

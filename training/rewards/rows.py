@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.records import sample_strategies
 from r1ranker_ir.types import Asked
 
+RewardFunction = Callable[..., list[float | None]]
 LogMetric = Callable[[str, float], None]
 Completion = str | Sequence[Mapping[str, Any]]
 Components = Mapping[str, float]
@@ -25,52 +27,65 @@ _PARSED_THOUGHT = ("reasoning_content", "reasoning", "thinking")
 
 @dataclass(frozen=True)
 class RewardRow:
-    """One completion to score.
-
-    Args:
-        place: its index in the call.
-        output: the assistant's turn, the opening included, without surrounding white space.
-        gains: of the candidates, in the order of their identifiers; at least one.
-    """
+    """One completion to score: the assistant's whole turn, and the gains of the candidates by their identifiers."""
 
     place: int
     output: str
     gains: tuple[float, ...]
+    reference: Sequence[int] | None = None
 
 
-def rows_to_score(
-    own: Asked,
-    completions: Sequence[Completion],
-    gains: Sequence[Sequence[float]],
-    opening: Sequence[str | None] | None,
-    strategy: Sequence[str] | None,
-) -> list[RewardRow | None]:
-    """Puts the columns that a reward is called with together, row by row.
+def reward(
+    asks: Asked, logged_as: str = "", weights: Mapping[str, float] = MappingProxyType({})
+) -> Callable[[Callable[[RewardRow], Components]], RewardFunction]:
+    """Makes a function in TRL's form of one that says the components of a row.
 
-    Args:
-        own: what the strategies ask for whose answers the reward scores.
-        completions: one a row, as text or as messages; of messages, the assistant's count.
-        gains: for each row the gains of its candidates.
-        opening: what each prompt already holds of the assistant's turn.
-        strategy: of each row; without it all rows are the reward's own.
-
-    Returns:
-        For each row what there is to score, or `None` if it is of another strategy.
-
-    Raises:
-        InputError: if the columns differ in length, or an entry is not what is described.
+    It gets one entry per completion in every column, and returns one number per completion: the sum of the components,
+    weighted where weights are given, or `None` for rows of strategies that do not ask for this. With a name, the
+    components' means over the rows scored go to `log_metric` as `rewards/<name>/<component>`.
     """
-    outputs = whole_outputs(completions, opening)
-    gains = _column("gains", gains, len(outputs))
-    strategies = [None] * len(outputs) if strategy is None else _column("strategy", strategy, len(outputs))
-    rows: list[RewardRow | None] = []
-    known = sample_strategies()
-    for place, (output, row_gains, row_strategy) in enumerate(zip(outputs, gains, strategies, strict=True)):
-        if strategy is not None and row_strategy not in known:
-            raise InputError(f"strategy of row {place} is {row_strategy!r}: use one of {', '.join(known)}")
-        scored = row_strategy is None or STRATEGIES[row_strategy].asks == own
-        rows.append(RewardRow(place, output, _checked_gains(place, row_gains)) if scored else None)
-    return rows
+
+    def make(components: Callable[[RewardRow], Components]) -> RewardFunction:
+        @functools.wraps(components)
+        def scored(
+            completions: Sequence[Completion],
+            gains: Sequence[Sequence[float]],
+            opening: Sequence[str | None] | None = None,
+            strategy: Sequence[str] | None = None,
+            reference_order: Sequence[Sequence[int] | None] | None = None,
+            log_metric: LogMetric | None = None,
+            **kwargs: object,
+        ) -> list[float | None]:
+            outputs = whole_outputs(completions, opening)
+            count = len(outputs)
+            references = _column("reference_order", reference_order, count)
+            columns = _column("gains", gains, count), _column("strategy", strategy, count)
+            results: list[Components | None] = []
+            for place, (row_gains, row_strategy) in enumerate(zip(*columns, strict=True)):
+                if strategy is None or _asks(place, row_strategy) == asks:
+                    row = RewardRow(place, outputs[place], _checked_gains(place, row_gains), references[place])
+                    results.append(components(row))
+                else:
+                    results.append(None)
+            told = [result for result in results if result is not None]
+            if logged_as and log_metric is not None and told:
+                for part in told[0]:
+                    log_metric(f"rewards/{logged_as}/{part}", math.fsum(each[part] for each in told) / len(told))
+            return [
+                None if each is None else math.fsum(weights.get(part, 1.0) * value for part, value in each.items())
+                for each in results
+            ]
+
+        del scored.__wrapped__  # it is called otherwise
+        return scored
+
+    return make
+
+
+def _asks(place: int, strategy: Any) -> Asked:
+    if strategy not in sample_strategies():
+        raise InputError(f"strategy of row {place} is {strategy!r}: use one of {', '.join(sample_strategies())}")
+    return STRATEGIES[strategy].asks
 
 
 def _checked_gains(place: int, gains: Any) -> tuple[float, ...]:
@@ -84,20 +99,9 @@ def _checked_gains(place: int, gains: Any) -> tuple[float, ...]:
 
 
 def whole_outputs(completions: Sequence[Completion], opening: Sequence[str | None] | None) -> list[str]:
-    """Joins each opening with its completion.
-
-    Args:
-        completions: one a row, as text or as messages; of messages, the assistant's count.
-        opening: what each prompt already holds of the assistant's turn; `None` for nothing.
-
-    Returns:
-        The assistant's turns, without surrounding white space.
-
-    Raises:
-        InputError: if the columns differ in length, or a completion or an opening is not what is described.
-    """
-    openings = [None] * len(completions) if opening is None else _column("opening", opening, len(completions))
+    """Joins each opening with its completion."""
     outputs = []
+    openings = _column("opening", opening, len(completions))
     for place, (completion, start) in enumerate(zip(completions, openings, strict=True)):
         if start is not None and not isinstance(start, str):
             raise InputError(f"opening of row {place} is {start!r}: give text")
@@ -114,8 +118,7 @@ def _completion_text(place: int, completion: Any) -> str:
     for message in completion:
         if message.get("role", "assistant") != "assistant":
             continue
-        parsed = [field for field in _PARSED_THOUGHT if message.get(field)]
-        if parsed:
+        if parsed := [field for field in _PARSED_THOUGHT if message.get(field)]:
             raise InputError(
                 f"completion {place} comes with its thought parsed out ({parsed[0]!r}), so its tags can't be scored: "
                 "set the tokenizer's response_schema and response_template to None before training"
@@ -127,69 +130,22 @@ def _completion_text(place: int, completion: Any) -> str:
     return "".join(texts)
 
 
-def _column(name: str, values: Sequence[_Entry], count: int) -> Sequence[_Entry]:
+def _column(name: str, values: Sequence[_Entry] | None, count: int) -> Sequence[_Entry | None]:
+    if values is None:
+        return [None] * count
     if isinstance(values, str) or len(values) != count:
         raise InputError(f"{name} holds {len(values)} entries for {count} completions: give a list of one each")
     return values
 
 
-def reference_orders(
-    rows: Sequence[RewardRow | None], reference_order: Sequence[Sequence[int] | None] | None
-) -> dict[int, Sequence[int]]:
-    """Finds the order that each row's answer is compared with.
-
-    Args:
-        rows: as `rows_to_score` gives them.
-        reference_order: for each row the 0-based positions of all its candidates, best first, or `None`.
-
-    Returns:
-        For each row to score, by its place, the order given, else that of falling gain, ties in the prompt's order.
-
-    Raises:
-        InputError: if the column has another length than the rows, or an order is no permutation of the positions.
-    """
-    given = [None] * len(rows) if reference_order is None else _column("reference_order", reference_order, len(rows))
-    references: dict[int, Sequence[int]] = {}
-    for row in rows:
-        if row is None:
-            continue
-        order, everything = given[row.place], range(len(row.gains))
-        if order is None:
-            order = sorted(everything, key=lambda position: -row.gains[position])
-        elif len(order) != len(everything) or set(order) != set(everything):
-            raise InputError(
-                f"reference_order of row {row.place} is {order!r}: "
-                f"give each of the positions 0 to {len(row.gains) - 1} once, best first"
-            )
-        references[row.place] = order
-    return references
-
-
-def score_rows(
-    name: str,
-    rows: Sequence[RewardRow | None],
-    components: Callable[[RewardRow], Components],
-    log_metric: LogMetric | None = None,
-    weights: Mapping[str, float] = MappingProxyType({}),
-) -> list[float | None]:
-    """Sums each row's components and tells their means.
-
-    Args:
-        name: the reward's registered name, for the metrics' paths.
-        rows: as `rows_to_score` gives them.
-        components: makes the named parts of one row's reward; the same names for every row.
-        log_metric: is told the mean of each part over the rows that are scored, if there are any.
-        weights: of the parts in the sum; 1 where none is given.
-
-    Returns:
-        For each row the weighted sum, or `None`.
-    """
-    results = [None if row is None else components(row) for row in rows]
-    scored = [result for result in results if result is not None]
-    if log_metric is not None and scored:
-        for part in scored[0]:
-            log_metric(f"rewards/{name}/{part}", math.fsum(result[part] for result in scored) / len(scored))
-    return [
-        None if result is None else math.fsum(weights.get(part, 1.0) * value for part, value in result.items())
-        for result in results
-    ]
+def reference_of(row: RewardRow) -> Sequence[int]:
+    """The order that a row's answer is compared with: the one given, else that of the gains."""
+    everything = range(len(row.gains))
+    if row.reference is None:
+        return sorted(everything, key=lambda position: -row.gains[position])
+    if len(row.reference) != len(everything) or set(row.reference) != set(everything):
+        raise InputError(
+            f"reference_order of row {row.place} is {row.reference!r}: "
+            f"give each of the positions 0 to {len(row.gains) - 1} once, best first"
+        )
+    return row.reference

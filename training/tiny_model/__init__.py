@@ -1,1 +1,1 @@
-"""The embedded model: its tokenizer, its generated data and its training, from nothing but a Python installation."""
+"""How the embedded model was trained, and what GRPO costs: developers' tools, which run from a checkout alone."""

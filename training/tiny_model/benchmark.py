@@ -41,18 +41,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What was measured over the steps after the first, which warms up.
-
-    Args:
-        device: its name.
-        parameters: of the model.
-        steps: measured.
-        seconds_per_step: rollouts, reward and update.
-        rollout_share: part of that time spent in rollouts, from 0 to 1.
-        generated_tokens_per_second: tokens written, over the rollouts' time.
-        trained_tokens_per_second: prompt and completion tokens, over the rest of the time.
-        peak_memory_gib: what was allocated on the GPU at most; `None` on a CPU.
-    """
+    """What was measured over the steps after the first, which warms up."""
 
     device: str
     parameters: int
@@ -65,15 +54,7 @@ class BenchmarkResult:
 
 
 def collection_rows(renderer: PromptRenderer, candidates: int) -> Any:
-    """Renders step samples of the packaged collection.
-
-    Args:
-        renderer: of the prompts.
-        candidates: length of the longest list.
-
-    Returns:
-        Training rows.
-    """
+    """Renders step samples of the packaged collection."""
     with resources.as_file(resources.files("r1ranker_ir") / "demo_collection") as folder:
         corpus = open_corpus(folder)
         run = search(corpus, 20, corpus.queries())
@@ -93,20 +74,7 @@ def run_benchmark(
     candidates: int = 10,
     micro_batch: int = 4,
 ) -> BenchmarkResult:
-    """Runs GRPO steps on a random model and measures them.
-
-    Args:
-        size: one of `SIZES`.
-        steps: measured steps; one more goes before them.
-        rollouts: completions a step.
-        num_generations: completions a prompt.
-        completion_tokens: length of a completion.
-        candidates: length of the longest list.
-        micro_batch: completions in a forward and backward pass.
-
-    Returns:
-        The figures.
-    """
+    """Runs GRPO steps on a random model and measures them."""
     on_gpu = torch.cuda.is_available()
     tokenizer = AutoTokenizer.from_pretrained(TINY_CHECKPOINT, trust_remote_code=False)
     dimensions = read_configuration("qwen2.5-3b") | SIZES[size]
@@ -127,10 +95,7 @@ def run_benchmark(
             num_generations=num_generations,
             max_completion_length=completion_tokens,
             # Every completion has the same length, whatever the random weights would like to write.
-            generation_kwargs={
-                "suppress_tokens": [tokenizer.eos_token_id],
-                "min_new_tokens": completion_tokens,
-            },
+            generation_kwargs={"suppress_tokens": [tokenizer.eos_token_id], "min_new_tokens": completion_tokens},
             learning_rate=1e-6,
             bf16=on_gpu,
             use_cpu=not on_gpu,

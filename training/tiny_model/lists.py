@@ -1,74 +1,25 @@
-"""Generated candidate lists with the thought that ranks them: what the embedded model learns from.
-
-A thought goes through the candidates line by line. A line repeats the query's content words, each with `+` if the
-passage has it, `+ +` if it has it and the word is a rare one, and `-` if not, then how many signs that makes (`=3`, at
-most 9) and how early the first word stands (`@1` for the first two words, `@2` for the next two, …; `@9` for none). For
-an exclusion each line ends with the worst candidate so far, its signs, its place and its identifier (`; =1 @4 [2]`),
-so that every decision compares two candidates only; an ordering ends with the identifiers under falling numbers of
-signs.
-"""
+"""Generated candidate lists: what the embedded model learns from."""
 
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .lexicon import STOP_WORDS, Lexicon
+from r1ranker_ir.training.demo.lexicon import STOP_WORDS, Lexicon
+from r1ranker_ir.training.demo.lists import CandidateList
 
-MAX_WALKED_WORDS = 8
-# Where a place ends, in words from the passage's start: early ones are told apart more finely.
-PLACE_ENDS = (2, 4, 7, 11, 16, 22, 29)
-NO_PLACE = 9
-MOST_SIGNS = 9
 _STOPS = tuple(sorted(STOP_WORDS))
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a generated list is; each pair is the least and the greatest.
-
-    Args:
-        candidates: passages in the list.
-        words: words in a passage.
-        query_words: content words in the query.
-        stop_words: how many stop words are put between them, one of these numbers at random.
-    """
+    """How large a generated list is; each pair is the least and the greatest."""
 
     candidates: tuple[int, int]
     words: tuple[int, int]
     query_words: tuple[int, int]
     stop_words: tuple[int, ...] = (0, 0, 1, 2, 3, 4, 5)
-
-
-@dataclass(frozen=True)
-class CandidateList:
-    """A generated query with its passages, all as normalised words."""
-
-    query: tuple[str, ...]
-    passages: tuple[tuple[str, ...], ...]
-
-
-def walked_words(query: Sequence[str]) -> list[str]:
-    """The query's distinct content words in order, at most eight: what a thought looks for."""
-    return [word for word in dict.fromkeys(query) if word not in STOP_WORDS][:MAX_WALKED_WORDS]
-
-
-def word_weight(word: str, common: Collection[str]) -> int:
-    """How many signs a word that was found gets: two, or one for a common word."""
-    return 1 if word in common else 2
-
-
-def match_weight(walked: Sequence[str], passage: Sequence[str], common: Collection[str]) -> int:
-    """How many signs the words that occur in the passage get, at most 9."""
-    return min(MOST_SIGNS, sum(word_weight(word, common) for word in walked if word in passage))
-
-
-def first_place(walked: Sequence[str], passage: Sequence[str]) -> int:
-    """How early the first of the words stands: 1 (the first two words of the passage) to 8; 9 for none of them."""
-    positions = [passage.index(word) for word in walked if word in passage]
-    return bisect_right(PLACE_ENDS, min(positions)) + 1 if positions else NO_PLACE
 
 
 def _pseudo_word(rng: random.Random, vocabulary: Sequence[str]) -> str:
@@ -108,16 +59,7 @@ def _filler(rng: random.Random, lexicon: Lexicon, length: int) -> list[str]:
 
 
 def generate_list(rng: random.Random, shape: Shape, lexicon: Lexicon) -> CandidateList:
-    """Writes one query and its passages.
-
-    Args:
-        rng: the source of every choice.
-        shape: how many candidates and words.
-        lexicon: the words.
-
-    Returns:
-        Passages that hold the query's words at random rates, among them near misses and words that repeat.
-    """
+    """Writes one query and its passages."""
     wanted = 0 if rng.random() < 0.01 else rng.randint(*shape.query_words)
     content = list(dict.fromkeys(_content_word(rng, lexicon.vocabulary) for _ in range(wanted)))
     content = [word for word in content if word not in STOP_WORDS]
@@ -140,13 +82,3 @@ def generate_list(rng: random.Random, shape: Shape, lexicon: Lexicon) -> Candida
             passage = []
         passages.append(tuple(passage))
     return CandidateList(query, tuple(passages))
-
-
-def excluded_position(weights: Sequence[int], places: Sequence[int]) -> int:
-    """The candidate to exclude: the least weight, among those the latest place, among those the last."""
-    return max(range(len(weights)), key=lambda i: (-weights[i], places[i], i))
-
-
-def falling_order(weights: Sequence[int]) -> list[int]:
-    """The candidates by falling weight, ties in input order."""
-    return sorted(range(len(weights)), key=lambda i: (-weights[i], i))

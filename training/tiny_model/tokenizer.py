@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from .lexicon import PLURAL
+from r1ranker_ir.training.demo.examples import ASSISTANT, END, IDENTIFIERS, USER
+from r1ranker_ir.training.demo.lexicon import PLURAL
 
 WORD_END = "</w>"
-USER, ASSISTANT, END, PAD = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
-IDENTIFIERS = tuple(f"[{number}]" for number in range(1, 21))
+PAD = "<|pad|>"
 COUNTS = tuple(f"={count}" for count in range(10))
 PLACES = tuple(f"@{place}" for place in range(1, 10))
 MARKS = ("<think>", "</think>", "<answer>", "</answer>", ">", "\n", "+", "-", ";", *IDENTIFIERS, *COUNTS, *PLACES)
@@ -32,13 +32,6 @@ def train_tokenizer(words: Iterable[str], vocabulary_size: int) -> PreTrainedTok
 
     The end of a word belongs to its last piece, so that a causal model can tell `cat` from `catalogue` at the piece
     itself. Everything but Latin letters and digits becomes a space: other scripts are lost.
-
-    Args:
-        words: the training text, as words.
-        vocabulary_size: tokens before the marks are added.
-
-    Returns:
-        The tokenizer, with its chat template.
     """
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     tokenizer.normalizer = normalizers.Sequence(

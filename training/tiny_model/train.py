@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from .examples import MODE_WORDS, NO_LABEL, Example, ExampleEncoder, Mode
-from .lexicon import Lexicon, build_lexicon, read_documentation
+from r1ranker_ir.training.demo.examples import END, IDENTIFIERS, MODE_WORDS, NO_LABEL, Example, ExampleEncoder, Mode
+from r1ranker_ir.training.demo.lexicon import Lexicon, build_lexicon, read_documentation
+
 from .lists import Shape, generate_list
 from .settings import write_settings
-from .tokenizer import END, IDENTIFIERS, PAD, train_tokenizer
+from .tokenizer import PAD, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,7 @@ HELD_OUT_SEED = 10_000
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the curriculum.
-
-    Args:
-        steps: optimiser steps.
-        shapes: the lists of this stage, one of these shapes at random.
-        order_rate: share of the lists that are to be ordered; the others exclude one.
-    """
+    """A part of the curriculum."""
 
     steps: int
     shapes: tuple[Shape, ...]
@@ -117,15 +112,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 def generate_batches(
     encoder: ExampleEncoder, lexicon: Lexicon, stages: Sequence[Stage], rng: random.Random, tokens: int
 ) -> Iterator[list[Example]]:
-    """Yields batches of examples of similar length without end.
-
-    Args:
-        encoder: writes lists as sequences.
-        lexicon: the words of the lists.
-        stages: the stages so far; most lists come from the last.
-        rng: the source of every choice.
-        tokens: how many tokens a padded batch may hold.
-    """
+    """Yields batches of examples of similar length without end."""
     while True:
         pool = []
         for _ in range(96):
@@ -248,14 +235,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Options:
-    """How to train.
-
-    Args:
-        seed: fixes weights and data.
-        lr: peak learning rate.
-        batch_tokens: tokens in a batch.
-        compile_model: use `torch.compile`; needs a C++ compiler.
-    """
+    """How to train."""
 
     seed: int = 0
     lr: float = 3e-3
@@ -264,14 +244,7 @@ class Options:
 
 
 def train(output: Path, options: Options, *, scale: float = 1.0, resume: bool = False) -> None:
-    """Trains tokenizer and model and writes them to a folder, with a log of losses and held-out accuracies.
-
-    Args:
-        output: the folder; made if missing. A checkpoint is written at every measurement, every 200 steps.
-        options: how to train.
-        scale: factor on every stage's steps; below 1 for a quick try.
-        resume: go on from the folder's checkpoint, with fresh optimisers and fresh data.
-    """
+    """Trains tokenizer and model and writes them to a folder, with a log of losses and held-out accuracies."""
     set_seed(options.seed)
     lexicon = build_lexicon(read_documentation())
     progress = _last_progress(output) if resume else Progress()

@@ -1,8 +1,9 @@
-"""PPO's arithmetic on tokens: generalised advantage estimation, whitening, the clipped value loss."""
+"""PPO's arithmetic on tokens (advantage estimation, whitening, the clipped value loss), and advantages of episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
@@ -25,16 +26,6 @@ def gae(
         delta_t     = reward_t + gamma * value_(t+1) - value_t
         advantage_t = delta_t + gamma * lambda * advantage_(t+1)
         return_t    = advantage_t + value_t
-
-    Args:
-        rewards: what each token earned; shape (batch, tokens).
-        values: the reward that was expected from each token on, before it was written; shape (batch, tokens).
-        mask: nonzero for the tokens that count; what lies between them is passed over; shape (batch, tokens).
-        gamma: discount of one token, in [0, 1].
-        lambda_: weight of far rewards against near values, in [0, 1]; 1 looks at rewards alone, 0 one token ahead.
-
-    Returns:
-        Advantages and returns, 0 where the mask is; both of shape (batch, tokens).
     """
     counts = mask.bool()
     advantages = torch.zeros_like(values)
@@ -51,16 +42,7 @@ def gae(
 def masked_moments(
     values: torch.Tensor, mask: torch.Tensor, total: Total = _of_one_process
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes mean and (population) variance of the entries that count.
-
-    Args:
-        values: any shape.
-        mask: nonzero for the entries that count; the same shape.
-        total: sums a number over processes, for moments of what several processes hold.
-
-    Returns:
-        Mean and variance, both without dimensions; 0 where nothing counts.
-    """
+    """Computes mean and (population) variance of the entries that count."""
     weights = mask.to(values.dtype)
     count = total(weights.sum()).clamp(min=1.0)
     mean = total((values * weights).sum()) / count
@@ -68,16 +50,7 @@ def masked_moments(
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor, total: Total = _of_one_process) -> torch.Tensor:
-    """Shifts and scales the entries that count to mean 0 and variance 1; equal entries all become 0.
-
-    Args:
-        values: any shape.
-        mask: nonzero for the entries that count; the same shape.
-        total: sums a number over processes, for whitening over what several processes hold.
-
-    Returns:
-        The same shape, 0 where the mask is.
-    """
+    """Shifts and scales the entries that count to mean 0 and variance 1; equal entries all become 0."""
     mean, variance = masked_moments(values, mask, total)
     return ((values - mean) * torch.rsqrt(variance + _EPSILON)).masked_fill(~mask.bool(), 0.0)
 
@@ -85,18 +58,7 @@ def whiten(values: torch.Tensor, mask: torch.Tensor, total: Total = _of_one_proc
 def clipped_value_loss(
     values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor, cliprange: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes the value loss: half the mean over tokens of the larger squared error, of the value and of its clip.
-
-    Args:
-        values: of the model in training; shape (batch, tokens).
-        old_values: at rollout, around which values are clipped; the same shape.
-        returns: what the values should be; the same shape.
-        mask: nonzero for the tokens that count; the same shape.
-        cliprange: how far a value may move from the old one.
-
-    Returns:
-        The loss, and the share of tokens whose clip decides, both without dimensions.
-    """
+    """Computes the value loss: half the mean over tokens of the larger squared error, of the value and of its clip."""
     clipped = old_values + (values - old_values).clamp(-cliprange, cliprange)
     free, held = (values - returns).square(), (clipped - returns).square()
     loss, _ = masked_moments(torch.maximum(free, held), mask)
@@ -107,17 +69,39 @@ def clipped_value_loss(
 def explained_variance(
     values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor, total: Total = _of_one_process
 ) -> float:
-    """Computes how much of the returns' variance the values foresee: 1 − Var(returns − values) / Var(returns).
-
-    Args:
-        values: what was expected; any shape.
-        returns: what came; the same shape.
-        mask: nonzero for the entries that count; the same shape.
-        total: sums a number over processes.
-
-    Returns:
-        1 for perfect values, 0 for constant ones, less for worse; NaN where returns do not vary.
-    """
+    """Computes how much of the returns' variance the values foresee: 1 − Var(returns − values) / Var(returns)."""
     _, unforeseen = masked_moments(returns - values, mask, total)
     _, variance = masked_moments(returns, mask, total)
     return float(1.0 - unforeseen / variance) if variance > _EPSILON else float("nan")
+
+
+def step_advantages(
+    rewards: torch.Tensor, *, gamma: float = 0.0, scale: Literal["group", "batch", "none"] = "group"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compares each step with the same step of the other episodes of its list.
+
+    With r the rewards, the return of episode g at step s is R(g, s) = Σ_{k ≥ s} γ^(k−s) · r(g, k) over the steps that
+    were played. Its advantage is A(g, s) = (R(g, s) − mean_s) / (σ + 10⁻⁴), where mean_s is the mean over the episodes
+    of the list that played step s. σ is the sample standard deviation of R over these episodes (`group`) or over all
+    steps of the batch (`batch`); `none` leaves the division out. A step that one episode alone played has advantage 0.
+
+    This is GRPO's advantage (arXiv 2402.03300), with (list, step) for its group; rewards have the shape (lists,
+    episodes, steps) and are NaN where nothing was played. Also returned is whether a step's rewards vary.
+    """
+    returns = torch.zeros_like(rewards)
+    rest = torch.zeros_like(rewards[..., 0])
+    for step in reversed(range(rewards.shape[-1])):
+        rest = rewards[..., step].nan_to_num(0.0) + gamma * rest
+        returns[..., step] = rest
+    played = ~rewards.isnan()
+    count = played.sum(dim=1, keepdim=True)
+    mean = torch.where(played, returns, 0.0).sum(dim=1, keepdim=True) / count.clamp(min=1)
+    centred = torch.where(played, returns - mean, 0.0)
+    deviation = (centred.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+    varies = (deviation > 1e-6).squeeze(1)
+    if scale == "group":
+        return centred / (deviation + 1e-4), varies
+    if scale == "batch":
+        scores = returns[played]
+        return centred / ((scores.std() if len(scores) > 1 else 0.0) + 1e-4), varies
+    return centred, varies

@@ -1,26 +1,33 @@
-"""What callbacks keep in checkpoints, beside the trainer's own state."""
+"""Callbacks that a checkpoint keeps, beside the trainer's own state."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ExportableState
 
 
-def saved_attributes(callback: ExportableState, state: TrainerState) -> dict[str, Any]:
-    """Reads what a checkpoint holds of a callback, when a training begins.
+class KeptCallback(TrainerCallback, ExportableState):
+    """A callback whose state is kept in checkpoints, and taken over by a training that goes on from one."""
 
-    A checkpoint made without the callback gets its present state: the trainer writes the states of its callbacks over
-    those that it has read, and fails on one that it has not read.
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON can hold it."""
+        raise NotImplementedError
 
-    Args:
-        callback: with a `state` of its own.
-        state: of the training that begins, or goes on.
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Takes what the checkpoint has kept."""
+        raise NotImplementedError
 
-    Returns:
-        The attributes of the callback's state.
-    """
-    states: Any = state.stateful_callbacks  # said to be a list, which it is only until the state is made
-    found: dict[str, Any] = states.setdefault(type(callback).__name__, callback.state())["attributes"]
-    return found
+    def state(self) -> dict[str, Any]:
+        """What stands in a checkpoint's `trainer_state.json`."""
+        return {"args": {}, "attributes": self.kept()}
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Takes over what the checkpoint holds.
+
+        One made without this callback gets its present state: the trainer writes the states of its callbacks over
+        those that it has read, and fails on one that it has not read.
+        """
+        states: Any = state.stateful_callbacks  # said to be a list, which it is only until the state is made
+        self.take_over(states.setdefault(type(self).__name__, self.state())["attributes"])

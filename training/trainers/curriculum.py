@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState
-
 from r1ranker_ir.errors import InputError
 
-from .callback_state import saved_attributes
+from .callback_state import KeptCallback
 from .mixture import shuffled_place
 
 logger = logging.getLogger(__name__)
@@ -23,12 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Stages:
-    """Rows sorted into stages by the number of candidates that they show, the shortest lists first.
-
-    Args:
-        names: one a stage, such as `2-4` or `10`.
-        stage_of: each row's stage, counted from 0.
-    """
+    """Rows sorted into stages by the number of candidates that they show, the shortest lists first."""
 
     names: tuple[str, ...]
     stage_of: tuple[int, ...]
@@ -39,18 +31,7 @@ class Stages:
 
 
 def stages_by_length(lengths: Sequence[int], boundaries: Sequence[int] = ()) -> Stages:
-    """Sorts rows into stages.
-
-    Args:
-        lengths: candidates shown, one a row.
-        boundaries: the greatest length of each stage but the last, rising. Empty for a stage a length.
-
-    Returns:
-        The stages that hold rows.
-
-    Raises:
-        InputError: if there are no rows, or the boundaries do not rise.
-    """
+    """Sorts rows into stages."""
     if not lengths:
         raise InputError("a curriculum of no rows: give at least one")
     if any(later <= earlier for earlier, later in itertools.pairwise(boundaries)):
@@ -67,17 +48,7 @@ def stages_by_length(lengths: Sequence[int], boundaries: Sequence[int] = ()) -> 
 
 
 def list_lengths(rows: Any) -> list[int]:
-    """Counts the candidates that each row shows.
-
-    Args:
-        rows: a `datasets.Dataset` with the column `gains`.
-
-    Returns:
-        Candidates, one number a row.
-
-    Raises:
-        InputError: if the rows are streamed: their order is the stream's.
-    """
+    """Counts the candidates that each row shows."""
     import pyarrow.compute as pc
 
     if not hasattr(rows, "num_rows"):
@@ -89,22 +60,7 @@ def list_lengths(rows: Any) -> list[int]:
 def order_by_length(
     rows: Any, *, boundaries: Sequence[int] = (), length: int | None = None, revisit: float = 0.0, seed: int = 0
 ) -> Any:
-    """Orders rows easy to hard, from short lists to long ones; train on them unshuffled.
-
-    Args:
-        rows: a `datasets.Dataset` with the column `gains`.
-        boundaries: see `stages_by_length`.
-        length: rows to give: those that the training's steps will take. Each stage gets its share of them, and its rows
-            are repeated, reshuffled, where they do not suffice. `None` shows each row once in its own stage.
-        revisit: which share of each stage but the first is drawn from the stages before it, at least 0 and below 1.
-        seed: of the shuffling within stages.
-
-    Returns:
-        A `datasets.Dataset`.
-
-    Raises:
-        InputError: if the rows are streamed, or an option makes no sense.
-    """
+    """Orders rows easy to hard, from short lists to long ones; train on them unshuffled."""
     stages = stages_by_length(list_lengths(rows), boundaries)
     order = length_order(stages, length=length, revisit=revisit, seed=seed)
     repeated = len(order) - len(set(order))
@@ -119,18 +75,6 @@ def length_order(stages: Stages, *, length: int | None = None, revisit: float = 
     Stage s, of n_s rows, gets b_s of the `length` rows in proportion to n_s (by largest remainders), of which
     round(revisit·b_s) are drawn from the stages before it. Without a length it shows its own rows and
     round(n_s·revisit/(1 − revisit)) of the stages before it.
-
-    Args:
-        stages: of the rows.
-        length: see `order_by_length`.
-        revisit: see `order_by_length`.
-        seed: of the shuffling.
-
-    Returns:
-        Places of rows.
-
-    Raises:
-        InputError: if an option makes no sense.
     """
     if not 0 <= revisit < 1:
         raise InputError(f"revisit is {revisit}: give a share of at least 0 and below 1")
@@ -147,7 +91,7 @@ def length_order(stages: Stages, *, length: int | None = None, revisit: float = 
         else:
             known = round(revisit * budgets[stage]) if earlier else 0
             new = budgets[stage] - known
-        chosen = [own[shuffled_place(len(own), turn, f"{seed}:{stage}")] for turn in range(new)] if new else []
+        chosen = [own[shuffled_place(len(own), turn, f"{seed}:{stage}")] for turn in range(new)]
         chosen += [earlier[shuffled_place(len(earlier), turn, f"{seed}:{stage}:earlier")] for turn in range(known)]
         random.Random(f"{seed}:{stage}:order").shuffle(chosen)
         order += chosen
@@ -157,20 +101,14 @@ def length_order(stages: Stages, *, length: int | None = None, revisit: float = 
 
 @dataclass
 class _Progress:
-    """What a run has seen of a stage.
-
-    Args:
-        drawn: groups drawn from it.
-        measured: groups whose rewards are known.
-        zero_variance: moving average of the share of them without variance.
-    """
+    """What a run has seen of a stage."""
 
     drawn: int = 0
     measured: int = 0
     zero_variance: float = 0.0
 
 
-class VarianceCurriculum(TrainerCallback, ExportableState):
+class VarianceCurriculum(KeptCallback):
     """Draws prompts from the stages where rewards of a group still differ, opening stage after stage.
 
     Stage s is open once stage s − 1 has been measured on `warm_up` groups. Each group is drawn from an open stage with
@@ -180,16 +118,6 @@ class VarianceCurriculum(TrainerCallback, ExportableState):
 
     What is drawn depends only on the seed and on what was observed, so all processes draw the same, and a training that
     is resumed goes on exactly.
-
-    Args:
-        stages: of the training's rows, the easiest first.
-        floor: the least weight of an open stage, above 0, so that none is forgotten.
-        memory: over how many groups the moving average reaches back.
-        warm_up: groups of a stage before the next one opens.
-        seed: of the draws.
-
-    Raises:
-        InputError: if an option makes no sense.
     """
 
     def __init__(
@@ -217,14 +145,7 @@ class VarianceCurriculum(TrainerCallback, ExportableState):
         return tuple(weight / sum(raw) for weight in raw)
 
     def draw(self, groups: int) -> list[int]:
-        """Draws prompts for groups.
-
-        Args:
-            groups: of all processes together.
-
-        Returns:
-            Places of rows, one a group.
-        """
+        """Draws prompts for groups."""
         weights = self.weights()
         drawn = sum(progress.drawn for progress in self._progress)
         chosen = random.Random(f"{self.seed}:{drawn}").choices(range(len(weights)), weights, k=groups)
@@ -236,12 +157,7 @@ class VarianceCurriculum(TrainerCallback, ExportableState):
         return places
 
     def observe(self, rows: Sequence[int], zero_variance: Sequence[bool]) -> None:
-        """Takes in how the rewards of groups came out.
-
-        Args:
-            rows: what `draw` gave.
-            zero_variance: for each, whether all rewards of the group were equal.
-        """
+        """Takes in how the rewards of groups came out."""
         for row, is_zero in zip(rows, zero_variance, strict=True):
             progress = self._progress[self.stages.stage_of[row]]
             progress.measured += 1
@@ -256,40 +172,23 @@ class VarianceCurriculum(TrainerCallback, ExportableState):
                 found[f"curriculum/zero_variance/{name}"] = progress.zero_variance
         return found
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        progress = [[own.drawn, own.measured, own.zero_variance] for own in self._progress]
-        return {"args": {}, "attributes": {"names": list(self.stages.names), "progress": progress}}
+    def kept(self) -> dict[str, Any]:
+        """The stages, and what has been seen of each."""
+        return {"names": list(self.stages.names), "progress": [list(vars(own).values()) for own in self._progress]}
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Takes over what the checkpoint knows that the training goes on from.
-
-        Raises:
-            InputError: if its stages are others.
-        """
-        saved = saved_attributes(self, state)
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Goes on with what has been seen of each stage; raises `InputError` where they are others."""
         names = list(self.stages.names)
-        if list(saved["names"]) != names:
+        if list(kept["names"]) != names:
             raise InputError(
-                f"the checkpoint's curriculum has the stages {saved['names']}, this training {names}: go on with the "
+                f"the checkpoint's curriculum has the stages {kept['names']}, this training {names}: go on with the "
                 "same data and stages"
             )
-        self._progress = [_Progress(int(drawn), int(seen), float(zero)) for drawn, seen, zero in saved["progress"]]
+        self._progress = [_Progress(int(drawn), int(seen), float(zero)) for drawn, seen, zero in kept["progress"]]
 
 
 def local_rows(rows: Sequence[int], num_generations: int, processes: int, process_index: int) -> list[int]:
-    """Cuts what was drawn for all processes to what one of them generates for.
-
-    Args:
-        rows: places of rows, one a group.
-        num_generations: completions a group.
-        processes: how many there are; each takes the same number of completions in turn, as TRL's sampler deals them,
-            and a group may lie on two of them.
-        process_index: which one this is.
-
-    Returns:
-        Places of rows, one a completion.
-    """
+    """Cuts what was drawn for all processes to what one of them generates for."""
     repeated = [row for row in rows for _ in range(num_generations)]
     share = len(repeated) // processes
     return repeated[process_index * share : (process_index + 1) * share]

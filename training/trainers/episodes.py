@@ -12,42 +12,31 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer, sample_of, training_rows
-from r1ranker_ir.training.rewards.rewards import RewardFunction
+from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer, sample_of, training_rows, turns_of
+from r1ranker_ir.training.data.records import Sample, shown_of
+from r1ranker_ir.training.data.sample_files import row_of
+from r1ranker_ir.training.rewards.rows import RewardFunction
 from r1ranker_ir.types import Call
 
+from .advantages import step_advantages
 from .grpo import RankingGRPOConfig, RankingGRPOTrainer
-from .rollouts import Completion, Episode, roll_out, shown_record
+from .rollouts import Completion, Episode, roll_out
+from .totals import replace_last, total_rewards
 from .variance import GroupCounts, drop_rows
 
 logger = logging.getLogger(__name__)
 
-_EMPTY_PROMPT = [{"role": "user", "content": ""}]
-
 
 def episode_rows(samples: Any, renderer: PromptRenderer) -> Any:
-    """Makes training rows of whole lists, each with the prompt of its first step.
-
-    Args:
-        samples: a `datasets.Dataset` or `IterableDataset` with the columns of a sample file, a whole list a row; what
-            was asked of the lists (`strategy`) does not matter.
-        renderer: renders the prompts.
-
-    Returns:
-        The rows of `prompting.training_rows`, their `strategy` being `iterative`, without the lists whose candidates
-        are all worth the same; those are counted in a warning.
-
-    Raises:
-        InputError: if a sample is malformed, or none is left.
-    """
+    """Makes training rows of whole lists, each with the prompt of its first step."""
     if not hasattr(samples, "num_rows"):
-        lists = samples.filter(_has_contrast).map(_as_iterative)
-        return training_rows(lists, renderer)
+        lists = samples.filter(lambda row: len(set(row["gains"])) > 1)
+        return training_rows(lists.map(lambda row: {"strategy": "iterative"}), renderer)
     kept = [place for place, gains in enumerate(samples["gains"]) if len(set(gains)) > 1]
     if not kept:
         raise InputError(
@@ -55,57 +44,8 @@ def episode_rows(samples: Any, renderer: PromptRenderer) -> Any:
         )
     if dropped := len(samples) - len(kept):
         logger.warning("%d of %d lists are left out: all of their gains are equal", dropped, len(samples))
-    lists = samples.select(kept).map(_as_iterative, load_from_cache_file=False)
+    lists = samples.select(kept).map(lambda row: {"strategy": "iterative"}, load_from_cache_file=False)
     return training_rows(lists, renderer)
-
-
-def _has_contrast(row: dict[str, Any]) -> bool:
-    return len(set(row["gains"])) > 1
-
-
-def _as_iterative(row: dict[str, Any]) -> dict[str, Any]:
-    return {"strategy": "iterative"}
-
-
-def step_advantages(
-    rewards: torch.Tensor, *, gamma: float = 0.0, scale: Literal["group", "batch", "none"] = "group"
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compares each step with the same step of the other episodes of its list.
-
-    With r the rewards, the return of episode g at step s is R(g, s) = Σ_{k ≥ s} γ^(k−s) · r(g, k) over the steps that
-    were played. Its advantage is A(g, s) = (R(g, s) − mean_s) / (σ + 10⁻⁴), where mean_s is the mean over the episodes
-    of the list that played step s. σ is the sample standard deviation of R over these episodes (`group`) or over all
-    steps of the batch (`batch`); `none` leaves the division out. A step that one episode alone played has advantage 0.
-
-    Args:
-        rewards: shape (lists, episodes, steps); NaN where a step was not played or has no reward.
-        gamma: what a later step counts, from 0 (each step its own reward) to 1 (the sum of the rest).
-        scale: what to divide by.
-
-    Returns:
-        Advantages of shape (lists, episodes, steps), 0 where the reward is NaN; and booleans of shape (lists, steps):
-        whether the returns of the episodes at that step differ.
-
-    Source:
-        GRPO's advantage (arXiv 2402.03300), with (list, step) for its group; the return is REINFORCE's reward-to-go.
-    """
-    returns = torch.zeros_like(rewards)
-    rest = torch.zeros_like(rewards[..., 0])
-    for step in reversed(range(rewards.shape[-1])):
-        rest = rewards[..., step].nan_to_num(0.0) + gamma * rest
-        returns[..., step] = rest
-    played = ~rewards.isnan()
-    count = played.sum(dim=1, keepdim=True)
-    mean = torch.where(played, returns, 0.0).sum(dim=1, keepdim=True) / count.clamp(min=1)
-    centred = torch.where(played, returns - mean, 0.0)
-    deviation = (centred.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
-    varies = (deviation > 1e-6).squeeze(1)
-    if scale == "group":
-        return centred / (deviation + 1e-4), varies
-    if scale == "batch":
-        scores = returns[played]
-        return centred / ((scores.std() if len(scores) > 1 else 0.0) + 1e-4), varies
-    return centred, varies
 
 
 @dataclass
@@ -114,11 +54,6 @@ class EpisodeGRPOConfig(RankingGRPOConfig):
 
     A list takes up `episodes_per_list` × (candidates − 1) rows of a batch; `num_generations` is set to that number
     when the trainer sees the lists, whatever was given.
-
-    Args:
-        episodes_per_list: how often a list is eliminated; steps are compared between these episodes.
-        episode_gamma: what later steps of an episode count for a step: 0 for its own reward alone, 1 for the sum of
-            all that follow.
     """
 
     episodes_per_list: int = field(default=4, metadata={"help": "How often a list is eliminated, at least 2."})
@@ -163,18 +98,6 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
     winner is a best candidate), `episodes/reciprocal_rank`, `episodes/reward_step_<n>`, `episodes/repaired` (share of
     the steps played), `episodes/masked_steps` (share of the rows that are not in the loss). `frac_reward_zero_std`
     and `groups/…` count groups of a list and a step.
-
-    Args:
-        model: a causal language model, its folder or its hub name.
-        reward_funcs: see `rewards.py`.
-        args: the configuration; its `num_generations` is set here.
-        train_dataset: rows made by `episode_rows`. Lists may differ in length; shorter ones leave rows of the batch
-            empty. Of a streamed data set, the first list has to be the longest.
-        renderer: what made them.
-        options: further arguments of TRL's trainer.
-
-    Raises:
-        InputError: if the batch does not hold whole lists, or an evaluation data set is given.
     """
 
     compares_groups = False  # the parent's are of a prompt; here steps are compared
@@ -224,7 +147,7 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
             return []
         prompts = [self.renderer.prompt_ids(call.messages) for call in calls]
         padding = [[self._tokenizer.eos_token_id]] * (count - len(calls))
-        # 1: with more, vLLM's server would take the prompts for copies and answer the first of so many only.
+        # 1: with more, vLLM's server would take the prompts for copies and answer only the first of them.
         ids, logprobs = self._generate_single_turn([*prompts, *padding], None, {}, 1)
         texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
         return [
@@ -257,9 +180,8 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
         terminated = lengths[ended > 0].float()
         for kind, some in (("", written), ("terminated_", terminated)):
             values = some if len(some) else torch.zeros(1)
-            metrics[f"completions/mean_{kind}length"][-1] = values.mean().item()
-            metrics[f"completions/min_{kind}length"][-1] = values.min().item()
-            metrics[f"completions/max_{kind}length"][-1] = values.max().item()
+            for name, value in (("mean", values.mean()), ("min", values.min()), ("max", values.max())):
+                metrics[f"completions/{name}_{kind}length"][-1] = value.item()
         metrics["completions/clipped_ratio"][-1] = 1 - len(terminated) / max(1, len(written))
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
@@ -291,43 +213,31 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
     def _roll_out(self, inputs: Sequence[dict[str, Any]]) -> list[Episode]:
         records = [sample_of(row).record for row in inputs[:: self.steps_per_episode]]
         for record in records:
-            if len(record.candidates) > self.steps_per_episode + 1:
+            if (length := len(record.request.candidates)) > self.steps_per_episode + 1:
                 raise InputError(
-                    f"list {record.id!r} has {len(record.candidates)} candidates, the first of the streamed data set "
-                    f"has {self.steps_per_episode + 1}: put the longest list first, or load the file whole"
+                    f"list {record.request.query_id!r} has {length} candidates, the first of the streamed data set has "
+                    f"{self.steps_per_episode + 1}: put the longest list first, or load the file whole"
                 )
         return roll_out(records, self.renderer, self._complete, rounds=self.steps_per_episode)
 
     def _rows(self, inputs: Sequence[dict[str, Any]], episodes: Sequence[Episode]) -> list[dict[str, Any]]:
-        """One row a step for the rewards, and what TRL takes from the rollout; steps not played become empty rows."""
+        """One row per step for the rewards, and what TRL takes from the rollout; steps not played become empty rows."""
         nothing = [self._tokenizer.eos_token_id]
         first = self.accelerator.process_index * len(episodes)
-        rows, prompt_ids, completion_ids, logprobs = [], [], [], []
+        rows: list[dict[str, Any]] = []
+        prompt_ids, completion_ids, logprobs = [], [], []
         for number, given in enumerate(inputs):
             episode, step = divmod(number, self.steps_per_episode)
-            steps = episodes[episode].steps
+            record, steps = episodes[episode].record, episodes[episode].steps
             turn = (first + episode) % self.args.episodes_per_list
-            place = {"episode": turn + 1, "step": step + 1, "strategy": "iterative"}
-            if step < len(steps):
-                played = steps[step]
-                shown = shown_record(episodes[episode].record, played.shown)
-                turns = [{"role": message.role, "content": message.content} for message in played.call.messages]
-                prompt_ids.append(self.renderer.prompt_ids(played.call.messages))
-                completion_ids.append(list(played.completion.token_ids))
-                logprobs.append(list(played.completion.logprobs or ()))
-            else:
-                shown, turns = shown_record(episodes[episode].record, ()), _EMPTY_PROMPT
-                prompt_ids.append(nothing)
-                completion_ids.append(nothing)
-                logprobs.append([0.0])
-            row = {
-                "prompt": turns,
-                "gains": list(shown.gains),
-                "candidates": [candidate.text for candidate in shown.candidates],
-                "candidate_ids": [candidate.id for candidate in shown.candidates],
-                "played": step < len(steps),
-            }
-            rows.append({**given, **row, **place})
+            played = steps[step] if step < len(steps) else None
+            prompt_ids.append(self.renderer.prompt_ids(played.call.messages) if played else nothing)
+            completion_ids.append(list(played.completion.token_ids) if played else nothing)
+            logprobs.append(list(played.completion.logprobs or ()) if played else [0.0])
+            shown = row_of(Sample("iterative", shown_of(record, played.shown if played else ())))
+            turns = turns_of(played.call.messages) if played else [{"role": "user", "content": ""}]
+            place = {"prompt": turns, "played": played is not None, "episode": turn + 1, "step": step + 1}
+            rows.append({**given, **shown, **place})
         self._played = [row["played"] for row in rows]
         self._rollout = {
             "prompt_ids": prompt_ids,
@@ -339,10 +249,8 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
     def _by_step(self, by_function: torch.Tensor | None) -> torch.Tensor:
         """Weighted sums of the rewards in the shape (lists, episodes, steps)."""
         assert by_function is not None
-        rewards = (by_function * self.reward_weights.to(by_function.device)).nansum(dim=1)
-        rewards[by_function.isnan().all(dim=1)] = torch.nan
-        by_step: torch.Tensor = rewards.view(-1, self.args.episodes_per_list, self.steps_per_episode)
-        return by_step
+        totals = total_rewards(by_function, self.reward_weights)
+        return totals.view(-1, self.args.episodes_per_list, self.steps_per_episode)
 
     def _with_advantages(self, batch: dict[str, Any], mode: str) -> dict[str, Any]:
         """Puts each step's advantage in the place of TRL's, and takes steps that were not played out of the loss."""
@@ -355,13 +263,10 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
         if drops:
             learns = learns & varies.unsqueeze(1)
 
-        logged = self._logs["advantages"]
-        for _ in range(min(len(logged), advantages.numel())):
-            logged.pop()
-        logged.extend(advantages.flatten().tolist())
+        replace_last(self._logs["advantages"], advantages.flatten().tolist())
         metrics = self._metrics[mode]
         metrics["frac_reward_zero_std"][-1] = equal / max(1.0, groups)
-        for name, value in GroupCounts(groups, equal, equal if drops else 0.0).metrics().items():
+        for name, value in GroupCounts(equal, equal if drops else 0.0).metrics().items():
             metrics[name].append(value)
         metrics["episodes/masked_steps"].append(1 - learns.float().mean().item())
         for step in range(self.steps_per_episode):
@@ -373,14 +278,10 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
     def _log_outcomes(self, episodes: Sequence[Episode], mode: str) -> None:
         outcomes = torch.tensor(
             [
-                (
-                    float(episode.best_won),
-                    episode.reciprocal_rank,
-                    float(sum(step.repaired for step in episode.steps)),
-                    float(len(episode.steps)),
-                )
-                for episode in episodes
+                (each.best_won, each.reciprocal_rank, sum(step.repaired for step in each.steps), len(each.steps))
+                for each in episodes
             ],
+            dtype=torch.float32,
             device=self.accelerator.device,
         )
         won, reciprocal, repaired, played = self.accelerator.gather(outcomes).unbind(dim=1)
@@ -392,11 +293,8 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
 
 def _longest_list(dataset: Any) -> int:
     """Candidates of the longest list, of the first one of a streamed data set."""
-    if not hasattr(dataset, "num_rows"):
-        first = next(iter(dataset), None)
-        lengths = [] if first is None else [len(first["gains"])]
-    else:
-        lengths = [len(gains) for gains in dataset["gains"]]
+    seen = dataset["gains"] if hasattr(dataset, "num_rows") else (row["gains"] for row in dataset.take(1))
+    lengths = [len(gains) for gains in seen]
     if not lengths or max(lengths) < 2:
         raise InputError("there is no list of at least 2 candidates to train on: make the rows with `episode_rows`")
     if min(lengths) < max(lengths):

@@ -11,17 +11,16 @@ from typing import Any, Literal
 
 import torch
 from accelerate.utils import gather_object
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState
+from transformers import TrainerControl, TrainerState
 from trl import GRPOConfig, GRPOTrainer
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.rewards.rewards import RewardFunction
-from r1ranker_ir.training.trainers.normalisation import RewardNormaliser, log_raw_rewards
+from r1ranker_ir.training.rewards.rows import RewardFunction
 
-from .callback_state import saved_attributes
+from .callback_state import KeptCallback
 from .curriculum import VarianceCurriculum, list_lengths, local_rows, stages_by_length
+from .normalisation import RewardNormaliser, log_raw_rewards
 from .variance import ZeroVariance, scale_loss, zero_variance_groups
 
 logger = logging.getLogger(__name__)
@@ -29,19 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are not all there
-    """TRL's `GRPOConfig` and what ranking adds.
-
-    Args:
-        rewards: names of reward functions, see `rewards.REWARDS`; `reward_weights` weighs them.
-        zero_variance: what to do with groups whose rewards are all equal, from which nothing is learned: `keep` them
-            (their advantage is 0, they still count in the loss's normaliser), `drop` them from the loss, or `replace`
-            them by copies of groups of the same batch that have variance.
-        adaptive_curriculum: draw prompts by list length, easy to hard: lengths open one after another, and those whose
-            groups have more often variance are drawn more often.
-        normalise_rewards: divide a row's rewards by the running standard deviation of its source's.
-        held_out_every: steps between two measurements on the held-out lists; 0 for before and after only.
-        max_generated_tokens: stop after so many generated tokens, for comparisons at equal cost.
-    """
+    """TRL's `GRPOConfig` and what ranking adds."""
 
     rewards: list[str] = field(
         default_factory=lambda: ["exclusion"], metadata={"help": "Reward functions by name, summed."}
@@ -56,7 +43,7 @@ class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are no
         default=False, metadata={"help": "Divide rewards by the running standard deviation of their source's."}
     )
     held_out_every: int = field(default=0, metadata={"help": "Steps between measurements on the held-out lists."})
-    max_generated_tokens: int | None = field(default=None, metadata={"help": "Stop after so many generated tokens."})
+    max_generated_tokens: int | None = field(default=None, metadata={"help": "Stop after N generated tokens."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,24 +57,20 @@ class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are no
             )
 
 
-class GeneratedTokens(TrainerCallback, ExportableState):
-    """Counts generated tokens and stops a training that has spent its budget; a resumed training counts on.
-
-    Args:
-        budget: tokens; `None` for no limit.
-    """
+class GeneratedTokens(KeptCallback):
+    """Counts generated tokens and stops a training that has spent its budget; a resumed training counts on."""
 
     def __init__(self, budget: int | None) -> None:
         self.budget = budget
         self.count = 0
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        return {"args": {"budget": self.budget}, "attributes": {"count": self.count}}
+    def kept(self) -> dict[str, Any]:
+        """The count."""
+        return {"count": self.count}
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Takes the count of the checkpoint that the training goes on from."""
-        self.count = int(saved_attributes(self, state)["count"])
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Counts on."""
+        self.count = int(kept["count"])
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stops when the budget is spent."""
@@ -96,19 +79,7 @@ class GeneratedTokens(TrainerCallback, ExportableState):
 
 
 class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's GRPO trainer with prompts tokenized as at inference, groups without variance handled, and costs counted.
-
-    Args:
-        model: a causal language model, its folder or its hub name.
-        reward_funcs: see `rewards.py`.
-        args: the configuration.
-        train_dataset: rows made by `prompting.training_rows`.
-        renderer: what made them.
-        options: further arguments of TRL's trainer.
-
-    Raises:
-        InputError: if options of the configuration contradict each other, or there are too few rows for a batch.
-    """
+    """TRL's GRPO trainer with prompts tokenized as at inference, groups without variance handled, and costs counted."""
 
     compares_groups = True
     """Whether the rewards of a prompt's rollouts are compared with each other, so that their variance matters."""
@@ -135,10 +106,7 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.generated = GeneratedTokens(args.max_generated_tokens)
         self.zero_variance = (
             ZeroVariance(
-                args.zero_variance,
-                num_generations=self.num_generations,
-                loss_type=self.loss_type,
-                seed=args.seed,
+                args.zero_variance, num_generations=self.num_generations, loss_type=self.loss_type, seed=args.seed
             )
             if self.compares_groups and self.num_generations > 1
             else None
@@ -194,13 +162,8 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         batch = super()._generate_and_score_completions(inputs)
         metrics: dict[str, float] = {}
         if self.normaliser is not None and self._raw_rewards is not None:
-            log_raw_rewards(
-                self._metrics["train"],
-                self._logs["rewards"],
-                self._raw_rewards,
-                self.reward_weights,
-                self.reward_func_names,
-            )
+            logs = self._metrics["train"], self._logs["rewards"]
+            log_raw_rewards(*logs, self._raw_rewards, self.reward_weights, self.reward_func_names)
             metrics |= self.normaliser.metrics()
         if self.zero_variance is not None:
             assert self.last_rewards is not None
@@ -229,6 +192,6 @@ def _check_fills_a_batch(rows: Any, args: RankingGRPOConfig) -> None:
     if hasattr(rows, "num_rows") and len(rows) < needed:
         raise InputError(
             f"there are {len(rows)} rows to train on, and a generation batch needs {needed}: "
-            f"{args.generation_batch_size} completions, {args.num_generations} a row. Give more rows, or lower "
+            f"{args.generation_batch_size} completions, {args.num_generations} per row. Give more rows, or lower "
             "per_device_train_batch_size or gradient_accumulation_steps (generation_batch_size, where it is set)"
         )

@@ -20,15 +20,7 @@ _MOST_ROWS = 100_000_000
 
 @dataclass(frozen=True)
 class MixedSource:
-    """What a mixture took from one of its data sets.
-
-    Args:
-        name: the data set's `source`, or its place among the data sets where its rows come from several.
-        size: rows that it has.
-        share: of the mixture, as asked, between 0 and 1.
-        rows: rows of the mixture that are its own.
-        repeats: how many of them show a row again.
-    """
+    """What a mixture took from one of its data sets."""
 
     name: str
     size: int
@@ -39,12 +31,7 @@ class MixedSource:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Rows of several data sets in the order in which a training sees them.
-
-    Args:
-        rows: a `datasets.Dataset`.
-        sources: what it is made of, in the order of the data sets.
-    """
+    """Rows of several data sets in the order in which a training sees them."""
 
     rows: Any
     sources: tuple[MixedSource, ...]
@@ -62,21 +49,6 @@ def mix(
 
     After any number of rows, each data set has given its share of them, rounded up or down (see `apportion`). The rows
     of a data set come in an order shuffled by the seed, in another one each time that they are repeated.
-
-    Args:
-        datasets: `datasets.Dataset`s with the same columns, none of them empty.
-        weights: one a data set, positive; they need not add up to 1. `None` weighs each by its size, so that every row
-            is shown once.
-        exhausted: what happens after a data set's last row: `repeat` reshuffles and repeats it until all data sets have
-            been shown whole, with a warning; `stop` ends the mixture.
-        length: rows of the mixture; `None` for as many as `exhausted` gives. `stop` may give fewer.
-        seed: of the shuffling.
-
-    Returns:
-        The mixture, and what it took from where.
-
-    Raises:
-        InputError: if a data set is empty, streamed or of other columns than the first, or a weight makes no sense.
     """
     from datasets import concatenate_datasets
 
@@ -119,12 +91,6 @@ def apportion(weights: Sequence[int]) -> Iterator[int]:
     Tijdeman's solution of the chairman assignment problem (Discrete Mathematics 32, 1980): with n places of shares λ_i,
     of which place i has been picked x_i times before pick t, those with λ_i·t − x_i ≥ 1/(2n − 2) may be picked, and the
     one with the least ⌈(x_i + 1 − 1/(2n − 2)) / λ_i⌉ is. Then |λ_i·t − x_i| ≤ 1 − 1/(2n − 2) after every pick.
-
-    Args:
-        weights: positive whole numbers, one a place.
-
-    Yields:
-        Places, without end.
     """
     total, count = sum(weights), len(weights)
     if count == 1:
@@ -148,16 +114,7 @@ def apportion(weights: Sequence[int]) -> Iterator[int]:
 
 
 def shuffled_place(size: int, turn: int, seed: str) -> int:
-    """Walks through places in rounds, each of which shows every place once, shuffled anew.
-
-    Args:
-        size: number of places.
-        turn: how many have been shown before.
-        seed: of the shuffling.
-
-    Returns:
-        The place to show.
-    """
+    """Walks through places in rounds, each of which shows every place once, shuffled anew."""
     round_number, step = divmod(turn, size)
     return _shuffled(size, f"{seed}:{round_number}")[step]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.trainers.callback_state import saved_attributes
+
+from .callback_state import KeptCallback
+from .totals import replace_last, total_rewards
 
 
 @dataclass
@@ -21,11 +21,6 @@ class RunningMoments:
 
     Welford's algorithm (Technometrics 4, 1962): for the n-th number x, with d = x − mean, mean ← mean + d/n and
     m2 ← m2 + d·(x − mean), the mean being the new one.
-
-    Args:
-        count: how many there were.
-        mean: their mean.
-        m2: the sum of their squared distances from it.
     """
 
     count: int = 0
@@ -46,19 +41,12 @@ class RunningMoments:
         return math.sqrt(self.m2 / (self.count - 1)) if self.count > 1 else 0.0
 
 
-class RewardNormaliser(TrainerCallback, ExportableState):
+class RewardNormaliser(KeptCallback):
     """Divides rewards by the running standard deviation of their source's total rewards.
 
     A source's total is the weighted sum over the reward functions. It is not shifted by its mean: baselines of groups
     take any shift away by themselves, PPO's value head learns it, and a reward keeps its sign and its zero. With TRL's
     `scale_rewards="group"`, which divides by the spread of each group, dividing by anything before changes nothing.
-
-    Args:
-        smallest_std: what a smaller standard deviation counts as, so that a source whose rewards hardly differ is not
-            blown up; one whose rewards do not differ at all is left as it is.
-
-    Raises:
-        InputError: if the smallest standard deviation is not positive.
     """
 
     def __init__(self, smallest_std: float = 0.1) -> None:
@@ -73,25 +61,11 @@ class RewardNormaliser(TrainerCallback, ExportableState):
         return max(std, self.smallest_std) if std > 0 else 1.0
 
     def normalise(self, rewards: torch.Tensor, weights: torch.Tensor, sources: Sequence[str]) -> torch.Tensor:
-        """Takes in rewards and returns them divided, those of a row all by the same number.
-
-        Args:
-            rewards: of shape (rows, functions), over all processes; NaN where a function does not score a row.
-            weights: of the functions, of shape (functions,).
-            sources: each row's source.
-
-        Returns:
-            Rewards of the same shape, the divisors being those after this batch.
-
-        Raises:
-            InputError: if rows and sources differ in number.
-        """
+        """Takes in rewards and returns them divided, those of a row all by the same number."""
         if len(sources) != len(rewards):
             raise InputError(f"{len(sources)} sources for {len(rewards)} rows of rewards: give one each")
-        totals = (rewards * weights.to(rewards.device)).nansum(dim=1).tolist()
-        scored = (~rewards.isnan().all(dim=1)).tolist()
-        for source, total, is_scored in zip(sources, totals, scored, strict=True):
-            if is_scored:
+        for source, total in zip(sources, total_rewards(rewards, weights).tolist(), strict=True):
+            if not math.isnan(total):
                 self.moments.setdefault(source, RunningMoments()).add([total])
         divisors = {source: self.divisor(source) for source in set(sources)}
         return rewards / rewards.new_tensor([divisors[source] for source in sources]).unsqueeze(1)
@@ -104,16 +78,15 @@ class RewardNormaliser(TrainerCallback, ExportableState):
             found[f"reward_divisor/{source}"] = self.divisor(source)
         return found
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        moments = {source: [own.count, own.mean, own.m2] for source, own in self.moments.items()}
-        return {"args": {"smallest_std": self.smallest_std}, "attributes": {"moments": moments}}
+    def kept(self) -> dict[str, Any]:
+        """Each source's moments."""
+        return {"moments": {source: list(vars(own).values()) for source, own in self.moments.items()}}
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Takes over the moments of the checkpoint that the training goes on from."""
-        saved = saved_attributes(self, state)["moments"]
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Goes on with the moments of each source."""
         self.moments = {
-            source: RunningMoments(int(count), float(mean), float(m2)) for source, (count, mean, m2) in saved.items()
+            source: RunningMoments(int(count), float(mean), float(m2))
+            for source, (count, mean, m2) in kept["moments"].items()
         }
 
 
@@ -124,26 +97,13 @@ def log_raw_rewards(
     weights: torch.Tensor,
     names: Sequence[str],
 ) -> None:
-    """Writes rewards as they were before normalising over what TRL has just logged of the normalised ones.
-
-    Args:
-        metrics: the trainer's `_metrics["train"]`; the last entry of each reward's mean and deviation is replaced.
-        table: the trainer's `_logs["rewards"]`; the last rows of each column are replaced.
-        rewards: of shape (rows, functions), over all processes, raw.
-        weights: of shape (functions,).
-        names: of the functions.
-    """
-    total = (rewards * weights.to(rewards.device)).nansum(dim=1)
-    total[rewards.isnan().all(dim=1)] = torch.nan
+    """Writes rewards as they were before normalising over what TRL has just logged of the normalised ones."""
     columns = [(f"rewards/{name}/mean", f"rewards/{name}/std", rewards[:, place]) for place, name in enumerate(names)]
-    for mean_name, std_name, values in [*columns, ("reward", "reward_std", total)]:
+    for mean_name, std_name, values in [*columns, ("reward", "reward_std", total_rewards(rewards, weights))]:
         scored = values[~values.isnan()].tolist()
         moments = RunningMoments()
         moments.add(scored)
         metrics[mean_name][-1] = moments.mean if scored else math.nan
         metrics[std_name][-1] = moments.std if scored else math.nan
     for place, name in enumerate(names):
-        column = table[name]
-        for _ in range(min(len(rewards), len(column))):
-            column.pop()
-        column.extend(rewards[:, place].tolist())
+        replace_last(table[name], rewards[:, place].tolist())

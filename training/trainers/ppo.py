@@ -13,10 +13,11 @@ import torch
 from accelerate.utils import is_peft_model
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.rewards.rewards import RewardFunction
+from r1ranker_ir.training.rewards.rows import RewardFunction
 
 from .advantages import clipped_value_loss, explained_variance, gae, masked_moments, whiten
 from .grpo import RankingGRPOConfig, RankingGRPOTrainer
+from .totals import replace_last, total_rewards
 from .value_head import ValueHead, attach_value_head, is_value_head, read_value_head, save_value_head
 
 _RANGES = {
@@ -33,24 +34,10 @@ _CHOICES = {
 
 @dataclass
 class RankingPPOConfig(RankingGRPOConfig):
-    """The configuration of GRPO and what PPO adds; the defaults are the paper's where it names them.
+    """The configuration of GRPO and what PPO adds; the defaults are the paper's where it names them."""
 
-    Args:
-        num_generations: rollouts a prompt; each is judged on its own, not against the others of its prompt.
-        num_generations_eval: the same in TRL's evaluation.
-        loss_type: how TRL sums up tokens; `bnpo` is the mean over a batch's tokens, PPO's own.
-        beta: weight of the KL divergence from the reference model, a term of the loss.
-        gamma: discount of one token.
-        gae_lambda: the λ of generalised advantage estimation.
-        vf_coef: weight of the value loss.
-        cliprange_value: how far a value may move from what it was at rollout before its loss stops pulling.
-        critic_learning_rate: learning rate of the value head; follows the policy's schedule.
-        value_head_detached: keep the value loss's gradient out of the policy, as a critic of its own would.
-        whiten_advantages: scale the advantages of a generation batch to mean 0 and variance 1.
-    """
-
-    num_generations: int | None = field(default=1, metadata={"help": "Rollouts a prompt."})
-    num_generations_eval: int | None = field(default=1, metadata={"help": "Rollouts a prompt in evaluation."})
+    num_generations: int | None = field(default=1, metadata={"help": "Rollouts per prompt."})
+    num_generations_eval: int | None = field(default=1, metadata={"help": "Rollouts per prompt in evaluation."})
     loss_type: str = field(default="bnpo", metadata={"help": f"One of {', '.join(_CHOICES['loss_type'])}."})
     beta: float = field(default=0.001, metadata={"help": "Weight of the KL divergence from the reference model."})
     gamma: float = field(default=1.0, metadata={"help": "Discount of one token."})
@@ -90,12 +77,6 @@ class RankingPPOTrainer(RankingGRPOTrainer):
 
     The head is linear, starts at zero and is a submodule of the policy; it reads the direction of the last hidden
     state of the very forward pass that TRL's log-probabilities come from.
-
-    Args:
-        model: a causal language model, its folder or its hub name.
-        reward_funcs: see `rewards.py`; what they give, weighted and summed, is the reward of the last token.
-        args: the configuration.
-        options: `train_dataset`, `renderer` and further arguments of the parent and of TRL's trainer.
     """
 
     _tag_names = ["trl", "ppo"]  # noqa: RUF012
@@ -164,10 +145,10 @@ class RankingPPOTrainer(RankingGRPOTrainer):
         first = self.accelerator.process_index * len(values)
         by_function = self.last_rewards[first : first + len(values)]
         # Rows that no reward function scores have no return: nothing is learned from them.
-        mask = output["completion_mask"] * (~by_function.isnan().all(dim=1)).unsqueeze(1)
-        reward = (by_function * self.reward_weights.to(by_function.device)).nansum(dim=1)
+        totals = total_rewards(by_function, self.reward_weights).unsqueeze(1)
+        mask = output["completion_mask"] * ~totals.isnan()
         last = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)
-        rewards = torch.zeros_like(values).scatter(1, last, reward.to(values.dtype).unsqueeze(1))
+        rewards = torch.zeros_like(values).scatter(1, last, totals.nan_to_num(0.0).to(values.dtype))
         advantages, returns = gae(rewards, values, mask, self.args.gamma, self.args.gae_lambda)
         metrics, total = self._metrics[mode], partial(self.accelerator.reduce, reduction="sum")
         metrics["returns_mean"].append(masked_moments(returns, mask, total)[0].item())
@@ -177,16 +158,10 @@ class RankingPPOTrainer(RankingGRPOTrainer):
             advantages = whiten(advantages, mask, total)
         if self.num_generations == 1:
             metrics.pop("frac_reward_zero_std", None)  # always 1 for groups of one
-        self._log_advantages(advantages.sum(dim=1) / mask.sum(dim=1).clamp(min=1))
+        # A completion's mean advantage stands in the log of completions, in place of the parent's by groups.
+        means = self.accelerator.gather(advantages.sum(dim=1) / mask.sum(dim=1).clamp(min=1))
+        replace_last(self._logs["advantages"], means.tolist())
         return {**output, "advantages": advantages, "returns": returns, "old_values": values, "value_mask": mask}
-
-    def _log_advantages(self, means: torch.Tensor) -> None:
-        """Puts a completion's mean advantage into the log of completions, in place of the parent's by groups."""
-        logged: Any = self._logs["advantages"]
-        gathered = self.accelerator.gather(means).tolist()
-        for _ in range(min(len(logged), len(gathered))):
-            logged.pop()
-        logged.extend(gathered)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._passes.clear()

@@ -6,24 +6,18 @@ could teach nothing and is not asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from r1ranker_ir.prompts.answers import read_answer
+from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.data.records import Record, Sample
-from r1ranker_ir.types import Call
+from r1ranker_ir.types import Answer, Call
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote after a prompt.
-
-    Args:
-        token_ids: at least one.
-        text: the assistant's turn, with what the prompt held of it.
-        logprobs: of the tokens under the model that sampled them, where it tells.
-    """
+    """What a model wrote after a prompt: `text` is the assistant's turn, with what the prompt held of it."""
 
     token_ids: tuple[int, ...]
     text: str
@@ -32,15 +26,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class EpisodeStep:
-    """One exclusion.
-
-    Args:
-        shown: positions in the list's candidates (0-based) that the prompt held, in prompt order.
-        call: the prompt.
-        completion: the answer.
-        excluded: the position that was excluded.
-        repaired: the answer could not be used as it stood.
-    """
+    """One exclusion, of one of the positions in the list's candidates that the prompt showed."""
 
     shown: tuple[int, ...]
     call: Call
@@ -51,27 +37,22 @@ class EpisodeStep:
 
 @dataclass(frozen=True)
 class Episode:
-    """One elimination of a list, until all that is left is worth the same.
+    """One elimination of a list, until all that is left is worth the same."""
 
-    Args:
-        record: the whole list.
-        steps: in their order.
-    """
-
-    record: Record
+    record: JudgedRequest
     steps: tuple[EpisodeStep, ...]
 
     @property
     def order(self) -> tuple[int, ...]:
         """Positions in the list's candidates, best first; those that were left at the end in their first order."""
         excluded = [step.excluded for step in self.steps]
-        left = [place for place in range(len(self.record.candidates)) if place not in excluded]
+        left = [place for place in range(len(self.record.request.candidates)) if place not in excluded]
         return (*left, *reversed(excluded))
 
     @property
     def best_won(self) -> bool:
         """Whether the winner is worth as much as the best candidate of the list."""
-        return self.record.gains[self.order[0]] == self.record.best_gain
+        return self.record.gains[self.order[0]] == max(self.record.gains)
 
     @property
     def reciprocal_rank(self) -> float:
@@ -80,71 +61,61 @@ class Episode:
         return next(ranked, 0.0)
 
 
-def shown_record(record: Record, shown: Sequence[int]) -> Record:
-    """A record of some of a list's candidates.
-
-    Args:
-        record: the whole list.
-        shown: positions of its candidates, 0-based.
-
-    Returns:
-        The record of these candidates, in that order.
-    """
-    candidates = tuple(record.candidates[place] for place in shown)
-    gains = tuple(record.gains[place] for place in shown)
-    return Record(record.context, candidates, gains, record.task, record.id, record.source, record.aim)
-
-
-def is_decided(record: Record, remaining: Sequence[int]) -> bool:
-    """Whether it no longer matters which of the remaining candidates goes: all of them are worth the same.
-
-    Args:
-        record: the whole list.
-        remaining: positions of its candidates, 0-based.
-
-    Returns:
-        True where the gains are equal, or there are fewer than two.
-    """
-    return len({record.gains[place] for place in remaining}) < 2
-
-
 def roll_out(
-    records: Sequence[Record],
+    records: Sequence[JudgedRequest],
     renderer: PromptRenderer,
     generate: Callable[[Sequence[Call]], Sequence[Completion]],
     *,
     rounds: int | None = None,
 ) -> list[Episode]:
-    """Eliminates lists in lockstep, each by the answers that it gets.
+    """Eliminates lists in lockstep, each by the answers that it gets; one episode per record.
 
-    An answer excludes what it would exclude at inference: where it names no candidate, the last one shown goes (as in
-    `strategies.iterative.eliminate` for a backend that can't constrain answers).
-
-    Args:
-        records: one an episode; the same record several times makes several episodes.
-        renderer: makes the prompts.
-        generate: answers the calls of one round, one completion a call; gets none once all episodes have ended.
-        rounds: how often `generate` is called; by default as often as the longest list needs. Where several processes
-            generate together, all of them need the same number.
-
-    Returns:
-        One episode a record, in the same order.
-
-    Raises:
-        ContextLengthError: if query and instructions of a list leave no room for passages.
+    `generate` answers the calls of one round, and gets none once all episodes have ended. It is called `rounds` times,
+    by default as often as the longest list needs: where several processes generate together, all of them need the same
+    number.
     """
-    remaining = [list(range(len(record.candidates))) for record in records]
-    steps: list[list[EpisodeStep]] = [[] for _ in records]
-    needed = max(map(len, remaining), default=1) - 1
-    for _ in range(needed if rounds is None else rounds):
-        active = [place for place, record in enumerate(records) if not is_decided(record, remaining[place])]
-        calls = [
-            renderer.render(Sample("iterative", shown_record(records[place], remaining[place]))) for place in active
-        ]
-        for place, call, completion in zip(active, calls, generate(calls), strict=True):
-            left = remaining[place]
-            reading = read_answer(completion.text, len(left), "one")
-            index = reading.indices[0] if reading.indices else len(left) - 1
-            steps[place].append(EpisodeStep(tuple(left), call, completion, left[index], not reading.clean))
-            del left[index]
-    return [Episode(record, tuple(played)) for record, played in zip(records, steps, strict=True)]
+    playing = [_play(record, renderer) for record in records]
+    calls: dict[int, Call] = {}
+    episodes: dict[int, Episode] = {}
+
+    def go_on(place: int, completion: Completion | None) -> None:
+        try:
+            calls[place] = next(playing[place]) if completion is None else playing[place].send(completion)
+        except StopIteration as stop:
+            calls.pop(place, None)
+            episodes[place] = stop.value
+
+    for place in range(len(records)):
+        go_on(place, None)
+    longest = max((len(record.request.candidates) for record in records), default=1)
+    for _ in range(longest - 1 if rounds is None else rounds):
+        asked = dict(calls)
+        for place, completion in zip(asked, generate(list(asked.values())), strict=True):
+            go_on(place, completion)
+    return [episodes[place] for place in range(len(records))]
+
+
+def _play(record: JudgedRequest, renderer: PromptRenderer) -> Generator[Call, Completion, Episode]:
+    """Drives the elimination's own program, in one window, until all that is left is worth the same."""
+    window_size = max(2, len(record.request.candidates))
+    program = STRATEGIES["iterative"](record.request, renderer.prompt, window_size=window_size, stride=1)
+    left, steps = tuple(range(len(record.request.candidates))), list[EpisodeStep]()
+    call = next(program) if _is_open(record, left) else None
+    while call is not None and _is_open(record, left):
+        completion = yield call
+        shown, asked, before = left, call, call.repairs_before
+        try:
+            call = program.send(Answer(completion.text))
+            assert call.question is not None
+            left, repaired = call.question.shown, call.repairs_before > before
+        except StopIteration as stop:
+            call, left, repaired = None, stop.value.order[:1], stop.value.steps[-1].repaired
+        [excluded] = set(shown).difference(left)
+        steps.append(EpisodeStep(shown, asked, completion, excluded, repaired))
+    program.close()
+    return Episode(record, tuple(steps))
+
+
+def _is_open(record: JudgedRequest, left: Sequence[int]) -> bool:
+    """Whether it still matters which of the candidates goes."""
+    return len({record.gains[place] for place in left}) > 1

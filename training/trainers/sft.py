@@ -13,6 +13,7 @@ from r1ranker_ir.backends.chat_template import lost_texts
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.errors import CheckpointError, ContextLengthError, InputError, missing_extra
 from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer, sample_of
+from r1ranker_ir.training.data.records import TAGS
 
 try:
     import pyarrow
@@ -27,20 +28,14 @@ logger = logging.getLogger(__name__)
 NO_LOSS = -100
 """The label of a token that is read and not learned."""
 
-_THINK, _THINK_END = "<think>", "</think>"
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_THINK, _THINK_END, *_ = TAGS
 _ROWS_AT_ONCE = 1000
 _CONTROL_TOKEN = "with a control token of the model in the completion"
 
 
 @dataclass
 class RankingSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL's types are not all there
-    """TRL's `SFTConfig`, with rows that are too long left out in place of cut.
-
-    Args:
-        max_length: tokens of prompt and completion together; rows with more are left out and counted. `None` for the
-            renderer's context.
-    """
+    """TRL's `SFTConfig`, with rows that are too long left out in place of cut."""
 
     max_length: int | None = field(
         default=None,
@@ -49,19 +44,7 @@ class RankingSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL's types are not 
 
 
 def end_of_turn(tokenizer: Any, generation_config: Any) -> int:
-    """Finds the token that ends each assistant's turn.
-
-    Args:
-        tokenizer: the model's.
-        generation_config: the model's; `None` if it has none.
-
-    Returns:
-        Of the tokens that stop a generation, the one that the chat template writes after an assistant's turn;
-        otherwise the tokenizer's end of text.
-
-    Raises:
-        CheckpointError: if there is no such token.
-    """
+    """Finds the token that ends each assistant's turn."""
     ends = ChatTokenizer(tokenizer).end_ids(generation_config)
     said = "Agreed."
     if getattr(tokenizer, "chat_template", None):
@@ -86,14 +69,7 @@ class _LeftOut(Exception):
 
 
 class CompletionTokenizer:
-    """Turns rows of prompts and completions into token ids, the ids that the model gets and writes at inference.
-
-    Args:
-        renderer: renders the prompts of samples.
-        tokenizer: the model's tokenizer.
-        end_id: the token that ends an assistant's turn, see `end_of_turn`.
-        max_length: tokens that a row may have; `None` for no limit.
-    """
+    """Turns rows of prompts and completions into token ids, the ids that the model gets and writes at inference."""
 
     def __init__(self, renderer: PromptRenderer, tokenizer: Any, *, end_id: int, max_length: int | None) -> None:
         self._renderer = renderer
@@ -101,7 +77,7 @@ class CompletionTokenizer:
         self._end_id = end_id
         self._end_text = str(tokenizer.decode([end_id]))
         self._max_length = max_length
-        tags = {token for tag in _TAGS for token in self._ids(tag)}
+        tags = {token for tag in TAGS for token in self._ids(tag)}
         added = {token for token, told in tokenizer.added_tokens_decoder.items() if told.special}
         self._control_ids = (added | {*tokenizer.all_special_ids, end_id}) - tags
 
@@ -109,18 +85,7 @@ class CompletionTokenizer:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def tokenize(self, rows: Dataset) -> Dataset:
-        """Tokenizes rows, and leaves out and counts what can't be trained on.
-
-        Args:
-            rows: with `completion` and the columns of a sample file, or with `prompt` and `completion` as TRL defines
-                them; see `completion_files.read_completions`.
-
-        Returns:
-            `input_ids` and `labels`, equally long; labels are -100 up to the completion.
-
-        Raises:
-            InputError: if no row is left, or a row is malformed.
-        """
+        """Tokenizes rows, and leaves out and counts what can't be trained on."""
         reasons = Counter[str]()
         schema = pyarrow.schema([(name, pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")])
         tokenized = (ids for number, row in enumerate(rows, 1) if (ids := self._try(row, number, reasons)) is not None)
@@ -148,14 +113,7 @@ class CompletionTokenizer:
         return {"input_ids": prompt + completion, "labels": [NO_LOSS] * len(prompt) + completion}
 
     def row_ids(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-        """Tokenizes one row.
-
-        Args:
-            row: of one of the kinds that `tokenize` takes.
-
-        Returns:
-            The prompt's ids, and the completion's with the token that ends the turn.
-        """
+        """Tokenizes one row."""
         if "prompt" not in row:
             try:
                 call = self._renderer.render(sample_of(row))
@@ -269,25 +227,7 @@ def sft_trainer(
     peft_config: Any = None,
     **options: Any,
 ) -> SFTTrainer:
-    """Builds TRL's trainer for supervised fine-tuning on prompts and completions.
-
-    Args:
-        model: a causal language model, its folder or its hub name.
-        args: the configuration. On a CPU it needs `use_cpu=True, bf16=False, gradient_checkpointing=False`.
-        train_dataset: rows of prompts and completions, see `completion_files.read_completions`.
-        renderer: renders the prompts of samples as the model will get them at inference.
-        tokenizer: the model's tokenizer; saved with it.
-        eval_dataset: rows of the same kind; their loss is measured as `args.eval_strategy` says.
-        peft_config: for LoRA, see `trl.get_peft_config`; `None` to train all weights.
-        options: further arguments of TRL's trainer.
-
-    Returns:
-        The trainer: `train()` it, then `save_model()`.
-
-    Raises:
-        InputError: if no row can be trained on, or rows are to be packed without a limit of length.
-        CheckpointError: if the tokenizer names no token that ends a turn.
-    """
+    """Builds TRL's trainer for supervised fine-tuning on prompts and completions."""
     max_length = args.max_length if args.max_length is not None else renderer.context_length
     if args.packing and args.max_length is None:
         raise InputError("packing is on and max_length is not set: give the length of a packed row in tokens")
@@ -311,10 +251,7 @@ def _generation_config(model: Any, args: RankingSFTConfig) -> Any:
     if not isinstance(model, str):
         return getattr(model, "generation_config", None)
     loading = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
-    where: dict[str, Any] = {
-        "revision": loading.get("revision") or "main",
-        "trust_remote_code": args.trust_remote_code,
-    }
+    where: dict[str, Any] = {"revision": loading.get("revision") or "main", "trust_remote_code": args.trust_remote_code}
     try:
         return GenerationConfig.from_pretrained(model, **where)
     except OSError:

@@ -26,10 +26,6 @@ class ValueHead(nn.Linear):
 
     The length of hidden states differs by orders of magnitude between models and places: without it, one learning
     rate fits them all, and the head's gradient does not dwarf the policy's where both are clipped together.
-
-    Args:
-        hidden_size: entries of a hidden state.
-        options: `device` and `dtype`.
     """
 
     def __init__(self, hidden_size: int, **options: Any) -> None:
@@ -41,26 +37,14 @@ class ValueHead(nn.Linear):
         nn.init.zeros_(self.bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Computes values, outside of mixed precision.
-
-        Args:
-            hidden: hidden states; shape (batch, tokens, entries).
-
-        Returns:
-            Values in single precision; shape (batch, tokens).
-        """
+        """Computes values, outside of mixed precision."""
         with torch.autocast(hidden.device.type, enabled=False):
             direction = nn.functional.normalize(hidden.float(), dim=-1)
             return super().forward(direction.to(self.weight.dtype)).squeeze(-1).float()
 
 
 def attach_value_head(policy: Any, head: ValueHead) -> None:
-    """Makes a value head a submodule of a model, one that is not saved with it.
-
-    Args:
-        policy: a causal language model of transformers, without PEFT's wrapper.
-        head: the head; devices, optimisers and sharding find it as the model's own.
-    """
+    """Makes a value head a submodule of a model, one that is not saved with it."""
     policy.add_module(VALUE_HEAD, head)
     # A model that is loaded to rank has no such head, and would report weights that it can't place.
     names = {f"{VALUE_HEAD}.{name}" for name, _ in head.named_parameters()}
@@ -68,33 +52,18 @@ def attach_value_head(policy: Any, head: ValueHead) -> None:
 
 
 def save_value_head(named: Iterable[tuple[str, torch.Tensor]], folder: Path) -> None:
-    """Writes a value head beside the model's weights.
-
-    Args:
-        named: parameters by name; those of the head are written, and without any no file.
-        folder: the checkpoint.
-    """
+    """Writes a value head beside the model's weights."""
     head = {name.rpartition(".")[2]: tensor.detach().contiguous() for name, tensor in named if is_value_head(name)}
     if head:
         save_file(head, folder / VALUE_HEAD_FILE)
 
 
 def read_value_head(folder: Path) -> Mapping[str, torch.Tensor]:
-    """Reads what `save_value_head` wrote.
-
-    Args:
-        folder: the checkpoint.
-
-    Returns:
-        The head's state.
-
-    Raises:
-        CheckpointError: if the folder holds none.
-    """
+    """Reads what `save_value_head` wrote."""
     path = folder / VALUE_HEAD_FILE
     if not path.is_file():
         raise CheckpointError(
-            f"{folder} has no {VALUE_HEAD_FILE}, so it is no checkpoint of PPO: resume from one, or name the folder as "
-            "the model to start from"
+            f"{folder} has no {VALUE_HEAD_FILE}, so it is not a checkpoint of PPO: resume from one, or name the folder "
+            "as the model to start from"
         )
     return load_file(path)

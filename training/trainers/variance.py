@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_callback import ExportableState
 
 from r1ranker_ir.errors import InputError
 
-from .callback_state import saved_attributes
+from .callback_state import KeptCallback
+from .totals import total_rewards
 
 Batch = dict[str, Any]
 Gather = Callable[[torch.Tensor], torch.Tensor]
@@ -25,25 +24,13 @@ _TOLERANCE = 1e-6
 def zero_variance_groups(
     rewards: torch.Tensor, weights: torch.Tensor, num_generations: int, *, by_function: bool = False
 ) -> torch.Tensor:
-    """Finds groups whose rewards are all equal.
+    """Finds groups whose rewards are all equal, but for 1e-6 of their size: (rows, functions) to (groups,).
 
-    Args:
-        rewards: of shape (rows, functions), the completions of a group one after another; NaN where a function does not
-            score a row. Rows without any score do not count.
-        weights: of shape (functions,).
-        num_generations: completions a group.
-        by_function: each function's rewards have to be equal, and not just their weighted sum: for TRL's
-            `multi_objective_aggregation="normalize_then_sum"`.
-
-    Returns:
-        Booleans of shape (groups,): the greatest reward is at most 1e-6 of its size (or of 1) above the least one.
+    By default their weighted sums are compared. TRL's `normalize_then_sum` wants each function's to be equal
+    (`by_function`).
     """
     weighted = rewards * weights.to(rewards.device)
-    if by_function:
-        values = weighted
-    else:
-        values = weighted.nansum(dim=1, keepdim=True)
-        values[rewards.isnan().all(dim=1)] = torch.nan
+    values = weighted if by_function else total_rewards(rewards, weights).unsqueeze(1)
     groups = values.view(-1, num_generations, values.shape[1])
     most = groups.nan_to_num(nan=-torch.inf).amax(dim=1)
     least = groups.nan_to_num(nan=torch.inf).amin(dim=1)
@@ -60,16 +47,6 @@ def drop_rows(batch: Batch, dropped: torch.Tensor, loss_type: str, gather: Gathe
     average over rows (`grpo`, `sapo`, `luspo`, `dr_grpo`) divide by all rows: the batch gets a `loss_scale` of rows
     divided by rows left, over all processes, for `scale_loss`. `bnpo` divides by the tokens of a device's batch, and
     needs neither.
-
-    Args:
-        batch: what TRL's `_generate_and_score_completions` returns, of this process.
-        dropped: booleans of shape (rows,).
-        loss_type: TRL's name of the loss.
-        gather: joins the processes' tensors along the first dimension, as `accelerator.gather` does; called on every
-            process.
-
-    Returns:
-        A new batch.
     """
     mask = batch["completion_mask"]
     kept = (~dropped).to(device=mask.device, dtype=mask.dtype)
@@ -82,15 +59,7 @@ def drop_rows(batch: Batch, dropped: torch.Tensor, loss_type: str, gather: Gathe
 
 
 def scale_loss(loss: torch.Tensor, inputs: Batch) -> torch.Tensor:
-    """Corrects a loss that averages over rows for the rows that were dropped.
-
-    Args:
-        loss: what TRL's `_compute_loss` returns.
-        inputs: what it was computed of; `loss_scale` is there where rows were dropped.
-
-    Returns:
-        The loss, multiplied by `loss_scale`.
-    """
+    """Corrects a loss that averages over rows for the rows that were dropped."""
     return loss * inputs["loss_scale"] if "loss_scale" in inputs else loss
 
 
@@ -101,20 +70,6 @@ def replace_groups(
 
     Whole groups are copied, so that the advantages of a copy balance as those of a group do, and each donor is used as
     often as any other, give or take one. Only groups that lie whole on this process give or take.
-
-    Args:
-        batch: what TRL's `_generate_and_score_completions` returns, of this process.
-        zero_variance: booleans of shape (groups,), of all processes.
-        num_generations: completions a group.
-        first_row: the place of this process's first row among all.
-        seed: of the choice.
-
-    Returns:
-        A new batch, without a new `num_items_in_batch`, and the row of the old batch that each of its rows is, of shape
-        (rows,).
-
-    Raises:
-        InputError: if the batch holds something that is not one entry a row: images can't be copied row by row.
     """
     rows = len(batch["completion_mask"])
     first, last = -(-first_row // num_generations), (first_row + rows) // num_generations
@@ -132,41 +87,21 @@ def replace_groups(
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Groups of a generation batch, over all processes; parts of groups where one lies on several processes.
+    """Groups of a generation batch, over all processes; parts of groups where one lies on several processes."""
 
-    Args:
-        groups: all of them.
-        zero_variance: those whose rewards were all equal.
-        dropped: those that left the loss.
-        replaced: those that gave their place to copies of others.
-    """
-
-    groups: float = 0.0
     zero_variance: float = 0.0
     dropped: float = 0.0
     replaced: float = 0.0
 
     def metrics(self) -> dict[str, float]:
         """The counts by the names that they are logged under."""
-        return {
-            "groups/zero_variance": self.zero_variance,
-            "groups/dropped": self.dropped,
-            "groups/replaced": self.replaced,
-        }
+        return {f"groups/{name}": count for name, count in vars(self).items()}
 
 
-class ZeroVariance(TrainerCallback, ExportableState):
-    """Handles groups without variance in a training, and counts them; a resumed training counts on.
+class ZeroVariance(KeptCallback):
+    """Handles groups without variance: keeps them, drops them from the loss, or replaces them by copies of others.
 
-    Args:
-        mode: `keep` counts them; `drop` takes them out of the loss; `replace` copies groups of the same generation
-            batch on the same process into their place, and drops those for which there is none.
-        num_generations: completions a group.
-        loss_type: TRL's name of the loss.
-        seed: of the choice of donors.
-
-    Raises:
-        InputError: if the mode is unknown, or a group is a single completion, whose rewards can't differ.
+    Those that there is no group to copy for, in the same generation batch on the same process, are dropped.
     """
 
     def __init__(
@@ -183,35 +118,19 @@ class ZeroVariance(TrainerCallback, ExportableState):
         self.loss_type = loss_type
         self.seed = seed
         self.batches = 0
-        self.totals = GroupCounts()
 
     def apply(
         self, batch: Batch, zero_variance: torch.Tensor, gather: Gather, process_index: int = 0
     ) -> tuple[Batch, GroupCounts]:
-        """Handles the groups without variance of a generation batch.
-
-        Args:
-            batch: what TRL's `_generate_and_score_completions` returns, of this process.
-            zero_variance: booleans of shape (groups,), of all processes.
-            gather: joins the processes' tensors along the first dimension; called on every process.
-            process_index: which process this is.
-
-        Returns:
-            A new batch, and what was done over all processes.
-        """
+        """Handles the groups without variance of a generation batch."""
         rows, device = len(batch["completion_mask"]), batch["completion_mask"].device
         flags = zero_variance.to(device)
         first_row = process_index * rows
         lost = flags.repeat_interleave(self.num_generations)[first_row : first_row + rows]
         changed = torch.zeros_like(lost)
         if self.mode == "replace":
-            batch, origin = replace_groups(
-                batch,
-                flags,
-                self.num_generations,
-                first_row=first_row,
-                seed=f"{self.seed}:{self.batches}:{process_index}",
-            )
+            seed = f"{self.seed}:{self.batches}:{process_index}"
+            batch, origin = replace_groups(batch, flags, self.num_generations, first_row=first_row, seed=seed)
             changed = origin.to(device) != torch.arange(rows, device=device)
         dropped = lost & ~changed if self.mode != "keep" else torch.zeros_like(lost)
         here = torch.stack([dropped.sum(), changed.sum()]).float().unsqueeze(0)
@@ -220,20 +139,16 @@ class ZeroVariance(TrainerCallback, ExportableState):
             batch = drop_rows(batch, dropped, self.loss_type, gather)
         elif swapped:
             batch = _counted(batch, gather)
-        counts = GroupCounts(float(len(flags)), float(flags.sum()), gone, swapped)
         self.batches += 1
-        self.totals = _sum(self.totals, counts)
-        return batch, counts
+        return batch, GroupCounts(float(flags.sum()), gone, swapped)
 
-    def state(self) -> dict[str, Any]:
-        """What is kept in a checkpoint's `trainer_state.json`."""
-        return {"args": {}, "attributes": {"batches": self.batches, "totals": vars(self.totals)}}
+    def kept(self) -> dict[str, Any]:
+        """How many batches the choice of donors has seen."""
+        return {"batches": self.batches}
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Takes the counts of the checkpoint that the training goes on from."""
-        saved = saved_attributes(self, state)
-        self.batches = int(saved["batches"])
-        self.totals = GroupCounts(**saved["totals"])
+    def take_over(self, kept: dict[str, Any]) -> None:
+        """Goes on with the choice of donors."""
+        self.batches = int(kept["batches"])
 
 
 def _counted(batch: Batch, gather: Gather) -> Batch:
@@ -254,7 +169,3 @@ def _rows_of(name: str, value: Any, origin: torch.Tensor) -> Any:
             "choose zero_variance: drop"
         )
     return value[origin.to(value.device)] if isinstance(value, torch.Tensor) else [value[row] for row in origin]
-
-
-def _sum(left: GroupCounts, right: GroupCounts) -> GroupCounts:
-    return GroupCounts(*(a + b for a, b in zip(vars(left).values(), vars(right).values(), strict=True)))

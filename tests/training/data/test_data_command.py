@@ -23,9 +23,9 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.runs.traces import TraceWriter
 from r1ranker_ir.training.data.completion_files import read_completions
+from r1ranker_ir.training.data.leakage import digest_of
 from r1ranker_ir.training.data.prompting import PromptRenderer, sample_of, training_rows
 from r1ranker_ir.training.data.sample_files import check_samples, read_metadata, read_samples, versions
-from r1ranker_ir.training.data.text_digests import digest_of
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
 pytest.importorskip("pyarrow")
@@ -65,7 +65,6 @@ def test_step_samples_of_a_corpus_and_a_run(run: Path, tmp_path: Path) -> None:
     topics, grades = corpus.queries(), dict[str, dict[str, float]]()
     for judged in corpus.qrels():
         grades.setdefault(judged.query_id, {})[judged.doc_id] = float(judged.relevance)
-
     assert len(rows) % 3 == 0 and len(rows) >= 3 * 30
     for row in rows:
         assert row["strategy"] == "iterative" and row["source"] == "demo_collection" and row["task"] == "passage"
@@ -98,7 +97,6 @@ def test_same_input_and_seed_give_the_same_bytes_in_any_process(run: Path, tmp_p
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     data(*common, "--seed", 2, "--output", tmp_path / "c")
-
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert rows_of(tmp_path / "a") != rows_of(tmp_path / "c")
 
@@ -109,56 +107,26 @@ def test_other_queries_in_the_run_change_no_sample(run: Path, tmp_path: Path) ->
     data("--corpus", COLLECTION, "--run", run, "--output", tmp_path / "all.parquet")
     said = data("--corpus", COLLECTION, "--run", tmp_path / "few.trec", "--output", tmp_path / "few.parquet")
     whole = rows_of(tmp_path / "all.parquet")
-
     assert rows_of(tmp_path / "few.parquet") == [row for row in whole if row["id"] in few]
     assert "32 queries read, 30 dropped: 30 not in the run" in said
 
 
-@pytest.mark.parametrize(("strategy", "asked"), [("direct", "direct"), ("setwise", "setwise")])
-def test_whole_lists(run: Path, tmp_path: Path, strategy: str, asked: str) -> None:
+@pytest.mark.parametrize("strategy", ["direct", "setwise"])
+def test_whole_lists(run: Path, tmp_path: Path, strategy: str) -> None:
     output = tmp_path / "lists.parquet"
-    data(
-        "--corpus",
-        COLLECTION,
-        "--run",
-        run,
-        "--strategy",
-        strategy,
-        "--candidates",
-        8,
-        "--positives",
-        1,
-        "--output",
-        output,
-    )
+    told = f"--corpus {COLLECTION} --run {run} --strategy {strategy} --candidates 8 --positives 1 --output {output}"
+    data(*told.split())
     rows = rows_of(output)
-
     assert len(rows) == 32
-    assert {row["strategy"] for row in rows} == {asked}
-    assert {len(row["candidates"]) for row in rows} == {8}
+    assert {(row["strategy"], len(row["candidates"])) for row in rows} == {(strategy, 8)}
     assert all(row["gains"].count(max(row["gains"])) == 1 for row in rows)
 
 
 def test_windows_keep_the_runs_order(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "windows.parquet"
-    said = data(
-        "--corpus",
-        COLLECTION,
-        "--run",
-        run,
-        "--strategy",
-        "windows",
-        "--window-size",
-        6,
-        "--stride",
-        3,
-        "--depth",
-        10,
-        "--output",
-        output,
-    )
+    windows = "--strategy windows --window-size 6 --stride 3 --depth 10"
+    said = data(*f"--corpus {COLLECTION} --run {run} {windows} --output {output}".split())
     rows, found = rows_of(output), read_run(run)
-
     for row in rows:
         top = [entry.doc_id for entry in found[row["id"]][:10]]
         start = top.index(row["candidate_ids"][0])
@@ -167,8 +135,8 @@ def test_windows_keep_the_runs_order(run: Path, tmp_path: Path) -> None:
         assert row["strategy"] == "direct"
     dropped = int(re.findall(r"^(\d+) windows without differing gains left out$", said, re.MULTILINE)[0])
     nothing = sum(map(int, re.findall(r"(\d+) no positive among", said)))
-    assert dropped + len(rows) <= 32 * 3
-    assert dropped > 0 and nothing < 10
+    assert 0 < dropped <= 32 * 3 - len(rows)
+    assert nothing < 10
 
 
 def test_a_train_split_is_preferred_and_another_can_be_asked_for(tmp_path: Path) -> None:
@@ -177,11 +145,9 @@ def test_a_train_split_is_preferred_and_another_can_be_asked_for(tmp_path: Path)
     (folder / "qrels" / "train.tsv").write_text("q01\tp054\t1\n")
     write_run({"q01": (RunEntry("p024", 2.0), RunEntry("p046", 1.0))}, tmp_path / "run")
     common = ["--corpus", folder, "--run", tmp_path / "run", "--output", tmp_path / "out"]
-
     assert "WARNING" not in data(*common)
     assert [(row["id"], sorted(row["gains"])) for row in rows_of(tmp_path / "out")] == [
-        ("q01", [0, 1]),
-        ("q01", [0, 0, 1]),
+        *(("q01", [0, 1]), ("q01", [0, 0, 1]))
     ]
     data(*common, "--split", "test", "--positives", 1)
     assert max(rows_of(tmp_path / "out")[0]["gains"]) == 3
@@ -211,13 +177,15 @@ def split_corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def test_test_data_in_training_stop_it_and_are_named(split_corpus: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out.parquet"
-    said = data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run", "--output", output, "--test-corpus", split_corpus),
-        code=1,
-    )
+@pytest.fixture
+def leaking(split_corpus: Path, tmp_path: Path) -> list[Any]:
+    """The command's words for training on the split corpus."""
+    return ["--corpus", split_corpus, "--run", tmp_path / "run"]
 
+
+def test_test_data_in_training_stop_it_and_are_named(leaking: list[Any], tmp_path: Path) -> None:
+    output = tmp_path / "out.parquet"
+    said = data(*leaking, "--output", output, "--test-corpus", leaking[1], code=1)
     assert "2 leaks of test data into training: 1 a test query's positive, 1 a test query" in said
     assert "positive 'd1' of query 'q1' is a test query's positive of" in said
     assert "query 'q2' is a test query of" in said
@@ -225,25 +193,18 @@ def test_test_data_in_training_stop_it_and_are_named(split_corpus: Path, tmp_pat
     assert not output.exists() and not Path(f"{output}.partial").exists()
 
 
-def test_test_data_can_be_dropped_and_are_counted(split_corpus: Path, tmp_path: Path) -> None:
+def test_test_data_can_be_dropped_and_are_counted(leaking: list[Any], tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
-    said = data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run", "--output", output),
-        *("--test-corpus", COLLECTION, "--test-corpus", split_corpus, "--leaks", "drop"),
-    )
+    dropping = ["--output", output, "--test-corpus", COLLECTION, "--leaks", "drop"]
+    said = data(*leaking, *dropping, "--test-corpus", leaking[1])
     rows = rows_of(output)
-
     assert {row["id"] for row in rows} == {"q1", "q3"}
     assert all("d1" not in row["candidate_ids"] for row in rows if row["id"] == "q1")
     assert [row["candidate_ids"][row["gains"].index(1.0)] for row in rows if row["id"] == "q1"] == ["d2", "d2"]
     assert any("d1" in row["candidate_ids"] for row in rows if row["id"] == "q3")  # as a negative
     assert "2 leaks of 33 test queries: 1 a test query's positive, 1 a test query\n" in said
     assert "5 queries read, 2 dropped: 2 no document judged relevant\n" in said
-    everything = data(
-        *("--corpus", COLLECTION, "--run", run_of_all(tmp_path), "--output", output),
-        *("--test-corpus", COLLECTION, "--leaks", "drop"),
-        code=1,
-    )
+    everything = data("--corpus", COLLECTION, "--run", run_of_all(tmp_path), *dropping, code=1)
     assert "no sample is left for" in everything and "leaks: 32 a test query" in everything
     assert len(rows_of(output)) == len(rows)  # what was there stays
 
@@ -268,7 +229,6 @@ def test_held_out_queries_share_nothing_with_the_training_samples(run: Path, tmp
     held_positives = {
         judged.doc_id for judged in corpus.qrels() if judged.query_id in held_ids and judged.relevance > 0
     }
-
     assert 4 <= len(held) == len(held_ids) <= 16
     assert {row["strategy"] for row in held} == {"direct"}
     assert {len(row["candidates"]) for row in held} == {6}
@@ -312,27 +272,18 @@ def test_what_training_shares_with_held_out_queries_is_dropped(tmp_path: Path) -
         assert row["context"] in {each["context"] for each in held} or row["candidates"][0]["text"] in positives(held)
 
 
-def test_held_out_lists_are_no_test_queries(split_corpus: Path, tmp_path: Path) -> None:
-    said = data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run", "--test-corpus", split_corpus, "--leaks", "drop"),
-        *("--hold-out", 0.999, "--output", tmp_path / "t", "--hold-out-output", tmp_path / "h"),
-        code=1,
-    )
-
-    assert "no sample is left for" in said and str(tmp_path / "t") in said
-    assert not (tmp_path / "h").exists()
+def test_held_out_lists_are_no_test_queries(leaking: list[Any], tmp_path: Path) -> None:
+    train, held = tmp_path / "t", tmp_path / "h"
+    outputs = ["--output", train, "--hold-out-output", held]
+    clean = [*leaking, *outputs, "--test-corpus", leaking[1], "--leaks", "drop"]
+    said = data(*clean, "--hold-out", 0.999, code=1)
+    assert "no sample is left for" in said and str(train) in said
+    assert not held.exists()
     # The share that puts q2 (a test query) and q3 into the held-out lists, and q1 into training.
-    data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run", "--test-corpus", split_corpus, "--leaks", "drop"),
-        *("--hold-out", 0.76, "--output", tmp_path / "t", "--hold-out-output", tmp_path / "h"),
-    )
-    assert {row["id"] for row in rows_of(tmp_path / "h")} == {"q3"}
-    assert {row["id"] for row in rows_of(tmp_path / "t")} == {"q1"}
-    assert "raise --hold-out" in data(
-        *("--corpus", split_corpus, "--run", tmp_path / "run"),
-        *("--hold-out", 0.001, "--output", tmp_path / "t", "--hold-out-output", tmp_path / "h"),
-        code=1,
-    )
+    data(*clean, "--hold-out", 0.76)
+    assert {row["id"] for row in rows_of(held)} == {"q3"}
+    assert {row["id"] for row in rows_of(train)} == {"q1"}
+    assert "raise --hold-out" in data(*leaking, *outputs, "--hold-out", 0.001, code=1)
 
 
 # --- other sources --------------------------------------------------------------------------------------------------
@@ -348,7 +299,6 @@ def test_requests_with_graded_gains(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = data("--requests", path, "--strategy", "direct", "--output", tmp_path / "out")
     given = data("--requests", path, "--strategy", "setwise", "--as-given", "--output", tmp_path / "given")
-
     assert [sorted(row["gains"]) for row in rows_of(tmp_path / "out")] == [[0, 0, 1, 2], [0, 0, 1]]
     for text in (said, given):
         assert "3 queries read, 2 dropped: 1 no positive among the candidates, 1 no candidate of lower gain" in text
@@ -371,11 +321,10 @@ def test_what_is_wanted_goes_from_the_request_to_the_prompt(tmp_path: Path) -> N
     data("--requests", tmp_path / "asked.jsonl", "--as-given", "--strategy", "direct", "--output", tmp_path / "out")
     renderer = PromptRenderer(AutoTokenizer.from_pretrained(TINY_CHECKPOINT), load_template(), context_length=2000)
     rows = training_rows(read_samples([tmp_path / "out"]), renderer)
-
     prompts = Prompt(load_template(), renderer)
     for row, request, wanted in zip(rows, (items, models), ("the next film", "a low cost"), strict=True):
         assert row["aim"] == wanted and f"Wanted: {wanted}." in row["prompt"][-1]["content"]
-        assert sample_of(row).record.request() == request
+        assert sample_of(row).record.request == request
         asked = prompts.ask("direct", request, [0, 1]).messages
         assert row["prompt"] == [{"role": turn.role, "content": turn.content} for turn in asked]
 
@@ -392,7 +341,6 @@ def test_ranking_bench_rows(tmp_path: Path) -> None:
     }
     path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"gt": "passage 7"}) + "\n")
     said = data("--ranking-bench", path, "--output", tmp_path / "out", "--seed", 1)
-
     assert [len(each["candidates"]) for each in rows_of(tmp_path / "out")] == [2, 3]
     assert all(each["candidate_ids"][each["gains"].index(1.0)] == "passage 0" for each in rows_of(tmp_path / "out"))
     assert "2 queries read, 1 dropped: 1 gt is not among the candidates" in said
@@ -415,7 +363,6 @@ def traced(split_corpus: Path, tmp_path: Path) -> list[str]:
 def test_steps_of_traces_that_fit_the_judgments_are_kept(traced: list[str], tmp_path: Path) -> None:
     output = tmp_path / "sft.parquet"
     said = data(*traced, "--output", output)
-
     [row] = read_completions(output)
     assert row["completion"] == "<think>\nnot d1\n</think>\n<answer>[1]</answer>"
     assert said == f"{output}: 1 of 2 steps kept; left out: 1 misses the judgments\n"
@@ -428,7 +375,6 @@ def test_options_of_traces_reach_the_selection(traced: list[str], split_corpus: 
     output = tmp_path / "sft.parquet"
     options = ["--best", "2", "--min-ndcg", "0.5", "--test-corpus", str(split_corpus), "--leaks", "drop"]
     data(*traced, *options, "--split", "train", "--output", output)
-
     told = read_metadata(output)["arguments"]
     assert told == {
         **{"traces": ["traces-1.jsonl", "traces-2.jsonl"], "corpus": str(split_corpus), "split": "train"},
@@ -483,6 +429,5 @@ def test_windows_of_trec_dl_2019(data_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "steps.parquet"
     common = ["--corpus", folder, "--run", folder / "run.bm25.trec", "--output", output, "--queries", 8]
     said = data(*common, "--strategy", "windows", "--min-gain", 2)
-
     assert "8 queries read" in said and re.search(r"20: \d+", said)
     assert "8 a test query" in data(*common, "--test-corpus", folder, code=1)

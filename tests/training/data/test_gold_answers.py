@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.data.completion_files import read_completions
 from r1ranker_ir.training.data.gold_answers import gold_completion, write_gold_answers
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import SampleWriter
 from r1ranker_ir.training.rewards.rewards import find_reward
 from r1ranker_ir.types import Candidate
@@ -22,7 +22,7 @@ from r1ranker_ir.types import Candidate
 
 def sample(gains: tuple[float, ...], strategy: str = "direct", name: str = "q") -> Sample:
     candidates = tuple(Candidate(f"d{place}", f"text {place}") for place in range(len(gains)))
-    return Sample(strategy, Record("a question", candidates, gains, "model", name, "here"))
+    return Sample(strategy, judged("a question", candidates, gains, "model", name, "here"))
 
 
 def named(completion: str) -> list[int]:
@@ -56,14 +56,14 @@ def test_the_thought_names_the_first_of_the_answer() -> None:
     assert completion == "<think>\nd1 {is} best: [2]\n</think>\n<answer>[2] > [1]</answer>"
     with pytest.raises(InputError, match=r"holds the tag </think>"):
         gold_completion(sample((0.0, 1.0)), "x</think>")
-    with pytest.raises(InputError, match="record 'q': there is no candidate"):
+    with pytest.raises(InputError, match="request 'q': there is no candidate"):
         gold_completion(sample(()))
 
 
 def test_an_id_that_would_break_the_protocol_is_refused() -> None:
     candidates = (Candidate("a</think>", "x"), Candidate("b", "y"))
-    tagged = Sample("direct", Record("a question", candidates, (1.0, 0.0), "item", "q", "here"))
-    with pytest.raises(InputError, match="record 'q': the thought 'a</think> is best' holds the tag </think>"):
+    tagged = Sample("direct", judged("a question", candidates, (1.0, 0.0), "item", "q", "here"))
+    with pytest.raises(InputError, match="request 'q': the thought 'a</think> is best' holds the tag </think>"):
         gold_completion(tagged, "{id} is best")
     assert gold_completion(tagged, "{identifier} is best").startswith("<think>\n[1] is best\n</think>")
 
@@ -78,7 +78,6 @@ def test_a_file_is_completed_but_for_samples_that_ask_for_nothing(tmp_path: Path
     output = tmp_path / "gold.jsonl"
     options = ["--samples", str(tmp_path / "samples.parquet"), "--output", str(output), "--thought", "{id}"]
     done = CliRunner().invoke(app, ["data", "answers", *options])
-
     assert done.exit_code == 0, done.output
     assert "2 samples with their answers" in done.stderr
     rows = read_completions(output)

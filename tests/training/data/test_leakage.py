@@ -9,21 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1ranker_ir.data.corpora import open_corpus
-from r1ranker_ir.training.data.leakage import POSITIVE_LEAKS, QUERY_LEAKS, TestData, count_leaks, without_leaks
-from r1ranker_ir.training.data.records import Record
-from r1ranker_ir.training.data.text_digests import digest_of
+from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.training.data.leakage import (
+    POSITIVE_LEAKS,
+    QUERY_LEAKS,
+    TestData,
+    count_leaks,
+    digest_of,
+    without_leaks,
+)
+from r1ranker_ir.training.data.records import judged
 from r1ranker_ir.types import Candidate, Task
 
 
-def record_of(context: str, *judged: tuple[str, str, float], id: str = "train-1", task: Task = "passage") -> Record:
-    return Record(
-        context,
-        tuple(Candidate(name, text) for name, text, _ in judged),
-        tuple(gain for *_, gain in judged),
-        task,
-        id,
-        "s",
-    )
+def record_of(query: str, *shown: tuple[str, str, float], id: str = "train-1", task: Task = "passage") -> JudgedRequest:
+    candidates = tuple(Candidate(name, text) for name, text, _ in shown)
+    return judged(query, candidates, tuple(gain for *_, gain in shown), task, id, "s")
 
 
 def write_test_corpus(folder: Path) -> Path:
@@ -42,7 +43,6 @@ def write_test_corpus(folder: Path) -> Path:
 
 def test_digests_do_not_see_case_punctuation_spaces_and_unicode_forms() -> None:
     same = ["How old are fleas?", " how  OLD\nare fleas", "¿How old—are “ﬂeas”!"]
-
     assert len({digest_of(text) for text in same}) == 1
     assert digest_of("STRASSE") == digest_of("straße")
     assert len({digest_of(text) for text in ("how old", "howold", "old how", "?!", "!?", "", "flea s", "fleas")}) == 8
@@ -62,7 +62,6 @@ def test_queries_leak_by_text_and_by_id_of_the_same_collection(tmp_path: Path) -
     by_text = record_of("how old are FLEAS", ("d9", "other", 1.0))
     by_id = record_of("something else", ("d9", "other", 1.0), id="q2")
     of_train = record_of("lice", ("d9", "other", 1.0), id="q3")
-
     assert test
     [leak] = test.leaks_of(by_text)
     assert (leak.what, leak.record_id, leak.test) == (QUERY_LEAKS, "train-1", corpus.name)
@@ -86,14 +85,13 @@ def test_positives_leak_where_a_test_query_has_them_too(tmp_path: Path) -> None:
         ("d3", "Lice are small.", 1.0),
     )
     leaks = test.leaks_of(record, corpus.collection)
-
     assert [(leak.what, leak.candidate_id) for leak in leaks] == [(POSITIVE_LEAKS, "x1"), (POSITIVE_LEAKS, "d4")]
     assert str(leaks[0]).startswith("positive 'x1' of query 'train-1' is a test query's positive of ")
     assert [leak.candidate_id for leak in test.leaks_of(record)] == ["x1"]
     assert count_leaks(leaks) == {POSITIVE_LEAKS: 2}
     clean = without_leaks(record, leaks)
     assert clean is not None
-    assert [candidate.id for candidate in clean.candidates] == ["d1", "d2", "d3"]
+    assert [candidate.id for candidate in clean.request.candidates] == ["d1", "d2", "d3"]
     assert clean.gains == (0.0, 1.0, 1.0)
     assert test.leaks_of(clean, corpus.collection) == []
 
@@ -103,7 +101,6 @@ def test_a_record_without_leaks_stays_and_one_with_a_test_query_goes() -> None:
     test.add_record(record_of("how old are fleas", ("a", "A year.", 1.0), ("b", "They jump.", 0.0)), "held out")
     clean = record_of("what jumps", ("a", "they jump", 1.0), ("b", "ticks", 0.0))
     leaking = record_of("How old are fleas", ("a", "they jump", 1.0))
-
     assert test.leaks_of(clean) == []
     assert without_leaks(clean, []) == clean
     assert without_leaks(leaking, test.leaks_of(leaking)) is None
@@ -114,6 +111,5 @@ def test_items_and_models_are_shared_by_all_and_only_queries_leak() -> None:
     test.add_record(record_of("a history", ("a", "A film", 1.0), task="item"), "held out")
     same_item = record_of("another history", ("a", "A film", 1.0), task="item")
     same_history = record_of("A history.", ("b", "Another film", 1.0), task="item")
-
     assert test.leaks_of(same_item) == []
     assert [leak.what for leak in test.leaks_of(same_history)] == [QUERY_LEAKS]

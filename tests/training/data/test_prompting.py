@@ -21,7 +21,7 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer, sample_of, training_rows
-from r1ranker_ir.training.data.records import Record, Sample, sample_strategies
+from r1ranker_ir.training.data.records import Sample, judged, sample_strategies, shown_of
 from r1ranker_ir.training.data.sample_files import COLUMNS, read_samples, row_of, write_samples
 from r1ranker_ir.types import TASKS, Answer, Call, Candidate
 
@@ -96,7 +96,7 @@ def model_of(make_checkpoint: Callable[..., Path], load_tokenizer: Callable[[str
 def sample(strategy: str, query: str, texts: Sequence[str], **options: Any) -> Sample:
     candidates = tuple(Candidate(f"d{place}", text) for place, text in enumerate(texts))
     gains = tuple(float(place == 0) for place in range(len(texts)))
-    return Sample(strategy, Record(query, candidates, gains, **options))
+    return Sample(strategy, judged(query, candidates, gains, **options))
 
 
 # --- the same as at inference ---------------------------------------------------------------------------------------
@@ -114,13 +114,11 @@ def test_every_call_of_a_ranking_is_trained_as_it_is_asked(
     def last(call: Call) -> Answer:
         return Answer("", choice=call.identifiers[-1:] if call.form == "one" else call.identifiers[::-1])
 
-    program = STRATEGIES[strategy](record.request(), model.prompt, window_size=4, stride=2)
+    program = STRATEGIES[strategy](record.request, model.prompt, window_size=4, stride=2)
     ranking, calls = conversation.drive(program, last)
     assert len(calls) == {"iterative": 5, "direct": 2}[strategy]
     for call, step in zip(calls, ranking.steps, strict=True):
-        shown = tuple(record.candidates[place] for place in step.shown)
-        gains = tuple(record.gains[place] for place in step.shown)
-        model.check(Sample(strategy, Record(record.context, shown, gains, record.task, record.id)), call)
+        model.check(Sample(strategy, shown_of(record, step.shown)), call)
         ids = model.renderer.prompt_ids(call.messages)
         assert len(ids) == model.renderer.count_prompt_tokens(call.messages)
 
@@ -138,7 +136,7 @@ def test_cut_and_hostile_passages_are_trained_as_they_are_asked(
     query = f"flea {data.draw(st.lists(st.sampled_from([*HOSTILE, *WORDS]), max_size=5).map(' '.join))}"
     strategy = data.draw(st.sampled_from(sample_strategies()))
     asked = sample(strategy, query, texts, task=data.draw(st.sampled_from(TASKS)))
-    request = asked.record.request()
+    request = asked.record.request
     model.check(asked, model.prompt.ask(strategy, request, range(len(texts))))
 
 
@@ -148,12 +146,12 @@ def test_long_passages_are_cut_to_the_same_context(name: str, model_of: Models) 
     asked = sample("iterative", "flea", [" ".join(WORDS * 40), "wool", " ".join(WORDS * 30)])
     bare = roomy.backend.count_prompt_tokens(roomy.renderer.render(sample("iterative", "flea", ["", "", ""])).messages)
     model = model_of(name, context_length=bare + roomy.backend.answer_reserve + 100)
-    call = model.prompt.ask("iterative", asked.record.request(), range(3))
+    call = model.prompt.ask("iterative", asked.record.request, range(3))
     assert call.cut_passages == 2
     model.check(asked, call)
     # A limit of passages goes first.
     limited = model_of(name, context_length=4096, max_passage_tokens=7)
-    call = limited.prompt.ask("iterative", asked.record.request(), range(3))
+    call = limited.prompt.ask("iterative", asked.record.request, range(3))
     assert call.cut_passages == 2
     limited.check(asked, call)
 
@@ -266,12 +264,12 @@ def test_rows_of_one_file_for_two_templates_are_kept_apart(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"strategy": "heap"}, "record 'second': strategy is 'heap': use one of iterative, direct, setwise"),
+        ({"strategy": "heap"}, "request 'second': strategy is 'heap': use one of iterative, direct, setwise"),
         ({"strategy": "setwise"}, r"template 'tiny' has no \[setwise\] section"),
-        ({"candidate_ids": ["a"]}, "record 'second': 1 candidate_ids for 2 candidates"),
-        ({"gains": [1.0]}, "record 'second': 1 gains for 2 candidates"),
-        ({"gains": [1.0, float("nan")]}, "gain nan"),
-        ({"context": " "}, "the context is blank"),
+        ({"candidate_ids": ["a"]}, "request 'second': 1 candidate_ids for 2 candidates"),
+        ({"gains": [1.0]}, "request 'second': 1 gains for 2 candidates"),
+        ({"gains": [1.0, float("nan")]}, "gains holds nan"),
+        ({"context": " "}, "query 'second' is blank"),
         ({"task": "film"}, "task is 'film'"),
     ],
 )
@@ -284,10 +282,10 @@ def test_malformed_rows_are_named(changes: dict[str, Any], said: str, renderer: 
 texts = st.text(max_size=12)
 records = st.lists(st.tuples(texts, texts, st.floats(0, 1e300)), max_size=5).flatmap(
     lambda parts: st.builds(
-        Record,
-        context=texts.filter(str.strip),
-        candidates=st.just(tuple(Candidate(identity, text) for identity, text, _ in parts)),
-        gains=st.just(tuple(gain for _, _, gain in parts)),
+        judged,
+        query=texts.filter(str.strip),
+        candidates=st.just([Candidate(identity, text) for identity, text, _ in parts]),
+        gains=st.just([gain for _, _, gain in parts]),
         task=st.sampled_from(TASKS),
         id=texts,
         source=texts,

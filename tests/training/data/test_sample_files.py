@@ -12,7 +12,7 @@ import pytest
 
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 from r1ranker_ir.training.data import sample_files
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import (
     COLUMNS,
     SampleWriter,
@@ -32,7 +32,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 def sample_of(number: int, count: int = 3, strategy: str = "iterative") -> Sample:
     candidates = tuple(Candidate(f"d{place}", f"text {place} of {number} – ü") for place in range(count))
     gains = tuple(0.5 * (place == number % count) for place in range(count))
-    return Sample(strategy, Record(f"query {number}", candidates, gains, "item", f"q{number}", "mine"))
+    return Sample(strategy, judged(f"query {number}", candidates, gains, "item", f"q{number}", "mine"))
 
 
 @pytest.fixture(autouse=True)
@@ -52,16 +52,10 @@ def file(tmp_path: Path) -> Path:
 
 def test_rows_come_back_as_they_were_written(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rows = read_samples(file)
-
     assert rows.column_names == list(COLUMNS)
     assert list(rows) == [row_of(sample_of(number, 2 + number % 3)) for number in range(5)]
     assert rows[1] == {
-        "id": "q1",
-        "source": "mine",
-        "task": "item",
-        "strategy": "iterative",
-        "aim": "",
-        "context": "query 1",
+        **{"id": "q1", "source": "mine", "task": "item", "strategy": "iterative", "aim": "", "context": "query 1"},
         "candidate_ids": ["d0", "d1", "d2"],
         "candidates": ["text 0 of 1 – ü", "text 1 of 1 – ü", "text 2 of 1 – ü"],
         "gains": [0.0, 0.5, 0.0],
@@ -76,7 +70,6 @@ def test_several_files_are_read_in_their_order_and_streamed(tmp_path: Path, file
     write_samples(other, [sample_of(9, strategy="setwise")])
     whole = read_samples([other, str(file)])
     streamed = read_samples([other, str(file)], streaming=True)
-
     assert whole["id"][:2] == ["q9", "q0"]
     assert isinstance(streamed, datasets.IterableDataset)
     assert list(streamed) == list(whole)
@@ -85,7 +78,6 @@ def test_several_files_are_read_in_their_order_and_streamed(tmp_path: Path, file
 def test_a_file_that_was_written_again_is_not_read_from_the_cache(file: Path) -> None:
     read_samples(file)
     write_samples(file, [sample_of(77)])
-
     assert read_samples(file)["id"] == ["q77"]
 
 
@@ -94,21 +86,19 @@ def test_the_same_samples_give_the_same_bytes(tmp_path: Path, monkeypatch: pytes
     for name in ("a", "b"):
         write_samples(tmp_path / name, (sample_of(number) for number in range(10)), {"b": 1, "a": {"y": 1, "x": 2}})
     write_samples(tmp_path / "c", (sample_of(number) for number in range(10)), {"a": {"x": 2, "y": 1}, "b": 1})
-
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
     assert parquet.ParquetFile(tmp_path / "a").metadata.num_row_groups == 3
 
 
 def test_a_file_says_what_it_was_made_of(file: Path, tmp_path: Path) -> None:
     metadata = read_metadata(file)
-
     assert metadata == {"counts": {"read": 5}, "versions": versions()}
     assert metadata["versions"]["pyarrow"] == pyarrow.__version__
     assert set(metadata["versions"]) == {"r1ranker-ir", "pyarrow", "datasets"}
     parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "plain.parquet")
     assert read_metadata(tmp_path / "plain.parquet") == {}
     parquet.write_table(pyarrow.table({"a": [1]}).replace_schema_metadata({"r1ranker": "{"}), tmp_path / "odd.parquet")
-    with pytest.raises(DataFileError, match="are not JSON"):
+    with pytest.raises(DataFileError, match="are not a JSON object"):
         read_metadata(tmp_path / "odd.parquet")
 
 
@@ -173,7 +163,6 @@ def test_what_is_wrong_is_named_by_file_row_and_column(
     monkeypatch.setattr(sample_files, "ROWS_AT_ONCE", 1)
     path = tmp_path / "samples.parquet"
     parquet.write_table(table(**changed), path)
-
     with pytest.raises(DataFileError) as caught:
         read_samples(path)
     assert str(caught.value).startswith(f"{path}: ")
@@ -185,14 +174,12 @@ def test_large_texts_and_whole_numbers_are_read_too(tmp_path: Path) -> None:
     large = table(gains=[[1, 0, 0]] * 3)
     large = large.set_column(5, "context", large["context"].cast(pyarrow.large_string()))
     parquet.write_table(large, path)
-
     assert check_samples(path) == 3
 
 
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text(json.dumps({"a": 1}))
     parquet.write_table(table().slice(0, 0), tmp_path / "empty.parquet")
-
     with pytest.raises(InputError, match=r"'.*none\.parquet' does not exist: `r1ranker data`"):
         read_samples(tmp_path / "none.parquet")
     with pytest.raises(DataFileError, match=r"text\.parquet: not a Parquet file"):

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.samples import (
     NO_NEGATIVE,
     NO_POSITIVE,
@@ -28,19 +29,19 @@ from r1ranker_ir.training.data.samples import (
 from r1ranker_ir.types import Candidate
 
 
-def record_of(*gains: float, id: str = "q", source: str = "s") -> Record:
+def record_of(*gains: float, id: str = "q", source: str = "s") -> JudgedRequest:
     """A record whose candidates are called c0, c1, …"""
     candidates = tuple(Candidate(f"c{place}", f"text {place}") for place in range(len(gains)))
-    return Record("what is it", candidates, tuple(map(float, gains)), id=id, source=source)
+    return judged("what is it", candidates, tuple(map(float, gains)), id=id, source=source)
 
 
-def samples(record: Record, **options: Any) -> list[Sample]:
+def samples(record: JudgedRequest, **options: Any) -> list[Sample]:
     return samples_of(record, Sampling(**options), Counter())
 
 
-def ids(sample: Sample | Record) -> list[str]:
+def ids(sample: Sample | JudgedRequest) -> list[str]:
     record = sample.record if isinstance(sample, Sample) else sample
-    return [candidate.id for candidate in record.candidates]
+    return [candidate.id for candidate in record.request.candidates]
 
 
 def place_of_best(sample: Sample) -> int:
@@ -67,7 +68,6 @@ def test_every_sample_can_be_learned_from(gains: list[float], sampling: Sampling
     gain_of = dict(zip(ids(record), record.gains, strict=True))
     dropped: Counter[str] = Counter()
     made = samples_of(record, sampling, dropped)
-
     assert bool(made) != bool(dropped)
     assert sum(dropped.values()) <= 1
     for sample in made:
@@ -75,7 +75,8 @@ def test_every_sample_can_be_learned_from(gains: list[float], sampling: Sampling
         assert 2 <= len(shown) == len(set(shown))
         assert len(set(sample.record.gains)) > 1
         assert [gain_of[name] for name in shown] == list(sample.record.gains)
-        assert (sample.record.context, sample.record.id, sample.record.source) == (record.context, id, "s")
+        request = sample.record.request
+        assert (request.query, request.query_id, sample.record.source) == (record.request.query, id, "s")
         if sampling.strategy != "windows":
             best = max(sample.record.gains)
             assert len(shown) <= sampling.candidates
@@ -90,11 +91,10 @@ def test_steps_have_one_sample_a_length_and_draw_their_negatives_from_the_list(
 ) -> None:
     record = record_of(*[1.0] * positives, *[0.0] * count)
     made = samples(record, candidates=count + 1, seed=seed)
-
     assert len(made) == positives * count
     for start in range(0, len(made), count):
         steps = made[start : start + count]
-        assert [len(step.record.candidates) for step in steps] == list(range(2, count + 2))
+        assert [len(step.record.request.candidates) for step in steps] == list(range(2, count + 2))
         assert {step.strategy for step in steps} == {"iterative"}
         assert len({ids(step)[place_of_best(step)] for step in steps}) == 1
     assert {ids(step)[place_of_best(step)] for step in made} == set(ids(record)[:positives])
@@ -105,9 +105,8 @@ def test_the_positive_stands_in_every_place_equally_often() -> None:
     for strategy, counter in places.items():
         for number in range(1200):
             sample = samples(record_of(1, 0, 0, 0, id=str(number)), candidates=4, strategy=strategy)[-1]
-            assert len(sample.record.candidates) == 4
+            assert len(sample.record.request.candidates) == 4
             counter[place_of_best(sample)] += 1
-
     # 300 expected, standard deviation 15: a fair draw leaves ±75 once in millions.
     assert all(225 < counter[place] < 375 for counter in places.values() for place in range(4))
 
@@ -118,14 +117,12 @@ def test_negatives_of_short_steps_are_all_drawn() -> None:
         for number in range(400)
         for name in ids(samples(record_of(1, 0, 0, 0, 0, id=str(number)), candidates=5)[0])
     )
-
     assert shown["c0"] == 400
     assert all(60 < shown[name] < 140 for name in ("c1", "c2", "c3", "c4"))  # 100 expected, standard deviation 8.7
 
 
 def test_top_negatives_are_those_that_the_first_stage_ranks_highest() -> None:
     record = record_of(0, 0, 1, 0, 0, 0)
-
     [direct] = samples(record, strategy="direct", candidates=4)
     assert sorted(ids(direct)) == ["c0", "c1", "c2", "c3"]
     drawn = {
@@ -138,7 +135,6 @@ def test_top_negatives_are_those_that_the_first_stage_ranks_highest() -> None:
 def test_negatives_of_a_positive_have_a_lower_gain_and_keep_it() -> None:
     record = record_of(1, 3, 0, 3, 2)
     lists = list(lists_of(record, Sampling(candidates=5), record_rng(0, record)))
-
     assert [(ids(each), each.gains) for each in lists[:2]] in (
         [(["c1", "c0", "c2", "c4"], (3, 1, 0, 2)), (["c3", "c0", "c2", "c4"], (3, 1, 0, 2))],
         [(["c3", "c0", "c2", "c4"], (3, 1, 0, 2)), (["c1", "c0", "c2", "c4"], (3, 1, 0, 2))],
@@ -153,7 +149,6 @@ def test_positives_are_limited_from_the_best_down_and_drawn_among_equals() -> No
         for seed in range(40)
         for sample in samples(record, strategy="setwise", positives=1, seed=seed)
     )
-
     assert set(best) == {"c1", "c2"}
     assert len(samples(record, strategy="setwise", positives=2)) == 2
     assert len(samples(record, strategy="setwise")) == 3
@@ -162,7 +157,7 @@ def test_positives_are_limited_from_the_best_down_and_drawn_among_equals() -> No
 
 
 def test_lists_are_shorter_where_negatives_are_lacking() -> None:
-    assert [len(sample.record.candidates) for sample in samples(record_of(0, 1, 0), candidates=10)] == [2, 3]
+    assert [len(sample.record.request.candidates) for sample in samples(record_of(0, 1, 0), candidates=10)] == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +176,6 @@ def test_lists_are_shorter_where_negatives_are_lacking() -> None:
 )
 def test_why_nothing_is_made_of_a_record_is_counted(gains: Any, options: Any, reason: str) -> None:
     dropped: Counter[str] = Counter()
-
     assert samples_of(record_of(*gains), Sampling(**options), dropped) == []
     assert dropped == {reason: 1}
 
@@ -191,28 +185,26 @@ def test_draws_depend_on_seed_source_and_id_alone() -> None:
     made = samples(record, candidates=7)
     others = [
         samples(record, candidates=7, seed=1),
-        samples(replace(record, id="q2"), candidates=7),
-        samples(replace(record, source="s2"), candidates=7),
+        samples(record_of(*record.gains, id="q2"), candidates=7),
+        samples(record_of(*record.gains, source="s2"), candidates=7),
     ]
-
-    assert samples(replace(record, context="another"), candidates=7) != made
-    assert [ids(step) for step in samples(replace(record, context="another"), candidates=7)] == [ids(s) for s in made]
+    reworded = replace(record, request=replace(record.request, query="another"))
+    assert samples(reworded, candidates=7) != made
+    assert [ids(step) for step in samples(reworded, candidates=7)] == [ids(step) for step in made]
     assert all([ids(step) for step in other] != [ids(step) for step in made] for other in others)
     # "a" of "bc" is not "ab" of "c"
-    keys = [replace(record, source="a", id="bc"), replace(record, source="ab", id="c")]
+    keys = [record_of(1, 0, source="a", id="bc"), record_of(1, 0, source="ab", id="c")]
     assert record_rng(0, keys[0]).random() != record_rng(0, keys[1]).random()
 
 
 def test_draws_are_those_of_today() -> None:
     """Files that were made with a seed can be made again: a change of these draws has to be meant."""
     made = samples(record_of(0, 1, 0, 0), candidates=4)
-
     assert [ids(sample) for sample in made] == [["c2", "c1"], ["c2", "c3", "c1"], ["c1", "c0", "c3", "c2"]]
 
 
 def test_records_taken_as_given_keep_their_order() -> None:
     record = record_of(0, 2, 0, 1)
-
     for strategy in ("iterative", "direct", "setwise"):
         assert samples(record, strategy=strategy, as_given=True, candidates=2) == [Sample(strategy, record)]
 
@@ -221,7 +213,6 @@ def test_windows_slide_from_the_back_in_first_stage_order() -> None:
     # 7 candidates, windows of 4 by 2: places 3-6, 1-4, 0-2
     record = record_of(0, 0, 0, 0, 1, 0, 0)
     made = window_samples(record, 4, 2)
-
     assert [ids(sample) for sample in made] == [["c3", "c4", "c5", "c6"], ["c1", "c2", "c3", "c4"]]
     assert {sample.strategy for sample in made} == {"direct"}
     assert count_windows(record, 4, 2) == 3
@@ -243,7 +234,6 @@ def test_windows_cover_the_list_as_the_direct_strategy_does(
         order_directly(request, prompt, window_size=window_size, stride=stride),
         lambda call: Answer("", choice=call.identifiers),
     )
-
     assert [ids(sample) for sample in made] == [[f"c{place}" for place in conversation.shown(call)] for call in calls]
     assert count_windows(record, window_size, stride) == len(made)
     assert all(int(a[1:]) + 1 == int(b[1:]) for sample in made for a, b in pairwise(ids(sample)))

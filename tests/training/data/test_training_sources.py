@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,12 @@ from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 from r1ranker_ir.training.data import from_runs as retrieved
-from r1ranker_ir.training.data.from_requests import record_of, requested_records
+from r1ranker_ir.training.data.from_requests import requested_records
 from r1ranker_ir.training.data.from_runs import Retrieval, retrieved_records
-from r1ranker_ir.training.data.records import Record
 
 TEXTS = {
-    "d1": "Fleas live for a year.",
-    "d2": "Ticks wait.",
-    "d3": "Lice are small.",
-    "d4": "Bees dance.",
-    "d5": "ticks WAIT",
-    "d6": "  ",
-    "d7": "Wasps build.",
+    **{"d1": "Fleas live for a year.", "d2": "Ticks wait.", "d3": "Lice are small.", "d4": "Bees dance."},
+    **{"d5": "ticks WAIT", "d6": "  ", "d7": "Wasps build."},
 }
 
 
@@ -52,8 +45,8 @@ def run_of(**doc_ids: str) -> Run:
     }
 
 
-def shown(record: Record) -> list[tuple[str, float]]:
-    return [(candidate.id, gain) for candidate, gain in zip(record.candidates, record.gains, strict=True)]
+def shown(record: JudgedRequest) -> list[tuple[str, float]]:
+    return [(candidate.id, gain) for candidate, gain in zip(record.request.candidates, record.gains, strict=True)]
 
 
 # --- a corpus with judgments and a run ------------------------------------------------------------------------------
@@ -62,10 +55,10 @@ def shown(record: Record) -> list[tuple[str, float]]:
 def test_a_record_holds_the_run_in_its_order_with_grades_and_then_lacking_positives(tmp_path: Path) -> None:
     corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d7 1\nq1 0 d4 3\nq1 0 d1 2\nq1 0 d3 -1\n"))
     [record] = retrieved_records(corpus, run_of(q1="d3 d1 d2"), Retrieval(), Counter(), Counter())
-
     assert shown(record) == [("d3", 0.0), ("d1", 2.0), ("d2", 0.0), ("d4", 3.0), ("d7", 1.0)]
-    assert (record.context, record.id, record.source, record.task) == ("about q1", "q1", "mine", "passage")
-    assert record.candidates[0].text == "Lice are small."
+    request = record.request
+    assert (request.query, request.query_id, record.source, request.task) == ("about q1", "q1", "mine", "passage")
+    assert record.request.candidates[0].text == "Lice are small."
 
 
 def test_what_is_kept_of_a_run_can_be_chosen(tmp_path: Path) -> None:
@@ -91,7 +84,6 @@ def test_queries_and_documents_that_can_not_be_used_are_counted_by_reason(tmp_pa
     dropped: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     [record] = retrieved_records(corpus, run, Retrieval(), dropped, left_out)
-
     assert shown(record) == [("d2", 0.0), ("d1", 1.0)]
     assert dropped == {"not in the run": 2, "no document judged relevant": 2}
     assert left_out == {"blank": 1, "not in the corpus": 2, "the same text as another": 1}
@@ -100,7 +92,6 @@ def test_queries_and_documents_that_can_not_be_used_are_counted_by_reason(tmp_pa
 def test_of_equal_texts_the_one_with_the_greatest_gain_stays(tmp_path: Path) -> None:
     corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d5 1\n"))
     [record] = retrieved_records(corpus, run_of(q1="d2 d1 d5 d3"), Retrieval(), Counter(), Counter())
-
     assert shown(record) == [("d1", 0.0), ("d5", 1.0), ("d3", 0.0)]
 
 
@@ -109,8 +100,7 @@ def test_queries_are_limited_in_the_order_of_the_corpus(tmp_path: Path) -> None:
     dropped: Counter[str] = Counter()
     run = run_of(q3="d2", q2="d2")
     records = retrieved_records(corpus, run, Retrieval(queries=1, source="named"), dropped, Counter())
-
-    assert [(record.id, record.source) for record in records] == [("q2", "named")]
+    assert [(record.request.query_id, record.source) for record in records] == [("q2", "named")]
     assert not dropped
     with pytest.raises(InputError, match=r"none of the run's 1 queries is in corpus .*mine"):
         list(retrieved_records(corpus, run_of(q9="d1"), Retrieval(), Counter(), Counter()))
@@ -125,7 +115,6 @@ def test_texts_are_looked_up_for_some_queries_at_a_time(tmp_path: Path, monkeypa
     monkeypatch.setattr(corpus, "documents", lambda ids: (asked.append(list(ids)), look_up(asked[-1]))[1])
     monkeypatch.setattr(retrieved, "_QUERIES_AT_ONCE", 2)
     records = retrieved_records(corpus, run, Retrieval(), Counter(), Counter())
-
     assert next(records) == whole[0]
     assert asked == [["d2", "d1", "d3"]]
     assert list(records) == whole[1:]
@@ -135,23 +124,16 @@ def test_texts_are_looked_up_for_some_queries_at_a_time(tmp_path: Path, monkeypa
 # --- files of ranking requests --------------------------------------------------------------------------------------
 
 
-def test_a_request_file_gives_a_record_a_line(tmp_path: Path) -> None:
+def test_a_request_file_gives_a_record_per_line(tmp_path: Path) -> None:
     path = tmp_path / "asked.jsonl"
-    first = {
-        "id": 7,
-        "context": "fleas",
-        "task": "item",
-        "source": "mine",
-        "candidates": [{"id": "a", "text": "A", "gain": 2}, {"text": "B"}, {"id": 3, "text": "C", "gain": 0.5}],
-    }
+    candidates = [{"id": "a", "text": "A", "gain": 2}, {"text": "B"}, {"id": 3, "text": "C", "gain": 0.5}]
+    first = {"id": 7, "context": "fleas", "task": "item", "source": "mine", "candidates": candidates}
     path.write_text(f"\ufeff{json.dumps(first)}\n\n" + '{"query": "ticks", "candidates": [{"text": "D", "gain": 1}]}\n')
     mine, plain = requested_records(path)
-
-    assert mine.context == "fleas"
-    assert [(candidate.id, candidate.text) for candidate in mine.candidates] == [("a", "A"), ("1", "B"), ("3", "C")]
+    assert [(each.id, each.text) for each in mine.request.candidates] == [("a", "A"), ("1", "B"), ("3", "C")]
     assert mine.gains == (2.0, 0.0, 0.5)
-    assert (mine.task, mine.id, mine.source) == ("item", "7", "mine")
-    assert (plain.context, plain.task, plain.id, plain.source) == ("ticks", "passage", "3", "asked")
+    told = [(each.request.query, each.request.task, each.request.query_id, each.source) for each in (mine, plain)]
+    assert told == [("fleas", "item", "7", "mine"), ("ticks", "passage", "3", "asked")]
     assert [record.source for record in requested_records(path, queries=1, source="one")] == ["one"]
 
 
@@ -186,7 +168,6 @@ GOOD = {"context": "c", "candidates": [{"text": "a", "gain": 1}, {"text": "b"}]}
 )
 def test_bad_requests_are_named_by_file_line_and_field(tmp_path: Path, row: Any, said: str) -> None:
     path = json_lines(tmp_path / "asked.jsonl", [GOOD, row])
-
     with pytest.raises(DataFileError) as caught:
         list(requested_records(path))
     assert str(caught.value).startswith(f"{path}:2: ")
@@ -233,27 +214,19 @@ MODEL_ROW = {
 }
 
 
-def requests_as_records(*arguments: Any, **options: Any) -> Iterator[Record]:
-    return map(record_of, ranking_bench_requests(*arguments, **options))
-
-
-def usable(row: dict[str, Any]) -> Record:
+def usable(row: dict[str, Any]) -> JudgedRequest:
     judged = request_of_row(row)
     assert isinstance(judged, JudgedRequest)
-    return record_of(judged)
+    return judged
 
 
 def test_passages_are_named_by_the_prompt_that_holds_them() -> None:
     record = usable(PASSAGE_ROW)
-
-    assert record.context == "how old are fleas"
-    assert [(c.id, c.text) for c in record.candidates] == [
-        ("passage 4", PASSAGES[0]),
-        ("passage 0", PASSAGES[1]),
-        ("passage 2", PASSAGES[2]),
-    ]
+    assert record.request.query == "how old are fleas"
+    names = ("passage 4", "passage 0", "passage 2")
+    assert [(c.id, c.text) for c in record.request.candidates] == list(zip(names, PASSAGES, strict=True))
     assert record.gains == (1.0, 0.0, 0.0)
-    assert (record.task, record.source) == ("passage", "ranking-bench/Passage-5")
+    assert (record.request.task, record.source) == ("passage", "ranking-bench/Passage-5")
     assert usable(PASSAGE_ROW | {"gt": "Bees dance."}).gains == (0.0, 0.0, 1.0)  # a text in place of a name
 
 
@@ -265,22 +238,20 @@ def test_passages_that_begin_alike_keep_their_own_names() -> None:
         "candidates": texts,
         "gt": "passage 2",
     }
-
-    assert [candidate.id for candidate in usable(row).candidates] == ["passage 0", "passage 1", "passage 2"]
+    assert [candidate.id for candidate in usable(row).request.candidates] == ["passage 0", "passage 1", "passage 2"]
     assert usable(row).gains == (0.0, 0.0, 1.0)
     assert request_of_row(row | {"gt": "Bees dance."}) == Unusable("gt fits several candidates")
 
 
 def test_items_have_a_history_and_models_their_descriptions() -> None:
     item, model = usable(ITEM_ROW), usable(MODEL_ROW)
-
-    assert item.context == "Heat\nIt's a Gift"
-    assert item.aim == "the movie that this viewer watches next"
-    assert (item.task, item.gains) == ("item", (0.0, 1.0, 0.0))
-    assert [candidate.text for candidate in item.candidates] == ["Alien", "Up", "Brazil"]
-    assert (model.context, model.aim) == ("what is 2 + 2?", "a low cost above all, then a good answer")
-    assert (model.task, model.gains) == ("model", (0.0, 1.0))
-    assert [(candidate.id, candidate.text) for candidate in model.candidates] == [
+    assert item.request.query == "Heat\nIt's a Gift"
+    assert item.request.aim == "the movie that this viewer watches next"
+    assert (item.request.task, item.gains) == ("item", (0.0, 1.0, 0.0))
+    assert [candidate.text for candidate in item.request.candidates] == ["Alien", "Up", "Brazil"]
+    assert (model.request.query, model.request.aim) == ("what is 2 + 2?", "a low cost above all, then a good answer")
+    assert (model.request.task, model.gains) == ("model", (0.0, 1.0))
+    assert [(candidate.id, candidate.text) for candidate in model.request.candidates] == [
         ("Large (70b)", "Large (70b): Each token price is 0.9. Thorough."),
         ("Small (8b)", "Small (8b): Each token price is 0.2. Quick."),
     ]
@@ -289,10 +260,8 @@ def test_items_have_a_history_and_models_their_descriptions() -> None:
 @pytest.mark.parametrize(
     ("history", "shown"),
     [
-        (
-            """['0. Foo [Import]', "1. Bob's, 'x'", '2. Say "Hi"', '3. Last [a]']""",
-            "Foo [Import]|Bob's, 'x'|Say \"Hi\"|Last [a]",
-        ),
+        ("""['0. Foo [Import]', "1. Bob's, 'x'", '2. Say "Hi"', '3. Last [a]']""",)
+        + ("Foo [Import]|Bob's, 'x'|Say \"Hi\"|Last [a]",),
         ("['1. Heat', '2. Ronin'].", "Heat|Ronin"),
         ("['9. Heat',\n '10. Ronin, The']", "Heat|Ronin, The"),
         ("['0. Say \"1. x\", or y', '1. z']", 'Say "1. x", or y|z'),
@@ -302,13 +271,11 @@ def test_items_have_a_history_and_models_their_descriptions() -> None:
 )
 def test_a_history_is_a_choice_a_line_where_it_is_a_list(history: str, shown: str) -> None:
     problem = f"I've watched the following films, in order:\n{history}\n\nNow there are 3 candidate films"
-    assert usable(ITEM_ROW | {"problem": problem}).context.split("\n") == shown.split("|")
+    assert usable(ITEM_ROW | {"problem": problem}).request.query.split("\n") == shown.split("|")
 
 
 HOLDS_THE_END = (
-    "Now there are two",
-    "Now there are 3 candidate films:",
-    "Now there are 9, Now there are 8",
+    *("Now there are two", "Now there are 3 candidate films:", "Now there are 9, Now there are 8"),
     "And\nNow there are none",
 )
 
@@ -320,19 +287,21 @@ def test_a_title_that_holds_the_words_behind_the_history_cuts_nothing(title: str
     titles.insert(place, title)
     history = ", ".join(f"'{number}. {each}'" for number, each in enumerate(titles))
     problem = ITEM_ROW["problem"].replace("['0. Heat', '1. It's a Gift']", f"[{history}]")
-    assert usable(ITEM_ROW | {"problem": problem}).context.split("\n") == [" ".join(each.split()) for each in titles]
+    assert usable(ITEM_ROW | {"problem": problem}).request.query.split("\n") == [
+        " ".join(each.split()) for each in titles
+    ]
 
 
 def test_a_title_that_is_a_whole_list_is_kept_on_one_line() -> None:
     title = "Now there are 3 candidate films: ['0. Alien', '1. Up', '2. Brazil']"
-    context = usable(ITEM_ROW | {"problem": ITEM_ROW["problem"].replace("0. Heat", f"0. {title}")}).context
+    context = usable(ITEM_ROW | {"problem": ITEM_ROW["problem"].replace("0. Heat", f"0. {title}")}).request.query
     assert title in context and "It's a Gift" in context
 
 
 def test_a_candidate_may_hold_the_words_behind_the_history() -> None:
     row = ITEM_ROW | {"candidates": ["Alien", "Up", "Now there are 3"]}
     row["problem"] = row["problem"].replace("2. Brazil", "2. Now there are 3")
-    assert usable(row).context == "Heat\nIt's a Gift"
+    assert usable(row).request.query == "Heat\nIt's a Gift"
 
 
 @pytest.mark.parametrize("title", ["Heat']\nNow there are 3 candidate films:\n['0. Alien", "x'] Now there are"])
@@ -344,23 +313,22 @@ def test_a_history_whose_end_can_not_be_told_is_counted_and_not_cut(title: str) 
 @pytest.mark.parametrize("place", ["begins {} here", "{}", "ends with {}", "{} and {}"])
 def test_a_query_may_hold_the_words_behind_it(place: str) -> None:
     for row, words in ((PASSAGE_ROW, "and candidate passages:"), (MODEL_ROW, "and LLM candidates:")):
-        own = usable(row).context
+        own = usable(row).request.query
         query = place.format(words, words)
         changed = usable(row | {"problem": row["problem"].replace(own, f"{own}, {query}", 1)})
-        assert " ".join(changed.context.split()) == f"{own}, {query}"
+        assert " ".join(changed.request.query.split()) == f"{own}, {query}"
 
 
 def test_tasks_are_told_whatever_the_case_of_their_names() -> None:
-    assert usable(ITEM_ROW | {"task_name": "rec-movie"}).aim == usable(ITEM_ROW).aim
+    assert usable(ITEM_ROW | {"task_name": "rec-movie"}).request.aim == usable(ITEM_ROW).request.aim
 
 
 def test_rows_on_one_query_share_an_id_whatever_their_lists_and_aims() -> None:
     shorter = PASSAGE_ROW | {"candidates": PASSAGES[:2]}
     performance = MODEL_ROW | {"task_name": "Router-Performance", "gt": "Large (70b)"}
-
-    assert usable(shorter).id == usable(PASSAGE_ROW).id != usable(ITEM_ROW).id
-    assert usable(performance).id == usable(MODEL_ROW).id
-    assert usable(performance).aim != usable(MODEL_ROW).aim
+    assert usable(shorter).request.query_id == usable(PASSAGE_ROW).request.query_id != usable(ITEM_ROW).request.query_id
+    assert usable(performance).request.query_id == usable(MODEL_ROW).request.query_id
+    assert usable(performance).request.aim != usable(MODEL_ROW).request.aim
 
 
 @pytest.mark.parametrize("write", [json.dumps, repr])
@@ -406,10 +374,9 @@ def test_ranking_bench_is_read_from_a_file_of_its_columns(tmp_path: Path, ending
     else:
         datasets.Dataset.from_list(rows).to_parquet(path)
     dropped: Counter[str] = Counter()
-
-    assert list(requests_as_records(path, dropped)) == [usable(row) for row in (PASSAGE_ROW, ITEM_ROW, MODEL_ROW)]
+    assert list(ranking_bench_requests(path, dropped)) == [usable(row) for row in (PASSAGE_ROW, ITEM_ROW, MODEL_ROW)]
     assert dropped == {"gt is not among the candidates": 1}
-    assert [record.source for record in requests_as_records(path, Counter(), queries=2, source="b")] == ["b"]
+    assert [record.source for record in ranking_bench_requests(path, Counter(), queries=2, source="b")] == ["b"]
 
 
 def test_the_hubs_configurations_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,13 +390,13 @@ def test_the_hubs_configurations_are_loaded_by_name(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(datasets, "load_dataset", load)
 
-    assert list(requests_as_records("direct", Counter(), split="test")) == [usable(PASSAGE_ROW)]
+    assert list(ranking_bench_requests("direct", Counter(), split="test")) == [usable(PASSAGE_ROW)]
     assert asked == [((ranking_bench.HUB_NAME, "direct"), {"split": "test"})]
 
 
 def test_what_is_wrong_with_a_whole_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(path: Path | str) -> list[Record]:
-        return list(requests_as_records(path, Counter()))
+    def read(path: Path | str) -> list[JudgedRequest]:
+        return list(ranking_bench_requests(path, Counter()))
 
     with pytest.raises(InputError, match="neither 'iterative' nor 'direct', which come from the hub, nor a file"):
         read("iteratve")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import replace
@@ -18,43 +19,26 @@ from r1ranker_ir.eval.measuring.measures import evaluate, parse_measures
 from r1ranker_ir.runs.traces import TraceWriter
 from r1ranker_ir.training.data import from_traces as traces
 from r1ranker_ir.training.data.completion_files import CompletedSample, read_completions, write_completions
-from r1ranker_ir.training.data.from_traces import (
-    TraceStep,
-    completions_from_traces,
-    judgments_of_qrels,
-    judgments_of_records,
-    read_traces,
-    select_steps,
-)
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.from_traces import TraceStep, completions_from_traces, read_traces, select_steps
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import read_metadata
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
 JUDGMENTS = {"q": {"a": 2.0, "b": 1.0}, "r": {"a": 1.0}, "unjudged": {}, "negative": {"c": 0.0}}
 
 
-def exclusion(shown: str, excluded: str, **fields: Any) -> TraceStep:
-    """A step that showed one-letter documents and excluded one of them."""
-    return step_of("iterative", shown, excluded, **fields)
-
-
-def ordering(shown: str, order: str, **fields: Any) -> TraceStep:
-    return step_of("direct", shown, order, **fields)
-
-
 def step_of(strategy: Any, shown: str, outcome: str, **fields: Any) -> TraceStep:
-    given: dict[str, Any] = {"query_id": "q", "number": 1, "thought": "a thought", **fields}
-    return TraceStep(
-        query=f"query {given['query_id']}",
-        task="passage",
-        strategy=strategy,
-        shown=tuple(Candidate(letter, f"text {letter}") for letter in shown),
-        outcome=tuple(shown.index(letter) for letter in outcome),
-        repaired=given.pop("repaired", False),
-        thought_closed=given.pop("thought_closed", False),
-        **given,
-    )
+    """A step that showed one-letter documents."""
+    query_id, number = fields.pop("query_id", "q"), fields.pop("number", 1)
+    candidates = tuple(Candidate(letter, f"text {letter}") for letter in shown)
+    given: dict[str, Any] = {"thought": "a thought", "repaired": False, "thought_closed": False, **fields}
+    order = tuple(shown.index(letter) for letter in outcome)
+    step = Step(tuple(range(len(shown))), order, text="", probabilities=None, cut_passages=0, usage=Usage(), **given)
+    return TraceStep(RankingRequest(f"query {query_id}", candidates, query_id=query_id), strategy, number, step)
 
+
+exclusion = functools.partial(step_of, "iterative")
+ordering = functools.partial(step_of, "direct")
 
 # --- what becomes of a step -----------------------------------------------------------------------------------------
 
@@ -91,7 +75,6 @@ def step_of(strategy: Any, shown: str, outcome: str, **fields: Any) -> TraceStep
 )
 def test_a_step_is_kept_or_left_out_for_its_reason(step: TraceStep, reason: str) -> None:
     selection = select_steps([step], JUDGMENTS)
-
     kept = int(reason == traces.KEPT)
     assert selection.counts == {traces.KEPT: kept} | {reason: 1}
     assert len(selection.completed) == kept
@@ -99,7 +82,6 @@ def test_a_step_is_kept_or_left_out_for_its_reason(step: TraceStep, reason: str)
 
 def test_candidates_of_equal_gain_teach_nothing() -> None:
     alike = {"q": {"a": 1.0, "b": 1.0}}
-
     for step in (exclusion("ab", "b"), ordering("ab", "ba")):
         assert select_steps([step], alike).counts == {traces.KEPT: 0, traces.EQUAL_GAINS: 1}
 
@@ -107,17 +89,15 @@ def test_candidates_of_equal_gain_teach_nothing() -> None:
 def test_an_ordering_has_to_reach_the_least_ndcg() -> None:
     # Gains 1, 2, 0 in this order: (1 + 2 / log2(3)) / (2 + 1 / log2(3)) = 2.26186 / 2.63093 = 0.85972.
     better = ordering("cba", "bac")
-
     assert select_steps([better], JUDGMENTS, min_ndcg=0.8597).counts == {traces.KEPT: 1}
     assert select_steps([better], JUDGMENTS, min_ndcg=0.8598).counts == {traces.KEPT: 0, traces.BELOW_MINIMUM: 1}
 
 
 def test_the_sample_holds_what_was_shown_and_the_completion_is_in_the_protocols_form() -> None:
     [kept] = select_steps([ordering("cba", "bac", thought=" line one\nline two\n")], JUDGMENTS, source="here").completed
-
     candidates = (Candidate("c", "text c"), Candidate("b", "text b"), Candidate("a", "text a"))
     assert kept == CompletedSample(
-        Sample("direct", Record("query q", candidates, (0.0, 1.0, 2.0), "passage", "q", "here")),
+        Sample("direct", judged("query q", candidates, (0.0, 1.0, 2.0), "passage", "q", "here")),
         "<think>\nline one\nline two\n</think>\n<answer>[2] > [3] > [1]</answer>",
     )
     assert exclusion("abc", "c").completion == "<think>\na thought\n</think>\n<answer>[3]</answer>"
@@ -134,7 +114,6 @@ def thoughts_of(steps: list[TraceStep], **options: Any) -> list[str]:
 def test_of_several_tries_the_shorter_thought_is_kept_then_the_earlier() -> None:
     tries = [exclusion("abc", "c", thought=thought) for thought in ("longest", "mid 1", "mid 2", "x")]
     tries.insert(0, exclusion("abc", "a", thought=""))
-
     assert thoughts_of(tries) == ["x"]
     assert thoughts_of(tries, best=3) == ["x", "mid 1", "mid 2"]
     assert thoughts_of(list(reversed(tries)), best=3) == ["x", "mid 2", "mid 1"]
@@ -143,30 +122,22 @@ def test_of_several_tries_the_shorter_thought_is_kept_then_the_earlier() -> None
 
 def test_of_several_orderings_the_better_is_kept_before_the_shorter() -> None:
     tries = [ordering("cba", "bac", thought="short"), ordering("cba", "abc", thought="much longer")]
-
     assert thoughts_of(tries) == ["much longer"]
 
 
 def test_the_same_completion_again_does_not_take_a_place() -> None:
     tries = [exclusion("abc", "c"), exclusion("abc", "c"), exclusion("abc", "c", thought="another thought")]
-
     selection = select_steps(tries, JUDGMENTS, best=2)
-
     assert selection.counts == {traces.KEPT: 2, traces.REPEATED: 1}
     assert len(set(selection.completed)) == 2
 
 
 def test_each_step_of_each_query_has_its_own_best() -> None:
     steps = [exclusion("abcd", "c"), exclusion("abd", "d", number=2), exclusion("ac", "c", query_id="r")]
-    again = [replace(step, thought="a longer thought") for step in steps]
-
+    again = [replace(each, step=replace(each.step, thought="a longer thought")) for each in steps]
     selection = select_steps([*steps, *again], JUDGMENTS)
-
-    assert [(kept.sample.record.id, len(kept.sample.record.candidates)) for kept in selection.completed] == [
-        ("q", 4),
-        ("q", 3),
-        ("r", 2),
-    ]
+    requests = [kept.sample.record.request for kept in selection.completed]
+    assert [(each.query_id, len(each.candidates)) for each in requests] == [("q", 4), ("q", 3), ("r", 2)]
     assert selection.counts == {traces.KEPT: 3, traces.NOT_AMONG_BEST: 3}
     assert selection.report() == "3 of 6 steps kept; left out: 3 not among the best"
 
@@ -186,7 +157,6 @@ def test_every_step_is_counted_once_and_no_kept_one_is_worse_than_what_was_shown
         for shown, order, number, direct, thought in tried
     ]
     selection = select_steps(steps, JUDGMENTS, best=best)
-
     assert sum(selection.counts.values()) == len(steps)
     assert selection.counts[traces.KEPT] == len(selection.completed) <= 4 * best
     for kept in selection.completed:
@@ -216,24 +186,6 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], said: s
         select_steps([], JUDGMENTS, **options)
 
 
-# --- judgments ------------------------------------------------------------------------------------------------------
-
-
-def test_grades_are_gains_and_negative_ones_are_none() -> None:
-    from ir_measures import Qrel
-
-    qrels = [Qrel("q", "a", 3), Qrel("q", "b", -2), Qrel("r", "a", 0)]
-
-    assert judgments_of_qrels(qrels) == {"q": {"a": 3.0, "b": 0.0}, "r": {"a": 0.0}}
-
-
-def test_records_are_judgments_too() -> None:
-    first = Record("x", (Candidate("a", ""), Candidate("b", "")), (0.5, 0.0), id="q")
-    second = Record("x", (Candidate("c", ""),), (1.0,), id="q")
-
-    assert judgments_of_records([first, second]) == {"q": {"a": 0.5, "b": 0.0, "c": 1.0}}
-
-
 # --- trace files ----------------------------------------------------------------------------------------------------
 
 
@@ -254,13 +206,9 @@ def write_trace(path: Path, *rankings: Ranking, strategy: str = "iterative") -> 
 
 def test_what_was_shown_is_read_back(tmp_path: Path) -> None:
     steps = list(read_traces(write_trace(tmp_path / "trace.jsonl", ranking_of("q"), ranking_of("r", 2))))
-
-    assert [(step.query_id, step.query, step.number, len(step.shown)) for step in steps] == [
-        ("q", "query q", 1, 3),
-        ("q", "query q", 2, 2),
-        ("r", "query r", 1, 2),
-    ]
-    assert steps[1].shown == (Candidate("a", "a of q"), Candidate("b", "b of q"))
+    told = [(each.request.query_id, each.request.query, each.number, len(each.step.shown)) for each in steps]
+    assert told == [("q", "query q", 1, 3), ("q", "query q", 2, 2), ("r", "query r", 1, 2)]
+    assert steps[1].request.candidates == (Candidate("a", "a of q"), Candidate("b", "b of q"))
     assert steps[0].outcome == (2,)
 
 
@@ -269,14 +217,12 @@ def test_joined_files_are_read_like_one(tmp_path: Path) -> None:
     two = write_trace(tmp_path / "2", ranking_of("r"), ranking_of("q", thought="another"))
     joined = tmp_path / "joined"
     joined.write_bytes(one.read_bytes() + b"\n" + two.read_bytes())
-
     assert list(read_traces(joined)) == [*read_traces(one), *read_traces(two)]
 
 
 def test_a_malformed_line_is_named(tmp_path: Path) -> None:
     path = write_trace(tmp_path / "trace.jsonl", ranking_of("q"))
     path.write_text(path.read_text() + path.read_text().replace('"thought": "why"', '"thought": null'))
-
     with pytest.raises(DataFileError, match=re.escape(f"{path}:2: field steps[0].thought is None")):
         list(read_traces(path))
     with pytest.raises(InputError, match=r"trace '.*nowhere' can't be read: No such file"):
@@ -304,20 +250,13 @@ def test_kept_steps_are_written_and_read_back(tmp_path: Path, name: str) -> None
     corpus = make_corpus(tmp_path / "corpus", train="q:a2 r:b1")
     one = write_trace(tmp_path / "1", ranking_of("q"), ranking_of("r"))
     two = write_trace(tmp_path / "2", ranking_of("q", thought="because"))
-
     selection = completions_from_traces([one, two], corpus, tmp_path / name, best=2)
-
     # Of r, the second step excludes b, which is the good one.
     assert selection.counts == {traces.KEPT: 5, traces.MISSES_JUDGMENTS: 1}
     rows = read_completions(tmp_path / name)
     assert [row["id"] for row in rows] == ["q", "q", "q", "q", "r"]
     assert rows[0] == {
-        "id": "q",
-        "source": corpus,
-        "task": "passage",
-        "strategy": "iterative",
-        "aim": "",
-        "context": "query q",
+        **{"id": "q", "source": corpus, "task": "passage", "strategy": "iterative", "aim": "", "context": "query q"},
         "candidate_ids": ["a", "b", "c"],
         "candidates": ["a of q", "b of q", "c of q"],
         "gains": [2.0, 0.0, 0.0],
@@ -331,9 +270,7 @@ def test_kept_steps_are_written_and_read_back(tmp_path: Path, name: str) -> None
 def test_the_file_says_what_it_was_made_of(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "corpus", train="q:a2")
     trace = write_trace(tmp_path / "1.jsonl", ranking_of("q"))
-
     completions_from_traces([trace], corpus, tmp_path / "sft.parquet", best=3)
-
     said = read_metadata(tmp_path / "sft.parquet")
     assert said["arguments"]["traces"] == ["1.jsonl"]
     assert said["arguments"]["best"] == 3
@@ -344,7 +281,6 @@ def test_the_file_says_what_it_was_made_of(tmp_path: Path) -> None:
 def test_nothing_kept_is_an_error_with_the_counts_and_no_file(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "corpus", train="r:b1")
     trace = write_trace(tmp_path / "trace", ranking_of("q"))
-
     with pytest.raises(InputError, match=r"nothing fits .*0 of 2 steps kept; left out: 2 query without a judged"):
         completions_from_traces([trace], corpus, tmp_path / "out.parquet")
     with pytest.raises(InputError, match="no trace is given"):
@@ -355,9 +291,7 @@ def test_nothing_kept_is_an_error_with_the_counts_and_no_file(tmp_path: Path) ->
 def test_judgments_come_from_the_split_that_is_asked_for(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "corpus", train="q:c1", dev="q:a1")
     trace = write_trace(tmp_path / "trace", ranking_of("q"))
-
     kept = completions_from_traces([trace], corpus, tmp_path / "out.jsonl", split="dev")
-
     assert len(kept.completed) == 2
     # By the judgments of train, the first step excludes the good one, and then nothing good is left.
     with pytest.raises(InputError, match="1 misses the judgments"):
@@ -369,12 +303,10 @@ def test_steps_that_show_test_data_stop_or_are_dropped(tmp_path: Path) -> None:
     test = make_corpus(tmp_path / "test", test="q:b1")
     trace = write_trace(tmp_path / "trace", ranking_of("q"), ranking_of("r"))
     output = tmp_path / "out.jsonl"
-
     with pytest.raises(InputError, match=r"2 steps of the traces show test data: query 'q' is a test query .*drop"):
         completions_from_traces([trace], corpus, output, test_corpora=[test])
     assert not output.exists()
     selection = completions_from_traces([trace], corpus, output, test_corpora=[test], leaks="drop")
-
     assert selection.counts == {traces.KEPT: 2, traces.SHARED_WITH_TEST: 2}
     assert set(read_completions(output)["id"]) == {"r"}
 
@@ -391,15 +323,8 @@ def write_lines(path: Path, *rows: Any) -> Path:
 
 def test_what_a_row_may_leave_out_is_filled_in(tmp_path: Path) -> None:
     [row] = read_completions(write_lines(tmp_path / "a.jsonl", SAMPLE))
-
-    assert row == SAMPLE | {
-        "id": "",
-        "source": "",
-        "task": "passage",
-        "aim": "",
-        "candidate_ids": ["1", "2"],
-        "gains": [0.0, 0.0],
-    }
+    filled = {"id": "", "source": "", "task": "passage", "aim": "", "candidate_ids": ["1", "2"], "gains": [0.0, 0.0]}
+    assert row == SAMPLE | filled
 
 
 TURNS = [{"role": "user", "content": "x"}], [{"role": "assistant", "content": "y"}]
@@ -408,7 +333,6 @@ TURNS = [{"role": "user", "content": "x"}], [{"role": "assistant", "content": "y
 @pytest.mark.parametrize(("prompt", "completion"), [("x", "y"), TURNS])
 def test_prompts_and_completions_as_trl_defines_them_pass(tmp_path: Path, prompt: Any, completion: Any) -> None:
     row = {"prompt": prompt, "completion": completion}
-
     assert list(read_completions(write_lines(tmp_path / "a.jsonl", row | {"more": 1}, row))) == [row, row]
 
 
@@ -453,7 +377,7 @@ def test_what_is_no_parquet_file_is_said(tmp_path: Path) -> None:
 
 def test_a_failure_while_writing_leaves_no_file_under_the_name(tmp_path: Path) -> None:
     def failing() -> Any:
-        yield CompletedSample(Sample("iterative", Record("x", (), ())), "y")
+        yield CompletedSample(Sample("iterative", judged("x", (), ())), "y")
         raise RuntimeError
 
     for name in ("a.parquet", "a.jsonl"):

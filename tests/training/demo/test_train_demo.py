@@ -6,7 +6,7 @@ import io
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -15,8 +15,9 @@ import pytest
 from rich.console import Console
 
 from r1ranker_ir import Candidate
+from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.training.data.records import Record
+from r1ranker_ir.training.data.records import judged
 from r1ranker_ir.training.demo.demo import OUTPUT, DemoSettings, Part, demo_parts, run_parts, run_train_demo
 from r1ranker_ir.training.demo.report import StepPair, print_example
 from r1ranker_ir.training.jobs.arguments import parse_arguments
@@ -46,6 +47,10 @@ def settings_in(folder: Path) -> DemoSettings:
     return DemoSettings(folder / "made", small_library(folder / "library"), 2, FEW, FEW)
 
 
+def run_command(arguments: Sequence[str]) -> None:
+    app(list(arguments), prog_name="r1ranker")
+
+
 def show(work: Callable[[Console], None]) -> str:
     file = io.StringIO()
     work(Console(file=file, width=100))
@@ -56,7 +61,7 @@ def show(work: Callable[[Console], None]) -> str:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoSettings, str]:
     """A demo that has run, and what it has shown."""
     settings = settings_in(tmp_path_factory.mktemp("demo"))
-    return settings, show(lambda console: run_train_demo(console, settings))
+    return settings, show(lambda console: run_train_demo(console, settings, run_command))
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------
@@ -112,7 +117,7 @@ def test_finished_parts_are_not_done_again(finished: tuple[DemoSettings, str]) -
     times = {path: path.stat().st_mtime_ns for path in settings.output.rglob("*.parquet")}
     times |= {path: path.stat().st_mtime_ns for path in settings.output.rglob("model.safetensors")}
     assert len(times) == 5 + 2
-    second = show(lambda console: run_train_demo(console, settings))
+    second = show(lambda console: run_train_demo(console, settings, run_command))
     assert second.count("finished before") == len(demo_parts(settings)) == 8
     assert {path: path.stat().st_mtime_ns for path in times} == times
     table = [[line for line in text.splitlines() if "exclusions" in line or "MRR" in line] for text in (first, second)]
@@ -139,7 +144,7 @@ def test_default_commands_are_those_of_the_recipes() -> None:
 
 def run_some(parts: list[Part], folder: Path, *, overwrite: bool = False) -> list[str]:
     """Runs parts; returns what was run, by the verb or the script's name."""
-    text = show(lambda console: run_parts(console, parts, folder / "note.json", overwrite=overwrite))
+    text = show(lambda console: run_parts(console, parts, folder / "note.json", run_command, overwrite=overwrite))
     lines = text.splitlines()
     commands = [
         line.removeprefix("$ ")
@@ -214,7 +219,7 @@ def test_note_that_can_not_be_written_is_explained(tmp_path: Path) -> None:
 
 # --- the example ----------------------------------------------------------------------------------------------------
 
-RECORD = Record("flea [life]", tuple(Candidate(f"d{place}", f"text {place}") for place in range(4)), (0, 0, 0, 1))
+RECORD = judged("flea [life]", tuple(Candidate(f"d{place}", f"text {place}") for place in range(4)), (0, 0, 0, 1))
 
 
 def step(shown: tuple[int, ...], excluded: int, thought: str = "[1] flea -", *, repaired: bool = False) -> Step:
@@ -254,7 +259,7 @@ def test_example_shows_thoughts_and_verdicts() -> None:
 @pytest.mark.slow
 def test_demo_reaches_the_gain_of_the_paper_in_a_quarter_of_an_hour(tmp_path: Path) -> None:
     started = time.perf_counter()
-    run_train_demo(Console(), DemoSettings(tmp_path / "out"))
+    run_train_demo(Console(), DemoSettings(tmp_path / "out"), run_command)
     assert time.perf_counter() - started < 15 * 60
     run = read_run(tmp_path / "out" / "grpo")
     assert run.gain is not None

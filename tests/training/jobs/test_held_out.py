@@ -17,22 +17,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1ranker_ir import Candidate, Ranker, Ranking
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import ContextLengthError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.data.records import Record
+from r1ranker_ir.training.data.records import judged
 from r1ranker_ir.training.jobs.held_out import HeldOutResult, accuracy_by_length, measure_rankings, rank_held_out
 from r1ranker_ir.types import Step, Usage
 
 WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae".split()
 
 
-def record(*gains: float) -> Record:
-    return Record("q", tuple(Candidate("d", f"text {place}") for place in range(len(gains))), gains)
+def record(*gains: float) -> JudgedRequest:
+    return judged("q", tuple(Candidate("d", f"text {place}") for place in range(len(gains))), gains)
 
 
-def ranking(one: Record, order: Sequence[int], steps: Sequence[Step] = ()) -> Ranking:
-    return Ranking(one.request(), tuple(order), tuple(steps))
+def ranking(one: JudgedRequest, order: Sequence[int], steps: Sequence[Step] = ()) -> Ranking:
+    return Ranking(one.request, tuple(order), tuple(steps))
 
 
 def step(shown: Sequence[int], *outcome: int, repaired: bool = False, thought_closed: bool = False) -> Step:
@@ -54,10 +55,6 @@ def test_measures_by_hand() -> None:
     assert (result.repairs, result.thoughts_closed, result.accuracy_by_length) == (0, 0, {})
 
 
-def test_no_lists_measure_nothing() -> None:
-    assert measure_rankings([], []) == HeldOutResult({"RR": 0.0, "nDCG@10": 0.0}, (), {}, 0, 0, ())
-
-
 @pytest.mark.parametrize("gains", [(3e9, 0, 1e9), (1e-9, 0, 0), (1e300, 1e-300, 0), (0.4, 0.0001, 0)])
 def test_gains_of_any_size_are_measured(gains: tuple[float, ...]) -> None:
     one = record(*gains)
@@ -68,7 +65,7 @@ def test_gains_of_any_size_are_measured(gains: tuple[float, ...]) -> None:
     assert result.measures["nDCG@10"] == pytest.approx(brute_force([one], [order])[1], abs=1e-4)
 
 
-def brute_force(records: Sequence[Record], orders: Sequence[Sequence[int]]) -> tuple[float, float]:
+def brute_force(records: Sequence[JudgedRequest], orders: Sequence[Sequence[int]]) -> tuple[float, float]:
     """Mean RR and nDCG@10, as their formulas say."""
     reciprocal, normalised = [], []
     for one, order in zip(records, orders, strict=True):
@@ -152,21 +149,23 @@ def loaded() -> Loaded:
     return model, AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
 
 
-def lists(*lengths: int) -> list[Record]:
+def lists(*lengths: int) -> list[JudgedRequest]:
     chosen = random.Random(0)
     found = []
     for number, length in enumerate(lengths):
         texts = [" ".join(chosen.choices(WORDS, k=4)) for _ in range(length)]
         candidates = tuple(Candidate(f"{number}-{place}", text) for place, text in enumerate(texts))
         # All different, so that every exclusion is right or wrong.
-        found.append(Record("flea larvae", candidates, tuple(map(float, range(length))), id=f"q{number}"))
+        found.append(judged("flea larvae", candidates, tuple(map(float, range(length))), id=f"q{number}"))
     return found
 
 
-def renderer_of(tokenizer: Any, folder: Path) -> PromptRenderer:
-    settings = read_settings(folder)
-    assert settings.template is not None
-    return PromptRenderer(tokenizer, settings.template, max_passage_tokens=settings.max_passage_tokens)
+def measured(loaded: Loaded, records: list[JudgedRequest], strategy: str, folder: Path, thought: int) -> HeldOutResult:
+    """What a training measures with the settings of a model's folder, but for the length of thoughts."""
+    own = replace(read_settings(folder), max_thought_tokens=thought)
+    assert own.template is not None
+    renderer = PromptRenderer(loaded[1], own.template, max_passage_tokens=own.max_passage_tokens)
+    return rank_held_out(*loaded, renderer, records, strategy, own)
 
 
 def outline(found: Ranking) -> list[Any]:
@@ -175,13 +174,10 @@ def outline(found: Ranking) -> list[Any]:
 
 @pytest.mark.parametrize("strategy", ["iterative", "direct"])
 def test_rankings_are_those_of_the_ranker(strategy: str, loaded: Loaded) -> None:
-    model, tokenizer = loaded
     records = lists(5, 2, 3, 1)
     ranker = Ranker(TINY_CHECKPOINT, strategy=strategy, max_thought_tokens=40, device="cpu")
-    result = rank_held_out(
-        model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), records, strategy, max_thought_tokens=40
-    )
-    expected = ranker.rank([one.request() for one in records])
+    result = measured(loaded, records, strategy, TINY_CHECKPOINT, 40)
+    expected = ranker.rank([one.request for one in records])
     assert [outline(found) for found in result.rankings] == [outline(found) for found in expected]
     assert result == measure_rankings(expected, records)
     assert set(result.accuracy_by_length) == ({2, 3, 4, 5} if strategy == "iterative" else set())
@@ -189,24 +185,13 @@ def test_rankings_are_those_of_the_ranker(strategy: str, loaded: Loaded) -> None
 
 @pytest.mark.parametrize(("window_size", "stride"), [(4, 2), (3, 10), (2, 2)])
 def test_windows_are_those_of_the_ranker(window_size: int, stride: int, loaded: Loaded, tmp_path: Path) -> None:
-    model, tokenizer = loaded
     # What a folder says of windows counts even where its stride is longer than its window.
     folder = Path(shutil.copytree(TINY_CHECKPOINT, tmp_path / "model"))
     said = json.loads((folder / "r1ranker.json").read_text(encoding="utf-8"))
     said |= {"window_size": window_size, "stride": stride}
     (folder / "r1ranker.json").write_text(json.dumps(said), encoding="utf-8")
-    own = read_settings(folder)
     records = lists(6)
-    result = rank_held_out(
-        model,
-        tokenizer,
-        renderer_of(tokenizer, folder),
-        records,
-        "direct",
-        window_size=own.window_size,
-        stride=own.stride,
-        max_thought_tokens=4,
-    )
+    result = measured(loaded, records, "direct", folder, 4)
     [expected] = Ranker(folder, strategy="direct", max_thought_tokens=4, device="cpu").rank([records[0].request()])
     assert outline(result.rankings[0]) == outline(expected)
     assert max(len(step.shown) for step in expected.steps) == window_size
@@ -214,22 +199,20 @@ def test_windows_are_those_of_the_ranker(window_size: int, stride: int, loaded: 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_goes_back_to_what_it_was_in(training: bool, loaded: Loaded) -> None:
-    model, tokenizer = loaded
+    model, _ = loaded
     modes = []
     hook = model.register_forward_pre_hook(lambda *_: modes.append(model.training))
     model.train(training)
     try:
-        rank_held_out(
-            model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), lists(2), "iterative", max_thought_tokens=2
-        )
+        measured(loaded, lists(2), "iterative", TINY_CHECKPOINT, 2)
         assert model.training is training
         assert modes and not any(modes)
-        too_long = Record("flea " * 3000, record(0, 1).candidates, (0.0, 1.0))
+        too_long = judged("flea " * 3000, record(0, 1).request.candidates, (0.0, 1.0))
         with pytest.raises(ContextLengthError):
-            rank_held_out(model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), [too_long], "iterative")
+            measured(loaded, [too_long], "iterative", TINY_CHECKPOINT, 1024)
         assert model.training is training
         with pytest.raises(KeyError):
-            rank_held_out(model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), lists(2), "heap")
+            measured(loaded, lists(2), "heap", TINY_CHECKPOINT, 1024)
         assert model.training is training
     finally:
         hook.remove()
@@ -237,12 +220,9 @@ def test_the_model_goes_back_to_what_it_was_in(training: bool, loaded: Loaded) -
 
 
 def test_measuring_leaves_random_numbers_and_gradients_alone(loaded: Loaded) -> None:
-    model, tokenizer = loaded
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    rank_held_out(
-        model, tokenizer, renderer_of(tokenizer, TINY_CHECKPOINT), lists(3), "iterative", max_thought_tokens=2
-    )
+    measured(loaded, lists(3), "iterative", TINY_CHECKPOINT, 2)
     # Otherwise how often one measures would change what is trained.
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in loaded[0].parameters())

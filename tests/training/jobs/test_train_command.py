@@ -23,16 +23,19 @@ from typer.testing import CliRunner
 
 from r1ranker_ir import Candidate, Ranker, RankingRequest
 from r1ranker_ir.cli.app import app
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.training.data.completion_files import CompletedSample, write_completions
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
-from r1ranker_ir.training.jobs.arguments import CommandLineError, parse_arguments
-from r1ranker_ir.training.jobs.command import TrainingSummary, train
+from r1ranker_ir.training.jobs.arguments import parse_arguments
+from r1ranker_ir.training.jobs.command import TrainingSummary, start_record, train
 from r1ranker_ir.training.jobs.curves import read_history
+from r1ranker_ir.training.jobs.output_folder import check_continues
+from r1ranker_ir.training.jobs.record import TrainingRecord
 from r1ranker_ir.training.jobs.rows import rows_to_train
 from r1ranker_ir.training.trainers.sft import sft_trainer
 
@@ -42,12 +45,12 @@ WORDS = "apple boat cloud desk eagle flute grape house island jacket kettle lemo
 CPU = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none", "seed": 3}
 
 
-def make_record(number: int, length: int, rng: random.Random) -> Record:
+def make_record(number: int, length: int, rng: random.Random) -> JudgedRequest:
     """A list whose gains have nothing to do with its words, so that answers differ in what they earn."""
     candidates = tuple(Candidate(f"d{number}-{place}", rng.choice(WORDS)) for place in range(length))
     best = rng.randrange(length)
     gains = tuple(float(place == best) for place in range(length))
-    return Record(rng.choice(WORDS), candidates, gains, id=f"q{number}", source="words")
+    return judged(rng.choice(WORDS), candidates, gains, id=f"q{number}", source="words")
 
 
 @dataclass(frozen=True)
@@ -150,16 +153,16 @@ def test_required_arguments_are_named() -> None:
         ({"rewards": ["exclusoin"]}, "reward 'exclusoin' is unknown"),
         ({"train_files": ["nowhere.parquet"]}, "'nowhere.parquet' does not exist"),
         ({"model": "./nowhere"}, "there is no such folder"),
-        ({"template": "nowhere.toml"}, "template 'nowhere.toml' is no file"),
+        ({"template": "nowhere.toml"}, "template 'nowhere.toml' is not a file"),
         ({"strategies": ["setwise"]}, "no section [setwise]"),
         ({"adaptive_curriculum": True, "curriculum": "length"}, "chooses the samples itself"),
         ({"reward_weights": [1, 2]}, "can't be set up"),
         ({"loss_type": "none at all"}, "stopped in step 1: Unknown loss type: none at all"),
         ({"per_device_train_batch_size": 100}, "there are 24 rows to train on, and a generation batch needs 25"),
         ({"output_dir": None}, "name one with output_dir"),
-        ({"output_dir": str(TINY_CHECKPOINT)}, "is the model that is to be trained"),
+        ({"output_dir": str(TINY_CHECKPOINT)}, "is the model to be trained"),
         ({"resume_from_checkpoint": "last"}, "holds no checkpoint"),
-        ({"resume_from_checkpoint": "nowhere"}, "'nowhere' is no checkpoint"),
+        ({"resume_from_checkpoint": "nowhere"}, "'nowhere' is not a checkpoint"),
     ],
 )
 def test_recipe_that_can_not_be_run_is_explained(recipe: Recipe, changes: dict[str, Any], said: str) -> None:
@@ -168,7 +171,12 @@ def test_recipe_that_can_not_be_run_is_explained(recipe: Recipe, changes: dict[s
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"model: [", "is not valid YAML"), (b"- model", "must contain a YAML mapping"), (b"\xff\xfe\x00", "not UTF-8")],
+    [
+        (b"model: [", "is not valid YAML"),
+        (b"- model", "must contain a YAML mapping"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"seed: null\n", "seed is None"),
+    ],
 )
 def test_malformed_recipe_is_explained(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "recipe.yaml"
@@ -178,13 +186,6 @@ def test_malformed_recipe_is_explained(tmp_path: Path, content: bytes, said: str
 
 def test_missing_recipe_names_the_packaged_ones() -> None:
     assert "tiny-iranker-grpo" in r1ranker("train", "grpo", "--config", "nowhere.yaml", code=1)
-
-
-def test_null_is_refused_where_there_has_to_be_a_value(tmp_path: Path) -> None:
-    path = tmp_path / "recipe.yaml"
-    path.write_text("seed: null\n", encoding="utf-8")
-    with pytest.raises(InputError, match="seed is None"):
-        parse_arguments("sft", ["--config", str(path)])
 
 
 def test_command_line_goes_before_the_recipe(recipe: Recipe) -> None:
@@ -199,11 +200,6 @@ def test_command_line_goes_before_the_recipe(recipe: Recipe) -> None:
     assert plain.model.model == os.fspath(TINY_CHECKPOINT)
 
 
-def test_error_of_the_command_line_is_of_its_own_kind(recipe: Recipe) -> None:
-    with pytest.raises(CommandLineError, match="--modell"):
-        parse_arguments("sft", ["--config", str(recipe("sft")), "--modell", "x"])
-
-
 @pytest.mark.parametrize(
     ("method", "own"), [("sft", "--overwrite"), ("grpo", "--rewards"), ("ppo", "--gae"), ("episodes", "--episodes_per")]
 )
@@ -216,8 +212,7 @@ def test_help_shows_own_arguments_first(method: str, own: str) -> None:
 
 
 def test_recipes_are_listed() -> None:
-    text = r1ranker("train", "recipes", code=0)
-    assert "iranker-ppo-paper IRanker-3B" in text
+    assert "iranker-ppo-paper IRanker-3B" in r1ranker("train", "recipes", code=0)
 
 
 # --- folders --------------------------------------------------------------------------------------------------------
@@ -258,7 +253,7 @@ def test_a_model_is_not_removed_with_the_run_that_is_overwritten(recipe: Recipe,
     (adapter / "adapter_config.json").write_text(
         json.dumps({"base_model_name_or_path": str(tmp_path / "out")}), encoding="utf-8"
     )
-    with pytest.raises(InputError, match="is the model that is to be trained"):
+    with pytest.raises(InputError, match="is the model to be trained"):
         run("sft", recipe("sft"), "--overwrite", "--model", str(adapter))
     assert (base / "config.json").exists()
 
@@ -274,15 +269,10 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def assert_equal_weights(one: Path, other: Path) -> None:
+def differing(one: Path, other: Path) -> list[str]:
     left, right = weights_of(one), weights_of(other)
     assert left.keys() == right.keys()
-    assert [name for name in left if not torch.equal(left[name], right[name])] == []
-
-
-def assert_other_weights(one: Path, other: Path) -> None:
-    left, right = weights_of(one), weights_of(other)
-    assert any(not torch.equal(left[name].float(), right[name].float()) for name in left)
+    return [name for name in left if not torch.equal(left[name].float(), right[name].float())]
 
 
 def rank(folder: Path) -> tuple[int, ...]:
@@ -304,8 +294,8 @@ def test_sft_goes_on_exactly_and_its_folder_ranks(recipe: Recipe, tmp_path: Path
     assert summary.folder == straight
     go_on(straight, tmp_path / "resumed", 2)
     resumed = run("sft", path, "--output_dir", str(tmp_path / "resumed"), "--resume_from_checkpoint", "last")
-    assert_equal_weights(straight, tmp_path / "resumed")
-    assert_other_weights(straight, straight / "checkpoint-2")
+    assert differing(straight, tmp_path / "resumed") == []
+    assert differing(straight, straight / "checkpoint-2")
     assert (summary.record.steps, resumed.record.steps) == (4, 4)
     # A training that goes on has been measured before already.
     assert resumed.record.before == summary.record.before
@@ -325,8 +315,8 @@ def test_grpo_goes_on_exactly(recipe: Recipe, tmp_path: Path, data: Data) -> Non
     checkpoint = tmp_path / "resumed" / "checkpoint-2"
     told = ["--output_dir", str(tmp_path / "resumed"), "--resume_from_checkpoint", str(checkpoint), "--no_curves"]
     resumed = run("grpo", path, *told)
-    assert_equal_weights(straight, tmp_path / "resumed")
-    assert_other_weights(straight, straight / "checkpoint-2")
+    assert differing(straight, tmp_path / "resumed") == []
+    assert differing(straight, straight / "checkpoint-2")
     histories = [read_history(folder) for folder in (straight, tmp_path / "resumed")]
     for key in ("reward", "loss", "generated_tokens", "held_out/RR"):
         values = [[(entry["step"], entry[key]) for entry in history if key in entry] for history in histories]
@@ -340,32 +330,24 @@ def test_grpo_goes_on_exactly(recipe: Recipe, tmp_path: Path, data: Data) -> Non
     assert {"curves.png", "README.md", "tokenizer.json"} <= {path.name for path in straight.iterdir()}
 
 
-def test_other_data_or_seed_can_not_go_on(recipe: Recipe, tmp_path: Path, data: Data) -> None:
-    from r1ranker_ir.training.jobs.command import start_record
-    from r1ranker_ir.training.jobs.output_folder import check_continues
+def test_what_goes_on_is_the_same_training(
+    recipe: Recipe, tmp_path: Path, data: Data, caplog: pytest.LogCaptureFixture
+) -> None:
+    def record(**changes: Any) -> TrainingRecord:
+        return start_record(parse_arguments("grpo", ["--config", str(recipe("grpo", **changes))]), ("iterative",))
 
-    record = start_record(parse_arguments("grpo", ["--config", str(recipe("grpo"))]), ("iterative",))
-    (tmp_path / "training_run.json").write_text(json.dumps(record.as_json()), encoding="utf-8")
-    check_continues(tmp_path, record)
+    (tmp_path / "training_run.json").write_text(json.dumps(record().as_json()), encoding="utf-8")
+    check_continues(tmp_path, record())
+    assert not caplog.messages
+    check_continues(tmp_path, record(learning_rate=0.5))
+    assert "learning_rate was 0.0001 and is 0.5" in caplog.text
     for changes, said in (
         ({"seed": 4}, "has seed 3, this one 4"),
         ({"rewards": ["format"]}, "has rewards"),
         ({"train_files": [str(data.lists)]}, "train_files are not those"),
     ):
-        other = start_record(parse_arguments("grpo", ["--config", str(recipe("grpo", **changes))]), ("iterative",))
         with pytest.raises(InputError, match=said):
-            check_continues(tmp_path, other)
-
-
-def test_changed_argument_is_warned_of(recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from r1ranker_ir.training.jobs.command import start_record
-    from r1ranker_ir.training.jobs.output_folder import check_continues
-
-    record = start_record(parse_arguments("grpo", ["--config", str(recipe("grpo"))]), ("iterative",))
-    (tmp_path / "training_run.json").write_text(json.dumps(record.as_json()), encoding="utf-8")
-    other = start_record(parse_arguments("grpo", ["--config", str(recipe("grpo", learning_rate=0.5))]), ("iterative",))
-    check_continues(tmp_path, other)
-    assert "learning_rate was 0.0001 and is 0.5" in caplog.text
+            check_continues(tmp_path, record(**changes))
 
 
 @pytest.mark.latest
@@ -391,10 +373,7 @@ def test_adapter_folder_ranks_and_trains_on(recipe: Recipe, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("method", "changes"),
-    [
-        ("ppo", {"train_weights": [1.0]}),
-        ("episodes", {"episodes_per_list": 2, "curriculum": "length"}),
-    ],
+    [("ppo", {"train_weights": [1.0]}), ("episodes", {"episodes_per_list": 2, "curriculum": "length"})],
 )
 @pytest.mark.latest
 def test_other_methods_write_folders_that_rank(
@@ -415,7 +394,7 @@ def test_fine_tuning_shows_short_lists_first(recipe: Recipe, tmp_path: Path) -> 
     answer = "<think>\n[1] no\n</think>\n<answer>[1]</answer>"
     lists = [tuple(Candidate(f"d{place}", "moon") for place in range(2 + number % 3)) for number in range(12)]
     records = [
-        Record("apple", shown, (1.0, *[0.0] * (len(shown) - 1)), id=str(number)) for number, shown in enumerate(lists)
+        judged("apple", shown, (1.0, *[0.0] * (len(shown) - 1)), id=str(number)) for number, shown in enumerate(lists)
     ]
     write_completions(tmp_path / "sft.jsonl", [CompletedSample(Sample("iterative", each), answer) for each in records])
     path = recipe("sft", train_files=[str(tmp_path / "sft.jsonl")], curriculum="length", per_device_train_batch_size=4)
@@ -426,9 +405,7 @@ def test_fine_tuning_shows_short_lists_first(recipe: Recipe, tmp_path: Path) -> 
     trainer = sft_trainer(
         str(TINY_CHECKPOINT), args=arguments.trainer, train_dataset=rows, renderer=renderer, tokenizer=tokenizer
     )
-
     tokens = [int(mask.sum()) for batch in trainer.get_train_dataloader() for mask in batch["attention_mask"]]
-
     assert len(tokens) == 12
     assert tokens == sorted(tokens)
     assert len(set(tokens)) == 3

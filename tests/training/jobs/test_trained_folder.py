@@ -16,7 +16,7 @@ from r1ranker_ir.errors import CheckpointError, DataFileError, InputError
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, CheckpointSettings, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import build_template, load_template
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.jobs.model_card import write_card
 from r1ranker_ir.training.jobs.recipe_files import find_template
@@ -221,7 +221,7 @@ def test_card_says_what_the_record_holds(record: TrainingRecord) -> None:
     assert "| RR | 0.2500 | 0.5000 |" in card
     assert "| learning_rate | 2e-05 |" in card
     assert "x\\|y" in card
-    # The hub refuses a base that is no repository.
+    # The hub refuses a base that is not a repository.
     local = dataclasses.replace(record, base_model="sft", before={}, after={})
     card = write_card(local, settings_content(CheckpointSettings(), ["iterative"], local))
     assert "base_model:" not in card
@@ -231,7 +231,7 @@ def test_card_says_what_the_record_holds(record: TrainingRecord) -> None:
 def test_data_file_is_described(tmp_path: Path) -> None:
     path = tmp_path / "steps.parquet"
     candidates = (Candidate("a", "one"), Candidate("b", "two"))
-    write_samples(path, [Sample("iterative", Record("q", candidates, (1.0, 0.0)))] * 3, {"seed": 5})
+    write_samples(path, [Sample("iterative", judged("q", candidates, (1.0, 0.0)))] * 3, {"seed": 5})
     found = describe_file(path)
     assert (found.name, found.rows, found.metadata["seed"]) == ("steps.parquet", 3, 5)
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

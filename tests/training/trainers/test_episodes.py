@@ -17,16 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies.iterative import eliminate
 from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import row_of
 from r1ranker_ir.training.rewards.rewards import exclusion_reward, ranking_reward
-from r1ranker_ir.training.trainers.episodes import EpisodeGRPOConfig, EpisodeGRPOTrainer, episode_rows, step_advantages
+from r1ranker_ir.training.trainers.advantages import step_advantages
+from r1ranker_ir.training.trainers.episodes import EpisodeGRPOConfig, EpisodeGRPOTrainer, episode_rows
 from r1ranker_ir.training.trainers.rollouts import Completion, roll_out
 from r1ranker_ir.types import Answer, Call, Candidate
 
@@ -34,7 +36,7 @@ NAN = float("nan")
 WORDS = ("boat", "car", "tree", "stone", "lamp", "river")
 
 
-def make_record(gains: Sequence[float], number: int = 0) -> Record:
+def make_record(gains: Sequence[float], number: int = 0) -> JudgedRequest:
     """A list whose texts name their places; what is worth more holds more of the query's words."""
     query = f"red {WORDS[number % len(WORDS)]} harbour"
     words = query.split()
@@ -42,7 +44,7 @@ def make_record(gains: Sequence[float], number: int = 0) -> Record:
         Candidate(f"c{place}", " ".join([f"place{place}", *words[: round(gain * len(words))]]))
         for place, gain in enumerate(gains)
     )
-    return Record(query, candidates, tuple(gains), id=f"q{number}", source="made up")
+    return judged(query, candidates, tuple(gains), id=f"q{number}", source="made up")
 
 
 def make_lists(*gains: Sequence[float]) -> Any:
@@ -132,7 +134,7 @@ def test_rollouts_are_what_inference_makes_of_the_same_answers(
     record = make_record([place / 10 for place in places])
     [episode] = roll_out([record], renderer, Answering(texts))
     prompt = Prompt(renderer.template, renderer, max_passage_tokens=renderer.max_passage_tokens)
-    program, calls, answers = eliminate(record.request(), prompt), [], iter(texts)
+    program, calls, answers = eliminate(record.request, prompt), [], iter(texts)
     call = next(program)
     while True:
         calls.append(call)
@@ -240,45 +242,22 @@ class Recorder:
         return rewards
 
 
+SETTINGS: dict[str, Any] = {
+    **{"per_device_train_batch_size": 9, "episodes_per_list": 3, "max_completion_length": 80, "seed": 3},
+    # The embedded model is too sure of itself for rewards to differ.
+    **{"temperature": 1.5, "learning_rate": 1e-3},
+}
+
+
 @pytest.fixture
-def make_trainer(tmp_path: Path, tokenizer: Any, renderer: PromptRenderer) -> Callable[..., Any]:
+def make_trainer(make_bench: Callable[..., Any], renderer: PromptRenderer) -> Callable[..., Any]:
     """Makes a trainer on rows, by default of the embedded model: `make_trainer(rows, max_steps=2)`."""
 
-    def make(
-        rows: Any,
-        reward: Any = exclusion_reward,
-        *,
-        model: Any = TINY_CHECKPOINT,
-        tokenizer: Any = tokenizer,
-        renderer: PromptRenderer = renderer,
-        eval_dataset: Any = None,
-        **options: Any,
-    ) -> Any:
-        given = {
-            "output_dir": str(tmp_path / "out"),
-            "per_device_train_batch_size": 9,
-            "episodes_per_list": 3,
-            "max_completion_length": 80,
-            "temperature": 1.5,  # the embedded model is too sure of itself for rewards to differ
-            "max_steps": 1,
-            "learning_rate": 1e-3,
-            "seed": 3,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": [],
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "bf16": False,
-        }
-        return EpisodeGRPOTrainer(
-            AutoModelForCausalLM.from_pretrained(model),
-            [reward],
-            args=EpisodeGRPOConfig(**(given | options)),
-            train_dataset=rows,
-            renderer=renderer,
-            processing_class=tokenizer,
-            eval_dataset=eval_dataset,
-        )
+    def make(rows: Any, reward: Any = exclusion_reward, *, model: Path = TINY_CHECKPOINT, **options: Any) -> Any:
+        bench = make_bench(model, kind=EpisodeGRPOTrainer, config=EpisodeGRPOConfig, settings=SETTINGS, loading={})
+        bench.renderer = options.pop("renderer", renderer)
+        more = {name: options.pop(name) for name in ("eval_dataset", "processing_class") if name in options}
+        return bench.trainer(reward, rows=rows, options=more, **options)
 
     return make
 
@@ -304,11 +283,10 @@ def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], render
     batch = trainer._generate_and_score_completions(inputs)
     [asked] = reward.asked
     records = {"q0": first, "q1": second}
-
     episodes: dict[tuple[str, int], list[int]] = {}
     for place in range(len(asked["id"])):
         record = records[asked["id"][place]]
-        steps = episodes.setdefault((record.id, asked["episode"][place]), [])
+        steps = episodes.setdefault((record.request.query_id, asked["episode"][place]), [])
         steps.append(place)
         assert asked["step"][place] == len(steps)
         ids = asked["candidate_ids"][place]
@@ -328,11 +306,10 @@ def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], render
             assert gone == (before[int(named[1]) - 1] if named and int(named[1]) <= len(before) else before[-1])
     assert sorted(episodes) == [(name, turn) for name in ("q0", "q1") for turn in (1, 2, 3)]
     for (name, _), places in episodes.items():
-        assert len(asked["candidate_ids"][places[0]]) == len(records[name].candidates)
+        assert len(asked["candidate_ids"][places[0]]) == len(records[name].gains)
         assert len(places) in ((2, 3) if name == "q0" else (1,))
         # The last step played is the first after which all that is left is worth the same.
         assert all(len(set(asked["gains"][place])) > 1 for place in places)
-
     # TRL gets all rows; those that were not played are not in the loss, and the others hold what the reward was asked.
     mask = batch["tool_mask"].bool()
     played = torch.tensor([
@@ -352,7 +329,6 @@ def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], render
     rewards[played] = torch.tensor(asked["rewards"], dtype=torch.float32)
     expected, _ = step_advantages(rewards.view(2, 3, 3))
     torch.testing.assert_close(batch["advantages"], expected.flatten())
-
     metrics = trainer._metrics["train"]
     assert metrics["generated_tokens"] == [tokens]
     assert metrics["completions/mean_length"][-1] == pytest.approx(tokens / len(played))
@@ -377,7 +353,7 @@ def test_unusable_answers_are_repaired_and_rewarded_as_they_are(
         episode_rows(make_lists([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]), renderer),
         reward,
         model=folder,
-        tokenizer=tokenizer,
+        processing_class=tokenizer,
         renderer=renderer,
         per_device_train_batch_size=12,
         episodes_per_list=2,

@@ -4,68 +4,26 @@ from __future__ import annotations
 
 import copy
 import logging
-import random
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
-from peft import LoraConfig
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from r1ranker_ir import Candidate, Ranker, RankingRequest
+from r1ranker_ir import Candidate
 from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, read_settings
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.training.data.prompting import PromptRenderer, training_rows
-from r1ranker_ir.training.data.records import Record, Sample
-from r1ranker_ir.training.data.sample_files import row_of
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.trainers.grpo import RankingGRPOConfig, RankingGRPOTrainer
 from r1ranker_ir.training.trainers.ppo import RankingPPOConfig, RankingPPOTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated:FutureWarning")
 
-WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae".split()
-SETTINGS: dict[str, Any] = {
-    "per_device_train_batch_size": 8,
-    "num_generations": 4,
-    # Thoughts begin with [1]; at this temperature nearly every second one begins with something else.
-    "max_completion_length": 1,
-    "temperature": 4.0,
-    "max_steps": 1,
-    "learning_rate": 3e-4,
-    "lr_scheduler_type": "constant",
-    "logging_steps": 1,
-    "save_strategy": "no",
-    "report_to": [],
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "disable_tqdm": True,
-}
-
 Reward = Callable[..., list[float | None]]
-
-
-def make_samples(count: int) -> list[Sample]:
-    """Lists of two or three candidates in turn, every other pair from a source whose rewards will not differ."""
-    chosen = random.Random(0)
-    samples = []
-    for number in range(count):
-        texts = [" ".join(chosen.sample(WORDS, 2)) for _ in range(2 + number % 2)]
-        candidates = tuple(Candidate(str(place), text) for place, text in enumerate(texts))
-        gains = (1.0, *[0.0] * (len(texts) - 1))
-        source = ("varied", "flat")[number // 2 % 2]
-        samples.append(
-            Sample("iterative", Record(chosen.choice(WORDS), candidates, gains, id=str(number), source=source))
-        )
-    return samples
 
 
 def texts_of(completions: Sequence[Any]) -> list[str]:
@@ -83,50 +41,6 @@ def pays_by_place(completions: Any, source: Sequence[str], **columns: Any) -> li
 
 def pays_every_other(completions: Any, **columns: Any) -> list[float | None]:
     return [float(place % 2) for place in range(len(completions))]
-
-
-@dataclass
-class Bench:
-    """Makes trainers of a checkpoint, with settings for tests."""
-
-    checkpoint: Path
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoint)
-        settings = read_settings(self.checkpoint)
-        assert settings.template is not None
-        limits = {"max_passage_tokens": settings.max_passage_tokens or 64, "context_length": 1024}
-        self.renderer = PromptRenderer(self.tokenizer, settings.template, completion_tokens=40, **limits)
-
-    def rows(self, count: int = 8) -> Any:
-        return training_rows(Dataset.from_list([row_of(sample) for sample in make_samples(count)]), self.renderer)
-
-    def trainer(
-        self,
-        reward: Reward = pays_for_the_first_identifier,
-        *,
-        kind: type[RankingGRPOTrainer] = RankingGRPOTrainer,
-        config: type[RankingGRPOConfig] = RankingGRPOConfig,
-        rows: Any = None,
-        options: dict[str, Any] | None = None,
-        **settings: Any,
-    ) -> RankingGRPOTrainer:
-        args = config(**{"output_dir": str(self.folder), **SETTINGS, **settings})
-        given: dict[str, Any] = {"processing_class": self.tokenizer} | (options or {})
-        return kind(
-            AutoModelForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32),
-            [reward],
-            args=args,
-            train_dataset=self.rows() if rows is None else rows,
-            renderer=self.renderer,
-            **given,
-        )
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(TINY_CHECKPOINT, tmp_path / "training")
 
 
 def weights_of(trainer: RankingGRPOTrainer) -> dict[str, torch.Tensor]:
@@ -156,9 +70,9 @@ def logged(trainer: RankingGRPOTrainer, name: str) -> list[float]:
     ],
 )
 def test_checkpoints_between_updates_of_the_same_rollouts_are_refused(
-    settings: dict[str, Any], multiple: int, tmp_path: Path
+    settings: dict[str, Any], multiple: int, tmp_path: Path, quick: dict[str, Any]
 ) -> None:
-    options = {"output_dir": str(tmp_path), **SETTINGS, "save_strategy": "steps", **settings}
+    options = {"output_dir": str(tmp_path), **quick, "save_strategy": "steps", **settings}
     with pytest.raises(InputError, match=f"save_steps is {settings['save_steps']}: .*multiple of {multiple}$"):
         RankingGRPOConfig(**options)
     for fine in ({"save_steps": 2 * multiple}, {"save_strategy": "no"}, {"save_strategy": "epoch"}):
@@ -166,12 +80,14 @@ def test_checkpoints_between_updates_of_the_same_rollouts_are_refused(
 
 
 @pytest.mark.parametrize("save_steps", [1, 7, 0.5])
-def test_any_checkpoint_will_do_where_each_update_has_its_own_rollouts(save_steps: float, tmp_path: Path) -> None:
+def test_any_checkpoint_will_do_where_each_update_has_its_own_rollouts(
+    save_steps: float, tmp_path: Path, quick: dict[str, Any]
+) -> None:
     options = {"gradient_accumulation_steps": 3, "save_strategy": "steps", "save_steps": save_steps}
-    RankingGRPOConfig(**{"output_dir": str(tmp_path), **SETTINGS, **options})
+    RankingGRPOConfig(**{"output_dir": str(tmp_path), **quick, **options})
 
 
-def test_fewer_rows_than_a_generation_batch_are_refused(bench: Bench) -> None:
+def test_fewer_rows_than_a_generation_batch_are_refused(bench: Any) -> None:
     with pytest.raises(InputError, match="there are 3 rows to train on, and a generation batch needs 4: 16 comp"):
         bench.trainer(rows=bench.rows(3), gradient_accumulation_steps=2)
     with pytest.raises(InputError, match="there are 7 rows to train on, and a generation batch needs 8"):
@@ -184,18 +100,18 @@ def test_fewer_rows_than_a_generation_batch_are_refused(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("num_generations", [1, 4])
-def test_a_curriculum_by_variance_needs_groups_that_are_compared(num_generations: int, bench: Bench) -> None:
+def test_a_curriculum_by_variance_needs_groups_that_are_compared(num_generations: int, bench: Any) -> None:
     options = {"num_generations": num_generations, "adaptive_curriculum": True}
     with pytest.raises(InputError, match="adaptive_curriculum goes by the variance of groups: leave it out"):
         bench.trainer(kind=RankingPPOTrainer, config=RankingPPOConfig, **options)
 
 
-def test_a_curriculum_by_variance_needs_rows_to_choose_among(bench: Bench) -> None:
+def test_a_curriculum_by_variance_needs_rows_to_choose_among(bench: Any) -> None:
     with pytest.raises(InputError, match="the rows are streamed"):
         bench.trainer(rows=bench.rows().to_iterable_dataset(), adaptive_curriculum=True)
 
 
-def test_a_curriculum_by_variance_begins_with_short_lists(bench: Bench) -> None:
+def test_a_curriculum_by_variance_begins_with_short_lists(bench: Any) -> None:
     lengths: list[int] = []
 
     def watches(completions: Any, gains: Sequence[Any], **columns: Any) -> list[float | None]:
@@ -211,7 +127,7 @@ def test_a_curriculum_by_variance_begins_with_short_lists(bench: Bench) -> None:
     assert trainer.curriculum.state()["attributes"]["progress"][0][:2] == [4, 4]
 
 
-def test_normalising_is_pointless_where_every_group_is_scaled(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_normalising_is_pointless_where_every_group_is_scaled(bench: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "r1ranker_ir"):
         bench.trainer(scale_rewards="none", normalise_rewards=True)
         bench.trainer(scale_rewards="group")
@@ -221,7 +137,7 @@ def test_normalising_is_pointless_where_every_group_is_scaled(bench: Bench, capl
     assert "normalise_rewards changes nothing with scale_rewards: group" in warning.getMessage()
 
 
-def test_rewards_are_divided_by_their_sources_deviation_and_logged_as_they_were(bench: Bench) -> None:
+def test_rewards_are_divided_by_their_sources_deviation_and_logged_as_they_were(bench: Any) -> None:
     trainer = bench.trainer(pays_by_place, per_device_train_batch_size=32, scale_rewards="none", normalise_rewards=True)
     trainer.train()
     assert trainer.last_rewards is not None and trainer._raw_rewards is not None
@@ -239,7 +155,7 @@ def test_rewards_are_divided_by_their_sources_deviation_and_logged_as_they_were(
     ("mode", "dropped", "replaced"), [("keep", 0.0, 0.0), ("drop", 4.0, 0.0), ("replace", 0.0, 4.0)]
 )
 def test_groups_without_variance_are_handled_as_asked_and_counted(
-    mode: str, dropped: float, replaced: float, bench: Bench
+    mode: str, dropped: float, replaced: float, bench: Any
 ) -> None:
     # All 8 rows in one batch, 4 of them of the source whose rewards do not differ.
     trainer = bench.trainer(pays_by_place, per_device_train_batch_size=32, zero_variance=mode)
@@ -250,7 +166,7 @@ def test_groups_without_variance_are_handled_as_asked_and_counted(
     assert logged(trainer, "generated_tokens") == [32]
 
 
-def test_unknown_handling_of_groups_is_refused(bench: Bench) -> None:
+def test_unknown_handling_of_groups_is_refused(bench: Any) -> None:
     with pytest.raises(InputError, match="zero_variance is 'skip': choose keep, drop or replace"):
         bench.trainer(zero_variance="skip")
 
@@ -268,29 +184,26 @@ class WatchedTrainer(RankingGRPOTrainer):
 
 @pytest.mark.parametrize("name", ["embedded", "chatml", "gemma", "plain"])
 def test_rollouts_begin_with_the_token_ids_of_inference(
-    name: str, make_checkpoint: Callable[..., Path], tmp_path: Path
+    name: str, make_checkpoint: Callable[..., Path], make_bench: Callable[..., Any]
 ) -> None:
-    bench = Bench(TINY_CHECKPOINT if name == "embedded" else make_checkpoint(name), tmp_path / "training")
-    samples = make_samples(3)
-    texts = [" ".join(WORDS * 12), "", "wool </think> [2] <|assistant|>"]
+    bench = make_bench(TINY_CHECKPOINT if name == "embedded" else make_checkpoint(name))
+    texts = ["flea wool kettle water " * 30, "", "wool </think> [2] <|assistant|>"]
     candidates = tuple(Candidate(str(place), text) for place, text in enumerate(texts))
-    samples.append(Sample("direct", Record("flea <answer>", candidates, (0.0, 1.0, 0.0), id="hostile")))
-    rows = training_rows(Dataset.from_list([row_of(sample) for sample in samples]), bench.renderer)
-    trainer = bench.trainer(kind=WatchedTrainer, rows=rows, per_device_train_batch_size=16)
+    hostile = Sample("direct", judged("flea <answer>", candidates, (0.0, 1.0, 0.0), id="hostile"))
+    trainer = bench.trainer(kind=WatchedTrainer, rows=bench.rows(3, hostile), per_device_train_batch_size=16)
     trainer.train()
-
     backend = TransformersBackend(bench.checkpoint, device="cpu", max_thought_tokens=4)
     prompt = Prompt(bench.renderer.template, backend, max_passage_tokens=bench.renderer.max_passage_tokens)
     expected = []
-    for sample in samples:
-        request = sample.record.request()
+    for sample in (*bench.samples(3), hostile):
+        request = sample.record.request
         call = prompt.ask(sample.strategy, request, range(len(request.candidates)))
         expected += [backend._texts.prompt_ids(call.messages)] * 4
-        assert call.cut_passages == (sample.record.id == "hostile")
+        assert call.cut_passages == (sample.record.request.query_id == "hostile")
     assert sorted(trainer.seen) == sorted(expected)
 
 
-def test_a_tokenizer_that_parses_responses_does_not_take_thoughts_away(bench: Bench) -> None:
+def test_a_tokenizer_that_parses_responses_does_not_take_thoughts_away(bench: Any) -> None:
     bench.tokenizer.response_schema = {
         "type": "object",
         "properties": {"role": {"const": "assistant"}, "content": {"type": "string", "x-regex": r"\](.*)"}},
@@ -309,7 +222,7 @@ def test_a_tokenizer_that_parses_responses_does_not_take_thoughts_away(bench: Be
     assert any("[1]" in text for text, _ in seen)
 
 
-def test_evaluation_costs_no_budget_and_teaches_nothing(bench: Bench) -> None:
+def test_evaluation_costs_no_budget_and_teaches_nothing(bench: Any) -> None:
     options = {"eval_dataset": bench.rows(2)}
     settings = {"per_device_eval_batch_size": 8, "scale_rewards": "none", "normalise_rewards": True}
     trainer = bench.trainer(options=options, **settings)
@@ -324,7 +237,7 @@ def test_evaluation_costs_no_budget_and_teaches_nothing(bench: Bench) -> None:
 # --- budgets, resuming, adapters ------------------------------------------------------------------------------------
 
 
-def test_a_budget_of_tokens_stops_a_training_and_a_resumed_one_in_the_same_step(bench: Bench, tmp_path: Path) -> None:
+def test_a_budget_of_tokens_stops_a_training_and_a_resumed_one_in_the_same_step(bench: Any, tmp_path: Path) -> None:
     # Rollouts of 8 tokens serve two steps: the third batch of them, in step 5, exceeds the budget.
     settings = {"num_iterations": 2, "max_steps": 50, "max_generated_tokens": 20}
     settings |= {"save_strategy": "steps", "save_steps": 2}
@@ -332,7 +245,6 @@ def test_a_budget_of_tokens_stops_a_training_and_a_resumed_one_in_the_same_step(
     straight.train()
     assert (straight.state.global_step, straight.generated.count) == (5, 24)
     assert logged(straight, "generated_tokens") == [8, 16, 24]
-
     checkpoint = bench.folder / "checkpoint-4"
     bench.folder = tmp_path / "resumed"
     resumed = bench.trainer(pays_every_other, **settings)
@@ -342,31 +254,6 @@ def test_a_budget_of_tokens_stops_a_training_and_a_resumed_one_in_the_same_step(
     assert logged(resumed, "loss") == logged(straight, "loss")
     saved = load_file(checkpoint / "model.safetensors")
     assert any(not torch.equal(value, weights_of(straight)[name]) for name, value in saved.items())
-
-
-def test_an_adapter_is_all_that_changes_and_its_folder_ranks(bench: Bench, tmp_path: Path) -> None:
-    lora = LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = bench.trainer(options={"peft_config": lora}, learning_rate=0.01, max_steps=3)
-    before = weights_of(trainer)
-    trainer.train()
-    after = weights_of(trainer)
-    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert {name for name in after if "lora_B" in name} <= changed <= {name for name in after if "lora_" in name}
-
-    folder = tmp_path / "adapter"
-    trainer.save_model(str(folder))
-    shutil.copy(TINY_CHECKPOINT / SETTINGS_FILE, folder)
-    assert (folder / "adapter_model.safetensors").is_file()
-    assert not (folder / "model.safetensors").exists()
-    request = RankingRequest("flea", tuple(Candidate(text, text) for text in ("wool", "a flea", "cloth")))
-    answers = []
-    for checkpoint in (TINY_CHECKPOINT, folder):
-        ranker = Ranker(checkpoint, strategy="iterative", max_thought_tokens=1, device="cpu")
-        [ranking] = ranker.rank([request])
-        assert sorted(ranking.order) == [0, 1, 2]
-        answers.append(ranking.steps[0].probabilities)
-    # The adapter is not only there, it is used.
-    assert answers[0] != answers[1]
 
 
 # --- it learns ------------------------------------------------------------------------------------------------------
@@ -387,7 +274,7 @@ def chance_of_the_first_identifier(trainer: RankingGRPOTrainer) -> float:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_what_is_rewarded_becomes_likely(sign: int, bench: Bench) -> None:
+def test_what_is_rewarded_becomes_likely(sign: int, bench: Any) -> None:
     def pays(completions: Any, **columns: Any) -> list[float | None]:
         return [sign * (reward or 0.0) for reward in pays_for_the_first_identifier(completions)]
 
@@ -402,15 +289,3 @@ def test_what_is_rewarded_becomes_likely(sign: int, bench: Bench) -> None:
         assert sum(rewards[-3:]) > sum(rewards[:3])
     else:
         assert after < 0.1
-
-
-def test_a_seed_decides_a_training_to_the_bit(bench: Bench) -> None:
-    trained = []
-    for seed in (3, 3, 4):
-        trainer = bench.trainer(max_steps=2, seed=seed)
-        trainer.train()
-        trained.append((weights_of(trainer), logged(trainer, "loss"), logged(trainer, "reward")))
-    (first, *first_logs), (again, *again_logs), (other, *_) = trained
-    assert same(first, again)
-    assert first_logs == again_logs
-    assert not same(first, other)

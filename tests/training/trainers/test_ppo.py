@@ -430,7 +430,7 @@ def test_a_checkpoint_without_value_head_is_refused(bench: Bench) -> None:
     bench.trainer(says_red, save_strategy="steps", save_steps=1).train()
     checkpoint = bench.folder / "checkpoint-1"
     (checkpoint / VALUE_HEAD_FILE).unlink()
-    with pytest.raises(CheckpointError, match="no checkpoint of PPO"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of PPO"):
         bench.trainer(says_red, max_steps=2).train(resume_from_checkpoint=str(checkpoint))
 
 

@@ -8,27 +8,25 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, GenerationConfig
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
-from typer.testing import CliRunner
 
 from r1ranker_ir import Candidate, Ranker
 from r1ranker_ir.backends.texts import ChatTokenizer
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import CheckpointError, InputError, MissingExtraError
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.runs.traces import trace_of
-from r1ranker_ir.training.data.completion_files import CompletedSample, read_completions
-from r1ranker_ir.training.data.from_traces import completions_from_traces, read_traces
+from r1ranker_ir.training.data import sample_files
+from r1ranker_ir.training.data.from_traces import read_traces
 from r1ranker_ir.training.data.prompting import PromptRenderer
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.trainers.sft import NO_LOSS, CompletionTokenizer, RankingSFTConfig, end_of_turn, sft_trainer
 from r1ranker_ir.types import RankingRequest
 
@@ -40,8 +38,8 @@ CPU = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False}
 
 def row_of(completion: str = COMPLETION, strategy: Any = "iterative", texts: tuple[str, ...] = TEXTS) -> dict[str, Any]:
     candidates = tuple(Candidate(f"d{number}", text) for number, text in enumerate(texts))
-    record = Record("a red boat", candidates, (0.0,) * len(texts), id="q")
-    return CompletedSample(Sample(strategy, record), completion).row()
+    record = judged("a red boat", candidates, (0.0,) * len(texts), id="q")
+    return sample_files.row_of(Sample(strategy, record)) | {"completion": completion}
 
 
 def parts(folder: Path, **limits: Any) -> tuple[Any, PromptRenderer]:
@@ -61,9 +59,14 @@ def tokenized(folder: Path, *rows: dict[str, Any], max_length: int | None = None
     return completions.tokenize(Dataset.from_list(list(rows)))
 
 
-def config(folder: Path, **options: Any) -> RankingSFTConfig:
+def trainer_of(folder: Path, output: Path, *rows: dict[str, Any], more: Any = None, **options: Any) -> SFTTrainer:
+    """A trainer on rows; `more` are its further arguments, `options` those of its configuration."""
+    tokenizer, renderer = parts(folder)
     quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "logging_strategy": "no"}
-    return RankingSFTConfig(output_dir=str(folder), **CPU, **quiet, **options)
+    args = RankingSFTConfig(output_dir=str(output), **CPU, **quiet, **options)
+    train_dataset = Dataset.from_list(list(rows) or [row_of()])
+    given = {"args": args, "train_dataset": train_dataset, "renderer": renderer, "tokenizer": tokenizer}
+    return sft_trainer(str(folder), **given, **(more or {}))
 
 
 # --- which ids are learned ------------------------------------------------------------------------------------------
@@ -79,9 +82,7 @@ def test_the_ids_are_the_prompt_of_inference_then_the_completion_then_the_end(
     request = RankingRequest("a red boat", tuple(Candidate(f"d{number}", text) for number, text in enumerate(TEXTS)))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompt = ChatTokenizer(tokenizer).prompt_ids(ranker.prompt.ask(strategy, request, range(3)).messages)
-
     [row] = tokenized(folder, row_of(strategy=strategy))
-
     learned = [label for label in row["labels"] if label != NO_LOSS]
     assert row["input_ids"][: len(prompt)] == prompt
     assert row["labels"] == [NO_LOSS] * len(prompt) + row["input_ids"][len(prompt) :]
@@ -96,9 +97,7 @@ def test_the_embedded_model_learns_the_very_ids_that_it_writes(tmp_path: Path) -
     step = ranking.steps[0]
     (tmp_path / "trace").write_text(json.dumps(trace_of(ranking, "iterative")))
     read = next(read_traces(tmp_path / "trace"))
-
     row, from_trace = tokenized(TINY_CHECKPOINT, row_of(step.text), row_of(read.completion))
-
     # The backend stops at the identifier; the rest of its answer is the closing tag, and the end comes last.
     tail = len(AutoTokenizer.from_pretrained(TINY_CHECKPOINT).encode("</answer>")) + 1
     assert from_trace == row
@@ -110,11 +109,9 @@ def test_the_embedded_model_learns_the_very_ids_that_it_writes(tmp_path: Path) -
 def test_the_opening_is_learned_neither_once_nor_twice(name: str, make_checkpoint: Callable[..., Path]) -> None:
     bare = COMPLETION.removeprefix("<think>\n")
     end = AutoTokenizer.from_pretrained(make_checkpoint(name)).eos_token
-
     first, *others = tokenized(
         make_checkpoint(name), row_of(), row_of(bare), row_of(f" <think> \n\n{bare}\n"), row_of(COMPLETION + end)
     )
-
     assert others == [first] * 3
 
 
@@ -131,19 +128,17 @@ def test_turns_whose_completion_thinks_are_rendered_like_samples(make_checkpoint
         assert list(tokenized(make_checkpoint(name), turns)) == list(tokenized(make_checkpoint(name), row_of()))
 
 
+def turns(*roles: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": f"which {role}?"} for role in roles]
+
+
 @pytest.mark.parametrize(
     "row",
     [
         {"prompt": "which is red? ", "completion": "the boat"},
         {"prompt": "which is red?", "completion": "the boat<|im_end|>"},
-        {
-            "prompt": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "which is red?"}],
-            "completion": [{"role": "assistant", "content": "the boat"}],
-        },
-        {
-            "prompt": [{"role": "user", "content": "which is red?"}],
-            "completion": [{"role": role, "content": role} for role in ("assistant", "user", "assistant")],
-        },
+        {"prompt": turns("system", "user"), "completion": turns("assistant")},
+        {"prompt": turns("user"), "completion": turns("assistant", "user", "assistant")},
     ],
 )
 def test_other_prompts_and_completions_give_the_ids_that_trl_gives(
@@ -152,9 +147,7 @@ def test_other_prompts_and_completions_give_the_ids_that_trl_gives(
     folder = make_checkpoint("chatml")
     trl = SFTTrainer(str(folder), args=SFTConfig(str(tmp_path), **CPU), train_dataset=Dataset.from_list([row]))
     [theirs] = trl.train_dataset
-
     [ours] = tokenized(folder, row)
-
     assert ours == {name: theirs[name] for name in ("input_ids", "labels")}
 
 
@@ -177,14 +170,12 @@ def test_a_turn_ends_with_what_the_template_writes_if_generation_stops_there(
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(make_checkpoint(name))
     ids = [tokenizer.convert_tokens_to_ids(token) for token in stops]
-
     assert tokenizer.decode([end_of_turn(tokenizer, GenerationConfig(eos_token_id=ids))]) == expected
 
 
 def test_a_tokenizer_without_an_end_is_refused(make_checkpoint: Callable[..., Path]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(make_checkpoint("plain"))
     tokenizer.eos_token = None
-
     with pytest.raises(CheckpointError, match="names no token that ends a turn: set its eos_token"):
         end_of_turn(tokenizer, None)
 
@@ -199,7 +190,6 @@ def test_rows_that_are_too_long_are_left_out_and_counted(
     long = row_of(COMPLETION.replace("bread", "bread " * 20))
     [short] = tokenized(folder, row_of())
     length = len(short["input_ids"])
-
     with caplog.at_level(logging.WARNING):
         kept = tokenized(folder, long, row_of(), long, max_length=length)
     assert list(kept) == [short]
@@ -212,7 +202,6 @@ def test_a_completion_that_ends_its_turn_early_or_opens_another_is_left_out(
     make_checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [row_of(COMPLETION.replace("bread", token)) for token in ("<|im_end|>", "<|im_start|>", "bread")]
-
     with caplog.at_level(logging.WARNING):
         kept = tokenized(make_checkpoint("chatml"), *rows)
     assert len(kept) == 1
@@ -226,7 +215,6 @@ def test_passages_are_cut_as_at_inference_and_queries_without_room_left_out(
     [whole] = tokenized(folder, row_of(texts=(*TEXTS[:2], "bread " * 400)))
     limits = {"context_length": 800, "completion_tokens": 60}
     endless = row_of() | {"context": "boat " * 2000}
-
     with caplog.at_level(logging.WARNING):
         [cut] = tokenized(folder, row_of(texts=(*TEXTS[:2], "bread " * 400)), endless, **limits)
     assert len(whole["input_ids"]) > 800 > len(cut["input_ids"]) > 600
@@ -236,7 +224,6 @@ def test_passages_are_cut_as_at_inference_and_queries_without_room_left_out(
 def test_a_completion_that_is_empty_is_left_out(make_checkpoint: Callable[..., Path]) -> None:
     turns = {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": ""}]}
     bare = AutoTokenizer.from_pretrained(make_checkpoint("inst"))
-
     assert bare.chat_template  # it writes nothing for an assistant's turn
     with pytest.raises(InputError, match="none of 1 rows can be trained on: 1 without a completion"):
         tokenized(make_checkpoint("inst"), turns)
@@ -244,30 +231,19 @@ def test_a_completion_that_is_empty_is_left_out(make_checkpoint: Callable[..., P
 
 def test_turns_need_a_template_unless_they_think(make_checkpoint: Callable[..., Path]) -> None:
     turns = {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": "y"}]}
-
     with pytest.raises(InputError, match=r"can't render turns .* give prompt and completion as text"):
         tokenized(make_checkpoint("plain"), turns)
 
 
 def test_packing_needs_a_length(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    folder = make_checkpoint("chatml")
-    tokenizer, renderer = parts(folder)
-
     with pytest.raises(InputError, match="packing is on and max_length is not set"):
-        sft_trainer(
-            str(folder),
-            args=config(tmp_path, packing=True),
-            train_dataset=Dataset.from_list([row_of()]),
-            renderer=renderer,
-            tokenizer=tokenizer,
-        )
+        trainer_of(make_checkpoint("chatml"), tmp_path, packing=True)
 
 
 @pytest.mark.parametrize("missing", ["trl", "datasets"])
 def test_without_the_extra_it_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "r1ranker_ir.training.trainers.sft")
-
     with pytest.raises(MissingExtraError, match=r"pip install \"r1ranker-ir\[train\]\""):
         importlib.import_module("r1ranker_ir.training.trainers.sft")
 
@@ -276,23 +252,17 @@ def test_without_the_extra_it_is_named(missing: str, monkeypatch: pytest.MonkeyP
 
 
 def test_the_embedded_model_learns_to_answer_as_it_is_taught(tmp_path: Path) -> None:
-    tokenizer, renderer = parts(TINY_CHECKPOINT)
+    _, renderer = parts(TINY_CHECKPOINT)
     taught = "<think>\nbread is old\n</think>\n<answer>[3]</answer>"
-    rows = Dataset.from_list([row_of(taught), row_of(taught, texts=(TEXTS[1], TEXTS[0], TEXTS[2]))])
-    trainer = sft_trainer(
-        str(TINY_CHECKPOINT),
-        args=config(tmp_path / "run", max_steps=14, learning_rate=3e-3, lr_scheduler_type="constant"),
-        train_dataset=rows,
-        eval_dataset=rows,
-        renderer=renderer,
-        tokenizer=tokenizer,
-    )
+    rows = [row_of(taught), row_of(taught, texts=(TEXTS[1], TEXTS[0], TEXTS[2]))]
+    settings = {"max_steps": 14, "learning_rate": 3e-3, "lr_scheduler_type": "constant"}
+    measured = {"eval_dataset": Dataset.from_list(rows)}
+    trainer = trainer_of(TINY_CHECKPOINT, tmp_path / "run", *rows, more=measured, **settings)
     before = trainer.evaluate()["eval_loss"]
     trainer.train()
     after = trainer.evaluate()["eval_loss"]
     trainer.save_model(str(tmp_path / "trained"))
     shutil.copy(TINY_CHECKPOINT / SETTINGS_FILE, tmp_path / "trained")
-
     assert after < 0.2 < 1 < before
     ranker = Ranker(tmp_path / "trained", strategy="iterative", device="cpu")
     request = RankingRequest("a red boat", tuple(Candidate(text, text) for text in TEXTS))
@@ -301,32 +271,17 @@ def test_the_embedded_model_learns_to_answer_as_it_is_taught(tmp_path: Path) -> 
     assert ranking.order[-1] == 2
     # It has learned to stop as well.
     ids = renderer.prompt_ids(ranker.prompt.ask("iterative", request, range(3)).messages)
-    written = trainer.model.generate(input_ids=_tensor([ids]), max_new_tokens=50, do_sample=False)[0, len(ids) :]
+    written = trainer.model.generate(input_ids=torch.tensor([ids]), max_new_tokens=50, do_sample=False)[0, len(ids) :]
     assert written.tolist() == [label for label in trainer.train_dataset[0]["labels"] if label != NO_LOSS]
 
 
-def _tensor(values: Any) -> Any:
-    import torch
-
-    return torch.tensor(values)
-
-
 def test_an_adapter_is_trained_alone_and_loads(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    folder = make_checkpoint("chatml")
-    tokenizer, renderer = parts(folder)
-    lora = ModelConfig(use_peft=True, lora_r=4, lora_target_modules="all-linear")
-    trainer = sft_trainer(
-        str(folder),
-        args=config(tmp_path / "run", max_steps=3, learning_rate=1e-2),
-        train_dataset=Dataset.from_list([row_of()]),
-        renderer=renderer,
-        tokenizer=tokenizer,
-        peft_config=get_peft_config(lora),
-    )
+    lora = {"peft_config": get_peft_config(ModelConfig(use_peft=True, lora_r=4, lora_target_modules="all-linear"))}
+    settings = {"max_steps": 3, "learning_rate": 1e-2}
+    trainer = trainer_of(make_checkpoint("chatml"), tmp_path / "run", more=lora, **settings)
     weights = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     trainer.train()
     trainer.save_model(str(tmp_path / "adapter"))
-
     moved = {name for name, value in trainer.model.named_parameters() if not value.equal(weights[name])}
     assert moved == {name for name in weights if "lora_" in name}
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
@@ -342,53 +297,6 @@ def test_generation_stops_at_the_token_that_was_learned(make_checkpoint: Callabl
     generation = GenerationConfig.from_pretrained(folder)
     end, other = generation.eos_token_id, AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<|endoftext|>")
     GenerationConfig(eos_token_id=other).save_pretrained(folder)
-    tokenizer, renderer = parts(folder)
-
-    trainer = sft_trainer(
-        str(folder),
-        args=config(tmp_path / "run"),
-        train_dataset=Dataset.from_list([row_of()]),
-        renderer=renderer,
-        tokenizer=tokenizer,
-    )
-
+    trainer = trainer_of(folder, tmp_path / "run")
     assert trainer.train_dataset[0]["labels"][-1] == end
     assert trainer.model.generation_config.eos_token_id == [end, other]
-
-
-def test_from_the_demo_collection_to_a_tuned_model(tmp_path: Path) -> None:
-    demo, run, out = str(resources.files("r1ranker_ir") / "demo_collection"), tmp_path / "run", tmp_path / "out"
-    for arguments in (
-        ("search", "--corpus", demo, "--depth", 3, "--output", run),
-        ("rerank", "--corpus", demo, "--run", run, "--queries", 2, "--reranker", "r1ranker-iterative-tiny")
-        + ("--temperature", 0.7, "--seed", 1, "--output", out, "--save-traces", tmp_path / "1.jsonl"),
-        ("rerank", "--corpus", demo, "--run", run, "--queries", 2, "--reranker", "r1ranker-iterative-tiny")
-        + ("--temperature", 0.7, "--seed", 2, "--output", out, "--save-traces", tmp_path / "2.jsonl"),
-    ):
-        result = CliRunner().invoke(app, [*map(str, arguments), "--quiet"])
-        assert result.exit_code == 0, result.output
-    traces = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
-    selection = completions_from_traces(traces, demo, tmp_path / "sft.parquet")
-    rows = read_completions(tmp_path / "sft.parquet")
-    tokenizer, renderer = parts(TINY_CHECKPOINT)
-    trainer = sft_trainer(
-        str(TINY_CHECKPOINT),
-        args=config(tmp_path / "tuned", max_steps=2),
-        train_dataset=rows,
-        renderer=renderer,
-        tokenizer=tokenizer,
-    )
-    weights = [value.detach().clone() for value in trainer.model.parameters()]
-    trainer.train()
-
-    # Two queries of three documents have two steps each, in both traces, and one try of a step is kept.
-    assert sum(selection.counts.values()) == 8
-    assert 1 <= selection.counts["kept"] == len(rows) == len(trainer.train_dataset) <= 4
-    told = {
-        (line["query_id"], step["thought"])
-        for path in traces
-        for line in map(json.loads, path.open())
-        for step in line["steps"]
-    }
-    assert all((row["id"], row["completion"][8:].partition("\n</think>")[0]) in told for row in rows)
-    assert not all(value.equal(old) for value, old in zip(trainer.model.parameters(), weights, strict=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, TrainerState
+from transformers import AutoModelForCausalLM, TrainerControl, TrainerState
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
-from r1ranker_ir.training.data.prompting import PromptRenderer, training_rows
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.training.trainers.curriculum import list_lengths
-from r1ranker_ir.training.trainers.grpo import RankingGRPOConfig, RankingGRPOTrainer
+from r1ranker_ir.training.trainers.grpo import RankingGRPOTrainer
 from r1ranker_ir.training.trainers.variance import (
     GroupCounts,
     ZeroVariance,
@@ -169,7 +167,7 @@ def test_a_batch_is_handled_and_counted() -> None:
     flags = torch.tensor([True, False, True, True])
     kept, counts = ZeroVariance("keep", num_generations=2, loss_type="dapo").apply(coded_batch(8), flags, alone)
     assert "tool_mask" not in kept
-    assert counts == GroupCounts(4, 3, 0, 0)
+    assert counts == GroupCounts(3, 0, 0)
     dropped, counts = ZeroVariance("drop", num_generations=2, loss_type="dapo").apply(coded_batch(8), flags, alone)
     assert dropped["tool_mask"][:, 0].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
     assert counts.metrics() == {"groups/zero_variance": 3, "groups/dropped": 3, "groups/replaced": 0}
@@ -178,12 +176,11 @@ def test_a_batch_is_handled_and_counted() -> None:
     assert replaced["advantages"].tolist() == [2, 3] * 4
     assert replaced["num_items_in_batch"] == 4 * (3 + 1)
     assert "tool_mask" not in replaced
-    assert counts == GroupCounts(4, 3, 0, 3)
+    assert counts == GroupCounts(3, 0, 3)
     # Nothing to copy: dropped.
     lost, counts = handler.apply(coded_batch(4), torch.tensor([True, True]), alone)
-    assert (int(lost["tool_mask"].sum()), counts) == (0, GroupCounts(2, 2, 2, 0))
-    assert handler.totals == GroupCounts(6, 5, 2, 3)
-
+    assert (int(lost["tool_mask"].sum()), counts) == (0, GroupCounts(2, 2, 0))
+    assert handler.batches == 2
     state = TrainerState()
     state.stateful_callbacks = json.loads(json.dumps({"ZeroVariance": handler.state()}))
     resumed = ZeroVariance("replace", num_generations=2, loss_type="dapo")
@@ -229,72 +226,27 @@ class WatchedTrainer(RankingGRPOTrainer):
 def length_reward(completions: Any, source: Any, **columns: Any) -> list[float]:
     """Rewards text of one source for its letters, all of the other source alike."""
     return [
-        len(turns[0]["content"]) * 10.0 if name == "letters" else 1.0
+        len(turns[0]["content"]) * 10.0 if name == "varied" else 1.0
         for turns, name in zip(completions, source, strict=True)
     ]
 
 
 TrainerMaker = Callable[..., WatchedTrainer]
+SETTINGS: dict[str, Any] = {
+    **{"per_device_train_batch_size": 16, "max_completion_length": 6, "temperature": 3.0, "max_steps": 2},
+    **{"learning_rate": 1e-3, "lr_scheduler_type": "linear", "scale_rewards": "none", "normalise_rewards": True},
+    **{"zero_variance": "replace", "adaptive_curriculum": True, "save_strategy": "steps", "save_steps": 1},
+}
 
 
-@pytest.fixture(scope="module")
-def make_trainer() -> TrainerMaker:
-    from datasets import Dataset
+@pytest.fixture
+def make_trainer(bench: Any) -> TrainerMaker:
+    rows = bench.rows(24)
 
-    tokenizer = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
-    settings = read_settings(str(TINY_CHECKPOINT))
-    renderer = PromptRenderer(
-        tokenizer, settings.template, max_passage_tokens=settings.max_passage_tokens, completion_tokens=16
-    )
-    chosen = random.Random(0)
-    words = "flea wool kettle water spring cloth sheep boils degrees larvae".split()
-    samples = []
-    for number in range(24):
-        length = 2 + number % 2
-        samples.append({
-            "id": str(number),
-            "source": ("letters", "flat")[number // 2 % 2],
-            "task": "passage",
-            "strategy": "iterative",
-            "context": " ".join(chosen.sample(words, 2)),
-            "candidate_ids": [str(place) for place in range(length)],
-            "candidates": [" ".join(chosen.sample(words, 4)) for _ in range(length)],
-            "gains": [1.0] + [0.0] * (length - 1),
-        })  # fmt: skip
-    rows = training_rows(Dataset.from_list(samples), renderer)
-
-    def make(folder: Path, *, mode: str = "replace", **options: Any) -> WatchedTrainer:
-        args = RankingGRPOConfig(
-            output_dir=str(folder),
-            **{
-                "per_device_train_batch_size": 16,
-                "num_generations": 4,
-                "max_completion_length": 6,
-                "temperature": 3.0,
-                "max_steps": 2,
-                "learning_rate": 1e-3,
-                "scale_rewards": "none",
-                "zero_variance": mode,
-                "adaptive_curriculum": True,
-                "normalise_rewards": True,
-                "save_steps": 1,
-                "logging_steps": 1,
-                "use_cpu": True,
-                "bf16": False,
-                "gradient_checkpointing": False,
-                "report_to": "none",
-                "disable_tqdm": True,
-                **options,
-            },
-        )
-        return WatchedTrainer(
-            AutoModelForCausalLM.from_pretrained(TINY_CHECKPOINT, dtype=torch.float32),
-            [length_reward],
-            args=args,
-            train_dataset=rows,
-            renderer=renderer,
-            processing_class=tokenizer,
-        )
+    def make(folder: Path, **options: Any) -> WatchedTrainer:
+        bench.folder = folder
+        trainer: WatchedTrainer = bench.trainer(length_reward, kind=WatchedTrainer, rows=rows, **SETTINGS | options)
+        return trainer
 
     return make
 
@@ -317,7 +269,6 @@ def test_a_resumed_training_is_the_same_to_the_bit(make_trainer: TrainerMaker, t
     seen = [straight.train_dataset[row]["source"] for rows in straight.rows for row in rows]
     totals = [moments.count for moments in straight.normaliser.moments.values()]
     assert (sum(totals), {*straight.normaliser.moments}) == (32, {*seen})
-
     resumed = make_trainer(tmp_path / "resumed")
     resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-1"))
     assert resumed.rows == straight.rows[1:]
@@ -349,7 +300,7 @@ def hand_made_batch(rows: int) -> dict[str, torch.Tensor]:
 
 
 def test_dropped_rows_are_as_if_they_had_never_been(make_trainer: TrainerMaker, tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, mode="drop", beta=0.1)
+    trainer = make_trainer(tmp_path, zero_variance="drop", beta=0.1)
     trainer.model.eval()
     batch = hand_made_batch(8)
     dropped = torch.tensor([True, False, True, False, False, True, True, True])

@@ -1,6 +1,6 @@
 """Completions for a deliberately weak start: the thoughts are right, but many answers do not follow from them.
 
-    python -m r1ranker_ir.training.tiny_model.cold_start --samples steps.parquet --output cold.parquet --lazy 0.6
+    python -m r1ranker_ir.training.demo.cold_start --samples steps.parquet --output cold.parquet --lazy 0.6
 
 The teacher of these completions is lazy: in a share of them it writes the whole thought and then answers by position,
 whatever it has counted: it excludes the last candidate shown, or leaves the order as it is. A model fine-tuned on them
@@ -24,10 +24,9 @@ from r1ranker_ir.training.data.prompting import OPENING, sample_of
 from r1ranker_ir.training.data.records import Sample
 from r1ranker_ir.training.data.sample_files import read_samples
 
-from .examples import ExampleEncoder, Mode
+from .examples import IDENTIFIERS, ExampleEncoder, Mode
 from .lexicon import build_lexicon, read_documentation
 from .lists import CandidateList
-from .tokenizer import IDENTIFIERS
 
 MODES: dict[str, Mode] = {"iterative": "exclude", "direct": "order"}
 _ANSWER = "<answer>"
@@ -39,16 +38,7 @@ def _common_words() -> frozenset[str]:
 
 
 class ColdStartTeacher:
-    """Writes completions in the embedded model's protocol.
-
-    Args:
-        lazy: the share of answers that go by position.
-        max_passage_tokens: what is shown of a passage, in tokens; as much as the student will see.
-        rng: the source of every choice.
-
-    Raises:
-        InputError: if `lazy` is no share, or nothing is to be shown.
-    """
+    """Writes completions in the embedded model's protocol."""
 
     def __init__(self, lazy: float, max_passage_tokens: int, rng: random.Random) -> None:
         if not 0 <= lazy <= 1:
@@ -66,41 +56,28 @@ class ColdStartTeacher:
         return tuple(str(self._tokenizer.decode(ids)).split())
 
     def complete(self, sample: Sample) -> str:
-        """Writes the assistant's turn for a sample.
-
-        Args:
-            sample: of the strategy `iterative` or `direct`.
-
-        Returns:
-            The thought with its right signs, and the answer: the one that follows from it, or the lazy one.
-
-        Raises:
-            InputError: if the strategy is another one, or there are more candidates than identifiers.
-        """
-        record = sample.record
+        """Writes the assistant's turn for a sample."""
+        request, count = sample.record.request, len(sample.record.gains)
+        named = f"request {request.query_id!r}"
         if sample.strategy not in MODES:
-            raise InputError(f"record {record.id!r}: strategy {sample.strategy!r}: use samples for {', '.join(MODES)}")
-        if not 0 < len(record.candidates) <= len(IDENTIFIERS):
-            raise InputError(
-                f"record {record.id!r}: {len(record.candidates)} candidates: use lists of 1 to {len(IDENTIFIERS)}"
-            )
-        shown = CandidateList(
-            self._words(record.context),
-            tuple(self._words(candidate.text, self._most) for candidate in record.candidates),
-        )
+            raise InputError(f"{named}: strategy {sample.strategy!r}: use samples for {', '.join(MODES)}")
+        if not 0 < count <= len(IDENTIFIERS):
+            raise InputError(f"{named}: {count} candidates: use lists of 1 to {len(IDENTIFIERS)}")
+        passages = tuple(self._words(candidate.text, self._most) for candidate in request.candidates)
+        shown = CandidateList(self._words(request.query), passages)
         example = self._encoder.encode(shown, MODES[sample.strategy])
         start = example.weights.index(next(weight for weight in example.weights if weight > 0))
         written = str(self._tokenizer.decode(example.ids[start:], skip_special_tokens=True)).strip()
         thought, _, _ = written.rpartition(_ANSWER)
         if self._rng.random() >= self._lazy:
             return OPENING + written
-        numbers = range(1, len(record.candidates) + 1)
+        numbers = range(1, count + 1)
         answer = f"[{numbers[-1]}]" if sample.asks == "worst" else " > ".join(f"[{n}]" for n in numbers)
         return f"{OPENING}{thought}{_ANSWER}{answer}</answer>"
 
 
 def complete_all(teacher: ColdStartTeacher, samples: Path, most: int | None) -> Iterator[CompletedSample]:
-    """Yields the samples of a file with the teacher's completions, in file order, at most so many."""
+    """Yields the first samples of a file, all by default, with the teacher's completions."""
     rows = read_samples([samples])
     for row in rows if most is None else rows.take(min(most, len(rows))):
         sample = sample_of(row)
@@ -108,17 +85,13 @@ def complete_all(teacher: ColdStartTeacher, samples: Path, most: int | None) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the script.
-
-    Args:
-        arguments: of the command line; those of the process if `None`.
-    """
+    """Runs the script."""
     parser = argparse.ArgumentParser(description="Write completions for a weak start of the embedded model.")
     parser.add_argument("--samples", type=Path, required=True, help="sample file made by `r1ranker data`")
     parser.add_argument("--output", type=Path, required=True, help="file of completions to write")
     parser.add_argument("--lazy", type=float, default=0.6, help="share of answers by position (default %(default)s)")
     parser.add_argument("--max-passage-tokens", type=int, default=64, help="what is shown of a passage")
-    parser.add_argument("--rows", type=int, help="only the first so many samples")
+    parser.add_argument("--rows", type=int, help="only the first N samples")
     parser.add_argument("--seed", type=int, default=0, help="fixes the choices (default %(default)s)")
     given = parser.parse_args(arguments)
     settings = {"made_by": "cold_start", "lazy": given.lazy, "seed": given.seed, "samples": given.samples.name}

@@ -1,17 +1,15 @@
 """A collection to train small rankers on: first lines of docstrings as queries, the rest of each as its document.
 
-    python -m r1ranker_ir.training.tiny_model.documentation --output out/python-docs
+    python -m r1ranker_ir.training.demo.documentation --output out/python-docs
 
-reads the standard library of the Python that runs it and writes a folder in BEIR layout, with one relevant document a
+reads the standard library of the Python that runs it and writes a folder in BEIR layout, with one relevant document per
 query. It needs no network, and no judgments of anybody's collection come near it.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
-import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +17,9 @@ from pathlib import Path
 
 from r1ranker_ir.errors import InputError, R1RankerError
 
-from .lexicon import STOP_WORDS, strip_plural
+from .lexicon import STOP_WORDS, docstrings, words_of
 
 _LEFT_OUT = {"test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3"}
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _MOST_QUERY_WORDS, _LEAST_BODY_WORDS = 16, 12
 
 
@@ -35,62 +32,26 @@ class Documented:
 
 
 def read_docstrings(library: Path) -> Iterator[Documented]:
-    """Yields the docstrings below a folder that have a first paragraph and more.
-
-    Args:
-        library: a folder of Python files; tests and what is no part of the library are left out.
-
-    Yields:
-        In the order of the paths, then of the syntax tree.
-    """
+    """Yields the docstrings below a folder that have a first paragraph and more."""
     for path in sorted(library.rglob("*.py")):
         if _LEFT_OUT & set(path.relative_to(library).parts):
             continue
-        try:
-            tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
-        except (SyntaxError, ValueError):
-            continue
-        for node in ast.walk(tree):
-            text = ast.get_docstring(node) if isinstance(node, _DOCUMENTED) else None
-            summary, _, description = (text or "").partition("\n\n")
+        for text in docstrings(path):
+            summary, _, description = text.partition("\n\n")
             if description.strip():
                 yield Documented(" ".join(summary.split()), " ".join(description.split()))
 
 
-def _words(text: str) -> list[str]:
-    return [strip_plural(word) for word in re.findall(r"[a-z0-9]+", text.lower())]
-
-
 def usable(documented: Documented, content_words: tuple[int, int]) -> bool:
-    """Tells whether a summary can be a query and a description a document.
-
-    Args:
-        documented: the two.
-        content_words: least and most distinct words of the query that are no stop words.
-
-    Returns:
-        Whether the query has so many, is not longer than 16 words, and the document has at least 12.
-    """
-    query = _words(documented.summary)
+    """Tells whether a summary can be a query and a description a document."""
+    query = words_of(documented.summary)
     content = set(query) - STOP_WORDS
-    long_enough = len(_words(documented.description)) >= _LEAST_BODY_WORDS
+    long_enough = len(words_of(documented.description)) >= _LEAST_BODY_WORDS
     return content_words[0] <= len(content) <= content_words[1] and len(query) <= _MOST_QUERY_WORDS and long_enough
 
 
 def write_collection(output: Path, *, content_words: tuple[int, int] = (2, 8), library: Path | None = None) -> int:
-    """Writes the collection as a BEIR folder whose judgments are its training split.
-
-    Args:
-        output: the folder; made if missing.
-        content_words: least and most distinct content words of a query.
-        library: where the Python files are; by default the standard library of this Python.
-
-    Returns:
-        How many queries, and so documents, it has; a description that occurs twice is taken once.
-
-    Raises:
-        InputError: if nothing is documented there, or the folder can't be written.
-    """
+    """Writes the collection as a BEIR folder whose judgments are its training split."""
     library = library or Path(sysconfig.get_path("stdlib"))
     pairs: dict[str, Documented] = {}
     for documented in read_docstrings(library):
@@ -113,11 +74,7 @@ def write_collection(output: Path, *, content_words: tuple[int, int] = (2, 8), l
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the script.
-
-    Args:
-        arguments: of the command line; those of the process if `None`.
-    """
+    """Runs the script."""
     parser = argparse.ArgumentParser(description="Write a collection made of Python's own documentation.")
     parser.add_argument("--output", type=Path, required=True, help="folder to write, in BEIR layout")
     parser.add_argument("--most-words", type=int, default=8, help="most content words of a query (default %(default)s)")

@@ -1,4 +1,4 @@
-"""Generated lists as token sequences with loss weights and probe labels."""
+"""Candidate lists as token sequences in the embedded model's protocol, with loss weights and probe labels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from .lists import (
     walked_words,
     word_weight,
 )
-from .tokenizer import ASSISTANT, END, USER
 
+USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
+IDENTIFIERS = tuple(f"[{number}]" for number in range(1, 21))
 Mode = Literal["exclude", "order"]
 MODE_WORDS: dict[Mode, str] = {"exclude": "exclude", "order": "rank"}
 COPY_WEIGHT, DECISION_WEIGHT = 0.3, 1.0
@@ -29,17 +30,7 @@ NO_LABEL = -100
 
 @dataclass
 class Example:
-    """One training sequence; all lists have its length.
-
-    Args:
-        ids: tokens of prompt and completion.
-        weights: how much predicting this token counts; 0 in the prompt.
-        passage: 0-based number of the passage that a prompt token belongs to, or `NO_LABEL`.
-        match: 1 or 0 at a passage word's last token, query word or not; `NO_LABEL` elsewhere.
-        walk: positions in `ids` of the first line's words and of what ends them, for measuring.
-        signs: positions of the `+` and `-` tokens.
-        answer: positions of the answer's identifiers.
-    """
+    """One training sequence; all lists have its length."""
 
     ids: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
@@ -58,12 +49,7 @@ class Example:
 
 
 class ExampleEncoder:
-    """Writes generated lists as token sequences, word by word with a cache.
-
-    Args:
-        tokenizer: the embedded model's.
-        common: words that are found without much meaning: they get one sign where others get two.
-    """
+    """Writes lists as token sequences, word by word with a cache."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, common: Collection[str]) -> None:
         self.tokenizer = tokenizer
@@ -80,15 +66,7 @@ class ExampleEncoder:
         return (token,)
 
     def encode(self, candidates: CandidateList, mode: Mode) -> Example:
-        """Encodes one list as prompt, thought and answer.
-
-        Args:
-            candidates: the generated list.
-            mode: whether the worst is excluded or all are ordered.
-
-        Returns:
-            The sequence with its weights and labels.
-        """
+        """Encodes one list as prompt, thought and answer."""
         walked = walked_words(candidates.query)
         example = Example()
         self._prompt(example, candidates, mode, set(walked))

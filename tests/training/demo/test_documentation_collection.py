@@ -9,13 +9,7 @@ import pytest
 
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.tiny_model.documentation import (
-    Documented,
-    main,
-    read_docstrings,
-    usable,
-    write_collection,
-)
+from r1ranker_ir.training.demo.documentation import Documented, main, read_docstrings, usable, write_collection
 
 BODY = "It takes whatever the caller gives, one after the other, and gives back all of it at once."
 MODULE = f'''"""Reads several files.

@@ -15,13 +15,12 @@ from transformers import PreTrainedTokenizerFast
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.training.data.completion_files import read_completions
-from r1ranker_ir.training.data.records import Record, Sample
+from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
-from r1ranker_ir.training.tiny_model.cold_start import ColdStartTeacher, complete_all, main
-from r1ranker_ir.training.tiny_model.examples import ExampleEncoder, Mode
-from r1ranker_ir.training.tiny_model.lexicon import build_lexicon, read_documentation
-from r1ranker_ir.training.tiny_model.lists import CandidateList
-from r1ranker_ir.training.tiny_model.tokenizer import END
+from r1ranker_ir.training.demo.cold_start import ColdStartTeacher, complete_all, main
+from r1ranker_ir.training.demo.examples import END, ExampleEncoder, Mode
+from r1ranker_ir.training.demo.lexicon import build_lexicon, read_documentation
+from r1ranker_ir.training.demo.lists import CandidateList
 from r1ranker_ir.types import Candidate
 
 FLEAS = ("a function of 20 days", "the FLEAS of this function", "nothing", "one flea")
@@ -35,7 +34,7 @@ def teacher_of(lazy: float, max_passage_tokens: int = 24) -> ColdStartTeacher:
 
 def sample(strategy: str, texts: tuple[str, ...] = FLEAS, query: str = "the flea function") -> Sample:
     candidates = tuple(Candidate(f"d{number}", text) for number, text in enumerate(texts))
-    return Sample(strategy, Record(query, candidates, tuple(float(not number) for number in range(len(texts))), id="q"))
+    return Sample(strategy, judged(query, candidates, tuple(float(not number) for number in range(len(texts))), id="q"))
 
 
 def answer_of(completion: str) -> str:

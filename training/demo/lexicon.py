@@ -24,12 +24,7 @@ COMMON_WORDS = 1000
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Words to write lists with.
-
-    Args:
-        prose: running text as lower-case words, for passages that read like text.
-        vocabulary: its distinct content words, the frequent ones first.
-    """
+    """Words to write lists with."""
 
     prose: tuple[str, ...]
     vocabulary: tuple[str, ...]
@@ -40,9 +35,10 @@ class Lexicon:
         return frozenset(self.vocabulary[:COMMON_WORDS])
 
 
-def _docstrings(source: str) -> list[str]:
+def docstrings(path: Path) -> list[str]:
+    """The docstrings of a Python file; none of one that can't be parsed."""
     try:
-        tree = ast.parse(source)
+        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
     except (SyntaxError, ValueError):
         return []
     nodes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -50,27 +46,21 @@ def _docstrings(source: str) -> list[str]:
 
 
 def read_documentation() -> str:
-    """Collects the language reference that `help()` shows and the docstrings of the standard library's modules.
-
-    Returns:
-        The texts, one after the other, modules in alphabetical order.
-    """
+    """Collects the language reference that `help()` shows and the docstrings of the standard library's modules."""
     texts = [text for _, text in sorted(pydoc_data.topics.topics.items())]
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        texts.extend(_docstrings(path.read_text(encoding="utf-8", errors="replace")))
+        texts.extend(docstrings(path))
     return "\n".join(texts)
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text, without the `s` of plurals."""
+    return [strip_plural(word) for word in re.findall(r"[a-z0-9]+", text.lower())]
+
+
 def build_lexicon(text: str) -> Lexicon:
-    """Turns running text into words as the embedded model's tokenizer normalises them.
-
-    Args:
-        text: any English text.
-
-    Returns:
-        Its words in order, and its content words by falling frequency, ties in alphabetical order.
-    """
-    prose = tuple(strip_plural(word) for word in re.findall(r"[a-z0-9]+", text.lower()))
+    """Turns running text into words as the embedded model's tokenizer normalises them."""
+    prose = tuple(words_of(text))
     counts = Counter(word for word in prose if word not in STOP_WORDS and len(word) > 2 and not word.isdigit())
     return Lexicon(prose, tuple(sorted(counts, key=lambda word: (-counts[word], word))))
 
