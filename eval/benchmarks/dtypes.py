@@ -21,17 +21,7 @@ _ALL = "all rows"
 
 
 def parse_dtypes(text: str) -> tuple[str, ...]:
-    """Reads names of kinds of numbers.
-
-    Args:
-        text: split by commas or white space, such as `float32,bfloat16`.
-
-    Returns:
-        The names in order, repeats dropped.
-
-    Raises:
-        InputError: if there is none, or one is unknown.
-    """
+    """Reads names of kinds of numbers."""
     names = tuple(dict.fromkeys(re.findall(r"[^\s,]+", text)))
     if not names:
         raise InputError(f"no dtype given: name at least one of {', '.join(DTYPES)}")
@@ -41,14 +31,7 @@ def parse_dtypes(text: str) -> tuple[str, ...]:
 
 
 def dtypes_sheet(results: Mapping[str, SpeedResult]) -> Sheet:
-    """Lays the same rows out in several kinds of numbers, each beside the first kind.
-
-    Args:
-        results: dtype to what was measured in it, of the same variants.
-
-    Returns:
-        For each dtype a row for each variant, and one for all of them together.
-    """
+    """Lays the same rows out in several kinds of numbers, each beside the first kind."""
     first, *_ = results.values()
     rows = []
     for dtype, result in results.items():

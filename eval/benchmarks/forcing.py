@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
 
 class ForcedBackend:
-    """A backend whose answers, after the model's work is done, are replaced by those of a given order.
-
-    Args:
-        backend: does the work.
-        lists: what is ranked, and when each passage goes.
-        best_first: single answers name the best passage, and not the worst.
-        thought: stands in place of the thoughts, which mean nothing.
-    """
+    """A backend whose answers, after the model's work is done, are replaced by those of a given order."""
 
     def __init__(self, backend: TransformersBackend, lists: MadeLists, *, best_first: bool, thought: str) -> None:
         self._backend = backend
@@ -86,12 +79,7 @@ class ForcedBackend:
 
 @contextmanager
 def no_early_end(model: Any, tokenizer: Any) -> Iterator[None]:
-    """Keeps a model from writing what ends a turn, a thought or a tag, so that thoughts reach their full length.
-
-    Args:
-        model: of transformers.
-        tokenizer: its own; entries of the vocabulary that it does not know are not written either.
-    """
+    """Keeps a model from writing what ends a turn, a thought or a tag, so that thoughts reach their full length."""
     import torch
 
     vocabulary = tokenizer.get_vocab()

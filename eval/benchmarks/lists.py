@@ -34,16 +34,11 @@ class MadeLists:
     """Requests without meaning, and how they are to be ranked.
 
     Every passage begins with a number of its own, by which it is known wherever a prompt shows it.
-
-    Args:
-        requests: one a query, in first-stage order.
-        going: for each passage's number when it goes: the greater, the later.
-        best_first: for each request the positions of its candidates, as a ranking that keeps to `going` has them.
     """
 
-    requests: tuple[RankingRequest, ...]
-    going: dict[int, int]
-    best_first: tuple[tuple[int, ...], ...]
+    requests: tuple[RankingRequest, ...]  # one a query, in first-stage order
+    going: dict[int, int]  # for each passage's number when it goes: the greater, the later
+    best_first: tuple[tuple[int, ...], ...]  # positions of each request's candidates as going orders them
 
     def shown(self, call: Call) -> list[int]:
         """The numbers of the passages that a call's prompt shows, in its order."""
@@ -53,22 +48,7 @@ class MadeLists:
 def make_lists(
     counts: Counts, *, queries: int, candidates: int, passage_tokens: int, order: Order, seed: int
 ) -> MadeLists:
-    """Makes lists.
-
-    Args:
-        counts: the model's tokenizer.
-        queries: how many lists.
-        candidates: passages a list.
-        passage_tokens: tokens of each passage.
-        order: `first-stage`, the last one goes first; or `random`.
-        seed: of words and order.
-
-    Returns:
-        The lists; the same arguments give the same ones.
-
-    Raises:
-        InputError: if passages can't have so few tokens, or not exactly so many with this tokenizer.
-    """
+    """Makes lists."""
     drawing = random.Random(seed)
     requests, best_first = [], []
     going: dict[int, int] = {}
@@ -87,20 +67,12 @@ def make_lists(
 
 
 def made_passage(counts: Counts, number: int, tokens: int, drawing: random.Random) -> str:
-    """Makes a passage of exactly so many tokens, real words in no order.
-
-    Raises:
-        InputError: if that can't be.
-    """
+    """Makes a passage of exactly so many tokens, real words in no order."""
     return _exactly(counts, tokens, f"number {number}:", drawing, "--passage-tokens")
 
 
 def made_thought(counts: Counts, tokens: int, drawing: random.Random) -> str:
-    """Makes a thought of exactly so many tokens, or an empty one of none.
-
-    Raises:
-        InputError: if that can't be.
-    """
+    """Makes a thought of exactly so many tokens, or an empty one of none."""
     return _exactly(counts, tokens, "", drawing, "--thought-tokens") if tokens else ""
 
 

@@ -18,34 +18,21 @@ PEAKS: dict[str, tuple[float, float]] = {
 
 @dataclass
 class Phase:
-    """Forward passes of one kind.
+    """Forward passes of one kind."""
 
-    Args:
-        passes: how many.
-        tokens: computed in them, padding included.
-        seconds: what they took.
-        operations: additions and multiplications of matrix products.
-        bytes_read: of weights, keys and values.
-    """
-
-    passes: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    operations: float = 0.0
-    bytes_read: float = 0.0
+    passes: int = 0  # how many
+    tokens: int = 0  # computed in them, padding included
+    seconds: float = 0.0  # what they took
+    operations: float = 0.0  # additions and multiplications of matrix products
+    bytes_read: float = 0.0  # of weights, keys and values
 
 
 @dataclass
 class Metered:
-    """What the forward passes of a model took.
+    """What the forward passes of a model took."""
 
-    Args:
-        reading: passes over more than one token of each row.
-        writing: passes over one token of each row.
-    """
-
-    reading: Phase = field(default_factory=Phase)
-    writing: Phase = field(default_factory=Phase)
+    reading: Phase = field(default_factory=Phase)  # passes over more than one token of each row
+    writing: Phase = field(default_factory=Phase)  # passes over one token of each row
 
 
 @dataclass(frozen=True)
@@ -82,14 +69,7 @@ class _Shape:
 
 @contextmanager
 def metered(model: Any) -> Iterator[Metered]:
-    """Measures each forward pass of a model, by CUDA's own events where it runs there.
-
-    Args:
-        model: of transformers.
-
-    Yields:
-        What the passes took; complete when the context ends.
-    """
+    """Measures each forward pass of a model, by CUDA's own events where it runs there."""
     import torch
 
     from r1ranker_ir.models.key_value_cache import passed_cache
@@ -142,16 +122,7 @@ def metered(model: Any) -> Iterator[Metered]:
 
 
 def share_of_peak(found: Metered, device_name: str) -> dict[str, float | None]:
-    """How much of a device's peak was reached.
-
-    Args:
-        found: what passes took.
-        device_name: as torch gives it.
-
-    Returns:
-        `matrix_share_in_reading`: of the peak of bfloat16 matrix products; `bandwidth_share_in_writing`: of that of
-        memory. `None` where the device's peaks are not known, or there were no such passes.
-    """
+    """How much of a device's peak was reached."""
     operations, bandwidth = PEAKS.get(device_name, (None, None))
     reading, writing = found.reading, found.writing
     return {

@@ -11,19 +11,12 @@ from r1ranker_ir.models.random_weights import open_configuration, random_model
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkModel:
-    """A model in memory.
+    """A model in memory."""
 
-    Args:
-        name: what was asked for.
-        model: of transformers.
-        tokenizer: of transformers.
-        checkpoint: the folder or hub name that it comes from; `None` for random weights.
-    """
-
-    name: str
-    model: Any
-    tokenizer: Any
-    checkpoint: str | None = None
+    name: str  # what was asked for
+    model: Any  # of transformers
+    tokenizer: Any  # of transformers
+    checkpoint: str | None = None  # the folder or hub name that it comes from; None for random weights
 
     @property
     def device(self) -> Any:
@@ -46,23 +39,7 @@ class BenchmarkModel:
 def open_model(
     checkpoint: str | None, configuration: str | None, *, device: str | None, dtype: str, seed: int
 ) -> BenchmarkModel:
-    """Loads or makes a model.
-
-    Args:
-        checkpoint: a folder or hub name; `tiny` is the embedded model. `None` where a configuration is given.
-        configuration: see `random_models.open_configuration`.
-        device: `None` to pick.
-        dtype: `auto` for the checkpoint's own; of random weights bfloat16, or float32 on a CPU.
-        seed: of random weights.
-
-    Returns:
-        The model.
-
-    Raises:
-        InputError: if a configuration or the device can't be used.
-        CheckpointError: if a checkpoint can't be loaded.
-        MissingExtraError: if what runs models is not installed.
-    """
+    """Loads or makes a model."""
     import r1ranker_ir.backends.local  # noqa: F401 (says what is to be installed, if something is missing)
     from r1ranker_ir.models.loading import load_model, pick_device
 

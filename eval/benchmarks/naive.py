@@ -15,35 +15,17 @@ _ANSWER = "\n</think>\n<answer>[{number}]</answer>"
 
 @dataclass
 class Counted:
-    """What was counted on the way.
+    """What was counted on the way."""
 
-    Args:
-        calls: prompts read.
-        prompt_tokens: of all prompts; all of them were computed.
-        completion_tokens: written.
-    """
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    calls: int = 0  # prompts read
+    prompt_tokens: int = 0  # of all prompts; all of them were computed
+    completion_tokens: int = 0  # written
 
 
 def eliminate_naively(
     model: Any, tokenizer: Any, prompt: Prompt, request: RankingRequest, best_first: Sequence[int], thought_tokens: int
 ) -> tuple[tuple[int, ...], Counted]:
-    """Eliminates one after the other with a plain `generate` a step: thought and answer are written, nothing is kept.
-
-    Args:
-        model: of transformers.
-        tokenizer: its own.
-        prompt: renders the texts of the prompts.
-        request: what is ranked.
-        best_first: the order that is to come out, since what the model writes is not used.
-        thought_tokens: of each thought.
-
-    Returns:
-        The order, and what was counted.
-    """
+    """Eliminates one after the other with a plain `generate` per step; nothing is kept between steps."""
     import torch
 
     texts, counted = ChatTokenizer(tokenizer), Counted()
@@ -71,13 +53,7 @@ def eliminate_naively(
 
 
 def read_prompts(model: Any, prompts: Sequence[Sequence[int]], batch_size: int) -> None:
-    """Reads each prompt with one forward pass and keeps nothing: what any ranking by this model takes at least.
-
-    Args:
-        model: of transformers.
-        prompts: token ids.
-        batch_size: prompts a pass; the shorter ones of a pass are padded.
-    """
+    """Reads each prompt with one forward pass and keeps nothing: what any ranking by this model takes at least."""
     import torch
 
     device = model.get_input_embeddings().weight.device

@@ -14,16 +14,7 @@ FEATURE, EXTRA = "Drawing benchmarks", "eval"
 
 
 def plot_speed(result: SpeedResult, path: Path) -> None:
-    """Draws a bar a variant: seconds, by what they went to, and prompt tokens in full prompts.
-
-    Args:
-        result: what was measured.
-        path: PNG to write.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if the file can't be written.
-    """
+    """Draws a bar a variant: seconds, by what they went to, and prompt tokens in full prompts."""
     rows = (result.floor, *result.rows)
     figure = new_figure(10.5, 1.4 + 0.36 * len(rows), feature=FEATURE, extra=EXTRA)
     left, right = figure.subplots(1, 2, sharey=True)
@@ -65,16 +56,7 @@ def plot_speed(result: SpeedResult, path: Path) -> None:
 
 
 def plot_quality(result: QualityResult, path: Path) -> None:
-    """Draws the first measure with its 95% interval, against tokens and against seconds per query.
-
-    Args:
-        result: what was measured.
-        path: PNG to write.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if the file can't be written.
-    """
+    """Draws the first measure with its 95% interval, against tokens and against seconds per query."""
     figure = new_figure(10.0, 4.2, feature=FEATURE, extra=EXTRA)
     left, right = figure.subplots(1, 2, sharey=True)
     compared = result.comparison

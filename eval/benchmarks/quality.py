@@ -25,19 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QualityResult:
-    """All rows of a benchmark of quality.
+    """All rows of a benchmark of quality."""
 
-    Args:
-        rows: of the variants, in their order.
-        comparison: of their measures with those of the baseline, by name.
-        source: what was reranked.
-        queries: how many queries.
-    """
-
-    rows: tuple[CostRow, ...]
-    comparison: Comparison
-    source: RunSource
-    queries: int
+    rows: tuple[CostRow, ...]  # of the variants, in their order
+    comparison: Comparison  # of their measures with those of the baseline, by name
+    source: RunSource  # what was reranked
+    queries: int  # how many queries
 
 
 def possible_variants(checkpoint: str, variants: Sequence[Variant]) -> tuple[Variant, ...]:
@@ -69,24 +62,7 @@ def measure_quality(
     cache_memory: int | str | None = None,
     progress: bool = False,
 ) -> QualityResult:
-    """Reranks a run by each variant, and measures it.
-
-    Args:
-        model: a checkpoint in memory; its `r1ranker.json` counts as in `Ranker`.
-        variants: the ways to rank, two at least; the baseline is `one`, or the first where that is missing.
-        source: corpus, run, depth and queries.
-        measures: what to measure by.
-        batch_size: calls at once; the checkpoint's if `None`.
-        max_thought_tokens: the checkpoint's if `None`.
-        cache_memory: what may be kept between calls, as `TransformersBackend` takes it; its own limit if `None`.
-        progress: show a progress bar on a terminal.
-
-    Returns:
-        Costs and measures, with differences from the baseline.
-
-    Raises:
-        InputError: if the weights are random, there are too few variants, one can't be run, or the files do not fit.
-    """
+    """Reranks a run by each variant, and measures it."""
     if model.checkpoint is None:
         raise InputError(f"{model.name!r} has random weights, which rank no better than chance: give a checkpoint")
     names = [variant.name for variant in variants]

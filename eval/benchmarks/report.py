@@ -30,15 +30,7 @@ _QUALITY_HEADINGS = (
 
 
 def speed_sheet(result: SpeedResult, model: BenchmarkModel) -> Sheet:
-    """Lays a benchmark of speed out.
-
-    Args:
-        result: what was measured.
-        model: on what.
-
-    Returns:
-        A row a variant, the forward pass first; on a CUDA device with columns about that.
-    """
+    """Lays a benchmark of speed out."""
     asked = result.settings
     on_cuda = result.floor.device_memory_peak is not None
     described = model.described()
@@ -85,15 +77,7 @@ def _device_cells(row: SpeedRow) -> tuple[str, ...]:
 
 
 def quality_sheet(result: QualityResult, model: BenchmarkModel) -> Sheet:
-    """Lays a benchmark of quality out.
-
-    Args:
-        result: what was measured.
-        model: on what.
-
-    Returns:
-        A row a variant: each measure, its difference from the baseline with a 95% interval, and costs of all queries.
-    """
+    """Lays a benchmark of quality out."""
     compared, source = result.comparison, result.source
     runs = {run.name: run for run in (compared.baseline, *compared.runs)}
     differences = {(each.run, each.measure): each.mean for each in compared.differences}
@@ -126,14 +110,7 @@ def _of(difference: MeanEstimate) -> str:
 
 
 def speed_data(result: SpeedResult) -> dict[str, Any]:
-    """Lays a benchmark of speed out as JSON data: what was measured, unscaled, and the ratios.
-
-    Args:
-        result: what was measured.
-
-    Returns:
-        `settings`, `one_forward_pass` and `variants`.
-    """
+    """Lays a benchmark of speed out as JSON data: what was measured, unscaled, and the ratios."""
     return {
         "settings": asdict(result.settings),
         "one_forward_pass": _speed_entry(result, result.floor),
@@ -163,14 +140,7 @@ def _speed_entry(result: SpeedResult, row: SpeedRow) -> dict[str, Any]:
 
 
 def quality_data(result: QualityResult) -> dict[str, Any]:
-    """Lays a benchmark of quality out as JSON data.
-
-    Args:
-        result: what was measured.
-
-    Returns:
-        `settings`, `baseline` and `variants`.
-    """
+    """Lays a benchmark of quality out as JSON data."""
     compared = result.comparison
     variants = []
     for row in result.rows:
@@ -185,20 +155,7 @@ def quality_data(result: QualityResult) -> dict[str, Any]:
 
 
 def write_result(folder: Path, figures: dict[str, Any], model: BenchmarkModel, command: Sequence[str]) -> Path:
-    """Writes all figures and what they were made with.
-
-    Args:
-        folder: exists.
-        figures: `speed_data` or `quality_data`.
-        model: what was measured.
-        command: that asked for it.
-
-    Returns:
-        The file.
-
-    Raises:
-        InputError: if it can't be written.
-    """
+    """Writes all figures and what they were made with."""
     path = folder / RESULT_FILE
     made_with = manifest.made_with(command, "transformers", "matplotlib")
     manifest.write_result(path, {**made_with, "model": model.described(), **figures})
@@ -206,19 +163,7 @@ def write_result(folder: Path, figures: dict[str, Any], model: BenchmarkModel, c
 
 
 def write_comparison(folder: Path, rows: Sequence[Mapping[str, Any]], command: Sequence[str]) -> Path:
-    """Writes the figures of several kinds of numbers beside each other.
-
-    Args:
-        folder: exists.
-        rows: see `benchmark_dtypes.dtypes_data`.
-        command: that asked for it.
-
-    Returns:
-        The file.
-
-    Raises:
-        InputError: if it can't be written.
-    """
+    """Writes the figures of several kinds of numbers beside each other."""
     path = folder / RESULT_FILE
     manifest.write_result(path, {**manifest.made_with(command, "transformers", "matplotlib"), "dtypes": list(rows)})
     return path

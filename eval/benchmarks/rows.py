@@ -16,34 +16,18 @@ FLOOR = "one forward pass"
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """What is ranked, and how it is measured.
+    """What is ranked, and how it is measured."""
 
-    Args:
-        candidates: passages a list.
-        passage_tokens: of each, by the model's tokenizer.
-        thought_tokens: of each thought; none ends before.
-        queries: lists.
-        order: in which candidates go: the first stage's last one first, or a random order.
-        batch_size: calls at once.
-        seed: of texts and order.
-        repeat: how often each variant is measured; the measurement of median seconds counts.
-        naive_queries: measure the naive loop on so many lists, and scale it; all if `None`.
-        cache_memory: what may be kept between calls, as `TransformersBackend` takes it; its own limit if `None`.
-
-    Raises:
-        InputError: if a number is too small, or the naive loop is to rank more lists than there are.
-    """
-
-    candidates: int = 20
-    passage_tokens: int = 100
-    thought_tokens: int = 64
-    queries: int = 1
-    order: Order = "first-stage"
-    batch_size: int = 16
-    seed: int = 0
-    repeat: int = 1
-    naive_queries: int | None = None
-    cache_memory: int | str | None = None
+    candidates: int = 20  # passages a list
+    passage_tokens: int = 100  # of each, by the model's tokenizer
+    thought_tokens: int = 64  # of each thought; none ends before
+    queries: int = 1  # lists
+    order: Order = "first-stage"  # in which candidates go: the first stage's last one first, or a random order
+    batch_size: int = 16  # calls at once
+    seed: int = 0  # of texts and order
+    repeat: int = 1  # how often each variant is measured; the measurement of median seconds counts
+    naive_queries: int | None = None  # measure the naive loop on so many lists, and scale it; all if None
+    cache_memory: int | str | None = None  # as TransformersBackend takes it; its own limit if None
 
     def __post_init__(self) -> None:
         least = {"candidates": 2, "passage_tokens": 1, "thought_tokens": 0, "queries": 1, "batch_size": 1, "repeat": 1}
@@ -56,57 +40,32 @@ class SpeedSettings:
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """What one variant took.
+    """What one variant took."""
 
-    Args:
-        variant: its name.
-        calls: prompts sent.
-        prompt_tokens: sent.
-        prompt_tokens_computed: of these.
-        completion_tokens: written, or forced after the prompt.
-        seconds: of the whole, in the measurement of the median.
-        all_seconds: of each measurement.
-        cpu_seconds: that this process computed for in it, over all threads; much less than `seconds` on one thread
-            means that the machine was busy with other work.
-        metered: where the model's time went, in the measurement of the median.
-        cache_memory_peak: bytes that were kept between calls at most.
-        device_memory_peak: bytes allocated on a CUDA device at most, weights included; `None` elsewhere.
-        shares: of the device's peaks, see `share_of_peak`.
-        orders: how each list was ranked, best first.
-        queries: lists that were ranked.
-    """
-
-    variant: str
-    calls: int
-    prompt_tokens: int
-    prompt_tokens_computed: int
-    completion_tokens: int
-    seconds: float
-    all_seconds: tuple[float, ...]
-    cpu_seconds: float
-    metered: Metered
-    cache_memory_peak: int
-    device_memory_peak: int | None
-    shares: dict[str, float | None]
-    orders: tuple[tuple[int, ...], ...]
-    queries: int
+    variant: str  # its name
+    calls: int  # prompts sent
+    prompt_tokens: int  # sent
+    prompt_tokens_computed: int  # of these
+    completion_tokens: int  # written, or forced after the prompt
+    seconds: float  # of the whole, in the measurement of the median
+    all_seconds: tuple[float, ...]  # of each measurement
+    cpu_seconds: float  # over all threads; much less than seconds on one thread: the machine was busy
+    metered: Metered  # where the model's time went, in the measurement of the median
+    cache_memory_peak: int  # bytes that were kept between calls at most
+    device_memory_peak: int | None  # bytes allocated on a CUDA device at most, weights included; None elsewhere
+    shares: dict[str, float | None]  # of the device's peaks, see share_of_peak
+    orders: tuple[tuple[int, ...], ...]  # how each list was ranked, best first
+    queries: int  # lists that were ranked
 
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """All rows of a benchmark.
+    """All rows of a benchmark."""
 
-    Args:
-        settings: what was measured.
-        floor: one forward pass over each list's full prompt.
-        rows: of the variants, in their order.
-        forced: the orders that were forced, best first.
-    """
-
-    settings: SpeedSettings
-    floor: SpeedRow
-    rows: tuple[SpeedRow, ...]
-    forced: tuple[tuple[int, ...], ...]
+    settings: SpeedSettings  # what was measured
+    floor: SpeedRow  # one forward pass over each list's full prompt
+    rows: tuple[SpeedRow, ...]  # of the variants, in their order
+    forced: tuple[tuple[int, ...], ...]  # the orders that were forced, best first
 
     @property
     def naive(self) -> SpeedRow | None:

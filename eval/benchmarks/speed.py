@@ -38,23 +38,14 @@ _WARM_UP_CANDIDATES = 3
 
 @dataclass(frozen=True)
 class _Bench:
-    """What all variants share.
+    """What all variants share."""
 
-    Args:
-        model: the model.
-        template: the wording.
-        settings: of the benchmark.
-        lists: what is ranked.
-        thought: stands in place of the model's.
-        full_prompts: token ids of each list's prompt as published.
-    """
-
-    model: BenchmarkModel
-    template: Template
-    settings: SpeedSettings
-    lists: MadeLists
-    thought: str
-    full_prompts: tuple[list[int], ...]
+    model: BenchmarkModel  # the model
+    template: Template  # the wording
+    settings: SpeedSettings  # of the benchmark
+    lists: MadeLists  # what is ranked
+    thought: str  # stands in place of the model's
+    full_prompts: tuple[list[int], ...]  # token ids of each list's prompt as published
 
     def opened(self, variant: Variant) -> tuple[ForcedBackend, Prompt]:
         """A backend that has seen nothing yet, and its prompts."""
@@ -88,21 +79,7 @@ def measure_speed(
     template: Template | None = None,
     progress: bool = False,
 ) -> SpeedResult:
-    """Measures variants on made-up lists, after a warm-up, round by round.
-
-    Args:
-        model: the model.
-        variants: the ways to rank.
-        settings: the lists, and how often.
-        template: the prompts' wording; the project's own if `None`, whatever the checkpoint's.
-        progress: show a progress bar on a terminal.
-
-    Returns:
-        What each took.
-
-    Raises:
-        InputError: if the lists do not fit into the model's context, or the template lacks what a variant needs.
-    """
+    """Measures variants on made-up lists, after a warm-up, round by round."""
     bench = _prepared(model, variants, settings, template or load_template())
     measuring: dict[str, Callable[[], _Once]] = {FLOOR: lambda: _read(bench)}
     measuring |= {variant.name: _measuring(bench, variant) for variant in variants}

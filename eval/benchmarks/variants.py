@@ -27,19 +27,12 @@ DEFAULT_VARIANTS = f"{NAIVE} one+no-reuse {QUALITY_VARIANTS}"
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to rank.
+    """A way to rank."""
 
-    Args:
-        name: what it is called.
-        strategy: what ranks; `None` for the loop that uses nothing of this project but its prompts.
-        options: of the strategy.
-        reuse: what a prompt shares with the one before is not computed again.
-    """
-
-    name: str
-    strategy: str | None
-    options: RankingOptions
-    reuse: bool = True
+    name: str  # what it is called
+    strategy: str | None  # what ranks; None for the loop that uses nothing of this project but its prompts
+    options: RankingOptions  # of the strategy
+    reuse: bool = True  # what a prompt shares with the one before is not computed again
 
     @property
     def section(self) -> str:
@@ -53,17 +46,7 @@ class Variant:
 
 
 def parse_variants(text: str) -> tuple[Variant, ...]:
-    """Reads names of variants.
-
-    Args:
-        text: split by white space or commas, such as `naive one halving:5+mark think=never direct`.
-
-    Returns:
-        The variants in order, repeats dropped.
-
-    Raises:
-        InputError: if there is none, or one can't be read.
-    """
+    """Reads names of variants."""
     names = list(dict.fromkeys(re.findall(r"[^\s,]+", text)))
     if not names:
         raise InputError(f"no variant given: name at least one of {DEFAULT_VARIANTS}")
@@ -71,18 +54,7 @@ def parse_variants(text: str) -> tuple[Variant, ...]:
 
 
 def parse_variant(name: str) -> Variant:
-    """Reads the name of one variant.
-
-    Args:
-        name: `naive`; or parts joined by `+`: a schedule, `shrink` or `mark`, `think=…`, `top-k=…`, `show-best-first`,
-            the name of a strategy other than the elimination, and `no-reuse`.
-
-    Returns:
-        The variant.
-
-    Raises:
-        InputError: if a part is unknown, or parts do not go together.
-    """
+    """Reads the name of one variant."""
     if name == NAIVE:
         return Variant(name, None, RankingOptions(), reuse=False)
     given: dict[str, Any] = {}

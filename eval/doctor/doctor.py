@@ -40,30 +40,16 @@ _ANSWER_BLOCK = re.compile(r"<answer>.+?</answer>", re.DOTALL | re.IGNORECASE)
 
 @dataclass(frozen=True)
 class DoctorSettings:
-    """How thoroughly a model is examined.
+    """How thoroughly a model is examined."""
 
-    Args:
-        backend: `transformers` or `openai`.
-        queries: how many lists; each is shown forwards and backwards. 6, or 3 if `quick`, where it is `None`.
-        candidates: how many each list holds.
-        max_thought_tokens: how long a thought may be; 256, or 128 if `quick`, where it is `None`.
-        quick: fewer lists and shorter thoughts.
-        options: further arguments of `Ranker`, such as `template`, `base_url` or `batch_size`.
-        device: where the model runs; `None` to pick.
-        dtype: its numbers.
-
-    Raises:
-        InputError: if a number makes no sense.
-    """
-
-    backend: str = "transformers"
-    queries: int | None = None
-    candidates: int = 4
-    max_thought_tokens: int | None = None
-    quick: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-    device: str | None = None
-    dtype: str = "auto"
+    backend: str = "transformers"  # transformers or openai
+    queries: int | None = None  # lists, each shown forwards and backwards; None: 6, or 3 if quick
+    candidates: int = 4  # how many each list holds
+    max_thought_tokens: int | None = None  # how long a thought may be; 256, or 128 if quick, where it is None
+    quick: bool = False  # fewer lists and shorter thoughts
+    options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of Ranker
+    device: str | None = None  # where the model runs; None to pick
+    dtype: str = "auto"  # its numbers
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
@@ -84,61 +70,36 @@ class DoctorSettings:
 
 @dataclass(frozen=True)
 class TemplateFacts:
-    """What a model's chat template does.
+    """What a model's chat template does."""
 
-    Args:
-        chat_template: there is one.
-        system: what becomes of a system turn: `kept`, `dropped` or `refused`.
-        thought: `opened` by the template, `closed` by it at once, or neither (`open`): the ranker opens it then.
-        end_tokens: which tokens end the model's turn.
-        think_token: `<think>` is one token.
-    """
-
-    chat_template: bool
-    system: Literal["kept", "dropped", "refused"]
-    thought: Literal["opened", "closed", "open"]
-    end_tokens: tuple[str, ...]
-    think_token: bool
+    chat_template: bool  # there is one
+    system: Literal["kept", "dropped", "refused"]  # what becomes of a system turn: kept, dropped or refused
+    thought: Literal["opened", "closed", "open"]  # by the template; open: neither, so the ranker opens it
+    end_tokens: tuple[str, ...]  # which tokens end the model's turn
+    think_token: bool  # <think> is one token
 
 
 @dataclass(frozen=True)
 class FormatCheck:
-    """How far a model keeps to the form when nothing holds it to it.
+    """How far a model keeps to the form when nothing holds it to it."""
 
-    Args:
-        outputs: how many were looked at.
-        thoughts: how many close a thought.
-        answers: how many have an answer in its tags.
-        readable: how many could be used as they stood.
-        example: the first output that could not, as far as there is one.
-    """
-
-    outputs: int
-    thoughts: int
-    answers: int
-    readable: int
-    example: str = ""
+    outputs: int  # how many were looked at
+    thoughts: int  # how many close a thought
+    answers: int  # how many have an answer in its tags
+    readable: int  # how many could be used as they stood
+    example: str = ""  # the first output that could not, as far as there is one
 
 
 @dataclass(frozen=True)
 class StrategyCheck:
-    """How a model does with one strategy.
+    """How a model does with one strategy."""
 
-    Args:
-        strategy: which one.
-        lists: how many, each shown forwards and backwards.
-        candidates: in each.
-        right: how often the passage that answers the query came out best, of twice as many rankings.
-        same: how many lists have the same winner both ways.
-        summary: of the rankings.
-    """
-
-    strategy: str
-    lists: int
-    candidates: int
-    right: int
-    same: int
-    summary: TraceSummary
+    strategy: str  # which one
+    lists: int  # how many, each shown forwards and backwards
+    candidates: int  # in each
+    right: int  # how often the passage that answers the query came out best, of twice as many rankings
+    same: int  # how many lists have the same winner both ways
+    summary: TraceSummary  # of the rankings
 
     @property
     def chance(self) -> float:
@@ -152,73 +113,37 @@ class StrategyCheck:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be thought of a model with one strategy.
+    """What is to be thought of a model with one strategy."""
 
-    Args:
-        level: in a word.
-        reasons: why.
-        advice: what to do.
-    """
-
-    level: Level
-    reasons: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
+    level: Level  # in a word
+    reasons: tuple[str, ...] = ()  # why
+    advice: tuple[str, ...] = ()  # what to do
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a model is.
+    """How fast a model is."""
 
-    Args:
-        reading: tokens of prompts per second; `None` where that can't be told apart.
-        writing: tokens written a second, over all rows of a batch.
-        seconds: of all calls.
-    """
-
-    reading: float | None
-    writing: float | None
-    seconds: float
+    reading: float | None  # tokens of prompts per second; None where that can't be told apart
+    writing: float | None  # tokens written a second, over all rows of a batch
+    seconds: float  # of all calls
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found out about a model.
+    """What was found out about a model."""
 
-    Args:
-        model: its name.
-        backend: what ran it.
-        template: of its tokenizer; `None` on a server, whose template can't be seen.
-        format: whether it keeps to the form by itself.
-        checks: by strategy.
-        verdicts: beside them.
-        speed: how fast it was.
-    """
-
-    model: str
-    backend: str
-    template: TemplateFacts | None
-    format: FormatCheck
-    checks: tuple[StrategyCheck, ...]
-    verdicts: tuple[Verdict, ...]
-    speed: Speed
+    model: str  # its name
+    backend: str  # what ran it
+    template: TemplateFacts | None  # of its tokenizer; None on a server, whose template can't be seen
+    format: FormatCheck  # whether it keeps to the form by itself
+    checks: tuple[StrategyCheck, ...]  # by strategy
+    verdicts: tuple[Verdict, ...]  # beside them
+    speed: Speed  # how fast it was
 
 
 def examine(model: str, settings: DoctorSettings) -> Examination:
-    """Examines a model.
-
-    Args:
-        model: a checkpoint (folder or hub name; `tiny` for the embedded one), or a server's name for it.
-        settings: how thoroughly.
-
-    Returns:
-        What was found.
-
-    Raises:
-        InputError: if a setting makes no sense.
-        CheckpointError: if the model can't be loaded.
-        BackendError: if the server can't be used.
-        MissingExtraError: if what runs models is not installed.
-    """
+    """Examines a model."""
     lists = clear_lists(settings.lists, settings.candidates)
     if not BACKENDS[settings.backend].capabilities.reads_checkpoint:
         return _examined(model, model, lists, settings, None)
@@ -296,14 +221,7 @@ def _check(
 
 
 def template_facts(opened: BenchmarkModel) -> TemplateFacts:
-    """Looks at what a chat template makes of a short conversation.
-
-    Args:
-        opened: the model with its tokenizer.
-
-    Returns:
-        What it does.
-    """
+    """Looks at what a chat template makes of a short conversation."""
     from r1ranker_ir.backends.texts import ChatTokenizer
 
     tokenizer = opened.tokenizer
@@ -333,14 +251,7 @@ def _rendered(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str | None:
 
 
 def format_of(rankings: Sequence[Ranking]) -> FormatCheck:
-    """Looks at outputs that nothing held to the form.
-
-    Args:
-        rankings: whose answers were written freely.
-
-    Returns:
-        How many kept to it.
-    """
+    """Looks at outputs that nothing held to the form."""
     steps = [step for ranking in rankings for step in ranking.steps]
     broken = [step.text for step in steps if step.repaired]
     return FormatCheck(
@@ -363,14 +274,7 @@ def _speed(meter: Metered | None, checks: Sequence[StrategyCheck], seconds: floa
 
 
 def verdict_of(check: StrategyCheck) -> Verdict:
-    """Judges what was seen of one strategy.
-
-    Args:
-        check: what was seen.
-
-    Returns:
-        The verdict.
-    """
+    """Judges what was seen of one strategy."""
     summary, trials = check.summary, 2 * check.lists
     repaired = summary.unread / summary.answers if summary.answers else 0.0
     limited = sum(count for ending, count in summary.endings.items() if "limit" in ending)

@@ -17,15 +17,10 @@ _STEP = 5
 
 @dataclass(frozen=True)
 class ClearList:
-    """One list.
+    """One list."""
 
-    Args:
-        request: the query and its candidates.
-        best: the id of the only candidate that answers it.
-    """
-
-    request: RankingRequest
-    best: str
+    request: RankingRequest  # the query and its candidates
+    best: str  # the id of the only candidate that answers it
 
     def backwards(self) -> RankingRequest:
         """The same candidates in the opposite order."""
@@ -34,18 +29,7 @@ class ClearList:
 
 
 def clear_lists(count: int, candidates: int) -> list[ClearList]:
-    """Makes lists of the packaged collection.
-
-    Args:
-        count: how many; the place of the best one moves on from list to list.
-        candidates: how many each holds.
-
-    Returns:
-        The lists, the same ones each time.
-
-    Raises:
-        InputError: if there are not so many.
-    """
+    """Makes lists of the packaged collection."""
     with resources.as_file(resources.files("r1ranker_ir") / _COLLECTION) as folder:
         corpus = open_corpus(str(folder))
         queries, qrels = corpus.queries(), list(corpus.qrels())

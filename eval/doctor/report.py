@@ -23,14 +23,7 @@ _EXAMPLE = 160
 
 
 def report_lines(found: Examination) -> Iterator[str]:
-    """Says what was found.
-
-    Args:
-        found: about a model.
-
-    Yields:
-        Lines, with blank ones between the parts; the verdicts come last.
-    """
+    """Says what was found."""
     yield f"Model {found.model}, backend {found.backend}"
     yield ""
     yield from _template(found.template)

@@ -13,19 +13,7 @@ from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
 
 
 def read_calls(source: str, run: str) -> float:
-    """Finds how many calls a run took a query.
-
-    Args:
-        source: a number; a trace file (JSON Lines, one query a line); or the `manifest.json` of a suite.
-        run: the run's file. Of a suite with several data sets, the one counts whose folder it lies in.
-
-    Returns:
-        The mean over the queries.
-
-    Raises:
-        InputError: if it is none of these, or says nothing of the run.
-        DataFileError: if the file is malformed.
-    """
+    """Finds how many calls a run took a query."""
     try:
         number = float(source)
     except ValueError:

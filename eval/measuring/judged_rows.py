@@ -34,17 +34,11 @@ class Ranks(Protocol):
 
 @dataclass(frozen=True)
 class CostRow:
-    """What one ranker took.
+    """What one ranker took."""
 
-    Args:
-        name: what it is called.
-        summary: calls, tokens and repairs.
-        seconds: from the first query to the last.
-    """
-
-    name: str
-    summary: RunSummary
-    seconds: float
+    name: str  # what it is called
+    summary: RunSummary  # calls, tokens and repairs
+    seconds: float  # from the first query to the last
 
     @property
     def tokens_computed(self) -> float:
@@ -53,18 +47,7 @@ class CostRow:
 
 
 def judgments_of(corpus: str, requests: Sequence[RankingRequest]) -> list[Qrel]:
-    """Reads the judgments of the queries that are ranked.
-
-    Args:
-        corpus: an ir_datasets id or a folder.
-        requests: what is ranked.
-
-    Returns:
-        Their judgments.
-
-    Raises:
-        InputError: if there are none.
-    """
+    """Reads the judgments of the queries that are ranked."""
     ranked = {request.query_id for request in requests}
     qrels = [judgment for judgment in open_corpus(corpus).qrels() if judgment.query_id in ranked]
     if not qrels:
@@ -73,14 +56,7 @@ def judgments_of(corpus: str, requests: Sequence[RankingRequest]) -> list[Qrel]:
 
 
 def gains_of(qrels: Iterable[Qrel]) -> dict[str, dict[str, float]]:
-    """Makes gains of judgments: a grade below 0 is no worse than not relevant, as measures take it.
-
-    Args:
-        qrels: judgments.
-
-    Returns:
-        Query id to document id to gain.
-    """
+    """Makes gains of judgments: a grade below 0 is no worse than not relevant, as measures take it."""
     gains: dict[str, dict[str, float]] = {}
     for judgment in qrels:
         gains.setdefault(judgment.query_id, {})[judgment.doc_id] = max(0.0, float(judgment.relevance))
@@ -88,31 +64,14 @@ def gains_of(qrels: Iterable[Qrel]) -> dict[str, dict[str, float]]:
 
 
 def rank_timed(name: str, ranker: Ranks, requests: Sequence[RankingRequest]) -> tuple[CostRow, list[Ranking]]:
-    """Ranks requests by a ranker that has ranked nothing before.
-
-    Args:
-        name: what to call it.
-        ranker: ranks.
-        requests: what is ranked.
-
-    Returns:
-        What it took, and the rankings.
-    """
+    """Ranks requests by a ranker that has ranked nothing before."""
     started = time.perf_counter()
     rankings = ranker.rank(requests)
     return CostRow(name, ranker.summary, time.perf_counter() - started), rankings
 
 
 def measures_data(comparison: Comparison, name: str) -> dict[str, Any]:
-    """Lays the measures of one run out as JSON data.
-
-    Args:
-        comparison: that it is in.
-        name: its own.
-
-    Returns:
-        Measure to mean, interval and, unless it is the baseline, difference and tests.
-    """
+    """Lays the measures of one run out as JSON data."""
     [run] = (run for run in (comparison.baseline, *comparison.runs) if run.name == name)
     differences = {each.measure: each for each in comparison.differences if each.run == name}
     measures: dict[str, Any] = {}

@@ -28,33 +28,16 @@ _TOKEN = re.compile(r"(?:\([^()]*\)|[^\s,])+")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measures of one run.
+    """The measures of one run."""
 
-    Args:
-        mean: measure to its value over all judged queries (ir_measures' aggregate: a sum for counts).
-        per_query: judged query id to measure to value, in the order of the judgments.
-        missing: judged queries of which the run holds no document; they count as 0.
-        unjudged: queries of the run without judgments; they do not count.
-    """
-
-    mean: Mapping[Measure, float]
-    per_query: Mapping[str, Mapping[Measure, float]]
-    missing: tuple[str, ...]
-    unjudged: tuple[str, ...]
+    mean: Mapping[Measure, float]  # over all judged queries (ir_measures' aggregate: a sum for counts)
+    per_query: Mapping[str, Mapping[Measure, float]]  # by judged query, in the order of the judgments
+    missing: tuple[str, ...]  # judged queries of which the run holds no document; they count as 0
+    unjudged: tuple[str, ...]  # queries of the run without judgments; they do not count
 
 
 def parse_measures(text: str) -> tuple[Measure, ...]:
-    """Parses names of measures as ir_measures writes them.
-
-    Args:
-        text: split by white space or commas, such as `nDCG@10 RR(rel=2)@10 AP`.
-
-    Returns:
-        The measures in order, repeats dropped.
-
-    Raises:
-        InputError: if there is none, or one is unknown, malformed or needs a package that is not installed.
-    """
+    """Parses names of measures as ir_measures writes them."""
     tokens = _TOKEN.findall(text)
     if not tokens:
         raise InputError(f"no measure given: name at least one, such as {EXAMPLE!r}")
@@ -68,19 +51,6 @@ def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, na
     score in single precision (trec_eval 10.0 has doubles), ties by falling document id. Judged queries that the run
     lacks count as 0 and are logged; so do queries for which
     a measure has no value, such as Accuracy where nothing relevant was found.
-
-    Args:
-        qrels: the judgments.
-        run: query id to scored documents.
-        measures: what to compute.
-        name: what to call the run in logs and errors, such as its file.
-
-    Returns:
-        Means and values per query.
-
-    Raises:
-        InputError: if there are no judgments, one has a grade of more than `GREATEST_GRADE`, none of the run's queries
-            is judged, or ir_measures fails.
     """
     import ir_measures
 
@@ -120,18 +90,7 @@ def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, na
 
 
 def common_queries(qrels: Iterable[Qrel], runs: Mapping[str, Run]) -> tuple[list[Qrel], dict[str, Run], int]:
-    """Keeps what is needed to measure runs over the judged queries that all of them have results for.
-
-    Args:
-        qrels: the judgments.
-        runs: name to run.
-
-    Returns:
-        The judgments of these queries; the runs without other judged queries; and how many queries are judged.
-
-    Raises:
-        InputError: if there are no judgments, or no judged query has results in all runs.
-    """
+    """Keeps what is needed to measure runs over the judged queries that all of them have results for."""
     judgments = list(qrels)
     judged = list(dict.fromkeys(judgment.query_id for judgment in judgments))
     if not judged:
@@ -151,14 +110,7 @@ def common_queries(qrels: Iterable[Qrel], runs: Mapping[str, Run]) -> tuple[list
 
 
 def measures_table(evaluations: Mapping[str, Evaluation]) -> Table:
-    """Lays out means as a table: a row a run, a column a measure, four decimals.
-
-    Args:
-        evaluations: name of a run to its evaluation; all by the same measures.
-
-    Returns:
-        A table for rich to print.
-    """
+    """Lays out means as a table: a row a run, a column a measure, four decimals."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -174,14 +126,7 @@ def measures_table(evaluations: Mapping[str, Evaluation]) -> Table:
 
 
 def measures_json(evaluations: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
-    """Lays out evaluations as plain data for JSON, with full precision.
-
-    Args:
-        evaluations: name of a run to its evaluation.
-
-    Returns:
-        One object a run: `run`, `mean`, `per_query`, `missing` and `unjudged`.
-    """
+    """Lays out evaluations as plain data for JSON, with full precision."""
     return [
         {
             "run": name,

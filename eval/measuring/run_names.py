@@ -11,18 +11,7 @@ _ENDINGS = (".gz", ".trec", ".run", ".txt", ".res")
 
 
 def short_names(files: Sequence[str]) -> tuple[str, ...]:
-    """Shortens the names of files to what tells them apart.
-
-    Args:
-        files: paths, or `-` for standard input.
-
-    Returns:
-        A name a file: its own without an ending such as `.trec.gz`, where these differ; else with the ending, or with
-        as many folders in front as it takes.
-
-    Raises:
-        InputError: if a file is given twice.
-    """
+    """Shortens the names of files to what tells them apart."""
     resolved = [file if file == "-" else str(Path(file).resolve()) for file in files]
     if twice := next((file for file, full in zip(files, resolved, strict=True) if resolved.count(full) > 1), None):
         raise InputError(f"run {twice!r} is given twice: compare each run once, the baseline included")

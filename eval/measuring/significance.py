@@ -26,33 +26,16 @@ _BATCH_VALUES = 2_000_000
 
 
 class Interval(NamedTuple):
-    """Where a mean lies.
+    """Where a mean lies."""
 
-    Attributes:
-        low: the lower end.
-        high: the upper end.
-    """
-
-    low: float
-    high: float
+    low: float  # the lower end
+    high: float  # the upper end
 
 
 def paired_t_test(differences: Sequence[float]) -> float:
     """Tests with Student's t whether a mean difference is 0.
 
-    Args:
-        differences: one for each query, at least one.
-
-    Returns:
-        The two-sided p-value. It is 1 if there is one query only, or no difference at all; and 0 if all differences
-        are the same, other than 0: they leave no variance to judge them by.
-
-    Raises:
-        InputError: if there are no differences, or one is not finite.
-        MissingExtraError: if scipy is not installed.
-
-    Source:
-        Student, "The probable error of a mean", 1908.
+    Student, "The probable error of a mean", 1908.
     """
     values = _checked(differences)
     if len(values) == 1 or not values.any():
@@ -65,23 +48,7 @@ def paired_t_test(differences: Sequence[float]) -> float:
 def randomisation_test(differences: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
     """Tests by swapping the two runs of random queries whether a mean difference is 0.
 
-    Args:
-        differences: one for each query, at least one.
-        resamples: how many random swaps are drawn; where there are no more than so many, each one is counted, and
-            the p-value is exact.
-        seed: of the drawing.
-
-    Returns:
-        The two-sided p-value; 1 if no more than one query differs, or the mean does not. A drawn one is at least
-        2 / (resamples + 1), as the runs as they are count as one of the samples.
-
-    Raises:
-        InputError: if there are no differences, one is not finite, or there are fewer resamples than 100.
-        MissingExtraError: if scipy is not installed.
-
-    Source:
-        Fisher, "The Design of Experiments", 1935; for information retrieval Smucker, Allan and Carterette,
-        "A comparison of statistical significance tests for information retrieval evaluation", CIKM 2007.
+    Fisher, "The Design of Experiments", 1935; for information retrieval Smucker, Allan and Carterette, CIKM 2007.
     """
     check_resamples(resamples)
     values = _checked(differences)
@@ -104,21 +71,7 @@ def randomisation_test(differences: Sequence[float], *, resamples: int = RESAMPL
 def bootstrap_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
     """Estimates where a mean lies by drawing queries with replacement.
 
-    Args:
-        values: one for each query, at least one.
-        resamples: how often as many queries are drawn.
-        seed: of the drawing.
-
-    Returns:
-        The 2.5% and 97.5% percentiles of the drawn means; equal if all values are; `None` for a single value, which
-        says nothing about others.
-
-    Raises:
-        InputError: if there are no values, one is not finite, or there are fewer resamples than 100.
-        MissingExtraError: if scipy is not installed.
-
-    Source:
-        Efron, "Bootstrap methods: another look at the jackknife", 1979; the percentile interval.
+    Efron, "Bootstrap methods: another look at the jackknife", 1979; the percentile interval.
     """
     check_resamples(resamples)
     checked = _checked(values)
@@ -141,19 +94,7 @@ def bootstrap_interval(values: Sequence[float], *, resamples: int = RESAMPLES, s
 def t_interval(values: Sequence[float]) -> Interval | None:
     """Estimates where a mean lies by Student's t: what `paired_t_test` would not reject.
 
-    Args:
-        values: one for each query, at least one.
-
-    Returns:
-        The 95% interval, which leaves out 0 where `paired_t_test` gives less than 0.05 and nowhere else; a point if all
-        values are the same; `None` for a single value.
-
-    Raises:
-        InputError: if there are no values, or one is not finite.
-        MissingExtraError: if scipy is not installed.
-
-    Source:
-        Student, "The probable error of a mean", 1908.
+    Student, "The probable error of a mean", 1908.
     """
     checked = _checked(values)
     count, mean = len(checked), float(checked.mean())
@@ -172,20 +113,7 @@ def randomisation_interval(values: Sequence[float], *, resamples: int = RESAMPLE
     To shift all differences by the mean of some of them makes the swap of just these queries as good as no swap. So the
     shifts that the test rejects are those beyond nearly all means of subsets.
 
-    Args:
-        values: one for each query, at least one.
-        resamples: how many subsets are drawn; where there are no more than so many, each one is counted.
-        seed: of the drawing.
-
-    Returns:
-        The 95% interval. Where all subsets are counted it leaves out 0 exactly where `randomisation_test` gives no more
-        than 0.05. A point if all values are 0; else `None` with fewer than six values, of which no swap is rare enough.
-
-    Raises:
-        InputError: if there are no values, one is not finite, or there are fewer resamples than 100.
-
-    Source:
-        Hartigan, "Using subsample values as typical values", JASA 1969.
+    Hartigan, "Using subsample values as typical values", JASA 1969.
     """
     check_resamples(resamples)
     checked = _checked(values)
@@ -220,18 +148,7 @@ def _subset_means(
 def correct(p_values: Sequence[float], correction: Correction) -> tuple[float, ...]:
     """Corrects p-values for their number.
 
-    Args:
-        p_values: of one family of tests.
-        correction: `holm` or `bonferroni`, which hold the probability of any false alarm in the family; or `none`.
-
-    Returns:
-        Corrected p-values in the same order, to be compared with the same alpha.
-
-    Raises:
-        InputError: if one is not between 0 and 1.
-
-    Source:
-        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics, 1979.
+    Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics, 1979.
     """
     if wrong := [value for value in p_values if not 0 <= value <= 1]:
         raise InputError(f"p-value {wrong[0]!r} is not between 0 and 1")
@@ -248,14 +165,7 @@ def correct(p_values: Sequence[float], correction: Correction) -> tuple[float, .
 
 
 def check_resamples(resamples: int) -> None:
-    """Refuses too few random samples.
-
-    Args:
-        resamples: how many are to be drawn.
-
-    Raises:
-        InputError: if they are fewer than 100.
-    """
+    """Refuses too few random samples."""
     if resamples < LEAST_RESAMPLES:
         raise InputError(
             f"resamples is {resamples}: at least {LEAST_RESAMPLES} are needed, and {RESAMPLES:,} are usual"

@@ -30,15 +30,7 @@ _BESIDE_POINTS = 6
 
 
 def prepare_folder(folder: str | Path) -> None:
-    """Makes a folder for pictures, and makes sure that there is what draws them, before anything is computed.
-
-    Args:
-        folder: made where it does not exist.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if it can't be made.
-    """
+    """Makes a folder for pictures, and makes sure that there is what draws them, before anything is computed."""
     new_figure(1, 1, feature=_FEATURE, extra=_EXTRA)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -47,19 +39,7 @@ def prepare_folder(folder: str | Path) -> None:
 
 
 def write_pictures(comparison: Comparison, folder: str | Path) -> list[Path]:
-    """Draws all pictures of a comparison.
-
-    Args:
-        comparison: of runs.
-        folder: where to write them; exists.
-
-    Returns:
-        The files: `differences-<measure>.png` for each measure, and `calls.png` if the calls of two runs are known.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if a file can't be written.
-    """
+    """Draws all pictures of a comparison."""
     folder = Path(folder)
     written = []
     for measure in comparison.measures:
@@ -74,17 +54,7 @@ def write_pictures(comparison: Comparison, folder: str | Path) -> list[Path]:
 
 
 def plot_differences(comparison: Comparison, measure: Measure, path: str | Path) -> None:
-    """Draws each query's difference from the baseline by one measure: sorted bars, a panel a run.
-
-    Args:
-        comparison: of runs.
-        measure: one of its measures.
-        path: PNG to write.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if the file can't be written.
-    """
+    """Draws each query's difference from the baseline by one measure: sorted bars, a panel a run."""
     shown = [difference for difference in comparison.differences if difference.measure == measure]
     figure, axes = _panels(len(shown))
     greatest = max(abs(value) for difference in shown for value in difference.per_query.values()) or 1.0
@@ -97,16 +67,7 @@ def plot_differences(comparison: Comparison, measure: Measure, path: str | Path)
 
 
 def plot_calls(comparison: Comparison, path: str | Path) -> None:
-    """Draws the mean measures of runs, with their 95% intervals, against model calls per query: one panel per measure.
-
-    Args:
-        comparison: of runs; those whose calls are not known are left out.
-        path: PNG to write.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if no run's calls are known, or the file can't be written.
-    """
+    """Draws mean measures of runs with 95% intervals against model calls per query, in a panel per measure."""
     known = [(run, run.calls) for run in (comparison.baseline, *comparison.runs) if run.calls is not None]
     if not known:
         raise InputError("no run's model calls are known: there is nothing to draw measures against")

@@ -40,14 +40,7 @@ _CSV_COLUMNS = (
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:
-    """Lays a comparison out.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        The runs' means, and their differences from the baseline.
-    """
+    """Lays a comparison out."""
     return [_means(comparison), _differences(comparison)]
 
 
@@ -113,14 +106,7 @@ def _counted(count: int, one: str, many: str) -> str:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Says how a comparison was made, and what is to be minded when it is read.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        Sentences.
-    """
+    """Says how a comparison was made, and what is to be minded when it is read."""
     settings, tests = comparison.settings, len(comparison.differences)
     test = _TESTS[settings.test].format(resamples=settings.resamples, seed=settings.seed)
     heading = P_HEADINGS[settings.correction]
@@ -231,14 +217,7 @@ def _some(ids: tuple[str, ...]) -> str:
 
 
 def as_text(comparison: Comparison) -> str:
-    """Writes a comparison for the terminal.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        Two tables and the notes.
-    """
+    """Writes a comparison for the terminal."""
     from rich.console import Console
 
     written = io.StringIO()
@@ -249,27 +228,13 @@ def as_text(comparison: Comparison) -> str:
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """Writes a comparison as Markdown.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        Two tables and the notes.
-    """
+    """Writes a comparison as Markdown."""
     listed = "\n".join(f"- {note}" for note in notes(comparison))
     return "\n\n".join([*(sheet.markdown() for sheet in sheets(comparison)), listed]) + "\n"
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Writes a comparison as CSV, with full precision.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        A row for each run and measure, the baseline's first; what does not apply is left empty.
-    """
+    """Writes a comparison as CSV, with full precision."""
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
@@ -304,14 +269,7 @@ def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
 
 
 def as_json(comparison: Comparison) -> str:
-    """Writes a comparison as JSON, with full precision and each query's differences.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        An object with `baseline`, `queries`, `judged_queries`, `settings`, `runs`, `differences` and `notes`.
-    """
+    """Writes a comparison as JSON, with full precision and each query's differences."""
     settings = comparison.settings
     content = {
         "baseline": comparison.baseline.name,

@@ -34,15 +34,7 @@ _ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
 
 
 def versions(backend: str, *others: str) -> dict[str, str]:
-    """Names the versions of what computes.
-
-    Args:
-        backend: `transformers` or `openai`; says which libraries count.
-        others: further distributions that were used, such as `pyserini`.
-
-    Returns:
-        Python, this package, and each library that is installed, by name.
-    """
+    """Names the versions of what computes."""
     found = {"python": platform.python_version()}
     for name in ("r1ranker-ir", *_LIBRARIES, *declared_backend(backend).libraries, *others):
         try:
@@ -53,16 +45,7 @@ def versions(backend: str, *others: str) -> dict[str, str]:
 
 
 def made_with(command: Sequence[str], backend: str, *others: str) -> dict[str, Any]:
-    """Says what a result was made with.
-
-    Args:
-        command: that asked for it.
-        backend: see `versions`.
-        others: see `versions`.
-
-    Returns:
-        `command`, `versions`, `hardware` and `numerics`.
-    """
+    """Says what a result was made with."""
     return {
         "command": list(command),
         "versions": versions(backend, *others),
@@ -72,15 +55,7 @@ def made_with(command: Sequence[str], backend: str, *others: str) -> dict[str, A
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes all figures of a result, and what they were made with, as JSON.
-
-    Args:
-        path: in a folder that exists.
-        content: what to write.
-
-    Raises:
-        InputError: if it can't be written.
-    """
+    """Writes all figures of a result, and what they were made with, as JSON."""
     try:
         write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
@@ -88,14 +63,7 @@ def write_result(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def ranker_settings(ranker: Ranker) -> dict[str, Any]:
-    """Describes an opened ranker.
-
-    Args:
-        ranker: what reranks.
-
-    Returns:
-        Checkpoint and all else that decides an answer (`Backend.identity`), template, strategy, window and limits.
-    """
+    """Describes an opened ranker."""
     return {
         "model": ranker.model,
         "strategy": ranker.strategy,
@@ -120,14 +88,7 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
 
 
 def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
-    """Describes a ranker whose model other processes hold, as far as its files tell.
-
-    Args:
-        ranker: what reranks, on the transformers backend.
-
-    Returns:
-        Checkpoint by revision or content, template, strategy, and the limits that were given or are the checkpoint's.
-    """
+    """Describes a ranker whose model other processes hold, as far as its files tell."""
     options = {name: value for name, value in ranker.options.items() if value is not None}
     revision = options.get("revision")
     settings = read_settings(options.get("settings_from", ranker.model), revision)

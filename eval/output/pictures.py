@@ -25,20 +25,7 @@ def look_of(number: int) -> tuple[str, str]:
 
 
 def new_figure(width: float, height: float, *, feature: str, extra: str) -> Any:
-    """Makes an empty figure, outside of pyplot, which keeps figures and picks a window system.
-
-    Args:
-        width: in inches.
-        height: in inches.
-        feature: what wants to draw, as the subject of a sentence.
-        extra: the extra that brings matplotlib for it.
-
-    Returns:
-        matplotlib's `Figure`.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-    """
+    """Makes an empty figure, outside of pyplot, which keeps figures and picks a window system."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -47,17 +34,7 @@ def new_figure(width: float, height: float, *, feature: str, extra: str) -> Any:
 
 
 def prepare_folder(folder: Path, *, feature: str, extra: str) -> None:
-    """Makes a folder for results, and makes sure that there is what draws pictures, before anything is measured.
-
-    Args:
-        folder: made where it does not exist.
-        feature: what wants to draw, as the subject of a sentence.
-        extra: the extra that brings matplotlib for it.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if it can't be made.
-    """
+    """Makes a folder for results, and makes sure that there is what draws pictures, before anything is measured."""
     new_figure(1, 1, feature=feature, extra=extra)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,16 +43,7 @@ def prepare_folder(folder: Path, *, feature: str, extra: str) -> None:
 
 
 def draw_estimate(axis: Any, cost: float, estimate: MeanEstimate, *, label: str, colour: str, marker: str) -> None:
-    """Draws a mean with its 95% interval over what it has cost.
-
-    Args:
-        axis: of matplotlib.
-        cost: where it stands.
-        estimate: how high, and its interval.
-        label: for the legend.
-        colour: of matplotlib.
-        marker: of matplotlib.
-    """
+    """Draws a mean with its 95% interval over what it has cost."""
     low, high = estimate.interval or (estimate.mean, estimate.mean)
     axis.errorbar(
         cost,
@@ -91,11 +59,7 @@ def draw_estimate(axis: Any, cost: float, estimate: MeanEstimate, *, label: str,
 
 
 def tidy(axis: Any) -> None:
-    """Gives an axis small labels, a pale grid and no frame above and beside.
-
-    Args:
-        axis: of matplotlib.
-    """
+    """Gives an axis small labels, a pale grid and no frame above and beside."""
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.25)
     axis.set_axisbelow(True)
@@ -103,15 +67,7 @@ def tidy(axis: Any) -> None:
 
 
 def write_png(figure: Any, path: str | Path) -> None:
-    """Writes a figure as a PNG.
-
-    Args:
-        figure: matplotlib's `Figure`.
-        path: where to write it.
-
-    Raises:
-        InputError: if the file can't be written.
-    """
+    """Writes a figure as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     try:

@@ -12,19 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as text.
+    """A table as text."""
 
-    Args:
-        title: what it shows.
-        headings: of the columns; the first ones hold words, the others figures.
-        rows: as many cells each as there are headings.
-        words: how many columns hold words.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    words: int = 1
+    title: str  # what it shows
+    headings: tuple[str, ...]  # of the columns; the first ones hold words, the others figures
+    rows: tuple[tuple[str, ...], ...]  # as many cells each as there are headings
+    words: int = 1  # how many columns hold words
 
     def table(self) -> Table:
         """The sheet for rich to print."""

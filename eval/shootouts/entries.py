@@ -40,38 +40,23 @@ _NOT_HERE = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One reranker.
+    """One reranker."""
 
-    Args:
-        name: what it is called in the table.
-        model: a checkpoint, a server's name for one, or `oracle`.
-        strategy: the ranking program.
-        options: `Ranker`'s other arguments.
-    """
-
-    name: str
-    model: str
-    strategy: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # what it is called in the table
+    model: str  # a checkpoint, a server's name for one, or oracle
+    strategy: str  # the ranking program
+    options: Mapping[str, Any] = field(default_factory=dict)  # Ranker's other arguments
 
 
 @dataclass(frozen=True)
 class CascadeEntry:
-    """Two rerankers, of which the second one is given the top of the first one's order.
+    """Two rerankers, of which the second one is given the top of the first one's order."""
 
-    Args:
-        name: what they are called together.
-        first: orders all.
-        second: orders the top.
-        depth: how many these are.
-        options: `max_calls` and `max_tokens` of both together.
-    """
-
-    name: str
-    first: Entry
-    second: Entry
-    depth: int = 20
-    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # what they are called together
+    first: Entry  # orders all
+    second: Entry  # orders the top
+    depth: int = 20  # how many these are
+    options: Mapping[str, Any] = field(default_factory=dict)  # max_calls and max_tokens of both together
 
 
 def run_file(name: str) -> str:
@@ -85,22 +70,7 @@ def shootout_names() -> list[str]:
 
 
 def read_entries(name: str) -> tuple[Entry | CascadeEntry, ...]:
-    """Reads the rerankers of a shoot-out.
-
-    Args:
-        name: a YAML file, or the name of a packaged one. It holds a list. Each entry has a `name` and one of:
-            `reranker`, a registered name, a published system's, or with `strategy` any model, perhaps with a `model` in
-            place of the name's own; `oracle`, a mapping of `noise`, `noise_growth` and `seed`, with `strategy`; or
-            `cascade`, a mapping of `first` and `second`, the names of two other entries, and `depth`. Further keys are
-            arguments of `Ranker` and of the backend.
-
-    Returns:
-        The rerankers in the file's order.
-
-    Raises:
-        InputError: if the file can't be read, or an entry makes no sense: the message names file, entry and key.
-        MissingExtraError: if what reads YAML, or what an entry's backend needs, is not installed.
-    """
+    """Reads the rerankers of a shoot-out."""
     path = _find(name)
     content = _load(path)
     if not isinstance(content, list) or not content:

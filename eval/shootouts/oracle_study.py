@@ -25,17 +25,11 @@ BUDGETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to rank.
+    """One way to rank."""
 
-    Args:
-        name: what it is called in tables and pictures.
-        strategy: the ranking program.
-        options: `Ranker`'s other arguments.
-    """
-
-    name: str
-    strategy: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # what it is called in tables and pictures
+    strategy: str  # the ranking program
+    options: Mapping[str, Any] = field(default_factory=dict)  # Ranker's other arguments
 
 
 CONTENDERS = (
@@ -55,23 +49,14 @@ CONTENDERS = (
 
 @dataclass(frozen=True)
 class StudyPoint:
-    """What a contender reached within a budget.
+    """What a contender reached within a budget."""
 
-    Args:
-        contender: its name.
-        max_calls: the budget, `None` for none.
-        calls: how many calls it made, a query on average.
-        tokens: what these read and wrote, a query on average.
-        ended: the share of queries whose budget was reached.
-        measured: measure to mean over the queries.
-    """
-
-    contender: str
-    max_calls: int | None
-    calls: float
-    tokens: float
-    ended: float
-    measured: Mapping[Measure, float]
+    contender: str  # its name
+    max_calls: int | None  # the budget, None for none
+    calls: float  # how many calls it made, a query on average
+    tokens: float  # what these read and wrote, a query on average
+    ended: float  # the share of queries whose budget was reached
+    measured: Mapping[Measure, float]  # measure to mean over the queries
 
 
 def study_strategies(
@@ -85,24 +70,7 @@ def study_strategies(
     seed: int = 0,
     budgets: Sequence[int] = BUDGETS,
 ) -> tuple[StudyPoint, ...]:
-    """Ranks by an oracle under each budget, and without one.
-
-    Args:
-        requests: queries with their candidates.
-        qrels: judgments; they are what the oracle knows, and what its rankings are measured by.
-        measures: what to measure.
-        contenders: ways to rank.
-        noise: see `OracleBackend`.
-        noise_growth: see `OracleBackend`.
-        seed: of the noise.
-        budgets: calls per query; a contender that wants no more than one of them is not run with greater ones.
-
-    Returns:
-        For each contender its points, budgets growing.
-
-    Raises:
-        InputError: if none of the queries is judged.
-    """
+    """Ranks by an oracle under each budget, and without one."""
     judged = {judgment.query_id for judgment in qrels}
     requests = [request for request in requests if request.query_id in judged]
     if not requests:
@@ -134,17 +102,7 @@ def study_strategies(
 
 
 def plot_study(points: Sequence[StudyPoint], path: str | Path, *, title: str = "") -> None:
-    """Draws the first measure against calls: a line for each contender, its last point filled: all that it wants.
-
-    Args:
-        points: as `study_strategies` gives them.
-        path: PNG to write.
-        title: stands above the picture.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if there are no points, or the file can't be written.
-    """
+    """Draws the first measure against calls: a line for each contender, its last point filled: all that it wants."""
     if not points:
         raise InputError("there are no points: nothing can be drawn")
     figure = new_figure(9.0, 5.4, feature=_FEATURE, extra=_EXTRA)

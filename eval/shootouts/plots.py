@@ -20,14 +20,6 @@ def plot_shootout(result: ShootoutResult, path: Path) -> None:
     """Draws each reranker's first measure with its 95% interval over its costs, on a scale of magnitudes.
 
     A colour is a strategy. The grey line and band are the first stage's mean and interval.
-
-    Args:
-        result: what was measured.
-        path: PNG to write.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if the file can't be written.
     """
     colours = dict(zip(traced_strategies(), itertools.cycle(COLOURS)))
     rows = [(row, row.cost) for row in result.rows if row.cost is not None]

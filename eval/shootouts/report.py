@@ -20,15 +20,7 @@ _UNITS = {"max_calls": "calls", "max_tokens": "tokens"}
 
 
 def shootout_sheet(result: ShootoutResult) -> Sheet:
-    """Lays a shoot-out out.
-
-    Args:
-        result: what was measured.
-
-    Returns:
-        A row a reranker, the first stage before them: each measure with its interval, the budget and of how many
-        queries it was reached, calls and tokens per query, and seconds and repairs of all queries.
-    """
+    """Lays a shoot-out out."""
     compared, source = result.comparison, result.terms.source
     means = {run.name: run.means for run in (compared.baseline, *compared.runs)}
     rows = [
@@ -73,15 +65,7 @@ def _of(estimate: MeanEstimate) -> str:
 
 
 def shootout_data(result: ShootoutResult) -> dict[str, Any]:
-    """Lays a shoot-out out as JSON data.
-
-    Args:
-        result: what was measured.
-
-    Returns:
-        `settings`, `first_stage` with its measures, and `rerankers`, each with measures, differences from the first
-        stage, budget, costs of all queries, and what it was.
-    """
+    """Lays a shoot-out out as JSON data."""
     compared, terms = result.comparison, result.terms
     return {
         "settings": {

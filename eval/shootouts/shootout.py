@@ -36,61 +36,36 @@ RUNS = "runs"
 
 @dataclass(frozen=True)
 class EqualTerms:
-    """What holds for all rerankers alike.
+    """What holds for all rerankers alike."""
 
-    Args:
-        source: corpus, run and depth; of its queries only the judged ones are ranked.
-        measures: what counts.
-        max_calls: what each may make for a query; a smaller number of its own holds.
-        max_tokens: what these may read and write together; a smaller number of its own holds.
-        seed: of noise, sampling and intervals, where a reranker names none.
-    """
-
-    source: RunSource
-    measures: tuple[Measure, ...]
-    max_calls: int | None = None
-    max_tokens: int | None = None
-    seed: int = 0
+    source: RunSource  # corpus, run and depth; of its queries only the judged ones are ranked
+    measures: tuple[Measure, ...]  # what counts
+    max_calls: int | None = None  # what each may make for a query; a smaller number of its own holds
+    max_tokens: int | None = None  # what these may read and write together; a smaller number of its own holds
+    seed: int = 0  # of noise, sampling and intervals, where a reranker names none
 
 
 @dataclass(frozen=True)
 class ShootoutRow:
-    """What became of one reranker.
+    """What became of one reranker."""
 
-    Args:
-        name: its name.
-        kind: its strategy, or `cascade`.
-        budget: its `max_calls` and `max_tokens`, as far as there are any.
-        cost: what it took; `None` if it failed.
-        ended: of how many queries the budget was reached.
-        settings: what it was, for the record.
-        failed: why it failed; empty if it did not.
-    """
-
-    name: str
-    kind: str
-    budget: Mapping[str, int]
-    cost: CostRow | None = None
-    ended: int = 0
-    settings: Mapping[str, Any] | None = None
-    failed: str = ""
+    name: str  # its name
+    kind: str  # its strategy, or cascade
+    budget: Mapping[str, int]  # its max_calls and max_tokens, as far as there are any
+    cost: CostRow | None = None  # what it took; None if it failed
+    ended: int = 0  # of how many queries the budget was reached
+    settings: Mapping[str, Any] | None = None  # what it was, for the record
+    failed: str = ""  # why it failed; empty if it did not
 
 
 @dataclass(frozen=True)
 class ShootoutResult:
-    """A finished shoot-out.
+    """A finished shoot-out."""
 
-    Args:
-        rows: of the rerankers, in their order.
-        comparison: of those that did not fail with the first stage, by name.
-        terms: what held for all.
-        queries: how many were ranked.
-    """
-
-    rows: tuple[ShootoutRow, ...]
-    comparison: Comparison
-    terms: EqualTerms
-    queries: int
+    rows: tuple[ShootoutRow, ...]  # of the rerankers, in their order
+    comparison: Comparison  # of those that did not fail with the first stage, by name
+    terms: EqualTerms  # what held for all
+    queries: int  # how many were ranked
 
 
 def run_shootout(
@@ -101,22 +76,7 @@ def run_shootout(
     progress: bool = False,
     say: Callable[[str], None] = logger.info,
 ) -> ShootoutResult:
-    """Has rerankers rank the same candidates one after the other, and measures them.
-
-    Args:
-        entries: the rerankers.
-        terms: what holds for all of them.
-        folder: where each one's run is written as soon as it is finished; exists.
-        progress: show progress bars on a terminal.
-        say: is told which one is at work.
-
-    Returns:
-        Costs and measures. A reranker that can't be opened or fails has a row that says why; the others are run.
-
-    Raises:
-        InputError: if corpus, run and measures do not fit each other, or a run can't be written.
-        R1RankerError: if all rerankers fail: the first one's error.
-    """
+    """Has rerankers rank the same candidates one after the other, and measures them."""
     check_comparable(terms.measures)
     requests = _judged_requests(terms.source)
     qrels = judgments_of(terms.source.corpus, requests)

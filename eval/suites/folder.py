@@ -30,19 +30,7 @@ MANIFEST, MEASURES, REPORT = "manifest.json", "measures.json", "README.md"
 
 
 def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwrite: bool) -> None:
-    """Makes the folder, or makes sure that it is this command's.
-
-    Args:
-        folder: where the results go.
-        suite: what is to be run.
-        settings: hold the command.
-        overwrite: use the folder whatever is in it, and remove what another command's manifest lists.
-
-    Raises:
-        InputError: if it is a file, another command's folder or one of something else, or holds files of others by the
-            names of a suite's own.
-        StorageError: if it can't be written.
-    """
+    """Makes the folder, or makes sure that it is this command's."""
     command = list(settings.command)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {str(folder)!r} is a file: give a folder")
@@ -90,18 +78,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def write_summaries(
     folder: Path, suite: Suite, settings: SuiteSettings, ranker: RankerSource, results: Sequence[DataSetResult]
 ) -> None:
-    """Writes measures, report and manifest of what is done so far; the manifest last, with the others' digests.
-
-    Args:
-        folder: where.
-        suite: what is run.
-        settings: how.
-        ranker: what reranks.
-        results: of the data sets so far.
-
-    Raises:
-        StorageError: if a file can't be written.
-    """
+    """Writes measures, report and manifest of what is done so far; the manifest last, with the others' digests."""
     measures = [
         {"dataset": result.dataset.name, "runs": measures_json(result.evaluations), **_chance(result)}
         for result in results

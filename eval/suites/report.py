@@ -29,17 +29,7 @@ _NONE = "–"
 
 
 def report(suite: Suite, settings: SuiteSettings, results: Sequence[DataSetResult]) -> str:
-    """Writes the report.
-
-    Args:
-        suite: what was run.
-        settings: how.
-        results: of the data sets that were run so far.
-
-    Returns:
-        Markdown: an overview of several data sets by the first measure of each, a table a data set, and the sources of
-        all published figures. It holds no times, so the same results give the same text.
-    """
+    """Writes the report."""
     sources = _sources(results)
     parts = [
         f"# {suite.title}: {settings.reranker}",

@@ -20,14 +20,7 @@ Row = Mapping[str, float]
 
 
 def chance_means(requests: RequestsResult) -> dict[str, float]:
-    """Averages what random orders reach.
-
-    Args:
-        requests: described.
-
-    Returns:
-        Measure to its mean, of those that have a formula.
-    """
+    """Averages what random orders reach."""
     columns: dict[str, list[float]] = {}
     for values in requests.chance.values():
         for measure, value in values.items():
@@ -37,16 +30,7 @@ def chance_means(requests: RequestsResult) -> dict[str, float]:
 
 
 def request_rows(result: DataSetResult, reranker: str, here: str) -> dict[str, Row]:
-    """Makes the rows of a table: chance, baselines and the ranker.
-
-    Args:
-        result: of a data set of requests.
-        reranker: the name of the last row.
-        here: follows the name of each baseline.
-
-    Returns:
-        Name of a row to its values; baselines without a run have none.
-    """
+    """Makes the rows of a table: chance, baselines and the ranker."""
     requests = result.requests
     if requests is None:
         return {}
@@ -64,16 +48,7 @@ def choice_columns(result: DataSetResult) -> list[str]:
 
 
 def overview_rows(result: DataSetResult, measure: str, here: str) -> dict[str, float]:
-    """Gives the baselines of an overview: chance and BM25.
-
-    Args:
-        result: of a data set of requests.
-        measure: the overview's.
-        here: follows the name of each baseline.
-
-    Returns:
-        Name to value; a baseline without one is left out.
-    """
+    """Gives the baselines of an overview: chance and BM25."""
     rows = request_rows(result, "", here)
     return {name: rows[name][measure] for name in overview_names(here) if measure in rows.get(name, {})}
 
@@ -84,14 +59,7 @@ def overview_names(here: str) -> tuple[str, ...]:
 
 
 def request_notes(result: DataSetResult) -> list[str]:
-    """Says how a data set's requests were measured, and what was counted.
-
-    Args:
-        result: of a data set of requests.
-
-    Returns:
-        A sentence or two each.
-    """
+    """Says how a data set's requests were measured, and what was counted."""
     requests = result.requests
     if requests is None:
         return []

@@ -26,37 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataSetRequests:
-    """The requests of a data set.
+    """The requests of a data set."""
 
-    Args:
-        run: those that are run, with ids that a TREC run can hold.
-        given: how many there are.
-        judged: how many of these have a best candidate.
-        dropped: how many rows no request could be made of, by reason.
-        renamed: how many of those that are run have an id, or a candidate's id, that is not the source's own.
-    """
-
-    run: tuple[JudgedRequest, ...]
-    given: int
-    judged: int
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    renamed: int = 0
+    run: tuple[JudgedRequest, ...]  # those that are run, with ids that a TREC run can hold
+    given: int  # how many there are
+    judged: int  # how many of these have a best candidate
+    dropped: Mapping[str, int] = field(default_factory=dict)  # how many rows no request could be made of, by reason
+    renamed: int = 0  # how many of those that are run have an id, or a candidate's id, that is not the source's own
 
 
 def with_source(suite: Suite, source: str) -> Suite:
-    """Has a suite of Ranking-bench's tasks read files in place of the hub.
-
-    Args:
-        suite: the suite.
-        source: a folder with a file of ranking requests for each task, `<task>.jsonl` or `<task>.jsonl.gz`; or a file
-            with Ranking-bench's columns.
-
-    Returns:
-        The suite with these sources.
-
-    Raises:
-        InputError: if it has a data set that is no task of Ranking-bench, or there is no such folder or file.
-    """
+    """Has a suite of Ranking-bench's tasks read files in place of the hub."""
     others = [dataset.name for dataset in suite.datasets if not dataset.task_name]
     if others:
         raise InputError(
@@ -75,20 +55,7 @@ def with_source(suite: Suite, source: str) -> Suite:
 
 
 def read_dataset_requests(dataset: DataSet, queries: int | None = None) -> DataSetRequests:
-    """Reads a data set's requests.
-
-    Args:
-        dataset: whose `is_of_requests` holds.
-        queries: only the first so many are run; all if `None`.
-
-    Returns:
-        The requests.
-
-    Raises:
-        InputError: if there is no such file, it holds no request, or none of those to run has a best candidate.
-        DataFileError: if a line is malformed.
-        MissingExtraError: if Ranking-bench's rows are asked for and datasets is not installed.
-    """
+    """Reads a data set's requests."""
     dropped: Counter[str] = Counter()
     if dataset.task_name:
         split = dataset.split or "test"
@@ -110,15 +77,7 @@ def read_dataset_requests(dataset: DataSet, queries: int | None = None) -> DataS
 
 
 def described_requests(requests: DataSetRequests, measures: Sequence[Measure]) -> tuple[JudgedQueries, RequestsResult]:
-    """Finds what the requests are measured on, and all that is to be known of them before a model ranks them.
-
-    Args:
-        requests: of a data set.
-        measures: what is to be measured.
-
-    Returns:
-        The requests that have a best candidate, with judgments; and their description, with baselines.
-    """
+    """Finds what the requests are measured on, and all that is to be known of them before a model ranks them."""
     run = requests.run
     judgments = judgments_of(run)
     topics = {each.request.query_id: each.request.query for each in run if each.best}
@@ -143,15 +102,7 @@ def described_requests(requests: DataSetRequests, measures: Sequence[Measure]) -
 
 
 def request_checksums(dataset: DataSet, written: Path) -> dict[str, str]:
-    """Digests the data that a result depends on.
-
-    Args:
-        dataset: says where they are from.
-        written: the file of the requests that were run.
-
-    Returns:
-        SHA-256 of the requests, and of the file that they come from, unless that is the hub's.
-    """
+    """Digests the data that a result depends on."""
     digests = {"requests": file_digest(written)}
     if dataset.corpus not in CONFIGURATIONS:
         digests["file"] = file_digest(Path(dataset.corpus).expanduser())
@@ -160,13 +111,9 @@ def request_checksums(dataset: DataSet, written: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ListedRequests:
-    """Requests in memory, with a position each.
+    """Requests in memory, with a position each."""
 
-    Args:
-        listed: the requests.
-    """
-
-    listed: Sequence[RankingRequest]
+    listed: Sequence[RankingRequest]  # the requests
 
     def __len__(self) -> int:
         """How many there are."""
@@ -183,15 +130,10 @@ class ListedRequests:
 
 @dataclass(frozen=True)
 class RequestFileSource:
-    """A file of ranking requests, named so that another process can find it too.
+    """A file of ranking requests, named so that another process can find it too."""
 
-    Args:
-        path: the file, found from any working folder.
-        shuffle: a seed to shuffle each request's candidates with; `None` keeps the file's order.
-    """
-
-    path: str
-    shuffle: int | None = None
+    path: str  # the file, found from any working folder
+    shuffle: int | None = None  # a seed to shuffle each request's candidates with; None keeps the file's order
 
     def requests(self) -> ListedRequests:
         """Reads the file; task and aim come along."""

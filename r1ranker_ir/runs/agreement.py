@@ -11,14 +11,7 @@ PERSISTENCE = 0.9
 def kendall_tau(order: Sequence[int]) -> float:
     """Compares an order with that of the numbers in it.
 
-    Args:
-        order: different numbers, at least two.
-
-    Returns:
-        Kendall's tau: 1 if they rise throughout, -1 if they fall throughout.
-
-    Source:
-        Kendall, "A new measure of rank correlation", Biometrika 1938.
+    Kendall, "A new measure of rank correlation", Biometrika 1938.
     """
     rising = sum(one < other for place, one in enumerate(order) for other in order[place + 1 :])
     return 4 * rising / (len(order) * (len(order) - 1)) - 1
@@ -27,15 +20,7 @@ def kendall_tau(order: Sequence[int]) -> float:
 def rank_biased_overlap(order: Sequence[int], persistence: float = PERSISTENCE) -> float:
     """Compares an order with that of the numbers in it, the top counting most.
 
-    Args:
-        order: different numbers, at least one.
-        persistence: the weight of a place compared with that of the one before.
-
-    Returns:
-        Rank-biased overlap, extrapolated beyond the end, where both hold the same: from 0 to 1, if they are the same.
-
-    Source:
-        Webber, Moffat and Zobel, "A similarity measure for indefinite rankings", TOIS 2010, equation 32.
+    Webber, Moffat and Zobel, "A similarity measure for indefinite rankings", TOIS 2010, equation 32.
     """
     other, agreed = sorted(order), 0.0
     seen: set[int] = set()

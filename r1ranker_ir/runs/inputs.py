@@ -19,28 +19,14 @@ _OF_A_RANKER = {
 
 
 def candidate_inputs(candidates: RequestSource) -> Iterator[NamedFile]:
-    """The files that the candidates come from.
-
-    Args:
-        candidates: a run of a corpus, or ranking requests.
-
-    Yields:
-        The files, with the options that name them.
-    """
+    """The files that the candidates come from."""
     yield from corpus_inputs("--corpus", getattr(candidates, "corpus", None))
     yield NamedFile("--run", getattr(candidates, "run", None))
     yield NamedFile("the requests", getattr(candidates, "path", None))
 
 
 def ranker_inputs(ranker: RankerSource) -> Iterator[NamedFile]:
-    """The files that a ranker reads, or keeps its answers in.
-
-    Args:
-        ranker: what reranks.
-
-    Yields:
-        The files, with the options that name them.
-    """
+    """The files that a ranker reads, or keeps its answers in."""
     yield from cache_inputs("--cache", ranker.options.get("cache"))
     yield from checkpoint_inputs("--model", ranker.model)
     for name, option in _OF_A_RANKER.items():

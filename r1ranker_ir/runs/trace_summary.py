@@ -25,110 +25,62 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Spread:
-    """How some numbers are spread.
+    """How some numbers are spread."""
 
-    Args:
-        least: the smallest.
-        median: the middle one.
-        most: the greatest.
-        mean: their mean.
-    """
-
-    least: float
-    median: float
-    most: float
-    mean: float
+    least: float  # the smallest
+    median: float  # the middle one
+    most: float  # the greatest
+    mean: float  # their mean
 
 
 @dataclass(frozen=True)
 class PlaceShare:
-    """How often one place of a prompt was answered.
+    """How often one place of a prompt was answered."""
 
-    Args:
-        place: from 1.
-        named: answers that name it (of an order, as the best).
-        able: answers that could have, as so many candidates were there.
-        expected: of these, how many would if all candidates were named alike.
-    """
-
-    place: int
-    named: int
-    able: int
-    expected: float
+    place: int  # from 1
+    named: int  # answers that name it (of an order, as the best)
+    able: int  # answers that could have, as so many candidates were there
+    expected: float  # of these, how many would if all candidates were named alike
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far rankings agree with the orders that went in.
+    """How far rankings agree with the orders that went in."""
 
-    Args:
-        lists: rankings of at least two candidates.
-        unchanged: how many leave the order as it was.
-        tau: mean of Kendall's tau.
-        overlap: mean of rank-biased overlap.
-        first_kept: how many leave the first candidate first.
-    """
-
-    lists: int
-    unchanged: int
-    tau: float
-    overlap: float
-    first_kept: int
+    lists: int  # rankings of at least two candidates
+    unchanged: int  # how many leave the order as it was
+    tau: float  # mean of Kendall's tau
+    overlap: float  # mean of rank-biased overlap
+    first_kept: int  # how many leave the first candidate first
 
 
 @dataclass(frozen=True)
 class TraceSummary:
-    """What a trace shows.
+    """What a trace shows."""
 
-    Args:
-        strategies: strategy to how many rankings.
-        queries: different query ids.
-        rankings: lines of the trace.
-        candidates: of a ranking.
-        usage: of all calls.
-        calls: of a ranking.
-        ended_by_budget: rankings.
-        answers: calls whose answer was looked at.
-        places: how often each place was answered; none of grades.
-        unread: answers that were repaired, and so name no place.
-        grades: grade, rounded to a whole number, to how often it was given.
-        repairs: kind to how many answers.
-        thoughts: calls with a thought of their own.
-        without_thought: calls in which nothing was thought.
-        given_thoughts: calls that were given an earlier call's thought, or none on purpose.
-        thought_words: their lengths in words, where there are thoughts.
-        completion_tokens: of a call, thought and answer.
-        endings: how thoughts ended to how many.
-        cut_passages: passages that were shortened, counted for each call.
-        cut_queries: calls whose query was shortened.
-        agreement: with the orders that went in; `None` where there was nothing to order.
-        notes: what the trace says of how the model was asked.
-        signs: what speaks against the model's ranking anything; see `signs.sentences`.
-    """
-
-    strategies: Mapping[str, int]
-    queries: int
-    rankings: int
-    candidates: Spread
-    usage: Usage
-    calls: Spread
-    ended_by_budget: int
-    answers: int
-    places: tuple[PlaceShare, ...]
-    unread: int
-    grades: Mapping[int, int]
-    repairs: Mapping[str, int]
-    thoughts: int
-    without_thought: int
-    given_thoughts: int
-    thought_words: Spread | None
-    completion_tokens: Spread | None
-    endings: Mapping[str, int]
-    cut_passages: int
-    cut_queries: int
-    agreement: Agreement | None
-    notes: tuple[str, ...]
-    signs: Mapping[str, str]
+    strategies: Mapping[str, int]  # strategy to how many rankings
+    queries: int  # different query ids
+    rankings: int  # lines of the trace
+    candidates: Spread  # of a ranking
+    usage: Usage  # of all calls
+    calls: Spread  # of a ranking
+    ended_by_budget: int  # rankings
+    answers: int  # calls whose answer was looked at
+    places: tuple[PlaceShare, ...]  # how often each place was answered; none of grades
+    unread: int  # answers that were repaired, and so name no place
+    grades: Mapping[int, int]  # grade, rounded to a whole number, to how often it was given
+    repairs: Mapping[str, int]  # kind to how many answers
+    thoughts: int  # calls with a thought of their own
+    without_thought: int  # calls in which nothing was thought
+    given_thoughts: int  # calls that were given an earlier call's thought, or none on purpose
+    thought_words: Spread | None  # their lengths in words, where there are thoughts
+    completion_tokens: Spread | None  # of a call, thought and answer
+    endings: Mapping[str, int]  # how thoughts ended to how many
+    cut_passages: int  # passages that were shortened, counted for each call
+    cut_queries: int  # calls whose query was shortened
+    agreement: Agreement | None  # with the orders that went in; None where there was nothing to order
+    notes: tuple[str, ...]  # what the trace says of how the model was asked
+    signs: Mapping[str, str]  # what speaks against the model's ranking anything; see signs.sentences
 
 
 _ENDINGS = {
@@ -257,14 +209,7 @@ class TraceCounts:
 
 
 def summarise(rankings: Iterable[TracedRanking]) -> TraceSummary:
-    """Summarises rankings of a trace.
-
-    Args:
-        rankings: as `read_trace` gives them.
-
-    Returns:
-        What they show.
-    """
+    """Summarises rankings of a trace."""
     counts = TraceCounts()
     for traced in rankings:
         counts.add(traced)
@@ -278,14 +223,7 @@ def _spread(values: Sequence[int]) -> Spread | None:
 
 
 def repair_of(step: Step) -> str:
-    """Says what was wrong with an answer that had to be repaired.
-
-    Args:
-        step: whose answer was repaired.
-
-    Returns:
-        The kind of fault, in words.
-    """
+    """Says what was wrong with an answer that had to be repaired."""
     answer = answer_text(step.text)
     if answer is None or (step.thought_closed and not step.text.replace(step.thought, "", 1).strip()):
         return "the thought never came to an answer"

@@ -15,25 +15,13 @@ _SHOWN_PLACES = 20
 
 
 def print_summary(console: Console, summary: TraceSummary) -> None:
-    """Prints a summary.
-
-    Args:
-        console: where it goes.
-        summary: of a trace.
-    """
+    """Prints a summary."""
     for line in summary_lines(summary):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def summary_lines(summary: TraceSummary) -> Iterator[str]:
-    """Says in lines what a trace shows.
-
-    Args:
-        summary: of a trace.
-
-    Yields:
-        Lines, with blank ones between the parts.
-    """
+    """Says in lines what a trace shows."""
     made = ", ".join(f"{count} {name}" for name, count in summary.strategies.items())
     yield (
         f"{summary.rankings} rankings of {summary.queries} queries ({made}), {_spread(summary.candidates)} candidates "
@@ -149,17 +137,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[s
 
 
 def measures_lines(before: Mapping[str, float], after: Mapping[str, float], counted: int, judged: int) -> Iterator[str]:
-    """Says what reranking has changed in measures.
-
-    Args:
-        before: measure to its mean over the orders that went in.
-        after: over those that came out.
-        counted: how many queries count.
-        judged: how many of the corpus are judged.
-
-    Yields:
-        Lines, a blank one first.
-    """
+    """Says what reranking has changed in measures."""
     yield ""
     yield f"Measures over {counted} of {judged} judged queries, those of the trace"
     rows = [

@@ -32,13 +32,7 @@ class _Row:
 
 
 def print_ranking(console: Console, traced: TracedRanking, step: int | None = None) -> None:
-    """Prints a ranking of a trace.
-
-    Args:
-        console: where it goes.
-        traced: the ranking.
-        step: only this call, from 1; all calls and the final order if `None`.
-    """
+    """Prints a ranking of a trace."""
     ranking, steps = traced.ranking, traced.ranking.steps
     request = ranking.request
     _print(console, _labelled(f"Query {request.query_id}", _one_line(request.query)))
