@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-# By what torch calls the device: dense bfloat16 operations a second, and bytes a second, by NVIDIA's data sheets of the
-# H100 (SXM) and the H200.
+# Dense bfloat16 operations and bytes per second, by NVIDIA's data sheets of the H100 (SXM) and the H200.
 PEAKS: dict[str, tuple[float, float]] = {
     "NVIDIA H100 80GB HBM3": (989e12, 3.35e12),
     "NVIDIA H200": (989e12, 4.8e12),
@@ -20,9 +19,9 @@ PEAKS: dict[str, tuple[float, float]] = {
 class Phase:
     """Forward passes of one kind."""
 
-    passes: int = 0  # how many
+    passes: int = 0
     tokens: int = 0  # computed in them, padding included
-    seconds: float = 0.0  # what they took
+    seconds: float = 0.0
     operations: float = 0.0  # additions and multiplications of matrix products
     bytes_read: float = 0.0  # of weights, keys and values
 
@@ -122,14 +121,14 @@ def metered(model: Any) -> Iterator[Metered]:
 
 
 def share_of_peak(found: Metered, device_name: str) -> dict[str, float | None]:
-    """How much of a device's peak was reached."""
+    """The shares of a device's peaks that were reached; `None` where they are unknown or there were no such passes."""
     operations, bandwidth = PEAKS.get(device_name, (None, None))
     reading, writing = found.reading, found.writing
+
+    def share(done: float, seconds: float, peak: float | None) -> float | None:
+        return done / seconds / peak if peak and seconds else None
+
     return {
-        "matrix_share_in_reading": reading.operations / reading.seconds / operations
-        if operations and reading.seconds
-        else None,
-        "bandwidth_share_in_writing": writing.bytes_read / writing.seconds / bandwidth
-        if bandwidth and writing.seconds
-        else None,
+        "matrix_share_in_reading": share(reading.operations, reading.seconds, operations),
+        "bandwidth_share_in_writing": share(writing.bytes_read, writing.seconds, bandwidth),
     }

@@ -14,9 +14,9 @@ class BenchmarkModel:
     """A model in memory."""
 
     name: str  # what was asked for
-    model: Any  # of transformers
-    tokenizer: Any  # of transformers
-    checkpoint: str | None = None  # the folder or hub name that it comes from; None for random weights
+    model: Any
+    tokenizer: Any
+    checkpoint: str | None = None  # its folder or hub name; None for random weights
 
     @property
     def device(self) -> Any:
@@ -39,7 +39,7 @@ class BenchmarkModel:
 def open_model(
     checkpoint: str | None, configuration: str | None, *, device: str | None, dtype: str, seed: int
 ) -> BenchmarkModel:
-    """Loads or makes a model."""
+    """Loads a checkpoint (`tiny`: the embedded model), or makes random weights in the shape of a configuration."""
     import r1ranker_ir.backends.local  # noqa: F401 (says what is to be installed, if something is missing)
     from r1ranker_ir.models.loading import load_model, pick_device
 

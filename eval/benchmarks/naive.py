@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.types import RankingRequest
+from r1ranker_ir.types import RankingRequest, Usage
+
+from .model import BenchmarkModel
 
 _ANSWER = "\n</think>\n<answer>[{number}]</answer>"
 
 
-@dataclass
-class Counted:
-    """What was counted on the way."""
-
-    calls: int = 0  # prompts read
-    prompt_tokens: int = 0  # of all prompts; all of them were computed
-    completion_tokens: int = 0  # written
-
-
 def eliminate_naively(
-    model: Any, tokenizer: Any, prompt: Prompt, request: RankingRequest, best_first: Sequence[int], thought_tokens: int
-) -> tuple[tuple[int, ...], Counted]:
-    """Eliminates one after the other with a plain `generate` per step; nothing is kept between steps."""
+    model: BenchmarkModel, prompt: Prompt, request: RankingRequest, best_first: Sequence[int], thought_tokens: int
+) -> tuple[tuple[int, ...], Usage]:
+    """Eliminates with a plain `generate` per step; what comes out is `best_first`, as the answers mean nothing."""
     import torch
 
-    texts, counted = ChatTokenizer(tokenizer), Counted()
-    device = model.get_input_embeddings().weight.device
+    texts, usage = ChatTokenizer(model.tokenizer), Usage()
     remaining, excluded = list(range(len(request.candidates))), list[int]()
     while len(remaining) > 1:
         ids = texts.prompt_ids(prompt.ask("iterative", request, remaining).messages)
         worst = max(remaining, key=best_first.index)
         answer = texts.count(_ANSWER.format(number=remaining.index(worst) + 1))
-        tokens = torch.tensor([ids], device=device)
-        written = model.generate(
+        tokens = torch.tensor([ids], device=model.device)
+        written = model.model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=thought_tokens + answer,
@@ -44,12 +35,10 @@ def eliminate_naively(
             do_sample=False,
             pad_token_id=texts.pad_id,
         )
-        counted.calls += 1
-        counted.prompt_tokens += len(ids)
-        counted.completion_tokens += written.shape[1] - len(ids)
+        usage += Usage(1, len(ids), written.shape[1] - len(ids))
         remaining.remove(worst)
         excluded.append(worst)
-    return (*remaining, *reversed(excluded)), counted
+    return (*remaining, *reversed(excluded)), usage
 
 
 def read_prompts(model: Any, prompts: Sequence[Sequence[int]], batch_size: int) -> None:

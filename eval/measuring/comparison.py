@@ -14,7 +14,7 @@ from .significance import (
     RESAMPLES,
     ROUNDING,
     Correction,
-    Interval,
+    MeanEstimate,
     Test,
     bootstrap_interval,
     check_resamples,
@@ -22,7 +22,7 @@ from .significance import (
     paired_t_test,
     randomisation_interval,
     randomisation_test,
-    t_interval,
+    t_estimate,
 )
 
 if TYPE_CHECKING:
@@ -49,21 +49,11 @@ class ComparisonSettings:
 
 
 @dataclass(frozen=True)
-class MeanEstimate:
-    """A mean over the queries."""
-
-    mean: float  # of the queries' values; also for measures that are usually summed
-    interval: (
-        Interval | None
-    )  # 95%: of a run's mean by the bootstrap, of a difference the test's own; None for one query
-
-
-@dataclass(frozen=True)
 class ComparedRun:
     """One run of a comparison."""
 
-    name: str  # what it is called
-    means: Mapping[Measure, MeanEstimate]  # by measure
+    name: str
+    means: Mapping[Measure, MeanEstimate]  # intervals by the bootstrap
     missing: tuple[str, ...]  # judged queries of which it holds no document; they count as 0
     unjudged: tuple[str, ...]  # its queries without judgments; they do not count
     calls: float | None  # model calls per query, if known
@@ -73,15 +63,15 @@ class ComparedRun:
 class Difference:
     """A run minus the baseline, by one measure."""
 
-    run: str  # the run's name
-    measure: Measure  # what is compared
+    run: str
+    measure: Measure
     per_query: Mapping[str, float]  # 0 where the values are the same but for rounding errors (1e-12)
-    mean: MeanEstimate  # of these
+    mean: MeanEstimate  # of these, with the test's own interval
     relative: float | None  # the mean difference as a part of the baseline's mean; None where that is 0
-    p_value: float  # as the test gives it
+    p_value: float
     corrected: float  # corrected for all tests of the comparison
     significant: bool  # corrected p-value <= alpha, and run and baseline have results for the same queries
-    same_queries: bool = True  # they have
+    same_queries: bool = True
 
     @property
     def wins(self) -> int:
@@ -103,13 +93,26 @@ class Difference:
 class Comparison:
     """Runs against a baseline."""
 
-    baseline: ComparedRun  # the baseline
-    runs: tuple[ComparedRun, ...]  # the others, in the order in which they were given
-    measures: tuple[Measure, ...]  # what they are compared by
+    baseline: ComparedRun
+    runs: tuple[ComparedRun, ...]  # the others
+    measures: tuple[Measure, ...]
     differences: tuple[Difference, ...]  # of each run by each measure, measure by measure
     queries: int  # how many count
-    settings: ComparisonSettings  # how they were tested
-    judged: int  # how many are judged, of which the others were left out; the same as queries where none was
+    settings: ComparisonSettings
+    judged: int  # how many are judged; only `queries` of them count
+
+    @property
+    def all_runs(self) -> tuple[ComparedRun, ...]:
+        """The baseline and the others."""
+        return (self.baseline, *self.runs)
+
+    def run(self, name: str) -> ComparedRun:
+        """A run by its name."""
+        return next(run for run in self.all_runs if run.name == name)
+
+    def differences_of(self, name: str) -> dict[Measure, Difference]:
+        """A run's differences by measure; none of the baseline."""
+        return {each.measure: each for each in self.differences if each.run == name}
 
 
 def check_comparable(measures: Sequence[Measure]) -> None:
@@ -151,19 +154,11 @@ def compare_runs(
     per_query = [_per_query(evaluations[name], base, measure) for measure, name in pairs]
     p_values = [_p_value(list(values.values()), settings) for values in per_query]
     corrected = correct(p_values, settings.correction)
-    runs = {
-        name: ComparedRun(
-            name,
-            {
-                measure: _estimate([row[measure] for row in evaluation.per_query.values()], settings)
-                for measure in measures
-            },
-            evaluation.missing,
-            evaluation.unjudged,
-            (calls or {}).get(name),
-        )
-        for name, evaluation in evaluations.items()
-    }
+    runs = {}
+    for name, each in evaluations.items():
+        columns = {measure: [row[measure] for row in each.per_query.values()] for measure in measures}
+        means = {measure: _estimate(values, settings) for measure, values in columns.items()}
+        runs[name] = ComparedRun(name, means, each.missing, each.unjudged, (calls or {}).get(name))
     differences = []
     for (measure, name), values, raw, final in zip(pairs, per_query, p_values, corrected, strict=True):
         mean, before = _difference(list(values.values()), settings), runs[baseline].means[measure].mean
@@ -172,10 +167,8 @@ def compare_runs(
         significant = same and final <= settings.alpha
         differences.append(Difference(name, measure, values, mean, relative, raw, final, significant, same))
     queries = len(base.per_query)
-    return Comparison(
-        *(runs.pop(baseline), tuple(runs.values()), measures, tuple(differences), queries, settings),
-        judged=queries if judged is None else judged,
-    )
+    found = runs.pop(baseline), tuple(runs.values()), measures, tuple(differences)
+    return Comparison(*found, queries, settings, queries if judged is None else judged)
 
 
 def _per_query(run: Evaluation, baseline: Evaluation, measure: Measure) -> dict[str, float]:
@@ -194,10 +187,10 @@ def _p_value(differences: Sequence[float], settings: ComparisonSettings) -> floa
 
 def _difference(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:
     """A mean difference with the interval of its test, so that the two never say different things."""
-    mean = math.fsum(values) / len(values)
     if settings.test == "ttest":
-        return MeanEstimate(mean, t_interval(values))
-    return MeanEstimate(mean, randomisation_interval(values, resamples=settings.resamples, seed=settings.seed))
+        return t_estimate(values)
+    interval = randomisation_interval(values, resamples=settings.resamples, seed=settings.seed)
+    return MeanEstimate(math.fsum(values) / len(values), interval)
 
 
 def _estimate(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 class Sheet:
     """A table as text."""
 
-    title: str  # what it shows
-    headings: tuple[str, ...]  # of the columns; the first ones hold words, the others figures
-    rows: tuple[tuple[str, ...], ...]  # as many cells each as there are headings
+    title: str
+    headings: tuple[str, ...]  # the first ones of words, the others of figures
+    rows: tuple[tuple[str, ...], ...]
     words: int = 1  # how many columns hold words
 
     def table(self) -> Table:
@@ -39,3 +41,12 @@ class Sheet:
         lines = (self.headings, rule, *self.rows)
         cells = ([re.sub(r"([|\[\]])", r"\\\1", cell) for cell in line] for line in lines)
         return "\n".join([f"{self.title}:", "", *(f"| {' | '.join(line)} |" for line in cells)])
+
+
+def tables_text(sheets: Iterable[Sheet]) -> str:
+    """Tables as plain lines of any length."""
+    from rich.console import Console
+
+    written = io.StringIO()
+    Console(file=written, width=1000, highlight=False, color_system=None).print(*(sheet.table() for sheet in sheets))
+    return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())

@@ -128,22 +128,16 @@ def benchmark(
     _check_options(ctx, model, config_only, corpus, run)
     from r1ranker_ir.eval.benchmarks.dtypes import dtypes_data, dtypes_sheet, parse_dtypes
     from r1ranker_ir.eval.benchmarks.model import BenchmarkModel, open_model
-    from r1ranker_ir.eval.benchmarks.plots import EXTRA, FEATURE, PICTURE, plot_quality, plot_speed
-    from r1ranker_ir.eval.benchmarks.quality import measure_quality, possible_variants
-    from r1ranker_ir.eval.benchmarks.report import (
-        RESULT_FILE,
-        quality_data,
-        quality_sheet,
-        speed_data,
-        speed_sheet,
-        write_comparison,
-        write_result,
-    )
+    from r1ranker_ir.eval.benchmarks.plots import EXTRA, FEATURE, PICTURE, plot_speed
+    from r1ranker_ir.eval.benchmarks.report import RESULT_FILE, speed_data, speed_sheet, write_comparison, write_result
     from r1ranker_ir.eval.benchmarks.rows import SpeedResult, SpeedSettings
     from r1ranker_ir.eval.benchmarks.speed import measure_speed
     from r1ranker_ir.eval.benchmarks.variants import DEFAULT_VARIANTS, QUALITY_VARIANTS, parse_variants
     from r1ranker_ir.eval.measuring.measures import parse_measures
     from r1ranker_ir.eval.output.pictures import prepare_folder
+    from r1ranker_ir.eval.shootouts.plots import plot_quality
+    from r1ranker_ir.eval.shootouts.quality import measure_quality, possible_variants
+    from r1ranker_ir.eval.shootouts.report import quality_data, quality_sheet
     from r1ranker_ir.files.locks import folder_lock
     from r1ranker_ir.files.paths import NamedFile, check_outputs, checkpoint_inputs, corpus_inputs
     from r1ranker_ir.prompts.template import load_template

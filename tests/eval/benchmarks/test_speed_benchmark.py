@@ -118,7 +118,7 @@ def rows(result: SpeedResult) -> dict[str, SpeedRow]:
 @pytest.fixture(scope="module")
 def shrinking(counts: Counts, prompt: Prompt) -> list[list[int]]:
     """The prompts of a published elimination whose last candidate goes at every step."""
-    lists = make_lists(counts, queries=1, candidates=20, passage_tokens=10, order="first-stage", seed=0)
+    lists = make_lists(counts, SETTINGS)
     return [
         counts.prompt(prompt.ask("iterative", lists.requests[0], range(left)).messages) for left in range(20, 1, -1)
     ]
@@ -149,7 +149,7 @@ def test_sent_tokens_are_those_of_the_prompts(
     assert [rows[name].prompt_tokens for name in ("naive", "one+no-reuse", "one")] == [every_step] * 3
     halved = {20 - left: ids for left, ids in zip(range(20, 1, -1), shrinking, strict=True)}
     assert rows["halving:5"].prompt_tokens == sum(len(halved[20 - left]) for left in (20, 10, 5, 4, 3, 2))
-    [request] = make_lists(counts, queries=1, candidates=20, passage_tokens=10, order="first-stage", seed=0).requests
+    [request] = make_lists(counts, SETTINGS).requests
     marked = [prompt.ask("mark", request, range(20), range(19, 19 - gone, -1)) for gone in range(19)]
     assert rows["one+mark"].prompt_tokens == sum(len(counts.prompt(call.messages)) for call in marked)
     assert rows["direct"].prompt_tokens == len(counts.prompt(prompt.ask("direct", request, range(20)).messages))
@@ -189,7 +189,7 @@ def test_memory_is_kept_only_with_reuse(rows: dict[str, SpeedRow]) -> None:
 
 def test_all_variants_keep_to_the_order(result: SpeedResult) -> None:
     assert result.forced == (tuple(range(20)),)
-    assert {row.variant for row in result.rows if row.orders == result.forced} == set(CALLS)
+    assert {row.variant for row in result.rows if row.orders == list(result.forced)} == set(CALLS)
 
 
 def test_a_random_order_over_several_lists(model: BenchmarkModel) -> None:
@@ -197,7 +197,7 @@ def test_a_random_order_over_several_lists(model: BenchmarkModel) -> None:
     asked = SpeedSettings(6, 10, 1, queries=3, order="random", batch_size=2, seed=4)
     found = measure_speed(model, variants, asked)
     assert len(set(found.forced)) == 3
-    assert [row.orders for row in found.rows] == [found.forced] * len(variants)
+    assert [row.orders for row in found.rows] == [list(found.forced)] * len(variants)
     assert [row.calls for row in found.rows] == [15, 15, 15, 9, 6, 3, 3]  # halving: 6 3 2; fixed:3: 6 3
     assert measure_speed(model, variants[-1:], asked).forced == found.forced
 
@@ -320,7 +320,7 @@ def test_a_checkpoint_with_a_system_turn_of_its_own(make_checkpoint: Callable[..
     )
     assert opened.checkpoint is not None
     found = measure_speed(opened, parse_variants("naive one one+mark"), SpeedSettings(3, 30, 2))
-    assert [row.orders for row in found.rows] == [found.forced] * 3
+    assert [row.orders for row in found.rows] == [list(found.forced)] * 3
 
 
 # --- the command

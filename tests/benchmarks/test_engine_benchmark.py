@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.engine import EngineBenchmark, main
 
 from r1ranker_ir.backends.base import Backend
-from r1ranker_ir.eval.benchmarks.engine import EngineBenchmark, main
 
 SMALL = EngineBenchmark(candidates=30, batch_size=2)
 

@@ -1,6 +1,6 @@
 """What the engine, the programs and the prompts take themselves: no model, but a backend that answers at once.
 
-    python -m r1ranker_ir.eval.benchmarks.engine --queries 1000 --candidates 100
+    python tests/benchmarks/engine.py --queries 1000 --candidates 100
 
 ranks passages of about 100 words by elimination, with the embedded model's tokenizer, and prints what a call costs
 beside its model. With `--memory` it prints the largest memory of the process as the queries stream through.
@@ -266,9 +266,8 @@ def _limit(text: str) -> int | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m r1ranker_ir.eval.benchmarks.engine",
+        prog="python tests/benchmarks/engine.py",
         description="Measure what engine, programs and prompts take beside a backend.",
     )
     defaults = EngineBenchmark()
