@@ -14,6 +14,7 @@ from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.benchmarks.meter import metered
 from r1ranker_ir.eval.benchmarks.model import open_model
+from r1ranker_ir.eval.benchmarks.rows import rate
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.trace_summary import TraceSummary, summarise
@@ -44,12 +45,12 @@ class DoctorSettings:
 
     backend: str = "transformers"  # transformers or openai
     queries: int | None = None  # lists, each shown forwards and backwards; None: 6, or 3 if quick
-    candidates: int = 4  # how many each list holds
-    max_thought_tokens: int | None = None  # how long a thought may be; 256, or 128 if quick, where it is None
-    quick: bool = False  # fewer lists and shorter thoughts
+    candidates: int = 4  # in each list
+    max_thought_tokens: int | None = None  # None: 256, or 128 if quick
+    quick: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of Ranker
-    device: str | None = None  # where the model runs; None to pick
-    dtype: str = "auto"  # its numbers
+    device: str | None = None
+    dtype: str = "auto"
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
@@ -73,9 +74,9 @@ class TemplateFacts:
     """What a model's chat template does."""
 
     chat_template: bool  # there is one
-    system: Literal["kept", "dropped", "refused"]  # what becomes of a system turn: kept, dropped or refused
+    system: Literal["kept", "dropped", "refused"]  # what becomes of a system turn
     thought: Literal["opened", "closed", "open"]  # by the template; open: neither, so the ranker opens it
-    end_tokens: tuple[str, ...]  # which tokens end the model's turn
+    end_tokens: tuple[str, ...]
     think_token: bool  # <think> is one token
 
 
@@ -83,41 +84,39 @@ class TemplateFacts:
 class FormatCheck:
     """How far a model keeps to the form when nothing holds it to it."""
 
-    outputs: int  # how many were looked at
-    thoughts: int  # how many close a thought
-    answers: int  # how many have an answer in its tags
-    readable: int  # how many could be used as they stood
-    example: str = ""  # the first output that could not, as far as there is one
+    outputs: int
+    thoughts: int  # outputs that close a thought
+    answers: int  # outputs with an answer in its tags
+    readable: int  # outputs that could be used as they stood
+    example: str = ""  # the first one that could not
 
 
 @dataclass(frozen=True)
 class StrategyCheck:
     """How a model does with one strategy."""
 
-    strategy: str  # which one
-    lists: int  # how many, each shown forwards and backwards
-    candidates: int  # in each
-    right: int  # how often the passage that answers the query came out best, of twice as many rankings
-    same: int  # how many lists have the same winner both ways
-    summary: TraceSummary  # of the rankings
+    strategy: str
+    lists: int  # each shown forwards and backwards
+    candidates: int
+    right: int  # rankings, of twice as many as lists, in which the passage that answers the query came out best
+    same: int  # lists with the same winner both ways
+    summary: TraceSummary
 
     @property
     def chance(self) -> float:
-        """How probable it is to be right so often by naming any candidate."""
+        """The probability of being right at least this often by naming any candidate."""
         trials, hit = 2 * self.lists, 1 / self.candidates
-        return sum(
-            math.comb(trials, count) * hit**count * (1 - hit) ** (trials - count)
-            for count in range(self.right, trials + 1)
-        )
+        counts = range(self.right, trials + 1)
+        return sum(math.comb(trials, count) * hit**count * (1 - hit) ** (trials - count) for count in counts)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What is to be thought of a model with one strategy."""
 
-    level: Level  # in a word
-    reasons: tuple[str, ...] = ()  # why
-    advice: tuple[str, ...] = ()  # what to do
+    level: Level
+    reasons: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Speed:
     """How fast a model is."""
 
     reading: float | None  # tokens of prompts per second; None where that can't be told apart
-    writing: float | None  # tokens written a second, over all rows of a batch
+    writing: float | None  # tokens written per second, over all rows of a batch
     seconds: float  # of all calls
 
 
@@ -133,33 +132,24 @@ class Speed:
 class Examination:
     """What was found out about a model."""
 
-    model: str  # its name
-    backend: str  # what ran it
-    template: TemplateFacts | None  # of its tokenizer; None on a server, whose template can't be seen
-    format: FormatCheck  # whether it keeps to the form by itself
-    checks: tuple[StrategyCheck, ...]  # by strategy
-    verdicts: tuple[Verdict, ...]  # beside them
-    speed: Speed  # how fast it was
+    model: str
+    backend: str
+    template: TemplateFacts | None  # None on a server, whose template can't be seen
+    format: FormatCheck
+    checks: tuple[StrategyCheck, ...]
+    verdicts: tuple[Verdict, ...]  # beside the checks
+    speed: Speed
 
 
 def examine(model: str, settings: DoctorSettings) -> Examination:
-    """Examines a model."""
-    lists = clear_lists(settings.lists, settings.candidates)
-    if not BACKENDS[settings.backend].capabilities.reads_checkpoint:
-        return _examined(model, model, lists, settings, None)
-    opened = open_model(model, None, device=settings.device, dtype=settings.dtype, seed=0)
-    return _examined(model, str(opened.checkpoint), lists, settings, opened)
-
-
-def _examined(
-    name: str, checkpoint: str, lists: Sequence[ClearList], settings: DoctorSettings, opened: BenchmarkModel | None
-) -> Examination:
-    options: dict[str, Any] = {
-        **{"backend": settings.backend, "max_thought_tokens": settings.thought, "max_repair_rate": 1.0},
-        **settings.options,
-    }
-    if opened is not None:
-        options["loaded"] = opened.model, opened.tokenizer
+    """Examines a checkpoint (folder or hub name; `tiny` for the embedded one), or a server's model."""
+    opened: BenchmarkModel | None = None
+    lists, checkpoint = clear_lists(settings.lists, settings.candidates), model
+    usual = {"backend": settings.backend, "max_thought_tokens": settings.thought, "max_repair_rate": 1.0}
+    options: dict[str, Any] = {**usual, **settings.options}
+    if BACKENDS[settings.backend].capabilities.reads_checkpoint:
+        opened = open_model(model, None, device=settings.device, dtype=settings.dtype, seed=0)
+        options["loaded"], checkpoint = (opened.model, opened.tokenizer), str(opened.checkpoint)
     strategies = _strategies(checkpoint, settings)
     started = time.perf_counter()
     checks, texts = [], list[Ranking]()
@@ -173,7 +163,7 @@ def _examined(
             texts = free.rank([each.request for each in lists])
     seconds = time.perf_counter() - started
     return Examination(
-        name,
+        model,
         settings.backend,
         None if opened is None else template_facts(opened),
         format_of(texts),
@@ -254,23 +244,17 @@ def format_of(rankings: Sequence[Ranking]) -> FormatCheck:
     """Looks at outputs that nothing held to the form."""
     steps = [step for ranking in rankings for step in ranking.steps]
     broken = [step.text for step in steps if step.repaired]
-    return FormatCheck(
-        len(steps),
-        sum(bool(_THOUGHT_BLOCK.search(step.text)) for step in steps),
-        sum(bool(_ANSWER_BLOCK.search(step.text)) for step in steps),
-        sum(not step.repaired for step in steps),
-        broken[0] if broken else "",
+    thoughts, answers = (
+        sum(bool(block.search(step.text)) for step in steps) for block in (_THOUGHT_BLOCK, _ANSWER_BLOCK)
     )
+    return FormatCheck(len(steps), thoughts, answers, len(steps) - len(broken), broken[0] if broken else "")
 
 
 def _speed(meter: Metered | None, checks: Sequence[StrategyCheck], seconds: float) -> Speed:
     if meter is None:
         written = sum(check.summary.usage.completion_tokens for check in checks)
         return Speed(None, written / seconds, seconds)
-    reading, writing = (
-        phase.tokens / phase.seconds if phase.seconds else None for phase in (meter.reading, meter.writing)
-    )
-    return Speed(reading, writing, seconds)
+    return Speed(rate(meter.reading), rate(meter.writing), seconds)
 
 
 def verdict_of(check: StrategyCheck) -> Verdict:

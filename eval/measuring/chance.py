@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def expected_reciprocal_rank(count: int, relevant: int, cutoff: int | None = None) -> float:
-    """Computes the expected reciprocal rank of the first relevant candidate."""
+    """Σ 1/k · C(n − k, r − 1) / C(n, r) over the ranks k up to the cutoff; 0 where nothing is relevant."""
     if not relevant:
         return 0.0
     last = count - relevant + 1 if cutoff is None else min(cutoff, count - relevant + 1)
@@ -25,14 +25,14 @@ def expected_reciprocal_rank(count: int, relevant: int, cutoff: int | None = Non
 
 
 def expected_success(count: int, relevant: int, cutoff: int) -> float:
-    """Computes how likely a relevant candidate is among the first."""
+    """How likely a relevant candidate is among the first `cutoff`: 1 − C(n − r, k) / C(n, k)."""
     shown = min(cutoff, count)
     # In whole numbers up to the end: 1 − 4/5 would fall short of 1/5.
     return (comb(count, shown) - comb(count - relevant, shown)) / comb(count, shown)
 
 
 def expected_ndcg(grades: Sequence[int], cutoff: int | None = None) -> float:
-    """Computes the expected nDCG, with the grades as gains and 1 / log2(rank + 1) as discounts (trec_eval's)."""
+    """The mean grade at every rank over the best order's, with discounts 1 / log2(rank + 1) (trec_eval's)."""
     gains = sorted((max(grade, 0) for grade in grades), reverse=True)
     shown = len(gains) if cutoff is None else min(cutoff, len(gains))
     discounts = [1 / log2(rank + 1) for rank in range(1, shown + 1)]
@@ -41,7 +41,10 @@ def expected_ndcg(grades: Sequence[int], cutoff: int | None = None) -> float:
 
 
 def expected_measure(measure: Measure, grades: Sequence[int]) -> float | None:
-    """Computes what a random order of one request's candidates reaches on average."""
+    """What a random order of candidates with these grades reaches on average; `None` without a formula here.
+
+    There are formulas for RR, Success and nDCG with a cutoff and the least relevant grade (`rel`) for parameters.
+    """
     parameters = {str(name): value for name, value in measure.params.items()}
     cutoff, least = parameters.pop("cutoff", None), parameters.pop("rel", 1)
     relevant = sum(grade >= least for grade in grades)

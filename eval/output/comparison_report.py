@@ -9,13 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 from r1ranker_ir.eval.measuring.comparison import Comparison, Difference
+from r1ranker_ir.eval.measuring.measures import first_of
 from r1ranker_ir.eval.measuring.significance import LEVEL, ROUNDING, MeanEstimate
 
 from .sheets import Sheet, tables_text
 
 _NOTHING = "–"
 _MARK = "*"
-_SHOWN_IDS = 5
 _TESTS = {
     "ttest": "paired t-test over the queries, two-sided",
     "randomisation": "paired randomisation test over the queries, two-sided, {resamples:,} random swaps (all, where "
@@ -177,7 +177,7 @@ def _about_queries(comparison: Comparison) -> list[str]:
         )
     said += [
         f"{run.name}: {_counted(len(run.missing), 'judged query has', 'judged queries have')} no results, which counts "
-        f"as 0: {_some(run.missing)}."
+        f"as 0: {first_of(run.missing)}."
         for run in runs
         if run.missing
     ]
@@ -188,15 +188,11 @@ def _about_queries(comparison: Comparison) -> list[str]:
         )
     said += [
         f"{run.name}: {_counted(len(run.unjudged), 'query is', 'queries are')} not judged, which counts for nothing: "
-        f"{_some(run.unjudged)}."
+        f"{first_of(run.unjudged)}."
         for run in runs
         if run.unjudged
     ]
     return said
-
-
-def _some(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:_SHOWN_IDS]) + (", …" if len(ids) > _SHOWN_IDS else "")
 
 
 def as_text(comparison: Comparison) -> str:

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from r1ranker_ir.runs.reranking import RankerSource
 
 _LIBRARIES = ("numpy", "ir-datasets", "ir-measures", "pytrec-eval-terrier", "bm25s", "PyStemmer")
+_CLOSED = ("closed_at_limit", "closed_at_end_of_turn", "closed_at_answer")
 _ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
 
 
 def versions(backend: str, *others: str) -> dict[str, str]:
-    """Names the versions of what computes."""
+    """The versions of Python, this package, and the installed libraries that a backend and others bring, by name."""
     found = {"python": platform.python_version()}
     for name in ("r1ranker-ir", *_LIBRARIES, *declared_backend(backend).libraries, *others):
         try:
@@ -68,10 +69,7 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
         "model": ranker.model,
         "strategy": ranker.strategy,
         "identity": dict(ranker.backend.identity),
-        "template": {
-            "name": ranker.template.name,
-            "digest": ranker.template.digest(mark=ranker.options.marks),
-        },
+        "template": {"name": ranker.template.name, "digest": ranker.template.digest(mark=ranker.options.marks)},
         "window_size": ranker.window_size,
         "stride": ranker.stride,
         "max_passage_tokens": ranker.prompt.max_passage_tokens,
@@ -119,18 +117,9 @@ def _of_system(system: str | None, notes: Sequence[str]) -> dict[str, Any]:
 
 
 def counts(summary: RunSummary) -> dict[str, int]:
-    """Takes what a run has counted and a second run counts again: no seconds, and cached answers like fresh ones."""
-    return {
-        "queries": summary.queries,
-        **asdict(summary.usage),
-        "repairs": summary.repairs,
-        "thoughts_closed": summary.thoughts_closed,
-        "closed_at_limit": summary.closed_at_limit,
-        "closed_at_end_of_turn": summary.closed_at_end_of_turn,
-        "closed_at_answer": summary.closed_at_answer,
-        "cut_passages": summary.cut_passages,
-        "cut_queries": summary.cut_queries,
-    }
+    """What a second run counts again: no seconds, and cached answers like fresh ones."""
+    names = ("repairs", "thoughts_closed", *_CLOSED, "cut_passages", "cut_queries")
+    return {"queries": summary.queries, **asdict(summary.usage), **{name: getattr(summary, name) for name in names}}
 
 
 def hardware() -> dict[str, Any]:

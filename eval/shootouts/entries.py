@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.errors import InputError
@@ -14,11 +14,12 @@ from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.files.yaml_text import parse_yaml
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers import registry
+from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import parse_seed, ranking_options
 
-from .option_values import backend_hints, check_keys, check_value, ranker_hints
+from .option_values import backend_hints, check_keys, check_value
 
 SHOOTOUTS = Path(__file__).parent
 """The folder of the packaged files."""
@@ -32,7 +33,7 @@ _CASCADE = ("name", "cascade", "max_calls", "max_tokens")
 _CASCADED = ("first", "second", "depth")
 _ERRORS = ("noise", "noise_growth", "seed")
 _NONE_SAYS = ("shuffle_seed", "seed", "temperature")
-# Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
+# Cached answers would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
 _NOT_HERE = {
     *("self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "backend_options", "return"),
 }
@@ -42,9 +43,9 @@ _NOT_HERE = {
 class Entry:
     """One reranker."""
 
-    name: str  # what it is called in the table
+    name: str
     model: str  # a checkpoint, a server's name for one, or oracle
-    strategy: str  # the ranking program
+    strategy: str
     options: Mapping[str, Any] = field(default_factory=dict)  # Ranker's other arguments
 
 
@@ -52,15 +53,15 @@ class Entry:
 class CascadeEntry:
     """Two rerankers, of which the second one is given the top of the first one's order."""
 
-    name: str  # what they are called together
-    first: Entry  # orders all
-    second: Entry  # orders the top
-    depth: int = 20  # how many these are
+    name: str
+    first: Entry
+    second: Entry
+    depth: int = 20  # of the top
     options: Mapping[str, Any] = field(default_factory=dict)  # max_calls and max_tokens of both together
 
 
 def run_file(name: str) -> str:
-    """The file of a reranker's run: its name, without what file systems and shells do not like."""
+    """The file of a reranker's run: its name without what file systems and shells refuse."""
     return f"{_NOT_IN_NAMES.sub('_', name)}.trec"
 
 
@@ -70,9 +71,16 @@ def shootout_names() -> list[str]:
 
 
 def read_entries(name: str) -> tuple[Entry | CascadeEntry, ...]:
-    """Reads the rerankers of a shoot-out."""
+    """Reads the rerankers of a YAML file, or of a packaged one's name, in its order.
+
+    Each entry has a `name` and one of: `reranker`, a registered name, a published system's, or with `strategy` any
+    model, perhaps with a `model` in place of the name's own; `oracle`, a mapping of `noise`, `noise_growth` and `seed`,
+    with `strategy`; or `cascade`, a mapping of `first` and `second`, the names of two other entries, and `depth`.
+    Further keys are arguments of `Ranker` and of the backend. Errors name file, entry and key.
+    """
     path = _find(name)
-    content = _load(path)
+    text = read_small_text(path, str(path), "give a YAML file with a list of rerankers")
+    content = parse_yaml(text, str(path), feature="A list of rerankers", extra="eval")
     if not isinstance(content, list) or not content:
         raise InputError(f"{path}: give a list of rerankers, each with a name, such as\n- name: mine\n  reranker: …")
     named: dict[str, Mapping[str, Any]] = {}
@@ -90,15 +98,9 @@ def read_entries(name: str) -> tuple[Entry | CascadeEntry, ...]:
                 f"{where}: {title!r} and {alike[0]!r} are too alike for names of files: change one of them"
             )
         named[title] = given
-    entries = {
-        title: _read_entry(given, f"{path}: entry {title!r}")
-        for title, given in named.items()
-        if "cascade" not in given
-    }
-    return tuple(
-        entries[title] if title in entries else _read_cascade(given, entries, f"{path}: entry {title!r}")
-        for title, given in named.items()
-    )
+    places = {title: f"{path}: entry {title!r}" for title in named}
+    entries = {title: _read_entry(given, places[title]) for title, given in named.items() if "cascade" not in given}
+    return tuple(entries.get(title) or _read_cascade(given, entries, places[title]) for title, given in named.items())
 
 
 def _find(name: str) -> Path:
@@ -110,11 +112,6 @@ def _find(name: str) -> Path:
         return packaged
     known = ", ".join(shootout_names())
     raise InputError(f"list of rerankers {name!r} is no file: give a YAML file, or one of the packaged ones: {known}")
-
-
-def _load(path: Path) -> Any:
-    text = read_small_text(path, str(path), "give a YAML file with a list of rerankers")
-    return parse_yaml(text, str(path), feature="A list of rerankers", extra="eval")
 
 
 def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
@@ -210,4 +207,5 @@ def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where:
 def _accepted(backend: str) -> dict[str, Any]:
     """The keys that become arguments of `Ranker` and of a backend, and their types."""
     left_out = {*_NOT_HERE, *_ERRORS, "backend"} if backend == ORACLE else _NOT_HERE
-    return {name: hint for name, hint in ranker_hints(backend).items() if name not in left_out}
+    hints = {**backend_hints(backend), **get_type_hints(Ranker.__init__)}
+    return {name: hint for name, hint in hints.items() if name not in left_out}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,13 @@ class Baseline:
     """An order of all requests' candidates that is there without any model."""
 
     name: str  # in tables
-    file: str  # the name of its run's file, without folder and ending
-    run: Run | None  # the orders; None where there are none
-    lacking: str = ""  # why there are none
+    file: str  # of its run, without folder and ending
+    run: Run | None
+    lacking: str = ""  # why there is no run
 
 
 def baselines_of(requests: Sequence[JudgedRequest]) -> list[Baseline]:
-    """Orders the candidates by BM25, by each of their scores, and as they are given."""
+    """Orders the candidates by BM25 over all distinct texts, by each score that all requests have, and as given."""
     made = [_bm25(requests)]
     for name in dict.fromkeys(name for judged in requests for name in judged.scores):
         shown = f"{name} (given)" if name.casefold() in (BM25.casefold(), FILE_ORDER) else name
@@ -46,9 +47,7 @@ def baselines_of(requests: Sequence[JudgedRequest]) -> list[Baseline]:
     return _with_files(made)
 
 
-def expected_by_chance(
-    qrels: Sequence[Qrel], measures: Sequence[Measure]
-) -> Mapping[str, Mapping[Measure, float | None]]:
+def expected_by_chance(qrels: Sequence[Qrel], measures: Sequence[Measure]) -> dict[str, dict[Measure, float | None]]:
     """Computes what random orders of each request's candidates reach on average."""
     grades: dict[str, list[int]] = {}
     for qrel in qrels:
@@ -132,13 +131,10 @@ def _run(requests: Sequence[JudgedRequest], scores_of: Callable[[JudgedRequest],
 
 def _with_files(made: Sequence[Baseline]) -> list[Baseline]:
     """Gives each its file's name; no two differ by upper and lower case alone."""
-    taken: set[str] = set()
-    named = []
+    named: dict[str, Baseline] = {}
     for each in made:
         stem = _NOT_IN_FILES.sub("-", each.name).strip("-.").lower() or "scores"
-        file, number = stem, 2
-        while file in taken:
-            file, number = f"{stem}-{number}", number + 1
-        taken.add(file)
-        named.append(Baseline(each.name, file, each.run, each.lacking))
-    return named
+        numbered = (f"{stem}-{number}" if number > 1 else stem for number in itertools.count(1))
+        file = next(name for name in numbered if name not in named)
+        named[file] = replace(each, file=file)
+    return list(named.values())

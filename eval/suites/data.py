@@ -33,10 +33,10 @@ class JudgedQueries:
     """The queries that a data set is measured on."""
 
     topics: Mapping[str, str]  # query id to text, in the corpus's order
-    qrels: tuple[Qrel, ...]  # their judgments
+    qrels: tuple[Qrel, ...]
     excluded: Mapping[str, frozenset[str]]  # query id to documents that are no results for it
-    judged: int  # how many queries are judged, of which topics may hold the first ones only
-    requests: tuple[JudgedRequest, ...] = ()  # the ranking requests, where these are given and no corpus is searched
+    judged: int  # how many are judged; topics may hold the first ones only
+    requests: tuple[JudgedRequest, ...] = ()  # where these are given and no corpus is searched
 
 
 def read_judged_queries(corpus: Corpus, dataset: DataSet, queries: int | None = None) -> JudgedQueries:
@@ -54,12 +54,8 @@ def read_judged_queries(corpus: Corpus, dataset: DataSet, queries: int | None = 
         if grade is not None and qrel.relevance == grade and qrel.query_id in topics:
             excluded.setdefault(qrel.query_id, set()).add(qrel.doc_id)
     qrels = counted if queries is None else [qrel for qrel in counted if qrel.query_id in topics]
-    return JudgedQueries(
-        topics,
-        tuple(qrels),
-        {query_id: frozenset(doc_ids) for query_id, doc_ids in excluded.items()},
-        len(judged),
-    )
+    frozen = {query_id: frozenset(doc_ids) for query_id, doc_ids in excluded.items()}
+    return JudgedQueries(topics, tuple(qrels), frozen, len(judged))
 
 
 def search_first_stage(
@@ -87,8 +83,8 @@ class QueriesOfRun:
 
     def __init__(self, corpus: Corpus, run: Run) -> None:
         self.name = corpus.name
-        self._corpus = corpus
-        self._run = run
+        self._corpus, self._run = corpus, run
+        self.qrels, self.documents, self.iterate_documents = corpus.qrels, corpus.documents, corpus.iterate_documents
 
     @property
     def collection(self) -> str:
@@ -96,20 +92,8 @@ class QueriesOfRun:
         return self._corpus.collection
 
     def queries(self) -> dict[str, str]:
-        """Returns the text of each query that the run has, by id."""
+        """The text of each query that the run has, by id."""
         return {query_id: text for query_id, text in self._corpus.queries().items() if query_id in self._run}
-
-    def qrels(self) -> list[Qrel]:
-        """Returns the judgments of the whole corpus."""
-        return self._corpus.qrels()
-
-    def documents(self, ids: Iterable[str]) -> dict[str, str]:
-        """Returns the text of the documents with these ids."""
-        return self._corpus.documents(ids)
-
-    def iterate_documents(self) -> Iterator[tuple[str, str]]:
-        """Yields id and text of every document."""
-        return self._corpus.iterate_documents()
 
 
 @dataclass(frozen=True)
@@ -125,12 +109,11 @@ class JudgedRunSource(RunSource):
 
 def checksums(corpus: Corpus, split: str, judged: JudgedQueries, run: Run) -> dict[str, Any]:
     """Digests the data that a result depends on, as they were read."""
+    doc_ids = sorted({entry.doc_id for found in run.values() for entry in found})
     digests: dict[str, Any] = {
         "queries": _digest(sorted(judged.topics.items())),
         "judgments": _digest(sorted((qrel.query_id, qrel.doc_id, qrel.relevance) for qrel in judged.qrels)),
-        "documents_in_run": _digest(
-            _texts(corpus, sorted({entry.doc_id for found in run.values() for entry in found}))
-        ),
+        "documents_in_run": _digest(_texts(corpus, doc_ids)),
     }
     folder = Path(corpus.name)
     if folder.is_dir():

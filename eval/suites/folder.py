@@ -30,7 +30,10 @@ MANIFEST, MEASURES, REPORT = "manifest.json", "measures.json", "README.md"
 
 
 def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwrite: bool) -> None:
-    """Makes the folder, or makes sure that it is this command's."""
+    """Makes the folder, or makes sure that it is this command's.
+
+    `overwrite` uses the folder whatever is in it, and removes what another command's manifest lists.
+    """
     command = list(settings.command)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {str(folder)!r} is a file: give a folder")
@@ -47,9 +50,8 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
                     "be lost: choose another --output, or rename it"
                 )
             if not overwrite:
-                made_by = " is not empty"
-                if earlier:
-                    made_by = f" was made by another command: {shlex.join(earlier['command'])}"
+                command_before = f" was made by another command: {shlex.join(earlier['command'])}" if earlier else ""
+                made_by = command_before or " is not empty"
                 raise InputError(f"folder {str(folder)!r}{made_by}. Choose another --output, or use --overwrite")
             for name in earlier.get("files", {}):
                 listed = folder / name
@@ -58,8 +60,7 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
                     listed.unlink(missing_ok=True)
     try:
         make_folder(folder, private=settings.traces)
-        # A folder that an interrupted command leaves is known by this.
-        if not ours:
+        if not ours:  # a folder that an interrupted command leaves is known by this
             _write_json(folder / MANIFEST, {"command": command, "suite": suite.name, "files": {}})
     except OSError as error:
         raise StorageError(f"can't write folder {str(folder)!r}: {error.strerror}: choose another --output") from error
@@ -86,7 +87,7 @@ def write_summaries(
     ]
     try:
         _write_json(folder / MEASURES, measures)
-        _write(folder / REPORT, report(suite, settings, results))
+        write_whole(folder / REPORT, report(suite, settings, results))
         _write_json(folder / MANIFEST, _manifest(folder, suite, settings, ranker, results))
     except OSError as error:
         raise StorageError(
@@ -151,8 +152,7 @@ def _described(result: DataSetResult) -> dict[str, Any]:
 
 def _requests(result: DataSetResult) -> dict[str, Any]:
     """What the manifest says of ranking requests alone."""
-    requests = result.requests
-    if requests is None:
+    if (requests := result.requests) is None:
         return {}
     described = {
         "task_name": result.dataset.task_name or None,
@@ -174,8 +174,7 @@ def _requests(result: DataSetResult) -> dict[str, Any]:
 
 def _chance(result: DataSetResult) -> dict[str, Any]:
     """What the measures' file says of ranking requests alone: random orders, and what first choices bring."""
-    requests = result.requests
-    if requests is None:
+    if (requests := result.requests) is None:
         return {}
     per_query = {
         query_id: {str(measure): value for measure, value in values.items()}
@@ -186,9 +185,4 @@ def _chance(result: DataSetResult) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    # Whole or not at all: whoever resumes an interrupted command has to be able to read it.
-    write_whole(path, text)
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 class DataSetRequests:
     """The requests of a data set."""
 
-    run: tuple[JudgedRequest, ...]  # those that are run, with ids that a TREC run can hold
+    run: tuple[JudgedRequest, ...]  # with ids that a TREC run can hold
     given: int  # how many there are
     judged: int  # how many of these have a best candidate
-    dropped: Mapping[str, int] = field(default_factory=dict)  # how many rows no request could be made of, by reason
-    renamed: int = 0  # how many of those that are run have an id, or a candidate's id, that is not the source's own
+    dropped: Mapping[str, int] = field(default_factory=dict)  # rows that no request could be made of, by reason
+    renamed: int = 0  # of those that are run, how many have an id, or a candidate's, that is not the source's own
 
 
 def with_source(suite: Suite, source: str) -> Suite:
-    """Has a suite of Ranking-bench's tasks read files in place of the hub."""
+    """Has Ranking-bench's tasks read a folder of `<task>.jsonl` files, or a file with Ranking-bench's columns."""
     others = [dataset.name for dataset in suite.datasets if not dataset.task_name]
     if others:
         raise InputError(
@@ -55,7 +55,7 @@ def with_source(suite: Suite, source: str) -> Suite:
 
 
 def read_dataset_requests(dataset: DataSet, queries: int | None = None) -> DataSetRequests:
-    """Reads a data set's requests."""
+    """Reads a data set's requests; only the first `queries` of them are run."""
     dropped: Counter[str] = Counter()
     if dataset.task_name:
         split = dataset.split or "test"
@@ -94,9 +94,7 @@ def described_requests(requests: DataSetRequests, measures: Sequence[Measure]) -
         baselines=baselines_of(run),
         chance=expected_by_chance(judgments.qrels, measures),
         choices={"": random_choices(run)},
-        partial_values=[
-            name for name in dict.fromkeys(name for each in run for name in each.values) if name not in told
-        ],
+        partial_values=list(dict.fromkeys(name for each in run for name in each.values if name not in told)),
     )
     return JudgedQueries(topics, judgments.qrels, {}, requests.judged, run), described
 
@@ -113,18 +111,16 @@ def request_checksums(dataset: DataSet, written: Path) -> dict[str, str]:
 class ListedRequests:
     """Requests in memory, with a position each."""
 
-    listed: Sequence[RankingRequest]  # the requests
+    listed: Sequence[RankingRequest]
 
     def __len__(self) -> int:
-        """How many there are."""
         return len(self.listed)
 
     def __iter__(self) -> Iterator[RankingRequest]:
-        """Yields them in order."""
         return iter(self.listed)
 
     def between(self, start: int, stop: int) -> Iterator[tuple[int, RankingRequest]]:
-        """Yields position and request, from one position to the one before another."""
+        """Position and request, from one position to the one before another."""
         yield from enumerate(self.listed[start:stop], start=start)
 
 

@@ -26,13 +26,13 @@ REQUESTS, BASELINES = "requests.jsonl", "baselines"
 class SuiteSettings:
     """How a suite is run."""
 
-    reranker: str  # what reports call the reranker
+    reranker: str  # its name in reports
     depth: int = 100  # documents reranked per query; runs go no deeper. Ranking requests are ranked whole
     # bm25s, pyserini:bm25 (each data set's prebuilt index), pyserini:INDEX, or run:FILE with {dataset} for the name
     first_stage: str | None = None
-    measures: str | None = None  # in place of the data sets' own, split by spaces
-    queries: int | None = None  # only the first so many judged queries, or requests, of each data set; all if None
-    missing: Literal["error", "skip"] = "error"  # what to do about documents of the first stage that the corpus lacks
+    measures: str | None = None  # in place of the data sets' own
+    queries: int | None = None  # only the first judged queries, or requests, of each data set
+    missing: Literal["error", "skip"] = "error"  # about documents that the corpus lacks
     shuffle: int | None = None  # a seed to shuffle each query's documents with before they are reranked
     traces: bool = False  # keep each query's model calls
     cluster: RayCluster | None = None  # the Ray workers that share the work; this process does it if None
@@ -45,7 +45,7 @@ class RequestsResult:
 
     given: int  # how many requests there are
     run: int  # how many were run
-    lengths: tuple[int, int]  # of the shortest and of the longest list among these
+    lengths: tuple[int, int]  # of the shortest and the longest list among these
     without_best: int  # how many of these have no best candidate: they are ranked, and not measured
     graded: bool  # gains are the judgments' grades; otherwise the best candidates are relevant
     dropped: Mapping[str, int]  # how many rows of the source no request could be made of, by reason

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from r1ranker_ir.adapters.ranking_bench import CONFIGURATIONS, HUB_NAME
 from r1ranker_ir.data.corpora import open_corpus
@@ -26,41 +26,24 @@ FOLDER_FIRST_STAGE = "bm25s"
 """What searches a corpus without a table."""
 _SHARED_KEYS = ("measures", "max_passage_tokens", "query_is_no_result", "excluded_grade", "terms")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
-# What a data set's section may hold, and of which type.
-_KINDS: Mapping[str, type] = {
-    "corpus": str,
-    "split": str,
-    "measures": str,
-    "max_passage_tokens": int,
-    "index": str,
-    "query_is_no_result": bool,
-    "excluded_grade": int,
-    "documents": int,
-    "queries": int,
-    "download": int,
-    "shares": str,
-    "index_size": int,
-    "terms": str,
-    "task_name": str,
-}
 
 
 @dataclass(frozen=True)
 class Published:
     """A figure that somebody else has published."""
 
-    system: str  # whose it is
+    system: str
     measure: str  # as ir_measures writes it
     value: float  # between 0 and 1
-    source: str  # where it was published
-    first_stage: str = ""  # what found the documents that the system ranked; empty for a first stage itself
+    source: str
+    first_stage: str = ""  # what found the documents; empty for a first stage itself
 
 
 @dataclass(frozen=True)
 class DataSet:
     """One data set of a suite."""
 
-    name: str  # what the suite calls it; names its folder
+    name: str  # of its folder too
     # an ir_datasets id or a folder; of ranking requests, their file, or where Ranking-bench is
     corpus: str
     split: str | None = None  # whose judgments a folder gives, or the split of Ranking-bench; ids carry their own
@@ -69,14 +52,14 @@ class DataSet:
     index: str | None = None  # Pyserini's name of a prebuilt BM25 index of it
     query_is_no_result: bool = False  # a document with the query's own id is no result
     excluded_grade: int | None = None  # a judgment of this grade says that the document is no result for the query
-    documents: int | None = None  # how many there are
+    documents: int | None = None
     queries: int | None = None  # how many are judged
-    download: int | None = None  # bytes that the corpus is to be downloaded as, without what it shares
+    download: int | None = None  # bytes of the corpus's own download
     shares: str | None = None  # the name of a download that other data sets use too
     shared_download: int = 0  # its bytes
-    index_size: int | None = None  # bytes that the index is to be downloaded as
+    index_size: int | None = None  # bytes of the index's download
     terms: str = ""  # the licence step before a download
-    published: tuple[Published, ...] = ()  # figures of others
+    published: tuple[Published, ...] = ()
     task_name: str = ""  # of Ranking-bench, whose rows of this task are the requests
 
     @property
@@ -93,14 +76,22 @@ class DataSet:
         return f"{where}: {self.task_name}"
 
 
+# What a data set's section may hold, and of which type.
+_KINDS: Mapping[str, type] = {
+    name: (get_args(hint) or (hint,))[0]
+    for name, hint in get_type_hints(DataSet).items()
+    if name not in ("name", "published", "shared_download")
+}
+
+
 @dataclass(frozen=True)
 class Suite:
     """Data sets that are run together."""
 
-    name: str  # of the suite; names its output folder
+    name: str  # of the output folder too
     title: str  # what reports call it
     datasets: tuple[DataSet, ...]  # in the order in which they are run
-    first_stage: str = FOLDER_FIRST_STAGE  # what searches, where the caller does not say
+    first_stage: str = FOLDER_FIRST_STAGE  # where the caller names none
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # data sets that count as one in means
 
 
@@ -110,7 +101,10 @@ def suite_names() -> tuple[str, ...]:
 
 
 def open_suite(name: str) -> Suite:
-    """Finds a suite."""
+    """Finds a packaged suite, a TOML file like one, a file of requests, a folder in BEIR layout, or an ir_datasets id.
+
+    An id that a packaged suite has comes with that suite's settings and published figures.
+    """
     if name in suite_names():
         return read_suite((_folder() / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
     path = Path(name).expanduser()
@@ -136,7 +130,7 @@ def open_suite(name: str) -> Suite:
 
 
 def read_suite(text: str, source: str) -> Suite:
-    """Reads a suite's table."""
+    """Reads a suite's table; `source` is the file's name, for errors and for the suite's name."""
     try:
         content = parse_toml_text(text)
     except ValueError as error:
@@ -168,7 +162,7 @@ def read_suite(text: str, source: str) -> Suite:
 
 
 def choose_datasets(suite: Suite, names: Sequence[str]) -> Suite:
-    """Keeps some of a suite's data sets."""
+    """Keeps some of a suite's data sets or groups, in its own order."""
     offered = [dataset.name for dataset in suite.datasets]
     wanted: set[str] = set()
     for name in names:
@@ -184,12 +178,9 @@ def choose_datasets(suite: Suite, names: Sequence[str]) -> Suite:
 
 def needs_of(dataset: DataSet, *, with_index: bool) -> str:
     """Says what a data set needs before it can be run."""
-    counts = [
-        f"{count:,} {named}"
-        for count, named in ((dataset.documents, "documents"), (dataset.queries, "queries"))
-        if count is not None
-    ]
-    parts = [", ".join(counts)] if counts else []
+    counts = {"documents": dataset.documents, "queries": dataset.queries}
+    counted = [f"{count:,} {named}" for named, count in counts.items() if count is not None]
+    parts = [", ".join(counted)] if counted else []
     downloads = downloads_of(dataset)
     if with_index and dataset.index and dataset.index_size is not None:
         downloads.append(f"{size_of(dataset.index_size)} for Pyserini's index {dataset.index}")

@@ -19,14 +19,14 @@ _OF_A_RANKER = {
 
 
 def candidate_inputs(candidates: RequestSource) -> Iterator[NamedFile]:
-    """The files that the candidates come from."""
+    """The files that the candidates come from, with the options that name them."""
     yield from corpus_inputs("--corpus", getattr(candidates, "corpus", None))
     yield NamedFile("--run", getattr(candidates, "run", None))
     yield NamedFile("the requests", getattr(candidates, "path", None))
 
 
 def ranker_inputs(ranker: RankerSource) -> Iterator[NamedFile]:
-    """The files that a ranker reads, or keeps its answers in."""
+    """The files that a ranker reads, or keeps its answers in, with the options that name them."""
     yield from cache_inputs("--cache", ranker.options.get("cache"))
     yield from checkpoint_inputs("--model", ranker.model)
     for name, option in _OF_A_RANKER.items():

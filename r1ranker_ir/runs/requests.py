@@ -32,12 +32,12 @@ class RunRequests:
     in every process that opens the same files with the same arguments. See `requests_of_run`, which makes these.
     """
 
-    corpus: Corpus  # gives the texts
-    run: Run  # the first stage's results
-    query_ids: Sequence[str]  # the queries to rank, in order
+    corpus: Corpus
+    run: Run
+    query_ids: Sequence[str]  # to rank, in order
     queries: Sequence[str]  # their texts
-    depth: int  # how many documents a query keeps
-    missing: Literal["skip", "error"]  # what to do about documents that the corpus lacks
+    depth: int  # documents per query
+    missing: Literal["skip", "error"]  # about documents that the corpus lacks
     shuffle: int | None  # a seed to shuffle each query's documents with
 
     def __len__(self) -> int:

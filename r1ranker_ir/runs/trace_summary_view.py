@@ -15,7 +15,7 @@ _SHOWN_PLACES = 20
 
 
 def print_summary(console: Console, summary: TraceSummary) -> None:
-    """Prints a summary."""
+    """Prints the lines of a summary."""
     for line in summary_lines(summary):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

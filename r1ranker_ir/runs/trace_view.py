@@ -103,11 +103,9 @@ def _shown_rows(traced: TracedRanking, step: Step) -> list[_Row]:
 
 def _order_rows(ranking: Ranking) -> list[_Row]:
     """The final order, with the places that the first stage gave."""
-    rows = []
-    for place, position in enumerate(ranking.order, start=1):
-        candidate = ranking.request.candidates[position]
-        rows.append(_Row((f"{place}.", candidate.id, f"(was {position + 1})"), candidate.text))
-    return rows
+    placed = enumerate(ranking.best_first, start=1)
+    before = (f"(was {position + 1})" for position in ranking.order)
+    return [_Row((f"{place}.", each.id, was), each.text) for (place, each), was in zip(placed, before, strict=True)]
 
 
 def _print_rows(console: Console, rows: Sequence[_Row]) -> None:
@@ -129,16 +127,14 @@ def _print_rows(console: Console, rows: Sequence[_Row]) -> None:
 def _summary(traced: TracedRanking) -> str:
     ranking = traced.ranking
     usage = ranking.usage
-    return ", ".join(
-        (
-            f"{traced.strategy}: {_counted(len(ranking.request.candidates), ranking.request.task)}",
-            _counted(usage.calls, "call"),
-            f"{usage.prompt_tokens} tokens in",
-            f"{usage.completion_tokens} tokens out",
-            _counted(ranking.repairs, "repair"),
-            *(["ended by its budget"] if ranking.budget_reached else []),
-        )
-    )
+    parts = [
+        f"{traced.strategy}: {_counted(len(ranking.request.candidates), ranking.request.task)}",
+        _counted(usage.calls, "call"),
+        f"{usage.prompt_tokens} tokens in",
+        f"{usage.completion_tokens} tokens out",
+        _counted(ranking.repairs, "repair"),
+    ]
+    return ", ".join([*parts, *(["ended by its budget"] if ranking.budget_reached else [])])
 
 
 def _counted(count: int, noun: str) -> str:

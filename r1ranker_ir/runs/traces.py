@@ -36,7 +36,7 @@ class TracedRanking:
     """One line of a trace."""
 
     strategy: str  # what made the ranking
-    ranking: Ranking  # the ranking, as it was before it was written
+    ranking: Ranking
     notes: tuple[str, ...] = ()  # about how the model was asked, such as a published system in other words than its own
 
 
@@ -68,7 +68,7 @@ class TraceWriter:
 
 
 def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Turns a ranking into plain data for JSON Lines, with document ids in place of positions."""
+    """A ranking as plain data for JSON Lines, with document ids in place of positions."""
     request = ranking.request
     ids = [candidate.id for candidate in request.candidates]
     return {
@@ -110,13 +110,16 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
 
 
 def read_trace(path: str | Path, *, interrupted: bool = False) -> Iterator[TracedRanking]:
-    """Reads a trace line by line; the files of several runs may be joined."""
+    """Reads a trace line by line, gzip if its name ends in `.gz`, `-` for standard input; several may be joined.
+
+    Where a run may have been interrupted, an end within a line is logged and no error.
+    """
     for number, row in _rows(path, interrupted=interrupted):
         yield _ranking_of(row, f"{path}:{number}")
 
 
 def find_rankings(path: str | Path, query_id: str) -> tuple[list[TracedRanking], list[str]]:
-    """Looks for a query in a trace."""
+    """A query's rankings (several in a joined file), and the ids of all queries."""
     found, ids = [], []
     for number, row in _rows(path):
         named = row.get("query_id")

@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 import r1ranker_ir
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.rankers.ranker import Ranker
-from r1ranker_ir.runs.agreement import kendall_tau, rank_biased_overlap
-from r1ranker_ir.runs.trace_summary import repair_of, summarise
+from r1ranker_ir.runs.trace_summary import kendall_tau, rank_biased_overlap, repair_of, summarise
 from r1ranker_ir.runs.traces import TraceWriter, read_trace
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
