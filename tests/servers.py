@@ -22,6 +22,7 @@ class Request:
     headers: dict[str, str]
     body: dict[str, Any]
     path: str
+    port: int = 0  # the client's
 
     @property
     def question(self) -> str:
@@ -108,7 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        request = Request({name.lower(): value for name, value in self.headers.items()}, body, self.path)
+        request = Request(
+            {name.lower(): value for name, value in self.headers.items()}, body, self.path, self.client_address[1]
+        )
         self.server.count_active(1)
         try:
             behaviour = self.server.next_behaviour(request)

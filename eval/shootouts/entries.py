@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.errors import InputError
@@ -14,12 +14,11 @@ from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.files.yaml_text import parse_yaml
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers import registry
-from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import parse_seed, ranking_options
 
-from .option_values import backend_hints, check_keys, check_value
+from .option_values import backend_hints, check_keys, check_value, ranker_hints
 
 SHOOTOUTS = Path(__file__).parent
 """The folder of the packaged files."""
@@ -33,7 +32,7 @@ _CASCADE = ("name", "cascade", "max_calls", "max_tokens")
 _CASCADED = ("first", "second", "depth")
 _ERRORS = ("noise", "noise_growth", "seed")
 _NONE_SAYS = ("shuffle_seed", "seed", "temperature")
-# Cached answers would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
+# Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
 _NOT_HERE = {
     *("self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "backend_options", "return"),
 }
@@ -207,5 +206,4 @@ def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where:
 def _accepted(backend: str) -> dict[str, Any]:
     """The keys that become arguments of `Ranker` and of a backend, and their types."""
     left_out = {*_NOT_HERE, *_ERRORS, "backend"} if backend == ORACLE else _NOT_HERE
-    hints = {**backend_hints(backend), **get_type_hints(Ranker.__init__)}
-    return {name: hint for name, hint in hints.items() if name not in left_out}
+    return {name: hint for name, hint in ranker_hints(backend).items() if name not in left_out}

@@ -11,11 +11,17 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from r1ranker_ir.backends import backend_class
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.quoting import quoted
+from r1ranker_ir.rankers.ranker import Ranker
 
 
 def backend_hints(backend: str) -> dict[str, Any]:
     """The types of a backend's arguments, by name."""
     return get_type_hints(vars(backend_class(backend))["__init__"])
+
+
+def ranker_hints(backend: str) -> dict[str, Any]:
+    """The types of the arguments of `Ranker` with a backend, by name."""
+    return {**backend_hints(backend), **get_type_hints(Ranker.__init__)}
 
 
 def check_keys(given: Mapping[Any, Any], known: Sequence[str], where: str) -> None:

@@ -75,7 +75,6 @@ def test_what_is_written_is_what_is_read(
 ) -> None:
     written = data.draw(st.lists(rankings(strategy), max_size=3))
     path = write(tmp_path_factory.mktemp("trace") / f"trace.jsonl{suffix}", *written, strategy=strategy)
-
     assert list(read_trace(path)) == [TracedRanking(strategy, ranking) for ranking in written]
     content = gzip.decompress(path.read_bytes()) if suffix else path.read_bytes()
     assert len(content.splitlines()) == len(written)
@@ -96,7 +95,6 @@ def test_a_line_names_documents_in_place_of_positions() -> None:
     )
     candidates = tuple(Candidate(f"d{place}", f"text {place}") for place in range(3))
     line = trace_of(Ranking(RankingRequest("query", candidates, query_id="q"), (1, 2, 0), (step,)), "iterative")
-
     assert json.loads(json.dumps(line)) == {
         "query_id": "q",
         "query": "query",
@@ -127,7 +125,6 @@ def test_a_line_names_documents_in_place_of_positions() -> None:
 
 def test_equal_prompts_have_equal_hashes_and_others_have_not() -> None:
     turns = Message("system", "be exact"), Message("user", "rank ½ [1]")
-
     # A fixed expectation, printf '[["system", "be exact"], ["user", "rank \\u00bd [1]"]]' | sha256sum: it must be the
     # same in every process and on every machine.
     assert digest_of_messages(turns) == "b1589469f1570dc35ca0e355caba25988209f647f061a13a924770f5ec1f8f40"
@@ -152,7 +149,6 @@ def test_a_failure_keeps_the_finished_queries(tmp_path: Path, suffix: str, caplo
         writer.write(ranking_of("q"))
         writer.write(ranking_of("r"))
         raise RuntimeError("the server went away")
-
     assert path.read_bytes() == earlier
     assert f"stopped early: the 2 finished queries are kept in {partial}" in caplog.text
     assert [traced.ranking for traced in read_trace(partial)] == [ranking_of("q"), ranking_of("r")]
@@ -169,7 +165,6 @@ def test_a_failure_keeps_the_finished_queries(tmp_path: Path, suffix: str, caplo
 def test_a_compressed_trace_is_the_same_file_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = write(tmp_path / "trace.jsonl.gz", ranking_of()).read_bytes()
     monkeypatch.setattr("time.time", lambda: 1e9)
-
     assert write(tmp_path / "trace.jsonl.gz", ranking_of()).read_bytes() == first
 
 
@@ -187,7 +182,6 @@ def test_what_is_written_is_there_when_the_process_is_killed(tmp_path: Path, suf
         read.extend(iter_rankings(Path(f"{path}.partial"), read))
     except DataFileError as error:
         end = str(error)
-
     assert read == [ranking_of("q"), ranking_of("r")]
     assert bool(end) == bool(suffix)
     if suffix:
@@ -222,7 +216,6 @@ def test_a_full_disk_keeps_whole_lines(tmp_path: Path, suffix: str) -> None:
             iter_rankings(Path(f"{path}.partial"), read)
     else:
         iter_rankings(Path(f"{path}.partial"), read)
-
     assert re.search(r"StorageError: can't go on writing .*File too large: make room, or choose another", done.stderr)
     assert f"the {finished} finished queries are kept" in done.stderr
     assert len(read) == finished > 10
@@ -241,7 +234,6 @@ def test_bad_places_are_refused_before_any_work(tmp_path: Path, name: str, said:
 def test_joined_files_are_read_like_one(tmp_path: Path) -> None:
     one, two = write(tmp_path / "1", ranking_of("q"), ranking_of("r")), write(tmp_path / "2", ranking_of("q", 2))
     (tmp_path / "joined").write_bytes(one.read_bytes() + b"\n" + two.read_bytes())
-
     assert list(read_trace(tmp_path / "joined")) == [*read_trace(one), *read_trace(two)]
     found, ids = find_rankings(tmp_path / "joined", "q")
     assert [traced.ranking for traced in found] == [ranking_of("q"), ranking_of("q", 2)]
@@ -295,7 +287,6 @@ def test_a_malformed_line_is_named(tmp_path: Path, changed: Callable[[Any], Any]
     (tmp_path / "trace").write_text(f"{json.dumps(line)}\n\n{json.dumps(changed(line))}\n")
     lines = read_trace(tmp_path / "trace")
     assert next(lines).ranking == ranking_of("q")
-
     with pytest.raises(DataFileError, match=said) as caught:
         next(lines)
     assert str(caught.value).startswith(f"{tmp_path / 'trace'}:3: ")
@@ -384,7 +375,6 @@ def test_why_a_thought_was_closed_is_told(closed_at: Any, flag: str, tmp_path: P
 
 def test_a_ranking_is_shown_step_by_step(told: Path) -> None:
     lines = show("q[1]", "--trace", told).splitlines()
-
     assert lines == [
         r"Query q[1]: what [red]is\x1b[0m this",
         "iterative: 3 passages, 2 calls, 180 tokens in, 30 tokens out, 1 repair",
@@ -419,7 +409,6 @@ def test_a_ranking_is_shown_step_by_step(told: Path) -> None:
 
 def test_wide_terminals_see_more_and_narrow_ones_something(told: Path) -> None:
     wide, narrow = (show("q[1]", "--trace", told, width=width) for width in (200, 20))
-
     assert max(map(cell_len, wide.splitlines())) == 200
     assert max(map(cell_len, show("q[1]", "--trace", told).splitlines())) == 80
     assert "[bold]no markup[/]" in narrow
@@ -429,7 +418,6 @@ def test_an_ordering_shows_the_places_that_it_gave(tmp_path: Path) -> None:
     step = Step((0, 1, 2), (1, 2, 0), "", "[2] > [3] > [1]", None, False, False, 0, Usage(1, 9, 1))
     ranking = replace(ranking_of(), order=(1, 2, 0), steps=(step,))
     lines = show("q", "--trace", write(tmp_path / "trace.jsonl.gz", ranking, strategy="direct")).splitlines()
-
     assert lines[1].startswith("direct: 3 passages, 1 call,")
     assert lines[4:7] == ["  [1]  a  3.  a of q", "  [2]  b  1.  b of q", "  [3]  c  2.  c of q"]
 
@@ -439,7 +427,6 @@ def test_what_is_wanted_and_a_cut_query_are_shown(tmp_path: Path) -> None:
     asked = replace(ranking_of().request, task="item", aim="the film that\nthis viewer [red]watches")
     ranking = replace(ranking_of(), request=asked, order=(1, 2, 0), steps=(step,))
     path = write(tmp_path / "trace.jsonl", ranking, strategy="direct")
-
     [traced] = read_trace(path)
     assert traced.ranking == ranking
     lines = show("q", "--trace", path).splitlines()
@@ -450,7 +437,6 @@ def test_what_is_wanted_and_a_cut_query_are_shown(tmp_path: Path) -> None:
 def test_one_step_can_be_shown_alone_and_all_of_it_as_json(told: Path) -> None:
     alone = show("q[1]", "--trace", told, "--step", 2)
     assert "Step 2 of 2" in alone and "Step 1" not in alone and "Order" not in alone
-
     everything = json.loads(show("q[1]", "--trace", told, "--format", "json"))
     assert everything == json.loads(told.read_text(encoding="utf-8").splitlines()[0])
     one = json.loads(show("q[1]", "--trace", told, "--format", "json", "--step", 2))
@@ -464,7 +450,6 @@ def test_one_step_can_be_shown_alone_and_all_of_it_as_json(told: Path) -> None:
 def test_all_rankings_of_a_query_in_a_joined_file_are_shown(told: Path) -> None:
     told.write_text(told.read_text(encoding="utf-8") * 2, encoding="utf-8")
     shown = show("q2", "--trace", told)
-
     assert "Ranking 1 of 2 of this query" in shown and "Ranking 2 of 2" in shown
     assert shown.count("Query q2: query q2") == 2
 
