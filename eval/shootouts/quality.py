@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.reranking import RunSource
 
-from .shootout import Contender, EqualTerms, Gains, Ranks, ShootoutResult, run_contenders
+from .shootout import Contender, EqualTerms, Gains, Opened, ShootoutResult, run_contenders
 
 if TYPE_CHECKING:
     from ir_measures import Measure
@@ -65,5 +65,5 @@ def measure_quality(
     return run_contenders(contenders, EqualTerms(source, tuple(measures)), baseline=baseline)
 
 
-def _as_it_is(ranker: Ranks, gains: Gains) -> tuple[Ranks, Mapping[str, Any]]:
+def _as_it_is(ranker: Ranker, gains: Gains) -> Opened:
     return ranker, {}

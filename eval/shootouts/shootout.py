@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.trec_runs import Run, write_run
@@ -37,19 +37,8 @@ RUNS = "runs"
 
 Gains = Mapping[str, Mapping[str, float]]
 """Query id to document id to gain."""
-
-
-class Ranks(Protocol):
-    """A `Ranker`, or several put together."""
-
-    @property
-    def summary(self) -> RunSummary:
-        """What it has cost so far."""
-        ...
-
-    def rank(self, requests: Iterable[RankingRequest]) -> list[Ranking]:
-        """Ranks requests."""
-        ...
+Opened = tuple[Ranker | Cascade, Mapping[str, Any]]
+"""A ranker, and what it is, for the record."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,7 @@ class Contender:
 
     name: str
     kind: str  # its strategy, or cascade
-    open: Callable[[Gains], tuple[Ranks, Mapping[str, Any]]]  # and what it is, for the record
+    open: Callable[[Gains], Opened]
     budget: Mapping[str, int] = field(default_factory=dict)  # max_calls and max_tokens, as far as there are any
 
 
@@ -201,11 +190,11 @@ def _contender(entry: Entry | CascadeEntry, terms: EqualTerms, *, progress: bool
             options["gains"] = gains
         return Ranker(each.model, strategy=each.strategy, progress=progress, **options)
 
-    def open_single(each: Entry, gains: Gains) -> tuple[Ranks, Mapping[str, Any]]:
+    def open_single(each: Entry, gains: Gains) -> Opened:
         ranker = open_ranker(each, budget, gains)
         return ranker, ranker_settings(ranker)
 
-    def open_cascade(each: CascadeEntry, gains: Gains) -> tuple[Ranks, Mapping[str, Any]]:
+    def open_cascade(each: CascadeEntry, gains: Gains) -> Opened:
         # What holds for all holds for both together.
         first, second = (open_ranker(one, {}, gains) for one in (each.first, each.second))
         settings = {"first": ranker_settings(first), "second": ranker_settings(second), "depth": each.depth}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
     from ir_measures import Measure
 
 
-@dataclass(frozen=True)
-class DataSetRequests:
-    """The requests of a data set."""
-
-    run: tuple[JudgedRequest, ...]  # with ids that a TREC run can hold
-    given: int  # how many there are
-    judged: int  # how many of these have a best candidate
-    dropped: Mapping[str, int] = field(default_factory=dict)  # rows that no request could be made of, by reason
-    renamed: int = 0  # of those that are run, how many have an id, or a candidate's, that is not the source's own
-
-
 def with_source(suite: Suite, source: str) -> Suite:
     """Has Ranking-bench's tasks read a folder of `<task>.jsonl` files, or a file with Ranking-bench's columns."""
     others = [dataset.name for dataset in suite.datasets if not dataset.task_name]
@@ -45,7 +34,12 @@ def with_source(suite: Suite, source: str) -> Suite:
         )
     path = Path(source).expanduser()
     if path.is_dir():
-        return replace(suite, datasets=tuple(_in_folder(dataset, path) for dataset in suite.datasets))
+        found = []
+        for dataset in suite.datasets:
+            paths = [path / f"{dataset.name}{ending}" for ending in ENDINGS]
+            corpus = next((each for each in paths if each.is_file()), paths[0])
+            found.append(replace(dataset, corpus=str(corpus), split=None, task_name=""))
+        return replace(suite, datasets=tuple(found))
     if path.is_file():
         return replace(suite, datasets=tuple(replace(each, corpus=source, split=None) for each in suite.datasets))
     raise InputError(
@@ -54,8 +48,10 @@ def with_source(suite: Suite, source: str) -> Suite:
     )
 
 
-def read_dataset_requests(dataset: DataSet, queries: int | None = None) -> DataSetRequests:
-    """Reads a data set's requests; only the first `queries` of them are run."""
+def read_dataset_requests(
+    dataset: DataSet, measures: Sequence[Measure], queries: int | None = None
+) -> tuple[JudgedQueries, RequestsResult]:
+    """Reads a data set's requests, of which only the first `queries` are run, and all that is known without a model."""
     dropped: Counter[str] = Counter()
     if dataset.task_name:
         split = dataset.split or "test"
@@ -72,31 +68,23 @@ def read_dataset_requests(dataset: DataSet, queries: int | None = None) -> DataS
             f"be measured on them"
         )
     run = with_run_ids(chosen)
-    renamed = sum(_ids_of(before.request) != _ids_of(after.request) for before, after in zip(chosen, run, strict=True))
-    return DataSetRequests(run, len(given), sum(bool(judged.best) for judged in given), dict(dropped), renamed)
-
-
-def described_requests(requests: DataSetRequests, measures: Sequence[Measure]) -> tuple[JudgedQueries, RequestsResult]:
-    """Finds what the requests are measured on, and all that is to be known of them before a model ranks them."""
-    run = requests.run
-    judgments = judgments_of(run)
+    judgments, told = judgments_of(run), value_names(run)
     topics = {each.request.query_id: each.request.query for each in run if each.best}
     lengths = [len(each.request.candidates) for each in run]
-    told = value_names(run)
     described = RequestsResult(
-        given=requests.given,
+        given=len(given),
         run=len(run),
         lengths=(min(lengths), max(lengths)),
         without_best=len(run) - len(topics),
         graded=judgments.graded,
-        dropped=requests.dropped,
-        renamed=requests.renamed,
+        dropped=dict(dropped),
+        renamed=sum(_ids_of(before) != _ids_of(after) for before, after in zip(chosen, run, strict=True)),
         baselines=baselines_of(run),
         chance=expected_by_chance(judgments.qrels, measures),
         choices={"": random_choices(run)},
         partial_values=list(dict.fromkeys(name for each in run for name in each.values if name not in told)),
     )
-    return JudgedQueries(topics, judgments.qrels, {}, requests.judged, run), described
+    return JudgedQueries(topics, judgments.qrels, {}, sum(bool(judged.best) for judged in given), run), described
 
 
 def request_checksums(dataset: DataSet, written: Path) -> dict[str, str]:
@@ -144,11 +132,6 @@ class RequestFileSource:
         return ListedRequests(listed)
 
 
-def _in_folder(dataset: DataSet, folder: Path) -> DataSet:
-    paths = [folder / f"{dataset.name}{ending}" for ending in ENDINGS]
-    path = next((each for each in paths if each.is_file()), paths[0])
-    return replace(dataset, corpus=str(path), split=None, task_name="")
-
-
-def _ids_of(request: RankingRequest) -> tuple[str, ...]:
+def _ids_of(judged: JudgedRequest) -> tuple[str, ...]:
+    request = judged.request
     return (request.query_id, *(candidate.id for candidate in request.candidates))

@@ -35,7 +35,7 @@ from r1ranker_ir.runs.reranking import RankerSource, RequestSource, rerank_run
 from .baselines import first_choices
 from .data import JudgedQueries, JudgedRunSource, checksums, file_digest, read_judged_queries, search_first_stage
 from .folder import MANIFEST, MEASURES, REPORT, claim_folder, write_summaries
-from .requests import RequestFileSource, described_requests, read_dataset_requests, request_checksums
+from .requests import RequestFileSource, read_dataset_requests, request_checksums
 from .results import BASELINES, FIRST_STAGE_RUN, REQUESTS, RERANKED_RUN, TRACES, DataSetResult, SuiteSettings
 from .tables import DataSet, Suite, needs_of
 
@@ -225,8 +225,8 @@ def _compare_baselines(
     result: DataSetResult, folder: Path, settings: SuiteSettings
 ) -> tuple[DataSetResult, JudgedQueries]:
     """Reads ranking requests, and measures the orders that need no model."""
-    requests = read_dataset_requests(result.dataset, settings.queries)
-    judged, described = described_requests(requests, parse_measures(result.dataset.measures))
+    measures = parse_measures(result.dataset.measures)
+    judged, described = read_dataset_requests(result.dataset, measures, settings.queries)
     result = replace(result, judged=judged.judged, asked=len(judged.topics), requests=described)
     _make(folder, private=settings.traces)
     _make(folder / BASELINES, private=settings.traces)

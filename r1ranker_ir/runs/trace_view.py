@@ -35,9 +35,9 @@ def print_ranking(console: Console, traced: TracedRanking, step: int | None = No
     """Prints a ranking of a trace."""
     ranking, steps = traced.ranking, traced.ranking.steps
     request = ranking.request
-    _print(console, _labelled(f"Query {request.query_id}", _one_line(request.query)))
-    if request.aim:
-        _print(console, _labelled("Wanted", _one_line(request.aim)))
+    for label, text in ((f"Query {request.query_id}", request.query), ("Wanted", request.aim)):
+        if text:
+            _print(console, _styled(f"{_one_line(label)}: ", "bold"), _styled(_one_line(text)))
     _print(console, _styled(_summary(traced), "dim"))
     for note in traced.notes:
         _print(console, _styled(f"  ! {_one_line(note)}", "yellow"))
@@ -160,12 +160,6 @@ def _print(console: Console, *parts: Text) -> None:
     from rich.text import Text
 
     console.print(Text.assemble(*parts))
-
-
-def _labelled(label: str, text: str) -> Text:
-    from rich.text import Text
-
-    return Text.assemble(_styled(f"{_one_line(label)}: ", "bold"), _styled(text))
 
 
 def _styled(text: str, style: str = "") -> Text:

@@ -129,32 +129,6 @@ def find_rankings(path: str | Path, query_id: str) -> tuple[list[TracedRanking],
     return found, ids
 
 
-def _raw_lines(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, bytes]]:
-    if str(path) == "-":
-        yield from enumerate(sys.stdin.buffer, start=1)
-        return
-    try:
-        yield from readable_lines(Path(path))
-    except DataFileError as error:
-        if not interrupted:
-            raise
-        logger.warning("%s: what stands before is taken", error)
-
-
-def _json_rows(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, raw in _raw_lines(path, interrupted=interrupted):
-        try:
-            row = parse_json_line(raw, f"{path}:{number}", first=number == 1)
-        except DataFileError as error:
-            # Only the last line can lack its end.
-            if not interrupted or raw.endswith(b"\n"):
-                raise
-            logger.warning("%s: what stands before is taken", error)
-            return
-        if row is not None:
-            yield number, row
-
-
 def _rows(path: str | Path, *, interrupted: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         for number, row in _json_rows(path, interrupted=interrupted):
@@ -171,6 +145,22 @@ def _rows(path: str | Path, *, interrupted: bool = False) -> Iterator[tuple[int,
         way_out = f"a run that was stopped left {partial!r}" if Path(partial).exists() else "give a JSON Lines file"
         reason = error.__cause__.strerror
         raise InputError(f"trace {str(path)!r} can't be read: {reason}: {way_out}") from error.__cause__
+
+
+def _json_rows(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    lines = enumerate(sys.stdin.buffer, start=1) if str(path) == "-" else readable_lines(Path(path))
+    whole = False  # whether the line at hand has its end; only the last one can lack it
+    try:
+        for number, raw in lines:
+            whole = raw.endswith(b"\n")
+            row = parse_json_line(raw, f"{path}:{number}", first=number == 1)
+            whole = False
+            if row is not None:
+                yield number, row
+    except DataFileError as error:
+        if whole or not interrupted:
+            raise
+        logger.warning("%s: what stands before is taken", error)
 
 
 def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:

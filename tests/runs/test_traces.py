@@ -81,45 +81,20 @@ def test_what_is_written_is_what_is_read(
 
 
 def test_a_line_names_documents_in_place_of_positions() -> None:
-    step = Step(
-        shown=(2, 0),
-        outcome=(0,),
-        thought="why",
-        text="<think>why</think><answer>[2]</answer>",
-        probabilities={0: 0.75, 2: 0.25},
-        repaired=True,
-        thought_closed=True,
-        cut_passages=1,
-        usage=Usage(1, 20, 5),
-        prompt_hash="0123456789abcdef",
-    )
+    text, usage = "<think>why</think><answer>[2]</answer>", {"calls": 1, "prompt_tokens": 20, "completion_tokens": 5}
+    step = Step((2, 0), (0,), "why", text, {0: 0.75, 2: 0.25}, True, True, 1, Usage(**usage), "0123456789abcdef")
     candidates = tuple(Candidate(f"d{place}", f"text {place}") for place in range(3))
     line = trace_of(Ranking(RankingRequest("query", candidates, query_id="q"), (1, 2, 0), (step,)), "iterative")
+    asked = {"query_id": "q", "query": "query", "task": "passage", "aim": "", "strategy": "iterative"}
+    answered = {"thought": "why", "text": text, "probabilities": [0.25, 0.75], "repaired": True, "thought_closed": True}
+    shown = {"prompt_hash": "0123456789abcdef", "shown": ["d2", "d0"], "outcome": ["d0"]}
     assert json.loads(json.dumps(line)) == {
-        "query_id": "q",
-        "query": "query",
-        "task": "passage",
-        "aim": "",
-        "strategy": "iterative",
+        **asked,
         "texts": {"d0": "text 0", "d1": "text 1", "d2": "text 2"},
         "order": ["d1", "d2", "d0"],
         "repairs": 1,
-        "usage": {"calls": 1, "prompt_tokens": 20, "completion_tokens": 5},
-        "steps": [
-            {
-                "prompt_hash": "0123456789abcdef",
-                "shown": ["d2", "d0"],
-                "outcome": ["d0"],
-                "thought": "why",
-                "text": "<think>why</think><answer>[2]</answer>",
-                "probabilities": [0.25, 0.75],
-                "repaired": True,
-                "thought_closed": True,
-                "cut_passages": 1,
-                "cut_query": False,
-                "usage": {"calls": 1, "prompt_tokens": 20, "completion_tokens": 5},
-            }
-        ],
+        "usage": usage,
+        "steps": [{**shown, **answered, "cut_passages": 1, "cut_query": False, "usage": usage}],
     }
 
 
@@ -128,12 +103,7 @@ def test_equal_prompts_have_equal_hashes_and_others_have_not() -> None:
     # A fixed expectation, printf '[["system", "be exact"], ["user", "rank \\u00bd [1]"]]' | sha256sum: it must be the
     # same in every process and on every machine.
     assert digest_of_messages(turns) == "b1589469f1570dc35ca0e355caba25988209f647f061a13a924770f5ec1f8f40"
-    others = [
-        turns[::-1],
-        turns[1:],
-        (Message("user", "be exact"), turns[1]),
-        (replace(turns[0], content=""), turns[1]),
-    ]
+    others = [turns[::-1], turns[1:], (Message("user", "be exact"), turns[1]), (Message("system", ""), turns[1])]
     assert len({digest_of_messages(each) for each in (turns, *others)}) == 5
 
 
@@ -177,23 +147,22 @@ def test_what_is_written_is_there_when_the_process_is_killed(tmp_path: Path, suf
         "    writer.write(ranking_of('q')); writer.write(ranking_of('r')); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, path, Path(__file__).parent])
-    read, end = [], ""
-    try:
-        read.extend(iter_rankings(Path(f"{path}.partial"), read))
-    except DataFileError as error:
-        end = str(error)
+    read, end = finished(path)
     assert read == [ranking_of("q"), ranking_of("r")]
-    assert bool(end) == bool(suffix)
-    if suffix:
-        assert re.search(r"trace\.jsonl\.gz\.partial:3: damaged gzip data .*end-of-stream", end)
+    assert bool(re.search(r"trace\.jsonl\.gz\.partial:3: damaged gzip data .*end-of-stream", end)) == bool(suffix)
     with pytest.raises(InputError, match=r"a run that was stopped left '.*\.partial'"):
         list(read_trace(path))
 
 
-def iter_rankings(path: Path, read: list[Ranking]) -> list[Ranking]:
-    for traced in read_trace(path):
-        read.append(traced.ranking)
-    return []
+def finished(path: Path) -> tuple[list[Ranking], str]:
+    """What a run that was stopped has left, and how it ends."""
+    read: list[Ranking] = []
+    try:
+        for traced in read_trace(f"{path}.partial"):
+            read.append(traced.ranking)
+    except DataFileError as error:
+        return read, str(error)
+    return read, ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
@@ -209,16 +178,12 @@ def test_a_full_disk_keeps_whole_lines(tmp_path: Path, suffix: str) -> None:
         "        writer.write(ranking_of(str(random.random())))"
     )
     done = subprocess.run([sys.executable, "-c", script, path, Path(__file__).parent], capture_output=True, text=True)
-    finished = int(done.stdout.split()[-1])
-    read: list[Ranking] = []
-    if suffix:
-        with pytest.raises(DataFileError, match=f"partial:{finished + 1}: damaged gzip data"):
-            iter_rankings(Path(f"{path}.partial"), read)
-    else:
-        iter_rankings(Path(f"{path}.partial"), read)
+    count = int(done.stdout.split()[-1])
+    read, end = finished(path)
+    assert (f"partial:{count + 1}: damaged gzip data" in end) == bool(suffix)
     assert re.search(r"StorageError: can't go on writing .*File too large: make room, or choose another", done.stderr)
-    assert f"the {finished} finished queries are kept" in done.stderr
-    assert len(read) == finished > 10
+    assert f"the {count} finished queries are kept" in done.stderr
+    assert len(read) == count > 10
     assert not path.exists()
 
 
@@ -440,11 +405,8 @@ def test_one_step_can_be_shown_alone_and_all_of_it_as_json(told: Path) -> None:
     everything = json.loads(show("q[1]", "--trace", told, "--format", "json"))
     assert everything == json.loads(told.read_text(encoding="utf-8").splitlines()[0])
     one = json.loads(show("q[1]", "--trace", told, "--format", "json", "--step", 2))
-    assert (
-        one
-        == {"query_id": "q[1]", "query": everything["query"], "strategy": "iterative", "step": 2}
-        | (everything["steps"][1])
-    )
+    named = {"query_id": "q[1]", "query": everything["query"], "strategy": "iterative", "step": 2}
+    assert one == named | everything["steps"][1]
 
 
 def test_all_rankings_of_a_query_in_a_joined_file_are_shown(told: Path) -> None:
