@@ -11,7 +11,7 @@ from .meter import Metered, Phase
 from .variants import NAIVE
 
 FLOOR = "one forward pass"
-"""The row of the least that a ranking takes: each list's full prompt is read once."""
+"""The least that a ranking takes: each list's full prompt is read once."""
 
 
 @dataclass(frozen=True)
