@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from r1ranker_ir.cli.options import Dtype
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.output.sheets import Sheet
+from r1ranker_ir.rankers.settings import Dtype
 
 from .meter import Phase
 from .rows import SpeedResult
