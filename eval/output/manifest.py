@@ -14,15 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1ranker_ir.backends import backend_in, declared_backend
+from r1ranker_ir.backends import declared_backend
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.models.identity import checkpoint_identity
 from r1ranker_ir.prompts.files import open_template
-from r1ranker_ir.prompts.prompt import PromptTemplate
 from r1ranker_ir.prompts.template import load_template
-from r1ranker_ir.strategies.options import ranking_options
 
 if TYPE_CHECKING:
     from r1ranker_ir.engine.engine import RunSummary
@@ -87,27 +85,27 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
 
 def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
     """Describes a ranker whose model other processes hold, as far as its files tell."""
-    options = {name: value for name, value in ranker.options.items() if value is not None}
-    revision = options.get("revision")
-    settings = read_settings(options.get("settings_from", ranker.model), revision)
-    given = options.get("template")
-    template: PromptTemplate = (settings.template or load_template()) if given is None else open_template(given)
-    ranking = ranking_options(options)
+    told = ranker.settings
+    settings = read_settings(told.settings_from or ranker.model, told.revision)
+    template = told.template or settings.template or load_template()
+    opened = open_template(template) if isinstance(template, str | Path) else template
     names = ("window_size", "stride", "max_passage_tokens", "max_query_tokens", "max_thought_tokens", "batch_size")
+    given = {name: getattr(told, name) for name in names}
     return {
         "model": ranker.model,
         "strategy": ranker.strategy,
         "identity": {
-            "backend": backend_in(options).name,
-            "checkpoint": checkpoint_identity(ranker.model, revision, loading_began=time.time()),
+            "backend": told.declared_backend.name,
+            "checkpoint": checkpoint_identity(ranker.model, told.revision, loading_began=time.time()),
         },
-        "template": {"name": template.name, "digest": template.digest(mark=ranking.marks)},
-        **{name: options.get(name, getattr(settings, name)) for name in names},
-        **{name: options[name] for name in ("max_passage_words", "repair_text") if options.get(name)},
-        "max_repair_rate": options.get("max_repair_rate"),
-        **({"answers": "published"} if options.get("answers") == "published" else {}),
-        **_of_system(options.get("system"), ranker.notes()),
-        **ranking.stated(),
+        "template": {"name": opened.name, "digest": opened.digest(mark=ranker.options.marks)},
+        **{name: getattr(settings, name) if value is None else value for name, value in given.items()},
+        **({} if told.max_passage_words is None else {"max_passage_words": told.max_passage_words}),
+        **({"repair_text": True} if told.repair_text else {}),
+        "max_repair_rate": told.max_repair_rate,
+        **({"answers": "published"} if told.answers == "published" else {}),
+        **_of_system(told.system, ranker.notes()),
+        **ranker.options.stated(),
     }
 
 

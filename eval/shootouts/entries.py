@@ -12,11 +12,12 @@ from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.files.yaml_text import parse_yaml
+from r1ranker_ir.option_fields import number_or_none
 from r1ranker_ir.quoting import quoted
-from r1ranker_ir.rankers import registry
+from r1ranker_ir.rankers.source import find_ranker
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import check_options_of
-from r1ranker_ir.strategies.options import parse_seed, ranking_options
+from r1ranker_ir.strategies.options import ranking_options
 
 from .option_values import backend_hints, check_keys, check_value, ranker_hints
 
@@ -34,7 +35,7 @@ _ERRORS = ("noise", "noise_growth", "seed")
 _NONE_SAYS = ("shuffle_seed", "seed", "temperature")
 # Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
 _NOT_HERE = {
-    *("self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "backend_options", "return"),
+    *("self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "more", "return"),
 }
 
 
@@ -122,7 +123,7 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
     accepted = _accepted(backend)
     check_keys(given, (*_NAMING, *accepted), where)
     if isinstance(seed := given.get("shuffle_seed"), str):
-        given = {**given, "shuffle_seed": parse_seed(seed, f"{where}: shuffle_seed")}
+        given = {**given, "shuffle_seed": number_or_none(int, f"{where}: shuffle_seed")(seed)}
     for key, value in given.items():
         if key in accepted:
             check_value(value, accepted[key], f"{where}: {key}")
@@ -175,8 +176,8 @@ def _read_reranker(given: Mapping[str, Any], options: dict[str, Any]) -> tuple[s
         if model is None:
             raise InputError("it names no model: give reranker, model or oracle")
         return model, _known_strategy(strategy, f"model {model!r}"), options
-    found = registry.find_ranker(name, model, strategy, options)
-    return found.checkpoint, _known_strategy(found.strategy, f"{name!r}"), dict(found.options)
+    found = find_ranker(name, model, None if strategy is None else _known_strategy(strategy, f"{name!r}"), options)
+    return found.model, found.strategy, {**options, **found.stated()}
 
 
 def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where: str) -> CascadeEntry:

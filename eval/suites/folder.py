@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.backends import backend_in
 from r1ranker_ir.engine.signs import sentences
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.eval.measuring.measures import measures_json
@@ -109,7 +108,7 @@ def _manifest(
         names = [*([REQUESTS] if result.checksums and result.requests is not None else []), *result.evaluations]
         names += [TRACES] if settings.traces and result.summary is not None else []
         files += [folder / result.dataset.name / name for name in names]
-    backend = backend_in(ranker.options).name
+    backend = ranker.settings.declared_backend.name
     return {
         "command": list(settings.command),
         "suite": suite.name,
@@ -117,8 +116,8 @@ def _manifest(
         "reranker": {
             "name": settings.reranker,
             "strategy": ranker.strategy,
-            "temperature": ranker.options.get("temperature", 0.0),
-            "seed": ranker.options.get("seed", 0),
+            "temperature": ranker.settings.temperature,
+            "seed": ranker.settings.seed,
             **described,
         },
         "depth": None if all(dataset.is_of_requests for dataset in suite.datasets) else settings.depth,

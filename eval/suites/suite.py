@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r1ranker_ir.backends import backend_in
 from r1ranker_ir.data.corpora import TEST_SPLIT, open_corpus
 from r1ranker_ir.data.request_files import write_requests
 from r1ranker_ir.data.trec_runs import read_run, write_run
@@ -160,11 +159,13 @@ def _needs(result: DataSetResult) -> str:
 
 def _source_for(dataset: DataSet, ranker: RankerSource, shared: dict[int | None, _SharedRanker]) -> RankerSource:
     """The ranker with the data set's passage length, where the caller names none; the same one for equal lengths."""
-    limit = ranker.options.get("max_passage_tokens")
+    limit = ranker.settings.max_passage_tokens
     limit = dataset.max_passage_tokens if limit is None else limit
     if limit not in shared:
         shared.clear()  # two models at once may not fit into memory
-        shared[limit] = _SharedRanker(ranker.model, ranker.strategy, {**ranker.options, "max_passage_tokens": limit})
+        shared[limit] = _SharedRanker(
+            ranker.model, ranker.strategy, ranker.options, ranker.settings.having(max_passage_tokens=limit)
+        )
     return shared[limit]
 
 
@@ -233,7 +234,7 @@ def _rerank(
     progress: bool,
 ) -> DataSetResult:
     """Reranks what the first stage has found, and measures it."""
-    if settings.cluster is None or not backend_in(ranker.options).capabilities.reads_checkpoint:
+    if settings.cluster is None or not ranker.settings.declared_backend.capabilities.reads_checkpoint:
         opened = ranker.open(progress=progress)
         described, before = ranker_settings(opened), opened.summary
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo
 
@@ -34,9 +35,7 @@ CacheFileOption = Annotated[
 @cache.command()
 def info(cache: CacheFileOption = None) -> None:
     """Say where the cache lies, how much it holds, how old it is, and of which models."""
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=False, quiet=False)
+    start()
     opened = _open_existing(cache)
     if opened is not None:
         with opened:
@@ -56,13 +55,13 @@ def clear(
     cache: CacheFileOption = None,
 ) -> None:
     """Remove answers from the cache and give their room on the disk back."""
-    from r1ranker_ir.cli.app import start
+    start()
+    from r1ranker_ir.rankers.source import checkpoint_of
 
-    start(verbose=False, quiet=False)
     opened = _open_existing(cache)
     if opened is not None:
         with opened:
-            removed = opened.clear(None if model is None else _name_in_cache(model))
+            removed = opened.clear(None if model is None else checkpoint_of(model))
             echo(f"{removed} answers removed, {opened.info().entries} left in {opened.path}")
 
 
@@ -75,12 +74,6 @@ def _open_existing(path: Path | None) -> CompletionsCache | None:
         echo(f"there is no cache at {chosen} yet")
         return None
     return open_cache(chosen)
-
-
-def _name_in_cache(model: str) -> str:
-    from r1ranker_ir.rankers import registry
-
-    return registry.resolve(model)[0] if registry.is_registered(model) else model
 
 
 def _lines(info: CacheInfo) -> list[str]:

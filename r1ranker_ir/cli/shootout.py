@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from r1ranker_ir.cli.command_line import command_words
+from r1ranker_ir.cli.console import print_wide, start
 from r1ranker_ir.cli.options import (
     CorpusOption,
     MissingOption,
@@ -72,8 +73,6 @@ def shootout(
     All get the same corpus, run, depth, seed and budget; the order of the run itself is a row. Only judged queries are
     ranked. A reranker that fails says why, and the others are run all the same; the exit code is then 1.
     """
-    from r1ranker_ir.cli.app import print_wide, start
-
     progress = start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.eval.measuring.measures import parse_measures
     from r1ranker_ir.eval.output.manifest import made_with, write_result

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import argument_text, console, echo_json
 
@@ -39,9 +40,7 @@ def show(
     ] = "text",
 ) -> None:
     """Show how one query was ranked: what each model call held, thought and answered, and the order it led to."""
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=False, quiet=False)
+    start()
     from r1ranker_ir.runs.trace_view import print_ranking
     from r1ranker_ir.runs.traces import find_rankings
 
@@ -93,9 +92,7 @@ def summary(
 
     With --corpus also the measures of the orders that went in and of those that came out.
     """
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=False, quiet=False)
+    start()
     from r1ranker_ir.data.trec_runs import RunEntry
     from r1ranker_ir.runs.requests import entries_of
     from r1ranker_ir.runs.trace_summary import TraceCounts, summary_data

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from r1ranker_ir.cli.console import print_wide, start
 from r1ranker_ir.cli.options import QuietOption, VerboseOption
 from r1ranker_ir.files.terminal_text import console, echo
 
@@ -66,8 +67,6 @@ def train_curves(
     quiet: QuietOption = False,
 ) -> None:
     """Draw the curves of one or more trainings into one picture."""
-    from r1ranker_ir.cli.app import start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.files.paths import NamedFile, check_outputs, checkpoint_inputs
     from r1ranker_ir.training.jobs.curves import plot_curves, read_history
@@ -97,8 +96,6 @@ def train_compare(
     quiet: QuietOption = False,
 ) -> None:
     """Compare trainings: held-out measures before and after, gains, costs, accuracy by list length, paired tests."""
-    from r1ranker_ir.cli.app import print_wide, start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.files import paths as output_paths
     from r1ranker_ir.files.paths import NamedFile, checkpoint_inputs
@@ -170,8 +167,6 @@ def run_training(method: str, arguments: Sequence[str]) -> None:
         typer.BadParameter: if the command line can't be understood.
         R1RankerError: if a recipe, data, a model or a folder is not what is needed.
     """
-    from r1ranker_ir.cli.app import start
-
     # Before the libraries are imported, whose bars have no other switch.
     progress = start(verbose=False, quiet="--quiet" in arguments)
     from r1ranker_ir.training.jobs.arguments import CommandLineError, build_parser, parse_arguments

@@ -12,18 +12,18 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from r1ranker_ir.backends import backend_in
 from r1ranker_ir.data.trec_runs import STANDARD_STREAM
 from r1ranker_ir.engine.engine import RepairLimit, RunSummary
 from r1ranker_ir.engine.outcomes import Outcome as Ranked
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, missing_extra
 from r1ranker_ir.models.checkpoints import read_settings
+from r1ranker_ir.runs.cluster import RayCluster as RayCluster
 from r1ranker_ir.runs.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker
 from r1ranker_ir.runs.reranking import RankerSource, RequestSource, RunSource
 from r1ranker_ir.version import VERSION
@@ -40,36 +40,6 @@ MAX_TASKS = 2000
 """How many tasks Ray Data is given, at most; long runs have several portions in one."""
 
 _LEVEL_VARIABLE = "RAY_BACKEND_LOG_LEVEL"
-
-
-@dataclass(frozen=True)
-class RayCluster:
-    """Where a run is spread to, and over how many workers.
-
-    Args:
-        workers: how many processes, each with a model of its own.
-        cpus_per_worker: CPUs that Ray sets aside for a worker, and its threads; `None` for an equal share of this
-            machine's if Ray is started here, and for 1 on a Ray that runs already.
-        gpus_per_worker: GPUs that Ray sets aside for a worker; a worker sees no others. A fraction shares one.
-        address: of a Ray that runs already: `auto`, or the head's `host:port`. `None` for the one that this process
-            is connected to, or the environment variable `RAY_ADDRESS`, or else one of our own on this machine.
-
-    Raises:
-        InputError: if a number makes no sense.
-    """
-
-    workers: int
-    cpus_per_worker: float | None = None
-    gpus_per_worker: float = 0
-    address: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise InputError(f"workers is {self.workers}: ask for at least 1")
-        if self.cpus_per_worker is not None and not 0 < self.cpus_per_worker < math.inf:
-            raise InputError(f"cpus_per_worker is {self.cpus_per_worker}: give a number above 0")
-        if not 0 <= self.gpus_per_worker < math.inf:
-            raise InputError(f"gpus_per_worker is {self.gpus_per_worker}: give 0 or more")
 
 
 class RayEngine:
@@ -99,7 +69,7 @@ class RayEngine:
         _import_ray()
         self._cluster = cluster
         self._progress = progress
-        self._limit = RepairLimit(ranker.options.get("max_repair_rate", RepairLimit.max_rate))
+        self._limit = RepairLimit(ranker.settings.max_repair_rate)
         self._spool: tempfile.TemporaryDirectory[str] | None = None
         if isinstance(candidates, RunSource) and _is_read_once(candidates.run):
             self._spool = tempfile.TemporaryDirectory(prefix="r1ranker-")
@@ -305,8 +275,8 @@ def _check_room(job: Job, cpus: float, gpus: float, *, local_files: bool) -> Non
             "the run comes from standard input or a pipe, which workers on other machines can't read: write it to a "
             "file that all machines see"
         )
-    options = job.ranker.options
-    computes = backend_in(options).capabilities.reads_checkpoint and options.get("device") in (None, "cuda")
+    settings = job.ranker.settings
+    computes = settings.declared_backend.capabilities.reads_checkpoint and settings.device in (None, "cuda")
     if computes and not gpus and any(machine.get("GPU") for machine in machines):
         logger.warning("the Ray cluster has GPUs and the workers get none: give them some with --gpus-per-worker")
 
@@ -384,12 +354,12 @@ def _portions(queries: int, workers: int, batch_size: int) -> Portions:
 
 def _batch_size(ranker: RankerSource) -> int:
     """How many calls the ranker will make at once, told without opening it."""
-    options = ranker.options
-    if options.get("batch_size") is not None:
-        return int(options["batch_size"])
-    if (at_once := backend_in(options).calls_at_once) is not None:
+    settings = ranker.settings
+    if settings.batch_size is not None:
+        return settings.batch_size
+    if (at_once := settings.declared_backend.calls_at_once) is not None:
         return at_once
-    return read_settings(options.get("settings_from") or ranker.model, options.get("revision")).batch_size
+    return read_settings(settings.settings_from or ranker.model, settings.revision).batch_size
 
 
 def _spooled(run: str, folder: Path) -> str:
@@ -417,16 +387,15 @@ def _from_anywhere(candidates: RequestSource) -> RequestSource:
 
 def _ranker_from_anywhere(ranker: RankerSource, **changes: Any) -> RankerSource:
     """The same for a ranker; a server's address is taken from this process's environment."""
-    options = dict(ranker.options)
-    for name in ("settings_from", "template", "tokenizer"):
-        if isinstance(options.get(name), str | os.PathLike):
-            options[name] = _absolute(options[name])
-    if isinstance(options.get("cache"), str | os.PathLike):
-        options["cache"] = os.path.abspath(os.path.expanduser(options["cache"]))
-    for name, variable in backend_in(options).environment.items():
-        if not options.get(name) and os.environ.get(variable):
-            options[name] = os.environ[variable]
-    return replace(ranker, model=_absolute(ranker.model), options=options | changes)
+    settings = ranker.settings
+    named = {name: settings.get(name) for name in ("settings_from", "template", "tokenizer")}
+    found = {name: _absolute(value) for name, value in named.items() if isinstance(value, str | os.PathLike)}
+    if isinstance(settings.cache, str | os.PathLike):
+        found["cache"] = os.path.abspath(os.path.expanduser(settings.cache))
+    for name, variable in settings.declared_backend.environment.items():
+        if not settings.get(name) and os.environ.get(variable):
+            found[name] = os.environ[variable]
+    return replace(ranker, model=_absolute(ranker.model), settings=settings.having(**found, **changes))
 
 
 def _absolute(name: str | os.PathLike[str]) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from r1ranker_ir.data.long_runs import open_run
 from r1ranker_ir.data.trec_runs import RunWriter
@@ -16,6 +16,7 @@ from r1ranker_ir.engine.signs import warnings_of
 from r1ranker_ir.errors import R1RankerError
 from r1ranker_ir.files.locks import check_unlocked
 from r1ranker_ir.files.paths import NamedFile, check_outputs
+from r1ranker_ir.rankers.source import RankerSource as RankerSource
 from r1ranker_ir.runs.inputs import candidate_inputs, ranker_inputs
 from r1ranker_ir.runs.requests import RunRequests, entries_of, in_order, requests_of_run
 from r1ranker_ir.runs.traces import TraceWriter
@@ -86,33 +87,6 @@ class RunSource:
             missing=self.missing,
             shuffle=self.shuffle,
         )
-
-
-@dataclass(frozen=True)
-class RankerSource:
-    """Which ranker is to be used, named so that another process can open the same one.
-
-    Args:
-        model: a checkpoint, or a server's name for it.
-        strategy: `iterative` or `direct`.
-        options: `Ranker`'s other arguments.
-    """
-
-    model: str
-    strategy: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def open(self, *, progress: bool = False) -> Ranker:
-        """Loads the model."""
-        from r1ranker_ir.rankers.ranker import Ranker
-
-        return Ranker(self.model, strategy=self.strategy, progress=progress, **self.options)
-
-    def notes(self) -> tuple[str, ...]:
-        """What an opened ranker's `notes` say, without its model."""
-        from r1ranker_ir.rankers.ranker import notes_unopened
-
-        return notes_unopened(self.model, self.options)
 
 
 def rerank_run(

@@ -35,8 +35,9 @@ from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.errors import BackendError, CheckpointError, FailedRankingsError, InputError, RepairRateError
 from r1ranker_ir.eval.suites.requests import RequestFileSource
+from r1ranker_ir.rankers.names import resolve
 from r1ranker_ir.rankers.ranker import Ranker
-from r1ranker_ir.rankers.registry import resolve
+from r1ranker_ir.rankers.source import ranker_source
 from r1ranker_ir.runs.ray_engine import RayCluster
 from r1ranker_ir.runs.ray_worker import Portions
 from r1ranker_ir.runs.reranking import RankerSource, RunSource, rerank_run
@@ -101,7 +102,7 @@ def run_of(first_stage: Path, **changes: Any) -> RunSource:
 
 
 def tiny(**options: Any) -> RankerSource:
-    return RankerSource(*resolve("r1ranker-iterative-tiny"), {"device": "cpu", **options})
+    return ranker_source(*resolve("r1ranker-iterative-tiny"), {"device": "cpu", **options})
 
 
 def counts(summary: RunSummary) -> RunSummary:
@@ -155,7 +156,7 @@ def server(reply: Callable[[Request], str | None], refused: tuple[int, str] = (4
 
 
 def served(url: str, **options: Any) -> RankerSource:
-    return RankerSource("served-name", "iterative", {"backend": "openai", "base_url": url, **options})
+    return ranker_source("served-name", "iterative", {"backend": "openai", "base_url": url, **options})
 
 
 @dataclass(frozen=True)
@@ -322,11 +323,11 @@ class OwnSeeds(RankerSource):
     """Opens another model in every process, as soon as two processes want to."""
 
     def open(self, *, progress: bool = False) -> Ranker:
-        options = dict(self.options)
+        options = self.stated()
         meeting = Path(options.pop("meeting"))
         (meeting / str(os.getpid())).touch()
         wait_until(lambda: len(list(meeting.iterdir())) == 2)
-        return RankerSource(self.model, self.strategy, {**options, "seed": os.getpid()}).open()
+        return ranker_source(self.model, self.strategy, {**options, "seed": os.getpid()}).open()
 
 
 @dataclass(frozen=True)
@@ -335,8 +336,8 @@ class OtherVersion(RankerSource):
 
     def open(self, *, progress: bool = False) -> Ranker:
         r1ranker_ir.__version__ = "0.0.9"
-        options = {name: value for name, value in self.options.items() if name != "meeting"}
-        return RankerSource(self.model, self.strategy, options).open()
+        options = {name: value for name, value in self.stated().items() if name != "meeting"}
+        return ranker_source(self.model, self.strategy, options).open()
 
 
 @pytest.mark.parametrize(
@@ -352,7 +353,7 @@ def test_workers_that_do_not_match_are_refused(
     (tmp_path / "meeting").mkdir()
     with server(an_answer) as url:
         source = served(url, meeting=str(tmp_path / "meeting"))
-        differing = kind(source.model, source.strategy, source.options)
+        differing = kind(source.model, source.strategy, source.options, source.settings)
         with pytest.raises(error, match=message):
             rerank_run(run_of(first_stage), differing, tmp_path / "out", tag="t", cluster=TWO)
     assert not (tmp_path / "out").exists()

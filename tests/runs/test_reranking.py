@@ -17,9 +17,10 @@ from r1ranker_ir.data.long_runs import open_run
 from r1ranker_ir.data.trec_runs import Run, RunEntry, read_run, write_run
 from r1ranker_ir.errors import BackendError, InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.rankers.source import ranker_source
 from r1ranker_ir.runs import requests as reranking
 from r1ranker_ir.runs.requests import entries_of, in_order, requests_of_run
-from r1ranker_ir.runs.reranking import RankerSource, RunSource, rerank_run
+from r1ranker_ir.runs.reranking import RunSource, rerank_run
 from r1ranker_ir.runs.traces import read_trace
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 
@@ -204,7 +205,7 @@ def test_what_was_ranked_before_a_missing_document_is_kept(long_corpus: Corpus, 
     write_run({**LONG_RUN, "q4": (RunEntry("nowhere", 1.0),)}, tmp_path / "run.trec")
     output, trace = tmp_path / "out.trec", tmp_path / "trace.jsonl"
     source = RunSource(str(tmp_path), str(tmp_path / "run.trec"), 2)
-    ranker = RankerSource(str(TINY_CHECKPOINT), "direct", {"device": "cpu"})
+    ranker = ranker_source(TINY_CHECKPOINT, "direct", {"device": "cpu"})
     with pytest.raises(InputError, match=r"queries 4 to 6 are not in corpus .*nowhere"):
         rerank_run(source, ranker, output, tag="t", traces=trace)
     assert list(read_run(f"{output}.partial")) == ["q0", "q1", "q2"]

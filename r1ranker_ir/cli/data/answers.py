@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import QuietOption, VerboseOption
 from r1ranker_ir.files.terminal_text import echo
 
@@ -33,8 +34,6 @@ def answers(
 
     The answers are right and the thoughts are the one that you give: a start for reinforcement learning, or a baseline.
     """
-    from r1ranker_ir.cli.app import start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.training.data.gold_answers import write_gold_answers
 

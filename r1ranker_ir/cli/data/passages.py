@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import CorpusOption, QuietOption, RunOption, VerboseOption
 from r1ranker_ir.files.terminal_text import echo
 
@@ -40,8 +41,6 @@ def passages(
 
     r1ranker suite measures on the file, and r1ranker data --requests makes training samples of it.
     """
-    from r1ranker_ir.cli.app import start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.adapters.passages import PassageProtocol, passage_requests
     from r1ranker_ir.adapters.problems import Problems

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from r1ranker_ir.adapters.domains import recommendation_domains
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import QuietOption, VerboseOption
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
@@ -105,8 +106,6 @@ def recommendation(
     Candidates carry the scores of two baselines, popularity and item-knn. Measure on the file with r1ranker suite, or
     make training samples of it with r1ranker data --requests. Same input and seed give the same file.
     """
-    from r1ranker_ir.cli.app import start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.adapters.recommendation import baselines

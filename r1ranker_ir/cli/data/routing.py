@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import QuietOption, VerboseOption
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
@@ -65,8 +66,6 @@ def routing(
     A request's gains are utilities: effect × its weight − cost × its weight, cost in [0, 1]. r1ranker suite measures on
     the file, and r1ranker data --requests makes training samples of it.
     """
-    from r1ranker_ir.cli.app import start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.adapters.routing.objectives import objective_of

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from r1ranker_ir.cli.choices import SamplingName
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import QuietOption, VerboseOption
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
@@ -152,8 +153,6 @@ def make_samples(
         return
     if output is None:
         raise typer.BadParameter("it is missing: name the file of samples to write", param_hint="--output")
-    from r1ranker_ir.cli.app import start
-
     progress = start(verbose=verbose, quiet=quiet)
     _check_traces(context)
     if traces:

@@ -13,14 +13,14 @@ from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.eval.output.manifest import counts, determinism, hardware, ranker_settings, unopened_settings, versions
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.rankers.ranker import Ranker
-from r1ranker_ir.runs.reranking import RankerSource
+from r1ranker_ir.rankers.source import ranker_source
 from r1ranker_ir.types import Usage
 
 
 def test_a_ranker_of_other_processes_is_described_like_an_opened_one() -> None:
     options = {"backend": "transformers", "window_size": 5, "stride": 2, "max_thought_tokens": None, "cache": "x"}
     here = ranker_settings(Ranker(TINY_CHECKPOINT, strategy="direct", window_size=5, stride=2))
-    there = unopened_settings(RankerSource(str(TINY_CHECKPOINT), "direct", options))
+    there = unopened_settings(ranker_source(TINY_CHECKPOINT, "direct", options))
     assert there["identity"]["checkpoint"] == here["identity"]["checkpoint"]
     same = ("model", "strategy", "template", "window_size", "stride", "max_passage_tokens", "batch_size")
     assert {name: there[name] for name in same} == {name: here[name] for name in same}
