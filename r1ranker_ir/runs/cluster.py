@@ -11,11 +11,7 @@ from r1ranker_ir.option_fields import option
 
 @dataclass(frozen=True)
 class RayCluster:
-    """Over how many workers a run is spread, and of which Ray; each field says what it is for.
-
-    Raises:
-        InputError: if a number makes no sense.
-    """
+    """Over how many workers a run is spread, and of which Ray; each field says what it is for."""
 
     workers: int = option(
         1, "Processes of --engine ray, each with a model of its own.", group="Engine", unset="none", least=1

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.files.paths import NamedFile, cache_inputs, checkpoint_inputs, corpus_inputs
 
 if TYPE_CHECKING:
-    from r1ranker_ir.runs.reranking import RankerSource, RequestSource
+    from r1ranker_ir.rankers.source import RankerSource
+    from r1ranker_ir.runs.requests import RequestSource
 
 _OF_A_RANKER = {
     "template": "--template",

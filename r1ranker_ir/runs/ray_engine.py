@@ -23,9 +23,10 @@ from r1ranker_ir.engine.engine import RepairLimit, RunSummary
 from r1ranker_ir.engine.outcomes import Outcome as Ranked
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, missing_extra
 from r1ranker_ir.models.checkpoints import read_settings
+from r1ranker_ir.rankers.source import RankerSource
 from r1ranker_ir.runs.cluster import RayCluster as RayCluster
 from r1ranker_ir.runs.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker
-from r1ranker_ir.runs.reranking import RankerSource, RequestSource, RunSource
+from r1ranker_ir.runs.requests import RequestSource, RunSource
 from r1ranker_ir.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -43,19 +44,7 @@ _LEVEL_VARIABLE = "RAY_BACKEND_LOG_LEVEL"
 
 
 class RayEngine:
-    """Reranks one run on many workers, with the result of one.
-
-    Args:
-        candidates: what is reranked.
-        ranker: what reranks it.
-        cluster: where.
-        traced: whether the rankings shall hold texts and steps; without, they travel faster.
-        progress: show a progress bar on a terminal.
-
-    Raises:
-        MissingExtraError: if Ray is not installed.
-        InputError: if a file can't be read, or nothing is left to rank.
-    """
+    """Reranks one run on many workers, with the result of one."""
 
     def __init__(
         self,
@@ -92,17 +81,7 @@ class RayEngine:
         return self._summary
 
     def outcomes(self) -> Generator[Ranked]:
-        """Ranks the run.
-
-        Yields:
-            The rankings, or why there is none, in the order of their positions.
-
-        Raises:
-            R1RankerError: what ended a worker's work, after the rankings that were finished before it.
-            RepairRateError: if too many answers needed repair.
-            BackendError: if workers die again and again, or can't be started.
-            CheckpointError: if the workers don't run the same model.
-        """
+        """Ranks the run."""
         job = self._job
         checks = _Checks()
         bar: tqdm[Any] = tqdm(total=job.portions.queries, unit="query", disable=None if self._progress else True)

@@ -20,7 +20,8 @@ from r1ranker_ir.engine.outcomes import FailedRanking
 from r1ranker_ir.engine.outcomes import Outcome as Ranked
 from r1ranker_ir.errors import BackendError, R1RankerError
 from r1ranker_ir.rankers.ranker import Ranker
-from r1ranker_ir.runs.reranking import RankerSource, Requests, RequestSource
+from r1ranker_ir.rankers.source import RankerSource
+from r1ranker_ir.runs.requests import Requests, RequestSource
 from r1ranker_ir.types import Candidate, Ranking
 from r1ranker_ir.version import VERSION
 

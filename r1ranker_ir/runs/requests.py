@@ -5,23 +5,58 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from r1ranker_ir.data.long_runs import RunFile
+from r1ranker_ir.data.corpora import Corpus, open_corpus
+from r1ranker_ir.data.long_runs import RunFile, open_run
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.engine.outcomes import Outcome
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 
-if TYPE_CHECKING:
-    from r1ranker_ir.data.corpora import Corpus
-
 logger = logging.getLogger(__name__)
 
 SHOWN_IDS = 20
 CHUNK_QUERIES = 256
 """How many queries' documents are looked up together."""
+
+
+class Requests(Protocol):
+    """Requests that have positions, the same ones in every process."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[RankingRequest]: ...
+
+    def between(self, start: int, stop: int) -> Iterator[tuple[int, RankingRequest]]:
+        """Position and request, from one position to the one before another."""
+        ...
+
+
+class RequestSource(Protocol):
+    """Which requests are to be ranked, named so that another process can find them too."""
+
+    def requests(self) -> Requests:
+        """Opens the files and gives the requests."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """Which candidates are to be reranked, named so that another process can find them too."""
+
+    corpus: str  # an ir_datasets id or a folder
+    run: str  # the first stage's TREC run; - for standard input
+    depth: int  # documents reranked per query, from the top
+    queries: int | None = None  # only the first N queries
+    missing: Literal["skip", "error"] = "error"  # about documents that the corpus lacks
+    shuffle: int | None = None  # a seed to shuffle each query's documents with; None keeps the run's order
+
+    def requests(self) -> RunRequests:
+        """Opens the files and gives the requests, to be read chunk by chunk; see `requests_of_run`."""
+        corpus, limits = open_corpus(self.corpus), {"queries": self.queries, "shuffle": self.shuffle}
+        return requests_of_run(corpus, open_run(self.run), self.depth, missing=self.missing, **limits)
 
 
 @dataclass(frozen=True, eq=False)
