@@ -132,10 +132,11 @@ def _log(record: logging.LogRecord) -> None:
 
 
 def _check_same_model(first: Worker, worker: Worker) -> None:
-    pairs = {
-        name: (first.identity.get(name), worker.identity.get(name)) for name in {**first.identity, **worker.identity}
-    }
-    differing = [f"{name} ({one!r} and {other!r})" for name, (one, other) in sorted(pairs.items()) if one != other]
+    differing = []
+    for name in sorted({*first.identity, *worker.identity}):
+        one, other = first.identity.get(name), worker.identity.get(name)
+        if one != other:
+            differing.append(f"{name} ({one!r} and {other!r})")
     if differing:
         raise CheckpointError(
             f"two workers would not give the same answers, {first.name} and {worker.name}: they differ in "
@@ -252,9 +253,9 @@ def _batch_size(ranker: RankerSource) -> int:
 def _spooled(run: str, folder: Path) -> str:
     """Copies standard input or a pipe into a file, since several processes will read it."""
     path = folder / ("standard-input.trec" if run == STANDARD_STREAM else Path(run).name)
-    pipe = nullcontext(sys.stdin.buffer) if run == STANDARD_STREAM else open(run, "rb")
-    with path.open("wb") as file, pipe as source:
-        shutil.copyfileobj(source, file)
+    from_input = run == STANDARD_STREAM
+    with path.open("wb") as file, nullcontext(sys.stdin.buffer) if from_input else open(run, "rb") as pipe:
+        shutil.copyfileobj(pipe, file)
     return str(path)
 
 
