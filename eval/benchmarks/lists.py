@@ -32,7 +32,7 @@ class Counts(Protocol):
 
 @dataclass(frozen=True)
 class MadeLists:
-    """Requests without meaning, and how they are to be ranked.
+    """Requests without meaning, and the order they are forced into.
 
     Every passage begins with a number of its own, by which it is known wherever a prompt shows it.
     """

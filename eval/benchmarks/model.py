@@ -40,7 +40,7 @@ def open_model(
     checkpoint: str | None, configuration: str | None, *, device: str | None, dtype: str, seed: int
 ) -> BenchmarkModel:
     """Loads a checkpoint (`tiny`: the embedded model), or makes random weights in the shape of a configuration."""
-    import r1ranker_ir.backends.local  # noqa: F401 (says what is to be installed, if something is missing)
+    import r1ranker_ir.backends.local  # noqa: F401 (says what to install if something is missing)
     from r1ranker_ir.models.loading import load_model, pick_device
 
     placed = pick_device(device)

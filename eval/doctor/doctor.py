@@ -112,7 +112,7 @@ class StrategyCheck:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be thought of a model with one strategy."""
+    """The judgement of a model with one strategy."""
 
     level: Level
     reasons: tuple[str, ...] = ()

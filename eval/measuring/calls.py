@@ -25,7 +25,9 @@ def read_calls(source: str, run: str) -> float:
 
 def _of_file(path: Path, run: str) -> float:
     if not path.is_file():
-        raise InputError(f"calls of {run!r}: {str(path)!r} is no file: give a trace, a suite's manifest, or a number")
+        raise InputError(
+            f"calls of {run!r}: {str(path)!r} is not a file: give a trace, a suite's manifest, or a number"
+        )
     try:
         return _of_manifest(path, run) if path.suffix == ".json" else _of_trace(path)
     except OSError as error:

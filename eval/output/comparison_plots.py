@@ -23,7 +23,7 @@ _COLUMNS = 3
 _PANEL_INCHES = (4.6, 3.6)
 _BETTER, _WORSE = COLOURS[0], COLOURS[1]
 _BAR_WIDTH = 0.8
-# Beyond so many, gaps between bars are narrower than a pixel.
+# Beyond this many, gaps between bars are narrower than a pixel.
 _SEPARATE_BARS = 250
 _LONGEST_NAME = 24
 _BESIDE_POINTS = 6

@@ -111,7 +111,9 @@ def _find(name: str) -> Path:
     if path.name == name and packaged.is_file():
         return packaged
     known = ", ".join(shootout_names())
-    raise InputError(f"list of rerankers {name!r} is no file: give a YAML file, or one of the packaged ones: {known}")
+    raise InputError(
+        f"list of rerankers {name!r} is not a file: give a YAML file, or one of the packaged ones: {known}"
+    )
 
 
 def _read_entry(given: Mapping[str, Any], where: str) -> Entry:

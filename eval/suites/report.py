@@ -119,7 +119,7 @@ def _mean(names: Sequence[str], values: Mapping[str, float]) -> float | None:
 
 
 def _section(result: DataSetResult, settings: SuiteSettings, sources: Mapping[str, int]) -> list[str]:
-    """One data set: what it was run on, its table, and what is to be known about it."""
+    """One data set: what it was run on, its table, and notes on it."""
     dataset = result.dataset
     measures = [str(measure) for measure in parse_measures(dataset.measures)]
     if dataset.is_of_requests:

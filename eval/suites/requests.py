@@ -116,7 +116,7 @@ class ListedRequests:
 class RequestFileSource:
     """A file of ranking requests, named so that another process can find it too."""
 
-    path: str  # the file, found from any working folder
+    path: str  # absolute
     shuffle: int | None = None  # a seed to shuffle each request's candidates with; None keeps the file's order
 
     def requests(self) -> ListedRequests:

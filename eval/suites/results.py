@@ -41,14 +41,14 @@ class SuiteSettings:
 
 @dataclass(frozen=True)
 class RequestsResult:
-    """What is to be said of a data set of ranking requests alone."""
+    """What reports say of a data set of ranking requests alone."""
 
     given: int  # how many requests there are
     run: int  # how many were run
     lengths: tuple[int, int]  # of the shortest and the longest list among these
     without_best: int  # how many of these have no best candidate: they are ranked, and not measured
     graded: bool  # gains are the judgments' grades; otherwise the best candidates are relevant
-    dropped: Mapping[str, int]  # how many rows of the source no request could be made of, by reason
+    dropped: Mapping[str, int]  # rows of the source that no request could be made of, by reason
     renamed: int  # how many requests have ids in the runs that are not the source's own
     baselines: Sequence[Baseline]  # what the ranker is compared with
     chance: Mapping[str, Mapping[Measure, float | None]]  # query id to measure to what random orders reach on average
@@ -71,4 +71,4 @@ class DataSetResult:
     ranker: Mapping[str, Any] = field(default_factory=dict)  # the opened ranker's settings; empty if it was not opened
     summary: RunSummary | None = None  # what reranking has cost; None if it did not come to an end
     failed: str | None = None  # why the data set has no (whole) result
-    requests: RequestsResult | None = None  # what is to be said of ranking requests; None for a corpus
+    requests: RequestsResult | None = None  # None for a corpus

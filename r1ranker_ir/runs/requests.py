@@ -35,7 +35,7 @@ class Requests(Protocol):
 
 
 class RequestSource(Protocol):
-    """Which requests are to be ranked, named so that another process can find them too."""
+    """Which requests to rank, named so that another process can find them too."""
 
     def requests(self) -> Requests:
         """Opens the files and gives the requests."""
@@ -44,7 +44,7 @@ class RequestSource(Protocol):
 
 @dataclass(frozen=True)
 class RunSource:
-    """Which candidates are to be reranked, named so that another process can find them too."""
+    """Which candidates to rerank, named so that another process can find them too."""
 
     corpus: str  # an ir_datasets id or a folder
     run: str  # the first stage's TREC run; - for standard input

@@ -1,4 +1,4 @@
-"""Traces: what a run asked and was answered, as JSON Lines with one line a query, plain or gzip."""
+"""Traces: what a run asked and was answered, as JSON Lines with one line per query, plain or gzip."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class EngineFigures:
 class EngineBenchmark:
     """What is ranked."""
 
-    candidates: int = 100  # of a query
+    candidates: int = 100  # per query
     window_size: int = 20  # how many a prompt holds
     stride: int = 10  # how many leave a window
     batch_size: int = 16  # how many queries are under way at once
@@ -274,8 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = "(default %(default)s)"
     parser.add_argument("--queries", type=int, default=1000, help=f"ranked {shown}")
     for name, what in (
-        ("candidates", "of a query"),
-        ("window_size", "candidates of a prompt"),
+        ("candidates", "per query"),
+        ("window_size", "candidates per prompt"),
         ("stride", "candidates that leave a window"),
         ("batch_size", "queries under way at once"),
     ):
@@ -293,7 +293,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--sleep-queries", type=int, default=0, help=f"ranked against a backend that takes that long, too {shown}"
     )
     parser.add_argument(
-        "--memory", nargs="+", type=int, metavar="QUERIES", help="print the memory after so many queries, no times"
+        "--memory",
+        nargs="+",
+        type=int,
+        metavar="QUERIES",
+        help="print memory after these counts, no times",
     )
     parser.add_argument("--output", help="JSON file for the figures")
     given = parser.parse_args(arguments)

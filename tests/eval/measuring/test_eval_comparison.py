@@ -419,7 +419,7 @@ def test_calls_are_read_from_traces_numbers_and_manifests(tmp_path: Path) -> Non
         ("broken.json", "{", DataFileError, "not a suite's manifest"),
         ("other.json", '{"a": 1}', DataFileError, "not a suite's manifest"),
         ("failed.json", '{"datasets": [{"name": "x", "counts": null}]}', InputError, "counts calls of none"),
-        ("missing.jsonl", None, InputError, "is no file"),
+        ("missing.jsonl", None, InputError, "is not a file"),
         ("-1", None, InputError, "is not a number of calls"),
         ("nan", None, InputError, "is not a number of calls"),
     ],

@@ -268,7 +268,7 @@ def test_files_that_can_not_be_read(text: str, message: str, tmp_path: Path) -> 
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=message):
         read_entries(str(path))
-    with pytest.raises(InputError, match="is no file: give a YAML file, or one of the packaged ones: oracle, tiny"):
+    with pytest.raises(InputError, match="is not a file: give a YAML file, or one of the packaged ones: oracle, tiny"):
         read_entries("no-such")
 
 
