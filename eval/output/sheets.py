@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,11 +36,15 @@ class Sheet:
 
     def markdown(self) -> str:
         """The sheet as a Markdown table under its title."""
-        rule = ["---"] * self.words + ["---:"] * (len(self.headings) - self.words)
-        # A bar ends a cell, and brackets may become a link.
-        lines = (self.headings, rule, *self.rows)
-        cells = ([re.sub(r"([|\[\]])", r"\\\1", cell) for cell in line] for line in lines)
-        return "\n".join([f"{self.title}:", "", *(f"| {' | '.join(line)} |" for line in cells)])
+        # Brackets may become a link.
+        return f"{self.title}:\n\n" + markdown_table(self.headings, self.rows, self.words, special=r"[|\[\]]")
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], words: int, special: str = r"\|") -> str:
+    """A Markdown table, its columns behind those of words aligned to the right; special characters are escaped."""
+    rule = ["---"] * words + ["---:"] * (len(headings) - words)
+    cells = ([re.sub(f"({special})", r"\\\1", cell) for cell in line] for line in (headings, rule, *rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def tables_text(sheets: Iterable[Sheet]) -> str:

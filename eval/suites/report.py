@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.engine.signs import sentences
 from r1ranker_ir.eval.measuring.measures import parse_measures
+from r1ranker_ir.eval.output.sheets import markdown_table
 
 from .request_report import (
     CHOICE,
@@ -91,7 +92,7 @@ def _overview(
         rows.append([result.dataset.name, measure, *cells])
     if len(set(measures)) == 1:
         rows += _means(suite, results, columns, measures[0])
-    return ["## Overview", _table(["data set", "measure", *columns], rows)]
+    return ["## Overview", markdown_table(["data set", "measure", *columns], rows, words=2)]
 
 
 def _means(
@@ -143,7 +144,7 @@ def _section(result: DataSetResult, settings: SuiteSettings, sources: Mapping[st
     systems |= published
     if systems:
         rows = [[name, *(_cell(column, values.get(column)) for column in columns)] for name, values in systems.items()]
-        parts.append(_table(["system", *columns], rows))
+        parts.append(markdown_table(["system", *columns], rows, words=1))
     parts += _notes(result)
     if result.summary is not None:
         parts += map(_mind, sentences(result.summary.signs).values())
@@ -186,14 +187,3 @@ def _cell(column: str, value: float | None) -> str:
 
 def _value(value: float | None) -> str:
     return _NONE if value is None else f"{value:.4f}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, its figures aligned to the right."""
-
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-    texts = sum(1 for name in header if name in ("system", "data set", "measure"))
-    rule = ["---"] * texts + ["---:"] * (len(header) - texts)
-    return "\n".join([line(header), line(rule), *map(line, rows)])
