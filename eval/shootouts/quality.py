@@ -55,11 +55,13 @@ def measure_quality(
     contenders = []
     for variant in variants:
         kept = cache_memory if variant.reuse else 0
-        memory = {} if kept is None else {"cache_memory": kept}
-        loaded = (model.model, model.tokenizer)
-        given = {**options, **vars(variant.options), **memory}
+        given = {
+            **options,
+            "loaded": (model.model, model.tokenizer),
+            **({} if kept is None else {"cache_memory": kept}),
+        }
         # Opened here, so that what a variant lacks is said before another one is run; they share the model.
-        ranker = Ranker(model.checkpoint, strategy=variant.declared, loaded=loaded, **given)
+        ranker = Ranker(model.checkpoint, strategy=variant.declared, options=variant.options, **given)
         contenders.append(Contender(variant.name, variant.declared.name, partial(_as_it_is, ranker)))
     baseline = ONE if ONE in names else names[0]
     return run_contenders(contenders, EqualTerms(source, tuple(measures)), baseline=baseline)
