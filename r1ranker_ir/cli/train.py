@@ -8,13 +8,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from r1ranker_ir.cli.console import print_wide, start
-from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import console, echo
+from r1ranker_ir.option_fields import argument, option
 
 train = typer.Typer(
     help="Train a ranker: SFT, GRPO or PPO by a recipe; draw what was logged, and compare trainings.",
@@ -51,20 +52,18 @@ def train_episodes(context: typer.Context) -> None:
 
 
 @train.command("curves")
+@with_fields
 def train_curves(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[LABEL=]FOLDER...",
-            help="Trained folders; those of one label, such as seeds, become a mean with its range.",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="PNG to write.", show_default=False)],
-    x: Annotated[str, typer.Option(help="What is logged to draw over: step, generated_tokens, …")] = "step",
-    title: Annotated[str, typer.Option(help="Stands over the picture.", show_default=False)] = "",
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    runs: list[str] = argument(
+        ...,
+        "Trained folders; those of one label, such as seeds, become a mean with its range.",
+        metavar="[LABEL=]FOLDER...",
+    ),
+    output: Path = option(..., "PNG to write."),
+    x: str = option("step", "What is logged to draw over: step, generated_tokens, …"),
+    title: str = option("", "Stands over the picture.", unset=None),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Draw the curves of one or more trainings into one picture."""
     start(verbose=verbose, quiet=quiet)
@@ -79,21 +78,18 @@ def train_curves(
 
 
 @train.command("compare")
+@with_fields
 def train_compare(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[LABEL=]FOLDER...",
-            help="Trained folders; those of one label, such as seeds, become a mean with its 95% interval.",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(help="Also write the tables: .md, .json or .txt; may be given repeatedly.", show_default=False),
-    ] = None,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    runs: list[str] = argument(
+        ...,
+        "Trained folders; those of one label, such as seeds, become a mean with its 95% interval.",
+        metavar="[LABEL=]FOLDER...",
+    ),
+    output: list[Path] | None = option(
+        None, "Also write the tables: .md, .json or .txt; may be given repeatedly.", unset=None
+    ),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Compare trainings: held-out measures before and after, gains, costs, accuracy by list length, paired tests."""
     start(verbose=verbose, quiet=quiet)
@@ -114,9 +110,10 @@ def train_compare(
 
 
 @train.command("demo")
+@with_fields
 def train_demo(
-    output: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("out"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is finished.")] = False,
+    output: Path = option(Path("out"), "Folder for all that is made."),
+    overwrite: bool = option(False, "Do again what is finished.", flags=("--overwrite",)),
 ) -> None:
     """Make data, a weak start and a trained ranker of the embedded model; show all commands, and before and after.
 

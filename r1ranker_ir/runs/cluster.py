@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.option_fields import option
+from r1ranker_ir.option_fields import engine_option
 
 
 @dataclass(frozen=True)
@@ -17,22 +17,18 @@ class RayCluster:
         InputError: if a number makes no sense.
     """
 
-    workers: int = option(
-        1, "Processes of --engine ray, each with a model of its own.", group="Engine", unset="none", least=1
-    )
-    cpus_per_worker: float | None = option(
+    workers: int = engine_option(1, "Processes of --engine ray, each with a model of its own.", unset="none", least=1)
+    cpus_per_worker: float | None = engine_option(
         None,
         "CPUs that Ray sets aside for a worker, and its threads.",
-        group="Engine",
         unset="an equal share of this machine's; 1 on a Ray that runs already",
     )
-    gpus_per_worker: float = option(
-        0, "GPUs that Ray sets aside for a worker, which sees no others; 0.5 lets two share one.", group="Engine"
+    gpus_per_worker: float = engine_option(
+        0, "GPUs that Ray sets aside for a worker, which sees no others; 0.5 lets two share one."
     )
-    address: str | None = option(
+    address: str | None = engine_option(
         None,
         "A running Ray to use: auto for this machine's, or the host:port of its head.",
-        group="Engine",
         unset="the environment variable RAY_ADDRESS, else Ray is started on this machine for this run",
         flags=("--ray-address",),
     )
