@@ -14,7 +14,7 @@ import typer
 from r1ranker_ir.cli.command_line import command_words
 from r1ranker_ir.cli.console import print_wide, start
 from r1ranker_ir.cli.options import QUIET, VERBOSE
-from r1ranker_ir.cli.parameters import refuse_stated, stated_of, with_fields
+from r1ranker_ir.cli.parameters import made_of, refuse_stated, stated_of, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument, option
@@ -42,10 +42,7 @@ def benchmark(
     *,
     ctx: typer.Context,
     model: str | None = argument(
-        None,
-        "A checkpoint: a folder, a Hugging Face name, or tiny for the embedded model.",
-        unset=None,
-        metavar="MODEL",
+        None, "A checkpoint: a folder, a Hugging Face name, or tiny for the embedded model.", metavar="MODEL"
     ),
     config_only: str | None = option(
         None,
@@ -87,7 +84,7 @@ def benchmark(
         "Measure quality against cost on this judged corpus, as r1ranker rerank takes it; nothing is forced.",
         unset="speed is measured on made-up lists",
     ),
-    run: str | None = option(None, "First-stage TREC run to rerank, with --corpus.", unset=None),
+    run: str | None = option(None, "First-stage TREC run to rerank, with --corpus."),
     depth: int = option(20, "Documents to rerank per query, with --corpus.", least=2),
     measure: str = option("nDCG@10", "Measures as ir_measures writes them, split by spaces, with --corpus."),
     batch_size: int | None = option(None, "Calls at once.", unset="16; with --corpus the checkpoint's", least=1),
@@ -130,17 +127,12 @@ def benchmark(
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--dtype") from error
     wording, measures = load_template(template), parse_measures(measure)
-    settings = SpeedSettings(
-        candidates=candidates,
-        passage_tokens=passage_tokens,
+    settings = made_of(
+        ctx,
+        SpeedSettings,
         thought_tokens=64 if thought_tokens is None else thought_tokens,
         queries=1 if queries is None or corpus is not None else queries,
-        order=order,
         batch_size=16 if batch_size is None else batch_size,
-        seed=seed,
-        repeat=repeat,
-        naive_queries=naive_queries,
-        cache_memory=memory.get("cache_memory"),
     )
     read = (
         *corpus_inputs("--corpus", corpus),

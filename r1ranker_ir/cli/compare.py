@@ -92,18 +92,7 @@ def compare(
 
 
 def calls_by_run(calls: Sequence[str], files: Mapping[str, str]) -> dict[str, str]:
-    """Sorts what `--calls` gives by the names of the runs.
-
-    Args:
-        calls: each `RUN=SOURCE`.
-        files: name of a run to its file.
-
-    Returns:
-        Name to source.
-
-    Raises:
-        typer.BadParameter: if one names no run, or a run is named twice.
-    """
+    """Sorts what `--calls` gives by the names of the runs."""
     sources: dict[str, str] = {}
     for given in calls:
         known = [(name, form) for name, file in files.items() for form in (name, file) if given.startswith(f"{form}=")]

@@ -40,7 +40,7 @@ def doctor(
         None, "How many short lists are shown, each both ways.", unset="6; 3 with --quick", least=1
     ),
     candidates: int = option(4, "Passages in each list.", least=2),
-    quick: bool = option(False, "Fewer lists and shorter thoughts.", flags=("--quick",)),
+    quick: bool = option(False, "Fewer lists and shorter thoughts."),
     max_thought_tokens: int | None = option(
         None, "Close a thought after N tokens.", unset="256; 128 with --quick", least=0
     ),

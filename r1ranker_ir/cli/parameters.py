@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import GROUPS, Offer, offer_of, offers_of
 
+T = TypeVar("T")
 V = TypeVar("V", bound=Callable[..., None])
 
 
@@ -93,6 +94,12 @@ def with_fields(verb: V) -> V:
     return run  # type: ignore[return-value]
 
 
+def made_of(context: typer.Context, kind: type[T], **more: Any) -> T:
+    """An instance of a dataclass, made of the verb's parameters that are called like its fields, and of more."""
+    names = {each.name for each in fields(kind)} & set(context.params)  # type: ignore[arg-type]
+    return kind(**{**{name: context.params[name] for name in names}, **more})
+
+
 def is_stated(context: typer.Context, name: str) -> bool:
     """Whether the command line gives a parameter."""
     source = context.get_parameter_source(name)
@@ -100,11 +107,7 @@ def is_stated(context: typer.Context, name: str) -> bool:
 
 
 def refuse_stated(context: typer.Context, names: Mapping[str, str] | dict[str, str]) -> None:
-    """Refuses parameters that the command line gives and that do nothing, each for a reason.
-
-    Raises:
-        typer.BadParameter: if there is one.
-    """
+    """Refuses parameters that the command line gives and that do nothing, each for a reason."""
     for parameter in context.command.params:
         if parameter.name in names and is_stated(context, parameter.name):
             raise typer.BadParameter(names[parameter.name], param_hint=parameter.opts[0])

@@ -68,9 +68,7 @@ def show(
     ),
     task: Literal["passage", "item", "model"] = option("passage", "What the candidates are."),
     published: bool = option(
-        False,
-        "As its own system sends it, with the brackets and line breaks that it leaves in passages.",
-        flags=("--published",),
+        False, "As its own system sends it, with the brackets and line breaks that it leaves in passages."
     ),
     system: str | None = option(
         None,

@@ -76,11 +76,7 @@ class RankerChoice:
     no_cache: bool = option(False, "Keep no answers and look for none.", group="Output")
 
     def source(self, reranker: str, stated: Mapping[str, Any]) -> RankerSource:
-        """The ranker that is meant, not yet opened.
-
-        Raises:
-            typer.BadParameter: if options do not go together.
-        """
+        """The ranker that is meant, not yet opened."""
         from r1ranker_ir.cache.completions import default_cache_path
 
         if self.cache is not None and self.no_cache:
@@ -98,11 +94,7 @@ class RankerChoice:
 
 
 def check_backend_options(stated: Mapping[str, Any]) -> None:
-    """Refuses what is stated for a backend and only others take.
-
-    Raises:
-        typer.BadParameter: if something is.
-    """
+    """Refuses what is stated for a backend and only others take."""
     backend = BACKENDS.find(stated.get("backend", DEFAULT_BACKEND))
     defaults = {each.name: each.default for each in fields(RankerSettings)}
     for name, value in stated.items():
@@ -116,11 +108,7 @@ def check_backend_options(stated: Mapping[str, Any]) -> None:
 
 
 def read_own_options(words: Sequence[str], found: RankerSource) -> dict[str, Any]:
-    """Reads `--option NAME=VALUE`: fields of a strategy's own options, and arguments of a backend.
-
-    Raises:
-        typer.BadParameter: if one is malformed, or has an option of its own.
-    """
+    """Reads `--option NAME=VALUE`: fields of a strategy's own options, and arguments of a backend."""
     from r1ranker_ir.eval.shootouts.option_values import backend_hints, check_value
 
     strategy, own = STRATEGIES[found.strategy], {}
@@ -154,11 +142,7 @@ def _value(text: str, hint: Any) -> Any:
 
 
 def ray_cluster(engine: str, stated: Mapping[str, Any]) -> RayCluster | None:
-    """The Ray workers that share the work; `None` for this process.
-
-    Raises:
-        typer.BadParameter: if options do not go together.
-    """
+    """The Ray workers that share the work; `None` for this process."""
     if engine == "local":
         for name in stated:
             flags = offers_of(RayCluster)[name].flags or (f"--{name.replace('_', '-')}",)

@@ -11,7 +11,7 @@ import typer
 from r1ranker_ir.cli.command_line import command_words
 from r1ranker_ir.cli.console import print_wide, start
 from r1ranker_ir.cli.options import MISSING, QUIET, SHUFFLE, VERBOSE
-from r1ranker_ir.cli.parameters import refuse_stated, with_fields
+from r1ranker_ir.cli.parameters import made_of, refuse_stated, with_fields
 from r1ranker_ir.cli.ranker_options import ENGINE, RankerChoice, StatedCluster, StatedOptions, ray_cluster
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument, option
@@ -36,7 +36,6 @@ def suite(
         None,
         "trec-dl, beir, bright or ranking-bench; a TOML file like theirs; a file of ranking requests (.jsonl); a "
         "folder in BEIR layout; or an ir_datasets id.",
-        unset=None,
         metavar="SUITE",
     ),
     datasets: str | None = option(
@@ -78,16 +77,12 @@ def suite(
     reranker: str | None = option(
         None,
         "As for `r1ranker rerank`: a registered name or, with --strategy, any causal language model.",
-        unset=None,
         group="Model",
     ),
     output: Path | None = option(None, "Folder for all results.", unset="runs/<suite>-<reranker>", group="Output"),
-    overwrite: bool = option(False, "Replace another command's results there.", group="Output", flags=("--overwrite",)),
+    overwrite: bool = option(False, "Replace another command's results there.", group="Output"),
     save_traces: bool = option(
-        False,
-        "Keep each query's model calls as JSON Lines, a file for each data set.",
-        group="Output",
-        flags=("--save-traces",),
+        False, "Keep each query's model calls as JSON Lines, a file for each data set.", group="Output"
     ),
     choice: RankerChoice,
     options: StatedOptions,
@@ -119,14 +114,9 @@ def suite(
         refuse_stated(ctx, _OF_CORPORA)
     label = re.sub(r"[^\w.-]+", "_", reranker).strip("_.") or "reranker"
     folder = output or Path("runs") / f"{chosen.name}-{label}"
-    settings = SuiteSettings(
-        reranker=reranker,
-        depth=depth,
-        first_stage=first_stage,
-        measures=measures,
-        queries=queries,
-        missing=missing,
-        shuffle=shuffle,
+    settings = made_of(
+        ctx,
+        SuiteSettings,
         traces=save_traces,
         cluster=ray_cluster(engine, workers),
         command=command_words(ctx, left_out=_NO_RESULT),

@@ -52,17 +52,13 @@ def recommendation(
         None,
         "TREC run of a recommender (users as queries, items as documents) whose lists are the candidates, instead "
         "of a draw.",
-        unset=None,
     ),
     add_targets: bool = option(
-        False,
-        "With --candidates-run: put the target into lists that lack it; otherwise their users are left out.",
-        flags=("--add-targets",),
+        False, "With --candidates-run: put the target into lists that lack it; otherwise their users are left out."
     ),
     scores: list[str] | None = option(
         None,
         "TREC run of another recommender on the same users, such as SASRec, for the table; may be given repeatedly.",
-        unset=None,
         metavar="NAME=RUN",
     ),
     repeats: Literal["drop", "hide", "keep"] = option(

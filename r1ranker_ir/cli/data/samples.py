@@ -13,7 +13,7 @@ import typer
 from r1ranker_ir.cli.choices import SamplingName
 from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import QUIET, VERBOSE
-from r1ranker_ir.cli.parameters import with_fields
+from r1ranker_ir.cli.parameters import is_stated, made_of, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
@@ -31,32 +31,25 @@ def make_samples(
     output: Path | None = option(
         None,
         "Parquet file of samples to write (of --traces also JSON Lines, .jsonl); it is there only once it is whole.",
-        unset=None,
     ),
     corpus: str | None = option(
-        None,
-        "With --run or --traces: an ir_datasets id such as beir/scifact/train, or a folder in BEIR layout.",
-        unset=None,
+        None, "With --run or --traces: an ir_datasets id such as beir/scifact/train, or a folder in BEIR layout."
     ),
     run: str | None = option(
-        None,
-        "First-stage TREC run of the corpus, for negatives; gzip if it ends in .gz; - for standard input.",
-        unset=None,
+        None, "First-stage TREC run of the corpus, for negatives; gzip if it ends in .gz; - for standard input."
     ),
     requests: Path | None = option(
-        None, "JSON Lines file of ranking requests: context, candidates with text and gain.", unset=None
+        None, "JSON Lines file of ranking requests: context, candidates with text and gain."
     ),
     ranking_bench: str | None = option(
         None,
         "ulab-ai/Ranking-bench: its configuration (iterative or direct), or a .jsonl or .parquet file with its "
         "columns.",
-        unset=None,
     ),
     traces: list[Path] | None = option(
         None,
         "Trace of r1ranker rerank --save-traces, the first seed's first; may be given repeatedly. Steps that fit "
         "the corpus's judgments are kept, to fine-tune on.",
-        unset=None,
     ),
     split: str | None = option(
         None,
@@ -71,9 +64,7 @@ def make_samples(
         unset="add them, except for windows",
         flags=("--add-positives/--only-retrieved",),
     ),
-    judged_only: bool = option(
-        False, "Leave out what nobody has judged; otherwise its gain is 0.", flags=("--judged-only",)
-    ),
+    judged_only: bool = option(False, "Leave out what nobody has judged; otherwise its gain is 0."),
     source: str | None = option(None, "What to call the source in the samples.", unset="the corpus, file or task"),
     strategy: SamplingName = option(
         "iterative", "Steps of an elimination, whole lists, the best of a list, or windows over the run."
@@ -84,20 +75,16 @@ def make_samples(
     min_gain: float = option(0.0, "Least gain of a positive; above 0 in any case.", unset="above 0", least=0.0),
     window_size: int = option(20, "Length of a window.", least=2),
     stride: int = option(10, "Places by which windows move up; below the window size.", least=1),
-    as_given: bool = option(
-        False, "Each request or row is a list already: one sample, in its order.", flags=("--as-given",)
-    ),
+    as_given: bool = option(False, "Each request or row is a list already: one sample, in its order."),
     seed: int = option(0, "Seed of every draw."),
     best: int = option(1, "With --traces: how many tries of each step are kept.", least=1),
     min_ndcg: float = option(0.0, "With --traces: the least nDCG@10 of an ordering that is kept.", least=0.0, most=1.0),
     test_corpus: list[str] | None = option(
-        None,
-        "A corpus whose test queries and their positives must not be trained on; may be given repeatedly.",
-        unset=None,
+        None, "A corpus whose test queries and their positives must not be trained on; may be given repeatedly."
     ),
     leaks: Literal["error", "drop"] = option("error", "What to do about test data: stop with an error, or drop them."),
     hold_out: float | None = option(None, "Share of the queries to hold out, chosen by their ids.", unset="none"),
-    hold_out_output: Path | None = option(None, "Parquet file for the lists of the held-out queries.", unset=None),
+    hold_out_output: Path | None = option(None, "Parquet file for the lists of the held-out queries."),
     verbose: bool = VERBOSE,
     quiet: bool = QUIET,
 ) -> None:
@@ -135,35 +122,9 @@ def make_samples(
     from r1ranker_ir.training.data.samples import Sampling
 
     try:
-        sampling = Sampling(
-            strategy=strategy,
-            candidates=candidates,
-            negatives=negatives,
-            positives=positives,
-            min_gain=min_gain,
-            window_size=window_size,
-            stride=stride,
-            as_given=as_given,
-            seed=seed,
-        )
-        arguments = DataCommandArguments(
-            output=output,
-            sampling=sampling,
-            corpus=corpus,
-            run=run,
-            requests=requests,
-            ranking_bench=ranking_bench,
-            split=split,
-            source=source,
-            queries=queries,
-            depth=depth,
-            add_positives=add_positives,
-            judged_only=judged_only,
-            test_corpora=tuple(test_corpus or ()),
-            leaks=leaks,
-            hold_out=hold_out,
-            hold_out_output=hold_out_output,
-        )
+        sampling = made_of(context, Sampling)
+        tests = tuple(test_corpus or ())
+        arguments = made_of(context, DataCommandArguments, sampling=sampling, test_corpora=tests)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
     summary = make_data(arguments, progress=progress, announce=not quiet)
@@ -195,10 +156,5 @@ def _given(context: typer.Context) -> dict[str, str]:
     return {
         parameter.name: "/".join([*parameter.opts, *parameter.secondary_opts])
         for parameter in context.command.params
-        if parameter.name and _is_given(context, parameter.name)
+        if parameter.name and is_stated(context, parameter.name)
     }
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
