@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from functools import partial
 from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.quoting import quoted
 
-Group = Literal["What", "Model", "Ranking", "Limits", "Output", "Engine"]
-GROUPS: tuple[Group, ...] = ("What", "Model", "Ranking", "Limits", "Output", "Engine")
+Group = Literal["What", "Model", "Ranking", "Limits", "Output", "Engine", "Options"]
+GROUPS: tuple[Group, ...] = ("What", "Model", "Ranking", "Limits", "Output", "Engine", "Options")
 """How `--help` groups options, in its order."""
 
 _OFFER = "r1ranker_ir.option_fields"
@@ -23,7 +24,7 @@ class Offer:
     Args:
         help: one sentence, or what makes it.
         group: where `--help` lists it.
-        unset: what counts where it is left out, in words; needed if the default is `None`.
+        unset: what counts where it is left out, in words; `None` to say nothing of it.
         flags: how it is written, if not `--name-with-dashes`.
         metavar: what its value is called.
         least: the smallest value.
@@ -31,11 +32,12 @@ class Offer:
         parse: reads the text that was given; may raise an `InputError`.
         choices: gives the values that there are.
         of_backend: it is an argument of the backend.
+        argument: it is given by its place, without a flag.
     """
 
     help: str | Callable[[], str]
-    group: Group = "Ranking"
-    unset: str | Callable[[], str] = ""
+    group: Group = "Options"
+    unset: str | Callable[[], str] | None = ""
     flags: tuple[str, ...] = ()
     metavar: str | None = None
     least: float | None = None
@@ -43,16 +45,35 @@ class Offer:
     parse: Callable[[str], Any] | None = None
     choices: Callable[[], Iterable[str]] | None = None
     of_backend: bool = False
+    argument: bool = False
 
 
 def option(default: Any, help: str | Callable[[], str], **offer: Any) -> Any:
-    """A field with a default that the command line offers; the rest is as for `Offer`."""
+    """A field or a verb's parameter with a default, `...` for none, that the command line offers as `Offer` says."""
     return field(default=default, metadata={_OFFER: Offer(help, **offer)})
+
+
+ranking_option = partial(option, group="Ranking")
+limit_option = partial(option, group="Limits")
+model_option = partial(option, group="Model")
+engine_option = partial(option, group="Engine")
+backend_option = partial(engine_option, of_backend=True)
+
+
+def argument(default: Any, help: str, **offer: Any) -> Any:
+    """As `option`, for what is given by its place."""
+    return option(default, help, argument=True, **offer)
+
+
+def offer_of(given: Field[Any]) -> Offer | None:
+    """What the command line offers of a field, if anything."""
+    offer: Offer | None = given.metadata.get(_OFFER)
+    return offer
 
 
 def offers_of(kind: type) -> dict[str, Offer]:
     """The fields of a dataclass that the command line offers."""
-    return {each.name: each.metadata[_OFFER] for each in fields(kind) if _OFFER in each.metadata}
+    return {each.name: offer for each in fields(kind) if (offer := offer_of(each)) is not None}
 
 
 def stated(instance: Any) -> dict[str, Any]:

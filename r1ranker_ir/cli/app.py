@@ -27,8 +27,8 @@ from r1ranker_ir.cli.data.samples import data
 from r1ranker_ir.cli.doctor import doctor
 from r1ranker_ir.cli.evaluate import evaluate
 from r1ranker_ir.cli.model import model
-from r1ranker_ir.cli.options import QuietOption, VerboseOption
-from r1ranker_ir.cli.parameters import GroupedCommand
+from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.parameters import GroupedCommand, with_fields
 from r1ranker_ir.cli.prompt import prompt
 from r1ranker_ir.cli.rerank import rerank
 from r1ranker_ir.cli.search import index, search
@@ -38,6 +38,7 @@ from r1ranker_ir.cli.trace import trace
 from r1ranker_ir.cli.train import train
 from r1ranker_ir.errors import R1RankerError
 from r1ranker_ir.files.terminal_text import argument_text, console, echo, prepare_streams, visible
+from r1ranker_ir.option_fields import option
 
 logger = logging.getLogger(__name__)
 
@@ -126,11 +127,12 @@ for verb in (search, index, rerank, suite, evaluate):
 
 
 @app.command(cls=GroupedCommand)
+@with_fields
 def demo(
-    query: Annotated[str, typer.Option(help="Query whose elimination is shown step by step.")] = "q01",
-    depth: Annotated[int, typer.Option(min=2, max=20, help="Documents to rerank per query.")] = 10,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    query: str = option("q01", "Query whose elimination is shown step by step."),
+    depth: int = option(10, "Documents to rerank per query.", least=2, most=20),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Run the whole path on the packaged collection with the embedded model: search, rerank, measure, look inside."""
     progress = start(verbose=verbose, quiet=quiet)

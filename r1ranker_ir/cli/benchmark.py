@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from r1ranker_ir.cli.command_line import command_words
 from r1ranker_ir.cli.console import print_wide, start
-from r1ranker_ir.cli.options import QuietOption, VerboseOption
-from r1ranker_ir.cli.parameters import refuse_stated, stated_of, with_fields
+from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.parameters import made_of, refuse_stated, stated_of, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import argument, option
 from r1ranker_ir.rankers.settings import RankerSettings
 
 if TYPE_CHECKING:
@@ -40,99 +41,68 @@ _NO_RESULT = {"output", "verbose", "quiet"}
 def benchmark(
     *,
     ctx: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="A checkpoint: a folder, a Hugging Face name, or tiny for the embedded model.",
-            show_default=False,
-        ),
-    ] = None,
-    config_only: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME_OR_JSON",
-            help="Random weights in place of a checkpoint, in the shape of a configuration: a Hugging Face name or "
-            "folder; a JSON file as transformers writes them, or qwen2-25m or qwen2.5-3b, which come with this package "
-            "(these with the embedded model's tokenizer).",
-            show_default="none",
-        ),
-    ] = None,
-    variants: Annotated[
-        str | None,
-        typer.Option(
-            help="Rows, split by spaces: naive, or parts joined by +: a schedule, mark, think=first, think=never, "
-            "top-k=5, show-best-first, direct, no-reuse.",
-            show_default="all documented ones that the model can do",
-        ),
-    ] = None,
-    candidates: Annotated[int, typer.Option(min=2, help="Passages per list.")] = 20,
-    passage_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each passage.")] = 100,
-    thought_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Tokens of each thought; none ends before. With --corpus, where a thought is closed.",
-            show_default="64; with --corpus the checkpoint's limit",
-        ),
-    ] = None,
-    queries: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="How many lists; with --corpus, the first N of the run.", show_default="1; with --corpus all"
-        ),
-    ] = None,
-    order: Annotated[
-        Literal["first-stage", "random"],
-        typer.Option(help="The order in which candidates are made to go: the first stage's last one first, or random."),
-    ] = "first-stage",
-    naive_queries: Annotated[
-        int | None,
-        typer.Option(min=1, help="Measure the naive loop on N lists only, and scale the result.", show_default="all"),
-    ] = None,
-    repeat: Annotated[
-        int, typer.Option(min=1, help="Measure each row N times, and show the median of the seconds.")
-    ] = 1,
-    template: Annotated[
-        Path | None,
-        typer.Option(help="Prompt template (TOML) for speed.", show_default="the project's, whatever the checkpoint's"),
-    ] = None,
-    corpus: Annotated[
-        str | None,
-        typer.Option(
-            help="Measure quality against cost on this judged corpus, as r1ranker rerank takes it; nothing is forced.",
-            show_default="speed is measured on made-up lists",
-        ),
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option(help="First-stage TREC run to rerank, with --corpus.", show_default=False)
-    ] = None,
-    depth: Annotated[int, typer.Option(min=2, help="Documents to rerank per query, with --corpus.")] = 20,
-    measure: Annotated[
-        str, typer.Option(help="Measures as ir_measures writes them, split by spaces, with --corpus.")
-    ] = "nDCG@10",
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Calls at once.", show_default="16; with --corpus the checkpoint's")
-    ] = None,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="Floating-point type of the model: float32, bfloat16, float16, or auto, as r1ranker rerank takes it "
-            "(random weights are float32 on a CPU, and bfloat16 elsewhere). Several, split by commas, are measured one "
-            "after the other and compared."
-        ),
-    ] = "auto",
+    model: str | None = argument(
+        None, "A checkpoint: a folder, a Hugging Face name, or tiny for the embedded model.", metavar="MODEL"
+    ),
+    config_only: str | None = option(
+        None,
+        "Random weights in place of a checkpoint, in the shape of a configuration: a Hugging Face name or folder; "
+        "a JSON file as transformers writes them, or qwen2-25m or qwen2.5-3b, which come with this package (these "
+        "with the embedded model's tokenizer).",
+        unset="none",
+        metavar="NAME_OR_JSON",
+    ),
+    variants: str | None = option(
+        None,
+        "Rows, split by spaces: naive, or parts joined by +: a schedule, mark, think=first, think=never, top-k=5, "
+        "show-best-first, direct, no-reuse.",
+        unset="all documented ones that the model can do",
+    ),
+    candidates: int = option(20, "Passages per list.", least=2),
+    passage_tokens: int = option(100, "Tokens of each passage.", least=1),
+    thought_tokens: int | None = option(
+        None,
+        "Tokens of each thought; none ends before. With --corpus, where a thought is closed.",
+        unset="64; with --corpus the checkpoint's limit",
+        least=0,
+    ),
+    queries: int | None = option(
+        None, "How many lists; with --corpus, the first N of the run.", unset="1; with --corpus all", least=1
+    ),
+    order: Literal["first-stage", "random"] = option(
+        "first-stage", "The order in which candidates are made to go: the first stage's last one first, or random."
+    ),
+    naive_queries: int | None = option(
+        None, "Measure the naive loop on N lists only, and scale the result.", unset="all", least=1
+    ),
+    repeat: int = option(1, "Measure each row N times, and show the median of the seconds.", least=1),
+    template: Path | None = option(
+        None, "Prompt template (TOML) for speed.", unset="the project's, whatever the checkpoint's"
+    ),
+    corpus: str | None = option(
+        None,
+        "Measure quality against cost on this judged corpus, as r1ranker rerank takes it; nothing is forced.",
+        unset="speed is measured on made-up lists",
+    ),
+    run: str | None = option(None, "First-stage TREC run to rerank, with --corpus."),
+    depth: int = option(20, "Documents to rerank per query, with --corpus.", least=2),
+    measure: str = option("nDCG@10", "Measures as ir_measures writes them, split by spaces, with --corpus."),
+    batch_size: int | None = option(None, "Calls at once.", unset="16; with --corpus the checkpoint's", least=1),
+    dtype: str = option(
+        "auto",
+        "Floating-point type of the model: float32, bfloat16, float16, or auto, as r1ranker rerank takes it "
+        "(random weights are float32 on a CPU, and bfloat16 elsewhere). Several, split by commas, are measured one "
+        "after the other and compared.",
+    ),
     memory: Memory,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of random weights, texts and order.")] = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for benchmark.json and benchmark.png; of several --dtype, each has a folder in it.",
-            show_default="only the table is printed",
-        ),
-    ] = None,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    seed: int = option(0, "Seed of random weights, texts and order.", least=0),
+    output: Path | None = option(
+        None,
+        "Folder for benchmark.json and benchmark.png; of several --dtype, each has a folder in it.",
+        unset="only the table is printed",
+    ),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Measure calls, tokens and seconds of each way to rank, on a checkpoint or on random weights.
 
@@ -157,17 +127,12 @@ def benchmark(
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--dtype") from error
     wording, measures = load_template(template), parse_measures(measure)
-    settings = SpeedSettings(
-        candidates=candidates,
-        passage_tokens=passage_tokens,
+    settings = made_of(
+        ctx,
+        SpeedSettings,
         thought_tokens=64 if thought_tokens is None else thought_tokens,
         queries=1 if queries is None or corpus is not None else queries,
-        order=order,
         batch_size=16 if batch_size is None else batch_size,
-        seed=seed,
-        repeat=repeat,
-        naive_queries=naive_queries,
-        cache_memory=memory.get("cache_memory"),
     )
     read = (
         *corpus_inputs("--corpus", corpus),

@@ -28,14 +28,7 @@ class StandardErrorHandler(logging.Handler):
 
 
 def start(*, verbose: bool = False, quiet: bool = False) -> bool:
-    """Prepares logging and progress bars.
-
-    Returns:
-        Whether to show progress bars: on a terminal, unless `quiet`.
-
-    Raises:
-        typer.BadParameter: if both are asked for.
-    """
+    """Prepares logging and progress bars."""
     if verbose and quiet:
         raise typer.BadParameter("choose one of --verbose and --quiet", param_hint="--quiet")
     handler = StandardErrorHandler()

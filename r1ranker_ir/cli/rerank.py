@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING, Literal
 
 from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import (
-    CorpusOption,
-    MissingOption,
-    OutputOption,
-    QuietOption,
-    RerankDepthOption,
-    RunOption,
-    ShuffleOption,
-    VerboseOption,
-)
+from r1ranker_ir.cli.options import CORPUS, MISSING, QUIET, RERANK_DEPTH, RUN, RUN_OUTPUT, SHUFFLE, VERBOSE
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.cli.ranker_options import (
-    EngineOption,
+    ENGINE,
+    RERANKER,
     RankerChoice,
-    RerankerOption,
     StatedCluster,
     StatedOptions,
     ray_cluster,
 )
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import option
 
 if TYPE_CHECKING:
     from r1ranker_ir.engine.engine import RunSummary
@@ -37,40 +27,31 @@ if TYPE_CHECKING:
 @with_fields
 def rerank(
     *,
-    corpus: CorpusOption,
-    run: RunOption,
-    depth: RerankDepthOption = 100,
-    queries: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Only the first N queries of the corpus that the run has.",
-            show_default="all",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    missing: MissingOption = "error",
-    shuffle: ShuffleOption = None,
-    reranker: RerankerOption,
-    output: OutputOption,
-    save_traces: Annotated[
-        Path | None,
-        typer.Option(
-            "--save-traces",
-            "--trace",
-            help="JSON Lines file for the trace, gzip if it ends in .gz: a line for each query, with each model call's "
-            "prompt hash, thought, answer, probabilities and tokens. r1ranker trace show prints one; training data can "
-            "be made of it. Grows as <file>.partial until it is whole.",
-            show_default="none",
-            rich_help_panel="Output",
-        ),
-    ] = None,
+    corpus: str = CORPUS,
+    run: str = RUN,
+    depth: int = RERANK_DEPTH,
+    queries: int | None = option(
+        None, "Only the first N queries of the corpus that the run has.", unset="all", group="What", least=1
+    ),
+    missing: Literal["error", "skip"] = MISSING,
+    shuffle: int | None = SHUFFLE,
+    reranker: str = RERANKER,
+    output: str = RUN_OUTPUT,
+    save_traces: Path | None = option(
+        None,
+        "JSON Lines file for the trace, gzip if it ends in .gz: a line for each query, with each model call's "
+        "prompt hash, thought, answer, probabilities and tokens. r1ranker trace show prints one; training data can "
+        "be made of it. Grows as <file>.partial until it is whole.",
+        unset="none",
+        group="Output",
+        flags=("--save-traces", "--trace"),
+    ),
     choice: RankerChoice,
     options: StatedOptions,
-    engine: EngineOption = "local",
+    engine: Literal["local", "ray"] = ENGINE,
     workers: StatedCluster,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Rerank the top of a TREC run with a language model and write a TREC run.
 

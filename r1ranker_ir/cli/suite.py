@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from r1ranker_ir.cli.command_line import command_words
 from r1ranker_ir.cli.console import print_wide, start
-from r1ranker_ir.cli.options import MissingOption, QuietOption, ShuffleOption, VerboseOption
-from r1ranker_ir.cli.parameters import refuse_stated, with_fields
-from r1ranker_ir.cli.ranker_options import EngineOption, RankerChoice, StatedCluster, StatedOptions, ray_cluster
+from r1ranker_ir.cli.options import MISSING, QUIET, SHUFFLE, VERBOSE
+from r1ranker_ir.cli.parameters import made_of, refuse_stated, with_fields
+from r1ranker_ir.cli.ranker_options import ENGINE, RankerChoice, StatedCluster, StatedOptions, ray_cluster
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import argument, option
 
 if TYPE_CHECKING:
     from r1ranker_ir.eval.suites.tables import Suite
@@ -31,103 +32,64 @@ _NO_RESULT = {"list_suites", "output", "overwrite", "cache", "no_cache", "cache_
 def suite(
     *,
     ctx: typer.Context,
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SUITE",
-            help="trec-dl, beir, bright or ranking-bench; a TOML file like theirs; a file of ranking requests "
-            "(.jsonl); a folder in BEIR layout; or an ir_datasets id.",
-            show_default=False,
-        ),
-    ] = None,
-    datasets: Annotated[
-        str | None,
-        typer.Option(
-            "--datasets",
-            "--tasks",
-            help="Only these data sets or groups, split by commas; or all.",
-            show_default="all of the suite",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            help="With ranking-bench: a folder with a file of ranking requests for each task, such as movie.jsonl, or "
-            "a file with Ranking-bench's columns.",
-            show_default="the Hugging Face hub",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    first_stage: Annotated[
-        str | None,
-        typer.Option(
-            help="bm25s; pyserini:bm25, each data set's own prebuilt index; pyserini:INDEX; or run:FILE. In the last "
-            "two, {dataset} stands for a data set's name.",
-            show_default="pyserini:bm25 for a suite, bm25s for a folder",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    depth: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Documents to rerank per query, from the top of the first stage.", rich_help_panel="What"
-        ),
-    ] = 100,
-    queries: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Only the first N judged queries, or requests, of each data set.",
-            show_default="all",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    missing: MissingOption = "error",
-    shuffle: ShuffleOption = None,
-    measures: Annotated[
-        str | None,
-        typer.Option(
-            help="Measures as ir_measures writes them, split by spaces: nDCG@10 RR(rel=2)@10 …",
-            show_default="the data set's",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    list_suites: Annotated[
-        bool,
-        typer.Option(
-            "--list", help="Show suites and data sets: sizes, downloads and licence steps.", rich_help_panel="What"
-        ),
-    ] = False,
-    reranker: Annotated[
-        str | None,
-        typer.Option(
-            help="As for `r1ranker rerank`: a registered name or, with --strategy, any causal language model.",
-            show_default=False,
-            rich_help_panel="Model",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Folder for all results.", show_default="runs/<suite>-<reranker>", rich_help_panel="Output"),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another command's results there.", rich_help_panel="Output")
-    ] = False,
-    save_traces: Annotated[
-        bool,
-        typer.Option(
-            "--save-traces",
-            help="Keep each query's model calls as JSON Lines, a file for each data set.",
-            rich_help_panel="Output",
-        ),
-    ] = False,
+    name: str | None = argument(
+        None,
+        "trec-dl, beir, bright or ranking-bench; a TOML file like theirs; a file of ranking requests (.jsonl); a "
+        "folder in BEIR layout; or an ir_datasets id.",
+        metavar="SUITE",
+    ),
+    datasets: str | None = option(
+        None,
+        "Only these data sets or groups, split by commas; or all.",
+        unset="all of the suite",
+        group="What",
+        flags=("--datasets", "--tasks"),
+    ),
+    source: str | None = option(
+        None,
+        "With ranking-bench: a folder with a file of ranking requests for each task, such as movie.jsonl, or a "
+        "file with Ranking-bench's columns.",
+        unset="the Hugging Face hub",
+        group="What",
+    ),
+    first_stage: str | None = option(
+        None,
+        "bm25s; pyserini:bm25, each data set's own prebuilt index; pyserini:INDEX; or run:FILE. In the last two, "
+        "{dataset} stands for a data set's name.",
+        unset="pyserini:bm25 for a suite, bm25s for a folder",
+        group="What",
+    ),
+    depth: int = option(100, "Documents to rerank per query, from the top of the first stage.", group="What", least=1),
+    queries: int | None = option(
+        None, "Only the first N judged queries, or requests, of each data set.", unset="all", group="What", least=1
+    ),
+    missing: Literal["error", "skip"] = MISSING,
+    shuffle: int | None = SHUFFLE,
+    measures: str | None = option(
+        None,
+        "Measures as ir_measures writes them, split by spaces: nDCG@10 RR(rel=2)@10 …",
+        unset="the data set's",
+        group="What",
+    ),
+    list_suites: bool = option(
+        False, "Show suites and data sets: sizes, downloads and licence steps.", group="What", flags=("--list",)
+    ),
+    reranker: str | None = option(
+        None,
+        "As for `r1ranker rerank`: a registered name or, with --strategy, any causal language model.",
+        group="Model",
+    ),
+    output: Path | None = option(None, "Folder for all results.", unset="runs/<suite>-<reranker>", group="Output"),
+    overwrite: bool = option(False, "Replace another command's results there.", group="Output"),
+    save_traces: bool = option(
+        False, "Keep each query's model calls as JSON Lines, a file for each data set.", group="Output"
+    ),
     choice: RankerChoice,
     options: StatedOptions,
-    engine: EngineOption = "local",
+    engine: Literal["local", "ray"] = ENGINE,
     workers: StatedCluster,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Run the data sets of a suite: first stage, reranking, measures, and published figures beside ours.
 
@@ -152,14 +114,9 @@ def suite(
         refuse_stated(ctx, _OF_CORPORA)
     label = re.sub(r"[^\w.-]+", "_", reranker).strip("_.") or "reranker"
     folder = output or Path("runs") / f"{chosen.name}-{label}"
-    settings = SuiteSettings(
-        reranker=reranker,
-        depth=depth,
-        first_stage=first_stage,
-        measures=measures,
-        queries=queries,
-        missing=missing,
-        shuffle=shuffle,
+    settings = made_of(
+        ctx,
+        SuiteSettings,
         traces=save_traces,
         cluster=ray_cluster(engine, workers),
         command=command_words(ctx, left_out=_NO_RESULT),

@@ -29,11 +29,9 @@ class RanksTexts(Protocol):
 
 
 class R1RankerCompressor(BaseDocumentCompressor):
-    """Reorders retrieved documents and keeps the best, for example in LangChain's `ContextualCompressionRetriever`.
+    """Reorders retrieved documents and keeps the best `k` (`None` for all), as a `ContextualCompressionRetriever` asks.
 
-    Args:
-        reranker: the ranker that orders the documents.
-        k: how many documents to keep, best first; `None` keeps all.
+    They are copies, with `relevance_score` and `rank` added to their metadata.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -44,37 +42,13 @@ class R1RankerCompressor(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Ranks the documents for the query.
-
-        Args:
-            documents: the retrieved documents, in the retriever's order; they are not changed.
-            query: the information need.
-            callbacks: not used, as no LangChain model is called.
-
-        Returns:
-            Copies of the best `k`, best first, with `relevance_score` and `rank` added to their metadata.
-
-        Raises:
-            R1RankerError: as the reranker's `rank` does.
-        """
+        """Ranks the documents for the query."""
         return self._keep_best(documents, self.reranker.rank(query, [document.page_content for document in documents]))
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Ranks the documents without blocking the event loop; as `compress_documents` in everything else.
-
-        Args:
-            documents: see `compress_documents`.
-            query: see `compress_documents`.
-            callbacks: not used.
-
-        Returns:
-            What `compress_documents` returns.
-
-        Raises:
-            R1RankerError: as `compress_documents` does.
-        """
+        """Ranks the documents without blocking the event loop; as `compress_documents` in everything else."""
         texts = [document.page_content for document in documents]
         return self._keep_best(documents, await self.reranker.rank_async(query, texts))
 

@@ -182,32 +182,14 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         return await in_thread(self.rank, query, docs, doc_ids, metadata)
 
     def score(self, query: str, doc: str) -> float:
-        """Refuses: a list ranker compares documents with each other and has no score for one pair.
-
-        Args:
-            query: unused.
-            doc: unused.
-
-        Raises:
-            PairScoreError: always.
-        """
+        """Refuses: a list ranker compares documents with each other and has no score for one pair."""
         raise PairScoreError(
             f"{type(self).__name__} compares documents with each other, so one query and document pair has no score: "
             "call rank() with all the documents"
         )
 
     def as_langchain_compressor(self, k: int | None = 10) -> R1RankerCompressor:
-        """Wraps this ranker for LangChain's contextual compression.
-
-        Args:
-            k: how many documents to keep, best first; `None` keeps all.
-
-        Returns:
-            A `BaseDocumentCompressor` of langchain-core.
-
-        Raises:
-            MissingExtraError: if langchain-core can't be imported.
-        """
+        """Wraps this ranker for LangChain's contextual compression."""
         from r1ranker_ir.integrations.langchain import R1RankerCompressor
 
         return R1RankerCompressor(reranker=self, k=k)

@@ -134,7 +134,7 @@ class Ranker:
             requests: queries with their candidates.
 
         Returns:
-            One ranking a request, in the requests' order.
+            One ranking per request, in the requests' order.
 
         Raises:
             FailedRankingsError: if some of several requests could not be ranked: what the server refuses, or what does

@@ -14,7 +14,16 @@ from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.cache.completions import CompletionsCache
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.byte_sizes import parse_bytes
-from r1ranker_ir.option_fields import number_or_none, offers_of, option, stated
+from r1ranker_ir.option_fields import (
+    backend_option,
+    engine_option,
+    limit_option,
+    model_option,
+    number_or_none,
+    offers_of,
+    ranking_option,
+    stated,
+)
 from r1ranker_ir.prompts.prompt import PromptTemplate
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers.systems import FAMILY
@@ -62,171 +71,126 @@ class RankerSettings:
     names the published system whose settings these are; `more` holds arguments that a backend alone knows.
     """
 
-    template: PromptTemplate | str | Path | None = option(
+    template: PromptTemplate | str | Path | None = ranking_option(
         None,
         "Prompt template: a TOML file of this project, also in IRanker's form, or the own file of Rank-R1, ReasonRank "
         "or rank_llm.",
         unset="the checkpoint's or the system's",
         parse=str,
     )
-    answers: Answers = option(
+    answers: Answers = ranking_option(
         "constrained",
         "Have answers chosen among the candidates, where the backend can; or written freely, and read as the "
         "template's own system reads them.",
     )
-    window_size: int | None = option(
-        None,
-        "Most documents in one prompt.",
-        group="Limits",
-        unset="the checkpoint's, usually 20",
-        least=2,
+    window_size: int | None = limit_option(
+        None, "Most documents in one prompt.", unset="the checkpoint's, usually 20", least=2
     )
-    stride: int | None = option(
+    stride: int | None = limit_option(
         None,
         "Documents by which a window moves on in lists longer than a window; below the window size.",
-        group="Limits",
         unset="the checkpoint's, usually 10",
         least=1,
     )
-    max_passage_tokens: int | None = option(
+    max_passage_tokens: int | None = limit_option(
         None,
         "Cut each passage to N of the model's tokens, at the end of a word where one fits.",
-        group="Limits",
         unset="only as much as the context asks for",
         least=1,
     )
-    max_passage_words: int | None = option(
+    max_passage_words: int | None = limit_option(
         None,
         "Cut each passage to N words (separated by white space) before its tokens are counted.",
-        group="Limits",
         unset="no limit; 300 for the systems listwise, first and rankgpt",
         least=1,
     )
-    repair_text: bool | None = option(
+    repair_text: bool | None = limit_option(
         None,
         "Repair the characters of queries and passages (mojibake, HTML entities) with ftfy before they are shown.",
-        group="Limits",
         unset=_repairing_systems,
         flags=("--repair-text/--no-repair-text",),
     )
-    max_query_tokens: int | None = option(
+    max_query_tokens: int | None = limit_option(
         None,
         "Cut each query to N of the model's tokens; of a user's choices, the latest are kept.",
-        group="Limits",
         unset="the checkpoint's, usually no limit",
         least=1,
     )
-    max_thought_tokens: int | None = option(
-        None,
-        "Close a thought after N tokens.",
-        group="Limits",
-        unset="the checkpoint's, usually 1024",
-        least=0,
+    max_thought_tokens: int | None = limit_option(
+        None, "Close a thought after N tokens.", unset="the checkpoint's, usually 1024", least=0
     )
-    max_repair_rate: float = option(
-        0.2,
-        "Stop when more than this share of the answers (of at least 50) can't be used.",
-        group="Limits",
-        least=0,
-        most=1,
+    max_repair_rate: float = limit_option(
+        0.2, "Stop when more than this share of the answers (of at least 50) can't be used.", least=0, most=1
     )
-    settings_from: str | os.PathLike[str] | None = option(
+    settings_from: str | os.PathLike[str] | None = model_option(
         None,
         "Folder or Hugging Face name whose r1ranker.json (prompt template, window, limits) counts, for a server that "
         "knows its model by another name.",
-        group="Model",
         unset="the model's own",
         parse=str,
     )
-    backend: str | Backend | DeclaredBackend = option(
-        DEFAULT_BACKEND, _backends_help, group="Engine", choices=_offered_backends
-    )
-    base_url: str | None = option(
+    backend: str | Backend | DeclaredBackend = engine_option(DEFAULT_BACKEND, _backends_help, choices=_offered_backends)
+    base_url: str | None = backend_option(
         None,
         "Address of the server, such as http://localhost:8000/v1, for --backend openai. A key is read from the "
         "environment only (OPENAI_API_KEY).",
-        group="Engine",
         unset="the environment variable OPENAI_BASE_URL, else OpenAI's",
-        of_backend=True,
     )
-    batch_size: int | None = option(
+    batch_size: int | None = engine_option(
         None,
         "Calls at once: the batch on the transformers backend, open requests on the openai one.",
-        group="Engine",
         unset="the checkpoint's, usually 16",
         least=1,
     )
-    temperature: float | None = option(
+    temperature: float | None = backend_option(
         0.0,
         "Sampling temperature; 0 is greedy. none leaves the field out, for a server that refuses it.",
-        group="Engine",
         metavar="FLOAT|none",
         parse=number_or_none(float, "the temperature", 0),
-        of_backend=True,
     )
-    seed: int | None = option(
+    seed: int | None = backend_option(
         0,
         "Seed of the sampling. none leaves the field out, for a server that refuses it.",
-        group="Engine",
         metavar="INTEGER|none",
         parse=number_or_none(int, "the seed"),
-        of_backend=True,
     )
-    timeout: float = option(
-        120.0,
-        "Seconds that a server may stay silent before a request counts as lost.",
-        group="Engine",
-        least=0,
-        of_backend=True,
+    timeout: float = backend_option(
+        120.0, "Seconds that a server may stay silent before a request counts as lost.", least=0
     )
-    max_retries: int = option(
-        5, "How often a request to a server is tried again.", group="Engine", least=0, of_backend=True
-    )
-    extra_body: Mapping[str, object] | None = option(
+    max_retries: int = backend_option(5, "How often a request to a server is tried again.", least=0)
+    extra_body: Mapping[str, object] | None = backend_option(
         None,
         "Further fields of a server's requests, as a JSON object.",
-        group="Engine",
         unset="none",
         metavar="JSON",
         parse=_json_object,
-        of_backend=True,
     )
-    device: str | None = option(
-        None,
-        "Device of the transformers backend, such as cpu, cuda, cuda:1 or mps.",
-        group="Engine",
-        unset="the best there is",
-        of_backend=True,
+    device: str | None = backend_option(
+        None, "Device of the transformers backend, such as cpu, cuda, cuda:1 or mps.", unset="the best there is"
     )
-    dtype: Dtype = option(
+    dtype: Dtype = backend_option(
         "auto",
         "Numbers that the transformers backend computes in. auto is the checkpoint's own; on a CPU, bfloat16 for "
         "models of 50 million parameters and more where the CPU has instructions for it, else float32.",
-        group="Engine",
-        of_backend=True,
     )
-    cache_memory: int | str | None = option(
+    cache_memory: int | str | None = backend_option(
         None,
         "Memory for what a prompt shares with the one before in its ranking, so that it is not computed again: bytes, "
         "or a size such as 4GiB or 512MB; 0 for none. For --backend transformers, and with --engine ray for each "
         "worker.",
-        group="Engine",
         unset="4GiB",
         metavar="SIZE",
         parse=lambda text: parse_bytes(text, "the size"),
-        of_backend=True,
     )
-    revision: str | None = option(
+    revision: str | None = model_option(
         None,
         "Branch, tag or commit of the model on the Hugging Face hub, for --backend transformers.",
-        group="Model",
         unset="main",
         of_backend=True,
     )
-    trust_remote_code: bool = option(
+    trust_remote_code: bool = model_option(
         False,
         "Run the Python code that comes with a model, for --backend transformers; do so only if you trust its authors.",
-        group="Model",
         of_backend=True,
     )
     cache: CompletionsCache | str | os.PathLike[str] | None = None

@@ -28,14 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RankerSource:
-    """A ranker that is not opened yet.
-
-    Args:
-        model: a checkpoint, or a server's name for it.
-        strategy: the name of the ranking program.
-        options: how it ranks.
-        settings: all else that it is told.
-    """
+    """A ranker that is not opened yet: a checkpoint or a server's name for it, and all that `Ranker` is told."""
 
     model: str
     strategy: str
@@ -64,11 +57,7 @@ class RankerSource:
 def ranker_source(
     model: str | os.PathLike[str], strategy: str, given: Mapping[str, Any] = MappingProxyType({})
 ) -> RankerSource:
-    """The source of a ranker with arguments as `Ranker` takes them.
-
-    Raises:
-        InputError: if the strategy is unknown, or options do not go together.
-    """
+    """The source of a ranker with arguments as `Ranker` takes them."""
     return RankerSource(os.fspath(model), strategy, *sorted_arguments(STRATEGIES.find(strategy), given))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1ranker_ir.errors import BackendError, InputError, missing_extra
-from r1ranker_ir.option_fields import option
+from r1ranker_ir.option_fields import engine_option
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +24,18 @@ _LEVEL_VARIABLE = "RAY_BACKEND_LOG_LEVEL"
 class RayCluster:
     """Over how many workers a run is spread, and of which Ray; each field says what it is for."""
 
-    workers: int = option(
-        1, "Processes of --engine ray, each with a model of its own.", group="Engine", unset="none", least=1
-    )
-    cpus_per_worker: float | None = option(
+    workers: int = engine_option(1, "Processes of --engine ray, each with a model of its own.", unset="none", least=1)
+    cpus_per_worker: float | None = engine_option(
         None,
         "CPUs that Ray sets aside for a worker, and its threads.",
-        group="Engine",
         unset="an equal share of this machine's; 1 on a Ray that runs already",
     )
-    gpus_per_worker: float = option(
-        0, "GPUs that Ray sets aside for a worker, which sees no others; 0.5 lets two share one.", group="Engine"
+    gpus_per_worker: float = engine_option(
+        0, "GPUs that Ray sets aside for a worker, which sees no others; 0.5 lets two share one."
     )
-    address: str | None = option(
+    address: str | None = engine_option(
         None,
         "A running Ray to use: auto for this machine's, or the host:port of its head.",
-        group="Engine",
         unset="the environment variable RAY_ADDRESS, else Ray is started on this machine for this run",
         flags=("--ray-address",),
     )

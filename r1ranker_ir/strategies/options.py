@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.option_fields import number_or_none, option, stated
+from r1ranker_ir.option_fields import limit_option, number_or_none, ranking_option, stated
 
 from .budget import Budget
 from .schedules import PUBLISHED_SCHEDULE, Schedule, parse_schedule
@@ -32,60 +32,58 @@ class RankingOptions:
         InputError: if a value is unknown, or two of them do not go together.
     """
 
-    schedule: str | None = option(
+    schedule: str | None = ranking_option(
         None,
         "How many candidates an elimination excludes at a step: one (as published), fixed:K, halving, halving:M (halve "
         "until M remain, then one by one), confident:P (all that are jointly the worst with probability P), or all.",
         unset="one; all with --think never",
     )
-    layout: Layout = option(
+    layout: Layout = ranking_option(
         "shrink",
         "What an elimination's prompts show: the list without the excluded (as published), or always the full list and "
         "a last line that names the excluded (the template needs a section [mark]).",
     )
-    think: Think = option(
+    think: Think = ranking_option(
         "always",
         "Think before each answer (as published); once over the full list, which the later prompts repeat; or never, "
         "which orders a window by the scores at one answer.",
         unset="always; never for the system first",
     )
-    top_k: int | None = option(
+    top_k: int | None = ranking_option(
         None,
         "Order only the best N; those below keep the first stage's order.",
         unset="all are ordered; 10 for setwise",
         least=1,
     )
-    show_best_first: bool = option(
+    show_best_first: bool = ranking_option(
         False, "After the first answer over a window, show it best first by that answer's probabilities."
     )
-    sort: Sort | None = option(
+    sort: Sort | None = ranking_option(
         None,
         "How answers become an order: sliding windows or a tournament for direct, a heap or bubble sort for setwise.",
         unset="windows; heap for setwise",
     )
-    shuffle_seed: int | None = option(
+    shuffle_seed: int | None = ranking_option(
         0,
         "Seed of the order in which a call of setwise shows its candidates; none leaves them as they are.",
         metavar="INTEGER|none",
         parse=number_or_none(int, "the seed"),
     )
-    votes: int = option(1, "How many calls decide each answer together.", least=1)
-    vote_among: VoteAmong = option(
+    votes: int = ranking_option(1, "How many calls decide each answer together.", least=1)
+    vote_among: VoteAmong = ranking_option(
         "permutations",
         "What differs between votes: the candidates' order, or thoughts that are sampled (--temperature).",
     )
-    vote_by: VoteBy = option("majority", "How votes are counted.")
-    max_calls: int | None = option(
+    vote_by: VoteBy = ranking_option("majority", "How votes are counted.")
+    max_calls: int | None = limit_option(
         None,
         "Most calls per query; when they are spent, the best order so far counts.",
-        group="Limits",
         unset="no limit",
         least=1,
     )
-    max_tokens: int | None = option(
+    max_tokens: int | None = limit_option(
         None,
         "Most tokens read and written per query; when they are spent, the best order so far counts.",
-        group="Limits",
         unset="no limit",
         least=1,
     )
