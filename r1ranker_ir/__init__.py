@@ -24,8 +24,8 @@ from r1ranker_ir.errors import (
     RepairRateError,
     StorageError,
 )
+from r1ranker_ir.integrations.registration import register_when_imported
 from r1ranker_ir.moved import find_moved_modules
-from r1ranker_ir.rankers.registry import register_when_imported
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 from r1ranker_ir.version import VERSION as __version__
 

@@ -14,7 +14,8 @@ _PACKAGE = "r1ranker_ir."
 _MOVED = dict(
     pair.split(":")
     for pair in """
-    agreement:runs.agreement backends.adapters:models.adapters backends.checkpoint_parts:models.parts
+    adapters.opening:rankers.source
+    agreement:runs.trace_summary backends.adapters:models.adapters backends.checkpoint_parts:models.parts
     backends.cpu_precision:models.cpu_precision backends.foreign_code:models.foreign_code
     backends.identity:models.identity backends.key_value_cache:models.key_value_cache
     backends.loading:models.loading byte_sizes:files.byte_sizes cache_database:cache.database
@@ -27,7 +28,7 @@ _MOVED = dict(
     plain_data:files.plain_data private_folders:files.private_folders random_models:models.random_weights
     ranker:rankers.ranker ranking_bench:adapters.ranking_bench
     ranking_bench_prompts:adapters.ranking_bench_prompts ray_engine:runs.ray_engine ray_worker:runs.ray_worker
-    registry:rankers.registry request_corpus:data.request_corpus request_files:data.request_files
+    registry:integrations.registration request_corpus:data.request_corpus request_files:data.request_files
     rerank_inputs:runs.inputs rerank_run:runs.reranking rerankers:integrations.rerankers reranking:runs.requests
     run_files:data.long_runs runs:data.trec_runs seeded:strategies.seeded signs:engine.signs
     small_files:files.small_files small_model:models.small terminal_text:files.terminal_text

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-import r1ranker_ir
 from r1ranker_ir import Candidate, InputError, Ranker, RankingRequest, Reranker
 from r1ranker_ir.backends import BACKENDS, backend_class
 from r1ranker_ir.backends.declaration import Capabilities
@@ -146,10 +145,11 @@ UNSORTED = FirstStageKind("unsorted", search, summary="the first documents of th
 def test_an_installed_package_is_used_from_python(installed: Path) -> None:
     code = (
         "from r1ranker_ir import Candidate, Ranker, RankingRequest\n"
-        "from r1ranker_ir.rankers.registry import find_ranker, resolve\n"
+        "from r1ranker_ir.rankers.names import resolve\n"
+        "from r1ranker_ir.rankers.source import find_ranker\n"
         "candidates = tuple(Candidate(str(n), 'x' * n) for n in range(5))\n"
         "found = find_ranker('long-first', 'any')\n"
-        "ranker = Ranker('any', strategy=found.strategy, backend='longest', **found.options)\n"
+        "ranker = Ranker('any', strategy=found.strategy, backend='longest', **found.stated())\n"
         "[ranking] = ranker.rank([RankingRequest('q', candidates)])\n"
         "print(ranking.order, ranker.window_size, ranker.strategy, resolve('r1ranker-top-one', 'm'))\n"
     )
@@ -310,13 +310,14 @@ def test_rearank_orders_windows_after_a_thought() -> None:
 
 def test_new_systems_have_names_everywhere(tmp_path: Path) -> None:
     from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS
+    from r1ranker_ir.rankers.source import find_ranker
 
     assert FAMILY_RERANKERS["rank1"].__name__ == "Rank1Reranker"
     ranker = Reranker(
         "rearank", model=TINY_CHECKPOINT, device="cpu", max_repair_rate=1.0, max_thought_tokens=4, verbose=0
     )
     assert type(ranker).__name__ == "RearankReranker" and ranker.ranker.window_size == 20
-    assert r1ranker_ir.registry.find_ranker("rank1").checkpoint == "jhu-clsp/rank1-7b"
+    assert find_ranker("rank1").model == "jhu-clsp/rank1-7b"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (
-    ("types", "errors", "quoting", "version"),
+    ("types", "errors", "quoting", "version", "option_fields"),
     ("doors", "files"),
     ("prompts", "data"),
     ("strategies",),

@@ -10,8 +10,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from r1ranker_ir.backends import backend_class
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.option_fields import offers_of
 from r1ranker_ir.quoting import quoted
-from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.rankers.settings import RankerSettings
+from r1ranker_ir.strategies.options import RankingOptions
 
 
 def backend_hints(backend: str) -> dict[str, Any]:
@@ -21,20 +23,14 @@ def backend_hints(backend: str) -> dict[str, Any]:
 
 def ranker_hints(backend: str) -> dict[str, Any]:
     """The types of the arguments of `Ranker` with a backend, by name."""
-    return {**backend_hints(backend), **get_type_hints(Ranker.__init__)}
+    own, offered = backend_hints(backend), offers_of(RankerSettings)
+    others = {name for name, offer in offered.items() if offer.of_backend and name not in own}
+    ours = {**get_type_hints(RankingOptions), **get_type_hints(RankerSettings)}
+    return {**{name: hint for name, hint in ours.items() if name not in others}, **own}
 
 
 def check_keys(given: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    """Refuses keys that mean nothing.
-
-    Args:
-        given: from a file.
-        known: what has a meaning.
-        where: the place in the file, for errors.
-
-    Raises:
-        InputError: if there is another one; it says which one may be meant.
-    """
+    """Refuses keys that mean nothing, and says which one may be meant; `where` is the place in the file."""
     for key in given:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, 1)
@@ -43,16 +39,7 @@ def check_keys(given: Mapping[Any, Any], known: Sequence[str], where: str) -> No
 
 
 def check_value(value: Any, hint: Any, where: str) -> None:
-    """Refuses what a file can hold and an argument can't take.
-
-    Args:
-        value: from a file.
-        hint: the argument's type.
-        where: the place in the file, for errors.
-
-    Raises:
-        InputError: if it does not fit.
-    """
+    """Refuses what a file can hold and an argument can't take."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if any(_fits(value, kind) for kind in kinds):
         return

@@ -7,12 +7,10 @@ went well, 1 for an error that is explained, 2 for a command line that can't be 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
 import sys
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -20,14 +18,17 @@ from typer.core import TyperGroup
 from r1ranker_ir.cli.benchmark import benchmark
 from r1ranker_ir.cli.cache import cache
 from r1ranker_ir.cli.compare import compare
+from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.data.answers import answers
 from r1ranker_ir.cli.data.passages import passages
 from r1ranker_ir.cli.data.recommendation import recommendation
 from r1ranker_ir.cli.data.routing import routing
 from r1ranker_ir.cli.data.samples import data
 from r1ranker_ir.cli.doctor import doctor
+from r1ranker_ir.cli.evaluate import evaluate
 from r1ranker_ir.cli.model import model
-from r1ranker_ir.cli.options import JudgedCorpusOption, OnlyRunQueriesOption, QuietOption, VerboseOption
+from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.parameters import GroupedCommand, with_fields
 from r1ranker_ir.cli.prompt import prompt
 from r1ranker_ir.cli.rerank import rerank
 from r1ranker_ir.cli.search import index, search
@@ -36,10 +37,8 @@ from r1ranker_ir.cli.suite import suite
 from r1ranker_ir.cli.trace import trace
 from r1ranker_ir.cli.train import train
 from r1ranker_ir.errors import R1RankerError
-from r1ranker_ir.files.terminal_text import argument_text, console, echo, echo_json, prepare_streams, visible
-
-if TYPE_CHECKING:
-    from r1ranker_ir.eval.measuring.measures import Evaluation
+from r1ranker_ir.files.terminal_text import argument_text, console, echo, prepare_streams, visible
+from r1ranker_ir.option_fields import option
 
 logger = logging.getLogger(__name__)
 
@@ -94,15 +93,6 @@ def _visible_usage_errors() -> Iterator[None]:
         raise
 
 
-class StandardErrorHandler(logging.Handler):
-    """Writes messages to standard error without tearing a progress bar apart."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(visible(self.format(record)), file=sys.stderr)
-
-
 app = typer.Typer(
     cls=Verbs,
     name="r1ranker",
@@ -132,62 +122,17 @@ def main(
     """Takes the options that stand before the verb."""
 
 
-app.command()(search)
-app.command()(index)
-app.command()(rerank)
-app.command()(suite)
+for verb in (search, index, rerank, suite, evaluate):
+    app.command(cls=GroupedCommand)(verb)
 
 
-@app.command()
-def evaluate(
-    corpus: JudgedCorpusOption,
-    runs: Annotated[
-        list[str],
-        typer.Argument(help="TREC runs to measure, gzip if they end in .gz; - for standard input.", show_default=False),
-    ],
-    measures: Annotated[
-        str, typer.Option(help="Measures as ir_measures writes them, split by spaces: RR(rel=2)@10, P@5, R@100, …")
-    ] = "nDCG@10 RR@10 AP",
-    format_: Annotated[
-        Literal["table", "json"],
-        typer.Option("--format", help="A table of means, or JSON that also holds each query's values."),
-    ] = "table",
-    only_run_queries: OnlyRunQueriesOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Measure TREC runs against the judgments of a corpus.
-
-    Judged queries that a run lacks count as 0 and are reported; with --only-run-queries they do not count. Ties are
-    broken by document id, as in trec_eval.
-    """
-    start(verbose=verbose, quiet=quiet)
-    from r1ranker_ir.data import corpora
-    from r1ranker_ir.data.trec_runs import Run, read_run
-    from r1ranker_ir.eval.measuring import measures as measuring
-
-    parsed = measuring.parse_measures(measures)
-    qrels = corpora.open_corpus(corpus).qrels()
-    found: dict[str, Run] = {name: read_run(name) for name in runs}
-    if only_run_queries:
-        qrels, found, judged = measuring.common_queries(qrels, found)
-        counted = len({judgment.query_id for judgment in qrels})
-        if not quiet:
-            echo(f"measured over {counted} of {judged} judged queries: those that all runs have", err=True)
-    evaluations = {name: measuring.evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
-    offer_only_run_queries(evaluations)
-    if format_ == "json":
-        echo_json(json.dumps(measuring.measures_json(evaluations), indent=2, ensure_ascii=False))
-    else:
-        print_wide(measuring.measures_table(evaluations))
-
-
-@app.command()
+@app.command(cls=GroupedCommand)
+@with_fields
 def demo(
-    query: Annotated[str, typer.Option(help="Query whose elimination is shown step by step.")] = "q01",
-    depth: Annotated[int, typer.Option(min=2, max=20, help="Documents to rerank per query.")] = 10,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    query: str = option("q01", "Query whose elimination is shown step by step."),
+    depth: int = option(10, "Documents to rerank per query.", least=2, most=20),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Run the whole path on the packaged collection with the embedded model: search, rerank, measure, look inside."""
     progress = start(verbose=verbose, quiet=quiet)
@@ -197,72 +142,13 @@ def demo(
     run_demo(screen, query_id=argument_text(query), depth=depth, progress=progress)
 
 
-app.command()(compare)
-app.command()(doctor)
-app.command()(benchmark)
-app.command()(shootout)
-data.command()(answers)
-data.command()(passages)
-data.command()(recommendation)
-data.command()(routing)
+for verb in (compare, doctor, benchmark, shootout):
+    app.command(cls=GroupedCommand)(verb)
+for verb in (answers, passages, recommendation, routing):
+    data.command(cls=GroupedCommand)(verb)
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(cache, name="cache")
 app.add_typer(model, name="model")
 app.add_typer(prompt, name="prompt")
 app.add_typer(trace, name="trace")
-
-
-def start(*, verbose: bool, quiet: bool) -> bool:
-    """Prepares logging and progress bars.
-
-    Args:
-        verbose: also show what is logged at level INFO and DEBUG.
-        quiet: show no progress.
-
-    Returns:
-        Whether to show progress bars: on a terminal, unless `quiet`.
-
-    Raises:
-        typer.BadParameter: if both are asked for.
-    """
-    if verbose and quiet:
-        raise typer.BadParameter("choose one of --verbose and --quiet", param_hint="--quiet")
-    handler = StandardErrorHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    ours = logging.getLogger("r1ranker_ir")
-    ours.addHandler(handler)
-    ours.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    progress = sys.stderr.isatty() and not quiet
-    if not progress:
-        # Read by tqdm when it is first imported: the bars of ir_datasets and transformers have no other switch.
-        os.environ.setdefault("TQDM_DISABLE", "1")
-    catalogue = logging.getLogger("ir_datasets")
-    if verbose:
-        catalogue.removeFilter(_is_warning)
-    else:
-        catalogue.addFilter(_is_warning)  # it sets its own level, so a level set here would not last
-    return progress
-
-
-def _is_warning(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING
-
-
-def offer_only_run_queries(evaluations: Mapping[str, Evaluation]) -> None:
-    """Says what to do about judged queries that a run lacks, as after `rerank --queries 20`."""
-    lacking = {name: each for name, each in evaluations.items() if each.missing}
-    if lacking:
-        judged = len(next(iter(lacking.values())).per_query)
-        common = judged - len({query_id for each in lacking.values() for query_id in each.missing})
-        logger.warning(
-            "means over all %d judged queries say little of runs that have fewer: --only-run-queries measures over the "
-            "%d that all runs have",
-            judged,
-            common,
-        )
-
-
-def print_wide(renderable: Any) -> None:
-    """Prints a table whole, however narrow the terminal is said to be."""
-    console(width=1000).print(renderable)

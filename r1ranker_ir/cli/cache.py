@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import option
 
 if TYPE_CHECKING:
     from r1ranker_ir.cache.completions import CacheInfo, CompletionsCache
@@ -20,23 +23,20 @@ cache = typer.Typer(
     rich_markup_mode=None,
 )
 
-CacheFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        help="The cache's file.",
-        show_default="the environment variable R1RANKER_CACHE, else r1ranker-ir/completions.sqlite in the user's "
-        "folder for caches",
-    ),
-]
+CACHE_FILE = option(
+    None,
+    "The cache's file.",
+    unset="the environment variable R1RANKER_CACHE, else r1ranker-ir/completions.sqlite in the user's folder for "
+    "caches",
+    flags=("--cache",),
+)
 
 
 @cache.command()
-def info(cache: CacheFileOption = None) -> None:
+@with_fields
+def info(cache: Path | None = CACHE_FILE) -> None:
     """Say where the cache lies, how much it holds, how old it is, and of which models."""
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=False, quiet=False)
+    start()
     opened = _open_existing(cache)
     if opened is not None:
         with opened:
@@ -45,24 +45,23 @@ def info(cache: CacheFileOption = None) -> None:
 
 
 @cache.command()
+@with_fields
 def clear(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Only the answers of this model: a registered name, or a name that `cache info` shows.",
-            show_default="all answers",
-        ),
-    ] = None,
-    cache: CacheFileOption = None,
+    model: str | None = option(
+        None,
+        "Only the answers of this model: a registered name, or a name that `cache info` shows.",
+        unset="all answers",
+    ),
+    cache: Path | None = CACHE_FILE,
 ) -> None:
     """Remove answers from the cache and give their room on the disk back."""
-    from r1ranker_ir.cli.app import start
+    start()
+    from r1ranker_ir.rankers.source import checkpoint_of
 
-    start(verbose=False, quiet=False)
     opened = _open_existing(cache)
     if opened is not None:
         with opened:
-            removed = opened.clear(None if model is None else _name_in_cache(model))
+            removed = opened.clear(None if model is None else checkpoint_of(model))
             echo(f"{removed} answers removed, {opened.info().entries} left in {opened.path}")
 
 
@@ -75,12 +74,6 @@ def _open_existing(path: Path | None) -> CompletionsCache | None:
         echo(f"there is no cache at {chosen} yet")
         return None
     return open_cache(chosen)
-
-
-def _name_in_cache(model: str) -> str:
-    from r1ranker_ir.rankers import registry
-
-    return registry.resolve(model)[0] if registry.is_registered(model) else model
 
 
 def _lines(info: CacheInfo) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.prompts.sections import known_sections
-from r1ranker_ir.rankers.systems import FAMILY
 from r1ranker_ir.retrieval.first_stages import FIRST_STAGES, form_of
 from r1ranker_ir.strategies import STRATEGIES
 
@@ -18,15 +16,9 @@ def _one_of(names: Iterable[str]) -> Any:
 
 
 if TYPE_CHECKING:
-    BackendName = str
-    StrategyName = str
     SamplingName = str
     SectionName = str
 else:
-    BackendName = _one_of(name for name, each in BACKENDS.items() if each.offered)
-    """What runs a model."""
-    StrategyName = _one_of(STRATEGIES)
-    """A strategy."""
     SamplingName = _one_of([*(name for name, each in STRATEGIES.items() if each.asks != "grade"), "windows"])
     """What training samples are made for: a strategy that compares candidates, or windows over a run."""
     SectionName = _one_of(known_sections())
@@ -35,12 +27,9 @@ else:
 
 def strategies_help() -> str:
     """What the strategies do, as one sentence."""
-    return _sentence([strategy.summary for strategy in STRATEGIES.values()], "; ")
-
-
-def backends_help() -> str:
-    """What the backends do, as one sentence."""
-    return _sentence([backend.summary for backend in BACKENDS.values() if backend.offered], ", ")
+    said = [strategy.summary for strategy in STRATEGIES.values() if strategy.summary]
+    text = f"{'; '.join(said[:-1])}; or {said[-1]}."
+    return text[0].upper() + text[1:]
 
 
 def first_stages_help() -> str:
@@ -53,14 +42,3 @@ def listed(names: Iterable[str]) -> str:
     """Names in a sentence."""
     each = list(names)
     return f"{', '.join(each[:-1])} or {each[-1]}"
-
-
-def repairing_systems() -> str:
-    """The systems that repair texts before they show them."""
-    return listed(name for name, system in FAMILY.items() if system.settings.get("repair_text"))
-
-
-def _sentence(parts: Iterable[str], separator: str) -> str:
-    said = [part for part in parts if part]
-    text = f"{separator}or ".join([separator.join(said[:-1]), said[-1]]) + "."
-    return text[0].upper() + text[1:]

@@ -10,15 +10,7 @@ if TYPE_CHECKING:
 
 
 def command_words(ctx: typer.Context, *, left_out: Collection[str] = ()) -> list[str]:
-    """The command line of a verb as it was given, in a fixed order, and without secrets.
-
-    Args:
-        ctx: of the verb.
-        left_out: names of parameters that change no result.
-
-    Returns:
-        Its words, `r1ranker` first.
-    """
+    """The command line of a verb as it was given, in a fixed order, and without secrets."""
     from r1ranker_ir.backends.endpoint import find_endpoint
 
     words = ["r1ranker", str(ctx.command.name)]

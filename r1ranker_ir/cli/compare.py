@@ -4,65 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
-from r1ranker_ir.cli.options import JudgedCorpusOption, OnlyRunQueriesOption, QuietOption, VerboseOption
+from r1ranker_ir.cli.console import offer_only_run_queries, start
+from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, QUIET, VERBOSE, measures_option
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import echo, echo_data, echo_json
+from r1ranker_ir.option_fields import argument, option
 
 
+@with_fields
 def compare(
-    corpus: JudgedCorpusOption,
-    baseline: Annotated[
-        str, typer.Option(help="TREC run that the others are compared with, such as BM25's.", show_default=False)
-    ],
-    runs: Annotated[
-        list[str],
-        typer.Argument(help="TREC runs to compare, gzip if they end in .gz; - for standard input.", show_default=False),
-    ],
-    measures: Annotated[
-        str, typer.Option(help="Measures as ir_measures writes them, split by spaces: RR(rel=2)@10, P@5, R@100, …")
-    ] = "nDCG@10 RR@10",
-    test: Annotated[
-        Literal["ttest", "randomisation"], typer.Option(help="The paired two-sided test over the queries.")
-    ] = "ttest",
-    correction: Annotated[
-        Literal["holm", "bonferroni", "none"],
-        typer.Option(help="Correction of the p-values for their number, over all runs and measures."),
-    ] = "holm",
-    alpha: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Mark differences whose corrected p-value is at most this.")
-    ] = 0.05,
-    resamples: Annotated[
-        int, typer.Option(min=100, help="Random samples of the randomisation test and of the intervals.")
-    ] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of these samples.")] = 0,
-    calls: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RUN=SOURCE",
-            help="How many model calls a run took: its trace file (rerank --save-traces), its suite's manifest.json, "
-            "or a number of calls per query. RUN is its file or the name that the tables give it; may be given "
-            "repeatedly. The baseline counts as a first stage, without calls, unless it is given too.",
-            show_default="none",
-        ),
-    ] = None,
-    format_: Annotated[
-        Literal["table", "markdown", "csv", "json"],
-        typer.Option("--format", help="How to write it; JSON also holds each query's differences."),
-    ] = "table",
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for pictures (PNG): each query's differences, a picture a measure; and, with --calls, "
-            "measures against calls.",
-            show_default="none",
-        ),
-    ] = None,
-    only_run_queries: OnlyRunQueriesOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    corpus: str = JUDGED_CORPUS,
+    baseline: str = option(..., "TREC run that the others are compared with, such as BM25's."),
+    runs: list[str] = argument(..., "TREC runs to compare, gzip if they end in .gz; - for standard input."),
+    measures: str = measures_option("nDCG@10 RR@10"),
+    test: Literal["ttest", "randomisation"] = option("ttest", "The paired two-sided test over the queries."),
+    correction: Literal["holm", "bonferroni", "none"] = option(
+        "holm", "Correction of the p-values for their number, over all runs and measures."
+    ),
+    alpha: float = option(0.05, "Mark differences whose corrected p-value is at most this.", least=0.0, most=1.0),
+    resamples: int = option(10_000, "Random samples of the randomisation test and of the intervals.", least=100),
+    seed: int = option(0, "Seed of these samples.", least=0),
+    calls: list[str] | None = option(
+        None,
+        "How many model calls a run took: its trace file (rerank --save-traces), its suite's manifest.json, or a "
+        "number of calls per query. RUN is its file or the name that the tables give it; may be given repeatedly. "
+        "The baseline counts as a first stage, without calls, unless it is given too.",
+        unset="none",
+        metavar="RUN=SOURCE",
+    ),
+    format_: Literal["table", "markdown", "csv", "json"] = option(
+        "table", "How to write it; JSON also holds each query's differences.", flags=("--format",)
+    ),
+    plot: Path | None = option(
+        None,
+        "Folder for pictures (PNG): each query's differences, a picture a measure; and, with --calls, measures "
+        "against calls.",
+        unset="none",
+    ),
+    only_run_queries: bool = ONLY_RUN_QUERIES,
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Compare TREC runs with a baseline: differences with intervals, tests, and queries that got better or worse.
 
@@ -70,8 +55,6 @@ def compare(
     --only-run-queries they do not count. Queries without judgments do not count. The report
     says how many there are of each.
     """
-    from r1ranker_ir.cli.app import offer_only_run_queries, start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.data import corpora
     from r1ranker_ir.data.trec_runs import Run, read_run
@@ -109,18 +92,7 @@ def compare(
 
 
 def calls_by_run(calls: Sequence[str], files: Mapping[str, str]) -> dict[str, str]:
-    """Sorts what `--calls` gives by the names of the runs.
-
-    Args:
-        calls: each `RUN=SOURCE`.
-        files: name of a run to its file.
-
-    Returns:
-        Name to source.
-
-    Raises:
-        typer.BadParameter: if one names no run, or a run is named twice.
-    """
+    """Sorts what `--calls` gives by the names of the runs."""
     sources: dict[str, str] = {}
     for given in calls:
         known = [(name, form) for name, file in files.items() for form in (name, file) if given.startswith(f"{form}=")]

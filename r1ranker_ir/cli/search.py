@@ -5,40 +5,34 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from r1ranker_ir.cli.choices import first_stages_help
-from r1ranker_ir.cli.options import CorpusOption, OutputOption, QueriesOption, QuietOption, VerboseOption
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.options import CORPUS, QUERIES, QUIET, RUN_OUTPUT, VERBOSE
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import option
 
 logger = logging.getLogger(__name__)
 
-FirstStageOption = Annotated[
-    str,
-    typer.Option(
-        help=f"What searches: {first_stages_help()}",
-    ),
-]
+FIRST_STAGE = option("bm25s", f"What searches: {first_stages_help()}")
 
 
+@with_fields
 def search(
-    corpus: CorpusOption,
-    output: OutputOption,
-    first_stage: FirstStageOption = "bm25s",
-    depth: Annotated[int, typer.Option(min=1, help="Most documents per query.")] = 100,
-    queries: QueriesOption = None,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    corpus: str = CORPUS,
+    output: str = RUN_OUTPUT,
+    first_stage: str = FIRST_STAGE,
+    depth: int = option(100, "Most documents per query.", least=1),
+    queries: int | None = QUERIES,
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Search a corpus with BM25 and write a TREC run.
 
     BM25 has k1 0.9 and b 0.4, English stemming and stop words. Queries that share no word with any document get no
     line and are reported.
     """
-    from r1ranker_ir.cli.app import start
-
     progress = start(verbose=verbose, quiet=quiet)
     from itertools import islice
 
@@ -68,22 +62,19 @@ def search(
         echo(f"{writer.queries} queries, {documents} documents, {seconds:.1f} seconds", err=True)
 
 
+@with_fields
 def index(
-    corpus: CorpusOption,
-    output: Annotated[
-        Path, typer.Option(help="Folder for the index; must not exist, or be empty.", show_default=False)
-    ],
-    threads: Annotated[int, typer.Option(min=1, help="Threads that index.")] = 1,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    corpus: str = CORPUS,
+    output: Path = option(..., "Folder for the index; must not exist, or be empty."),
+    threads: int = option(1, "Threads that index.", least=1),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Build a Lucene index of a corpus with Pyserini, to search with --first-stage pyserini:FOLDER.
 
     The words are analysed as Pyserini's English indexes are: Porter stemming, Lucene's stop words. Documents without
     text are left out and reported.
     """
-    from r1ranker_ir.cli.app import start
-
     progress = start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.data import corpora
     from r1ranker_ir.retrieval.lucene_index import build_index

@@ -4,76 +4,57 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 import typer
 
 from r1ranker_ir.cli.command_line import command_words
-from r1ranker_ir.cli.options import (
-    CorpusOption,
-    MissingOption,
-    QuietOption,
-    RerankDepthOption,
-    RunOption,
-    VerboseOption,
-)
+from r1ranker_ir.cli.console import print_wide, start
+from r1ranker_ir.cli.options import CORPUS, MISSING, QUIET, RERANK_DEPTH, RUN, VERBOSE
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import option
 
 _NO_RESULT = {"output", "verbose", "quiet"}
 
 
+@with_fields
 def shootout(
     ctx: typer.Context,
-    corpus: CorpusOption,
-    run: RunOption,
-    rerankers: Annotated[
-        str,
-        typer.Option(
-            help="YAML file that lists the rerankers, or a packaged one's name: oracle (all strategies, with a noisy "
-            "oracle in place of a model) or tiny (the embedded model).",
-            show_default=False,
-        ),
-    ],
-    depth: RerankDepthOption = 100,
-    queries: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N judged queries.", show_default="all judged ones")
-    ] = None,
-    measures: Annotated[
-        str, typer.Option(help="Measures as ir_measures writes them, split by spaces; the first one is drawn.")
-    ] = "nDCG@10",
-    max_calls: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Most calls per query for each reranker; when they are spent, its best order so far counts.",
-            show_default="no limit",
-        ),
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Most tokens that these calls may read and write.", show_default="no limit"),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seed of noise and sampling, where a reranker names none, and of intervals.")
-    ] = 0,
-    missing: MissingOption = "error",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for shootout.json, shootout.png and runs/, where each run is written once it is finished.",
-            show_default="only the table is printed",
-        ),
-    ] = None,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    corpus: str = CORPUS,
+    run: str = RUN,
+    rerankers: str = option(
+        ...,
+        "YAML file that lists the rerankers, or a packaged one's name: oracle (all strategies, with a noisy oracle "
+        "in place of a model) or tiny (the embedded model).",
+    ),
+    depth: int = RERANK_DEPTH,
+    queries: int | None = option(None, "Only the first N judged queries.", unset="all judged ones", least=1),
+    measures: str = option("nDCG@10", "Measures as ir_measures writes them, split by spaces; the first one is drawn."),
+    max_calls: int | None = option(
+        None,
+        "Most calls per query for each reranker; when they are spent, its best order so far counts.",
+        unset="no limit",
+        least=1,
+    ),
+    max_tokens: int | None = option(
+        None, "Most tokens that these calls may read and write.", unset="no limit", least=1
+    ),
+    seed: int = option(0, "Seed of noise and sampling, where a reranker names none, and of intervals.", least=0),
+    missing: Literal["error", "skip"] = MISSING,
+    output: Path | None = option(
+        None,
+        "Folder for shootout.json, shootout.png and runs/, where each run is written once it is finished.",
+        unset="only the table is printed",
+    ),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Rerank the same candidates with several rerankers, and print measures and costs of each in one table.
 
     All get the same corpus, run, depth, seed and budget; the order of the run itself is a row. Only judged queries are
     ranked. A reranker that fails says why, and the others are run all the same; the exit code is then 1.
     """
-    from r1ranker_ir.cli.app import print_wide, start
-
     progress = start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.eval.measuring.measures import parse_measures
     from r1ranker_ir.eval.output.manifest import made_with, write_result

@@ -6,12 +6,15 @@ import difflib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import argument_text, console, echo_json
+from r1ranker_ir.option_fields import argument, option
 
 if TYPE_CHECKING:
     from r1ranker_ir.data.trec_runs import Run
@@ -27,21 +30,17 @@ _CLOSE_AMONG = 100_000
 
 
 @trace.command()
+@with_fields
 def show(
-    query: Annotated[str, typer.Argument(help="Id of the query.", show_default=False)],
-    file: Annotated[Path, typer.Option("--trace", help="The trace, gzip if it ends in .gz.", show_default=False)],
-    step: Annotated[
-        int | None,
-        typer.Option(min=1, help="Only this model call, counted from 1.", show_default="all, then the order"),
-    ] = None,
-    format_: Annotated[
-        Literal["text", "json"], typer.Option("--format", help="Text to read, or what the trace holds as JSON.")
-    ] = "text",
+    query: str = argument(..., "Id of the query."),
+    file: Path = option(..., "The trace, gzip if it ends in .gz.", flags=("--trace",)),
+    step: int | None = option(None, "Only this model call, counted from 1.", unset="all, then the order", least=1),
+    format_: Literal["text", "json"] = option(
+        "text", "Text to read, or what the trace holds as JSON.", flags=("--format",)
+    ),
 ) -> None:
     """Show how one query was ranked: what each model call held, thought and answered, and the order it led to."""
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=False, quiet=False)
+    start()
     from r1ranker_ir.runs.trace_view import print_ranking
     from r1ranker_ir.runs.traces import find_rankings
 
@@ -66,36 +65,24 @@ def show(
 
 
 @trace.command()
+@with_fields
 def summary(
-    file: Annotated[
-        str,
-        typer.Argument(
-            help="The trace, gzip if it ends in .gz, or the .partial file of a run that was stopped; - for standard "
-            "input.",
-            show_default=False,
-        ),
-    ],
-    corpus: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose judgments count, to measure the orders before and after: as for r1ranker evaluate.",
-            show_default="no measures",
-        ),
-    ] = None,
-    measures: Annotated[
-        str, typer.Option(help="With --corpus: measures as ir_measures writes them, split by spaces.")
-    ] = "nDCG@10 RR@10 AP",
-    format_: Annotated[
-        Literal["text", "json"], typer.Option("--format", help="Text to read, or all figures as JSON.")
-    ] = "text",
+    file: str = argument(
+        ..., "The trace, gzip if it ends in .gz, or the .partial file of a run that was stopped; - for standard input."
+    ),
+    corpus: str | None = option(
+        None,
+        "Whose judgments count, to measure the orders before and after: as for r1ranker evaluate.",
+        unset="no measures",
+    ),
+    measures: str = option("nDCG@10 RR@10 AP", "With --corpus: measures as ir_measures writes them, split by spaces."),
+    format_: Literal["text", "json"] = option("text", "Text to read, or all figures as JSON.", flags=("--format",)),
 ) -> None:
     """Show what a whole trace holds: answered places, repairs, thoughts, agreement with the first stage, and cost.
 
     With --corpus also the measures of the orders that went in and of those that came out.
     """
-    from r1ranker_ir.cli.app import start
-
-    start(verbose=False, quiet=False)
+    start()
     from r1ranker_ir.data.trec_runs import RunEntry
     from r1ranker_ir.runs.requests import entries_of
     from r1ranker_ir.runs.trace_summary import TraceCounts, summary_data

@@ -6,14 +6,20 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.cli.console import print_wide, start
+from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import console, echo
+from r1ranker_ir.option_fields import argument, option
+
+if TYPE_CHECKING:
+    from r1ranker_ir.files.paths import NamedFile
 
 train = typer.Typer(
     help="Train a ranker: SFT, GRPO or PPO by a recipe; draw what was logged, and compare trainings.",
@@ -25,101 +31,86 @@ train = typer.Typer(
 _UNPARSED = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-@train.command("sft", context_settings=_UNPARSED, add_help_option=False)
-def train_sft(context: typer.Context) -> None:
-    """Fine-tune on prompts and completions: r1ranker train sft --config tiny-sft; --help lists all arguments."""
-    run_training("sft", context.args)
+_METHODS = {
+    "sft": "Fine-tune on prompts and completions: r1ranker train sft --config tiny-sft; --help lists all arguments.",
+    "grpo": "Reinforce by GRPO: r1ranker train grpo --config tiny-iranker-grpo --model out/sft; --help lists all "
+    "arguments.",
+    "ppo": "Reinforce by PPO: r1ranker train ppo --config tiny-iranker-ppo --model out/sft; --help lists all "
+    "arguments.",
+    "episodes": "Reinforce by GRPO on whole eliminations: r1ranker train episodes --config tiny-episodes-grpo --model "
+    "out/sft.",
+}
 
 
-@train.command("grpo", context_settings=_UNPARSED, add_help_option=False)
-def train_grpo(context: typer.Context) -> None:
-    """Reinforce by GRPO: r1ranker train grpo --config tiny-iranker-grpo --model out/sft; --help lists all arguments."""
-    run_training("grpo", context.args)
+def _verb_of(method: str) -> Callable[[typer.Context], None]:
+    def verb(context: typer.Context) -> None:
+        run_training(method, context.args)
+
+    return verb
 
 
-@train.command("ppo", context_settings=_UNPARSED, add_help_option=False)
-def train_ppo(context: typer.Context) -> None:
-    """Reinforce by PPO: r1ranker train ppo --config tiny-iranker-ppo --model out/sft; --help lists all arguments."""
-    run_training("ppo", context.args)
-
-
-@train.command("episodes", context_settings=_UNPARSED, add_help_option=False)
-def train_episodes(context: typer.Context) -> None:
-    """Reinforce by GRPO on whole eliminations: r1ranker train episodes --config tiny-episodes-grpo --model out/sft."""
-    run_training("episodes", context.args)
+for _method, _help in _METHODS.items():
+    train.command(_method, help=_help, context_settings=_UNPARSED, add_help_option=False)(_verb_of(_method))
 
 
 @train.command("curves")
+@with_fields
 def train_curves(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[LABEL=]FOLDER...",
-            help="Trained folders; those of one label, such as seeds, become a mean with its range.",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="PNG to write.", show_default=False)],
-    x: Annotated[str, typer.Option(help="What is logged to draw over: step, generated_tokens, …")] = "step",
-    title: Annotated[str, typer.Option(help="Stands over the picture.", show_default=False)] = "",
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    runs: list[str] = argument(
+        ...,
+        "Trained folders; those of one label, such as seeds, become a mean with its range.",
+        metavar="[LABEL=]FOLDER...",
+    ),
+    output: Path = option(..., "PNG to write."),
+    x: str = option("step", "What is logged to draw over: step, generated_tokens, …"),
+    title: str = option("", "Stands over the picture.", unset=None),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Draw the curves of one or more trainings into one picture."""
-    from r1ranker_ir.cli.app import start
-
     start(verbose=verbose, quiet=quiet)
-    from r1ranker_ir.files.paths import NamedFile, check_outputs, checkpoint_inputs
+    from r1ranker_ir.files.paths import NamedFile, check_outputs
     from r1ranker_ir.training.jobs.curves import plot_curves, read_history
 
     named = labelled(runs)
-    read = (file for folders in named.values() for folder in folders for file in checkpoint_inputs("RUN", folder))
-    check_outputs((NamedFile("--output", output),), read)
+    check_outputs((NamedFile("--output", output),), _inputs(named))
     histories = {label: [read_history(folder) for folder in folders] for label, folders in named.items()}
     plot_curves(histories, output, x=x, title=title)
 
 
 @train.command("compare")
+@with_fields
 def train_compare(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[LABEL=]FOLDER...",
-            help="Trained folders; those of one label, such as seeds, become a mean with its 95% interval.",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(help="Also write the tables: .md, .json or .txt; may be given repeatedly.", show_default=False),
-    ] = None,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    runs: list[str] = argument(
+        ...,
+        "Trained folders; those of one label, such as seeds, become a mean with its 95% interval.",
+        metavar="[LABEL=]FOLDER...",
+    ),
+    output: list[Path] | None = option(None, "Also write the tables: .md, .json or .txt; may be given repeatedly."),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Compare trainings: held-out measures before and after, gains, costs, accuracy by list length, paired tests."""
-    from r1ranker_ir.cli.app import print_wide, start
-
     start(verbose=verbose, quiet=quiet)
-    from r1ranker_ir.files import paths as output_paths
-    from r1ranker_ir.files.paths import NamedFile, checkpoint_inputs
+    from r1ranker_ir.files.paths import NamedFile, check_outputs
+    from r1ranker_ir.training.jobs import comparison_tables
     from r1ranker_ir.training.jobs.comparison import compare, read_run
-    from r1ranker_ir.training.jobs.comparison_tables import check_outputs, sheets, write_comparison
 
     named = labelled(runs)
-    check_outputs(output or ())
-    read = (file for folders in named.values() for folder in folders for file in checkpoint_inputs("RUN", folder))
-    output_paths.check_outputs([NamedFile("--output", path) for path in output or ()], read)
+    comparison_tables.check_outputs(output or ())
+    check_outputs([NamedFile("--output", path) for path in output or ()], _inputs(named))
     compared = compare({label: [read_run(folder) for folder in given] for label, given in named.items()})
-    for sheet in sheets(compared):
+    for sheet in comparison_tables.sheets(compared):
         print_wide(sheet.table())
     for path in output or ():
-        write_comparison(compared, path)
+        comparison_tables.write_comparison(compared, path)
 
 
 @train.command("demo")
+@with_fields
 def train_demo(
-    output: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("out"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is finished.")] = False,
+    output: Path = option(Path("out"), "Folder for all that is made."),
+    overwrite: bool = option(False, "Do again what is finished."),
 ) -> None:
     """Make data, a weak start and a trained ranker of the embedded model; show all commands, and before and after.
 
@@ -147,15 +138,14 @@ def train_recipes() -> None:
     echo(f"\nin {RECIPES}")
 
 
+def _inputs(named: Mapping[str, Sequence[str]]) -> Iterator[NamedFile]:
+    from r1ranker_ir.files.paths import checkpoint_inputs
+
+    return (file for folders in named.values() for folder in folders for file in checkpoint_inputs("RUN", folder))
+
+
 def labelled(runs: Sequence[str]) -> dict[str, list[str]]:
-    """Sorts trained folders by their labels.
-
-    Args:
-        runs: each a folder, labelled with its name, or `LABEL=FOLDER`.
-
-    Returns:
-        Label to folders, both in the order in which they were given.
-    """
+    """Label to trained folders, both in the order given: each `LABEL=FOLDER`, or a folder labelled with its name."""
     folders: dict[str, list[str]] = {}
     for run in runs:
         label, equals, folder = run.partition("=")
@@ -164,18 +154,7 @@ def labelled(runs: Sequence[str]) -> dict[str, list[str]]:
 
 
 def run_training(method: str, arguments: Sequence[str]) -> None:
-    """Reads the arguments of a training and runs it.
-
-    Args:
-        method: `sft`, `grpo`, `ppo` or `episodes`.
-        arguments: what stands after it on the command line.
-
-    Raises:
-        typer.BadParameter: if the command line can't be understood.
-        R1RankerError: if a recipe, data, a model or a folder is not what is needed.
-    """
-    from r1ranker_ir.cli.app import start
-
+    """Reads the arguments of a training and runs it."""
     # Before the libraries are imported, whose bars have no other switch.
     progress = start(verbose=False, quiet="--quiet" in arguments)
     from r1ranker_ir.training.jobs.arguments import build_parser, parse_arguments

@@ -13,13 +13,7 @@ from r1ranker_ir.errors import InputError
 
 @dataclass(frozen=True)
 class Entry:
-    """One document as it was passed, with what its result will show.
-
-    Args:
-        document: the caller's own object, or a new one around the caller's text.
-        doc_id: the document's id; else the one from `doc_ids`; else its position.
-        metadata: the document's metadata; else those from `metadata`.
-    """
+    """One document, the caller's own object or a new one around a text, with the id and metadata of its result."""
 
     document: Document
     doc_id: Any
@@ -32,18 +26,6 @@ def read_documents(
     """Reads the documents of one query.
 
     `rerankers.utils.prep_docs` is not used: it prints, fails on an empty list and writes into the caller's documents.
-
-    Args:
-        docs: a text, a `rerankers` `Document`, or an iterable of both in any mixture.
-        doc_ids: one id a document. For a `Document` with an id of its own it has to be the same one.
-        metadata: one mapping (or `None`) a document. For a `Document` that has some it has to be equal.
-        query_index: which query of a batch (from 0) they belong to, for errors; `None` outside a batch.
-
-    Returns:
-        One entry a document, in the order given.
-
-    Raises:
-        InputError: naming the argument and the position, if something is missing, of a wrong type or contradictory.
     """
     at = "" if query_index is None else f"[{query_index}]"
     docs_name = f"docs_per_query{at}" if at else "docs"
@@ -63,19 +45,7 @@ def read_documents(
 
 
 def read_list(value: Any, name: str, contents: str) -> list[Any]:
-    """Reads an argument that has to be an ordered collection; generators are used up.
-
-    Args:
-        value: what was passed.
-        name: the argument's name, for errors.
-        contents: what it has to hold, in the plural, for errors.
-
-    Returns:
-        Its elements.
-
-    Raises:
-        InputError: if it is `None`, a string, a mapping, a set, or can't be iterated.
-    """
+    """Reads an argument that has to be an ordered collection; generators are used up."""
     if value is None:
         raise InputError(f"{name} is None: give a list of {contents}")
     if isinstance(value, str | bytes | Mapping | Document) or not isinstance(value, Iterable):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from r1ranker_ir.errors import missing_extra
 
@@ -13,59 +13,42 @@ try:
 except ImportError as error:
     raise missing_extra("the LangChain compressor", "langchain", error) from error
 
-from r1ranker_ir.integrations.rerankers import R1RankerReranker, TracedResults
+from r1ranker_ir.integrations.results import TracedResults
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
 
 
-class R1RankerCompressor(BaseDocumentCompressor):
-    """Reorders retrieved documents and keeps the best, for example in LangChain's `ContextualCompressionRetriever`.
+@runtime_checkable
+class RanksTexts(Protocol):
+    """What orders texts for a query, such as the classes of `integrations.rerankers`."""
 
-    Args:
-        reranker: the ranker that orders the documents.
-        k: how many documents to keep, best first; `None` keeps all.
+    def rank(self, query: str, docs: Sequence[str]) -> TracedResults: ...
+
+    async def rank_async(self, query: str, docs: Sequence[str]) -> TracedResults: ...
+
+
+class R1RankerCompressor(BaseDocumentCompressor):
+    """Reorders retrieved documents and keeps the best `k` (`None` for all), as a `ContextualCompressionRetriever` asks.
+
+    They are copies, with `relevance_score` and `rank` added to their metadata.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    reranker: InstanceOf[R1RankerReranker]
+    reranker: InstanceOf[RanksTexts]
     k: int | None = Field(default=10, ge=1)
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Ranks the documents for the query.
-
-        Args:
-            documents: the retrieved documents, in the retriever's order; they are not changed.
-            query: the information need.
-            callbacks: not used, as no LangChain model is called.
-
-        Returns:
-            Copies of the best `k`, best first, with `relevance_score` and `rank` added to their metadata.
-
-        Raises:
-            R1RankerError: as the reranker's `rank` does.
-        """
+        """Ranks the documents for the query."""
         return self._keep_best(documents, self.reranker.rank(query, [document.page_content for document in documents]))
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Ranks the documents without blocking the event loop; as `compress_documents` in everything else.
-
-        Args:
-            documents: see `compress_documents`.
-            query: see `compress_documents`.
-            callbacks: not used.
-
-        Returns:
-            What `compress_documents` returns.
-
-        Raises:
-            R1RankerError: as `compress_documents` does.
-        """
+        """Ranks the documents without blocking the event loop; as `compress_documents` in everything else."""
         texts = [document.page_content for document in documents]
         return self._keep_best(documents, await self.reranker.rank_async(query, texts))
 

@@ -9,106 +9,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rerankers.documents import Document
 from rerankers.models.ranker import BaseRanker
-from rerankers.results import RankedResults, Result
 
 from r1ranker_ir.backends.cancelling import in_thread
 from r1ranker_ir.doors import Derived
 from r1ranker_ir.errors import CheckpointError, InputError, PairScoreError, R1RankerError
 from r1ranker_ir.integrations.documents import Entry, read_documents, read_list
+from r1ranker_ir.integrations.results import TracedResult as TracedResult
+from r1ranker_ir.integrations.results import TracedResults as TracedResults
 from r1ranker_ir.models.checkpoints import OFFLINE_HINT, TINY_NAMES
 from r1ranker_ir.quoting import quoted
-from r1ranker_ir.rankers.registry import REGISTERED, is_registered, refuse_unknown, resolve
-from r1ranker_ir.rankers.systems import FAMILY, family_options
+from r1ranker_ir.rankers.names import REGISTERED, is_registered
+from r1ranker_ir.rankers.source import RankerSource, find_ranker
+from r1ranker_ir.rankers.systems import FAMILY
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
+from r1ranker_ir.types import Candidate, RankingRequest
 
 if TYPE_CHECKING:
     from r1ranker_ir.integrations.langchain import R1RankerCompressor
-
-
-class TracedResult(Result):  # type: ignore[misc]  # rerankers has no types
-    """One ranked document.
-
-    Attributes:
-        document: the caller's `Document`, the very same object, or a new one around the caller's text.
-        rank: place in the ranking; 1 is the best.
-        score: 1 − (rank − 1) / n for n documents. It only says the rank again: not a probability, not comparable
-            between queries.
-        doc_id: the document's id, also where it was generated (the position in the input) or came from `doc_ids`.
-        metadata: the document's metadata, also where they came from `metadata`.
-    """
-
-    def __init__(self, entry: Entry, rank: int, of: int) -> None:
-        super().__init__(entry.document, score=1 - (rank - 1) / of, rank=rank)
-        self.doc_id = entry.doc_id
-        self.metadata = entry.metadata
-
-    def __getattr__(self, item: str) -> Any:
-        # Without this, copying and unpickling ask a still empty object for its document, endlessly.
-        if item == "document" or item.startswith("__"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {item!r}")
-        try:
-            return super().__getattr__(item)
-        except AttributeError:
-            if item not in self.__dict__.get("metadata", ()):
-                raise
-            return self.metadata[item]
-
-
-class TracedResults(RankedResults):  # type: ignore[misc]  # rerankers has no types
-    """The ranked documents of one query, and how the model came to the order.
-
-    Attributes:
-        results: every document once, best first.
-        query: the query.
-        has_scores: always true; see `TracedResult.score` for what a score means.
-        ranking: the whole outcome in terms of positions in the input.
-    """
-
-    results: list[TracedResult]
-
-    def __init__(self, ranking: Ranking, entries: Sequence[Entry]) -> None:
-        results = [TracedResult(entries[place], rank, len(entries)) for rank, place in enumerate(ranking.order, 1)]
-        super().__init__(results=results, query=ranking.request.query, has_scores=True)
-        self.ranking = ranking
-
-    @property
-    def trace(self) -> tuple[Step, ...]:
-        """One step a model call, in their order: thought, probabilities, outcome and usage of each."""
-        return self.ranking.steps
-
-    @property
-    def usage(self) -> Usage:
-        """Calls and tokens spent on this query."""
-        return self.ranking.usage
-
-    @property
-    def repairs(self) -> int:
-        """How many of the model's answers could not be used as they stood."""
-        return self.ranking.repairs
-
-    def get_result_by_docid(self, doc_id: Any) -> TracedResult | None:
-        """Returns the best result with that id.
-
-        Args:
-            doc_id: an id as in the results' `doc_id`, so generated ones are found too.
-
-        Returns:
-            The result, or `None` if no document has the id.
-        """
-        return next((result for result in self.results if result.doc_id == doc_id), None)
-
-    def get_score_by_docid(self, doc_id: Any) -> float | None:
-        """Returns the score of the best result with that id.
-
-        Args:
-            doc_id: an id as in the results' `doc_id`.
-
-        Returns:
-            The score, or `None` if no document has the id.
-        """
-        result = self.get_result_by_docid(doc_id)
-        return None if result is None else result.score
 
 
 class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no types
@@ -140,18 +57,18 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         strategy: str | None = None,
         **options: Any,
     ) -> None:
-        from r1ranker_ir.rankers.ranker import Ranker
-
         if "api_provider" in options:
             raise InputError(
                 f"rerankers takes the model name {options['api_provider']!r} for a provider's API, whatever the "
                 f"model_type: a folder of that name has to be written as './{options['api_provider']}'"
             )
         self.verbose = verbose
-        self.strategy = self._choose_strategy(os.fspath(model_name_or_path), strategy)
-        self.checkpoint = self._choose_checkpoint(os.fspath(model_name_or_path), model)
+        name = os.fspath(model_name_or_path)
+        self.strategy = self._choose_strategy(name, strategy)
+        source = self._find(name, model, {"backend": backend, **options})
+        self.checkpoint = source.model
         try:
-            self.ranker = Ranker(self.checkpoint, strategy=self.strategy, backend=backend, **options)
+            self.ranker = source.open()
         except (CheckpointError, KeyError) as error:
             # A KeyError would be swallowed by rerankers, which takes it for a missing dependency.
             raise CheckpointError(_explain(self.checkpoint, error)) from error
@@ -171,21 +88,10 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
             )
         return own or str(wanted)
 
-    def _choose_checkpoint(self, name: str, model: str | os.PathLike[str] | None) -> str:
-        if is_registered(name):
-            checkpoint, strategy = resolve(name, model)
-            if strategy != self.strategy:
-                raise InputError(f"{name!r} is the {strategy} strategy, not the {self.strategy} one: drop model_type=")
-            return checkpoint
-        if model is not None and os.fspath(model) != name:
-            raise InputError(
-                f"two models were given, {name!r} and model={os.fspath(model)!r}: "
-                f"use model= with the name 'r1ranker-{self.strategy}', or drop it"
-            )
-        if not name.strip():
-            raise InputError("the model's name is blank: give a registered name, a Hugging Face name or a folder")
-        refuse_unknown(name)
-        return name
+    def _find(self, name: str, model: str | os.PathLike[str] | None, given: Mapping[str, Any]) -> RankerSource:
+        if is_registered(name) and (strategy := REGISTERED[name.lower()].strategy) != self.strategy:
+            raise InputError(f"{name!r} is the {strategy} strategy, not the {self.strategy} one: drop model_type=")
+        return find_ranker(name, model, self.strategy, given)
 
     def rank(
         self,
@@ -276,32 +182,14 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         return await in_thread(self.rank, query, docs, doc_ids, metadata)
 
     def score(self, query: str, doc: str) -> float:
-        """Refuses: a list ranker compares documents with each other and has no score for one pair.
-
-        Args:
-            query: unused.
-            doc: unused.
-
-        Raises:
-            PairScoreError: always.
-        """
+        """Refuses: a list ranker compares documents with each other and has no score for one pair."""
         raise PairScoreError(
             f"{type(self).__name__} compares documents with each other, so one query and document pair has no score: "
             "call rank() with all the documents"
         )
 
     def as_langchain_compressor(self, k: int | None = 10) -> R1RankerCompressor:
-        """Wraps this ranker for LangChain's contextual compression.
-
-        Args:
-            k: how many documents to keep, best first; `None` keeps all.
-
-        Returns:
-            A `BaseDocumentCompressor` of langchain-core.
-
-        Raises:
-            MissingExtraError: if langchain-core can't be imported.
-        """
+        """Wraps this ranker for LangChain's contextual compression."""
         from r1ranker_ir.integrations.langchain import R1RankerCompressor
 
         return R1RankerCompressor(reranker=self, k=k)
@@ -357,30 +245,15 @@ class FamilyReranker(R1RankerReranker):
 
     system: ClassVar[str]
 
-    def __init__(
-        self,
-        model_name_or_path: str | os.PathLike[str],
-        verbose: int = 1,
-        *,
-        model: str | os.PathLike[str] | None = None,
-        backend: str = "transformers",
-        **options: Any,
-    ) -> None:
-        own = family_options(self.system, options)
-        super().__init__(model_name_or_path, verbose, model=model, backend=backend, **own)
-
-    def _choose_checkpoint(self, name: str, model: str | os.PathLike[str] | None) -> str:
+    def _find(self, name: str, model: str | os.PathLike[str] | None, given: Mapping[str, Any]) -> RankerSource:
         if name.lower() != self.system:
             if model is not None and os.fspath(model) != name:
                 raise InputError(
                     f"two models were given, {name!r} and model={os.fspath(model)!r}: use model= with the name "
                     f"{self.system!r}, or drop it"
                 )
-            return super()._choose_checkpoint(name, None)
-        checkpoint = model if model is not None else FAMILY[self.system].checkpoint
-        if checkpoint is None:
-            raise InputError(f"{name!r} names no model: give its name in place of it, and model_type={name!r}")
-        return os.fspath(checkpoint)
+            model = name
+        return find_ranker(self.system, model, None, given)
 
 
 _OF_SYSTEMS: dict[str, type[FamilyReranker]] = {}

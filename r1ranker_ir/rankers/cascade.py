@@ -15,17 +15,9 @@ from r1ranker_ir.types import Program, Ranking, RankingRequest, Step
 
 
 class Cascade:
-    """Ranks with two rankers of any models, strategies and backends, the second one where it counts.
+    """Ranks with two rankers of any models, strategies and backends; the second orders the best `depth` again.
 
-    Args:
-        first: orders all candidates, such as a small model.
-        second: orders the best of them again, such as a large one.
-        depth: how many the second ranker is given.
-        max_calls: how many calls both may make for a query together; `None` for no limit but their own.
-        max_tokens: how many tokens these may read and write, as each of the models counts them.
-
-    Raises:
-        InputError: if depth is below 2 or a limit below 1.
+    The limits hold for both together, tokens as each of the models counts them.
     """
 
     def __init__(

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
-from r1ranker_ir.backends import (
-    BACKENDS,
-    DEFAULT_BACKEND,
-    DeclaredBackend,
-    backend_in,
-    check_options,
-    declared_backend,
-    open_backend,
-)
-from r1ranker_ir.backends.base import Backend
+from r1ranker_ir.backends import BACKENDS, DeclaredBackend, check_options, open_backend
 from r1ranker_ir.cache.completions import CompletionsCache, open_cache
 from r1ranker_ir.engine.engine import Engine, RunSummary
 from r1ranker_ir.engine.outcomes import FailedRanking, Outcome
@@ -28,20 +19,18 @@ from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import load_template
-from r1ranker_ir.rankers.registry import is_registered, refuse_unknown
+from r1ranker_ir.rankers.names import is_registered, refuse_unknown
+from r1ranker_ir.rankers.settings import ANSWERS, SETTINGS, RankerSettings, sorted_arguments
 from r1ranker_ir.rankers.systems import FAMILY, wording_notes
 from r1ranker_ir.strategies import STRATEGIES, Strategy
 from r1ranker_ir.strategies.checks import check_options_of
-from r1ranker_ir.strategies.options import Layout, RankingOptions, Sort, Think, VoteAmong, VoteBy
+from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.types import Program, Ranking, RankingRequest
 
 logger = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
-
-Answers = Literal["constrained", "published"]
-ANSWERS: tuple[Answers, ...] = ("constrained", "published")
 
 
 class Ranker:
@@ -51,41 +40,13 @@ class Ranker:
 
     Args:
         model: a checkpoint: folder or hub name; for the `openai` backend the name that the server knows.
-        strategy: `iterative`, `direct`, `setwise` or `pointwise`.
-        backend: `transformers`, `openai` or `oracle`.
-        template: a prompt template, or its file: the project's TOML, or that of Rank-R1, ReasonRank or rank_llm.
-        answers: `constrained`: chosen among the candidates, where the backend can; or `published`: written freely, and
-            read as the template's own system reads them.
-        settings_from: the folder or hub name whose `r1ranker.json` counts, where `model` is only a server's name.
-        window_size: how many candidates a prompt may hold.
-        stride: how many candidates leave a window, or how far it moves.
-        max_passage_tokens: what is shown of a passage, in the model's tokens.
-        max_passage_words: what is shown of a passage, in words that white space separates; before its tokens count.
-        repair_text: repair the characters of queries and passages (mojibake, HTML entities) with ftfy, as some systems
-            do.
-        max_query_tokens: what is shown of a query, in the model's tokens; of a user's choices, the latest.
-        max_thought_tokens: how long the model may think, in tokens.
-        batch_size: how many calls go to the backend at once; on a server, requests under way.
-        max_repair_rate: the share of answers that may need repair before a run is stopped.
+        strategy: a name, such as `iterative`, `direct`, `setwise` or `pointwise`; or a `Strategy`.
+        options: how the ranking goes about its calls; `None` for the strategy's defaults, as published.
+        settings: limits, prompt, cache, and what runs the model; `None` for the defaults.
         progress: show a progress bar on a terminal.
-        schedule: how many an elimination excludes at a step, `one` as published; see `schedules.parse_schedule`.
-        layout: what an elimination's prompts show, `shrink` as published, or `mark`; see `RankingOptions`.
-        think: `always` as published, `first` or `never`.
-        top_k: how many of the best are ordered; those below keep the first stage's order. `None` for all.
-        show_best_first: let an elimination's later prompts show the best first.
-        sort: how answers become an order: of `direct`, sliding `windows` or a `tournament`; of `setwise`, a `heap` or
-            `bubble` sort; `None` for the first. Each call shows `window_size` candidates at most.
-        shuffle_seed: of the order in which a `setwise` call shows its candidates; `None` for no shuffling.
-        votes: how many calls decide each answer together.
-        vote_among: what differs between them: `permutations` of the candidates, or sampled `thoughts`.
-        vote_by: how they are counted, by `majority` or by `borda` count.
-        max_calls: how many calls a ranking may make; when they are used up, it is the best that is known by then.
-        max_tokens: how many tokens the calls of a ranking may read and write together.
-        cache: where answers are kept between runs and looked for before the model is asked: a `CompletionsCache`, or
-            the file of one; `None` for none.
-        system: the published system that is meant, one of `family.FAMILY`, whose settings the other arguments hold (see
-            `family.family_options`): where its wording is not the published one, `notes` and a warning say so.
-        backend_options: what else the backend takes, such as `device`, `dtype`, `base_url`, `temperature`, `seed`.
+        given: single fields of `RankingOptions` (or of the strategy's own options) and of `RankerSettings`, such as
+            `top_k=10`, `template="mine.toml"`, `backend="openai"`, `device="cpu"` or `cache="answers.sqlite"`, which
+            win over those above; and arguments that the backend alone knows, such as `tokenizer`.
 
     Raises:
         InputError: if an argument makes no sense.
@@ -99,124 +60,67 @@ class Ranker:
         model: str | os.PathLike[str],
         *,
         strategy: str | Strategy,
-        backend: str | Backend | DeclaredBackend = DEFAULT_BACKEND,
-        template: PromptTemplate | str | Path | None = None,
-        answers: Answers = "constrained",
-        settings_from: str | os.PathLike[str] | None = None,
-        window_size: int | None = None,
-        stride: int | None = None,
-        max_passage_tokens: int | None = None,
-        max_passage_words: int | None = None,
-        repair_text: bool = False,
-        max_query_tokens: int | None = None,
-        max_thought_tokens: int | None = None,
-        batch_size: int | None = None,
-        max_repair_rate: float = 0.2,
+        options: RankingOptions | None = None,
+        settings: RankerSettings | None = None,
         progress: bool = False,
-        schedule: str | None = None,
-        layout: Layout = "shrink",
-        think: Think = "always",
-        top_k: int | None = None,
-        show_best_first: bool = False,
-        sort: Sort | None = None,
-        shuffle_seed: int | None = 0,
-        votes: int = 1,
-        vote_among: VoteAmong = "permutations",
-        vote_by: VoteBy = "majority",
-        max_calls: int | None = None,
-        max_tokens: int | None = None,
-        cache: CompletionsCache | str | os.PathLike[str] | None = None,
-        system: str | None = None,
-        **backend_options: Any,
+        **given: Any,
     ) -> None:
         declared = STRATEGIES.resolve(strategy)
-        runs_on = declared_backend(backend)
-        can = runs_on.capabilities
-        if can.reads_checkpoint:
+        self.options, told = sorted_arguments(declared, given, options, settings)
+        backend, runs_on = told.backend, told.declared_backend
+        if runs_on.capabilities.reads_checkpoint:
             _refuse_name(os.fspath(model))
-        own = {name: backend_options.pop(name) for name in declared.more_options if name in backend_options}
-        check_options(backend, backend_options, Ranker.__init__.__annotations__)
-        if answers not in ANSWERS:
-            raise InputError(f"answers is {answers!r}: use {' or '.join(ANSWERS)}")
+        own = told.of_backend()
+        check_options(backend, own, (*(each.name for each in fields(declared.options)), *sorted(SETTINGS)))
+        if told.answers not in ANSWERS:
+            raise InputError(f"answers is {told.answers!r}: use {' or '.join(ANSWERS)}")
         self.model = os.fspath(model)
         self.strategy = declared.name
-        self.options = declared.options(
-            schedule=schedule,
-            layout=layout,
-            think=think,
-            top_k=top_k,
-            show_best_first=show_best_first,
-            sort=sort,
-            shuffle_seed=shuffle_seed,
-            votes=votes,
-            vote_among=vote_among,
-            vote_by=vote_by,
-            max_calls=max_calls,
-            max_tokens=max_tokens,
-            **own,
-        )
-        _check_options(self.options, declared, runs_on)
-        sampled = can.samples_differ or not isinstance(backend, str | DeclaredBackend)
-        if not sampled and votes > 1 and vote_among == "thoughts" and not backend_options.get("temperature"):
-            raise InputError(
-                "vote_among='thoughts' needs thoughts that differ: give a temperature above 0, such as 0.7, or use "
-                "vote_among='permutations'"
-            )
-        settings = _settings_of(self.model, runs_on, {"settings_from": settings_from, **backend_options})
-        if template is None and declared.name not in settings.strategies and not declared.section.user:
+        self.settings = told
+        _check_options(self.options, declared, runs_on, told)
+        checkpoint = _settings_of(self.model, told)
+        if told.template is None and declared.name not in checkpoint.strategies and not declared.section.user:
             raise CheckpointError(
                 f"checkpoint {self.model!r} does not follow the strategy {declared.name!r}: its r1ranker.json names "
-                f"{', '.join(settings.strategies)}. Choose one of these, or pass a template of your own"
+                f"{', '.join(checkpoint.strategies)}. Choose one of these, or pass a template of your own"
             )
         # Before the model: a cache that can't be used is said without having to wait for the weights.
+        cache = told.cache
         kept = cache if cache is None or isinstance(cache, CompletionsCache) else open_cache(cache)
-        self.window_size = window_size if window_size is not None else settings.window_size
-        if stride is None:
-            stride = settings.stride
-            # A window smaller than the checkpoint's own still has to overlap with the next one.
-            if self.window_size < settings.window_size or stride >= self.window_size:
-                stride = min(stride, max(1, self.window_size // 2))
-        self.stride = stride
-        check_window(self.window_size, self.stride)
-        self.template: PromptTemplate
-        if template is None:
-            self.template = settings.template or load_template()
-        else:
-            self.template = open_template(template) if isinstance(template, str | Path) else template
+        self.window_size, self.stride = _window(told, checkpoint)
+        self.template = template_of(told, checkpoint)
+        if told.template is not None:
             if not declared.is_worded_by(self.template):
                 raise InputError(
                     f"template {self.template.name!r} has no section [{declared.section.name}]: add one, or use the "
                     f"strategy {' or '.join(self.template.wordings)}"
                 )
-            _warn_of_other_template(self.model, settings, self.template, declared.section.name)
-        self.system = system
-        self.notes = wording_notes(system, self.model, self.template, own=is_own_wording(template, settings))
+            _warn_of_other_template(self.model, checkpoint, self.template, declared.section.name)
+        self.system = told.system
+        self.notes = wording_notes(
+            told.system, self.model, self.template, own=is_own_wording(told.template, checkpoint)
+        )
         for note in self.notes:
             logger.warning("%s", note)
         self.template.wording(declared.asked_with(self.options).name, "passage")
-        if max_thought_tokens is None:
-            # What does not think needs no room for it, where the answer's form is ours to say.
-            straight = not self.template.thinks and answers == "constrained" and can.constrains and can.reads_checkpoint
-            max_thought_tokens = 0 if straight else settings.max_thought_tokens
         if isinstance(backend, str | DeclaredBackend):
-            known = os.fspath(settings_from or self.model)
-            options = runs_on.options_of(known, batch_size, settings.batch_size) | backend_options
-            self.backend = open_backend(backend, self.model, max_thought_tokens=max_thought_tokens, **options)
+            known = os.fspath(told.settings_from or self.model)
+            sizes = runs_on.options_of(known, told.batch_size, checkpoint.batch_size)
+            thought = _thought_tokens(told, checkpoint, self.template)
+            self.backend = open_backend(backend, self.model, **{"max_thought_tokens": thought, **sizes, **own})
         else:
             self.backend = backend
-        passage_tokens = settings.max_passage_tokens if max_passage_tokens is None else max_passage_tokens
-        query_tokens = settings.max_query_tokens if max_query_tokens is None else max_query_tokens
         self.prompt = Prompt(
             self.template,
             self.backend,
-            max_passage_tokens=passage_tokens,
-            max_query_tokens=query_tokens,
-            published=answers == "published",
-            max_passage_words=max_passage_words,
-            repair_text=repair_text,
+            max_passage_tokens=_first(told.max_passage_tokens, checkpoint.max_passage_tokens),
+            max_query_tokens=_first(told.max_query_tokens, checkpoint.max_query_tokens),
+            published=told.answers == "published",
+            max_passage_words=told.max_passage_words,
+            repair_text=bool(told.repair_text),
         )
         self._said: set[str] = set()
-        self.engine = Engine(self.backend, max_repair_rate=max_repair_rate, progress=progress, cache=kept)
+        self.engine = Engine(self.backend, max_repair_rate=told.max_repair_rate, progress=progress, cache=kept)
 
     @property
     def summary(self) -> RunSummary:
@@ -230,7 +134,7 @@ class Ranker:
             requests: queries with their candidates.
 
         Returns:
-            One ranking a request, in the requests' order.
+            One ranking per request, in the requests' order.
 
         Raises:
             FailedRankingsError: if some of several requests could not be ranked: what the server refuses, or what does
@@ -320,8 +224,40 @@ def _refuse_name(model: str) -> None:
     if is_registered(model) and not os.path.isdir(model):
         raise InputError(
             f"model is {model!r}, which is a reranker's name: use it with Reranker, or give what "
-            "r1ranker_ir.rankers.registry.resolve says of it, a checkpoint and a strategy"
+            "r1ranker_ir.rankers.names.resolve says of it, a checkpoint and a strategy"
         )
+
+
+def _first(given: int | None, default: int | None) -> int | None:
+    return default if given is None else given
+
+
+def _window(given: RankerSettings, checkpoint: CheckpointSettings) -> tuple[int, int]:
+    """Window size and stride: a window smaller than the checkpoint's own still has to overlap with the next one."""
+    size = checkpoint.window_size if given.window_size is None else given.window_size
+    stride = given.stride
+    if stride is None:
+        stride = checkpoint.stride
+        if size < checkpoint.window_size or stride >= size:
+            stride = min(stride, max(1, size // 2))
+    check_window(size, stride)
+    return size, stride
+
+
+def template_of(given: RankerSettings, checkpoint: CheckpointSettings) -> PromptTemplate:
+    """The given template, else the checkpoint's, else the project's."""
+    if given.template is None:
+        return checkpoint.template or load_template()
+    return open_template(given.template) if isinstance(given.template, str | Path) else given.template
+
+
+def _thought_tokens(given: RankerSettings, checkpoint: CheckpointSettings, template: PromptTemplate) -> int:
+    if given.max_thought_tokens is not None:
+        return given.max_thought_tokens
+    # What does not think needs no room for it, where the answer's form is ours to say.
+    can = given.declared_backend.capabilities
+    straight = not template.thinks and given.answers == "constrained" and can.constrains and can.reads_checkpoint
+    return 0 if straight else checkpoint.max_thought_tokens
 
 
 @dataclass(frozen=True)
@@ -338,47 +274,25 @@ class _Counted(Generic[_Item]):
         return iter(self.items)
 
 
-def notes_unopened(model: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """What `Ranker.notes` would say, without a model in memory.
-
-    Args:
-        model: as for `Ranker`.
-        options: further arguments of `Ranker`.
-
-    Returns:
-        Sentences; none where there is nothing to say.
-
-    Raises:
-        InputError: if the template can't be read.
-        CheckpointError: if the checkpoint's settings can't be read.
-    """
-    system, given = options.get("system"), options.get("template")
-    if system is None:
+def notes_unopened(model: str, given: RankerSettings) -> tuple[str, ...]:
+    """What `Ranker.notes` would say, without a model in memory."""
+    if given.system is None:
         return ()
-    settings = _settings_of(model, backend_in(options), options)
-    template = (settings.template or load_template()) if given is None else given
-    opened = open_template(template) if isinstance(template, str | Path) else template
-    return wording_notes(system, model, opened, own=is_own_wording(given, settings))
+    checkpoint = _settings_of(model, given)
+    own = is_own_wording(given.template, checkpoint)
+    return wording_notes(given.system, model, template_of(given, checkpoint), own=own)
 
 
-def _settings_of(model: str, backend: DeclaredBackend, options: Mapping[str, Any]) -> CheckpointSettings:
-    settings_from = options.get("settings_from")
-    if not backend.capabilities.reads_checkpoint and settings_from is None and not Path(model).is_dir():
+def _settings_of(model: str, given: RankerSettings) -> CheckpointSettings:
+    reads = given.declared_backend.capabilities.reads_checkpoint
+    if not reads and given.settings_from is None and not Path(model).is_dir():
         # A server's name for its model is no hub name, and nobody's business but the server's.
         return CheckpointSettings()
-    return read_settings(settings_from or model, options.get("revision"))
+    return read_settings(given.settings_from or model, given.revision)
 
 
 def is_own_wording(template: PromptTemplate | str | Path | None, settings: CheckpointSettings) -> bool:
-    """Whether a wording is the checkpoint's or the caller's: not the default one, nor one that stands in for it.
-
-    Args:
-        template: what the caller has given.
-        settings: the checkpoint's.
-
-    Returns:
-        Whether it is.
-    """
+    """Whether a wording is the checkpoint's or the caller's: not the default one, nor one that stands in for it."""
     if template is None:
         own = settings.template
         return bool(settings.training) or (own is not None and own.digest() != load_template().digest())
@@ -386,7 +300,9 @@ def is_own_wording(template: PromptTemplate | str | Path | None, settings: Check
     return not (isinstance(template, str | Path) and Path(template) in stand_ins)
 
 
-def _check_options(options: RankingOptions, strategy: Strategy, backend: DeclaredBackend) -> None:
+def _check_options(
+    options: RankingOptions, strategy: Strategy, backend: DeclaredBackend, given: RankerSettings
+) -> None:
     """Says before a model is loaded that the strategy or the backend can't do what is asked of it."""
     check_options_of(strategy, options)
     can = backend.capabilities
@@ -399,6 +315,12 @@ def _check_options(options: RankingOptions, strategy: Strategy, backend: Declare
         raise InputError(
             f"{needing} goes by the probabilities of the identifiers, which {backend.name!r} does not give: use the "
             f"backend {_able('probabilities')}, or leave the option out"
+        )
+    same = not can.samples_differ and isinstance(given.backend, str | DeclaredBackend) and not given.temperature
+    if same and options.votes > 1 and options.vote_among == "thoughts":
+        raise InputError(
+            "vote_among='thoughts' needs thoughts that differ: give a temperature above 0, such as 0.7, or use "
+            "vote_among='permutations'"
         )
 
 

@@ -24,22 +24,13 @@ _TEXTS = ("strategy", "checkpoint", "source", "words", "summary", "reranker")
 
 @dataclass(frozen=True)
 class FamilyMember:
-    """How a published system ranks; see `read_system` for its file.
+    """How a published system ranks; its file, see `read_system`, has the same names.
 
-    Args:
-        name: of the system.
-        strategy: the ranking program.
-        checkpoint: its best known checkpoint; `None` for a system that asks any model.
-        settings: what its authors run it with, where that differs from this project's defaults; all can be overridden.
-        template: a file of its form, in words of ours, for where none is given; `None` for the checkpoint's or the
-            project's own.
-        source: where it is published.
-        words: where its prompts stand, if not in a template file that could be given as it is.
-        summary: what it does, in a sentence.
-        reranker: the name of its class of the `rerankers` package; made of its own name where it is empty.
-        trained_on: what a checkpoint's name holds, to how candidates look in what it was trained on; the last one for
-            names that hold none.
-        listed: its place in lists of systems.
+    `checkpoint` is its best known one (`None` where it asks any model); `settings` are its authors' arguments of
+    `Ranker`, which all can be overridden; `template` a file of its form in words of ours; `words` where its prompts
+    stand, if not in a file that could be given as it is; `reranker` the name of its class of the `rerankers` package;
+    `trained_on` what a checkpoint's name holds, to how candidates look in what it was trained on (the last one for
+    names that hold none); `listed` its place in lists.
     """
 
     name: str
@@ -56,15 +47,7 @@ class FamilyMember:
 
 
 def read_system(path: str | os.PathLike[str]) -> FamilyMember:
-    """Reads the file of a published system.
-
-    Args:
-        path: a TOML file named after the system. `strategy` is needed; `checkpoint`, `source`, `summary`, `words`,
-            `reranker`, `listed`, `[settings]` and `[trained_on]` are what `FamilyMember` says; `template` is a template
-            file beside it, or a section with a template itself.
-
-    Returns:
-        The system.
+    """Reads a TOML file named after its system; `template` is a file beside it, or a section with a template itself.
 
     Raises:
         InputError: if the file can't be read, or a key is unknown, missing or of the wrong type.
@@ -112,18 +95,7 @@ FAMILY: Door[FamilyMember] = _Systems(FamilyMember, "r1ranker_ir.systems", "r1ra
 
 
 def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a `Ranker` is to be told so that it ranks as a published system does.
-
-    Args:
-        name: one of `FAMILY`.
-        given: the caller's own options, which win.
-
-    Returns:
-        All options, the template included where there is one, and the name itself as `system`.
-
-    Raises:
-        InputError: if the name is unknown.
-    """
+    """The arguments of a `Ranker` that ranks as a published system does: its settings, and what is given wins."""
     if name not in FAMILY:
         raise InputError(f"system {name!r} is not known: use one of {', '.join(FAMILY)}")
     member = FAMILY[name]
@@ -134,18 +106,7 @@ def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wording_notes(system: str | None, model: str, template: PromptTemplate, *, own: bool) -> tuple[str, ...]:
-    """Says where a published system is asked in other words than its checkpoints were trained on.
-
-    Args:
-        system: one of `FAMILY`; `None` for a ranker that is none of them.
-        model: the checkpoint, or a server's name for it.
-        template: what it is asked with.
-        own: the template is the checkpoint's own, or the caller's choice: neither the project's default nor a packaged
-            one.
-
-    Returns:
-        Sentences; none where there is nothing to say.
-    """
+    """Says where a published system is asked in other words than its checkpoints were trained on."""
     if system is None:
         return ()
     if not own:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.quoting import quoted
+from r1ranker_ir.option_fields import limit_option, number_or_none, ranking_option, stated
 
 from .budget import Budget
 from .schedules import PUBLISHED_SCHEDULE, Schedule, parse_schedule
@@ -26,45 +26,67 @@ VOTE_BY: tuple[VoteBy, ...] = ("majority", "borda")
 
 @dataclass(frozen=True)
 class RankingOptions:
-    """How a ranking goes about its calls; the defaults are the published behaviour.
-
-    Args:
-        schedule: how many an elimination excludes at a step, see `parse_schedule`; `None` for `one`, or for `all` where
-            `think` is `never`.
-        layout: what the prompts of an elimination show: `shrink`, the candidates that are left, or `mark`, always the
-            full list, with a last line that names the excluded ones.
-        think: `always`, before each answer; `first`, once over a window's full list, and what was thought then stays
-            before the eyes for the rest; `never`: the scores at the answer decide, and one call orders a window.
-        top_k: how many of the best are ordered; those below keep the first stage's order. `None` for all, or for 10
-            where the strategy is `setwise`, as published.
-        show_best_first: after the first answer over a window, `shrink` shows it best first by that answer's
-            probabilities, so that what goes next stands near the end of the prompt.
-        sort: how answers become an order: of `direct`, `windows` or `tournament`; of `setwise`, `heap` or `bubble`.
-            `None` for the published one, which is the first.
-        shuffle_seed: the candidates of a `setwise` call are shuffled, always alike for the same seed, query and
-            candidates; `None` for no shuffling.
-        votes: how many calls decide each answer together; see `votes.vote`.
-        vote_among: what differs between these calls: `permutations` of the candidates, or sampled `thoughts`.
-        vote_by: how their answers are counted, by `majority` or by `borda` count.
-        max_calls: how many calls a ranking may make; see `budget.within_budget`. `None` for no limit.
-        max_tokens: how many tokens its calls may read and write together. `None` for no limit.
+    """How a ranking goes about its calls; the defaults are the published behaviour. Each field says what it is for.
 
     Raises:
         InputError: if a value is unknown, or two of them do not go together.
     """
 
-    schedule: str | None = None
-    layout: Layout = "shrink"
-    think: Think = "always"
-    top_k: int | None = None
-    show_best_first: bool = False
-    sort: Sort | None = None
-    shuffle_seed: int | None = 0
-    votes: int = 1
-    vote_among: VoteAmong = "permutations"
-    vote_by: VoteBy = "majority"
-    max_calls: int | None = None
-    max_tokens: int | None = None
+    schedule: str | None = ranking_option(
+        None,
+        "How many candidates an elimination excludes at a step: one (as published), fixed:K, halving, halving:M (halve "
+        "until M remain, then one by one), confident:P (all that are jointly the worst with probability P), or all.",
+        unset="one; all with --think never",
+    )
+    layout: Layout = ranking_option(
+        "shrink",
+        "What an elimination's prompts show: the list without the excluded (as published), or always the full list and "
+        "a last line that names the excluded (the template needs a section [mark]).",
+    )
+    think: Think = ranking_option(
+        "always",
+        "Think before each answer (as published); once over the full list, which the later prompts repeat; or never, "
+        "which orders a window by the scores at one answer.",
+        unset="always; never for the system first",
+    )
+    top_k: int | None = ranking_option(
+        None,
+        "Order only the best N; those below keep the first stage's order.",
+        unset="all are ordered; 10 for setwise",
+        least=1,
+    )
+    show_best_first: bool = ranking_option(
+        False, "After the first answer over a window, show it best first by that answer's probabilities."
+    )
+    sort: Sort | None = ranking_option(
+        None,
+        "How answers become an order: sliding windows or a tournament for direct, a heap or bubble sort for setwise.",
+        unset="windows; heap for setwise",
+    )
+    shuffle_seed: int | None = ranking_option(
+        0,
+        "Seed of the order in which a call of setwise shows its candidates; none leaves them as they are.",
+        metavar="INTEGER|none",
+        parse=number_or_none(int, "the seed"),
+    )
+    votes: int = ranking_option(1, "How many calls decide each answer together.", least=1)
+    vote_among: VoteAmong = ranking_option(
+        "permutations",
+        "What differs between votes: the candidates' order, or thoughts that are sampled (--temperature).",
+    )
+    vote_by: VoteBy = ranking_option("majority", "How votes are counted.")
+    max_calls: int | None = limit_option(
+        None,
+        "Most calls per query; when they are spent, the best order so far counts.",
+        unset="no limit",
+        least=1,
+    )
+    max_tokens: int | None = limit_option(
+        None,
+        "Most tokens read and written per query; when they are spent, the best order so far counts.",
+        unset="no limit",
+        least=1,
+    )
 
     def __post_init__(self) -> None:
         if self.schedule is not None:
@@ -116,43 +138,13 @@ class RankingOptions:
 
     def stated(self) -> dict[str, object]:
         """The options that differ from the published behaviour, by name."""
-        published = type(self)()
-        return {name: value for name, value in vars(self).items() if value != getattr(published, name)}
+        return stated(self)
 
 
 PUBLISHED = RankingOptions()
 """As the paper has it: one candidate at a step, lists that shrink, a thought before each answer."""
 
 
-def parse_seed(text: str, named: str) -> int | None:
-    """Reads a seed that may be left out.
-
-    Args:
-        text: a whole number, or `none`.
-        named: what it is, for errors.
-
-    Returns:
-        The seed; `None` for `none`.
-
-    Raises:
-        InputError: if it is neither.
-    """
-    if text.strip().lower() == "none":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"{named} is {quoted(text)}: give a whole number, or none") from None
-
-
 def ranking_options(given: Mapping[str, Any], kind: type[RankingOptions] = RankingOptions) -> RankingOptions:
-    """Takes what concerns a ranking out of the arguments of a `Ranker`.
-
-    Args:
-        given: the arguments.
-        kind: the class of the strategy's options.
-
-    Returns:
-        The options.
-    """
+    """The options of a ranking among the arguments of a `Ranker`."""
     return kind(**{field.name: given[field.name] for field in fields(kind) if field.name in given})

@@ -410,7 +410,7 @@ def test_fields_can_be_left_out_on_the_command_line(
     assert CliRunner().invoke(app, [*words, "--seed", "none", "--temperature", "None"]).exit_code == 0
     for option, value in (("--seed", "some"), ("--temperature", "-1"), ("--temperature", "nan"), ("--seed", "")):
         wrong = CliRunner().invoke(app, [*words, option, value])
-        assert wrong.exit_code == 2 and "nor none" in wrong.output
+        assert wrong.exit_code == 2 and "or none" in wrong.output
     local = ["rerank", "--corpus", "c", "--run", "r", "--reranker", "r1ranker-iterative-tiny", "--output", "o"]
     refused = CliRunner().invoke(app, [*local, "--seed", "none"])
     assert refused.exit_code == 2 and "only a server is asked without a seed" in refused.output

@@ -23,7 +23,7 @@ import r1ranker_ir
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
-from r1ranker_ir.rankers.registry import REGISTERED
+from r1ranker_ir.rankers.names import REGISTERED
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 COLLECTION = str(resources.files("r1ranker_ir") / "demo_collection")
@@ -361,7 +361,7 @@ def test_answers_that_can_not_be_used_are_counted_and_stop_a_run(first_stage: Pa
     [
         (["--reranker", "my-model"], "'my-model' is not a registered name"),
         (["--reranker", "my-model", "--strategy", "sideways"], "'sideways' is not one of"),
-        (["--reranker", "my-model", "--strategy", "direct", "--model", "m"], "--reranker names a model already"),
+        (["--reranker", "my-model", "--strategy", "direct", "--model", "m"], "reranker 'my-model' names one already"),
         (["--reranker", "r1ranker-direct", "--strategy", "iterative"], "is the direct strategy"),
         (["--reranker", "r1ranker-direct-tiny", "--model", "m"], "always means the embedded model"),
         (["--reranker", "r1ranker-direct", "--base-url", "http://x/v1"], "only --backend openai calls a server"),

@@ -84,7 +84,10 @@ def test_a_published_system_with_a_file_of_its_own(bm25: Path, tmp_path: Path) -
     ("options", "said"),
     [
         (("--reranker", "rankgpt"), "works with any chat model: name one"),
-        (("--reranker", "first", "--strategy", "iterative"), "'first' is the direct strategy; drop --strategy"),
+        (
+            ("--reranker", "first", "--strategy", "iterative"),
+            "'first' is the direct strategy: leave strategy='iterative' out",
+        ),
         (("--reranker", TINY_CHECKPOINT, "--strategy", "pointwise", "--sort", "heap"), "sort"),
     ],
 )

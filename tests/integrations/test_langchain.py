@@ -58,7 +58,7 @@ def test_k_has_to_be_positive(ranker, k):
 def test_another_ranker_is_refused():
     from r1ranker_ir.integrations.langchain import R1RankerCompressor
 
-    with pytest.raises(ValidationError, match="R1RankerReranker"):
+    with pytest.raises(ValidationError, match="RanksTexts"):
         R1RankerCompressor(reranker="r1ranker-iterative-tiny")
 
 

@@ -16,6 +16,7 @@ import rerankers
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS, FirstReranker, ListwiseReranker, RankGPTReranker
 from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.rankers.source import find_ranker
 from r1ranker_ir.rankers.systems import FAMILY, family_options
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import Candidate, RankingRequest
@@ -58,18 +59,19 @@ def test_a_type_leads_to_its_class(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_name_alone_takes_its_own_checkpoint() -> None:
     for name, reranker in FAMILY_RERANKERS.items():
-        made = reranker.__new__(reranker)
         assert factory._get_model_type("x/y", name) == name
         if FAMILY[name].checkpoint is None:
-            with pytest.raises(InputError, match=rf"'{name}' names no model: give its name in place of it"):
-                made._choose_checkpoint(name, None)
+            with pytest.raises(InputError, match=f"'{name}' works with any chat model: name one"):
+                reranker(name)
         else:
             assert factory._get_model_type(name) == name
-            assert made._choose_checkpoint(name, None) == FAMILY[name].checkpoint
-        assert made._choose_checkpoint(name, "other/model") == "other/model"
-        assert made._choose_checkpoint("some/model", None) == "some/model"
+            assert find_ranker(name).model == FAMILY[name].checkpoint
+        assert find_ranker(name, "other/model").model == "other/model"
+        for given in (name, "served"):
+            made = reranker(given, model="served", backend="openai", base_url="http://127.0.0.1:9/v1")
+            assert made.checkpoint == "served" and made.ranker.strategy == FAMILY[name].strategy
         with pytest.raises(InputError, match=rf"two models were given.*use model= with the name '{name}', or drop it"):
-            made._choose_checkpoint("some/model", "other/model")
+            reranker("some/model", model="other/model")
 
 
 def test_rerankers_own_rankgpt_goes_on_answering(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,8 @@ from r1ranker_ir.eval.shootouts.entries import Entry, read_entries
 from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS, RERANKERS, R1RankerReranker
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.template import load_template
-from r1ranker_ir.rankers.registry import REGISTERED, find_ranker
+from r1ranker_ir.rankers.names import REGISTERED
+from r1ranker_ir.rankers.source import find_ranker
 from r1ranker_ir.strategies import STRATEGIES
 
 LLMS = [LLMProfile("a", 1.0, 1.0), LLMProfile("b", 2.0, 2.0)]
@@ -163,7 +164,7 @@ def test_an_unknown_argument_is_named(given: str, meant: str) -> None:
 def test_adapters_know_the_published_systems() -> None:
     for name in ("rank-r1", "reasonrank", "listwise"):
         found = find_ranker(name, TINY_CHECKPOINT, None, {"device": "cpu"})
-        assert found.checkpoint == str(TINY_CHECKPOINT) and found.options["window_size"] == 20
+        assert found.model == str(TINY_CHECKPOINT) and found.settings.window_size == 20
     adapter = RecommendationAdapter("listwise", model=TINY_CHECKPOINT, device="cpu", max_repair_rate=1.0)
     assert len(adapter.rank(["one", "two"], ["three", "four", "five"]).order) == 3
     with pytest.raises(InputError, match="'rankgpt' works with any chat model: name one"):

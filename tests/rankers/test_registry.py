@@ -11,10 +11,10 @@ import pytest
 import rerankers.reranker
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.integrations import registration
 from r1ranker_ir.integrations.rerankers import RERANKERS, DRankerReranker, IRankerReranker
 from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
-from r1ranker_ir.rankers import registry
-from r1ranker_ir.rankers.registry import REGISTERED, resolve
+from r1ranker_ir.rankers.names import REGISTERED, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -93,14 +93,14 @@ class TestInsideTheFactory:
 
     def test_registering_again_changes_nothing(self):
         before = rerankers.reranker._get_model_type, dict(rerankers.reranker.AVAILABLE_RANKERS)
-        registry.register()
-        registry.register_when_imported()
+        registration.register()
+        registration.register_when_imported()
         assert (rerankers.reranker._get_model_type, rerankers.reranker.AVAILABLE_RANKERS) == before
 
     def test_a_factory_without_the_function_is_reported_not_broken(self, monkeypatch, caplog):
         monkeypatch.setitem(sys.modules, "rerankers.reranker", SimpleNamespace(AVAILABLE_RANKERS={}))
         with caplog.at_level(logging.WARNING, "r1ranker_ir"):
-            registry.register()
+            registration.register()
         assert "pass model_type=" in caplog.text
 
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from r1ranker_ir.adapters.opening import open_ranker
 from r1ranker_ir.adapters.recommendation.interactions import clean_title
 from r1ranker_ir.adapters.recommendation.requests import recommendation_aim
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.rankers.source import open_ranker
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 
 Item = str | Candidate

@@ -29,7 +29,12 @@ OPENAI = DeclaredBackend(
     _opens,
     Capabilities(samples=True, leaves_out=("temperature", "seed")),
     summary="call an OpenAI-compatible server",
-    own={"base_url": "calls a server"},
+    own={
+        "base_url": "calls a server",
+        "timeout": "waits for a server",
+        "max_retries": "asks a server again",
+        "extra_body": "sends requests to a server",
+    },
     options_of=_options_of,
     calls_at_once=32,
     environment={"base_url": "OPENAI_BASE_URL"},

@@ -18,7 +18,13 @@ TRANSFORMERS = DeclaredBackend(
     _opens,
     Capabilities(constrains=True, probabilities=True, takes_thought=True, reads_checkpoint=True, samples=True),
     summary="run the model in this process",
-    own={"device": "runs a model on a device", "dtype": "computes itself", "cache_memory": "keeps keys and values"},
+    own={
+        "device": "runs a model on a device",
+        "dtype": "computes itself",
+        "cache_memory": "keeps keys and values",
+        "revision": "loads a revision of a model",
+        "trust_remote_code": "runs a model's own code",
+    },
     libraries=("torch", "transformers", "tokenizers", "peft"),
     listed=1,
 )

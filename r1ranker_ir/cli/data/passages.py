@@ -4,44 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import typer
-
-from r1ranker_ir.cli.options import CorpusOption, QuietOption, RunOption, VerboseOption
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.options import CORPUS, QUIET, RUN, VERBOSE
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import option
 
 
+@with_fields
 def passages(
-    corpus: CorpusOption,
-    run: RunOption,
-    output: Annotated[Path, typer.Option(help="JSON Lines file of ranking requests to write.", show_default=False)],
-    candidates: Annotated[
-        int, typer.Option(min=2, help="Passages of a request: one relevant, the others of the run.")
-    ] = 5,
-    negatives: Annotated[
-        Literal["random", "top"], typer.Option(help="Random ones of the run's top, or those that it ranks highest.")
-    ] = "random",
-    depth: Annotated[int, typer.Option(min=1, help="Documents of the run that count as its top.")] = 100,
-    min_gain: Annotated[int, typer.Option(min=1, help="Least grade of a relevant passage.")] = 1,
-    split: Annotated[
-        str | None, typer.Option(help="Whose judgments a folder gives; ids carry their split.", show_default="test")
-    ] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="Only the first N queries.", show_default="all")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
-    on_error: Annotated[
-        Literal["fail", "skip"],
-        typer.Option(help="What to do about queries with too few passages: stop, or leave out and count them."),
-    ] = "fail",
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    corpus: str = CORPUS,
+    run: str = RUN,
+    output: Path = option(..., "JSON Lines file of ranking requests to write."),
+    candidates: int = option(5, "Passages of a request: one relevant, the others of the run.", least=2),
+    negatives: Literal["random", "top"] = option(
+        "random", "Random ones of the run's top, or those that it ranks highest."
+    ),
+    depth: int = option(100, "Documents of the run that count as its top.", least=1),
+    min_gain: int = option(1, "Least grade of a relevant passage.", least=1),
+    split: str | None = option(None, "Whose judgments a folder gives; ids carry their split.", unset="test"),
+    queries: int | None = option(None, "Only the first N queries.", unset="all", least=1),
+    seed: int = option(0, "Seed of every draw."),
+    on_error: Literal["fail", "skip"] = option(
+        "fail", "What to do about queries with too few passages: stop, or leave out and count them."
+    ),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Make ranking requests of passages: one relevant passage among others that a first stage found.
 
     r1ranker suite measures on the file, and r1ranker data --requests makes training samples of it.
     """
-    from r1ranker_ir.cli.app import start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.adapters.passages import PassageProtocol, passage_requests
     from r1ranker_ir.adapters.problems import Problems

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from r1ranker_ir.adapters.domains import recommendation_domains
-from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import option
 
 if TYPE_CHECKING:
     from r1ranker_ir.adapters.problems import Problems
@@ -22,91 +25,59 @@ SOURCE_ENDINGS = (".inter", ".item", ".user", ".dat", ".csv", ".data", ".genre",
 BASELINES = ("popularity", "item-knn")
 
 
+@with_fields
 def recommendation(
-    source: Annotated[
-        Path,
-        typer.Option(
-            help="Folder with RecBole's atomic files (.inter, .item) or MovieLens (ml-100k, ml-1m), or one file of it.",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            help="JSON Lines file of ranking requests to write, gzip if it ends in .gz; it is there only once it is "
-            "whole.",
-            show_default=False,
-        ),
-    ],
-    domain: Annotated[
-        str | None,
-        typer.Option(
-            help=f"What is recommended: {', '.join(recommendation_domains())}; the prompt says so.",
-            show_default="movie for MovieLens, else product",
-        ),
-    ] = None,
-    users: Annotated[int | None, typer.Option(min=1, help="Draw N users.", show_default="all")] = None,
-    split: Annotated[
-        Literal["all", "train", "test"],
-        typer.Option(help="Of which users: of 80% for training, of the other 20% for tests (by their ids), or of all."),
-    ] = "all",
-    history: Annotated[int, typer.Option(min=1, help="Choices before the target that are shown, the latest.")] = 20,
-    min_history: Annotated[
-        int, typer.Option(min=1, help="Choices before the target that a user must have to be used.")
-    ] = 1,
-    candidates: Annotated[
-        int, typer.Option(min=2, help="Length of a list, its target included; of --candidates-run, its depth.")
-    ] = 20,
-    negatives: Annotated[
-        Literal["uniform", "popularity"],
-        typer.Option(help="Draw the other candidates from all items alike, or by how many users chose them."),
-    ] = "uniform",
-    candidates_run: Annotated[
-        str | None,
-        typer.Option(
-            help="TREC run of a recommender (users as queries, items as documents) whose lists are the candidates, "
-            "instead of a draw.",
-            show_default=False,
-        ),
-    ] = None,
-    add_targets: Annotated[
-        bool,
-        typer.Option(
-            "--add-targets",
-            help="With --candidates-run: put the target into lists that lack it; otherwise their users are left out.",
-        ),
-    ] = False,
-    scores: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=RUN",
-            help="TREC run of another recommender on the same users, such as SASRec, for the table; may be given "
-            "repeatedly.",
-            show_default=False,
-        ),
-    ] = None,
-    repeats: Annotated[
-        Literal["drop", "hide", "keep"],
-        typer.Option(
-            help="Users who chose their target before: leave them out, take it out of the history that is shown, or "
-            "keep it there, which gives the answer away.",
-        ),
-    ] = "drop",
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
-    on_error: Annotated[
-        Literal["fail", "skip"],
-        typer.Option(help="Stop at the first line or user that can't be used, or leave such out and count them."),
-    ] = "fail",
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    source: Path = option(
+        ..., "Folder with RecBole's atomic files (.inter, .item) or MovieLens (ml-100k, ml-1m), or one file of it."
+    ),
+    output: Path = option(
+        ..., "JSON Lines file of ranking requests to write, gzip if it ends in .gz; it is there only once it is whole."
+    ),
+    domain: str | None = option(
+        None,
+        f"What is recommended: {', '.join(recommendation_domains())}; the prompt says so.",
+        unset="movie for MovieLens, else product",
+    ),
+    users: int | None = option(None, "Draw N users.", unset="all", least=1),
+    split: Literal["all", "train", "test"] = option(
+        "all", "Of which users: of 80% for training, of the other 20% for tests (by their ids), or of all."
+    ),
+    history: int = option(20, "Choices before the target that are shown, the latest.", least=1),
+    min_history: int = option(1, "Choices before the target that a user must have to be used.", least=1),
+    candidates: int = option(20, "Length of a list, its target included; of --candidates-run, its depth.", least=2),
+    negatives: Literal["uniform", "popularity"] = option(
+        "uniform", "Draw the other candidates from all items alike, or by how many users chose them."
+    ),
+    candidates_run: str | None = option(
+        None,
+        "TREC run of a recommender (users as queries, items as documents) whose lists are the candidates, instead "
+        "of a draw.",
+    ),
+    add_targets: bool = option(
+        False, "With --candidates-run: put the target into lists that lack it; otherwise their users are left out."
+    ),
+    scores: list[str] | None = option(
+        None,
+        "TREC run of another recommender on the same users, such as SASRec, for the table; may be given repeatedly.",
+        metavar="NAME=RUN",
+    ),
+    repeats: Literal["drop", "hide", "keep"] = option(
+        "drop",
+        "Users who chose their target before: leave them out, take it out of the history that is shown, or keep it "
+        "there, which gives the answer away.",
+    ),
+    seed: int = option(0, "Seed of every draw."),
+    on_error: Literal["fail", "skip"] = option(
+        "fail", "Stop at the first line or user that can't be used, or leave such out and count them."
+    ),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Make ranking requests of users' choices: the history as the query, and the next choice among others.
 
     Candidates carry the scores of two baselines, popularity and item-knn. Measure on the file with r1ranker suite, or
     make training samples of it with r1ranker data --requests. Same input and seed give the same file.
     """
-    from r1ranker_ir.cli.app import start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.adapters.recommendation import baselines
@@ -173,9 +144,9 @@ def _named_runs(scores: list[str], candidates_run: str | None) -> dict[str, str]
             raise typer.BadParameter(f"{each!r} is not NAME=RUN, such as sasrec=sasrec.trec", param_hint="--scores")
         given.append(("--scores", name, path))
     runs: dict[str, str] = {}
-    for option, name, path in given:
+    for flag, name, path in given:
         if name in (*BASELINES, *runs):
-            raise typer.BadParameter(f"{name!r} is the name of other scores already: choose another", param_hint=option)
+            raise typer.BadParameter(f"{name!r} is the name of other scores already: choose another", param_hint=flag)
         runs[name] = path
     return runs
 

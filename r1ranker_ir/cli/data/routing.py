@@ -4,69 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import option
 
 if TYPE_CHECKING:
     from r1ranker_ir.adapters.routing.observations import Observation
     from r1ranker_ir.data.request_files import JudgedRequest
 
 
+@with_fields
 def routing(
-    source: Annotated[
-        Path,
-        typer.Option(
-            help="What each language model's answers were worth: JSON Lines (query, effect) or CSV, a question a row "
-            "with a column for each language model, or query, llm, effect, cost.",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="JSON Lines file of ranking requests to write.", show_default=False)],
-    llms: Annotated[
-        Path | None,
-        typer.Option(
-            help="The language models' prices, sizes and descriptions: JSON, CSV, or a LiteLLM configuration.",
-            show_default="llms.json, llms.csv or llms.yaml beside the source, else names are all that is known",
-        ),
-    ] = None,
-    objective: Annotated[
-        str,
-        typer.Option(help="performance, balance or cost; or the weights of effect and cost, such as 0.7,0.3."),
-    ] = "performance",
-    fit: Annotated[
-        Path | None,
-        typer.Option(
-            help="Further observations, to find the best single language model on.",
-            show_default="the source itself, and the baseline is called so: in hindsight",
-        ),
-    ] = None,
-    cost_scale: Annotated[
-        Literal["question", "file"],
-        typer.Option(help="What cost 1 stands for: the dearest answer to the question, or the dearest of the file."),
-    ] = "question",
-    output_tokens: Annotated[
-        int, typer.Option(min=0, help="Tokens of an answer, for its cost, where neither is given.")
-    ] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of the candidates' order.")] = 0,
-    on_error: Annotated[
-        Literal["fail", "skip"],
-        typer.Option(help="What to do about rows that can't be used: stop with an error, or leave out and count them."),
-    ] = "fail",
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    source: Path = option(
+        ...,
+        "What each language model's answers were worth: JSON Lines (query, effect) or CSV, a question a row with a "
+        "column for each language model, or query, llm, effect, cost.",
+    ),
+    output: Path = option(..., "JSON Lines file of ranking requests to write."),
+    llms: Path | None = option(
+        None,
+        "The language models' prices, sizes and descriptions: JSON, CSV, or a LiteLLM configuration.",
+        unset="llms.json, llms.csv or llms.yaml beside the source, else names are all that is known",
+    ),
+    objective: str = option(
+        "performance", "performance, balance or cost; or the weights of effect and cost, such as 0.7,0.3."
+    ),
+    fit: Path | None = option(
+        None,
+        "Further observations, to find the best single language model on.",
+        unset="the source itself, and the baseline is called so: in hindsight",
+    ),
+    cost_scale: Literal["question", "file"] = option(
+        "question", "What cost 1 stands for: the dearest answer to the question, or the dearest of the file."
+    ),
+    output_tokens: int = option(256, "Tokens of an answer, for its cost, where neither is given.", least=0),
+    seed: int = option(0, "Seed of the candidates' order."),
+    on_error: Literal["fail", "skip"] = option(
+        "fail", "What to do about rows that can't be used: stop with an error, or leave out and count them."
+    ),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Make ranking requests for routing: which language model should get the question.
 
     A request's gains are utilities: effect × its weight − cost × its weight, cost in [0, 1]. r1ranker suite measures on
     the file, and r1ranker data --requests makes training samples of it.
     """
-    from r1ranker_ir.cli.app import start
-
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.adapters.routing.objectives import objective_of

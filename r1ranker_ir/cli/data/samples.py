@@ -6,14 +6,17 @@ Its own verbs, such as `r1ranker data recommendation`, write request files; each
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
 from r1ranker_ir.cli.choices import SamplingName
-from r1ranker_ir.cli.options import QuietOption, VerboseOption
+from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.parameters import is_stated, made_of, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
+from r1ranker_ir.option_fields import option
 
 _OF_TRACES_ALONE = {"traces", "best", "min_ndcg"}
 _WITH_TRACES = _OF_TRACES_ALONE | {"corpus", "split", "test_corpus", "leaks", "output", "verbose", "quiet"}
@@ -22,125 +25,68 @@ data = typer.Typer(rich_markup_mode=None)
 
 
 @data.callback(invoke_without_command=True)
+@with_fields
 def make_samples(
     context: typer.Context,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Parquet file of samples to write (of --traces also JSON Lines, .jsonl); it is there only once it is "
-            "whole.",
-            show_default=False,
-        ),
-    ] = None,
-    corpus: Annotated[
-        str | None,
-        typer.Option(
-            help="With --run or --traces: an ir_datasets id such as beir/scifact/train, or a folder in BEIR layout.",
-            show_default=False,
-        ),
-    ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            help="First-stage TREC run of the corpus, for negatives; gzip if it ends in .gz; - for standard input.",
-            show_default=False,
-        ),
-    ] = None,
-    requests: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSON Lines file of ranking requests: context, candidates with text and gain.",
-            show_default=False,
-        ),
-    ] = None,
-    ranking_bench: Annotated[
-        str | None,
-        typer.Option(
-            help="ulab-ai/Ranking-bench: its configuration (iterative or direct), or a .jsonl or .parquet file with "
-            "its columns.",
-            show_default=False,
-        ),
-    ] = None,
-    traces: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Trace of r1ranker rerank --save-traces, the first seed's first; may be given repeatedly. Steps that "
-            "fit the corpus's judgments are kept, to fine-tune on.",
-            show_default=False,
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose judgments a folder gives (ids carry their split), or the split of Ranking-bench.",
-            show_default="train; test for folders without qrels/train.tsv",
-        ),
-    ] = None,
-    queries: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N queries, requests or rows.", show_default="all")
-    ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="Documents per query to keep, from the top of the run.")] = 100,
-    add_positives: Annotated[
-        bool | None,
-        typer.Option(
-            "--add-positives/--only-retrieved",
-            help="Add positives that the run lacks, or leave them out.",
-            show_default="add them, except for windows",
-        ),
-    ] = None,
-    judged_only: Annotated[
-        bool, typer.Option("--judged-only", help="Leave out what nobody has judged; otherwise its gain is 0.")
-    ] = False,
-    source: Annotated[
-        str | None,
-        typer.Option(help="What to call the source in the samples.", show_default="the corpus, file or task"),
-    ] = None,
-    strategy: Annotated[
-        SamplingName,
-        typer.Option(
-            help="Steps of an elimination, whole lists, the best of a list, or windows over the run.",
-        ),
-    ] = "iterative",
-    candidates: Annotated[int, typer.Option(min=2, help="Length of a list, its positive included.")] = 10,
-    negatives: Annotated[
-        Literal["top", "random"], typer.Option(help="Negatives that the run ranks highest, or random ones of it.")
-    ] = "top",
-    positives: Annotated[
-        int | None, typer.Option(min=1, help="Positives drawn per query, one list each.", show_default="all")
-    ] = None,
-    min_gain: Annotated[
-        float, typer.Option(min=0.0, help="Least gain of a positive; above 0 in any case.", show_default="above 0")
-    ] = 0.0,
-    window_size: Annotated[int, typer.Option(min=2, help="Length of a window.")] = 20,
-    stride: Annotated[int, typer.Option(min=1, help="Places by which windows move up; below the window size.")] = 10,
-    as_given: Annotated[
-        bool, typer.Option("--as-given", help="Each request or row is a list already: one sample, in its order.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
-    best: Annotated[int, typer.Option(min=1, help="With --traces: how many tries of each step are kept.")] = 1,
-    min_ndcg: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="With --traces: the least nDCG@10 of an ordering that is kept.")
-    ] = 0.0,
-    test_corpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A corpus whose test queries and their positives must not be trained on; may be given repeatedly.",
-            show_default=False,
-        ),
-    ] = None,
-    leaks: Annotated[
-        Literal["error", "drop"], typer.Option(help="What to do about test data: stop with an error, or drop them.")
-    ] = "error",
-    hold_out: Annotated[
-        float | None,
-        typer.Option(help="Share of the queries to hold out, chosen by their ids.", show_default="none"),
-    ] = None,
-    hold_out_output: Annotated[
-        Path | None,
-        typer.Option(help="Parquet file for the lists of the held-out queries.", show_default=False),
-    ] = None,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    output: Path | None = option(
+        None,
+        "Parquet file of samples to write (of --traces also JSON Lines, .jsonl); it is there only once it is whole.",
+    ),
+    corpus: str | None = option(
+        None, "With --run or --traces: an ir_datasets id such as beir/scifact/train, or a folder in BEIR layout."
+    ),
+    run: str | None = option(
+        None, "First-stage TREC run of the corpus, for negatives; gzip if it ends in .gz; - for standard input."
+    ),
+    requests: Path | None = option(
+        None, "JSON Lines file of ranking requests: context, candidates with text and gain."
+    ),
+    ranking_bench: str | None = option(
+        None,
+        "ulab-ai/Ranking-bench: its configuration (iterative or direct), or a .jsonl or .parquet file with its "
+        "columns.",
+    ),
+    traces: list[Path] | None = option(
+        None,
+        "Trace of r1ranker rerank --save-traces, the first seed's first; may be given repeatedly. Steps that fit "
+        "the corpus's judgments are kept, to fine-tune on.",
+    ),
+    split: str | None = option(
+        None,
+        "Whose judgments a folder gives (ids carry their split), or the split of Ranking-bench.",
+        unset="train; test for folders without qrels/train.tsv",
+    ),
+    queries: int | None = option(None, "Only the first N queries, requests or rows.", unset="all", least=1),
+    depth: int = option(100, "Documents per query to keep, from the top of the run.", least=1),
+    add_positives: bool | None = option(
+        None,
+        "Add positives that the run lacks, or leave them out.",
+        unset="add them, except for windows",
+        flags=("--add-positives/--only-retrieved",),
+    ),
+    judged_only: bool = option(False, "Leave out what nobody has judged; otherwise its gain is 0."),
+    source: str | None = option(None, "What to call the source in the samples.", unset="the corpus, file or task"),
+    strategy: SamplingName = option(
+        "iterative", "Steps of an elimination, whole lists, the best of a list, or windows over the run."
+    ),
+    candidates: int = option(10, "Length of a list, its positive included.", least=2),
+    negatives: Literal["top", "random"] = option("top", "Negatives that the run ranks highest, or random ones of it."),
+    positives: int | None = option(None, "Positives drawn per query, one list each.", unset="all", least=1),
+    min_gain: float = option(0.0, "Least gain of a positive; above 0 in any case.", unset="above 0", least=0.0),
+    window_size: int = option(20, "Length of a window.", least=2),
+    stride: int = option(10, "Places by which windows move up; below the window size.", least=1),
+    as_given: bool = option(False, "Each request or row is a list already: one sample, in its order."),
+    seed: int = option(0, "Seed of every draw."),
+    best: int = option(1, "With --traces: how many tries of each step are kept.", least=1),
+    min_ndcg: float = option(0.0, "With --traces: the least nDCG@10 of an ordering that is kept.", least=0.0, most=1.0),
+    test_corpus: list[str] | None = option(
+        None, "A corpus whose test queries and their positives must not be trained on; may be given repeatedly."
+    ),
+    leaks: Literal["error", "drop"] = option("error", "What to do about test data: stop with an error, or drop them."),
+    hold_out: float | None = option(None, "Share of the queries to hold out, chosen by their ids.", unset="none"),
+    hold_out_output: Path | None = option(None, "Parquet file for the lists of the held-out queries."),
+    verbose: bool = VERBOSE,
+    quiet: bool = QUIET,
 ) -> None:
     """Make training samples of judgments and a run, of ranking requests, of Ranking-bench, or of a model's traces.
 
@@ -152,8 +98,6 @@ def make_samples(
         return
     if output is None:
         raise typer.BadParameter("it is missing: name the file of samples to write", param_hint="--output")
-    from r1ranker_ir.cli.app import start
-
     progress = start(verbose=verbose, quiet=quiet)
     _check_traces(context)
     if traces:
@@ -178,35 +122,9 @@ def make_samples(
     from r1ranker_ir.training.data.samples import Sampling
 
     try:
-        sampling = Sampling(
-            strategy=strategy,
-            candidates=candidates,
-            negatives=negatives,
-            positives=positives,
-            min_gain=min_gain,
-            window_size=window_size,
-            stride=stride,
-            as_given=as_given,
-            seed=seed,
-        )
-        arguments = DataCommandArguments(
-            output=output,
-            sampling=sampling,
-            corpus=corpus,
-            run=run,
-            requests=requests,
-            ranking_bench=ranking_bench,
-            split=split,
-            source=source,
-            queries=queries,
-            depth=depth,
-            add_positives=add_positives,
-            judged_only=judged_only,
-            test_corpora=tuple(test_corpus or ()),
-            leaks=leaks,
-            hold_out=hold_out,
-            hold_out_output=hold_out_output,
-        )
+        sampling = made_of(context, Sampling)
+        tests = tuple(test_corpus or ())
+        arguments = made_of(context, DataCommandArguments, sampling=sampling, test_corpora=tests)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
     summary = make_data(arguments, progress=progress, announce=not quiet)
@@ -238,10 +156,5 @@ def _given(context: typer.Context) -> dict[str, str]:
     return {
         parameter.name: "/".join([*parameter.opts, *parameter.secondary_opts])
         for parameter in context.command.params
-        if parameter.name and _is_given(context, parameter.name)
+        if parameter.name and is_stated(context, parameter.name)
     }
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"

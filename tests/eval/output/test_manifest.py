@@ -13,14 +13,14 @@ from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.eval.output.manifest import counts, determinism, hardware, ranker_settings, unopened_settings, versions
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.rankers.ranker import Ranker
-from r1ranker_ir.runs.reranking import RankerSource
+from r1ranker_ir.rankers.source import ranker_source
 from r1ranker_ir.types import Usage
 
 
 def test_a_ranker_of_other_processes_is_described_like_an_opened_one() -> None:
     options = {"backend": "transformers", "window_size": 5, "stride": 2, "max_thought_tokens": None, "cache": "x"}
     here = ranker_settings(Ranker(TINY_CHECKPOINT, strategy="direct", window_size=5, stride=2))
-    there = unopened_settings(RankerSource(str(TINY_CHECKPOINT), "direct", options))
+    there = unopened_settings(ranker_source(TINY_CHECKPOINT, "direct", options))
     assert there["identity"]["checkpoint"] == here["identity"]["checkpoint"]
     same = ("model", "strategy", "template", "window_size", "stride", "max_passage_tokens", "batch_size")
     assert {name: there[name] for name in same} == {name: here[name] for name in same}
@@ -32,19 +32,9 @@ def test_counts_are_those_that_a_second_run_repeats() -> None:
     once = RunSummary(2, Usage(3, 40, 5), 1, 1, 7, seconds=9.5, closed_at_end_of_turn=1)
     again = RunSummary(2, Usage(3, 40, 5), 1, 1, 7, seconds=0.1, cached_calls=3, closed_at_end_of_turn=1)
     assert counts(once) == counts(again)
-    assert counts(once) == {
-        "queries": 2,
-        "calls": 3,
-        "prompt_tokens": 40,
-        "completion_tokens": 5,
-        "repairs": 1,
-        "thoughts_closed": 1,
-        "closed_at_limit": 0,
-        "closed_at_end_of_turn": 1,
-        "closed_at_answer": 0,
-        "cut_passages": 7,
-        "cut_queries": 0,
-    }
+    usage = {"calls": 3, "prompt_tokens": 40, "completion_tokens": 5}
+    closed = {"thoughts_closed": 1, "closed_at_limit": 0, "closed_at_end_of_turn": 1, "closed_at_answer": 0}
+    assert counts(once) == {"queries": 2, **usage, "repairs": 1, **closed, "cut_passages": 7, "cut_queries": 0}
 
 
 def test_versions_name_what_computes_and_nothing_else() -> None:

@@ -1,0 +1,138 @@
+"""The names that this package answers to, and what each of them stands for."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from r1ranker_ir.doors import Derived
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, SETTINGS_FILE, TINY_CHECKPOINT
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.rankers.systems import FAMILY
+from r1ranker_ir.strategies import STRATEGIES
+
+MODEL_VARIABLE = "R1RANKER_MODEL"
+"""Environment variable that replaces the default checkpoint."""
+
+_OURS = re.compile(r"r1[-_ ]?ranker([-_ ]|$)", re.IGNORECASE)
+
+
+class NameChoiceError(InputError):
+    """A reranker's name, a model and a strategy do not go together.
+
+    Attributes:
+        argument: the one that has to change.
+    """
+
+    def __init__(self, message: str, argument: Literal["reranker", "model", "strategy"] = "reranker") -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+@dataclass(frozen=True)
+class RegisteredName:
+    """The strategy that a name stands for, and its checkpoint: `None` for the one that the package carries."""
+
+    strategy: str
+    checkpoint: str | None
+
+
+@functools.cache
+def _embedded_strategies() -> tuple[str, ...]:
+    """Those that the embedded model follows."""
+    settings = parse_json((TINY_CHECKPOINT / SETTINGS_FILE).read_text(encoding="utf-8"))
+    return tuple(settings["strategies"])
+
+
+def _registered() -> Mapping[str, RegisteredName]:
+    default = {f"r1ranker-{name}": RegisteredName(name, DEFAULT_CHECKPOINT) for name in STRATEGIES}
+    return default | {f"r1ranker-{name}-tiny": RegisteredName(name, None) for name in _embedded_strategies()}
+
+
+REGISTERED: Mapping[str, RegisteredName] = Derived(_registered)
+"""The names: each strategy with the default checkpoint, and those that the embedded model follows with that one."""
+
+
+def is_family(name: str) -> bool:
+    """Whether a name stands for a published system, such as `rank-r1`; case does not matter."""
+    return name.lower() in FAMILY
+
+
+def is_registered(name: str) -> bool:
+    """Whether `resolve` knows a name; case does not matter."""
+    return name.lower() in REGISTERED
+
+
+def refuse_unknown(name: str | os.PathLike[str]) -> None:
+    """Refuses what begins as our names do and is not one of them, before anyone takes it for a model of the hub.
+
+    A folder or a file is a model, whatever it is called.
+    """
+    said = os.fspath(name)
+    if not _OURS.match(said) or is_registered(said) or "/" in said or os.path.exists(said):
+        return
+    raise unknown_name(said)
+
+
+def unknown_name(name: str) -> NameChoiceError:
+    """The error for a name that nobody answers to, with the names that there are and the closest one."""
+    known = [*REGISTERED, *FAMILY]
+    wanted = name.lower().replace("_", "-").replace(" ", "-")
+    close = difflib.get_close_matches(wanted, known, 1)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    if wanted.endswith("-tiny") and wanted.removesuffix("-tiny") in REGISTERED:
+        followed = " and ".join(entry.strategy for entry in REGISTERED.values() if entry.checkpoint is None)
+        meant = (
+            f"the embedded model follows the strategies {followed} alone, so use {wanted.removesuffix('-tiny')!r} with "
+            "a model of your own. "
+        )
+    return NameChoiceError(f"reranker {quoted(name)} is not a registered name: {meant}The names are {', '.join(known)}")
+
+
+def resolve(name: str, model: str | os.PathLike[str] | None = None) -> tuple[str, str]:
+    """Finds the checkpoint and the strategy of a registered name.
+
+    Args:
+        name: one of `REGISTERED`; case does not matter.
+        model: a checkpoint instead of the default one. Without it the environment variable `R1RANKER_MODEL` is
+            asked, then the default is taken. The `-tiny` names always mean the embedded model: they take no other
+            one and do not ask the environment.
+
+    Returns:
+        The checkpoint (a hub name or a folder) and the strategy.
+
+    Raises:
+        NameChoiceError: if the name is unknown, `model` is blank, or a `-tiny` name is given another model.
+    """
+    registered = REGISTERED.get(name.lower())
+    if registered is None:
+        raise unknown_name(name)
+    wanted = None if model is None and registered.checkpoint is None else given_model(model)
+    if registered.checkpoint is not None:
+        return wanted or os.environ.get(MODEL_VARIABLE, "").strip() or registered.checkpoint, registered.strategy
+    embedded = str(TINY_CHECKPOINT)
+    if wanted is not None and os.path.realpath(wanted) != os.path.realpath(embedded):
+        raise NameChoiceError(
+            f"{name!r} always means the embedded model, but model={wanted!r} was given: use "
+            f"'r1ranker-{registered.strategy}' with that model",
+            "model",
+        )
+    return embedded, registered.strategy
+
+
+def given_model(model: str | os.PathLike[str] | None) -> str | None:
+    """A model as a caller names it; a `NameChoiceError` if that can't be one."""
+    if model is None:
+        return None
+    wanted = os.fspath(model)
+    if not wanted.strip():
+        raise NameChoiceError("model= is blank: give a Hugging Face name or a folder, or leave it out", "model")
+    refuse_unknown(wanted)
+    return wanted

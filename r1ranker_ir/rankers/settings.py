@@ -1,0 +1,240 @@
+"""What a ranker is told besides its model, its strategy and how it ranks: limits, prompt, cache, and what runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND, DeclaredBackend, declared_backend
+from r1ranker_ir.backends.base import Backend
+from r1ranker_ir.cache.completions import CompletionsCache
+from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.byte_sizes import parse_bytes
+from r1ranker_ir.option_fields import (
+    backend_option,
+    engine_option,
+    limit_option,
+    model_option,
+    number_or_none,
+    offers_of,
+    ranking_option,
+    stated,
+)
+from r1ranker_ir.prompts.prompt import PromptTemplate
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.rankers.systems import FAMILY
+from r1ranker_ir.strategies import Strategy
+from r1ranker_ir.strategies.options import RankingOptions
+
+Answers = Literal["constrained", "published"]
+ANSWERS: tuple[Answers, ...] = ("constrained", "published")
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"the extra body is {quoted(text)}: give a JSON object, such as "
+            '\'{"chat_template_kwargs": {"enable_thinking": false}}\''
+        )
+    return value
+
+
+def _offered_backends() -> Iterator[str]:
+    return (name for name, each in BACKENDS.items() if each.offered)
+
+
+def _backends_help() -> str:
+    said = [each.summary for each in BACKENDS.values() if each.offered and each.summary]
+    text = f"{', '.join(said[:-1])}, or {said[-1]}."
+    return text[0].upper() + text[1:]
+
+
+def _repairing_systems() -> str:
+    names = [name for name, system in FAMILY.items() if system.settings.get("repair_text")]
+    return f"only for the systems {', '.join(names[:-1])} and {names[-1]}"
+
+
+@dataclass(frozen=True)
+class RankerSettings:
+    """The arguments of a `Ranker` that are not its strategy's options; each field says what it is for.
+
+    Those of the backend count only where they differ from the defaults here, which are the backends' own. `system`
+    names the published system whose settings these are; `more` holds arguments that a backend alone knows.
+    """
+
+    template: PromptTemplate | str | Path | None = ranking_option(
+        None,
+        "Prompt template: a TOML file of this project, also in IRanker's form, or the own file of Rank-R1, ReasonRank "
+        "or rank_llm.",
+        unset="the checkpoint's or the system's",
+        parse=str,
+    )
+    answers: Answers = ranking_option(
+        "constrained",
+        "Have answers chosen among the candidates, where the backend can; or written freely, and read as the "
+        "template's own system reads them.",
+    )
+    window_size: int | None = limit_option(
+        None, "Most documents in one prompt.", unset="the checkpoint's, usually 20", least=2
+    )
+    stride: int | None = limit_option(
+        None,
+        "Documents by which a window moves on in lists longer than a window; below the window size.",
+        unset="the checkpoint's, usually 10",
+        least=1,
+    )
+    max_passage_tokens: int | None = limit_option(
+        None,
+        "Cut each passage to N of the model's tokens, at the end of a word where one fits.",
+        unset="only as much as the context asks for",
+        least=1,
+    )
+    max_passage_words: int | None = limit_option(
+        None,
+        "Cut each passage to N words (separated by white space) before its tokens are counted.",
+        unset="no limit; 300 for the systems listwise, first and rankgpt",
+        least=1,
+    )
+    repair_text: bool | None = limit_option(
+        None,
+        "Repair the characters of queries and passages (mojibake, HTML entities) with ftfy before they are shown.",
+        unset=_repairing_systems,
+        flags=("--repair-text/--no-repair-text",),
+    )
+    max_query_tokens: int | None = limit_option(
+        None,
+        "Cut each query to N of the model's tokens; of a user's choices, the latest are kept.",
+        unset="the checkpoint's, usually no limit",
+        least=1,
+    )
+    max_thought_tokens: int | None = limit_option(
+        None, "Close a thought after N tokens.", unset="the checkpoint's, usually 1024", least=0
+    )
+    max_repair_rate: float = limit_option(
+        0.2, "Stop when more than this share of the answers (of at least 50) can't be used.", least=0, most=1
+    )
+    settings_from: str | os.PathLike[str] | None = model_option(
+        None,
+        "Folder or Hugging Face name whose r1ranker.json (prompt template, window, limits) counts, for a server that "
+        "knows its model by another name.",
+        unset="the model's own",
+        parse=str,
+    )
+    backend: str | Backend | DeclaredBackend = engine_option(DEFAULT_BACKEND, _backends_help, choices=_offered_backends)
+    base_url: str | None = backend_option(
+        None,
+        "Address of the server, such as http://localhost:8000/v1, for --backend openai. A key is read from the "
+        "environment only (OPENAI_API_KEY).",
+        unset="the environment variable OPENAI_BASE_URL, else OpenAI's",
+    )
+    batch_size: int | None = engine_option(
+        None,
+        "Calls at once: the batch on the transformers backend, open requests on the openai one.",
+        unset="the checkpoint's, usually 16",
+        least=1,
+    )
+    temperature: float | None = backend_option(
+        0.0,
+        "Sampling temperature; 0 is greedy. none leaves the field out, for a server that refuses it.",
+        metavar="FLOAT|none",
+        parse=number_or_none(float, "the temperature", 0),
+    )
+    seed: int | None = backend_option(
+        0,
+        "Seed of the sampling. none leaves the field out, for a server that refuses it.",
+        metavar="INTEGER|none",
+        parse=number_or_none(int, "the seed"),
+    )
+    timeout: float = backend_option(
+        120.0, "Seconds that a server may stay silent before a request counts as lost.", least=0
+    )
+    max_retries: int = backend_option(5, "How often a request to a server is tried again.", least=0)
+    extra_body: Mapping[str, object] | None = backend_option(
+        None,
+        "Further fields of a server's requests, as a JSON object.",
+        unset="none",
+        metavar="JSON",
+        parse=_json_object,
+    )
+    device: str | None = backend_option(
+        None, "Device of the transformers backend, such as cpu, cuda, cuda:1 or mps.", unset="the best there is"
+    )
+    dtype: Dtype = backend_option(
+        "auto",
+        "Numbers that the transformers backend computes in. auto is the checkpoint's own; on a CPU, bfloat16 for "
+        "models of 50 million parameters and more where the CPU has instructions for it, else float32.",
+    )
+    cache_memory: int | str | None = backend_option(
+        None,
+        "Memory for what a prompt shares with the one before in its ranking, so that it is not computed again: bytes, "
+        "or a size such as 4GiB or 512MB; 0 for none. For --backend transformers, and with --engine ray for each "
+        "worker.",
+        unset="4GiB",
+        metavar="SIZE",
+        parse=lambda text: parse_bytes(text, "the size"),
+    )
+    revision: str | None = model_option(
+        None,
+        "Branch, tag or commit of the model on the Hugging Face hub, for --backend transformers.",
+        unset="main",
+        of_backend=True,
+    )
+    trust_remote_code: bool = model_option(
+        False,
+        "Run the Python code that comes with a model, for --backend transformers; do so only if you trust its authors.",
+        of_backend=True,
+    )
+    cache: CompletionsCache | str | os.PathLike[str] | None = None
+    system: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def declared_backend(self) -> DeclaredBackend:
+        return declared_backend(self.backend)
+
+    def of_backend(self) -> dict[str, Any]:
+        """The backend's own arguments, as far as they are not its defaults."""
+        offered = offers_of(type(self))
+        given = {name: value for name, value in stated(self).items() if name in offered and offered[name].of_backend}
+        return {**given, **self.more}
+
+    def stated(self) -> dict[str, Any]:
+        """The arguments of a `Ranker` that differ from their defaults, by name."""
+        given = stated(self)
+        return {**{name: value for name, value in given.items() if name != "more"}, **self.more}
+
+    def get(self, name: str) -> Any:
+        """An argument by name, whether it is a field or a backend's alone; `None` if it is not given."""
+        return getattr(self, name) if name in SETTINGS else self.more.get(name)
+
+    def having(self, **changes: Any) -> RankerSettings:
+        """The same with other arguments, fields or a backend's alone."""
+        own = {name: value for name, value in changes.items() if name in SETTINGS}
+        more = {name: value for name, value in changes.items() if name not in SETTINGS}
+        return replace(self, **own, more={**self.more, **more})
+
+
+SETTINGS = frozenset(each.name for each in fields(RankerSettings)) - {"more"}
+"""The names of all settings."""
+
+
+def sorted_arguments(
+    strategy: Strategy,
+    given: Mapping[str, Any],
+    options: RankingOptions | None = None,
+    settings: RankerSettings | None = None,
+) -> tuple[RankingOptions, RankerSettings]:
+    """Puts the arguments of a `Ranker` into the options of its strategy and the settings, which they replace."""
+    own = {each.name: given[each.name] for each in fields(strategy.options) if each.name in given}
+    ranking = strategy.options(**{**({} if options is None else stated(options)), **own})
+    others = {name: value for name, value in given.items() if name not in own}
+    return ranking, (settings or RankerSettings()).having(**others)

@@ -1,0 +1,133 @@
+"""The one resolver: what a name, a model, a strategy and arguments come to, whole and fit for another process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from r1ranker_ir.rankers.names import (
+    NameChoiceError,
+    given_model,
+    is_family,
+    is_registered,
+    refuse_unknown,
+    resolve,
+    unknown_name,
+)
+from r1ranker_ir.rankers.settings import RankerSettings, sorted_arguments
+from r1ranker_ir.rankers.systems import FAMILY, family_options
+from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.strategies.options import PUBLISHED, RankingOptions
+
+if TYPE_CHECKING:
+    from r1ranker_ir.rankers.ranker import Ranker
+
+
+@dataclass(frozen=True)
+class RankerSource:
+    """A ranker that is not opened yet: a checkpoint or a server's name for it, and all that `Ranker` is told."""
+
+    model: str
+    strategy: str
+    options: RankingOptions = PUBLISHED
+    settings: RankerSettings = field(default_factory=RankerSettings)
+
+    def open(self, *, progress: bool = False) -> Ranker:
+        """Loads the model."""
+        from r1ranker_ir.rankers.ranker import Ranker
+
+        return Ranker(
+            self.model, strategy=self.strategy, options=self.options, settings=self.settings, progress=progress
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """What an opened ranker's `notes` say, without its model."""
+        from r1ranker_ir.rankers.ranker import notes_unopened
+
+        return notes_unopened(self.model, self.settings)
+
+    def stated(self) -> dict[str, Any]:
+        """The arguments of a `Ranker` that differ from their defaults, by name."""
+        return {**self.options.stated(), **self.settings.stated()}
+
+
+def ranker_source(
+    model: str | os.PathLike[str], strategy: str, given: Mapping[str, Any] = MappingProxyType({})
+) -> RankerSource:
+    """The source of a ranker with arguments as `Ranker` takes them."""
+    return RankerSource(os.fspath(model), strategy, *sorted_arguments(STRATEGIES.find(strategy), given))
+
+
+def find_ranker(
+    name: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    strategy: str | None = None,
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> RankerSource:
+    """Finds what to run for a name.
+
+    Args:
+        name: a registered name, a published system's, or with `strategy` any model.
+        model: a checkpoint in place of the name's own.
+        strategy: how to use a model that is not a registered name.
+        given: further arguments of `Ranker`; they win over a published system's settings.
+
+    Returns:
+        The ranker, not yet opened.
+
+    Raises:
+        NameChoiceError: if the first three do not go together, or the name is unknown.
+        InputError: if the arguments do not go together.
+    """
+    said = os.fspath(name)
+    if is_registered(said):
+        checkpoint, own = resolve(said, model)
+    elif is_family(said):
+        member = FAMILY[said.lower()]
+        if model is None and member.checkpoint is None:
+            raise NameChoiceError(f"{said!r} works with any chat model: name one as model", "model")
+        checkpoint, own = given_model(model) or str(member.checkpoint), member.strategy
+        given = family_options(said.lower(), given)
+    else:
+        checkpoint, own = _unregistered(said, model, strategy)
+    if strategy not in (None, own):
+        raise NameChoiceError(f"{said!r} is the {own} strategy: leave strategy={strategy!r} out", "strategy")
+    return ranker_source(checkpoint, own, given)
+
+
+def _unregistered(said: str, model: str | os.PathLike[str] | None, strategy: str | None) -> tuple[str, str]:
+    """A model by its own name, and how to use it."""
+    if not said.strip():
+        raise NameChoiceError("the model's name is blank: give a registered name, a Hugging Face name or a folder")
+    refuse_unknown(said)
+    if strategy is None:
+        raise NameChoiceError(
+            f"{unknown_name(said)}. To use a model of that name, add a strategy: {', '.join(STRATEGIES)}"
+        )
+    if model is not None and os.fspath(model) != said:
+        raise NameChoiceError(
+            f"two models were given: reranker {said!r} names one already, so leave model={os.fspath(model)!r} out, or "
+            f"use it with the name 'r1ranker-{strategy}'",
+            "model",
+        )
+    return said, strategy
+
+
+def checkpoint_of(name: str) -> str:
+    """The checkpoint of a registered name or a published system; other names are checkpoints themselves."""
+    known = not os.path.isdir(name) and (is_registered(name) or is_family(name))
+    return find_ranker(name).model if known else name
+
+
+def open_ranker(
+    name: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | None = None,
+    strategy: str | None = None,
+    **given: Any,
+) -> Ranker:
+    """Finds what to run for a name, as `find_ranker` does, and loads its model."""
+    return find_ranker(name, model, strategy, given).open()
