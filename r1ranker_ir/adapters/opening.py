@@ -16,21 +16,6 @@ def open_ranker(
     strategy: str | None = None,
     **options: Any,
 ) -> Ranker:
-    """Opens the ranker of a name.
-
-    Args:
-        reranker: a registered name, or a published system's, such as `rank-r1`; or, with `strategy`, any checkpoint.
-        model: a checkpoint in place of a registered name's own.
-        strategy: how to use a checkpoint that is no registered name: `iterative`, `direct`, `setwise` or `pointwise`.
-        options: further arguments of `Ranker`.
-
-    Returns:
-        The ranker.
-
-    Raises:
-        InputError: if the arguments do not go together.
-        CheckpointError: if the model can't be loaded or does not offer the strategy.
-        MissingExtraError: if the backend's dependencies are not installed.
-    """
+    """Opens the ranker of a name."""
     found = find_ranker(reranker, model, strategy, options)
     return Ranker(found.checkpoint, strategy=found.strategy, **found.options)

@@ -77,26 +77,7 @@ def ranking_bench_requests(
     source: str | None = None,
     task_name: str | None = None,
 ) -> Iterator[JudgedRequest]:
-    """Reads Ranking-bench from the hub, or a file with its columns.
-
-    Args:
-        where: a configuration of the hub's data set (`iterative` or `direct`), or a `.json`, `.jsonl` or `.parquet`
-            file.
-        dropped: is told how many rows were dropped, by reason.
-        split: of the hub's data set.
-        queries: only the first so many rows; all if `None`.
-        source: the requests' source; `ranking-bench/<task name>` if `None`.
-        task_name: only the rows of this task, whatever the case; all if `None`. `queries` counts these.
-
-    Yields:
-        Requests in the order of the rows, with gain 1 for the right candidate. Their id is made of the query or
-        history alone, so that rows on the same one share it.
-
-    Raises:
-        InputError: if the data set can't be loaded.
-        DataFileError: if columns are missing, no row is of the task, or no row could be used.
-        MissingExtraError: if datasets is not installed.
-    """
+    """Reads Ranking-bench from the hub, or a file with its columns."""
     read = used = 0
     others: Counter[str] = Counter()
 
@@ -125,14 +106,7 @@ def ranking_bench_requests(
 
 
 def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
-    """Turns one row into a request.
-
-    Args:
-        row: with `problem`, `gt`, `candidates` (a list, or the text of one in JSON or Python) and `task_name`.
-
-    Returns:
-        The request, or the reason why there is none.
-    """
+    """Turns one row into a request."""
     problem, gt, task_name = (row.get(column) for column in ("problem", "gt", "task_name"))
     if not (isinstance(problem, str) and isinstance(gt, str) and isinstance(task_name, str)):
         return Unusable("problem, gt or task_name is no text")

@@ -66,20 +66,7 @@ class Corpus(Protocol):
 
 
 def open_corpus(name_or_folder: str | Path, split: str | None = None) -> Corpus:
-    """Opens a corpus by its ir_datasets id or its folder; a folder that exists wins over an id.
-
-    Args:
-        name_or_folder: an ir_datasets id such as `cranfield` or `beir/scifact/test`, or a folder in BEIR layout; or a
-            file of ranking requests, which gives queries and judgments alone.
-        split: whose judgments a folder gives, such as `train`; those of `test` if `None`. Ids carry their split.
-
-    Returns:
-        The corpus; its data are read when they are asked for.
-
-    Raises:
-        InputError: if it is none of these, the folder holds no `corpus.jsonl`, or a split is given beside anything
-            but a folder.
-    """
+    """Opens a corpus by its ir_datasets id or its folder; a folder that exists wins over an id."""
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return FolderCorpus(folder, split or TEST_SPLIT)
@@ -104,15 +91,7 @@ def open_corpus(name_or_folder: str | Path, split: str | None = None) -> Corpus:
 
 
 def document_text(title: str, text: str) -> str:
-    """Joins title and text with a space, unless the text opens with the title already.
-
-    Args:
-        title: the document's title; may be empty.
-        text: the document's body; may be empty.
-
-    Returns:
-        What a first stage indexes and a model reads.
-    """
+    """Joins title and text with a space, unless the text opens with the title already."""
     opening, shown = _folded(text), _folded(title)
     if opening.startswith(shown) and not opening[len(shown) : len(shown) + 1].isalnum():
         return text.strip()
@@ -130,9 +109,6 @@ class FolderCorpus:
         folder: holds `corpus.jsonl` (`_id`, `text`, optional `title`), `queries.jsonl` (`_id`, `text`) and
             `qrels/test.tsv` (query, document and grade, with BEIR's header line) or `qrels.trec`.
         split: whose judgments to give: those of `qrels/<split>.tsv`. `qrels.trec` counts as the test split.
-
-    Raises:
-        InputError: if the folder holds no `corpus.jsonl`.
     """
 
     def __init__(self, folder: Path, split: str = TEST_SPLIT) -> None:
@@ -145,12 +121,7 @@ class FolderCorpus:
             raise InputError(f"folder {self.name!r} has no corpus.jsonl: a corpus folder holds {LAYOUT}")
 
     def queries(self) -> dict[str, str]:
-        """Returns the text of each query by id, in file order.
-
-        Raises:
-            InputError: if there is no `queries.jsonl`.
-            DataFileError: if a line is malformed or blank text, or an id occurs twice.
-        """
+        """Returns the text of each query by id, in file order."""
         path = self._folder / "queries.jsonl"
         if not path.is_file():
             raise InputError(f"folder {self.name!r} has no queries.jsonl: a corpus folder holds {LAYOUT}")
@@ -174,12 +145,7 @@ class FolderCorpus:
         return tuple(sorted(found))
 
     def qrels(self) -> list[Qrel]:
-        """Returns the judgments of `qrels/<split>.tsv`; for the test split of `qrels.trec` where that is missing.
-
-        Raises:
-            InputError: if there is no such file.
-            DataFileError: if a line is malformed, or a document is judged twice with different grades.
-        """
+        """Returns the judgments of `qrels/<split>.tsv`; for the test split of `qrels.trec` where that is missing."""
         beir, trec = self._folder / "qrels" / f"{self._split}.tsv", self._folder / "qrels.trec"
         if beir.is_file():
             return _read_qrels(beir, _beir_rows(beir))
@@ -193,9 +159,6 @@ class FolderCorpus:
         """Returns the text of the documents with these ids.
 
         The first call passes over the file to learn where each document stands, and keeps 16 bytes a document.
-
-        Raises:
-            DataFileError: if a line is malformed, or one of the ids occurs twice.
         """
         wanted = dict.fromkeys(ids)
         if not wanted:
@@ -214,11 +177,7 @@ class FolderCorpus:
         return {doc_id: found[doc_id] for doc_id in wanted if doc_id in found}
 
     def iterate_documents(self) -> Iterator[tuple[str, str]]:
-        """Yields id and text of every document, in file order.
-
-        Raises:
-            DataFileError: if a line is malformed, or an id occurs twice.
-        """
+        """Yields id and text of every document, in file order."""
         seen: set[str] = set()
         for number, doc_id, text in self._records():
             if doc_id in seen:
@@ -251,9 +210,6 @@ class IrDatasetsCorpus:
 
     Args:
         dataset_id: such as `cranfield` or `msmarco-passage/trec-dl-2019/judged`.
-
-    Raises:
-        InputError: if the catalogue has no such id.
     """
 
     def __init__(self, dataset_id: str) -> None:
@@ -271,21 +227,13 @@ class IrDatasetsCorpus:
             ) from None
 
     def queries(self) -> dict[str, str]:
-        """Returns the text of each query by id, as the dataset words it for searching.
-
-        Raises:
-            InputError: if the dataset has no queries, or they can't be read.
-        """
+        """Returns the text of each query by id, as the dataset words it for searching."""
         self._require("queries")
         with self._reading("queries"):
             return {query.query_id: _query_text(query) for query in self._dataset.queries_iter()}
 
     def qrels(self) -> list[Qrel]:
-        """Returns the dataset's judgments.
-
-        Raises:
-            InputError: if the dataset has no judgments, they can't be read, or they carry no grade.
-        """
+        """Returns the dataset's judgments."""
         from ir_measures import Qrel
 
         self._require("qrels")
@@ -300,11 +248,7 @@ class IrDatasetsCorpus:
         return [Qrel(judged.query_id, judged.doc_id, judged.relevance) for judged in judgments]
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
-        """Returns the text of the documents with these ids from ir_datasets' document store, built on first use.
-
-        Raises:
-            InputError: if the dataset has no documents, or they can't be read.
-        """
+        """Returns the text of the documents with these ids from ir_datasets' document store, built on first use."""
         wanted = list(dict.fromkeys(ids))
         self._require("docs")
         with self._reading("docs"):
@@ -312,11 +256,7 @@ class IrDatasetsCorpus:
         return {doc_id: self._text(found[doc_id]) for doc_id in wanted if doc_id in found}
 
     def iterate_documents(self) -> Iterator[tuple[str, str]]:
-        """Yields id and text of every document, in the dataset's order.
-
-        Raises:
-            InputError: if the dataset has no documents, or they can't be read.
-        """
+        """Yields id and text of every document, in the dataset's order."""
         self._require("docs")
         with self._reading("docs"):
             for document in self._dataset.docs_iter():

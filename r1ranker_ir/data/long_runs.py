@@ -32,17 +32,6 @@ def open_run(path: str | Path) -> RunFile:
 
     What it gives for a query is what `read_run` gives. All lines are checked now; a query's lines need not stand
     together. Compressed files and standard input are unpacked into a temporary file, which goes with the process.
-
-    Args:
-        path: a file, gzip if it ends in `.gz`, or `-` for standard input.
-
-    Returns:
-        The run; 24 bytes of memory a query.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a line is malformed, or a document occurs twice in a query; names file and line.
-        StorageError: if there is no room for the temporary file.
     """
     return RunFile(path)
 

@@ -40,12 +40,6 @@ def with_run_ids(requests: Iterable[JudgedRequest]) -> tuple[JudgedRequest, ...]
 
     Ids that are so already stay as they are. In others white space becomes `_`, and where that or a repetition makes
     an id that another has, `_2`, `_3` and so on follow.
-
-    Args:
-        requests: in an order that decides which of two equal ids stays.
-
-    Returns:
-        The same requests in the same order.
     """
     given = list(requests)
     named = []
@@ -60,15 +54,7 @@ def with_run_ids(requests: Iterable[JudgedRequest]) -> tuple[JudgedRequest, ...]
 
 
 def judgments_of(requests: Sequence[JudgedRequest]) -> Judgments:
-    """Makes judgments of gains.
-
-    Args:
-        requests: with ids of `with_run_ids`.
-
-    Returns:
-        Grades where all gains are whole numbers, and otherwise whether a candidate is a best one. Requests without a
-        best candidate have no judgments.
-    """
+    """Makes judgments of gains."""
     from ir_measures import Qrel
 
     graded = all(gain.is_integer() and gain <= GREATEST_GRADE for judged in requests for gain in judged.gains)
@@ -108,35 +94,19 @@ class RequestCorpus:
         self._path = path
 
     def queries(self) -> dict[str, str]:
-        """Returns the text of each request's query by its id, in file order.
-
-        Raises:
-            DataFileError: if a line is malformed.
-        """
+        """Returns the text of each request's query by its id, in file order."""
         return {judged.request.query_id: judged.request.query for judged in self._requests()}
 
     def qrels(self) -> list[Qrel]:
-        """Returns the judgments that the gains are; see `judgments_of`.
-
-        Raises:
-            DataFileError: if a line is malformed.
-        """
+        """Returns the judgments that the gains are; see `judgments_of`."""
         return list(judgments_of(self._requests()).qrels)
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
-        """Refuses: a candidate's text belongs to its request, with a task and an aim.
-
-        Raises:
-            InputError: always.
-        """
+        """Refuses: a candidate's text belongs to its request, with a task and an aim."""
         self._refuse()
 
     def iterate_documents(self) -> Iterator[tuple[str, str]]:
-        """Refuses, as `documents` does.
-
-        Raises:
-            InputError: always.
-        """
+        """Refuses, as `documents` does."""
         self._refuse()
 
     def _requests(self) -> tuple[JudgedRequest, ...]:

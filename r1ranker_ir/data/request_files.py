@@ -44,10 +44,6 @@ class JudgedRequest:
         source: the data set that it comes from.
         scores: name of another ranker to its score for each candidate, more for better.
         values: name of a quantity to what choosing each candidate brings of it.
-
-    Raises:
-        InputError: if there is not one gain, score or value for each candidate, one of them is not finite, or a gain is
-            negative.
     """
 
     request: RankingRequest
@@ -76,14 +72,7 @@ class JudgedRequest:
 
 
 def gives_answer_away(judged: JudgedRequest) -> bool:
-    """Tells whether a user's history tells the best candidates from the others: they stand in it, and no other does.
-
-    Args:
-        judged: a request; of another task than `item` it has no history.
-
-    Returns:
-        Whether it is enough to look the candidates up in the history.
-    """
+    """Tells whether a user's history tells the best candidates from the others: they stand in it, and no other does."""
     if judged.request.task != "item" or not judged.best:
         return False
     chosen = {_one_line(line) for line in judged.request.query.splitlines()}
@@ -92,13 +81,7 @@ def gives_answer_away(judged: JudgedRequest) -> bool:
 
 
 def warn_of_answers_given_away(count: int, requests: int, source: str) -> None:
-    """Warns of requests whose history gives the answer away.
-
-    Args:
-        count: how many `gives_answer_away` finds; nothing is said of none.
-        requests: out of how many.
-        source: where they are from.
-    """
+    """Warns of requests whose history gives the answer away."""
     if count:
         logger.warning(
             "%s: in %d of %d requests the best candidate is the only one that stands in the user's history: it is "
@@ -111,19 +94,7 @@ def warn_of_answers_given_away(count: int, requests: int, source: str) -> None:
 
 
 def read_requests(path: str | Path, *, queries: int | None = None) -> Iterator[JudgedRequest]:
-    """Reads a file of ranking requests.
-
-    Args:
-        path: the file, gzip if it ends in `.gz`; blank lines are passed over.
-        queries: only the first so many requests; all if `None`.
-
-    Yields:
-        A request a line, in file order.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a line is malformed; names file, line and field.
-    """
+    """Reads a file of ranking requests."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"request file {str(path)!r} does not exist: give a JSON Lines file of ranking requests")
@@ -134,19 +105,7 @@ def read_requests(path: str | Path, *, queries: int | None = None) -> Iterator[J
 
 
 def write_requests(path: str | Path, requests: Iterable[JudgedRequest]) -> int:
-    """Writes a file of ranking requests; it is there only once it is whole.
-
-    Args:
-        path: the file, gzip if it ends in `.gz`.
-        requests: what to write; taken as it is written.
-
-    Returns:
-        How many were written.
-
-    Raises:
-        InputError: if the file can't be written there.
-        StorageError: if the disk is full or fails.
-    """
+    """Writes a file of ranking requests; it is there only once it is whole."""
     count = 0
     with PartialFile(path, "--output", of_answers=False) as file:
         for judged in requests:
@@ -157,14 +116,7 @@ def write_requests(path: str | Path, requests: Iterable[JudgedRequest]) -> int:
 
 
 def request_row(judged: JudgedRequest) -> dict[str, Any]:
-    """Turns a request into the object of a line.
-
-    Args:
-        judged: the request.
-
-    Returns:
-        Plain data for JSON; `read_requests` reads the same request of it.
-    """
+    """Turns a request into the object of a line."""
     request = judged.request
     candidates = []
     for place, candidate in enumerate(request.candidates):

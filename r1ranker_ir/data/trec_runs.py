@@ -55,16 +55,6 @@ def read_run(path: str | Path) -> dict[str, tuple[RunEntry, ...]]:
     A query's documents are ordered by falling score; equal scores by rising rank column, then as in the file.
     (trec_eval and ir_measures break ties by document id instead, so a measure of a run with ties may see
     another order than a reranker.)
-
-    Args:
-        path: a file, gzip if it ends in `.gz`, or `-` for standard input.
-
-    Returns:
-        The run, queries in order of first appearance.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a line is malformed, or a document occurs twice in a query; names file and line.
     """
     scored: dict[str, dict[str, tuple[float, int]]] = {}
     named = name_of(path)
@@ -98,18 +88,7 @@ def name_of(path: str | Path) -> str:
 
 
 def raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """Yields a run file's lines as they are, unpacked, with their numbers from 1.
-
-    Args:
-        path: a file, gzip if it ends in `.gz`, or `-` for standard input.
-
-    Yields:
-        Number and line.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if its compressed data are damaged.
-    """
+    """Yields a run file's lines as they are, unpacked, with their numbers from 1."""
     named = name_of(path)
     if str(path) == STANDARD_STREAM:
         yield from json_lines.bounded_lines(sys.stdin.buffer, named)
@@ -123,19 +102,7 @@ def raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_line(raw: bytes, where: str, *, first: bool) -> RunLine | None:
-    """Reads one line of a run.
-
-    Args:
-        raw: the line.
-        where: file and number, for errors.
-        first: it is the file's first line, which may begin with a byte order mark.
-
-    Returns:
-        What it says; `None` if it is blank.
-
-    Raises:
-        DataFileError: if it is not UTF-8, has not six columns, or score or rank is no number.
-    """
+    """Reads one line of a run."""
     try:
         cells = json_lines.split_columns(raw.decode("utf-8-sig" if first else "utf-8"))
     except UnicodeDecodeError as error:
@@ -156,29 +123,13 @@ def repeated_document(line: RunLine, where: str) -> DataFileError:
 
 
 def best_first(documents: Iterable[tuple[str, float, int]]) -> tuple[RunEntry, ...]:
-    """Orders one query's documents.
-
-    Args:
-        documents: id, score and rank column, in the file's order.
-
-    Returns:
-        By falling score; equal scores by rising rank, then as given.
-    """
+    """Orders one query's documents."""
     ordered = sorted(documents, key=lambda document: (-document[1], document[2]))
     return tuple(RunEntry(doc_id, score) for doc_id, score, _ in ordered)
 
 
 def write_run(run: Run, output: str | Path, tag: str = "r1ranker") -> None:
-    """Writes a whole run; see `RunWriter`.
-
-    Args:
-        run: query id to entries, best first.
-        output: a file, gzip if it ends in `.gz`, or `-` for standard output.
-        tag: the last column, naming the system.
-
-    Raises:
-        InputError: if the run can't be written as it is, or the output can't be opened.
-    """
+    """Writes a whole run; see `RunWriter`."""
     with RunWriter(output, tag) as writer:
         for query_id, entries in run.items():
             writer.write(query_id, entries)
@@ -192,9 +143,6 @@ class RunWriter:
     Args:
         output: a file, gzip if it ends in `.gz`, or `-` for standard output (written as the queries finish).
         tag: the last column, naming the system; one word.
-
-    Raises:
-        InputError: if the tag is not one word, or the output can't be opened.
     """
 
     def __init__(self, output: str | Path, tag: str = "r1ranker") -> None:
@@ -228,14 +176,6 @@ class RunWriter:
         Scores are written as single-precision values that fall strictly, since trec_eval 9 and pytrec_eval hold scores
         in single precision (trec_eval 10.0 in double) and break ties by document id: a score that is not below the one
         before it is lowered to the next value that is.
-
-        Args:
-            query_id: one word, not written before.
-            entries: best first; scores must not rise.
-
-        Raises:
-            InputError: if an id is no single word or repeats, or a score rises or is not finite.
-            StorageError: if the disk is full, or fails otherwise.
         """
         if not self._open:
             raise InputError("this RunWriter is not open: use it in a with statement")

@@ -53,13 +53,6 @@ def holds_lines_of(path: Path, other: Path) -> bool:
     """Whether a file holds all whole lines of another one, in their order; what was left of a last line is no line.
 
     Lines may stand between them, as those of queries that had failed at first do.
-
-    Args:
-        path: any file, gzip if its name says so.
-        other: likewise.
-
-    Returns:
-        Whether it does; not where one of the two can't be read, or the other one has no whole line.
     """
     compared = 0
     try:
@@ -81,18 +74,7 @@ def _readable_lines(path: Path) -> Generator[bytes]:
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of a file as they are, with their numbers from 1.
-
-    Args:
-        path: any file, gzip if its name ends in `.gz`.
-
-    Yields:
-        Number and line, with its line break.
-
-    Raises:
-        DataFileError: if compressed data are damaged, or a line is endless; the lines before are given first.
-        OSError: if the file can't be read.
-    """
+    """Yields the lines of a file as they are, with their numbers from 1."""
     number = 0
     try:
         with _open_binary(path) as file:
@@ -103,18 +85,7 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def bounded_lines(file: IO[bytes], named: str) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of an open file with their numbers from 1.
-
-    Args:
-        file: open for reading bytes.
-        named: what messages call it.
-
-    Yields:
-        Number and line, with its line break.
-
-    Raises:
-        DataFileError: if a line has more than `LONGEST_LINE` bytes.
-    """
+    """Yields the lines of an open file with their numbers from 1."""
     lines = iter(functools.partial(file.readline, LONGEST_LINE + 1), b"")
     for number, raw in enumerate(lines, start=1):
         if len(raw) > LONGEST_LINE:
@@ -126,18 +97,7 @@ def bounded_lines(file: IO[bytes], named: str) -> Iterator[tuple[int, bytes]]:
 
 
 def readable_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields lines as `raw_lines` does, with an error of this project where the file can't be read.
-
-    Args:
-        path: any file, gzip if its name ends in `.gz`.
-
-    Yields:
-        Number and line, with its line break.
-
-    Raises:
-        InputError: if the file can't be read; its cause is the `OSError`.
-        DataFileError: as for `raw_lines`.
-    """
+    """Yields lines as `raw_lines` does, with an error of this project where the file can't be read."""
     try:
         yield from raw_lines(path)
     except OSError as error:
@@ -145,18 +105,7 @@ def readable_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the lines of a file that are not blank, with their numbers from 1.
-
-    Args:
-        path: UTF-8 text, gzip if its name ends in `.gz`; a byte order mark at its beginning is skipped.
-
-    Yields:
-        Number and line, without surrounding ASCII white space.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if a line is not UTF-8, or compressed data are damaged.
-    """
+    """Yields the lines of a file that are not blank, with their numbers from 1."""
     for number, raw in readable_lines(path):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip(WHITE_SPACE)
@@ -167,18 +116,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields the objects of a JSON Lines file, with the numbers of their lines.
-
-    Args:
-        path: one JSON object a line; blank lines are skipped. Gzip if its name ends in `.gz`.
-
-    Yields:
-        Number and object.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if a line is not UTF-8, not JSON, or no object, or compressed data are damaged.
-    """
+    """Yields the objects of a JSON Lines file, with the numbers of their lines."""
     for line in placed_json_lines(path):
         yield line.number, line.record
 
@@ -194,19 +132,7 @@ def placed_json_lines(path: Path) -> Iterator[JsonLine]:
 
 
 def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | None:
-    """Reads one line of a JSON Lines file.
-
-    Args:
-        raw: the line with its line break.
-        where: file and number, for errors.
-        first: it is the file's first line, which may begin with a byte order mark.
-
-    Returns:
-        The object; `None` if the line is blank.
-
-    Raises:
-        DataFileError: if the line is not UTF-8, not JSON, or no object.
-    """
+    """Reads one line of a JSON Lines file."""
     try:
         line = _decoded(raw, first=first)
         # Whether a number has to be finite is for those to say who read it: many fields are not read at all.

@@ -25,13 +25,6 @@ def output_lock(path: Path, option: str) -> Iterator[None]:
     """Holds the lock of an output file.
 
     The lock is the operating system's, on a hidden file beside the output: it ends with the process, however that ends.
-
-    Args:
-        path: the output.
-        option: what the user can choose another value of, such as `--output`.
-
-    Raises:
-        InputError: if somebody else holds it (says who), or the folder can't be written.
     """
     # The library would make the folder.
     if not path.parent.is_dir():
@@ -44,15 +37,7 @@ def output_lock(path: Path, option: str) -> Iterator[None]:
 
 
 def check_unlocked(path: str | os.PathLike[str] | None, option: str) -> None:
-    """Makes sure that nobody writes an output, before work that takes a while: the lock itself is taken after it.
-
-    Args:
-        path: the output; `None` where there is none. Streams have no lock.
-        option: what the user can choose another value of.
-
-    Raises:
-        InputError: if somebody holds its lock (says who), or the folder can't be written.
-    """
+    """Makes sure that nobody writes an output, before work that takes a while: the lock itself is taken after it."""
     if path is not None and not is_stream(path):
         with output_lock(Path(path), option):
             pass
@@ -60,16 +45,7 @@ def check_unlocked(path: str | os.PathLike[str] | None, option: str) -> None:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, option: str, *, private: bool = False) -> Iterator[None]:
-    """The same for a folder of results.
-
-    Args:
-        folder: where the results go; made where it is missing, and removed if it is still empty at the end.
-        option: what the user can choose another value of.
-        private: only the owner may look into the folder, where it is made here.
-
-    Raises:
-        InputError: if somebody else holds it (says who), or the folder can't be made or written.
-    """
+    """The same for a folder of results."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {str(folder)!r} is a file: give a folder, with another {option}")
     new = not folder.exists()

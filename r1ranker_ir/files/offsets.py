@@ -46,14 +46,7 @@ class OffsetIndex:
         return np.sort(self._starts)
 
     def starts_of(self, name: str) -> list[int]:
-        """Where records of this id may start.
-
-        Args:
-            name: the id.
-
-        Returns:
-            Rising offsets: all records of the id, and hardly ever one of another id with the same hash.
-        """
+        """Where records of this id may start."""
         wanted = np.int64(_hash_of(name))
         first = int(np.searchsorted(self._hashes, wanted, side="left"))
         behind = first

@@ -45,9 +45,6 @@ class PartialFile:
         option: what the user is to choose another value of if the file can't be written there, such as `--output`.
         of_answers: a model's answers make the file, which the completions cache may hold should it be begun again.
         private: only its owner may read the file.
-
-    Raises:
-        InputError: if the path is a folder, or lies in none.
     """
 
     def __init__(self, path: str | Path, option: str, *, of_answers: bool = True, private: bool = False) -> None:
@@ -111,15 +108,7 @@ class PartialFile:
                 raise self._failure(failed) from failed
 
     def write(self, piece: bytes) -> None:
-        """Writes one query's lines.
-
-        Args:
-            piece: the lines, each with its line break.
-
-        Raises:
-            InputError: if the file is not open.
-            StorageError: if the disk is full or fails.
-        """
+        """Writes one query's lines."""
         if self._file is None:
             raise InputError(f"{self._named!r} is not open: use it in a with statement")
         try:
@@ -201,17 +190,7 @@ class PartialFile:
 
 
 def set_aside(partial: Path) -> Path | None:
-    """Gives what an earlier run left behind another name; what a link leads to stays untouched.
-
-    Args:
-        partial: what is in the way, or is not there.
-
-    Returns:
-        The new name, such as `run.trec.partial.1`; `None` if there was nothing, or an empty file.
-
-    Raises:
-        OSError: if it can't be renamed.
-    """
+    """Gives what an earlier run left behind another name; what a link leads to stays untouched."""
     if not os.path.lexists(partial):
         return None
     if not partial.is_symlink() and partial.is_file() and partial.stat().st_size == 0:
@@ -223,15 +202,7 @@ def set_aside(partial: Path) -> Path | None:
 
 
 def check_place(path: str | Path, option: str) -> None:
-    """Makes sure that a file can be there.
-
-    Args:
-        path: the file.
-        option: what the user can choose another value of.
-
-    Raises:
-        InputError: if the path is a folder, or lies in none.
-    """
+    """Makes sure that a file can be there."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"can't write {str(path)!r}: it is a folder: choose another {option}")
@@ -243,38 +214,14 @@ def check_place(path: str | Path, option: str) -> None:
 
 
 def open_new(path: Path, mode: int = _PUBLIC) -> IO[bytes]:
-    """Opens a file that does not exist yet: nothing is overwritten, and no link is followed.
-
-    Args:
-        path: the file.
-        mode: its permissions, of which the user's mask takes away.
-
-    Returns:
-        The file, to write bytes to, without a buffer.
-
-    Raises:
-        OSError: if there is something, or it can't be made.
-    """
+    """Opens a file that does not exist yet: nothing is overwritten, and no link is followed."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     return cast(IO[bytes], os.fdopen(descriptor, "wb"))
 
 
 @contextlib.contextmanager
 def growing_file(path: str | Path, option: str, *, private: bool = False) -> Iterator[Path]:
-    """As `whole_file`, for what takes a while: it grows in `<path>.partial`, and one process at a time writes it.
-
-    Args:
-        path: the file to write.
-        option: what the user can choose another value of.
-        private: only its owner may read the file.
-
-    Yields:
-        The empty partial file; what was there before keeps its content under another name.
-
-    Raises:
-        InputError: if another process writes it.
-        OSError: if it can't be made.
-    """
+    """As `whole_file`, for what takes a while: it grows in `<path>.partial`, and one process at a time writes it."""
     if is_stream(path):
         with whole_file(path) as filled:
             yield filled
@@ -297,16 +244,6 @@ def whole_file(path: str | Path, *, private: bool = False) -> Iterator[Path]:
     """Gives the name of a new file to fill, which gets the wanted name when all went well and is removed otherwise.
 
     Whatever the name stood for before, a link for instance, is replaced; streams (see `is_stream`) get the content.
-
-    Args:
-        path: the file to write.
-        private: only its owner may read the file.
-
-    Yields:
-        An empty file in the same folder, or for a stream a temporary one.
-
-    Raises:
-        OSError: if it can't be made.
     """
     if is_stream(path):
         import shutil
@@ -330,15 +267,6 @@ def whole_file(path: str | Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
-    """Writes a text file, whole or not at all; see `whole_file`.
-
-    Args:
-        path: the file.
-        text: written as UTF-8, half surrogate pairs as escapes, line ends as they are.
-        private: only its owner may read the file.
-
-    Raises:
-        OSError: if it can't be written.
-    """
+    """Writes a text file, whole or not at all; see `whole_file`."""
     with whole_file(path, private=private) as growing:
         growing.write_bytes(text.encode("utf-8", "backslashreplace"))

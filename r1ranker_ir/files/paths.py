@@ -40,14 +40,6 @@ def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile], *, 
 
     Files are compared as the system knows them: by other names, through links, and by hard links they are the same. An
     output counts with its `.partial` file, and with what earlier runs left as `.partial.1`, which may be removed.
-
-    Args:
-        outputs: what is written; `-`, pipes and devices are streams.
-        inputs: what is read.
-        announce: log which outputs exist already: they are replaced once the new ones are whole.
-
-    Raises:
-        InputError: if an output is an input or another output, or grows where one lies.
     """
     written = [named for named in outputs if named.path is not None]
     read = [named for named in inputs if named.path is not None and str(named.path) != STANDARD_STREAM]
@@ -74,16 +66,7 @@ def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile], *, 
 
 
 def check_folder(folder: str | os.PathLike[str], option: str, inputs: Iterable[NamedFile]) -> None:
-    """Makes sure that a folder whose files are written anew holds nothing that is read.
-
-    Args:
-        folder: of results; need not exist.
-        option: what names it.
-        inputs: what is read.
-
-    Raises:
-        InputError: if an input lies in the folder.
-    """
+    """Makes sure that a folder whose files are written anew holds nothing that is read."""
     whole = Path(os.path.realpath(folder))
     for named in inputs:
         if named.path is not None and Path(os.path.realpath(named.path)).is_relative_to(whole):
@@ -94,15 +77,7 @@ def check_folder(folder: str | os.PathLike[str], option: str, inputs: Iterable[N
 
 
 def corpus_inputs(option: str, name: str | os.PathLike[str] | None) -> Iterator[NamedFile]:
-    """The files of a corpus that is a folder or a file; those of the ir_datasets catalogue lie in its own folder.
-
-    Args:
-        option: what names the corpus.
-        name: the corpus; `None` where there is none.
-
-    Yields:
-        The files that exist.
-    """
+    """The files of a corpus that is a folder or a file; those of the ir_datasets catalogue lie in its own folder."""
     if name is None:
         return
     folder = Path(name)
@@ -117,15 +92,7 @@ def corpus_inputs(option: str, name: str | os.PathLike[str] | None) -> Iterator[
 
 
 def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
-    """The files of a completions cache.
-
-    Args:
-        option: what names it.
-        path: the cache or its file; anything else for no cache.
-
-    Yields:
-        The file and those that SQLite keeps beside it.
-    """
+    """The files of a completions cache."""
     path = getattr(path, "path", path)
     if isinstance(path, str | os.PathLike):
         for ending in _BESIDE_A_CACHE:
@@ -133,30 +100,13 @@ def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
 
 
 def checkpoint_inputs(option: str, path: object) -> Iterator[NamedFile]:
-    """The files of a checkpoint's folder, or the file that is one.
-
-    Args:
-        option: what names it.
-        path: folder or file; anything else for a model that is not on this machine.
-
-    Yields:
-        The files.
-    """
+    """The files of a checkpoint's folder, or the file that is one."""
     if isinstance(path, str | os.PathLike):
         yield from folder_inputs(option, path, _OF_A_CHECKPOINT)
 
 
 def folder_inputs(option: str, path: str | os.PathLike[str] | None, endings: tuple[str, ...]) -> Iterator[NamedFile]:
-    """The files of a folder that are read by their endings, or the file itself.
-
-    Args:
-        option: what names it.
-        path: folder or file; nothing where neither is there.
-        endings: such as `.csv`; all files for `("",)`.
-
-    Yields:
-        The files.
-    """
+    """The files of a folder that are read by their endings, or the file itself."""
     if path is None:
         return
     whole = Path(path)

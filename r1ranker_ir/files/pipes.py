@@ -14,17 +14,7 @@ SECONDS = 30.0
 
 
 def open_to_read(path: Path) -> IO[bytes]:
-    """Opens a file.
-
-    Args:
-        path: any file, or a pipe.
-
-    Returns:
-        The open file.
-
-    Raises:
-        OSError: if it can't be opened, or is a pipe that nobody opens for writing.
-    """
+    """Opens a file."""
     if not stat.S_ISFIFO(path.stat().st_mode):
         return path.open("rb")
     # Opening a pipe waits for its other end, and nothing but that end can stop it.

@@ -25,21 +25,7 @@ def read_small_text(
     error: Callable[[str], R1RankerError] = InputError,
     most: int = SETTINGS_BYTES,
 ) -> str:
-    """Reads a whole text file, but never more of it than such a file may hold: `/dev/zero` has no end.
-
-    Args:
-        path: UTF-8 text, with a byte order mark or without.
-        named: what messages call it, such as `template 'x.toml'`.
-        way_out: what to do if it can't be used.
-        error: makes the error of its message.
-        most: how many bytes it may hold.
-
-    Returns:
-        The text, without the byte order mark.
-
-    Raises:
-        R1RankerError: what `error` makes, if the file can't be read, is too large, or is not UTF-8 text.
-    """
+    """Reads a whole text file, but never more of it than such a file may hold: `/dev/zero` has no end."""
     try:
         with open_to_read(Path(path)) as file:
             raw = file.read(most + 1)

@@ -18,14 +18,7 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names no ordinary file: standard output, a pipe, a socket, a terminal or another device.
-
-    Args:
-        path: `-` for standard output; links are followed.
-
-    Returns:
-        Whether it is written to as it is; a path where nothing is yet names an ordinary file.
-    """
+    """Whether a path names no ordinary file: standard output, a pipe, a socket, a terminal or another device."""
     if str(path) == STANDARD_STREAM or descriptor_of(path) is not None:
         return True
     try:
@@ -40,9 +33,6 @@ class OutputStream:
 
     Args:
         path: see `is_stream`.
-
-    Raises:
-        OSError: if it can't be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -61,14 +51,7 @@ class OutputStream:
         self._file = cast(BinaryIO, os.fdopen(opened, "wb", buffering=0))
 
     def write(self, piece: bytes) -> None:
-        """Writes a piece, whole.
-
-        Args:
-            piece: what to write.
-
-        Raises:
-            OSError: if that fails.
-        """
+        """Writes a piece, whole."""
         if self._text is not None:
             _write_standard(self._text, piece)
             return
@@ -100,14 +83,7 @@ def _write_standard(stream: TextIO, piece: bytes) -> None:
 
 
 def descriptor_of(path: str | os.PathLike[str]) -> int | None:
-    """Finds the open descriptor that a path stands for: opened by its name, a file behind it would be emptied.
-
-    Args:
-        path: such as `/dev/stdout`.
-
-    Returns:
-        The descriptor's number; `None` if the path stands for none of this process.
-    """
+    """Finds the open descriptor that a path stands for: opened by its name, a file behind it would be emptied."""
     # The folder's links are followed (/proc/self), the last one is not: it is what is asked about.
     whole = Path(os.path.abspath(path))
     found = _DESCRIPTOR.fullmatch(whole.as_posix()) if os.name == "posix" else None

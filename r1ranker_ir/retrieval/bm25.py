@@ -43,9 +43,6 @@ class BM25Index:
     Args:
         corpus: is read once, as a stream; ids and term counts stay in memory, the texts do not.
         progress: shows progress bars on standard error.
-
-    Raises:
-        InputError: if the corpus is empty, or holds no indexable word at all.
     """
 
     def __init__(self, corpus: Documents, *, progress: bool = False) -> None:
@@ -65,33 +62,14 @@ class BM25Index:
         self._index.index(self._tokenizer.to_tokenized_tuple(tokens), show_progress=progress)
 
     def search(self, query: str, depth: int) -> tuple[RunEntry, ...]:
-        """Finds the documents that share a word with the query.
-
-        Args:
-            query: free text; words count as often as they occur.
-            depth: how many documents at most.
-
-        Returns:
-            Best first, equal scores in corpus order; fewer than `depth` where fewer documents match.
-
-        Raises:
-            InputError: if `depth` is below 1.
-        """
+        """Finds the documents that share a word with the query."""
         if depth < 1:
             raise InputError(f"depth is {depth}: ask for at least 1 document")
         scores = self._scores(query)
         return tuple(RunEntry(self._doc_ids[place], float(scores[place])) for place in _best(scores, depth))
 
     def score(self, query: str, doc_ids: Sequence[str]) -> list[float]:
-        """Scores some documents.
-
-        Args:
-            query: free text; words count as often as they occur.
-            doc_ids: which documents; all of them indexed.
-
-        Returns:
-            A score each, in the order of the ids; 0 where no word is shared.
-        """
+        """Scores some documents."""
         scores = self._scores(query)
         return [float(scores[self._places[doc_id]]) for doc_id in doc_ids]
 
@@ -113,20 +91,7 @@ class BM25Index:
 def search(
     corpus: Corpus, depth: int, queries: Mapping[str, str] | None = None, *, progress: bool = False
 ) -> dict[str, tuple[RunEntry, ...]]:
-    """Searches a corpus with BM25.
-
-    Args:
-        corpus: what to index and search.
-        depth: how many documents a query gets at most; more than the corpus holds is fine.
-        queries: query text by id; the corpus's own if `None`.
-        progress: shows progress bars on standard error.
-
-    Returns:
-        A run with an entry for every query, in the order of `queries`; empty where no document shares a word.
-
-    Raises:
-        InputError: if `depth` is below 1, or the corpus can't be indexed.
-    """
+    """Searches a corpus with BM25."""
     from tqdm import tqdm
 
     if depth < 1:

@@ -73,9 +73,6 @@ class FirstStage:
     Args:
         kind: the first stage's name, such as `bm25s` (in memory), `pyserini` (a Lucene index) or `run` (a file).
         source: the index or the file; empty for one that takes none.
-
-    Raises:
-        InputError: if the kind is unknown, or the source is missing or not wanted.
     """
 
     kind: str
@@ -105,17 +102,7 @@ class FirstStage:
 
 
 def parse_first_stage(text: str) -> FirstStage:
-    """Reads a first stage: its name, such as `bm25s`, and its source where it takes one, as in `run:FILE`.
-
-    Args:
-        text: what stands before the first colon is the kind, the rest is the source.
-
-    Returns:
-        The first stage.
-
-    Raises:
-        InputError: if it is none of these forms.
-    """
+    """Reads a first stage: its name, such as `bm25s`, and its source where it takes one, as in `run:FILE`."""
     kind, colon, source = text.partition(":")
     if kind not in FIRST_STAGES or (colon and not source and not FIRST_STAGES[kind].source):
         raise InputError(f"first stage {text!r} is unknown: use {forms()}")
@@ -130,22 +117,7 @@ def retrieve(
     *,
     progress: bool = False,
 ) -> Run:
-    """Gets the run of a first stage for a corpus.
-
-    Args:
-        first_stage: where it comes from.
-        corpus: what is searched; of a run file, only its queries count.
-        depth: how many documents a query gets at most.
-        queries: query text by id; the corpus's own if `None`.
-        progress: shows progress bars on standard error.
-
-    Returns:
-        A run with an entry for every query, in the order of `queries`; empty where nothing was found.
-
-    Raises:
-        InputError: if `depth` is below 1, or the source can't be read or does not belong to the corpus.
-        MissingExtraError: if the first stage needs Pyserini or Java, and one of them is missing.
-    """
+    """Gets the run of a first stage for a corpus."""
     if depth < 1:
         raise InputError(f"depth is {depth}: ask for at least 1 document")
     return first_stage.declared.search(corpus, depth, queries, source=first_stage.source, progress=progress)

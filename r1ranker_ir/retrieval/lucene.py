@@ -38,9 +38,6 @@ def load_pyserini() -> None:
     """Starts Java if need be and imports Pyserini's Lucene part, leaving logging and the environment as they were.
 
     A virtual machine that runs already in this process, and a Pyserini that is imported already, are used.
-
-    Raises:
-        MissingExtraError: if Pyserini or a Java runtime for it is missing, or can't be loaded.
     """
     with _loading:
         if all(name in sys.modules for name in MODULES):

@@ -46,20 +46,6 @@ def build_index(
     """Indexes the documents of a corpus: positions, document vectors (for RM3) and the texts.
 
     The index grows in `<folder>.partial`, which gets its name when it is whole and is removed after a failure.
-
-    Args:
-        corpus: is read once, as a stream.
-        folder: the index's folder; must not exist, or be empty.
-        threads: how many threads of Java index.
-        progress: shows a progress bar on standard error.
-
-    Returns:
-        How many documents are in the index, and which were empty.
-
-    Raises:
-        InputError: if the folder is not free, or the corpus holds no text.
-        StorageError: if the index can't be written.
-        MissingExtraError: if Pyserini or a Java runtime for it is missing.
     """
     target = Path(folder).expanduser()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):

@@ -71,30 +71,12 @@ class Interactions:
 
 
 def clean_title(text: str) -> str:
-    """Makes a title one line of text.
-
-    Args:
-        text: as the source has it.
-
-    Returns:
-        The title with HTML entities (`&amp;`) resolved and white space (line breaks, too) as single spaces.
-    """
+    """Makes a title one line of text."""
     return " ".join(html.unescape(text).split())
 
 
 def read_titles(rows: Iterable[tuple[str, str, str]], problems: Problems) -> dict[str, str]:
-    """Collects the items of a source.
-
-    Args:
-        rows: place, item id and title.
-        problems: is told of items without an id or a title, and of ids that come twice.
-
-    Returns:
-        Item id to clean title.
-
-    Raises:
-        DataFileError: if problems end the work.
-    """
+    """Collects the items of a source."""
     titles: dict[str, str] = {}
     for where, item, text in rows:
         title = clean_title(text)
@@ -112,19 +94,7 @@ def read_titles(rows: Iterable[tuple[str, str, str]], problems: Problems) -> dic
 def histories_of(
     interactions: Iterable[Interaction], titles: Mapping[str, str], problems: Problems
 ) -> tuple[UserHistory, ...]:
-    """Puts each user's choices in the order of time.
-
-    Args:
-        interactions: in any order; those of the same time stay in the order in which they come.
-        titles: item id to title.
-        problems: is told of choices without a user, and of items without a title.
-
-    Returns:
-        A history a user, in order of first appearance.
-
-    Raises:
-        DataFileError: if problems end the work.
-    """
+    """Puts each user's choices in the order of time."""
     of_users: dict[str, list[tuple[float, str]]] = {}
     for user, item, time, where in interactions:
         if not user:
@@ -140,11 +110,7 @@ def histories_of(
 
 
 def unknown_item(problems: Problems, where: str, item: str) -> None:
-    """Reports an item that no title is known of.
-
-    Raises:
-        DataFileError: if problems end the work.
-    """
+    """Reports an item that no title is known of."""
     problems.add(where, "unknown item id", f"{item!r} has no title: add it to the items")
 
 

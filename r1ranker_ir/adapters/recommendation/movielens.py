@@ -42,32 +42,12 @@ LAYOUTS = (Layout("u.data", "\t", "u.item", "|", 24), Layout("ratings.dat", "::"
 
 
 def layout_of(folder: Path) -> Layout | None:
-    """Finds the version of MovieLens that a folder holds.
-
-    Args:
-        folder: any folder.
-
-    Returns:
-        Its layout; `None` if it holds none.
-    """
+    """Finds the version of MovieLens that a folder holds."""
     return next((layout for layout in LAYOUTS if (folder / layout.ratings).is_file()), None)
 
 
 def read_movielens(folder: Path, layout: Layout, problems: Problems) -> Interactions:
-    """Reads MovieLens.
-
-    Args:
-        folder: with the layout's two files.
-        layout: see `layout_of`.
-        problems: is told of lines that can't be used.
-
-    Returns:
-        The data; ratings of the same second stay in the file's order.
-
-    Raises:
-        InputError: if the movies are missing.
-        DataFileError: if problems end the work.
-    """
+    """Reads MovieLens."""
     movies = folder / layout.movies
     if not movies.is_file():
         raise InputError(f"{str(folder)!r} has {layout.ratings} and no {layout.movies}, which holds the titles: add it")

@@ -22,17 +22,7 @@ class NegativeSampler:
         self._texts = {titles[item].casefold() for item in self._items}
 
     def draw(self, count: int, chosen: Iterable[str], rng: random.Random) -> list[str] | None:
-        """Draws items for one user.
-
-        Args:
-            count: how many.
-            chosen: what the user has chosen, the target included. Neither these are drawn nor others of the same title:
-                an item that is sold twice can't be told from itself. The case of letters does not count.
-            rng: the source of randomness.
-
-        Returns:
-            Items' ids, each with a title of its own; `None` if there are not so many.
-        """
+        """Draws items for one user."""
         taken = {self._titles[item].casefold() for item in chosen}
         if len(self._texts) - len(self._texts & taken) < count:
             return None

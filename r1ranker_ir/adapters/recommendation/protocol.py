@@ -35,9 +35,6 @@ class RecommendationProtocol:
             earlier choices out of the history. `keep` changes nothing: to find the target, it is enough to look it up.
             An item of the target's title counts as the target.
         seed: of every draw. A user's draws depend on the seed and the user's id alone.
-
-    Raises:
-        InputError: if a value makes no sense.
     """
 
     history: int = 20
@@ -62,28 +59,12 @@ class RecommendationProtocol:
 
 
 def is_test_user(user: str) -> bool:
-    """Tells whether a user belongs to the fifth that is kept for tests.
-
-    Args:
-        user: the user's id.
-
-    Returns:
-        What the id's digest says.
-    """
+    """Tells whether a user belongs to the fifth that is kept for tests."""
     return _share(user) < TEST_SHARE
 
 
 def users_in_order(histories: Iterable[UserHistory], protocol: RecommendationProtocol) -> list[UserHistory]:
-    """Puts a split's users in the order in which they are taken.
-
-    Args:
-        histories: of all users.
-        protocol: its split, its seed, and whether users are drawn.
-
-    Returns:
-        The split's users: in the order of the draw where some are to be drawn, so that a smaller draw is the beginning
-        of a larger one; otherwise as given.
-    """
+    """Puts a split's users in the order in which they are taken."""
     chosen = [
         each for each in histories if protocol.split == "all" or is_test_user(each.user) == (protocol.split == "test")
     ]

@@ -32,22 +32,7 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 
 
 def read_recbole(path: Path, problems: Problems) -> Interactions:
-    """Reads a data set in RecBole's atomic files.
-
-    Args:
-        path: the `.inter` file, or a folder with one. The items are beside it, in the `.item` file of the same name up
-            to the first dot, or in the only one of the folder. With a column `item_id_list:token_seq` a line is a user:
-            the list is what was chosen so far, `item_id` what came next. Without it a line is a choice, in the order of
-            `timestamp`, or in the file's where there is no such column.
-        problems: is told of lines that can't be used.
-
-    Returns:
-        The data.
-
-    Raises:
-        InputError: if a file is missing, or there are several.
-        DataFileError: if columns are missing or malformed, or problems end the work.
-    """
+    """Reads a data set in RecBole's atomic files."""
     inter = path if path.is_file() else _only(path, ".inter")
     item = inter.with_name(f"{inter.name.partition('.')[0]}.item")
     if not item.is_file():

@@ -52,27 +52,7 @@ def recommendation_requests(
     lists: CandidateLists | None = None,
     counts: Counter[str] | None = None,
 ) -> Iterator[JudgedRequest]:
-    """Makes a request of each user.
-
-    Args:
-        interactions: what users chose.
-        protocol: which users, and how.
-        problems: is told of users that can't be used.
-        domain: what is recommended; one of `domains.recommendation_domains`, the interactions' own if `None`.
-        scorers: name to another recommender, whose scores the candidates carry.
-        lists: a recommender's lists to take the candidates from, in their order, without what the user has chosen
-            already.
-        counts: is told of what is no problem and should be known: how many users chose their target before, how many
-            lists lack it, and so on.
-
-    Yields:
-        Requests with the user's id, the history's titles as query, and gain 1 for the target. Sampled candidates are in
-        random order.
-
-    Raises:
-        InputError: if the domain is unknown.
-        DataFileError: if problems end the work.
-    """
+    """Makes a request of each user."""
     aim = recommendation_aim(interactions.domain if domain is None else domain)
     counts = Counter() if counts is None else counts
     titles = interactions.titles
@@ -114,17 +94,7 @@ def recommendation_requests(
 
 
 def recommendation_aim(domain: str) -> str:
-    """Looks up what a domain's best item is to be.
-
-    Args:
-        domain: one of `domains.recommendation_domains`.
-
-    Returns:
-        Words for the prompt.
-
-    Raises:
-        InputError: if the domain is unknown.
-    """
+    """Looks up what a domain's best item is to be."""
     if domain not in recommendation_domains():
         raise InputError(f"domain is {domain!r}: use one of {', '.join(recommendation_domains())}")
     return aim_of(domain)

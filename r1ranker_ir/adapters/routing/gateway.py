@@ -31,9 +31,6 @@ class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take
         model_list: LiteLLM's list of deployments.
         name: what callers ask for to have a model chosen.
         options: further arguments of `litellm.Router`.
-
-    Raises:
-        InputError: if a language model has no deployment, `name` is that of one, or LiteLLM refuses the list.
     """
 
     def __init__(

@@ -17,9 +17,6 @@ class Objective:
         effect: how much the worth of an answer counts.
         cost: how much its cost counts.
         aim: what the best language model is to be, in words for the prompt.
-
-    Raises:
-        InputError: if a weight is negative or not finite, or both are 0.
     """
 
     effect: float
@@ -38,18 +35,7 @@ class Objective:
 
 
 def objective_of(objective: str | tuple[float, float] | Objective) -> Objective:
-    """Finds the weights and the words of an objective.
-
-    Args:
-        objective: `performance`, `balance` or `cost`; the weights of effect and cost, as a pair or as text with a comma
-            between them; or an `Objective`, which is returned as it is.
-
-    Returns:
-        The objective. Weights that stand in the same proportion as those of a named one have its words.
-
-    Raises:
-        InputError: if the name is unknown, or the weights make no sense.
-    """
+    """Finds the weights and the words of an objective."""
     if isinstance(objective, Objective):
         return objective
     weights = _weights(objective)

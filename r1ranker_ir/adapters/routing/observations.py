@@ -80,20 +80,7 @@ class _Row:
 
 
 def read_observations(path: str | Path, problems: Problems) -> list[Observation]:
-    """Reads a file of observations, in either form.
-
-    Args:
-        path: `.jsonl`, `.csv` or `.tsv`, gzip if `.gz` stands behind it.
-        problems: takes the questions that can't be used: of another form, without an effect of a language model that
-            others have, with values that are no numbers, with costs or counts below 0 or given for some only.
-
-    Returns:
-        The questions in the file's order, all with effects of the same language models.
-
-    Raises:
-        InputError: if there is no such file, or it is of another kind.
-        DataFileError: if no question is left, the file is damaged, or the first problem ends the work.
-    """
+    """Reads a file of observations, in either form."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"file of observations {str(path)!r} does not exist: give a .jsonl or .csv file")

@@ -106,18 +106,7 @@ def _is_price(value: Any) -> bool:
 
 
 def check_profiles(profiles: Iterable[LLMProfile], where: str = "llms") -> tuple[LLMProfile, ...]:
-    """Checks that there are language models to choose from, each once.
-
-    Args:
-        profiles: the language models.
-        where: the argument or the file, for errors.
-
-    Returns:
-        The same.
-
-    Raises:
-        InputError: if there is none, one is no `LLMProfile`, or two have the same name.
-    """
+    """Checks that there are language models to choose from, each once."""
     checked = tuple(profiles)
     if not checked:
         raise InputError(f"{where} holds no language model: give at least one")
@@ -130,22 +119,7 @@ def check_profiles(profiles: Iterable[LLMProfile], where: str = "llms") -> tuple
 
 
 def read_profiles(path: str | Path) -> tuple[LLMProfile, ...]:
-    """Reads the profiles of language models.
-
-    Args:
-        path: JSON (a list of objects with `name`, `price_in` and `price_out`, perhaps `description` and `size`; an
-            object of such objects by name; `input_price`, `output_price` and `feature` are understood as well), a CSV
-            file with these columns, or a LiteLLM configuration (`.yaml`, or JSON with `model_list`). Other fields are
-            not looked at.
-
-    Returns:
-        The profiles in the file's order.
-
-    Raises:
-        InputError: if there is no such file, or it is of another kind.
-        DataFileError: if an entry can't be used; names file and entry.
-        MissingExtraError: if what reads LiteLLM's configurations is not installed.
-    """
+    """Reads the profiles of language models."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"file of language models {str(path)!r} does not exist: give a .json, .csv or .yaml file")
@@ -174,14 +148,7 @@ def read_profiles(path: str | Path) -> tuple[LLMProfile, ...]:
 
 
 def read_model_list(path: str | Path) -> list[Any] | None:
-    """Reads the deployments of a file that `read_profiles` has read.
-
-    Args:
-        path: the file.
-
-    Returns:
-        LiteLLM's `model_list`; `None` if the file is no LiteLLM configuration.
-    """
+    """Reads the deployments of a file that `read_profiles` has read."""
     path = Path(path)
     if is_table(path):
         return None

@@ -38,20 +38,7 @@ def is_table(path: Path) -> bool:
 
 
 def read_table(path: Path, problems: Problems | None = None) -> tuple[tuple[str, ...], list[Row]]:
-    """Reads a CSV file with a header; `.tsv` is split at tabs.
-
-    Args:
-        path: UTF-8 text, gzip if it ends in `.gz`; blank lines are passed over.
-        problems: takes rows with another number of cells than the header; they are an error if `None`.
-
-    Returns:
-        The columns, and the rows.
-
-    Raises:
-        DataFileError: if there is no header, a column has no name or that of another one, the file is damaged or not
-            UTF-8, or the first problem ends the work.
-        InputError: if the file can't be read.
-    """
+    """Reads a CSV file with a header; `.tsv` is split at tabs."""
     limit = csv.field_size_limit(_LONGEST_CELL)  # a question may be longer than what csv takes unless told otherwise
     try:
         return _rows(_text_lines(path), path, problems)
