@@ -15,7 +15,10 @@ _DEEPEST = 20
 
 
 def described(value: Any, *, shows_words: bool = False) -> str:
-    """Says what a value is, without its content."""
+    """Says what a value is, without its content; numbers, truth values and `None` as they are.
+
+    With `shows_words`, for fields where a key has no place, such as a price, a short text is shown too.
+    """
     if shows_words and isinstance(value, str) and len(value) <= _LONGEST_WORD:
         return repr(value)
     if value is None or isinstance(value, bool | int | float):
@@ -30,7 +33,10 @@ def described(value: Any, *, shows_words: bool = False) -> str:
 
 
 def without_secrets(text: str, *structures: Any) -> str:
-    """Takes secrets out of a text that another library wrote."""
+    """Writes `***` for each secret in a text of another library, and for what stands before the host of an address.
+
+    Secrets are what stands under a name such as `api_key` in the structures that the library was given.
+    """
     secrets = {secret for structure in structures for secret in _secrets_in(structure)}
     for secret in sorted(secrets, key=len, reverse=True):
         for written in dict.fromkeys((secret, repr(secret)[1:-1])):

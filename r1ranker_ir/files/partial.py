@@ -17,7 +17,7 @@ from typing import IO, Self, cast
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.files.json_lines import holds_lines_of
 from r1ranker_ir.files.locks import output_lock
-from r1ranker_ir.files.streams import OutputStream, is_stream
+from r1ranker_ir.files.streams import OutputStream, check_place, is_stream
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +36,10 @@ class PartialFile:
     gets its name when all went well. After a failure the whole pieces stay in the partial file, and a log message says
     where; an earlier file of the name stays as it was. One process at a time writes a file. A partial file that is
     there already is kept as `<path>.partial.1` (or another number) until all its lines are written again; where they
-    are not, it stays.
-
-    Standard output, pipes and devices are written to as they are.
+    are not, it stays. Standard output (`-`), pipes and devices are written to as they are. A name in `.gz` is packed.
 
     Args:
-        path: the file; gzip if it ends in `.gz`; `-` for standard output.
-        option: what the user is to choose another value of if the file can't be written there, such as `--output`.
+        option: what names the file, such as `--output`.
         of_answers: a model's answers make the file, which the completions cache may hold should it be begun again.
         private: only its owner may read the file.
     """
@@ -70,8 +67,15 @@ class PartialFile:
                 self._below = cast(IO[bytes], OutputStream(self._named))
             else:
                 self._lock.enter_context(output_lock(self.path, self._option))
-                self._aside = self._set_aside()
-                self._below = open_new(self.partial, self._mode)
+                self._aside = set_aside(self.partial)
+                if self._aside is not None:
+                    cached = ", and answers that are in the completions cache are not computed anew"
+                    logger.warning(
+                        "%s is of a run that was stopped: it is begun again%s; what it holds is in %s until it is "
+                        "written again",
+                        *(self.partial, cached if self._of_answers else "", self._aside),
+                    )
+                self._below = _open_new(self.partial, self._mode)
             self._file = self._below
             if self.path.suffix == ".gz":
                 # Without a time in its header, a compressed file of the same content is the same file.
@@ -123,19 +127,6 @@ class PartialFile:
         if not self._stream:
             self._size = self.partial.stat().st_size
         self.pieces += 1
-
-    def _set_aside(self) -> Path | None:
-        aside = set_aside(self.partial)
-        if aside is None:
-            return None
-        cached = ", and answers that are in the completions cache are not computed anew" if self._of_answers else ""
-        logger.warning(
-            "%s is of a run that was stopped: it is begun again%s; what it holds is in %s until it is written again",
-            self.partial,
-            cached,
-            aside,
-        )
-        return aside
 
     def _drop_repeated(self) -> None:
         """Removes what earlier runs left behind, where the file that is whole now holds the same lines."""
@@ -201,19 +192,7 @@ def set_aside(partial: Path) -> Path | None:
     return aside
 
 
-def check_place(path: str | Path, option: str) -> None:
-    """Makes sure that a file can be there."""
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"can't write {str(path)!r}: it is a folder: choose another {option}")
-    if not path.parent.is_dir():
-        raise InputError(
-            f"can't write {str(path)!r}: folder {str(path.parent)!r} does not exist: create it first, or choose "
-            f"another {option}"
-        )
-
-
-def open_new(path: Path, mode: int = _PUBLIC) -> IO[bytes]:
+def _open_new(path: Path, mode: int = _PUBLIC) -> IO[bytes]:
     """Opens a file that does not exist yet: nothing is overwritten, and no link is followed."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     return cast(IO[bytes], os.fdopen(descriptor, "wb"))
@@ -231,7 +210,7 @@ def growing_file(path: str | Path, option: str, *, private: bool = False) -> Ite
     with output_lock(Path(path), option):
         if (aside := set_aside(partial)) is not None:
             logger.warning("%s was left behind by an earlier run: it is now %s", partial, aside)
-        open_new(partial, _PRIVATE if private else _PUBLIC).close()
+        _open_new(partial, _PRIVATE if private else _PUBLIC).close()
         try:
             yield partial
             os.replace(partial, path)
@@ -258,7 +237,7 @@ def whole_file(path: str | Path, *, private: bool = False) -> Iterator[Path]:
         return
     path = Path(path)
     growing = path.with_name(f".{secrets.token_hex(4)}.{path.name}.partial")
-    open_new(growing, _PRIVATE if private else _PUBLIC).close()
+    _open_new(growing, _PRIVATE if private else _PUBLIC).close()
     try:
         yield growing
         os.replace(growing, path)

@@ -24,15 +24,18 @@ _MOST_FILES = 10_000
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A file and what names it.
-
-    Args:
-        option: such as `--run`.
-        path: the file; `None` where the option is not given.
-    """
+    """A file and the option that names it, such as `--run`; no path where the option is not given."""
 
     option: str
     path: str | os.PathLike[str] | None
+
+    @property
+    def text(self) -> str:
+        """The path as it was given."""
+        return os.fspath(self.path or "")
+
+    def __str__(self) -> str:
+        return f"{self.option} {self.text!r}"
 
 
 def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile], *, announce: bool = False) -> None:
@@ -45,24 +48,23 @@ def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile], *, 
     read = [named for named in inputs if named.path is not None and str(named.path) != STANDARD_STREAM]
     places = [(named, _places(named)) for named in written]
     for number, (output, its_places) in enumerate(places):
+        other_choice = f"choose another {output.option}"
         for named in read:
             for place in its_places:
                 if _is_same(place, str(named.path)):
-                    raise InputError(_refusal(output, place, named))
+                    how = "is" if place == output.text else f"grows as {place!r}, which is"
+                    raise InputError(f"{output} {how} the same file as {named}, which would be lost: {other_choice}")
             if _is_left_over(str(named.path), its_places[-1]):
                 raise InputError(
-                    f"{named.option} {os.fspath(named.path or '')!r} is what an earlier run to {output.option} "
-                    f"{os.fspath(output.path or '')!r} left behind, and is removed once that holds the same lines: "
-                    f"rename it first, or choose another {output.option}"
+                    f"{named} is what an earlier run to {output} left behind, and is removed once that holds the same "
+                    f"lines: rename it first, or {other_choice}"
                 )
         for other, other_places in places[:number]:
             if any(_is_same(place, another) for place in its_places for another in other_places):
-                raise InputError(
-                    f"{other.option} {os.fspath(other.path or '')!r} and {output.option} "
-                    f"{os.fspath(output.path or '')!r} are written to the same file: choose another {output.option}"
-                )
-    if announce:
-        _announce_replaced(written)
+                raise InputError(f"{other} and {output} are written to the same file: {other_choice}")
+    for named in written if announce else ():
+        if not is_stream(named.text) and Path(named.text).is_file() and Path(named.text).stat().st_size:
+            logger.warning("%s exists already: it is replaced when the new one is whole", named.text)
 
 
 def check_folder(folder: str | os.PathLike[str], option: str, inputs: Iterable[NamedFile]) -> None:
@@ -71,8 +73,8 @@ def check_folder(folder: str | os.PathLike[str], option: str, inputs: Iterable[N
     for named in inputs:
         if named.path is not None and Path(os.path.realpath(named.path)).is_relative_to(whole):
             raise InputError(
-                f"{named.option} {os.fspath(named.path)!r} lies in folder {os.fspath(folder)!r}, whose files are "
-                f"written anew: choose another {option}, or put it elsewhere"
+                f"{named} lies in folder {os.fspath(folder)!r}, whose files are written anew: choose another {option}, "
+                f"or put it elsewhere"
             )
 
 
@@ -119,17 +121,9 @@ def folder_inputs(option: str, path: str | os.PathLike[str] | None, endings: tup
                 yield NamedFile(option, each)
 
 
-def _announce_replaced(outputs: Iterable[NamedFile]) -> None:
-    for named in outputs:
-        path = named.path
-        if path is not None and not is_stream(path) and Path(path).is_file() and Path(path).stat().st_size:
-            logger.warning("%s exists already: it is replaced when the new one is whole", os.fspath(path))
-
-
 def _places(output: NamedFile) -> list[str]:
     """Where an output is written: at its name, and where it grows."""
-    path = os.fspath(output.path or "")
-    return [path] if is_stream(path) else [path, str(partial_path(path))]
+    return [output.text] if is_stream(output.text) else [output.text, str(partial_path(output.text))]
 
 
 def _is_left_over(read: str, partial: str) -> bool:
@@ -137,14 +131,6 @@ def _is_left_over(read: str, partial: str) -> bool:
     name = os.path.basename(os.path.realpath(read))
     stem, _, number = name.rpartition(".")
     return number.isdecimal() and _is_same(os.path.join(os.path.dirname(os.path.realpath(read)), stem), partial)
-
-
-def _refusal(output: NamedFile, place: str, read: NamedFile) -> str:
-    how = "is" if place == os.fspath(output.path or "") else f"grows as {place!r}, which is"
-    return (
-        f"{output.option} {os.fspath(output.path or '')!r} {how} the same file as {read.option} "
-        f"{os.fspath(read.path or '')!r}, which would be lost: choose another {output.option}"
-    )
 
 
 def _is_same(one: str, other: str) -> bool:

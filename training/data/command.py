@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from r1ranker_ir.adapters.ranking_bench import STEPS, ranking_bench_requests
 from r1ranker_ir.data.corpora import TEST_SPLIT, Corpus, FolderCorpus, open_corpus
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.digests import share_of
 from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 
 from .from_requests import record_of, requested_records
@@ -282,8 +282,7 @@ def _write(writer: SampleWriter, samples: Iterable[Sample], part: Part) -> None:
 def _is_held_out(record: Record, share: float | None) -> bool:
     if share is None:
         return False
-    digest = hashlib.sha256(record.id.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return share_of(record.id) < share
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.files.plain_data import parse_json
 from r1ranker_ir.training.data.sample_files import METADATA_KEY
 
 LIBRARIES = ("r1ranker-ir", "trl", "transformers", "torch", "peft", "datasets", "accelerate")
-_READ_AT_ONCE = 1 << 20
 # Arguments that say where, how often it is noted and on what machine, or that the record states elsewhere.
 _NO_SETTINGS = frozenset(
     ("output_dir", "run_name", "resume_from_checkpoint", "disable_tqdm", "seed", "rewards", "local_rank", "debug")
@@ -103,17 +102,14 @@ def describe_file(path: str | Path, rows: int | None = None) -> DataFile:
         DataFileError: if it should be a Parquet file and is none.
     """
     path = Path(path)
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_READ_AT_ONCE):
-                digest.update(block)
+        digest = file_digest(path)
     except OSError as error:
         raise InputError(f"data file {str(path)!r} can't be read: {error.strerror}") from error
     metadata: dict[str, Any] = {}
     if path.suffix == ".parquet":
         rows, metadata = _parquet_facts(path)
-    return DataFile(path.name, digest.hexdigest(), rows, metadata)
+    return DataFile(path.name, digest, rows, metadata)
 
 
 def _parquet_facts(path: Path) -> tuple[int, dict[str, Any]]:
