@@ -21,7 +21,7 @@ _PRIVATE, _PUBLIC = 0o700, 0o777
 
 
 def make_folder(folder: Path, *, private: bool = True) -> None:
-    """Makes a folder and those above it that are missing, for its owner's eyes alone; one that exists keeps its mode."""
+    """Makes a folder and those above it that are missing, `private` to its owner; one that exists keeps its mode."""
     if not folder.is_dir():
         make_folder(folder.parent, private=private)
         folder.mkdir(_PRIVATE if private else _PUBLIC, exist_ok=True)

@@ -34,6 +34,18 @@ Id = Annotated[str, Field(min_length=1), BeforeValidator(_id_text)]
 Words = Annotated[str, AfterValidator(_not_blank)]
 """A text that is not blank."""
 
+_WANTED = {
+    "string_type": "give a text",
+    "string_too_short": "give a text that is not empty",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "int_type": "give a whole number",
+    "bool_type": "give true or false",
+    "list_type": "give a list",
+    "dict_type": "give an object",
+}
+"""What to do about pydantic's kinds of errors, where its own words are those of Python."""
+
 AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 
 
@@ -65,12 +77,14 @@ def _problem(kind: type[BaseModel], error: ValidationError, shown: Callable[[obj
         return f"{field} is missing: give it"
     if first["type"] == "extra_forbidden":
         return f"{field} is unknown: use {', '.join(_fields_at(kind, place[:-1])) or 'no such field'}"
-    if first["type"] in ("model_type", "model_attributes_type"):
-        told = f"an object with {', '.join(_fields_at(kind, place))} is needed"
-    elif first["type"] == "value_error":
-        return f"{field}: {told}" if not place else f"{field} is {shown(first['input'])}: {told}"
-    _, should, needed = told.partition(" should ")
-    return f"{field} is {shown(first['input'])}: {f'it should {needed}' if should else told}"
+    if first["type"] == "model_type":
+        told = f"give an object with {', '.join(_fields_at(kind, place))}"
+    told = _WANTED.get(first["type"], told.replace("Input should be", "it must be"))
+    return (
+        f"{field}: {told}"
+        if not place and first["type"] == "value_error"
+        else f"{field} is {shown(first['input'])}: {told}"
+    )
 
 
 def _fields_at(kind: Any, place: Iterable[int | str]) -> list[str]:
