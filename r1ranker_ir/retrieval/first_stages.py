@@ -68,37 +68,28 @@ def form_of(kind: FirstStageKind) -> str:
 
 @dataclass(frozen=True)
 class FirstStage:
-    """Where a run comes from; `str()` gives the text that `parse_first_stage` reads.
-
-    Args:
-        kind: the first stage's name, such as `bm25s` (in memory), `pyserini` (a Lucene index) or `run` (a file).
-        source: the index or the file; empty for one that takes none.
-    """
+    """A first stage's name, and its index or file; `str()` gives the text that `parse_first_stage` reads."""
 
     kind: str
     source: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in FIRST_STAGES:
-            raise InputError(f"first stage {self._text!r} is unknown: use {forms()}")
+            raise InputError(f"first stage {str(self)!r} is unknown: use {forms()}")
         wanted = self.declared.source
         if not wanted and self.source:
-            raise InputError(f"first stage {self._text!r}: {self.kind} takes nothing after it; write {self.kind}")
+            raise InputError(f"first stage {str(self)!r}: {self.kind} takes nothing after it; write {self.kind}")
         if wanted and not self.source.strip():
-            raise InputError(f"first stage {self._text!r} names no source: write {self.kind}: and {wanted}")
+            raise InputError(f"first stage {str(self)!r} names no source: write {self.kind}: and {wanted}")
 
     @property
     def declared(self) -> FirstStageKind:
         """What there is to know of it."""
         return FIRST_STAGES[self.kind]
 
-    @property
-    def _text(self) -> str:
+    def __str__(self) -> str:
         takes = self.kind in FIRST_STAGES and self.declared.source
         return f"{self.kind}:{self.source}" if self.source or takes else self.kind
-
-    def __str__(self) -> str:
-        return self._text
 
 
 def parse_first_stage(text: str) -> FirstStage:
@@ -109,6 +100,12 @@ def parse_first_stage(text: str) -> FirstStage:
     return FirstStage(kind, source)
 
 
+def check_depth(depth: int) -> None:
+    """Refuses a search for no document."""
+    if depth < 1:
+        raise InputError(f"depth is {depth}: ask for at least 1 document")
+
+
 def retrieve(
     first_stage: FirstStage,
     corpus: Corpus,
@@ -117,7 +114,6 @@ def retrieve(
     *,
     progress: bool = False,
 ) -> Run:
-    """Gets the run of a first stage for a corpus."""
-    if depth < 1:
-        raise InputError(f"depth is {depth}: ask for at least 1 document")
+    """Gets the run of a first stage for a corpus's queries (text by id), an entry for every query, in their order."""
+    check_depth(depth)
     return first_stage.declared.search(corpus, depth, queries, source=first_stage.source, progress=progress)

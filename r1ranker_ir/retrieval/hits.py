@@ -20,7 +20,7 @@ def run_of_hits(hits: Mapping[str, Sequence[Any]]) -> dict[str, tuple[RunEntry, 
 
 
 def entries_of_hits(hits: Sequence[Any]) -> tuple[RunEntry, ...]:
-    """Turns the hits of a query into entries of a run."""
+    """Turns hits into entries of a run; a document that is found several times, by segments, has its best place."""
     scores: dict[str, float] = {}
     for hit in hits:
         scores.setdefault(str(hit.docid), float(hit.score))
@@ -28,7 +28,7 @@ def entries_of_hits(hits: Sequence[Any]) -> tuple[RunEntry, ...]:
 
 
 def text_of_stored(raw: str, docid: str) -> str:
-    """Reads the text of a document as a Lucene index has stored it."""
+    """Title and body of a document as a Lucene index has stored it: a JSON object, or the text itself."""
     try:
         record = json.loads(raw)
     except (ValueError, RecursionError):  # also of a text that only begins as JSON does
@@ -46,9 +46,9 @@ def text_of_stored(raw: str, docid: str) -> str:
 
 
 def check_batch(queries: Sequence[str], qids: Sequence[str]) -> None:
-    """Checks that there is one id a query, and none twice."""
+    """Checks that there is one id per query, and none twice."""
     if len(queries) != len(qids):
-        raise InputError(f"queries has length {len(queries)}, but qids has length {len(qids)}: give one id a query")
+        raise InputError(f"queries has length {len(queries)}, but qids has length {len(qids)}: give one id per query")
     if len(set(qids)) != len(qids):
         [repeated, *_] = [qid for position, qid in enumerate(qids) if qid in qids[:position]]
         raise InputError(f"query id {repeated!r} occurs twice in qids: ids must be unique")

