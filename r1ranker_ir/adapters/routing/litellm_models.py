@@ -23,7 +23,7 @@ _TOKENS = 1_000_000
 
 
 def import_litellm(feature: str) -> ModuleType:
-    """Imports LiteLLM, which takes seconds, with the price list that it carries.
+    """Imports LiteLLM, which takes seconds, with the price list that it carries; `feature` says what needs it.
 
     Without being told otherwise LiteLLM downloads the newest list as it is imported. Here it does so only if
     `LITELLM_LOCAL_MODEL_COST_MAP` is set to `False`, or the program imported it earlier.
@@ -42,7 +42,12 @@ def import_litellm(feature: str) -> ModuleType:
 
 
 def profiles_of_model_list(models: Any, *, where: str = "model_list") -> tuple[LLMProfile, ...]:
-    """Makes profiles of a LiteLLM model list."""
+    """Makes a profile of each `model_name` of a LiteLLM model list; the first of several deployments counts.
+
+    Prices are `input_cost_per_token` and `output_cost_per_token` of `model_info`, else of `litellm_params`, else
+    LiteLLM's own for the model (`base_model` of `model_info` where given). `model_info` may hold `description` and
+    `size`.
+    """
     if not isinstance(models, list):
         raise DataFileError(f"{where}: a list of models is needed")
     profiles: dict[str, LLMProfile] = {}
