@@ -16,6 +16,6 @@ def open_ranker(
     strategy: str | None = None,
     **options: Any,
 ) -> Ranker:
-    """Opens the ranker of a name."""
+    """Opens the ranker of a registered name or a published system's; with `strategy`, of any checkpoint."""
     found = find_ranker(reranker, model, strategy, options)
     return Ranker(found.checkpoint, strategy=found.strategy, **found.options)

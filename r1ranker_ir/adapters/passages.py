@@ -33,7 +33,7 @@ class PassageProtocol:
         negatives: `random` ones of the run's top, or those that the run ranks highest (`top`).
         depth: how many documents of the run count as its top.
         min_gain: the least grade of a relevant passage. What is judged above 0 and below this is not used.
-        queries: only the first so many queries that a request can be made of; all if `None`.
+        queries: only the first N queries that a request can be made of; all if `None`.
         seed: of every draw. A query's candidates do not depend on what other queries there are.
     """
 
@@ -55,7 +55,11 @@ class PassageProtocol:
 def passage_requests(
     corpus: Corpus, run: Run, protocol: PassageProtocol, problems: Problems, counts: Counter[str] | None = None
 ) -> Iterator[JudgedRequest]:
-    """Makes a request of each query that has a relevant passage and results in a run."""
+    """Makes a request of each query that has a relevant passage and results in a run.
+
+    A relevant passage drawn at random has gain 1. The others are of the run, not judged relevant, and of other texts;
+    all are in random order. `counts` is told of queries that are passed over.
+    """
     counts = Counter() if counts is None else counts
     topics = corpus.queries()
     if not any(query_id in run for query_id in topics):

@@ -18,7 +18,7 @@ Scorer = Callable[[str, Sequence[str], Sequence[str]], Sequence[float] | None]
 
 
 def choice_counts(interactions: Interactions) -> Counter[str]:
-    """Counts how many users are known to have chosen each item."""
+    """Counts how many users are known to have chosen each item; targets don't count."""
     return Counter(item for history in interactions.histories for item in set(history.known))
 
 
@@ -58,7 +58,7 @@ def item_knn(interactions: Interactions) -> Scorer:
 
 
 def run_order(run: Run, name: str, counts: Counter[str]) -> Scorer:
-    """Makes scores of another recommender's run."""
+    """Scores by place in another recommender's run: the best of n has n, the last 1, and what the run lacks 0."""
 
     def scores(user: str, history: Sequence[str], candidates: Sequence[str]) -> list[float] | None:
         entries = run.get(user)

@@ -25,7 +25,11 @@ def interactions_of_frame(
     source: str = "frame",
     problems: Problems | None = None,
 ) -> Interactions:
-    """Takes users' choices from a pandas frame, one a row."""
+    """Takes users' choices from a pandas frame, one per row, given the names of its columns.
+
+    Without a column of times (numbers, or dates) the order of rows counts; without `titles` (item to title, a dict or a
+    Series) items are titles themselves. Whole numbers, also in a column of floats, are ids without a decimal point.
+    """
     problems = Problems() if problems is None else problems
     if not hasattr(frame, "columns"):
         raise InputError(f"{type(frame).__name__} given where a pandas frame is needed: make one of it")

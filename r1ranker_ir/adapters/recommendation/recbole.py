@@ -32,7 +32,11 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 
 
 def read_recbole(path: Path, problems: Problems) -> Interactions:
-    """Reads a data set in RecBole's atomic files."""
+    """Reads the `.inter` file, or the only one of a folder, and the `.item` file of the same name or the only one.
+
+    With a column `item_id_list:token_seq` a line is a user: the list is what was chosen so far, `item_id` what came
+    next. Without it a line is a choice, in the order of `timestamp`, or else in the file's.
+    """
     inter = path if path.is_file() else _only(path, ".inter")
     item = inter.with_name(f"{inter.name.partition('.')[0]}.item")
     if not item.is_file():
@@ -76,14 +80,11 @@ def _users(
             unknown_item(problems, where, target)
         else:
             seen.add(user)
-            choices = [item for item in split_columns(cells[columns[LIST]]) if _known(item, titles, where, problems)]
-            yield UserHistory(user, tuple(choices), target, where)
-
-
-def _known(item: str, titles: Mapping[str, str], where: str, problems: Problems) -> bool:
-    if item not in titles:
-        unknown_item(problems, where, item)
-    return item in titles
+            choices = split_columns(cells[columns[LIST]])
+            for item in choices:
+                if item not in titles:
+                    unknown_item(problems, where, item)
+            yield UserHistory(user, tuple(item for item in choices if item in titles), target, where)
 
 
 def _choices(

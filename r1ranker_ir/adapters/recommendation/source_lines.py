@@ -13,7 +13,7 @@ from r1ranker_ir.files.plain_data import number_of
 
 
 def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-    """Yields the lines of a file that are not blank."""
+    """Yields the lines of a file that are not blank, in the first of some encodings that fits."""
     for number, raw in readable_lines(path):
         line = _decoded(raw, encodings)
         if line is None:
@@ -25,7 +25,7 @@ def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, 
 
 
 def time_of(cell: str, where: str, problems: Problems) -> float | None:
-    """Reads a time stamp."""
+    """Reads a time stamp; `None` for what is not a number, which is a problem."""
     try:
         time = number_of(cell)
     except ValueError:

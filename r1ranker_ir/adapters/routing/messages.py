@@ -9,7 +9,7 @@ from r1ranker_ir.errors import InputError
 
 
 def question_of(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Finds what is asked: the text of the user's last message."""
+    """Finds what is asked: the text of the user's last message in OpenAI's form."""
     for message in reversed(messages):
         if message.get("role") == "user" and (text := _text(message.get("content"))).strip():
             return text

@@ -11,13 +11,7 @@ from r1ranker_ir.errors import InputError
 
 @dataclass(frozen=True)
 class Objective:
-    """The weights of a utility, effect × effect's weight − cost × cost's weight.
-
-    Args:
-        effect: how much the worth of an answer counts.
-        cost: how much its cost counts.
-        aim: what the best language model is to be, in words for the prompt.
-    """
+    """The weights of a utility, effect × effect's weight − cost × cost's weight, and its words for the prompt."""
 
     effect: float
     cost: float
@@ -35,7 +29,10 @@ class Objective:
 
 
 def objective_of(objective: str | tuple[float, float] | Objective) -> Objective:
-    """Finds the weights and the words of an objective."""
+    """Finds the weights and the words of an objective: its name, or the weights as a pair or with a comma between them.
+
+    Weights that stand in the same proportion as those of a named one have its words.
+    """
     if isinstance(objective, Objective):
         return objective
     weights = _weights(objective)

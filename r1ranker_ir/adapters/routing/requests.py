@@ -23,7 +23,7 @@ _DIGITS = 6
 
 
 def observed_llms(observations: Sequence[Observation], llms: Sequence[LLMProfile]) -> tuple[LLMProfile, ...]:
-    """Picks the language models that questions have effects of."""
+    """The language models that questions have effects of, in the profiles' order; others are named in the log."""
     if not observations:
         raise InputError("there are no questions: give at least one")
     observed = observations[0]

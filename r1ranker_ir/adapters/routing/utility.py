@@ -25,14 +25,7 @@ OUTPUT_TOKENS = 256
 
 @dataclass(frozen=True)
 class Outcome:
-    """What each language model would bring on a question, in the order of the profiles.
-
-    Args:
-        observation: the question.
-        effects: worth of the answers.
-        costs: cost of the answers, from 0 to 1; `None` where not known.
-        utilities: the two weighed against each other.
-    """
+    """What each language model would bring on a question, in the order of the profiles; costs are from 0 to 1."""
 
     observation: Observation
     effects: tuple[float, ...]
@@ -86,7 +79,7 @@ def assumed_tokens(observation: Observation) -> bool:
 
 
 def mean_utilities(outcomes: Sequence[Outcome], llms: Sequence[LLMProfile]) -> dict[str, float]:
-    """Averages what each language model brings over questions."""
+    """Mean utility over questions by language model."""
     return {
         llm.name: sum(outcome.utilities[place] for outcome in outcomes) / len(outcomes)
         for place, llm in enumerate(llms)
