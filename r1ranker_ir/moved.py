@@ -24,8 +24,8 @@ _MOVED = dict(
     cutting:prompts.cutting demo:cli.demo described:files.described documents:integrations.documents
     family:rankers.systems gguf_files:models.gguf hub:models.hub json_lines:files.json_lines
     langchain:integrations.langchain offsets:files.offsets outcomes:engine.outcomes output_locks:files.locks
-    output_paths:files.paths output_streams:files.streams partial_files:files.partial pipes:files.pipes
-    plain_data:files.plain_data private_folders:files.private_folders random_models:models.random_weights
+    output_paths:files.paths output_streams:files.streams partial_files:files.partial pipes:files.small_files
+    plain_data:files.plain_data private_folders:files.locks random_models:models.random_weights
     ranker:rankers.ranker ranking_bench:adapters.ranking_bench
     ranking_bench_prompts:adapters.ranking_bench_prompts ray_engine:runs.ray_engine ray_worker:runs.ray_worker
     registry:integrations.registration request_corpus:data.request_corpus request_files:data.request_files

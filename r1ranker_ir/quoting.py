@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
 
 _CHARACTERS = 200
 
@@ -36,6 +37,12 @@ def quoted(value: object) -> str:
         return text
     half = _CHARACTERS // 2
     return f"{text[:half]}…{text[-half:]}"
+
+
+def shown_ids(ids: Sequence[str], most: int = 20) -> str:
+    """The first ids of a list, and how many more there are."""
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(ids[:most]) + more
 
 
 def shorten_message(message: str, most: int = 4000) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from r1ranker_ir.data.corpora import GREATEST_GRADE
+from r1ranker_ir.data.qrels import GREATEST_GRADE
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.errors import InputError
 

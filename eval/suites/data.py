@@ -15,6 +15,7 @@ from r1ranker_ir.data.long_runs import open_run
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.retrieval.first_stages import FirstStage, retrieve
 from r1ranker_ir.runs.requests import RunRequests, requests_of_run
 from r1ranker_ir.runs.reranking import RunSource
@@ -120,12 +121,6 @@ def checksums(corpus: Corpus, split: str, judged: JudgedQueries, run: Run) -> di
         files = (name.format(split=split) for name in _CORPUS_FILES)
         digests["files"] = {name: file_digest(folder / name) for name in files if (folder / name).is_file()}
     return digests
-
-
-def file_digest(path: Path) -> str:
-    """Returns a file's SHA-256 in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _texts(corpus: Corpus, doc_ids: list[str]) -> Iterator[tuple[str, str]]:

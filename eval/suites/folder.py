@@ -12,14 +12,13 @@ from r1ranker_ir.engine.signs import sentences
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.eval.measuring.measures import measures_json
 from r1ranker_ir.eval.output.manifest import counts, determinism, hardware, versions
-from r1ranker_ir.files.locks import FOLDER_LOCK
+from r1ranker_ir.files.digests import file_digest
+from r1ranker_ir.files.locks import FOLDER_LOCK, make_folder
 from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.private_folders import make_folder
 from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
 from r1ranker_ir.runs.reranking import RankerSource
 
-from .data import file_digest
 from .report import report
 from .request_report import chance_means
 from .results import BASELINES, REQUESTS, TRACES, DataSetResult, SuiteSettings

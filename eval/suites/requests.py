@@ -12,11 +12,12 @@ from r1ranker_ir.adapters.ranking_bench import CONFIGURATIONS, ranking_bench_req
 from r1ranker_ir.data.request_corpus import ENDINGS, judgments_of, with_run_ids
 from r1ranker_ir.data.request_files import JudgedRequest, gives_answer_away, read_requests, warn_of_answers_given_away
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import RankingRequest
 
 from .baselines import baselines_of, expected_by_chance, random_choices, value_names
-from .data import JudgedQueries, file_digest
+from .data import JudgedQueries
 from .results import RequestsResult
 from .tables import DataSet, Suite
 

@@ -24,15 +24,15 @@ from r1ranker_ir.errors import (
 from r1ranker_ir.eval.measuring.measures import evaluate, parse_measures
 from r1ranker_ir.eval.output.manifest import ranker_settings, unopened_settings
 from r1ranker_ir.files.byte_sizes import in_units
-from r1ranker_ir.files.locks import folder_lock
+from r1ranker_ir.files.digests import file_digest
+from r1ranker_ir.files.locks import folder_lock, make_folder
 from r1ranker_ir.files.paths import NamedFile, check_folder, check_outputs, corpus_inputs
-from r1ranker_ir.files.private_folders import make_folder
 from r1ranker_ir.retrieval.first_stages import parse_first_stage
 from r1ranker_ir.runs.inputs import ranker_inputs
 from r1ranker_ir.runs.reranking import RankerSource, RequestSource, rerank_run
 
 from .baselines import first_choices
-from .data import JudgedQueries, JudgedRunSource, checksums, file_digest, read_judged_queries, search_first_stage
+from .data import JudgedQueries, JudgedRunSource, checksums, read_judged_queries, search_first_stage
 from .folder import MANIFEST, MEASURES, REPORT, claim_folder, write_summaries
 from .requests import RequestFileSource, read_dataset_requests, request_checksums
 from .results import BASELINES, FIRST_STAGE_RUN, REQUESTS, RERANKED_RUN, TRACES, DataSetResult, SuiteSettings

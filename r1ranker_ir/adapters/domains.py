@@ -28,17 +28,7 @@ def routing_objectives() -> tuple[str, ...]:
 
 
 def objective_weights(objective: str) -> tuple[float, float]:
-    """Looks up how much effect and cost count.
-
-    Args:
-        objective: one of `routing_objectives`.
-
-    Returns:
-        The weights of effect and cost.
-
-    Raises:
-        InputError: if the objective is unknown.
-    """
+    """How much effect and cost count in an objective."""
     known = _tables()["routing"]
     if objective not in known:
         raise InputError(f"objective is {objective!r}: use one of {', '.join(known)}, or (weight of effect, of cost)")
@@ -46,17 +36,7 @@ def objective_weights(objective: str) -> tuple[float, float]:
 
 
 def aim_of(domain: str) -> str:
-    """Looks up what a domain's best candidate is to be.
-
-    Args:
-        domain: one of `recommendation_domains` or `routing_objectives`.
-
-    Returns:
-        Words for the prompt, such as "the movie that this viewer watches next".
-
-    Raises:
-        InputError: if the domain is unknown.
-    """
+    """What the best candidate of a domain or an objective must be, in words for the prompt."""
     items, routes = _tables()["recommendation"], _tables()["routing"]
     if domain in items:
         return str(items[domain])

@@ -33,11 +33,8 @@ class PassageProtocol:
         negatives: `random` ones of the run's top, or those that the run ranks highest (`top`).
         depth: how many documents of the run count as its top.
         min_gain: the least grade of a relevant passage. What is judged above 0 and below this is not used.
-        queries: only the first so many queries that a request can be made of; all if `None`.
+        queries: only the first N queries that a request can be made of; all if `None`.
         seed: of every draw. A query's candidates do not depend on what other queries there are.
-
-    Raises:
-        InputError: if a number makes no sense.
     """
 
     candidates: int = 5
@@ -60,20 +57,8 @@ def passage_requests(
 ) -> Iterator[JudgedRequest]:
     """Makes a request of each query that has a relevant passage and results in a run.
 
-    Args:
-        corpus: gives queries, judgments and texts.
-        run: a first stage's results.
-        protocol: how candidates are chosen.
-        problems: is told of queries with too few negatives, or without a relevant passage that has a text.
-        counts: is told of queries that are passed over since nothing is judged relevant or the run lacks them.
-
-    Yields:
-        Requests in the order of the corpus's queries, with gain 1 for a relevant passage drawn at random. The others
-        are of the run, not judged relevant, and of other texts; all are in random order.
-
-    Raises:
-        InputError: if the run has no query of the corpus.
-        DataFileError: if problems end the work.
+    A relevant passage drawn at random has gain 1. The others are of the run, not judged relevant, and of other texts;
+    all are in random order. `counts` is told of queries that are passed over.
     """
     counts = Counter() if counts is None else counts
     topics = corpus.queries()

@@ -18,9 +18,7 @@ _NAMED = 5
 class Problems:
     """Collects what is wrong with the rows of a source.
 
-    Args:
-        on_error: `fail` raises an error for the first problem; `skip` counts it, and names the first of each kind in
-            the log.
+    `fail` raises an error for the first problem; `skip` counts it, and names the first of each kind in the log.
     """
 
     def __init__(self, on_error: OnError = "fail") -> None:
@@ -28,16 +26,7 @@ class Problems:
         self.counts: Counter[str] = Counter()
 
     def add(self, where: str, reason: str, detail: str = "") -> None:
-        """Reports a row that is left out.
-
-        Args:
-            where: file and line, or user or query, such as `ratings.dat:7`.
-            reason: what is wrong, in the same words for each row of the kind; summaries count by it.
-            detail: the value, and what to do.
-
-        Raises:
-            DataFileError: if problems end the work.
-        """
+        """Reports a row at `where`; `reason` is the same for each of the kind, `detail` the value and what to do."""
         message = f"{where}: {reason}{f': {detail}' if detail else ''}"
         if self.on_error == "fail":
             raise DataFileError(f"{message}. To leave such rows out and have them counted, use --on-error skip")

@@ -9,7 +9,6 @@ IRanker's form can show those of `problem` (`RankingRequest.given`). Configurati
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import re
 from collections import Counter
@@ -23,6 +22,7 @@ from r1ranker_ir.adapters.domains import aim_of
 from r1ranker_ir.adapters.ranking_bench_prompts import given_prompt
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import DataFileError, InputError, missing_extra
+from r1ranker_ir.files.digests import text_digest
 from r1ranker_ir.types import Candidate, RankingRequest, Task
 
 HUB_NAME = "ulab-ai/Ranking-bench"
@@ -59,11 +59,7 @@ _DOMAINS = {
 
 @dataclass(frozen=True)
 class Unusable:
-    """A row that no request can be made of.
-
-    Args:
-        reason: why.
-    """
+    """Why no request can be made of a row."""
 
     reason: str
 
@@ -77,25 +73,10 @@ def ranking_bench_requests(
     source: str | None = None,
     task_name: str | None = None,
 ) -> Iterator[JudgedRequest]:
-    """Reads Ranking-bench from the hub, or a file with its columns.
+    """Reads Ranking-bench from the hub (`iterative` or `direct`), or a `.json`, `.jsonl` or `.parquet` file.
 
-    Args:
-        where: a configuration of the hub's data set (`iterative` or `direct`), or a `.json`, `.jsonl` or `.parquet`
-            file.
-        dropped: is told how many rows were dropped, by reason.
-        split: of the hub's data set.
-        queries: only the first so many rows; all if `None`.
-        source: the requests' source; `ranking-bench/<task name>` if `None`.
-        task_name: only the rows of this task, whatever the case; all if `None`. `queries` counts these.
-
-    Yields:
-        Requests in the order of the rows, with gain 1 for the right candidate. Their id is made of the query or
-        history alone, so that rows on the same one share it.
-
-    Raises:
-        InputError: if the data set can't be loaded.
-        DataFileError: if columns are missing, no row is of the task, or no row could be used.
-        MissingExtraError: if datasets is not installed.
+    `queries` takes the first N rows, `task_name` only those of a task, whatever the case. `dropped` is told how many
+    rows were dropped, by reason. A request's id is made of the query or history alone; the right candidate has gain 1.
     """
     read = used = 0
     others: Counter[str] = Counter()
@@ -125,14 +106,7 @@ def ranking_bench_requests(
 
 
 def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
-    """Turns one row into a request.
-
-    Args:
-        row: with `problem`, `gt`, `candidates` (a list, or the text of one in JSON or Python) and `task_name`.
-
-    Returns:
-        The request, or the reason why there is none.
-    """
+    """Turns one row into a request, or says why it can't be."""
     problem, gt, task_name = (row.get(column) for column in ("problem", "gt", "task_name"))
     if not (isinstance(problem, str) and isinstance(gt, str) and isinstance(task_name, str)):
         return Unusable("problem, gt or task_name is no text")
@@ -159,7 +133,7 @@ def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
             reading.context,
             reading.candidates,
             reading.task,
-            hashlib.sha256(reading.context.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+            text_digest(reading.context)[:16],
             "" if domain is None else aim_of(domain),
             given_prompt(problem, [candidate.name or candidate.id for candidate in reading.candidates], texts),
         ),

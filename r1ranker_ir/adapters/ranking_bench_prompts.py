@@ -11,17 +11,7 @@ _LIST_LINE = re.compile(r"^\[(.*)\][.\s]*$", re.MULTILINE)
 
 
 def given_prompt(problem: str, names: Sequence[str], texts: Sequence[str]) -> GivenPrompt | None:
-    """Finds where a row's prompt lists its candidates.
-
-    Args:
-        problem: the prompt.
-        names: the candidates' names.
-        texts: their texts, as the row has them.
-
-    Returns:
-        The parts: for passages, the lines from the first label to the end of the last text; for items and language
-        models, what stands between the brackets of the list. `None` where the prompt has none of these forms.
-    """
+    """Parts a row's prompt at its list of candidates; `None` where it has none of the known forms."""
     for span in (_labelled(problem, names, texts), _printed(problem, texts), _numbered(problem, texts)):
         if span is not None:
             start, end = span

@@ -14,7 +14,7 @@ from typing import Literal
 
 from r1ranker_ir.cache.records import FORMAT
 from r1ranker_ir.errors import StorageError
-from r1ranker_ir.files.private_folders import make_folder
+from r1ranker_ir.files.locks import make_folder
 
 _APPLICATION_ID = int.from_bytes(b"r1ir", "big")
 _TABLES = """

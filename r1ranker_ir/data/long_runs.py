@@ -13,7 +13,6 @@ from typing import IO, Self
 import numpy as np
 
 from r1ranker_ir.data.trec_runs import (
-    STANDARD_STREAM,
     RunEntry,
     RunLine,
     best_first,
@@ -21,10 +20,12 @@ from r1ranker_ir.data.trec_runs import (
     parse_line,
     raw_lines,
     repeated_document,
+    run_errors,
 )
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.files.json_lines import is_gzip
 from r1ranker_ir.files.offsets import OffsetIndex, file_state, line_number
+from r1ranker_ir.files.streams import STANDARD_STREAM
 
 
 def open_run(path: str | Path) -> RunFile:
@@ -32,17 +33,6 @@ def open_run(path: str | Path) -> RunFile:
 
     What it gives for a query is what `read_run` gives. All lines are checked now; a query's lines need not stand
     together. Compressed files and standard input are unpacked into a temporary file, which goes with the process.
-
-    Args:
-        path: a file, gzip if it ends in `.gz`, or `-` for standard input.
-
-    Returns:
-        The run; 24 bytes of memory a query.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a line is malformed, or a document occurs twice in a query; names file and line.
-        StorageError: if there is no room for the temporary file.
     """
     return RunFile(path)
 
@@ -57,7 +47,7 @@ class RunFile(Mapping[str, tuple[RunEntry, ...]]):
     def __init__(self, path: str | Path) -> None:
         self.name = name_of(path)
         self._lock = threading.Lock()
-        self._file = _spool(path, self.name) if _needs_spool(path) else _open(path, self.name)
+        self._file = _spool(path, self.name) if _needs_spool(path) else self._opened(path)
         self._release = weakref.finalize(self, self._file.close)
         try:
             self._state = file_state(self._file)
@@ -68,6 +58,11 @@ class RunFile(Mapping[str, tuple[RunEntry, ...]]):
         except BaseException:
             self.close()
             raise
+
+    @staticmethod
+    def _opened(path: str | Path) -> IO[bytes]:
+        with run_errors(path):
+            return Path(path).open("rb")
 
     def __getitem__(self, query_id: str) -> tuple[RunEntry, ...]:
         with self._lock:
@@ -176,41 +171,22 @@ def _needs_spool(path: str | Path) -> bool:
     return Path(path).is_fifo() or Path(path).is_char_device()
 
 
-def _open(path: str | Path, named: str) -> IO[bytes]:
-    try:
-        return Path(path).open("rb")
-    except FileNotFoundError:
-        raise InputError(f"run file {named!r} does not exist: check the path") from None
-    except OSError as error:
-        raise InputError(f"can't read run file {named!r}: {error.strerror}") from error
-
-
 def _spool(path: str | Path, named: str) -> IO[bytes]:
     """Unpacks a run into a file that has no name, so that nothing is left behind whatever happens."""
-    lines = raw_lines(path)
+    file: IO[bytes] | None = None
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115 (it stays open as long as the run)
-    except OSError as error:
-        raise _no_room(named, error) from error
-    try:
-        for _, raw in lines:
-            try:
-                file.write(raw)
-            except OSError as error:
-                raise _no_room(named, error) from error
-        try:
-            file.seek(0)
-        except OSError as error:
-            raise _no_room(named, error) from error
-    except BaseException:
-        with contextlib.suppress(OSError):
-            file.close()
-        raise
+        for _, raw in raw_lines(path):  # whose errors are of another kind
+            file.write(raw)
+        file.seek(0)
+    except BaseException as error:
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
+        if not isinstance(error, OSError):
+            raise
+        raise StorageError(
+            f"can't unpack {named} into a temporary file ({error.strerror}): make room in the folder for temporary "
+            f"files, or name another one in the environment variable TMPDIR"
+        ) from error
     return file
-
-
-def _no_room(named: str, error: OSError) -> StorageError:
-    return StorageError(
-        f"can't unpack {named} into a temporary file ({error.strerror}): make room in the folder for temporary files, "
-        f"or name another one in the environment variable TMPDIR"
-    )

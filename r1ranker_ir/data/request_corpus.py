@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from r1ranker_ir.data.corpora import GREATEST_GRADE
+from r1ranker_ir.data.qrels import GREATEST_GRADE
 from r1ranker_ir.data.request_files import JudgedRequest, read_requests
 from r1ranker_ir.data.trec_runs import is_run_id, run_id_of
 from r1ranker_ir.errors import InputError
@@ -23,12 +23,10 @@ ENDINGS = (".jsonl", ".jsonl.gz")
 
 @dataclass(frozen=True)
 class Judgments:
-    """What counts as relevant in ranking requests.
+    """What counts as relevant in ranking requests, for each candidate of each request that has a best one.
 
-    Args:
-        qrels: a judgment for each candidate of each request that has a best one.
-        graded: gains are the grades, since all of them are whole numbers; otherwise a request's best candidates have
-            grade 1 and the others 0.
+    Gains are the grades where all of them are whole numbers (`graded`); otherwise a request's best candidates have
+    grade 1 and the others 0.
     """
 
     qrels: tuple[Qrel, ...]
@@ -40,12 +38,6 @@ def with_run_ids(requests: Iterable[JudgedRequest]) -> tuple[JudgedRequest, ...]
 
     Ids that are so already stay as they are. In others white space becomes `_`, and where that or a repetition makes
     an id that another has, `_2`, `_3` and so on follow.
-
-    Args:
-        requests: in an order that decides which of two equal ids stays.
-
-    Returns:
-        The same requests in the same order.
     """
     given = list(requests)
     named = []
@@ -60,26 +52,17 @@ def with_run_ids(requests: Iterable[JudgedRequest]) -> tuple[JudgedRequest, ...]
 
 
 def judgments_of(requests: Sequence[JudgedRequest]) -> Judgments:
-    """Makes judgments of gains.
-
-    Args:
-        requests: with ids of `with_run_ids`.
-
-    Returns:
-        Grades where all gains are whole numbers, and otherwise whether a candidate is a best one. Requests without a
-        best candidate have no judgments.
-    """
+    """Makes judgments of the gains of requests with ids of `with_run_ids`."""
     from ir_measures import Qrel
 
     graded = all(gain.is_integer() and gain <= GREATEST_GRADE for judged in requests for gain in judged.gains)
     qrels = []
     for judged in requests:
         best = judged.best
-        if not best:
-            continue
         for place, (candidate, gain) in enumerate(zip(judged.request.candidates, judged.gains, strict=True)):
-            grade = int(gain) if graded else int(place in best)
-            qrels.append(Qrel(judged.request.query_id, candidate.id, grade))
+            if best:
+                grade = int(gain) if graded else int(place in best)
+                qrels.append(Qrel(judged.request.query_id, candidate.id, grade))
     return Judgments(tuple(qrels), graded)
 
 
@@ -96,11 +79,7 @@ def holds_requests(path: Path) -> bool:
 
 
 class RequestCorpus:
-    """A file of ranking requests where a corpus is asked for: queries and judgments, to measure and to compare runs on.
-
-    Args:
-        path: the file.
-    """
+    """A file of ranking requests where a corpus is asked for: queries and judgments, to measure and compare runs on."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -108,35 +87,19 @@ class RequestCorpus:
         self._path = path
 
     def queries(self) -> dict[str, str]:
-        """Returns the text of each request's query by its id, in file order.
-
-        Raises:
-            DataFileError: if a line is malformed.
-        """
+        """The text of each request's query by its id, in file order."""
         return {judged.request.query_id: judged.request.query for judged in self._requests()}
 
     def qrels(self) -> list[Qrel]:
-        """Returns the judgments that the gains are; see `judgments_of`.
-
-        Raises:
-            DataFileError: if a line is malformed.
-        """
+        """The judgments that the gains are; see `judgments_of`."""
         return list(judgments_of(self._requests()).qrels)
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
-        """Refuses: a candidate's text belongs to its request, with a task and an aim.
-
-        Raises:
-            InputError: always.
-        """
+        """Refuses: a candidate's text belongs to its request, with a task and an aim."""
         self._refuse()
 
     def iterate_documents(self) -> Iterator[tuple[str, str]]:
-        """Refuses, as `documents` does.
-
-        Raises:
-            InputError: always.
-        """
+        """Refuses, as `documents` does."""
         self._refuse()
 
     def _requests(self) -> tuple[JudgedRequest, ...]:
@@ -155,14 +118,13 @@ def _words(ids: Sequence[str]) -> list[str]:
     kept: set[str] = set()
     words = []
     for each in ids:
-        if each in taken and each not in kept:
-            kept.add(each)
-            words.append(each)
-            continue
-        stem = run_id_of(each)
-        word, number = stem, 2
-        while word in taken:
-            word, number = f"{stem}_{number}", number + 1
+        word = each
+        if each not in taken or each in kept:
+            word = stem = run_id_of(each)
+            number = 2
+            while word in taken:
+                word, number = f"{stem}_{number}", number + 1
+        kept.add(word)
         taken.add(word)
         words.append(word)
     return words

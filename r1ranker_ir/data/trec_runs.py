@@ -6,7 +6,7 @@ tag. Other white space of Unicode is a part of its id. Files and streams are UTF
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import math
 import re
 import sys
@@ -21,10 +21,8 @@ from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files import json_lines
 from r1ranker_ir.files.partial import PartialFile
 from r1ranker_ir.files.plain_data import number_of, whole_number_of
-from r1ranker_ir.files.streams import STANDARD_STREAM as STANDARD_STREAM
+from r1ranker_ir.files.streams import STANDARD_STREAM
 from r1ranker_ir.quoting import quoted
-
-logger = logging.getLogger(__name__)
 
 _BYTE_ORDER_MARK = "\ufeff"
 # ASCII white space, and what ends a text in C.
@@ -34,12 +32,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class RunEntry(NamedTuple):
-    """One retrieved document.
-
-    Attributes:
-        doc_id: the document's id.
-        score: the higher the better; comparable within one query only.
-    """
+    """One retrieved document; scores, the higher the better, can be compared within one query only."""
 
     doc_id: str
     score: float
@@ -55,16 +48,6 @@ def read_run(path: str | Path) -> dict[str, tuple[RunEntry, ...]]:
     A query's documents are ordered by falling score; equal scores by rising rank column, then as in the file.
     (trec_eval and ir_measures break ties by document id instead, so a measure of a run with ties may see
     another order than a reranker.)
-
-    Args:
-        path: a file, gzip if it ends in `.gz`, or `-` for standard input.
-
-    Returns:
-        The run, queries in order of first appearance.
-
-    Raises:
-        InputError: if there is no such file.
-        DataFileError: if a line is malformed, or a document occurs twice in a query; names file and line.
     """
     scored: dict[str, dict[str, tuple[float, int]]] = {}
     named = name_of(path)
@@ -77,10 +60,10 @@ def read_run(path: str | Path) -> dict[str, tuple[RunEntry, ...]]:
         if line.doc_id in documents:
             raise repeated_document(line, where)
         documents[line.doc_id] = (line.score, line.rank)
-    run: dict[str, tuple[RunEntry, ...]] = {}
-    for query_id, documents in scored.items():
-        run[query_id] = best_first((doc_id, score, rank) for doc_id, (score, rank) in documents.items())
-    return run
+    return {
+        query_id: best_first((doc_id, score, rank) for doc_id, (score, rank) in documents.items())
+        for query_id, documents in scored.items()
+    }
 
 
 class RunLine(NamedTuple):
@@ -98,44 +81,27 @@ def name_of(path: str | Path) -> str:
 
 
 def raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """Yields a run file's lines as they are, unpacked, with their numbers from 1.
+    """Yields a run file's lines as they are, unpacked, with their numbers from 1."""
+    with run_errors(path):
+        if str(path) == STANDARD_STREAM:
+            yield from json_lines.bounded_lines(sys.stdin.buffer, name_of(path))
+        else:
+            yield from json_lines.raw_lines(Path(path))
 
-    Args:
-        path: a file, gzip if it ends in `.gz`, or `-` for standard input.
 
-    Yields:
-        Number and line.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if its compressed data are damaged.
-    """
-    named = name_of(path)
-    if str(path) == STANDARD_STREAM:
-        yield from json_lines.bounded_lines(sys.stdin.buffer, named)
-        return
+@contextlib.contextmanager
+def run_errors(path: str | Path) -> Iterator[None]:
+    """Says of a run file why it can't be read."""
     try:
-        yield from json_lines.raw_lines(Path(path))
+        yield
     except FileNotFoundError:
-        raise InputError(f"run file {named!r} does not exist: check the path") from None
+        raise InputError(f"run file {name_of(path)!r} does not exist: check the path") from None
     except OSError as error:
-        raise InputError(f"can't read run file {named!r}: {error.strerror}") from error
+        raise InputError(f"can't read run file {name_of(path)!r}: {error.strerror}: give a TREC run") from error
 
 
 def parse_line(raw: bytes, where: str, *, first: bool) -> RunLine | None:
-    """Reads one line of a run.
-
-    Args:
-        raw: the line.
-        where: file and number, for errors.
-        first: it is the file's first line, which may begin with a byte order mark.
-
-    Returns:
-        What it says; `None` if it is blank.
-
-    Raises:
-        DataFileError: if it is not UTF-8, has not six columns, or score or rank is no number.
-    """
+    """Reads one line of a run."""
     try:
         cells = json_lines.split_columns(raw.decode("utf-8-sig" if first else "utf-8"))
     except UnicodeDecodeError as error:
@@ -146,8 +112,18 @@ def parse_line(raw: bytes, where: str, *, first: bool) -> RunLine | None:
         raise DataFileError(
             f"{where}: {len(cells)} columns: a run needs six (query id, Q0, document id, rank, score, tag)"
         )
-    query_id, _, doc_id, rank, score, _ = cells
-    return RunLine(query_id, doc_id, _rank_of(rank, where), _score_of(score, where))
+    query_id, _, doc_id, rank_cell, score_cell, _ = cells
+    try:
+        rank = whole_number_of(rank_cell)
+    except ValueError:
+        raise DataFileError(f"{where}: rank {quoted(rank_cell)} is not a whole number") from None
+    try:
+        score = number_of(score_cell)
+    except ValueError:
+        raise DataFileError(f"{where}: score {quoted(score_cell)} is not a number") from None
+    if not math.isfinite(score):
+        raise DataFileError(f"{where}: score {quoted(score_cell)} is not finite: such documents can't be ordered")
+    return RunLine(query_id, doc_id, rank, score)
 
 
 def repeated_document(line: RunLine, where: str) -> DataFileError:
@@ -156,29 +132,13 @@ def repeated_document(line: RunLine, where: str) -> DataFileError:
 
 
 def best_first(documents: Iterable[tuple[str, float, int]]) -> tuple[RunEntry, ...]:
-    """Orders one query's documents.
-
-    Args:
-        documents: id, score and rank column, in the file's order.
-
-    Returns:
-        By falling score; equal scores by rising rank, then as given.
-    """
+    """Orders one query's documents."""
     ordered = sorted(documents, key=lambda document: (-document[1], document[2]))
     return tuple(RunEntry(doc_id, score) for doc_id, score, _ in ordered)
 
 
 def write_run(run: Run, output: str | Path, tag: str = "r1ranker") -> None:
-    """Writes a whole run; see `RunWriter`.
-
-    Args:
-        run: query id to entries, best first.
-        output: a file, gzip if it ends in `.gz`, or `-` for standard output.
-        tag: the last column, naming the system.
-
-    Raises:
-        InputError: if the run can't be written as it is, or the output can't be opened.
-    """
+    """Writes a whole run; see `RunWriter`."""
     with RunWriter(output, tag) as writer:
         for query_id, entries in run.items():
             writer.write(query_id, entries)
@@ -187,14 +147,8 @@ def write_run(run: Run, output: str | Path, tag: str = "r1ranker") -> None:
 class RunWriter:
     """Writes a run query by query; a context manager.
 
-    A file is treated as `PartialFile` does: after a failure the finished queries stay in `<output>.partial`.
-
-    Args:
-        output: a file, gzip if it ends in `.gz`, or `-` for standard output (written as the queries finish).
-        tag: the last column, naming the system; one word.
-
-    Raises:
-        InputError: if the tag is not one word, or the output can't be opened.
+    A file is treated as `PartialFile` does: after a failure the finished queries stay in `<output>.partial`. The tag,
+    the last column, names the system in one word.
     """
 
     def __init__(self, output: str | Path, tag: str = "r1ranker") -> None:
@@ -228,14 +182,6 @@ class RunWriter:
         Scores are written as single-precision values that fall strictly, since trec_eval 9 and pytrec_eval hold scores
         in single precision (trec_eval 10.0 in double) and break ties by document id: a score that is not below the one
         before it is lowered to the next value that is.
-
-        Args:
-            query_id: one word, not written before.
-            entries: best first; scores must not rise.
-
-        Raises:
-            InputError: if an id is no single word or repeats, or a score rises or is not finite.
-            StorageError: if the disk is full, or fails otherwise.
         """
         if not self._open:
             raise InputError("this RunWriter is not open: use it in a with statement")
@@ -250,7 +196,8 @@ class RunWriter:
             if doc_id in seen:
                 raise InputError(f"document {doc_id!r} occurs twice in query {query_id!r}: a run holds it once")
             for name, value in (("query", query_id), ("document", doc_id)):
-                _check_id(name, value)
+                if why_not := _why_not(value):
+                    raise InputError(f"{name} id {value!r} {why_not}: a TREC run can't hold it, use another id")
             seen.add(doc_id)
             lines.append(f"{query_id} Q0 {doc_id} {rank} {written:.9g} {self._tag}\n")
         self._written.add(query_id)
@@ -259,23 +206,20 @@ class RunWriter:
 
 def is_run_id(value: str) -> bool:
     """Whether a run can hold an id: one word, as ASCII white space splits words, that can be written as UTF-8."""
-    return bool(value) and not (
-        _NOT_IN_A_COLUMN.search(value) or value.startswith(_BYTE_ORDER_MARK) or _HALF_PAIR.search(value)
-    )
+    return not _why_not(value)
+
+
+def _why_not(value: str) -> str:
+    if not value or _NOT_IN_A_COLUMN.search(value):
+        return "is empty or holds white space"
+    if value.startswith(_BYTE_ORDER_MARK):
+        return "begins with a byte order mark"
+    return "holds half a surrogate pair, which is not UTF-8" if _HALF_PAIR.search(value) else ""
 
 
 def run_id_of(value: str) -> str:
     """Makes an id that a run can hold: `a_b` of `a b`."""
     return "_".join(re.findall("[^ \t\n\r\v\f\0\ud800-\udfff]+", value.lstrip(_BYTE_ORDER_MARK))) or "_"
-
-
-def _check_id(name: str, value: str) -> None:
-    if not value or _NOT_IN_A_COLUMN.search(value):
-        raise InputError(f"{name} id {value!r} is empty or holds white space: a TREC run can't hold it")
-    if value.startswith(_BYTE_ORDER_MARK):
-        raise InputError(f"{name} id {value!r} begins with a byte order mark: a TREC run can't hold it")
-    if _HALF_PAIR.search(value):
-        raise InputError(f"{name} id {value!r} holds half a surrogate pair, which is not UTF-8: use another id")
 
 
 def _falling(query_id: str, entries: Sequence[RunEntry]) -> Iterator[tuple[str, float]]:
@@ -293,20 +237,3 @@ def _falling(query_id: str, entries: Sequence[RunEntry]) -> Iterator[tuple[str, 
             raise InputError(f"scores of query {query_id!r} reach the end of float32's range: scale them")
         written = min(float(np.float32(score)), float(np.nextafter(np.float32(written), np.float32(-np.inf))))
         yield doc_id, written
-
-
-def _score_of(cell: str, where: str) -> float:
-    try:
-        score = number_of(cell)
-    except ValueError:
-        raise DataFileError(f"{where}: score {quoted(cell)} is not a number") from None
-    if not math.isfinite(score):
-        raise DataFileError(f"{where}: score {quoted(cell)} is not finite: such documents can't be ordered")
-    return score
-
-
-def _rank_of(cell: str, where: str) -> int:
-    try:
-        return whole_number_of(cell)
-    except ValueError:
-        raise DataFileError(f"{where}: rank {quoted(cell)} is not a whole number") from None

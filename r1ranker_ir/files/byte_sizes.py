@@ -15,18 +15,7 @@ _PATTERN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
 
 
 def parse_bytes(text: int | str, name: str) -> int:
-    """Reads an amount of memory.
-
-    Args:
-        text: bytes, or a number with a unit: `4GiB` and `512MiB` count by 1024, `4GB` and `512MB` by 1000.
-        name: what it is for, for the error.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        InputError: if it is none.
-    """
+    """Reads bytes, or a number with a unit (`4GiB` counts by 1024, `4GB` by 1000); `name` is for the error."""
     found = _PATTERN.fullmatch(str(text).strip().lower())
     unit = _UNITS.get(found[2]) if found is not None else None
     if found is None or unit is None or (unit == 1 and "." in found[1]):

@@ -15,14 +15,9 @@ _DEEPEST = 20
 
 
 def described(value: Any, *, shows_words: bool = False) -> str:
-    """Says what a value is, without its content.
+    """Says what a value is, without its content; numbers, truth values and `None` as they are.
 
-    Args:
-        value: from a file or an argument, where a text or a structure may hold a key.
-        shows_words: it is that of a field where a key has no place, such as a price: a short text may be shown.
-
-    Returns:
-        Numbers, truth values and `None` as they are; of others, their kind.
+    With `shows_words`, for fields where a key has no place, such as a price, a short text is shown too.
     """
     if shows_words and isinstance(value, str) and len(value) <= _LONGEST_WORD:
         return repr(value)
@@ -38,14 +33,9 @@ def described(value: Any, *, shows_words: bool = False) -> str:
 
 
 def without_secrets(text: str, *structures: Any) -> str:
-    """Takes secrets out of a text that another library wrote.
+    """Writes `***` for each secret in a text of another library, and for what stands before the host of an address.
 
-    Args:
-        text: such as an error's message.
-        structures: what the library was given; what stands in them under a name such as `api_key` is a secret.
-
-    Returns:
-        The text with `***` for each secret, and for what stands before the host of an address.
+    Secrets are what stands under a name such as `api_key` in the structures that the library was given.
     """
     secrets = {secret for structure in structures for secret in _secrets_in(structure)}
     for secret in sorted(secrets, key=len, reverse=True):

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.files.pipes import open_to_read
 from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.small_files import open_to_read
 
 LONGEST_LINE = 2**26
 """How many bytes a line may have: more than any document has, and `/dev/zero` is one line without an end."""
-
-_COLUMNS = re.compile("[^ \t\n\r\v\f]+")
-_PARTIAL = re.compile(r"\.partial(\.\d+)?$")
 WHITE_SPACE = " \t\n\r\v\f"
 """What splits columns: ASCII white space alone, as in trec_eval; an id may hold others, such as a no-break space."""
+
+_COLUMNS = re.compile(f"[^{WHITE_SPACE}]+")
+_PARTIAL = re.compile(r"\.partial(\.\d+)?$")
 
 
 def split_columns(line: str) -> list[str]:
@@ -31,13 +31,7 @@ def split_columns(line: str) -> list[str]:
 
 
 class JsonLine(NamedTuple):
-    """One object of a JSON Lines file.
-
-    Attributes:
-        number: its line, from 1.
-        offset: where the line begins, in bytes of the unpacked file.
-        record: the object.
-    """
+    """One object of a JSON Lines file, its line from 1, and where that begins in bytes of the unpacked file."""
 
     number: int
     offset: int
@@ -50,21 +44,14 @@ def is_gzip(path: str | Path) -> bool:
 
 
 def holds_lines_of(path: Path, other: Path) -> bool:
-    """Whether a file holds all whole lines of another one, in their order; what was left of a last line is no line.
+    """Whether a file holds all whole lines of another one, of which there is one at least, in their order.
 
-    Lines may stand between them, as those of queries that had failed at first do.
-
-    Args:
-        path: any file, gzip if its name says so.
-        other: likewise.
-
-    Returns:
-        Whether it does; not where one of the two can't be read, or the other one has no whole line.
+    Lines may stand between them, as those of queries that had failed at first do. A file that can't be read holds none.
     """
     compared = 0
     try:
-        with contextlib.closing(_readable_lines(path)) as lines:
-            for line in _readable_lines(other):
+        with contextlib.closing(_undamaged_lines(path)) as lines:
+            for line in _undamaged_lines(other):
                 if line.endswith(b"\n"):
                     compared += 1
                     if line not in lines:  # which takes the lines up to it
@@ -74,24 +61,16 @@ def holds_lines_of(path: Path, other: Path) -> bool:
     return compared > 0
 
 
-def _readable_lines(path: Path) -> Generator[bytes]:
+def _undamaged_lines(path: Path) -> Generator[bytes]:
     with contextlib.suppress(DataFileError):
         for _, raw in raw_lines(path):
             yield raw
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of a file as they are, with their numbers from 1.
+    """Yields the lines of a file as they are, with their numbers from 1; lines before damaged gzip data come first.
 
-    Args:
-        path: any file, gzip if its name ends in `.gz`.
-
-    Yields:
-        Number and line, with its line break.
-
-    Raises:
-        DataFileError: if compressed data are damaged, or a line is endless; the lines before are given first.
-        OSError: if the file can't be read.
+    What the system says of a file that can't be read is raised as it is.
     """
     number = 0
     try:
@@ -103,41 +82,19 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def bounded_lines(file: IO[bytes], named: str) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of an open file with their numbers from 1.
-
-    Args:
-        file: open for reading bytes.
-        named: what messages call it.
-
-    Yields:
-        Number and line, with its line break.
-
-    Raises:
-        DataFileError: if a line has more than `LONGEST_LINE` bytes.
-    """
+    """Yields the lines of an open file with their numbers from 1; one of more than `LONGEST_LINE` is an error."""
     lines = iter(functools.partial(file.readline, LONGEST_LINE + 1), b"")
     for number, raw in enumerate(lines, start=1):
         if len(raw) > LONGEST_LINE:
             raise DataFileError(
-                f"{named}:{number}: more than {LONGEST_LINE >> 20} MiB without a line break: give a text file with a "
-                f"record a line"
+                f"{named}:{number}: more than {LONGEST_LINE >> 20} MiB without a line break: give a text file with one "
+                f"record per line"
             )
         yield number, raw
 
 
 def readable_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields lines as `raw_lines` does, with an error of this project where the file can't be read.
-
-    Args:
-        path: any file, gzip if its name ends in `.gz`.
-
-    Yields:
-        Number and line, with its line break.
-
-    Raises:
-        InputError: if the file can't be read; its cause is the `OSError`.
-        DataFileError: as for `raw_lines`.
-    """
+    """Yields lines as `raw_lines` does, with an `InputError` where the file can't be read."""
     try:
         yield from raw_lines(path)
     except OSError as error:
@@ -145,21 +102,10 @@ def readable_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the lines of a file that are not blank, with their numbers from 1.
-
-    Args:
-        path: UTF-8 text, gzip if its name ends in `.gz`; a byte order mark at its beginning is skipped.
-
-    Yields:
-        Number and line, without surrounding ASCII white space.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if a line is not UTF-8, or compressed data are damaged.
-    """
+    """Yields the lines of UTF-8 text that are not blank, without surrounding ASCII white space."""
     for number, raw in readable_lines(path):
         try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip(WHITE_SPACE)
+            line = _decoded(raw, first=number == 1).strip(WHITE_SPACE)
         except UnicodeDecodeError as error:
             raise DataFileError(f"{path}:{number}: not UTF-8 ({error.reason}): convert the file") from None
         if line:
@@ -167,24 +113,13 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields the objects of a JSON Lines file, with the numbers of their lines.
-
-    Args:
-        path: one JSON object a line; blank lines are skipped. Gzip if its name ends in `.gz`.
-
-    Yields:
-        Number and object.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if a line is not UTF-8, not JSON, or no object, or compressed data are damaged.
-    """
+    """Yields the objects of a JSON Lines file, with the numbers of their lines; blank lines are skipped."""
     for line in placed_json_lines(path):
         yield line.number, line.record
 
 
 def placed_json_lines(path: Path) -> Iterator[JsonLine]:
-    """Yields the objects of a JSON Lines file with their places; arguments and errors as for `json_lines`."""
+    """Yields the objects of a JSON Lines file with their places."""
     offset = 0
     for number, raw in readable_lines(path):
         record = parse_json_line(raw, f"{path}:{number}", first=number == 1)
@@ -194,21 +129,9 @@ def placed_json_lines(path: Path) -> Iterator[JsonLine]:
 
 
 def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | None:
-    """Reads one line of a JSON Lines file.
-
-    Args:
-        raw: the line with its line break.
-        where: file and number, for errors.
-        first: it is the file's first line, which may begin with a byte order mark.
-
-    Returns:
-        The object; `None` if the line is blank.
-
-    Raises:
-        DataFileError: if the line is not UTF-8, not JSON, or no object.
-    """
+    """Reads one line; `None` if it is blank. A file's first line may begin with a byte order mark."""
     try:
-        line = _decoded(raw, first=first)
+        line = _decoded(raw, first=first).strip()
         # Whether a number has to be finite is for those to say who read it: many fields are not read at all.
         record = parse_json(line, finite=False) if line else None
     except ValueError as error:
@@ -228,7 +151,7 @@ def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | 
 
 
 def _decoded(raw: bytes, *, first: bool) -> str:
-    return raw.decode("utf-8-sig" if first else "utf-8").strip()
+    return raw.decode("utf-8-sig" if first else "utf-8")
 
 
 def _open_binary(path: Path) -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""Finding records of a large file by their ids, at 16 bytes of memory a record."""
+"""Finding records of a large file by their ids, at 16 bytes of memory per record."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ _BLOCK = 1 << 20
 
 
 class OffsetIndex:
-    """Where in a file the records of an id start.
+    """Where in a file the records of an id start, given id and byte offset of each record in the order of the file.
 
     Ids themselves are not kept, only 8 bytes of their hash: who looks one up reads the record and sees whether it is
-    the one. Building takes about 45 bytes a record for a moment.
-
-    Args:
-        records: id and byte offset of each record, in the order of the file.
+    the one. Building takes about 45 bytes per record for a moment.
     """
 
     def __init__(self, records: Iterable[tuple[str, int]]) -> None:
@@ -46,29 +43,16 @@ class OffsetIndex:
         return np.sort(self._starts)
 
     def starts_of(self, name: str) -> list[int]:
-        """Where records of this id may start.
-
-        Args:
-            name: the id.
-
-        Returns:
-            Rising offsets: all records of the id, and hardly ever one of another id with the same hash.
-        """
+        """Rising offsets of the records of an id, and hardly ever one of another id with the same hash."""
         wanted = np.int64(_hash_of(name))
-        first = int(np.searchsorted(self._hashes, wanted, side="left"))
-        behind = first
-        while behind < len(self._hashes) and self._hashes[behind] == wanted:
-            behind += 1
+        first, behind = (int(np.searchsorted(self._hashes, wanted, side)) for side in ("left", "right"))
         return [int(start) for start in self._starts[first:behind]]
 
     def repeated(self) -> Iterator[list[int]]:
         """Yields the offsets, rising, of records that share a hash: of ids that occur more than once."""
-        equal = self._hashes[1:] == self._hashes[:-1]
-        # A group begins where a hash equals its follower but not its predecessor.
-        begins = np.flatnonzero(equal & ~np.concatenate(([False], equal[:-1])))
-        ends = np.flatnonzero(equal & ~np.concatenate((equal[1:], [False])))
-        for begin, end in zip(begins, ends, strict=True):
-            yield [int(start) for start in self._starts[begin : end + 2]]
+        edges = np.flatnonzero(np.concatenate(([True], self._hashes[1:] != self._hashes[:-1], [True])))
+        for place in np.flatnonzero(np.diff(edges) > 1):
+            yield [int(start) for start in self._starts[edges[place] : edges[place + 1]]]
 
 
 def file_state(file: IO[bytes]) -> tuple[int, int]:

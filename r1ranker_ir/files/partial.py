@@ -17,7 +17,7 @@ from typing import IO, Self, cast
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.files.json_lines import holds_lines_of
 from r1ranker_ir.files.locks import output_lock
-from r1ranker_ir.files.streams import OutputStream, is_stream
+from r1ranker_ir.files.streams import OutputStream, check_place, is_stream
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +36,12 @@ class PartialFile:
     gets its name when all went well. After a failure the whole pieces stay in the partial file, and a log message says
     where; an earlier file of the name stays as it was. One process at a time writes a file. A partial file that is
     there already is kept as `<path>.partial.1` (or another number) until all its lines are written again; where they
-    are not, it stays.
-
-    Standard output, pipes and devices are written to as they are.
+    are not, it stays. Standard output (`-`), pipes and devices are written to as they are. A name in `.gz` is packed.
 
     Args:
-        path: the file; gzip if it ends in `.gz`; `-` for standard output.
-        option: what the user is to choose another value of if the file can't be written there, such as `--output`.
+        option: what names the file, such as `--output`.
         of_answers: a model's answers make the file, which the completions cache may hold should it be begun again.
         private: only its owner may read the file.
-
-    Raises:
-        InputError: if the path is a folder, or lies in none.
     """
 
     def __init__(self, path: str | Path, option: str, *, of_answers: bool = True, private: bool = False) -> None:
@@ -73,8 +67,15 @@ class PartialFile:
                 self._below = cast(IO[bytes], OutputStream(self._named))
             else:
                 self._lock.enter_context(output_lock(self.path, self._option))
-                self._aside = self._set_aside()
-                self._below = open_new(self.partial, self._mode)
+                self._aside = set_aside(self.partial)
+                if self._aside is not None:
+                    cached = ", and answers that are in the completions cache are not computed anew"
+                    logger.warning(
+                        "%s is of a run that was stopped: it is begun again%s; what it holds is in %s until it is "
+                        "written again",
+                        *(self.partial, cached if self._of_answers else "", self._aside),
+                    )
+                self._below = _open_new(self.partial, self._mode)
             self._file = self._below
             if self.path.suffix == ".gz":
                 # Without a time in its header, a compressed file of the same content is the same file.
@@ -111,15 +112,7 @@ class PartialFile:
                 raise self._failure(failed) from failed
 
     def write(self, piece: bytes) -> None:
-        """Writes one query's lines.
-
-        Args:
-            piece: the lines, each with its line break.
-
-        Raises:
-            InputError: if the file is not open.
-            StorageError: if the disk is full or fails.
-        """
+        """Writes one query's lines."""
         if self._file is None:
             raise InputError(f"{self._named!r} is not open: use it in a with statement")
         try:
@@ -134,19 +127,6 @@ class PartialFile:
         if not self._stream:
             self._size = self.partial.stat().st_size
         self.pieces += 1
-
-    def _set_aside(self) -> Path | None:
-        aside = set_aside(self.partial)
-        if aside is None:
-            return None
-        cached = ", and answers that are in the completions cache are not computed anew" if self._of_answers else ""
-        logger.warning(
-            "%s is of a run that was stopped: it is begun again%s; what it holds is in %s until it is written again",
-            self.partial,
-            cached,
-            aside,
-        )
-        return aside
 
     def _drop_repeated(self) -> None:
         """Removes what earlier runs left behind, where the file that is whole now holds the same lines."""
@@ -201,17 +181,7 @@ class PartialFile:
 
 
 def set_aside(partial: Path) -> Path | None:
-    """Gives what an earlier run left behind another name; what a link leads to stays untouched.
-
-    Args:
-        partial: what is in the way, or is not there.
-
-    Returns:
-        The new name, such as `run.trec.partial.1`; `None` if there was nothing, or an empty file.
-
-    Raises:
-        OSError: if it can't be renamed.
-    """
+    """Gives what an earlier run left behind another name; what a link leads to stays untouched."""
     if not os.path.lexists(partial):
         return None
     if not partial.is_symlink() and partial.is_file() and partial.stat().st_size == 0:
@@ -222,59 +192,15 @@ def set_aside(partial: Path) -> Path | None:
     return aside
 
 
-def check_place(path: str | Path, option: str) -> None:
-    """Makes sure that a file can be there.
-
-    Args:
-        path: the file.
-        option: what the user can choose another value of.
-
-    Raises:
-        InputError: if the path is a folder, or lies in none.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"can't write {str(path)!r}: it is a folder: choose another {option}")
-    if not path.parent.is_dir():
-        raise InputError(
-            f"can't write {str(path)!r}: folder {str(path.parent)!r} does not exist: create it first, or choose "
-            f"another {option}"
-        )
-
-
-def open_new(path: Path, mode: int = _PUBLIC) -> IO[bytes]:
-    """Opens a file that does not exist yet: nothing is overwritten, and no link is followed.
-
-    Args:
-        path: the file.
-        mode: its permissions, of which the user's mask takes away.
-
-    Returns:
-        The file, to write bytes to, without a buffer.
-
-    Raises:
-        OSError: if there is something, or it can't be made.
-    """
+def _open_new(path: Path, mode: int = _PUBLIC) -> IO[bytes]:
+    """Opens a file that does not exist yet: nothing is overwritten, and no link is followed."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     return cast(IO[bytes], os.fdopen(descriptor, "wb"))
 
 
 @contextlib.contextmanager
 def growing_file(path: str | Path, option: str, *, private: bool = False) -> Iterator[Path]:
-    """As `whole_file`, for what takes a while: it grows in `<path>.partial`, and one process at a time writes it.
-
-    Args:
-        path: the file to write.
-        option: what the user can choose another value of.
-        private: only its owner may read the file.
-
-    Yields:
-        The empty partial file; what was there before keeps its content under another name.
-
-    Raises:
-        InputError: if another process writes it.
-        OSError: if it can't be made.
-    """
+    """As `whole_file`, for what takes a while: it grows in `<path>.partial`, and one process at a time writes it."""
     if is_stream(path):
         with whole_file(path) as filled:
             yield filled
@@ -284,7 +210,7 @@ def growing_file(path: str | Path, option: str, *, private: bool = False) -> Ite
     with output_lock(Path(path), option):
         if (aside := set_aside(partial)) is not None:
             logger.warning("%s was left behind by an earlier run: it is now %s", partial, aside)
-        open_new(partial, _PRIVATE if private else _PUBLIC).close()
+        _open_new(partial, _PRIVATE if private else _PUBLIC).close()
         try:
             yield partial
             os.replace(partial, path)
@@ -297,16 +223,6 @@ def whole_file(path: str | Path, *, private: bool = False) -> Iterator[Path]:
     """Gives the name of a new file to fill, which gets the wanted name when all went well and is removed otherwise.
 
     Whatever the name stood for before, a link for instance, is replaced; streams (see `is_stream`) get the content.
-
-    Args:
-        path: the file to write.
-        private: only its owner may read the file.
-
-    Yields:
-        An empty file in the same folder, or for a stream a temporary one.
-
-    Raises:
-        OSError: if it can't be made.
     """
     if is_stream(path):
         import shutil
@@ -321,7 +237,7 @@ def whole_file(path: str | Path, *, private: bool = False) -> Iterator[Path]:
         return
     path = Path(path)
     growing = path.with_name(f".{secrets.token_hex(4)}.{path.name}.partial")
-    open_new(growing, _PRIVATE if private else _PUBLIC).close()
+    _open_new(growing, _PRIVATE if private else _PUBLIC).close()
     try:
         yield growing
         os.replace(growing, path)
@@ -330,15 +246,6 @@ def whole_file(path: str | Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
-    """Writes a text file, whole or not at all; see `whole_file`.
-
-    Args:
-        path: the file.
-        text: written as UTF-8, half surrogate pairs as escapes, line ends as they are.
-        private: only its owner may read the file.
-
-    Raises:
-        OSError: if it can't be written.
-    """
+    """Writes a text file, whole or not at all; see `whole_file`."""
     with whole_file(path, private=private) as growing:
         growing.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -24,15 +24,18 @@ _MOST_FILES = 10_000
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A file and what names it.
-
-    Args:
-        option: such as `--run`.
-        path: the file; `None` where the option is not given.
-    """
+    """A file and the option that names it, such as `--run`; no path where the option is not given."""
 
     option: str
     path: str | os.PathLike[str] | None
+
+    @property
+    def text(self) -> str:
+        """The path as it was given."""
+        return os.fspath(self.path or "")
+
+    def __str__(self) -> str:
+        return f"{self.option} {self.text!r}"
 
 
 def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile], *, announce: bool = False) -> None:
@@ -40,69 +43,43 @@ def check_outputs(outputs: Iterable[NamedFile], inputs: Iterable[NamedFile], *, 
 
     Files are compared as the system knows them: by other names, through links, and by hard links they are the same. An
     output counts with its `.partial` file, and with what earlier runs left as `.partial.1`, which may be removed.
-
-    Args:
-        outputs: what is written; `-`, pipes and devices are streams.
-        inputs: what is read.
-        announce: log which outputs exist already: they are replaced once the new ones are whole.
-
-    Raises:
-        InputError: if an output is an input or another output, or grows where one lies.
     """
     written = [named for named in outputs if named.path is not None]
     read = [named for named in inputs if named.path is not None and str(named.path) != STANDARD_STREAM]
     places = [(named, _places(named)) for named in written]
     for number, (output, its_places) in enumerate(places):
+        other_choice = f"choose another {output.option}"
         for named in read:
             for place in its_places:
                 if _is_same(place, str(named.path)):
-                    raise InputError(_refusal(output, place, named))
+                    how = "is" if place == output.text else f"grows as {place!r}, which is"
+                    raise InputError(f"{output} {how} the same file as {named}, which would be lost: {other_choice}")
             if _is_left_over(str(named.path), its_places[-1]):
                 raise InputError(
-                    f"{named.option} {os.fspath(named.path or '')!r} is what an earlier run to {output.option} "
-                    f"{os.fspath(output.path or '')!r} left behind, and is removed once that holds the same lines: "
-                    f"rename it first, or choose another {output.option}"
+                    f"{named} is what an earlier run to {output} left behind, and is removed once that holds the same "
+                    f"lines: rename it first, or {other_choice}"
                 )
         for other, other_places in places[:number]:
             if any(_is_same(place, another) for place in its_places for another in other_places):
-                raise InputError(
-                    f"{other.option} {os.fspath(other.path or '')!r} and {output.option} "
-                    f"{os.fspath(output.path or '')!r} are written to the same file: choose another {output.option}"
-                )
-    if announce:
-        _announce_replaced(written)
+                raise InputError(f"{other} and {output} are written to the same file: {other_choice}")
+    for named in written if announce else ():
+        if not is_stream(named.text) and Path(named.text).is_file() and Path(named.text).stat().st_size:
+            logger.warning("%s exists already: it is replaced when the new one is whole", named.text)
 
 
 def check_folder(folder: str | os.PathLike[str], option: str, inputs: Iterable[NamedFile]) -> None:
-    """Makes sure that a folder whose files are written anew holds nothing that is read.
-
-    Args:
-        folder: of results; need not exist.
-        option: what names it.
-        inputs: what is read.
-
-    Raises:
-        InputError: if an input lies in the folder.
-    """
+    """Makes sure that a folder whose files are written anew holds nothing that is read."""
     whole = Path(os.path.realpath(folder))
     for named in inputs:
         if named.path is not None and Path(os.path.realpath(named.path)).is_relative_to(whole):
             raise InputError(
-                f"{named.option} {os.fspath(named.path)!r} lies in folder {os.fspath(folder)!r}, whose files are "
-                f"written anew: choose another {option}, or put it elsewhere"
+                f"{named} lies in folder {os.fspath(folder)!r}, whose files are written anew: choose another {option}, "
+                f"or put it elsewhere"
             )
 
 
 def corpus_inputs(option: str, name: str | os.PathLike[str] | None) -> Iterator[NamedFile]:
-    """The files of a corpus that is a folder or a file; those of the ir_datasets catalogue lie in its own folder.
-
-    Args:
-        option: what names the corpus.
-        name: the corpus; `None` where there is none.
-
-    Yields:
-        The files that exist.
-    """
+    """The files of a corpus that is a folder or a file; those of the ir_datasets catalogue lie in its own folder."""
     if name is None:
         return
     folder = Path(name)
@@ -117,15 +94,7 @@ def corpus_inputs(option: str, name: str | os.PathLike[str] | None) -> Iterator[
 
 
 def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
-    """The files of a completions cache.
-
-    Args:
-        option: what names it.
-        path: the cache or its file; anything else for no cache.
-
-    Yields:
-        The file and those that SQLite keeps beside it.
-    """
+    """The files of a completions cache."""
     path = getattr(path, "path", path)
     if isinstance(path, str | os.PathLike):
         for ending in _BESIDE_A_CACHE:
@@ -133,30 +102,13 @@ def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
 
 
 def checkpoint_inputs(option: str, path: object) -> Iterator[NamedFile]:
-    """The files of a checkpoint's folder, or the file that is one.
-
-    Args:
-        option: what names it.
-        path: folder or file; anything else for a model that is not on this machine.
-
-    Yields:
-        The files.
-    """
+    """The files of a checkpoint's folder, or the file that is one."""
     if isinstance(path, str | os.PathLike):
         yield from folder_inputs(option, path, _OF_A_CHECKPOINT)
 
 
 def folder_inputs(option: str, path: str | os.PathLike[str] | None, endings: tuple[str, ...]) -> Iterator[NamedFile]:
-    """The files of a folder that are read by their endings, or the file itself.
-
-    Args:
-        option: what names it.
-        path: folder or file; nothing where neither is there.
-        endings: such as `.csv`; all files for `("",)`.
-
-    Yields:
-        The files.
-    """
+    """The files of a folder that are read by their endings, or the file itself."""
     if path is None:
         return
     whole = Path(path)
@@ -169,17 +121,9 @@ def folder_inputs(option: str, path: str | os.PathLike[str] | None, endings: tup
                 yield NamedFile(option, each)
 
 
-def _announce_replaced(outputs: Iterable[NamedFile]) -> None:
-    for named in outputs:
-        path = named.path
-        if path is not None and not is_stream(path) and Path(path).is_file() and Path(path).stat().st_size:
-            logger.warning("%s exists already: it is replaced when the new one is whole", os.fspath(path))
-
-
 def _places(output: NamedFile) -> list[str]:
     """Where an output is written: at its name, and where it grows."""
-    path = os.fspath(output.path or "")
-    return [path] if is_stream(path) else [path, str(partial_path(path))]
+    return [output.text] if is_stream(output.text) else [output.text, str(partial_path(output.text))]
 
 
 def _is_left_over(read: str, partial: str) -> bool:
@@ -187,14 +131,6 @@ def _is_left_over(read: str, partial: str) -> bool:
     name = os.path.basename(os.path.realpath(read))
     stem, _, number = name.rpartition(".")
     return number.isdecimal() and _is_same(os.path.join(os.path.dirname(os.path.realpath(read)), stem), partial)
-
-
-def _refusal(output: NamedFile, place: str, read: NamedFile) -> str:
-    how = "is" if place == os.fspath(output.path or "") else f"grows as {place!r}, which is"
-    return (
-        f"{output.option} {os.fspath(output.path or '')!r} {how} the same file as {read.option} "
-        f"{os.fspath(read.path or '')!r}, which would be lost: choose another {output.option}"
-    )
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -16,20 +16,7 @@ _LARGEST = 10**LONGEST_NUMBER
 
 
 def parse_json(text: str | bytes, *, finite: bool = True, unique: bool = False) -> Any:
-    """Parses JSON, and refuses what could only make trouble later.
-
-    Args:
-        text: one document.
-        finite: refuse `NaN`, `Infinity` and numbers beyond a float's range, which JSON does not know.
-        unique: refuse an object that gives a key twice, of which only the last one would count.
-
-    Returns:
-        Plain data.
-
-    Raises:
-        ValueError: if it is not JSON (then often a `json.JSONDecodeError`), is nested too deeply, or holds such a
-            number.
-    """
+    """Parses JSON, and refuses what could only make trouble later."""
     try:
         content = json.loads(
             text,
@@ -44,18 +31,7 @@ def parse_json(text: str | bytes, *, finite: bool = True, unique: bool = False) 
 
 
 def parse_toml_text(text: str) -> dict[str, Any]:
-    """Parses TOML.
-
-    Args:
-        text: one document.
-
-    Returns:
-        Plain data.
-
-    Raises:
-        ValueError: if it is not TOML (then often a `tomllib.TOMLDecodeError`), is nested too deeply, or holds a number
-            that is not finite or has too many digits.
-    """
+    """Parses TOML."""
     try:
         content = tomllib.loads(text)
     except RecursionError:
@@ -65,17 +41,7 @@ def parse_toml_text(text: str) -> dict[str, Any]:
 
 
 def number_of(cell: str) -> float:
-    """Reads a number of a table; Python's own `1_000` and digits of other scripts are none, as in C.
-
-    Args:
-        cell: a column of a text file.
-
-    Returns:
-        The number, which may be infinite or NaN.
-
-    Raises:
-        ValueError: if it is no number.
-    """
+    """Reads a number of a table; Python's own `1_000` and digits of other scripts are none, as in C."""
     return float(_plain_digits(cell))
 
 
@@ -91,14 +57,7 @@ def _plain_digits(cell: str) -> str:
 
 
 def check_plain(content: Any) -> None:
-    """Checks data that a parser has made: no endless nesting, no number that can't be written out or calculated with.
-
-    Args:
-        content: a tree of lists, mappings and scalars.
-
-    Raises:
-        ValueError: if it is nested too deeply, or holds such a number.
-    """
+    """Checks data that a parser has made: no endless nesting, no number that is not finite or too long."""
     left: list[tuple[Any, int]] = [(content, 0)]
     while left:
         value, depth = left.pop()

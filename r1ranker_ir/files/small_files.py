@@ -1,20 +1,44 @@
-"""Reading files that are small by nature: settings, templates, recipes, manifests."""
+"""Opening files to read, named pipes among them, and reading whole those that are small by nature."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from r1ranker_ir.errors import InputError, R1RankerError
-from r1ranker_ir.files.pipes import open_to_read
 
+PIPE_SECONDS = 30.0
+"""How long somebody may take to open a named pipe for writing; a shell does it at once."""
 SETTINGS_BYTES = 2**20
 """More than any file of settings that a person writes; parsers of YAML and TOML take seconds for as much."""
 RECORD_BYTES = 2**28
 """More than any record that a program writes of its work."""
 
-_BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def open_to_read(path: Path) -> IO[bytes]:
+    """Opens a file; a pipe that nobody opens for writing in time is an `OSError`, where it would block for ever."""
+    if not stat.S_ISFIFO(path.stat().st_mode):
+        return path.open("rb")
+    # Opening a pipe waits for its other end, and nothing but that end can stop it.
+    opened: list[int] = []
+    waiting = threading.Thread(target=lambda: opened.append(os.open(path, os.O_RDONLY)), daemon=True)
+    waiting.start()
+    waiting.join(PIPE_SECONDS)
+    if waiting.is_alive():
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        waiting.join()
+        os.close(opened[0])
+        raise OSError(errno.ETIMEDOUT, f"a pipe that nobody has opened for writing within {PIPE_SECONDS:g} seconds")
+    if not opened:  # removed in between, or not readable: let it say so itself
+        return path.open("rb")
+    return os.fdopen(opened[0], "rb")
 
 
 def read_small_text(
@@ -25,20 +49,9 @@ def read_small_text(
     error: Callable[[str], R1RankerError] = InputError,
     most: int = SETTINGS_BYTES,
 ) -> str:
-    """Reads a whole text file, but never more of it than such a file may hold: `/dev/zero` has no end.
+    """Reads a UTF-8 text file without its byte order mark, at most `most` bytes of it: `/dev/zero` has no end.
 
-    Args:
-        path: UTF-8 text, with a byte order mark or without.
-        named: what messages call it, such as `template 'x.toml'`.
-        way_out: what to do if it can't be used.
-        error: makes the error of its message.
-        most: how many bytes it may hold.
-
-    Returns:
-        The text, without the byte order mark.
-
-    Raises:
-        R1RankerError: what `error` makes, if the file can't be read, is too large, or is not UTF-8 text.
+    Messages call it `named`, such as `template 'x.toml'`, and end with `way_out`, what to do if it can't be used.
     """
     try:
         with open_to_read(Path(path)) as file:
@@ -48,9 +61,8 @@ def read_small_text(
         raise error(f"{named} can't be read ({reason}): {way_out}") from problem
     if len(raw) > most:
         raise error(f"{named} can't be read: it holds more than {most >> 20} MiB: {way_out}")
-    encoding = _BYTE_ORDER_MARKS.get(raw[:2])
-    if encoding is not None:
-        raise error(f"{named} is not UTF-8 text (it begins as {encoding} does): convert it, or {way_out}")
+    if raw.startswith(_UTF16):
+        raise error(f"{named} is not UTF-8 text (it begins as UTF-16 does): convert it, or {way_out}")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:

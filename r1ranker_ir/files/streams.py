@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import visible, visible_bytes
 
 STANDARD_STREAM = "-"
@@ -18,13 +19,9 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names no ordinary file: standard output, a pipe, a socket, a terminal or another device.
+    """Whether a path names no ordinary file: standard output (`-`), a pipe, a socket, a terminal or another device.
 
-    Args:
-        path: `-` for standard output; links are followed.
-
-    Returns:
-        Whether it is written to as it is; a path where nothing is yet names an ordinary file.
+    Links are followed; a path where nothing is yet names an ordinary file.
     """
     if str(path) == STANDARD_STREAM or descriptor_of(path) is not None:
         return True
@@ -35,15 +32,20 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
+def check_place(path: str | Path, option: str, *, may_be_folder: bool = False) -> None:
+    """Makes sure that a file can be there: in a folder that exists, and where no folder is."""
+    path = Path(path)
+    if path.is_dir() and not may_be_folder:
+        raise InputError(f"can't write {str(path)!r}: it is a folder: choose another {option}")
+    if not path.parent.is_dir():
+        raise InputError(
+            f"can't write {str(path)!r}: folder {str(path.parent)!r} does not exist: create it first, or choose "
+            f"another {option}"
+        )
+
+
 class OutputStream:
-    """Writes to a stream; on a terminal, control characters are escaped.
-
-    Args:
-        path: see `is_stream`.
-
-    Raises:
-        OSError: if it can't be opened.
-    """
+    """Writes to a stream; on a terminal, control characters are escaped."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._text: TextIO | None = None
@@ -61,14 +63,7 @@ class OutputStream:
         self._file = cast(BinaryIO, os.fdopen(opened, "wb", buffering=0))
 
     def write(self, piece: bytes) -> None:
-        """Writes a piece, whole.
-
-        Args:
-            piece: what to write.
-
-        Raises:
-            OSError: if that fails.
-        """
+        """Writes a piece, whole."""
         if self._text is not None:
             _write_standard(self._text, piece)
             return
@@ -100,13 +95,9 @@ def _write_standard(stream: TextIO, piece: bytes) -> None:
 
 
 def descriptor_of(path: str | os.PathLike[str]) -> int | None:
-    """Finds the open descriptor that a path stands for: opened by its name, a file behind it would be emptied.
+    """The open descriptor of this process that a path such as `/dev/stdout` stands for.
 
-    Args:
-        path: such as `/dev/stdout`.
-
-    Returns:
-        The descriptor's number; `None` if the path stands for none of this process.
+    Opened by its name, a file behind it would be emptied.
     """
     # The folder's links are followed (/proc/self), the last one is not: it is what is asked about.
     whole = Path(os.path.abspath(path))

@@ -19,14 +19,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u2
 
 
 def visible(text: str) -> str:
-    """Replaces control characters by escapes such as `\\x1b`.
-
-    Args:
-        text: of any origin; line feeds and tabs stay as they are.
-
-    Returns:
-        Text that can be printed on a terminal without acting on it.
-    """
+    """Replaces control characters by escapes such as `\\x1b`."""
     return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
@@ -54,14 +47,7 @@ def prepare_streams() -> None:
 
 
 def argument_text(argument: str) -> str:
-    """A text of the command line, which Python has decoded by the locale.
-
-    Args:
-        argument: an id or a text; the names of files must stay as they are.
-
-    Returns:
-        The text as UTF-8 says it, where the locale's encoding could not.
-    """
+    """A text of the command line, which Python has decoded by the locale."""
     if argument.isascii() or argument.isprintable():
         return argument
     try:
@@ -71,45 +57,22 @@ def argument_text(argument: str) -> str:
 
 
 def echo(message: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Prints a message for people.
-
-    Args:
-        message: what to print; names and ids in it may hold anything.
-        err: on standard error.
-        nl: end the line.
-    """
+    """Prints a message for people."""
     _write(sys.stderr if err else sys.stdout, visible(message) + ("\n" if nl else ""))
 
 
 def echo_data(data: str, *, nl: bool = True) -> None:
-    """Prints data for programs, such as CSV, on standard output: as they are, but escaped on a terminal.
-
-    Args:
-        data: what to print.
-        nl: end the line.
-    """
+    """Prints data for programs, such as CSV, on standard output: as they are, but escaped on a terminal."""
     _write(sys.stdout, (visible(data) if sys.stdout.isatty() else data) + ("\n" if nl else ""))
 
 
 def echo_json(data: str, *, nl: bool = True) -> None:
-    """Prints JSON on standard output, control characters in JSON's own escapes.
-
-    Args:
-        data: the JSON text.
-        nl: end the line.
-    """
+    """Prints JSON on standard output, control characters in JSON's own escapes."""
     _write(sys.stdout, visible_json(data) + ("\n" if nl else ""))
 
 
 def console(**options: Any) -> Console:
-    """A console of rich that shows control characters as escapes, its own apart.
-
-    Args:
-        options: of rich's `Console`.
-
-    Returns:
-        The console.
-    """
+    """A console of rich that shows control characters as escapes, its own apart."""
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 

@@ -19,22 +19,7 @@ _QUOTED = re.compile(r"'[^']{9,}'|\"[^\"]{9,}\"")
 
 
 def parse_yaml(text: str, where: str, *, feature: str, extra: str) -> Any:
-    """Parses YAML; tags that would make anything but plain data are refused.
-
-    Args:
-        text: a file's content.
-        where: its file, for errors.
-        feature: what wants to read it, as the subject of a sentence.
-        extra: the extra that brings PyYAML for it.
-
-    Returns:
-        Plain data.
-
-    Raises:
-        DataFileError: if it is not YAML, a value does not fit its tag, a key is given twice in one mapping, aliases
-            unfold to more than any settings hold, or it is nested too deeply.
-        MissingExtraError: if PyYAML is not installed.
-    """
+    """Parses YAML; tags that would make anything but plain data are refused."""
     try:
         import yaml
     except ImportError as error:

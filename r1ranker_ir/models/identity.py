@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import CheckpointError
+from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.files.plain_data import parse_json
 from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.models.gguf import gguf_file
@@ -48,7 +49,7 @@ def checkpoint_identity(model: str, revision: str | None, *, loading_began: floa
     files = list(_files_read(folder)) if gguf is None else [gguf]
     newest = max((max(status.st_mtime, status.st_ctime) for status in map(os.stat, files)), default=0.0)
     # A GGUF file is read alone, so it is the same one under any name and beside anything.
-    identity: dict[str, Any] = {"files": _digest_of(folder, files)} if gguf is None else {"gguf": _file_digest(gguf)}
+    identity: dict[str, Any] = {"files": _digest_of(folder, files)} if gguf is None else {"gguf": file_digest(gguf)}
     if newest >= loading_began:
         identity["not_cacheable"] = f"files of {model!r} were written while it was loaded or after that"
     return identity if gguf is not None else _with_base(identity, folder / _ADAPTER_CONFIG, loading_began)
@@ -106,11 +107,6 @@ def _files_read(folder: Path) -> Iterator[Path]:
 def _digest_of(folder: Path, files: list[Path]) -> str:
     # hashlib lets other threads run, so shards are read side by side.
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = list(pool.map(_file_digest, files))
+        digests = list(pool.map(file_digest, files))
     listed = [[path.relative_to(folder).as_posix(), digest] for path, digest in zip(files, digests, strict=True)]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ import numpy as np
 
 from r1ranker_ir.data.trec_runs import RunEntry
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.retrieval.first_stages import check_depth
 
 if TYPE_CHECKING:
     from r1ranker_ir.data.corpora import Corpus
@@ -24,11 +25,7 @@ B = 0.4
 
 
 class Documents(Protocol):
-    """What is indexed: the documents of a corpus, or anything else with texts.
-
-    Attributes:
-        name: for messages.
-    """
+    """What is indexed, with a name for messages: the documents of a corpus, or anything else with texts."""
 
     name: str
 
@@ -38,15 +35,7 @@ class Documents(Protocol):
 
 
 class BM25Index:
-    """An index in memory over the documents of a corpus.
-
-    Args:
-        corpus: is read once, as a stream; ids and term counts stay in memory, the texts do not.
-        progress: shows progress bars on standard error.
-
-    Raises:
-        InputError: if the corpus is empty, or holds no indexable word at all.
-    """
+    """An index in memory over documents, which are read once, as a stream; their texts are not kept."""
 
     def __init__(self, corpus: Documents, *, progress: bool = False) -> None:
         import bm25s
@@ -65,33 +54,13 @@ class BM25Index:
         self._index.index(self._tokenizer.to_tokenized_tuple(tokens), show_progress=progress)
 
     def search(self, query: str, depth: int) -> tuple[RunEntry, ...]:
-        """Finds the documents that share a word with the query.
-
-        Args:
-            query: free text; words count as often as they occur.
-            depth: how many documents at most.
-
-        Returns:
-            Best first, equal scores in corpus order; fewer than `depth` where fewer documents match.
-
-        Raises:
-            InputError: if `depth` is below 1.
-        """
-        if depth < 1:
-            raise InputError(f"depth is {depth}: ask for at least 1 document")
+        """The documents that share a word with the query, best first, equal scores in corpus order."""
+        check_depth(depth)
         scores = self._scores(query)
         return tuple(RunEntry(self._doc_ids[place], float(scores[place])) for place in _best(scores, depth))
 
     def score(self, query: str, doc_ids: Sequence[str]) -> list[float]:
-        """Scores some documents.
-
-        Args:
-            query: free text; words count as often as they occur.
-            doc_ids: which documents; all of them indexed.
-
-        Returns:
-            A score each, in the order of the ids; 0 where no word is shared.
-        """
+        """Scores of documents that are indexed, in the order of the ids; 0 where no word is shared."""
         scores = self._scores(query)
         return [float(scores[self._places[doc_id]]) for doc_id in doc_ids]
 
@@ -113,24 +82,10 @@ class BM25Index:
 def search(
     corpus: Corpus, depth: int, queries: Mapping[str, str] | None = None, *, progress: bool = False
 ) -> dict[str, tuple[RunEntry, ...]]:
-    """Searches a corpus with BM25.
-
-    Args:
-        corpus: what to index and search.
-        depth: how many documents a query gets at most; more than the corpus holds is fine.
-        queries: query text by id; the corpus's own if `None`.
-        progress: shows progress bars on standard error.
-
-    Returns:
-        A run with an entry for every query, in the order of `queries`; empty where no document shares a word.
-
-    Raises:
-        InputError: if `depth` is below 1, or the corpus can't be indexed.
-    """
+    """Searches a corpus for its own queries or others: a run with an entry for every query, in their order."""
     from tqdm import tqdm
 
-    if depth < 1:
-        raise InputError(f"depth is {depth}: ask for at least 1 document")
+    check_depth(depth)
     queries = corpus.queries() if queries is None else queries
     index = BM25Index(corpus, progress=progress)
     shown = tqdm(queries.items(), desc="Searching", unit="query", disable=not progress)

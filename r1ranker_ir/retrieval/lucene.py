@@ -21,7 +21,10 @@ from typing import Any
 
 from r1ranker_ir.data.trec_runs import RunEntry
 from r1ranker_ir.errors import InputError, MissingExtraError, missing_extra
+from r1ranker_ir.files.byte_sizes import in_units
+from r1ranker_ir.quoting import quoted
 from r1ranker_ir.retrieval.bm25 import K1, B
+from r1ranker_ir.retrieval.first_stages import check_depth
 from r1ranker_ir.retrieval.hits import check_batch, entries_of_hits
 from r1ranker_ir.retrieval.java import environment, first_line, start_jvm
 
@@ -35,13 +38,7 @@ _loading = threading.Lock()
 
 
 def load_pyserini() -> None:
-    """Starts Java if need be and imports Pyserini's Lucene part, leaving logging and the environment as they were.
-
-    A virtual machine that runs already in this process, and a Pyserini that is imported already, are used.
-
-    Raises:
-        MissingExtraError: if Pyserini or a Java runtime for it is missing, or can't be loaded.
-    """
+    """Starts Java if need be and imports Pyserini's Lucene part, leaving logging and the environment as they were."""
     with _loading:
         if all(name in sys.modules for name in MODULES):
             return
@@ -69,18 +66,9 @@ def load_pyserini() -> None:
 class PyseriniSearcher:
     """Searches a Lucene index with BM25; `search` and `batch_search` are those of Pyserini's `LuceneSearcher`.
 
-    Args:
-        index: the folder of a Lucene index, or the name of one of Pyserini's prebuilt inverted indexes, which is
-            downloaded on first use to `PYSERINI_CACHE` (`~/.cache/pyserini`); its size is logged before.
-        k1: how soon further occurrences of a word count less.
-        b: how much the length of a document counts, from 0 to 1.
-
-    Attributes:
-        lucene: Pyserini's own searcher, for all else that it can do, such as `set_rm3()`.
-
-    Raises:
-        InputError: if there is no such index, it can't be downloaded or opened, or a parameter makes no sense.
-        MissingExtraError: if Pyserini or a Java runtime for it is missing.
+    `index` is the folder of a Lucene index, or the name of one of Pyserini's prebuilt inverted indexes, which is
+    downloaded on first use to `PYSERINI_CACHE` (`~/.cache/pyserini`); its size is logged before. `lucene` is Pyserini's
+    own searcher, for all else that it can do, such as `set_rm3()`.
     """
 
     def __init__(self, index: str | os.PathLike[str], *, k1: float = K1, b: float = B) -> None:
@@ -109,43 +97,17 @@ class PyseriniSearcher:
         self.lucene.set_bm25(k1, b)
 
     def search(self, q: str, k: int = 10, **options: Any) -> list[Any]:
-        """Searches for one query.
-
-        Args:
-            q: free text.
-            k: how many documents at most.
-            **options: what else `LuceneSearcher.search` takes.
-
-        Returns:
-            Pyserini's hits, best first; none where no document shares a word with the query.
-
-        Raises:
-            InputError: if `k` is below 1, or Lucene refuses the query.
-        """
-        _check_depth(k)
-        with self._searching(repr(q)):
+        """Pyserini's hits for one query, best first; `options` are what else `LuceneSearcher.search` takes."""
+        check_depth(k)
+        with self._searching(quoted(q)):
             return list(self.lucene.search(q, k, **options))
 
     def batch_search(
         self, queries: Sequence[str], qids: Sequence[str], k: int = 10, threads: int = 1, **options: Any
     ) -> dict[str, list[Any]]:
-        """Searches for many queries, in threads of Java.
-
-        Args:
-            queries: free texts.
-            qids: an id a query, all different.
-            k: how many documents a query at most.
-            threads: how many searches at once; does not change the hits.
-            **options: what else `LuceneSearcher.batch_search` takes.
-
-        Returns:
-            Pyserini's hits by query id, in the order of the ids.
-
-        Raises:
-            InputError: if the arguments do not fit each other, or Lucene refuses a query.
-        """
+        """Pyserini's hits by query id, found in threads of Java, which do not change them."""
         check_batch(queries, qids)
-        _check_depth(k)
+        check_depth(k)
         if not queries:
             return {}
         with self._searching(f"{len(queries)} queries"):
@@ -155,23 +117,10 @@ class PyseriniSearcher:
     def run(
         self, queries: Mapping[str, str], depth: int, *, threads: int = 1, progress: bool = False
     ) -> dict[str, tuple[RunEntry, ...]]:
-        """Searches for the queries of a corpus.
-
-        Args:
-            queries: query text by id, such as a corpus's `queries()`.
-            depth: how many documents a query gets at most.
-            threads: how many searches at once.
-            progress: shows a progress bar on standard error.
-
-        Returns:
-            A run with an entry for every query, in the order of `queries`; empty where no document shares a word.
-
-        Raises:
-            InputError: if `depth` is below 1, or Lucene refuses a query.
-        """
+        """The run of a corpus's queries (text by id), with an entry for every query, in their order."""
         from tqdm import tqdm
 
-        _check_depth(depth)
+        check_depth(depth)
         run: dict[str, tuple[RunEntry, ...]] = {}
         remaining = iter(queries.items())
         with tqdm(total=len(queries), desc="Searching", unit="query", disable=not progress) as bar:
@@ -192,13 +141,7 @@ class PyseriniSearcher:
         try:
             yield
         except JavaException as error:
-            shown = what if len(what) <= 200 else f"{what[:200]}…"
-            raise InputError(f"Lucene could not search {self.index!r} for {shown}: {first_line(error)}") from error
-
-
-def _check_depth(depth: int) -> None:
-    if depth < 1:
-        raise InputError(f"depth is {depth}: ask for at least 1 document")
+            raise InputError(f"Lucene could not search {self.index!r} for {what}: {first_line(error)}") from error
 
 
 def _anserini_jar() -> str:
@@ -264,7 +207,7 @@ def _prebuilt_index(name: str) -> Path:
     if not check_downloaded(name):
         size = TF_INDEX_INFO[name]["size compressed (bytes)"]
         logger.warning(
-            "downloading Pyserini's prebuilt index %s, %s compressed, to %s", name, _in_units(size), get_cache_home()
+            "downloading Pyserini's prebuilt index %s, %s compressed, to %s", name, in_units(size), get_cache_home()
         )
     try:
         # Pyserini reports on standard output, where a run may go.
@@ -276,7 +219,3 @@ def _prebuilt_index(name: str) -> Path:
             f"({type(error).__name__}: {error}; from {', '.join(TF_INDEX_INFO[name]['urls'])}): check the network and "
             f"the disk, or give the folder of an index"
         ) from error
-
-
-def _in_units(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.files.locks import output_lock
 from r1ranker_ir.files.partial import set_aside
+from r1ranker_ir.quoting import shown_ids
 from r1ranker_ir.retrieval.java import first_line
 from r1ranker_ir.retrieval.lucene import load_pyserini
 
@@ -24,17 +25,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DOCUMENTS_AT_ONCE = 1000
-SHOWN_IDS = 20
 
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What went into an index.
-
-    Args:
-        documents: those that are in it.
-        empty: ids of the documents without text, which Lucene leaves out.
-    """
+    """How many documents are in an index, and the ids of those without text, which Lucene leaves out."""
 
     documents: int
     empty: tuple[str, ...]
@@ -46,20 +41,6 @@ def build_index(
     """Indexes the documents of a corpus: positions, document vectors (for RM3) and the texts.
 
     The index grows in `<folder>.partial`, which gets its name when it is whole and is removed after a failure.
-
-    Args:
-        corpus: is read once, as a stream.
-        folder: the index's folder; must not exist, or be empty.
-        threads: how many threads of Java index.
-        progress: shows a progress bar on standard error.
-
-    Returns:
-        How many documents are in the index, and which were empty.
-
-    Raises:
-        InputError: if the folder is not free, or the corpus holds no text.
-        StorageError: if the index can't be written.
-        MissingExtraError: if Pyserini or a Java runtime for it is missing.
     """
     target = Path(folder).expanduser()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -72,32 +53,22 @@ def build_index(
     # Absolute, since Java looks from the folder in which it was started, wherever Python has gone since.
     growing = target.absolute().with_name(f"{target.name}.partial")
     with output_lock(target, "place for the index"):
-        summary = _build(corpus, folder, target, growing, threads, progress)
+        try:
+            if (aside := set_aside(growing)) is not None:
+                logger.warning("%s was left behind by an earlier run: it is now %s", growing, aside)
+            summary = _write(corpus, growing, threads, progress)
+            if target.exists():
+                target.rmdir()
+            growing.rename(target)
+        except OSError as error:
+            raise _not_written(folder, error.strerror) from error
+        finally:
+            shutil.rmtree(growing, ignore_errors=True)
     if summary.empty:
-        rest = " …" if len(summary.empty) > SHOWN_IDS else ""
         logger.warning(
             "%d documents of corpus %s have no text and are not in the index: %s",
-            len(summary.empty),
-            corpus.name,
-            ", ".join(summary.empty[:SHOWN_IDS]) + rest,
+            *(len(summary.empty), corpus.name, shown_ids(summary.empty)),
         )
-    return summary
-
-
-def _build(
-    corpus: Corpus, folder: str | os.PathLike[str], target: Path, growing: Path, threads: int, progress: bool
-) -> IndexSummary:
-    try:
-        if (aside := set_aside(growing)) is not None:
-            logger.warning("%s was left behind by an earlier run: it is now %s", growing, aside)
-        summary = _write(corpus, growing, threads, progress)
-        if target.exists():
-            target.rmdir()
-        growing.rename(target)
-    except OSError as error:
-        raise _not_written(folder, error.strerror) from error
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
     return summary
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import shown_ids
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.retrieval.hits import check_batch, text_of_stored
 from r1ranker_ir.types import Candidate, RankingRequest
@@ -17,17 +18,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHOWN_IDS = 20
-
 
 @dataclass(frozen=True)
 class RerankedHit:
-    """A document at its new place; whatever else the searcher's hit offers (`lucene_document`, …) is there as well.
+    """A document at its new place, with all that the first stage's hit offers (`lucene_document`, …).
 
-    Args:
-        docid: the document's id.
-        score: 1 − (rank − 1) / n for n documents; it only says the rank again.
-        first_stage: the searcher's own hit.
+    The score, 1 − (rank − 1) / n for n documents, only says the rank again.
     """
 
     docid: str
@@ -51,9 +47,6 @@ class RerankPipeline:
         depth: how many documents of the first stage are reranked.
         texts: where the documents' texts come from: a corpus, a searcher whose index stores them, or a function
             from id to text (`None` for an unknown id). Without it, from the hits or `searcher.doc(docid)`.
-
-    Raises:
-        InputError: if an argument makes no sense.
     """
 
     def __init__(
@@ -79,19 +72,9 @@ class RerankPipeline:
         self._texts = texts
 
     def search(self, q: str, k: int = 10, **options: Any) -> list[RerankedHit]:
-        """Searches for one query and reranks.
+        """Searches for one query and reranks; above `depth`, the rest follows in the order of the first stage.
 
-        Args:
-            q: the information need.
-            k: how many documents at most. Above `depth`, the rest follows in the order of the first stage.
-            **options: what else the searcher's `search` takes.
-
-        Returns:
-            Hits with `docid` and falling `score`, best first.
-
-        Raises:
-            InputError: if the query can't be ranked, or no text of the documents is to be had.
-            R1RankerError: if the search or the model fails.
+        `options` are what else the searcher's `search` takes.
         """
         self._check(q, k)
         hits = list(self.searcher.search(q, max(k, self.depth), **options))
@@ -100,22 +83,7 @@ class RerankPipeline:
     def batch_search(
         self, queries: Sequence[str], qids: Sequence[str], k: int = 10, threads: int = 1, **options: Any
     ) -> dict[str, list[RerankedHit]]:
-        """Searches for many queries and reranks them together.
-
-        Args:
-            queries: the information needs.
-            qids: an id a query, all different.
-            k: how many documents a query at most; see `search`.
-            threads: how many searches of the first stage at once.
-            **options: what else the searcher's `batch_search` takes.
-
-        Returns:
-            Hits by query id, in the order of the ids; each list as `search` gives it.
-
-        Raises:
-            InputError: if the arguments do not fit each other, or as `search` does.
-            R1RankerError: if the search or the model fails.
-        """
+        """Searches for many queries, `threads` at once, and reranks them together: hits by query id."""
         check_batch(queries, qids)
         for query in queries:
             self._check(query, k)
@@ -146,27 +114,23 @@ class RerankPipeline:
         self, queries: Sequence[str], qids: Sequence[str], hit_lists: Sequence[list[Any]], k: int
     ) -> list[list[RerankedHit]]:
         texts = self._read_texts([hit for hits in hit_lists for hit in hits[: self.depth]])
-        places_lists = [
+        readable = [
             [place for place, hit in enumerate(hits[: self.depth]) if str(hit.docid) in texts] for hits in hit_lists
         ]
-        requests, asked = [], []
-        for position, (query, qid, hits, places) in enumerate(zip(queries, qids, hit_lists, places_lists, strict=True)):
-            if places:
-                found = [(str(hits[place].docid), float(hits[place].score)) for place in places]
-                candidates = tuple(Candidate(docid, texts[docid], score) for docid, score in found)
-                requests.append(RankingRequest(query, candidates, query_id=qid))
-                asked.append(position)
+        asked = [number for number, places in enumerate(readable) if places]
+        requests = []
+        for number in asked:
+            hits = [hit_lists[number][place] for place in readable[number]]
+            found = [(str(hit.docid), float(hit.score)) for hit in hits]
+            candidates = tuple(Candidate(docid, texts[docid], score) for docid, score in found)
+            requests.append(RankingRequest(queries[number], candidates, query_id=qids[number]))
         orders = dict(zip(asked, self._orders(requests), strict=True))
         reranked = []
-        for position, (hits, places) in enumerate(zip(hit_lists, places_lists, strict=True)):
-            best = [places[place] for place in orders.get(position, ())]
-            order = best + [place for place in range(len(hits)) if place not in set(best)]
-            reranked.append(
-                [
-                    RerankedHit(str(hits[place].docid), 1 - (rank - 1) / len(hits), hits[place])
-                    for rank, place in enumerate(order[:k], start=1)
-                ]
-            )
+        for number, hits in enumerate(hit_lists):
+            best = [readable[number][place] for place in orders.get(number, ())]
+            order = [hits[place] for place in [*best, *(place for place in range(len(hits)) if place not in set(best))]]
+            scored = ((hit, 1 - rank / len(hits)) for rank, hit in enumerate(order[:k]))
+            reranked.append([RerankedHit(str(hit.docid), score, hit) for hit, score in scored])
         return reranked
 
     def _orders(self, requests: Sequence[RankingRequest]) -> list[Sequence[int]]:
@@ -194,15 +158,14 @@ class RerankPipeline:
         lacking = [docid for docid in dict.fromkeys(str(hit.docid) for hit in hits) if docid not in texts]
         if lacking and not texts:
             raise InputError(
-                f"none of the {len(lacking)} documents found has a text ({_ids(lacking)}): the index stores none, or "
-                f"texts= knows none of them. Give texts=: a corpus, a searcher whose index stores them, or a function "
-                f"from id to text"
+                f"none of the {len(lacking)} documents found has a text ({shown_ids(lacking)}): the index stores none, "
+                f"or texts= knows none of them. Give texts=: a corpus, a searcher whose index stores them, or a "
+                f"function from id to text"
             )
         if lacking:
             logger.warning(
                 "%d documents have no text and stay in the first stage's order, below those that were reranked: %s",
-                len(lacking),
-                _ids(lacking),
+                *(len(lacking), shown_ids(lacking)),
             )
         return texts
 
@@ -215,8 +178,3 @@ class RerankPipeline:
             document = getattr(self.searcher if self._texts is None else self._texts, "doc", lambda _: None)(docid)
             raw = document.raw() if document is not None else None
         return None if raw is None else text_of_stored(raw, docid)
-
-
-def _ids(ids: Sequence[str]) -> str:
-    rest = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
-    return ", ".join(ids[:SHOWN_IDS]) + rest

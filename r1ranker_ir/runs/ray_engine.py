@@ -18,10 +18,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from r1ranker_ir.data.trec_runs import STANDARD_STREAM
 from r1ranker_ir.engine.engine import RepairLimit, RunSummary
 from r1ranker_ir.engine.outcomes import Outcome as Ranked
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError
+from r1ranker_ir.files.streams import STANDARD_STREAM
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.rankers.source import RankerSource
 from r1ranker_ir.runs.cluster import RayCluster as RayCluster

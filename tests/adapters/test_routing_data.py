@@ -23,7 +23,7 @@ from r1ranker_ir import LLMProfile
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.routing.objectives import Objective, objective_of
 from r1ranker_ir.adapters.routing.observations import Observation, read_observations
-from r1ranker_ir.adapters.routing.profiles import read_profiles
+from r1ranker_ir.adapters.routing.profile_files import read_profiles
 from r1ranker_ir.adapters.routing.requests import observed_llms, routing_requests
 from r1ranker_ir.adapters.routing.utility import outcomes
 from r1ranker_ir.cli.app import app
@@ -130,17 +130,25 @@ ROW = {"name": "a", "price_in": 1, "price_out": 2}
         ("llms.json", [], "holds no language model"),
         ("llms.json", 3, "a JSON int where a list or an object"),
         ("llms.json", "[", "not valid JSON"),
-        ("llms.json", [3], r"llms.json\[0\] is 3"),
+        ("llms.json", [3], r"llms.json\[0\]: the record is 3: give an object with name, price_in"),
         ("llms.json", [ROW, ROW], "'a' more than once"),
-        ("llms.json", [ROW | {"price_in": "1"}], r"llms.json\[0\]: 'price_in' is '1': a number is needed"),
-        ("llms.json", [ROW | {"price_in": True}], "'price_in' is True"),
-        ("llms.json", [ROW | {"price_in": -1}], "price_in is -1"),
-        ("llms.json", [ROW | {"size": 7}], "'size' is 7: a text is needed"),
+        ("llms.json", [ROW | {"price_in": "1"}], r"llms.json\[0\]: field 'price_in' is '1': give a number"),
+        ("llms.json", [ROW | {"price_in": True}], "field 'price_in' is True: give a number"),
+        ("llms.json", [ROW | {"price_in": -1}], "field 'price_in' is -1: it must be greater than or equal to 0"),
+        ("llms.json", [ROW | {"size": 7}], "field 'size' is 7: give a text"),
         ("llms.json", [ROW | {"input_price": 1}], "'price_in' and 'input_price' are both given"),
-        ("llms.json", {"a": {"price_in": 1}}, r"llms.json: 'a': 'price_out' or 'output_price' is missing"),
-        ("llms.csv", "name,price_in,price_out\na,1,\n", "llms.csv:2: 'price_out' or 'output_price' is missing"),
-        ("llms.csv", "name,price_in,price_out\na,1,cheap\n", r"llms.csv:2: 'price_out' is 'cheap': a number is needed"),
-        ("llms.csv", "name,price_in,price_out\na,1,inf\n", "llms.csv:2: .*price_out is inf"),
+        ("llms.json", {"a": {"price_in": 1}}, r"llms.json: 'a': field 'price_out' is missing: give it"),
+        ("llms.csv", "name,price_in,price_out\na,1,\n", "llms.csv:2: field 'price_out' is missing"),
+        (
+            "llms.csv",
+            "name,price_in,price_out\na,1,cheap\n",
+            r"llms.csv:2: field 'price_out' is 'cheap': it must be a valid number",
+        ),
+        (
+            "llms.csv",
+            "name,price_in,price_out\na,1,inf\n",
+            "llms.csv:2: field 'price_out' is 'inf': give a finite number",
+        ),
         ("llms.csv", "name,price_in\na,1,2\n", "llms.csv:2: unequal columns: 3 cells for 2 columns"),
         ("llms.csv", "name,name\n", "llms.csv:1: column 'name'"),
         ("llms.csv", "", "no header"),

@@ -168,7 +168,11 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
         ("queries_jsonl", '{"_id": true, "text": "a"}\n', "queries.jsonl:1: field '_id' is True"),
         ("queries_jsonl", '{"_id": "q"}\n', "queries.jsonl:1: field 'text' is missing"),
         ("queries_jsonl", '{"_id": "q", "text": 3}\n', "queries.jsonl:1: field 'text' is 3"),
-        ("queries_jsonl", '{"_id": "q", "text": " "}\n', "queries.jsonl:1: query 'q' is blank"),
+        (
+            "queries_jsonl",
+            '{"_id": "q", "text": " "}\n',
+            "queries.jsonl:1: field 'text' is ' ': give at least one word",
+        ),
         ("queries_jsonl", '{"_id": "q", "text": "a"}\n' * 2, "queries.jsonl:2: query id 'q' occurs twice"),
         ("corpus_jsonl", '{"_id": "d", "title": ["x"], "text": "a"}\n', "corpus.jsonl:1: field 'title' is ['x']"),
         ("corpus_jsonl", '{"_id": "d", "title": "x"}\n', "corpus.jsonl:1: field 'text' is missing"),

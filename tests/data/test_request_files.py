@@ -64,11 +64,17 @@ def with_second(**changes: Any) -> dict[str, Any]:
     [
         (with_second(scores={}), r"field 'candidates\[1\].scores': 'bm25' is given for some candidates only"),
         (with_second(scores={"bm25": 1, "x": 2}), r"scores': 'x' is given for some candidates only"),
-        (with_second(values=[1]), r"field 'candidates\[1\].values' is \[1\]: an object of numbers"),
-        (with_second(values={"cost": "low"}), r"values.cost' is \"low\": a finite number is needed"),
-        (with_second(values={"cost": True}), r"values.cost' is true"),
-        (with_second(gain=-1), r"field 'candidates\[1\].gain' is -1"),
-        (LINE | {"aim": 3}, "field 'aim' is 3: a text is needed"),
+        (with_second(values=[1]), r"field 'candidates\[1\].values' is \[1\]: give an object"),
+        (with_second(values={"cost": "low"}), r"values.cost' is 'low': give a number"),
+        (with_second(values={"cost": True}), r"values.cost' is True: give a number"),
+        (with_second(gain=-1), r"field 'candidates\[1\].gain' is -1: it must be greater than or equal to 0"),
+        (with_second(gain=float("inf")), r"field 'candidates\[1\].gain' is inf: give a finite number"),
+        (with_second(gian=1), r"field 'candidates\[1\].gian' is unknown: use text, id, gain, scores, values"),
+        (with_second(id=True), r"field 'candidates\[1\].id' is True: give a text"),
+        (LINE | {"candidates": ["a"]}, r"field 'candidates\[0\]' is 'a': give an object with text, id, gain"),
+        (LINE | {"query": "q"}, "fields 'context' and 'query' are both given: give the one or the other"),
+        ({"context": "q"}, "field 'candidates' is missing: give it"),
+        (LINE | {"aim": 3}, "field 'aim' is 3: give a text"),
     ],
 )
 def test_a_malformed_field_is_named(tmp_path: Path, line: dict[str, Any], said: str) -> None:

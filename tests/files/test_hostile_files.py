@@ -22,7 +22,7 @@ from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.ranking_bench import ranking_bench_requests
 from r1ranker_ir.adapters.recommendation.sources import open_interactions
 from r1ranker_ir.adapters.routing.observations import read_observations
-from r1ranker_ir.adapters.routing.profiles import read_model_list, read_profiles
+from r1ranker_ir.adapters.routing.profile_files import read_model_list, read_profiles
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.long_runs import open_run
 from r1ranker_ir.data.request_corpus import holds_requests
@@ -32,7 +32,7 @@ from r1ranker_ir.errors import R1RankerError
 from r1ranker_ir.eval.measuring.calls import read_calls
 from r1ranker_ir.eval.shootouts.entries import read_entries
 from r1ranker_ir.eval.suites.tables import open_suite
-from r1ranker_ir.files import pipes
+from r1ranker_ir.files import small_files
 from r1ranker_ir.files.json_lines import raw_lines
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.models.identity import checkpoint_identity
@@ -408,7 +408,7 @@ def test_what_reads_a_device_ends(name: str) -> None:
 def test_a_pipe_that_nobody_writes_to_is_an_error(
     name: str, place: Callable[[Reader], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipes, "SECONDS", 0.2)
+    monkeypatch.setattr(small_files, "PIPE_SECONDS", 0.2)
     path = place(READERS[name])
     os.mkfifo(path)
     message = refused(READERS[name], path)

@@ -438,7 +438,9 @@ def test_a_prebuilt_index_is_announced_downloaded_once_and_searched(
     prebuilt("lucene-demo.tar.gz")
     found = PyseriniSearcher("demo-prebuilt")
 
-    assert re.search(r"downloading Pyserini's prebuilt index demo-prebuilt, \d+ MB compressed, to .*cache", caplog.text)
+    assert re.search(
+        r"downloading Pyserini's prebuilt index demo-prebuilt, [\d.]+ KiB compressed, to .*cache", caplog.text
+    )
     assert ids(found.search("bees")) == ids(searcher.search("bees"))
     caplog.clear()
     prebuilt("gone.tar.gz")  # from here on, only the copy on the disk is left

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from r1ranker_ir.errors import DataFileError, InputError, StorageError, missing_extra
-from r1ranker_ir.files.partial import check_place, growing_file
+from r1ranker_ir.files.partial import growing_file
 from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.streams import is_stream
+from r1ranker_ir.files.streams import check_place, is_stream
 from r1ranker_ir.types import TASKS
 
 from .records import Sample, sample_strategies

@@ -10,7 +10,7 @@ from typing import Any
 from ir_measures import RR, Qrel, nDCG
 
 from r1ranker_ir.backends.local import TransformersBackend
-from r1ranker_ir.data.corpora import GREATEST_GRADE
+from r1ranker_ir.data.qrels import GREATEST_GRADE
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import RunEntry
 from r1ranker_ir.engine.closed_thoughts import count_closed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.training.data.sample_files import opened_parquet, read_metadata, versions
 
 LIBRARIES = ("r1ranker-ir", "trl", "transformers", "torch", "peft", "datasets", "accelerate")
@@ -64,8 +64,7 @@ def describe_file(path: str | Path, rows: int | None = None) -> DataFile:
     """Says which file a model was trained on."""
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_digest(path)
     except OSError as error:
         raise InputError(f"data file {str(path)!r} can't be read: {error.strerror}") from error
     if path.suffix != ".parquet":

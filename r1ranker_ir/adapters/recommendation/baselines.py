@@ -18,26 +18,12 @@ Scorer = Callable[[str, Sequence[str], Sequence[str]], Sequence[float] | None]
 
 
 def choice_counts(interactions: Interactions) -> Counter[str]:
-    """Counts how many users are known to have chosen each item.
-
-    Args:
-        interactions: the source.
-
-    Returns:
-        Item id to number of users; targets don't count.
-    """
+    """Counts how many users are known to have chosen each item; targets don't count."""
     return Counter(item for history in interactions.histories for item in set(history.known))
 
 
 def popularity(interactions: Interactions) -> Scorer:
-    """Makes the recommender that offers everybody what most users chose.
-
-    Args:
-        interactions: the source.
-
-    Returns:
-        Scores by number of users.
-    """
+    """Makes the recommender that offers everybody what most users chose."""
     counts = choice_counts(interactions)
     return lambda user, history, candidates: [float(counts[item]) for item in candidates]
 
@@ -48,15 +34,6 @@ def item_knn(interactions: Interactions) -> Scorer:
     Of a candidate j, the score is Σᵢ |Uᵢ ∩ Uⱼ| / √(|Uᵢ| |Uⱼ|) over the items i of the history, where Uᵢ are the users
     known to have chosen i: the cosine of two items' users (Sarwar et al., WWW 2001; on choices, without ratings), with
     all items as neighbours.
-
-    Args:
-        interactions: the source.
-
-    Returns:
-        Scores, rounded to 6 places.
-
-    Raises:
-        MissingExtraError: if scipy is not installed.
     """
     try:
         from scipy import sparse
@@ -81,16 +58,7 @@ def item_knn(interactions: Interactions) -> Scorer:
 
 
 def run_order(run: Run, name: str, counts: Counter[str]) -> Scorer:
-    """Makes scores of another recommender's run.
-
-    Args:
-        run: users as queries, items as documents.
-        name: what to call it.
-        counts: is told of candidates that a user's list lacks.
-
-    Returns:
-        Scores by place: the best of n has n, the last 1, and what the run lacks 0.
-    """
+    """Scores by place in another recommender's run: the best of n has n, the last 1, and what the run lacks 0."""
 
     def scores(user: str, history: Sequence[str], candidates: Sequence[str]) -> list[float] | None:
         entries = run.get(user)

@@ -25,24 +25,10 @@ def interactions_of_frame(
     source: str = "frame",
     problems: Problems | None = None,
 ) -> Interactions:
-    """Takes users' choices from a pandas frame, one a row.
+    """Takes users' choices from a pandas frame, one per row, given the names of its columns.
 
-    Args:
-        frame: the choices.
-        user: its column of users.
-        item: its column of items.
-        time: its column of times (numbers, or dates); the order of rows counts if `None`.
-        titles: item to title, a dict or a Series; the items are titles themselves if `None`.
-        source: what to call it.
-        problems: is told of rows that can't be used; the first one is an error if `None`.
-
-    Returns:
-        The data. Ids are texts; where users or items are whole numbers, also in a column of floats, they are written
-        without a decimal point.
-
-    Raises:
-        InputError: if it is no frame, or a column is missing.
-        DataFileError: if problems end the work.
+    Without a column of times (numbers, or dates) the order of rows counts; without `titles` (item to title, a dict or a
+    Series) items are titles themselves. Whole numbers, also in a column of floats, are ids without a decimal point.
     """
     problems = Problems() if problems is None else problems
     if not hasattr(frame, "columns"):

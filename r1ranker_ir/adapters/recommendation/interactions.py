@@ -5,20 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from r1ranker_ir.adapters.problems import Problems
 
 
 class Interaction(NamedTuple):
-    """One choice.
-
-    Attributes:
-        user: the user's id.
-        item: the item's id.
-        time: when it was; the lower the earlier.
-        where: the place that says so, for errors: `ratings.dat:7`.
-    """
+    """One choice, by the ids of user and item; the lower its time the earlier. It stands at `where`: `ratings.dat:7`."""
 
     user: str
     item: str
@@ -28,14 +22,7 @@ class Interaction(NamedTuple):
 
 @dataclass(frozen=True)
 class UserHistory:
-    """A user's choices.
-
-    Args:
-        user: the user's id.
-        choices: the items' ids, oldest first.
-        next_item: what the user chose next, where the source keeps it apart.
-        where: the place that says so, for errors.
-    """
+    """A user's choices, oldest first, and what the user chose next, where the source keeps it apart."""
 
     user: str
     choices: tuple[str, ...]
@@ -58,10 +45,9 @@ class Interactions:
     """A source of recommendation data.
 
     Args:
-        source: its name.
-        histories: one a user, in the source's order.
+        histories: one per user, in the source's order.
         titles: item id to title; every item that a history names has one.
-        domain: what the items are, one of `domains.recommendation_domains`, as far as the format tells.
+        domain: what the items are, as far as the format tells; see `domains.recommendation_domains`.
     """
 
     source: str
@@ -71,30 +57,12 @@ class Interactions:
 
 
 def clean_title(text: str) -> str:
-    """Makes a title one line of text.
-
-    Args:
-        text: as the source has it.
-
-    Returns:
-        The title with HTML entities (`&amp;`) resolved and white space (line breaks, too) as single spaces.
-    """
+    """Makes a title one line of text, with HTML entities (`&amp;`) resolved."""
     return " ".join(html.unescape(text).split())
 
 
 def read_titles(rows: Iterable[tuple[str, str, str]], problems: Problems) -> dict[str, str]:
-    """Collects the items of a source.
-
-    Args:
-        rows: place, item id and title.
-        problems: is told of items without an id or a title, and of ids that come twice.
-
-    Returns:
-        Item id to clean title.
-
-    Raises:
-        DataFileError: if problems end the work.
-    """
+    """Collects the items of a source, given where they stand, their ids and titles: item id to clean title."""
     titles: dict[str, str] = {}
     for where, item, text in rows:
         title = clean_title(text)
@@ -112,19 +80,7 @@ def read_titles(rows: Iterable[tuple[str, str, str]], problems: Problems) -> dic
 def histories_of(
     interactions: Iterable[Interaction], titles: Mapping[str, str], problems: Problems
 ) -> tuple[UserHistory, ...]:
-    """Puts each user's choices in the order of time.
-
-    Args:
-        interactions: in any order; those of the same time stay in the order in which they come.
-        titles: item id to title.
-        problems: is told of choices without a user, and of items without a title.
-
-    Returns:
-        A history a user, in order of first appearance.
-
-    Raises:
-        DataFileError: if problems end the work.
-    """
+    """Each user's choices in the order of time, then as they come; users in order of first appearance."""
     of_users: dict[str, list[tuple[float, str]]] = {}
     for user, item, time, where in interactions:
         if not user:
@@ -134,19 +90,11 @@ def histories_of(
         else:
             of_users.setdefault(user, []).append((time, item))
     return tuple(
-        UserHistory(user, tuple(item for _, item in sorted(choices, key=_time)), where=f"user {user!r}")
+        UserHistory(user, tuple(item for _, item in sorted(choices, key=itemgetter(0))), where=f"user {user!r}")
         for user, choices in of_users.items()
     )
 
 
 def unknown_item(problems: Problems, where: str, item: str) -> None:
-    """Reports an item that no title is known of.
-
-    Raises:
-        DataFileError: if problems end the work.
-    """
+    """Reports an item that no title is known of."""
     problems.add(where, "unknown item id", f"{item!r} has no title: add it to the items")
-
-
-def _time(choice: tuple[float, str]) -> float:
-    return choice[0]

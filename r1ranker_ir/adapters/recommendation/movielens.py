@@ -21,15 +21,7 @@ _ENCODINGS = ("utf-8", "latin-1")
 
 @dataclass(frozen=True)
 class Layout:
-    """How a version of MovieLens is laid out.
-
-    Args:
-        ratings: the file of ratings: user, item, rating, time.
-        ratings_mark: what splits its columns.
-        movies: the file of movies, which begins with id and title.
-        movies_mark: what splits its columns.
-        movies_columns: how many it has.
-    """
+    """The files of a version of MovieLens, what splits their columns, and how many a movie has."""
 
     ratings: str
     ratings_mark: str
@@ -42,46 +34,24 @@ LAYOUTS = (Layout("u.data", "\t", "u.item", "|", 24), Layout("ratings.dat", "::"
 
 
 def layout_of(folder: Path) -> Layout | None:
-    """Finds the version of MovieLens that a folder holds.
-
-    Args:
-        folder: any folder.
-
-    Returns:
-        Its layout; `None` if it holds none.
-    """
+    """The version of MovieLens that a folder holds."""
     return next((layout for layout in LAYOUTS if (folder / layout.ratings).is_file()), None)
 
 
 def read_movielens(folder: Path, layout: Layout, problems: Problems) -> Interactions:
-    """Reads MovieLens.
-
-    Args:
-        folder: with the layout's two files.
-        layout: see `layout_of`.
-        problems: is told of lines that can't be used.
-
-    Returns:
-        The data; ratings of the same second stay in the file's order.
-
-    Raises:
-        InputError: if the movies are missing.
-        DataFileError: if problems end the work.
-    """
+    """Reads MovieLens; ratings of the same second stay in the file's order."""
     movies = folder / layout.movies
     if not movies.is_file():
         raise InputError(f"{str(folder)!r} has {layout.ratings} and no {layout.movies}, which holds the titles: add it")
     rows = _rows(movies, layout.movies_mark, layout.movies_columns, problems)
     titles = read_titles(((where, cells[0], cells[1]) for where, cells in rows), problems)
-    ratings = _interactions(folder / layout.ratings, layout.ratings_mark, problems)
-    return Interactions(folder.resolve().name, histories_of(ratings, titles, problems), titles, "movie")
-
-
-def _interactions(path: Path, mark: str, problems: Problems) -> Iterator[Interaction]:
-    for where, (user, item, _, stamp) in _rows(path, mark, 4, problems):
-        time = time_of(stamp, where, problems)
-        if time is not None:
-            yield Interaction(user, item, time, where)
+    ratings = _rows(folder / layout.ratings, layout.ratings_mark, 4, problems)
+    choices = (
+        Interaction(user, item, time, where)
+        for where, (user, item, _, stamp) in ratings
+        if (time := time_of(stamp, where, problems)) is not None
+    )
+    return Interactions(folder.resolve().name, histories_of(choices, titles, problems), titles, "movie")
 
 
 def _rows(path: Path, mark: str, width: int, problems: Problems) -> Iterator[tuple[str, list[str]]]:

@@ -8,12 +8,7 @@ from itertools import accumulate
 
 
 class NegativeSampler:
-    """Draws items without replacement.
-
-    Args:
-        titles: item id to title, of all items.
-        weights: item id to how likely it is to be drawn; items without one are never drawn. All alike if `None`.
-    """
+    """Draws items without replacement, alike or by weight; items without a weight are never drawn."""
 
     def __init__(self, titles: Mapping[str, str], weights: Mapping[str, int] | None = None) -> None:
         self._titles = titles
@@ -22,17 +17,7 @@ class NegativeSampler:
         self._texts = {titles[item].casefold() for item in self._items}
 
     def draw(self, count: int, chosen: Iterable[str], rng: random.Random) -> list[str] | None:
-        """Draws items for one user.
-
-        Args:
-            count: how many.
-            chosen: what the user has chosen, the target included. Neither these are drawn nor others of the same title:
-                an item that is sold twice can't be told from itself. The case of letters does not count.
-            rng: the source of randomness.
-
-        Returns:
-            Items' ids, each with a title of its own; `None` if there are not so many.
-        """
+        """Draws items with titles of their own, other than those chosen, whatever the case; `None` for too few."""
         taken = {self._titles[item].casefold() for item in chosen}
         if len(self._texts) - len(self._texts & taken) < count:
             return None

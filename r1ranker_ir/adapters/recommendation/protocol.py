@@ -6,13 +6,13 @@ target among 19 sampled items; users split 80/20 into train and test.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from r1ranker_ir.adapters.recommendation.interactions import UserHistory
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.digests import share_of
 
 TEST_SHARE = 0.2
 REPEATS: tuple[Literal["drop", "hide", "keep"], ...] = ("drop", "hide", "keep")
@@ -27,17 +27,12 @@ class RecommendationProtocol:
         min_history: users with fewer choices before the target can't be used.
         candidates: how long a list is, the target included; of lists from a run, how far down they are taken.
         negatives: the other candidates are drawn from all items alike, or by how often users chose them.
-        split: whose requests: those of 80% of the users for training, of the other 20% for tests, or all. A user's id
-            alone decides it, so that no seed and no other user moves a user from one to the other.
+        split: requests of 80% of the users for training, of the other 20% for tests, or of all; a user's id alone
+            decides which.
         users: how many users are drawn; all, in the source's order, if `None`.
-        repeats: what becomes of users who chose the target before, so that it would be the only candidate that stands
-            in their history. `drop` leaves them out: what is guessed is new to each user. `hide` takes the target's
-            earlier choices out of the history. `keep` changes nothing: to find the target, it is enough to look it up.
-            An item of the target's title counts as the target.
-        seed: of every draw. A user's draws depend on the seed and the user's id alone.
-
-    Raises:
-        InputError: if a value makes no sense.
+        repeats: what becomes of users who chose the target, or an item of its title, before, so that it can be looked
+            up in their history. `drop` leaves them out, `hide` takes it out of their history, `keep` changes nothing.
+        seed: of every draw; a user's draws depend on it and the user's id alone.
     """
 
     history: int = 20
@@ -62,36 +57,15 @@ class RecommendationProtocol:
 
 
 def is_test_user(user: str) -> bool:
-    """Tells whether a user belongs to the fifth that is kept for tests.
-
-    Args:
-        user: the user's id.
-
-    Returns:
-        What the id's digest says.
-    """
-    return _share(user) < TEST_SHARE
+    """Whether a user belongs to the fifth that is kept for tests."""
+    return share_of(user) < TEST_SHARE
 
 
 def users_in_order(histories: Iterable[UserHistory], protocol: RecommendationProtocol) -> list[UserHistory]:
-    """Puts a split's users in the order in which they are taken.
-
-    Args:
-        histories: of all users.
-        protocol: its split, its seed, and whether users are drawn.
-
-    Returns:
-        The split's users: in the order of the draw where some are to be drawn, so that a smaller draw is the beginning
-        of a larger one; otherwise as given.
-    """
+    """A split's users: as given, or in the order of the draw, so that a smaller draw begins a larger one."""
     chosen = [
         each for each in histories if protocol.split == "all" or is_test_user(each.user) == (protocol.split == "test")
     ]
     if protocol.users is None:
         return chosen
-    return sorted(chosen, key=lambda each: (_share(f"{protocol.seed}:{each.user}"), each.user))
-
-
-def _share(text: str) -> float:
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return sorted(chosen, key=lambda each: (share_of(f"{protocol.seed}:{each.user}"), each.user))

@@ -32,21 +32,10 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 
 
 def read_recbole(path: Path, problems: Problems) -> Interactions:
-    """Reads a data set in RecBole's atomic files.
+    """Reads the `.inter` file, or the only one of a folder, and the `.item` file of the same name or the only one.
 
-    Args:
-        path: the `.inter` file, or a folder with one. The items are beside it, in the `.item` file of the same name up
-            to the first dot, or in the only one of the folder. With a column `item_id_list:token_seq` a line is a user:
-            the list is what was chosen so far, `item_id` what came next. Without it a line is a choice, in the order of
-            `timestamp`, or in the file's where there is no such column.
-        problems: is told of lines that can't be used.
-
-    Returns:
-        The data.
-
-    Raises:
-        InputError: if a file is missing, or there are several.
-        DataFileError: if columns are missing or malformed, or problems end the work.
+    With a column `item_id_list:token_seq` a line is a user: the list is what was chosen so far, `item_id` what came
+    next. Without it a line is a choice, in the order of `timestamp`, or else in the file's.
     """
     inter = path if path.is_file() else _only(path, ".inter")
     item = inter.with_name(f"{inter.name.partition('.')[0]}.item")
@@ -91,14 +80,11 @@ def _users(
             unknown_item(problems, where, target)
         else:
             seen.add(user)
-            choices = [item for item in split_columns(cells[columns[LIST]]) if _known(item, titles, where, problems)]
-            yield UserHistory(user, tuple(choices), target, where)
-
-
-def _known(item: str, titles: Mapping[str, str], where: str, problems: Problems) -> bool:
-    if item not in titles:
-        unknown_item(problems, where, item)
-    return item in titles
+            choices = split_columns(cells[columns[LIST]])
+            for item in choices:
+                if item not in titles:
+                    unknown_item(problems, where, item)
+            yield UserHistory(user, tuple(item for item in choices if item in titles), target, where)
 
 
 def _choices(

@@ -29,12 +29,9 @@ _NOTHING_ELSE = "users left out who chose their target before, and too little el
 
 @dataclass(frozen=True)
 class CandidateLists:
-    """Candidates from a recommender, instead of sampled ones.
+    """Candidates from a recommender's run (users as queries, items as documents), instead of sampled ones.
 
-    Args:
-        run: users as queries, items as documents.
-        name: what to call it.
-        add_target: put the target into lists that lack it, at a random place; otherwise such users are left out.
+    A target that a list lacks is put into it at a random place (`add_target`), or the user is left out.
     """
 
     run: Run
@@ -52,26 +49,10 @@ def recommendation_requests(
     lists: CandidateLists | None = None,
     counts: Counter[str] | None = None,
 ) -> Iterator[JudgedRequest]:
-    """Makes a request of each user.
+    """Makes a request of each user: the history's titles, and gain 1 for the target.
 
-    Args:
-        interactions: what users chose.
-        protocol: which users, and how.
-        problems: is told of users that can't be used.
-        domain: what is recommended; one of `domains.recommendation_domains`, the interactions' own if `None`.
-        scorers: name to another recommender, whose scores the candidates carry.
-        lists: a recommender's lists to take the candidates from, in their order, without what the user has chosen
-            already.
-        counts: is told of what is no problem and should be known: how many users chose their target before, how many
-            lists lack it, and so on.
-
-    Yields:
-        Requests with the user's id, the history's titles as query, and gain 1 for the target. Sampled candidates are in
-        random order.
-
-    Raises:
-        InputError: if the domain is unknown.
-        DataFileError: if problems end the work.
+    Sampled candidates are in random order, those of `lists` in theirs, without what the user has chosen already; they
+    carry the scores of other recommenders (`scorers`). `counts` is told of what is not a problem and should be known.
     """
     aim = recommendation_aim(interactions.domain if domain is None else domain)
     counts = Counter() if counts is None else counts
@@ -114,17 +95,7 @@ def recommendation_requests(
 
 
 def recommendation_aim(domain: str) -> str:
-    """Looks up what a domain's best item is to be.
-
-    Args:
-        domain: one of `domains.recommendation_domains`.
-
-    Returns:
-        Words for the prompt.
-
-    Raises:
-        InputError: if the domain is unknown.
-    """
+    """What a domain's best item must be, in words for the prompt."""
     if domain not in recommendation_domains():
         raise InputError(f"domain is {domain!r}: use one of {', '.join(recommendation_domains())}")
     return aim_of(domain)

@@ -13,18 +13,7 @@ from r1ranker_ir.files.plain_data import number_of
 
 
 def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-    """Yields the lines of a file that are not blank.
-
-    Args:
-        path: the file, gzip if it ends in `.gz`; a byte order mark at its beginning is skipped.
-        encodings: how a line may be encoded; the first that fits counts.
-
-    Yields:
-        Number from 1, and line without its line break.
-
-    Raises:
-        DataFileError: if a line fits none of the encodings, or compressed data are damaged.
-    """
+    """Yields the lines of a file that are not blank, in the first of some encodings that fits."""
     for number, raw in readable_lines(path):
         line = _decoded(raw, encodings)
         if line is None:
@@ -36,19 +25,7 @@ def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, 
 
 
 def time_of(cell: str, where: str, problems: Problems) -> float | None:
-    """Reads a time stamp.
-
-    Args:
-        cell: a number.
-        where: its place.
-        problems: is told of what is none.
-
-    Returns:
-        The number; `None` if there is none.
-
-    Raises:
-        DataFileError: if problems end the work.
-    """
+    """Reads a time stamp; `None` for what is not a number, which is a problem."""
     try:
         time = number_of(cell)
     except ValueError:

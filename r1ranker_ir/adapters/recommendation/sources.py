@@ -12,19 +12,7 @@ from r1ranker_ir.errors import DataFileError, InputError
 
 
 def open_interactions(path: str | Path, problems: Problems | None = None) -> Interactions:
-    """Reads a source of recommendation data, whatever its format.
-
-    Args:
-        path: a folder with RecBole's atomic files or MovieLens, an `.inter` file, or MovieLens' file of ratings.
-        problems: is told of lines that can't be used; the first one is an error if `None`.
-
-    Returns:
-        Users' histories and items' titles.
-
-    Raises:
-        InputError: if there is no such source, or it is in no known format.
-        DataFileError: if it is malformed, holds no user, or problems end the work.
-    """
+    """Reads a folder with RecBole's atomic files or MovieLens, an `.inter` file, or MovieLens' file of ratings."""
     path, problems = Path(path), Problems() if problems is None else problems
     if not path.exists():
         raise InputError(f"source {str(path)!r} does not exist: give a folder with RecBole's or MovieLens' files")

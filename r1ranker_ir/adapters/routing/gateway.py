@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from r1ranker_ir.adapters.routing.litellm_models import import_litellm
 from r1ranker_ir.adapters.routing.messages import question_of
+from r1ranker_ir.adapters.routing.profiles import LLMProfile
 from r1ranker_ir.backends.cancelling import in_thread
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.described import described, without_secrets
@@ -15,8 +16,15 @@ import_litellm("a LiteLLM router")  # before the next line, which would download
 
 from litellm.router import Router  # noqa: E402
 
-if TYPE_CHECKING:
-    from r1ranker_ir.adapters.routing.adapter import RoutingAdapter
+
+class OrdersModels(Protocol):
+    """What ranks language models, such as `RoutingAdapter`."""
+
+    llms: tuple[LLMProfile, ...]
+
+    def order(self, query: str) -> tuple[LLMProfile, ...]:
+        """All language models, the best for the question first."""
+        ...
 
 
 class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take minutes
@@ -25,19 +33,10 @@ class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take
     LiteLLM has a hook for a routing strategy of one's own, but that picks among the deployments of one model, also
     after a failure. So the choice is made before: a chat for `name` becomes one for the best language model, with the
     others as its fallbacks. Deployments, retries, cooldowns and limits of each stay LiteLLM's.
-
-    Args:
-        adapter: what ranks the language models.
-        model_list: LiteLLM's list of deployments.
-        name: what callers ask for to have a model chosen.
-        options: further arguments of `litellm.Router`.
-
-    Raises:
-        InputError: if a language model has no deployment, `name` is that of one, or LiteLLM refuses the list.
     """
 
     def __init__(
-        self, adapter: RoutingAdapter, model_list: Sequence[Mapping[str, Any]], *, name: str, **options: Any
+        self, adapter: OrdersModels, model_list: Sequence[Mapping[str, Any]], *, name: str, **options: Any
     ) -> None:
         for place, entry in enumerate(model_list):
             if not isinstance(entry, Mapping):

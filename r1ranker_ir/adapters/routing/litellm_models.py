@@ -23,19 +23,10 @@ _TOKENS = 1_000_000
 
 
 def import_litellm(feature: str) -> ModuleType:
-    """Imports LiteLLM, which takes seconds, with the price list that it carries.
+    """Imports LiteLLM, which takes seconds, with the price list that it carries; `feature` says what needs it.
 
     Without being told otherwise LiteLLM downloads the newest list as it is imported. Here it does so only if
     `LITELLM_LOCAL_MODEL_COST_MAP` is set to `False`, or the program imported it earlier.
-
-    Args:
-        feature: what needs it, as the subject of a sentence.
-
-    Returns:
-        The package.
-
-    Raises:
-        MissingExtraError: if it is not installed.
     """
     if (loaded := sys.modules.get("litellm")) is not None:
         return loaded
@@ -51,21 +42,11 @@ def import_litellm(feature: str) -> ModuleType:
 
 
 def profiles_of_model_list(models: Any, *, where: str = "model_list") -> tuple[LLMProfile, ...]:
-    """Makes profiles of a LiteLLM model list.
+    """Makes a profile of each `model_name` of a LiteLLM model list; the first of several deployments counts.
 
-    Args:
-        models: objects with `model_name` and `litellm_params`, perhaps `model_info`. A profile is named as its
-            `model_name`. Prices are `input_cost_per_token` and `output_cost_per_token` of `model_info`, else of
-            `litellm_params`, else LiteLLM's own for the model (`base_model` of `model_info` where given). `description`
-            and `size` are taken from `model_info`. Of several deployments under one name the first one counts.
-        where: the argument or the file, for errors.
-
-    Returns:
-        A profile for each name, in the list's order.
-
-    Raises:
-        DataFileError: if an entry can't be used, or its prices are not known.
-        MissingExtraError: if LiteLLM's prices are needed and it is not installed.
+    Prices are `input_cost_per_token` and `output_cost_per_token` of `model_info`, else of `litellm_params`, else
+    LiteLLM's own for the model (`base_model` of `model_info` where given). `model_info` may hold `description` and
+    `size`.
     """
     if not isinstance(models, list):
         raise DataFileError(f"{where}: a list of models is needed")

@@ -9,18 +9,7 @@ from r1ranker_ir.errors import InputError
 
 
 def question_of(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Finds what is asked: the text of the user's last message.
-
-    Args:
-        messages: a chat in OpenAI's form; a message's content is a text, or a list of parts of which those of type
-            `text` count.
-
-    Returns:
-        The text.
-
-    Raises:
-        InputError: if no message of the user holds any text.
-    """
+    """Finds what is asked: the text of the user's last message in OpenAI's form."""
     for message in reversed(messages):
         if message.get("role") == "user" and (text := _text(message.get("content"))).strip():
             return text

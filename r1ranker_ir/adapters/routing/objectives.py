@@ -11,16 +11,7 @@ from r1ranker_ir.errors import InputError
 
 @dataclass(frozen=True)
 class Objective:
-    """The weights of a utility, effect × effect's weight − cost × cost's weight.
-
-    Args:
-        effect: how much the worth of an answer counts.
-        cost: how much its cost counts.
-        aim: what the best language model is to be, in words for the prompt.
-
-    Raises:
-        InputError: if a weight is negative or not finite, or both are 0.
-    """
+    """The weights of a utility, effect × effect's weight − cost × cost's weight, and its words for the prompt."""
 
     effect: float
     cost: float
@@ -38,17 +29,9 @@ class Objective:
 
 
 def objective_of(objective: str | tuple[float, float] | Objective) -> Objective:
-    """Finds the weights and the words of an objective.
+    """Finds the weights and the words of an objective: its name, or the weights as a pair or with a comma between them.
 
-    Args:
-        objective: `performance`, `balance` or `cost`; the weights of effect and cost, as a pair or as text with a comma
-            between them; or an `Objective`, which is returned as it is.
-
-    Returns:
-        The objective. Weights that stand in the same proportion as those of a named one have its words.
-
-    Raises:
-        InputError: if the name is unknown, or the weights make no sense.
+    Weights that stand in the same proportion as those of a named one have its words.
     """
     if isinstance(objective, Objective):
         return objective

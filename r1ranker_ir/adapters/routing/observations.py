@@ -39,15 +39,11 @@ _SUFFIXES = {**{name: name for name in _AMOUNTS}, "total_cost": "cost"}
 
 @dataclass(frozen=True)
 class Observation:
-    """A question, and how language models fared on it.
+    """A question, and how language models, by name, fared on it.
 
     Args:
-        query: the question.
-        query_id: its name.
-        effects: name of a language model to the worth of its answer, more for better.
-        costs: name to the cost of its answer, in any one unit; `None` where not known.
-        input_tokens: name to the tokens that it read; `None` where not known.
-        output_tokens: name to the tokens that it wrote; `None` where not known.
+        effects: the worth of each answer, more for better.
+        costs: its cost, in any one unit; `None` where not known, as the tokens that it read and wrote.
         where: file and line.
     """
 
@@ -62,12 +58,9 @@ class Observation:
 
 @dataclass
 class _Row:
-    """What the lines of one question hold, as yet unchecked.
+    """What the lines of one question, the first of them at `where`, hold, as yet unchecked.
 
     Args:
-        where: file and line, of several the first.
-        query_id: its name.
-        query: the question.
         given: quantity to language model to value.
         lines: language model to file and line of its answer, where that has a line of its own.
     """
@@ -80,19 +73,9 @@ class _Row:
 
 
 def read_observations(path: str | Path, problems: Problems) -> list[Observation]:
-    """Reads a file of observations, in either form.
+    """Reads a file in either form, `.jsonl`, `.csv` or `.tsv`: questions with effects of the same language models.
 
-    Args:
-        path: `.jsonl`, `.csv` or `.tsv`, gzip if `.gz` stands behind it.
-        problems: takes the questions that can't be used: of another form, without an effect of a language model that
-            others have, with values that are no numbers, with costs or counts below 0 or given for some only.
-
-    Returns:
-        The questions in the file's order, all with effects of the same language models.
-
-    Raises:
-        InputError: if there is no such file, or it is of another kind.
-        DataFileError: if no question is left, the file is damaged, or the first problem ends the work.
+    `problems` takes the questions that can't be used.
     """
     path = Path(path)
     if not path.is_file():
@@ -200,7 +183,16 @@ def _json_rows(path: Path, problems: Problems) -> list[_Row]:
         row = _Row(where, str(number) if query_id is None else str(query_id), query)
         if (llm := _one_of(line, _LLM)) is not None and not isinstance(line.get("effect"), dict):
             answers.append((row, llm, {name: line.get(name) for name in _QUANTITIES}, query_id is not None))
-        elif _fill(row, line, problems):
+        elif not isinstance(effects := line.get("effect"), dict):
+            problems.add(
+                where, "no effects", f"effect is {quoted(effects)}: give an object from language model to number"
+            )
+        else:
+            given = {name: line[name] for name in _QUANTITIES if line.get(name) is not None}
+            row.given = {
+                name: value if isinstance(value, dict) else dict.fromkeys(effects, value)
+                for name, value in given.items()
+            }
             wide.append(row)
     _warn_of_unused(path, [name for name in fields if name not in _FIELDS])
     if wide and answers:
@@ -210,24 +202,9 @@ def _json_rows(path: Path, problems: Problems) -> list[_Row]:
     return wide or list(_grouped(answers, problems))
 
 
-def _fill(row: _Row, line: Mapping[str, Any], problems: Problems) -> bool:
-    """Takes over the objects of a wide line; whether it could."""
-    effects = line.get("effect")
-    if not isinstance(effects, dict):
-        problems.add(
-            row.where, "no effects", f"effect is {quoted(effects)}: give an object from language model to number"
-        )
-        return False
-    for quantity in _QUANTITIES:
-        value = line.get(quantity)
-        if value is not None:
-            row.given[quantity] = value if isinstance(value, dict) else dict.fromkeys(effects, value)
-    return True
-
-
 def _table_rows(path: Path, problems: Problems) -> list[_Row]:
     header, rows = read_table(path, problems)
-    query, query_id, llm = (_first_of(header, names) for names in (_QUERY, _ID, _LLM))
+    query, query_id, llm = (next((name for name in names if name in header), None) for names in (_QUERY, _ID, _LLM))
     if query is None:
         raise DataFileError(f"{path}:1: no column 'query': the columns are {', '.join(header)}")
     long = llm is not None and "effect" in header
@@ -258,18 +235,13 @@ def _table_rows(path: Path, problems: Problems) -> list[_Row]:
 def _columns(header: tuple[str, ...], others: set[str | None], path: Path) -> dict[str, tuple[str, str]]:
     """Which language model and quantity a column of a wide table stands for."""
     columns = {}
-    unused = []
-    for column in header:
-        name, bar, suffix = column.rpartition("|")
-        if column in others:
-            continue
+    parted = {column: column.rpartition("|") for column in header if column not in others}
+    for column, (name, bar, suffix) in parted.items():
         if not bar:
             columns[column] = (column, "effect")
         elif suffix in _SUFFIXES:
             columns[column] = (name, _SUFFIXES[suffix])
-        else:
-            unused.append(column)
-    _warn_of_unused(path, unused)
+    _warn_of_unused(path, [column for column in parted if column not in columns])
     return columns
 
 
@@ -301,10 +273,6 @@ def _grouped(answers: list[tuple[_Row, Any, dict[str, Any], bool]], problems: Pr
 
 def _one_of(line: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((line[name] for name in names if line.get(name) is not None), None)
-
-
-def _first_of(header: tuple[str, ...], names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in header), None)
 
 
 def _warn_of_unused(path: Path, names: list[str]) -> None:

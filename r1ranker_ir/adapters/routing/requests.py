@@ -23,18 +23,7 @@ _DIGITS = 6
 
 
 def observed_llms(observations: Sequence[Observation], llms: Sequence[LLMProfile]) -> tuple[LLMProfile, ...]:
-    """Picks the language models that questions have effects of.
-
-    Args:
-        observations: questions, all with effects of the same language models.
-        llms: profiles; those without effects are left out and named in the log.
-
-    Returns:
-        The profiles of the observed ones, in the profiles' order.
-
-    Raises:
-        InputError: if there are no questions, or an observed language model has no profile.
-    """
+    """The language models that questions have effects of, in the profiles' order; others are named in the log."""
     if not observations:
         raise InputError("there are no questions: give at least one")
     observed = observations[0]
@@ -66,23 +55,6 @@ def routing_requests(
     Its values are effect, cost and utility. Its scores are the baselines: `oracle` (utility), `cheapest`, `largest`
     (where all profiles say a size), and `best single`, the mean utility on other questions. Where costs are not known,
     and do not count, there are neither `cost` nor `cheapest`.
-
-    Args:
-        observations: the questions, as `read_observations` gives them.
-        llms: their language models, as `observed_llms` gives them.
-        objective: what is wanted.
-        fit: questions to find the best single language model on; these very questions if `None`, which is then said in
-            the score's name.
-        cost_scale: what cost 1 stands for, see `outcomes`.
-        output_tokens: tokens of an answer, where they were not counted.
-        seed: of the candidates' order, which is drawn for each question by its id.
-        source: what to call the requests' data set.
-
-    Yields:
-        A request a question, in their order.
-
-    Raises:
-        InputError: if `fit` has no effects of a language model, or as `outcomes` does.
     """
     ours = list(outcomes(observations, llms, objective, cost_scale=cost_scale, output_tokens=output_tokens))
     theirs = ours

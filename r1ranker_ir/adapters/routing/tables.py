@@ -19,13 +19,7 @@ _LONGEST_CELL = 2**31 - 1
 
 
 class Row(NamedTuple):
-    """One row of a table.
-
-    Attributes:
-        line: its line, from 1; of a row over several lines, the last one.
-        where: file and line, such as `router.csv:7`.
-        cells: column to cell, without surrounding white space.
-    """
+    """One row of a table: its line (the last of several), `router.csv:7`, and column to cell without white space."""
 
     line: int
     where: str
@@ -38,20 +32,7 @@ def is_table(path: Path) -> bool:
 
 
 def read_table(path: Path, problems: Problems | None = None) -> tuple[tuple[str, ...], list[Row]]:
-    """Reads a CSV file with a header; `.tsv` is split at tabs.
-
-    Args:
-        path: UTF-8 text, gzip if it ends in `.gz`; blank lines are passed over.
-        problems: takes rows with another number of cells than the header; they are an error if `None`.
-
-    Returns:
-        The columns, and the rows.
-
-    Raises:
-        DataFileError: if there is no header, a column has no name or that of another one, the file is damaged or not
-            UTF-8, or the first problem ends the work.
-        InputError: if the file can't be read.
-    """
+    """Reads a CSV file with a header (`.tsv` is split at tabs); rows of another width are problems, or else errors."""
     limit = csv.field_size_limit(_LONGEST_CELL)  # a question may be longer than what csv takes unless told otherwise
     try:
         return _rows(_text_lines(path), path, problems)

@@ -25,14 +25,7 @@ OUTPUT_TOKENS = 256
 
 @dataclass(frozen=True)
 class Outcome:
-    """What each language model would bring on a question, in the order of the profiles.
-
-    Args:
-        observation: the question.
-        effects: worth of the answers.
-        costs: cost of the answers, from 0 to 1; `None` where not known.
-        utilities: the two weighed against each other.
-    """
+    """What each language model would bring on a question, in the order of the profiles; costs are from 0 to 1."""
 
     observation: Observation
     effects: tuple[float, ...]
@@ -52,21 +45,6 @@ def outcomes(
 
     A cost that is not given is computed from prices and tokens. Tokens that were not counted are assumed: a fourth of
     the question's bytes for what is read, `output_tokens` for what is written.
-
-    Args:
-        observations: questions with effects of all these language models.
-        llms: their profiles.
-        objective: the weights.
-        cost_scale: what cost 1 stands for: the dearest language model on that question, or the dearest answer of all
-            these questions. Where nothing costs anything, costs are 0.
-        output_tokens: tokens of an answer, where they were not counted.
-
-    Yields:
-        An outcome a question.
-
-    Raises:
-        InputError: if the scale is unknown, costs count and are not known, or given and computed costs, which may be in
-            different units, would have to share a scale.
     """
     if cost_scale not in COST_SCALES:
         raise InputError(f"cost_scale is {cost_scale!r}: use one of {', '.join(COST_SCALES)}")
@@ -101,15 +79,7 @@ def assumed_tokens(observation: Observation) -> bool:
 
 
 def mean_utilities(outcomes: Sequence[Outcome], llms: Sequence[LLMProfile]) -> dict[str, float]:
-    """Averages what each language model brings over questions.
-
-    Args:
-        outcomes: of the questions; at least one.
-        llms: the profiles, in the outcomes' order.
-
-    Returns:
-        Name to mean utility.
-    """
+    """Mean utility over questions by language model."""
     return {
         llm.name: sum(outcome.utilities[place] for outcome in outcomes) / len(outcomes)
         for place, llm in enumerate(llms)

@@ -1,0 +1,75 @@
+"""Files of relevance judgments: BEIR's TSV and TREC qrels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r1ranker_ir.errors import DataFileError
+from r1ranker_ir.files.json_lines import WHITE_SPACE, split_columns, text_lines
+from r1ranker_ir.files.plain_data import whole_number_of
+from r1ranker_ir.quoting import quoted
+
+if TYPE_CHECKING:
+    from ir_measures import Qrel
+
+GREATEST_GRADE = 100_000
+"""The largest grade of a judgment: trec_eval keeps a counter for each grade up to it, and runs out of memory."""
+_BEIR_HEADER = ("query-id", "corpus-id", "score")
+
+
+def read_beir_qrels(path: Path) -> list[Qrel]:
+    """Reads query id, document id and grade, split by tabs; a header line is passed over."""
+    return _read(path, _beir_rows(path))
+
+
+def read_trec_qrels(path: Path) -> list[Qrel]:
+    """Reads query id, 0, document id and grade, split by white space."""
+    return _read(path, _trec_rows(path))
+
+
+def check_grade(grade: int, where: str) -> int:
+    """Refuses a grade that is too large to be counted."""
+    if abs(grade) > GREATEST_GRADE:
+        raise DataFileError(f"{where}: grade {quoted(grade)} is beyond ±{GREATEST_GRADE}: give grades such as 0 to 3")
+    return grade
+
+
+def _beir_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    for number, line in text_lines(path):
+        cells = tuple(cell.strip(WHITE_SPACE) for cell in line.split("\t"))
+        if len(cells) != 3:
+            raise DataFileError(
+                f"{path}:{number}: {len(cells)} columns: query id, document id and grade are needed, split by tabs"
+            )
+        if number > 1 or cells != _BEIR_HEADER:
+            yield number, *cells
+
+
+def _trec_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    for number, line in text_lines(path):
+        cells = split_columns(line)
+        if len(cells) != 4:
+            raise DataFileError(f"{path}:{number}: {len(cells)} columns: query id, 0, document id and grade are needed")
+        yield number, cells[0], cells[2], cells[3]
+
+
+def _read(path: Path, rows: Iterator[tuple[int, str, str, str]]) -> list[Qrel]:
+    from ir_measures import Qrel
+
+    grades: dict[tuple[str, str], int] = {}
+    for number, query_id, doc_id, cell in rows:
+        try:
+            # int() refuses thousands of digits with an error of its own kind.
+            grade = check_grade(whole_number_of(cell), f"{path}:{number}")
+        except DataFileError:
+            raise
+        except ValueError:
+            raise DataFileError(f"{path}:{number}: grade {quoted(cell)} is not a whole number") from None
+        if grades.setdefault((query_id, doc_id), grade) != grade:
+            raise DataFileError(
+                f"{path}:{number}: document {doc_id!r} of query {query_id!r} is judged {grade} here and "
+                f"{grades[query_id, doc_id]} above: keep one judgment"
+            )
+    return [Qrel(query_id, doc_id, grade) for (query_id, doc_id), grade in grades.items()]

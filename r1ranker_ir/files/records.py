@@ -1,0 +1,95 @@
+"""Records of files checked by pydantic: what is wrong is said as `file:line: field 'a[2].b' is -1: …`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from r1ranker_ir.errors import DataFileError
+from r1ranker_ir.files.json_lines import json_lines
+from r1ranker_ir.quoting import quoted
+
+
+class Record(BaseModel):
+    """A record of a file: types are not converted, numbers are finite, and unknown fields are refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+def _id_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("give at least one word")
+    return value
+
+
+Id = Annotated[str, Field(min_length=1), BeforeValidator(_id_text)]
+"""A text that is not empty, or a whole number."""
+Words = Annotated[str, AfterValidator(_not_blank)]
+"""A text that is not blank."""
+
+_WANTED = {
+    "string_type": "give a text",
+    "string_too_short": "give a text that is not empty",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "int_type": "give a whole number",
+    "bool_type": "give true or false",
+    "list_type": "give a list",
+    "dict_type": "give an object",
+}
+"""What to do about pydantic's kinds of errors, where its own words are those of Python."""
+
+AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
+
+
+def checked_record(
+    kind: type[AnyRecord], value: object, where: str, *, shown: Callable[[object], str] = quoted
+) -> AnyRecord:
+    """Makes a record of plain data; `where` is its file and line, and `shown` writes a value that is refused."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problem = _problem(kind, error, shown)
+    # Outside of the clause: pydantic's own error would stay its context, and shows values, which may be secret.
+    raise DataFileError(f"{where}: {problem}")
+
+
+def checked_lines(kind: type[AnyRecord], path: Path) -> Iterator[tuple[int, AnyRecord]]:
+    """Yields the records of a JSON Lines file with the numbers of their lines."""
+    for number, row in json_lines(path):
+        yield number, checked_record(kind, row, f"{path}:{number}")
+
+
+def _problem(kind: type[BaseModel], error: ValidationError, shown: Callable[[object], str]) -> str:
+    """The first problem: the field, its value, and what it should be."""
+    first = error.errors(include_url=False)[0]
+    place, told = first["loc"], first["msg"].removeprefix("Value error, ")
+    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
+    field = f"field {name!r}" if place else "the record"
+    if first["type"] == "missing":
+        return f"{field} is missing: give it"
+    if first["type"] == "extra_forbidden":
+        return f"{field} is unknown: use {', '.join(_fields_at(kind, place[:-1])) or 'no such field'}"
+    if first["type"] == "model_type":
+        told = f"give an object with {', '.join(_fields_at(kind, place))}"
+    told = _WANTED.get(first["type"], told.replace("Input should be", "it must be"))
+    return (
+        f"{field}: {told}"
+        if not place and first["type"] == "value_error"
+        else f"{field} is {shown(first['input'])}: {told}"
+    )
+
+
+def _fields_at(kind: Any, place: Iterable[int | str]) -> list[str]:
+    """The fields of the record at a place within a record; none where that can't be told."""
+    for step in place:
+        fields = getattr(kind, "model_fields", {})
+        kind = fields[step].annotation if step in fields else (get_args(kind) or (None,))[-1]
+    return [field.alias or name for name, field in getattr(kind, "model_fields", {}).items()]
