@@ -9,16 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import test_openai_backend as scripted
-from test_openai_backend import Reply, Request, ScriptedServer, completion
+from servers import Reply, Request, ScriptedServer, Serve, completion
 
 from r1ranker_ir.backends.cancelling import check_wanted, in_thread
 from r1ranker_ir.errors import CancelledRankingError
 from r1ranker_ir.integrations.langchain import R1RankerCompressor
 from r1ranker_ir.integrations.rerankers import IRankerReranker
-
-serve = scripted.serve
-clean_environment = scripted.clean_environment
 
 PASSAGES = [f"passage {number}" for number in range(20)]
 ANSWER = completion("<think>a</think><answer>[1]</answer>").body
@@ -38,7 +34,7 @@ async def cancelled_when(task: asyncio.Task[Any], reached: Callable[[], bool]) -
         await task
 
 
-def test_a_cancelled_ranking_pays_for_no_further_calls(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_cancelled_ranking_pays_for_no_further_calls(serve: Serve) -> None:
     server = serve(lambda request: Reply(ANSWER, delay=0.02))
     reranker = served(server)
 
@@ -54,7 +50,7 @@ def test_a_cancelled_ranking_pays_for_no_further_calls(serve: Callable[..., Scri
     assert len(reranker.rank("a query", PASSAGES).results) == 20
 
 
-def test_a_request_under_way_is_dropped(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_request_under_way_is_dropped(serve: Serve) -> None:
     gone = threading.Event()
 
     def slow(request: Request) -> Reply:
@@ -76,7 +72,7 @@ def test_a_request_under_way_is_dropped(serve: Callable[..., ScriptedServer]) ->
     assert gone.is_set() and len(server.requests) == 3
 
 
-def test_other_rankings_in_flight_are_not_harmed(serve: Callable[..., ScriptedServer]) -> None:
+def test_other_rankings_in_flight_are_not_harmed(serve: Serve) -> None:
     server = serve(lambda request: Reply(ANSWER, delay=0.02))
     reranker = served(server)
 
@@ -95,7 +91,7 @@ def test_other_rankings_in_flight_are_not_harmed(serve: Callable[..., ScriptedSe
         assert [result.doc_id for result in outcomes[number].results] == expected
 
 
-def test_a_time_limit_and_the_langchain_compressor_stop_too(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_time_limit_and_the_langchain_compressor_stop_too(serve: Serve) -> None:
     from langchain_core.documents import Document
 
     server = serve(lambda request: Reply(ANSWER, delay=0.1))

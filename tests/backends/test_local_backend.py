@@ -398,7 +398,7 @@ def test_limits_follow_the_configuration(open_model: Callable[..., Any], caplog:
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size is 0: give at least 1"),
-        ({"max_thought_tokens": -1}, "max_thought_tokens is -1: give 0 or more"),
+        ({"max_thought_tokens": -1}, "max_thought_tokens is -1: give at least 0"),
         ({"temperature": -0.5}, "temperature is -0.5"),
         ({"context_length": 0}, "context_length is 0: give at least 1"),
         ({"dtype": "int8"}, "dtype is 'int8': use auto or one of float32"),

@@ -16,16 +16,16 @@ import time
 import traceback
 import urllib.request
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import DROP, GOOD, Reply, Request, ScriptedServer, Serve, completion, refusal
 
 from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.backends.openai import OpenAIBackend
@@ -41,14 +41,6 @@ from r1ranker_ir.strategies.iterative import eliminate
 from r1ranker_ir.types import Answer, Call, Candidate, ClosedAt, Message, RankingRequest, Usage
 
 KEY = "sk-Test0nly-9f8e7d6c5b4a39281706"
-GOOD = "<think>The second is off the subject.</think><answer>[2]</answer>"
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ADMIN_KEY", "OPENAI_CUSTOM_HEADERS", "OPENAI_ORG_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def call(text: str = "which is off the subject?", *, identifiers: int = 3, form: str = "one") -> Call:
@@ -59,136 +51,6 @@ def call(text: str = "which is off the subject?", *, identifiers: int = 3, form:
     )
 
 
-# --- a server that does what a script says -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Request:
-    headers: dict[str, str]
-    body: dict[str, Any]
-    path: str
-
-    @property
-    def question(self) -> str:
-        return str(self.body["messages"][-1]["content"])
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the server sends; `promised` bytes are announced, so a larger number breaks the reply off."""
-
-    body: str
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    promised: int | None = None
-
-
-DROP = Reply("", promised=-1)
-"""The connection is closed without a word."""
-
-Behaviour = Reply | Callable[[Request], Reply]
-
-
-def completion(content: str | None = GOOD, *, finish: str = "stop", usage: Any = (40, 12), **message: Any) -> Reply:
-    body = {
-        "id": "1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "m",
-        "choices": [
-            {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
-        ],
-    }
-    if usage is not None:
-        body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
-    return Reply(json.dumps(body))
-
-
-def refusal(status: int, message: str, **fields: Any) -> Reply:
-    headers = fields.pop("headers", {})
-    return Reply(json.dumps({"error": {"message": message, **fields}}), status=status, headers=headers)
-
-
-class ScriptedServer(ThreadingHTTPServer):
-    """Plays one behaviour a request, in their order; the last one is repeated."""
-
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, behaviours: Sequence[Behaviour]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.behaviours = list(behaviours)
-        self.requests: list[Request] = []
-        self.times: list[float] = []
-        self.lock = threading.Lock()
-        self.active = self.most_active = 0
-
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def next_behaviour(self, request: Request) -> Behaviour:
-        with self.lock:
-            self.requests.append(request)
-            self.times.append(time.monotonic())
-            return self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0]
-
-    def count_active(self, change: int) -> None:
-        with self.lock:
-            self.active += change
-            self.most_active = max(self.most_active, self.active)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the play."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: ScriptedServer
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        request = Request({name.lower(): value for name, value in self.headers.items()}, body, self.path)
-        self.server.count_active(1)
-        try:
-            behaviour = self.server.next_behaviour(request)
-            reply = behaviour(request) if callable(behaviour) else behaviour
-            time.sleep(reply.delay)
-        finally:
-            self.server.count_active(-1)
-        if reply.promised == -1:
-            self.close_connection = True
-            return
-        payload = reply.body.encode()
-        self.send_response(reply.status)
-        for name, value in {"Content-Type": "application/json", **reply.headers}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(payload) if reply.promised is None else reply.promised))
-        self.end_headers()
-        self.wfile.write(payload)
-        self.close_connection = reply.promised is not None
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """The test's output stays readable."""
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., ScriptedServer]]:
-    running: list[ScriptedServer] = []
-
-    def start(*behaviours: Behaviour) -> ScriptedServer:
-        server = ScriptedServer(behaviours)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        running.append(server)
-        return server
-
-    yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
-
-
 def backend(server: ScriptedServer, **options: Any) -> OpenAIBackend:
     return OpenAIBackend(options.pop("model", "m"), base_url=options.pop("base_url", server.base_url), **options)
 
@@ -196,7 +58,7 @@ def backend(server: ScriptedServer, **options: Any) -> OpenAIBackend:
 # --- what is sent, what comes back ---------------------------------------------------------------------------------
 
 
-def test_fulfils_the_protocol(serve: Callable[..., ScriptedServer]) -> None:
+def test_fulfils_the_protocol(serve: Serve) -> None:
     subject = backend(serve(completion()), context_length=4096, max_thought_tokens=100)
     assert isinstance(subject, Backend)
     assert (subject.name, subject.context_length, subject.answer_reserve) == ("m", 4096, 260)
@@ -205,7 +67,7 @@ def test_fulfils_the_protocol(serve: Callable[..., ScriptedServer]) -> None:
     assert subject.answer([]) == []
 
 
-def test_request_and_answer(serve: Callable[..., ScriptedServer]) -> None:
+def test_request_and_answer(serve: Serve) -> None:
     server = serve(completion())
     [answer] = backend(server, max_thought_tokens=100, extra_body={"chat_template_kwargs": {"a": 1}}).answer([call()])
     assert answer == Answer(
@@ -227,7 +89,7 @@ def test_request_and_answer(serve: Callable[..., ScriptedServer]) -> None:
 
 
 def test_the_beginning_of_the_answers_turn_is_sent_where_the_server_goes_on_from_it(
-    serve: Callable[..., ScriptedServer], caplog: pytest.LogCaptureFixture
+    serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(completion(), completion(), completion())
     asked = call()
@@ -245,7 +107,7 @@ def test_the_beginning_of_the_answers_turn_is_sent_where_the_server_goes_on_from
     assert sent["continue_final_message"] is True
 
 
-def test_names_in_an_answer_get_room(serve: Callable[..., ScriptedServer]) -> None:
+def test_names_in_an_answer_get_room(serve: Serve) -> None:
     server = serve(completion(), completion())
     subject = backend(server, max_thought_tokens=10)
     names = tuple(f"a rather long title of number {number}" for number in range(40))
@@ -253,13 +115,13 @@ def test_names_in_an_answer_get_room(serve: Callable[..., ScriptedServer]) -> No
     assert server.requests[0].body["max_tokens"] > 10 + sum(map(subject.count_tokens, names))
 
 
-def test_sampling_options_can_be_left_out(serve: Callable[..., ScriptedServer]) -> None:
+def test_sampling_options_can_be_left_out(serve: Serve) -> None:
     server = serve(completion())
     backend(server, temperature=None, seed=None).answer([call()])
     assert not {"temperature", "seed", "extra_body"} & server.requests[0].body.keys()
 
 
-def test_a_long_order_gets_room_for_its_identifiers(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_long_order_gets_room_for_its_identifiers(serve: Serve) -> None:
     server = serve(completion())
     backend(server, max_thought_tokens=10).answer(
         [call(identifiers=50, form="order"), call(identifiers=20, form="order"), call(identifiers=50)]
@@ -306,16 +168,14 @@ def test_a_long_order_gets_room_for_its_identifiers(serve: Callable[..., Scripte
         ),
     ],
 )
-def test_thought_and_text(
-    serve: Callable[..., ScriptedServer], reply: Reply, text: str, thought: str, closed_at: ClosedAt | None
-) -> None:
+def test_thought_and_text(serve: Serve, reply: Reply, text: str, thought: str, closed_at: ClosedAt | None) -> None:
     [answer] = backend(serve(reply)).answer([call()])
     assert (answer.text, answer.thought, answer.closed_at) == (text, thought, closed_at)
     assert answer.thought_closed == (closed_at is not None)
     assert answer.choice is None and answer.probabilities is None
 
 
-def test_missing_usage_is_estimated(serve: Callable[..., ScriptedServer]) -> None:
+def test_missing_usage_is_estimated(serve: Serve) -> None:
     subject = backend(
         serve(completion(usage=None), Reply(completion(usage=None).body.replace("}]}", '}],"usage":{}}')))
     )
@@ -323,7 +183,7 @@ def test_missing_usage_is_estimated(serve: Callable[..., ScriptedServer]) -> Non
         assert answer.usage == Usage(1, subject.count_prompt_tokens(call().messages), subject.count_tokens(GOOD))
 
 
-def test_what_a_servers_prefix_cache_knew_is_not_computed(serve: Callable[..., ScriptedServer]) -> None:
+def test_what_a_servers_prefix_cache_knew_is_not_computed(serve: Serve) -> None:
     def with_details(details: Any) -> Reply:
         body = json.loads(completion().body)
         body["usage"]["prompt_tokens_details"] = details
@@ -335,7 +195,7 @@ def test_what_a_servers_prefix_cache_knew_is_not_computed(serve: Callable[..., S
     assert computed == [10, None, None, None]
 
 
-def test_a_small_prefix_cache_of_a_server_is_made_use_of(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_small_prefix_cache_of_a_server_is_made_use_of(serve: Serve) -> None:
     """The server keeps the latest 6 of 16 rankings; sent in the same order each round, it would know none of them."""
     kept: OrderedDict[str, None] = OrderedDict()
     known: list[bool] = []
@@ -360,7 +220,7 @@ def test_a_small_prefix_cache_of_a_server_is_made_use_of(serve: Callable[..., Sc
     assert [sum(known[start : start + 16]) for start in (0, 16, 32)] == [0, 6, 6]
 
 
-def test_lone_surrogates_are_sent_as_question_marks(serve: Callable[..., ScriptedServer]) -> None:
+def test_lone_surrogates_are_sent_as_question_marks(serve: Serve) -> None:
     server = serve(completion())
     backend(server).answer([call("broken \ud83d text")])
     assert server.requests[0].question == "broken ? text"
@@ -374,14 +234,14 @@ def echo(request: Request) -> Reply:
     return Reply(completion(request.question).body, delay=0.02 * (5 - int(request.question) % 5))
 
 
-def test_order_and_bounded_concurrency(serve: Callable[..., ScriptedServer]) -> None:
+def test_order_and_bounded_concurrency(serve: Serve) -> None:
     server = serve(echo)
     answers = backend(server, concurrency=4).answer([call(str(number)) for number in range(24)])
     assert [answer.text for answer in answers] == [str(number) for number in range(24)]
     assert 2 <= server.most_active <= 4
 
 
-def test_several_threads_share_the_bound(serve: Callable[..., ScriptedServer]) -> None:
+def test_several_threads_share_the_bound(serve: Serve) -> None:
     server = serve(echo)
     subject = backend(server, concurrency=3)
     groups = [[str(10 * group + number) for number in range(6)] for group in range(4)]
@@ -391,7 +251,7 @@ def test_several_threads_share_the_bound(serve: Callable[..., ScriptedServer]) -
     assert server.most_active <= 3
 
 
-def test_answers_inside_a_running_event_loop(serve: Callable[..., ScriptedServer]) -> None:
+def test_answers_inside_a_running_event_loop(serve: Serve) -> None:
     subject = backend(serve(completion()))
 
     async def caller() -> list[Answer]:
@@ -400,7 +260,7 @@ def test_answers_inside_a_running_event_loop(serve: Callable[..., ScriptedServer
     assert [answer.text for answer in asyncio.run(caller())] == [GOOD, GOOD]
 
 
-def test_the_thread_ends_with_the_backend(serve: Callable[..., ScriptedServer]) -> None:
+def test_the_thread_ends_with_the_backend(serve: Serve) -> None:
     subject = backend(serve(completion()))
     subject.answer([call()])
     before = set(threading.enumerate())
@@ -414,7 +274,7 @@ def test_the_thread_ends_with_the_backend(serve: Callable[..., ScriptedServer]) 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_answers_in_a_forked_process(serve: Callable[..., ScriptedServer]) -> None:
+def test_answers_in_a_forked_process(serve: Serve) -> None:
     subject = backend(serve(completion()))
     subject.answer([call()])
     child = os.fork()
@@ -437,7 +297,7 @@ def test_answers_in_a_forked_process(serve: Callable[..., ScriptedServer]) -> No
 # --- failures ------------------------------------------------------------------------------------------------------
 
 
-def test_waits_as_long_as_a_429_asks(serve: Callable[..., ScriptedServer]) -> None:
+def test_waits_as_long_as_a_429_asks(serve: Serve) -> None:
     server = serve(refusal(429, "slow down", headers={"Retry-After": "1"}), completion())
     [answer] = backend(server).answer([call()])
     assert answer.text == GOOD
@@ -455,7 +315,7 @@ def test_waits_as_long_as_a_429_asks(serve: Callable[..., ScriptedServer]) -> No
     ],
     ids=["500", "503", "dropped", "dropped in the body", "time-out"],
 )
-def test_tries_again(serve: Callable[..., ScriptedServer], trouble: Reply) -> None:
+def test_tries_again(serve: Serve, trouble: Reply) -> None:
     server = serve(trouble, completion())
     [answer] = backend(server, timeout=1.0 if trouble.delay else 30.0, max_retries=1).answer([call()])
     assert answer.text == GOOD
@@ -487,9 +347,7 @@ def test_tries_again(serve: Callable[..., ScriptedServer], trouble: Reply) -> No
         (Reply('{"choices": [{"message": {"content": 7}}]}'), ["no chat completion"]),
     ],
 )
-def test_errors_name_the_thing_and_the_way_out(
-    serve: Callable[..., ScriptedServer], trouble: Reply, says: list[str]
-) -> None:
+def test_errors_name_the_thing_and_the_way_out(serve: Serve, trouble: Reply, says: list[str]) -> None:
     server = serve(trouble)
     with pytest.raises(BackendError) as caught:
         timeout = 0.3 if trouble.delay else 30.0
@@ -500,7 +358,7 @@ def test_errors_name_the_thing_and_the_way_out(
     assert len(server.requests) == (2 if "seed" in trouble.body else 1)
 
 
-def test_a_refused_connection(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_refused_connection(serve: Serve) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
@@ -509,20 +367,20 @@ def test_a_refused_connection(serve: Callable[..., ScriptedServer]) -> None:
     assert url in str(caught.value)
 
 
-def test_a_client_error_is_not_tried_again(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_client_error_is_not_tried_again(serve: Serve) -> None:
     server = serve(refusal(401, "no"))
     with pytest.raises(BackendError):
         backend(server, max_retries=5).answer([call()])
     assert len(server.requests) == 1
 
 
-def test_a_long_server_message_is_shortened(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_long_server_message_is_shortened(serve: Serve) -> None:
     with pytest.raises(BackendError) as caught:
         backend(serve(refusal(400, "word " * 5000))).answer([call()])
     assert len(str(caught.value)) < 1000
 
 
-def test_a_failure_cancels_the_rest_and_the_backend_stays_usable(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_failure_cancels_the_rest_and_the_backend_stays_usable(serve: Serve) -> None:
     def picky(request: Request) -> Reply:
         return refusal(400, "not this one") if request.question == "bad" else Reply(completion().body, delay=0.05)
 
@@ -547,21 +405,21 @@ def only_takes(accepted: str) -> Callable[[Request], Reply]:
     return behave
 
 
-def test_changes_to_the_field_that_the_server_takes(serve: Callable[..., ScriptedServer]) -> None:
+def test_changes_to_the_field_that_the_server_takes(serve: Serve) -> None:
     server = serve(only_takes("max_completion_tokens"))
     subject = backend(server, concurrency=1)
     assert [answer.text for answer in subject.answer([call(), call(), call()])] == [GOOD] * 3
     assert ["max_tokens" in request.body for request in server.requests] == [True, False, False, False]
 
 
-def test_a_chosen_field_is_kept(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_chosen_field_is_kept(serve: Serve) -> None:
     server = serve(only_takes("max_tokens"))
     assert backend(server, limit_field="max_tokens").answer([call()])[0].text == GOOD
     with pytest.raises(BackendError, match="max_completion_tokens"):
         backend(server, limit_field="max_completion_tokens").answer([call()])
 
 
-def test_a_refusal_for_another_reason_is_reported_as_it_was(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_refusal_for_another_reason_is_reported_as_it_was(serve: Serve) -> None:
     server = serve(refusal(400, "'max_tokens' is too large: the context length is 512"), refusal(400, "second"))
     subject = backend(server)
     with pytest.raises(BackendError, match="context length is 512"):
@@ -584,9 +442,7 @@ def everything_said(error: BaseException, log: str) -> str:
 
 
 @pytest.mark.parametrize("shown", [12, 13, 20, len(KEY) - 1, len(KEY)])
-def test_a_key_that_a_server_cuts_short_is_not_shown(
-    serve: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch, shown: int
-) -> None:
+def test_a_key_that_a_server_cuts_short_is_not_shown(serve: Serve, monkeypatch: pytest.MonkeyPatch, shown: int) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(BackendError) as caught:
         backend(serve(refusal(401, f"wrong key: {KEY[:shown]}... or {KEY[:shown]}, {KEY[:6]}****"))).answer([call()])
@@ -594,7 +450,7 @@ def test_a_key_that_a_server_cuts_short_is_not_shown(
 
 
 def test_the_key_is_sent_and_never_seen_again(
-    serve: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
     caplog.set_level(logging.DEBUG)
@@ -620,9 +476,7 @@ def test_the_key_is_sent_and_never_seen_again(
     assert "I was sent Bearer ***" in said[2]
 
 
-def test_credentials_in_the_url_are_sent_and_never_seen_again(
-    serve: Callable[..., ScriptedServer], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_credentials_in_the_url_are_sent_and_never_seen_again(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     server = serve(lambda request: refusal(403, f"no entry for {request.headers['authorization']} or s3cr%t-word"))
     subject = backend(server, base_url=server.base_url.replace("//", "//ranker:s3cr%25t-word@"))
@@ -635,24 +489,20 @@ def test_credentials_in_the_url_are_sent_and_never_seen_again(
         assert secret not in said
 
 
-def test_secret_headers_of_the_environment_are_scrubbed_too(
-    serve: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secret_headers_of_the_environment_are_scrubbed_too(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway-Key: gw-1234567890\nX-Team: retrieval")
     server = serve(lambda request: refusal(403, f"{request.headers['x-gateway-key']} of {request.headers['x-team']}"))
     with pytest.raises(BackendError, match=r": \*\*\* of retrieval"):
         backend(server).answer([call()])
 
 
-def test_a_placeholder_key_does_not_garble_answers(
-    serve: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_placeholder_key_does_not_garble_answers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     text = "<think>none fits</think><answer>[1]</answer>"
     assert backend(serve(completion(text))).answer([call()])[0].text == text
 
 
-def test_a_server_of_ones_own_needs_no_key(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_server_of_ones_own_needs_no_key(serve: Serve) -> None:
     assert backend(serve(completion())).answer([call()])[0].text == GOOD
 
 
@@ -666,9 +516,7 @@ def test_there_is_no_key_parameter() -> None:
         OpenAIBackend("m", base_url="http://127.0.0.1:1/v1", api_key=KEY)  # type: ignore[call-arg]
 
 
-def test_the_address_may_come_from_the_environment(
-    serve: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_address_may_come_from_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(completion())
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
     assert OpenAIBackend("m").answer([call()])[0].text == GOOD

@@ -6,15 +6,14 @@ import json
 import sqlite3
 import threading
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import test_openai_backend as scripted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_openai_backend import GOOD, Reply, ScriptedServer, backend, call, completion, refusal
+from servers import GOOD, Reply, ScriptedServer, Serve, completion, refusal
+from test_openai_backend import backend, call
 
 from r1ranker_ir.backends.replies import FailedReplyError, UnreadableReplyError, read_reply
 from r1ranker_ir.backends.replies import Reply as ReadReply
@@ -24,9 +23,6 @@ from r1ranker_ir.errors import BackendError, CallError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.types import Answer, Candidate, RankingRequest, Usage
-
-serve = scripted.serve
-clean_environment = scripted.clean_environment
 
 ORDER = "<answer>[3] > [1] > [2]</answer>"
 THREE = RankingRequest("how long do fleas live", tuple(Candidate(f"d{place}", f"text {place}") for place in range(3)))
@@ -76,9 +72,7 @@ def rank(server: ScriptedServer, strategy: str = "direct", **options: Any) -> An
     ],
     ids=lambda failure: failure.body[:90],
 )
-def test_failures_are_tried_again_and_never_kept(
-    serve: Callable[..., ScriptedServer], failure: Reply, tmp_path: Path
-) -> None:
+def test_failures_are_tried_again_and_never_kept(serve: Serve, failure: Reply, tmp_path: Path) -> None:
     server = serve(failure, completion(ORDER))
     for _ in range(2):
         assert rank(server, cache=tmp_path / "cache.sqlite").order == (2, 0, 1)
@@ -90,7 +84,7 @@ def test_failures_are_tried_again_and_never_kept(
         assert cache.info().entries == 0
 
 
-def test_what_a_gateway_asks_for_is_waited_for(serve: Callable[..., ScriptedServer]) -> None:
+def test_what_a_gateway_asks_for_is_waited_for(serve: Serve) -> None:
     waiting = Reply(json.dumps({"error": {"code": 429, "message": "slow down"}}), headers={"Retry-After": "1"})
     server = serve(waiting, completion(ORDER))
     assert rank(server).order == (2, 0, 1)
@@ -111,16 +105,14 @@ def test_what_a_gateway_asks_for_is_waited_for(serve: Callable[..., ScriptedServ
     ],
     ids=lambda value: value.body if isinstance(value, Reply) else value,
 )
-def test_what_would_fail_again_is_not_tried_again(
-    serve: Callable[..., ScriptedServer], failure: Reply, says: str
-) -> None:
+def test_what_would_fail_again_is_not_tried_again(serve: Serve, failure: Reply, says: str) -> None:
     server = serve(failure)
     with pytest.raises(BackendError, match=says):
         rank(server)
     assert len(server.requests) == 1
 
 
-def test_a_filter_is_asked_twice_at_most(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_filter_is_asked_twice_at_most(serve: Serve) -> None:
     server = serve(choice(finish_reason="content_filter"))
     with pytest.raises(CallError, match="content filter") as caught:
         rank(server, max_retries=5)
@@ -142,7 +134,7 @@ def test_a_filter_is_asked_twice_at_most(serve: Callable[..., ScriptedServer]) -
     ids=lambda reply: reply.body[-160:],
 )
 def test_empty_and_truncated_answers_are_repaired_and_asked_for_again(
-    serve: Callable[..., ScriptedServer], reply: Reply, tmp_path: Path
+    serve: Serve, reply: Reply, tmp_path: Path
 ) -> None:
     server = serve(reply, completion(ORDER))
     first, second = (rank(server, cache=tmp_path / "cache.sqlite") for _ in range(2))
@@ -161,16 +153,14 @@ def test_empty_and_truncated_answers_are_repaired_and_asked_for_again(
     ],
     ids=lambda reply: reply.body[-160:],
 )
-def test_what_the_model_itself_could_not_answer_is_kept(
-    serve: Callable[..., ScriptedServer], reply: Reply, tmp_path: Path
-) -> None:
+def test_what_the_model_itself_could_not_answer_is_kept(serve: Serve, reply: Reply, tmp_path: Path) -> None:
     server = serve(reply)
     for _ in range(2):
         assert rank(server, cache=tmp_path / "cache.sqlite").repairs == 1
     assert len(server.requests) == 1
 
 
-def test_empty_answers_of_older_caches_are_not_served(serve: Callable[..., ScriptedServer], tmp_path: Path) -> None:
+def test_empty_answers_of_older_caches_are_not_served(serve: Serve, tmp_path: Path) -> None:
     server, path = serve(completion(ORDER)), tmp_path / "cache.sqlite"
     ranker = Ranker("m", strategy="direct", backend="openai", base_url=server.base_url, cache=path)
     [asked] = [Prompt(ranker.template, ranker.backend).ask("direct", THREE, (0, 1, 2))]
@@ -192,9 +182,7 @@ def test_empty_answers_of_older_caches_are_not_served(serve: Callable[..., Scrip
 @pytest.mark.parametrize(
     "thought", [f"the third{ORDER}", f"the third</think>{ORDER}", f"<think>the third</think>\n{ORDER}"]
 )
-def test_an_answer_in_the_thoughts_field_counts(
-    serve: Callable[..., ScriptedServer], field: str, content: Any, thought: str
-) -> None:
+def test_an_answer_in_the_thoughts_field_counts(serve: Serve, field: str, content: Any, thought: str) -> None:
     ranking = rank(serve(completion(content, **{field: thought})))
     assert (ranking.order, ranking.repairs) == ((2, 0, 1), 0)
     [step] = ranking.steps
@@ -225,18 +213,18 @@ def test_an_answer_in_the_thoughts_field_counts(
     ],
     ids=str,
 )
-def test_parts_are_read(serve: Callable[..., ScriptedServer], message: dict[str, Any]) -> None:
+def test_parts_are_read(serve: Serve, message: dict[str, Any]) -> None:
     ranking = rank(serve(ok(choices=[{"index": 0, "finish_reason": "stop", "message": message}])))
     assert (ranking.order, ranking.repairs) == ((2, 0, 1), 0)
 
 
-def test_a_thought_without_an_answer_is_none(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_thought_without_an_answer_is_none(serve: Serve) -> None:
     ranking = rank(serve(completion("", reasoning_content="[3] is better than [1], and [2] is worst")))
     assert (ranking.order, ranking.repairs) == ((0, 1, 2), 1)
     assert ranking.steps[0].thought.startswith("[3] is better")
 
 
-def test_an_answer_in_the_text_goes_before_one_in_the_thought(serve: Callable[..., ScriptedServer]) -> None:
+def test_an_answer_in_the_text_goes_before_one_in_the_thought(serve: Serve) -> None:
     ranking = rank(serve(completion(ORDER, reasoning_content="first I thought <answer>[1] > [2] > [3]</answer>")))
     assert (ranking.order, ranking.repairs) == ((2, 0, 1), 0)
 
@@ -353,9 +341,7 @@ def shared_server() -> Any:
 
 
 @pytest.mark.parametrize("counts", [(-5, -7), (10**12, 10**12), (True, True), ("7", None), (1.5, 2.5)])
-def test_counts_that_can_be_none_are_not_believed(
-    serve: Callable[..., ScriptedServer], counts: tuple[Any, Any]
-) -> None:
+def test_counts_that_can_be_none_are_not_believed(serve: Serve, counts: tuple[Any, Any]) -> None:
     body = json.loads(completion().body)
     body["usage"] = {
         "prompt_tokens": counts[0],
@@ -369,7 +355,7 @@ def test_counts_that_can_be_none_are_not_believed(
 
 
 @pytest.mark.parametrize("status", [200, 400])
-def test_a_huge_reply_is_not_read_to_its_end(serve: Callable[..., ScriptedServer], status: int) -> None:
+def test_a_huge_reply_is_not_read_to_its_end(serve: Serve, status: int) -> None:
     body = json.dumps({"choices": [{"message": {"content": "word " * 20_000_000}}]})
     server = serve(Reply(body, status=status))
     subject = backend(server, max_retries=0)
@@ -383,7 +369,7 @@ def test_a_huge_reply_is_not_read_to_its_end(serve: Callable[..., ScriptedServer
     assert peak < 250 * 2**20
 
 
-def test_a_refused_seed_is_left_out_where_it_changes_nothing(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_refused_seed_is_left_out_where_it_changes_nothing(serve: Serve) -> None:
     def strict(request: Any) -> Reply:
         if "max_tokens" in request.body:
             return refusal(400, "use max_completion_tokens instead of max_tokens")
@@ -401,7 +387,7 @@ def test_a_refused_seed_is_left_out_where_it_changes_nothing(serve: Callable[...
         backend(server, temperature=0.7).answer([call()])
 
 
-def test_refusals_keep_their_status(serve: Callable[..., ScriptedServer]) -> None:
+def test_refusals_keep_their_status(serve: Serve) -> None:
     server = serve(refusal(400, "no"), completion())
     outcomes = dict(backend(server, concurrency=1).answer_each([call(), call()]))
     assert sorted(type(outcome).__name__ for outcome in outcomes.values()) == ["Answer", "CallError"]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Behaviour, completion, serving
 from typer.testing import CliRunner
 
 from r1ranker_ir.cli.app import app
@@ -22,37 +20,7 @@ from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.models.random_weights import open_configuration, random_model
 from r1ranker_ir.runs.trace_summary import TraceCounts
 
-_SHOWN = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
-
 Reply = Callable[[str, dict[str, str]], str]
-
-
-@contextmanager
-def server(reply: Reply) -> Iterator[str]:
-    """A server on loopback that answers a prompt by its system turn and the texts that it shows, by identifier."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            content = asked["messages"][-1]["content"]
-            shown = {f"[{number}]": text for number, text in _SHOWN.findall(content)}
-            message = {"role": "assistant", "content": reply(content, shown)}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
-            usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
-            body = json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/v1"
-        running.shutdown()
 
 
 def doctor(*arguments: object, code: int = 0) -> Any:
@@ -92,9 +60,13 @@ def constant(content: str, shown: dict[str, str]) -> str:
     return f"<think>hm</think><answer>{answer}</answer>"
 
 
+def behaviour(reply: Reply) -> Behaviour:
+    return lambda request: completion(reply(request.question, request.shown))
+
+
 def examined(reply: Reply, *options: object) -> dict[str, Any]:
-    with server(reply) as url:
-        result = doctor("stub", "--backend", "openai", "--base-url", url, "--format", "json", *options)
+    with serving(behaviour(reply)) as server:
+        result = doctor("stub", "--backend", "openai", "--base-url", server.base_url, "--format", "json", *options)
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
@@ -165,8 +137,8 @@ def test_a_server_that_answers_by_place_is_unfit() -> None:
         assert each["verdict"] == "unfit", name
         assert each["same"] == 0
         assert any("its answers go by place" in reason for reason in each["reasons"])
-    with server(constant) as url:
-        text = doctor("stub", "--backend", "openai", "--base-url", url).stdout
+    with serving(behaviour(constant)) as server:
+        text = doctor("stub", "--backend", "openai", "--base-url", server.base_url).stdout
     assert "place [1] is named in 36 of 36 answers that could" in text
     assert "grades given: 1: 48" in text
 
