@@ -22,17 +22,7 @@ BACKENDS: Door[DeclaredBackend] = Door(
 
 
 def declared_backend(given: object) -> DeclaredBackend:
-    """Finds what there is to know of a backend.
-
-    Args:
-        given: its name, its declaration, or a backend itself, whose attribute `capabilities` says what it can do.
-
-    Returns:
-        The declaration.
-
-    Raises:
-        InputError: if the name is unknown.
-    """
+    """Finds what there is to know of a backend."""
     if isinstance(given, str | DeclaredBackend):
         return BACKENDS.resolve(given)
     if not isinstance(given, Backend):
@@ -46,28 +36,13 @@ def backend_in(options: Mapping[str, Any]) -> DeclaredBackend:
 
 
 def backend_class(name: str) -> type[Backend]:
-    """Finds a backend's class by name; its dependencies are imported only now.
-
-    Raises:
-        InputError: if the name is unknown.
-        MissingExtraError: if its dependencies are not installed.
-    """
+    """Finds a backend's class by name; its dependencies are imported only now."""
     opened: type[Backend] = BACKENDS.find(name).opens()
     return opened
 
 
 def check_options(given: str | Backend | DeclaredBackend, options: Iterable[str], others: Iterable[str] = ()) -> None:
-    """Refuses arguments that a backend does not take; its dependencies are imported.
-
-    Args:
-        given: the backend.
-        options: names of arguments.
-        others: names that the caller would have taken itself, to find what is meant.
-
-    Raises:
-        InputError: if the backend's name or an argument is unknown; it names the closest one.
-        MissingExtraError: if the backend's dependencies are not installed.
-    """
+    """Refuses arguments that a backend does not take; its dependencies are imported."""
     declared = declared_backend(given)
     taken: Any = declared.opens()
     # A backend that is there already was told everything.
@@ -85,21 +60,7 @@ def check_options(given: str | Backend | DeclaredBackend, options: Iterable[str]
 
 
 def open_backend(given: str | Backend | DeclaredBackend, model: str, **options: Any) -> Backend:
-    """Opens a backend; its dependencies are imported only now.
-
-    Args:
-        given: its name or its declaration; a backend itself is given back.
-        model: what it is to run or to ask for.
-        options: the backend's own arguments.
-
-    Returns:
-        The backend.
-
-    Raises:
-        InputError: if the name or an option is unknown.
-        MissingExtraError: if its dependencies are not installed.
-        CheckpointError: if the model can't be loaded.
-    """
+    """Opens a backend; its dependencies are imported only now."""
     check_options(given, options)
     if not isinstance(given, str | DeclaredBackend):
         return given

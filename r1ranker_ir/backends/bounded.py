@@ -46,10 +46,6 @@ class _Bounded(_ByteStream):  # type: ignore[misc]
 
 
 async def bound_reply(response: Any) -> None:
-    """Ends what a server sends after 16 MiB, or 1 MiB where it is packed; a hook of the HTTP client.
-
-    Args:
-        response: not read yet.
-    """
+    """Ends what a server sends after 16 MiB, or 1 MiB where it is packed; a hook of the HTTP client."""
     packed = response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
     response.stream = _Bounded(response.stream, _MOST_PACKED_BYTES if packed else MOST_BYTES)

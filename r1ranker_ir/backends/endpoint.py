@@ -38,15 +38,7 @@ class Endpoint:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def scrub(self, text: str, *, shortest: int = _SHORTEST_REAL_SECRET) -> str:
-        """Replaces the secrets in a text.
-
-        Args:
-            text: what a server sent, or a message about it.
-            shortest: length in characters from which on a secret is replaced.
-
-        Returns:
-            The text with `***` for each secret, and for the beginning of one that a server cut short.
-        """
+        """Replaces the secrets in a text."""
         for secret in self.secrets:
             if len(secret) >= shortest:
                 text = text.replace(secret, "***")
@@ -67,19 +59,7 @@ def _without_beginnings(text: str, secret: str) -> str:
 
 
 def find_endpoint(base_url: str | None) -> Endpoint:
-    """Reads address and credentials from the arguments and the environment.
-
-    Args:
-        base_url: the API's root, such as `http://127.0.0.1:8000/v1`; `None` for `OPENAI_BASE_URL` or else OpenAI's
-            own. A user name and password in it are sent as basic authentication, in place of the key.
-
-    Returns:
-        The endpoint; its key is `OPENAI_API_KEY`, or a placeholder where an address is given and no key is set.
-
-    Raises:
-        InputError: if the address is not an http(s) URL, holds a query, or the key can't stand in a header.
-        BackendError: if OpenAI's own API is meant and no key is set.
-    """
+    """Reads address and credentials from the arguments and the environment."""
     address = (base_url or os.environ.get("OPENAI_BASE_URL") or "").strip()
     clean, basic, url_secrets = _split_address(address or DEFAULT_BASE_URL)
     key = os.environ.get("OPENAI_API_KEY", "").strip()

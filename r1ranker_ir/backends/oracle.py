@@ -91,11 +91,7 @@ class OracleBackend:
         }
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers the calls, one answer each, in the same order.
-
-        Raises:
-            InputError: if a query has no judgments, or a call was not rendered by a `Prompt`.
-        """
+        """Answers the calls, one answer each, in the same order."""
         return [self._answer(call) for call in calls]
 
     def count_tokens(self, text: str) -> int:

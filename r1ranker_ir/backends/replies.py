@@ -57,13 +57,7 @@ class UnreadableReplyError(ValueError):
 
 
 class FailedReplyError(Exception):
-    """A reply of status 200 that says that the request has failed.
-
-    Args:
-        words: what the server said about it.
-        status: the status that it should have had: the one that it names, else the one that fits its words.
-        filtered: a content filter of the server stopped the answer.
-    """
+    """A reply of status 200 that says that the request has failed."""
 
     def __init__(self, words: str, status: int, *, filtered: bool = False) -> None:
         super().__init__(words)
@@ -101,9 +95,6 @@ class Reply:
 
         It might not where the server left the text empty, ended it before the limit that the request asked for, or
         gives a reason that is not known.
-
-        Args:
-            limit: how many tokens the request allowed.
         """
         if not (self.content.strip() or self.reasoning.strip()):
             return False
@@ -113,18 +104,7 @@ class Reply:
 
 
 def read_reply(body: bytes) -> Reply:
-    """Reads the body of a reply of status 200.
-
-    Args:
-        body: as the server sent it.
-
-    Returns:
-        The chat completion.
-
-    Raises:
-        FailedReplyError: if the body says that the request has failed, or holds no choice to take.
-        UnreadableReplyError: if it holds anything else.
-    """
+    """Reads the body of a reply of status 200."""
     raw = body.decode("utf-8", "replace")
     try:
         content = json.loads(raw)

@@ -52,11 +52,7 @@ def depends_on_beginning_only(model: Any) -> bool:
 
 
 class StateStore:
-    """The latest prompt's states of every ranking under way, in bounded memory; may be used from several threads.
-
-    Args:
-        max_bytes: what all states together may take; the least recently kept go first.
-    """
+    """The latest prompt's states of every ranking under way, in bounded memory; may be used from several threads."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -69,16 +65,7 @@ class StateStore:
         return len(self._kept)
 
     def take(self, ranking: int, prompt: Sequence[int]) -> PromptStates | None:
-        """Takes out what is known of a prompt's beginning.
-
-        Args:
-            ranking: whose prompt it is.
-            prompt: its token ids.
-
-        Returns:
-            The states of the tokens that it shares with the ranking's prompt before, all but its last token at most,
-            whose scores are asked for; `None` where there are none.
-        """
+        """Takes out what is known of a prompt's beginning."""
         states = self._remove(ranking)
         shared = 0 if states is None else min(shared_length(states.tokens, prompt), len(prompt) - 1)
         if states is None or not shared:

@@ -22,17 +22,7 @@ _BYTES, _CHARACTERS = 2**29, 10**6
 def why_it_does_not_end(
     template: str, special: Mapping[str, str], conversations: Sequence[Sequence[Mapping[str, Any]]]
 ) -> str:
-    """Renders conversations in another process.
-
-    Args:
-        template: the Jinja template.
-        special: the tokenizer's named tokens, which templates write.
-        conversations: short ones, some hundred words at most.
-
-    Returns:
-        What the template does in place of ending, as a sentence's predicate; empty if it ends, with or without an
-        error of its own.
-    """
+    """Renders conversations in another process."""
     return _verdict(template, json.dumps(special, sort_keys=True), json.dumps(conversations))
 
 

@@ -45,20 +45,7 @@ class UnloadedLimits:
 def unloaded_limits(
     model: str | None, *, context_length: int | None = None, max_thought_tokens: int = 1024
 ) -> UnloadedLimits:
-    """Opens a model's tokenizer and configuration.
-
-    Args:
-        model: a folder, GGUF file or hub name; `None` has tokens estimated.
-        context_length: in place of what the configuration says.
-        max_thought_tokens: how long the model may think; on a short context, as the local backend shortens it.
-
-    Returns:
-        The limits.
-
-    Raises:
-        MissingExtraError: if transformers is not installed.
-        CheckpointError: if the tokenizer can't be loaded.
-    """
+    """Opens a model's tokenizer and configuration."""
     if model is None:
         counts = EstimatedCounts()
         return UnloadedLimits(

@@ -87,15 +87,6 @@ class CompletionsCache:
 
     What was stored is safe from the end of the process. The file stays below `max_bytes`: answers that have not been
     used for longest make room for new ones. A process that was forked off opens the file for itself.
-
-    Args:
-        path: the file; it and its folder are made where they are missing.
-        max_bytes: how large it may become, at least 1 MiB (the log beside it takes up to some MiB more).
-        lock_timeout: seconds to wait for another process that is writing.
-
-    Raises:
-        InputError: if max_bytes is less than 1 MiB.
-        StorageError: if the file can't be used: no permission, no cache, damaged, of a newer format.
     """
 
     def __init__(
@@ -127,15 +118,6 @@ class CompletionsCache:
 
         A damaged one counts as missing and is replaced when it is stored again; so does an empty one, which earlier
         versions kept where a server had failed.
-
-        Args:
-            keys: see `r1ranker_ir.cache.records.key_maker`.
-
-        Returns:
-            The answers that are there, by key.
-
-        Raises:
-            StorageError: if the file can't be read.
         """
         found: dict[bytes, Answer] = {}
         session = self._session()
@@ -161,19 +143,7 @@ class CompletionsCache:
         return found
 
     def store(self, answers: Mapping[bytes, Answer], *, model: str, version: str = "") -> dict[bytes, Answer]:
-        """Keeps answers, in one transaction; the first answer to a key stays.
-
-        Args:
-            answers: by key.
-            model: whose they are, for `info` and `clear`.
-            version: which version of it, likewise.
-
-        Returns:
-            Other processes' answers to some of these keys, which were there first: all who share a cache go by those.
-
-        Raises:
-            StorageError: if the file can't be written; it stays as it was.
-        """
+        """Keeps answers, in one transaction; the first answer to a key stays."""
         session = self._session()
         with session.database.writing() as connection:
             session.write_uses(connection)
@@ -190,14 +160,7 @@ class CompletionsCache:
         return {key: answer for key, answer in there_first.items() if answer != answers[key]}
 
     def info(self) -> CacheInfo:
-        """Counts what the cache holds.
-
-        Returns:
-            The counts.
-
-        Raises:
-            StorageError: if the file can't be read.
-        """
+        """Counts what the cache holds."""
         with self._session().database.reading() as connection:
             entries, oldest, newest = connection.execute(
                 "SELECT count(*), min(used), max(used) FROM answers"
@@ -219,17 +182,7 @@ class CompletionsCache:
         )
 
     def clear(self, model: str | None = None) -> int:
-        """Removes answers and gives their room on the disk back.
-
-        Args:
-            model: only those of the model of that name; `None` for all.
-
-        Returns:
-            How many there were.
-
-        Raises:
-            StorageError: if the file can't be written.
-        """
+        """Removes answers and gives their room on the disk back."""
         database = self._session().database
         with database.writing() as connection:
             if model is None:
@@ -311,30 +264,13 @@ _INHERITED: list[_Session] = []
 
 
 def open_cache(path: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None) -> CompletionsCache:
-    """Opens a cache.
-
-    Args:
-        path: its file; `None` for `default_cache_path()`.
-        max_bytes: how large it may become; `None` for the environment variable `R1RANKER_CACHE_MAX_BYTES`, else 2 GiB.
-
-    Returns:
-        The cache.
-
-    Raises:
-        InputError: if max_bytes or the environment variable makes no sense.
-        StorageError: if the file can't be used.
-    """
+    """Opens a cache."""
     limit = _max_bytes_from_environment() if max_bytes is None else max_bytes
     return CompletionsCache(default_cache_path() if path is None else path, max_bytes=limit)
 
 
 def default_cache_path() -> Path:
-    """Where the cache of this user lies.
-
-    Returns:
-        The environment variable `R1RANKER_CACHE`, else `r1ranker-ir/completions.sqlite` in `XDG_CACHE_HOME`, or else in
-        the system's folder for caches: `~/.cache`, `~/Library/Caches` or `%LOCALAPPDATA%`.
-    """
+    """Where the cache of this user lies."""
     if named := os.environ.get(CACHE_VARIABLE, "").strip():
         return Path(named).expanduser()
     systems = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA") or "~/AppData/Local"}

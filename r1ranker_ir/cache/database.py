@@ -32,15 +32,7 @@ _WAY_OUT = "choose another file (--cache FILE, or the environment variable R1RAN
 
 
 class Database:
-    """A connection that threads share, one at a time; it belongs to the process that opened it.
-
-    Args:
-        path: the file; it and its folder are made where they are missing.
-        lock_timeout: seconds to wait for other processes that write.
-
-    Raises:
-        StorageError: if the file can't be used; names it and the way out.
-    """
+    """A connection that threads share, one at a time; it belongs to the process that opened it."""
 
     def __init__(self, path: Path, lock_timeout: float) -> None:
         self.path = path

@@ -29,21 +29,7 @@ def load_adapter(
     *,
     trainable: bool = False,
 ) -> tuple[Any, Any]:
-    """Loads an adapter's base and tokenizer, and puts the adapter on the base.
-
-    Args:
-        adapter: a folder or hub name.
-        options: where it comes from: `revision`, `trust_remote_code`, `local_files_only`.
-        load_base: loads the base by its name and such options.
-        trainable: to train it further.
-
-    Returns:
-        The model and its tokenizer: the adapter's own where it has one, otherwise the base's.
-
-    Raises:
-        CheckpointError: if the adapter is not one that changes weights, or does not fit its base.
-        MissingExtraError: if peft is not installed.
-    """
+    """Loads an adapter's base and tokenizer, and puts the adapter on the base."""
     from transformers.utils.hub import cached_file
 
     try:

@@ -80,18 +80,7 @@ def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
 
 
 def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = None) -> CheckpointSettings:
-    """Reads a checkpoint's `r1ranker.json`.
-
-    Args:
-        checkpoint: a folder, a GGUF file, beside which its settings lie, or a hub name.
-        revision: the hub revision.
-
-    Returns:
-        Its settings, or the defaults where it has no such file.
-
-    Raises:
-        CheckpointError: if the file is malformed, or its template does not match the hash beside it.
-    """
+    """Reads a checkpoint's `r1ranker.json`."""
     path = _find_settings_file(*located(os.fspath(checkpoint), revision))
     if path is None:
         return CheckpointSettings(template=load_template())

@@ -40,15 +40,7 @@ def _arm_has_bfloat16() -> bool:
 
 
 def count_parameters(config: Any, trust_remote_code: bool) -> int:
-    """Counts what a causal language model of a configuration holds, without memory for it.
-
-    Args:
-        config: transformers' configuration.
-        trust_remote_code: whether code that comes with it may run.
-
-    Returns:
-        The number of its weights; 0 for a configuration of which no model can be made.
-    """
+    """Counts what a causal language model of a configuration holds, without memory for it."""
     from transformers import AutoModelForCausalLM
 
     try:
@@ -62,16 +54,7 @@ def count_parameters(config: Any, trust_remote_code: bool) -> int:
 
 
 def auto_on_cpu(name: str, config: Any, trust_remote_code: bool) -> torch.dtype:
-    """Chooses the numbers that a model is loaded in on a CPU, and says so where they are not float32.
-
-    Args:
-        name: the checkpoint, for people.
-        config: transformers' configuration.
-        trust_remote_code: whether code that comes with it may run.
-
-    Returns:
-        bfloat16 on a CPU that computes in it, for a model of at least `LEAST_PARAMETERS`; otherwise float32.
-    """
+    """Chooses the numbers that a model is loaded in on a CPU, and says so where they are not float32."""
     if not computes_in_bfloat16():
         return torch.float32
     count = count_parameters(config, trust_remote_code)

@@ -23,18 +23,7 @@ _OTHER_CHECKPOINTS = ("*.safetensors", "adapter_config.json")
 
 
 def gguf_file(model: str | os.PathLike[str]) -> Path | None:
-    """Finds the GGUF file that a model's name stands for.
-
-    Args:
-        model: a file; a folder, which is a GGUF checkpoint if it holds a GGUF file and neither safetensors nor an
-            adapter; or a hub name, which never is one.
-
-    Returns:
-        The file's whole path, or `None` where the model is something else.
-
-    Raises:
-        CheckpointError: if it is another kind of file, there are several in the folder, or it is a part of a model.
-    """
+    """Finds the GGUF file that a model's name stands for."""
     path = Path(model)
     if path.is_file():
         if path.suffix.lower() != SUFFIX and not _begins_as_gguf(path):
@@ -74,11 +63,7 @@ def _begins_as_gguf(path: Path) -> bool:
 
 
 def require_gguf(model: str) -> None:
-    """Says what to install where GGUF files can't be read.
-
-    Raises:
-        MissingExtraError: if the package gguf is not installed.
-    """
+    """Says what to install where GGUF files can't be read."""
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError(
             f"GGUF checkpoint {model!r} needs the package gguf, which is not installed. Install it with: {INSTALL_HINT}"
@@ -91,12 +76,6 @@ def loading_from(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Beside a file of its own name, transformers would also read the folder's `tokenizer.json`, which in a folder of
     downloads belongs to another model.
-
-    Args:
-        file: a whole path.
-
-    Yields:
-        The first argument, and keyword arguments.
     """
     with TemporaryDirectory(prefix="r1ranker-gguf-") as empty:
         yield empty, {"gguf_file": os.fspath(file), "local_files_only": True, "trust_remote_code": False}
@@ -115,18 +94,7 @@ def dense() -> dict[str, Any]:
 
 
 def made_ordinary(model: Any, name: str) -> Any:
-    """Takes from a model what says that it came from a GGUF file, so that it can be trained and saved as any other.
-
-    Args:
-        model: with ordinary weights.
-        name: where it comes from; adapters that are trained on it name it as their base.
-
-    Returns:
-        The same model.
-
-    Raises:
-        InputError: if weights are packed after all.
-    """
+    """Takes from a model what says that it came from a GGUF file, so that it can be trained and saved as any other."""
     if packed := [key for key, each in model.named_parameters() if not each.is_floating_point()]:
         raise InputError(f"{name!r}: the weights {packed[0]!r} are still packed: use another version of transformers")
     for attribute in ("hf_quantizer", "quantization_method"):

@@ -18,13 +18,6 @@ def only_local(checkpoint: str, revision: str | None = None) -> bool:
     """Tells whether a checkpoint's files can come from this disk only.
 
     The hub is asked once, without the retries that every single file would go through.
-
-    Args:
-        checkpoint: a folder, a file or a hub name; anything else is left for the loading to report.
-        revision: the hub revision.
-
-    Returns:
-        True for a folder or a file, and for a hub name while the hub can't be reached or `HF_HUB_OFFLINE` is set.
     """
     return Path(checkpoint).exists() or not _hub_answers(checkpoint, revision)
 

@@ -31,15 +31,6 @@ def checkpoint_identity(model: str, revision: str | None, *, loading_began: floa
     A hub name is told by the commit that its files belong to; a folder by the SHA-256 of every file that loading may
     read, whole, so that weights trained anew in place are another checkpoint, and a copy elsewhere is the same one; a
     GGUF file by its own SHA-256.
-
-    Args:
-        model: a folder, a GGUF file or a hub name, already loaded.
-        revision: the hub revision that was asked for.
-        loading_began: when its loading began, in seconds since the epoch.
-
-    Returns:
-        `{"name": …, "revision": …}`, `{"files": …}` or `{"gguf": …}`; an adapter's also has its base's under `base`.
-        Where nothing sure can be said, `not_cacheable` says why.
     """
     place, commit = located(model, revision)
     folder, gguf = Path(place), gguf_file(place)

@@ -23,17 +23,7 @@ _FOUND: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 def cache_argument(model: Any) -> str:
-    """Finds the argument that a model takes its cache by, with three passes over a few tokens; once for each model.
-
-    Args:
-        model: a causal language model in evaluation mode.
-
-    Returns:
-        The argument's name.
-
-    Raises:
-        CheckpointError: if the model hands no cache back, or does not go on from the one that it is given.
-    """
+    """Finds the argument that a model takes its cache by, with three passes over a few tokens; once for each model."""
     name = _FOUND.get(model)
     if name is None:
         name = _FOUND[model] = _probe(model)

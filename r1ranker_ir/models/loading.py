@@ -83,24 +83,7 @@ def load_model(
     trust_remote_code: bool,
     revision: str | None,
 ) -> tuple[Any, Any]:
-    """Loads a model for inference, weights from safetensors only.
-
-    Args:
-        model: a folder, GGUF file or hub name; of an adapter, its base is loaded first.
-        device: where to put it; `None` to pick.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own, on a CPU see `cpu_precision`.
-        device_map: placement by accelerate, instead of `device`.
-        trust_remote_code: run code that comes with the checkpoint.
-        revision: the hub revision.
-
-    Returns:
-        The model in evaluation mode, and its tokenizer.
-
-    Raises:
-        CheckpointError: if it can't be loaded; the message says which, why, and how to try things offline.
-        InputError: if dtype is unknown.
-        MissingExtraError: if an adapter needs peft and it is not installed.
-    """
+    """Loads a model for inference, weights from safetensors only."""
     check_exists(model)
     placed = pick_device(device)
     weights: dict[str, Any] = {"use_safetensors": True, "dtype": _pick_dtype(dtype, "map" if device_map else placed)}
@@ -125,11 +108,7 @@ def load_model(
 
 
 def check_exists(model: str) -> None:
-    """Says at once that a path leads nowhere, before anyone takes it for a hub name.
-
-    Raises:
-        CheckpointError: if there is no such folder or file.
-    """
+    """Says at once that a path leads nowhere, before anyone takes it for a hub name."""
     if model.startswith((".", "~", os.sep)) and not Path(model).exists():
         raise CheckpointError(_explain(model, FileNotFoundError("there is no such folder or file")))
 
@@ -164,20 +143,7 @@ def _load_for_inference(model: str, options: dict[str, Any], weights: dict[str, 
 
 
 def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
-    """Loads a causal language model whose checkpoint holds all of its weights.
-
-    Args:
-        model: a folder, GGUF file or hub name. What a GGUF file holds in blocks is unpacked.
-        options: where it comes from: `revision` and the like.
-        weights: how to hold it: `dtype`, `device_map` and the like.
-
-    Returns:
-        The model.
-
-    Raises:
-        CheckpointError: if weights are missing, or a GGUF file is to be quantised in another way.
-        MissingExtraError: if a GGUF file can't be read for want of the package gguf.
-    """
+    """Loads a causal language model whose checkpoint holds all of its weights."""
     from transformers import AutoModelForCausalLM
 
     name = located(model)[0]

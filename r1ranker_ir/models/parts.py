@@ -15,18 +15,7 @@ _DIGIT_BY_DIGIT = ("smollm",)
 
 
 def load_tokenizer(model: str, options: Mapping[str, Any]) -> Any:
-    """Loads a checkpoint's tokenizer with its chat template.
-
-    Args:
-        model: a folder, GGUF file or hub name.
-        options: where it comes from: `revision` and the like.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        MissingExtraError: if a GGUF file can't be read for want of the package gguf.
-    """
+    """Loads a checkpoint's tokenizer with its chat template."""
     from transformers import AutoTokenizer
 
     name = located(model)[0]
@@ -64,18 +53,7 @@ def _split_digits(tokenizer: Any, file: Path) -> None:
 
 
 def load_config(model: str, options: Mapping[str, Any]) -> Any:
-    """Loads a checkpoint's configuration.
-
-    Args:
-        model: a folder, GGUF file or hub name.
-        options: where it comes from: `revision` and the like.
-
-    Returns:
-        transformers' configuration.
-
-    Raises:
-        MissingExtraError: if a GGUF file can't be read for want of the package gguf.
-    """
+    """Loads a checkpoint's configuration."""
     from transformers import AutoConfig
 
     name = located(model)[0]

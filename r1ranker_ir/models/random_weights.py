@@ -23,17 +23,7 @@ _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def read_configuration(name: str) -> dict[str, Any]:
-    """Reads a packaged configuration or a JSON file of one.
-
-    Args:
-        name: one of `CONFIGURATIONS`, or a file.
-
-    Returns:
-        A configuration of transformers as plain data, with its `model_type`.
-
-    Raises:
-        InputError: if the file can't be read or holds no such configuration.
-    """
+    """Reads a packaged configuration or a JSON file of one."""
     path = _FOLDER / f"{name}.json" if name in CONFIGURATIONS else Path(name)
     way_out = f"give a JSON file as transformers writes them (config.json), or one of {', '.join(CONFIGURATIONS)}"
     text = read_small_text(path, f"configuration {name!r}", way_out)
@@ -50,20 +40,7 @@ def read_configuration(name: str) -> dict[str, Any]:
 
 
 def open_configuration(name: str) -> tuple[Any, Any]:
-    """Opens a configuration and the tokenizer that goes with it.
-
-    Args:
-        name: one of `CONFIGURATIONS` or a JSON file, which take the embedded model's tokenizer; or a folder or hub
-            name, which have a tokenizer of their own.
-
-    Returns:
-        transformers' configuration and tokenizer.
-
-    Raises:
-        InputError: if the JSON is bad, or its vocabulary is smaller than the tokenizer's.
-        CheckpointError: if a folder or name can't be loaded.
-        MissingExtraError: if transformers is not installed.
-    """
+    """Opens a configuration and the tokenizer that goes with it."""
     try:
         from transformers import AutoConfig, AutoTokenizer
     except ImportError as error:
@@ -110,20 +87,7 @@ def _own(name: str) -> tuple[Any, Any]:
 
 
 def random_model(config: Any, *, device: str, dtype: str, seed: int) -> nn.Module:
-    """Makes a causal language model with random weights.
-
-    Args:
-        config: transformers' configuration.
-        device: where it is made.
-        dtype: `float32`, `bfloat16` or `float16`.
-        seed: of the weights.
-
-    Returns:
-        The model, in evaluation mode.
-
-    Raises:
-        InputError: if the configuration is none of a causal language model, or the device can't take it.
-    """
+    """Makes a causal language model with random weights."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -29,11 +29,7 @@ INSTALL_HINT = "r1ranker model install small"
 
 
 def installed_small() -> Path | None:
-    """Finds the weights that the package index's package brought, without importing it (it needs llama.cpp).
-
-    Returns:
-        The GGUF file, or `None` if it is not installed.
-    """
+    """Finds the weights that the package index's package brought, without importing it (it needs llama.cpp)."""
     try:
         found = importlib.util.find_spec(_MODULE)
     except (ImportError, ValueError):
@@ -50,16 +46,7 @@ def is_small(model: str) -> bool:
 
 
 def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
-    """Says where a checkpoint is: the small model's name stands for one of two places, all others for themselves.
-
-    Args:
-        model: a folder, a file or a name.
-        revision: the hub revision.
-
-    Returns:
-        A file, folder or hub name, and the hub revision: of the small model, the installed package's file if it is
-        there, otherwise the hub's weights at a pinned revision.
-    """
+    """Says where a checkpoint is: the small model's name stands for one of two places, all others for themselves."""
     if not is_small(model):
         return model, revision
     file = installed_small()
@@ -67,14 +54,7 @@ def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
 
 
 def install_small() -> Path:
-    """Installs the small model into this environment, and what reads it, checked against a hash.
-
-    Returns:
-        The file with the weights.
-
-    Raises:
-        CheckpointError: if there is no installer, or it fails.
-    """
+    """Installs the small model into this environment, and what reads it, checked against a hash."""
     if importlib.util.find_spec(_READER) is None:
         _run([*_installer(), _READER])
     if (there := installed_small()) is not None:
