@@ -13,7 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from r1ranker_ir.backends.local import CACHE_MEMORY, TransformersBackend, configured_context, thought_limit
+from r1ranker_ir.backends.limits import configured_context, thought_limit
+from r1ranker_ir.backends.local import CACHE_MEMORY, TransformersBackend
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.engine.engine import Engine
 from r1ranker_ir.errors import ContextLengthError, InputError
@@ -137,7 +138,7 @@ def _prepared(
     model: BenchmarkModel, variants: Sequence[Variant], settings: SpeedSettings, template: Template
 ) -> _Bench:
     """Makes the lists, and finds out before anything is measured what can't be."""
-    context = configured_context(model.model)
+    context = configured_context(model.model.config)
     if thought_limit(settings.thought_tokens, context) < settings.thought_tokens:
         raise InputError(
             f"thoughts of {settings.thought_tokens} tokens take more than half of the context of {model.name!r}, "
@@ -175,7 +176,7 @@ def _check_fits(
         raise InputError(
             f"{settings.candidates} candidates of {settings.passage_tokens} tokens, with a thought of "
             f"{settings.thought_tokens}, do not fit into the context of {model.name!r}, "
-            f"{configured_context(model.model)} tokens: lower --candidates, --passage-tokens or --thought-tokens"
+            f"{configured_context(model.model.config)} tokens: lower --candidates, --passage-tokens or --thought-tokens"
         )
 
 

@@ -22,7 +22,7 @@ BACKENDS: Door[DeclaredBackend] = Door(
 
 
 def declared_backend(given: object) -> DeclaredBackend:
-    """Finds what there is to know of a backend."""
+    """Finds the declaration of a backend by its name, or makes that of one that is open already."""
     if isinstance(given, str | DeclaredBackend):
         return BACKENDS.resolve(given)
     if not isinstance(given, Backend):
@@ -44,10 +44,9 @@ def backend_class(name: str) -> type[Backend]:
 def check_options(given: str | Backend | DeclaredBackend, options: Iterable[str], others: Iterable[str] = ()) -> None:
     """Refuses arguments that a backend does not take; its dependencies are imported."""
     declared = declared_backend(given)
-    taken: Any = declared.opens()
     # A backend that is there already was told everything.
     is_open = not isinstance(given, str | DeclaredBackend)
-    parameters = {} if is_open else dict(inspect.signature(taken).parameters)
+    parameters = {} if is_open else dict(inspect.signature(declared.opens()).parameters)
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
         return
     accepted = [option for option in parameters if option != "model"]
@@ -60,10 +59,9 @@ def check_options(given: str | Backend | DeclaredBackend, options: Iterable[str]
 
 
 def open_backend(given: str | Backend | DeclaredBackend, model: str, **options: Any) -> Backend:
-    """Opens a backend; its dependencies are imported only now."""
+    """Opens a backend by its name or declaration; its dependencies are imported only now. An open one is given back."""
     check_options(given, options)
     if not isinstance(given, str | DeclaredBackend):
         return given
-    opened: Any = declared_backend(given).opens()
-    backend: Backend = opened(model, **options)
+    backend: Backend = declared_backend(given).opens()(model, **options)
     return backend

@@ -23,14 +23,7 @@ _SHORTEST_BEGINNING = 12
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An OpenAI-compatible API and the credentials for it.
-
-    Args:
-        base_url: its address without credentials, fit for messages.
-        key: what the SDK sends as bearer token.
-        headers: further request headers.
-        secrets: every string that must not leave this process other than in a request to `base_url`.
-    """
+    """An OpenAI-compatible API and the credentials for it; `base_url` is without any, fit for messages."""
 
     base_url: str
     key: str = field(repr=False)
@@ -38,7 +31,7 @@ class Endpoint:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def scrub(self, text: str, *, shortest: int = _SHORTEST_REAL_SECRET) -> str:
-        """Replaces the secrets in a text."""
+        """Replaces secrets of at least `shortest` characters by `***`, and the beginnings of those cut short."""
         for secret in self.secrets:
             if len(secret) >= shortest:
                 text = text.replace(secret, "***")
@@ -49,17 +42,18 @@ class Endpoint:
 
 def _without_beginnings(text: str, secret: str) -> str:
     """Replaces what begins like the secret, as far as it goes on like it."""
-    beginning = secret[:_SHORTEST_BEGINNING]
-    first, *rest = text.split(beginning)
-    left = secret[_SHORTEST_BEGINNING:]
-    shown = (
-        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, after, strict=False))) for after in rest
-    )
-    return "***".join((first, *(after[length:] for after, length in zip(rest, shown, strict=True))))
+    first, *rest = text.split(secret[:_SHORTEST_BEGINNING])
+    for after in rest:
+        pairs = zip(secret[_SHORTEST_BEGINNING:], after, strict=False)
+        first += "***" + after[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
+    return first
 
 
 def find_endpoint(base_url: str | None) -> Endpoint:
-    """Reads address and credentials from the arguments and the environment."""
+    """Reads the address from `base_url` or `OPENAI_BASE_URL`, else OpenAI's own, and the key from `OPENAI_API_KEY`.
+
+    A user name and password in the address are sent as basic authentication, in place of the key.
+    """
     address = (base_url or os.environ.get("OPENAI_BASE_URL") or "").strip()
     clean, basic, url_secrets = _split_address(address or DEFAULT_BASE_URL)
     key = os.environ.get("OPENAI_API_KEY", "").strip()

@@ -28,6 +28,7 @@ from r1ranker_ir.models.loading import load_model
 
 from .choice import ChoiceSearch, Tokens, told_apart
 from .decoding import DecodingSession, SeparateSession, attention_span
+from .limits import ANSWER_TOKENS, configured_context, thought_limit
 from .states import PromptStates, StateStore, depends_on_beginning_only
 from .texts import ChatTokenizer
 from .thoughts import split_thought
@@ -39,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 CACHE_MEMORY = 4 * 2**30
 """Bytes for the keys and values of prompts between the calls of their rankings, unless told otherwise."""
-ANSWER_TOKENS = 200
-"""Tokens of the context that are kept for an answer, beside those for the thought."""
 _DECODING = 1
 """Raised whenever this file answers the same call otherwise than before: answers in caches then no longer count."""
 _COMPUTED_BY = ("torch", "transformers", "tokenizers")
@@ -49,17 +48,6 @@ _TAIL_TOKENS = 12
 # Kept for an identifier in a freely written answer; choosing appends and takes back some 3 such sequences.
 _TOKENS_PER_IDENTIFIER = 8
 _COLUMNS_PER_IDENTIFIER = 3 * _TOKENS_PER_IDENTIFIER
-
-
-def configured_context(model: Any) -> int | None:
-    """The tokens that prompt and answer may take together, as a model's configuration says."""
-    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(length) if length else None
-
-
-def thought_limit(wanted: int, context_length: int | None) -> int:
-    """How long a thought may be: half the context at most, so that there is room for a prompt."""
-    return wanted if context_length is None else min(wanted, context_length // 2)
 
 
 @dataclass
@@ -164,7 +152,7 @@ class TransformersBackend:
         self._states = StateStore(state_bytes) if reuses else None
         self._texts = ChatTokenizer(tokenizer)
         self.control_tokens = self._texts.control_tokens
-        self.context_length = context_length or configured_context(self._model)
+        self.context_length = context_length or configured_context(self._model.config)
         self.max_thought_tokens = self._thought_limit(max_thought_tokens)
         self.answer_reserve = self.max_thought_tokens + ANSWER_TOKENS
         self._end_ids = self._texts.end_ids(getattr(self._model, "generation_config", None))

@@ -43,11 +43,7 @@ class OracleBackend:
         batch_size: how many calls it likes to get at once.
         max_thought_tokens: what each thought is said to have taken, where thinking is allowed; nothing is thought.
 
-    Raises:
-        InputError: if a number makes no sense.
-
-    Source:
-        R. D. Luce, Individual Choice Behavior, 1959; J. I. Yellott, Journal of Mathematical Psychology 15, 1977.
+    Source: R. D. Luce, Individual Choice Behavior, 1959; J. I. Yellott, Journal of Mathematical Psychology 15, 1977.
     """
 
     def __init__(
@@ -61,11 +57,11 @@ class OracleBackend:
         batch_size: int = 64,
         max_thought_tokens: int = 0,
     ) -> None:
-        for name, value, least in (("noise", noise, 0), ("batch_size", batch_size, 1)):
+        numbers = {"noise": noise, "batch_size": batch_size, "max_thought_tokens": max_thought_tokens}
+        for name, value in numbers.items():
+            least = 1 if name == "batch_size" else 0
             if not value >= least:
                 raise InputError(f"{name} is {value}: give at least {least}")
-        if max_thought_tokens < 0:
-            raise InputError(f"max_thought_tokens is {max_thought_tokens}: give at least 0")
         self.name = model
         self.gains = gains
         self.noise = noise
@@ -82,13 +78,8 @@ class OracleBackend:
     @property
     def identity(self) -> Mapping[str, Any]:
         """What it was told; its answers cost nothing, and are not cached."""
-        return {
-            "backend": "oracle",
-            "noise": self.noise,
-            "noise_growth": self.noise_growth,
-            "seed": self.seed,
-            "not_cacheable": "they are made of judgments at once",
-        }
+        told = {"noise": self.noise, "noise_growth": self.noise_growth, "seed": self.seed}
+        return {"backend": "oracle", **told, "not_cacheable": "they are made of judgments at once"}
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers the calls, one answer each, in the same order."""

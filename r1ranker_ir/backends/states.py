@@ -18,24 +18,19 @@ _ROTATIONS_BY_LENGTH = {"dynamic", "longrope"}
 
 @dataclass
 class PromptStates:
-    """What a model's attention layers hold of a sequence of tokens.
-
-    Args:
-        tokens: the sequence.
-        layers: by the layer's number its keys and values, each of shape (heads, tokens, size).
-    """
+    """What a model's layers hold of some tokens: by layer the keys and values, of shape (heads, tokens, size)."""
 
     tokens: list[int]
     layers: dict[int, tuple[Tensor, Tensor]]
 
     @property
     def nbytes(self) -> int:
-        """The memory that keys and values take."""
+        """The bytes that keys and values take."""
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers.values())
 
 
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginning."""
+    """How many tokens two sequences share at their beginning."""
     length = min(len(first), len(second))
     return next((place for place in range(length) if first[place] != second[place]), length)
 
@@ -65,7 +60,7 @@ class StateStore:
         return len(self._kept)
 
     def take(self, ranking: int, prompt: Sequence[int]) -> PromptStates | None:
-        """Takes out what is known of a prompt's beginning."""
+        """Takes out what is known of a prompt's beginning: not of its last token, whose scores are asked for."""
         states = self._remove(ranking)
         shared = 0 if states is None else min(shared_length(states.tokens, prompt), len(prompt) - 1)
         if states is None or not shared:

@@ -6,10 +6,10 @@ from r1ranker_ir.types import Call
 
 
 def split_thought(text: str) -> tuple[str, str]:
-    """Splits a model's output into its thought and what follows it.
+    """Splits a model's output into its thought, without tags, and what follows it from the closing tag on.
 
     The opening `<think>` may be missing (a chat template can have written it), and the closing tag too, for a model
-    that ran out of tokens or that goes over to its answer without it.
+    that ran out of tokens or that goes over to its answer without it. A text with neither tag is all rest.
     """
     head, closing, rest = text.partition("</think>")
     if not closing:
@@ -21,7 +21,7 @@ def split_thought(text: str) -> tuple[str, str]:
 
 
 def answers_in_reasoning(call: Call, content: str, reasoning: str) -> bool:
-    """Whether a server that parses thoughts out has taken the answer for a part of the thought."""
+    """Whether a server that delivers thoughts apart has taken the answer for a part of the thought."""
     if not reasoning.strip() or any(identifier in content for identifier in call.identifiers):
         return False
     if "<answer>" in reasoning or reasoning.partition("</think>")[2].strip():
@@ -30,7 +30,7 @@ def answers_in_reasoning(call: Call, content: str, reasoning: str) -> bool:
 
 
 def join_reasoning(reasoning: str, content: str, *, ended: bool = True) -> str:
-    """Puts a thought that the server delivered apart back before the answer."""
+    """Puts a thought that the server delivered apart back before the answer, as one block."""
     if not reasoning:
         return content
     # Some servers leave the tags in.

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from r1ranker_ir.errors import CheckpointError, missing_extra
-from r1ranker_ir.models.foreign_code import needs_foreign_code
-from r1ranker_ir.models.parts import load_tokenizer
+from r1ranker_ir.models.parts import load_tokenizer, needs_foreign_code
 from r1ranker_ir.models.small import located
 from r1ranker_ir.types import Message
 

@@ -23,7 +23,7 @@ _LONG_BYTES, _COMPRESSION = 512, 1
 
 
 def key_maker(identity: Mapping[str, Any]) -> Callable[[Call], bytes]:
-    """Makes the function that gives the calls to one backend their keys."""
+    """Makes the function that gives the calls to a backend of this identity their keys: SHA-256 of all that counts."""
     whose = _json([FORMAT, identity])
 
     def key_of(call: Call) -> bytes:

@@ -116,7 +116,7 @@ def show(
     from r1ranker_ir.cli.app import start
 
     start(verbose=False, quiet=False)
-    from r1ranker_ir.backends.unloaded import unloaded_limits
+    from r1ranker_ir.backends.limits import unloaded_limits
     from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
     from r1ranker_ir.prompts.digest import digest_of_messages
     from r1ranker_ir.prompts.files import open_template

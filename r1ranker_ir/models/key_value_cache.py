@@ -24,10 +24,9 @@ _FOUND: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 def cache_argument(model: Any) -> str:
     """Finds the argument that a model takes its cache by, with three passes over a few tokens; once for each model."""
-    name = _FOUND.get(model)
-    if name is None:
-        name = _FOUND[model] = _probe(model)
-    return name
+    if model not in _FOUND:
+        _FOUND[model] = _probe(model)
+    return _FOUND[model]
 
 
 def cache_of(output: Any) -> Any:
@@ -62,10 +61,8 @@ def _probe(model: Any) -> str:
         whole = _last_scores(read([(*_FIRST, _NEXT), (*_SECOND, _NEXT)]))
     # Whatever a model provokes that needs more than tokens.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"{_what(model)} can't read a text of four tokens: {type(error).__name__}: {reason}"
-        ) from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise CheckpointError(f"{_what(model)} can't read a text of four tokens: {reason}") from error
     if cache is None:
         raise CheckpointError(
             f"{_what(model)} hands back no cache of what it has read, as recurrent models of some kinds don't: use a "
@@ -73,7 +70,8 @@ def _probe(model: Any) -> str:
         )
     allowed = _NEAR * (whole[0] - whole[1]).abs().max() + _ROUNDING * whole.abs().max()
     tried = []
-    for name in _in_likely_order(model):
+    named = inspect.signature(_base_of(model).forward).parameters
+    for name in sorted(_NAMES, key=lambda name: name not in named):
         try:
             # A copy, since a pass may change it and still not go on from it.
             scores = _last_scores(read([(_NEXT,)], **{name: copy.deepcopy(cache)}))[0]
@@ -95,12 +93,9 @@ def _last_scores(output: Any) -> Tensor:
     return scores
 
 
-def _in_likely_order(model: Any) -> list[str]:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    named = inspect.signature(base.forward).parameters
-    return sorted(_NAMES, key=lambda name: name not in named)
+def _base_of(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _what(model: Any) -> str:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return f"the model ({type(base).__name__})"
+    return f"the model ({type(_base_of(model)).__name__})"

@@ -34,19 +34,17 @@ def installed_small() -> Path | None:
         found = importlib.util.find_spec(_MODULE)
     except (ImportError, ValueError):
         return None
-    for folder in (found.submodule_search_locations or ()) if found is not None else ():
-        if (file := Path(folder) / _FILE).is_file():
-            return file
-    return None
+    files = (Path(folder) / _FILE for folder in (found and found.submodule_search_locations) or ())
+    return next(filter(Path.is_file, files), None)
 
 
 def is_small(model: str) -> bool:
-    """Tells whether a checkpoint's name stands for the small model."""
+    """Whether a checkpoint's name stands for the small model."""
     return model.lower() == SMALL_NAME and not os.path.exists(model)
 
 
 def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
-    """Says where a checkpoint is: the small model's name stands for one of two places, all others for themselves."""
+    """Where a checkpoint is, and its hub revision: the small model's name stands for one of two places."""
     if not is_small(model):
         return model, revision
     file = installed_small()
@@ -54,7 +52,7 @@ def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
 
 
 def install_small() -> Path:
-    """Installs the small model into this environment, and what reads it, checked against a hash."""
+    """Installs the small model into this environment, checked against a hash, and what reads it."""
     if importlib.util.find_spec(_READER) is None:
         _run([*_installer(), _READER])
     if (there := installed_small()) is not None:

@@ -1,4 +1,4 @@
-"""What prompts must know of a model whose weights are not loaded: to show what would be sent to it."""
+"""How long prompt, thought and answer of a model may be, whether or not its weights are loaded."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from r1ranker_ir.types import Message
 from .tokens import EstimatedCounts, counting_tokenizer
 
 ANSWER_TOKENS = 200
+"""Tokens of the context that are kept for an answer, beside those for the thought."""
+
+
+def configured_context(config: Any) -> int | None:
+    """The tokens that prompt and answer may take together, as a model's configuration says."""
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def thought_limit(wanted: int, context_length: int | None) -> int:
+    """How long a thought may be: half the context at most, so that there is room for a prompt."""
+    return wanted if context_length is None else min(wanted, context_length // 2)
 
 
 @dataclass
 class UnloadedLimits:
-    """The limits of a model (`prompts.prompt.TextLimits`), counted by its tokenizer or estimated.
+    """The limits of a model that is not loaded (`prompts.prompt.TextLimits`), counted by its tokenizer or estimated.
 
-    Args:
-        name: who counts, for people.
-        context_length: tokens that prompt and answer may take; `None` where unknown.
-        answer_reserve: of these, what is kept for thought and answer.
-        control_tokens: strings that the tokenizer reads as structure.
-        count_tokens: counts the tokens of plain text.
-        cut_text: cuts a text to a number of tokens.
-        count_prompt_tokens: counts the tokens of a prompt with its chat template.
-        render: writes a prompt as its chat template does, with its thought opened, closed or (`None`) as it is; `None`
-            where no chat template is known.
+    `name` says who counts. `render` writes a prompt with its thought opened, closed or (`None`) as it is, where the
+    chat template is known.
     """
 
     name: str
@@ -45,7 +49,7 @@ class UnloadedLimits:
 def unloaded_limits(
     model: str | None, *, context_length: int | None = None, max_thought_tokens: int = 1024
 ) -> UnloadedLimits:
-    """Opens a model's tokenizer and configuration."""
+    """Opens a model's tokenizer and configuration; without a model, tokens are estimated."""
     if model is None:
         counts = EstimatedCounts()
         return UnloadedLimits(
@@ -57,16 +61,15 @@ def unloaded_limits(
             lambda text, limit: cut_at_word(text, limit, counts.count),
             counts.count_prompt,
         )
-    tokenizer, configured = _open(model)
+    tokenizer = counting_tokenizer(model, "leave the model out to have tokens estimated")
     from .texts import ChatTokenizer
 
     texts = ChatTokenizer(tokenizer)
-    context = context_length or configured
-    thought = max_thought_tokens if context is None else min(max_thought_tokens, context // 2)
+    context = context_length or _context_of(model)
     return UnloadedLimits(
         f"by the tokenizer of {model}",
         context,
-        thought + ANSWER_TOKENS,
+        thought_limit(max_thought_tokens, context) + ANSWER_TOKENS,
         texts.control_tokens,
         texts.count,
         texts.cut,
@@ -75,12 +78,8 @@ def unloaded_limits(
     )
 
 
-def _open(model: str) -> tuple[Any, int | None]:
-    """A model's tokenizer, and the length of its context as its configuration says."""
-    tokenizer = counting_tokenizer(model, "leave the model out to have tokens estimated")
+def _context_of(model: str) -> int | None:
     try:
-        config = load_config(model, {"revision": located(model)[1], "trust_remote_code": False})
+        return configured_context(load_config(model, {"revision": located(model)[1], "trust_remote_code": False}))
     except (OSError, ValueError):
-        return tokenizer, None
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return tokenizer, int(length) if length else None
+        return None
