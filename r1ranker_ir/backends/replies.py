@@ -122,9 +122,9 @@ def _read_choice(choice: Mapping[str, Any], content: Mapping[str, Any], raw: str
     fields = (_flat(message.get(name)) for name in _REASONING_FIELDS)
     reasoning = thought or next((each for each in fields if each.strip()), "")
     usage = _object(content.get("usage"))
-    counts = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     reused = _count(_object(usage.get("prompt_tokens_details")).get("cached_tokens"))
-    return Reply(_sendable(text), _sendable(reasoning), finish_reason, *counts, reused)
+    return Reply(_sendable(text), _sendable(reasoning), finish_reason, prompt, completion, reused)
 
 
 def _split_parts(content: Any) -> tuple[str | None, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import logging
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from references import MODELS, WORDS, Reference
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from r1ranker_ir.backends import open_backend
@@ -22,17 +22,12 @@ from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
-from r1ranker_ir.types import Answer, Call, Candidate, Message, RankingRequest
-
-MODELS = ("chatml", "llama3", "gemma", "inst", "thinking", "narrow", "plain", "nfkc")
-WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()
+from r1ranker_ir.types import Answer, Call, Candidate, Message, RankingRequest, Usage
 
 
 def make_call(backend: Any, count: int, *, form: str = "one", shift: int = 0) -> Call:
     """A call about passages of different lengths."""
-    texts = [
-        " ".join((WORDS * 3)[place : place + 3 + (place * 7 + shift) % 9]) for place in range(shift, shift + count)
-    ]
+    texts = [" ".join((WORDS * 3)[n : n + 3 + (n * 7 + shift) % 9]) for n in range(shift, shift + count)]
     request = RankingRequest(f"{WORDS[shift % 12]} and wool", tuple(Candidate(text, text) for text in texts))
     prompt = Prompt(load_template(), backend)
     return prompt.ask("iterative" if form == "one" else "direct", request, range(count))
@@ -45,65 +40,6 @@ def open_folder(folder: Path, **options: Any) -> TransformersBackend:
 # --- against brute force -------------------------------------------------------------------------------------------
 
 
-class Reference:
-    """The same answers by plain forward passes over whole sequences: no cache, no padding, no batch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-
-    def encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def prompt(self, call: Call) -> list[int]:
-        turns = [{"role": message.role, "content": message.content} for message in call.messages]
-        if self.tokenizer.chat_template is None:
-            text = "".join(f"{turn['content']}\n\n" for turn in turns)
-        else:
-            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return self.encode(text if text.endswith("<think>\n") else f"{text}<think>\n")
-
-    @torch.inference_mode()
-    def thought(self, prompt: list[int], limit: int) -> list[int]:
-        if not limit:
-            return []
-        ids = torch.tensor([prompt])
-        written = self.model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=limit, pad_token_id=0
-        )[0].tolist()[len(prompt) :]
-        return [token for token in written if token != self.tokenizer.eos_token_id]
-
-    @torch.inference_mode()
-    def probabilities(self, context: list[int], options: dict[str, list[int]]) -> dict[str, float]:
-        """Every option's tokens are forced in turn; each counts among the tokens that lead to some option."""
-        found = {}
-        score = functools.cache(lambda prefix: self.model(torch.tensor([[*context, *prefix]])).logits[0, -1])
-        for name, sequence in options.items():
-            log_probability = torch.zeros(())
-            for depth, token in enumerate(sequence):
-                possible = sorted({other[depth] for other in options.values() if other[:depth] == sequence[:depth]})
-                scores = score(tuple(sequence[:depth]))[possible]
-                log_probability = log_probability + scores.log_softmax(-1)[possible.index(token)]
-            found[name] = float(log_probability.exp())
-        return found
-
-    def answer(self, call: Call, thought_limit: int) -> tuple[str, tuple[str, ...], dict[str, float], tuple[int, int]]:
-        """The thought, the choice, its probabilities at the first place, and the tokens read and written."""
-        prompt = self.prompt(call)
-        thought = self.thought(prompt, thought_limit)
-        written = thought + self.encode("\n</think>\n<answer>")
-        first: dict[str, float] = {}
-        chosen: list[str] = []
-        for place in range(1 if call.form == "one" else len(call.identifiers)):
-            left = [identifier for identifier in call.identifiers if identifier not in chosen]
-            options = {name: self.encode(name if place == 0 else f" > {name}") for name in left}
-            found = self.probabilities(prompt + written, options)
-            first = first or found
-            chosen.append(max(found, key=found.__getitem__))
-            written += options[chosen[-1]]
-        return self.tokenizer.decode(thought).strip(), tuple(chosen), first, (len(prompt), len(written))
-
-
 @pytest.mark.parametrize("name", ["chatml", "llama3", "narrow", "plain"])
 @pytest.mark.parametrize("thought_limit", [0, 12])
 def test_answers_are_those_of_brute_force(
@@ -114,14 +50,20 @@ def test_answers_are_those_of_brute_force(
     # With twelve shown, [1] begins like [10], [11] and [12].
     calls = [make_call(backend, 12, shift=4), make_call(backend, 12, form="order"), make_call(backend, 3, shift=1)]
     for call, answer in zip(calls, backend.answer(calls), strict=True):
-        thought, choice, probabilities, counts = reference.answer(call, thought_limit)
+        prompt = reference.prompt(call, "<think>\n")
+        written = reference.written(prompt, thought_limit) if thought_limit else []
+        thought = [token for token in written if token != reference.tokenizer.eos_token_id]
+        written = thought + reference.encode("\n</think>\n<answer>")
+        count = 1 if call.form == "one" else len(call.identifiers)
+        choice, probabilities = reference.order(prompt + written, call.identifiers, count)
+        written += reference.encode(" > ".join(choice))
 
-        assert answer.thought == thought
+        assert answer.thought == reference.tokenizer.decode(thought).strip()
         assert answer.choice == choice
         assert answer.probabilities == pytest.approx(probabilities, abs=1e-4)
         assert list(answer.probabilities) == list(call.identifiers)
         assert sum(answer.probabilities.values()) == pytest.approx(1)
-        assert (answer.usage.calls, answer.usage.prompt_tokens, answer.usage.completion_tokens) == (1, *counts)
+        assert answer.usage == Usage(1, len(prompt), len(written))
         assert answer.text.endswith(f"</think>\n<answer>{' > '.join(choice)}</answer>")
         assert answer.thought_closed
 
@@ -162,12 +104,8 @@ def test_answers_depend_neither_on_batch_size_nor_on_company(
 ) -> None:
     options = {"max_thought_tokens": 15, "temperature": temperature}
     alone = open_model(name, batch_size=1, **options)
-    calls = [
-        make_call(alone, count, form=form, shift=shift)
-        for shift, (count, form) in enumerate(
-            [(2, "one"), (12, "order"), (7, "one"), (3, "order"), (12, "one"), (5, "one")]
-        )
-    ]
+    kinds = [(2, "one"), (12, "order"), (7, "one"), (3, "order"), (12, "one"), (5, "one")]
+    calls = [make_call(alone, count, form=form, shift=shift) for shift, (count, form) in enumerate(kinds)]
     expected = [alone.answer([call])[0] for call in calls]
     same(expected, alone.answer(calls))
     for batch_size in (3, 16):
@@ -218,17 +156,9 @@ def scripted(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[.
         chain = [encode("<think>\n")[-1], *encode(script), *encode(then)]
         assert len(set(chain)) == len(chain), "each token may lead to one other only"
         size = (len(tokenizer) + 7) // 8 * 8
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=size,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=4,
-            max_position_embeddings=1024,
-            eos_token_id=tokenizer.eos_token_id,
-            tie_word_embeddings=False,
-        )
-        model = LlamaForCausalLM(config).eval()
+        sizes = {"vocab_size": len(tokenizer), "hidden_size": size, "intermediate_size": 8, "num_hidden_layers": 1}
+        sizes |= {"num_attention_heads": 4, "max_position_embeddings": 1024, "eos_token_id": tokenizer.eos_token_id}
+        model = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=False)).eval()
         following = dict(itertools.pairwise(chain)) | ({chain[-1]: chain[1]} if loop else {})
         with torch.no_grad():
             for layer in model.model.layers:
@@ -256,12 +186,32 @@ def token_count(folder: Path, *texts: str) -> int:
     return sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
 
 
-@pytest.mark.parametrize("name", ["chatml", "thinking"])
-def test_a_thought_that_ends_by_itself(name: str, scripted: Callable[..., Path]) -> None:
-    answer = ask(scripted(name, " The cloth is dyed.</think>"))
-    assert answer.text == "<think>\n The cloth is dyed.</think>\n<answer>[2]</answer>"
-    assert (answer.thought, answer.choice, answer.thought_closed) == ("The cloth is dyed.", ("[2]",), False)
-    assert answer.closed_at is None
+@pytest.mark.parametrize(
+    ("name", "script", "then", "written", "closed_at"),
+    [
+        ("chatml", " The cloth is dyed.</think>", "", " The cloth is dyed.</think>", None),
+        ("thinking", " The cloth is dyed.</think>", "", " The cloth is dyed.</think>", None),
+        ("chatml", " The cloth is dyed.", "<|im_end|>", " The cloth is dyed.\n</think>", "end_of_turn"),
+        # Vocabularies hold `><` and `>[` as one token.
+        ("chatml", " The cloth is dyed.</think><answer>", "", " The cloth is dyed.</think>", None),
+        ("chatml", " The cloth is dyed.<answer>[", "", " The cloth is dyed.", "answer"),
+    ],
+)
+def test_how_a_thought_ends(
+    name: str, script: str, then: str, written: str, closed_at: str | None, scripted: Callable[..., Path]
+) -> None:
+    folder = scripted(name, script, then=then)
+    pieces = AutoTokenizer.from_pretrained(folder).tokenize(script + "1]")
+    answer = ask(folder)
+    between = "" if closed_at == "answer" else "\n"
+    assert answer.text == f"<think>\n{written}{between}<answer>[2]</answer>"
+    assert (answer.thought, answer.choice) == ("The cloth is dyed.", ("[2]",))
+    assert (answer.closed_at, answer.thought_closed) == (closed_at, closed_at is not None)
+    if "<answer>" in script:
+        assert "><" in pieces or ">[" in pieces, "the tokenizer of this test has to know it"
+    if "</think><answer>" in script:
+        expected = token_count(folder, " The cloth is dyed.</think", ">\n<answer>", "[2]")
+        assert answer.usage.completion_tokens == expected
 
 
 def test_a_thought_that_never_ends_is_closed_and_marked(scripted: Callable[..., Path]) -> None:
@@ -283,12 +233,6 @@ def test_a_turn_that_ends_at_once(limit: int, scripted: Callable[..., Path]) -> 
     assert answer.closed_at == ("end_of_turn" if limit else "limit")
 
 
-def test_a_turn_that_ends_within_the_thought(scripted: Callable[..., Path]) -> None:
-    answer = ask(scripted("chatml", " The cloth is dyed.", then="<|im_end|>"))
-    assert answer.text == "<think>\n The cloth is dyed.\n</think>\n<answer>[2]</answer>"
-    assert (answer.thought_closed, answer.closed_at) == (True, "end_of_turn")
-
-
 def test_every_end_of_turn_of_the_generation_config_counts(scripted: Callable[..., Path]) -> None:
     folder = scripted("chatml", " The cloth is dyed.", then="<|endoftext|>")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -296,27 +240,6 @@ def test_every_end_of_turn_of_the_generation_config_counts(scripted: Callable[..
     ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     path.write_text(json.dumps({"eos_token_id": ends}))
     assert ask(folder, max_thought_tokens=20).thought == "The cloth is dyed."
-
-
-def test_a_token_that_runs_from_one_tag_into_the_next_is_taken_apart(scripted: Callable[..., Path]) -> None:
-    folder = scripted("chatml", " The cloth is dyed.</think><answer>")
-    pieces = AutoTokenizer.from_pretrained(folder).tokenize("</think><answer>")
-    assert "><" in pieces, "the tokenizer of this test has to know it"
-
-    answer = ask(folder)
-    assert answer.text == "<think>\n The cloth is dyed.</think>\n<answer>[2]</answer>"
-    assert (answer.thought, answer.thought_closed) == ("The cloth is dyed.", False)
-    assert answer.usage.completion_tokens == token_count(folder, " The cloth is dyed.</think", ">\n<answer>", "[2]")
-
-
-def test_an_answer_opened_without_closing_the_thought(scripted: Callable[..., Path]) -> None:
-    folder = scripted("chatml", " The cloth is dyed.<answer>[")
-    assert ">[" in AutoTokenizer.from_pretrained(folder).tokenize("<answer>[1]")
-
-    answer = ask(folder)
-    assert answer.text == "<think>\n The cloth is dyed.<answer>[2]</answer>"
-    assert (answer.thought, answer.thought_closed, answer.choice) == ("The cloth is dyed.", True, ("[2]",))
-    assert answer.closed_at == "answer"
 
 
 def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Callable[..., Path]) -> None:

@@ -15,7 +15,6 @@ import threading
 import time
 import traceback
 import urllib.request
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -40,6 +39,7 @@ from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.strategies.iterative import eliminate
 from r1ranker_ir.types import Answer, Call, Candidate, ClosedAt, Message, RankingRequest, Usage
 
+FIRST = "<answer>[1]</answer>"
 KEY = "sk-Test0nly-9f8e7d6c5b4a39281706"
 
 
@@ -132,24 +132,14 @@ def test_a_long_order_gets_room_for_its_identifiers(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("reply", "text", "thought", "closed_at"),
     [
-        (completion("a</think><answer>[1]</answer>"), "a</think><answer>[1]</answer>", "a", None),
-        (completion("<answer>[1]</answer>"), "<answer>[1]</answer>", "", None),
-        (completion("It is this: <answer>[1]</answer>"), "It is this: <answer>[1]</answer>", "It is this:", None),
+        (completion(f"a</think>{FIRST}"), f"a</think>{FIRST}", "a", None),
+        (completion(FIRST), FIRST, "", None),
+        (completion(f"It is this: {FIRST}"), f"It is this: {FIRST}", "It is this:", None),
         (completion("[1]"), "[1]", "", None),
         (completion(None), "", "", None),
-        (
-            completion("<answer>[1]</answer>", reasoning_content="a"),
-            "<think>a</think><answer>[1]</answer>",
-            "a",
-            None,
-        ),
-        (completion("<answer>[1]</answer>", reasoning="a"), "<think>a</think><answer>[1]</answer>", "a", None),
-        (
-            completion("<think>b</think><answer>[1]</answer>", reasoning="a"),
-            "<think>a\n\nb</think><answer>[1]</answer>",
-            "a\n\nb",
-            None,
-        ),
+        (completion(FIRST, reasoning_content="a"), f"<think>a</think>{FIRST}", "a", None),
+        (completion(FIRST, reasoning="a"), f"<think>a</think>{FIRST}", "a", None),
+        (completion(f"<think>b</think>{FIRST}", reasoning="a"), f"<think>a\n\nb</think>{FIRST}", "a\n\nb", None),
         (completion("<think>a, then b", finish="length"), "<think>a, then b", "a, then b", "limit"),
         (completion("", finish="length", reasoning_content="a, then"), "<think>a, then", "a, then", "limit"),
         (completion("a, then [1]", finish="length"), "<think>a, then [1]", "a, then [1]", "limit"),
@@ -158,14 +148,9 @@ def test_a_long_order_gets_room_for_its_identifiers(serve: Serve) -> None:
         (completion("<think>a, then [1]", finish="eos"), "<think>a, then [1]", "a, then [1]", "end_of_turn"),
         (completion("", reasoning_content="a, then"), "<think>a, then</think>", "a, then", "end_of_turn"),
         (completion(None, reasoning="a, then"), "<think>a, then</think>", "a, then", "end_of_turn"),
-        (completion("<think>a<answer>[1]</answer>"), "<think>a<answer>[1]</answer>", "a", "answer"),
+        (completion(f"<think>a{FIRST}"), f"<think>a{FIRST}", "a", "answer"),
         (completion("<think>a</think>"), "<think>a</think>", "a", None),
-        (
-            completion("<think>a</think><answer>[1] > [", finish="length"),
-            "<think>a</think><answer>[1] > [",
-            "a",
-            None,
-        ),
+        (completion("<think>a</think><answer>[1]", finish="length"), "<think>a</think><answer>[1]", "a", None),
     ],
 )
 def test_thought_and_text(serve: Serve, reply: Reply, text: str, thought: str, closed_at: ClosedAt | None) -> None:
@@ -197,16 +182,13 @@ def test_what_a_servers_prefix_cache_knew_is_not_computed(serve: Serve) -> None:
 
 def test_a_small_prefix_cache_of_a_server_is_made_use_of(serve: Serve) -> None:
     """The server keeps the latest 6 of 16 rankings; sent in the same order each round, it would know none of them."""
-    kept: OrderedDict[str, None] = OrderedDict()
+    kept: list[str] = []
     known: list[bool] = []
 
     def reply(request: Request) -> Reply:
         ranking = request.question.splitlines()[0]
         known.append(ranking in kept)
-        kept[ranking] = None
-        kept.move_to_end(ranking)
-        if len(kept) > 6:
-            kept.popitem(last=False)
+        kept[:] = [*(each for each in kept if each != ranking), ranking][-6:]
         return completion(f"<think>a</think><answer>[{request.question.count(' text ')}]</answer>")
 
     subject = backend(serve(reply), concurrency=1, batch_size=16)
@@ -261,16 +243,13 @@ def test_answers_inside_a_running_event_loop(serve: Serve) -> None:
 
 
 def test_the_thread_ends_with_the_backend(serve: Serve) -> None:
+    before = set(threading.enumerate())
     subject = backend(serve(completion()))
     subject.answer([call()])
-    before = set(threading.enumerate())
+    [thread] = [each for each in threading.enumerate() if each.name == "r1ranker-openai" and each not in before]
     del subject
-    end = time.monotonic() + 10.0
-    while time.monotonic() < end:
-        if "r1ranker-openai" in {thread.name for thread in before - set(threading.enumerate())}:
-            return
-        time.sleep(0.02)
-    pytest.fail("the thread of the connection is still there")
+    thread.join(timeout=60)
+    assert not thread.is_alive()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -283,25 +262,28 @@ def test_answers_in_a_forked_process(serve: Serve) -> None:
             os._exit(0 if [answer.text for answer in subject.answer([call()])] == [GOOD] else 1)
         finally:
             os._exit(2)
-    for _ in range(200):
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            assert os.waitstatus_to_exitcode(status) == 0
-            return
-        time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    pytest.fail("the forked process did not get its answer")
+    hung = threading.Timer(60, os.kill, (child, signal.SIGKILL))
+    hung.start()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the forked process did not get its answer"
+    hung.cancel()
 
 
 # --- failures ------------------------------------------------------------------------------------------------------
 
 
-def test_waits_as_long_as_a_429_asks(serve: Serve) -> None:
-    server = serve(refusal(429, "slow down", headers={"Retry-After": "1"}), completion())
+@pytest.mark.parametrize(
+    "asked",
+    [
+        refusal(429, "slow down", headers={"Retry-After": "1"}),
+        Reply('{"error": {"code": 429, "message": "slow down"}}', headers={"Retry-After": "1"}),
+    ],
+    ids=lambda asked: asked.status,
+)
+def test_waits_as_long_as_a_server_asks(serve: Serve, asked: Reply) -> None:
+    server = serve(asked, completion())
     [answer] = backend(server).answer([call()])
     assert answer.text == GOOD
-    assert server.times[1] - server.times[0] >= 1.0  # the SDK's own first pause is half a second at most
+    assert server.times[1] - server.times[0] >= 1.0  # the first pause is half a second at most unless it is asked for
 
 
 @pytest.mark.parametrize(
@@ -365,13 +347,6 @@ def test_a_refused_connection(serve: Serve) -> None:
         with pytest.raises(BackendError, match="could not be reached") as caught:
             OpenAIBackend("m", base_url=url, max_retries=0).answer([call()])
     assert url in str(caught.value)
-
-
-def test_a_client_error_is_not_tried_again(serve: Serve) -> None:
-    server = serve(refusal(401, "no"))
-    with pytest.raises(BackendError):
-        backend(server, max_retries=5).answer([call()])
-    assert len(server.requests) == 1
 
 
 def test_a_long_server_message_is_shortened(serve: Serve) -> None:
@@ -502,16 +477,9 @@ def test_a_placeholder_key_does_not_garble_answers(serve: Serve, monkeypatch: py
     assert backend(serve(completion(text))).answer([call()])[0].text == text
 
 
-def test_a_server_of_ones_own_needs_no_key(serve: Serve) -> None:
-    assert backend(serve(completion())).answer([call()])[0].text == GOOD
-
-
-def test_openai_itself_needs_a_key() -> None:
+def test_openai_itself_needs_a_key_from_the_environment_alone() -> None:
     with pytest.raises(BackendError, match="OPENAI_API_KEY"):
         OpenAIBackend("gpt-5")
-
-
-def test_there_is_no_key_parameter() -> None:
     with pytest.raises(TypeError):
         OpenAIBackend("m", base_url="http://127.0.0.1:1/v1", api_key=KEY)  # type: ignore[call-arg]
 
@@ -529,19 +497,10 @@ def test_the_address_may_come_from_the_environment(serve: Serve, monkeypatch: py
 @pytest.mark.parametrize(
     "options",
     [
-        {"model": " "},
-        {"concurrency": 0},
-        {"batch_size": 0},
-        {"max_thought_tokens": 0},
-        {"max_retries": -1},
-        {"timeout": 0.0},
-        {"context_length": 0},
-        {"limit_field": "max_new_tokens"},
-        {"base_url": "127.0.0.1:8000/v1"},
-        {"base_url": "localhost:8000/v1"},
-        {"base_url": "http://127.0.0.1:none/v1"},
-        {"base_url": "http:///v1"},
-        {"base_url": f"http://127.0.0.1:1/v1?key={KEY}"},
+        *({"model": " "}, {"concurrency": 0}, {"batch_size": 0}, {"max_thought_tokens": 0}, {"max_retries": -1}),
+        *({"timeout": 0.0}, {"context_length": 0}, {"limit_field": "max_new_tokens"}),
+        *({"base_url": url} for url in ("127.0.0.1:8000/v1", "localhost:8000/v1", "http://127.0.0.1:none/v1")),
+        *({"base_url": url} for url in ("http:///v1", f"http://127.0.0.1:1/v1?key={KEY}")),
     ],
 )
 def test_bad_arguments(options: dict[str, Any]) -> None:
@@ -557,25 +516,28 @@ def test_a_key_that_no_header_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "quoted" not in str(caught.value)
 
 
-def test_a_missing_sdk_names_the_extra() -> None:
-    program = (
-        "import sys; sys.modules['openai'] = None\n"
-        "from r1ranker_ir.errors import MissingExtraError\n"
-        "try:\n    import r1ranker_ir.backends.openai\n"
-        "except MissingExtraError as error:\n    print(error)"
-    )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert 'pip install "r1ranker-ir[openai]"' in ran.stdout
+WITHOUT_SDK = """
+import sys; sys.modules["openai"] = None
+from r1ranker_ir.errors import MissingExtraError
+try:
+    import r1ranker_ir.backends.openai
+except MissingExtraError as error:
+    print(error)
+"""
+ALONE = """
+import sys; from r1ranker_ir.backends.openai import OpenAIBackend
+OpenAIBackend("m", base_url="http://127.0.0.1:1/v1").count_tokens("a b")
+print("loaded:", [name for name in ("torch", "transformers") if name in sys.modules])
+"""
 
 
-def test_the_backend_alone_loads_no_model_library() -> None:
-    program = (
-        "import sys; from r1ranker_ir.backends.openai import OpenAIBackend\n"
-        "OpenAIBackend('m', base_url='http://127.0.0.1:1/v1').count_tokens('a b')\n"
-        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("program", "said"), [(WITHOUT_SDK, 'pip install "r1ranker-ir[openai]"'), (ALONE, "loaded: []")]
+)
+def test_what_it_needs(program: str, said: str) -> None:
+    """A missing SDK is named with its extra, and no model library is loaded."""
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"
+    assert said in ran.stdout
 
 
 # --- tokens --------------------------------------------------------------------------------------------------------
@@ -584,10 +546,8 @@ ESTIMATE = EstimatedCounts()
 
 
 def test_estimates_follow_their_rule() -> None:
-    assert ESTIMATE.count("") == 0
-    assert ESTIMATE.count("flea life") == 2
-    assert ESTIMATE.count("life cycle, 2024") == 1 + 2 + 1 + 4
-    assert ESTIMATE.count("猫が好き") == 6
+    counts = {"": 0, "flea life": 2, "life cycle, 2024": 1 + 2 + 1 + 4, "猫が好き": 6}
+    assert {text: ESTIMATE.count(text) for text in counts} == counts
     assert ESTIMATE.count_prompt([Message("user", "flea")]) == 32 + 8 + 1
 
 
@@ -614,46 +574,11 @@ def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
 
 # --- a real server -------------------------------------------------------------------------------------------------
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
 
 @pytest.fixture(scope="module")
-def random_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def random_llama(make_checkpoint: Callable[..., Path]) -> Path:
     """A Llama of random weights with a tokenizer and a chat template, as a folder."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    tokenizers = pytest.importorskip("tokenizers")
-    folder = tmp_path_factory.mktemp("random-llama")
-    model = tokenizers.Tokenizer(tokenizers.models.BPE())
-    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    model.decoder = tokenizers.decoders.ByteLevel()
-    special = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
-    model.train_from_iterator(
-        ["the life cycle of the flea takes two weeks or eight months, and the passages compare it"] * 4,
-        tokenizers.trainers.BpeTrainer(
-            vocab_size=320, special_tokens=special, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()
-        ),
-    )
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=model, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE
-    )
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=1024,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return make_checkpoint("chatml")
 
 
 @pytest.fixture(scope="module")
@@ -718,14 +643,8 @@ def test_a_real_server_without_the_model(transformers_serve: str, tmp_path: Path
 
 
 def test_what_a_real_model_says_at_random_is_repaired_and_counted(transformers_serve: str, random_llama: Path) -> None:
-    ranker = Ranker(
-        str(random_llama),
-        strategy="iterative",
-        backend="openai",
-        base_url=transformers_serve,
-        max_thought_tokens=4,
-        max_repair_rate=1.0,
-    )
+    limits: dict[str, Any] = {"max_thought_tokens": 4, "max_repair_rate": 1.0}
+    ranker = Ranker(random_llama, strategy="iterative", backend="openai", base_url=transformers_serve, **limits)
     candidates = tuple(Candidate(str(number), f"passage {number} on fleas") for number in range(3))
     [ranking] = ranker.rank([RankingRequest("life of a flea", candidates)])
     assert sorted(ranking.order) == [0, 1, 2]

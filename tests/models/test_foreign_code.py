@@ -63,10 +63,8 @@ def with_code(make_checkpoint: Callable[..., Path], tmp_path: Path, marker: Path
     def make(*parts: str) -> Path:
         folder = Path(shutil.copytree(make_checkpoint("chatml"), tmp_path / "-".join(parts)))
         (folder / "own.py").write_text(CODE.format(marker=str(marker)), encoding="utf-8")
-        for part, file, entries in (
-            ("tokenizer", "tokenizer_config.json", TOKENIZER),
-            ("model", "config.json", MODEL),
-        ):
+        files = {"tokenizer": ("tokenizer_config.json", TOKENIZER), "model": ("config.json", MODEL)}
+        for part, (file, entries) in files.items():
             if part in parts:
                 path = folder / file
                 path.write_text(json.dumps(json.loads(path.read_text()) | entries), encoding="utf-8")
@@ -123,10 +121,8 @@ def test_an_adapter_its_tokenizer_and_its_base(
 
     base = make_checkpoint("chatml")
     adapter = tmp_path / "adapter"
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")
-    )
-    model.save_pretrained(str(adapter))
+    config = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(str(adapter))
     stated = json.loads((adapter / "adapter_config.json").read_text())
 
     def state(**changes: Any) -> None:
@@ -167,11 +163,8 @@ def test_every_call_that_could_run_code_says_whether_it_may() -> None:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             owner = node.func.value
-            if (
-                isinstance(owner, ast.Name)
-                and owner.id in AUTO
-                and node.func.attr in ("from_pretrained", "from_config")
-            ):
+            named = isinstance(owner, ast.Name) and owner.id in AUTO
+            if named and node.func.attr in ("from_pretrained", "from_config"):
                 seen += 1
                 # `**source` holds the flag in these: the tests above open folders through all of them.
                 if not {"trust_remote_code", None} & {keyword.arg for keyword in node.keywords}:
