@@ -94,19 +94,15 @@ class TransformersBackend:
     precisions close scores can, and `batch_size=1` is the remedy.
 
     Args:
-        model: a folder or hub name: weights as safetensors, or a LoRA adapter for peft.
+        model: a folder, GGUF file or hub name of a model or of a LoRA adapter.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; by default the first of CUDA, MPS, CPU that is there.
-        dtype: `float32`, `bfloat16`, `float16` or `auto`: the checkpoint's own, float32 on CPU.
+        dtype: `float32`, `bfloat16`, `float16` or `auto`: the checkpoint's own; on a CPU see `cpu_precision`.
         device_map: for models over several devices (accelerate); replaces `device`.
-        batch_size: how many calls are decoded at once.
         context_length: tokens that prompt and answer may take; by default what the model's configuration says.
         max_thought_tokens: how long a thought may be; 0 for none.
-        temperature: 0 for greedy thoughts; above, thoughts are sampled. The answer is never sampled.
-        seed: fixes sampled thoughts, each by its own prompt.
-        cache_memory: what the keys and values of prompts may take between the calls of a ranking, so that what a
-            prompt shares with the one before is not computed again: bytes, or a size such as `4GiB`; 0 for none.
-        trust_remote_code: run code that comes with the checkpoint.
-        revision: the hub revision.
+        temperature: 0 for greedy thoughts; above, they are sampled, fixed by `seed`. The answer is never sampled.
+        cache_memory: what keys and values of prompts may take between the calls of a ranking, so that what a prompt
+            shares with the one before is not computed again: bytes, or a size such as `4GiB`; 0 for none.
         loaded: a model and its tokenizer in memory, in place of loading `model` and of all that says how and where.
     """
 

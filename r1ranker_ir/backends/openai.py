@@ -81,8 +81,6 @@ class OpenAIBackend:
         seed: sent with every request; `None` sends none. Not every server heeds it; one that refuses it is asked
             without it at temperature 0, where it changes nothing.
         timeout: seconds that a server may stay silent before a request counts as lost.
-        max_retries: how often a request is tried again.
-        context_length: tokens that prompt and answer may take together, if known.
         tokenizer: Hugging Face name or folder of the served model's tokenizer, for exact token counts; without it
             they are estimated (see `EstimatedCounts`).
         limit_field: the request field that holds the token limit; `auto` begins with `max_completion_tokens` at OpenAI
@@ -157,10 +155,7 @@ class OpenAIBackend:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that decides an answer besides the call, as far as it can be seen from here.
-
-        A server may put another model behind the same name, and then nothing here changes.
-        """
+        """All that decides an answer besides the call, but for another model that a server puts behind its name."""
         known: dict[str, Any] = json.loads(self._endpoint.scrub(json.dumps(self._asked_with, sort_keys=True)))
         sent = {**self._options, **(known.get("extra_body") or {})}
         sampled = sent.get("temperature") != 0 and sent.get("seed") is None

@@ -61,7 +61,7 @@ class StateStore:
 
     def take(self, ranking: int, prompt: Sequence[int]) -> PromptStates | None:
         """Takes out what is known of a prompt's beginning: not of its last token, whose scores are asked for."""
-        states = self._remove(ranking)
+        states = self.forget(ranking)
         shared = 0 if states is None else min(shared_length(states.tokens, prompt), len(prompt) - 1)
         if states is None or not shared:
             return None
@@ -70,7 +70,7 @@ class StateStore:
 
     def keep(self, ranking: int, states: PromptStates) -> None:
         """Keeps a prompt's states, in place of the ranking's earlier ones; not if they take more than all may."""
-        self._remove(ranking)
+        self.forget(ranking)
         size = states.nbytes
         if size > self.max_bytes:
             return
@@ -81,11 +81,8 @@ class StateStore:
             self._bytes += size
             self.peak_bytes = max(self.peak_bytes, self._bytes)
 
-    def forget(self, ranking: int) -> None:
-        """Drops what is kept for a ranking, if anything."""
-        self._remove(ranking)
-
-    def _remove(self, ranking: int) -> PromptStates | None:
+    def forget(self, ranking: int) -> PromptStates | None:
+        """Drops what is kept for a ranking, if anything, and returns it."""
         with self._lock:
             states = self._kept.pop(ranking, None)
             self._bytes -= states.nbytes if states is not None else 0

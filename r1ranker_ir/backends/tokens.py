@@ -51,10 +51,9 @@ def _estimated_prompt(messages: Sequence[Message], count: Callable[[str], int]) 
 class EstimatedCounts:
     """Estimates tokens from characters, rather too many than too few.
 
-    A run of ASCII letters counts one token for every four started; every other visible ASCII character and every
-    line break counts one; text in other scripts counts one for every two bytes of UTF-8. A prompt adds 8 for each
-    message and 32 at its beginning. On English web passages that is about 1.4 times what a byte-pair tokenizer of
-    32,000 entries needs, so passages are cut earlier than they would have to be; give a tokenizer where that matters.
+    A run of ASCII letters counts one token for every four started; every other visible ASCII character and line break
+    counts one; text in other scripts counts one for every two bytes of UTF-8. A prompt adds 8 per message and 32 at its
+    beginning. On English web passages that is about 1.4 times what a byte-pair tokenizer of 32,000 entries needs.
     """
 
     control_tokens = CHAT_CONTROL_TOKENS

@@ -9,10 +9,11 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from r1ranker_ir.cache.database import Database, pragma
 from r1ranker_ir.cache.records import FORMAT, decode, encode
@@ -60,7 +61,7 @@ class CacheInfo:
     models: tuple[ModelEntries, ...]
 
 
-class CompletionsCache:
+class CompletionsCache(AbstractContextManager["CompletionsCache"]):
     """Answers by key in one SQLite file; for any number of threads and processes at once.
 
     What was stored is safe from the end of the process. The file stays below `max_bytes`: answers that have not been
@@ -78,9 +79,6 @@ class CompletionsCache:
         self._damaged: set[bytes] = set()
         self._opening = threading.Lock()
         self._open()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -29,18 +29,14 @@ def cache_argument(model: Any) -> str:
     return _FOUND[model]
 
 
-def cache_of(output: Any) -> Any:
-    """The cache in a model's output; `None` if there is none."""
-    return _first(output if isinstance(output, Mapping) else vars(output))
-
-
 def passed_cache(arguments: Mapping[str, Any]) -> Any:
     """The cache among the keyword arguments of a model's call; `None` if there is none."""
-    return _first(arguments)
+    return next((arguments[name] for name in _NAMES if arguments.get(name) is not None), None)
 
 
-def _first(named: Mapping[str, Any]) -> Any:
-    return next((named[name] for name in _NAMES if named.get(name) is not None), None)
+def cache_of(output: Any) -> Any:
+    """The cache in a model's output; `None` if there is none."""
+    return passed_cache(output if isinstance(output, Mapping) else vars(output))
 
 
 @torch.no_grad()

@@ -32,15 +32,6 @@ def pick_device(device: str | None) -> str:
     return found if device is None else device
 
 
-def _pick_dtype(dtype: str, device: str) -> torch.dtype | str:
-    if dtype == "auto":
-        return _ON_CPU if device == "cpu" else "auto"
-    if dtype not in _DTYPES:
-        raise InputError(f"dtype is {dtype!r}: use auto or one of {', '.join(_DTYPES)}")
-    picked: torch.dtype = getattr(torch, dtype)
-    return picked
-
-
 def is_adapter(model: str, revision: str | None) -> bool:
     """Whether a folder or hub name is a LoRA adapter."""
     if Path(model).exists():
@@ -82,9 +73,13 @@ def load_model(
     """Loads a model for inference, weights from safetensors only, and its tokenizer."""
     check_exists(model)
     placed = pick_device(device)
-    weights: dict[str, Any] = {"use_safetensors": True, "dtype": _pick_dtype(dtype, "map" if device_map else placed)}
+    if dtype not in ("auto", *_DTYPES):
+        raise InputError(f"dtype is {dtype!r}: use auto or one of {', '.join(_DTYPES)}")
+    weights: dict[str, Any] = {"use_safetensors": True, "dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
     if device_map is not None:
         weights["device_map"] = device_map
+    elif dtype == "auto" and placed == "cpu":
+        weights["dtype"] = _ON_CPU
     try:
         with _quiet_bars_off_terminal():
             loaded = _load(model, revision, trust_remote_code, weights)
