@@ -96,7 +96,8 @@ class TransformersBackend:
     Args:
         model: a folder, GGUF file or hub name of a model or of a LoRA adapter.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; by default the first of CUDA, MPS, CPU that is there.
-        dtype: `float32`, `bfloat16`, `float16` or `auto`: the checkpoint's own; on a CPU see `cpu_precision`.
+        dtype: `float32`, `bfloat16`, `float16` or `auto`: the checkpoint's own, but on a CPU float32, or
+            bfloat16 for large models where that is faster.
         device_map: for models over several devices (accelerate); replaces `device`.
         context_length: tokens that prompt and answer may take; by default what the model's configuration says.
         max_thought_tokens: how long a thought may be; 0 for none.
@@ -139,7 +140,7 @@ class TransformersBackend:
         self._revision = revision
         self._in_memory = loaded is not None
         self._loading_began = time.time()
-        where = {"device": device, "device_map": device_map, "revision": revision}
+        where: dict[str, Any] = {"device": device, "device_map": device_map, "revision": revision}
         self._model, tokenizer = loaded or load_model(
             self.name, dtype=dtype, trust_remote_code=trust_remote_code, **where
         )

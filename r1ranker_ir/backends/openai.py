@@ -57,6 +57,10 @@ class _Batch:
     give: Callable[[_Arrived], None]
     failure: BackendError | None = None
 
+    def fail(self, error: BackendError) -> None:
+        """Notes a failure, unless there is one."""
+        self.failure = self.failure or error
+
 
 class OpenAIBackend:
     """A model behind a chat-completions endpoint: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, hosted ones.
@@ -253,7 +257,7 @@ class OpenAIBackend:
         # Not chained to the SDK's error: that one holds the request with its headers, and the unscrubbed reply.
         explained = self._explain(reply)
         if failures.concerns_all(reply):
-            batch.failure = batch.failure or BackendError(explained)
+            batch.fail(BackendError(explained))
             return
         failure = CallError(explained)
         failure.refused = failures.is_refused(reply)

@@ -144,7 +144,8 @@ def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -
                 "quantised again. Leave load_in_4bit and load_in_8bit out"
             )
         arguments |= weights | (dense() if packed else {})
-        loaded, report = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **arguments)
+        answer: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **arguments)
+    loaded, report = answer
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random numbers and only warns.
         raise CheckpointError(
