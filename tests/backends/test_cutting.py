@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -39,14 +40,9 @@ RUNS = {
 
 @pytest.fixture(scope="session")
 def count_of(load_tokenizer: Callable[[str], Any]) -> Callable[[str], ChatTokenizer | EstimatedCounts]:
-    kept: dict[str, ChatTokenizer | EstimatedCounts] = {"estimated": EstimatedCounts()}
-
-    def find(name: str) -> ChatTokenizer | EstimatedCounts:
-        if name not in kept:
-            kept[name] = ChatTokenizer(load_tokenizer(name))
-        return kept[name]
-
-    return find
+    return functools.cache(
+        lambda name: EstimatedCounts() if name == "estimated" else ChatTokenizer(load_tokenizer(name))
+    )
 
 
 COUNTERS = ("estimated", "chatml", "gemma", "nfkc")

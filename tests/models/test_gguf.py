@@ -150,15 +150,12 @@ def test_digits_are_split_as_the_vocabulary_was_made(checkpoint: Path, tmp_path:
     assert [piece for piece, _ in pieces] == ["A", "ĊĊ", "1", "2", "ĠĠ", "3"]
 
 
-def test_every_door_takes_a_gguf_file(model_file: Path) -> None:
+def test_every_door_takes_a_gguf_file(model_file: Path, tmp_path: Path) -> None:
     ranker = Ranker(model_file, strategy="direct", device="cpu", max_thought_tokens=8)
     order = ranker.rank([REQUEST])[0].order
     assert sorted(order) == [0, 1, 2, 3]
     reranker = Reranker(str(model_file), model_type="r1ranker-direct", device="cpu", max_thought_tokens=8, verbose=0)
     assert reranker.rank(REQUEST.query, DOCUMENTS).ranking.order == order
-
-
-def test_the_command_reranks_with_a_gguf_file(model_file: Path, tmp_path: Path) -> None:
     run, output, traces = (tmp_path / name for name in ("run.trec", "out.trec", "traces.jsonl"))
     run.write_text("".join(f"q01 Q0 p{place:03} {place} {1 / place} x\n" for place in range(1, 5)))
     words = ["rerank", "--corpus", COLLECTION, "--run", run, "--reranker", model_file, "--strategy", "direct"]
