@@ -12,7 +12,7 @@ from r1ranker_ir.models.parts import load_tokenizer, needs_foreign_code
 from r1ranker_ir.models.small import located
 from r1ranker_ir.types import Message
 
-from .chat_template import ChatTemplate
+from .texts import ChatTokenizer
 
 CHAT_CONTROL_TOKENS: tuple[str, ...] = (
     # ChatML: Qwen and many others
@@ -99,19 +99,11 @@ def counting_tokenizer(name: str, without: str) -> Any:
         ) from error
 
 
-class TokenizerCounts:
+class TokenizerCounts(ChatTokenizer):
     """Counts tokens with a tokenizer on the Hugging Face hub, in a folder or in a GGUF file."""
 
     def __init__(self, tokenizer: str) -> None:
-        loaded = counting_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated")
-        self._tokenizer = loaded
-        self._template = ChatTemplate(loaded)
-        self.control_tokens = tuple(
-            sorted({*loaded.get_added_vocab(), *loaded.all_special_tokens, *self._template.marks})
-        )
-
-    def count(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
+        super().__init__(counting_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated"))
 
     def turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as the chat template takes them; all of their texts arrive, or there is a `CheckpointError`."""
@@ -119,12 +111,6 @@ class TokenizerCounts:
             return tuple(messages)
         self._template.render(messages)
         return self._template.taken(messages)
-
-    def rendered(self, messages: Sequence[Message], *, thinks: bool | None) -> str:
-        """The prompt as the chat template writes it, opened as by `ChatTemplate.open`."""
-        if not self._template:
-            raise CheckpointError(f"the tokenizer of {self._template.name!r} has no chat template: give one that has")
-        return self._template.open(messages, thinks=thinks)
 
     def count_prompt(self, messages: Sequence[Message]) -> int:
         """Counts the tokens of a prompt; without a chat template, what the server's own one adds is estimated."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1ranker_ir.types import Call
 
+Make, Open = Callable[..., Path], Callable[..., Any]
+"""The fixtures `make_checkpoint` and `open_model`."""
 MODELS = ("chatml", "llama3", "gemma", "inst", "thinking", "narrow", "plain", "nfkc")
 """The recipes of `make_checkpoint`."""
 WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()

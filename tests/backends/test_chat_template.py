@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from references import Make, Open
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
@@ -84,7 +85,7 @@ MakeTokenizer = Callable[..., Any]
 
 
 @pytest.fixture
-def tokenizer_with(load_tokenizer: Callable[[str], Any], make_checkpoint: Callable[..., Path]) -> MakeTokenizer:
+def tokenizer_with(load_tokenizer: Open, make_checkpoint: Make) -> MakeTokenizer:
     """Makes tokenizers with a chat template; nothing of a template is a token of theirs unless it is ChatML."""
 
     def make(chat_template: Any, name: str = "chatml") -> Any:

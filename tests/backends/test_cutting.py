@@ -10,6 +10,7 @@ import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from references import Open
 
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.backends.tokens import EstimatedCounts
@@ -39,7 +40,7 @@ RUNS = {
 
 
 @pytest.fixture(scope="session")
-def count_of(load_tokenizer: Callable[[str], Any]) -> Callable[[str], ChatTokenizer | EstimatedCounts]:
+def count_of(load_tokenizer: Open) -> Callable[[str], ChatTokenizer | EstimatedCounts]:
     return functools.cache(
         lambda name: EstimatedCounts() if name == "estimated" else ChatTokenizer(load_tokenizer(name))
     )

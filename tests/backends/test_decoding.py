@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from references import FAMILIES, NARROW, VOCABULARY, assert_rows, tokens
+from references import FAMILIES, NARROW, VOCABULARY, Make, Open, assert_rows, tokens
 from transformers import AutoModelForCausalLM
 
 from r1ranker_ir.backends.decoding import DecodingSession, SeparateSession, attention_span
@@ -18,7 +16,7 @@ pytestmark = pytest.mark.latest
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
-def model(request: pytest.FixtureRequest, make_model: Callable[..., Any]) -> Any:
+def model(request: pytest.FixtureRequest, make_model: Open) -> Any:
     return make_model(request.param, VOCABULARY, **FAMILIES[request.param])
 
 
@@ -59,7 +57,7 @@ def test_a_long_row_keeps_its_scores_while_the_cache_grows(model: Any) -> None:
 
 
 @torch.inference_mode()
-def test_greedy_decoding_is_that_of_generate(make_checkpoint: Callable[..., Path]) -> None:
+def test_greedy_decoding_is_that_of_generate(make_checkpoint: Make) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(make_checkpoint("chatml"))
     text = tokens(7, 25)
     options = {"attention_mask": torch.ones(1, 25).long(), "do_sample": False, "max_new_tokens": 60, "pad_token_id": 0}
@@ -73,7 +71,7 @@ def test_greedy_decoding_is_that_of_generate(make_checkpoint: Callable[..., Path
 
 
 @torch.inference_mode()
-def test_looking_ahead_leaves_no_trace(make_model: Callable[..., Any]) -> None:
+def test_looking_ahead_leaves_no_trace(make_model: Open) -> None:
     model = make_model("llama", VOCABULARY)
     texts = [tokens(1, 4), tokens(2, 9)]
     looking, plain = DecodingSession(model, texts, pad_id=0), DecodingSession(model, texts, pad_id=3)
@@ -86,7 +84,7 @@ def test_looking_ahead_leaves_no_trace(make_model: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("family", sorted(NARROW))
 @torch.inference_mode()
-def test_models_that_do_not_attend_to_everything_decode_row_by_row(family: str, make_model: Callable[..., Any]) -> None:
+def test_models_that_do_not_attend_to_everything_decode_row_by_row(family: str, make_model: Open) -> None:
     span, settings = NARROW[family]
     model = make_model(family, VOCABULARY, **settings)
     assert attention_span(model) == span
@@ -106,5 +104,5 @@ def test_models_that_do_not_attend_to_everything_decode_row_by_row(family: str, 
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_full_attention_has_no_span(family: str, make_model: Callable[..., Any]) -> None:
+def test_full_attention_has_no_span(family: str, make_model: Open) -> None:
     assert attention_span(make_model(family, VOCABULARY, **FAMILIES[family])) is None

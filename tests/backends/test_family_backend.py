@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from references import WORDS, Reference
+from references import WORDS, Make, Open, Reference
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1ranker_ir.backends.local import TransformersBackend
@@ -52,9 +51,7 @@ def call_of(content: Any, backend: Any, count: int, **options: Any) -> Call:
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3"])
-def test_an_order_comes_straight_away(
-    name: str, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
-) -> None:
+def test_an_order_comes_straight_away(name: str, open_model: Open, make_checkpoint: Make) -> None:
     backend, reference = open_model(name, max_thought_tokens=8), Reference(make_checkpoint(name))
     for content in (LISTWISE, LETTERS):
         call = call_of(content, backend, 12)
@@ -69,7 +66,7 @@ def test_an_order_comes_straight_away(
 
 @pytest.mark.parametrize("name", ["chatml", "llama3"])
 def test_first_orders_by_the_letters_scores_behind_a_bracket(
-    name: str, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+    name: str, open_model: Open, make_checkpoint: Make
 ) -> None:
     backend, reference = open_model(name), Reference(make_checkpoint(name))
     call = replace(call_of(LETTERS, backend, 9), form="one", thought="")
@@ -92,9 +89,7 @@ def test_first_orders_by_the_letters_scores_behind_a_bracket(
     assert len(ranking.steps) == 3
 
 
-def test_an_answer_in_tags_without_a_thought(
-    open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
-) -> None:
+def test_an_answer_in_tags_without_a_thought(open_model: Open, make_checkpoint: Make) -> None:
     backend, reference = open_model("chatml", max_thought_tokens=8), Reference(make_checkpoint("chatml"))
     call = call_of(SETWISE, backend, 4)
     [answer] = backend.answer([call])
@@ -104,7 +99,7 @@ def test_an_answer_in_tags_without_a_thought(
     assert answer.text == f"<answer>{answer.choice[0]}</answer>"
 
 
-def test_a_thought_and_an_answer_without_tags(open_model: Callable[..., Any]) -> None:
+def test_a_thought_and_an_answer_without_tags(open_model: Open) -> None:
     backend = open_model("chatml", max_thought_tokens=6)
     [answer] = backend.answer([call_of(THINKING, backend, 4)])
     head, _, rest = answer.text.partition("</think>")
@@ -114,7 +109,7 @@ def test_a_thought_and_an_answer_without_tags(open_model: Callable[..., Any]) ->
 
 
 def test_a_thought_that_the_chat_template_opens_is_closed_where_none_is_wanted(
-    open_model: Callable[..., Any], load_tokenizer: Callable[[str], Any]
+    open_model: Open, load_tokenizer: Open
 ) -> None:
     tokenizer = load_tokenizer("thinking")
     texts, messages = ChatTokenizer(tokenizer), [Message("user", "sheep")]
@@ -128,7 +123,7 @@ def test_a_thought_that_the_chat_template_opens_is_closed_where_none_is_wanted(
 
 @pytest.mark.parametrize(("name", "content"), [("chatml", RANK_R1), ("llama3", LISTWISE)])
 def test_a_free_answer_is_what_the_model_writes(
-    name: str, content: Any, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+    name: str, content: Any, open_model: Open, make_checkpoint: Make
 ) -> None:
     backend, reference = open_model(name, max_thought_tokens=3), Reference(make_checkpoint(name))
     call = call_of(content, backend, 5, published=True)
@@ -145,7 +140,7 @@ def test_a_free_answer_is_what_the_model_writes(
     assert answer.thought_closed == (content is RANK_R1 and not ended and "</think>" not in answer.text)
 
 
-def test_batches_of_all_forms_change_no_answer(open_model: Callable[..., Any]) -> None:
+def test_batches_of_all_forms_change_no_answer(open_model: Open) -> None:
     together = open_model("chatml", max_thought_tokens=5, batch_size=8)
     own = Prompt(load_template(), together)
     calls = [
@@ -162,7 +157,7 @@ def test_batches_of_all_forms_change_no_answer(open_model: Callable[..., Any]) -
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
-def test_turns_behind_the_system_turn_stay_apart(load_tokenizer: Callable[[str], Any]) -> None:
+def test_turns_behind_the_system_turn_stay_apart(load_tokenizer: Open) -> None:
     # Gemma's chat template refuses a system turn.
     texts = ChatTokenizer(load_tokenizer("gemma"))
     said = {"system": "order", "user": "two come", "assistant": "yes"}
@@ -186,9 +181,7 @@ def test_the_form_of_an_answer_is_part_of_its_key() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-def test_an_adapter_of_rank_r1s_layout_answers_as_the_merged_model(
-    make_checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_an_adapter_of_rank_r1s_layout_answers_as_the_merged_model(make_checkpoint: Make, tmp_path: Path) -> None:
     # Rank-R1's layout: rank 16, alpha 32; random weights, since the checkpoints themselves can't be had in a test.
     from peft import LoraConfig, get_peft_model
 

@@ -6,14 +6,14 @@ import itertools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from references import MODELS, WORDS, Reference
+from references import MODELS, WORDS, Make, Open, Reference
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from r1ranker_ir.backends import open_backend
@@ -43,7 +43,7 @@ def open_folder(folder: Path, **options: Any) -> TransformersBackend:
 @pytest.mark.parametrize("name", ["chatml", "llama3", "narrow", "plain"])
 @pytest.mark.parametrize("thought_limit", [0, 12])
 def test_answers_are_those_of_brute_force(
-    name: str, thought_limit: int, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+    name: str, thought_limit: int, open_model: Open, make_checkpoint: Make
 ) -> None:
     backend = open_model(name, max_thought_tokens=thought_limit)
     reference = Reference(make_checkpoint(name))
@@ -69,7 +69,7 @@ def test_answers_are_those_of_brute_force(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_an_answer_is_always_among_the_identifiers(name: str, open_model: Callable[..., Any]) -> None:
+def test_an_answer_is_always_among_the_identifiers(name: str, open_model: Open) -> None:
     backend = open_model(name, max_thought_tokens=9, batch_size=5)
     calls = [make_call(backend, 2 + 3 * (n % 5), form=("one", "order")[n % 2], shift=n) for n in range(9)]
     for call, answer in zip(calls, backend.answer(calls), strict=True):
@@ -99,9 +99,7 @@ def same(first: Sequence[Answer], second: Sequence[Answer]) -> None:
 
 
 @pytest.mark.parametrize(("name", "temperature"), [*((name, 0.0) for name in MODELS), ("chatml", 1.5), ("gemma", 1.5)])
-def test_answers_depend_neither_on_batch_size_nor_on_company(
-    name: str, temperature: float, open_model: Callable[..., Any]
-) -> None:
+def test_answers_depend_neither_on_batch_size_nor_on_company(name: str, temperature: float, open_model: Open) -> None:
     options = {"max_thought_tokens": 15, "temperature": temperature}
     alone = open_model(name, batch_size=1, **options)
     kinds = [(2, "one"), (12, "order"), (7, "one"), (3, "order"), (12, "one"), (5, "one")]
@@ -115,7 +113,7 @@ def test_answers_depend_neither_on_batch_size_nor_on_company(
         same([expected[1], expected[1], expected[4]], batched.answer([calls[1], calls[1], calls[4]]))
 
 
-def test_a_seed_fixes_sampled_thoughts(open_model: Callable[..., Any]) -> None:
+def test_a_seed_fixes_sampled_thoughts(open_model: Open) -> None:
     def thoughts(seed: int, temperature: float = 1.5) -> list[str]:
         backend = open_model("chatml", max_thought_tokens=15, temperature=temperature, seed=seed)
         return [answer.thought for answer in backend.answer([make_call(backend, 3), make_call(backend, 3, shift=2)])]
@@ -127,7 +125,7 @@ def test_a_seed_fixes_sampled_thoughts(open_model: Callable[..., Any]) -> None:
     assert thoughts(1) != thoughts(1, temperature=0.0) == thoughts(2, temperature=0.0)
 
 
-def test_no_calls_no_answers(open_model: Callable[..., Any]) -> None:
+def test_no_calls_no_answers(open_model: Open) -> None:
     assert open_model("chatml").answer([]) == []
 
 
@@ -135,7 +133,7 @@ def test_no_calls_no_answers(open_model: Callable[..., Any]) -> None:
 
 
 @pytest.fixture
-def scripted(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+def scripted(make_checkpoint: Make, tmp_path: Path) -> Make:
     """Writes a model that thinks a given text, one token leading to the next, and prefers the identifier [2]."""
 
     def write(name: str, script: str, *, then: str = "", loop: bool = False) -> Path:
@@ -190,7 +188,7 @@ def token_count(folder: Path, *texts: str) -> int:
     ],
 )
 def test_how_a_thought_ends(
-    name: str, script: str, then: str, written: str, closed_at: str | None, scripted: Callable[..., Path]
+    name: str, script: str, then: str, written: str, closed_at: str | None, scripted: Make
 ) -> None:
     folder = scripted(name, script, then=then)
     pieces = AutoTokenizer.from_pretrained(folder).tokenize(script + "1]")
@@ -206,7 +204,7 @@ def test_how_a_thought_ends(
         assert answer.usage.completion_tokens == expected
 
 
-def test_a_thought_that_never_ends_is_closed_and_marked(scripted: Callable[..., Path]) -> None:
+def test_a_thought_that_never_ends_is_closed_and_marked(scripted: Make) -> None:
     folder = scripted("thinking", " flea wool", loop=True)
     answer = ask(folder, max_thought_tokens=40)
 
@@ -218,14 +216,14 @@ def test_a_thought_that_never_ends_is_closed_and_marked(scripted: Callable[..., 
 
 
 @pytest.mark.parametrize("limit", [0, 1, 50])
-def test_a_turn_that_ends_at_once(limit: int, scripted: Callable[..., Path]) -> None:
+def test_a_turn_that_ends_at_once(limit: int, scripted: Make) -> None:
     answer = ask(scripted("chatml", "", then="<|im_end|>"), max_thought_tokens=limit)
     assert answer.text == "<think>\n\n</think>\n<answer>[2]</answer>"
     assert (answer.thought, answer.thought_closed) == ("", True)
     assert answer.closed_at == ("end_of_turn" if limit else "limit")
 
 
-def test_every_end_of_turn_of_the_generation_config_counts(scripted: Callable[..., Path]) -> None:
+def test_every_end_of_turn_of_the_generation_config_counts(scripted: Make) -> None:
     folder = scripted("chatml", " The cloth is dyed.", then="<|endoftext|>")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     path = folder / "generation_config.json"
@@ -234,7 +232,7 @@ def test_every_end_of_turn_of_the_generation_config_counts(scripted: Callable[..
     assert ask(folder, max_thought_tokens=20).thought == "The cloth is dyed."
 
 
-def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Callable[..., Path]) -> None:
+def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Make) -> None:
     backend = open_folder(scripted("thinking", " The cloth is dyed.</think>"), batch_size=4)
     calls = [make_call(backend, 2 + n, form=("one", "order")[n % 2]) for n in range(4)]
     answers = backend.answer(calls)
@@ -247,7 +245,7 @@ def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Callable[...,
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_template_carries_the_instructions_and_opens_the_thought(
-    name: str, open_model: Callable[..., Any], load_tokenizer: Callable[[str], Any]
+    name: str, open_model: Open, load_tokenizer: Open
 ) -> None:
     from r1ranker_ir.backends.texts import ChatTokenizer
 
@@ -269,7 +267,7 @@ def test_every_template_carries_the_instructions_and_opens_the_thought(
 
 
 def test_without_chat_template_a_tokenizer_brings_its_beginning_but_not_its_end(
-    load_tokenizer: Callable[[str], Any], tmp_path: Path
+    load_tokenizer: Open, tmp_path: Path
 ) -> None:
     from tokenizers.processors import TemplateProcessing
 
@@ -288,7 +286,7 @@ def test_without_chat_template_a_tokenizer_brings_its_beginning_but_not_its_end(
     assert tokenizer.eos_token_id not in ids
 
 
-def test_limits_follow_the_configuration(open_model: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_limits_follow_the_configuration(open_model: Open, caplog: pytest.LogCaptureFixture) -> None:
     backend = open_model("chatml", max_thought_tokens=100)
     assert (backend.context_length, backend.max_thought_tokens, backend.answer_reserve) == (1024, 100, 300)
     own = open_model("chatml", max_thought_tokens=100, context_length=400)
@@ -309,14 +307,12 @@ def test_limits_follow_the_configuration(open_model: Callable[..., Any], caplog:
         ({"dtype": "int8"}, "dtype is 'int8': use auto or one of float32"),
     ],
 )
-def test_options_that_make_no_sense(
-    options: dict[str, Any], message: str, make_checkpoint: Callable[..., Path]
-) -> None:
+def test_options_that_make_no_sense(options: dict[str, Any], message: str, make_checkpoint: Make) -> None:
     with pytest.raises(InputError, match=message):
         open_folder(make_checkpoint("chatml"), **options)
 
 
-def test_opening_by_name(make_checkpoint: Callable[..., Path]) -> None:
+def test_opening_by_name(make_checkpoint: Make) -> None:
     backend = open_backend("transformers", str(make_checkpoint("chatml")), device="cpu", batch_size=2)
     assert isinstance(backend, Backend)
     assert (backend.name, backend.batch_size) == (str(make_checkpoint("chatml")), 2)
@@ -326,7 +322,7 @@ def test_opening_by_name(make_checkpoint: Callable[..., Path]) -> None:
         open_backend("transformers", "m", concurrency=3)
 
 
-def test_lower_precision_still_answers(make_checkpoint: Callable[..., Path]) -> None:
+def test_lower_precision_still_answers(make_checkpoint: Make) -> None:
     backend = open_folder(make_checkpoint("chatml"), dtype="bfloat16", max_thought_tokens=5)
     answer = backend.answer([make_call(backend, 12, form="order")])[0]
     assert sorted(answer.choice or ()) == sorted(f"[{n}]" for n in range(1, 13))
@@ -340,7 +336,7 @@ def copy_of(folder: Path, to: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-def test_a_lora_adapter_is_put_on_its_base(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_lora_adapter_is_put_on_its_base(make_checkpoint: Make, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     base = make_checkpoint("chatml")
@@ -371,7 +367,7 @@ def test_a_lora_adapter_is_put_on_its_base(make_checkpoint: Callable[..., Path],
         open_folder(adapter)
 
 
-def test_weights_come_from_safetensors_only(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_weights_come_from_safetensors_only(make_checkpoint: Make, tmp_path: Path) -> None:
     folder = copy_of(make_checkpoint("chatml"), tmp_path)
     model = AutoModelForCausalLM.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
@@ -393,7 +389,7 @@ def test_a_missing_checkpoint_is_named_with_a_way_out(name: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["config.json", "tokenizer.json", "model.safetensors", "garbled", "short"])
-def test_a_damaged_checkpoint_is_named(damage: str, make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named(damage: str, make_checkpoint: Make, tmp_path: Path) -> None:
     folder = copy_of(make_checkpoint("chatml"), tmp_path)
     weights = folder / "model.safetensors"
     if damage == "garbled":
@@ -406,9 +402,7 @@ def test_a_damaged_checkpoint_is_named(damage: str, make_checkpoint: Callable[..
         open_folder(folder)
 
 
-def test_a_model_without_its_head_is_refused_instead_of_guessed(
-    make_checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_model_without_its_head_is_refused_instead_of_guessed(make_checkpoint: Make, tmp_path: Path) -> None:
     folder = copy_of(make_checkpoint("chatml"), tmp_path)
     AutoModelForCausalLM.from_pretrained(folder).model.save_pretrained(folder)
     with pytest.raises(CheckpointError, match=r"lacks 1 of its weights, among them 'lm_head.weight'.*embedding model"):
@@ -425,7 +419,7 @@ def test_a_model_without_its_head_is_refused_instead_of_guessed(
     ],
 )
 def test_a_free_answer_that_ends_within_its_thought(
-    name: str, said: str, then: str, closed_at: str | None, scripted: Callable[..., Path]
+    name: str, said: str, then: str, closed_at: str | None, scripted: Make
 ) -> None:
     backend = open_folder(scripted(name, said, then=then), max_thought_tokens=40)
     [answer] = backend.answer([replace(make_call(backend, 3), free=True)])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from references import FAMILIES, MODELS, NARROW, VOCABULARY, WORDS, assert_rows, tokens
+from references import FAMILIES, MODELS, NARROW, VOCABULARY, WORDS, Open, assert_rows, tokens
 
 from r1ranker_ir.backends.base import KeepsStates
 from r1ranker_ir.backends.decoding import DecodingSession, SeparateSession
@@ -119,14 +119,14 @@ def check_reuse(model: Any, open_session: Callable[[list[list[int]], list[Prompt
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gpt2", "bloom", "deepseek_v3"])
-def test_a_batch_goes_on_from_what_each_row_knows(family: str, make_model: Callable[..., Any]) -> None:
+def test_a_batch_goes_on_from_what_each_row_knows(family: str, make_model: Open) -> None:
     model = make_model(family, VOCABULARY, **FAMILIES[family])
     assert depends_on_beginning_only(model)
     check_reuse(model, lambda texts, known: DecodingSession(model, texts, 0, known))
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma3_text", "gpt_oss", "mpt"])
-def test_models_with_windows_go_on_row_by_row(family: str, make_model: Callable[..., Any]) -> None:
+def test_models_with_windows_go_on_row_by_row(family: str, make_model: Open) -> None:
     model = make_model(family, VOCABULARY, **NARROW[family][1])
     assert depends_on_beginning_only(model)
     check_reuse(model, lambda texts, known: SeparateSession(model, texts, known))
@@ -139,9 +139,7 @@ def test_models_with_windows_go_on_row_by_row(family: str, make_model: Callable[
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}),
     ],
 )
-def test_states_that_cannot_be_cut_are_not_kept(
-    family: str, config: dict[str, Any], make_model: Callable[..., Any]
-) -> None:
+def test_states_that_cannot_be_cut_are_not_kept(family: str, config: dict[str, Any], make_model: Open) -> None:
     assert not depends_on_beginning_only(make_model(family, VOCABULARY, **config))
 
 
@@ -172,9 +170,7 @@ def assert_same(rankings: list[Ranking], others: list[Ranking]) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_rankings_are_the_same_with_and_without_reuse(
-    name: str, open_model: Callable[..., Any], template: Template
-) -> None:
+def test_rankings_are_the_same_with_and_without_reuse(name: str, open_model: Open, template: Template) -> None:
     # More rankings than places: some begin while others are half through.
     counts = [4, 2, 5, 3]
     plain = open_model(name, max_thought_tokens=6, batch_size=3, cache_memory=0)
@@ -202,7 +198,7 @@ def test_rankings_are_the_same_with_and_without_reuse(
     ids=lambda options: ",".join(f"{name}={value}" for name, value in options.stated().items()),
 )
 def test_every_option_reuses_with_the_same_results_in_little_memory_too(
-    options: RankingOptions, open_model: Callable[..., Any], template: Template
+    options: RankingOptions, open_model: Open, template: Template
 ) -> None:
     def run(**memory: Any) -> tuple[list[Ranking], RunSummary]:
         return rank(open_model("llama3", max_thought_tokens=4, batch_size=3, **memory), template, [6, 3, 5, 4], options)
@@ -216,7 +212,7 @@ def test_every_option_reuses_with_the_same_results_in_little_memory_too(
     assert computed[0] <= computed[1] <= computed[2] == without.usage.prompt_tokens
 
 
-def test_memory_for_states_is_bounded(open_model: Callable[..., Any], template: Template) -> None:
+def test_memory_for_states_is_bounded(open_model: Open, template: Template) -> None:
     ample = open_model("chatml", max_thought_tokens=6, batch_size=4)
     expected, most = rank(ample, template, [5, 4, 5])
     half = most.cache_memory_peak // 2
@@ -233,7 +229,7 @@ def test_memory_for_states_is_bounded(open_model: Callable[..., Any], template: 
         open_model("chatml", cache_memory=-1)
 
 
-def test_calls_of_no_known_ranking_share_nothing(open_model: Callable[..., Any], template: Template) -> None:
+def test_calls_of_no_known_ranking_share_nothing(open_model: Open, template: Template) -> None:
     backend = open_model("chatml", max_thought_tokens=2)
     call = Prompt(template, backend).ask("iterative", request(4), range(4))
     for _ in range(2):
@@ -377,7 +373,7 @@ def test_summaries_add_up_but_peaks_do_not() -> None:
     assert both.since(one) == replace(other, cache_memory_peak=900)
 
 
-def test_an_order_of_windows_reuses_too(open_model: Callable[..., Any], template: Template) -> None:
+def test_an_order_of_windows_reuses_too(open_model: Open, template: Template) -> None:
     def run(**options: Any) -> tuple[list[Ranking], RunSummary]:
         backend = open_model("chatml", max_thought_tokens=4, **options)
         engine, prompt = Engine(backend), Prompt(template, backend)

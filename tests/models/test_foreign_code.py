@@ -24,6 +24,7 @@ from r1ranker_ir.training.jobs.model_loading import load_for_training
 
 pytestmark = pytest.mark.latest
 
+Make = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = {"base_url": "http://127.0.0.1:9/v1"}
 CODE = """
@@ -57,7 +58,7 @@ def marker(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def with_code(make_checkpoint: Callable[..., Path], tmp_path: Path, marker: Path) -> Callable[..., Path]:
+def with_code(make_checkpoint: Make, tmp_path: Path, marker: Path) -> Make:
     """A checkpoint with code for its tokenizer, its model, or both."""
 
     def make(*parts: str) -> Path:
@@ -73,7 +74,7 @@ def with_code(make_checkpoint: Callable[..., Path], tmp_path: Path, marker: Path
     return make
 
 
-def test_counting_tokens_for_a_server(with_code: Callable[..., Path], marker: Path) -> None:
+def test_counting_tokens_for_a_server(with_code: Make, marker: Path) -> None:
     folder = str(with_code("tokenizer"))
     advice = r"needs Python code that comes with it, and such code is not run: give a tokenizer .*`tokenizer=None`"
     for open_it in (
@@ -89,9 +90,7 @@ def test_counting_tokens_for_a_server(with_code: Callable[..., Path], marker: Pa
 
 
 @pytest.mark.parametrize("parts", [("tokenizer",), ("model",), ("tokenizer", "model")])
-def test_a_checkpoint_runs_its_code_for_who_asks_only(
-    parts: tuple[str, ...], with_code: Callable[..., Path], marker: Path
-) -> None:
+def test_a_checkpoint_runs_its_code_for_who_asks_only(parts: tuple[str, ...], with_code: Make, marker: Path) -> None:
     folder = with_code(*parts)
     with pytest.raises(CheckpointError, match=r"Python code that comes with it.*pass trust_remote_code=True"):
         TransformersBackend(folder, device="cpu")
@@ -106,7 +105,7 @@ def test_a_checkpoint_runs_its_code_for_who_asks_only(
 
 
 @pytest.mark.parametrize("parts", [("tokenizer",), ("model",)])
-def test_a_configuration_to_measure(parts: tuple[str, ...], with_code: Callable[..., Path], marker: Path) -> None:
+def test_a_configuration_to_measure(parts: tuple[str, ...], with_code: Make, marker: Path) -> None:
     with pytest.raises(CheckpointError, match="Python code that comes with it, and that is not run"):
         open_configuration(str(with_code(*parts)))
     assert not marker.exists()
@@ -114,7 +113,7 @@ def test_a_configuration_to_measure(parts: tuple[str, ...], with_code: Callable[
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_adapter_its_tokenizer_and_its_base(
-    with_code: Callable[..., Path], make_checkpoint: Callable[..., Path], tmp_path: Path, marker: Path
+    with_code: Make, make_checkpoint: Make, tmp_path: Path, marker: Path
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

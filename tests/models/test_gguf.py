@@ -24,6 +24,8 @@ from r1ranker_ir.models.small import HUB_NAME, HUB_REVISION, SMALL_NAME, install
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.types import Call, Candidate, Message, RankingRequest
 
+Make = Callable[..., Path]
+
 gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
 
 COLLECTION = Path(r1ranker_ir.__file__).parent / "demo_collection"
@@ -74,7 +76,7 @@ def write_gguf(
 
 
 @pytest.fixture(scope="module")
-def checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
+def checkpoint(make_checkpoint: Make) -> Path:
     """An ordinary folder."""
     return make_checkpoint("llama3")
 
@@ -128,9 +130,7 @@ def test_a_folder_with_one_gguf_file_is_a_checkpoint(model_file: Path, tmp_path:
     assert ask(folder) == ask(model_file)
 
 
-def test_what_lies_beside_a_gguf_file_is_not_read(
-    make_checkpoint: Callable[..., Path], model_file: Path, tmp_path: Path
-) -> None:
+def test_what_lies_beside_a_gguf_file_is_not_read(make_checkpoint: Make, model_file: Path, tmp_path: Path) -> None:
     for path in make_checkpoint("gemma").iterdir():
         shutil.copy(path, tmp_path)
     shutil.copy(model_file, tmp_path / "model.gguf")

@@ -15,13 +15,15 @@ import pytest
 from r1ranker_ir.backends import open_backend
 from r1ranker_ir.cache.records import version_of
 
+Make = Callable[..., Path]
+
 
 def identity_of(model: Path | str, **options: Any) -> dict[str, Any]:
     return dict(open_backend("transformers", str(model), **({"device": "cpu"} | options)).identity)
 
 
 @pytest.fixture
-def checkpoint(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
+def checkpoint(make_checkpoint: Make, tmp_path: Path) -> Path:
     """A checkpoint folder of the test's own."""
     folder = tmp_path / "model"
     shutil.copytree(make_checkpoint("chatml"), folder)
@@ -79,7 +81,7 @@ def test_files_written_since_the_loading_began_are_not_trusted(checkpoint: Path)
 
 
 def test_a_hub_name_is_told_by_its_commit(
-    make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits = {"main": "1" * 40, "old": "2" * 40}
     repository = tmp_path / "models--org--model"
