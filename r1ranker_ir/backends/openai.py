@@ -20,9 +20,8 @@ from r1ranker_ir.backends.cancelling import check_wanted, may_be_cancelled
 from r1ranker_ir.backends.endpoint import Endpoint, find_endpoint
 from r1ranker_ir.backends.replies import Reply, read_reply
 from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought
-from r1ranker_ir.backends.tokens import EstimatedCounts, TokenizerCounts
+from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts, TokenizerCounts
 from r1ranker_ir.errors import BackendError, CallError, InputError, missing_extra
-from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
 
 try:
@@ -62,7 +61,7 @@ class _Batch:
         self.failure = self.failure or error
 
 
-class OpenAIBackend:
+class OpenAIBackend(CountedTexts):
     """A model behind a chat-completions endpoint: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, hosted ones.
 
     Such servers can't be made to choose among the identifiers, so an answer's text is left to be parsed. A thought
@@ -123,7 +122,6 @@ class OpenAIBackend:
             raise InputError(f"limit_field is {limit_field!r}: use auto, max_tokens or max_completion_tokens")
 
         self._endpoint = find_endpoint(base_url)
-        self._counts: EstimatedCounts | TokenizerCounts
         self._counts = EstimatedCounts() if tokenizer is None else TokenizerCounts(tokenizer)
         self.name = model
         self.batch_size = concurrency * _CALLS_PER_SLOT if batch_size is None else batch_size
@@ -202,18 +200,6 @@ class OpenAIBackend:
             work.cancel()  # without effect unless the wait was interrupted
         if batch.failure is not None:
             raise batch.failure
-
-    def count_tokens(self, text: str) -> int:
-        """Counts the tokens of plain text: exactly with a `tokenizer`, otherwise by `EstimatedCounts`."""
-        return self._counts.count(text)
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
-        return cut_at_word(text, max_tokens, self._counts.count)
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a whole prompt: exactly with a `tokenizer`, otherwise by `EstimatedCounts`."""
-        return self._counts.count_prompt(messages)
 
     def _open_connection(self) -> _Connection:
         with self._opening:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from r1ranker_ir.backends.tokens import EstimatedCounts
+from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.prompts.cutting import cut_at_word
-from r1ranker_ir.types import Answer, Call, Message, Question, Usage
+from r1ranker_ir.types import Answer, Call, Question, Usage
 
 ANSWER_TOKENS = 200
 # Probabilities are told for gains up to so far apart; a wider span is drawn together, so that none vanishes.
@@ -20,7 +19,7 @@ _SPAN = 30.0
 _Chosen = tuple[tuple[str, ...], dict[str, float]]
 
 
-class OracleBackend:
+class OracleBackend(CountedTexts):
     """Answers by judgments, with noise.
 
     Of n candidates each has the worth gain + s · G, where G is drawn from the standard Gumbel distribution (less its
@@ -84,18 +83,6 @@ class OracleBackend:
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers the calls, one answer each, in the same order."""
         return [self._answer(call) for call in calls]
-
-    def count_tokens(self, text: str) -> int:
-        """Estimates the tokens of plain text."""
-        return self._counts.count(text)
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
-        return cut_at_word(text, max_tokens, self._counts.count)
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Estimates the tokens of a whole prompt."""
-        return self._counts.count_prompt(messages)
 
     def _answer(self, call: Call) -> Answer:
         if call.question is None:

@@ -10,6 +10,7 @@ from typing import Any
 from r1ranker_ir.errors import CheckpointError, missing_extra
 from r1ranker_ir.models.parts import load_tokenizer, needs_foreign_code
 from r1ranker_ir.models.small import located
+from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.types import Message
 
 from .texts import ChatTokenizer
@@ -77,6 +78,24 @@ class EstimatedCounts:
     def count_prompt(self, messages: Sequence[Message]) -> int:
         """Estimates the tokens of a prompt, template included."""
         return _estimated_prompt(messages, self.count)
+
+
+class CountedTexts:
+    """How long texts and prompts are, for a backend whose model is not loaded here."""
+
+    _counts: EstimatedCounts | TokenizerCounts
+
+    def count_tokens(self, text: str) -> int:
+        """Counts the tokens of plain text: exactly with a tokenizer, otherwise by `EstimatedCounts`."""
+        return self._counts.count(text)
+
+    def cut_text(self, text: str, max_tokens: int) -> str:
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
+        return cut_at_word(text, max_tokens, self._counts.count)
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Counts the tokens of a whole prompt, as `count_tokens` does."""
+        return self._counts.count_prompt(messages)
 
 
 def counting_tokenizer(name: str, without: str) -> Any:

@@ -558,8 +558,8 @@ def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def random_llama(make_checkpoint: Callable[..., Path]) -> Path:
-    """A Llama of random weights with a tokenizer and a chat template, as a folder."""
-    return make_checkpoint("chatml")
+    """A Llama of random weights that never ends its turn, as a folder."""
+    return make_checkpoint("chatml", eos_token_id=None)
 
 
 @pytest.fixture(scope="module")
