@@ -14,11 +14,11 @@ _PACKAGE = "r1ranker_ir."
 _MOVED = dict(
     pair.split(":")
     for pair in """
-    adapters.opening:rankers.source
-    agreement:runs.trace_summary backends.adapters:models.adapters backends.checkpoint_parts:models.parts
-    backends.cpu_precision:models.cpu_precision backends.foreign_code:models.foreign_code
+    adapters.opening:rankers.source agreement:runs.trace_summary backends.adapters:models.adapters
+    backends.checkpoint_parts:models.parts backends.cpu_precision:models.cpu_precision backends.foreign_code:models.parts
     backends.identity:models.identity backends.key_value_cache:models.key_value_cache
-    backends.loading:models.loading byte_sizes:files.byte_sizes cache_database:cache.database
+    backends.loading:models.loading backends.retries:backends.failures backends.unloaded:backends.limits
+    byte_sizes:files.byte_sizes cache_database:cache.database
     cache_records:cache.records cancelling:backends.cancelling cascade:rankers.cascade
     checkpoints:models.checkpoints closed_thoughts:engine.closed_thoughts corpora:data.corpora
     cutting:prompts.cutting demo:cli.demo described:files.described documents:integrations.documents

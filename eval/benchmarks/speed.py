@@ -14,7 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from r1ranker_ir.backends.local import CACHE_MEMORY, TransformersBackend, configured_context, thought_limit
+from r1ranker_ir.backends.limits import configured_context, thought_limit
+from r1ranker_ir.backends.local import CACHE_MEMORY, TransformersBackend
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.engine.engine import Engine
 from r1ranker_ir.errors import ContextLengthError, InputError
@@ -100,7 +101,7 @@ def _prepared(
     model: BenchmarkModel, variants: Sequence[Variant], settings: SpeedSettings, template: Template
 ) -> _Bench:
     """Makes the lists, and refuses what can't be measured before anything is."""
-    context = configured_context(model.model)
+    context = configured_context(model.model.config)
     if thought_limit(settings.thought_tokens, context) < settings.thought_tokens:
         raise InputError(
             f"thoughts of {settings.thought_tokens} tokens take more than half of the context of {model.name!r}, "

@@ -22,17 +22,7 @@ BACKENDS: Door[DeclaredBackend] = Door(
 
 
 def declared_backend(given: object) -> DeclaredBackend:
-    """Finds what there is to know of a backend.
-
-    Args:
-        given: its name, its declaration, or a backend itself, whose attribute `capabilities` says what it can do.
-
-    Returns:
-        The declaration.
-
-    Raises:
-        InputError: if the name is unknown.
-    """
+    """Finds the declaration of a backend by its name, or makes that of one that is open already."""
     if isinstance(given, str | DeclaredBackend):
         return BACKENDS.resolve(given)
     if not isinstance(given, Backend):
@@ -46,33 +36,17 @@ def backend_in(options: Mapping[str, Any]) -> DeclaredBackend:
 
 
 def backend_class(name: str) -> type[Backend]:
-    """Finds a backend's class by name; its dependencies are imported only now.
-
-    Raises:
-        InputError: if the name is unknown.
-        MissingExtraError: if its dependencies are not installed.
-    """
+    """Finds a backend's class by name; its dependencies are imported only now."""
     opened: type[Backend] = BACKENDS.find(name).opens()
     return opened
 
 
 def check_options(given: str | Backend | DeclaredBackend, options: Iterable[str], others: Iterable[str] = ()) -> None:
-    """Refuses arguments that a backend does not take; its dependencies are imported.
-
-    Args:
-        given: the backend.
-        options: names of arguments.
-        others: names that the caller would have taken itself, to find what is meant.
-
-    Raises:
-        InputError: if the backend's name or an argument is unknown; it names the closest one.
-        MissingExtraError: if the backend's dependencies are not installed.
-    """
+    """Refuses arguments that a backend does not take; its dependencies are imported."""
     declared = declared_backend(given)
-    taken: Any = declared.opens()
     # A backend that is there already was told everything.
     is_open = not isinstance(given, str | DeclaredBackend)
-    parameters = {} if is_open else dict(inspect.signature(taken).parameters)
+    parameters = {} if is_open else dict(inspect.signature(declared.opens()).parameters)
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
         return
     accepted = [option for option in parameters if option != "model"]
@@ -85,24 +59,9 @@ def check_options(given: str | Backend | DeclaredBackend, options: Iterable[str]
 
 
 def open_backend(given: str | Backend | DeclaredBackend, model: str, **options: Any) -> Backend:
-    """Opens a backend; its dependencies are imported only now.
-
-    Args:
-        given: its name or its declaration; a backend itself is given back.
-        model: what it is to run or to ask for.
-        options: the backend's own arguments.
-
-    Returns:
-        The backend.
-
-    Raises:
-        InputError: if the name or an option is unknown.
-        MissingExtraError: if its dependencies are not installed.
-        CheckpointError: if the model can't be loaded.
-    """
+    """Opens a backend by its name or declaration; its dependencies are imported only now. An open one is given back."""
     check_options(given, options)
     if not isinstance(given, str | DeclaredBackend):
         return given
-    opened: Any = declared_backend(given).opens()
-    backend: Backend = opened(model, **options)
+    backend: Backend = declared_backend(given).opens()(model, **options)
     return backend

@@ -61,27 +61,13 @@ class AnswersEach(Protocol):
         """Answers the calls, and gives each answer as soon as it is there.
 
         Closing the iterator drops the calls that are under way.
-
-        Args:
-            calls: the questions.
-
-        Yields:
-            The index of a call, and its answer, or why it has none; in any order.
-
-        Raises:
-            BackendError: what no further call would be spared, after the answers that were there by then.
-            CancelledRankingError: if nobody waits for the answers any longer, see `r1ranker_ir.backends.cancelling`.
         """
         ...
 
 
 @runtime_checkable
 class KeepsStates(Protocol):
-    """A backend that keeps something in memory between the calls of a ranking, told apart by `Call.ranking`.
-
-    Attributes:
-        cache_memory_peak: the most bytes that this has taken so far.
-    """
+    """A backend that keeps something in memory between the calls of a ranking, told apart by `Call.ranking`."""
 
     @property
     def cache_memory_peak(self) -> int: ...

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from openai import DefaultAsyncHttpxClient
 
 MOST_BYTES = 16 * 2**20
-"""Of a reply; what comes behind them is not read."""
 # Packed bytes may unfold to a thousand times as many.
 _MOST_PACKED_BYTES = 2**20
 
@@ -46,10 +45,6 @@ class _Bounded(_ByteStream):  # type: ignore[misc]
 
 
 async def bound_reply(response: Any) -> None:
-    """Ends what a server sends after 16 MiB, or 1 MiB where it is packed; a hook of the HTTP client.
-
-    Args:
-        response: not read yet.
-    """
+    """A hook of the HTTP client: ends what a server sends after 16 MiB, or 1 MiB where it is packed."""
     packed = response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
     response.stream = _Bounded(response.stream, _MOST_PACKED_BYTES if packed else MOST_BYTES)

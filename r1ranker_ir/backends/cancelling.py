@@ -16,17 +16,7 @@ _STOP: ContextVar[threading.Event | None] = ContextVar("r1ranker_stop", default=
 
 
 async def in_thread(work: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
-    """Runs a function in another thread, as `asyncio.to_thread` does; cancelling reaches the thread too.
-
-    Args:
-        work: what is run. If the task is cancelled, the rankings in it make no further calls, and a server's requests
-            under way are dropped.
-        args: its arguments.
-        kwargs: its arguments by name.
-
-    Returns:
-        What it returns.
-    """
+    """Runs a function in another thread, as `asyncio.to_thread` does; once cancelled, it makes no more calls."""
     stop = threading.Event()
     token = _STOP.set(stop)
     try:
@@ -40,11 +30,7 @@ async def in_thread(work: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kw
 
 
 def check_wanted() -> None:
-    """Looks whether somebody still waits for what this thread does.
-
-    Raises:
-        CancelledRankingError: if nobody does.
-    """
+    """Raises `CancelledRankingError` if nobody waits any longer for what this thread does."""
     stop = _STOP.get()
     if stop is not None and stop.is_set():
         raise CancelledRankingError("the ranking was cancelled: it makes no further calls")

@@ -24,16 +24,7 @@ def marks_in_source(templates: Iterable[str]) -> set[str]:
 
 
 def marks_in_rendered(rendered: str, texts: Sequence[str]) -> set[str]:
-    """Finds the marks that a template has written around texts.
-
-    Args:
-        rendered: a conversation.
-        texts: what its turns say, each found once.
-
-    Returns:
-        What is in brackets of any kind, and labels such as `USER:` or `### Human:`; ordinary words and sentences are
-        none, nor are the tags of the ranking protocol.
-    """
+    """Finds the marks that a template has written around texts."""
     places = sorted((start, start + len(text)) for text in texts if (start := rendered.find(text)) >= 0)
     if not places:
         return set()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.types import Message
@@ -36,17 +37,28 @@ _WAY_OUT = (
 _Turn = dict[str, Any]
 
 
-def _plain(messages: Iterable[Message]) -> list[_Turn]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+class _Way(NamedTuple):
+    """A way of giving turns to a template.
+
+    Args:
+        merged: the system's text is a part of the user's, for templates that refuse or drop a system turn.
+        in_parts: as templates of models that also see pictures want them.
+    """
+
+    merged: bool
+    in_parts: bool
 
 
-def _parts(messages: Iterable[Message]) -> list[_Turn]:
-    """Turns as templates of models that see pictures, too, want them."""
+_WAYS = (_Way(False, False), _Way(True, False), _Way(False, True), _Way(True, True))
+
+
+def _turns(messages: Iterable[Message], in_parts: bool) -> list[_Turn]:
+    if not in_parts:
+        return [{"role": message.role, "content": message.content} for message in messages]
     return [{"role": each.role, "content": [{"type": "text", "text": each.content}]} for each in messages]
 
 
 def _merged(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Puts the system's text at the beginning of the user's, for templates that refuse or drop a system turn."""
     if [message.role for message in messages[:2]] != ["system", "user"]:
         return tuple(messages)
     text = "\n\n".join(message.content for message in messages[:2])
@@ -54,15 +66,7 @@ def _merged(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def lost_texts(rendered: str, texts: Sequence[str]) -> list[int]:
-    """Finds the texts that a rendered prompt does not hold, each at a place of its own.
-
-    Args:
-        rendered: the prompt.
-        texts: of the turns. How much white space stands between words does not count, since templates strip it.
-
-    Returns:
-        Their places in `texts`, in order.
-    """
+    """Finds the texts that a rendered prompt does not hold, each at a place of its own."""
     for squeeze in (str.strip, lambda text: " ".join(text.split())):
         left, lost = squeeze(rendered), []
         # The longest first: a short text may stand in a long one as well.
@@ -80,14 +84,7 @@ def lost_texts(rendered: str, texts: Sequence[str]) -> list[int]:
 
 
 class ChatTemplate:
-    """Renders turns with a tokenizer's chat template, checked.
-
-    Args:
-        tokenizer: of transformers; with or without a chat template.
-
-    Raises:
-        CheckpointError: if there are several templates and none is the default one, or if the template does not end.
-    """
+    """Renders turns with a tokenizer's chat template, checked."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -95,11 +92,11 @@ class ChatTemplate:
         known = getattr(tokenizer, "chat_template", None)
         self._sources: tuple[str, ...] = tuple(map(str, known.values() if isinstance(known, dict) else [known or ""]))
         self._source = self._choose(known) if known else ""
-        self._way_of: Callable[[tuple[str, ...]], int] = lru_cache(maxsize=64)(self._find_way)
+        self._way_of: Callable[[tuple[str, ...]], _Way] = lru_cache(maxsize=64)(self._find_way)
         self._end_of: Callable[[tuple[str, ...]], str] = lru_cache(maxsize=64)(self._find_end)
         if self._source:
             conversations = [*map(_probe, _ROLES), _long_probe()]
-            probes = [turns(probe) for probe in conversations for turns in (_plain, _parts)]
+            probes = [_turns(probe, in_parts) for probe in conversations for in_parts in (False, True)]
             named = {name: str(token) for name, token in getattr(tokenizer, "special_tokens_map", {}).items()}
             if does := why_it_does_not_end(self._source, named, probes):
                 raise CheckpointError(f"the chat template of {self.name!r} {does} on a short conversation. {_WAY_OUT}")
@@ -110,10 +107,8 @@ class ChatTemplate:
     def _choose(self, known: Any) -> str:
         if not isinstance(known, dict):
             return str(known)
-        if "default" in known:
-            return str(known["default"])
-        if len(known) == 1:
-            return str(next(iter(known.values())))
+        if "default" in known or len(known) == 1:
+            return str(known["default"] if "default" in known else next(iter(known.values())))
         raise CheckpointError(
             f"{self.name!r} has the chat templates {', '.join(map(repr, known))}, and none is called 'default': give "
             "the one to use this name"
@@ -123,30 +118,16 @@ class ChatTemplate:
     def marks(self) -> frozenset[str]:
         """What the template writes around turns, in brackets or as labels; no text may hold it."""
         found = marks_in_source(self._sources)
-        for roles in _ROLES if self._source else ():
+        for roles, in_parts, prompted in product(_ROLES if self._source else (), (False, True), (True, False)):
             probe = _probe(roles)
-            for turns in (_plain, _parts):
-                for prompted in (True, False):
-                    rendered, _ = self._try(turns(probe), prompted)
-                    if not _WRITTEN_PART.search(rendered):
-                        found |= marks_in_rendered(rendered, [message.content for message in probe])
+            rendered, _ = self._try(_turns(probe, in_parts), prompted)
+            if not _WRITTEN_PART.search(rendered):
+                found |= marks_in_rendered(rendered, [message.content for message in probe])
         return frozenset(found)
 
     def render(self, messages: Sequence[Message], **switches: Any) -> str:
-        """Renders a prompt, with the assistant's turn opened.
-
-        Args:
-            messages: the turns.
-            switches: variables of the template.
-
-        Returns:
-            The text, which holds that of every turn.
-
-        Raises:
-            CheckpointError: if the template raises an error, or leaves a text out however it is given.
-        """
-        first = self._way_of(tuple(message.role for message in messages))
-        for way in (first, *(other for other in range(len(_WAYS)) if other != first)):
+        """Renders a prompt that holds every turn's text, with the assistant's turn opened."""
+        for way in dict.fromkeys((self._way_of(tuple(message.role for message in messages)), *_WAYS)):
             rendered, error, lost = self._render(messages, way, switches)
             if not error and not lost:
                 return rendered
@@ -155,27 +136,14 @@ class ChatTemplate:
     def taken(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The turns as the template takes them: a system turn that it refuses or drops is part of the user's."""
         way = self._way_of(tuple(message.role for message in messages))
-        return _merged(messages) if way in _MERGING else tuple(messages)
+        return _merged(messages) if way.merged else tuple(messages)
 
     def open(self, messages: Sequence[Message], *, thinks: bool | None = True, opening: str = "") -> str:
-        """Renders a prompt up to the place where the model goes on.
-
-        Args:
-            messages: the turns.
-            thinks: open the thought, also where the template closes an empty one; without one, a thought that the
-                template opens is closed at once; `None` leaves all as the template has it.
-
-        Returns:
-            The text.
-
-        Raises:
-            CheckpointError: as for `render`.
-        """
+        """Renders a prompt up to the place where the model goes on; for `thinks` see `with_thought`."""
         text = self.render(messages)
         if (thinks or opening) and _EMPTY_THOUGHT.search(text):
             # A switch may change more than the end, such as what the system's turn says of thinking.
-            switched = self.render(messages, **_THINKING)
-            text = _EMPTY_THOUGHT.sub("", switched)
+            text = _EMPTY_THOUGHT.sub("", self.render(messages, **_THINKING))
         if not opening:
             opened = self._is_opened(text, tuple(message.role for message in messages))
             return with_thought(text, opened=opened, thinks=thinks)
@@ -198,25 +166,21 @@ class ChatTemplate:
         rendered, _, lost = self._render(probe, self._way_of(roles), {})
         return "" if lost else rendered.rpartition(probe[-1].content)[2]
 
-    def _find_way(self, roles: tuple[str, ...]) -> int:
-        """Which way of giving turns of these roles has all of them arrive; the first if none has."""
+    def _find_way(self, roles: tuple[str, ...]) -> _Way:
+        """The way of giving turns of these roles that has all of them arrive; the first one if none has."""
         probe = _probe(roles)
-        for way in range(len(_WAYS)):
-            _, error, lost = self._render(probe, way, {})
-            if not error and not lost:
-                return way
-        return 0
+        return next((way for way in _WAYS if self._render(probe, way, {})[1:] == (None, [])), _WAYS[0])
 
     def _render(
-        self, messages: Sequence[Message], way: int, switches: Mapping[str, Any]
+        self, messages: Sequence[Message], way: _Way, switches: Mapping[str, Any]
     ) -> tuple[str, Exception | None, list[int]]:
-        given, turns = _WAYS[way]
         texts = [message.content for message in messages]
-        rendered, error = self._try(turns(given(messages)), True, **switches)
+        given = _turns(_merged(messages) if way.merged else messages, way.in_parts)
+        rendered, error = self._try(given, True, **switches)
         if error:
             return "", error, []
         # A template that takes plain text only writes a list of parts as Python or JSON would.
-        if turns is _parts and _WRITTEN_PART.search(rendered) and not any(map(_WRITTEN_PART.search, texts)):
+        if way.in_parts and _WRITTEN_PART.search(rendered) and not any(map(_WRITTEN_PART.search, texts)):
             return "", None, list(range(len(texts)))
         return rendered, None, lost_texts(rendered, texts)
 
@@ -237,16 +201,13 @@ class ChatTemplate:
                 "message_roles: default"
             )
         errors: list[Exception] = []
-        for way in range(len(_WAYS)):
+        for way in _WAYS:
             _, error, lost = self._render(messages, way, switches)
             if lost:
-                turns = " and ".join(
-                    f"the {messages[place].role}'s turn ({place + 1} of {len(messages)})" for place in lost
-                )
+                turns = [f"the {messages[place].role}'s turn ({place + 1} of {len(messages)})" for place in lost]
                 begins = " ".join(messages[lost[0]].content.split())[:60]
-                return CheckpointError(
-                    f"the chat template of {self.name!r} leaves out {turns}, which begins {begins!r}. {_WAY_OUT}"
-                )
+                said = f"leaves out {' and '.join(turns)}, which begins {begins!r}"
+                return CheckpointError(f"the chat template of {self.name!r} {said}. {_WAY_OUT}")
             errors += [error] if error else []
         # What the user's turn alone is refused for says more than that there is no system turn.
         error = errors[-1 if messages[0].role != "system" else 1]
@@ -255,21 +216,6 @@ class ChatTemplate:
         refused = CheckpointError(f"the chat template of {self.name!r} refuses a user's turn: {said}. {_WAY_OUT}")
         refused.__cause__ = error
         return refused
-
-
-def _whole(messages: Sequence[Message]) -> tuple[Message, ...]:
-    return tuple(messages)
-
-
-_WAYS: tuple[
-    tuple[Callable[[Sequence[Message]], tuple[Message, ...]], Callable[[Iterable[Message]], list[_Turn]]], ...
-] = (
-    (_whole, _plain),
-    (_merged, _plain),
-    (_whole, _parts),
-    (_merged, _parts),
-)
-_MERGING = (1, 3)
 
 
 def _probe(roles: Sequence[str]) -> tuple[Message, ...]:
@@ -284,13 +230,7 @@ def _long_probe() -> tuple[Message, ...]:
 
 
 def with_thought(text: str, *, opened: bool, thinks: bool | None) -> str:
-    """A prompt whose thought is opened, or closed at once where there is to be none.
-
-    Args:
-        text: the prompt.
-        opened: a thought is open at its end.
-        thinks: whether there is to be one; `None` leaves the text as it is.
-    """
+    """A prompt whose thought is opened, or, without one, closed at once; left as it is where `thinks` is `None`."""
     if thinks and not opened:
         return f"{text}{THINK}\n"
     if thinks is False and opened:

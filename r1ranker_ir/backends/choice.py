@@ -24,10 +24,6 @@ class ChoiceSearch:
 
     A sequence's probability is the product over its tokens of the model's probability among those tokens that still
     lead to a sequence. Where only one token does, nothing needs to be asked.
-
-    Args:
-        options: name to token sequence.
-        exhaustive: find every option's probability, not only the likeliest option.
     """
 
     options: Mapping[str, Tokens]

@@ -43,6 +43,7 @@ class _GrowingLayer(DynamicLayer):
         return larger
 
 
+_Known = Sequence[PromptStates | None] | None
 _Part = tuple[DynamicCache, Tensor, Tensor]
 """Some rows' cache, which of its columns each of them attends to, and their logits."""
 
@@ -73,14 +74,7 @@ def _seed(cache: DynamicCache, known: Sequence[PromptStates | None], columns: in
 
 
 def similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    """Groups rows so that padding to a group's longest at most doubles what is computed, or is a few columns.
-
-    Args:
-        lengths: a row's number of tokens each.
-
-    Returns:
-        The rows of each group.
-    """
+    """Groups rows so that padding to a group's longest at most doubles what is computed, or is a few columns."""
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         # A group's first row is its longest.
@@ -99,8 +93,7 @@ def _merged(parts: Sequence[_Part], groups: Sequence[Sequence[int]]) -> _Part:
     def padded(tensors: Sequence[Tensor], dimension: int) -> Tensor:
         filled = []
         for tensor in tensors:
-            shape = list(tensor.shape)
-            shape[dimension] = columns - shape[dimension]
+            shape = [columns - size if place == dimension else size for place, size in enumerate(tensor.shape)]
             filled.append(torch.cat([tensor.new_zeros(shape), tensor], dimension))
         return torch.cat(filled)[order.to(tensors[0].device)]
 
@@ -119,22 +112,10 @@ class DecodingSession:
     """A batch of prompts and what was appended to each, with the model's key-value cache.
 
     Rows advance together, a column of tokens a step. A row that pauses gets a column that nothing attends to, so it
-    computes what it would have computed alone.
-
-    Args:
-        model: a causal language model with full attention.
-        prompts: token ids, at least one each; they are padded on the left.
-        pad_id: any token id.
-        known: beside each prompt the states of its beginning, so that only the rest is computed; they are used up.
+    computes what it would have computed alone. `known` are the states of the prompts' beginnings; they are used up.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        prompts: Sequence[Sequence[int]],
-        pad_id: int,
-        known: Sequence[PromptStates | None] | None = None,
-    ) -> None:
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], pad_id: int, known: _Known = None) -> None:
         self._model = model
         self._cache_argument = cache_argument(model)
         self._pad_id = pad_id
@@ -157,25 +138,17 @@ class DecodingSession:
         rests = [prompt[length:] for prompt, length in zip(prompts, lengths, strict=True)]
         longest = max(map(len, rests))
         ids = [[self._pad_id] * (longest - len(rest)) + list(rest) for rest in rests]
-        mask = torch.tensor(
-            [
-                [0] * (before - length) + [1] * length + [0] * (longest - len(rest)) + [1] * len(rest)
-                for length, rest in zip(lengths, rests, strict=True)
-            ],
-            device=self._device,
-        )
+        seen = [
+            [0] * (before - length) + [1] * length + [0] * (longest - len(rest)) + [1] * len(rest)
+            for length, rest in zip(lengths, rests, strict=True)
+        ]
+        mask = torch.tensor(seen, device=self._device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, before:]
         return cache, mask, self._forward(torch.tensor(ids, device=self._device), positions, mask, cache)
 
     def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
-        output = self._model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=1,
-            **{self._cache_argument: cache},
-        )
+        options = {"attention_mask": mask, "position_ids": positions, self._cache_argument: cache}
+        output = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
         logits: Tensor = output.logits[:, -1]
         return logits.float()
 
@@ -228,18 +201,11 @@ class SeparateSession:
     """What `DecodingSession` does, row by row.
 
     For attention that counts columns instead of positions, such as a sliding window: pauses of other rows and
-    sequences taken back would push what a row has read out of its window. Slower, as nothing is batched.
-
-    Args:
-        model: any causal language model that hands its key-value cache back.
-        prompts: token ids, at least one each.
-        known: beside each prompt the states of its beginning, or `None`; they are used up. Left out, the model makes
-            its own cache, which may hold no more than a window, or no keys and values at all.
+    sequences taken back would push what a row has read out of its window. Slower, as nothing is batched. Without
+    `known`, the model makes its own cache, which may hold no more than a window, or no keys and values at all.
     """
 
-    def __init__(
-        self, model: Any, prompts: Sequence[Sequence[int]], known: Sequence[PromptStates | None] | None = None
-    ) -> None:
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], known: _Known = None) -> None:
         self._model = model
         self._cache_argument = cache_argument(model)
         self._device = model.get_input_embeddings().weight.device
@@ -287,12 +253,11 @@ class SeparateSession:
 
     def look_ahead(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Returns the logits after a sequence each, of shape (rows, vocabulary), and takes the sequences back."""
-        return torch.stack(
-            [
-                self._forward(sequence, copy.deepcopy(cache))[0] if sequence else logits
-                for sequence, cache, logits in zip(sequences, self._caches, self.logits, strict=True)
-            ]
-        )
+        ahead = [
+            self._forward(sequence, copy.deepcopy(cache))[0] if sequence else logits
+            for sequence, cache, logits in zip(sequences, self._caches, self.logits, strict=True)
+        ]
+        return torch.stack(ahead)
 
 
 def attention_span(model: Any) -> int | None:

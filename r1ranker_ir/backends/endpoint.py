@@ -23,14 +23,7 @@ _SHORTEST_BEGINNING = 12
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An OpenAI-compatible API and the credentials for it.
-
-    Args:
-        base_url: its address without credentials, fit for messages.
-        key: what the SDK sends as bearer token.
-        headers: further request headers.
-        secrets: every string that must not leave this process other than in a request to `base_url`.
-    """
+    """An OpenAI-compatible API and the credentials for it; `base_url` is without any, fit for messages."""
 
     base_url: str
     key: str = field(repr=False)
@@ -38,15 +31,7 @@ class Endpoint:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def scrub(self, text: str, *, shortest: int = _SHORTEST_REAL_SECRET) -> str:
-        """Replaces the secrets in a text.
-
-        Args:
-            text: what a server sent, or a message about it.
-            shortest: length in characters from which on a secret is replaced.
-
-        Returns:
-            The text with `***` for each secret, and for the beginning of one that a server cut short.
-        """
+        """Replaces secrets of at least `shortest` characters by `***`, and the beginnings of those cut short."""
         for secret in self.secrets:
             if len(secret) >= shortest:
                 text = text.replace(secret, "***")
@@ -57,28 +42,17 @@ class Endpoint:
 
 def _without_beginnings(text: str, secret: str) -> str:
     """Replaces what begins like the secret, as far as it goes on like it."""
-    beginning = secret[:_SHORTEST_BEGINNING]
-    first, *rest = text.split(beginning)
-    left = secret[_SHORTEST_BEGINNING:]
-    shown = (
-        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, after, strict=False))) for after in rest
-    )
-    return "***".join((first, *(after[length:] for after, length in zip(rest, shown, strict=True))))
+    first, *rest = text.split(secret[:_SHORTEST_BEGINNING])
+    for after in rest:
+        pairs = zip(secret[_SHORTEST_BEGINNING:], after, strict=False)
+        first += "***" + after[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
+    return first
 
 
 def find_endpoint(base_url: str | None) -> Endpoint:
-    """Reads address and credentials from the arguments and the environment.
+    """Reads the address from `base_url` or `OPENAI_BASE_URL`, else OpenAI's own, and the key from `OPENAI_API_KEY`.
 
-    Args:
-        base_url: the API's root, such as `http://127.0.0.1:8000/v1`; `None` for `OPENAI_BASE_URL` or else OpenAI's
-            own. A user name and password in it are sent as basic authentication, in place of the key.
-
-    Returns:
-        The endpoint; its key is `OPENAI_API_KEY`, or a placeholder where an address is given and no key is set.
-
-    Raises:
-        InputError: if the address is not an http(s) URL, holds a query, or the key can't stand in a header.
-        BackendError: if OpenAI's own API is meant and no key is set.
+    A user name and password in the address are sent as basic authentication, in place of the key.
     """
     address = (base_url or os.environ.get("OPENAI_BASE_URL") or "").strip()
     clean, basic, url_secrets = _split_address(address or DEFAULT_BASE_URL)

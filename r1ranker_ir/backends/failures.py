@@ -1,8 +1,13 @@
-"""What a failed request to an OpenAI-compatible server says to the user."""
+"""What a failed request to an OpenAI-compatible server says to the user, and whether and when it is tried again."""
 
 from __future__ import annotations
 
+import math
+import random
 import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 
@@ -14,23 +19,27 @@ _STATUSES_OF_ALL = (401, 402, 404, 405, 407, 429)
 _FORBIDDEN = 403
 _ABOUT_CONTENT = re.compile(r"moderat|flagged|content|policy|policies|safety|filter|harm", re.IGNORECASE)
 _NO_CONNECTION = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol")
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_ASKED_FOR = 0.5, 8.0, 120.0
+_PASSING = (408, 409, 429)
+# Beyond it, a power of two would only overflow.
+_MOST_DOUBLINGS = 10
 
 
 def status_of(error: object) -> int | None:
-    """Returns the HTTP status that a server refused with, or named in a reply; `None` for anything else."""
+    """The HTTP status that a server refused with, or named in a reply."""
     if isinstance(error, APIStatusError):
         return error.status_code
     return error.status if isinstance(error, FailedReplyError) else None
 
 
 def is_refused(error: Exception) -> bool:
-    """Tells whether the server understood the request and refused it, rather than failed at it."""
+    """Whether the server understood the request and refused it, rather than failed at it."""
     status = status_of(error)
     return status is not None and 400 <= status < 500
 
 
 def concerns_all(error: Exception) -> bool:
-    """Tells whether the next request would meet the same failure, whatever it asks."""
+    """Whether the next request would meet the same failure, whatever it asks."""
     status = status_of(error)
     if status == _FORBIDDEN:
         # Some gateways refuse a flagged text with the status of a key that lacks permission.
@@ -41,7 +50,7 @@ def concerns_all(error: Exception) -> bool:
 
 
 def words_of(error: Exception) -> str:
-    """Returns what the server said about a failure, or what the connection did; unscrubbed, of any length."""
+    """What the server said about a failure, or what the connection did; unscrubbed, of any length."""
     if isinstance(error, APIStatusError):
         body = error.body
         if isinstance(body, dict):
@@ -56,7 +65,7 @@ def words_of(error: Exception) -> str:
 
 
 def refuses(reply: object, field: str) -> bool:
-    """Tells whether the server took offence at a field of the request, or at least named it when it refused."""
+    """Whether the server named a field of the request when it refused."""
     return isinstance(reply, Exception) and status_of(reply) in (400, 422) and field in words_of(reply)
 
 
@@ -80,18 +89,8 @@ def what_failed(error: Exception) -> str:
     return "sent something that is no chat completion"
 
 
-def what_to_do(error: Exception, *, attempts: int, concurrency: int, timeout: float) -> str:
-    """Says how the user may get past a failure.
-
-    Args:
-        error: the SDK's error, after its retries.
-        attempts: how often a request is sent at most.
-        concurrency: requests in flight at once.
-        timeout: seconds that a server may stay silent.
-
-    Returns:
-        One sentence without its full stop.
-    """
+def what_to_do(error: Exception, attempts: int, concurrency: int, timeout: float) -> str:
+    """How the user may get past a failure, in a sentence without its full stop; `timeout` in seconds."""
     status = status_of(error)
     again = f"It was tried up to {attempts} times: raise max_retries, or lower concurrency (now {concurrency})"
     if isinstance(error, APITimeoutError):
@@ -117,12 +116,50 @@ def _what_to_change(words: str) -> str:
         return "The server's filter refuses this query or its passages: ask another server, or leave the query out"
     for option in ("temperature", "seed"):
         if option in words:
-            return (
-                f"If it refuses the field {option}, pass {option}=None (--{option} none); answers may then differ from "
-                "run to run"
-            )
+            left_out = f"pass {option}=None (--{option} none)"
+            return f"If it refuses the field {option}, {left_out}; answers may then differ from run to run"
     if re.search(r"system (role|message|prompt)", words, re.IGNORECASE):
         return "If the model's chat template takes no system message, give a prompt template whose system text is empty"
     if re.search(r"context|too long|length|tokens", words):
         return "If the prompt is too long, give context_length, or lower max_passage_tokens or window_size"
     return "Compare the options with what the server's documentation allows"
+
+
+def pause_before_retry(error: Exception, headers: Mapping[str, str], attempt: int) -> float | None:
+    """Seconds to wait before a request is sent again; `None` if it would fail again, or the wait would be too long."""
+    asked_for = _asked_for(headers)
+    if asked_for is not None and asked_for > _LONGEST_ASKED_FOR:
+        return None
+    if not _is_passing(error, headers, attempt):
+        return None
+    if asked_for is not None and asked_for > 0:
+        return asked_for
+    longest = min(_FIRST_PAUSE * 2.0 ** min(attempt, _MOST_DOUBLINGS), _LONGEST_PAUSE)
+    return longest * (1 - 0.25 * random.random())
+
+
+def _is_passing(error: Exception, headers: Mapping[str, str], attempt: int) -> bool:
+    if isinstance(error, FailedReplyError) and error.filtered:
+        # A filter may look at what was sampled, but one that looks at the query says the same each time.
+        return attempt == 0
+    told = headers.get("x-should-retry")
+    if told in ("true", "false"):
+        return told == "true"
+    status = status_of(error)
+    if status is None:
+        return isinstance(error, APIConnectionError)
+    return status in _PASSING or status >= 500
+
+
+def _asked_for(headers: Mapping[str, str]) -> float | None:
+    """The pause in seconds that a server asks for; `None` where it does not, or not in a form that can be read."""
+    for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) / divisor
+        except (KeyError, ValueError):
+            continue
+        return None if math.isnan(seconds) else seconds
+    try:
+        return parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None

@@ -28,6 +28,7 @@ from r1ranker_ir.models.loading import load_model
 
 from .choice import ChoiceSearch, Tokens, told_apart
 from .decoding import DecodingSession, SeparateSession, attention_span
+from .limits import ANSWER_TOKENS, configured_context, thought_limit
 from .states import PromptStates, StateStore, depends_on_beginning_only
 from .texts import ChatTokenizer
 from .thoughts import split_thought
@@ -39,28 +40,14 @@ logger = logging.getLogger(__name__)
 
 CACHE_MEMORY = 4 * 2**30
 """Bytes for the keys and values of prompts between the calls of their rankings, unless told otherwise."""
-ANSWER_TOKENS = 200
-"""Tokens of the context that are kept for an answer, beside those for the thought."""
 _DECODING = 1
 """Raised whenever this file answers the same call otherwise than before: answers in caches then no longer count."""
 _COMPUTED_BY = ("torch", "transformers", "tokenizers")
 _THOUGHT_START, _THOUGHT_END, _ANSWER_START, _ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
 _TAIL_TOKENS = 12
-# What is kept for an identifier in an answer that is written freely.
+# Kept for an identifier in a freely written answer; choosing appends and takes back some 3 such sequences.
 _TOKENS_PER_IDENTIFIER = 8
-# What choosing one of many in a batch appends and takes back: some 3 sequences of at most 8 tokens.
-_COLUMNS_PER_IDENTIFIER = 24
-
-
-def configured_context(model: Any) -> int | None:
-    """The tokens that prompt and answer may take together, as a model's configuration says; `None` if it does not."""
-    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(length) if length else None
-
-
-def thought_limit(wanted: int, context_length: int | None) -> int:
-    """How long a thought may be: what is wanted, but half the context at most, so that there is room for a prompt."""
-    return wanted if context_length is None else min(wanted, context_length // 2)
+_COLUMNS_PER_IDENTIFIER = 3 * _TOKENS_PER_IDENTIFIER
 
 
 @dataclass
@@ -103,29 +90,21 @@ class TransformersBackend:
     """A local model, on CPU, CUDA or MPS.
 
     The model thinks until it closes its thought or reaches the limit; then the answer is chosen among the call's
-    identifiers by their token scores, so that it is always one that is on the table. With temperature 0 in float32 an
-    answer does not depend on the batch; in lower precisions close scores can, and `batch_size=1` is the remedy.
+    identifiers by their token scores. With temperature 0 in float32 an answer does not depend on the batch; in lower
+    precisions close scores can, and `batch_size=1` is the remedy.
 
     Args:
-        model: a folder or hub name: weights as safetensors, or a LoRA adapter for peft.
+        model: a folder, GGUF file or hub name of a model or of a LoRA adapter.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; by default the first of CUDA, MPS, CPU that is there.
-        dtype: `float32`, `bfloat16`, `float16` or `auto`: the checkpoint's own, float32 on CPU.
+        dtype: `float32`, `bfloat16`, `float16` or `auto`: the checkpoint's own, but on a CPU float32, or
+            bfloat16 for large models where that is faster.
         device_map: for models over several devices (accelerate); replaces `device`.
-        batch_size: how many calls are decoded at once.
         context_length: tokens that prompt and answer may take; by default what the model's configuration says.
         max_thought_tokens: how long a thought may be; 0 for none.
-        temperature: 0 for greedy thoughts; above, thoughts are sampled. The answer is never sampled.
-        seed: fixes sampled thoughts, each by its own prompt.
-        cache_memory: what the keys and values of prompts may take between the calls of a ranking, so that what a
-            prompt shares with the one before is not computed again: bytes, or a size such as `4GiB`; 0 for none.
-        trust_remote_code: run code that comes with the checkpoint.
-        revision: the hub revision.
-        loaded: a model and its tokenizer that are in memory already, in place of loading `model`; they stay where
-            they are, and `device`, `dtype`, `device_map`, `trust_remote_code` and `revision` do not count.
-
-    Raises:
-        InputError: if an option makes no sense.
-        CheckpointError: if the model can't be loaded.
+        temperature: 0 for greedy thoughts; above, they are sampled, fixed by `seed`. The answer is never sampled.
+        cache_memory: what keys and values of prompts may take between the calls of a ranking, so that what a prompt
+            shares with the one before is not computed again: bytes, or a size such as `4GiB`; 0 for none.
+        loaded: a model and its tokenizer in memory, in place of loading `model` and of all that says how and where.
     """
 
     def __init__(
@@ -145,14 +124,14 @@ class TransformersBackend:
         revision: str | None = None,
         loaded: tuple[Any, Any] | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}: give at least 1")
-        if context_length is not None and context_length < 1:
-            raise InputError(f"context_length is {context_length}: give at least 1, or None for the model's own")
-        if max_thought_tokens < 0:
-            raise InputError(f"max_thought_tokens is {max_thought_tokens}: give 0 or more")
-        if temperature < 0:
-            raise InputError(f"temperature is {temperature}: give 0 for greedy thoughts, or more to sample")
+        for name, value, least, meaning in (
+            ("batch_size", batch_size, 1, ""),
+            ("context_length", context_length, 1, ", or None for the model's own"),
+            ("max_thought_tokens", max_thought_tokens, 0, ""),
+            ("temperature", temperature, 0, " for greedy thoughts, or more to sample"),
+        ):
+            if value is not None and value < least:
+                raise InputError(f"{name} is {value}: give at least {least}{meaning}")
         state_bytes = parse_bytes(cache_memory, "cache_memory")
         self.name = os.fspath(model)
         self.batch_size = batch_size
@@ -161,20 +140,16 @@ class TransformersBackend:
         self._revision = revision
         self._in_memory = loaded is not None
         self._loading_began = time.time()
+        where: dict[str, Any] = {"device": device, "device_map": device_map, "revision": revision}
         self._model, tokenizer = loaded or load_model(
-            self.name,
-            device=device,
-            dtype=dtype,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
-            revision=revision,
+            self.name, dtype=dtype, trust_remote_code=trust_remote_code, **where
         )
         self._span = attention_span(self._model)
         reuses = state_bytes > 0 and depends_on_beginning_only(self._model)
         self._states = StateStore(state_bytes) if reuses else None
         self._texts = ChatTokenizer(tokenizer)
         self.control_tokens = self._texts.control_tokens
-        self.context_length = context_length or configured_context(self._model)
+        self.context_length = context_length or configured_context(self._model.config)
         self.max_thought_tokens = self._thought_limit(max_thought_tokens)
         self.answer_reserve = self.max_thought_tokens + ANSWER_TOKENS
         self._end_ids = self._texts.end_ids(getattr(self._model, "generation_config", None))
@@ -182,13 +157,8 @@ class TransformersBackend:
     def _thought_limit(self, wanted: int) -> int:
         limit = thought_limit(wanted, self.context_length)
         if limit < wanted:
-            logger.warning(
-                "max_thought_tokens %d is more than half of the context of %s (%d tokens): using %d",
-                wanted,
-                self.name,
-                self.context_length,
-                limit,
-            )
+            said = "max_thought_tokens %d is more than half of the context of %s (%d tokens): using %d"
+            logger.warning(said, wanted, self.name, self.context_length, limit)
         return limit
 
     @cached_property
@@ -232,7 +202,7 @@ class TransformersBackend:
 
     @property
     def cache_memory_peak(self) -> int:
-        """The most bytes that kept keys and values have taken so far."""
+        """In bytes."""
         return 0 if self._states is None else self._states.peak_bytes
 
     def forget(self, ranking: int) -> None:
@@ -241,18 +211,7 @@ class TransformersBackend:
             self._states.forget(ranking)
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers calls in batches of prompts of similar length.
-
-        Args:
-            calls: any number.
-
-        Returns:
-            One answer a call, in the same order, each with a choice and its probabilities, but for calls that have it
-            written freely.
-
-        Raises:
-            CancelledRankingError: if nobody waits for the answers any longer, see `r1ranker_ir.backends.cancelling`.
-        """
+        """Answers calls in batches of prompts of similar length."""
         rows = [self._row(call) for call in calls]
         order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))
         for start in range(0, len(order), self.batch_size):
@@ -278,7 +237,6 @@ class TransformersBackend:
         return _Row(call, prompt + given, written=list(given), given=len(given), thinking=False)
 
     def _tokens_of_answer(self, call: Call) -> int:
-        """What the identifiers of a call take, all together."""
         if not call.named:
             return _TOKENS_PER_IDENTIFIER * len(call.identifiers)
         return sum(self._texts.count(identifier) + _TOKENS_PER_IDENTIFIER for identifier in call.identifiers)
@@ -300,10 +258,9 @@ class TransformersBackend:
 
     def _known(self, rows: list[_Row]) -> list[PromptStates | None] | None:
         """What earlier calls of the same rankings have left of each prompt; `None` for a model that leaves nothing."""
-        if self._states is None:
-            known = None
-        else:
-            known = [self._states.take(row.call.ranking, row.prompt) if row.call.ranking else None for row in rows]
+        kept, known = self._states, None
+        if kept is not None:
+            known = [kept.take(row.call.ranking, row.prompt) if row.call.ranking else None for row in rows]
         for row, states in zip(rows, known or [None] * len(rows), strict=True):
             row.computed = len(row.prompt) - (len(states.tokens) if states is not None else 0)
         return known
@@ -353,17 +310,18 @@ class TransformersBackend:
     def _next_tokens(self, logits: Tensor, rows: list[_Row]) -> list[int | None]:
         """The next token of every row that is still thinking; a row that ends its turn stops without one."""
         likeliest: list[int] = logits.argmax(-1).tolist()
-        tokens: list[int | None] = []
+        tokens: list[int | None] = [None] * len(rows)
         for index, row in enumerate(rows):
-            token: int | None = None
-            if row.thinking:
-                token = likeliest[index]
-                if row.generator is not None:
-                    scaled = torch.softmax(logits[index].cpu() / self.temperature, -1)
-                    token = int(torch.multinomial(scaled, 1, generator=row.generator))
-                if token in self._end_ids:
-                    row.thinking, row.stopped, token = False, "end_of_turn", None
-            tokens.append(token)
+            if not row.thinking:
+                continue
+            token = likeliest[index]
+            if row.generator is not None:
+                scaled = torch.softmax(logits[index].cpu() / self.temperature, -1)
+                token = int(torch.multinomial(scaled, 1, generator=row.generator))
+            if token in self._end_ids:
+                row.thinking, row.stopped = False, "end_of_turn"
+            else:
+                tokens[index] = token
         return tokens
 
     def _write(self, row: _Row, token: int) -> bool:
@@ -407,30 +365,29 @@ class TransformersBackend:
         """Chooses the identifier of one place in every row that has it and appends it."""
         searches: list[ChoiceSearch | None] = []
         for row in rows:
+            if place >= _places(row.call):
+                searches.append(None)
+                continue
             left = [identifier for identifier in row.call.identifiers if identifier not in row.chosen]
-            asked = place < _places(row.call)
             options = {identifier: self._identifier_ids(row.call, identifier, place) for identifier in left}
-            if row.call.named:
-                options = told_apart(options)
-            searches.append(ChoiceSearch(options, exhaustive=place == 0) if asked else None)
+            searches.append(ChoiceSearch(told_apart(options) if row.call.named else options, exhaustive=place == 0))
         while any(search is not None and search.pending is not None for search in searches):
             prefixes: list[Tokens] = [(search.pending or ()) if search is not None else () for search in searches]
             logits = session.look_ahead(prefixes) if any(prefixes) else session.logits
             for index, search in enumerate(searches):
                 if search is not None and search.pending is not None:
                     search.tell(logits[index, search.branch_tokens()].tolist())
-        appended: list[Tokens] = []
-        for row, search in zip(rows, searches, strict=True):
+        appended: list[Tokens] = [()] * len(rows)
+        for index, (row, search) in enumerate(zip(rows, searches, strict=True)):
             if search is None:
-                appended.append(())
                 continue
-            chosen = search.best
-            row.chosen.append(chosen)
+            chosen = search.options[search.best]
+            row.chosen.append(search.best)
+            row.written.extend(chosen)
             if place == 0:
                 row.probabilities = search.probabilities
-            row.written.extend(search.options[chosen])
-            last = len(row.chosen) == _places(row.call)
-            appended.append(() if last else search.options[chosen])
+            if len(row.chosen) < _places(row.call):
+                appended[index] = chosen
         session.append_sequences(appended)
 
     def _identifier_ids(self, call: Call, identifier: str, place: int) -> Tokens:

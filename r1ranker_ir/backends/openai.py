@@ -18,17 +18,16 @@ from urllib.parse import urlsplit
 
 from r1ranker_ir.backends.cancelling import check_wanted, may_be_cancelled
 from r1ranker_ir.backends.endpoint import Endpoint, find_endpoint
-from r1ranker_ir.backends.replies import FailedReplyError, Reply, UnreadableReplyError, read_reply
+from r1ranker_ir.backends.replies import Reply, read_reply
 from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought
-from r1ranker_ir.backends.tokens import EstimatedCounts, TokenCounts, TokenizerCounts
+from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts, TokenizerCounts
 from r1ranker_ir.errors import BackendError, CallError, InputError, missing_extra
-from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
 
 try:
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
-    from r1ranker_ir.backends import failures, retries
+    from r1ranker_ir.backends import failures
     from r1ranker_ir.backends.bounded import bound_reply
 except ImportError as error:
     raise missing_extra("the openai backend", "openai", error) from error
@@ -52,23 +51,17 @@ _Arrived = tuple[int, Answer | CallError]
 
 @dataclass
 class _Batch:
-    """Calls that are under way together.
-
-    Args:
-        give: takes an index and its outcome.
-        failure: what no further call would be spared; from then on none is begun and none is tried again.
-    """
+    """Calls that are under way together; after a `failure` that all would meet, none is begun or tried again."""
 
     give: Callable[[_Arrived], None]
     failure: BackendError | None = None
 
     def fail(self, error: BackendError) -> None:
         """Notes a failure, unless there is one."""
-        if self.failure is None:
-            self.failure = error
+        self.failure = self.failure or error
 
 
-class OpenAIBackend:
+class OpenAIBackend(CountedTexts):
     """A model behind a chat-completions endpoint: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, hosted ones.
 
     Such servers can't be made to choose among the identifiers, so an answer's text is left to be parsed. A thought
@@ -76,36 +69,26 @@ class OpenAIBackend:
     thought by `<think>` in front and by `thought_closed`, and the strategy repairs and counts it. `closed_at` tells a
     thought that ran into the limit from one within which the model ended its turn.
 
-    The key is read from `OPENAI_API_KEY` and from nowhere else; it is kept out of errors, answers and logs, also when
-    a server sends it back. Time-outs, dropped connections and the statuses 408, 409, 429 and 5xx are tried again, with
-    growing, jittered pauses, or after the time that the server asks for (up to two minutes). A failure that comes with
-    status 200, in the body or as a choice's `finish_reason`, counts as the status that it names.
+    The key is read from `OPENAI_API_KEY` alone; it is kept out of errors, answers and logs, also when a server sends it
+    back. Time-outs, dropped connections and the statuses 408, 409, 429 and 5xx, also where they come with status 200 in
+    the reply, are tried again, with growing, jittered pauses or after the time that the server asks for (up to two
+    minutes).
 
     Args:
-        model: the model's name as the server knows it (for `transformers serve` its hub name or folder).
+        model: the model's name as the server knows it.
         base_url: the API's root, such as `http://127.0.0.1:8000/v1`; without one, `OPENAI_BASE_URL` or OpenAI's own.
         concurrency: requests in flight at once, over all threads that use this backend.
-        batch_size: how many calls it likes to be given at once; `None` for four times the concurrency, so that the
-            slots stay busy while the slowest answer of a batch is awaited.
+        batch_size: how many calls it likes to be given at once; `None` for four times the concurrency.
         max_thought_tokens: tokens for the thought; the answer gets 160 more, or 8 an identifier if that is more.
         temperature: 0 for greedy decoding; `None` sends none, for models that refuse the parameter.
         seed: sent with every request; `None` sends none. Not every server heeds it; one that refuses it is asked
             without it at temperature 0, where it changes nothing.
         timeout: seconds that a server may stay silent before a request counts as lost.
-        max_retries: how often a request is tried again.
-        context_length: tokens that prompt and answer may take together, if known.
         tokenizer: Hugging Face name or folder of the served model's tokenizer, for exact token counts; without it
             they are estimated (see `EstimatedCounts`).
-        limit_field: the request field that holds the token limit. Newer hosted models refuse `max_tokens`, some
-            local servers ignore `max_completion_tokens`; `auto` begins with the latter at OpenAI and with the former
-            elsewhere, and changes over when the server refuses it.
+        limit_field: the request field that holds the token limit; `auto` begins with `max_completion_tokens` at OpenAI
+            and with `max_tokens` elsewhere, and changes over when the server refuses it.
         extra_body: further fields of the request, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
-
-    Raises:
-        InputError: if an argument is out of range.
-        MissingExtraError: if `tokenizer` is given and transformers is not installed.
-        CheckpointError: if the tokenizer can't be loaded.
-        BackendError: if OpenAI's own API is meant and `OPENAI_API_KEY` is not set.
     """
 
     def __init__(
@@ -127,14 +110,11 @@ class OpenAIBackend:
     ) -> None:
         if not model.strip():
             raise InputError("model is blank: give the name under which the server knows its model")
-        for name, value, least in (
-            ("concurrency", concurrency, 1),
-            ("batch_size", 1 if batch_size is None else batch_size, 1),
-            ("max_thought_tokens", max_thought_tokens, 1),
-            ("max_retries", max_retries, 0),
-            ("context_length", 1 if context_length is None else context_length, 1),
-        ):
-            if value < least:
+        numbers = {"concurrency": concurrency, "batch_size": batch_size, "max_thought_tokens": max_thought_tokens}
+        numbers |= {"max_retries": max_retries, "context_length": context_length}
+        for name, value in numbers.items():
+            least = 0 if name == "max_retries" else 1
+            if value is not None and value < least:
                 raise InputError(f"{name} is {value}: give {least} or more")
         if timeout <= 0:
             raise InputError(f"timeout is {timeout} seconds: give more than 0")
@@ -142,7 +122,7 @@ class OpenAIBackend:
             raise InputError(f"limit_field is {limit_field!r}: use auto, max_tokens or max_completion_tokens")
 
         self._endpoint = find_endpoint(base_url)
-        self._counts: TokenCounts = EstimatedCounts() if tokenizer is None else TokenizerCounts(tokenizer)
+        self._counts = EstimatedCounts() if tokenizer is None else TokenizerCounts(tokenizer)
         self.name = model
         self.batch_size = concurrency * _CALLS_PER_SLOT if batch_size is None else batch_size
         self.context_length = context_length
@@ -177,10 +157,7 @@ class OpenAIBackend:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that decides an answer besides the call, as far as it can be seen from here.
-
-        A server may put another model behind the same name, and then nothing here changes.
-        """
+        """All that decides an answer besides the call, but for another model that a server puts behind its name."""
         known: dict[str, Any] = json.loads(self._endpoint.scrub(json.dumps(self._asked_with, sort_keys=True)))
         sent = {**self._options, **(known.get("extra_body") or {})}
         sampled = sent.get("temperature") != 0 and sent.get("seed") is None
@@ -188,17 +165,7 @@ class OpenAIBackend:
         return {"backend": "openai", **known, **({"not_cacheable": reason} if sampled else {})}
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers the calls over HTTP, several at a time.
-
-        Args:
-            calls: the questions.
-
-        Returns:
-            One answer a call, in the order of the calls.
-
-        Raises:
-            BackendError: if a request failed for good; the others are dropped.
-        """
+        """Answers the calls over HTTP, several at a time; the first failure drops the others."""
         answers: dict[int, Answer] = {}
         with contextlib.closing(self.answer_each(calls)) as arriving:
             for index, outcome in arriving:
@@ -212,18 +179,6 @@ class OpenAIBackend:
 
         They are sent in their order and in reverse by turns: those of the rankings that were answered last go first, as
         long as a server's prefix cache, which drops what was used least recently, still holds their beginnings.
-
-        Args:
-            calls: the questions.
-
-        Yields:
-            The index of a call, and its answer, or why it has none: a refusal of this one, or a failure beyond the
-            retries. Closing the iterator drops the requests under way.
-
-        Raises:
-            BackendError: if the next request would fail like one that failed: a bad key, an unreachable server, an
-                unknown model. Requests under way are waited for and given first, since they may have been paid for.
-            CancelledRankingError: if nobody waits for the answers any longer.
         """
         if not calls:
             return
@@ -246,18 +201,6 @@ class OpenAIBackend:
         if batch.failure is not None:
             raise batch.failure
 
-    def count_tokens(self, text: str) -> int:
-        """Counts the tokens of plain text: exactly with a `tokenizer`, otherwise by `EstimatedCounts`."""
-        return self._counts.count(text)
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
-        return cut_at_word(text, max_tokens, self._counts.count)
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a whole prompt: exactly with a `tokenizer`, otherwise by `EstimatedCounts`."""
-        return self._counts.count_prompt(messages)
-
     def _open_connection(self) -> _Connection:
         with self._opening:
             # A forked child inherits the object but not the thread that its loop runs in.
@@ -272,7 +215,7 @@ class OpenAIBackend:
             base_url=self._endpoint.base_url,
             default_headers=self._endpoint.headers,
             timeout=Timeout(self._timeout, connect=min(self._timeout, _CONNECT_SECONDS)),
-            max_retries=0,  # see `retries`: the SDK's own do not look into replies of status 200
+            max_retries=0,  # see `failures`: the SDK's own do not look into replies of status 200
             http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound_reply]}),
         )
 
@@ -280,13 +223,9 @@ class OpenAIBackend:
         """Says what failed, where, and what to do, without secrets."""
         # Scrubbed before it is shortened: a cut through a key would leave half of it standing.
         words = failures.shorten(self._endpoint.scrub(failures.words_of(error), shortest=1))
-        advice = failures.what_to_do(
-            error, attempts=self._max_retries + 1, concurrency=self._concurrency, timeout=self._timeout
-        )
-        return self._endpoint.scrub(
-            f"the server at {self._endpoint.base_url} {failures.what_failed(error)} when asked for model "
-            f"{self.name!r}{f': {words}' if words else ''}. {advice}"
-        )
+        advice = failures.what_to_do(error, self._max_retries + 1, self._concurrency, self._timeout)
+        failed = f"the server at {self._endpoint.base_url} {failures.what_failed(error)} when asked for model"
+        return self._endpoint.scrub(f"{failed} {self.name!r}{f': {words}' if words else ''}. {advice}")
 
     async def _answer_all(self, connection: _Connection, batch: _Batch, calls: Sequence[tuple[int, Call]]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -367,28 +306,22 @@ class OpenAIBackend:
             for message in call.messages
         ]
         options: dict[str, Any] = {**self._options, field: self._token_limit(call)}
+        create = client.chat.completions.with_raw_response.create
         if not (seeded and self._sends_seed):
             options.pop("seed", None)
         if call.sample and "seed" in options:
             options["seed"] += _SEEDS_APART * call.sample
         for attempt in range(self._max_retries + 1):
-            failure: Exception
             headers: Mapping[str, str] = {}
             try:
-                raw = await client.chat.completions.with_raw_response.create(
-                    model=self.name,
-                    messages=messages,  # type: ignore[arg-type]
-                    **options,
-                )
+                raw = await create(model=self.name, messages=messages, **options)  # type: ignore[arg-type]
                 headers = raw.headers
                 return read_reply(raw.content)
-            except (FailedReplyError, UnreadableReplyError) as error:
-                failure = error
             # Whatever a server sends, and whatever the SDK makes of it, is a failed request.
             except Exception as error:
                 failure = error
-                headers = getattr(getattr(error, "response", None), "headers", {})
-            pause = retries.pause_before_retry(failure, headers, attempt)
+                headers = headers or getattr(getattr(error, "response", None), "headers", {})
+            pause = failures.pause_before_retry(failure, headers, attempt)
             if pause is None or attempt == self._max_retries or batch.failure is not None:
                 break
             await asyncio.sleep(pause)
@@ -420,11 +353,7 @@ class OpenAIBackend:
             thought=split_thought(text)[0],
             thought_closed=closed_at is not None,
             closed_at=closed_at,
-            usage=Usage(
-                calls=1,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=self.count_tokens(text) if written is None else written,
-            ),
+            usage=Usage(1, prompt_tokens, self.count_tokens(text) if written is None else written),
             prompt_tokens_computed=None if reply.reused_tokens is None else max(0, prompt_tokens - reply.reused_tokens),
             provisional=not reply.is_final(self._token_limit(call)),
         )
@@ -470,13 +399,7 @@ class _Connection:
 
 
 def _closed_at(text: str, *, thought_alone: bool, ran_out: bool) -> ClosedAt | None:
-    """Where a thought ended that has no end in the text: at the limit, as the server says, or with the model's turn.
-
-    Args:
-        text: thought and answer.
-        thought_alone: the server gave a thought apart, and nothing else.
-        ran_out: the token limit ended the text.
-    """
+    """Where a thought ended that has no end in the text, or that stands alone: at the limit, or with the turn."""
     unended = "<think>" in text and "</think>" not in text
     if "<answer>" in text:
         return "answer" if unended else None

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from r1ranker_ir.backends.tokens import EstimatedCounts
+from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.prompts.cutting import cut_at_word
-from r1ranker_ir.types import Answer, Call, Message, Question, Usage
+from r1ranker_ir.types import Answer, Call, Question, Usage
 
 ANSWER_TOKENS = 200
 # Probabilities are told for gains up to so far apart; a wider span is drawn together, so that none vanishes.
@@ -20,7 +19,7 @@ _SPAN = 30.0
 _Chosen = tuple[tuple[str, ...], dict[str, float]]
 
 
-class OracleBackend:
+class OracleBackend(CountedTexts):
     """Answers by judgments, with noise.
 
     Of n candidates each has the worth gain + s · G, where G is drawn from the standard Gumbel distribution (less its
@@ -43,11 +42,7 @@ class OracleBackend:
         batch_size: how many calls it likes to get at once.
         max_thought_tokens: what each thought is said to have taken, where thinking is allowed; nothing is thought.
 
-    Raises:
-        InputError: if a number makes no sense.
-
-    Source:
-        R. D. Luce, Individual Choice Behavior, 1959; J. I. Yellott, Journal of Mathematical Psychology 15, 1977.
+    Source: R. D. Luce, Individual Choice Behavior, 1959; J. I. Yellott, Journal of Mathematical Psychology 15, 1977.
     """
 
     def __init__(
@@ -61,11 +56,11 @@ class OracleBackend:
         batch_size: int = 64,
         max_thought_tokens: int = 0,
     ) -> None:
-        for name, value, least in (("noise", noise, 0), ("batch_size", batch_size, 1)):
+        numbers = {"noise": noise, "batch_size": batch_size, "max_thought_tokens": max_thought_tokens}
+        for name, value in numbers.items():
+            least = 1 if name == "batch_size" else 0
             if not value >= least:
                 raise InputError(f"{name} is {value}: give at least {least}")
-        if max_thought_tokens < 0:
-            raise InputError(f"max_thought_tokens is {max_thought_tokens}: give at least 0")
         self.name = model
         self.gains = gains
         self.noise = noise
@@ -82,33 +77,12 @@ class OracleBackend:
     @property
     def identity(self) -> Mapping[str, Any]:
         """What it was told; its answers cost nothing, and are not cached."""
-        return {
-            "backend": "oracle",
-            "noise": self.noise,
-            "noise_growth": self.noise_growth,
-            "seed": self.seed,
-            "not_cacheable": "they are made of judgments at once",
-        }
+        told = {"noise": self.noise, "noise_growth": self.noise_growth, "seed": self.seed}
+        return {"backend": "oracle", **told, "not_cacheable": "they are made of judgments at once"}
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers the calls, one answer each, in the same order.
-
-        Raises:
-            InputError: if a query has no judgments, or a call was not rendered by a `Prompt`.
-        """
+        """Answers the calls, one answer each, in the same order."""
         return [self._answer(call) for call in calls]
-
-    def count_tokens(self, text: str) -> int:
-        """Estimates the tokens of plain text."""
-        return self._counts.count(text)
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
-        return cut_at_word(text, max_tokens, self._counts.count)
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Estimates the tokens of a whole prompt."""
-        return self._counts.count_prompt(messages)
 
     def _answer(self, call: Call) -> Answer:
         if call.question is None:

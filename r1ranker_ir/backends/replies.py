@@ -25,26 +25,13 @@ _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_de
 _REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary")
 # Statuses of errors that are named in words only. What is named first wins.
 _STATUS_BY_WORD = {
-    "rate_limit": 429,
-    "rate limit": 429,
-    "too many requests": 429,
-    "quota": 429,
-    "overloaded": 503,
-    "unavailable": 503,
-    "timeout": 504,
-    "timed out": 504,
-    "authentication": 401,
-    "invalid_api_key": 401,
-    "unauthorized": 401,
-    "permission": 403,
-    "not_found": 404,
-    "content_filter": 400,
-    "content_policy": 400,
-    "moderation": 400,
-    "context_length": 400,
-    "invalid_request": 400,
-    "badrequest": 400,
-    "bad request": 400,
+    **dict.fromkeys(("rate_limit", "rate limit", "too many requests", "quota"), 429),
+    **dict.fromkeys(("overloaded", "unavailable"), 503),
+    **dict.fromkeys(("timeout", "timed out"), 504),
+    **dict.fromkeys(("authentication", "invalid_api_key", "unauthorized"), 401),
+    **{"permission": 403, "not_found": 404},
+    **dict.fromkeys(("content_filter", "content_policy", "moderation", "context_length"), 400),
+    **dict.fromkeys(("invalid_request", "badrequest", "bad request"), 400),
 }
 _BAD_GATEWAY, _BAD_REQUEST, _SERVICE_UNAVAILABLE = 502, 400, 503
 # More is no count of tokens: such a number would only spoil the sums.
@@ -57,13 +44,7 @@ class UnreadableReplyError(ValueError):
 
 
 class FailedReplyError(Exception):
-    """A reply of status 200 that says that the request has failed.
-
-    Args:
-        words: what the server said about it.
-        status: the status that it should have had: the one that it names, else the one that fits its words.
-        filtered: a content filter of the server stopped the answer.
-    """
+    """A reply of status 200 that says that the request has failed; `status` is the one that it should have had."""
 
     def __init__(self, words: str, status: int, *, filtered: bool = False) -> None:
         super().__init__(words)
@@ -73,15 +54,9 @@ class FailedReplyError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What counts of a chat completion.
+    """What counts of a chat completion, as far as the server says it.
 
-    Args:
-        content: the text; parts of it are joined.
-        reasoning: the thought of a server that delivers it apart, else empty.
-        finish_reason: why the text ends, in lower case; empty where the server does not say.
-        prompt_tokens: as the server counts them, `None` where it does not.
-        completion_tokens: likewise.
-        reused_tokens: how many of the prompt's tokens the server had in its prefix cache, `None` where it does not say.
+    `reasoning` is a thought that came apart from the text; `reused_tokens` of the prompt were in a prefix cache.
     """
 
     content: str
@@ -97,14 +72,8 @@ class Reply:
         return self.finish_reason in _LIMIT_ENDS
 
     def is_final(self, limit: int) -> bool:
-        """Whether another try would bring the same.
-
-        It might not where the server left the text empty, ended it before the limit that the request asked for, or
-        gives a reason that is not known.
-
-        Args:
-            limit: how many tokens the request allowed.
-        """
+        """Whether another try would bring the same: not if the text is empty, ends for an unknown reason, or ran out
+        before the `limit` of the request."""
         if not (self.content.strip() or self.reasoning.strip()):
             return False
         if self.ran_out:
@@ -113,18 +82,7 @@ class Reply:
 
 
 def read_reply(body: bytes) -> Reply:
-    """Reads the body of a reply of status 200.
-
-    Args:
-        body: as the server sent it.
-
-    Returns:
-        The chat completion.
-
-    Raises:
-        FailedReplyError: if the body says that the request has failed, or holds no choice to take.
-        UnreadableReplyError: if it holds anything else.
-    """
+    """Reads the body of a reply of status 200, or raises what it says of a failure."""
     raw = body.decode("utf-8", "replace")
     try:
         content = json.loads(raw)
@@ -136,17 +94,12 @@ def read_reply(body: bytes) -> Reply:
     choices = content.get("choices")
     if not choices and (content.get("error") or content.get("object") == "error"):
         raise _failure(content.get("error") or content)
-    if choices is None:
-        # What a web framework says in place of a chat server, such as {"detail": …}, or another kind of API.
-        raise UnreadableReplyError(raw)
-    if not isinstance(choices, list):
-        raise UnreadableReplyError(raw)
-    if not choices:
+    if choices == []:
         raise FailedReplyError("the reply has no choices", _BAD_GATEWAY)
-    choice = choices[0]
-    if not isinstance(choice, dict):
+    # A web framework in place of a chat server says {"detail": …}, and another kind of API something else.
+    if not isinstance(choices, list) or not isinstance(choices[0], dict):
         raise UnreadableReplyError(raw)
-    return _read_choice(choice, content, raw)
+    return _read_choice(choices[0], content, raw)
 
 
 def _read_choice(choice: Mapping[str, Any], content: Mapping[str, Any], raw: str) -> Reply:
@@ -168,17 +121,10 @@ def _read_choice(choice: Mapping[str, Any], content: Mapping[str, Any], raw: str
         raise UnreadableReplyError(raw)
     fields = (_flat(message.get(name)) for name in _REASONING_FIELDS)
     reasoning = thought or next((each for each in fields if each.strip()), "")
-    usage = content.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    details = usage.get("prompt_tokens_details")
-    return Reply(
-        _sendable(text),
-        _sendable(reasoning),
-        finish_reason,
-        _count(usage.get("prompt_tokens")),
-        _count(usage.get("completion_tokens")),
-        _count(details.get("cached_tokens")) if isinstance(details, dict) else None,
-    )
+    usage = _object(content.get("usage"))
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    reused = _count(_object(usage.get("prompt_tokens_details")).get("cached_tokens"))
+    return Reply(_sendable(text), _sendable(reasoning), finish_reason, prompt, completion, reused)
 
 
 def _split_parts(content: Any) -> tuple[str | None, str]:
@@ -217,6 +163,10 @@ def _flat(value: Any, depth: int = 0) -> str:
     return ""
 
 
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _sendable(text: str) -> str:
     """Half a surrogate pair, which JSON can name and UTF-8 can't hold, becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -231,11 +181,9 @@ def _count(value: Any) -> int | None:
 
 def _failure(error: Any) -> FailedReplyError:
     """The failure that an error object, or its text, speaks of."""
-    words = _words(error)
-    fields = error if isinstance(error, dict) else {}
-    nested = fields.get("metadata")
+    words, fields = _words(error), _object(error)
     named = [fields.get(name) for name in ("code", "status", "status_code", "http_code")]
-    named += [nested.get("code")] if isinstance(nested, dict) else []
+    named.append(_object(fields.get("metadata")).get("code"))
     status = next((code for value in named if (code := _status(value)) is not None), None)
     if status is None:
         said = " ".join(str(fields[name]) for name in ("code", "type", "status") if isinstance(fields.get(name), str))
@@ -255,17 +203,9 @@ def _status(value: Any) -> int | None:
 
 def _words(error: Any) -> str:
     """What an error object says; the object itself where it has no message."""
-    if isinstance(error, str):
-        return error
-    if isinstance(error, dict):
-        for name in ("message", "detail", "error"):
-            if text := error.get(name):
-                return text if isinstance(text, str) else _dumped(text)
-    return _dumped(error)
-
-
-def _dumped(value: Any) -> str:
+    fields = _object(error)
+    said = next((fields[name] for name in ("message", "detail", "error") if fields.get(name)), error)
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
     except RecursionError:
         return "an error in too many layers"

@@ -18,24 +18,19 @@ _ROTATIONS_BY_LENGTH = {"dynamic", "longrope"}
 
 @dataclass
 class PromptStates:
-    """What a model's attention layers hold of a sequence of tokens.
-
-    Args:
-        tokens: the sequence.
-        layers: by the layer's number its keys and values, each of shape (heads, tokens, size).
-    """
+    """What a model's layers hold of some tokens: by layer the keys and values, of shape (heads, tokens, size)."""
 
     tokens: list[int]
     layers: dict[int, tuple[Tensor, Tensor]]
 
     @property
     def nbytes(self) -> int:
-        """The memory that keys and values take."""
+        """The bytes that keys and values take."""
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers.values())
 
 
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginning."""
+    """How many tokens two sequences share at their beginning."""
     length = min(len(first), len(second))
     return next((place for place in range(length) if first[place] != second[place]), length)
 
@@ -52,11 +47,7 @@ def depends_on_beginning_only(model: Any) -> bool:
 
 
 class StateStore:
-    """The latest prompt's states of every ranking under way, in bounded memory; may be used from several threads.
-
-    Args:
-        max_bytes: what all states together may take; the least recently kept go first.
-    """
+    """The latest prompt's states of every ranking under way, in bounded memory; may be used from several threads."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -69,17 +60,8 @@ class StateStore:
         return len(self._kept)
 
     def take(self, ranking: int, prompt: Sequence[int]) -> PromptStates | None:
-        """Takes out what is known of a prompt's beginning.
-
-        Args:
-            ranking: whose prompt it is.
-            prompt: its token ids.
-
-        Returns:
-            The states of the tokens that it shares with the ranking's prompt before, all but its last token at most,
-            whose scores are asked for; `None` where there are none.
-        """
-        states = self._remove(ranking)
+        """Takes out what is known of a prompt's beginning: not of its last token, whose scores are asked for."""
+        states = self.forget(ranking)
         shared = 0 if states is None else min(shared_length(states.tokens, prompt), len(prompt) - 1)
         if states is None or not shared:
             return None
@@ -88,7 +70,7 @@ class StateStore:
 
     def keep(self, ranking: int, states: PromptStates) -> None:
         """Keeps a prompt's states, in place of the ranking's earlier ones; not if they take more than all may."""
-        self._remove(ranking)
+        self.forget(ranking)
         size = states.nbytes
         if size > self.max_bytes:
             return
@@ -99,11 +81,8 @@ class StateStore:
             self._bytes += size
             self.peak_bytes = max(self.peak_bytes, self._bytes)
 
-    def forget(self, ranking: int) -> None:
-        """Drops what is kept for a ranking, if anything."""
-        self._remove(ranking)
-
-    def _remove(self, ranking: int) -> PromptStates | None:
+    def forget(self, ranking: int) -> PromptStates | None:
+        """Drops what is kept for a ranking, if anything, and returns it."""
         with self._lock:
             states = self._kept.pop(ranking, None)
             self._bytes -= states.nbytes if states is not None else 0

@@ -15,42 +15,27 @@ logger = logging.getLogger(__name__)
 
 _TRIAL = Path(__file__).with_name("template_trial.py")
 # A template takes milliseconds. On a busy machine the process itself may take seconds to start.
-_CPU_SECONDS, _SECONDS = 3, 20
-_BYTES, _CHARACTERS = 2**29, 10**6
+_SECONDS = 20
+_LIMITS = {"bytes": 2**29, "cpu_seconds": 3, "characters": 10**6}
 
 
 def why_it_does_not_end(
     template: str, special: Mapping[str, str], conversations: Sequence[Sequence[Mapping[str, Any]]]
 ) -> str:
-    """Renders conversations in another process.
+    """Renders conversations in another process, and says what the template does in place of ending, if it does not.
 
-    Args:
-        template: the Jinja template.
-        special: the tokenizer's named tokens, which templates write.
-        conversations: short ones, some hundred words at most.
-
-    Returns:
-        What the template does in place of ending, as a sentence's predicate; empty if it ends, with or without an
-        error of its own.
+    `special` are the tokenizer's named tokens, which templates write. Errors of the template count as an end.
     """
-    return _verdict(template, json.dumps(special, sort_keys=True), json.dumps(conversations))
+    given = {"template": template, "special": special, "conversations": conversations, "path": sys.path, **_LIMITS}
+    return _verdict(json.dumps(given, sort_keys=True))
 
 
 @lru_cache(maxsize=64)
-def _verdict(template: str, special: str, conversations: str) -> str:
-    given = {
-        "path": sys.path,
-        "template": template,
-        "special": json.loads(special),
-        "conversations": json.loads(conversations),
-        "bytes": _BYTES,
-        "cpu_seconds": _CPU_SECONDS,
-        "characters": _CHARACTERS,
-    }
+def _verdict(given: str) -> str:
     # Without site packages' start-up code: the path that is handed over holds all that is needed.
     command = [sys.executable, "-I", "-S", str(_TRIAL)]
     try:
-        done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=_SECONDS)
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired:
         return f"is not done after {_SECONDS} seconds"
     except OSError as error:
@@ -60,6 +45,6 @@ def _verdict(template: str, special: str, conversations: str) -> str:
     if done.returncode == 0 and said:
         return "" if said == "ends" else said
     if done.returncode < 0:  # stopped by the system, at a limit
-        return f"is not done after {_CPU_SECONDS} seconds of computing"
+        return f"is not done after {_LIMITS['cpu_seconds']} seconds of computing"
     logger.debug("whether the chat template ends can't be tried: %s", done.stderr.strip()[-500:])
     return ""

@@ -17,14 +17,7 @@ _CLOSING_ANCHOR, _ANSWER_ANCHOR, _ORDER_ANCHOR, _LINE_ANCHOR = ".", "<answer>", 
 
 
 class ChatTokenizer:
-    """Wraps a Hugging Face tokenizer with what prompts and decoding need of it.
-
-    Args:
-        tokenizer: with or without a chat template; without one, the turns are joined by blank lines.
-
-    Raises:
-        CheckpointError: if the chat template does not end, or is one of several without a default.
-    """
+    """Wraps a Hugging Face tokenizer with what prompts and decoding need of it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -67,19 +60,7 @@ class ChatTokenizer:
         return list(fast.encode(text, add_special_tokens=False).offsets)
 
     def prompt_ids(self, messages: Sequence[Message], *, thinks: bool | None = True) -> list[int]:
-        """Tokenizes a prompt by the model's chat template, the assistant's turn opened.
-
-        Args:
-            messages: the turns.
-            thinks: open its thought too; without one, a thought that the chat template opens is closed at once; `None`
-                leaves all as the chat template has it.
-
-        Returns:
-            Token ids, which hold the text of every turn.
-
-        Raises:
-            CheckpointError: if the chat template raises an error, or leaves a turn's text out.
-        """
+        """Tokenizes a prompt by the model's chat template, the assistant's turn opened."""
         opening = messages[-1].content if messages and messages[-1].role == "assistant" else ""
         said = messages[:-1] if opening else messages
         if self._template:

@@ -6,16 +6,10 @@ from r1ranker_ir.types import Call
 
 
 def split_thought(text: str) -> tuple[str, str]:
-    """Splits a model's output into its thought and what follows it.
+    """Splits a model's output into its thought, without tags, and what follows it from the closing tag on.
 
     The opening `<think>` may be missing (a chat template can have written it), and the closing tag too, for a model
-    that ran out of tokens or that goes over to its answer without it.
-
-    Args:
-        text: the whole output.
-
-    Returns:
-        The thought without its tags, and the rest from the closing tag on; a text with neither tag is all rest.
+    that ran out of tokens or that goes over to its answer without it. A text with neither tag is all rest.
     """
     head, closing, rest = text.partition("</think>")
     if not closing:
@@ -27,17 +21,7 @@ def split_thought(text: str) -> tuple[str, str]:
 
 
 def answers_in_reasoning(call: Call, content: str, reasoning: str) -> bool:
-    """Whether a server that parses thoughts out has taken the answer for a part of the thought.
-
-    Args:
-        call: what was asked.
-        content: the message's text.
-        reasoning: what was delivered as its thought.
-
-    Returns:
-        Whether the thought is to be read as the text would be: it holds an answer, or no thought was asked for, and
-        the text names nothing that may be answered.
-    """
+    """Whether a server that delivers thoughts apart has taken the answer for a part of the thought."""
     if not reasoning.strip() or any(identifier in content for identifier in call.identifiers):
         return False
     if "<answer>" in reasoning or reasoning.partition("</think>")[2].strip():
@@ -46,16 +30,7 @@ def answers_in_reasoning(call: Call, content: str, reasoning: str) -> bool:
 
 
 def join_reasoning(reasoning: str, content: str, *, ended: bool = True) -> str:
-    """Puts a thought that the server delivered apart back before the answer.
-
-    Args:
-        reasoning: the thought; empty where the server leaves it in the content.
-        content: the rest; a second thought in it is joined to the first, so that there is one block.
-        ended: whether the thought came to its end.
-
-    Returns:
-        `<think>…</think>` and the answer, or the content as it is if there is no reasoning.
-    """
+    """Puts a thought that the server delivered apart back before the answer, as one block."""
     if not reasoning:
         return content
     # Some servers leave the tags in.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from r1ranker_ir.errors import CheckpointError, missing_extra
-from r1ranker_ir.models.foreign_code import needs_foreign_code
-from r1ranker_ir.models.parts import load_tokenizer
+from r1ranker_ir.models.parts import load_tokenizer, needs_foreign_code
 from r1ranker_ir.models.small import located
+from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.types import Message
 
-from .chat_template import ChatTemplate
+from .texts import ChatTokenizer
 
 CHAT_CONTROL_TOKENS: tuple[str, ...] = (
     # ChatML: Qwen and many others
@@ -45,35 +45,16 @@ _TOKENS_PER_MESSAGE = 8
 _TOKENS_PER_PROMPT = 32
 
 
-class TokenCounts(Protocol):
-    """What can be known of a served model's tokens.
-
-    Attributes:
-        control_tokens: strings that the tokenizer reads as structure.
-    """
-
-    control_tokens: tuple[str, ...]
-
-    def count(self, text: str) -> int:
-        """Counts the tokens of plain text, without special ones."""
-        ...
-
-    def count_prompt(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a prompt with its chat template."""
-        ...
-
-    def turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages as the served model's chat template takes them, so that no text is left out."""
-        ...
+def _estimated_prompt(messages: Sequence[Message], count: Callable[[str], int]) -> int:
+    return _TOKENS_PER_PROMPT + sum(_TOKENS_PER_MESSAGE + count(message.content) for message in messages)
 
 
 class EstimatedCounts:
     """Estimates tokens from characters, rather too many than too few.
 
-    A run of ASCII letters counts one token for every four started; every other visible ASCII character and every
-    line break counts one; text in other scripts counts one for every two bytes of UTF-8. A prompt adds 8 for each
-    message and 32 at its beginning. On English web passages that is about 1.4 times what a byte-pair tokenizer of
-    32,000 entries needs, so passages are cut earlier than they would have to be; give a tokenizer where that matters.
+    A run of ASCII letters counts one token for every four started; every other visible ASCII character and line break
+    counts one; text in other scripts counts one for every two bytes of UTF-8. A prompt adds 8 per message and 32 at its
+    beginning. On English web passages that is about 1.4 times what a byte-pair tokenizer of 32,000 entries needs.
     """
 
     control_tokens = CHAT_CONTROL_TOKENS
@@ -91,28 +72,34 @@ class EstimatedCounts:
         return total
 
     def turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages as they are: of the template, nothing is known."""
+        """The messages as they are: nothing is known of the template."""
         return tuple(messages)
 
     def count_prompt(self, messages: Sequence[Message]) -> int:
         """Estimates the tokens of a prompt, template included."""
-        return _TOKENS_PER_PROMPT + sum(_TOKENS_PER_MESSAGE + self.count(message.content) for message in messages)
+        return _estimated_prompt(messages, self.count)
+
+
+class CountedTexts:
+    """How long texts and prompts are, for a backend whose model is not loaded here."""
+
+    _counts: EstimatedCounts | TokenizerCounts
+
+    def count_tokens(self, text: str) -> int:
+        """Counts the tokens of plain text: exactly with a tokenizer, otherwise by `EstimatedCounts`."""
+        return self._counts.count(text)
+
+    def cut_text(self, text: str, max_tokens: int) -> str:
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
+        return cut_at_word(text, max_tokens, self._counts.count)
+
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Counts the tokens of a whole prompt, as `count_tokens` does."""
+        return self._counts.count_prompt(messages)
 
 
 def counting_tokenizer(name: str, without: str) -> Any:
-    """Loads a Hugging Face tokenizer that only counts tokens; code of its own is never run.
-
-    Args:
-        name: on the Hugging Face hub, or a folder.
-        without: how to do without it, for errors.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        MissingExtraError: if transformers is not installed.
-        CheckpointError: if it can't be loaded, or needs code of its own.
-    """
+    """Loads a tokenizer that only counts tokens; errors say how to do `without` it, and code of its own never runs."""
     try:
         import transformers  # noqa: F401
     except ImportError as error:
@@ -131,28 +118,11 @@ def counting_tokenizer(name: str, without: str) -> Any:
         ) from error
 
 
-class TokenizerCounts:
-    """Counts tokens with a Hugging Face tokenizer.
-
-    Args:
-        tokenizer: name on the Hugging Face hub, folder or GGUF file.
-
-    Raises:
-        MissingExtraError: if transformers is not installed.
-        CheckpointError: if the tokenizer can't be loaded.
-    """
+class TokenizerCounts(ChatTokenizer):
+    """Counts tokens with a tokenizer on the Hugging Face hub, in a folder or in a GGUF file."""
 
     def __init__(self, tokenizer: str) -> None:
-        loaded = counting_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated")
-        self._tokenizer = loaded
-        self._template = ChatTemplate(loaded)
-        self.control_tokens = tuple(
-            sorted({*loaded.get_added_vocab(), *loaded.all_special_tokens, *self._template.marks})
-        )
-
-    def count(self, text: str) -> int:
-        """Counts the tokens of plain text, without special ones."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
+        super().__init__(counting_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated"))
 
     def turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as the chat template takes them; all of their texts arrive, or there is a `CheckpointError`."""
@@ -161,25 +131,8 @@ class TokenizerCounts:
         self._template.render(messages)
         return self._template.taken(messages)
 
-    def rendered(self, messages: Sequence[Message], *, thinks: bool | None) -> str:
-        """The prompt as the chat template writes it, opened as on the `transformers` backend; see `ChatTemplate.open`.
-
-        Raises:
-            CheckpointError: if there is no chat template, it raises an error, or it leaves a turn's text out.
-        """
-        if not self._template:
-            raise CheckpointError(f"the tokenizer of {self._template.name!r} has no chat template: give one that has")
-        return self._template.open(messages, thinks=thinks)
-
     def count_prompt(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a prompt as the tokenizer's chat template renders it.
-
-        Where the tokenizer has no chat template, the server's own template is not known; its tokens are then estimated
-        at 8 a message and 32 for the prompt.
-
-        Raises:
-            CheckpointError: if the chat template raises an error, or leaves a turn's text out.
-        """
+        """Counts the tokens of a prompt; without a chat template, what the server's own one adds is estimated."""
         if self._template:
             return self.count(self._template.render(messages))
-        return _TOKENS_PER_PROMPT + sum(_TOKENS_PER_MESSAGE + self.count(message.content) for message in messages)
+        return _estimated_prompt(messages, self.count)

@@ -8,15 +8,14 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING
 
-from r1ranker_ir.cache.database import Database
+from r1ranker_ir.cache.database import Database, pragma
 from r1ranker_ir.cache.records import FORMAT, decode, encode
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.types import Answer
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "R1RANKER_CACHE"
-"""Environment variable that says where the cache lies."""
 MAX_BYTES_VARIABLE = "R1RANKER_CACHE_MAX_BYTES"
-"""Environment variable that says how large the cache may become."""
 DEFAULT_MAX_BYTES = 2 * 1024**3
 SMALLEST_MAX_BYTES = 2**20
 
@@ -39,18 +36,11 @@ _USES_AT_ONCE = 1000
 _KEYS_AT_ONCE = 500
 # Room is made for more than the next batch, not for each batch anew; in small transactions, which others wait for.
 _FULL, _EMPTIED, _EVICTED_AT_ONCE = 0.98, 0.93, 200
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class ModelEntries:
-    """How many answers of one model a cache holds.
-
-    Args:
-        name: the checkpoint or the served model.
-        version: beginning of the hub's commit or of the hash of a folder's files; a server's address.
-        entries: how many.
-    """
+    """How many answers a cache holds of one version of a model; that of a server is its address."""
 
     name: str
     version: str
@@ -59,18 +49,7 @@ class ModelEntries:
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What a cache holds.
-
-    Args:
-        path: its file.
-        format: the form in which it keeps answers.
-        entries: how many answers.
-        file_bytes: how large the file is.
-        max_bytes: how large it may become.
-        oldest_use: when the answer that goes first was last used, to the hour; `None` where there is none.
-        newest_use: the latest use of any.
-        models: the answers by model, most first.
-    """
+    """What a cache holds: when its answers were used, to the hour, and how many there are by model, most first."""
 
     path: Path
     format: int
@@ -82,20 +61,11 @@ class CacheInfo:
     models: tuple[ModelEntries, ...]
 
 
-class CompletionsCache:
+class CompletionsCache(AbstractContextManager["CompletionsCache"]):
     """Answers by key in one SQLite file; for any number of threads and processes at once.
 
     What was stored is safe from the end of the process. The file stays below `max_bytes`: answers that have not been
     used for longest make room for new ones. A process that was forked off opens the file for itself.
-
-    Args:
-        path: the file; it and its folder are made where they are missing.
-        max_bytes: how large it may become, at least 1 MiB (the log beside it takes up to some MiB more).
-        lock_timeout: seconds to wait for another process that is writing.
-
-    Raises:
-        InputError: if max_bytes is less than 1 MiB.
-        StorageError: if the file can't be used: no permission, no cache, damaged, of a newer format.
     """
 
     def __init__(
@@ -110,12 +80,7 @@ class CompletionsCache:
         self._opening = threading.Lock()
         self._open()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -123,29 +88,19 @@ class CompletionsCache:
         self._finalizer()
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
-        """Finds answers.
+        """Finds answers by their keys, as `records.key_maker` makes them.
 
         A damaged one counts as missing and is replaced when it is stored again; so does an empty one, which earlier
         versions kept where a server had failed.
-
-        Args:
-            keys: see `r1ranker_ir.cache.records.key_maker`.
-
-        Returns:
-            The answers that are there, by key.
-
-        Raises:
-            StorageError: if the file can't be read.
         """
         found: dict[bytes, Answer] = {}
         session = self._session()
         now = _now()
         with session.database.reading() as connection:
-            for some in _portions(keys, _KEYS_AT_ONCE):
-                rows = connection.execute(
-                    f"SELECT id, key, used, value FROM answers WHERE key IN ({','.join('?' * len(some))})", some
-                ).fetchall()
-                for entry, key, used, value in rows:
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                some = keys[start : start + _KEYS_AT_ONCE]
+                asked = f"SELECT id, key, used, value FROM answers WHERE key IN ({','.join('?' * len(some))})"
+                for entry, key, used, value in connection.execute(asked, some).fetchall():
                     answer = decode(key, value)
                     if answer is None:
                         self._note_damage(key)
@@ -161,23 +116,13 @@ class CompletionsCache:
         return found
 
     def store(self, answers: Mapping[bytes, Answer], *, model: str, version: str = "") -> dict[bytes, Answer]:
-        """Keeps answers, in one transaction; the first answer to a key stays.
-
-        Args:
-            answers: by key.
-            model: whose they are, for `info` and `clear`.
-            version: which version of it, likewise.
-
-        Returns:
-            Other processes' answers to some of these keys, which were there first: all who share a cache go by those.
-
-        Raises:
-            StorageError: if the file can't be written; it stays as it was.
-        """
+        """Keeps answers, in one transaction; returns other processes' answers to these keys that were there first."""
         session = self._session()
         with session.database.writing() as connection:
             session.write_uses(connection)
-            owner = _model_id(connection, model, version)
+            named = (model, version)
+            connection.execute("INSERT OR IGNORE INTO models (name, version) VALUES (?, ?)", named)
+            [owner] = connection.execute("SELECT id FROM models WHERE name = ? AND version = ?", named).fetchone()
             damaged = [(key,) for key in answers if key in self._damaged]
             connection.executemany("DELETE FROM answers WHERE key = ?", damaged)
             rows = [(key, owner, _now(), encode(key, answer)) for key, answer in answers.items()]
@@ -190,54 +135,24 @@ class CompletionsCache:
         return {key: answer for key, answer in there_first.items() if answer != answers[key]}
 
     def info(self) -> CacheInfo:
-        """Counts what the cache holds.
-
-        Returns:
-            The counts.
-
-        Raises:
-            StorageError: if the file can't be read.
-        """
         with self._session().database.reading() as connection:
-            entries, oldest, newest = connection.execute(
-                "SELECT count(*), min(used), max(used) FROM answers"
-            ).fetchone()
+            counts = connection.execute("SELECT count(*), min(used), max(used) FROM answers").fetchone()
             models = connection.execute(
                 "SELECT name, version, count(*) AS entries FROM answers JOIN models ON models.id = answers.model "
                 "GROUP BY models.id ORDER BY entries DESC, name, version"
             ).fetchall()
             file_bytes, _ = _sizes(connection)
-        return CacheInfo(
-            path=self.path,
-            format=FORMAT,
-            entries=entries,
-            file_bytes=file_bytes,
-            max_bytes=self.max_bytes,
-            oldest_use=_when(oldest),
-            newest_use=_when(newest),
-            models=tuple(ModelEntries(*row) for row in models),
-        )
+        by_model = tuple(ModelEntries(*row) for row in models)
+        entries, oldest, newest = counts
+        uses = (_when(oldest), _when(newest))
+        return CacheInfo(self.path, FORMAT, entries, file_bytes, self.max_bytes, *uses, by_model)
 
     def clear(self, model: str | None = None) -> int:
-        """Removes answers and gives their room on the disk back.
-
-        Args:
-            model: only those of the model of that name; `None` for all.
-
-        Returns:
-            How many there were.
-
-        Raises:
-            StorageError: if the file can't be written.
-        """
+        """Removes the answers of a model, or all, from the disk; returns how many there were."""
         database = self._session().database
         with database.writing() as connection:
-            if model is None:
-                removed = connection.execute("DELETE FROM answers").rowcount
-            else:
-                removed = connection.execute(
-                    "DELETE FROM answers WHERE model IN (SELECT id FROM models WHERE name = ?)", (model,)
-                ).rowcount
+            of_model = "WHERE ?1 IS NULL OR model IN (SELECT id FROM models WHERE name = ?1)"
+            removed = connection.execute(f"DELETE FROM answers {of_model}", (model,)).rowcount
             connection.execute("DELETE FROM models WHERE id NOT IN (SELECT model FROM answers)")
         with database.reading() as connection:
             _shrink(connection)
@@ -268,15 +183,12 @@ class CompletionsCache:
         with session.database.reading() as connection:
             file_bytes, used_bytes = _sizes(connection)
         if used_bytes > _FULL * self.max_bytes:
-            while used_bytes > _EMPTIED * self.max_bytes:
+            oldest = f"SELECT id FROM answers ORDER BY used, id LIMIT {_EVICTED_AT_ONCE}"
+            removed = True
+            while removed and used_bytes > _EMPTIED * self.max_bytes:
                 with session.database.writing() as connection:
-                    removed = connection.execute(
-                        "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY used, id LIMIT ?)",
-                        (_EVICTED_AT_ONCE,),
-                    ).rowcount
+                    removed = connection.execute(f"DELETE FROM answers WHERE id IN ({oldest})").rowcount > 0
                     _, used_bytes = _sizes(connection)
-                if not removed:
-                    break
         if file_bytes > self.max_bytes:
             with session.database.reading() as connection:
                 _shrink(connection)
@@ -311,50 +223,23 @@ _INHERITED: list[_Session] = []
 
 
 def open_cache(path: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None) -> CompletionsCache:
-    """Opens a cache.
-
-    Args:
-        path: its file; `None` for `default_cache_path()`.
-        max_bytes: how large it may become; `None` for the environment variable `R1RANKER_CACHE_MAX_BYTES`, else 2 GiB.
-
-    Returns:
-        The cache.
-
-    Raises:
-        InputError: if max_bytes or the environment variable makes no sense.
-        StorageError: if the file can't be used.
-    """
-    limit = _max_bytes_from_environment() if max_bytes is None else max_bytes
-    return CompletionsCache(default_cache_path() if path is None else path, max_bytes=limit)
+    """Opens a cache, by default `default_cache_path()`, limited by `R1RANKER_CACHE_MAX_BYTES` or to 2 GiB."""
+    given = os.environ.get(MAX_BYTES_VARIABLE, "").strip()
+    if max_bytes is None:
+        try:
+            max_bytes = int(given) if given else DEFAULT_MAX_BYTES
+        except ValueError:
+            raise InputError(f"{MAX_BYTES_VARIABLE} is {given!r}: give a whole number of bytes") from None
+    return CompletionsCache(default_cache_path() if path is None else path, max_bytes=max_bytes)
 
 
 def default_cache_path() -> Path:
-    """Where the cache of this user lies.
-
-    Returns:
-        The environment variable `R1RANKER_CACHE`, else `r1ranker-ir/completions.sqlite` in `XDG_CACHE_HOME`, or else in
-        the system's folder for caches: `~/.cache`, `~/Library/Caches` or `%LOCALAPPDATA%`.
-    """
+    """The file that `R1RANKER_CACHE` names, or the one in the user's folder for caches."""
     if named := os.environ.get(CACHE_VARIABLE, "").strip():
         return Path(named).expanduser()
     systems = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA") or "~/AppData/Local"}
     folder = os.environ.get("XDG_CACHE_HOME", "").strip() or systems.get(sys.platform, "~/.cache")
     return Path(folder).expanduser() / "r1ranker-ir" / "completions.sqlite"
-
-
-def _max_bytes_from_environment() -> int:
-    given = os.environ.get(MAX_BYTES_VARIABLE, "").strip()
-    try:
-        return int(given) if given else DEFAULT_MAX_BYTES
-    except ValueError:
-        raise InputError(f"{MAX_BYTES_VARIABLE} is {given!r}: give a whole number of bytes") from None
-
-
-def _model_id(connection: sqlite3.Connection, name: str, version: str) -> int:
-    named = (name, version)
-    connection.execute("INSERT OR IGNORE INTO models (name, version) VALUES (?, ?)", named)
-    found: int = connection.execute("SELECT id FROM models WHERE name = ? AND version = ?", named).fetchone()[0]
-    return found
 
 
 def _shrink(connection: sqlite3.Connection) -> None:
@@ -365,9 +250,7 @@ def _shrink(connection: sqlite3.Connection) -> None:
 
 def _sizes(connection: sqlite3.Connection) -> tuple[int, int]:
     """The bytes of the file, and of these the ones that hold something."""
-    pages, free, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
+    pages, free, size = (pragma(connection, name) for name in ("page_count", "freelist_count", "page_size"))
     return pages * size, (pages - free) * size
 
 
@@ -377,9 +260,3 @@ def _now() -> int:
 
 def _when(use: int | None) -> datetime | None:
     return None if use is None else datetime.fromtimestamp(use * _SECONDS_PER_USE, UTC)
-
-
-def _portions(items: Sequence[_Item], size: int) -> Iterator[list[_Item]]:
-    remaining = iter(items)
-    while portion := list(islice(remaining, size)):
-        yield portion

@@ -34,12 +34,7 @@ _WAY_OUT = "choose another file (--cache FILE, or the environment variable R1RAN
 class Database:
     """A connection that threads share, one at a time; it belongs to the process that opened it.
 
-    Args:
-        path: the file; it and its folder are made where they are missing.
-        lock_timeout: seconds to wait for other processes that write.
-
-    Raises:
-        StorageError: if the file can't be used; names it and the way out.
+    `lock_timeout` is how many seconds to wait for other processes that write.
     """
 
     def __init__(self, path: Path, lock_timeout: float) -> None:
@@ -113,7 +108,7 @@ class Database:
 
     def _is_new(self) -> bool:
         """Whether the file is empty; refuses one that holds something else."""
-        application, version = (self._pragma(name) for name in ("application_id", "user_version"))
+        application, version = (pragma(self._connection, name) for name in ("application_id", "user_version"))
         if application == _APPLICATION_ID:
             if version != FORMAT:
                 raise StorageError(
@@ -124,10 +119,6 @@ class Database:
         if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] or application or version:
             raise StorageError(f"{str(self.path)!r} is an SQLite database of another program, and no cache: {_WAY_OUT}")
         return True
-
-    def _pragma(self, name: str) -> int:
-        value: int = self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-        return value
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -157,6 +148,12 @@ class Database:
                 )
             case _:
                 return f"{named} can't be read or written ({error}): {_WAY_OUT}"
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """A number that SQLite keeps for a file."""
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
 
 
 @contextlib.contextmanager

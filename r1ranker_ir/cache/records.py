@@ -23,15 +23,7 @@ _LONG_BYTES, _COMPRESSION = 512, 1
 
 
 def key_maker(identity: Mapping[str, Any]) -> Callable[[Call], bytes]:
-    """Makes the function that gives the calls to one backend their keys.
-
-    Args:
-        identity: all that decides an answer besides the call; see `Backend.identity`.
-
-    Returns:
-        Call to key: a SHA-256 of format, identity, messages with their roles, identifiers and form, and of what is
-        given or left out, where something is.
-    """
+    """Makes the function that gives the calls to a backend of this identity their keys: SHA-256 of all that counts."""
     whose = _json([FORMAT, identity])
 
     def key_of(call: Call) -> bytes:

@@ -98,7 +98,7 @@ def show(
     in the model's r1ranker.json, and to its context. The prompt's hash is the one that traces hold.
     """
     start()
-    from r1ranker_ir.backends.unloaded import unloaded_limits
+    from r1ranker_ir.backends.limits import unloaded_limits
     from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
     from r1ranker_ir.prompts.prompt import Prompt
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
 from r1ranker_ir.errors import CheckpointError, missing_extra
@@ -29,20 +30,9 @@ def load_adapter(
     *,
     trainable: bool = False,
 ) -> tuple[Any, Any]:
-    """Loads an adapter's base and tokenizer, and puts the adapter on the base.
+    """Loads an adapter, puts it on its base, and returns both with its tokenizer, or else the base's.
 
-    Args:
-        adapter: a folder or hub name.
-        options: where it comes from: `revision`, `trust_remote_code`, `local_files_only`.
-        load_base: loads the base by its name and such options.
-        trainable: to train it further.
-
-    Returns:
-        The model and its tokenizer: the adapter's own where it has one, otherwise the base's.
-
-    Raises:
-        CheckpointError: if the adapter is not one that changes weights, or does not fit its base.
-        MissingExtraError: if peft is not installed.
+    `options` are `revision`, `trust_remote_code` and `local_files_only`; `load_base` takes the base's name and its own.
     """
     from transformers.utils.hub import cached_file
 
@@ -60,16 +50,11 @@ def load_adapter(
     base_name = config.base_model_name_or_path
     if not base_name:
         raise CheckpointError(f"adapter {adapter!r} names no base model in adapter_config.json")
-    base_place, base_revision = located(base_name, config.revision)
-    base_options = dict(options) | {
-        "revision": base_revision,
-        "local_files_only": only_local(base_place, base_revision),
-    }
+    place, revision = located(base_name, config.revision)
+    base_options = dict(options) | {"revision": revision, "local_files_only": only_local(place, revision)}
     base = load_base(base_name, base_options)
     own_tokenizer = cached_file(adapter, "tokenizer_config.json", **where, **_MISSING_IS_NONE) is not None
-    named, source = (adapter, dict(options)) if own_tokenizer else (base_name, base_options)
-    # The flag stands in `source`: False, unless the caller allows it.
-    tokenizer = load_tokenizer(named, source)
+    tokenizer = load_tokenizer(adapter, options) if own_tokenizer else load_tokenizer(base_name, base_options)
     _fit_vocabulary(base, adapter, base_name, tokenizer, weights, config)
     model = PeftModel.from_pretrained(base, adapter, is_trainable=trainable, **where)
     return model, tokenizer
@@ -115,15 +100,12 @@ def _fit_vocabulary(base: Any, adapter: str, base_name: str, tokenizer: Any, wei
     known = [base.get_submodule(name).weight for name in whole_layers]
     layers = [base.get_input_embeddings(), base.get_output_embeddings()]
     if unknown and not all(any(layer.weight is weight for weight in known) for layer in layers if layer is not None):
-        logger.warning(
+        said = (
             "adapter %r adds %d tokens to the vocabulary of %r and lacks embeddings, or rows of the head, of %d of "
             "them: they get the mean of all others. Keep what was learned of them by modules_to_save, for the "
-            "embeddings and the head",
-            adapter,
-            len(tokenizer) - have,
-            base_name,
-            len(unknown),
+            "embeddings and the head"
         )
+        logger.warning(said, adapter, len(tokenizer) - have, base_name, len(unknown))
 
 
 def _set_to_mean(base: Any, have: int) -> None:
@@ -145,31 +127,28 @@ def _trained_tokens(config: Any) -> set[int]:
 
 
 def _saved_rows(base: Any, adapter: str, base_name: str, weights: str) -> tuple[set[int], set[str]]:
-    """For how many tokens an adapter's file has embeddings, and of which layers it has them whole, not what to add."""
+    """For how many tokens an adapter's file has embeddings, and the layers whose embeddings it has whole."""
     from safetensors import safe_open
 
     rows: set[int] = set()
     whole: set[str] = set()
-    layers = {
-        name: module
-        for name, module in base.named_modules()
-        if module is base.get_input_embeddings() or module is base.get_output_embeddings()
-    }
+    outer = (base.get_input_embeddings(), base.get_output_embeddings())
+    layers = [(name, module) for name, module in base.named_modules() if any(module is each for each in outer)]
     with safe_open(weights, framework="pt") as file:
-        for key in file.keys():  # noqa: SIM118 (the file itself can't be iterated)
-            for name, module in layers.items():
-                below = key.removeprefix("base_model.model.").removeprefix(f"{name}.")
-                if below == key.removeprefix("base_model.model."):
-                    continue
-                shape = file.get_slice(key).get_shape()
-                if below in _PARTS:
-                    rows.add(shape[_PARTS[below]])
-                elif "lora_" not in below and _WHOLE.fullmatch(below):
-                    if shape[1] != (width := module.weight.shape[1]):
-                        raise CheckpointError(
-                            f"adapter {adapter!r} has embeddings of {shape[1]} numbers each, and those of its base "
-                            f"{base_name!r} have {width}: it was trained on another base"
-                        )
-                    rows.add(shape[0])
-                    whole.add(name)
+        for key, (name, module) in product(file.keys(), layers):
+            inside = key.removeprefix("base_model.model.")
+            below = inside.removeprefix(f"{name}.")
+            if below == inside:
+                continue
+            shape = file.get_slice(key).get_shape()
+            if below in _PARTS:
+                rows.add(shape[_PARTS[below]])
+            elif "lora_" not in below and _WHOLE.fullmatch(below):
+                if shape[1] != (width := module.weight.shape[1]):
+                    raise CheckpointError(
+                        f"adapter {adapter!r} has embeddings of {shape[1]} numbers each, and those of its base "
+                        f"{base_name!r} have {width}: it was trained on another base"
+                    )
+                rows.add(shape[0])
+                whole.add(name)
     return rows, whole

@@ -22,23 +22,16 @@ TINY_CHECKPOINT = Path(__file__).parents[1] / "tiny"
 TINY_NAMES = ("r1ranker-iterative-tiny", "r1ranker-direct-tiny")
 OFFLINE_HINT = f"To try things offline, use the embedded model: {' or '.join(map(repr, TINY_NAMES))}."
 
+# What transformers need not say when it looks for a file.
+_UNSAID = ("missing_entries", "connection_errors", "gated_repo")
 _COUNTS = ("window_size", "stride", "max_passage_tokens", "max_query_tokens", "max_thought_tokens", "batch_size")
 
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """How a checkpoint wants to be asked; the defaults are for one that says nothing.
+    """How a checkpoint wants to be asked, and how it was trained; the defaults are for one that says nothing.
 
-    Args:
-        strategies: the strategies that it can follow.
-        template: its prompt template.
-        window_size: how many candidates its prompts may hold.
-        stride: how far a window moves.
-        max_passage_tokens: what it reads of a passage; `None` for no limit of its own.
-        max_query_tokens: what it reads of a query; `None` for no limit of its own.
-        max_thought_tokens: how long it may think; the paper allows 1,024 new tokens.
-        batch_size: how many calls it likes to get at once.
-        training: how it was trained, as `r1ranker train` wrote it; empty where nothing is said.
+    `None` means no limit of its own; the paper allows thoughts of 1,024 tokens.
     """
 
     strategies: tuple[str, ...] = field(default_factory=lambda: tuple(STRATEGIES))
@@ -53,45 +46,25 @@ class CheckpointSettings:
 
 
 def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
-    """The settings file in a local folder or beside a file, or the hub's copy where the checkpoint's repository has
-    one."""
+    """The settings file in a local folder, beside a file, or in the hub's repository."""
     folder = Path(checkpoint)
     if folder.exists():
         path = (folder.parent if folder.is_file() else folder) / SETTINGS_FILE
         return path if path.is_file() else None
+    quietly = {f"_raise_exceptions_for_{reason}": False for reason in _UNSAID}
     try:
         from transformers.utils.hub import cached_file
-    except ImportError:
-        return None
-    try:
-        found = cached_file(
-            checkpoint,
-            SETTINGS_FILE,
-            revision=revision,
-            local_files_only=only_local(checkpoint, revision),
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-            _raise_exceptions_for_gated_repo=False,
-        )
+
+        local = only_local(checkpoint, revision)
+        found = cached_file(checkpoint, SETTINGS_FILE, revision=revision, local_files_only=local, **quietly)
     # A name that is no repository is reported by whoever loads the weights, with a better message.
-    except (OSError, ValueError):
+    except (ImportError, OSError, ValueError):
         return None
     return Path(found) if found else None
 
 
 def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = None) -> CheckpointSettings:
-    """Reads a checkpoint's `r1ranker.json`.
-
-    Args:
-        checkpoint: a folder, a GGUF file, beside which its settings lie, or a hub name.
-        revision: the hub revision.
-
-    Returns:
-        Its settings, or the defaults where it has no such file.
-
-    Raises:
-        CheckpointError: if the file is malformed, or its template does not match the hash beside it.
-    """
+    """Reads a checkpoint's `r1ranker.json`: in its folder, beside its GGUF file or on the hub; else the defaults."""
     path = _find_settings_file(*located(os.fspath(checkpoint), revision))
     if path is None:
         return CheckpointSettings(template=load_template())
@@ -123,14 +96,11 @@ def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
             f"{path}: template_hash is {stated!r}, but {whose} is {template.digest()!r}: it is not "
             "the prompt that the checkpoint was trained on. Restore the template, or update the hash"
         )
-    values: dict[str, Any] = {}
-    for key in _COUNTS:
-        if key in content:
-            value = content[key]
-            least = 0 if key == "max_thought_tokens" else 1
-            if type(value) is not int or value < least:
-                raise CheckpointError(f"{path}: {key} is {value!r}; give a whole number of at least {least}")
-            values[key] = value
+    values = {key: content[key] for key in _COUNTS if key in content}
+    for key, value in values.items():
+        least = 0 if key == "max_thought_tokens" else 1
+        if type(value) is not int or value < least:
+            raise CheckpointError(f"{path}: {key} is {value!r}; give a whole number of at least {least}")
     strategies = content.get("strategies", [name for name in STRATEGIES if STRATEGIES[name].is_worded_by(template)])
     if not isinstance(strategies, list) or not strategies or any(name not in STRATEGIES for name in strategies):
         raise CheckpointError(f"{path}: strategies is {strategies!r}; list some of {', '.join(STRATEGIES)}")

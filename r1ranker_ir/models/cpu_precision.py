@@ -24,14 +24,10 @@ def computes_in_bfloat16() -> bool:
 
     A CPU without these converts every number first, and is then slower than in float32.
     """
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return _arm_has_bfloat16()
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    # These are not documented, and a version of torch may lack one.
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
-
-
-def _arm_has_bfloat16() -> bool:
+    if platform.machine().lower() not in ("arm64", "aarch64"):
+        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        # These are not documented, and a version of torch may lack one.
+        return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
     try:
         lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # macOS, whose models run on MPS
@@ -40,15 +36,7 @@ def _arm_has_bfloat16() -> bool:
 
 
 def count_parameters(config: Any, trust_remote_code: bool) -> int:
-    """Counts what a causal language model of a configuration holds, without memory for it.
-
-    Args:
-        config: transformers' configuration.
-        trust_remote_code: whether code that comes with it may run.
-
-    Returns:
-        The number of its weights; 0 for a configuration of which no model can be made.
-    """
+    """Counts the weights of a causal language model without memory for it; 0 if there is none."""
     from transformers import AutoModelForCausalLM
 
     try:
@@ -62,25 +50,13 @@ def count_parameters(config: Any, trust_remote_code: bool) -> int:
 
 
 def auto_on_cpu(name: str, config: Any, trust_remote_code: bool) -> torch.dtype:
-    """Chooses the numbers that a model is loaded in on a CPU, and says so where they are not float32.
-
-    Args:
-        name: the checkpoint, for people.
-        config: transformers' configuration.
-        trust_remote_code: whether code that comes with it may run.
-
-    Returns:
-        bfloat16 on a CPU that computes in it, for a model of at least `LEAST_PARAMETERS`; otherwise float32.
-    """
+    """bfloat16 on a CPU that computes in it, for a model of at least `LEAST_PARAMETERS`; otherwise float32."""
     if not computes_in_bfloat16():
         return torch.float32
     count = count_parameters(config, trust_remote_code)
     if count < LEAST_PARAMETERS:
         return torch.float32
-    logger.warning(
-        "%s (%d million parameters) is loaded in bfloat16, which this CPU computes about twice as fast as float32; "
-        "close scores may then depend on the batch. Give a dtype, float32 or bfloat16, to choose",
-        name,
-        round(count / 1e6),
-    )
+    said = "%s (%d million parameters) is loaded in bfloat16, which this CPU computes about twice as fast as float32; "
+    said += "close scores may then depend on the batch. Give a dtype, float32 or bfloat16, to choose"
+    logger.warning(said, name, round(count / 1e6))
     return torch.bfloat16

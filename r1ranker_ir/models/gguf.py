@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from r1ranker_ir.errors import CheckpointError, InputError, MissingExtraError
+from r1ranker_ir.models.small import located
 
 SUFFIX = ".gguf"
 INSTALL_HINT = 'pip install "r1ranker-ir[small]" (or pip install gguf)'
@@ -23,25 +24,11 @@ _OTHER_CHECKPOINTS = ("*.safetensors", "adapter_config.json")
 
 
 def gguf_file(model: str | os.PathLike[str]) -> Path | None:
-    """Finds the GGUF file that a model's name stands for.
-
-    Args:
-        model: a file; a folder, which is a GGUF checkpoint if it holds a GGUF file and neither safetensors nor an
-            adapter; or a hub name, which never is one.
-
-    Returns:
-        The file's whole path, or `None` where the model is something else.
-
-    Raises:
-        CheckpointError: if it is another kind of file, there are several in the folder, or it is a part of a model.
-    """
+    """The GGUF file that a model's name stands for: a file, or that in a folder without safetensors or adapter."""
     path = Path(model)
     if path.is_file():
         if path.suffix.lower() != SUFFIX and not _begins_as_gguf(path):
-            raise CheckpointError(
-                f"checkpoint {os.fspath(model)!r} is a file, but not a GGUF file: give a checkpoint's folder, or a "
-                "GGUF file"
-            )
+            raise CheckpointError(f"checkpoint {os.fspath(model)!r} is not a GGUF file: give one, or a folder")
         found = path
     elif path.is_dir():
         if any(next(path.glob(pattern), None) is not None for pattern in _OTHER_CHECKPOINTS):
@@ -73,37 +60,28 @@ def _begins_as_gguf(path: Path) -> bool:
         raise CheckpointError(f"checkpoint {os.fspath(path)!r} can't be read: {error}") from error
 
 
-def require_gguf(model: str) -> None:
-    """Says what to install where GGUF files can't be read.
+@contextmanager
+def source_of(model: str, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What transformers' `from_pretrained` is given to load a checkpoint, or a GGUF file and nothing beside it.
 
-    Raises:
-        MissingExtraError: if the package gguf is not installed.
+    Beside a file of its own name, transformers would also read the folder's `tokenizer.json`, which in a folder of
+    downloads belongs to another model.
     """
+    name = located(model)[0]
+    file = gguf_file(name)
+    if file is None:
+        yield name, dict(options)
+        return
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError(
             f"GGUF checkpoint {model!r} needs the package gguf, which is not installed. Install it with: {INSTALL_HINT}"
         )
-
-
-@contextmanager
-def loading_from(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What transformers' `from_pretrained` is given so that it reads a GGUF file and nothing that lies beside it.
-
-    Beside a file of its own name, transformers would also read the folder's `tokenizer.json`, which in a folder of
-    downloads belongs to another model.
-
-    Args:
-        file: a whole path.
-
-    Yields:
-        The first argument, and keyword arguments.
-    """
     with TemporaryDirectory(prefix="r1ranker-gguf-") as empty:
         yield empty, {"gguf_file": os.fspath(file), "local_files_only": True, "trust_remote_code": False}
 
 
 def dense() -> dict[str, Any]:
-    """Keyword arguments of `from_pretrained` that have a model's weights unpacked into ordinary numbers.
+    """Keyword arguments of `from_pretrained` that have weights unpacked into ordinary numbers.
 
     Newer versions of transformers would keep some architectures' weights packed, and compute in float32 only.
     """
@@ -115,18 +93,7 @@ def dense() -> dict[str, Any]:
 
 
 def made_ordinary(model: Any, name: str) -> Any:
-    """Takes from a model what says that it came from a GGUF file, so that it can be trained and saved as any other.
-
-    Args:
-        model: with ordinary weights.
-        name: where it comes from; adapters that are trained on it name it as their base.
-
-    Returns:
-        The same model.
-
-    Raises:
-        InputError: if weights are packed after all.
-    """
+    """Takes from a model what says that it came from a GGUF file, so that it can be trained and saved under `name`."""
     if packed := [key for key, each in model.named_parameters() if not each.is_floating_point()]:
         raise InputError(f"{name!r}: the weights {packed[0]!r} are still packed: use another version of transformers")
     for attribute in ("hf_quantizer", "quantization_method"):

@@ -15,25 +15,16 @@ _ANSWERS: dict[tuple[str, str | None], tuple[float, bool]] = {}
 
 
 def only_local(checkpoint: str, revision: str | None = None) -> bool:
-    """Tells whether a checkpoint's files can come from this disk only.
+    """Whether a checkpoint's files can come from this disk only: those of a path, or of a hub that does not answer.
 
     The hub is asked once, without the retries that every single file would go through.
-
-    Args:
-        checkpoint: a folder, a file or a hub name; anything else is left for the loading to report.
-        revision: the hub revision.
-
-    Returns:
-        True for a folder or a file, and for a hub name while the hub can't be reached or `HF_HUB_OFFLINE` is set.
     """
-    return Path(checkpoint).exists() or not _hub_answers(checkpoint, revision)
-
-
-def _hub_answers(checkpoint: str, revision: str | None) -> bool:
+    if Path(checkpoint).exists():
+        return True
     known = _ANSWERS.get((checkpoint, revision))
     if known is None or time.monotonic() - known[0] > _VALID_SECONDS:
         known = _ANSWERS[checkpoint, revision] = (time.monotonic(), _ask_hub(checkpoint, revision))
-    return known[1]
+    return not known[1]
 
 
 def _ask_hub(checkpoint: str, revision: str | None) -> bool:

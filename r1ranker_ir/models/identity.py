@@ -27,20 +27,11 @@ _THREADS = 8
 
 
 def checkpoint_identity(model: str, revision: str | None, *, loading_began: float) -> dict[str, Any]:
-    """Tells a loaded checkpoint from every other one.
+    """Tells a checkpoint whose loading began at a time, in seconds since the epoch, from every other one.
 
     A hub name is told by the commit that its files belong to; a folder by the SHA-256 of every file that loading may
     read, whole, so that weights trained anew in place are another checkpoint, and a copy elsewhere is the same one; a
-    GGUF file by its own SHA-256.
-
-    Args:
-        model: a folder, a GGUF file or a hub name, already loaded.
-        revision: the hub revision that was asked for.
-        loading_began: when its loading began, in seconds since the epoch.
-
-    Returns:
-        `{"name": …, "revision": …}`, `{"files": …}` or `{"gguf": …}`; an adapter's also has its base's under `base`.
-        Where nothing sure can be said, `not_cacheable` says why.
+    GGUF file by its own SHA-256. An adapter's has its base's under `base`; `not_cacheable` says why nothing is sure.
     """
     place, commit = located(model, revision)
     folder, gguf = Path(place), gguf_file(place)

@@ -23,35 +23,20 @@ _FOUND: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 def cache_argument(model: Any) -> str:
-    """Finds the argument that a model takes its cache by, with three passes over a few tokens; once for each model.
-
-    Args:
-        model: a causal language model in evaluation mode.
-
-    Returns:
-        The argument's name.
-
-    Raises:
-        CheckpointError: if the model hands no cache back, or does not go on from the one that it is given.
-    """
-    name = _FOUND.get(model)
-    if name is None:
-        name = _FOUND[model] = _probe(model)
-    return name
-
-
-def cache_of(output: Any) -> Any:
-    """The cache in a model's output; `None` if there is none."""
-    return _first(output if isinstance(output, Mapping) else vars(output))
+    """Finds the argument that a model takes its cache by, with three passes over a few tokens; once for each model."""
+    if model not in _FOUND:
+        _FOUND[model] = _probe(model)
+    return _FOUND[model]
 
 
 def passed_cache(arguments: Mapping[str, Any]) -> Any:
     """The cache among the keyword arguments of a model's call; `None` if there is none."""
-    return _first(arguments)
+    return next((arguments[name] for name in _NAMES if arguments.get(name) is not None), None)
 
 
-def _first(named: Mapping[str, Any]) -> Any:
-    return next((named[name] for name in _NAMES if named.get(name) is not None), None)
+def cache_of(output: Any) -> Any:
+    """The cache in a model's output; `None` if there is none."""
+    return passed_cache(output if isinstance(output, Mapping) else vars(output))
 
 
 @torch.no_grad()
@@ -72,10 +57,8 @@ def _probe(model: Any) -> str:
         whole = _last_scores(read([(*_FIRST, _NEXT), (*_SECOND, _NEXT)]))
     # Whatever a model provokes that needs more than tokens.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"{_what(model)} can't read a text of four tokens: {type(error).__name__}: {reason}"
-        ) from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise CheckpointError(f"{_what(model)} can't read a text of four tokens: {reason}") from error
     if cache is None:
         raise CheckpointError(
             f"{_what(model)} hands back no cache of what it has read, as recurrent models of some kinds don't: use a "
@@ -83,7 +66,8 @@ def _probe(model: Any) -> str:
         )
     allowed = _NEAR * (whole[0] - whole[1]).abs().max() + _ROUNDING * whole.abs().max()
     tried = []
-    for name in _in_likely_order(model):
+    named = inspect.signature(_base_of(model).forward).parameters
+    for name in sorted(_NAMES, key=lambda name: name not in named):
         try:
             # A copy, since a pass may change it and still not go on from it.
             scores = _last_scores(read([(_NEXT,)], **{name: copy.deepcopy(cache)}))[0]
@@ -105,12 +89,9 @@ def _last_scores(output: Any) -> Tensor:
     return scores
 
 
-def _in_likely_order(model: Any) -> list[str]:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    named = inspect.signature(base.forward).parameters
-    return sorted(_NAMES, key=lambda name: name not in named)
+def _base_of(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _what(model: Any) -> str:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return f"the model ({type(base).__name__})"
+    return f"the model ({type(_base_of(model)).__name__})"

@@ -13,15 +13,14 @@ import torch
 
 from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError, missing_extra
 from r1ranker_ir.models.checkpoints import OFFLINE_HINT
-from r1ranker_ir.models.gguf import dense, gguf_file, loading_from, made_ordinary, require_gguf
+from r1ranker_ir.models.gguf import dense, gguf_file, made_ordinary, source_of
 from r1ranker_ir.models.hub import only_local
 from r1ranker_ir.models.small import INSTALL_HINT, is_small, located
 
 from .adapters import load_adapter
 from .cpu_precision import auto_on_cpu
-from .foreign_code import FOREIGN_CODE_HINT, needs_foreign_code
 from .key_value_cache import cache_argument
-from .parts import load_config, load_tokenizer
+from .parts import FOREIGN_CODE_HINT, load_config, load_tokenizer, needs_foreign_code
 
 _DTYPES = ("float32", "bfloat16", "float16")
 _ON_CPU = "auto on a CPU"  # what it comes to depends on the weights
@@ -29,31 +28,19 @@ _ON_CPU = "auto on a CPU"  # what it comes to depends on the weights
 
 def pick_device(device: str | None) -> str:
     """The device asked for, or the first of CUDA, MPS and CPU that is there."""
-    if device is not None:
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _pick_dtype(dtype: str, device: str) -> torch.dtype | str:
-    if dtype == "auto":
-        return _ON_CPU if device == "cpu" else "auto"
-    if dtype not in _DTYPES:
-        raise InputError(f"dtype is {dtype!r}: use auto or one of {', '.join(_DTYPES)}")
-    picked: torch.dtype = getattr(torch, dtype)
-    return picked
+    found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return found if device is None else device
 
 
 def is_adapter(model: str, revision: str | None) -> bool:
-    """Tells whether a folder or hub name is a LoRA adapter."""
+    """Whether a folder or hub name is a LoRA adapter."""
     if Path(model).exists():
         return (Path(model) / "adapter_config.json").is_file()
     from transformers.utils.peft_utils import find_adapter_config_file
 
     try:
-        found = find_adapter_config_file(model, revision=revision, local_files_only=only_local(model, revision))
-        return found is not None
+        local = only_local(model, revision)
+        return find_adapter_config_file(model, revision=revision, local_files_only=local) is not None
     # Whether the name exists at all is found out, and reported, by the loading itself.
     except (OSError, ValueError):
         return False
@@ -64,14 +51,14 @@ def _quiet_bars_off_terminal() -> Iterator[None]:
     """Hides the bars of transformers and the hub where standard error is no terminal."""
     from transformers.utils import logging as transformers_logging
 
-    hide = not sys.stderr.isatty() and transformers_logging.is_progress_bar_enabled()
-    if hide:
-        transformers_logging.disable_progress_bar()
+    if sys.stderr.isatty() or not transformers_logging.is_progress_bar_enabled():
+        yield
+        return
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        if hide:
-            transformers_logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()
 
 
 def load_model(
@@ -83,29 +70,16 @@ def load_model(
     trust_remote_code: bool,
     revision: str | None,
 ) -> tuple[Any, Any]:
-    """Loads a model for inference, weights from safetensors only.
-
-    Args:
-        model: a folder, GGUF file or hub name; of an adapter, its base is loaded first.
-        device: where to put it; `None` to pick.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own, on a CPU see `cpu_precision`.
-        device_map: placement by accelerate, instead of `device`.
-        trust_remote_code: run code that comes with the checkpoint.
-        revision: the hub revision.
-
-    Returns:
-        The model in evaluation mode, and its tokenizer.
-
-    Raises:
-        CheckpointError: if it can't be loaded; the message says which, why, and how to try things offline.
-        InputError: if dtype is unknown.
-        MissingExtraError: if an adapter needs peft and it is not installed.
-    """
+    """Loads a model for inference, weights from safetensors only, and its tokenizer."""
     check_exists(model)
     placed = pick_device(device)
-    weights: dict[str, Any] = {"use_safetensors": True, "dtype": _pick_dtype(dtype, "map" if device_map else placed)}
+    if dtype not in ("auto", *_DTYPES):
+        raise InputError(f"dtype is {dtype!r}: use auto or one of {', '.join(_DTYPES)}")
+    weights: dict[str, Any] = {"use_safetensors": True, "dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
     if device_map is not None:
         weights["device_map"] = device_map
+    elif dtype == "auto" and placed == "cpu":
+        weights["dtype"] = _ON_CPU
     try:
         with _quiet_bars_off_terminal():
             loaded = _load(model, revision, trust_remote_code, weights)
@@ -125,22 +99,14 @@ def load_model(
 
 
 def check_exists(model: str) -> None:
-    """Says at once that a path leads nowhere, before anyone takes it for a hub name.
-
-    Raises:
-        CheckpointError: if there is no such folder or file.
-    """
+    """Refuses a path that leads nowhere, before anyone takes it for a hub name."""
     if model.startswith((".", "~", os.sep)) and not Path(model).exists():
         raise CheckpointError(_explain(model, FileNotFoundError("there is no such folder or file")))
 
 
 def _load(model: str, revision: str | None, trust_remote_code: bool, weights: dict[str, Any]) -> tuple[Any, Any]:
     name, commit = located(model, revision)
-    options = {
-        "revision": commit,
-        "trust_remote_code": trust_remote_code,
-        "local_files_only": only_local(name, commit),
-    }
+    options = {"revision": commit, "local_files_only": only_local(name, commit), "trust_remote_code": trust_remote_code}
     if gguf_file(name) is not None or not is_adapter(name, commit):
         tokenizer = load_tokenizer(model, options)
         return _load_for_inference(model, options, weights), tokenizer
@@ -166,35 +132,19 @@ def _load_for_inference(model: str, options: dict[str, Any], weights: dict[str, 
 def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:
     """Loads a causal language model whose checkpoint holds all of its weights.
 
-    Args:
-        model: a folder, GGUF file or hub name. What a GGUF file holds in blocks is unpacked.
-        options: where it comes from: `revision` and the like.
-        weights: how to hold it: `dtype`, `device_map` and the like.
-
-    Returns:
-        The model.
-
-    Raises:
-        CheckpointError: if weights are missing, or a GGUF file is to be quantised in another way.
-        MissingExtraError: if a GGUF file can't be read for want of the package gguf.
+    `options` say where from (`revision` and the like), `weights` how to hold them (`dtype`, `device_map` and the like).
     """
     from transformers import AutoModelForCausalLM
 
-    name = located(model)[0]
-    file = gguf_file(name)
-    if file is None:
-        answer: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options, **weights)
-    else:
-        require_gguf(model)
-        if "quantization_config" in weights:
+    with source_of(model, options) as (source, arguments):
+        packed = "gguf_file" in arguments
+        if packed and "quantization_config" in weights:
             raise CheckpointError(
                 f"checkpoint {model!r} is a GGUF file, whose weights are unpacked when it is loaded: they can't be "
                 "quantised again. Leave load_in_4bit and load_in_8bit out"
             )
-        with loading_from(file) as (folder, arguments):
-            answer = AutoModelForCausalLM.from_pretrained(
-                folder, output_loading_info=True, **(weights | arguments | dense())
-            )
+        arguments |= weights | (dense() if packed else {})
+        answer: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **arguments)
     loaded, report = answer
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random numbers and only warns.
@@ -203,7 +153,7 @@ def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -
             f"or no causal language model (an embedding model, for example). {OFFLINE_HINT}"
         )
     # A whole path, so that an adapter that is trained on it finds its base from any folder.
-    return loaded if file is None else made_ordinary(loaded, model if is_small(model) else os.path.abspath(model))
+    return made_ordinary(loaded, model if is_small(model) else os.path.abspath(model)) if packed else loaded
 
 
 def _explain(model: str, error: Exception, of: str = "") -> str:
@@ -222,7 +172,5 @@ def way_out(model: str) -> str:
             "check that the file is whole, that it holds a language model with its tokenizer, and that this version of "
             f"transformers reads GGUF files of its architecture. {OFFLINE_HINT}"
         )
-    return (
-        "check the name or the folder, that its weights are safetensors, and that the hub can be reached. "
-        f"{OFFLINE_HINT}"
-    )
+    checked = "check the name or the folder, that its weights are safetensors, and that the hub can be reached"
+    return f"{checked}. {OFFLINE_HINT}"

@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.models.gguf import gguf_file, loading_from, require_gguf
-from r1ranker_ir.models.small import located
+from r1ranker_ir.models.gguf import source_of
 
 # How llama.cpp calls the way in which SmolLM's vocabulary was made.
 _DIGIT_BY_DIGIT = ("smollm",)
+FOREIGN_CODE_HINT = (
+    "it needs Python code that comes with it, and such code is not run unasked. Use one that needs none; or read the "
+    "code, and pass trust_remote_code=True if you trust it"
+)
+
+
+def needs_foreign_code(error: BaseException) -> bool:
+    """Whether transformers gave up because something needs code of its own, which it was told not to run."""
+    return isinstance(error, ValueError) and "trust_remote_code" in str(error)
 
 
 def load_tokenizer(model: str, options: Mapping[str, Any]) -> Any:
-    """Loads a checkpoint's tokenizer with its chat template.
-
-    Args:
-        model: a folder, GGUF file or hub name.
-        options: where it comes from: `revision` and the like.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        MissingExtraError: if a GGUF file can't be read for want of the package gguf.
-    """
+    """Loads a checkpoint's tokenizer with its chat template; `options` say where from: `revision` and the like."""
     from transformers import AutoTokenizer
 
-    name = located(model)[0]
-    file = gguf_file(name)
-    if file is None:
-        ordinary: Any = AutoTokenizer.from_pretrained(name, **options)
-        return ordinary
-    require_gguf(model)
-    with loading_from(file) as (folder, arguments):
-        loaded: Any = AutoTokenizer.from_pretrained(folder, **arguments)
-    loaded.name_or_path = model
-    _split_digits(loaded, file)
+    with source_of(model, options) as (source, arguments):
+        loaded: Any = AutoTokenizer.from_pretrained(source, **arguments)
+    if file := arguments.get("gguf_file"):
+        loaded.name_or_path = model
+        _split_digits(loaded, file)
     return loaded
 
 
-def _split_digits(tokenizer: Any, file: Path) -> None:
+def _split_digits(tokenizer: Any, file: str) -> None:
     """Splits texts before each digit where the file says that its vocabulary was made so, as transformers does not.
 
     Without it, white space before a number would be put into other tokens than the model was trained on.
@@ -51,37 +41,17 @@ def _split_digits(tokenizer: Any, file: Path) -> None:
         from transformers.integrations.gguf.reader import read_gguf_metadata
     except ImportError:  # before 5.24
         return
-    from tokenizers import pre_tokenizers
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
-    metadata, _ = read_gguf_metadata(os.fspath(file))
+    metadata, _ = read_gguf_metadata(file)
     if metadata.get("tokenizer.ggml.pre") in _DIGIT_BY_DIGIT:
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-            ]
-        )
+        by_digit = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(by_digit)
 
 
 def load_config(model: str, options: Mapping[str, Any]) -> Any:
-    """Loads a checkpoint's configuration.
-
-    Args:
-        model: a folder, GGUF file or hub name.
-        options: where it comes from: `revision` and the like.
-
-    Returns:
-        transformers' configuration.
-
-    Raises:
-        MissingExtraError: if a GGUF file can't be read for want of the package gguf.
-    """
+    """Loads a checkpoint's configuration; `options` as for `load_tokenizer`."""
     from transformers import AutoConfig
 
-    name = located(model)[0]
-    file = gguf_file(name)
-    if file is None:
-        return AutoConfig.from_pretrained(name, **options)
-    require_gguf(model)
-    with loading_from(file) as (folder, arguments):
-        return AutoConfig.from_pretrained(folder, **arguments)
+    with source_of(model, options) as (source, arguments):
+        return AutoConfig.from_pretrained(source, **arguments)

@@ -9,8 +9,8 @@ from r1ranker_ir.errors import CheckpointError, InputError, missing_extra
 from r1ranker_ir.files.plain_data import parse_json
 from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
-from r1ranker_ir.models.foreign_code import needs_foreign_code
 from r1ranker_ir.models.hub import only_local
+from r1ranker_ir.models.parts import needs_foreign_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,17 +23,7 @@ _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def read_configuration(name: str) -> dict[str, Any]:
-    """Reads a packaged configuration or a JSON file of one.
-
-    Args:
-        name: one of `CONFIGURATIONS`, or a file.
-
-    Returns:
-        A configuration of transformers as plain data, with its `model_type`.
-
-    Raises:
-        InputError: if the file can't be read or holds no such configuration.
-    """
+    """Reads one of `CONFIGURATIONS` or a JSON file, with the `model_type` of transformers."""
     path = _FOLDER / f"{name}.json" if name in CONFIGURATIONS else Path(name)
     way_out = f"give a JSON file as transformers writes them (config.json), or one of {', '.join(CONFIGURATIONS)}"
     text = read_small_text(path, f"configuration {name!r}", way_out)
@@ -50,20 +40,7 @@ def read_configuration(name: str) -> dict[str, Any]:
 
 
 def open_configuration(name: str) -> tuple[Any, Any]:
-    """Opens a configuration and the tokenizer that goes with it.
-
-    Args:
-        name: one of `CONFIGURATIONS` or a JSON file, which take the embedded model's tokenizer; or a folder or hub
-            name, which have a tokenizer of their own.
-
-    Returns:
-        transformers' configuration and tokenizer.
-
-    Raises:
-        InputError: if the JSON is bad, or its vocabulary is smaller than the tokenizer's.
-        CheckpointError: if a folder or name can't be loaded.
-        MissingExtraError: if transformers is not installed.
-    """
+    """Opens a configuration and its tokenizer: the embedded model's, or a folder's or hub name's own."""
     try:
         from transformers import AutoConfig, AutoTokenizer
     except ImportError as error:
@@ -92,51 +69,32 @@ def _own(name: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        local = only_local(name)
-        config: Any = AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
-        tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+        where: dict[str, Any] = {"local_files_only": only_local(name), "trust_remote_code": False}
+        return AutoConfig.from_pretrained(name, **where), AutoTokenizer.from_pretrained(name, **where)
     except Exception as error:
+        why = f" ({_reason(error)}): check the name, and that the hub can be reached; or give"
         if needs_foreign_code(error):
-            raise CheckpointError(
-                f"the configuration of {name!r} can't be loaded: it needs Python code that comes with it, and that is "
-                f"not run. Give one that needs none, a JSON file, or one of {', '.join(CONFIGURATIONS)}"
-            ) from error
-        reason = " ".join(str(error).split())[:400]
+            why = ": it needs Python code that comes with it, and that is not run. Give one that needs none,"
         raise CheckpointError(
-            f"the configuration of {name!r} can't be loaded ({type(error).__name__}: {reason}): check the name, and "
-            f"that the hub can be reached; or give a JSON file, or one of {', '.join(CONFIGURATIONS)}"
+            f"the configuration of {name!r} can't be loaded{why} a JSON file, or one of {', '.join(CONFIGURATIONS)}"
         ) from error
-    return config, tokenizer
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
 
 def random_model(config: Any, *, device: str, dtype: str, seed: int) -> nn.Module:
-    """Makes a causal language model with random weights.
-
-    Args:
-        config: transformers' configuration.
-        device: where it is made.
-        dtype: `float32`, `bfloat16` or `float16`.
-        seed: of the weights.
-
-    Returns:
-        The model, in evaluation mode.
-
-    Raises:
-        InputError: if the configuration is none of a causal language model, or the device can't take it.
-    """
+    """Makes a causal language model with random weights, in evaluation mode."""
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
         with torch.random.fork_rng(), torch.device(device):
             torch.manual_seed(seed)
-            model: nn.Module = AutoModelForCausalLM.from_config(
-                config, dtype=getattr(torch, dtype), trust_remote_code=False
-            )
+            options = {"dtype": getattr(torch, dtype), "trust_remote_code": False}
+            model: nn.Module = AutoModelForCausalLM.from_config(config, **options)
     except Exception as error:
-        reason = " ".join(str(error).split())[:400]
-        raise InputError(
-            f"no model of type {config.model_type!r} can be made on device {device!r} ({type(error).__name__}: "
-            f"{reason}): check the configuration and --device"
-        ) from error
+        made = f"no model of type {config.model_type!r} can be made on device {device!r}"
+        raise InputError(f"{made} ({_reason(error)}): check the configuration and --device") from error
     return model.eval()

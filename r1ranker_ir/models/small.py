@@ -29,37 +29,22 @@ INSTALL_HINT = "r1ranker model install small"
 
 
 def installed_small() -> Path | None:
-    """Finds the weights that the package index's package brought, without importing it (it needs llama.cpp).
-
-    Returns:
-        The GGUF file, or `None` if it is not installed.
-    """
+    """Finds the weights that the package index's package brought, without importing it (it needs llama.cpp)."""
     try:
         found = importlib.util.find_spec(_MODULE)
     except (ImportError, ValueError):
         return None
-    for folder in (found.submodule_search_locations or ()) if found is not None else ():
-        if (file := Path(folder) / _FILE).is_file():
-            return file
-    return None
+    files = (Path(folder) / _FILE for folder in (found and found.submodule_search_locations) or ())
+    return next(filter(Path.is_file, files), None)
 
 
 def is_small(model: str) -> bool:
-    """Tells whether a checkpoint's name stands for the small model."""
+    """Whether a checkpoint's name stands for the small model."""
     return model.lower() == SMALL_NAME and not os.path.exists(model)
 
 
 def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
-    """Says where a checkpoint is: the small model's name stands for one of two places, all others for themselves.
-
-    Args:
-        model: a folder, a file or a name.
-        revision: the hub revision.
-
-    Returns:
-        A file, folder or hub name, and the hub revision: of the small model, the installed package's file if it is
-        there, otherwise the hub's weights at a pinned revision.
-    """
+    """Where a checkpoint is, and its hub revision: the small model's name stands for one of two places."""
     if not is_small(model):
         return model, revision
     file = installed_small()
@@ -67,14 +52,7 @@ def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
 
 
 def install_small() -> Path:
-    """Installs the small model into this environment, and what reads it, checked against a hash.
-
-    Returns:
-        The file with the weights.
-
-    Raises:
-        CheckpointError: if there is no installer, or it fails.
-    """
+    """Installs the small model into this environment, checked against a hash, and what reads it."""
     if importlib.util.find_spec(_READER) is None:
         _run([*_installer(), _READER])
     if (there := installed_small()) is not None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from references import Make, Open
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from r1ranker_ir import Candidate, RankingRequest
-from r1ranker_ir.backends.chat_template import ChatTemplate, lost_texts
+from r1ranker_ir.backends.chat_template import ChatTemplate
 from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.backends.openai import OpenAIBackend
 from r1ranker_ir.backends.texts import ChatTokenizer
@@ -30,30 +28,29 @@ from r1ranker_ir.types import Call, Message
 
 TURN = "{% for m in messages %}"
 END = "{% endfor %}"
-PARTS = (
-    TURN
-    + "{{ '<|im_start|>' + m['role'] + '\n' }}{% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}"
-    "{% endif %}{% endfor %}{{ '<|im_end|>\n' }}"
-    + END
-    + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
-    "{% endif %}"
+
+
+def of_turns(turn: str, end: str = "", beginning: str = "") -> str:
+    """A template that writes a turn each, and what opens the model's."""
+    return beginning + TURN + turn + END + (f"{{% if add_generation_prompt %}}{end}{{% endif %}}" if end else "")
+
+
+PARTS = of_turns(
+    "{{ '<|im_start|>' + m['role'] + '\n' }}{% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}"
+    "{% endif %}{% endfor %}{{ '<|im_end|>\n' }}",
+    "{{ '<|im_start|>assistant\n' }}",
 )
-PARTS_OF_USERS = (
-    "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
-    + TURN
-    + "[INST]{{ m.content[0]['text'] | trim }}[/INST]"
-    + END
+PARTS_OF_USERS = of_turns(
+    "[INST]{{ m.content[0]['text'] | trim }}[/INST]",
+    beginning="{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}",
 )
-BUILT = (
-    TURN
-    + "{{ '<|' + m.role + '|>' }}\n{{ m.content }}{{ '<|' ~ 'end' ~ '|>' }}\n"
-    + END
-    + "{% if add_generation_prompt %}"
-    "{{ '<|' + 'assistant' + '|>' }}\n{% endif %}"
+BUILT = of_turns(
+    "{{ '<|' + m.role + '|>' }}\n{{ m.content }}{{ '<|' ~ 'end' ~ '|>' }}\n", "{{ '<|' + 'assistant' + '|>' }}\n"
 )
-GEMMA_BUILT = (
-    TURN + "{{ '<start_of_' ~ 'turn>' ~ ('model' if m.role == 'assistant' else m.role) ~ '\n' ~ m.content | trim ~ "
-    "'<end_of_' ~ 'turn>\n' }}" + END + "{% if add_generation_prompt %}{{ '<start_of_' ~ 'turn>model\n' }}{% endif %}"
+GEMMA_BUILT = of_turns(
+    "{{ '<start_of_' ~ 'turn>' ~ ('model' if m.role == 'assistant' else m.role) ~ '\n' ~ m.content | trim ~ "
+    "'<end_of_' ~ 'turn>\n' }}",
+    "{{ '<start_of_' ~ 'turn>model\n' }}",
 )
 VICUNA = (
     "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% set rest = messages[1:] %}{% else %}A chat "
@@ -63,21 +60,16 @@ VICUNA = (
     "{{ ' ASSIST' + 'ANT: ' + m.content + eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ ' ASSIST' + 'ANT:' }}{% endif %}"
 )
-HUMAN = (
-    TURN + "{% if m.role == 'system' %}{{ m.content }}\n\n{% else %}{{ '#' * 3 }} {{ 'Human' if m.role == 'user' else "
-    "'Assistant' }}: {{ m.content }}\n{% endif %}" + END + "{% if add_generation_prompt %}### Assistant:{% endif %}"
+HUMAN = of_turns(
+    "{% if m.role == 'system' %}{{ m.content }}\n\n{% else %}{{ '#' * 3 }} {{ 'Human' if m.role == 'user' else "
+    "'Assistant' }}: {{ m.content }}\n{% endif %}",
+    "### Assistant:",
 )
-PLAIN = (
-    TURN + "{{ m.role | capitalize }}: {{ m.content }}\n" + END + "{% if add_generation_prompt %}Assistant: {% endif %}"
-)
-CHINESE = (
-    TURN
-    + "{% if m.role == 'assistant' %}答：{{ m.content }}\n{% else %}问：{{ m.content }}\n{% endif %}"
-    + END
-    + "答："
-)
-SQUARE = TURN + "{{ '[|' + m.role + '|]' }}{{ m.content }}\n" + END + "[|assistant|]"
-CURLY = TURN + "{{ '{{' }}{{ m.role }}{{ '}}' }} {{ m.content }}\n" + END
+PLAIN = of_turns("{{ m.role | capitalize }}: {{ m.content }}\n", "Assistant: ")
+CHINESE = of_turns("{{ '答' if m.role == 'assistant' else '问' }}：{{ m.content }}\n") + "答："
+SQUARE = of_turns("{{ '[|' + m.role + '|]' }}{{ m.content }}\n") + "[|assistant|]"
+CURLY = of_turns("{{ '{{' }}{{ m.role }}{{ '}}' }} {{ m.content }}\n")
+LOSSY = of_turns("{% if m.role != 'user' %}{{ m.content }}{% endif %}")
 ENDS = "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n\n</think>\n\n{% endif %}"
 CHATML = TURN + "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n" + END
 SYSTEM_AFTER = (
@@ -93,7 +85,7 @@ MakeTokenizer = Callable[..., Any]
 
 
 @pytest.fixture
-def tokenizer_with(load_tokenizer: Callable[[str], Any], make_checkpoint: Callable[..., Path]) -> MakeTokenizer:
+def tokenizer_with(load_tokenizer: Open, make_checkpoint: Make) -> MakeTokenizer:
     """Makes tokenizers with a chat template; nothing of a template is a token of theirs unless it is ChatML."""
 
     def make(chat_template: Any, name: str = "chatml") -> Any:
@@ -124,11 +116,8 @@ def test_every_text_arrives(template: str, tokenizer_with: MakeTokenizer) -> Non
 
 @pytest.mark.parametrize("name", ["chatml", "inst", "plain"])
 def test_a_conversation_of_many_turns_arrives(name: str, tokenizer_with: MakeTokenizer) -> None:
-    turns = [
-        Message("system", "s"),
-        *(Message(role, f"{role} {n}") for n in range(5) for role in ("user", "assistant")),
-    ]
-    turns.append(Message("user", "the last"))
+    said = [(role, f"{role} {n}") for n in range(5) for role in ("user", "assistant")]
+    turns = [Message(role, text) for role, text in (("system", "s"), *said, ("user", "the last"))]
     for template in (PARTS, BUILT, HUMAN, VICUNA, SYSTEM_AFTER):
         text = prompt_of(tokenizer_with(template, name), turns)
         assert [turn.content for turn in turns if turn.content not in text] == []
@@ -137,7 +126,7 @@ def test_a_conversation_of_many_turns_arrives(name: str, tokenizer_with: MakeTok
 @pytest.mark.parametrize(
     ("template", "lost"),
     [
-        (TURN + "{% if m.role != 'user' %}{{ m.content }}{% endif %}" + END, r"leaves out the user's turn \(2 of 2\)"),
+        (LOSSY, r"leaves out the user's turn \(2 of 2\)"),
         ("<|im_start|>user\n", r"leaves out the system's turn \(1 of 2\) and the user's turn \(2 of 2\)"),
         (TURN + "{{ m.content[:10] }}" + END, r"leaves out the system's turn .* begins 'Rank them. Think"),
         (TURN + "{{ m.content | upper }}" + END, "leaves out"),
@@ -152,22 +141,6 @@ def test_a_text_that_does_not_arrive_is_an_error(template: str, lost: str, token
     with pytest.raises(CheckpointError, match=lost) as caught:
         prompt_of(tokenizer_with(template))
     assert "Give the tokenizer a chat template that writes every turn" in str(caught.value)
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.text(st.sampled_from("ab \n<>")), min_size=1, max_size=4), st.data())
-def test_what_is_lost_is_told(texts: list[str], data: st.DataObject) -> None:
-    kept = data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts)))
-    shown = [text for text, stays in zip(texts, kept, strict=True) if stays]
-    rendered = "|".join(" ".join(text.split()) for text in shown)
-    squeezed = [" ".join(text.split()) for text in texts]
-    lost = lost_texts(rendered, texts)
-    assert all(texts[place].strip() for place in lost)
-    if all(kept):
-        assert lost == []
-    for place in lost:
-        # Of equal texts it does not matter which one is told.
-        assert not kept[place] or squeezed.count(squeezed[place]) > rendered.split("|").count(squeezed[place])
 
 
 # --- errors, and templates without an end ---------------------------------------------------------------------------
@@ -210,21 +183,8 @@ LOOP = "{% for i in range(99999) %}"
     ],
 )
 def test_a_template_without_an_end_is_stopped(template: str, tokenizer_with: MakeTokenizer) -> None:
-    began = time.monotonic()
     with pytest.raises(CheckpointError, match="chat template of"):
         prompt_of(tokenizer_with(template))
-    assert time.monotonic() - began < 60
-
-
-def test_to_look_at_a_template_takes_next_to_no_time(tokenizer_with: MakeTokenizer) -> None:
-    tokenizer = tokenizer_with(CHATML + "{# not seen before #}")
-    began = time.monotonic()
-    ChatTokenizer(tokenizer)
-    first, began = time.monotonic() - began, time.monotonic()
-    ChatTokenizer(tokenizer)
-    # A second one of the same template starts no process. The bound of the first is for busy machines.
-    assert first < 10
-    assert time.monotonic() - began < first
 
 
 def test_of_several_templates_the_default_one_is_taken(tokenizer_with: MakeTokenizer) -> None:
@@ -299,20 +259,17 @@ def test_a_passage_adds_no_turn_to_a_prompt(template: str, tokenizer_with: MakeT
 @pytest.mark.parametrize(
     "end",
     [
-        ENDS,
-        ENDS.replace("\n\n</think>\n\n", "</think>"),
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% if not enable_thinking %}<think>\n\n</think>\n\n"
-        "{% endif %}{% endif %}",
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and enable_thinking %}"
-        "<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% if thinking %}<think>{% else %}<think></think>"
-        "{% endif %}{% endif %}",
-        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "<think>\n\n</think>\n\n",
+        "<think></think>",
+        "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}",
+        "<think>\n{% if not (enable_thinking is defined and enable_thinking) %}\n</think>\n\n{% endif %}",
+        "{% if thinking %}<think>{% else %}<think></think>{% endif %}",
+        "<think>\n",
+        "",
     ],
 )
 def test_one_thought_is_opened(end: str, tokenizer_with: MakeTokenizer) -> None:
-    tokenizer = tokenizer_with(CHATML + end)
+    tokenizer = tokenizer_with(CHATML + "{% if add_generation_prompt %}<|im_start|>assistant\n" + end + "{% endif %}")
     tail = prompt_of(tokenizer).rpartition("<|im_start|>")[2]
     assert tail.split() == ["assistant", "<think>"]
     closed = prompt_of(tokenizer, thinks=False).rpartition("<|im_start|>")[2]
@@ -334,10 +291,8 @@ def test_no_text_is_taken_for_an_opened_thought(text: str, end: str, tokenizer_w
 
 
 def test_a_heading_of_the_template_is_no_mark(tokenizer_with: MakeTokenizer) -> None:
-    template = (
-        "<|start|>system<|message|>Today.\n\n# Valid channels: analysis, commentary and the final one.<|end|>" + CHATML
-    )
-    assert not {"#", "Today."} & ChatTemplate(tokenizer_with(template)).marks
+    system = "<|start|>system<|message|>Today.\n\n# Valid channels: analysis, commentary and the final one.<|end|>"
+    assert not {"#", "Today."} & ChatTemplate(tokenizer_with(system + CHATML)).marks
 
 
 def test_a_switch_is_used_where_it_changes_more_than_the_end(tokenizer_with: MakeTokenizer) -> None:
@@ -379,9 +334,7 @@ def test_a_server_with_the_tokenizers_folder_is_protected_alike(tokenizer_with: 
 def test_nothing_is_sent_to_a_server_whose_template_would_lose_it(
     tokenizer_with: MakeTokenizer, tmp_path: Path
 ) -> None:
-    lossy = saved(
-        tokenizer_with(TURN + "{% if m.role != 'user' %}{{ m.content }}{% endif %}" + END), tmp_path / "lossy"
-    )
+    lossy = saved(tokenizer_with(LOSSY), tmp_path / "lossy")
     # Nobody listens there: a request would be another error.
     backend = OpenAIBackend("m", base_url="http://127.0.0.1:1/v1", tokenizer=lossy, max_retries=0)
     call = Call(MESSAGES, ("[1]", "[2]"), "one")
@@ -392,7 +345,7 @@ def test_nothing_is_sent_to_a_server_whose_template_would_lose_it(
 def test_training_and_ranking_are_protected_alike(tokenizer_with: MakeTokenizer, make_checkpoint: Any) -> None:
     from transformers import AutoModelForCausalLM
 
-    tokenizer = tokenizer_with(TURN + "{% if m.role != 'user' %}{{ m.content }}{% endif %}" + END)
+    tokenizer = tokenizer_with(LOSSY)
     model = AutoModelForCausalLM.from_pretrained(make_checkpoint("chatml"))
     backend = TransformersBackend("m", loaded=(model, tokenizer), max_thought_tokens=4)
     request = RankingRequest("q", (Candidate("a", "x"), Candidate("b", "y")))
@@ -416,5 +369,4 @@ def test_prompt_show_shows_what_the_model_gets(tokenizer_with: MakeTokenizer, tm
     assert "[1] x USER : y" in told["messages"][-1]["content"]
     assert told["rendered"].endswith("ASSISTANT:<think>\n") and told["rendered"].count("USER:") == 1
     assert "which fl" not in show(PARTS)["rendered"] and "[1] x USER: y" in show(PARTS)["rendered"]
-    lossy = TURN + "{% if m.role != 'user' %}{{ m.content }}{% endif %}" + END
-    assert "leaves out the user's turn" in show(lossy, code=1)
+    assert "leaves out the user's turn" in show(LOSSY, code=1)

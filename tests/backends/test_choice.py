@@ -72,12 +72,6 @@ def test_a_short_search_finds_the_likeliest_with_no_more_questions(options: dict
         assert probability == pytest.approx(whole.probabilities[name])
 
 
-def test_nothing_is_asked_where_there_is_no_choice() -> None:
-    found = ChoiceSearch({"[1]": (5, 6, 7)}, exhaustive=True)
-    assert found.pending is None
-    assert (found.best, found.probabilities) == ("[1]", {"[1]": 1.0})
-
-
 def test_common_beginnings_are_followed_without_a_question() -> None:
     options = {"[1]": (5, 1, 9), "[10]": (5, 1, 0, 9), "[2]": (5, 2, 9)}
     found = ChoiceSearch(options, exhaustive=True)
@@ -96,12 +90,12 @@ def test_a_short_search_ends_when_nothing_open_can_win() -> None:
     found.tell([0.0, 1.0])
     assert found.pending is None
     assert found.best == "[2]"
-
-
-def test_equals_go_to_the_first() -> None:
-    found = ChoiceSearch({"[1]": (1,), "[2]": (2,), "[3]": (3,)}, exhaustive=True)
-    found.tell([2.0, 2.0, 2.0])
-    assert found.best == "[1]"
+    equal = ChoiceSearch({"[1]": (1,), "[2]": (2,), "[3]": (3,)}, exhaustive=True)
+    equal.tell([2.0, 2.0, 2.0])
+    assert equal.best == "[1]"
+    # Nothing is asked where there is no choice.
+    alone = ChoiceSearch({"[1]": (5, 6, 7)}, exhaustive=True)
+    assert (alone.pending, alone.best, alone.probabilities) == (None, "[1]", {"[1]": 1.0})
 
 
 @pytest.mark.parametrize("scores", [[1e4, -1e4], [-1e30, -1e30], [700.0, 710.0]])

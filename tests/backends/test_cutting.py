@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from references import Open
 
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.backends.tokens import EstimatedCounts
@@ -38,15 +40,10 @@ RUNS = {
 
 
 @pytest.fixture(scope="session")
-def count_of(load_tokenizer: Callable[[str], Any]) -> Callable[[str], ChatTokenizer | EstimatedCounts]:
-    kept: dict[str, ChatTokenizer | EstimatedCounts] = {"estimated": EstimatedCounts()}
-
-    def find(name: str) -> ChatTokenizer | EstimatedCounts:
-        if name not in kept:
-            kept[name] = ChatTokenizer(load_tokenizer(name))
-        return kept[name]
-
-    return find
+def count_of(load_tokenizer: Open) -> Callable[[str], ChatTokenizer | EstimatedCounts]:
+    return functools.cache(
+        lambda name: EstimatedCounts() if name == "estimated" else ChatTokenizer(load_tokenizer(name))
+    )
 
 
 COUNTERS = ("estimated", "chatml", "gemma", "nfkc")

@@ -2,64 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from references import FAMILIES, NARROW, VOCABULARY, Make, Open, assert_rows, tokens
 from transformers import AutoModelForCausalLM
 
 from r1ranker_ir.backends.decoding import DecodingSession, SeparateSession, attention_span
 
 pytestmark = pytest.mark.latest
 
-FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "qwen2": {},
-    "qwen3": {"head_dim": 8},
-    "gpt_neox": {},
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024},  # learned positions
-    "bloom": {"n_layer": 2, "n_head": 4},  # no positions at all, but distances
-    "deepseek_v3": {  # keys and values of different sizes, experts
-        "num_key_value_heads": 4,
-        "q_lora_rank": 16,
-        "kv_lora_rank": 16,
-        "qk_rope_head_dim": 8,
-        "qk_nope_head_dim": 8,
-        "v_head_dim": 12,
-        "n_routed_experts": 4,
-        "n_group": 1,
-        "topk_group": 1,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 16,
-        "n_shared_experts": 1,
-        "first_k_dense_replace": 1,
-    },
-}
-VOCABULARY = 120
-
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
-def model(request: pytest.FixtureRequest, make_model: Callable[..., Any]) -> Any:
+def model(request: pytest.FixtureRequest, make_model: Open) -> Any:
     return make_model(request.param, VOCABULARY, **FAMILIES[request.param])
-
-
-def tokens(seed: int, count: int) -> list[int]:
-    return torch.randint(0, VOCABULARY, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-@torch.inference_mode()
-def alone(model: Any, ids: Sequence[int]) -> torch.Tensor:
-    """The next token's scores after a sequence, computed in one go without cache or padding."""
-    scores: torch.Tensor = model(torch.tensor([list(ids)])).logits[0, -1]
-    return scores.float()
-
-
-def assert_rows(model: Any, logits: torch.Tensor, sequences: Sequence[Sequence[int]]) -> None:
-    for row, sequence in zip(logits, sequences, strict=True):
-        torch.testing.assert_close(row, alone(model, sequence), atol=2e-5, rtol=1e-4)
 
 
 @torch.inference_mode()
@@ -75,11 +33,8 @@ def test_rows_are_what_they_would_be_alone(model: Any) -> None:
         assert_rows(model, session.logits, texts)
         ahead = [tokens(100 + step * 4 + row, length) for row, length in enumerate((2, 0, 5, 1))]
         before = session.logits.clone()
-        assert_rows(
-            model,
-            session.look_ahead(ahead),
-            [text + more for text, more in zip(texts, ahead, strict=True)],
-        )
+        expected = [text + more for text, more in zip(texts, ahead, strict=True)]
+        assert_rows(model, session.look_ahead(ahead), expected)
         assert torch.equal(session.logits, before)
 
     sequences = [tokens(50, 4), [], tokens(51, 9), tokens(52, 2)]
@@ -102,16 +57,11 @@ def test_a_long_row_keeps_its_scores_while_the_cache_grows(model: Any) -> None:
 
 
 @torch.inference_mode()
-def test_greedy_decoding_is_that_of_generate(make_checkpoint: Callable[..., Path]) -> None:
+def test_greedy_decoding_is_that_of_generate(make_checkpoint: Make) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(make_checkpoint("chatml"))
     text = tokens(7, 25)
-    expected = model.generate(
-        torch.tensor([text]),
-        attention_mask=torch.ones(1, 25).long(),
-        do_sample=False,
-        max_new_tokens=60,
-        pad_token_id=0,
-    )[0].tolist()
+    options = {"attention_mask": torch.ones(1, 25).long(), "do_sample": False, "max_new_tokens": 60, "pad_token_id": 0}
+    expected = model.generate(torch.tensor([text]), **options)[0].tolist()
     session = DecodingSession(model, [tokens(8, 60), text], pad_id=0)
     written: list[int] = []
     while len(written) < len(expected) - 25:
@@ -121,7 +71,7 @@ def test_greedy_decoding_is_that_of_generate(make_checkpoint: Callable[..., Path
 
 
 @torch.inference_mode()
-def test_looking_ahead_leaves_no_trace(make_model: Callable[..., Any]) -> None:
+def test_looking_ahead_leaves_no_trace(make_model: Open) -> None:
     model = make_model("llama", VOCABULARY)
     texts = [tokens(1, 4), tokens(2, 9)]
     looking, plain = DecodingSession(model, texts, pad_id=0), DecodingSession(model, texts, pad_id=3)
@@ -132,20 +82,9 @@ def test_looking_ahead_leaves_no_trace(make_model: Callable[..., Any]) -> None:
         torch.testing.assert_close(looking.logits, plain.logits, atol=1e-5, rtol=1e-5)
 
 
-NARROW: dict[str, tuple[int, dict[str, Any]]] = {
-    "mistral": (12, {"sliding_window": 12}),
-    "gemma2": (12, {"sliding_window": 12, "head_dim": 8}),
-    "gemma3_text": (12, {"sliding_window": 12, "head_dim": 8}),
-    "phi3": (12, {"sliding_window": 12}),
-    "gpt_oss": (12, {"sliding_window": 12, "head_dim": 8, "num_local_experts": 4}),
-    "mpt": (0, {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 256}),
-    "lfm2": (0, {"layer_types": ["conv", "full_attention"]}),  # convolutions beside attention
-}
-
-
 @pytest.mark.parametrize("family", sorted(NARROW))
 @torch.inference_mode()
-def test_models_that_do_not_attend_to_everything_decode_row_by_row(family: str, make_model: Callable[..., Any]) -> None:
+def test_models_that_do_not_attend_to_everything_decode_row_by_row(family: str, make_model: Open) -> None:
     span, settings = NARROW[family]
     model = make_model(family, VOCABULARY, **settings)
     assert attention_span(model) == span
@@ -165,5 +104,5 @@ def test_models_that_do_not_attend_to_everything_decode_row_by_row(family: str, 
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_full_attention_has_no_span(family: str, make_model: Callable[..., Any]) -> None:
+def test_full_attention_has_no_span(family: str, make_model: Open) -> None:
     assert attention_span(make_model(family, VOCABULARY, **FAMILIES[family])) is None

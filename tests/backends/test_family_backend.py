@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from references import WORDS, Make, Open, Reference
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1ranker_ir.backends.local import TransformersBackend
@@ -24,7 +23,6 @@ from r1ranker_ir.strategies.direct import order_directly
 from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.types import Call, Candidate, Message, RankingRequest
 
-WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()
 LISTWISE = {
     "method": "singleturn_listwise",
     "system_message": "You order passages.",
@@ -52,55 +50,15 @@ def call_of(content: Any, backend: Any, count: int, **options: Any) -> Call:
     return prompt.ask(section, request(count, options.pop("shift", 0)), range(count))
 
 
-class Reference:
-    """The same by plain forward passes over whole sequences."""
-
-    def __init__(self, folder: Path) -> None:
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-
-    def encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def prompt(self, call: Call, after: str = "") -> list[int]:
-        turns = [{"role": message.role, "content": message.content} for message in call.messages]
-        text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return self.encode(text) + (self.encode(after) if after else [])
-
-    @torch.inference_mode()
-    def logits(self, ids: list[int]) -> torch.Tensor:
-        return self.model(torch.tensor([ids])).logits[0, -1]
-
-    def probabilities(self, context: list[int], options: dict[str, list[int]]) -> dict[str, float]:
-        found = {}
-        score = functools.cache(lambda prefix: self.logits([*context, *prefix]))
-        for name, sequence in options.items():
-            total = 0.0
-            for depth, token in enumerate(sequence):
-                possible = sorted({other[depth] for other in options.values() if other[:depth] == sequence[:depth]})
-                total += float(score(tuple(sequence[:depth]))[possible].log_softmax(-1)[possible.index(token)])
-            found[name] = torch.tensor(total).exp().item()
-        return found
-
-
 @pytest.mark.parametrize("name", ["chatml", "llama3"])
-def test_an_order_comes_straight_away(
-    name: str, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
-) -> None:
+def test_an_order_comes_straight_away(name: str, open_model: Open, make_checkpoint: Make) -> None:
     backend, reference = open_model(name, max_thought_tokens=8), Reference(make_checkpoint(name))
     for content in (LISTWISE, LETTERS):
         call = call_of(content, backend, 12)
         [answer] = backend.answer([call])
-        context, chosen = reference.prompt(call), []
-        for place in range(12):
-            left = [each for each in call.identifiers if each not in chosen]
-            options = {each: reference.encode(each if place == 0 else f" > {each}") for each in left}
-            found = reference.probabilities(context, options)
-            chosen.append(max(found, key=found.__getitem__))
-            context += options[chosen[-1]]
-            if place == 0:
-                assert answer.probabilities == pytest.approx(found, abs=1e-4)
-        assert answer.choice == tuple(chosen)
+        chosen, found = reference.order(reference.prompt(call), call.identifiers, 12)
+        assert answer.probabilities == pytest.approx(found, abs=1e-4)
+        assert answer.choice == chosen
         assert answer.text == " > ".join(chosen)
         assert (answer.thought, answer.thought_closed) == ("", False)
         assert answer.usage.prompt_tokens == len(reference.prompt(call))
@@ -108,7 +66,7 @@ def test_an_order_comes_straight_away(
 
 @pytest.mark.parametrize("name", ["chatml", "llama3"])
 def test_first_orders_by_the_letters_scores_behind_a_bracket(
-    name: str, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+    name: str, open_model: Open, make_checkpoint: Make
 ) -> None:
     backend, reference = open_model(name), Reference(make_checkpoint(name))
     call = replace(call_of(LETTERS, backend, 9), form="one", thought="")
@@ -131,9 +89,7 @@ def test_first_orders_by_the_letters_scores_behind_a_bracket(
     assert len(ranking.steps) == 3
 
 
-def test_an_answer_in_tags_without_a_thought(
-    open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
-) -> None:
+def test_an_answer_in_tags_without_a_thought(open_model: Open, make_checkpoint: Make) -> None:
     backend, reference = open_model("chatml", max_thought_tokens=8), Reference(make_checkpoint("chatml"))
     call = call_of(SETWISE, backend, 4)
     [answer] = backend.answer([call])
@@ -143,7 +99,7 @@ def test_an_answer_in_tags_without_a_thought(
     assert answer.text == f"<answer>{answer.choice[0]}</answer>"
 
 
-def test_a_thought_and_an_answer_without_tags(open_model: Callable[..., Any]) -> None:
+def test_a_thought_and_an_answer_without_tags(open_model: Open) -> None:
     backend = open_model("chatml", max_thought_tokens=6)
     [answer] = backend.answer([call_of(THINKING, backend, 4)])
     head, _, rest = answer.text.partition("</think>")
@@ -153,7 +109,7 @@ def test_a_thought_and_an_answer_without_tags(open_model: Callable[..., Any]) ->
 
 
 def test_a_thought_that_the_chat_template_opens_is_closed_where_none_is_wanted(
-    open_model: Callable[..., Any], load_tokenizer: Callable[[str], Any]
+    open_model: Open, load_tokenizer: Open
 ) -> None:
     tokenizer = load_tokenizer("thinking")
     texts, messages = ChatTokenizer(tokenizer), [Message("user", "sheep")]
@@ -167,7 +123,7 @@ def test_a_thought_that_the_chat_template_opens_is_closed_where_none_is_wanted(
 
 @pytest.mark.parametrize(("name", "content"), [("chatml", RANK_R1), ("llama3", LISTWISE)])
 def test_a_free_answer_is_what_the_model_writes(
-    name: str, content: Any, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+    name: str, content: Any, open_model: Open, make_checkpoint: Make
 ) -> None:
     backend, reference = open_model(name, max_thought_tokens=3), Reference(make_checkpoint(name))
     call = call_of(content, backend, 5, published=True)
@@ -175,11 +131,7 @@ def test_a_free_answer_is_what_the_model_writes(
     others = [call_of(content, backend, 3), call_of(content, backend, 2, published=True)]
     answer = backend.answer([call, *others])[0]
     prompt = reference.prompt(call)
-    with torch.inference_mode():
-        ids = torch.tensor([prompt])
-        written = reference.model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=203, pad_token_id=0
-        )[0].tolist()[len(prompt) :]
+    written = reference.written(prompt, 203)
     ended = reference.tokenizer.eos_token_id in written
     written = [token for token in written if token != reference.tokenizer.eos_token_id]
     assert answer.text == reference.tokenizer.decode(written)
@@ -188,7 +140,7 @@ def test_a_free_answer_is_what_the_model_writes(
     assert answer.thought_closed == (content is RANK_R1 and not ended and "</think>" not in answer.text)
 
 
-def test_batches_of_all_forms_change_no_answer(open_model: Callable[..., Any]) -> None:
+def test_batches_of_all_forms_change_no_answer(open_model: Open) -> None:
     together = open_model("chatml", max_thought_tokens=5, batch_size=8)
     own = Prompt(load_template(), together)
     calls = [
@@ -205,15 +157,11 @@ def test_batches_of_all_forms_change_no_answer(open_model: Callable[..., Any]) -
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
-def test_turns_behind_the_system_turn_stay_apart(load_tokenizer: Callable[[str], Any]) -> None:
+def test_turns_behind_the_system_turn_stay_apart(load_tokenizer: Open) -> None:
     # Gemma's chat template refuses a system turn.
     texts = ChatTokenizer(load_tokenizer("gemma"))
-    turns = [
-        Message("system", "order"),
-        Message("user", "two come"),
-        Message("assistant", "yes"),
-        Message("user", "flea"),
-    ]
+    said = {"system": "order", "user": "two come", "assistant": "yes"}
+    turns = [*(Message(role, text) for role, text in said.items()), Message("user", "flea")]
     # This tokenizer decodes a space behind each special token.
     text = re.sub(r"(<\w+>) ", r"\1", texts.decode(texts.prompt_ids(turns, thinks=False)))
     assert "<start_of_turn>user\norder\n\ntwo come<end_of_turn>" in text
@@ -233,21 +181,14 @@ def test_the_form_of_an_answer_is_part_of_its_key() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-def test_an_adapter_of_rank_r1s_layout_answers_as_the_merged_model(
-    make_checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_an_adapter_of_rank_r1s_layout_answers_as_the_merged_model(make_checkpoint: Make, tmp_path: Path) -> None:
     # Rank-R1's layout: rank 16, alpha 32; random weights, since the checkpoints themselves can't be had in a test.
     from peft import LoraConfig, get_peft_model
 
     base = make_checkpoint("chatml")
     torch.manual_seed(3)
-    config = LoraConfig(
-        r=16,
-        lora_alpha=32,
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        init_lora_weights=False,
-        task_type="CAUSAL_LM",
-    )
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    config = LoraConfig(r=16, lora_alpha=32, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
     adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
     adapted.save_pretrained(str(tmp_path / "adapter"))
     adapted.merge_and_unload().save_pretrained(str(tmp_path / "merged"))

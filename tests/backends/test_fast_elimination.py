@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import random
 import re
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,27 +97,16 @@ def test_every_option_gives_a_permutation_with_the_best_first(
     assert json.loads(json.dumps(again)) == again
 
 
-@pytest.mark.parametrize(
-    "options,calls",
-    [
-        (RankingOptions(), 19),
-        (RankingOptions(schedule="halving"), 5),
-        (RankingOptions(schedule="halving:5"), 6),
-        (RankingOptions(schedule="fixed:4"), 5),
-        (RankingOptions(think="never"), 1),
-        (RankingOptions(think="never", schedule="halving"), 5),
-        (RankingOptions(top_k=5), 5),
-        (RankingOptions(top_k=1), 1),
-        (RankingOptions(top_k=20), 19),
-    ],
-)
-def test_how_many_calls_a_list_of_twenty_takes(
-    options: RankingOptions, calls: int, prompt: Prompt, conversation: Any
-) -> None:
-    program = eliminate(conversation.request(20), prompt, options=options)
-    ranking, made = conversation.drive(program, judge(lambda document: document))
-    assert len(made) == len(ranking.steps) == calls
-    assert {call.thought for call in made} == ({""} if options.think == "never" else {None})
+def test_how_many_calls_a_list_of_twenty_takes(prompt: Prompt, conversation: Any) -> None:
+    for calls, options in [
+        *((19, {}), (5, {"schedule": "halving"}), (6, {"schedule": "halving:5"}), (5, {"schedule": "fixed:4"})),
+        *((1, {"think": "never"}), (5, {"think": "never", "schedule": "halving"})),
+        *((5, {"top_k": 5}), (1, {"top_k": 1}), (19, {"top_k": 20})),
+    ]:
+        program = eliminate(conversation.request(20), prompt, options=RankingOptions(**options))  # type: ignore[arg-type]
+        ranking, made = conversation.drive(program, judge(lambda document: document))
+        assert len(made) == len(ranking.steps) == calls, options
+        assert {call.thought for call in made} == ({""} if "think" in options else {None})
 
 
 def test_windows_make_room_at_once_and_end_with_the_schedule(prompt: Prompt, conversation: Any) -> None:
@@ -212,38 +203,30 @@ def test_without_noise_and_with_luce_noise_schedules_cost_no_quality(prompt: Pro
     count, rounds = 8, 120
     gains = [2.0 ** (place % 4) - 1 for place in range(count)]
     ideal = sum(gain / math.log2(2 + place) for place, gain in enumerate(sorted(gains, reverse=True)))
-    means: dict[str, float] = {}
-    errors: dict[str, float] = {}
-    for schedule in ("one", "fixed:3", "halving", "all"):
-        source, reached = random.Random(f"luce {schedule}"), list[float]()
-        program_options = RankingOptions(schedule=schedule)
+
+    def reached(schedule: str) -> tuple[float, float]:
+        """The mean over rounds, and its standard error."""
+        source, found = random.Random(f"luce {schedule}"), list[float]()
+        # Scores of badness are perturbed upwards, so the noise is taken off the quality.
+        noisy = judge(lambda document: document % 4 + math.log(source.expovariate(1)))
         for _ in range(rounds):
-            # Scores of badness are perturbed upwards, so the noise is taken off the quality.
-            noisy = judge(lambda document: document % 4 + math.log(source.expovariate(1)))  # noqa: B023
-            program = eliminate(conversation.request(count), prompt, options=program_options)
+            program = eliminate(conversation.request(count), prompt, options=RankingOptions(schedule=schedule))
             ranking, _ = conversation.drive(program, noisy)
             dcg = sum(gains[document] / math.log2(2 + place) for place, document in enumerate(ranking.order))
-            reached.append(dcg / ideal)
-        means[schedule] = sum(reached) / rounds
-        errors[schedule] = math.sqrt(sum((value - means[schedule]) ** 2 for value in reached)) / rounds
+            found.append(dcg / ideal)
+        return statistics.mean(found), statistics.pstdev(found) / math.sqrt(rounds)
+
+    mean, error = reached("one")
     for schedule in ("fixed:3", "halving", "all"):
-        spread = math.hypot(errors[schedule], errors["one"])
-        assert abs(means[schedule] - means["one"]) < 4 * spread, (means, errors)
-    assert max(means.values()) < 0.99
+        other, its_error = reached(schedule)
+        assert abs(other - mean) < 4 * math.hypot(error, its_error)
+        assert max(mean, other) < 0.99
 
 
-@pytest.mark.parametrize(
-    "options,named",
-    [
-        (RankingOptions(schedule="halving"), "schedule='halving'"),
-        (RankingOptions(top_k=3), "top_k=3"),
-        (RankingOptions(think="never"), "think='never'"),
-        (RankingOptions(show_best_first=True), "show_best_first"),
-    ],
-)
-def test_without_probabilities_the_option_is_named(
-    options: RankingOptions, named: str, prompt: Prompt, conversation: Any
-) -> None:
+@pytest.mark.parametrize("named", ["schedule='halving'", "top_k=3", "think='never'", "show_best_first"])
+def test_without_probabilities_the_option_is_named(named: str, prompt: Prompt, conversation: Any) -> None:
+    name, _, value = named.partition("=")
+    options = RankingOptions(**{name: ast.literal_eval(value or "True")})
     program = eliminate(conversation.request(5), prompt, options=options)
     with pytest.raises(InputError, match=f"{re.escape(named)} goes by the probabilities"):
         conversation.drive(program, lambda call: Answer("<answer>[1]</answer>"))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from references import MODELS, WORDS, Make, Open, Reference
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from r1ranker_ir.backends import open_backend
@@ -22,17 +22,12 @@ from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
-from r1ranker_ir.types import Answer, Call, Candidate, Message, RankingRequest
-
-MODELS = ("chatml", "llama3", "gemma", "inst", "thinking", "narrow", "plain", "nfkc")
-WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae answer identifier".split()
+from r1ranker_ir.types import Answer, Call, Candidate, Message, RankingRequest, Usage
 
 
 def make_call(backend: Any, count: int, *, form: str = "one", shift: int = 0) -> Call:
     """A call about passages of different lengths."""
-    texts = [
-        " ".join((WORDS * 3)[place : place + 3 + (place * 7 + shift) % 9]) for place in range(shift, shift + count)
-    ]
+    texts = [" ".join((WORDS * 3)[n : n + 3 + (n * 7 + shift) % 9]) for n in range(shift, shift + count)]
     request = RankingRequest(f"{WORDS[shift % 12]} and wool", tuple(Candidate(text, text) for text in texts))
     prompt = Prompt(load_template(), backend)
     return prompt.ask("iterative" if form == "one" else "direct", request, range(count))
@@ -45,89 +40,36 @@ def open_folder(folder: Path, **options: Any) -> TransformersBackend:
 # --- against brute force -------------------------------------------------------------------------------------------
 
 
-class Reference:
-    """The same answers by plain forward passes over whole sequences: no cache, no padding, no batch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-
-    def encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def prompt(self, call: Call) -> list[int]:
-        turns = [{"role": message.role, "content": message.content} for message in call.messages]
-        if self.tokenizer.chat_template is None:
-            text = "".join(f"{turn['content']}\n\n" for turn in turns)
-        else:
-            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return self.encode(text if text.endswith("<think>\n") else f"{text}<think>\n")
-
-    @torch.inference_mode()
-    def thought(self, prompt: list[int], limit: int) -> list[int]:
-        if not limit:
-            return []
-        ids = torch.tensor([prompt])
-        written = self.model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=limit, pad_token_id=0
-        )[0].tolist()[len(prompt) :]
-        return [token for token in written if token != self.tokenizer.eos_token_id]
-
-    @torch.inference_mode()
-    def probabilities(self, context: list[int], options: dict[str, list[int]]) -> dict[str, float]:
-        """Every option's tokens are forced in turn; each counts among the tokens that lead to some option."""
-        found = {}
-        score = functools.cache(lambda prefix: self.model(torch.tensor([[*context, *prefix]])).logits[0, -1])
-        for name, sequence in options.items():
-            log_probability = torch.zeros(())
-            for depth, token in enumerate(sequence):
-                possible = sorted({other[depth] for other in options.values() if other[:depth] == sequence[:depth]})
-                scores = score(tuple(sequence[:depth]))[possible]
-                log_probability = log_probability + scores.log_softmax(-1)[possible.index(token)]
-            found[name] = float(log_probability.exp())
-        return found
-
-    def answer(self, call: Call, thought_limit: int) -> tuple[str, tuple[str, ...], dict[str, float], tuple[int, int]]:
-        """The thought, the choice, its probabilities at the first place, and the tokens read and written."""
-        prompt = self.prompt(call)
-        thought = self.thought(prompt, thought_limit)
-        written = thought + self.encode("\n</think>\n<answer>")
-        first: dict[str, float] = {}
-        chosen: list[str] = []
-        for place in range(1 if call.form == "one" else len(call.identifiers)):
-            left = [identifier for identifier in call.identifiers if identifier not in chosen]
-            options = {name: self.encode(name if place == 0 else f" > {name}") for name in left}
-            found = self.probabilities(prompt + written, options)
-            first = first or found
-            chosen.append(max(found, key=found.__getitem__))
-            written += options[chosen[-1]]
-        return self.tokenizer.decode(thought).strip(), tuple(chosen), first, (len(prompt), len(written))
-
-
 @pytest.mark.parametrize("name", ["chatml", "llama3", "narrow", "plain"])
 @pytest.mark.parametrize("thought_limit", [0, 12])
 def test_answers_are_those_of_brute_force(
-    name: str, thought_limit: int, open_model: Callable[..., Any], make_checkpoint: Callable[..., Path]
+    name: str, thought_limit: int, open_model: Open, make_checkpoint: Make
 ) -> None:
     backend = open_model(name, max_thought_tokens=thought_limit)
     reference = Reference(make_checkpoint(name))
     # With twelve shown, [1] begins like [10], [11] and [12].
     calls = [make_call(backend, 12, shift=4), make_call(backend, 12, form="order"), make_call(backend, 3, shift=1)]
     for call, answer in zip(calls, backend.answer(calls), strict=True):
-        thought, choice, probabilities, counts = reference.answer(call, thought_limit)
+        prompt = reference.prompt(call, "<think>\n")
+        written = reference.written(prompt, thought_limit) if thought_limit else []
+        thought = [token for token in written if token != reference.tokenizer.eos_token_id]
+        written = thought + reference.encode("\n</think>\n<answer>")
+        count = 1 if call.form == "one" else len(call.identifiers)
+        choice, probabilities = reference.order(prompt + written, call.identifiers, count)
+        written += reference.encode(" > ".join(choice))
 
-        assert answer.thought == thought
+        assert answer.thought == reference.tokenizer.decode(thought).strip()
         assert answer.choice == choice
         assert answer.probabilities == pytest.approx(probabilities, abs=1e-4)
         assert list(answer.probabilities) == list(call.identifiers)
         assert sum(answer.probabilities.values()) == pytest.approx(1)
-        assert (answer.usage.calls, answer.usage.prompt_tokens, answer.usage.completion_tokens) == (1, *counts)
+        assert answer.usage == Usage(1, len(prompt), len(written))
         assert answer.text.endswith(f"</think>\n<answer>{' > '.join(choice)}</answer>")
         assert answer.thought_closed
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_an_answer_is_always_among_the_identifiers(name: str, open_model: Callable[..., Any]) -> None:
+def test_an_answer_is_always_among_the_identifiers(name: str, open_model: Open) -> None:
     backend = open_model(name, max_thought_tokens=9, batch_size=5)
     calls = [make_call(backend, 2 + 3 * (n % 5), form=("one", "order")[n % 2], shift=n) for n in range(9)]
     for call, answer in zip(calls, backend.answer(calls), strict=True):
@@ -157,17 +99,11 @@ def same(first: Sequence[Answer], second: Sequence[Answer]) -> None:
 
 
 @pytest.mark.parametrize(("name", "temperature"), [*((name, 0.0) for name in MODELS), ("chatml", 1.5), ("gemma", 1.5)])
-def test_answers_depend_neither_on_batch_size_nor_on_company(
-    name: str, temperature: float, open_model: Callable[..., Any]
-) -> None:
+def test_answers_depend_neither_on_batch_size_nor_on_company(name: str, temperature: float, open_model: Open) -> None:
     options = {"max_thought_tokens": 15, "temperature": temperature}
     alone = open_model(name, batch_size=1, **options)
-    calls = [
-        make_call(alone, count, form=form, shift=shift)
-        for shift, (count, form) in enumerate(
-            [(2, "one"), (12, "order"), (7, "one"), (3, "order"), (12, "one"), (5, "one")]
-        )
-    ]
+    kinds = [(2, "one"), (12, "order"), (7, "one"), (3, "order"), (12, "one"), (5, "one")]
+    calls = [make_call(alone, count, form=form, shift=shift) for shift, (count, form) in enumerate(kinds)]
     expected = [alone.answer([call])[0] for call in calls]
     same(expected, alone.answer(calls))
     for batch_size in (3, 16):
@@ -177,15 +113,7 @@ def test_answers_depend_neither_on_batch_size_nor_on_company(
         same([expected[1], expected[1], expected[4]], batched.answer([calls[1], calls[1], calls[4]]))
 
 
-def test_the_embedded_model_does_not_depend_on_the_batch_either(embedded_checkpoint: Path) -> None:
-    single = open_folder(embedded_checkpoint, batch_size=1, max_thought_tokens=120)
-    calls = [make_call(single, count, shift=count) for count in (2, 5, 8)]
-    calls.append(make_call(single, 6, form="order"))
-    batched = open_folder(embedded_checkpoint, batch_size=4, max_thought_tokens=120)
-    same(single.answer(calls), batched.answer(calls))
-
-
-def test_a_seed_fixes_sampled_thoughts(open_model: Callable[..., Any]) -> None:
+def test_a_seed_fixes_sampled_thoughts(open_model: Open) -> None:
     def thoughts(seed: int, temperature: float = 1.5) -> list[str]:
         backend = open_model("chatml", max_thought_tokens=15, temperature=temperature, seed=seed)
         return [answer.thought for answer in backend.answer([make_call(backend, 3), make_call(backend, 3, shift=2)])]
@@ -197,7 +125,7 @@ def test_a_seed_fixes_sampled_thoughts(open_model: Callable[..., Any]) -> None:
     assert thoughts(1) != thoughts(1, temperature=0.0) == thoughts(2, temperature=0.0)
 
 
-def test_no_calls_no_answers(open_model: Callable[..., Any]) -> None:
+def test_no_calls_no_answers(open_model: Open) -> None:
     assert open_model("chatml").answer([]) == []
 
 
@@ -205,7 +133,7 @@ def test_no_calls_no_answers(open_model: Callable[..., Any]) -> None:
 
 
 @pytest.fixture
-def scripted(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+def scripted(make_checkpoint: Make, tmp_path: Path) -> Make:
     """Writes a model that thinks a given text, one token leading to the next, and prefers the identifier [2]."""
 
     def write(name: str, script: str, *, then: str = "", loop: bool = False) -> Path:
@@ -218,17 +146,9 @@ def scripted(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[.
         chain = [encode("<think>\n")[-1], *encode(script), *encode(then)]
         assert len(set(chain)) == len(chain), "each token may lead to one other only"
         size = (len(tokenizer) + 7) // 8 * 8
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=size,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=4,
-            max_position_embeddings=1024,
-            eos_token_id=tokenizer.eos_token_id,
-            tie_word_embeddings=False,
-        )
-        model = LlamaForCausalLM(config).eval()
+        sizes = {"vocab_size": len(tokenizer), "hidden_size": size, "intermediate_size": 8, "num_hidden_layers": 1}
+        sizes |= {"num_attention_heads": 4, "max_position_embeddings": 1024, "eos_token_id": tokenizer.eos_token_id}
+        model = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=False)).eval()
         following = dict(itertools.pairwise(chain)) | ({chain[-1]: chain[1]} if loop else {})
         with torch.no_grad():
             for layer in model.model.layers:
@@ -256,15 +176,35 @@ def token_count(folder: Path, *texts: str) -> int:
     return sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
 
 
-@pytest.mark.parametrize("name", ["chatml", "thinking"])
-def test_a_thought_that_ends_by_itself(name: str, scripted: Callable[..., Path]) -> None:
-    answer = ask(scripted(name, " The cloth is dyed.</think>"))
-    assert answer.text == "<think>\n The cloth is dyed.</think>\n<answer>[2]</answer>"
-    assert (answer.thought, answer.choice, answer.thought_closed) == ("The cloth is dyed.", ("[2]",), False)
-    assert answer.closed_at is None
+@pytest.mark.parametrize(
+    ("name", "script", "then", "written", "closed_at"),
+    [
+        ("chatml", " The cloth is dyed.</think>", "", " The cloth is dyed.</think>", None),
+        ("thinking", " The cloth is dyed.</think>", "", " The cloth is dyed.</think>", None),
+        ("chatml", " The cloth is dyed.", "<|im_end|>", " The cloth is dyed.\n</think>", "end_of_turn"),
+        # Vocabularies hold `><` and `>[` as one token.
+        ("chatml", " The cloth is dyed.</think><answer>", "", " The cloth is dyed.</think>", None),
+        ("chatml", " The cloth is dyed.<answer>[", "", " The cloth is dyed.", "answer"),
+    ],
+)
+def test_how_a_thought_ends(
+    name: str, script: str, then: str, written: str, closed_at: str | None, scripted: Make
+) -> None:
+    folder = scripted(name, script, then=then)
+    pieces = AutoTokenizer.from_pretrained(folder).tokenize(script + "1]")
+    answer = ask(folder)
+    between = "" if closed_at == "answer" else "\n"
+    assert answer.text == f"<think>\n{written}{between}<answer>[2]</answer>"
+    assert (answer.thought, answer.choice) == ("The cloth is dyed.", ("[2]",))
+    assert (answer.closed_at, answer.thought_closed) == (closed_at, closed_at is not None)
+    if "<answer>" in script:
+        assert "><" in pieces or ">[" in pieces, "the tokenizer of this test has to know it"
+    if "</think><answer>" in script:
+        expected = token_count(folder, " The cloth is dyed.</think", ">\n<answer>", "[2]")
+        assert answer.usage.completion_tokens == expected
 
 
-def test_a_thought_that_never_ends_is_closed_and_marked(scripted: Callable[..., Path]) -> None:
+def test_a_thought_that_never_ends_is_closed_and_marked(scripted: Make) -> None:
     folder = scripted("thinking", " flea wool", loop=True)
     answer = ask(folder, max_thought_tokens=40)
 
@@ -276,20 +216,14 @@ def test_a_thought_that_never_ends_is_closed_and_marked(scripted: Callable[..., 
 
 
 @pytest.mark.parametrize("limit", [0, 1, 50])
-def test_a_turn_that_ends_at_once(limit: int, scripted: Callable[..., Path]) -> None:
+def test_a_turn_that_ends_at_once(limit: int, scripted: Make) -> None:
     answer = ask(scripted("chatml", "", then="<|im_end|>"), max_thought_tokens=limit)
     assert answer.text == "<think>\n\n</think>\n<answer>[2]</answer>"
     assert (answer.thought, answer.thought_closed) == ("", True)
     assert answer.closed_at == ("end_of_turn" if limit else "limit")
 
 
-def test_a_turn_that_ends_within_the_thought(scripted: Callable[..., Path]) -> None:
-    answer = ask(scripted("chatml", " The cloth is dyed.", then="<|im_end|>"))
-    assert answer.text == "<think>\n The cloth is dyed.\n</think>\n<answer>[2]</answer>"
-    assert (answer.thought_closed, answer.closed_at) == (True, "end_of_turn")
-
-
-def test_every_end_of_turn_of_the_generation_config_counts(scripted: Callable[..., Path]) -> None:
+def test_every_end_of_turn_of_the_generation_config_counts(scripted: Make) -> None:
     folder = scripted("chatml", " The cloth is dyed.", then="<|endoftext|>")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     path = folder / "generation_config.json"
@@ -298,28 +232,7 @@ def test_every_end_of_turn_of_the_generation_config_counts(scripted: Callable[..
     assert ask(folder, max_thought_tokens=20).thought == "The cloth is dyed."
 
 
-def test_a_token_that_runs_from_one_tag_into_the_next_is_taken_apart(scripted: Callable[..., Path]) -> None:
-    folder = scripted("chatml", " The cloth is dyed.</think><answer>")
-    pieces = AutoTokenizer.from_pretrained(folder).tokenize("</think><answer>")
-    assert "><" in pieces, "the tokenizer of this test has to know it"
-
-    answer = ask(folder)
-    assert answer.text == "<think>\n The cloth is dyed.</think>\n<answer>[2]</answer>"
-    assert (answer.thought, answer.thought_closed) == ("The cloth is dyed.", False)
-    assert answer.usage.completion_tokens == token_count(folder, " The cloth is dyed.</think", ">\n<answer>", "[2]")
-
-
-def test_an_answer_opened_without_closing_the_thought(scripted: Callable[..., Path]) -> None:
-    folder = scripted("chatml", " The cloth is dyed.<answer>[")
-    assert ">[" in AutoTokenizer.from_pretrained(folder).tokenize("<answer>[1]")
-
-    answer = ask(folder)
-    assert answer.text == "<think>\n The cloth is dyed.<answer>[2]</answer>"
-    assert (answer.thought, answer.thought_closed, answer.choice) == ("The cloth is dyed.", True, ("[2]",))
-    assert answer.closed_at == "answer"
-
-
-def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Callable[..., Path]) -> None:
+def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Make) -> None:
     backend = open_folder(scripted("thinking", " The cloth is dyed.</think>"), batch_size=4)
     calls = [make_call(backend, 2 + n, form=("one", "order")[n % 2]) for n in range(4)]
     answers = backend.answer(calls)
@@ -332,7 +245,7 @@ def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Callable[...,
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_template_carries_the_instructions_and_opens_the_thought(
-    name: str, open_model: Callable[..., Any], load_tokenizer: Callable[[str], Any]
+    name: str, open_model: Open, load_tokenizer: Open
 ) -> None:
     from r1ranker_ir.backends.texts import ChatTokenizer
 
@@ -354,7 +267,7 @@ def test_every_template_carries_the_instructions_and_opens_the_thought(
 
 
 def test_without_chat_template_a_tokenizer_brings_its_beginning_but_not_its_end(
-    load_tokenizer: Callable[[str], Any], tmp_path: Path
+    load_tokenizer: Open, tmp_path: Path
 ) -> None:
     from tokenizers.processors import TemplateProcessing
 
@@ -373,17 +286,7 @@ def test_without_chat_template_a_tokenizer_brings_its_beginning_but_not_its_end(
     assert tokenizer.eos_token_id not in ids
 
 
-def test_a_template_that_refuses_any_turn_is_named(load_tokenizer: Callable[[str], Any], tmp_path: Path) -> None:
-    from r1ranker_ir.backends.texts import ChatTokenizer
-
-    load_tokenizer("chatml").save_pretrained(tmp_path)
-    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('tools only') }}")
-    texts = ChatTokenizer(AutoTokenizer.from_pretrained(tmp_path))
-    with pytest.raises(CheckpointError, match=r"chat template of .* refuses a user's turn: tools only"):
-        texts.prompt_ids([Message("system", "a"), Message("user", "b")])
-
-
-def test_limits_follow_the_configuration(open_model: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_limits_follow_the_configuration(open_model: Open, caplog: pytest.LogCaptureFixture) -> None:
     backend = open_model("chatml", max_thought_tokens=100)
     assert (backend.context_length, backend.max_thought_tokens, backend.answer_reserve) == (1024, 100, 300)
     own = open_model("chatml", max_thought_tokens=100, context_length=400)
@@ -398,20 +301,18 @@ def test_limits_follow_the_configuration(open_model: Callable[..., Any], caplog:
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size is 0: give at least 1"),
-        ({"max_thought_tokens": -1}, "max_thought_tokens is -1: give 0 or more"),
+        ({"max_thought_tokens": -1}, "max_thought_tokens is -1: give at least 0"),
         ({"temperature": -0.5}, "temperature is -0.5"),
         ({"context_length": 0}, "context_length is 0: give at least 1"),
         ({"dtype": "int8"}, "dtype is 'int8': use auto or one of float32"),
     ],
 )
-def test_options_that_make_no_sense(
-    options: dict[str, Any], message: str, make_checkpoint: Callable[..., Path]
-) -> None:
+def test_options_that_make_no_sense(options: dict[str, Any], message: str, make_checkpoint: Make) -> None:
     with pytest.raises(InputError, match=message):
         open_folder(make_checkpoint("chatml"), **options)
 
 
-def test_opening_by_name(make_checkpoint: Callable[..., Path]) -> None:
+def test_opening_by_name(make_checkpoint: Make) -> None:
     backend = open_backend("transformers", str(make_checkpoint("chatml")), device="cpu", batch_size=2)
     assert isinstance(backend, Backend)
     assert (backend.name, backend.batch_size) == (str(make_checkpoint("chatml")), 2)
@@ -421,7 +322,7 @@ def test_opening_by_name(make_checkpoint: Callable[..., Path]) -> None:
         open_backend("transformers", "m", concurrency=3)
 
 
-def test_lower_precision_still_answers(make_checkpoint: Callable[..., Path]) -> None:
+def test_lower_precision_still_answers(make_checkpoint: Make) -> None:
     backend = open_folder(make_checkpoint("chatml"), dtype="bfloat16", max_thought_tokens=5)
     answer = backend.answer([make_call(backend, 12, form="order")])[0]
     assert sorted(answer.choice or ()) == sorted(f"[{n}]" for n in range(1, 13))
@@ -435,19 +336,10 @@ def copy_of(folder: Path, to: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-def test_a_lora_adapter_is_put_on_its_base(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_lora_adapter_is_put_on_its_base(make_checkpoint: Make, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     base = make_checkpoint("chatml")
-
-    def save(name: str, seed: int, tokenizer: bool = False) -> Path:
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_pretrained(base)
-        config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-        get_peft_model(model, config).save_pretrained(str(tmp_path / name))
-        if tokenizer:
-            AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / name)
-        return tmp_path / name
 
     def scores(folder: Path) -> dict[str, float]:
         backend = open_folder(folder, max_thought_tokens=4)
@@ -456,23 +348,26 @@ def test_a_lora_adapter_is_put_on_its_base(make_checkpoint: Callable[..., Path],
         assert found is not None
         return dict(found)
 
-    plain, first, other = scores(base), scores(save("first", 1)), scores(save("other", 2, tokenizer=True))
-    assert max(abs(plain[name] - first[name]) for name in plain) > 1e-3
-    assert max(abs(other[name] - first[name]) for name in plain) > 1e-3
-    assert scores(tmp_path / "first") == pytest.approx(first)
+    adapter = tmp_path / "adapter"
+    targets = ["q_proj", "v_proj"]
+    config = LoraConfig(r=4, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(str(adapter))
+    plain, adapted = scores(base), scores(adapter)
+    assert max(abs(plain[name] - adapted[name]) for name in plain) > 1e-3
+    AutoTokenizer.from_pretrained(base).save_pretrained(adapter)
+    assert scores(adapter) == pytest.approx(adapted)
 
-    weights = tmp_path / "first" / "adapter_model.safetensors"
-    torch.save({}, weights.with_name("adapter_model.bin"))
-    weights.unlink()
+    stated = adapter / "adapter_config.json"
+    stated.write_text(json.dumps(json.loads(stated.read_text()) | {"base_model_name_or_path": "nobody/gone"}))
+    with pytest.raises(CheckpointError, match=r"'nobody/gone', the base of adapter .*adapter', can't be loaded"):
+        open_folder(adapter)
+    torch.save({}, adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"no adapter_model\.safetensors: other weight files are not loaded"):
-        open_folder(tmp_path / "first")
-    config = tmp_path / "other" / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "nobody/gone"}))
-    with pytest.raises(CheckpointError, match=r"'nobody/gone', the base of adapter .*other', can't be loaded"):
-        open_folder(tmp_path / "other")
+        open_folder(adapter)
 
 
-def test_weights_come_from_safetensors_only(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_weights_come_from_safetensors_only(make_checkpoint: Make, tmp_path: Path) -> None:
     folder = copy_of(make_checkpoint("chatml"), tmp_path)
     model = AutoModelForCausalLM.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
@@ -494,7 +389,7 @@ def test_a_missing_checkpoint_is_named_with_a_way_out(name: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["config.json", "tokenizer.json", "model.safetensors", "garbled", "short"])
-def test_a_damaged_checkpoint_is_named(damage: str, make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named(damage: str, make_checkpoint: Make, tmp_path: Path) -> None:
     folder = copy_of(make_checkpoint("chatml"), tmp_path)
     weights = folder / "model.safetensors"
     if damage == "garbled":
@@ -507,41 +402,11 @@ def test_a_damaged_checkpoint_is_named(damage: str, make_checkpoint: Callable[..
         open_folder(folder)
 
 
-def test_a_model_without_its_head_is_refused_instead_of_guessed(
-    make_checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_model_without_its_head_is_refused_instead_of_guessed(make_checkpoint: Make, tmp_path: Path) -> None:
     folder = copy_of(make_checkpoint("chatml"), tmp_path)
     AutoModelForCausalLM.from_pretrained(folder).model.save_pretrained(folder)
     with pytest.raises(CheckpointError, match=r"lacks 1 of its weights, among them 'lm_head.weight'.*embedding model"):
         open_folder(folder)
-
-
-def test_code_of_a_checkpoint_runs_only_when_asked(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    folder = copy_of(make_checkpoint("chatml"), tmp_path)
-    marker = tmp_path / "ran"
-    (folder / "modeling_own.py").write_text(
-        "from transformers import LlamaConfig, LlamaForCausalLM\n"
-        f"open({str(marker)!r}, 'w').close()\n"
-        "class OwnConfig(LlamaConfig):\n    model_type = 'own-llama'\n"
-        "class OwnForCausalLM(LlamaForCausalLM):\n    config_class = OwnConfig\n"
-    )
-    config = json.loads((folder / "config.json").read_text())
-    config |= {
-        "model_type": "own-llama",
-        "architectures": ["OwnForCausalLM"],
-        "auto_map": {"AutoConfig": "modeling_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"},
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="trust_remote_code"):
-        open_folder(folder)
-    assert not marker.exists()
-
-    backend = open_folder(folder, trust_remote_code=True, max_thought_tokens=3)
-    assert marker.exists()
-    same(
-        backend.answer([make_call(backend, 4)]),
-        open_folder(make_checkpoint("chatml"), max_thought_tokens=3).answer([make_call(backend, 4)]),
-    )
 
 
 @pytest.mark.parametrize(
@@ -554,7 +419,7 @@ def test_code_of_a_checkpoint_runs_only_when_asked(make_checkpoint: Callable[...
     ],
 )
 def test_a_free_answer_that_ends_within_its_thought(
-    name: str, said: str, then: str, closed_at: str | None, scripted: Callable[..., Path]
+    name: str, said: str, then: str, closed_at: str | None, scripted: Make
 ) -> None:
     backend = open_folder(scripted(name, said, then=then), max_thought_tokens=40)
     [answer] = backend.answer([replace(make_call(backend, 3), free=True)])

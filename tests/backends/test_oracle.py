@@ -38,11 +38,6 @@ def prompt_of(backend: OracleBackend) -> Prompt:
     return Prompt(load_template(), backend)
 
 
-def test_it_is_a_backend() -> None:
-    assert isinstance(oracle(1.0), Backend)
-    assert "not_cacheable" in oracle(1.0).identity
-
-
 @given(
     gains=st.lists(st.integers(0, 3), min_size=2, max_size=30),
     form=st.sampled_from(FORMS),
@@ -128,20 +123,12 @@ def test_answers_depend_on_neither_batches_nor_order(strategy: str, batch_size: 
     drawing = random.Random(seed)
     gains = {each.query_id: {f"d{number}": drawing.randint(0, 3) for number in range(12)} for each in requests}
 
-    def rank(batch_size: int, given: list[RankingRequest]) -> dict[str, tuple[int, ...]]:
-        ranker = Ranker(
-            "oracle", strategy=strategy, backend="oracle", gains=gains, noise=1, seed=seed, batch_size=batch_size
-        )
+    def rank(given: list[RankingRequest], seed: int, **options: int) -> dict[str, tuple[int, ...]]:
+        ranker = Ranker("oracle", strategy=strategy, backend="oracle", gains=gains, noise=1, seed=seed, **options)
         return {ranking.request.query_id: ranking.order for ranking in ranker.rank(given)}
 
-    assert rank(batch_size, requests[::-1]) == rank(64, requests) != rank_with(gains, requests, strategy, seed + 1)
-
-
-def rank_with(
-    gains: dict[str, dict[str, int]], requests: list[RankingRequest], strategy: str, seed: int
-) -> dict[str, tuple[int, ...]]:
-    ranker = Ranker("oracle", strategy=strategy, backend="oracle", gains=gains, noise=1, seed=seed)
-    return {ranking.request.query_id: ranking.order for ranking in ranker.rank(requests)}
+    expected = rank(requests, seed)
+    assert rank(requests[::-1], seed, batch_size=batch_size) == expected != rank(requests, seed + 1)
 
 
 def test_tokens_are_those_of_the_prompt_and_of_what_it_would_have_thought() -> None:
@@ -169,6 +156,7 @@ def test_what_it_is_not_told_is_an_error() -> None:
 
 def test_its_summary_counts_like_any_other() -> None:
     backend = oracle(*range(10), noise=1)
+    assert isinstance(backend, Backend) and "not_cacheable" in backend.identity
     engine = Engine(backend)
     (ranking,) = engine.run([STRATEGIES["setwise"](request_of(10), prompt_of(backend), window_size=4)])
     assert engine.summary.usage == ranking.usage

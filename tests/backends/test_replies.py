@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import test_openai_backend as scripted
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_openai_backend import GOOD, Reply, ScriptedServer, backend, call, completion, refusal
+from servers import GOOD, Reply, ScriptedServer, Serve, completion, refusal, serving
+from test_openai_backend import backend, call
 
 from r1ranker_ir.backends.replies import FailedReplyError, UnreadableReplyError, read_reply
 from r1ranker_ir.backends.replies import Reply as ReadReply
@@ -24,9 +22,6 @@ from r1ranker_ir.errors import BackendError, CallError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.types import Answer, Candidate, RankingRequest, Usage
-
-serve = scripted.serve
-clean_environment = scripted.clean_environment
 
 ORDER = "<answer>[3] > [1] > [2]</answer>"
 THREE = RankingRequest("how long do fleas live", tuple(Candidate(f"d{place}", f"text {place}") for place in range(3)))
@@ -38,6 +33,10 @@ def ok(**content: Any) -> Reply:
 
 def choice(**fields: Any) -> Reply:
     return ok(choices=[{"index": 0, "message": {"role": "assistant", "content": ""}, **fields}])
+
+
+def part(text: str, kind: str = "text") -> dict[str, str]:
+    return {"type": kind, "text": text}
 
 
 def rank(server: ScriptedServer, strategy: str = "direct", **options: Any) -> Any:
@@ -76,9 +75,7 @@ def rank(server: ScriptedServer, strategy: str = "direct", **options: Any) -> An
     ],
     ids=lambda failure: failure.body[:90],
 )
-def test_failures_are_tried_again_and_never_kept(
-    serve: Callable[..., ScriptedServer], failure: Reply, tmp_path: Path
-) -> None:
+def test_failures_are_tried_again_and_never_kept(serve: Serve, failure: Reply, tmp_path: Path) -> None:
     server = serve(failure, completion(ORDER))
     for _ in range(2):
         assert rank(server, cache=tmp_path / "cache.sqlite").order == (2, 0, 1)
@@ -88,13 +85,6 @@ def test_failures_are_tried_again_and_never_kept(
     assert "m" in str(caught.value)
     with CompletionsCache(tmp_path / "other.sqlite") as cache:
         assert cache.info().entries == 0
-
-
-def test_what_a_gateway_asks_for_is_waited_for(serve: Callable[..., ScriptedServer]) -> None:
-    waiting = Reply(json.dumps({"error": {"code": 429, "message": "slow down"}}), headers={"Retry-After": "1"})
-    server = serve(waiting, completion(ORDER))
-    assert rank(server).order == (2, 0, 1)
-    assert server.times[1] - server.times[0] >= 1.0
 
 
 @pytest.mark.parametrize(
@@ -111,16 +101,14 @@ def test_what_a_gateway_asks_for_is_waited_for(serve: Callable[..., ScriptedServ
     ],
     ids=lambda value: value.body if isinstance(value, Reply) else value,
 )
-def test_what_would_fail_again_is_not_tried_again(
-    serve: Callable[..., ScriptedServer], failure: Reply, says: str
-) -> None:
+def test_what_would_fail_again_is_not_tried_again(serve: Serve, failure: Reply, says: str) -> None:
     server = serve(failure)
     with pytest.raises(BackendError, match=says):
         rank(server)
     assert len(server.requests) == 1
 
 
-def test_a_filter_is_asked_twice_at_most(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_filter_is_asked_twice_at_most(serve: Serve) -> None:
     server = serve(choice(finish_reason="content_filter"))
     with pytest.raises(CallError, match="content filter") as caught:
         rank(server, max_retries=5)
@@ -142,7 +130,7 @@ def test_a_filter_is_asked_twice_at_most(serve: Callable[..., ScriptedServer]) -
     ids=lambda reply: reply.body[-160:],
 )
 def test_empty_and_truncated_answers_are_repaired_and_asked_for_again(
-    serve: Callable[..., ScriptedServer], reply: Reply, tmp_path: Path
+    serve: Serve, reply: Reply, tmp_path: Path
 ) -> None:
     server = serve(reply, completion(ORDER))
     first, second = (rank(server, cache=tmp_path / "cache.sqlite") for _ in range(2))
@@ -161,16 +149,14 @@ def test_empty_and_truncated_answers_are_repaired_and_asked_for_again(
     ],
     ids=lambda reply: reply.body[-160:],
 )
-def test_what_the_model_itself_could_not_answer_is_kept(
-    serve: Callable[..., ScriptedServer], reply: Reply, tmp_path: Path
-) -> None:
+def test_what_the_model_itself_could_not_answer_is_kept(serve: Serve, reply: Reply, tmp_path: Path) -> None:
     server = serve(reply)
     for _ in range(2):
         assert rank(server, cache=tmp_path / "cache.sqlite").repairs == 1
     assert len(server.requests) == 1
 
 
-def test_empty_answers_of_older_caches_are_not_served(serve: Callable[..., ScriptedServer], tmp_path: Path) -> None:
+def test_empty_answers_of_older_caches_are_not_served(serve: Serve, tmp_path: Path) -> None:
     server, path = serve(completion(ORDER)), tmp_path / "cache.sqlite"
     ranker = Ranker("m", strategy="direct", backend="openai", base_url=server.base_url, cache=path)
     [asked] = [Prompt(ranker.template, ranker.backend).ask("direct", THREE, (0, 1, 2))]
@@ -192,9 +178,7 @@ def test_empty_answers_of_older_caches_are_not_served(serve: Callable[..., Scrip
 @pytest.mark.parametrize(
     "thought", [f"the third{ORDER}", f"the third</think>{ORDER}", f"<think>the third</think>\n{ORDER}"]
 )
-def test_an_answer_in_the_thoughts_field_counts(
-    serve: Callable[..., ScriptedServer], field: str, content: Any, thought: str
-) -> None:
+def test_an_answer_in_the_thoughts_field_counts(serve: Serve, field: str, content: Any, thought: str) -> None:
     ranking = rank(serve(completion(content, **{field: thought})))
     assert (ranking.order, ranking.repairs) == ((2, 0, 1), 0)
     [step] = ranking.steps
@@ -204,41 +188,29 @@ def test_an_answer_in_the_thoughts_field_counts(
 @pytest.mark.parametrize(
     "message",
     [
-        {
-            "content": [
-                {"type": "thinking", "thinking": [{"type": "text", "text": "a"}]},
-                {"type": "text", "text": ORDER},
-            ]
-        },
-        {
-            "content": [
-                {"type": "text", "text": "<answer>[3] > "},
-                {"type": "output_text", "text": "[1] > [2]</answer>"},
-            ]
-        },
+        {"content": [{"type": "thinking", "thinking": [part("a")]}, part(ORDER)]},
+        {"content": [part("<answer>[3] > "), part("[1] > [2]</answer>", "output_text")]},
         {"content": [ORDER]},
         {"content": {"text": ORDER}},
-        {"content": None, "reasoning_details": [{"type": "reasoning.text", "text": f"a{ORDER}"}]},
-        {"content": None, "reasoning_content": [{"type": "text", "text": f"a{ORDER}"}]},
+        {"content": None, "reasoning_details": [part(f"a{ORDER}", "reasoning.text")]},
+        {"content": None, "reasoning_content": [part(f"a{ORDER}")]},
         {"content": ORDER, "reasoning_content": "a [1]</think>"},
         {"content": "Done.", "reasoning": f"a{ORDER}"},
     ],
     ids=str,
 )
-def test_parts_are_read(serve: Callable[..., ScriptedServer], message: dict[str, Any]) -> None:
+def test_parts_are_read(serve: Serve, message: dict[str, Any]) -> None:
     ranking = rank(serve(ok(choices=[{"index": 0, "finish_reason": "stop", "message": message}])))
     assert (ranking.order, ranking.repairs) == ((2, 0, 1), 0)
 
 
-def test_a_thought_without_an_answer_is_none(serve: Callable[..., ScriptedServer]) -> None:
-    ranking = rank(serve(completion("", reasoning_content="[3] is better than [1], and [2] is worst")))
-    assert (ranking.order, ranking.repairs) == ((0, 1, 2), 1)
-    assert ranking.steps[0].thought.startswith("[3] is better")
-
-
-def test_an_answer_in_the_text_goes_before_one_in_the_thought(serve: Callable[..., ScriptedServer]) -> None:
-    ranking = rank(serve(completion(ORDER, reasoning_content="first I thought <answer>[1] > [2] > [3]</answer>")))
-    assert (ranking.order, ranking.repairs) == ((2, 0, 1), 0)
+def test_what_a_thought_says_is_its_own(serve: Serve) -> None:
+    """A thought without an answer is no answer, and one in the text goes before one in the thought."""
+    thought = rank(serve(completion("", reasoning_content="[3] is better than [1], and [2] is worst")))
+    assert (thought.order, thought.repairs) == ((0, 1, 2), 1)
+    assert thought.steps[0].thought.startswith("[3] is better")
+    both = rank(serve(completion(ORDER, reasoning_content="first I thought <answer>[1] > [2] > [3]</answer>")))
+    assert (both.order, both.repairs) == ((2, 0, 1), 0)
 
 
 # --- forms of every kind --------------------------------------------------------------------------------------------
@@ -247,17 +219,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 ANYTHING = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
 )
-FIELDS = (
-    "content",
-    "reasoning_content",
-    "reasoning",
-    "reasoning_details",
-    "thinking",
-    "role",
-    "refusal",
-    "text",
-    "type",
-)
+FIELDS = "content reasoning_content reasoning reasoning_details thinking role refusal text type".split()
 
 
 def objects(*names: str, inner: st.SearchStrategy[Any] = ANYTHING) -> st.SearchStrategy[Any]:
@@ -266,22 +228,13 @@ def objects(*names: str, inner: st.SearchStrategy[Any] = ANYTHING) -> st.SearchS
 
 PARTS = st.lists(objects("type", "text", "thinking", "content"), max_size=3)
 MESSAGES = objects(*FIELDS, inner=ANYTHING | PARTS)
-CHOICES = st.fixed_dictionaries(
-    {}, optional={"message": MESSAGES | ANYTHING, "finish_reason": ANYTHING, "error": ANYTHING, "index": ANYTHING}
-)
+CHOICE = {"message": MESSAGES | ANYTHING, "finish_reason": ANYTHING, "error": ANYTHING, "index": ANYTHING}
+CHOICES = st.fixed_dictionaries({}, optional=CHOICE)
 ERRORS = objects("message", "code", "type", "status", "metadata", "detail", "error")
 USAGES = objects("prompt_tokens", "completion_tokens", "prompt_tokens_details") | ANYTHING
-REPLIES = ANYTHING | st.fixed_dictionaries(
-    {},
-    optional={
-        "choices": st.lists(CHOICES | ANYTHING, max_size=2) | ANYTHING,
-        "error": ERRORS | ANYTHING,
-        "usage": USAGES,
-        "object": st.sampled_from(["error", "chat.completion"]),
-        "message": ANYTHING,
-        "code": ANYTHING,
-    },
-)
+REPLY = {"choices": st.lists(CHOICES | ANYTHING, max_size=2) | ANYTHING, "error": ERRORS | ANYTHING, "usage": USAGES}
+REPLY |= {"object": st.sampled_from(["error", "chat.completion"]), "message": ANYTHING, "code": ANYTHING}
+REPLIES = ANYTHING | st.fixed_dictionaries({}, optional=REPLY)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -290,26 +243,15 @@ def test_any_json_is_an_answer_or_one_of_two_errors(content: Any) -> None:
     assert_read_or_refused(json.dumps(content).encode())
 
 
+@example(b"[" * 200_000)
+@example(b'{"choices":' * 50_000)
+@example(b'{"choices": [{"message": {"content": ' + b"[" * 900 + b"]" * 900 + b"}}]}")
+@example(b'{"error": ' + b"[" * 900 + b"]" * 900 + b"}")
+@example(b'{"usage": {"prompt_tokens": ' + b"9" * 6000 + b"}}")
+@example(b'{"choices": [{"message": {"content": "\\ud83d"}}]}')
+@example(b"\xff\xfe")
 @given(st.binary(max_size=200) | st.text(st.sampled_from('{}[]":,\\u0eE-+.choices'), max_size=60).map(str.encode))
 def test_any_bytes_are_too(body: bytes) -> None:
-    assert_read_or_refused(body)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"[" * 200_000,
-        b'{"choices":' * 50_000,
-        b'{"choices": [{"message": {"content": ' + b"[" * 900 + b"]" * 900 + b"}}]}",
-        b'{"error": ' + b"[" * 900 + b"]" * 900 + b"}",
-        b'{"usage": {"prompt_tokens": ' + b"9" * 6000 + b"}}",
-        b'{"choices": [{"message": {"content": "\\ud83d"}}]}',
-        b"\xff\xfe",
-        b"",
-    ],
-    ids=lambda body: repr(body[:40]),
-)
-def test_odd_bodies(body: bytes) -> None:
     assert_read_or_refused(body)
 
 
@@ -345,23 +287,15 @@ def test_whatever_a_server_sends_is_an_answer_or_a_backend_error(
 
 @pytest.fixture(scope="module")
 def shared_server() -> Any:
-    server = ScriptedServer([completion()])
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server, backend(server, max_retries=0)
-    server.shutdown()
-    server.server_close()
+    with serving(completion()) as server:
+        yield server, backend(server, max_retries=0)
 
 
 @pytest.mark.parametrize("counts", [(-5, -7), (10**12, 10**12), (True, True), ("7", None), (1.5, 2.5)])
-def test_counts_that_can_be_none_are_not_believed(
-    serve: Callable[..., ScriptedServer], counts: tuple[Any, Any]
-) -> None:
+def test_counts_that_can_be_none_are_not_believed(serve: Serve, counts: tuple[Any, Any]) -> None:
     body = json.loads(completion().body)
-    body["usage"] = {
-        "prompt_tokens": counts[0],
-        "completion_tokens": counts[1],
-        "prompt_tokens_details": {"cached_tokens": counts[0]},
-    }
+    body["usage"] = dict(zip(("prompt_tokens", "completion_tokens"), counts, strict=True))
+    body["usage"]["prompt_tokens_details"] = {"cached_tokens": counts[0]}
     subject = backend(serve(Reply(json.dumps(body))))
     [answer] = subject.answer([call()])
     assert answer.usage == Usage(1, subject.count_prompt_tokens(call().messages), subject.count_tokens(GOOD))
@@ -369,7 +303,7 @@ def test_counts_that_can_be_none_are_not_believed(
 
 
 @pytest.mark.parametrize("status", [200, 400])
-def test_a_huge_reply_is_not_read_to_its_end(serve: Callable[..., ScriptedServer], status: int) -> None:
+def test_a_huge_reply_is_not_read_to_its_end(serve: Serve, status: int) -> None:
     body = json.dumps({"choices": [{"message": {"content": "word " * 20_000_000}}]})
     server = serve(Reply(body, status=status))
     subject = backend(server, max_retries=0)
@@ -383,7 +317,7 @@ def test_a_huge_reply_is_not_read_to_its_end(serve: Callable[..., ScriptedServer
     assert peak < 250 * 2**20
 
 
-def test_a_refused_seed_is_left_out_where_it_changes_nothing(serve: Callable[..., ScriptedServer]) -> None:
+def test_a_refused_seed_is_left_out_where_it_changes_nothing(serve: Serve) -> None:
     def strict(request: Any) -> Reply:
         if "max_tokens" in request.body:
             return refusal(400, "use max_completion_tokens instead of max_tokens")
@@ -401,7 +335,7 @@ def test_a_refused_seed_is_left_out_where_it_changes_nothing(serve: Callable[...
         backend(server, temperature=0.7).answer([call()])
 
 
-def test_refusals_keep_their_status(serve: Callable[..., ScriptedServer]) -> None:
+def test_refusals_keep_their_status(serve: Serve) -> None:
     server = serve(refusal(400, "no"), completion())
     outcomes = dict(backend(server, concurrency=1).answer_each([call(), call()]))
     assert sorted(type(outcome).__name__ for outcome in outcomes.values()) == ["Answer", "CallError"]

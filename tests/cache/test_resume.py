@@ -11,7 +11,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -176,36 +175,28 @@ def reranking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranking]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(reranking: Reranking) -> tuple[Path, Process, float]:
-    """What comes out when nothing happens, and how long that takes."""
+def uninterrupted(reranking: Reranking) -> tuple[Path, Process]:
+    """What comes out when nothing happens."""
     folder = reranking.place()
-    started = time.monotonic()
     process = reranking.start(folder)
     assert process.wait() == 0, process.said
-    seconds = time.monotonic() - started
     assert process.logged("calls") == CALLS
     assert f"{QUERIES} queries, {CALLS} calls, " in process.said
     assert "cached" not in process.said
-    return folder, process, seconds
+    return folder, process
 
 
 def test_killed_at_random_it_ends_as_if_nothing_had_happened(
-    reranking: Reranking, uninterrupted: tuple[Path, Process, float]
+    reranking: Reranking, uninterrupted: tuple[Path, Process]
 ) -> None:
-    whole, seconds = uninterrupted[1:]
-    moments = whole.logged("moments")
+    moments = uninterrupted[1].logged("moments")
     chance = random.Random(4)
     nothing_kept = ("--cache-memory", "0")
     reference = reranking.place()
     assert reranking.start(reference, *nothing_kept).wait() == 0
     folder, kills, in_folder = reranking.place(), 0, 0
-    for attempt in range(60):
-        by_clock = attempt % 3 == 2
-        process = reranking.start(folder, *nothing_kept, deadly=0 if by_clock else chance.randint(1, moments))
-        if by_clock:
-            time.sleep(chance.uniform(0, seconds))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+    for _ in range(60):
+        process = reranking.start(folder, *nothing_kept, deadly=chance.randint(1, moments))
         code = process.wait()
         assert code in (0, -signal.SIGKILL), process.said
         killed = code != 0
@@ -229,9 +220,9 @@ def rows(path: Path, statement: str) -> list[Any]:
 
 
 def test_what_was_finished_is_kept_and_the_next_run_says_where_it_goes_on(
-    reranking: Reranking, uninterrupted: tuple[Path, Process, float]
+    reranking: Reranking, uninterrupted: tuple[Path, Process]
 ) -> None:
-    reference, whole, _ = uninterrupted
+    reference, whole = uninterrupted
     folder = reranking.place()
     killed = reranking.start(folder, deadly=whole.logged("moments") * 3 // 4)
     assert killed.wait() == -signal.SIGKILL
@@ -257,7 +248,7 @@ def test_what_was_finished_is_kept_and_the_next_run_says_where_it_goes_on(
     assert third.logged("calls") == killed.logged("calls")
 
 
-def test_two_at_once_on_one_cache(reranking: Reranking, uninterrupted: tuple[Path, Process, float]) -> None:
+def test_two_at_once_on_one_cache(reranking: Reranking, uninterrupted: tuple[Path, Process]) -> None:
     reference = uninterrupted[0]
     folders = [reranking.place() for _ in range(3)]
     cache = folders[0] / "cache.sqlite"
@@ -271,7 +262,7 @@ def test_two_at_once_on_one_cache(reranking: Reranking, uninterrupted: tuple[Pat
 
 
 def test_without_a_cache_everything_is_computed(
-    reranking: Reranking, uninterrupted: tuple[Path, Process, float], own_cache: Path
+    reranking: Reranking, uninterrupted: tuple[Path, Process], own_cache: Path
 ) -> None:
     folder = reranking.place()
     for runs in (1, 2):
@@ -292,7 +283,7 @@ def test_the_users_cache_is_taken_where_none_is_named(reranking: Reranking, cach
 
 
 def test_a_full_disk_under_the_cache_keeps_what_was_finished(
-    reranking: Reranking, uninterrupted: tuple[Path, Process, float], small_disk: Path
+    reranking: Reranking, uninterrupted: tuple[Path, Process], small_disk: Path
 ) -> None:
     reference, folder, cache = uninterrupted[0], reranking.place(), small_disk / "cache.sqlite"
     filler = small_disk / "filler"
@@ -323,7 +314,7 @@ def r1ranker(*arguments: str | Path, code: int = 0) -> str:
 
 
 def test_the_verbs_show_and_empty_the_cache(
-    reranking: Reranking, uninterrupted: tuple[Path, Process, float], own_cache: Path
+    reranking: Reranking, uninterrupted: tuple[Path, Process], own_cache: Path
 ) -> None:
     assert r1ranker("cache", "info") == f"there is no cache at {own_cache} yet\n"
     assert r1ranker("cache", "clear") == f"there is no cache at {own_cache} yet\n"

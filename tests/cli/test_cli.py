@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Reply, Request, completion, refusal, serving
 from typer.testing import CliRunner
 
 import r1ranker_ir
@@ -265,38 +265,15 @@ def test_missing_documents_stop_or_are_skipped(tmp_path: Path) -> None:
 
 @contextmanager
 def server(answer: Callable[[int], str | None]) -> Iterator[str]:
-    """An OpenAI-compatible server on loopback; `answer` gives the text of each reply, or `None` to refuse."""
-    count = 0
-    lock = threading.Lock()
+    """A chat server; `answer` gives the text of each reply by its number, or `None` to refuse."""
+    numbers = itertools.count(1)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            nonlocal count
-            self.rfile.read(int(self.headers["Content-Length"]))
-            with lock:
-                count += 1
-                text = answer(count)
-            usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
-            message = {"role": "assistant", "content": text}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            reply: dict[str, Any] = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
-            reply |= {"choices": [choice], "usage": usage}
-            body = json.dumps({"error": {"message": "no such model"}} if text is None else reply).encode()
-            self.send_response(404 if text is None else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def reply(request: Request) -> Reply:
+        text = answer(next(numbers))
+        return refusal(404, "no such model") if text is None else completion(text, usage=(10, 2))
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{httpd.server_port}/v1"
-        finally:
-            httpd.shutdown()
+    with serving(reply) as running:
+        yield running.base_url
 
 
 @pytest.fixture(autouse=True)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import random
-import re
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import completion, serving
 from typer.testing import CliRunner
 
 import r1ranker_ir
@@ -25,36 +23,15 @@ from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.types import Candidate, RankingRequest
 
 COLLECTION = Path(r1ranker_ir.__file__).parent / "demo_collection"
-_SHOWN = re.compile(r"^\[(\d+)\] ", re.MULTILINE)
 
 Say = Callable[[Sequence[str]], str]
 
 
 @contextmanager
 def server(say: Say) -> Iterator[str]:
-    """An OpenAI-compatible server on loopback whose model answers by the identifiers that a prompt shows."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            shown = [f"[{number}]" for number in _SHOWN.findall(asked["messages"][-1]["content"])]
-            message = {"role": "assistant", "content": f"<think>hm</think><answer>{say(shown)}</answer>"}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
-            usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
-            body = json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/v1"
-        running.shutdown()
+    """A server whose model answers by the identifiers that a prompt shows."""
+    with serving(lambda asked: completion(f"<think>hm</think><answer>{say(list(asked.shown))}</answer>")) as running:
+        yield running.base_url
 
 
 def requests(lists: int, candidates: int) -> list[RankingRequest]:

@@ -20,6 +20,8 @@ from r1ranker_ir.models.loading import load_model
 from r1ranker_ir.training.jobs.arguments import ModelArguments
 from r1ranker_ir.training.jobs.model_loading import load_for_training
 
+Make = Callable[..., Path]
+
 pytestmark = [
     pytest.mark.latest,
     pytest.mark.filterwarnings("ignore"),  # peft says much about embeddings that it saves
@@ -98,7 +100,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("name", ["chatml", "plain"])
 def test_an_adapter_with_more_tokens_scores_as_when_it_was_saved(
-    kind: str, name: str, make_checkpoint: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind: str, name: str, make_checkpoint: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = json.loads(json.dumps(KINDS[kind]))
     if name == "plain":  # GPT-NeoX calls its layers otherwise
@@ -120,9 +122,7 @@ def test_an_adapter_with_more_tokens_scores_as_when_it_was_saved(
 
 
 @pytest.mark.parametrize("saving", [False, True])
-def test_tokens_that_were_trained_by_themselves(
-    saving: bool, make_checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_tokens_that_were_trained_by_themselves(saving: bool, make_checkpoint: Make, tmp_path: Path) -> None:
     base = make_checkpoint("chatml")
     size = AutoModelForCausalLM.from_pretrained(base).get_input_embeddings().weight.shape[0]
     indices = {"embed_tokens": list(range(size, size + len(NEW))), "lm_head": list(range(size, size + len(NEW)))}
@@ -134,7 +134,7 @@ def test_tokens_that_were_trained_by_themselves(
 # With the head alone as a target, peft saves no embeddings.
 @pytest.mark.parametrize("options", [{"save_embedding_layers": False}, {"target_modules": ["q_proj", "lm_head"]}])
 def test_what_was_not_saved_is_the_same_each_time_and_said(
-    options: dict[str, Any], make_checkpoint: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    options: dict[str, Any], make_checkpoint: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trained = Trained(make_checkpoint("chatml"), tmp_path / "a", **options)
     with caplog.at_level(logging.WARNING):
@@ -145,7 +145,7 @@ def test_what_was_not_saved_is_the_same_each_time_and_said(
     assert f"rows of the head, of {added} of them" in caplog.text
 
 
-def test_fewer_embeddings_than_the_base(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_fewer_embeddings_than_the_base(make_checkpoint: Make, tmp_path: Path) -> None:
     """Some trainings cut a vocabulary's spare rows off."""
     base = make_checkpoint("chatml")
     model = AutoModelForCausalLM.from_pretrained(base)
@@ -158,7 +158,7 @@ def test_fewer_embeddings_than_the_base(make_checkpoint: Callable[..., Path], tm
     assert opened(tmp_path)[0].get_input_embeddings().weight.shape[0] == len(tokenizer)
 
 
-def test_an_adapter_that_can_not_fit_is_refused(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_adapter_that_can_not_fit_is_refused(make_checkpoint: Make, tmp_path: Path) -> None:
     trained = Trained(make_checkpoint("chatml"), tmp_path / "a")
     copy = Path(shutil.copytree(trained.folder, tmp_path / "copy"))
 
@@ -180,7 +180,7 @@ def test_an_adapter_that_can_not_fit_is_refused(make_checkpoint: Callable[..., P
         load_for_training(ModelArguments(model=str(trained.folder), use_peft=True))
 
 
-def test_only_adapters_of_weights_are_loaded(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_only_adapters_of_weights_are_loaded(make_checkpoint: Make, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(make_checkpoint("chatml"))
     prefix: PeftModel = get_peft_model(model, PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"))
     prefix.save_pretrained(str(tmp_path))

@@ -24,6 +24,7 @@ from r1ranker_ir.training.jobs.model_loading import load_for_training
 
 pytestmark = pytest.mark.latest
 
+Make = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = {"base_url": "http://127.0.0.1:9/v1"}
 CODE = """
@@ -57,16 +58,14 @@ def marker(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def with_code(make_checkpoint: Callable[..., Path], tmp_path: Path, marker: Path) -> Callable[..., Path]:
+def with_code(make_checkpoint: Make, tmp_path: Path, marker: Path) -> Make:
     """A checkpoint with code for its tokenizer, its model, or both."""
 
     def make(*parts: str) -> Path:
         folder = Path(shutil.copytree(make_checkpoint("chatml"), tmp_path / "-".join(parts)))
         (folder / "own.py").write_text(CODE.format(marker=str(marker)), encoding="utf-8")
-        for part, file, entries in (
-            ("tokenizer", "tokenizer_config.json", TOKENIZER),
-            ("model", "config.json", MODEL),
-        ):
+        files = {"tokenizer": ("tokenizer_config.json", TOKENIZER), "model": ("config.json", MODEL)}
+        for part, (file, entries) in files.items():
             if part in parts:
                 path = folder / file
                 path.write_text(json.dumps(json.loads(path.read_text()) | entries), encoding="utf-8")
@@ -75,7 +74,7 @@ def with_code(make_checkpoint: Callable[..., Path], tmp_path: Path, marker: Path
     return make
 
 
-def test_counting_tokens_for_a_server(with_code: Callable[..., Path], marker: Path) -> None:
+def test_counting_tokens_for_a_server(with_code: Make, marker: Path) -> None:
     folder = str(with_code("tokenizer"))
     advice = r"needs Python code that comes with it, and such code is not run: give a tokenizer .*`tokenizer=None`"
     for open_it in (
@@ -91,9 +90,7 @@ def test_counting_tokens_for_a_server(with_code: Callable[..., Path], marker: Pa
 
 
 @pytest.mark.parametrize("parts", [("tokenizer",), ("model",), ("tokenizer", "model")])
-def test_a_checkpoint_runs_its_code_for_who_asks_only(
-    parts: tuple[str, ...], with_code: Callable[..., Path], marker: Path
-) -> None:
+def test_a_checkpoint_runs_its_code_for_who_asks_only(parts: tuple[str, ...], with_code: Make, marker: Path) -> None:
     folder = with_code(*parts)
     with pytest.raises(CheckpointError, match=r"Python code that comes with it.*pass trust_remote_code=True"):
         TransformersBackend(folder, device="cpu")
@@ -108,7 +105,7 @@ def test_a_checkpoint_runs_its_code_for_who_asks_only(
 
 
 @pytest.mark.parametrize("parts", [("tokenizer",), ("model",)])
-def test_a_configuration_to_measure(parts: tuple[str, ...], with_code: Callable[..., Path], marker: Path) -> None:
+def test_a_configuration_to_measure(parts: tuple[str, ...], with_code: Make, marker: Path) -> None:
     with pytest.raises(CheckpointError, match="Python code that comes with it, and that is not run"):
         open_configuration(str(with_code(*parts)))
     assert not marker.exists()
@@ -116,17 +113,15 @@ def test_a_configuration_to_measure(parts: tuple[str, ...], with_code: Callable[
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_adapter_its_tokenizer_and_its_base(
-    with_code: Callable[..., Path], make_checkpoint: Callable[..., Path], tmp_path: Path, marker: Path
+    with_code: Make, make_checkpoint: Make, tmp_path: Path, marker: Path
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     base = make_checkpoint("chatml")
     adapter = tmp_path / "adapter"
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")
-    )
-    model.save_pretrained(str(adapter))
+    config = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(str(adapter))
     stated = json.loads((adapter / "adapter_config.json").read_text())
 
     def state(**changes: Any) -> None:
@@ -167,11 +162,8 @@ def test_every_call_that_could_run_code_says_whether_it_may() -> None:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             owner = node.func.value
-            if (
-                isinstance(owner, ast.Name)
-                and owner.id in AUTO
-                and node.func.attr in ("from_pretrained", "from_config")
-            ):
+            named = isinstance(owner, ast.Name) and owner.id in AUTO
+            if named and node.func.attr in ("from_pretrained", "from_config"):
                 seen += 1
                 # `**source` holds the flag in these: the tests above open folders through all of them.
                 if not {"trust_remote_code", None} & {keyword.arg for keyword in node.keywords}:

@@ -24,6 +24,8 @@ from r1ranker_ir.models.small import HUB_NAME, HUB_REVISION, SMALL_NAME, install
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.types import Call, Candidate, Message, RankingRequest
 
+Make = Callable[..., Path]
+
 gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
 
 COLLECTION = Path(r1ranker_ir.__file__).parent / "demo_collection"
@@ -40,40 +42,32 @@ def write_gguf(
 
     model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
-    config = model.config
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_name("a small model")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    config, kinds, added = model.config, gguf.TokenType, tokenizer.added_tokens_decoder
     vocabulary = {index: token for token, index in tokenizer.get_vocab().items()}
-    added = tokenizer.added_tokens_decoder
-    size = config.vocab_size
-    kinds = gguf.TokenType
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(splits)
-    writer.add_token_list([vocabulary.get(index, f"[unused{index}]") for index in range(size)])
-    writer.add_token_types([kinds.CONTROL if index in added else kinds.NORMAL for index in range(size)])
-    state = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in state["merges"]])
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_bos_token_id(tokenizer.bos_token_id)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(tokenizer.chat_template)
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    stated = {
+        **{"name": "a small model", "context_length": config.max_position_embeddings},
+        **{"embedding_length": config.hidden_size, "block_count": config.num_hidden_layers},
+        **{"feed_forward_length": config.intermediate_size, "head_count": config.num_attention_heads},
+        **{"head_count_kv": config.num_key_value_heads, "rope_freq_base": config.rope_parameters["rope_theta"]},
+        **{"layer_norm_rms_eps": config.rms_norm_eps, "tokenizer_model": "gpt2", "tokenizer_pre": splits},
+        "token_list": [vocabulary.get(index, f"[unused{index}]") for index in range(config.vocab_size)],
+        "token_types": [kinds.CONTROL if index in added else kinds.NORMAL for index in range(config.vocab_size)],
+        "token_merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in merges],
+        **{"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, "add_bos_token": False},
+        "chat_template": tokenizer.chat_template,
+    }
+    writer = gguf.GGUFWriter(path, architecture)
+    for name, value in stated.items():
+        getattr(writer, f"add_{name}")(value)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
     for key, tensor in model.state_dict().items():
         stem, _, end = key.rpartition(".")
-        data = tensor.float().numpy()
+        data, kind = tensor.float().numpy(), None
         if quantise and data.ndim == 2:
             kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(f"{names.get_name(stem)}.{end}", gguf.quants.quantize(data, kind), raw_dtype=kind)
-        else:
-            writer.add_tensor(f"{names.get_name(stem)}.{end}", data)
+            data = gguf.quants.quantize(data, kind)
+        writer.add_tensor(f"{names.get_name(stem)}.{end}", data, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -82,7 +76,7 @@ def write_gguf(
 
 
 @pytest.fixture(scope="module")
-def checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
+def checkpoint(make_checkpoint: Make) -> Path:
     """An ordinary folder."""
     return make_checkpoint("llama3")
 
@@ -117,9 +111,8 @@ def test_weights_are_ordinary_numbers_of_the_wanted_kind(
     file = write_gguf(checkpoint, tmp_path / "model.gguf", quantise=quantise)
     from r1ranker_ir.models.loading import load_model
 
-    model, tokenizer = load_model(
-        str(file), device="cpu", dtype=dtype, device_map=None, trust_remote_code=False, revision=None
-    )
+    where = {"device": "cpu", "device_map": None, "trust_remote_code": False, "revision": None}
+    model, tokenizer = load_model(str(file), dtype=dtype, **where)
     assert {each.dtype for each in model.parameters()} == {getattr(torch, dtype)}
     assert type(model.model.layers[0].mlp.up_proj) is torch.nn.Linear
     assert not getattr(model.config, "quantization_config", None)
@@ -137,17 +130,13 @@ def test_a_folder_with_one_gguf_file_is_a_checkpoint(model_file: Path, tmp_path:
     assert ask(folder) == ask(model_file)
 
 
-def test_what_lies_beside_a_gguf_file_is_not_read(
-    make_checkpoint: Callable[..., Path], model_file: Path, tmp_path: Path
-) -> None:
+def test_what_lies_beside_a_gguf_file_is_not_read(make_checkpoint: Make, model_file: Path, tmp_path: Path) -> None:
     for path in make_checkpoint("gemma").iterdir():
         shutil.copy(path, tmp_path)
     shutil.copy(model_file, tmp_path / "model.gguf")
     assert ask(tmp_path / "model.gguf") == ask(model_file)
     assert gguf_file(tmp_path) is None  # the folder itself is an ordinary checkpoint
-
-
-def test_a_file_without_the_usual_ending_is_known_by_its_beginning(model_file: Path, tmp_path: Path) -> None:
+    # Without the usual ending, a file is known by its beginning.
     shutil.copy(model_file, tmp_path / "sha256-0a1b")
     assert ask(tmp_path / "sha256-0a1b") == ask(model_file)
 
@@ -161,25 +150,17 @@ def test_digits_are_split_as_the_vocabulary_was_made(checkpoint: Path, tmp_path:
     assert [piece for piece, _ in pieces] == ["A", "ĊĊ", "1", "2", "ĠĠ", "3"]
 
 
-def test_every_door_takes_a_gguf_file(model_file: Path) -> None:
+def test_every_door_takes_a_gguf_file(model_file: Path, tmp_path: Path) -> None:
     ranker = Ranker(model_file, strategy="direct", device="cpu", max_thought_tokens=8)
     order = ranker.rank([REQUEST])[0].order
     assert sorted(order) == [0, 1, 2, 3]
     reranker = Reranker(str(model_file), model_type="r1ranker-direct", device="cpu", max_thought_tokens=8, verbose=0)
     assert reranker.rank(REQUEST.query, DOCUMENTS).ranking.order == order
-
-
-def test_the_command_reranks_with_a_gguf_file(model_file: Path, tmp_path: Path) -> None:
     run, output, traces = (tmp_path / name for name in ("run.trec", "out.trec", "traces.jsonl"))
     run.write_text("".join(f"q01 Q0 p{place:03} {place} {1 / place} x\n" for place in range(1, 5)))
-    done = CliRunner().invoke(
-        app,
-        [
-            *("rerank", "--corpus", str(COLLECTION), "--run", str(run), "--reranker", str(model_file)),
-            *("--strategy", "direct", "--output", str(output), "--device", "cpu", "--dtype", "bfloat16"),
-            *("--max-thought-tokens", "4", "--no-cache", "--trace", str(traces)),
-        ],
-    )
+    words = ["rerank", "--corpus", COLLECTION, "--run", run, "--reranker", model_file, "--strategy", "direct"]
+    words += ["--output", output, "--device", "cpu", "--dtype", "bfloat16", "--max-thought-tokens", 4, "--no-cache"]
+    done = CliRunner().invoke(app, [str(word) for word in (*words, "--trace", traces)])
     assert done.exit_code == 0, done.output
     assert sorted(entry.doc_id for entry in read_run(output)["q01"]) == ["p001", "p002", "p003", "p004"]
 
@@ -226,14 +207,8 @@ def broken(kind: str, model_file: Path, checkpoint: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("missing", "there is no such"),
-        ("empty", "the file is whole"),
-        ("header", "the file is whole"),
-        ("half", "the file is whole"),
-        ("last bytes", "the file is whole"),
-        ("other content", "the file is whole"),
-        ("other architecture", "nonesuch"),
-        ("part", "merge the parts"),
+        *((kind, "the file is whole") for kind in ("empty", "header", "half", "last bytes", "other content")),
+        *(("missing", "there is no such"), ("other architecture", "nonesuch"), ("part", "merge the parts")),
     ],
 )
 def test_a_file_that_can_not_be_read_says_why(
@@ -245,14 +220,11 @@ def test_a_file_that_can_not_be_read_says_why(
     assert str(path) in str(caught.value)
 
 
-def test_several_files_in_a_folder_have_to_be_told_apart(model_file: Path, tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_or_several(model_file: Path, tmp_path: Path) -> None:
     for name in ("q4.gguf", "q8.gguf"):
         shutil.copy(model_file, tmp_path / name)
     with pytest.raises(CheckpointError, match=r"2 GGUF files \(q4.gguf, q8.gguf\): name one"):
         Ranker(tmp_path, strategy="direct", device="cpu")
-
-
-def test_another_file_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("about models")
     with pytest.raises(CheckpointError, match="not a GGUF file"):
         Ranker(tmp_path / "notes.txt", strategy="direct", device="cpu")

@@ -15,13 +15,15 @@ import pytest
 from r1ranker_ir.backends import open_backend
 from r1ranker_ir.cache.records import version_of
 
+Make = Callable[..., Path]
+
 
 def identity_of(model: Path | str, **options: Any) -> dict[str, Any]:
     return dict(open_backend("transformers", str(model), **({"device": "cpu"} | options)).identity)
 
 
 @pytest.fixture
-def checkpoint(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
+def checkpoint(make_checkpoint: Make, tmp_path: Path) -> Path:
     """A checkpoint folder of the test's own."""
     folder = tmp_path / "model"
     shutil.copytree(make_checkpoint("chatml"), folder)
@@ -42,16 +44,10 @@ def test_a_folder_is_told_by_its_content_wherever_it_lies(checkpoint: Path, tmp_
     assert json.loads(json.dumps(first)) == first
     assert str(tmp_path) not in json.dumps(first)
     shutil.copytree(checkpoint, tmp_path / "elsewhere", copy_function=shutil.copyfile)
-    (tmp_path / "elsewhere" / "README.md").write_text("About this model")
-    (tmp_path / "elsewhere" / "r1ranker.json").write_text("{}")
-    (tmp_path / "elsewhere" / "trainer_state.json").write_text("{}")
+    for unread in ("README.md", "r1ranker.json", "trainer_state.json"):
+        (tmp_path / "elsewhere" / unread).write_text("{}")
     assert identity_of(tmp_path / "elsewhere") == first
     assert version_of(first) == first["checkpoint"]["files"][:12]
-
-
-def test_the_embedded_model_is_the_same_at_another_place(embedded_checkpoint: Path, tmp_path: Path) -> None:
-    shutil.copytree(embedded_checkpoint, tmp_path / "tiny", copy_function=shutil.copyfile)
-    assert identity_of(tmp_path / "tiny") == identity_of(embedded_checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +81,7 @@ def test_files_written_since_the_loading_began_are_not_trusted(checkpoint: Path)
 
 
 def test_a_hub_name_is_told_by_its_commit(
-    make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits = {"main": "1" * 40, "old": "2" * 40}
     repository = tmp_path / "models--org--model"
@@ -125,13 +121,8 @@ def test_an_adapter_is_told_by_its_own_files_and_by_its_base(checkpoint: Path, t
 def test_what_decides_a_local_answer_is_in_it_and_nothing_else(checkpoint: Path) -> None:
     plain = identity_of(checkpoint)
     assert identity_of(checkpoint, batch_size=3, seed=7) == plain
-    other = [
-        {"max_thought_tokens": 5},
-        {"temperature": 0.5},
-        {"temperature": 0.5, "seed": 1},
-        {"dtype": "bfloat16"},
-        {"context_length": 400},
-    ]
+    other: list[dict[str, Any]] = [{"max_thought_tokens": 5}, {"temperature": 0.5}, {"temperature": 0.5, "seed": 1}]
+    other += [{"dtype": "bfloat16"}, {"context_length": 400}]
     found = [json.dumps(identity_of(checkpoint, **options)) for options in other]
     assert len({json.dumps(plain), *found}) == 6
     assert (plain["dtype"], plain["device"]) == (["float32"], ["cpu"])
@@ -155,21 +146,12 @@ def test_what_is_asked_of_a_server_is_in_its_identity_and_no_secret(monkeypatch:
     assert server_identity(concurrency=3, batch_size=2, timeout=3, max_retries=0, context_length=99) == plain
     assert server_identity(base_url="http://user:hidden-password@127.0.0.1:1/v1/") == plain
     assert version_of(plain) == "http://127.0.0.1:1/v1"
-    others = [
-        {"base_url": "http://127.0.0.1:2/v1"},
-        {"max_thought_tokens": 5},
-        {"temperature": 0.5},
-        {"seed": 1},
-        {"limit_field": "max_tokens"},
-        {"extra_body": {"top_k": 3}},
-        {"extra_body": {"top_k": 4}},
-    ]
+    others: list[dict[str, Any]] = [{"base_url": "http://127.0.0.1:2/v1"}, {"max_thought_tokens": 5}, {"seed": 1}]
+    others += [{"temperature": 0.5}, {"limit_field": "max_tokens"}, *({"extra_body": {"top_k": k}} for k in (3, 4))]
     found = [json.dumps(server_identity(**options)) for options in others]
     assert len({json.dumps(plain), *found}) == 8
-    secret = json.dumps(
-        server_identity(base_url="http://h/sk-of-great-secrecy", extra_body={"k": "sk-of-great-secrecy"})
-    )
-    assert "secrecy" not in secret
+    key = "sk-of-great-secrecy"
+    assert "secrecy" not in json.dumps(server_identity(base_url=f"http://h/{key}", extra_body={"k": key}))
 
 
 @pytest.mark.parametrize(

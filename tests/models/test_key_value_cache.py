@@ -36,23 +36,17 @@ WITHOUT_CACHE: dict[str, dict[str, Any]] = {
 def _inner(own: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What Llama's own forward is given of a call that names the cache otherwise."""
     others = {key: value for key, value in own.items() if key not in WORDING}
-    return others | {cache_argument(_plain()): own.get(name)}
+    return others | {cache_argument(built()): own.get(name)}
 
 
 def _config() -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        initializer_range=0.3,
-    )
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return LlamaConfig(vocab_size=VOCABULARY, initializer_range=0.3, **sizes)
 
 
-def _plain() -> LlamaForCausalLM:
+def built(kind: type[LlamaForCausalLM] = LlamaForCausalLM) -> Any:
     torch.manual_seed(0)
-    return LlamaForCausalLM(_config()).eval()
+    return kind(_config()).eval()
 
 
 class _Renamed(LlamaForCausalLM):
@@ -85,18 +79,13 @@ class _Forgetful(LlamaForCausalLM):
         return SimpleNamespace(logits=output.logits, cache=cache_of(output))
 
 
-def built(kind: type[LlamaForCausalLM]) -> Any:
-    torch.manual_seed(0)
-    return kind(_config()).eval()
-
-
 @pytest.mark.parametrize("wording", WORDING)
 @torch.inference_mode()
 def test_the_argument_is_found_by_its_effect(wording: str) -> None:
     model = built(type("Renamed", (_Renamed,), {"wording": wording}))
     assert cache_argument(model) == wording
 
-    plain, texts = _plain(), [[1, 2, 3, 4], [7, 8]]
+    plain, texts = built(), [[1, 2, 3, 4], [7, 8]]
     for session in (DecodingSession(model, texts, 0), SeparateSession(model, texts, [None, None])):
         session.append([9, 10])
         session.append([11, 12])
@@ -105,11 +94,11 @@ def test_the_argument_is_found_by_its_effect(wording: str) -> None:
 
 
 def test_a_model_that_looks_at_nothing_before_is_no_fault() -> None:
-    model = _plain()
+    model = built()
     with torch.no_grad():
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.zero_()
-    assert cache_argument(model) == cache_argument(_plain())
+    assert cache_argument(model) == cache_argument(built())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

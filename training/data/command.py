@@ -209,8 +209,7 @@ class _Making:
 
     def _is_held_out(self, record: JudgedRequest) -> bool:
         share = self.arguments.hold_out
-        digest = hashlib.sha256(record.request.query_id.encode("utf-8", "surrogatepass")).digest()
-        return share is not None and int.from_bytes(digest[:8], "big") < share * 2**64
+        return share is not None and share_of(record.request.query_id) < share
 
 
 def _write(writer: SampleWriter, samples: Iterable[Sample], part: Part) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from r1ranker_ir.backends.local import ANSWER_TOKENS, configured_context, thought_limit
+from r1ranker_ir.backends.limits import ANSWER_TOKENS, configured_context, thought_limit
 from r1ranker_ir.errors import InputError, R1RankerError
 from r1ranker_ir.files.locks import folder_lock
 from r1ranker_ir.files.paths import NamedFile, check_folder, check_outputs
@@ -171,7 +171,7 @@ def _settings(arguments: TrainingArguments) -> CheckpointSettings:
 
 def _renderer(arguments: TrainingArguments, settings: CheckpointSettings, model: Any, tokenizer: Any) -> PromptRenderer:
     """Renders the training's prompts."""
-    context = configured_context(model)
+    context = configured_context(model.config)
     # What a backend keeps free of a prompt, or passages would be cut elsewhere than when the model ranks.
     kept = thought_limit(settings.max_thought_tokens, context) + ANSWER_TOKENS
     reserve = max(kept, getattr(arguments.trainer, "max_completion_length", None) or 0)

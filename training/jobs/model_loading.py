@@ -8,10 +8,9 @@ import torch
 
 from r1ranker_ir.errors import CheckpointError, R1RankerError
 from r1ranker_ir.models.adapters import load_adapter
-from r1ranker_ir.models.foreign_code import FOREIGN_CODE_HINT, needs_foreign_code
 from r1ranker_ir.models.hub import only_local
 from r1ranker_ir.models.loading import check_exists, is_adapter, load_weights, way_out
-from r1ranker_ir.models.parts import load_tokenizer
+from r1ranker_ir.models.parts import FOREIGN_CODE_HINT, load_tokenizer, needs_foreign_code
 from r1ranker_ir.models.small import located
 
 from .arguments import ModelArguments
