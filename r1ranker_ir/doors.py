@@ -17,12 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Declared(Protocol):
-    """What can be declared.
-
-    Attributes:
-        name: under which it is asked for.
-        listed: its place in lists of what there is, the lowest first; equals by name.
-    """
+    """What can be declared."""
 
     @property
     def name(self) -> str: ...
@@ -36,11 +31,7 @@ V = TypeVar("V")
 
 
 class Derived(Mapping[str, V]):
-    """What is made of declarations, by name; made anew each time, since more may have been added.
-
-    Args:
-        make: makes it.
-    """
+    """What is made of declarations, by name; made anew each time, since more may have been added."""
 
     def __init__(self, make: Callable[[], Mapping[str, V]]) -> None:
         self._make = make
@@ -94,11 +85,7 @@ class Door(Mapping[str, T]):
         return len(self._all())
 
     def find(self, name: object) -> T:
-        """Finds a declaration.
-
-        Raises:
-            InputError: if there is none of that name.
-        """
+        """Finds a declaration."""
         if name not in self or not isinstance(name, str):
             raise InputError(f"{self._noun} is {quoted(name)}: use one of {', '.join(self)}")
         return self[name]
@@ -111,11 +98,7 @@ class Door(Mapping[str, T]):
         return self.find(given)
 
     def add(self, declared: T) -> None:
-        """Makes a declaration known in this process, in place of one of that name that was added before.
-
-        Raises:
-            InputError: if the package or an installed one has another declaration of that name.
-        """
+        """Makes a declaration known in this process, in place of one of that name that was added before."""
         with self._lock:
             taken = self._all().get(declared.name)
             if taken == declared:

@@ -21,15 +21,7 @@ def identifiers(count: int) -> tuple[str, ...]:
 
 
 def answer_text(output: str) -> str | None:
-    """Finds the part of an output that answers.
-
-    Args:
-        output: a model's whole output.
-
-    Returns:
-        What stands in the last answer block; without one, what follows the thought; `None` where the thought never
-        ended, because a number in a thought is no answer.
-    """
+    """Finds the part of an output that answers."""
     parts = _THOUGHT_END.split(output)
     after = parts[-1]
     blocks = _ANSWER_BLOCK.findall(after) or (_ANSWER_BLOCK.findall(output) if len(parts) == 1 else [])
@@ -42,28 +34,14 @@ def answer_text(output: str) -> str | None:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read from an answer.
-
-    Args:
-        indices: 0-based indices of the identifiers, in the order of the answer, each once, all in range.
-        clean: the answer was complete and held nothing out of range and nothing twice.
-    """
+    """What was read from an answer."""
 
     indices: tuple[int, ...]
     clean: bool
 
 
 def read_answer(output: str, count: int, form: Literal["one", "order"]) -> Reading:
-    """Reads the identifiers that an output answers with.
-
-    Args:
-        output: a model's whole output.
-        count: how many candidates the prompt held.
-        form: whether one identifier was asked for, or all in order.
-
-    Returns:
-        The identifiers found; bracketed ones are preferred, bare numbers are taken where there are none.
-    """
+    """Reads the identifiers that an output answers with."""
     text = answer_text(output)
     if text is None:
         return Reading((), False)
@@ -76,14 +54,7 @@ def read_answer(output: str, count: int, form: Literal["one", "order"]) -> Readi
 
 
 def read_number(output: str) -> tuple[int | None, bool]:
-    """Reads the one whole number that an output answers with.
-
-    Args:
-        output: a model's whole output.
-
-    Returns:
-        The number, `None` if there is none; a bracketed one is preferred. And whether it was the only one.
-    """
+    """Reads the one whole number that an output answers with."""
     text = answer_text(output) or ""
     numbers = _BRACKETED.findall(text) or _NUMBER.findall(text)
     if not numbers or len(numbers[0]) > 6:

@@ -79,14 +79,7 @@ def cut_at_word(text: str, max_tokens: int, count: Callable[[str], int], spans_o
 
 
 def cluster_ends(text: str) -> list[int]:
-    """Finds where a text may be cut.
-
-    Args:
-        text: any text.
-
-    Returns:
-        Where its grapheme clusters end; clusters of more than 32 code points are ended there.
-    """
+    """Finds where a text may be cut."""
     ends: list[int] = []
     for cluster in _CLUSTER.finditer(text):
         ends.extend(range(cluster.start() + LONGEST_CLUSTER, cluster.end(), LONGEST_CLUSTER))

@@ -32,17 +32,7 @@ NO_DETAILS = CandidateDetails()
 def details_of(
     request: RankingRequest, shown: Sequence[int], plain: Callable[[str], str], plain_lines: Callable[[str], str]
 ) -> CandidateDetails:
-    """Collects the details of some candidates.
-
-    Args:
-        request: with all candidates.
-        shown: positions of those that the prompt shows.
-        plain: neutralises a text.
-        plain_lines: neutralises a text that keeps its lines, and the white space around it.
-
-    Returns:
-        Their details.
-    """
+    """Collects the details of some candidates."""
     candidates = [request.candidates[position] for position in shown]
     given = request.given
     if given is not None:

@@ -14,21 +14,7 @@ from .template import check_placeholders
 def checked_texts(
     content: Mapping[str, Any], source: str, kind: str, required: Collection[str], optional: Collection[str]
 ) -> dict[str, str]:
-    """Takes the texts out of a parsed template file.
-
-    Args:
-        content: the parsed file.
-        source: where it comes from, for errors.
-        kind: whose file it is, for errors.
-        required: keys that it must have.
-        optional: keys that it may have; empty where missing.
-
-    Returns:
-        Every key's text.
-
-    Raises:
-        InputError: if a key is unknown, missing, or no text.
-    """
+    """Takes the texts out of a parsed template file."""
     known = [*required, *optional]
     if unknown := [key for key in content if key not in known]:
         raise InputError(f"{source}: unknown key {quoted(unknown[0])}; {kind} has {', '.join(known)}")
@@ -42,20 +28,6 @@ def checked_texts(
 def checked_part(
     texts: Mapping[str, str], key: str, source: str, allowed: Collection[str], needed: Collection[str] = ()
 ) -> str:
-    """Checks the placeholders of one text.
-
-    Args:
-        texts: what `checked_texts` gave.
-        key: which one.
-        source: where it comes from, for errors.
-        allowed: placeholders that it may hold.
-        needed: placeholders that it must hold.
-
-    Returns:
-        The text.
-
-    Raises:
-        InputError: if a placeholder is unknown or missing.
-    """
+    """Checks the placeholders of one text."""
     check_placeholders(f"{source}: {key}", texts[key], frozenset(allowed), frozenset(needed))
     return texts[key]

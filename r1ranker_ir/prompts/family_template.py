@@ -105,11 +105,7 @@ class FamilyTemplate:
         return _LETTERS if self.letters else NUMBERS if self.mark == ("[", "]") else _PASSAGE
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a strategy.
-
-        Raises:
-            InputError: if the file asks for something else.
-        """
+        """The turns for a strategy."""
         if strategy not in self.wordings:
             raise InputError(
                 f"template {self.name!r} asks for {_ASKED[self.asks]}, and has no section [{strategy}]: use the "
@@ -142,11 +138,7 @@ class FamilyTemplate:
         return digest_of_template(content)
 
     def identifiers(self, count: int) -> tuple[str, ...]:
-        """The identifiers of a prompt with that many candidates.
-
-        Raises:
-            InputError: if there are more than letters.
-        """
+        """The identifiers of a prompt with that many candidates."""
         before, behind = self.mark
         return tuple(f"{before}{rank}{behind}" for rank in self._ranks(count))
 
@@ -176,24 +168,7 @@ class FamilyTemplate:
         excluded: str = "",
         details: CandidateDetails = NO_DETAILS,
     ) -> tuple[Message, ...]:
-        """Fills the turns, as the file's own system does.
-
-        Args:
-            strategy: one of its sections.
-            query: the neutralised query.
-            texts: the neutralised candidates.
-            task: has no influence; nor have `aim` and `excluded`.
-            aim: see `task`.
-            excluded: see `task`.
-            details: of the candidates, with their scores where the file shows them.
-
-        Returns:
-            The turns.
-
-        Raises:
-            InputError: if the file asks for something else than the strategy does, or shows scores that a candidate
-                does not have.
-        """
+        """Fills the turns, as the file's own system does."""
         self.wording(strategy, task)
         ranks = self._ranks(len(texts))
         scores = self._scores(details, len(texts))
@@ -238,18 +213,7 @@ class FamilyTemplate:
         published: bool = False,
         answers: Sequence[str] = (),
     ) -> Reading:
-        """Reads a free answer.
-
-        Args:
-            output: a model's whole output.
-            count: how many candidates the prompt held.
-            form: whether one identifier was asked for, or all in order.
-            published: as the file's own system does; else as carefully as can be.
-            answers: what could be answered; without influence.
-
-        Returns:
-            The indices found.
-        """
+        """Reads a free answer."""
         if not published:
             return read_answer(self._in_numbers(output) if self.letters else output, count, form)
         if self.protocol == "rank-r1":

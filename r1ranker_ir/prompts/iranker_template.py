@@ -172,11 +172,7 @@ class IRankerTemplate:
         return re.compile("|".join(marks) if marks else r"(?!)()", re.IGNORECASE)
 
     def section(self, strategy: str, task: str, aim: str = "") -> Section:
-        """The section for a kind of request.
-
-        Raises:
-            InputError: if there is none.
-        """
+        """The section for a kind of request."""
         if strategy not in self.wordings:
             raise InputError(
                 f"template {self.name!r} has no [{strategy}] wording: it offers {', '.join(self.wordings)}. Use the "
@@ -198,11 +194,7 @@ class IRankerTemplate:
         )
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a strategy and a task.
-
-        Raises:
-            InputError: if there are none.
-        """
+        """The turns for a strategy and a task."""
         return Wording(self.system, self.section(strategy, task).wordings[strategy])
 
     def form(self, task: str) -> TaskForm:
@@ -254,23 +246,7 @@ class IRankerTemplate:
         excluded: str = "",
         details: CandidateDetails = NO_DETAILS,
     ) -> tuple[Message, ...]:
-        """Fills the turns.
-
-        Args:
-            strategy: `iterative` or `direct`.
-            query: the neutralised query.
-            texts: the neutralised candidates.
-            task: of the request.
-            aim: the neutralised aim.
-            excluded: has no influence.
-            details: of the candidates; also the prompt that came with the request.
-
-        Returns:
-            The turns, the last one the beginning of the assistant's where there is one.
-
-        Raises:
-            InputError: if there is no section for the request, or its section needs a prompt that came with it.
-        """
+        """Fills the turns."""
         section = self.section(strategy, task, aim)
         labels = section.labels(texts, details, self.empty)
         wording = section.wordings[strategy]
@@ -311,18 +287,7 @@ class IRankerTemplate:
         published: bool = False,
         answers: Sequence[str] = (),
     ) -> Reading:
-        """Reads a free answer.
-
-        Args:
-            output: a model's whole output.
-            count: how many candidates the prompt held.
-            form: whether one was asked for, or all in order.
-            published: as the repository does; else as carefully as can be.
-            answers: what could be answered.
-
-        Returns:
-            The indices found.
-        """
+        """Reads a free answer."""
         named = tuple(answers) or self.identifiers(count)
         return (read_iranker if published else read_named)(output, named, form)
 

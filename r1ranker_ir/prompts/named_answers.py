@@ -142,14 +142,6 @@ def read_iranker(output: str, names: Sequence[str], form: Literal["one", "order"
     A name counts that is said exactly, else the first one that holds what is said, is held by it, or shares nine tenths
     of its letters in their order. Where none does, the published system takes the most similar by TF-IDF; here nothing
     is read then.
-
-    Args:
-        output: a model's whole output.
-        names: what could be answered, in the order of the prompt.
-        form: whether one was asked for, or all in order, a line each.
-
-    Returns:
-        What was named, clean if it was exact and all of it.
     """
     answers = _ANSWER.findall(output)
     said = answers[-1].strip() if answers else output.strip()[-_LAST_CHARACTERS:]

@@ -93,13 +93,6 @@ class Neutraliser:
         character becomes a space), and white space, line breaks included, becomes single spaces, unless lines are kept.
         Disguises count as well: full-width characters, or invisible ones in between, which a tokenizer's normaliser
         would take away before it looks for control tokens; a text that holds one is replaced by its normalised form.
-
-        Args:
-            text: any text.
-
-        Returns:
-            Text without surrounding white space, one line unless lines are kept; neutralising it again changes nothing.
-            Of a text that is not blank, at least a question mark is left.
         """
         given = text
         text = self._plain(text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8"))

@@ -247,35 +247,12 @@ class Prompt:
     def ask(
         self, section: Section | str, request: RankingRequest, shown: Sequence[int], marked: Sequence[int] = ()
     ) -> Call:
-        """Renders a question.
-
-        Args:
-            section: what is asked; a strategy's section, or its name.
-            request: the query and all candidates.
-            shown: positions of those to show, in prompt order; one for a grade.
-            marked: positions of those excluded, in the order of their exclusion, so that the line that names them only
-                grows; for a section that names them.
-
-        Returns:
-            The call; its identifiers are those of the candidates shown that are not excluded, or grades.
-
-        Raises:
-            InputError: if the section is not known, or the template has none of that name.
-            ContextLengthError: if query and instructions leave no room for passages.
-        """
+        """Renders a question."""
         asked = find_section(section) if isinstance(section, str) else section
         return self._call(asked, request, shown, marked)
 
     def read(self, call: Call, answer: Answer) -> Reading:
-        """Reads an answer of which the text is all there is.
-
-        Args:
-            call: the question, which let every candidate shown be answered.
-            answer: without a choice.
-
-        Returns:
-            The indices of the call's identifiers that were answered, and whether all was in order.
-        """
+        """Reads an answer of which the text is all there is."""
         return self.template.read(
             answer.text, len(call.identifiers), call.form, published=self.published, answers=call.identifiers
         )

@@ -54,11 +54,7 @@ def _sections_of(count: int, changes: int) -> Mapping[str, Section]:
 
 
 def find_section(name: str) -> Section:
-    """Finds a section by name.
-
-    Raises:
-        InputError: if no strategy has it.
-    """
+    """Finds a section by name."""
     known = known_sections()
     if name not in known:
         raise InputError(f"section {quoted(name)} is not known: use one of {', '.join(known)}")

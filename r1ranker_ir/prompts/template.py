@@ -105,11 +105,7 @@ class Template:
         return self.tasks.get(task) or TaskForm()
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a strategy, or for `mark`, and a task.
-
-        Raises:
-            InputError: if the template has no wording for the strategy.
-        """
+        """The turns for a strategy, or for `mark`, and a task."""
         if strategy == MARK_SECTION:
             if self.mark is None:
                 raise InputError(
@@ -207,12 +203,7 @@ class Template:
         }
 
     def digest(self, *, mark: bool = False) -> str:
-        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256.
-
-        Args:
-            mark: count the sections for layout `mark` too. Without them, adding one to a template changes nothing for
-                what was trained on the others.
-        """
+        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
         whole = self.content()
         content: dict[str, Any] = {
             "wordings": {name: [wording.system, wording.user] for name, wording in self.wordings.items()},
@@ -255,23 +246,7 @@ class Template:
     def render(
         self, strategy: str, query: str, candidates: str, count: int, task: str, aim: str = "", excluded: str = ""
     ) -> tuple[Message, ...]:
-        """Fills one strategy's turns.
-
-        Args:
-            strategy: the name of a section.
-            query: the neutralised query.
-            candidates: the rendered candidate lines.
-            count: how many there are.
-            task: which nouns and turns to use.
-            aim: the neutralised aim; the template's own for the task where it is empty.
-            excluded: the identifiers of those excluded, for `mark`.
-
-        Returns:
-            The turns, system first where there is one.
-
-        Raises:
-            InputError: if the template has no wording for the strategy.
-        """
+        """Fills one strategy's turns."""
         wording = self.wording(strategy, task)
         noun, nouns = self.nouns[task]
         values = {"query": query, "candidates": candidates, "count": count, "noun": noun, "nouns": nouns}
@@ -316,18 +291,7 @@ def check_placeholders(where: str, text: Any, allowed: frozenset[str], required:
 
 
 def build_template(content: Mapping[str, Any], source: str) -> Template:
-    """Checks a template's keys and placeholders.
-
-    Args:
-        content: the parsed TOML or JSON.
-        source: where it comes from, for errors.
-
-    Returns:
-        The template.
-
-    Raises:
-        InputError: if a key is unknown, of the wrong type, or a placeholder is unknown or missing.
-    """
+    """Checks a template's keys and placeholders."""
     if not isinstance(content, Mapping):
         raise InputError(f"{source}: the template is {content!r}; give its keys and sections")
     known = _KEYS | set(known_sections())
@@ -391,11 +355,7 @@ def _read_wording(
 
 
 def check_wording(section: Section) -> None:
-    """Checks the placeholders of a section's own wording.
-
-    Raises:
-        InputError: if one is unknown or missing.
-    """
+    """Checks the placeholders of a section's own wording."""
     where, more = f"section [{section.name}]", {_NAMED} if section.names_excluded else set()
     check_placeholders(f"{where} system", section.system, _PLACEHOLDERS, frozenset())
     check_placeholders(f"{where} user", section.user, _PLACEHOLDERS | more, frozenset(("query", "candidates")) | more)
@@ -436,17 +396,7 @@ def _read_task(content: Any, source: str, task: str) -> TaskForm:
 
 
 def load_template(path: str | Path | None = None) -> Template:
-    """Reads a template file.
-
-    Args:
-        path: a TOML file; `None` for the project's own template.
-
-    Returns:
-        The template.
-
-    Raises:
-        InputError: if the file is missing or malformed.
-    """
+    """Reads a template file."""
     if path is None:
         text, source = resources.files(__package__).joinpath("default.toml").read_text(encoding="utf-8"), "default.toml"
     else:
@@ -455,34 +405,12 @@ def load_template(path: str | Path | None = None) -> Template:
 
 
 def read_template_text(path: str | Path, kinds: str) -> str:
-    """Reads the text of a template file.
-
-    Args:
-        path: the file.
-        kinds: which formats may be given, for errors.
-
-    Returns:
-        Its text.
-
-    Raises:
-        InputError: if it can't be read, or is no text.
-    """
+    """Reads the text of a template file."""
     return read_small_text(path, f"template {str(path)!r}", f"give a {kinds} file")
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
-    """Parses a template's TOML.
-
-    Args:
-        text: a file's content.
-        source: its file, for errors.
-
-    Returns:
-        Its keys and sections.
-
-    Raises:
-        InputError: if it is no TOML.
-    """
+    """Parses a template's TOML."""
     try:
         return parse_toml_text(text)
     except ValueError as error:

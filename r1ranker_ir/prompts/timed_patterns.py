@@ -48,12 +48,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class TimedPattern:
-    """A compiled pattern of a template file.
-
-    Args:
-        compiled: the pattern.
-        where: file and key, for errors.
-    """
+    """A compiled pattern of a template file."""
 
     compiled: re.Pattern[str]
     where: str
@@ -90,19 +85,7 @@ class TimedPattern:
 
 
 def timed_pattern(pattern: str, where: str, flags: int = 0) -> TimedPattern:
-    """Compiles the regular expression of a template file.
-
-    Args:
-        pattern: the expression.
-        where: file and key, for errors.
-        flags: of `re`.
-
-    Returns:
-        The compiled expression.
-
-    Raises:
-        InputError: if it is not a regular expression, or is too large to be one that a person has written.
-    """
+    """Compiles the regular expression of a template file."""
     if len(pattern) > _LONGEST_PATTERN:
         raise InputError(f"{where} has {len(pattern):,} characters: a pattern may have {_LONGEST_PATTERN:,}")
     try:
@@ -138,12 +121,7 @@ class _Worker:
         stdout.close()
 
     def ask(self, line: str, seconds: float) -> str:
-        """Sends a line and waits for the answer.
-
-        Raises:
-            queue.Empty: if it does not come in time.
-            OSError: if the process is gone.
-        """
+        """Sends a line and waits for the answer."""
         # A text that fills the pipe while the process is still matching can't happen: one question at a time.
         self._stdin.write(line)
         self._stdin.flush()

@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from r1ranker_ir.backends import backend_in
 from r1ranker_ir.data.trec_runs import STANDARD_STREAM
-from r1ranker_ir.engine.engine import RepairLimit, RunSummary
+from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.engine.outcomes import Outcome as Ranked
+from r1ranker_ir.engine.repairs import RepairLimit
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError, missing_extra
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.runs.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker

@@ -17,14 +17,7 @@ from .windows import record_step
 
 @dataclass(frozen=True)
 class Heard:
-    """What was read from an answer.
-
-    Args:
-        places: of the candidates answered, among those that could be, in the call's order: one for the worst, the best
-            or a grade; all for an order, best first.
-        repaired: the answer could not be used as it stood.
-        grade: of the only candidate, where one is asked for.
-    """
+    """What was read from an answer."""
 
     places: tuple[int, ...]
     repaired: bool
@@ -36,14 +29,7 @@ Reads = Callable[[Call, Answer, Prompt], Heard]
 
 @dataclass
 class Asker:
-    """Asks the questions of one ranking.
-
-    Args:
-        request: the query and all candidates.
-        prompt: renders the calls.
-        steps: the trace so far.
-        repairs: how many of its answers were repaired.
-    """
+    """Asks the questions of one ranking."""
 
     request: RankingRequest
     prompt: Prompt
@@ -59,19 +45,7 @@ class Asker:
         read: Reads | None = None,
         **given: Any,
     ) -> Generator[Call, Answer, Step]:
-        """Asks a question: a part of a program, for `yield from`.
-
-        Args:
-            section: what is asked.
-            shown: positions of the candidates that the prompt shows, in its order.
-            marked: of these, those that it names as excluded, in the order of exclusion.
-            read: reads the answer; by default as what is asked for is read. Which candidates it names is the step's
-                outcome.
-            **given: fields of the call that differ from what the prompt makes it, such as `thought` or `top`.
-
-        Returns:
-            The step as it is recorded, with the positions answered as its outcome.
-        """
+        """Asks a question: a part of a program, for `yield from`."""
         call = self.prompt.ask(section, self.request, shown, marked)
         if self.repairs or given:
             # The engine stops a run by the number of repairs before its rankings are finished.

@@ -20,12 +20,7 @@ class BudgetSpent(Exception):
 
 @dataclass(frozen=True)
 class Budget:
-    """What a ranking may spend.
-
-    Args:
-        max_calls: model calls; `None` for no limit.
-        max_tokens: tokens read and written, summed over its calls; `None` for no limit.
-    """
+    """What a ranking may spend."""
 
     max_calls: int | None = None
     max_tokens: int | None = None
@@ -56,14 +51,6 @@ def within_budget(program: Program, budget: Budget, limits: TextLimits) -> Progr
     A call is made only if it fits for certain: of tokens, its prompt and as much as a thought and an answer may take
     have to be left. So the tokens spent never exceed the budget where prompts are counted exactly; on a server whose
     tokenizer is not known they are estimated, rather too many than too few. Answers from a cache count like others.
-
-    Args:
-        program: any ranking program; it is told by `BudgetSpent`.
-        budget: what it may spend.
-        limits: counts tokens, and knows the longest answer.
-
-    Returns:
-        The program, the same one where the budget has no limit.
     """
     return _within(program, budget, limits) if budget else program
 

@@ -11,16 +11,7 @@ from .votes import vote
 
 
 def as_asked(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
-    """Puts a strategy's program into what its options ask for.
-
-    Args:
-        program: of a strategy.
-        prompt: renders its calls.
-        options: how many votes decide, and what may be spent.
-
-    Returns:
-        The program, the same one where nothing is asked for.
-    """
+    """Puts a strategy's program into what its options ask for."""
     if options.votes > 1:
         program = vote(program, prompt, options)
     return within_budget(program, options.budget, prompt.limits)

@@ -43,21 +43,6 @@ def order_directly(
 
     With `sort="tournament"`, long lists are dealt into groups instead, of which the better half of a window goes on to
     the next round, until one group is left and ordered (one tournament of TourRank's, arXiv 2406.11678).
-
-    Args:
-        request: the query and its candidates, best first by the first stage.
-        prompt: renders the calls.
-        window_size: how many candidates a prompt may hold.
-        stride: by how many places a sliding window moves up; the best `window_size - stride` of a window meet the next.
-        options: `think="never"` takes the order from the probabilities of standing first, as FIRST does (arXiv
-            2406.15657); with `top_k`, no more places are asked for than can matter; `sort`; votes and budget.
-
-    Returns:
-        The program; n candidates in sliding windows of w with stride s need 1 + ceil((n - w) / s) calls, at least 1.
-
-    Raises:
-        InputError: if window_size or stride make no sense, or the options are those of another strategy; the program
-            raises it where they need probabilities and the backend gives none.
     """
     if options.sort == "tournament":
         check_window_size(window_size)
@@ -82,11 +67,7 @@ def _order_directly(
 
 @dataclass
 class _Judge(Asker):
-    """Orders candidates by calls.
-
-    Args:
-        options: whether to think.
-    """
+    """Orders candidates by calls."""
 
     options: RankingOptions = PUBLISHED
 

@@ -20,16 +20,7 @@ def value_of(name: str, answers: Sequence[str]) -> float:
 
 
 def grade_of(answer: Answer, answers: Sequence[str] = GRADES) -> tuple[float, bool]:
-    """Reads a grade.
-
-    Args:
-        answer: to a call that asks for a grade.
-        answers: the call's identifiers: grades, or two words, whose probabilities decide between equal answers.
-
-    Returns:
-        The expected grade where the answer has probabilities, else the whole number that was answered; and whether
-        there was none in range, so that it is the middle one.
-    """
+    """Reads a grade."""
     if answer.probabilities is not None:
         return sum(chance * value_of(name, answers) for name, chance in answer.probabilities.items()), False
     if answer.choice is not None:

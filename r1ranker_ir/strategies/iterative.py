@@ -28,15 +28,7 @@ _IDENTIFIER = re.compile(r"\[(\d+)\]")
 
 @dataclass
 class _Window:
-    """The candidates that one prompt, or one after the other, holds.
-
-    Args:
-        listed: all that were there at the start.
-        left: those not excluded yet.
-        marked: those excluded, in order, where the prompt still shows them.
-        thought: what stands in place of further thoughts, with the identifiers of `listed`; `None` lets the model
-            think.
-    """
+    """The candidates that one prompt, or one after the other, holds."""
 
     listed: tuple[int, ...]
     left: list[int]
@@ -69,15 +61,7 @@ def _renumbered(thought: str, before: Sequence[int], now: Sequence[int]) -> str:
 
 @dataclass
 class _ReadLeaving:
-    """Reads which candidates leave after an answer.
-
-    Args:
-        schedule: how many leave.
-        needing: the option that needs probabilities; empty where none does.
-        most: how many may leave.
-        at_once: so many have to leave whose order does not matter.
-        chances: beside each candidate left its probability, once it is read; `None` where nothing needs them.
-    """
+    """Reads which candidates leave after an answer."""
 
     schedule: Schedule
     needing: str
@@ -96,15 +80,7 @@ class _ReadLeaving:
 def _leaving(
     index: int, chances: Sequence[float] | None, schedule: Schedule, most: int, at_once: int
 ) -> tuple[int, ...]:
-    """Indices of those that leave now, worst first: the one answered, then by probability, the later one of equals.
-
-    Args:
-        index: the one answered.
-        chances: beside each of those left its probability; `None` where nothing needs them.
-        schedule: how many leave.
-        most: how many may.
-        at_once: so many have to leave whose order does not matter.
-    """
+    """Indices of those that leave now, worst first: the one answered, then by probability, the later one of equals."""
     if chances is None:
         return (index,)
     others = [other for other in range(len(chances)) if other != index]
@@ -125,20 +101,6 @@ def eliminate(
 
     While more candidates remain than a prompt may hold, the window is the lowest-ranked of them: `stride` are
     excluded from it, then the survivors meet the next ones.
-
-    Args:
-        request: the query and its candidates, best first by the first stage.
-        prompt: renders the calls.
-        window_size: how many candidates a prompt may hold.
-        stride: how many leave a window before it moves up.
-        options: how many leave at a step, what prompts show, how often the model thinks; votes and budget.
-
-    Returns:
-        The program; as published it needs one call less than there are candidates.
-
-    Raises:
-        InputError: if window_size or stride make no sense, or the options are those of another strategy; the program
-            raises it where they need probabilities and the backend gives none.
     """
     check_window(window_size, stride)
     check_options_of(ITERATIVE, options)

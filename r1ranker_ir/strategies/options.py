@@ -125,18 +125,7 @@ PUBLISHED = RankingOptions()
 
 
 def parse_seed(text: str, named: str) -> int | None:
-    """Reads a seed that may be left out.
-
-    Args:
-        text: a whole number, or `none`.
-        named: what it is, for errors.
-
-    Returns:
-        The seed; `None` for `none`.
-
-    Raises:
-        InputError: if it is neither.
-    """
+    """Reads a seed that may be left out."""
     if text.strip().lower() == "none":
         return None
     try:
@@ -146,13 +135,5 @@ def parse_seed(text: str, named: str) -> int | None:
 
 
 def ranking_options(given: Mapping[str, Any], kind: type[RankingOptions] = RankingOptions) -> RankingOptions:
-    """Takes what concerns a ranking out of the arguments of a `Ranker`.
-
-    Args:
-        given: the arguments.
-        kind: the class of the strategy's options.
-
-    Returns:
-        The options.
-    """
+    """Takes what concerns a ranking out of the arguments of a `Ranker`."""
     return kind(**{field.name: given[field.name] for field in fields(kind) if field.name in given})

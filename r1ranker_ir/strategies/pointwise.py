@@ -32,20 +32,6 @@ def grade_each(
 
     A backend without probabilities gives whole grades, of which many are equal. Where the budget ends before the list,
     the candidates without a grade stay below the others.
-
-    Args:
-        request: the query and its candidates, best first by the first stage.
-        prompt: renders the calls.
-        window_size: unused: each prompt holds one candidate.
-        stride: unused.
-        options: `think="never"` asks for the grade at once; votes among thoughts, and budget.
-
-    Returns:
-        The program; n candidates need n calls, a single one none.
-
-    Raises:
-        InputError: if the options are those of another strategy, or votes are asked for among thoughts that the
-            template does not ask for.
     """
     check_options_of(POINTWISE, options)
     if options.votes > 1 and not prompt.template.thinks:

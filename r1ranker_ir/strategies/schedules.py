@@ -23,13 +23,7 @@ _LEAST_CHANCE = 1e-100
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many candidates leave at a step; see `parse_schedule`.
-
-    Args:
-        kind: `one`, `fixed`, `halving`, `confident` or `all`.
-        number: how many leave (`fixed`), from how many on they leave one by one (`halving`), or the probability that
-            has to be reached (`confident`).
-    """
+    """How many candidates leave at a step; see `parse_schedule`."""
 
     kind: Literal["one", "fixed", "halving", "confident", "all"] = "one"
     number: float = 1
@@ -44,16 +38,7 @@ class Schedule:
         return self.kind != "one" and not (self.kind == "fixed" and self.number == 1)
 
     def leaving(self, remaining: int, chances: Sequence[float] | None) -> int:
-        """Says how many leave now.
-
-        Args:
-            remaining: how many candidates there are, at least 2.
-            chances: each one's probability of being the worst, in the order in which they would leave; only
-                `confident` reads them.
-
-        Returns:
-            1 to `remaining` - 1.
-        """
+        """Says how many leave now."""
         most = remaining - 1
         if self.kind == "all":
             return most
@@ -110,16 +95,6 @@ def joint_chances(chances: Sequence[float]) -> list[float]:
     Luce's choice axiom says how the worst of what is left is chosen: in proportion to the probabilities p at the first
     choice. Clocks that ring after exponential times with rates p ring in just such an order, so that the set S is
     through before all others, whose rates sum to R, with probability ∫ R·exp(-R·t) · Π_{i in S} (1 - exp(-p_i·t)) dt.
-
-    Args:
-        chances: probabilities of being the worst, which sum to 1, in any order.
-
-    Returns:
-        As many numbers; the last is 1.
-
-    Source:
-        R. D. Luce, Individual Choice Behavior, 1959; R. L. Plackett, The analysis of permutations, 1975. Exponential
-        clocks: J. I. Yellott, Journal of Mathematical Psychology 15, 1977.
     """
     import numpy as np
 

@@ -40,19 +40,6 @@ def sort_setwise(
     the bubble sort moves up by as many places. Candidates below the top k keep the first stage's order, which also
     decides where an answer can't be read. With 2 candidates a call and `sort="bubble"` this is pairwise ranking by
     sliding pairs (PRP-Sliding-K, arXiv 2306.17563).
-
-    Args:
-        request: the query and its candidates, best first by the first stage.
-        prompt: renders the calls.
-        window_size: how many candidates a prompt may hold.
-        stride: unused: sets overlap by one candidate.
-        options: `sort`; `top_k`, 10 where it is `None`; `shuffle_seed`; `think="never"`; votes and budget.
-
-    Returns:
-        The program.
-
-    Raises:
-        InputError: if window_size makes no sense, or the options are those of another strategy.
     """
     check_window_size(window_size)
     check_options_of(SETWISE, options)
@@ -76,12 +63,7 @@ def _sort_setwise(request: RankingRequest, prompt: Prompt, window_size: int, opt
 
 @dataclass
 class _Judge(Asker):
-    """Says which of some candidates is the best, by a call where it has not been asked before.
-
-    Args:
-        options: whether to shuffle and to think.
-        known: what it has been asked, and the best of each.
-    """
+    """Says which of some candidates is the best, by a call where it has not been asked before."""
 
     options: RankingOptions = PUBLISHED
     known: dict[tuple[int, ...], int] = field(default_factory=dict)

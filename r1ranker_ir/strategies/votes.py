@@ -33,16 +33,6 @@ def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
     the sum decides; an answer that names one candidate ranks the others by their probabilities where the backend has
     them, and equally where not. Equals fall back to the first stage's order. An answer that can't be read has no vote,
     and counts as repaired.
-
-    Args:
-        program: what asks; it is handed the decision as its answer, with the mean of the probabilities.
-        prompt: what rendered the program's calls.
-        options: how many vote, among what, and how they are counted.
-
-    Returns:
-        The program. In its ranking's steps every vote is a step of its own, whose `confidence` says how far all votes
-        of the decision agree with it: the share of votes that name the same candidate or grade, or that order a pair of
-        candidates alike, over all pairs.
     """
     steps: list[Step] = []
     repairs = 0
@@ -69,14 +59,7 @@ def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
 
 
 class _Vote:
-    """One answer, in terms of the identifiers of the call that is to be decided.
-
-    Args:
-        call: what is to be decided.
-        asked: the call that was made for it.
-        answer: what came back.
-        prompt: reads it where its text is all there is.
-    """
+    """One answer, in terms of the identifiers of the call that is to be decided."""
 
     def __init__(self, call: Call, asked: Call, answer: Answer, prompt: Prompt) -> None:
         self.asked = asked

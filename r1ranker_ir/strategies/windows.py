@@ -13,22 +13,14 @@ PROMPT_HASH_DIGITS = 16
 
 
 def check_window(window_size: int, stride: int) -> None:
-    """Checks that windows make progress and overlap.
-
-    Raises:
-        InputError: unless 2 <= window_size and 1 <= stride < window_size.
-    """
+    """Checks that windows make progress and overlap."""
     check_window_size(window_size)
     if not 1 <= stride < window_size:
         raise InputError(f"stride is {stride}: give 1 to {window_size - 1}, less than window_size {window_size}")
 
 
 def check_window_size(window_size: int) -> None:
-    """Checks that there is something to compare.
-
-    Raises:
-        InputError: if window_size is below 2.
-    """
+    """Checks that there is something to compare."""
     if window_size < 2:
         raise InputError(f"window_size is {window_size}: a prompt needs at least 2 candidates to compare")
 
@@ -68,16 +60,7 @@ def record_step(
 
 
 def chances_of(call: Call, answer: Answer, option: str) -> list[float]:
-    """The probability of each of a call's identifiers, in their order.
-
-    Args:
-        call: the question.
-        answer: what came back.
-        option: what they are needed for, for the error.
-
-    Raises:
-        InputError: if the backend gives none.
-    """
+    """The probability of each of a call's identifiers, in their order."""
     if answer.probabilities is None:
         raise InputError(
             f"{option} goes by the probabilities of the identifiers, and this backend gives none: use the backend "
