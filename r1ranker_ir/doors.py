@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Declared(Protocol):
-    """What can be declared."""
+    """What can be declared, under a name; the lowest `listed` comes first in lists, equals by name."""
 
     @property
     def name(self) -> str: ...
@@ -49,14 +49,8 @@ class Derived(Mapping[str, V]):
 class Door(Mapping[str, T]):
     """Declarations by name, found when the first one is asked for.
 
-    The package's own are values in the modules of one of its folders; an installed package names its own as entry
-    points; and a program may `add` some for itself.
-
-    Args:
-        kind: the declarations' class.
-        group: the entry points' group.
-        within: the package whose modules are searched.
-        noun: what is declared, for errors.
+    The package's own are values of class `kind` in the modules of the package `within`; an installed package names its
+    own as entry points of `group`; and a program may `add` some for itself. Errors call them by `noun`.
     """
 
     def __init__(self, kind: type[T], group: str, within: str, noun: str) -> None:
@@ -85,7 +79,7 @@ class Door(Mapping[str, T]):
         return len(self._all())
 
     def find(self, name: object) -> T:
-        """Finds a declaration."""
+        """Finds a declaration; an InputError says which there are."""
         if name not in self or not isinstance(name, str):
             raise InputError(f"{self._noun} is {quoted(name)}: use one of {', '.join(self)}")
         return self[name]
@@ -98,7 +92,10 @@ class Door(Mapping[str, T]):
         return self.find(given)
 
     def add(self, declared: T) -> None:
-        """Makes a declaration known in this process, in place of one of that name that was added before."""
+        """Makes a declaration known in this process, in place of one of that name that was added before.
+
+        An InputError if the package or an installed one has another declaration of that name.
+        """
         with self._lock:
             taken = self._all().get(declared.name)
             if taken == declared:

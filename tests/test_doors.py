@@ -316,7 +316,7 @@ def test_new_systems_have_names_everywhere(tmp_path: Path) -> None:
         "rearank", model=TINY_CHECKPOINT, device="cpu", max_repair_rate=1.0, max_thought_tokens=4, verbose=0
     )
     assert type(ranker).__name__ == "RearankReranker" and ranker.ranker.window_size == 20
-    assert r1ranker_ir.registry.find_ranker("rank1").checkpoint == "jhu-clsp/rank1-7b"
+    assert r1ranker_ir.rankers.registry.find_ranker("rank1").checkpoint == "jhu-clsp/rank1-7b"
 
 
 @pytest.mark.parametrize(

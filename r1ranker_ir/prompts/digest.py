@@ -11,11 +11,11 @@ from r1ranker_ir.types import Message
 
 
 def digest_of_messages(messages: Sequence[Message]) -> str:
-    """Hashes a rendered prompt, before the model's chat template."""
+    """SHA-256 of a rendered prompt's roles and contents, before the model's chat template, in 64 hexadecimal digits."""
     turns = [[message.role, message.content] for message in messages]
     return hashlib.sha256(json.dumps(turns).encode()).hexdigest()
 
 
 def digest_of_template(content: Mapping[str, Any]) -> str:
-    """Hashes what a template holds."""
+    """The first 16 hexadecimal digits of the SHA-256 of what shapes a template's prompts; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

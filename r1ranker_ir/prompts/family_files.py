@@ -14,7 +14,7 @@ from .template import check_placeholders
 def checked_texts(
     content: Mapping[str, Any], source: str, kind: str, required: Collection[str], optional: Collection[str]
 ) -> dict[str, str]:
-    """Takes the texts out of a parsed template file."""
+    """The texts of a parsed template file by key; an InputError names a key that is unknown, missing or no text."""
     known = [*required, *optional]
     if unknown := [key for key in content if key not in known]:
         raise InputError(f"{source}: unknown key {quoted(unknown[0])}; {kind} has {', '.join(known)}")
@@ -28,6 +28,6 @@ def checked_texts(
 def checked_part(
     texts: Mapping[str, str], key: str, source: str, allowed: Collection[str], needed: Collection[str] = ()
 ) -> str:
-    """Checks the placeholders of one text."""
-    check_placeholders(f"{source}: {key}", texts[key], frozenset(allowed), frozenset(needed))
+    """One of these texts; an InputError names a placeholder that is unknown or missing."""
+    check_placeholders(f"{source}: {key}", texts[key], allowed, needed)
     return texts[key]

@@ -19,7 +19,7 @@ _YAML = (".yaml", ".yml")
 
 
 def open_template(path: str | Path) -> Template | FamilyTemplate | IRankerTemplate:
-    """Reads a template file.
+    """Reads a template file; its keys tell whose it is.
 
     That is one of ours, or one in IRanker's form, or that of Rank-R1 or ReasonRank (TOML), or of rank_llm (YAML, or
     TOML with its keys).
@@ -33,7 +33,7 @@ def open_template(path: str | Path) -> Template | FamilyTemplate | IRankerTempla
 
 
 def build_any_template(content: Any, source: str) -> Template | FamilyTemplate | IRankerTemplate:
-    """Builds a template by the keys that it has."""
+    """Builds a template by the keys that it has; an InputError names what is unknown, missing or malformed."""
     keys = set(content) if isinstance(content, Mapping) else set()
     if {"strategy", "template"} <= keys and isinstance(content["template"], Mapping):
         # The file of a published system, which holds its template.

@@ -86,17 +86,11 @@ def _digits(text: str) -> list[str]:
 
 
 def read_named(output: str, names: Sequence[str], form: Literal["one", "order"]) -> Reading:
-    """Reads which candidates an output names.
+    """Reads which of the names, none twice, an output answers with: one, or all in order, a line each or with `>` between.
 
-    Args:
-        output: a model's whole output.
-        names: what could be answered, in the order of the prompt, none twice.
-        form: whether one was asked for, or all in order: a line each, or with `>` between them.
-
-    Returns:
-        What was named. It is clean if the answer is a name and nothing else, but for case, marks and white space around
-        it, or if it is all names in order, each once. A name in a sentence, a part of one name alone, or a name with a
-        slip of the pen is taken, and is not clean; what fits several names is none.
+    It is clean if the answer is a name and nothing else, but for case, marks and white space around it, or if it is all
+    names in order, each once. A name in a sentence, a part of one name alone, or a name with a slip of the pen is taken,
+    and is not clean; what fits several names is none.
     """
     text = answer_text(output)
     if text is None:

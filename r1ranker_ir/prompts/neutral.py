@@ -64,11 +64,9 @@ def _in_round_brackets(match: re.Match[str]) -> str:
 class Neutraliser:
     """Turns text into plain text that holds no control token, no protocol tag and no identifier.
 
-    Args:
-        control_tokens: the strings that the model's tokenizer reads as single tokens of its own, or that its chat
-            template writes; ordinary words among them are left alone.
-        identifier: what could pass for an identifier; its group stays, in round brackets. `None` leaves all standing.
-        keep_lines: leave line breaks and other white space inside a text as they are; else a text becomes one line.
+    `control_tokens` are what the model's tokenizer reads as single tokens of its own, or its chat template writes;
+    ordinary words among them are left alone. Of what could pass for an `identifier` the group stays, in round brackets.
+    With `keep_lines` white space inside a text stays as it is; else a text becomes one line.
     """
 
     def __init__(
@@ -87,12 +85,12 @@ class Neutraliser:
         self._patterns = [each for each in (_PROTOCOL_TAG, identifier, self._control) if each is not None]
 
     def __call__(self, text: str) -> str:
-        """Neutralises one text.
+        """Neutralises one text; neutralising it again changes nothing, and of a text that is not blank something is left.
 
-        Identifiers become `(3)`, protocol tags `(think)`, control tokens are broken by a space (a token of one
-        character becomes a space), and white space, line breaks included, becomes single spaces, unless lines are kept.
-        Disguises count as well: full-width characters, or invisible ones in between, which a tokenizer's normaliser
-        would take away before it looks for control tokens; a text that holds one is replaced by its normalised form.
+        Identifiers become `(3)`, protocol tags `(think)`, control tokens are broken by a space (a token of one character
+        becomes a space), and white space becomes single spaces, unless lines are kept. Disguises count as well: full-width
+        characters, or invisible ones in between, which a tokenizer's normaliser would take away before it looks for control
+        tokens; a text that holds one is replaced by its normalised form.
         """
         given = text
         text = self._plain(text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8"))

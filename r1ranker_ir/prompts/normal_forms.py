@@ -13,7 +13,7 @@ _LONG_RUN = 32
 
 
 def normalize(form: Literal["NFKC", "NFKD"], text: str) -> str:
-    """Normalises a text as `unicodedata.normalize` does."""
+    """Normalises a text as `unicodedata.normalize` does, which sees long runs of combining marks in order already."""
     if text.isascii():
         return text
     marks = "".join(sorted(character for character in set(text) if _is_mark(character)))

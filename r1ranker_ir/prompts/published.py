@@ -38,7 +38,7 @@ _LONGEST_NUMBER = 6
 
 
 def compile_pattern(pattern: str, where: str) -> TimedPattern:
-    """Compiles the regular expression of a template file."""
+    """Compiles a template file's pattern, in which a dot stands for a line break too; its first group is the answer."""
     timed = timed_pattern(pattern, where, re.DOTALL)
     if timed.compiled.groups < 1:
         raise InputError(
@@ -81,7 +81,10 @@ def read_rank_r1_order(output: str, count: int, pattern: re.Pattern[str] | Timed
 
 
 def read_reasonrank(output: str, count: int, pattern: re.Pattern[str] | TimedPattern) -> Reading:
-    """ReasonRank: all digits of what the expression finds, else of what follows the last `<answer>`, else of all."""
+    """ReasonRank: all digits of what the expression finds, else of what follows the last `<answer>`, else of all.
+
+    Where nothing was answered, the thought's numbers make up the order, as published; it is never clean then.
+    """
     found = pattern.search(output.lower())
     if found is not None and found[1] is not None:
         numbers = _digit_runs(found[1].strip())
@@ -95,7 +98,11 @@ def read_reasonrank(output: str, count: int, pattern: re.Pattern[str] | TimedPat
 def read_rankgpt(
     output: str, count: int, *, letters: bool = False, valid: re.Pattern[str] | TimedPattern | None = None
 ) -> Reading:
-    """RankGPT (arXiv 2304.09542) as rank_llm has it: all digits, or letters, of what follows the thought."""
+    """RankGPT (arXiv 2304.09542) as rank_llm has it: all digits, or letters, of what follows the thought.
+
+    Neighbouring letters are read as one number, as published. `valid` is what a well-formed answer looks like as a whole;
+    without it, any form that names all candidates once is clean.
+    """
     answer = output.rpartition(_THOUGHT_END)[2].strip()
     text = answer.translate(_OTHER_DIGITS)
     if letters:

@@ -6,7 +6,10 @@ from r1ranker_ir.errors import MissingExtraError
 
 
 def repaired(text: str, *, entities: bool = True) -> str:
-    """Repairs characters that were decoded or escaped the wrong way, with ftfy, as rank_llm and ReasonRank do."""
+    """Repairs characters that were decoded or escaped the wrong way, with ftfy, as rank_llm and ReasonRank do.
+
+    With `entities`, HTML entities such as `&amp;` become characters too, where no `<` stands in the text.
+    """
     try:
         import ftfy
     except ImportError as error:
@@ -20,6 +23,6 @@ def repaired(text: str, *, entities: bool = True) -> str:
 
 
 def first_words(text: str, most: int) -> tuple[str, bool]:
-    """The beginning of a text in words that white space separates."""
+    """The first `most` words with single spaces, and whether any were left out; a text that is short enough stays as it is."""
     words = text.split()
     return (" ".join(words[:most]), True) if len(words) > most else (text, False)

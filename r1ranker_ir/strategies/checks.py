@@ -11,7 +11,7 @@ from .strategy import Strategy
 
 
 def check_options_of(strategy: Strategy | str, options: RankingOptions) -> None:
-    """Checks that nothing is asked of a strategy that only others have."""
+    """Raises an InputError if something is asked of a strategy that only others have."""
     asked = STRATEGIES.find(strategy) if isinstance(strategy, str) else strategy
     for name, value in options.stated().items():
         owners = [each.name for each in STRATEGIES.values() if each.owns(name, value)]

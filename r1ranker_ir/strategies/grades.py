@@ -20,7 +20,11 @@ def value_of(name: str, answers: Sequence[str]) -> float:
 
 
 def grade_of(answer: Answer, answers: Sequence[str] = GRADES) -> tuple[float, bool]:
-    """Reads a grade."""
+    """Reads the grade that an answer gives, the expected one where it has probabilities, and whether it was repaired.
+
+    `answers` are the call's identifiers: grades, or two words, whose probabilities decide between equal answers. One
+    that can't be read is the middle one.
+    """
     if answer.probabilities is not None:
         return sum(chance * value_of(name, answers) for name, chance in answer.probabilities.items()), False
     if answer.choice is not None:

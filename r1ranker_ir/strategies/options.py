@@ -125,7 +125,7 @@ PUBLISHED = RankingOptions()
 
 
 def parse_seed(text: str, named: str) -> int | None:
-    """Reads a seed that may be left out."""
+    """Reads a seed: a whole number, or `none`."""
     if text.strip().lower() == "none":
         return None
     try:

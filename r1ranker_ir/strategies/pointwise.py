@@ -31,7 +31,8 @@ def grade_each(
     """Ranks by grades from 0 to 10, each the expected one by the probabilities at the answer; equals keep their order.
 
     A backend without probabilities gives whole grades, of which many are equal. Where the budget ends before the list,
-    the candidates without a grade stay below the others.
+    the candidates without a grade stay below the others. `window_size` and `stride` are unused: n candidates need n
+    calls, a single one none.
     """
     check_options_of(POINTWISE, options)
     if options.votes > 1 and not prompt.template.thinks:

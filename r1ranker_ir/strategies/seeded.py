@@ -6,5 +6,5 @@ import random
 
 
 def seeded_by(text: str) -> random.Random:
-    """Makes a source of random numbers from a text."""
+    """A source of random numbers: `random.Random(text)`, also of half a surrogate pair, which that refuses."""
     return random.Random(text.encode("utf-8", "surrogatepass"))

@@ -39,7 +39,7 @@ def sort_setwise(
     A node of the heap has `window_size - 1` children (19 in the first version of Rank-R1, 9 in the second); a window of
     the bubble sort moves up by as many places. Candidates below the top k keep the first stage's order, which also
     decides where an answer can't be read. With 2 candidates a call and `sort="bubble"` this is pairwise ranking by
-    sliding pairs (PRP-Sliding-K, arXiv 2306.17563).
+    sliding pairs (PRP-Sliding-K, arXiv 2306.17563). `stride` is unused: sets overlap by one candidate.
     """
     check_window_size(window_size)
     check_options_of(SETWISE, options)
@@ -63,7 +63,7 @@ def _sort_setwise(request: RankingRequest, prompt: Prompt, window_size: int, opt
 
 @dataclass
 class _Judge(Asker):
-    """Says which of some candidates is the best, by a call where it has not been asked before."""
+    """Says which of some candidates is the best, by a call where it has not been asked before; `known` is what has."""
 
     options: RankingOptions = PUBLISHED
     known: dict[tuple[int, ...], int] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.prompts.details import Filling
 from r1ranker_ir.prompts.digest import digest_of_messages
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.files import build_any_template, open_template
@@ -133,7 +134,7 @@ def opened(tmp_path: Path, text: str, name: str = "given.yaml") -> FamilyTemplat
 
 def turns(template: FamilyTemplate, query: str = QUERY, texts: list[str] = TEXTS) -> list[tuple[str, str]]:
     [section] = template.wordings
-    return [(message.role, message.content) for message in template.messages(section, query, texts, "passage")]
+    return [(message.role, message.content) for message in template.messages(section, Filling(query, texts, "passage"))]
 
 
 # --- what the files' own systems send ------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ def test_rank_r1s_first_version_has_lines_and_its_second_blank_lines(tmp_path: P
     ]
     assert set(first.wordings) == {"setwise"} and first.thinks and first.tagged
     with pytest.raises(InputError, match=r"asks for the best of the candidates, and has no section \[direct\]"):
-        first.messages("direct", "q", ["a"], "passage")
+        first.messages("direct", Filling("q", ["a"], "passage"))
 
 
 def test_rank_r1s_listwise_file_asks_for_an_order(tmp_path: Path, word_limits: Any) -> None:
@@ -575,7 +576,7 @@ def test_a_prompt_is_shown_with_its_hashes(tmp_path: Path) -> None:
     assert (found["template_hash"], found["section"], found["thinks"]) == (template.digest(), "direct", False)
     assert found["identifiers"] == ["[1]", "[2]"]
     assert [message["role"] for message in found["messages"]][:3] == ["system", "user", "assistant"]
-    messages = template.messages("direct", "fleas", ["they jump", "see (1)"], "passage")
+    messages = template.messages("direct", Filling("fleas", ["they jump", "see (1)"], "passage"))
     assert found["prompt_hash"] == digest_of_messages(messages)[:16]
 
 

@@ -81,7 +81,7 @@ def test_the_patterns_of_template_files_are_timed(tmp_path: Path, monkeypatch: p
         (tmp_path / name).write_text(content, encoding="utf-8")
         template = open_template(tmp_path / name)
         with pytest.raises(InputError, match=rf"{name}: \w+ is .* takes more than"):
-            template.read("a" * 5000, 3, "order", published=True)
+            template.read("a" * 5000, ("[1]", "[2]", "[3]"), "order", published=True)
 
 
 def test_threads_share_the_process() -> None:
