@@ -37,7 +37,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GivenPrompt:
-    """A prompt that came with a request, as Ranking-bench's rows have one: the candidates, and what stands around them."""
+    """A prompt that came with a request, as Ranking-bench's rows have: its candidates and what stands around them."""
 
     before: str
     candidates: str
@@ -120,12 +120,15 @@ class Call:
         cut_query: the query was shortened.
         thought: what stands before the answer in place of a thought of the model's own; empty for none at all.
         top: of an order, how many places are wanted; 0 for all.
-        ranking: the same number for the calls of one ranking, where the backend keeps states; without influence on answers.
+        ranking: the same number for the calls of one ranking, where the backend keeps states; without influence on
+            answers.
         thinks: a thought stands before the answer; else the answer comes straight away.
         tagged: the answer stands in `<answer>` tags.
         free: the model writes its answer freely, and it is read from the text, as the published systems have it.
-        named: the identifiers are labels, names or texts, which may begin one another; in an order each has its own line.
-        sample: tells calls apart that ask the same of a model whose thoughts are sampled: each has a thought of its own.
+        named: the identifiers are labels, names or texts, which may begin one another; in an order each has its own
+            line.
+        sample: tells calls apart that ask the same of a model whose thoughts are sampled: each has a thought of its
+            own.
         question: what the messages were rendered from; `None` where they are all that is known. A model is not told.
     """
 
@@ -186,8 +189,8 @@ class Answer:
         probabilities: identifier to probability at the answer; for `order`, at its first place. Sums to 1.
         thought_closed: the model did not close its thought, and it counts as closed where it ended, see `ClosedAt`.
         usage: tokens of this call.
-        prompt_tokens_computed: how many of the prompt's tokens were computed for it, and not known from the call before;
-            `None` where the backend can't tell. No part of what was answered, so neither compared nor kept.
+        prompt_tokens_computed: how many of the prompt's tokens were computed for it, and not known from the call
+            before; `None` where the backend can't tell. No part of what was answered, so neither compared nor kept.
         closed_at: where a thought ended that the model did not close; `None` also for answers of earlier versions.
         provisional: another try may bring more: the server left the answer empty, or cut it off. No cache keeps it.
     """

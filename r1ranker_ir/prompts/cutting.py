@@ -45,10 +45,10 @@ Spans = Callable[[str], Sequence[tuple[int, int]] | None]
 def cut_at_word(text: str, max_tokens: int, count: Callable[[str], int], spans_of: Spans | None = None) -> str:
     """Cuts a text to its longest beginning of whole words that takes at most `max_tokens`, as `count` counts them.
 
-    A word is cut inside, at the end of a grapheme cluster, where no word fits, or where the words that fit take less than
-    half of `max_tokens` and the next one has more than 32 characters. In scripts without spaces (Chinese, Thai, …) every
-    grapheme cluster counts as a word. A text that is not blank never becomes blank: its first grapheme cluster is kept
-    whatever it takes, unless `max_tokens` is 0. With `spans_of` one beginning is tokenized instead of about eight.
+    A word is cut inside, at the end of a grapheme cluster, where no word fits, or where the words that fit take less
+    than half of `max_tokens` and the next one has more than 32 characters. In scripts without spaces (Chinese, Thai, …)
+    every grapheme cluster counts as a word. A text that is not blank never becomes blank: its first grapheme cluster is
+    kept whatever it takes, unless `max_tokens` is 0. With `spans_of` one beginning is tokenized instead of about eight.
     """
     if spans_of is not None and (cut := _cut_by_spans(text, max_tokens, spans_of)) is not None:
         return cut

@@ -17,5 +17,5 @@ def digest_of_messages(messages: Sequence[Message]) -> str:
 
 
 def digest_of_template(content: Mapping[str, Any]) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of what shapes a template's prompts; the order of keys does not matter."""
+    """The first 16 hexadecimal digits of a SHA-256 of what shapes a template's prompts, whatever the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

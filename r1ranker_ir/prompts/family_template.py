@@ -1,6 +1,6 @@
 """Template files of other systems, given by the user: what stands around queries and passages is theirs, byte for byte.
 
-What reads such files lies beside this: `rank_r1_template`, `reasonrank_template`, `rank_llm_template`.
+What reads such files lies beside this: `family_files`, `rank_llm_template`.
 """
 
 from __future__ import annotations

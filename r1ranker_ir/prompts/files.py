@@ -8,11 +8,10 @@ from typing import Any
 
 from r1ranker_ir.files.yaml_text import parse_yaml
 
+from .family_files import build_rank_r1_template, build_reasonrank_template
 from .family_template import FamilyTemplate
 from .iranker_template import IRankerTemplate, build_iranker_template
 from .rank_llm_template import build_rank_llm_template
-from .rank_r1_template import build_rank_r1_template
-from .reasonrank_template import build_reasonrank_template
 from .template import Template, build_template, parse_toml, read_template_text
 
 _YAML = (".yaml", ".yml")

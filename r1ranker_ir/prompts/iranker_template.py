@@ -45,11 +45,13 @@ class Section:
         name: for errors.
         task: of the requests.
         wordings: `iterative` and `direct` to what is said, with `{query}`, `{candidates}`, `{details}`, `{count}`,
-            `{aim}`; `{problem}`, a prompt that came with the request, and `{problem_before}` and `{problem_behind}`, what
-            stands around its candidates.
-        aim: of the requests; empty for all that no other section is for. `default_aim` is what `{aim}` says without one.
+            `{aim}`; `{problem}`, a prompt that came with the request, and `{problem_before}` and `{problem_behind}`,
+            what stands around its candidates.
+        aim: of the requests; empty for all that no other section is for. `default_aim` is what `{aim}` says without
+            one.
         answer: what is answered of a candidate: `{number}`, `{name}` or `{text}`, with words around it.
-        candidate: one in `{candidates}`, with `{number}`, `{name}`, `{text}`, `{description}` (the text without the name).
+        candidate: one in `{candidates}`, with `{number}`, `{name}`, `{text}`, `{description}` (the text without the
+            name).
         quoted: write each candidate as Python writes a string.
         first_number: the number of a request's first candidate; a candidate keeps its number in all prompts.
         detail: one candidate in `{details}`.

@@ -86,11 +86,12 @@ def _digits(text: str) -> list[str]:
 
 
 def read_named(output: str, names: Sequence[str], form: Literal["one", "order"]) -> Reading:
-    """Reads which of the names, none twice, an output answers with: one, or all in order, a line each or with `>` between.
+    """Reads which of the names, none twice, an output answers with: one, or all in order, a line each or with `>`
+    between.
 
     It is clean if the answer is a name and nothing else, but for case, marks and white space around it, or if it is all
-    names in order, each once. A name in a sentence, a part of one name alone, or a name with a slip of the pen is taken,
-    and is not clean; what fits several names is none.
+    names in order, each once. A name in a sentence, a part of one name alone, or a name with a slip of the pen is
+    taken, and is not clean; what fits several names is none.
     """
     text = answer_text(output)
     if text is None:

@@ -70,11 +70,7 @@ class Neutraliser:
     """
 
     def __init__(
-        self,
-        control_tokens: Iterable[str],
-        identifier: re.Pattern[str] | None = NUMBERS,
-        *,
-        keep_lines: bool = False,
+        self, control_tokens: Iterable[str], identifier: re.Pattern[str] | None = NUMBERS, *, keep_lines: bool = False
     ) -> None:
         tokens = _control_strings(control_tokens)
         pattern = any_of(tokens) if tokens else ""
@@ -85,12 +81,14 @@ class Neutraliser:
         self._patterns = [each for each in (_PROTOCOL_TAG, identifier, self._control) if each is not None]
 
     def __call__(self, text: str) -> str:
-        """Neutralises one text; neutralising it again changes nothing, and of a text that is not blank something is left.
+        """Neutralises one text; neutralising it again changes nothing, and of a text that is not blank something is
+        left.
 
-        Identifiers become `(3)`, protocol tags `(think)`, control tokens are broken by a space (a token of one character
-        becomes a space), and white space becomes single spaces, unless lines are kept. Disguises count as well: full-width
-        characters, or invisible ones in between, which a tokenizer's normaliser would take away before it looks for control
-        tokens; a text that holds one is replaced by its normalised form.
+        Identifiers become `(3)`, protocol tags `(think)`, control tokens are broken by a space (a token of one
+        character becomes a space), and white space becomes single spaces, unless lines are kept. Disguises count as
+        well: full-width characters, or invisible ones in between, which a tokenizer's normaliser would take away before
+            it
+        looks for control tokens; a text that holds one is replaced by its normalised form.
         """
         given = text
         text = self._plain(text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8"))

@@ -100,8 +100,8 @@ def read_rankgpt(
 ) -> Reading:
     """RankGPT (arXiv 2304.09542) as rank_llm has it: all digits, or letters, of what follows the thought.
 
-    Neighbouring letters are read as one number, as published. `valid` is what a well-formed answer looks like as a whole;
-    without it, any form that names all candidates once is clean.
+    Neighbouring letters are read as one number, as published. `valid` is what a well-formed answer looks like as a
+    whole; without it, any form that names all candidates once is clean.
     """
     answer = output.rpartition(_THOUGHT_END)[2].strip()
     text = answer.translate(_OTHER_DIGITS)

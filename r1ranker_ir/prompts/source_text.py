@@ -23,6 +23,6 @@ def repaired(text: str, *, entities: bool = True) -> str:
 
 
 def first_words(text: str, most: int) -> tuple[str, bool]:
-    """The first `most` words with single spaces, and whether any were left out; a text that is short enough stays as it is."""
+    """The first `most` words with single spaces, and whether any were left out; a text short enough stays as it is."""
     words = text.split()
     return (" ".join(words[:most]), True) if len(words) > most else (text, False)

@@ -111,7 +111,7 @@ class _Worker:
         stdout.close()
 
     def ask(self, line: str, seconds: float) -> str:
-        """Sends a line and waits for the answer: queue.Empty if it does not come in time, OSError if the process is gone."""
+        """Sends a line and waits: queue.Empty if no answer comes in time, OSError if the process is gone."""
         # A text that fills the pipe while the process is still matching can't happen: one question at a time.
         self._stdin.write(line)
         self._stdin.flush()

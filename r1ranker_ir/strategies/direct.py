@@ -15,8 +15,7 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
 from .asking import Asker, Heard
 from .budget import BudgetSpent
-from .checks import check_options_of
-from .combined import as_asked
+from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions, Think
 from .strategy import Strategy
 from .windows import chances_of, check_window, check_window_size, with_rest_as_it_was
@@ -112,10 +111,5 @@ def _play_tournament(
 
 
 DIRECT = Strategy(
-    "direct",
-    order_directly,
-    (ORDER,),
-    summary="order whole windows",
-    own={"sort": ("windows", "tournament")},
-    listed=2,
+    "direct", order_directly, (ORDER,), summary="order whole windows", own={"sort": ("windows", "tournament")}, listed=2
 )

@@ -13,8 +13,7 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
 from .asking import Asker, Heard, read_worst
 from .budget import BudgetSpent
-from .checks import check_options_of
-from .combined import as_asked
+from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions
 from .schedules import Schedule
 from .strategy import Strategy

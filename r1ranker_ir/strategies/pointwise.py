@@ -11,8 +11,7 @@ from r1ranker_ir.types import Program, Ranking, RankingRequest
 
 from .asking import Asker
 from .budget import BudgetSpent
-from .checks import check_options_of
-from .combined import as_asked
+from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions
 from .strategy import Strategy
 from .windows import with_rest_as_it_was

@@ -168,10 +168,7 @@ def test_nothing_to_ask_asks_nothing() -> None:
     assert list(engine.stream(iter([]))) == []
     assert [
         ranking.order for ranking in engine.run([program(numbers(1, 0), backend), program(numbers(1, 1), backend)])
-    ] == [
-        (),
-        (0,),
-    ]
+    ] == [(), (0,)]
     assert backend.batches == []
     assert (engine.summary.queries, engine.summary.usage) == (2, Usage())
 

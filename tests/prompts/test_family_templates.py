@@ -146,10 +146,7 @@ def test_rank_r1s_first_version_has_lines_and_its_second_blank_lines(tmp_path: P
     around = 'Wanted: "what {{jumps}}". The documents:\n{}\n' + (
         "Which serves best? As in <think> why </think> <answer>[3]</answer>."
     )
-    assert turns(first) == [
-        system,
-        ("user", around.format("[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep")),
-    ]
+    assert turns(first) == [system, ("user", around.format("[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep"))]
     assert turns(second) == [
         system,
         ("user", around.format("[1]: fleas jump\n\n[2]: kettles {boil} 100%\n\n[3]: sheep")),
@@ -408,11 +405,7 @@ def test_our_own_files_stay_ours(tmp_path: Path) -> None:
         (NUMBERS.replace("[{rank}]", "{rank}."), "a.yaml", r"body is .*has to hold \[\{rank\}\]"),
         (NUMBERS.replace("{query}", "it"), "a.yaml", r"placeholder \{query\} is missing"),
         (NUMBERS.replace("{query}.", "{query} {score}"), "a.yaml", r"unknown placeholder \{score\}"),
-        (
-            NUMBERS.replace("singleturn_listwise", "other"),
-            "a.yaml",
-            r"method is 'other': of rank_llm's templates",
-        ),
+        (NUMBERS.replace("singleturn_listwise", "other"), "a.yaml", r"method is 'other': of rank_llm's templates"),
         (NUMBERS.replace('"singleturn_listwise"', "[1]"), "a.yaml", r"method is \[1\]: of rank_llm's templates those"),
         (
             "method: pairwise\nbody: 'Q {query} first {doc1} second {doc2}'\n",

@@ -96,11 +96,7 @@ def test_windows_of_a_list_that_is_no_multiple_of_the_stride(prompt: Prompt, con
     keep = lambda call: Answer("", choice=call.identifiers)  # noqa: E731
     ranking, calls = conversation.drive(order_directly(conversation.request(33), prompt), keep)
 
-    assert [conversation.shown(call) for call in calls] == [
-        list(range(13, 33)),
-        list(range(3, 23)),
-        list(range(13)),
-    ]
+    assert [conversation.shown(call) for call in calls] == [list(range(13, 33)), list(range(3, 23)), list(range(13))]
     assert ranking.order == tuple(range(33))
     assert [step.outcome for step in ranking.steps] == [step.shown for step in ranking.steps]
 
