@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.cache.completions import CompletionsCache
 from r1ranker_ir.engine.engine import Engine, RunSummary
 from r1ranker_ir.errors import BackendError, InputError, RepairRateError, StorageError
@@ -115,10 +114,6 @@ def test_every_program_gets_its_own_answers(counts: list[int], batch_size: int, 
     assert all(1 <= size <= batch_size for size in backend.batches)
     assert engine.summary.queries == len(counts)
     assert engine.summary.usage.calls == backend.calls == sum(len(ranking.steps) for ranking in rankings)
-
-
-def test_the_backend_of_these_tests_is_one() -> None:
-    assert isinstance(NumberBackend(), Backend)
 
 
 def test_batches_are_full_while_there_is_work() -> None:
