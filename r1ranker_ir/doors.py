@@ -17,12 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Declared(Protocol):
-    """What can be declared.
-
-    Attributes:
-        name: under which it is asked for.
-        listed: its place in lists of what there is, the lowest first; equals by name.
-    """
+    """What can be declared, under a name; the lowest `listed` comes first in lists, equals by name."""
 
     @property
     def name(self) -> str: ...
@@ -36,11 +31,7 @@ V = TypeVar("V")
 
 
 class Derived(Mapping[str, V]):
-    """What is made of declarations, by name; made anew each time, since more may have been added.
-
-    Args:
-        make: makes it.
-    """
+    """What is made of declarations, by name; made anew each time, since more may have been added."""
 
     def __init__(self, make: Callable[[], Mapping[str, V]]) -> None:
         self._make = make
@@ -58,14 +49,8 @@ class Derived(Mapping[str, V]):
 class Door(Mapping[str, T]):
     """Declarations by name, found when the first one is asked for.
 
-    The package's own are values in the modules of one of its folders; an installed package names its own as entry
-    points; and a program may `add` some for itself.
-
-    Args:
-        kind: the declarations' class.
-        group: the entry points' group.
-        within: the package whose modules are searched.
-        noun: what is declared, for errors.
+    The package's own are values of class `kind` in the modules of the package `within`; an installed package names its
+    own as entry points of `group`; and a program may `add` some for itself. Errors call them by `noun`.
     """
 
     def __init__(self, kind: type[T], group: str, within: str, noun: str) -> None:
@@ -94,11 +79,7 @@ class Door(Mapping[str, T]):
         return len(self._all())
 
     def find(self, name: object) -> T:
-        """Finds a declaration.
-
-        Raises:
-            InputError: if there is none of that name.
-        """
+        """Finds a declaration; an InputError says which there are."""
         if name not in self or not isinstance(name, str):
             raise InputError(f"{self._noun} is {quoted(name)}: use one of {', '.join(self)}")
         return self[name]
@@ -113,8 +94,7 @@ class Door(Mapping[str, T]):
     def add(self, declared: T) -> None:
         """Makes a declaration known in this process, in place of one of that name that was added before.
 
-        Raises:
-            InputError: if the package or an installed one has another declaration of that name.
+        An InputError if the package or an installed one has another declaration of that name.
         """
         with self._lock:
             taken = self._all().get(declared.name)

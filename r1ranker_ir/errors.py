@@ -91,15 +91,9 @@ class PairScoreError(R1RankerError, NotImplementedError):
 
 
 def missing_extra(feature: str, extra: str, cause: ImportError) -> MissingExtraError:
-    """Builds the error for a feature whose optional dependency is not installed.
+    """The error for a `feature`, as the subject of a sentence, whose `extra` is not installed.
 
-    Args:
-        feature: what the user tried to use, as the subject of a sentence.
-        extra: the name of the extra that brings the dependency.
-        cause: the import error; its text is kept, so that a broken install is not taken for a missing one.
-
-    Returns:
-        The error to raise, `from cause`.
+    The import error's text is kept, so that a broken install is not taken for a missing one.
     """
     return MissingExtraError(
         f'{feature} needs an optional dependency ({cause}). Install it with: pip install "r1ranker-ir[{extra}]"'

@@ -24,14 +24,7 @@ _quoted = _Quoted()
 
 
 def quoted(value: object) -> str:
-    """Writes a value as `repr` does, with what is long or deeply nested left out.
-
-    Args:
-        value: anything that a file, an argument or a model holds.
-
-    Returns:
-        At most some 200 characters, with an ellipsis where something is left out.
-    """
+    """Writes a value as `repr` does, in some 200 characters: what is long or deeply nested is left out."""
     text = _quoted.repr(value)
     if len(text) <= _CHARACTERS:
         return text

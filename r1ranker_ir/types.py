@@ -37,13 +37,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GivenPrompt:
-    """A prompt that came with a request, as Ranking-bench's rows have one.
-
-    Args:
-        before: what stands before the candidates.
-        candidates: the candidates, as it lists them.
-        behind: what stands behind them.
-    """
+    """A prompt that came with a request, as Ranking-bench's rows have: its candidates and what stands around them."""
 
     before: str
     candidates: str
@@ -84,12 +78,9 @@ class RankingRequest:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a prompt.
+    """One turn of a prompt; a last turn of the assistant's is the beginning of its answer, which it is to continue.
 
-    Args:
-        role: whose turn it is; `query` and `document` are roles of rerankers whose chat templates have them. A last
-            turn of the assistant's is the beginning of its answer, which it is to continue.
-        content: what is said.
+    The roles `query` and `document` are those of rerankers whose chat templates have them.
     """
 
     role: Literal["system", "user", "assistant", "query", "document"]
@@ -98,14 +89,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Question:
-    """What a call asks, before it is rendered.
+    """What a call asks, before it is rendered: by which section of the template, of which request.
 
-    Args:
-        section: of the template.
-        asks: what that asks for.
-        request: the query and all candidates.
-        shown: positions of those that the prompt shows, in its order.
-        marked: of these, those that it names as excluded, in the order of exclusion.
+    `shown` are positions of the candidates in the order of the prompt; of these, it names `marked` as excluded, in the
+    order of exclusion.
     """
 
     section: str
@@ -131,17 +118,17 @@ class Call:
         cut_passages: how many passages were shortened to fit.
         repairs_before: how many answers of the same ranking were repaired before this call, for the engine's limit.
         cut_query: the query was shortened.
-        thought: the thought that stands before the answer, in place of one of the model's own; empty for none at all.
-            `None` lets the model think.
+        thought: what stands before the answer in place of a thought of the model's own; empty for none at all.
         top: of an order, how many places are wanted; 0 for all.
+        ranking: the same number for the calls of one ranking, where the backend keeps states; without influence on
+            answers.
         thinks: a thought stands before the answer; else the answer comes straight away.
         tagged: the answer stands in `<answer>` tags.
         free: the model writes its answer freely, and it is read from the text, as the published systems have it.
-        named: the identifiers are labels, names or texts of any kind, which may begin one another; in an order each
-            stands on a line of its own.
-        ranking: the same number for the calls of one ranking, set by the engine; 0 where that is unknown. What is
-            answered does not depend on it.
-        sample: tells calls apart that ask a model the same whose thoughts are sampled: each has a thought of its own.
+        named: the identifiers are labels, names or texts, which may begin one another; in an order each has its own
+            line.
+        sample: tells calls apart that ask the same of a model whose thoughts are sampled: each has a thought of its
+            own.
         question: what the messages were rendered from; `None` where they are all that is known. A model is not told.
     """
 
@@ -183,6 +170,13 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls - other.calls,
+            self.prompt_tokens - other.prompt_tokens,
+            self.completion_tokens - other.completion_tokens,
+        )
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -191,17 +185,13 @@ class Answer:
     Args:
         text: everything after the prompt, from the thought to the closing tag.
         thought: the reasoning alone.
-        choice: the identifiers chosen under constraint (one, or all of them or as many as were wanted, best first);
-            `None` where the backend can't constrain and the text is to be parsed.
+        choice: the identifiers chosen under constraint, best first; `None` where the text is to be parsed.
         probabilities: identifier to probability at the answer; for `order`, at its first place. Sums to 1.
-            `None` where the backend does not give them.
-        thought_closed: the model did not close its thought, and it counts as closed where it ended.
+        thought_closed: the model did not close its thought, and it counts as closed where it ended, see `ClosedAt`.
         usage: tokens of this call.
         prompt_tokens_computed: how many of the prompt's tokens were computed for it, and not known from the call
             before; `None` where the backend can't tell. No part of what was answered, so neither compared nor kept.
-        closed_at: where a thought ended that the model did not close: at its `limit`; at the `end_of_turn`, which the
-            model wrote within its thought; before the `answer`, which it opened without closing the thought. `None`
-            where that is unknown, as of answers that earlier versions kept.
+        closed_at: where a thought ended that the model did not close; `None` also for answers of earlier versions.
         provisional: another try may bring more: the server left the answer empty, or cut it off. No cache keeps it.
     """
 
@@ -294,11 +284,7 @@ class Ranking:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Beside each of `best_first` the thought that placed it.
-
-        That is the thought of the last call that showed the candidate: the one that excluded it, or ordered it last.
-        Empty where no call was made.
-        """
+        """Beside each of `best_first` the thought of the last call that showed it; empty where no call was made."""
         thoughts: dict[int, str] = {}
         for step in self.steps:
             thoughts.update(dict.fromkeys(step.shown, step.thought))

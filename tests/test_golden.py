@@ -75,12 +75,7 @@ ORACLE: dict[str, dict[str, Any]] = {
     "pointwise, 3 votes": {"strategy": "pointwise", "votes": 3, "vote_among": "thoughts"},
     "pointwise, 4 calls": {"strategy": "pointwise", "max_calls": 4},
     **{
-        f"{name}, {answers}": {
-            "strategy": strategy,
-            "template": PACKAGED / name,
-            "answers": answers,
-            **WINDOWS,
-        }
+        f"{name}, {answers}": {"strategy": strategy, "template": PACKAGED / name, "answers": answers, **WINDOWS}
         for name, strategy in (
             ("family_listwise.toml", "direct"),
             ("family_rankgpt.toml", "direct"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from r1ranker_ir.types import CLOSED_AT, Answer, ClosedAt, Step
 
@@ -32,21 +32,10 @@ def count_closed(calls: Iterable[Answer | Step]) -> dict[ClosedAt, int]:
     return {where: found[where] for where in CLOSED_AT}
 
 
-def of_many(total: int, *, limit: int, end_of_turn: int, answer: int) -> str:
-    """Says how many thoughts were not closed by the model, and why: "3 thoughts not closed by the model (…)".
-
-    Args:
-        total: all of them.
-        limit: those that ran into the limit.
-        end_of_turn: those within which the model ended its turn.
-        answer: those that went over to the answer.
-
-    Returns:
-        A part of a sentence; empty if there are none.
-    """
+def of_many(total: int, known: Mapping[ClosedAt, int]) -> str:
+    """Says how many thoughts the model did not close, and where they ended; empty if there are none."""
     if not total:
         return ""
-    counts: dict[ClosedAt | None, int] = {"limit": limit, "end_of_turn": end_of_turn, "answer": answer}
-    counts[None] = total - sum(counts.values())
-    known = ", ".join(f"{count} {_WHERE[where]}" for where, count in counts.items() if count)
-    return f"{total} {'thought' if total == 1 else 'thoughts'} not closed by the model ({known})"
+    counts = {**known, None: total - sum(known.values())}
+    ends = ", ".join(f"{count} {_WHERE[where]}" for where, count in counts.items() if count)
+    return f"{total} {'thought' if total == 1 else 'thoughts'} not closed by the model ({ends})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from r1ranker_ir.errors import FailedRankingsError, R1RankerError
@@ -16,25 +16,13 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class FailedRanking:
-    """A request that could not be ranked, where others could.
-
-    Args:
-        error: why.
-        query_id: of the request, as far as it is known and has one.
-    """
+    """Why a request could not be ranked, where others could, and its query id if it is known."""
 
     error: R1RankerError
     query_id: str = ""
 
     def described(self, position: int) -> str:
-        """Names the request and the reason.
-
-        Args:
-            position: of the request.
-
-        Returns:
-            One line.
-        """
+        """Names the request and the reason in one line."""
         named = f"query {self.query_id!r}" if self.query_id else f"request {position + 1}"
         return f"{named}: {self.error}"
 
@@ -43,15 +31,7 @@ Outcome = Ranking | FailedRanking
 
 
 def failed_rankings(failed: Mapping[int, FailedRanking], finished: int) -> FailedRankingsError:
-    """Makes the error that ends a run in which some requests failed.
-
-    Args:
-        failed: by position; at least one.
-        finished: how many were ranked.
-
-    Returns:
-        The error, which names the first 20 with their reasons; the log names all where there are more.
-    """
+    """The error that ends a run in which some requests failed: it names the first 20, and the log all."""
     lines = [failed[position].described(position) for position in sorted(failed)]
     if len(lines) > _SHOWN:
         for line in lines:
@@ -65,10 +45,59 @@ def failed_rankings(failed: Mapping[int, FailedRanking], finished: int) -> Faile
 
 
 def log_failed(failed: Mapping[int, FailedRanking]) -> None:
-    """Names the failed requests where a run ends with another error.
-
-    Args:
-        failed: by position; none is fine.
-    """
+    """Names the failed requests where a run ends with another error."""
     for position in sorted(failed):
         logger.error("failed: %s", failed[position].described(position))
+
+
+def ranked_in_order(outcomes: Iterable[tuple[int, Outcome]], count: int | None = None) -> list[Ranking]:
+    """Gathers outcomes that arrive in any order; `count` says how many there will be, if that is known.
+
+    Where some have failed, and where the outcomes end with an error, that error's `rankings` are those finished. A
+    failure that is alone raises its own error.
+    """
+    rankings: dict[int, Ranking] = {}
+    failed: dict[int, FailedRanking] = {}
+    try:
+        for index, outcome in outcomes:
+            if isinstance(outcome, FailedRanking):
+                failed[index] = outcome
+            else:
+                rankings[index] = outcome
+    except R1RankerError as error:
+        log_failed(failed)
+        error.rankings = _by_index(rankings, failed, count)
+        raise
+    if not failed:
+        return [rankings[index] for index in sorted(rankings)]
+    if len(failed) == 1 and not rankings:
+        [alone] = failed.values()
+        raise alone.error
+    raised = failed_rankings(failed, len(rankings))
+    raised.rankings = _by_index(rankings, failed, count)
+    raise raised
+
+
+def _by_index(
+    rankings: Mapping[int, Ranking], failed: Mapping[int, FailedRanking], count: int | None
+) -> list[Ranking | None]:
+    if not rankings:
+        return []
+    return [rankings.get(index) for index in range(max(*rankings, *failed, -1) + 1 if count is None else count)]
+
+
+def ranked_or_failed(outcomes: Iterable[tuple[int, Outcome]]) -> Iterator[tuple[int, Ranking]]:
+    """Yields index and ranking as they arrive; raises a FailedRankingsError at the end if some have failed."""
+    finished, failed = 0, dict[int, FailedRanking]()
+    try:
+        for index, outcome in outcomes:
+            if isinstance(outcome, FailedRanking):
+                failed[index] = outcome
+            else:
+                finished += 1
+                yield index, outcome
+    except R1RankerError:
+        log_failed(failed)
+        raise
+    if failed:
+        raise failed_rankings(failed, finished)

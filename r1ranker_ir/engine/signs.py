@@ -11,14 +11,13 @@ from typing import Any
 from r1ranker_ir.types import Asked, Ranking, Step
 
 _ADVICE = "r1ranker doctor examines the model, r1ranker trace summary the traces of a run"
-"""What to do about a sign."""
 
 LAST = -1
 """The last place, however many are shown; others count from 1."""
 
 # A false alarm should be rarer than this, where a model is as steady as is assumed below.
 _ALARM = 1e-4
-# So large a share of the answers, or of the lists.
+# The share of the answers, or of the lists, that is nearly all.
 _NEARLY_ALL, _ALL_BUT_FEW = 0.9, 0.98
 _LEAST_LISTS, _LEAST_PLACED_LISTS = 3, 2
 # How often a model that ranks may name one and the same place, other than the one that the input's order speaks for.
@@ -32,13 +31,7 @@ _ORDINALS = {1: "first", 2: "second", 3: "third", LAST: "last"}
 
 @dataclass(frozen=True)
 class PlaceSign:
-    """Nearly all answers name one place.
-
-    Args:
-        place: from 1, or `LAST`.
-        named: how many answers name it.
-        answers: out of how many that could have, and for which the input's order speaks for another place.
-    """
+    """Nearly all answers name one place, from 1 or `LAST`, of those for which the input's order speaks for another."""
 
     place: int
     named: int
@@ -59,7 +52,7 @@ class Signs:
         equal_pairs: how many pairs of neighbours these have.
         named: place to how many answers name it, where the input's order speaks for another one.
         spoken_for: place to how many answers could name it, but the input's order speaks for it.
-        lengths: how many answers chose among so many candidates.
+        lengths: number of candidates shown to how many answers chose among as many.
         not_last: how many answers could name the last place, and neither the input's order nor an earlier answer speaks
             for it.
         placed: rankings that these answers belong to.
@@ -94,26 +87,18 @@ def _combined(one: Signs, other: Signs, sign: int) -> Signs:
     values: dict[str, Any] = {}
     for name, value in vars(one).items():
         added = getattr(other, name)
-        if isinstance(value, Mapping):
-            counted = Counter(value)
-            for key, count in added.items():
-                counted[key] += sign * count
-            values[name] = {key: count for key, count in sorted(counted.items()) if count}
-        else:
+        if isinstance(value, int):
             values[name] = value + sign * added
+        elif added:
+            sums = {key: value.get(key, 0) + sign * added.get(key, 0) for key in sorted({*value, *added})}
+            values[name] = {key: count for key, count in sums.items() if count}
+        else:
+            values[name] = value
     return Signs(**values)
 
 
 def signs_of(ranking: Ranking, asked: Asked | None) -> Signs:
-    """Looks at one ranking.
-
-    Args:
-        ranking: with its steps.
-        asked: what its steps asked for; `None` where that is unknown, and only the order counts.
-
-    Returns:
-        Its signs.
-    """
+    """The signs of one ranking; where it is unknown what its steps asked for, only the order counts."""
     count = len(ranking.request.candidates)
     values: dict[str, Any] = {}
     grades = [step.grade for step in ranking.steps if step.grade is not None and not step.repaired]
@@ -172,12 +157,6 @@ def sign_of_place(signs: Signs) -> PlaceSign | None:
     Answers that agree with the input's order are no sign, whatever place they name; those that can't be told from it
     are left out of the count. What is left should name a place other than that again and again no more often than
     every second time.
-
-    Args:
-        signs: of all rankings.
-
-    Returns:
-        The place that is named most; `None` where no place is named by nearly all answers, or there are too few.
     """
     found = []
     for place, named in signs.named.items():
@@ -205,15 +184,7 @@ def _improbable(hits: int, answers: int, chance: float) -> bool:
 
 
 def sentences(signs: Signs) -> dict[str, str]:
-    """Says what speaks against a model's ranking anything.
-
-    Args:
-        signs: of all rankings of a run.
-
-    Returns:
-        Kind of sign (`place`, `grades`, `order`) to a sentence; none for an ordinary run, or where there is too little
-        to tell by.
-    """
+    """Says what speaks against a model's ranking anything, by kind of sign: `place`, `grades`, `order`."""
     said = {}
     if (sign := sign_of_place(signs)) is not None:
         named = _ORDINALS.get(sign.place, f"{sign.place}th")
@@ -241,14 +212,5 @@ def sentences(signs: Signs) -> dict[str, str]:
 
 
 def warnings_of(signs: Signs, model: str, strategy: str) -> dict[str, str]:
-    """Says what speaks against a model's ranking anything, and what to do about it, as lines for a log.
-
-    Args:
-        signs: of all that it has ranked.
-        model: its name.
-        strategy: how it was asked.
-
-    Returns:
-        Kind of sign to a line; see `sentences`.
-    """
+    """Says what speaks against a model's ranking anything, and what to do about it, as lines for a log."""
     return {kind: f"{model}, {strategy}: {sentence}. {_ADVICE}" for kind, sentence in sentences(signs).items()}

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+Form = Literal["one", "order"]
+"""Whether one identifier is asked for, or all in order."""
+
 _ANSWER_BLOCK = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"</think>", re.IGNORECASE)
 _BRACKETED = re.compile(r"\[\s*(\d+)\s*\]")
@@ -21,14 +24,9 @@ def identifiers(count: int) -> tuple[str, ...]:
 
 
 def answer_text(output: str) -> str | None:
-    """Finds the part of an output that answers.
+    """What stands in the last answer block; without one, what follows the thought.
 
-    Args:
-        output: a model's whole output.
-
-    Returns:
-        What stands in the last answer block; without one, what follows the thought; `None` where the thought never
-        ended, because a number in a thought is no answer.
+    `None` where the thought never ended, because a number in a thought is no answer.
     """
     parts = _THOUGHT_END.split(output)
     after = parts[-1]
@@ -42,28 +40,14 @@ def answer_text(output: str) -> str | None:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read from an answer.
-
-    Args:
-        indices: 0-based indices of the identifiers, in the order of the answer, each once, all in range.
-        clean: the answer was complete and held nothing out of range and nothing twice.
-    """
+    """The 0-based indices of the identifiers answered, each once and in range, and whether the answer was just that."""
 
     indices: tuple[int, ...]
     clean: bool
 
 
-def read_answer(output: str, count: int, form: Literal["one", "order"]) -> Reading:
-    """Reads the identifiers that an output answers with.
-
-    Args:
-        output: a model's whole output.
-        count: how many candidates the prompt held.
-        form: whether one identifier was asked for, or all in order.
-
-    Returns:
-        The identifiers found; bracketed ones are preferred, bare numbers are taken where there are none.
-    """
+def read_answer(output: str, count: int, form: Form) -> Reading:
+    """Reads identifiers; bracketed ones are preferred, bare numbers are taken where there are none."""
     text = answer_text(output)
     if text is None:
         return Reading((), False)
@@ -76,14 +60,7 @@ def read_answer(output: str, count: int, form: Literal["one", "order"]) -> Readi
 
 
 def read_number(output: str) -> tuple[int | None, bool]:
-    """Reads the one whole number that an output answers with.
-
-    Args:
-        output: a model's whole output.
-
-    Returns:
-        The number, `None` if there is none; a bracketed one is preferred. And whether it was the only one.
-    """
+    """Reads the one whole number that an output answers with, if any, and whether it was the only one."""
     text = answer_text(output) or ""
     numbers = _BRACKETED.findall(text) or _NUMBER.findall(text)
     if not numbers or len(numbers[0]) > 6:

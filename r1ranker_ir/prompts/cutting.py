@@ -43,20 +43,12 @@ Spans = Callable[[str], Sequence[tuple[int, int]] | None]
 
 
 def cut_at_word(text: str, max_tokens: int, count: Callable[[str], int], spans_of: Spans | None = None) -> str:
-    """Cuts a text to a number of tokens, between words if it can be.
+    """Cuts a text to its longest beginning of whole words that takes at most `max_tokens`, as `count` counts them.
 
-    Args:
-        text: what to cut.
-        max_tokens: tokens that may stay.
-        count: counts the tokens of a text.
-        spans_of: tells where they are, so that one beginning is tokenized instead of about eight.
-
-    Returns:
-        The longest beginning that ends with a whole word and takes at most `max_tokens`. A word is cut inside, at the
-        end of a grapheme cluster, where no word fits, or where the words that fit take less than half of `max_tokens`
-        and the next one has more than 32 characters. In scripts without spaces (Chinese, Japanese, Thai, …) every
-        grapheme cluster counts as a word. A text that is not blank never becomes blank: its first grapheme cluster is
-        kept whatever it takes, unless `max_tokens` is 0.
+    A word is cut inside, at the end of a grapheme cluster, where no word fits, or where the words that fit take less
+    than half of `max_tokens` and the next one has more than 32 characters. In scripts without spaces (Chinese, Thai, …)
+    every grapheme cluster counts as a word. A text that is not blank never becomes blank: its first grapheme cluster is
+    kept whatever it takes, unless `max_tokens` is 0. With `spans_of` one beginning is tokenized instead of about eight.
     """
     if spans_of is not None and (cut := _cut_by_spans(text, max_tokens, spans_of)) is not None:
         return cut
@@ -79,14 +71,7 @@ def cut_at_word(text: str, max_tokens: int, count: Callable[[str], int], spans_o
 
 
 def cluster_ends(text: str) -> list[int]:
-    """Finds where a text may be cut.
-
-    Args:
-        text: any text.
-
-    Returns:
-        Where its grapheme clusters end; clusters of more than 32 code points are ended there.
-    """
+    """Where a text's grapheme clusters end; clusters of more than 32 code points are ended there."""
     ends: list[int] = []
     for cluster in _CLUSTER.finditer(text):
         ends.extend(range(cluster.start() + LONGEST_CLUSTER, cluster.end(), LONGEST_CLUSTER))

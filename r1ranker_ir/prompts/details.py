@@ -1,4 +1,4 @@
-"""What a prompt may say of its candidates beside their texts."""
+"""What fills a template: query and candidates as plain text, and what may be said of the candidates beside it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from r1ranker_ir.types import GivenPrompt, RankingRequest
 
 @dataclass(frozen=True)
 class CandidateDetails:
-    """Of each candidate that a prompt shows, in its order.
+    """Of each candidate that a prompt shows, in its order; texts are neutralised.
 
     Args:
-        names: its name, or its id, neutralised.
+        names: its name, or its id.
         places: its place in the request, from 0; the same in every prompt of a ranking.
         scores: what the first stage gave it; `None` where that is unknown.
-        given: the prompt that came with the request, neutralised; `None` where none did.
+        given: the prompt that came with the request; `None` where none did.
     """
 
     names: tuple[str, ...] = ()
@@ -29,20 +29,31 @@ NO_DETAILS = CandidateDetails()
 """For templates that show texts alone."""
 
 
+@dataclass(frozen=True)
+class Filling:
+    """What fills a template's turns, neutralised.
+
+    Args:
+        query: the query.
+        texts: of the candidates, in the order of the prompt.
+        task: of the request.
+        aim: of the request; the template's own for the task where it is empty.
+        excluded: the identifiers of those excluded, for prompts that name them.
+        details: of the candidates, for templates that show them.
+    """
+
+    query: str
+    texts: Sequence[str]
+    task: str
+    aim: str = ""
+    excluded: str = ""
+    details: CandidateDetails = NO_DETAILS
+
+
 def details_of(
     request: RankingRequest, shown: Sequence[int], plain: Callable[[str], str], plain_lines: Callable[[str], str]
 ) -> CandidateDetails:
-    """Collects the details of some candidates.
-
-    Args:
-        request: with all candidates.
-        shown: positions of those that the prompt shows.
-        plain: neutralises a text.
-        plain_lines: neutralises a text that keeps its lines, and the white space around it.
-
-    Returns:
-        Their details.
-    """
+    """The details of the candidates shown; `plain_lines` neutralises a text that keeps its lines."""
     candidates = [request.candidates[position] for position in shown]
     given = request.given
     if given is not None:

@@ -1,6 +1,6 @@
 """Template files of other systems, given by the user: what stands around queries and passages is theirs, byte for byte.
 
-What reads such files lies beside this: `rank_r1_template`, `reasonrank_template`, `rank_llm_template`.
+What reads such files lies beside this: `family_files`, `rank_llm_template`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Message
 
-from .answers import Reading, read_answer
-from .details import NO_DETAILS, CandidateDetails
+from .answers import Form, Reading, read_answer
+from .details import CandidateDetails, Filling
 from .digest import digest_of_template
 from .neutral import NUMBERS
 from .published import compile_pattern, read_rank_r1, read_rank_r1_order, read_rankgpt, read_reasonrank
@@ -49,19 +49,13 @@ class FamilyTemplate:
         protocol: how its answers are read in the published mode.
         asks: for the `best` candidate, for an `order` of all, or for the `grade` of one, a yes or no.
         system: the system turn, nothing filled in; empty for none.
-        user: the last user turn, with `{query}`, `{num}`, `{docs}` (all candidates) and `{psg_ids}`.
+        user: the last turn, `last_role`'s, with `{query}`, `{num}`, `{docs}` (all candidates) and `{psg_ids}`.
         candidate: one candidate, with `{rank}` (number or letter), `{candidate}` and `{score}`, its first stage's.
-        separator: what stands between candidates.
         before: turns before the candidates, with `{query}` and `{num}`.
-        each: turns for each candidate, where they are no part of the last user turn, with `{rank}` and `{candidate}`.
-        mark: what stands before and behind a number or letter in an identifier.
-        letters: identifiers are letters.
-        thinks: a thought in `<think>` tags comes before the answer.
-        tagged: the answer stands in `<answer>` tags.
-        keeps_brackets: the published system leaves `[1]` in a passage as it is.
+        each: turns for each candidate, where they are no part of the last turn, with `{rank}` and `{candidate}`.
+        mark: what stands before and behind a number, or with `letters` a letter, in an identifier.
         pattern: finds the answer in an output; of `rank-r1`, `rank-r1-listwise` and `reasonrank`.
         valid: what a well-formed answer of `rankgpt` looks like; empty where nothing is said.
-        last_role: whose turn the last one is.
     """
 
     name: str
@@ -105,11 +99,7 @@ class FamilyTemplate:
         return _LETTERS if self.letters else NUMBERS if self.mark == ("[", "]") else _PASSAGE
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a strategy.
-
-        Raises:
-            InputError: if the file asks for something else.
-        """
+        """The turns for a section; an InputError if the file asks for something else."""
         if strategy not in self.wordings:
             raise InputError(
                 f"template {self.name!r} asks for {_ASKED[self.asks]}, and has no section [{strategy}]: use the "
@@ -142,19 +132,13 @@ class FamilyTemplate:
         return digest_of_template(content)
 
     def identifiers(self, count: int) -> tuple[str, ...]:
-        """The identifiers of a prompt with that many candidates.
-
-        Raises:
-            InputError: if there are more than letters.
-        """
+        """The identifiers of a prompt with that many candidates; an InputError if there are more than letters."""
         before, behind = self.mark
         return tuple(f"{before}{rank}{behind}" for rank in self._ranks(count))
 
-    def answers(
-        self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
-    ) -> tuple[str, ...]:
+    def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
         """What may be answered: yes or no, or the identifiers of all candidates that are shown."""
-        return YES_OR_NO if self.asks == "grade" else self.identifiers(len(texts))
+        return YES_OR_NO if self.asks == "grade" else self.identifiers(len(filling.texts))
 
     def _ranks(self, count: int) -> list[str]:
         if not self.letters:
@@ -166,40 +150,14 @@ class FamilyTemplate:
             )
         return [chr(ord("A") + place) for place in range(count)]
 
-    def messages(
-        self,
-        strategy: str,
-        query: str,
-        texts: Sequence[str],
-        task: str,
-        aim: str = "",
-        excluded: str = "",
-        details: CandidateDetails = NO_DETAILS,
-    ) -> tuple[Message, ...]:
-        """Fills the turns, as the file's own system does.
-
-        Args:
-            strategy: one of its sections.
-            query: the neutralised query.
-            texts: the neutralised candidates.
-            task: has no influence; nor have `aim` and `excluded`.
-            aim: see `task`.
-            excluded: see `task`.
-            details: of the candidates, with their scores where the file shows them.
-
-        Returns:
-            The turns.
-
-        Raises:
-            InputError: if the file asks for something else than the strategy does, or shows scores that a candidate
-                does not have.
-        """
-        self.wording(strategy, task)
+    def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
+        """Fills the turns, as the file's own system does; task, aim and what is excluded have no influence."""
+        self.wording(strategy, filling.task)
+        query, texts = filling.query, filling.texts
         ranks = self._ranks(len(texts))
-        scores = self._scores(details, len(texts))
         shown = [
             self.candidate.format(rank=rank, candidate=text, score=score)
-            for rank, text, score in zip(ranks, texts, scores, strict=True)
+            for rank, text, score in zip(ranks, texts, self._scores(filling), strict=True)
         ]
         named = ", ".join(self.identifiers(len(texts)))
         values = {"query": query, "num": len(texts), "docs": self.separator.join(shown), "psg_ids": f"[{named}]"}
@@ -209,8 +167,9 @@ class FamilyTemplate:
             turns += [Message(turn.role, turn.text.format(rank=rank, candidate=text)) for turn in self.each]
         return (*turns, Message(self.last_role, self.user.format(**values)))
 
-    def _scores(self, details: CandidateDetails, count: int) -> list[str]:
+    def _scores(self, filling: Filling) -> list[str]:
         """The first stage's scores as rank_llm writes them."""
+        details, count = filling.details, len(filling.texts)
         if not self.shows_details:
             return [""] * count
         scores = details.scores or (None,) * count
@@ -226,40 +185,21 @@ class FamilyTemplate:
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
         """The turns with next to nothing filled in; `None` where the number of turns depends on the candidates."""
-        details = CandidateDetails(("0",), (0,), (0.0,))
-        return None if self.each else self.messages(strategy, "0", ("0",), task, details=details)
+        filling = Filling("0", ("0",), task, details=CandidateDetails(("0",), (0,), (0.0,)))
+        return None if self.each else self.messages(strategy, filling)
 
-    def read(
-        self,
-        output: str,
-        count: int,
-        form: Literal["one", "order"],
-        *,
-        published: bool = False,
-        answers: Sequence[str] = (),
-    ) -> Reading:
-        """Reads a free answer.
-
-        Args:
-            output: a model's whole output.
-            count: how many candidates the prompt held.
-            form: whether one identifier was asked for, or all in order.
-            published: as the file's own system does; else as carefully as can be.
-            answers: what could be answered; without influence.
-
-        Returns:
-            The indices found.
-        """
+    def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
+        """Reads a free answer, as the file's own system does or as carefully as can be."""
+        count = len(names)
         if not published:
             return read_answer(self._in_numbers(output) if self.letters else output, count, form)
+        if self.protocol in ("rankgpt", "yes-no"):
+            valid = timed_pattern(self.valid, f"{self.name}: output_validation_regex") if self.valid else None
+            return read_rankgpt(output, count, letters=self.letters, valid=valid)
+        pattern = compile_pattern(self.pattern, f"{self.name}: pattern")
         if self.protocol == "rank-r1":
-            return read_rank_r1(output, self.identifiers(count), compile_pattern(self.pattern, f"{self.name}: pattern"))
-        if self.protocol == "rank-r1-listwise":
-            return read_rank_r1_order(output, count, compile_pattern(self.pattern, f"{self.name}: pattern"))
-        if self.protocol == "reasonrank":
-            return read_reasonrank(output, count, compile_pattern(self.pattern, f"{self.name}: pattern"))
-        valid = timed_pattern(self.valid, f"{self.name}: output_validation_regex") if self.valid else None
-        return read_rankgpt(output, count, letters=self.letters, valid=valid)
+            return read_rank_r1(output, self.identifiers(count), pattern)
+        return (read_rank_r1_order if self.protocol == "rank-r1-listwise" else read_reasonrank)(output, count, pattern)
 
     @staticmethod
     def _in_numbers(output: str) -> str:

@@ -8,31 +8,20 @@ from typing import Any
 
 from r1ranker_ir.files.yaml_text import parse_yaml
 
+from .family_files import build_rank_r1_template, build_reasonrank_template
 from .family_template import FamilyTemplate
 from .iranker_template import IRankerTemplate, build_iranker_template
 from .rank_llm_template import build_rank_llm_template
-from .rank_r1_template import build_rank_r1_template
-from .reasonrank_template import build_reasonrank_template
 from .template import Template, build_template, parse_toml, read_template_text
 
 _YAML = (".yaml", ".yml")
 
 
 def open_template(path: str | Path) -> Template | FamilyTemplate | IRankerTemplate:
-    """Reads a template file.
+    """Reads a template file; its keys tell whose it is.
 
     That is one of ours, or one in IRanker's form, or that of Rank-R1 or ReasonRank (TOML), or of rank_llm (YAML, or
     TOML with its keys).
-
-    Args:
-        path: the file; its keys tell whose it is.
-
-    Returns:
-        The template.
-
-    Raises:
-        InputError: if the file is missing or malformed, or a key or placeholder is unknown or missing.
-        MissingExtraError: if it is YAML and PyYAML is not installed.
     """
     text, source = read_template_text(path, "TOML or YAML"), str(path)
     if Path(path).suffix.lower() in _YAML:
@@ -43,18 +32,7 @@ def open_template(path: str | Path) -> Template | FamilyTemplate | IRankerTempla
 
 
 def build_any_template(content: Any, source: str) -> Template | FamilyTemplate | IRankerTemplate:
-    """Builds a template by the keys that it has.
-
-    Args:
-        content: the parsed file.
-        source: where it comes from, for errors.
-
-    Returns:
-        The template.
-
-    Raises:
-        InputError: if a key or placeholder is unknown or missing.
-    """
+    """Builds a template by the keys that it has; an InputError names what is unknown, missing or malformed."""
     keys = set(content) if isinstance(content, Mapping) else set()
     if {"strategy", "template"} <= keys and isinstance(content["template"], Mapping):
         # The file of a published system, which holds its template.

@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import TASKS, GivenPrompt, Message
 
-from .answers import Reading
-from .details import NO_DETAILS, CandidateDetails
+from .answers import Form, Reading
+from .details import Filling
 from .digest import digest_of_template
 from .named_answers import read_iranker, read_named
 from .template import TaskForm, Wording, check_placeholders, has_placeholder
@@ -44,21 +44,18 @@ class Section:
     Args:
         name: for errors.
         task: of the requests.
-        aim: of the requests; empty for all that no other section is for.
         wordings: `iterative` and `direct` to what is said, with `{query}`, `{candidates}`, `{details}`, `{count}`,
-            `{aim}`; `{problem}`, a prompt that came with the request, and `{problem_before}` and `{problem_behind}`, of
-            it what stands around the candidates.
+            `{aim}`; `{problem}`, a prompt that came with the request, and `{problem_before}` and `{problem_behind}`,
+            what stands around its candidates.
+        aim: of the requests; empty for all that no other section is for. `default_aim` is what `{aim}` says without
+            one.
         answer: what is answered of a candidate: `{number}`, `{name}` or `{text}`, with words around it.
-        candidate: one candidate in `{candidates}`, with `{number}`, `{name}`, `{text}`, `{description}` (the text
-            without the name).
-        separator: what stands between candidates.
+        candidate: one in `{candidates}`, with `{number}`, `{name}`, `{text}`, `{description}` (the text without the
+            name).
         quoted: write each candidate as Python writes a string.
         first_number: the number of a request's first candidate; a candidate keeps its number in all prompts.
         detail: one candidate in `{details}`.
-        detail_separator: what stands between those.
         choice: of a user's choices, one in `{query}`, with `{number}` and `{text}`.
-        choice_separator: what stands between those.
-        default_aim: what `{aim}` says of a request without one.
     """
 
     name: str
@@ -76,10 +73,11 @@ class Section:
     choice_separator: str = "\n"
     default_aim: str = ""
 
-    def labels(self, texts: Sequence[str], details: CandidateDetails, empty: str) -> list[dict[str, str]]:
+    def labels(self, filling: Filling, empty: str) -> list[dict[str, str]]:
         """What stands for each candidate; one that would be answered like another gets a number behind it."""
-        names = details.names or tuple(texts)
-        places = details.places or tuple(range(len(texts)))
+        texts, details = filling.texts, filling.details
+        names = details.names or texts
+        places = details.places or range(len(texts))
         taken: set[str] = set()
         labels = []
         for text, name, place in zip(texts, names, places, strict=True):
@@ -172,11 +170,7 @@ class IRankerTemplate:
         return re.compile("|".join(marks) if marks else r"(?!)()", re.IGNORECASE)
 
     def section(self, strategy: str, task: str, aim: str = "") -> Section:
-        """The section for a kind of request.
-
-        Raises:
-            InputError: if there is none.
-        """
+        """The section for a kind of request; an InputError if there is none."""
         if strategy not in self.wordings:
             raise InputError(
                 f"template {self.name!r} has no [{strategy}] wording: it offers {', '.join(self.wordings)}. Use the "
@@ -198,11 +192,7 @@ class IRankerTemplate:
         )
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a strategy and a task.
-
-        Raises:
-            InputError: if there are none.
-        """
+        """The turns for a strategy and a task."""
         return Wording(self.system, self.section(strategy, task).wordings[strategy])
 
     def form(self, task: str) -> TaskForm:
@@ -237,50 +227,23 @@ class IRankerTemplate:
         """Labels of so many candidates of which nothing is known; see `answers`."""
         return tuple(str(number) for number in range(count))
 
-    def answers(
-        self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
-    ) -> tuple[str, ...]:
+    def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
         """What may be answered, of each candidate in the order of the prompt; none twice."""
-        section = self.section(strategy, task, aim)
-        return tuple(section.answer.format(**label) for label in section.labels(texts, details, self.empty))
+        section = self.section(strategy, filling.task, filling.aim)
+        return tuple(section.answer.format(**label) for label in section.labels(filling, self.empty))
 
-    def messages(
-        self,
-        strategy: str,
-        query: str,
-        texts: Sequence[str],
-        task: str,
-        aim: str = "",
-        excluded: str = "",
-        details: CandidateDetails = NO_DETAILS,
-    ) -> tuple[Message, ...]:
-        """Fills the turns.
-
-        Args:
-            strategy: `iterative` or `direct`.
-            query: the neutralised query.
-            texts: the neutralised candidates.
-            task: of the request.
-            aim: the neutralised aim.
-            excluded: has no influence.
-            details: of the candidates; also the prompt that came with the request.
-
-        Returns:
-            The turns, the last one the beginning of the assistant's where there is one.
-
-        Raises:
-            InputError: if there is no section for the request, or its section needs a prompt that came with it.
-        """
-        section = self.section(strategy, task, aim)
-        labels = section.labels(texts, details, self.empty)
+    def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
+        """Fills the turns, the last one the beginning of the assistant's where there is one."""
+        section = self.section(strategy, filling.task, filling.aim)
+        labels = section.labels(filling, self.empty)
         wording = section.wordings[strategy]
         problem = wording.format(
-            query=section.query(query),
+            query=section.query(filling.query),
             candidates=section.written(labels),
             details=section.detail_separator.join(section.detail.format(**label) for label in labels),
-            count=len(texts),
-            aim=aim or section.aim or section.default_aim,
-            **self._given(wording, section, details.given),
+            count=len(filling.texts),
+            aim=filling.aim or section.aim or section.default_aim,
+            **self._given(wording, section, filling.details.given),
         )
         turns = [Message("system", self.system)] if self.system else []
         turns.append(Message("user", self.user.format(problem=problem)))
@@ -302,58 +265,27 @@ class IRankerTemplate:
         """`None`: how much a wording adds depends on the request."""
         return None
 
-    def read(
-        self,
-        output: str,
-        count: int,
-        form: Literal["one", "order"],
-        *,
-        published: bool = False,
-        answers: Sequence[str] = (),
-    ) -> Reading:
-        """Reads a free answer.
-
-        Args:
-            output: a model's whole output.
-            count: how many candidates the prompt held.
-            form: whether one was asked for, or all in order.
-            published: as the repository does; else as carefully as can be.
-            answers: what could be answered.
-
-        Returns:
-            The indices found.
-        """
-        named = tuple(answers) or self.identifiers(count)
-        return (read_iranker if published else read_named)(output, named, form)
+    def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
+        """Reads a free answer, as the repository does or as carefully as can be."""
+        return (read_iranker if published else read_named)(output, names, form)
 
 
 def build_iranker_template(content: Mapping[str, Any], source: str) -> IRankerTemplate:
-    """Checks a template file of this form.
+    """Builds a template from parsed TOML: `form = "iranker"`, and keys and sections as the two classes above have them.
 
-    Args:
-        content: the parsed TOML: `form = "iranker"`; where they are there `name`, `system`, `user` with `{problem}`,
-            `opening`, `empty`; and sections with `task`, `iterative` or `direct`, and what else `Section` holds.
-        source: where it comes from, for errors.
-
-    Returns:
-        The template.
-
-    Raises:
-        InputError: if a key is unknown or of the wrong type, a placeholder is unknown or missing, or a candidate could
-            not be told from the next one.
+    An InputError names what is unknown, missing or of the wrong type, or why a candidate could not be told from the
+    next one.
     """
     if content.get("form") != FORM:
         raise InputError(
             f"{source}: form is {content.get('form')!r}: use {FORM!r}, or leave it out for other templates"
         )
-    texts = {
-        key: content.get(key, default) for key, default in (("system", ""), ("opening", ""), ("empty", "(no text)"))
-    }
-    texts |= {"user": content.get("user", "{problem}"), "name": content.get("name", source)}
+    defaults = {"name": source, "system": "", "user": "{problem}", "opening": "", "empty": "(no text)"}
+    texts = {key: content.get(key, default) for key, default in defaults.items()}
     for key, value in texts.items():
         if not isinstance(value, str):
             raise InputError(f"{source}: {key} is {value!r}; give a string")
-    check_placeholders(f"{source}: user", texts["user"], frozenset(("problem",)), frozenset(("problem",)))
+    check_placeholders(f"{source}: user", texts["user"], ("problem",), ("problem",))
     if texts["opening"] and not texts["opening"].rstrip().endswith(_THINK):
         raise InputError(
             f"{source}: opening is {texts['opening']!r}: it must end with {_THINK}, which opens the thought"
@@ -391,14 +323,14 @@ def _section(name: str, content: Any, source: str) -> Section:
     if not wordings:
         raise InputError(f"{where}: no wording: add {' or '.join(_STRATEGIES)}")
     for strategy, wording in wordings.items():
-        check_placeholders(f"{where} {strategy}", wording, _OF_PROMPT, frozenset(("candidates",)))
+        check_placeholders(f"{where} {strategy}", wording, _OF_PROMPT, ("candidates",))
         if not any(has_placeholder(wording, shown) for shown in ("query", *_GIVEN)):
             raise InputError(f"{where} {strategy}: placeholder {{query}} is missing")
     section = Section(name, content["task"], wordings, quoted=quoted, first_number=first, **texts)
-    check_placeholders(f"{where} candidate", section.candidate, _OF_CANDIDATE, frozenset())
-    check_placeholders(f"{where} detail", section.detail, _OF_CANDIDATE, frozenset())
-    check_placeholders(f"{where} choice", section.choice, frozenset(("number", "text")), frozenset(("text",)))
-    check_placeholders(f"{where} answer", section.answer, frozenset(_ANSWERS), frozenset())
+    check_placeholders(f"{where} candidate", section.candidate, _OF_CANDIDATE)
+    check_placeholders(f"{where} detail", section.detail, _OF_CANDIDATE)
+    check_placeholders(f"{where} choice", section.choice, ("number", "text"), ("text",))
+    check_placeholders(f"{where} answer", section.answer, _ANSWERS)
     _check_told_apart(section, where)
     return section
 
@@ -409,8 +341,7 @@ def _check_told_apart(section: Section, where: str) -> None:
     in_lists = [section.candidate, *([section.detail] if "{details}" in "".join(section.wordings.values()) else [])]
     if not any(has_placeholder(form, shown) for form in in_lists for shown in ("text", "name", "description")):
         raise InputError(f"{where} candidate is {section.candidate!r}: it must hold {{text}} or {{name}}")
-    alone = replace(section, choice="{text}")
-    numbered = bool(alone.marks())
+    numbered = replace(section, choice="{text}").marks()
     if "\n" not in section.separator and not section.quoted and not numbered:
         raise InputError(
             f"{where}: with the separator {section.separator!r} a candidate's text could pass for two candidates: set "

@@ -86,17 +86,12 @@ def _digits(text: str) -> list[str]:
 
 
 def read_named(output: str, names: Sequence[str], form: Literal["one", "order"]) -> Reading:
-    """Reads which candidates an output names.
+    """Reads which of the names, none twice, an output answers with: one, or all in order, a line each or with `>`
+    between.
 
-    Args:
-        output: a model's whole output.
-        names: what could be answered, in the order of the prompt, none twice.
-        form: whether one was asked for, or all in order: a line each, or with `>` between them.
-
-    Returns:
-        What was named. It is clean if the answer is a name and nothing else, but for case, marks and white space around
-        it, or if it is all names in order, each once. A name in a sentence, a part of one name alone, or a name with a
-        slip of the pen is taken, and is not clean; what fits several names is none.
+    It is clean if the answer is a name and nothing else, but for case, marks and white space around it, or if it is all
+    names in order, each once. A name in a sentence, a part of one name alone, or a name with a slip of the pen is
+    taken, and is not clean; what fits several names is none.
     """
     text = answer_text(output)
     if text is None:
@@ -142,14 +137,6 @@ def read_iranker(output: str, names: Sequence[str], form: Literal["one", "order"
     A name counts that is said exactly, else the first one that holds what is said, is held by it, or shares nine tenths
     of its letters in their order. Where none does, the published system takes the most similar by TF-IDF; here nothing
     is read then.
-
-    Args:
-        output: a model's whole output.
-        names: what could be answered, in the order of the prompt.
-        form: whether one was asked for, or all in order, a line each.
-
-    Returns:
-        What was named, clean if it was exact and all of it.
     """
     answers = _ANSWER.findall(output)
     said = answers[-1].strip() if answers else output.strip()[-_LAST_CHARACTERS:]

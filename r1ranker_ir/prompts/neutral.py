@@ -64,19 +64,13 @@ def _in_round_brackets(match: re.Match[str]) -> str:
 class Neutraliser:
     """Turns text into plain text that holds no control token, no protocol tag and no identifier.
 
-    Args:
-        control_tokens: the strings that the model's tokenizer reads as single tokens of its own, or that its chat
-            template writes; ordinary words among them are left alone.
-        identifier: what could pass for an identifier; its group stays, in round brackets. `None` leaves all standing.
-        keep_lines: leave line breaks and other white space inside a text as they are; else a text becomes one line.
+    `control_tokens` are what the model's tokenizer reads as single tokens of its own, or its chat template writes;
+    ordinary words among them are left alone. Of what could pass for an `identifier` the group stays, in round brackets.
+    With `keep_lines` white space inside a text stays as it is; else a text becomes one line.
     """
 
     def __init__(
-        self,
-        control_tokens: Iterable[str],
-        identifier: re.Pattern[str] | None = NUMBERS,
-        *,
-        keep_lines: bool = False,
+        self, control_tokens: Iterable[str], identifier: re.Pattern[str] | None = NUMBERS, *, keep_lines: bool = False
     ) -> None:
         tokens = _control_strings(control_tokens)
         pattern = any_of(tokens) if tokens else ""
@@ -87,19 +81,14 @@ class Neutraliser:
         self._patterns = [each for each in (_PROTOCOL_TAG, identifier, self._control) if each is not None]
 
     def __call__(self, text: str) -> str:
-        """Neutralises one text.
+        """Neutralises one text; neutralising it again changes nothing, and of a text that is not blank something is
+        left.
 
         Identifiers become `(3)`, protocol tags `(think)`, control tokens are broken by a space (a token of one
-        character becomes a space), and white space, line breaks included, becomes single spaces, unless lines are kept.
-        Disguises count as well: full-width characters, or invisible ones in between, which a tokenizer's normaliser
-        would take away before it looks for control tokens; a text that holds one is replaced by its normalised form.
-
-        Args:
-            text: any text.
-
-        Returns:
-            Text without surrounding white space, one line unless lines are kept; neutralising it again changes nothing.
-            Of a text that is not blank, at least a question mark is left.
+        character becomes a space), and white space becomes single spaces, unless lines are kept. Disguises count as
+        well: full-width characters, or invisible ones in between, which a tokenizer's normaliser would take away before
+            it
+        looks for control tokens; a text that holds one is replaced by its normalised form.
         """
         given = text
         text = self._plain(text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8"))

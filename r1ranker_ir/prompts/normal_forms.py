@@ -13,15 +13,7 @@ _LONG_RUN = 32
 
 
 def normalize(form: Literal["NFKC", "NFKD"], text: str) -> str:
-    """Normalises a text as `unicodedata.normalize` does.
-
-    Args:
-        form: the normal form.
-        text: any text.
-
-    Returns:
-        The same as `unicodedata`'s: long runs of combining marks are put in order before it sees them.
-    """
+    """Normalises a text as `unicodedata.normalize` does, which sees long runs of combining marks in order already."""
     if text.isascii():
         return text
     marks = "".join(sorted(character for character in set(text) if _is_mark(character)))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.prompts.cutting import LONGEST_CLUSTER, cut_at_word
 from r1ranker_ir.types import Answer, Call, Message, Question, RankingRequest, Task
 
-from .answers import Reading
-from .details import NO_DETAILS, CandidateDetails, details_of
+from .answers import Form, Reading
+from .details import NO_DETAILS, Filling, details_of
 from .neutral import Neutraliser
 from .normal_forms import normalize
 from .sections import Section, find_section
@@ -52,7 +53,17 @@ class TextLimits(Protocol):
 
 
 class PromptTemplate(Protocol):
-    """What a prompt must know of a template: `Template` and `FamilyTemplate` fulfil it, and document it."""
+    """What a prompt must know of a template.
+
+    Attributes:
+        name: for traces and errors.
+        wordings: the sections that it has words for, each with its turns.
+        thinks: a thought comes before the answer; `tagged`: which stands in `<answer>` tags.
+        keeps_brackets: the published system leaves `[1]` in a passage as it is; `keeps_lines`: and line breaks.
+        shows_details: more of the candidates than their texts is a part of the prompt.
+        named: candidates are answered by labels, names or texts, and not by identifiers.
+        identifier_pattern: what in a passage could pass for an identifier.
+    """
 
     @property
     def name(self) -> str: ...
@@ -95,32 +106,21 @@ class PromptTemplate(Protocol):
 
     def identifiers(self, count: int) -> tuple[str, ...]: ...
 
-    def answers(
-        self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
-    ) -> tuple[str, ...]: ...
+    def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
+        """What may be answered, of each candidate in the order of the prompt; or grades."""
+        ...
 
-    def messages(
-        self,
-        strategy: str,
-        query: str,
-        texts: Sequence[str],
-        task: str,
-        aim: str = "",
-        excluded: str = "",
-        details: CandidateDetails = ...,
-    ) -> tuple[Message, ...]: ...
+    def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
+        """Fills the turns of a section; an InputError says what the template lacks."""
+        ...
 
-    def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None: ...
+    def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
+        """The turns with next to nothing filled in; `None` where what stands around depends on the candidates."""
+        ...
 
-    def read(
-        self,
-        output: str,
-        count: int,
-        form: Literal["one", "order"],
-        *,
-        published: bool = False,
-        answers: Sequence[str] = (),
-    ) -> Reading: ...
+    def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
+        """Reads which of the names an output gives: as the template's own system does, or as carefully as can be."""
+        ...
 
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:
@@ -129,7 +129,7 @@ def answer_tokens(limits: TextLimits, call: Call) -> int:
     return _reserve(limits, ordered) + (_for_names(limits, call.identifiers, call.form) if call.named else 0)
 
 
-def _for_names(limits: TextLimits, names: Sequence[str], form: Literal["one", "order"]) -> int:
+def _for_names(limits: TextLimits, names: Sequence[str], form: Form) -> int:
     """What names or texts take in an answer beyond what is kept for it anyway."""
     lengths = [limits.count_tokens(name) + _TOKENS_AT_SEAMS for name in names]
     return max(0, (sum(lengths) if form == "order" else max(lengths, default=0)) - _ANSWER_TOKENS)
@@ -176,6 +176,7 @@ def _own_tags(template: PromptTemplate) -> set[str]:
     return {f"{opening}{name}" for opening in ("<", "</") for name in names}
 
 
+@dataclass(eq=False)
 class Prompt:
     """Renders the calls of the strategies so that they fit the model.
 
@@ -196,43 +197,27 @@ class Prompt:
         MissingExtraError: if text is to be repaired and ftfy is not installed.
     """
 
-    def __init__(
-        self,
-        template: PromptTemplate,
-        limits: TextLimits,
-        *,
-        max_passage_tokens: int | None = None,
-        max_query_tokens: int | None = None,
-        published: bool = False,
-        max_passage_words: int | None = None,
-        repair_text: bool = False,
-    ) -> None:
-        limits_given = {
-            "max_passage_tokens": max_passage_tokens,
-            "max_query_tokens": max_query_tokens,
-            "max_passage_words": max_passage_words,
-        }
-        for name, limit in limits_given.items():
-            if limit is not None and limit < 1:
+    template: PromptTemplate
+    limits: TextLimits
+    _: KW_ONLY
+    max_passage_tokens: int | None = None
+    max_query_tokens: int | None = None
+    published: bool = False
+    max_passage_words: int | None = None
+    repair_text: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_passage_tokens", "max_query_tokens", "max_passage_words"):
+            if (limit := getattr(self, name)) is not None and limit < 1:
                 raise InputError(f"{name} is {limit}: give at least 1, or None for no limit")
-        self.template = template
-        self.limits = limits
-        self.max_passage_tokens = max_passage_tokens
-        self.max_query_tokens = max_query_tokens
-        self.published = published
-        self.max_passage_words = max_passage_words
-        self.repair_text = repair_text
-        if repair_text:
+        template, limits = self.template, self.limits
+        if self.repair_text:
             # What is missing is said before a model is asked, not with the first query.
             repaired("")
         self._warned: set[tuple[str, str]] = set()
         structure = (*limits.control_tokens, *_own_tags(template))
-        kept = published and template.keeps_brackets
-        neutraliser = Neutraliser(
-            structure,
-            None if kept else template.identifier_pattern,
-            keep_lines=published and template.keeps_lines,
-        )
+        identifier = None if self.published and template.keeps_brackets else template.identifier_pattern
+        neutraliser = Neutraliser(structure, identifier, keep_lines=self.published and template.keeps_lines)
         self._neutralise: Callable[[str], str] = neutraliser
         self._neutral: Callable[[str], str] = TextCache(neutraliser, _TEXT_BYTES).of
         self._neutral_query: Callable[[str], str] = TextCache(neutraliser, _QUERY_BYTES).of
@@ -245,83 +230,66 @@ class Prompt:
         self._unfilled: Callable[[str, Task], int | None] = lru_cache(maxsize=_CACHED_SECTIONS)(self._count_unfilled)
 
     def ask(
-        self, section: Section | str, request: RankingRequest, shown: Sequence[int], marked: Sequence[int] = ()
+        self,
+        section: Section | str,
+        request: RankingRequest,
+        shown: Sequence[int],
+        marked: Sequence[int] = (),
+        **given: Any,
     ) -> Call:
-        """Renders a question.
+        """Renders a question about the candidates at the positions `shown`, of which `marked` are excluded already.
 
-        Args:
-            section: what is asked; a strategy's section, or its name.
-            request: the query and all candidates.
-            shown: positions of those to show, in prompt order; one for a grade.
-            marked: positions of those excluded, in the order of their exclusion, so that the line that names them only
-                grows; for a section that names them.
-
-        Returns:
-            The call; its identifiers are those of the candidates shown that are not excluded, or grades.
-
-        Raises:
-            InputError: if the section is not known, or the template has none of that name.
-            ContextLengthError: if query and instructions leave no room for passages.
+        The call's identifiers are those of the candidates that are not excluded, or grades; `given` are fields of the
+        call that differ from what the prompt makes them. Raises an InputError if the section is not known, or the
+        template has none of that name; a ContextLengthError if query and instructions leave no room for passages.
         """
-        asked = find_section(section) if isinstance(section, str) else section
-        return self._call(asked, request, shown, marked)
+        section = find_section(section) if isinstance(section, str) else section
+        template, limit = self.template, self.max_passage_tokens
+        if request.aim:
+            self._warn_of_aim(section.name, request)
+        passages = [self._passage(request.candidates[position].text) for position in shown]
+        full = [text for text, _ in passages]
+        texts = full if limit is None else [self._cut((text, limit)) for text in full]
+        query, cut_query = self._shown_query((request.query, request.task))
+        details = NO_DETAILS
+        if template.shows_details:
+            details = details_of(request, shown, self._neutral, self._neutral_lines)
+        # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
+        longest = "".join(template.identifiers(len(shown))) if section.names_excluded else ""
+        filling = Filling(query, texts, request.task, self._neutral(request.aim), longest, details)
+        filling, messages = self._fit(section, request, filling, full)
+        names = template.answers(section.name, filling)
+        excluded = [names[shown.index(position)] for position in marked]
+        if section.names_excluded:
+            messages = template.messages(section.name, replace(filling, excluded="".join(excluded)))
+        cut = sum(short or text != whole for text, (whole, short) in zip(filling.texts, passages, strict=True))
+        made: dict[str, Any] = {
+            "cut_passages": cut,
+            "cut_query": cut_query,
+            "thinks": template.thinks,
+            "tagged": template.tagged,
+            # A choice of two words is scored, as published, and not read.
+            "free": self.published and (section.asks != "grade" or names == GRADES),
+            "named": template.named,
+            "question": Question(section.name, section.asks, request, tuple(shown), tuple(marked)),
+            "form": "order" if section.asks == "order" else "one",
+            "identifiers": tuple(name for name in names if name not in excluded) if excluded else names,
+        }
+        return Call(messages, **(made | given))
 
-    def read(self, call: Call, answer: Answer) -> Reading:
-        """Reads an answer of which the text is all there is.
-
-        Args:
-            call: the question, which let every candidate shown be answered.
-            answer: without a choice.
-
-        Returns:
-            The indices of the call's identifiers that were answered, and whether all was in order.
-        """
-        return self.template.read(
-            answer.text, len(call.identifiers), call.form, published=self.published, answers=call.identifiers
-        )
-
-    def _call(self, section: Section, request: RankingRequest, shown: Sequence[int], marked: Sequence[int]) -> Call:
-        strategy = section.name
-        if request.aim and (strategy, request.task) not in self._warned:
+    def _warn_of_aim(self, strategy: str, request: RankingRequest) -> None:
+        if (strategy, request.task) not in self._warned:
             self._warned.add((strategy, request.task))
             if not self.template.shows_aim(strategy, request.task):
                 logger.warning(
                     "template %r does not show what is wanted (%r): the model is not told. Put {aim} into its "
                     "wording for task %r, or use another template",
-                    self.template.name,
-                    request.aim,
-                    request.task,
+                    *(self.template.name, request.aim, request.task),
                 )
-        passages = [self._passage(request.candidates[position].text) for position in shown]
-        full = [text for text, _ in passages]
-        limit = self.max_passage_tokens
-        texts = full if limit is None else [self._cut((text, limit)) for text in full]
-        query, cut_query = self._shown_query((request.query, request.task))
-        details = NO_DETAILS
-        if self.template.shows_details:
-            details = details_of(request, shown, self._neutral, self._neutral_lines)
-        # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
-        longest = "".join(self.template.identifiers(len(shown))) if section.names_excluded else ""
-        texts, messages = self._fit(section, request, query, full, texts, details, longest)
-        names = self.template.answers(strategy, texts, request.task, details, request.aim)
-        excluded = [names[shown.index(position)] for position in marked]
-        if section.names_excluded:
-            messages = self._render(strategy, request, query, texts, details, "".join(excluded))
-        cut = sum(short or text != whole for text, (whole, short) in zip(texts, passages, strict=True))
-        left = tuple(name for name in names if name not in excluded)
-        return Call(
-            messages,
-            left,
-            "order" if section.asks == "order" else "one",
-            cut,
-            cut_query=cut_query,
-            thinks=self.template.thinks,
-            tagged=self.template.tagged,
-            # A choice of two words is scored, as published, and not read.
-            free=self.published and (section.asks != "grade" or names == GRADES),
-            named=self.template.named,
-            question=Question(strategy, section.asks, request, tuple(shown), tuple(marked)),
-        )
+
+    def read(self, call: Call, answer: Answer) -> Reading:
+        """Reads an answer of which the text is all there is, to a call that let every candidate shown be answered."""
+        return self.template.read(answer.text, call.identifiers, call.form, published=self.published)
 
     def _read_passage(self, text: str) -> tuple[str, bool]:
         """A passage as plain text, and whether it was cut to its limit in words."""
@@ -364,61 +332,43 @@ class Prompt:
             cut = cut_at_word(text, limit, self.limits.count_tokens)
         return text if cut == text else cut
 
-    def _render(
-        self,
-        strategy: str,
-        request: RankingRequest,
-        query: str,
-        texts: Sequence[str],
-        details: CandidateDetails,
-        excluded: str = "",
-    ) -> tuple[Message, ...]:
-        aim = self._neutral(request.aim)
-        return self.template.messages(strategy, query, texts, request.task, aim, excluded, details)
-
     def _fit(
-        self,
-        section: Section,
-        request: RankingRequest,
-        query: str,
-        full: list[str],
-        texts: list[str],
-        details: CandidateDetails,
-        excluded: str = "",
-    ) -> tuple[list[str], tuple[Message, ...]]:
+        self, section: Section, request: RankingRequest, filling: Filling, full: Sequence[str]
+    ) -> tuple[Filling, tuple[Message, ...]]:
         """Cuts the longest passages until the prompt leaves room for the answer.
 
-        `texts` are the passages as they are to be shown where there is room for them, `full` the whole ones. Cuts are
-        made of the whole ones: whether one may fall inside a word depends on how long the whole word is.
+        The filling's texts are the passages as they are to be shown where there is room for them, `full` the whole
+        ones. Cuts are made of the whole ones: whether one may fall inside a word depends on how long the whole word is.
         """
-        strategy, ordered = section.name, section.asks == "order"
-        messages = self._render(strategy, request, query, texts, details, excluded)
+        strategy, shown = section.name, filling.texts
+        messages = self.template.messages(strategy, filling)
         if self.limits.context_length is None:
-            return texts, messages
-        reserve = _reserve(self.limits, len(texts) if ordered else 1)
+            return filling, messages
+        reserve = _reserve(self.limits, len(shown) if section.asks == "order" else 1)
         if self.template.named:
-            names = self.template.answers(strategy, texts, request.task, details, request.aim)
-            reserve += _for_names(self.limits, names, "order" if ordered else "one")
+            names = self.template.answers(strategy, filling)
+            reserve += _for_names(self.limits, names, "order" if section.asks == "order" else "one")
         budget = self.limits.context_length - reserve
-        if self._fits_surely(strategy, request.task, messages, texts, budget):
-            return texts, messages
+        if self._fits_surely(strategy, request.task, messages, shown, budget):
+            return filling, messages
         total = self.limits.count_prompt_tokens(messages)
-        shown, lengths = texts, [self._count(text) for text in texts]
+        lengths = [self._count(text) for text in shown]
         around = total - sum(lengths)
         room = budget - around
         while total > budget:
             limit = _equal_limit(lengths, room)
             if limit < 1:
-                raise ContextLengthError(self._no_room(request, strategy, around, reserve, len(texts)))
+                raise ContextLengthError(self._no_room(request, strategy, around, reserve, len(shown)))
             texts = [
                 text if length <= limit else self._cut((whole, limit))
                 for text, whole, length in zip(shown, full, lengths, strict=True)
             ]
-            messages = self._render(strategy, request, query, texts, details, excluded)
+            filling = replace(filling, texts=texts)
+            messages = self.template.messages(strategy, filling)
             total = self.limits.count_prompt_tokens(messages)
             # Tokens at the seams can differ from the sum of the parts: take the excess off and try again.
             room = sum(min(length, limit) for length in lengths) - max(1, total - budget)
-        return texts, messages
+        return filling, messages
 
     def _count_unfilled(self, strategy: str, task: Task) -> int | None:
         """How many tokens less than bytes a prompt takes that has next to nothing filled in, seams considered.

@@ -38,18 +38,7 @@ _LONGEST_NUMBER = 6
 
 
 def compile_pattern(pattern: str, where: str) -> TimedPattern:
-    """Compiles the regular expression of a template file.
-
-    Args:
-        pattern: the expression.
-        where: file and key, for errors.
-
-    Returns:
-        The compiled expression, in which a dot stands for a line break too.
-
-    Raises:
-        InputError: if it is none, or has no group for the answer.
-    """
+    """Compiles a template file's pattern, in which a dot stands for a line break too; its first group is the answer."""
     timed = timed_pattern(pattern, where, re.DOTALL)
     if timed.compiled.groups < 1:
         raise InputError(
@@ -76,16 +65,7 @@ def _digit_runs(text: str) -> list[int] | None:
 
 
 def read_rank_r1(output: str, identifiers: Sequence[str], pattern: re.Pattern[str] | TimedPattern) -> Reading:
-    """Rank-R1 (arXiv 2503.06034): what the expression finds in the lower-cased output must be an identifier, as it is.
-
-    Args:
-        output: a model's whole output.
-        identifiers: those of the prompt.
-        pattern: of the template file; its first group is the answer.
-
-    Returns:
-        One index, or none.
-    """
+    """Rank-R1 (arXiv 2503.06034): what the expression finds in the lower-cased output must be an identifier."""
     found = pattern.search(output.lower())
     answer = found[1].strip() if found is not None and found[1] is not None else ""
     if answer not in identifiers:
@@ -94,16 +74,7 @@ def read_rank_r1(output: str, identifiers: Sequence[str], pattern: re.Pattern[st
 
 
 def read_rank_r1_order(output: str, count: int, pattern: re.Pattern[str] | TimedPattern) -> Reading:
-    """Rank-R1's listwise rankers: all digits of what the expression finds in the lower-cased output.
-
-    Args:
-        output: a model's whole output.
-        count: how many candidates the prompt held.
-        pattern: of the template file; its first group is the answer.
-
-    Returns:
-        The order; none where the expression finds nothing.
-    """
+    """Rank-R1's listwise rankers: all digits of what the expression finds in the lower-cased output."""
     found = pattern.search(output.lower())
     numbers = _digit_runs(found[1]) if found is not None and found[1] is not None else None
     return Reading((), False) if numbers is None else _reading(numbers, count)
@@ -112,13 +83,7 @@ def read_rank_r1_order(output: str, count: int, pattern: re.Pattern[str] | Timed
 def read_reasonrank(output: str, count: int, pattern: re.Pattern[str] | TimedPattern) -> Reading:
     """ReasonRank: all digits of what the expression finds, else of what follows the last `<answer>`, else of all.
 
-    Args:
-        output: a model's whole output.
-        count: how many candidates the prompt held.
-        pattern: of the template file; its first group is the answer.
-
-    Returns:
-        The order, which the thought's numbers make up where nothing was answered, as published; never clean then.
+    Where nothing was answered, the thought's numbers make up the order, as published; it is never clean then.
     """
     found = pattern.search(output.lower())
     if found is not None and found[1] is not None:
@@ -135,14 +100,8 @@ def read_rankgpt(
 ) -> Reading:
     """RankGPT (arXiv 2304.09542) as rank_llm has it: all digits, or letters, of what follows the thought.
 
-    Args:
-        output: a model's whole output.
-        count: how many candidates the prompt held.
-        letters: the identifiers are letters; neighbouring letters are read as one number then, as published.
-        valid: what a well-formed answer looks like as a whole; without it, any form that names all candidates once.
-
-    Returns:
-        The order.
+    Neighbouring letters are read as one number, as published. `valid` is what a well-formed answer looks like as a
+    whole; without it, any form that names all candidates once is clean.
     """
     answer = output.rpartition(_THOUGHT_END)[2].strip()
     text = answer.translate(_OTHER_DIGITS)

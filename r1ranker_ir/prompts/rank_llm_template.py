@@ -10,12 +10,11 @@ from r1ranker_ir.errors import InputError
 
 from .family_files import checked_part, checked_texts
 from .family_template import FamilyTemplate, Turn
-from .rank_llm_pointwise import POINTWISE, build_pointwise_template
 from .timed_patterns import timed_pattern
 
-SINGLE_TURN, MULTI_TURN = "singleturn_listwise", "multiturn_listwise"
+SINGLE_TURN, MULTI_TURN, POINTWISE = "singleturn_listwise", "multiturn_listwise", "pointwise"
 _PATTERNS = ("output_validation_regex", "output_extraction_regex")
-_OF_ALL, _OF_ONE = ("query", "num"), ("rank", "candidate")
+_OF_ALL, _OF_ONE, _DOCUMENT = ("query", "num"), ("rank", "candidate"), ("query", "doc_content")
 # Methods whose files hold the input of models that are no causal ones.
 _NOT_SERVED = {
     "pairwise": "the input of DuoT5, an encoder-decoder that compares two documents",
@@ -28,42 +27,27 @@ _EXAMPLE_IN_LETTERS = re.compile(r"\[[A-Z]\] > \[[A-Z]\]")
 
 
 def build_rank_llm_template(content: Mapping[str, Any], source: str) -> FamilyTemplate:
-    """Checks a prompt file of rank_llm.
+    """Builds a template from parsed YAML; its `method` says which keys it has.
 
-    Args:
-        content: the parsed YAML. With `method: singleturn_listwise` it holds `body` with `{rank}` and `{candidate}`,
-            and where they are there `system_message`, `prefix` and `suffix` with `{query}` and `{num}` (the suffix
-            also `{psg_ids}`, the body `{score}`, the first stage's); with `method: multiturn_listwise` `body_user`,
-            and `prefix_user`, `prefix_assistant`, `body_assistant`, `suffix_user`. Both may hold
-            `output_validation_regex` and `output_extraction_regex`. Identifiers are letters where these, or the
-            example of an order, say so. For `method: pointwise` see `build_pointwise_template`.
-        source: where it comes from, for errors.
-
-    Returns:
-        The template.
-
-    Raises:
-        InputError: if it is for another method, a key is unknown, missing or no text, or a placeholder is unknown or
-            missing.
+    With `singleturn_listwise` it holds `body` with `{rank}` and `{candidate}` (also `{score}`, the first stage's), and
+    may hold `system_message`, `prefix` and `suffix` with `{query}` and `{num}` (the suffix also `{psg_ids}`); with
+    `multiturn_listwise` `body_user`, and `prefix_user`, `prefix_assistant`, `body_assistant`, `suffix_user`. Both may
+    hold `output_validation_regex` and `output_extraction_regex`. Identifiers are letters where these, or the example of
+    an order, say so.
     """
     method = content.get("method")
-    if method == SINGLE_TURN:
-        build = _single_turn
-    elif method == MULTI_TURN:
-        build = _multi_turn
-    elif method == POINTWISE:
-        build = build_pointwise_template
-    elif isinstance(method, str) and method in _NOT_SERVED:
+    readers = {SINGLE_TURN: _single_turn, MULTI_TURN: _multi_turn, POINTWISE: _pointwise}
+    if isinstance(method, str) and method in readers:
+        return readers[method](content, source)
+    if isinstance(method, str) and method in _NOT_SERVED:
         raise InputError(
             f"{source}: method is {method!r}: it holds {_NOT_SERVED[method]}, which a causal language model can't be "
             f"asked with; templates with {SINGLE_TURN}, {MULTI_TURN} or {POINTWISE} can be used here"
         )
-    else:
-        raise InputError(
-            f"{source}: method is {method!r}: of rank_llm's templates those with {SINGLE_TURN}, {MULTI_TURN} or "
-            f"{POINTWISE} can be used"
-        )
-    return build(content, source)
+    raise InputError(
+        f"{source}: method is {method!r}: of rank_llm's templates those with {SINGLE_TURN}, {MULTI_TURN} or "
+        f"{POINTWISE} can be used"
+    )
 
 
 def _common(texts: Mapping[str, str], source: str, body: str) -> dict[str, Any]:
@@ -140,3 +124,44 @@ def _multi_turn(content: Mapping[str, Any], source: str) -> FamilyTemplate:
 def _check_query(source: str, around: str) -> None:
     if "{query}" not in around:
         raise InputError(f"{source}: placeholder {{query}} is missing: put it before or behind the candidates")
+
+
+def _pointwise(content: Mapping[str, Any], source: str) -> FamilyTemplate:
+    """A chat model says yes or no of a document, graded by the probability of yes.
+
+    The file has `system_message` and `body` with `{query}` and `{doc_content}`, or `message_roles: reranker` and
+    `instruction`, for chat templates with the roles `query` and `document`. Other files of the method hold the input of
+    an encoder or of T5, which no chat model is asked with.
+    """
+    optional = ("body", "system_message", "message_roles", "instruction")
+    texts = checked_texts(content, source, f"a template of {POINTWISE}", ("method",), optional)
+    if texts["message_roles"] == "reranker":
+        if not texts["instruction"].strip():
+            raise InputError(f"{source}: instruction is missing: with message_roles 'reranker' it is the system's turn")
+        return FamilyTemplate(
+            name=source,
+            protocol="yes-no",
+            asks="grade",
+            system=texts["instruction"].strip(),
+            user="{docs}",
+            candidate="{candidate}",
+            before=(Turn("query", "{query}"),),
+            last_role="document",
+        )
+    if texts["message_roles"] not in ("", "default"):
+        raise InputError(f"{source}: message_roles is {texts['message_roles']!r}: use reranker or default")
+    if not texts["system_message"].strip() and not texts["instruction"].strip() and not texts["message_roles"]:
+        raise InputError(
+            f"{source}: it holds the input of a model that scores one document, an encoder's or T5's, such as MonoT5, "
+            "MonoELECTRA or Jina's rerankers: a causal language model is not trained on it, so it can't be used here. "
+            "To ask a chat model for yes or no with it, add system_message, or message_roles: default"
+        )
+    body = checked_part(texts, "body", source, _DOCUMENT, _DOCUMENT)
+    return FamilyTemplate(
+        name=source,
+        protocol="yes-no",
+        asks="grade",
+        system=texts["system_message"].strip(),
+        user=body.replace("<unk>", "").replace("{doc_content}", "{docs}"),
+        candidate="{candidate}",
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from r1ranker_ir.doors import Door
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.types import Asked
@@ -33,32 +33,30 @@ class Section:
     system: str = ""
 
 
+_doors: list[Door[Any]] = []
+
+
+def declare_sections(door: Door[Any]) -> None:
+    """Says which declarations have `sections`: strategies, which are made of prompts and can't be imported here."""
+    _doors[:] = [door]
+
+
 def known_sections() -> Mapping[str, Section]:
     """The sections of all strategies by name, in the strategies' order, those that name excluded candidates last."""
-    strategies = _strategies()
-    return _sections_of(len(strategies), strategies.changes)
-
-
-def _strategies() -> Any:
-    # Strategies are made of prompts, so that this module can't import them while it is imported itself.
-    return importlib.import_module("r1ranker_ir.strategies").STRATEGIES
+    [door] = _doors
+    return _sections_after(len(door), door.changes)
 
 
 @lru_cache(maxsize=4)
-def _sections_of(count: int, changes: int) -> Mapping[str, Section]:
-    """The sections of the strategies, of which so many are known, after so many changes: worked out once for each."""
-    strategies = _strategies()
-    sections = [section for strategy in strategies.values() for section in strategy.sections]
+def _sections_after(count: int, changes: int) -> Mapping[str, Section]:
+    """Worked out once for as many strategies after as many changes."""
+    sections = [section for door in _doors for strategy in door.values() for section in strategy.sections]
     sections.sort(key=lambda section: section.names_excluded)
     return {section.name: section for section in sections}
 
 
 def find_section(name: str) -> Section:
-    """Finds a section by name.
-
-    Raises:
-        InputError: if no strategy has it.
-    """
+    """Finds a section by name; an InputError says which there are."""
     known = known_sections()
     if name not in known:
         raise InputError(f"section {quoted(name)} is not known: use one of {', '.join(known)}")

@@ -8,15 +8,7 @@ from r1ranker_ir.errors import MissingExtraError
 def repaired(text: str, *, entities: bool = True) -> str:
     """Repairs characters that were decoded or escaped the wrong way, with ftfy, as rank_llm and ReasonRank do.
 
-    Args:
-        text: any text.
-        entities: turn HTML entities such as `&amp;` into characters, where no `<` stands in the text.
-
-    Returns:
-        The text with mojibake, entities, ligatures, curly quotation marks and control characters replaced.
-
-    Raises:
-        MissingExtraError: if ftfy is not installed.
+    With `entities`, HTML entities such as `&amp;` become characters too, where no `<` stands in the text.
     """
     try:
         import ftfy
@@ -31,15 +23,6 @@ def repaired(text: str, *, entities: bool = True) -> str:
 
 
 def first_words(text: str, most: int) -> tuple[str, bool]:
-    """The beginning of a text in words that white space separates.
-
-    Args:
-        text: any text.
-        most: how many words may stay.
-
-    Returns:
-        The words with single spaces between them, and whether any were left out; a text that is short enough stays as
-        it is.
-    """
+    """The first `most` words with single spaces, and whether any were left out; a text short enough stays as it is."""
     words = text.split()
     return (" ".join(words[:most]), True) if len(words) > most else (text, False)

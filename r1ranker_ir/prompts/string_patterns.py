@@ -11,14 +11,9 @@ _DEEPEST = 40
 
 
 def any_of(strings: Iterable[str]) -> str:
-    """Writes a pattern that matches the longest of several strings that stands at a place.
+    """A pattern that matches the longest of several strings, none empty, that stands at a place.
 
-    Args:
-        strings: what to match; at least one, none empty.
-
-    Returns:
-        A pattern that looks at a common beginning once: a vocabulary may hold thousands of `<unused7>`, and a text as
-        many `<`.
+    It looks at a common beginning once: a vocabulary may hold thousands of `<unused7>`, and a text as many `<`.
     """
     return _branches(sorted(set(strings)), 0)
 

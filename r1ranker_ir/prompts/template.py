@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.plain_data import parse_toml_text
 from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.types import TASKS, Message
 
-from .answers import Reading, identifiers, read_answer
-from .details import NO_DETAILS, CandidateDetails
+from .answers import Form, Reading, identifiers, read_answer
+from .details import Filling
 from .digest import digest_of_template
 from .neutral import NUMBERS
 from .sections import Section, find_section, known_sections
@@ -49,12 +49,8 @@ class Wording:
 class TaskForm:
     """How the prompts of one task differ from the others.
 
-    Args:
-        wordings: strategy name to its turns; the template's own where one is missing.
-        aim: what `{aim}` says of a request without an aim.
-        query_separator: what stands between the lines of a query; without a line break in it, a query is one line.
-        query_reversed: show the lines of a query last to first.
-        mark: the turns of the `mark` layout; the template's own where it is `None`.
+    The template's own wordings and mark stand in where they are missing. `query_separator` stands between the lines of
+    a query, which `query_reversed` shows last to first; `aim` is what `{aim}` says of a request without one.
     """
 
     wordings: Mapping[str, Wording] = field(default_factory=dict)
@@ -64,6 +60,9 @@ class TaskForm:
     mark: Wording | None = None
 
 
+_NO_FORM = TaskForm()
+
+
 @dataclass(frozen=True)
 class Template:
     """A prompt template.
@@ -71,8 +70,7 @@ class Template:
     Args:
         name: for traces and errors.
         wordings: strategy name to its turns.
-        candidate: one candidate's line, with `{identifier}` and `{text}`.
-        separator: what stands between candidates.
+        candidate: one candidate's line, with `{identifier}` and `{text}`; `separator` stands between them.
         empty: what is shown for a candidate without text.
         nouns: task to its singular and plural noun.
         tasks: task to what is different for it.
@@ -102,14 +100,10 @@ class Template:
 
     def form(self, task: str) -> TaskForm:
         """What is different for a task."""
-        return self.tasks.get(task) or TaskForm()
+        return self.tasks.get(task, _NO_FORM)
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a strategy, or for `mark`, and a task.
-
-        Raises:
-            InputError: if the template has no wording for the strategy.
-        """
+        """The turns for a strategy, or for `mark`, and a task."""
         if strategy == MARK_SECTION:
             if self.mark is None:
                 raise InputError(
@@ -138,23 +132,15 @@ class Template:
         """The identifiers of a prompt with that many candidates."""
         return identifiers(count)
 
-    def answers(
-        self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
-    ) -> tuple[str, ...]:
+    def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
         """What may be answered: a grade, or the identifiers of all candidates that are shown."""
-        return self.choice or GRADES if find_section(strategy).asks == "grade" else identifiers(len(texts))
+        if find_section(strategy).asks == "grade":
+            return self.choice or GRADES
+        return identifiers(len(filling.texts))
 
-    def read(
-        self,
-        output: str,
-        count: int,
-        form: Literal["one", "order"],
-        *,
-        published: bool = False,
-        answers: Sequence[str] = (),
-    ) -> Reading:
+    def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
         """Reads a free answer; the project's own prompts have one way of reading, so `published` changes nothing."""
-        return read_answer(output, count, form)
+        return read_answer(output, len(names), form)
 
     def shows_aim(self, strategy: str, task: str) -> bool:
         """Tells whether a request's aim is a part of the prompt."""
@@ -163,39 +149,27 @@ class Template:
 
     def only(self, strategy: str) -> Template:
         """The template without what it holds for other strategies."""
-
-        def kept(wordings: Mapping[str, Wording]) -> dict[str, Wording]:
-            return {name: wording for name, wording in wordings.items() if name == strategy}
-
-        tasks = {task: replace(form, wordings=kept(form.wordings), mark=None) for task, form in self.tasks.items()}
-        return replace(self, wordings=kept(self.wordings), tasks=tasks, mark=None)
+        tasks = {
+            task: replace(form, wordings=_kept(form.wordings, strategy), mark=None) for task, form in self.tasks.items()
+        }
+        return replace(self, wordings=_kept(self.wordings, strategy), tasks=tasks, mark=None)
 
     def content(self) -> dict[str, Any]:
         """The template as `build_template` reads it."""
-
-        def turns(wordings: Mapping[str, Wording], mark: Wording | None) -> dict[str, dict[str, str]]:
-            return {
-                name: {"system": wording.system, "user": wording.user} if wording.system else {"user": wording.user}
-                for name, wording in [*wordings.items(), *([(MARK_SECTION, mark)] if mark is not None else [])]
-            }
-
         tasks = {
             task: {
                 "aim": form.aim,
                 "query_separator": form.query_separator,
                 "query_order": _QUERY_ORDERS[form.query_reversed],
-                **turns(form.wordings, form.mark),
+                **_turns(form.wordings, form.mark),
             }
             for task, form in self.tasks.items()
         }
         return {
-            "name": self.name,
-            "candidate": self.candidate,
-            "separator": self.separator,
-            "empty": self.empty,
+            **{name: getattr(self, name) for name in ("name", "candidate", "separator", "empty")},
             "nouns": {task: list(pair) for task, pair in self.nouns.items()},
             **self._answered(),
-            **turns(self.wordings, self.mark),
+            **_turns(self.wordings, self.mark),
             **tasks,
         }
 
@@ -209,9 +183,8 @@ class Template:
     def digest(self, *, mark: bool = False) -> str:
         """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256.
 
-        Args:
-            mark: count the sections for layout `mark` too. Without them, adding one to a template changes nothing for
-                what was trained on the others.
+        With `mark` the sections for layout `mark` count too. Without them, adding one to a template changes nothing for
+        what was trained on the others.
         """
         whole = self.content()
         content: dict[str, Any] = {
@@ -228,106 +201,72 @@ class Template:
             content[MARK_SECTION] = {name: section.get(MARK_SECTION) for name, section in sections.items()}
         return digest_of_template(content)
 
-    def messages(
-        self,
-        strategy: str,
-        query: str,
-        texts: Sequence[str],
-        task: str,
-        aim: str = "",
-        excluded: str = "",
-        details: CandidateDetails = NO_DETAILS,
-    ) -> tuple[Message, ...]:
-        """Fills one strategy's turns with candidates; arguments as for `render`, but for the neutralised `texts`."""
+    def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
+        """Fills one section's turns with candidates."""
+        query, texts, task = filling.query, filling.texts, filling.task
         if find_section(strategy).asks == "grade":
             # No identifier: the only numbers that may be answered are grades.
-            return self.render(strategy, query, texts[0] or self.empty, 1, task, aim)
+            return self.render(strategy, query, texts[0] or self.empty, 1, task, filling.aim)
         lines = [
             self.candidate.format(identifier=identifier, text=text or self.empty).rstrip()
             for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
         ]
-        return self.render(strategy, query, self.separator.join(lines), len(texts), task, aim, excluded)
+        candidates = self.separator.join(lines)
+        return self.render(strategy, query, candidates, len(texts), task, filling.aim, filling.excluded)
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...]:
-        """One strategy's turns with next to nothing filled in."""
+        """One section's turns with next to nothing filled in."""
         return self.render(strategy, "0", "0", 0, task, "0", "0")
 
     def render(
         self, strategy: str, query: str, candidates: str, count: int, task: str, aim: str = "", excluded: str = ""
     ) -> tuple[Message, ...]:
-        """Fills one strategy's turns.
-
-        Args:
-            strategy: the name of a section.
-            query: the neutralised query.
-            candidates: the rendered candidate lines.
-            count: how many there are.
-            task: which nouns and turns to use.
-            aim: the neutralised aim; the template's own for the task where it is empty.
-            excluded: the identifiers of those excluded, for `mark`.
-
-        Returns:
-            The turns, system first where there is one.
-
-        Raises:
-            InputError: if the template has no wording for the strategy.
-        """
-        wording = self.wording(strategy, task)
-        noun, nouns = self.nouns[task]
+        """Fills one section's turns with candidate lines, all of it neutralised: system first where there is one."""
+        wording, (noun, nouns) = self.wording(strategy, task), self.nouns[task]
         values = {"query": query, "candidates": candidates, "count": count, "noun": noun, "nouns": nouns}
         values["aim"] = aim or self.form(task).aim
         values[_NAMED] = excluded or _NONE_EXCLUDED
-        turns = []
-        if wording.system:
-            turns.append(Message("system", wording.system.format(**values)))
-        turns.append(Message("user", wording.user.format(**values)))
-        return tuple(turns)
+        user = Message("user", wording.user.format_map(values))
+        return (Message("system", wording.system.format_map(values)), user) if wording.system else (user,)
 
 
-def _parse(text: str) -> list[tuple[str, str, str | None, str | None]]:
-    """The placeholders of a text."""
-    return [
-        (before, name, form, conversion)
-        for before, name, form, conversion in string.Formatter().parse(text)
-        if name is not None
-    ]
+def _kept(wordings: Mapping[str, Wording], strategy: str) -> dict[str, Wording]:
+    return {name: wording for name, wording in wordings.items() if name == strategy}
+
+
+def _turns(wordings: Mapping[str, Wording], mark: Wording | None) -> dict[str, dict[str, str]]:
+    whole = {**wordings, **({} if mark is None else {MARK_SECTION: mark})}
+    return {
+        name: {"system": wording.system, "user": wording.user} if wording.system else {"user": wording.user}
+        for name, wording in whole.items()
+    }
 
 
 def has_placeholder(text: str, name: str) -> bool:
     """Whether a text has a placeholder of that name."""
-    return any(found == name for _, found, _, _ in _parse(text))
+    return any(found == name for _, found, _, _ in string.Formatter().parse(text))
 
 
-def check_placeholders(where: str, text: Any, allowed: frozenset[str], required: frozenset[str]) -> None:
+def check_placeholders(where: str, text: Any, allowed: Iterable[str], required: Iterable[str] = ()) -> None:
+    """Raises an InputError if a text has an unknown placeholder, lacks one, or is no text with placeholders."""
     if not isinstance(text, str):
         raise InputError(f"{where} is {text!r}; give a string")
     try:
-        fields = _parse(text)
+        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
         raise InputError(f"{where}: {error}; write a literal brace as {{{{ or }}}}") from error
     found = {name for _, name, _, _ in fields}
     if any(form or conversion for _, _, form, conversion in fields):
         raise InputError(f"{where}: a placeholder is a name in braces, without ':' or '!'")
-    if unknown := found - allowed:
+    if unknown := found - set(allowed):
         offered = ", ".join(f"{{{name}}}" for name in sorted(allowed))
         raise InputError(f"{where}: unknown placeholder {{{sorted(unknown)[0]}}}; use {offered}")
-    if missing := required - found:
+    if missing := set(required) - found:
         raise InputError(f"{where}: placeholder {{{sorted(missing)[0]}}} is missing")
 
 
 def build_template(content: Mapping[str, Any], source: str) -> Template:
-    """Checks a template's keys and placeholders.
-
-    Args:
-        content: the parsed TOML or JSON.
-        source: where it comes from, for errors.
-
-    Returns:
-        The template.
-
-    Raises:
-        InputError: if a key is unknown, of the wrong type, or a placeholder is unknown or missing.
-    """
+    """Builds a template from parsed TOML or JSON; an InputError names what is unknown, missing or of the wrong type."""
     if not isinstance(content, Mapping):
         raise InputError(f"{source}: the template is {content!r}; give its keys and sections")
     known = _KEYS | set(known_sections())
@@ -339,9 +278,9 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
         if not isinstance(texts[key], str):
             raise InputError(f"{source}: {key} is {texts[key]!r}; give a string")
     check_placeholders(f"{source}: candidate", texts["candidate"], _CANDIDATE_PLACEHOLDERS, _CANDIDATE_PLACEHOLDERS)
-    wordings = _read_wordings(content, source, "")
+    wordings, mark = _read_sections(content, source)
     if not wordings:
-        sections = _general_sections()
+        sections = [section.name for section in known_sections().values() if not section.names_excluded]
         offered = f"[{'], ['.join(sections[:-1])}] or [{sections[-1]}]"
         raise InputError(f"{source}: no section {offered}: a template needs at least one")
     nouns: dict[str, tuple[str, str]] = {task: (task, f"{task}s") for task in TASKS}
@@ -353,7 +292,6 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
             raise InputError(f"{source}: nouns.{task} = {pair!r}; give [singular, plural] for {', '.join(TASKS)}")
         nouns[task] = (pair[0], pair[1])
     tasks: dict[str, TaskForm] = {task: _read_task(content[task], source, task) for task in TASKS if task in content}
-    mark = _read_mark(content, source, "")
     if mark is None and (own := [task for task, form in tasks.items() if form.mark is not None]):
         raise InputError(f"{source}: section [{own[0]}.{MARK_SECTION}] without [{MARK_SECTION}]: add the general one")
     choice, tagged = content.get("choice", []), content.get("answer_tags", True)
@@ -366,54 +304,27 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     )
 
 
-def _read_mark(content: Mapping[str, Any], source: str, within: str) -> Wording | None:
-    """Reads the section of the `mark` layout, of the template or of one of its tasks."""
-    if MARK_SECTION not in content:
-        return None
-    needed = frozenset(("query", "candidates", _NAMED))
-    return _read_wording(content, source, within, MARK_SECTION, _PLACEHOLDERS | {_NAMED}, needed)
+def _read_sections(content: Mapping[str, Any], source: str, within: str = "") -> tuple[dict[str, Wording], Any]:
+    """Reads the sections of strategies and that of the `mark` layout, of the template or of one of its tasks."""
+    found = {}
+    for section in known_sections().values():
+        if section.name not in content:
+            continue
+        turns, named = content[section.name], f"[{within}{section.name}]"
+        if not isinstance(turns, Mapping) or not set(turns) <= {"system", "user"} or "user" not in turns:
+            raise InputError(f"{source}: section {named} needs the key user, may have system, and nothing else")
+        wording = Wording(turns.get("system", ""), turns["user"])
+        check_wording(section, wording, f"{source}: {named}")
+        found[section.name] = wording
+    mark = found.pop(MARK_SECTION, None)
+    return found, mark
 
 
-def _read_wording(
-    content: Mapping[str, Any],
-    source: str,
-    within: str,
-    section: str,
-    allowed: frozenset[str],
-    needed: frozenset[str],
-) -> Wording:
-    turns, named = content[section], f"[{within}{section}]"
-    if not isinstance(turns, Mapping) or not set(turns) <= {"system", "user"} or "user" not in turns:
-        raise InputError(f"{source}: section {named} needs the key user, may have system, and nothing else")
-    check_placeholders(f"{source}: {named} system", turns.get("system", ""), allowed - {_NAMED}, frozenset())
-    check_placeholders(f"{source}: {named} user", turns["user"], allowed, needed)
-    return Wording(turns.get("system", ""), turns["user"])
-
-
-def check_wording(section: Section) -> None:
-    """Checks the placeholders of a section's own wording.
-
-    Raises:
-        InputError: if one is unknown or missing.
-    """
-    where, more = f"section [{section.name}]", {_NAMED} if section.names_excluded else set()
-    check_placeholders(f"{where} system", section.system, _PLACEHOLDERS, frozenset())
-    check_placeholders(f"{where} user", section.user, _PLACEHOLDERS | more, frozenset(("query", "candidates")) | more)
-
-
-def _read_wordings(content: Mapping[str, Any], source: str, within: str) -> dict[str, Wording]:
-    """Reads the sections of strategies, of the template or of one of its tasks."""
-    needed = frozenset(("query", "candidates"))
-    return {
-        section: _read_wording(content, source, within, section, _PLACEHOLDERS, needed)
-        for section in _general_sections()
-        if section in content
-    }
-
-
-def _general_sections() -> tuple[str, ...]:
-    """The sections that a template may have, but that which names excluded candidates."""
-    return tuple(section.name for section in known_sections().values() if not section.names_excluded)
+def check_wording(section: Section, wording: Wording, where: str) -> None:
+    """Raises an InputError if a section's wording lacks a placeholder or has an unknown one."""
+    more = (_NAMED,) if section.names_excluded else ()
+    check_placeholders(f"{where} system", wording.system, _PLACEHOLDERS)
+    check_placeholders(f"{where} user", wording.user, (*_PLACEHOLDERS, *more), ("query", "candidates", *more))
 
 
 def _read_task(content: Any, source: str, task: str) -> TaskForm:
@@ -430,23 +341,12 @@ def _read_task(content: Any, source: str, task: str) -> TaskForm:
     order = content.get("query_order", _QUERY_ORDERS[0])
     if order not in _QUERY_ORDERS:
         raise InputError(f"{source}: [{task}] query_order is {order!r}; use {' or '.join(map(repr, _QUERY_ORDERS))}")
-    wordings = _read_wordings(content, source, f"{task}.")
-    mark = _read_mark(content, source, f"{task}.")
+    wordings, mark = _read_sections(content, source, f"{task}.")
     return TaskForm(wordings, query_reversed=order == _QUERY_ORDERS[1], mark=mark, **texts)
 
 
 def load_template(path: str | Path | None = None) -> Template:
-    """Reads a template file.
-
-    Args:
-        path: a TOML file; `None` for the project's own template.
-
-    Returns:
-        The template.
-
-    Raises:
-        InputError: if the file is missing or malformed.
-    """
+    """Reads a TOML template; without a path, the project's own."""
     if path is None:
         text, source = resources.files(__package__).joinpath("default.toml").read_text(encoding="utf-8"), "default.toml"
     else:
@@ -455,34 +355,12 @@ def load_template(path: str | Path | None = None) -> Template:
 
 
 def read_template_text(path: str | Path, kinds: str) -> str:
-    """Reads the text of a template file.
-
-    Args:
-        path: the file.
-        kinds: which formats may be given, for errors.
-
-    Returns:
-        Its text.
-
-    Raises:
-        InputError: if it can't be read, or is no text.
-    """
+    """Reads the text of a template file."""
     return read_small_text(path, f"template {str(path)!r}", f"give a {kinds} file")
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
-    """Parses a template's TOML.
-
-    Args:
-        text: a file's content.
-        source: its file, for errors.
-
-    Returns:
-        Its keys and sections.
-
-    Raises:
-        InputError: if it is no TOML.
-    """
+    """Parses a template's TOML."""
     try:
         return parse_toml_text(text)
     except ValueError as error:

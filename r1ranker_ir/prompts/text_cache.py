@@ -26,18 +26,11 @@ class _Young(dict[Key, Result]):
 
 
 class TextCache(Generic[Key, Result]):
-    """Remembers a function's results, within a limit of bytes.
+    """Remembers a function's results within a limit of bytes; `of` gives them.
 
     Results are kept in two generations: what is asked for again moves to the younger one, and when that holds half of
     the bytes, the older one is dropped. So the results used last stay, and a hit costs a look into a dict: a prompt
     needs two or three for each passage. Threads may share it; two of them may work out the same result at once.
-
-    Args:
-        function: gives the same result for the same key: a text, or a tuple of a text and what else counts.
-        max_bytes: what keys and results may take together. A result that takes more than half of it is not kept.
-
-    Attributes:
-        of: gives the function's result.
     """
 
     def __init__(self, function: Callable[[Key], Result], max_bytes: int) -> None:

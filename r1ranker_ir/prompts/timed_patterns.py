@@ -48,32 +48,17 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class TimedPattern:
-    """A compiled pattern of a template file.
-
-    Args:
-        compiled: the pattern.
-        where: file and key, for errors.
-    """
+    """A compiled pattern of a template file, and file and key for errors."""
 
     compiled: re.Pattern[str]
     where: str
 
     def search(self, text: str) -> tuple[str | None, ...] | None:
-        """Finds the first match.
-
-        Args:
-            text: where to look.
-
-        Returns:
-            The match and its groups, as `re.Match` numbers them; `None` if there is none.
-
-        Raises:
-            InputError: if it takes too long.
-        """
+        """The first match and its groups, as `re.Match` numbers them; an InputError if that takes too long."""
         return self._ask("search", text)
 
     def fullmatch(self, text: str) -> tuple[str | None, ...] | None:
-        """Matches a whole text; returns and raises as `search` does."""
+        """The match of a whole text, as `search`."""
         return self._ask("fullmatch", text)
 
     def _ask(self, how: str, text: str) -> tuple[str | None, ...] | None:
@@ -90,19 +75,7 @@ class TimedPattern:
 
 
 def timed_pattern(pattern: str, where: str, flags: int = 0) -> TimedPattern:
-    """Compiles the regular expression of a template file.
-
-    Args:
-        pattern: the expression.
-        where: file and key, for errors.
-        flags: of `re`.
-
-    Returns:
-        The compiled expression.
-
-    Raises:
-        InputError: if it is not a regular expression, or is too large to be one that a person has written.
-    """
+    """Compiles a template file's pattern; an InputError if it is none, or longer than one that a person has written."""
     if len(pattern) > _LONGEST_PATTERN:
         raise InputError(f"{where} has {len(pattern):,} characters: a pattern may have {_LONGEST_PATTERN:,}")
     try:
@@ -138,12 +111,7 @@ class _Worker:
         stdout.close()
 
     def ask(self, line: str, seconds: float) -> str:
-        """Sends a line and waits for the answer.
-
-        Raises:
-            queue.Empty: if it does not come in time.
-            OSError: if the process is gone.
-        """
+        """Sends a line and waits: queue.Empty if no answer comes in time, OSError if the process is gone."""
         # A text that fills the pipe while the process is still matching can't happen: one question at a time.
         self._stdin.write(line)
         self._stdin.flush()

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from r1ranker_ir.engine.engine import RunSummary, ranked_in_order, ranked_or_failed
-from r1ranker_ir.engine.outcomes import FailedRanking, Outcome
+from r1ranker_ir.engine.engine import RunSummary
+from r1ranker_ir.engine.outcomes import FailedRanking, Outcome, ranked_in_order, ranked_or_failed
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.strategies.budget import Budget, within_budget

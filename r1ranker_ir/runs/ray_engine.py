@@ -18,8 +18,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from r1ranker_ir.engine.engine import RepairLimit, RunSummary
+from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.engine.outcomes import Outcome as Ranked
+from r1ranker_ir.engine.repairs import RepairLimit
 from r1ranker_ir.errors import BackendError, CheckpointError, InputError
 from r1ranker_ir.files.streams import STANDARD_STREAM
 from r1ranker_ir.models.checkpoints import read_settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from r1ranker_ir.prompts.answers import complete_order, read_answer
@@ -17,11 +17,10 @@ from .windows import record_step
 
 @dataclass(frozen=True)
 class Heard:
-    """What was read from an answer.
+    """What was read from an answer, of a call's identifiers, by their places in it.
 
     Args:
-        places: of the candidates answered, among those that could be, in the call's order: one for the worst, the best
-            or a grade; all for an order, best first.
+        places: one for the worst, the best or a grade; all for an order, best first.
         repaired: the answer could not be used as it stood.
         grade: of the only candidate, where one is asked for.
     """
@@ -36,14 +35,7 @@ Reads = Callable[[Call, Answer, Prompt], Heard]
 
 @dataclass
 class Asker:
-    """Asks the questions of one ranking.
-
-    Args:
-        request: the query and all candidates.
-        prompt: renders the calls.
-        steps: the trace so far.
-        repairs: how many of its answers were repaired.
-    """
+    """Asks the questions of one ranking, and keeps its trace and the number of answers repaired."""
 
     request: RankingRequest
     prompt: Prompt
@@ -59,40 +51,21 @@ class Asker:
         read: Reads | None = None,
         **given: Any,
     ) -> Generator[Call, Answer, Step]:
-        """Asks a question: a part of a program, for `yield from`.
+        """Asks a question, for `yield from`, and returns the step as recorded: its outcome are the positions answered.
 
-        Args:
-            section: what is asked.
-            shown: positions of the candidates that the prompt shows, in its order.
-            marked: of these, those that it names as excluded, in the order of exclusion.
-            read: reads the answer; by default as what is asked for is read. Which candidates it names is the step's
-                outcome.
-            **given: fields of the call that differ from what the prompt makes it, such as `thought` or `top`.
-
-        Returns:
-            The step as it is recorded, with the positions answered as its outcome.
+        `shown` and `marked` are positions of candidates, as for `Prompt.ask`; `read` reads the answer in place of what
+        the section asks for; `given` are fields of the call, such as `thought` or `top`.
         """
-        call = self.prompt.ask(section, self.request, shown, marked)
-        if self.repairs or given:
-            # The engine stops a run by the number of repairs before its rankings are finished.
-            call = replace(call, repairs_before=self.repairs, **given)
+        # The engine stops a run by the number of repairs before its rankings are finished.
+        call = self.prompt.ask(section, self.request, shown, marked, repairs_before=self.repairs, **given)
         answer = yield call
         heard = (read or READERS[section.asks])(call, answer, self.prompt)
-        step = step_of(call, answer, heard)
+        answerable = asked_in(call).answerable
+        outcome = [answerable[place] for place in heard.places]
+        step = record_step(call, answer, shown, outcome, repaired=heard.repaired, marked=marked, grade=heard.grade)
         self.steps.append(step)
         self.repairs += step.repaired
         return step
-
-
-def step_of(call: Call, answer: Answer, heard: Heard) -> Step:
-    """The trace entry of a call."""
-    question = asked_in(call)
-    answerable = question.answerable
-    outcome = [answerable[place] for place in heard.places]
-    # Probabilities of grades are not of candidates.
-    told = answer if heard.grade is None else replace(answer, probabilities=None)
-    step = record_step(call, told, question.shown, outcome, repaired=heard.repaired, marked=question.marked)
-    return step if heard.grade is None else replace(step, grade=heard.grade)
 
 
 def asked_in(call: Call) -> Question:
@@ -103,21 +76,18 @@ def asked_in(call: Call) -> Question:
 
 def read_worst(call: Call, answer: Answer, prompt: Prompt) -> Heard:
     """Which of the call's identifiers goes; the last one where that can't be read."""
-    last = len(call.identifiers) - 1
     if answer.choice is not None:
         return Heard((call.identifiers.index(answer.choice[0]),), False)
     listed = len(asked_in(call).shown)
     if len(call.identifiers) == listed:
         reading = prompt.read(call, answer)
-        if not reading.indices:
-            return Heard((last,), True)
-        return Heard(reading.indices[:1], not reading.clean)
-    # Excluded ones are shown as well and can be named.
-    reading = read_answer(answer.text, listed, call.form)
-    named = f"[{reading.indices[0] + 1}]" if reading.indices else ""
-    if named not in call.identifiers:
-        return Heard((last,), True)
-    return Heard((call.identifiers.index(named),), not reading.clean)
+        places = reading.indices[:1]
+    else:
+        # Excluded ones are shown as well and can be named.
+        reading = read_answer(answer.text, listed, call.form)
+        named = [f"[{index + 1}]" for index in reading.indices[:1]]
+        places = tuple(call.identifiers.index(name) for name in named if name in call.identifiers)
+    return Heard(places, not reading.clean) if places else Heard((len(call.identifiers) - 1,), True)
 
 
 def read_best(call: Call, answer: Answer, prompt: Prompt) -> Heard:
@@ -136,9 +106,9 @@ def read_order(call: Call, answer: Answer, prompt: Prompt) -> Heard:
     count = len(call.identifiers)
     if answer.choice is not None:
         chosen = [call.identifiers.index(identifier) for identifier in answer.choice]
-        return Heard(tuple(complete_order(chosen, count)), False)
+        return Heard(complete_order(chosen, count), False)
     reading = prompt.read(call, answer)
-    return Heard(tuple(complete_order(reading.indices, count)), not reading.clean)
+    return Heard(complete_order(reading.indices, count), not reading.clean)
 
 
 def read_grade(call: Call, answer: Answer, prompt: Prompt) -> Heard:

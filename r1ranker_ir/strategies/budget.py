@@ -12,20 +12,12 @@ logger = logging.getLogger(__name__)
 
 
 class BudgetSpent(Exception):
-    """Raised inside a program in place of an answer: it makes no further call and returns what it knows.
-
-    No error: every program catches it where it waits for answers.
-    """
+    """Raised inside a program in place of an answer: it makes no further call and returns what it knows. No error."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a ranking may spend.
-
-    Args:
-        max_calls: model calls; `None` for no limit.
-        max_tokens: tokens read and written, summed over its calls; `None` for no limit.
-    """
+    """How many model calls a ranking may make, and how many tokens they may read and write; `None` for no limit."""
 
     max_calls: int | None = None
     max_tokens: int | None = None
@@ -51,19 +43,10 @@ class Budget:
 
 
 def within_budget(program: Program, budget: Budget, limits: TextLimits) -> Program:
-    """Ends a program before its budget is exceeded.
+    """Ends a program before its budget is exceeded: it is told by `BudgetSpent`. Answers from a cache count as others.
 
-    A call is made only if it fits for certain: of tokens, its prompt and as much as a thought and an answer may take
-    have to be left. So the tokens spent never exceed the budget where prompts are counted exactly; on a server whose
-    tokenizer is not known they are estimated, rather too many than too few. Answers from a cache count like others.
-
-    Args:
-        program: any ranking program; it is told by `BudgetSpent`.
-        budget: what it may spend.
-        limits: counts tokens, and knows the longest answer.
-
-    Returns:
-        The program, the same one where the budget has no limit.
+    A call is made only if it fits for certain: its prompt and as much as a thought and an answer may take must be left
+    of the tokens. On a server whose tokenizer is not known they are estimated, rather too many than too few.
     """
     return _within(program, budget, limits) if budget else program
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
@@ -16,13 +15,14 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
 from .asking import Asker, Heard
 from .budget import BudgetSpent
-from .checks import check_options_of
-from .combined import as_asked
-from .options import PUBLISHED, RankingOptions
+from .checks import as_asked, check_options_of
+from .options import PUBLISHED, RankingOptions, Think
 from .strategy import Strategy
 from .windows import chances_of, check_window, check_window_size, sliding, with_rest_as_it_was
 
 ORDER = Section("direct", asks="order")
+
+_Ordering = Generator[Call, Answer, list[int]]
 
 
 def _by_scores(call: Call, answer: Answer, prompt: Prompt) -> Heard:
@@ -42,22 +42,10 @@ def order_directly(
     """Ranks with one call a window; lists longer than a window are worked by sliding windows from the back.
 
     With `sort="tournament"`, long lists are dealt into groups instead, of which the better half of a window goes on to
-    the next round, until one group is left and ordered (one tournament of TourRank's, arXiv 2406.11678).
+    the next round, until one group is left and ordered (one tournament of TourRank's, arXiv 2406.11678). With
+    `think="never"` the probabilities of standing first are the order, as in FIRST (arXiv 2406.15657).
 
-    Args:
-        request: the query and its candidates, best first by the first stage.
-        prompt: renders the calls.
-        window_size: how many candidates a prompt may hold.
-        stride: by how many places a sliding window moves up; the best `window_size - stride` of a window meet the next.
-        options: `think="never"` takes the order from the probabilities of standing first, as FIRST does (arXiv
-            2406.15657); with `top_k`, no more places are asked for than can matter; `sort`; votes and budget.
-
-    Returns:
-        The program; n candidates in sliding windows of w with stride s need 1 + ceil((n - w) / s) calls, at least 1.
-
-    Raises:
-        InputError: if window_size or stride make no sense, or the options are those of another strategy; the program
-            raises it where they need probabilities and the backend gives none.
+    n candidates in sliding windows of w with stride s need 1 + ceil((n - w) / s) calls, at least 1.
     """
     if options.sort == "tournament":
         check_window_size(window_size)
@@ -70,48 +58,39 @@ def order_directly(
 def _order_directly(
     request: RankingRequest, prompt: Prompt, window_size: int, stride: int, options: RankingOptions
 ) -> Program:
-    judge = _Judge(request, prompt, options=options)
+    asker = Asker(request, prompt)
     order = list(range(len(request.candidates)))
     with suppress(BudgetSpent):
         if options.sort == "tournament":
-            yield from _play_tournament(judge, order, window_size, options.top_k)
+            yield from _play_tournament(asker, order, window_size, options)
         else:
-            yield from _slide_windows(judge, order, window_size, stride, options.top_k)
-    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(judge.steps))
+            yield from _slide_windows(asker, order, window_size, stride, options)
+    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(asker.steps))
 
 
-@dataclass
-class _Judge(Asker):
-    """Orders candidates by calls.
-
-    Args:
-        options: whether to think.
-    """
-
-    options: RankingOptions = PUBLISHED
-
-    def ordered(self, shown: Sequence[int], top: int) -> Generator[Call, Answer, list[int]]:
-        """Candidates best first; where `top` is not 0, only so many in order, and the others below as they were."""
-        if self.options.think == "never":
-            # The first place alone: its probabilities are the order, however answers are read otherwise.
-            step = yield from self.ask(ORDER, shown, read=_by_scores, form="one", thought="", free=False)
-        else:
-            step = yield from self.ask(ORDER, shown, top=min(len(shown), top))
-        return list(step.outcome)
+def _ordered(asker: Asker, shown: Sequence[int], top: int, think: Think) -> _Ordering:
+    """Candidates best first; where `top` is not 0, only the first `top` in order, and the others below as they were."""
+    if think == "never":
+        # The first place alone: its probabilities are the order, however answers are read otherwise.
+        step = yield from asker.ask(ORDER, shown, read=_by_scores, form="one", thought="", free=False)
+    else:
+        step = yield from asker.ask(ORDER, shown, top=min(len(shown), top))
+    return list(step.outcome)
 
 
 def _slide_windows(
-    judge: _Judge, order: list[int], window_size: int, stride: int, top_k: int | None
+    asker: Asker, order: list[int], window_size: int, stride: int, options: RankingOptions
 ) -> Generator[Call, Answer, None]:
+    top_k = options.top_k
     for window in sliding(len(order), window_size, stride):
         start, end = window.start, window.stop
         # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is.
         top = 0 if top_k is None else max(min(top_k, window_size - stride), top_k - start)
-        order[start:end] = yield from judge.ordered(order[start:end], top)
+        order[start:end] = yield from _ordered(asker, order[start:end], top, options.think)
 
 
 def _play_tournament(
-    judge: _Judge, order: list[int], window_size: int, top_k: int | None
+    asker: Asker, order: list[int], window_size: int, options: RankingOptions
 ) -> Generator[Call, Answer, None]:
     """Orders groups in their own places of the list, so that those who go on stand above the others after a round."""
     going_on, left = window_size // 2, len(order)
@@ -120,20 +99,14 @@ def _play_tournament(
         for first in range(groups):
             # Dealt in turn: the best of the round before are spread over all groups.
             group = order[first:left:groups]
-            if groups == 1:
-                order[:left] = yield from judge.ordered(group, top_k or 0)
-            elif len(group) > going_on:
-                order[first:left:groups] = yield from judge.ordered(group, going_on)
+            if groups == 1 or len(group) > going_on:
+                top = (options.top_k or 0) if groups == 1 else going_on
+                order[first:left:groups] = yield from _ordered(asker, group, top, options.think)
         if groups == 1:
             return
         left = groups * going_on
 
 
 DIRECT = Strategy(
-    "direct",
-    order_directly,
-    (ORDER,),
-    summary="order whole windows",
-    own={"sort": ("windows", "tournament")},
-    listed=2,
+    "direct", order_directly, (ORDER,), summary="order whole windows", own={"sort": ("windows", "tournament")}, listed=2
 )

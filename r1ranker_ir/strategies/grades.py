@@ -20,15 +20,10 @@ def value_of(name: str, answers: Sequence[str]) -> float:
 
 
 def grade_of(answer: Answer, answers: Sequence[str] = GRADES) -> tuple[float, bool]:
-    """Reads a grade.
+    """Reads the grade that an answer gives, the expected one where it has probabilities, and whether it was repaired.
 
-    Args:
-        answer: to a call that asks for a grade.
-        answers: the call's identifiers: grades, or two words, whose probabilities decide between equal answers.
-
-    Returns:
-        The expected grade where the answer has probabilities, else the whole number that was answered; and whether
-        there was none in range, so that it is the middle one.
+    `answers` are the call's identifiers: grades, or two words, whose probabilities decide between equal answers. One
+    that can't be read is the middle one.
     """
     if answer.probabilities is not None:
         return sum(chance * value_of(name, answers) for name, chance in answer.probabilities.items()), False

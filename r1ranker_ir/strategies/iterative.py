@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
@@ -13,8 +13,7 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
 from .asking import Asker, Heard, read_worst
 from .budget import BudgetSpent
-from .checks import check_options_of
-from .combined import as_asked
+from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions
 from .schedules import Schedule
 from .strategy import Strategy
@@ -28,14 +27,9 @@ _IDENTIFIER = re.compile(r"\[(\d+)\]")
 
 @dataclass
 class _Window:
-    """The candidates that one prompt, or one after the other, holds.
+    """The candidates that one prompt, or one after the other, holds: all, those left, and those excluded but shown.
 
-    Args:
-        listed: all that were there at the start.
-        left: those not excluded yet.
-        marked: those excluded, in order, where the prompt still shows them.
-        thought: what stands in place of further thoughts, with the identifiers of `listed`; `None` lets the model
-            think.
+    Its thought stands in place of further ones, with the identifiers of `listed`; `None` lets the model think.
     """
 
     listed: tuple[int, ...]
@@ -48,6 +42,10 @@ class _Window:
         if options.marks or not self.thought:
             return self.thought
         return _renumbered(self.thought, self.listed, self.left)
+
+    def show_best_first(self, chances: Mapping[int, float]) -> None:
+        """Orders those left by their probabilities of being the worst."""
+        self.left.sort(key=lambda position: chances.get(position, 0.0))
 
     def exclude(self, positions: Sequence[int], options: RankingOptions) -> None:
         """Takes candidates out of those left."""
@@ -67,50 +65,27 @@ def _renumbered(thought: str, before: Sequence[int], now: Sequence[int]) -> str:
     return _IDENTIFIER.sub(name, thought)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _ReadLeaving:
-    """Reads which candidates leave after an answer.
+    """Reads which candidates leave, worst first: the one answered, then by probability, the later one of equals.
 
-    Args:
-        schedule: how many leave.
-        needing: the option that needs probabilities; empty where none does.
-        most: how many may leave.
-        at_once: so many have to leave whose order does not matter.
-        chances: beside each candidate left its probability, once it is read; `None` where nothing needs them.
+    `needing` names the option that needs probabilities, if any; `at_once` many have to leave in whatever order.
     """
 
     schedule: Schedule
     needing: str
     most: int
     at_once: int
-    chances: list[float] | None = None
 
     def __call__(self, call: Call, answer: Answer, prompt: Prompt) -> Heard:
-        worst = read_worst(call, answer, prompt)
-        if self.needing:
-            self.chances = chances_of(call, answer, self.needing)
-        leaving = _leaving(worst.places[0], self.chances, self.schedule, self.most, self.at_once)
-        return replace(worst, places=leaving)
-
-
-def _leaving(
-    index: int, chances: Sequence[float] | None, schedule: Schedule, most: int, at_once: int
-) -> tuple[int, ...]:
-    """Indices of those that leave now, worst first: the one answered, then by probability, the later one of equals.
-
-    Args:
-        index: the one answered.
-        chances: beside each of those left its probability; `None` where nothing needs them.
-        schedule: how many leave.
-        most: how many may.
-        at_once: so many have to leave whose order does not matter.
-    """
-    if chances is None:
-        return (index,)
-    others = [other for other in range(len(chances)) if other != index]
-    worst_first = [index, *sorted(others, key=lambda other: (-chances[other], -other))]
-    count = at_once or schedule.leaving(len(chances), [chances[other] for other in worst_first])
-    return tuple(worst_first[: min(count, most)])
+        heard = read_worst(call, answer, prompt)
+        if not self.needing:
+            return heard
+        chances, worst = chances_of(call, answer, self.needing), heard.places[0]
+        others = [other for other in range(len(chances)) if other != worst]
+        worst_first = [worst, *sorted(others, key=lambda other: (-chances[other], -other))]
+        count = self.at_once or self.schedule.leaving(len(chances), [chances[other] for other in worst_first])
+        return Heard(tuple(worst_first[: min(count, self.most)]), heard.repaired)
 
 
 def eliminate(
@@ -124,21 +99,8 @@ def eliminate(
     """Ranks by excluding the least relevant candidate until one is left; the reversed order is the ranking.
 
     While more candidates remain than a prompt may hold, the window is the lowest-ranked of them: `stride` are
-    excluded from it, then the survivors meet the next ones.
-
-    Args:
-        request: the query and its candidates, best first by the first stage.
-        prompt: renders the calls.
-        window_size: how many candidates a prompt may hold.
-        stride: how many leave a window before it moves up.
-        options: how many leave at a step, what prompts show, how often the model thinks; votes and budget.
-
-    Returns:
-        The program; as published it needs one call less than there are candidates.
-
-    Raises:
-        InputError: if window_size or stride make no sense, or the options are those of another strategy; the program
-            raises it where they need probabilities and the backend gives none.
+    excluded from it, then the survivors meet the next ones. As published, it needs one call less than there are
+    candidates.
     """
     check_window(window_size, stride)
     check_options_of(ITERATIVE, options)
@@ -170,9 +132,8 @@ def _eliminate(
                 )
                 if options.think == "first" and window.thought is None:
                     window.thought = step.thought
-                if options.show_best_first and read.chances and len(window.left) == len(window.listed):
-                    chances = read.chances
-                    window.left = [window.left[place] for place in sorted(range(len(chances)), key=chances.__getitem__)]
+                if options.show_best_first and step.probabilities and len(window.left) == len(window.listed):
+                    window.show_best_first(step.probabilities)
                 window.exclude(step.outcome, options)
                 excluded += step.outcome
                 remaining = [position for position in remaining if position not in step.outcome]

@@ -11,8 +11,7 @@ from r1ranker_ir.types import Program, Ranking, RankingRequest
 
 from .asking import Asker
 from .budget import BudgetSpent
-from .checks import check_options_of
-from .combined import as_asked
+from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions
 from .strategy import Strategy
 from .windows import with_rest_as_it_was
@@ -31,21 +30,8 @@ def grade_each(
     """Ranks by grades from 0 to 10, each the expected one by the probabilities at the answer; equals keep their order.
 
     A backend without probabilities gives whole grades, of which many are equal. Where the budget ends before the list,
-    the candidates without a grade stay below the others.
-
-    Args:
-        request: the query and its candidates, best first by the first stage.
-        prompt: renders the calls.
-        window_size: unused: each prompt holds one candidate.
-        stride: unused.
-        options: `think="never"` asks for the grade at once; votes among thoughts, and budget.
-
-    Returns:
-        The program; n candidates need n calls, a single one none.
-
-    Raises:
-        InputError: if the options are those of another strategy, or votes are asked for among thoughts that the
-            template does not ask for.
+    the candidates without a grade stay below the others. `window_size` and `stride` are unused: n candidates need n
+    calls, a single one none.
     """
     check_options_of(POINTWISE, options)
     if options.votes > 1 and not prompt.template.thinks:

@@ -23,13 +23,7 @@ _LEAST_CHANCE = 1e-100
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many candidates leave at a step; see `parse_schedule`.
-
-    Args:
-        kind: `one`, `fixed`, `halving`, `confident` or `all`.
-        number: how many leave (`fixed`), from how many on they leave one by one (`halving`), or the probability that
-            has to be reached (`confident`).
-    """
+    """How many candidates leave at a step; see `parse_schedule` for kinds and their numbers."""
 
     kind: Literal["one", "fixed", "halving", "confident", "all"] = "one"
     number: float = 1
@@ -44,15 +38,9 @@ class Schedule:
         return self.kind != "one" and not (self.kind == "fixed" and self.number == 1)
 
     def leaving(self, remaining: int, chances: Sequence[float] | None) -> int:
-        """Says how many leave now.
+        """Says how many leave now, 1 to `remaining` - 1.
 
-        Args:
-            remaining: how many candidates there are, at least 2.
-            chances: each one's probability of being the worst, in the order in which they would leave; only
-                `confident` reads them.
-
-        Returns:
-            1 to `remaining` - 1.
+        `chances` are probabilities of being the worst, in the order in which candidates would leave.
         """
         most = remaining - 1
         if self.kind == "all":
@@ -71,19 +59,11 @@ PUBLISHED_SCHEDULE = Schedule()
 
 
 def parse_schedule(text: str) -> Schedule:
-    """Reads a schedule.
+    """Reads a schedule, as written in `SCHEDULES`.
 
-    Args:
-        text: `one` (the paper's: one leaves at a step); `fixed:K` (K leave); `halving` (the worse half leaves, rounded
-            down); `halving:M` (the same until M remain, then one by one); `confident:P` (the largest set leaves that
-            holds the worst ones with a probability of at least P, and one where there is none); `all` (all but the
-            best, so that one call orders the list).
-
-    Returns:
-        The schedule.
-
-    Raises:
-        InputError: if it is none.
+    `one` leaves at a step (the paper's); `fixed:K` leave; `halving`: the worse half, rounded down; `halving:M`: the
+    same until M remain, then one by one; `confident:P`: the largest set that holds the worst ones with a probability of
+    at least P, and one where there is none; `all` but the best, so that one call orders the list.
     """
     found = _PATTERN.fullmatch(str(text).strip().lower())
     needs = _NEEDS_NUMBER[found[1]] if found else False
@@ -107,19 +87,10 @@ def parse_schedule(text: str) -> Schedule:
 def joint_chances(chances: Sequence[float]) -> list[float]:
     """How probable it is that the first k are the k worst, in any order among them, for each k.
 
-    Luce's choice axiom says how the worst of what is left is chosen: in proportion to the probabilities p at the first
-    choice. Clocks that ring after exponential times with rates p ring in just such an order, so that the set S is
-    through before all others, whose rates sum to R, with probability ∫ R·exp(-R·t) · Π_{i in S} (1 - exp(-p_i·t)) dt.
-
-    Args:
-        chances: probabilities of being the worst, which sum to 1, in any order.
-
-    Returns:
-        As many numbers; the last is 1.
-
-    Source:
-        R. D. Luce, Individual Choice Behavior, 1959; R. L. Plackett, The analysis of permutations, 1975. Exponential
-        clocks: J. I. Yellott, Journal of Mathematical Psychology 15, 1977.
+    Luce's choice axiom (1959; Plackett 1975): the worst of what is left is chosen in proportion to the probabilities p
+    at the first choice. Clocks that ring after exponential times with rates p ring in such an order (Yellott 1977), so
+    that the set S is through before all others, whose rates sum to R, with probability
+    ∫ R·exp(-R·t) · Π_{i in S} (1 - exp(-p_i·t)) dt.
     """
     import numpy as np
 

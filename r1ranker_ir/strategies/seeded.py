@@ -6,12 +6,5 @@ import random
 
 
 def seeded_by(text: str) -> random.Random:
-    """Makes a source of random numbers from a text.
-
-    Args:
-        text: any text; half a surrogate pair, which `random.Random` refuses, is as good as any other character.
-
-    Returns:
-        The source that `random.Random(text)` is where that takes the text.
-    """
+    """A source of random numbers: `random.Random(text)`, also of half a surrogate pair, which that refuses."""
     return random.Random(text.encode("utf-8", "surrogatepass"))

@@ -13,8 +13,7 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
 from .asking import Asker
 from .budget import BudgetSpent
-from .checks import check_options_of
-from .combined import as_asked
+from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions
 from .strategy import Strategy
 from .windows import check_window_size, with_rest_as_it_was
@@ -39,20 +38,7 @@ def sort_setwise(
     A node of the heap has `window_size - 1` children (19 in the first version of Rank-R1, 9 in the second); a window of
     the bubble sort moves up by as many places. Candidates below the top k keep the first stage's order, which also
     decides where an answer can't be read. With 2 candidates a call and `sort="bubble"` this is pairwise ranking by
-    sliding pairs (PRP-Sliding-K, arXiv 2306.17563).
-
-    Args:
-        request: the query and its candidates, best first by the first stage.
-        prompt: renders the calls.
-        window_size: how many candidates a prompt may hold.
-        stride: unused: sets overlap by one candidate.
-        options: `sort`; `top_k`, 10 where it is `None`; `shuffle_seed`; `think="never"`; votes and budget.
-
-    Returns:
-        The program.
-
-    Raises:
-        InputError: if window_size makes no sense, or the options are those of another strategy.
+    sliding pairs (PRP-Sliding-K, arXiv 2306.17563). `stride` is unused: sets overlap by one candidate.
     """
     check_window_size(window_size)
     check_options_of(SETWISE, options)
@@ -76,12 +62,7 @@ def _sort_setwise(request: RankingRequest, prompt: Prompt, window_size: int, opt
 
 @dataclass
 class _Judge(Asker):
-    """Says which of some candidates is the best, by a call where it has not been asked before.
-
-    Args:
-        options: whether to shuffle and to think.
-        known: what it has been asked, and the best of each.
-    """
+    """Says which of some candidates is the best, by a call where it has not been asked before; `known` is what has."""
 
     options: RankingOptions = PUBLISHED
     known: dict[tuple[int, ...], int] = field(default_factory=dict)

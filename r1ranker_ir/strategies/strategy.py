@@ -9,7 +9,7 @@ from typing import Protocol
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.sections import Section
-from r1ranker_ir.prompts.template import check_wording
+from r1ranker_ir.prompts.template import Wording, check_wording
 from r1ranker_ir.types import Asked, Program, RankingRequest
 
 from .options import PUBLISHED, RankingOptions
@@ -49,9 +49,6 @@ class Strategy:
         section_of: the section that it asks for with options, where that is not always the first.
         by_probabilities: names the option that goes by the probabilities at an answer; empty if there is none.
         listed: its place in lists of strategies.
-
-    Raises:
-        InputError: if it has no section, or one whose wording lacks a placeholder or has an unknown one.
     """
 
     name: str
@@ -69,7 +66,7 @@ class Strategy:
             raise InputError(f"strategy {self.name!r} has no section: name at least one that it asks for")
         for section in self.sections:
             if section.user:
-                check_wording(section)
+                check_wording(section, Wording(section.system, section.user), f"section [{section.name}]")
 
     def __call__(
         self,

@@ -22,7 +22,7 @@ _DRAWS = 20
 
 
 def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
-    """Has `options.votes` calls decide each answer that a program asks for.
+    """Has `options.votes` calls decide each answer that a program asks for, and hands it the decision as its answer.
 
     With `vote_among="permutations"` each of these calls shows the candidates in another order, drawn by a fixed seed;
     the first one shows the program's own (Permutation Self-Consistency, arXiv 2310.07712). With `"thoughts"` all of
@@ -30,19 +30,11 @@ def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
 
     By `majority` the candidate is named that most answers name; of orders, place by place, the candidate that most
     answers rank best of those left. By `borda` an answer gives each candidate a point for every other one below it, and
-    the sum decides; an answer that names one candidate ranks the others by their probabilities where the backend has
-    them, and equally where not. Equals fall back to the first stage's order. An answer that can't be read has no vote,
-    and counts as repaired.
+    the sum decides; an answer that names one candidate ranks the others by their probabilities, if there are any.
+    Equals fall back to the first stage's order. An answer that can't be read has no vote, and counts as repaired.
 
-    Args:
-        program: what asks; it is handed the decision as its answer, with the mean of the probabilities.
-        prompt: what rendered the program's calls.
-        options: how many vote, among what, and how they are counted.
-
-    Returns:
-        The program. In its ranking's steps every vote is a step of its own, whose `confidence` says how far all votes
-        of the decision agree with it: the share of votes that name the same candidate or grade, or that order a pair of
-        candidates alike, over all pairs.
+    Every vote is a step of its own, whose `confidence` says how far all votes of the decision agree with it: the share
+    of votes that name the same candidate or grade, or that order a pair of candidates alike, over all pairs.
     """
     steps: list[Step] = []
     repairs = 0
@@ -69,14 +61,7 @@ def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
 
 
 class _Vote:
-    """One answer, in terms of the identifiers of the call that is to be decided.
-
-    Args:
-        call: what is to be decided.
-        asked: the call that was made for it.
-        answer: what came back.
-        prompt: reads it where its text is all there is.
-    """
+    """One answer to a call that was made, in terms of the identifiers of the call that is to be decided."""
 
     def __init__(self, call: Call, asked: Call, answer: Answer, prompt: Prompt) -> None:
         self.asked = asked
@@ -122,20 +107,17 @@ class _Vote:
 
     def step(self, decision: Sequence[str]) -> Step:
         """The trace entry of its call; the decision stands for what can't be read."""
-        question = asked_in(self.asked)
-        if question.asks == "grade":
-            told = replace(self.answer, probabilities=None)
-            step = record_step(self.asked, told, question.shown, question.shown, repaired=not self.clean)
-            return replace(step, grade=grade_of(self.answer, self.asked.identifiers)[0])
-        position = {self._meant[name]: at for name, at in zip(self.asked.identifiers, question.answerable, strict=True)}
-        outcome = (self.whole if self._ordered else self.named[:1]) if self.named else decision
+        asked, question = self.asked, asked_in(self.asked)
+        grade = grade_of(self.answer, asked.identifiers)[0] if question.asks == "grade" else None
+        if grade is None:
+            position = {self._meant[name]: at for name, at in zip(asked.identifiers, question.answerable, strict=True)}
+            named = (self.whole if self._ordered else self.named[:1]) if self.named else decision
+            outcome = [position[name] for name in named]
+        else:
+            outcome = list(question.shown)
+        marked = question.marked
         return record_step(
-            self.asked,
-            self.answer,
-            question.shown,
-            [position[name] for name in outcome],
-            repaired=not self.clean,
-            marked=question.marked,
+            asked, self.answer, question.shown, outcome, repaired=not self.clean, marked=marked, grade=grade
         )
 
 
@@ -148,13 +130,7 @@ def _asked(call: Call, prompt: Prompt, options: RankingOptions) -> list[Call]:
     orders = [question.shown]
     while len(orders) < options.votes:
         orders.append(_another_order(orders, drawing))
-    return [
-        call,
-        *(
-            _permuted(call, prompt.ask(question.section, question.request, order, question.marked))
-            for order in orders[1:]
-        ),
-    ]
+    return [call, *(_permuted(call, prompt, order) for order in orders[1:])]
 
 
 def _another_order(orders: Sequence[tuple[int, ...]], drawing: random.Random) -> tuple[int, ...]:
@@ -167,16 +143,12 @@ def _another_order(orders: Sequence[tuple[int, ...]], drawing: random.Random) ->
     return order
 
 
-def _permuted(call: Call, rendered: Call) -> Call:
+def _permuted(call: Call, prompt: Prompt, order: Sequence[int]) -> Call:
     """A call as another order renders it."""
-    return replace(
-        call,
-        messages=rendered.messages,
-        identifiers=rendered.identifiers,
-        cut_passages=rendered.cut_passages,
-        cut_query=rendered.cut_query,
-        question=rendered.question,
-    )
+    question = asked_in(call)
+    rendered = prompt.ask(question.section, question.request, order, question.marked)
+    changed = ("messages", "identifiers", "cut_passages", "cut_query", "question")
+    return replace(call, **{name: getattr(rendered, name) for name in changed})
 
 
 def _places(call: Call, asked: Call) -> dict[str, int]:
@@ -198,7 +170,7 @@ def _read(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[str, ...], 
         return (() if repaired else (name,)), not repaired
     shown = len(asked_in(call).shown)
     names = call.identifiers if len(call.identifiers) == shown else prompt.template.identifiers(shown)
-    reading = prompt.template.read(answer.text, shown, call.form, published=prompt.published, answers=names)
+    reading = prompt.template.read(answer.text, names, call.form, published=prompt.published)
     named = tuple(names[index] for index in reading.indices if names[index] in call.identifiers)
     return named, reading.clean and len(named) == len(reading.indices)
 

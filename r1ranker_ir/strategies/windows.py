@@ -13,22 +13,14 @@ PROMPT_HASH_DIGITS = 16
 
 
 def check_window(window_size: int, stride: int) -> None:
-    """Checks that windows make progress and overlap.
-
-    Raises:
-        InputError: unless 2 <= window_size and 1 <= stride < window_size.
-    """
+    """Raises an InputError unless windows make progress and overlap: 2 <= window_size and 1 <= stride < window_size."""
     check_window_size(window_size)
     if not 1 <= stride < window_size:
         raise InputError(f"stride is {stride}: give 1 to {window_size - 1}, less than window_size {window_size}")
 
 
 def check_window_size(window_size: int) -> None:
-    """Checks that there is something to compare.
-
-    Raises:
-        InputError: if window_size is below 2.
-    """
+    """Raises an InputError if there is nothing to compare."""
     if window_size < 2:
         raise InputError(f"window_size is {window_size}: a prompt needs at least 2 candidates to compare")
 
@@ -52,10 +44,12 @@ def record_step(
     *,
     repaired: bool,
     marked: Sequence[int] = (),
+    grade: float | None = None,
 ) -> Step:
     """Makes the trace entry of one call, with identifiers turned into positions of the request's candidates."""
     probabilities = None
-    if answer.probabilities is not None:
+    # Probabilities of grades are not of candidates.
+    if answer.probabilities is not None and grade is None:
         # Fewer identifiers than candidates are shown only where they are numbers; letters have all of theirs.
         names = call.identifiers if len(call.identifiers) == len(shown) else identifiers(len(shown))
         position = dict(zip(names, shown, strict=True))
@@ -74,21 +68,13 @@ def record_step(
         prompt_hash=digest_of_messages(call.messages)[:PROMPT_HASH_DIGITS],
         marked=tuple(marked),
         thought_given=call.thought is not None,
+        grade=grade,
         closed_at=answer.closed_at,
     )
 
 
 def chances_of(call: Call, answer: Answer, option: str) -> list[float]:
-    """The probability of each of a call's identifiers, in their order.
-
-    Args:
-        call: the question.
-        answer: what came back.
-        option: what they are needed for, for the error.
-
-    Raises:
-        InputError: if the backend gives none.
-    """
+    """The probability of each of a call's identifiers, in their order; an InputError names the option needing them."""
     if answer.probabilities is None:
         raise InputError(
             f"{option} goes by the probabilities of the identifiers, and this backend gives none: use the backend "

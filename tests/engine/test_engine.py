@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.cache.completions import CompletionsCache
 from r1ranker_ir.engine.engine import Engine, RunSummary
 from r1ranker_ir.errors import BackendError, InputError, RepairRateError, StorageError
@@ -117,10 +116,6 @@ def test_every_program_gets_its_own_answers(counts: list[int], batch_size: int, 
     assert engine.summary.usage.calls == backend.calls == sum(len(ranking.steps) for ranking in rankings)
 
 
-def test_the_backend_of_these_tests_is_one() -> None:
-    assert isinstance(NumberBackend(), Backend)
-
-
 def test_batches_are_full_while_there_is_work() -> None:
     backend = NumberBackend(4)
     Engine(backend).run([program(numbers(seed, 6), backend) for seed in range(8)])
@@ -168,10 +163,7 @@ def test_nothing_to_ask_asks_nothing() -> None:
     assert list(engine.stream(iter([]))) == []
     assert [
         ranking.order for ranking in engine.run([program(numbers(1, 0), backend), program(numbers(1, 1), backend)])
-    ] == [
-        (),
-        (0,),
-    ]
+    ] == [(), (0,)]
     assert backend.batches == []
     assert (engine.summary.queries, engine.summary.usage) == (2, Usage())
 

@@ -1,9 +1,4 @@
-"""Memory of long runs: what `rerank` holds in memory does not grow with the texts, and hardly with the queries.
-
-As a script, it reranks made-up runs of so many queries, each in a process of its own, and prints what they took:
-
-    python tests/engine/test_memory.py 10000 100000
-"""
+"""Memory of long runs: what `rerank` holds in memory does not grow with the texts, and hardly with the queries."""
 
 from __future__ import annotations
 
@@ -14,7 +9,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +17,6 @@ from unittest import mock
 
 import pytest
 
-from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.runs.reranking import RankerSource, RunSource, rerank_run
 from r1ranker_ir.types import Answer, Call, Message, Usage
@@ -84,10 +77,6 @@ def rerank(folder: Path) -> int:
     return summary.queries
 
 
-def test_the_backend_of_these_tests_is_one() -> None:
-    assert isinstance(ReversingBackend(), Backend)
-
-
 def traced_peak(folder: Path, queries: int) -> int:
     folder.mkdir()
     write_collection(folder, queries, documents=200)
@@ -119,33 +108,21 @@ def test_ten_thousand_more_queries_take_megabytes_at_most() -> None:
 
 
 def measure(queries: int) -> dict[str, float]:
-    """Reranks in a process of its own; gives seconds and its largest resident memory in bytes."""
-    done = subprocess.run([sys.executable, __file__, "one", str(queries)], capture_output=True, text=True, check=True)
+    """Reranks in a process of its own; gives its largest resident memory in bytes."""
+    done = subprocess.run([sys.executable, __file__, str(queries)], capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 
 
 def measure_here(queries: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         write_collection(Path(name), queries)
-        started = time.perf_counter()
         rerank(Path(name))
-        sizes = {path: (Path(name) / path).stat().st_size for path in ("run.trec", "trace.jsonl")}
     unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"peak": peak, "seconds": time.perf_counter() - started, **sizes}
+    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "one":
-        print(json.dumps(measure_here(int(sys.argv[2]))))
-    else:
-        before: tuple[int, float] | None = None
-        print("queries   run MB  trace MB  seconds  peak MB  more bytes a query")
-        for queries in map(int, sys.argv[1:]):
-            found = measure(queries)
-            grown = "" if before is None else f"{(found['peak'] - before[1]) / (queries - before[0]):18.0f}"
-            print(
-                f"{queries:8}{found['run.trec'] / 1e6:8.1f}{found['trace.jsonl'] / 1e6:10.1f}{found['seconds']:9.1f}"
-                f"{found['peak'] / 1e6:9.1f}  {grown}"
-            )
-            before = queries, found["peak"]
+    # With several numbers of queries, each is measured in a process of its own.
+    counts = [int(count) for count in sys.argv[1:]]
+    for count in counts:
+        print(json.dumps(measure_here(count) if len(counts) == 1 else {"queries": count, **measure(count)}))

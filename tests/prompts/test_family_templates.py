@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.prompts.details import Filling
 from r1ranker_ir.prompts.digest import digest_of_messages
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.files import build_any_template, open_template
@@ -133,7 +134,7 @@ def opened(tmp_path: Path, text: str, name: str = "given.yaml") -> FamilyTemplat
 
 def turns(template: FamilyTemplate, query: str = QUERY, texts: list[str] = TEXTS) -> list[tuple[str, str]]:
     [section] = template.wordings
-    return [(message.role, message.content) for message in template.messages(section, query, texts, "passage")]
+    return [(message.role, message.content) for message in template.messages(section, Filling(query, texts, "passage"))]
 
 
 # --- what the files' own systems send ------------------------------------------------------------------------------
@@ -145,17 +146,14 @@ def test_rank_r1s_first_version_has_lines_and_its_second_blank_lines(tmp_path: P
     around = 'Wanted: "what {{jumps}}". The documents:\n{}\n' + (
         "Which serves best? As in <think> why </think> <answer>[3]</answer>."
     )
-    assert turns(first) == [
-        system,
-        ("user", around.format("[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep")),
-    ]
+    assert turns(first) == [system, ("user", around.format("[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep"))]
     assert turns(second) == [
         system,
         ("user", around.format("[1]: fleas jump\n\n[2]: kettles {boil} 100%\n\n[3]: sheep")),
     ]
     assert set(first.wordings) == {"setwise"} and first.thinks and first.tagged
     with pytest.raises(InputError, match=r"asks for the best of the candidates, and has no section \[direct\]"):
-        first.messages("direct", "q", ["a"], "passage")
+        first.messages("direct", Filling("q", ["a"], "passage"))
 
 
 def test_rank_r1s_listwise_file_asks_for_an_order(tmp_path: Path, word_limits: Any) -> None:
@@ -407,11 +405,7 @@ def test_our_own_files_stay_ours(tmp_path: Path) -> None:
         (NUMBERS.replace("[{rank}]", "{rank}."), "a.yaml", r"body is .*has to hold \[\{rank\}\]"),
         (NUMBERS.replace("{query}", "it"), "a.yaml", r"placeholder \{query\} is missing"),
         (NUMBERS.replace("{query}.", "{query} {score}"), "a.yaml", r"unknown placeholder \{score\}"),
-        (
-            NUMBERS.replace("singleturn_listwise", "other"),
-            "a.yaml",
-            r"method is 'other': of rank_llm's templates",
-        ),
+        (NUMBERS.replace("singleturn_listwise", "other"), "a.yaml", r"method is 'other': of rank_llm's templates"),
         (NUMBERS.replace('"singleturn_listwise"', "[1]"), "a.yaml", r"method is \[1\]: of rank_llm's templates those"),
         (
             "method: pairwise\nbody: 'Q {query} first {doc1} second {doc2}'\n",
@@ -575,7 +569,7 @@ def test_a_prompt_is_shown_with_its_hashes(tmp_path: Path) -> None:
     assert (found["template_hash"], found["section"], found["thinks"]) == (template.digest(), "direct", False)
     assert found["identifiers"] == ["[1]", "[2]"]
     assert [message["role"] for message in found["messages"]][:3] == ["system", "user", "assistant"]
-    messages = template.messages("direct", "fleas", ["they jump", "see (1)"], "passage")
+    messages = template.messages("direct", Filling("fleas", ["they jump", "see (1)"], "passage"))
     assert found["prompt_hash"] == digest_of_messages(messages)[:16]
 
 

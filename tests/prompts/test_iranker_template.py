@@ -21,6 +21,7 @@ from r1ranker_ir.adapters.ranking_bench import request_of_row
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.prompts.details import Filling
 from r1ranker_ir.prompts.files import build_any_template, open_template
 from r1ranker_ir.prompts.iranker_template import IRankerTemplate
 from r1ranker_ir.prompts.prompt import Prompt
@@ -183,7 +184,7 @@ def test_the_assistants_turn_is_begun_with_every_chat_template(name: str, load_t
     tokenizer = load_tokenizer(name)
     texts = ChatTokenizer(tokenizer)
     template = built()
-    turns = template.messages("iterative", "q", ["a", "b"], "passage")
+    turns = template.messages("iterative", Filling("q", ["a", "b"], "passage"))
     begun, plain = (
         tokenizer.decode(texts.prompt_ids(each, thinks=thinks), skip_special_tokens=False)
         for each, thinks in ((turns, True), (turns[:-1], None))
@@ -318,7 +319,7 @@ NAMES = ("passage 1", "passage 10", "Heat", "Heat 2 (1999)", "Small (8b)", "Smal
     ],
 )  # fmt: skip
 def test_a_name_is_read_exactly_in_plain_form_or_where_it_is_the_only_one(answer: str, read: Any, clean: bool) -> None:
-    reading = built().read(f"why</think><answer>{answer}</answer>", len(NAMES), "one", answers=NAMES)
+    reading = built().read(f"why</think><answer>{answer}</answer>", NAMES, "one")
     assert (reading.indices, reading.clean) == (() if read is None else (read,), clean)
 
 
@@ -326,14 +327,14 @@ def test_an_order_of_names_is_read_line_by_line() -> None:
     names = ("Heat", "Heat 2", "Up > Down")
 
     def reading(answer: str) -> Any:
-        return built().read(f"</think><answer>{answer}</answer>", 3, "order", answers=names)
+        return built().read(f"</think><answer>{answer}</answer>", names, "order")
 
     assert (reading("Heat 2\nUp > Down\nHeat").indices, reading("Heat 2\nUp > Down\nHeat").clean) == ((1, 2, 0), True)
     assert reading("1. Heat\n2. Heat 2\n3. Up > Down").clean
     assert reading("1. Heat\n2. Heat 2\n3. Up > Down").indices == (0, 1, 2)
     assert (reading("Heat > Heat 2").indices, reading("Heat > Heat 2").clean) == ((0, 1), False)
     assert (reading("Heat\nHeat\nHeat 2").indices, reading("Heat\nHeat\nHeat 2").clean) == ((0, 1), False)
-    assert not built().read("<think>Heat\nHeat 2\nUp > Down", 3, "order", answers=names).indices
+    assert not built().read("<think>Heat\nHeat 2\nUp > Down", names, "order").indices
 
 
 @pytest.mark.parametrize(
@@ -350,7 +351,7 @@ def test_an_order_of_names_is_read_line_by_line() -> None:
     ],
 )
 def test_the_published_reading_takes_the_first_that_is_alike(output: str, read: tuple[int, ...], clean: bool) -> None:
-    reading = built().read(output, len(NAMES), "one", published=True, answers=NAMES)
+    reading = built().read(output, NAMES, "one", published=True)
     assert (reading.indices, reading.clean) == (read, clean)
 
 
@@ -359,7 +360,7 @@ def test_any_output_is_read_without_an_error(output: str, names: list[str]) -> N
     for text, form, published in itertools.product(
         (output, f"<answer>{output}</answer>"), ("one", "order"), (True, False)
     ):
-        reading = built().read(text, len(names), form, published=published, answers=names)  # type: ignore[arg-type]
+        reading = built().read(text, names, form, published=published)  # type: ignore[arg-type]
         assert len(set(reading.indices)) == len(reading.indices) <= (1 if form == "one" else len(names))
         assert all(0 <= index < len(names) for index in reading.indices)
 
@@ -368,7 +369,7 @@ def test_any_output_is_read_without_an_error(output: str, names: list[str]) -> N
 def test_names_as_they_stand_are_always_read(names: list[str]) -> None:
     names = [name for name in names if name and "<" not in name]
     for index, name in enumerate(names):
-        reading = built().read(f"</think><answer>{name}</answer>", len(names), "one", answers=names)
+        reading = built().read(f"</think><answer>{name}</answer>", names, "one")
         assert reading.indices == (index,) and reading.clean
 
 

@@ -43,11 +43,7 @@ def out_of_order(text: str) -> int:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "a" + "\u0301\u0316" * 20_000,
-        "\u0316\u0301" * 9_000 + "é" + "\u0344\u0316" * 9_000,
-        "\u0301\u0f71" * 9_000,
-    ],
+    ["a" + "\u0301\u0316" * 20_000, "\u0316\u0301" * 9_000 + "é" + "\u0344\u0316" * 9_000, "\u0301\u0f71" * 9_000],
 )
 def test_unicodedata_never_sorts_a_long_run_of_marks(text: str) -> None:
     seen = []

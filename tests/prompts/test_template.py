@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.prompts.answers import Reading
+from r1ranker_ir.prompts.answers import Reading, identifiers
+from r1ranker_ir.prompts.details import Filling
 from r1ranker_ir.prompts.template import Template, build_template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import TASKS, Message, Task
@@ -84,7 +85,7 @@ def test_the_projects_prompts_ask_for_what_their_answers_mean(task: Task, best: 
     for name, forms in examples.items():
         # Copied as it stands, the form is no answer, and counts as repaired.
         copied = f"<think>\na\n</think>\n<answer>{forms[0]}</answer>"
-        assert template.read(copied, 2, "order" if name == "direct" else "one") == Reading((), clean=False)
+        assert template.read(copied, identifiers(2), "order" if name == "direct" else "one") == Reading((), clean=False)
 
 
 @given(texts=st.lists(st.text(), min_size=4, max_size=4))
@@ -223,7 +224,7 @@ def _forms(task: Task) -> list[tuple[str, str]]:
     told = []
     for strategy in ("iterative", "mark", "direct", "setwise", "pointwise"):
         texts = ["a"] if strategy == "pointwise" else ["a", "b", "c"]
-        turns = template.messages(strategy, "q", texts, task, excluded="[1]" if strategy == "mark" else "")
+        turns = template.messages(strategy, Filling("q", texts, task, excluded="[1]" if strategy == "mark" else ""))
         told += [(strategy, turn.content) for turn in turns if turn.role == "user"]
     return told
 
@@ -235,5 +236,5 @@ def test_the_example_of_an_answer_is_no_answer(task: Task) -> None:
         example = "<answer>" + text.partition("<answer>")[2].partition("</answer>")[0] + "</answer>"
         for count in (1, 2, 11, 26):
             for form in ("one", "order"):
-                reading = load_template().read(f"<think>a</think>{example}", count, form)
+                reading = load_template().read(f"<think>a</think>{example}", identifiers(count), form)
                 assert (reading.indices, reading.clean) == ((), False), (strategy, example)

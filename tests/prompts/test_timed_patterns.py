@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -50,10 +49,8 @@ def test_what_matches_is_what_re_says(pattern: str, text: str) -> None:
 @pytest.mark.parametrize("pattern", HANGING)
 def test_a_pattern_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
     monkeypatch.setattr(timed_patterns, "SECONDS", 0.5)
-    began = time.monotonic()
     with pytest.raises(InputError, match=r"own\.toml: pattern is .* takes more than 0\.5 seconds on an answer of"):
         timed_pattern(pattern, "own.toml: pattern").search("a," * 2000 + "a" * 4000 + "!")
-    assert time.monotonic() - began < 15
     # The next one is none the worse for it.
     assert timed_pattern("(b)", "here").search("abc") == ("b", "b")
 
@@ -81,7 +78,7 @@ def test_the_patterns_of_template_files_are_timed(tmp_path: Path, monkeypatch: p
         (tmp_path / name).write_text(content, encoding="utf-8")
         template = open_template(tmp_path / name)
         with pytest.raises(InputError, match=rf"{name}: \w+ is .* takes more than"):
-            template.read("a" * 5000, 3, "order", published=True)
+            template.read("a" * 5000, ("[1]", "[2]", "[3]"), "order", published=True)
 
 
 def test_threads_share_the_process() -> None:

@@ -92,47 +92,6 @@ def test_a_hundred_candidates_need_nine_calls(prompt: Prompt, conversation: Any)
     assert list(ranking.order) == brute_force(quality, 20, 10)
 
 
-def test_windows_of_a_list_that_is_no_multiple_of_the_stride(prompt: Prompt, conversation: Any) -> None:
-    keep = lambda call: Answer("", choice=call.identifiers)  # noqa: E731
-    ranking, calls = conversation.drive(order_directly(conversation.request(33), prompt), keep)
-
-    assert [conversation.shown(call) for call in calls] == [
-        list(range(13, 33)),
-        list(range(3, 23)),
-        list(range(13)),
-    ]
-    assert ranking.order == tuple(range(33))
-    assert [step.outcome for step in ranking.steps] == [step.shown for step in ranking.steps]
-
-
-@given(
-    count=st.integers(0, 60),
-    sizes=SIZES,
-    outputs=st.lists(
-        st.one_of(
-            st.text(max_size=30),
-            st.lists(st.integers(0, 26), max_size=26).map(
-                lambda numbers: f"<think>x</think><answer>{' > '.join(f'[{n}]' for n in numbers)}</answer>"
-            ),
-        ),
-        min_size=1,
-        max_size=8,
-    ),
-)
-def test_whatever_is_answered_every_candidate_gets_a_place(
-    count: int, sizes: tuple[int, int], outputs: list[str], prompt: Prompt, conversation: Any
-) -> None:
-    window_size, stride = sizes
-    turn = iter(outputs * 60)
-    program = order_directly(conversation.request(count), prompt, window_size=window_size, stride=stride)
-    ranking, calls = conversation.drive(program, lambda call: Answer(next(turn)))
-
-    assert sorted(ranking.order) == list(range(count))
-    assert all(sorted(step.outcome) == sorted(step.shown) for step in ranking.steps)
-    repaired = [step.repaired for step in ranking.steps]
-    assert [call.repairs_before for call in calls] == [sum(repaired[:place]) for place in range(len(calls))]
-
-
 def test_repairs_fall_back_to_the_input_order_and_are_counted(prompt: Prompt, conversation: Any) -> None:
     def rank(text: str) -> tuple[tuple[int, ...], int]:
         ranking, _ = conversation.drive(order_directly(conversation.request(4), prompt), lambda call: Answer(text))

@@ -78,37 +78,6 @@ def test_an_oracle_gives_what_brute_force_gives(
         assert [quality[position] for position in ranking.order] == sorted(quality, reverse=True)
 
 
-@given(
-    count=st.integers(0, 60),
-    sizes=SIZES,
-    outputs=st.lists(
-        st.one_of(
-            st.text(max_size=30),
-            st.integers(0, 25).map(lambda number: f"<think>x</think><answer>[{number}]</answer>"),
-            st.lists(st.integers(0, 25)).map(str),
-        ),
-        min_size=1,
-        max_size=10,
-    ),
-)
-def test_whatever_is_answered_every_candidate_gets_a_place(
-    count: int, sizes: tuple[int, int], outputs: list[str], prompt: Prompt, conversation: Any
-) -> None:
-    window_size, stride = sizes
-    turn = iter(outputs * 60)
-    program = eliminate(conversation.request(count), prompt, window_size=window_size, stride=stride)
-    ranking, calls = conversation.drive(program, lambda call: Answer(next(turn)))
-
-    assert sorted(ranking.order) == list(range(count))
-    assert len(calls) == max(0, count - 1)
-    assert all(2 <= len(conversation.shown(call)) <= window_size for call in calls)
-    assert [step.outcome[0] for step in reversed(ranking.steps)] == list(ranking.order[1:])
-    # Each call carries the repairs before it, for the engine's limit.
-    repaired = [step.repaired for step in ranking.steps]
-    assert [call.repairs_before for call in calls] == [sum(repaired[:place]) for place in range(len(calls))]
-    assert ranking.repairs == sum(repaired)
-
-
 def test_the_reversed_order_of_exclusion_is_the_ranking(prompt: Prompt, conversation: Any) -> None:
     answers = iter(["[2]", "[3]", "[1]", "[2]"])
     ranking, calls = conversation.drive(
@@ -157,16 +126,3 @@ def test_repairs_fall_back_to_the_input_order_and_are_counted(prompt: Prompt, co
     assert ranking.order == (1, 2, 3, 0, 4)
     assert ranking.repairs == 3
     assert ranking.usage == Usage(4, 28, 12)
-
-
-def test_a_model_that_never_answers_leaves_the_first_stage_as_it_was(prompt: Prompt, conversation: Any) -> None:
-    for count in (1, 2, 20, 21, 47):
-        ranking, _ = conversation.drive(eliminate(conversation.request(count), prompt), lambda call: Answer("?"))
-        assert ranking.order == tuple(range(count))
-        assert ranking.repairs == count - 1
-
-
-def test_nothing_and_one_need_no_call(prompt: Prompt, conversation: Any) -> None:
-    for count in (0, 1):
-        ranking, calls = conversation.drive(eliminate(conversation.request(count), prompt), lambda call: Answer(""))
-        assert (ranking.order, calls, ranking.steps) == (tuple(range(count)), [], ())

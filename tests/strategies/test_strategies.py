@@ -290,3 +290,23 @@ def test_options_of_other_strategies_are_errors(strategy: str, options: dict[str
 def test_options_that_make_no_sense_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         RankingOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("window_size", "stride", "message"),
+    [
+        (1, 1, "window_size is 1: a prompt needs at least 2"),
+        (0, 1, "window_size is 0"),
+        (-5, 1, "window_size is -5"),
+        (2, 2, "stride is 2: give 1 to 1, less than window_size 2"),
+        (20, 20, "stride is 20: give 1 to 19"),
+        (20, 25, "stride is 25"),
+        (20, 0, "stride is 0"),
+        (20, -1, "stride is -1"),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["iterative", "direct"])
+def test_other_windows_are_errors_before_any_call(strategy: str, window_size: int, stride: int, message: str) -> None:
+    case = Case(3, 0, "direct")
+    with pytest.raises(InputError, match=message):
+        STRATEGIES[strategy](case.request, case.prompt, window_size=window_size, stride=stride)
