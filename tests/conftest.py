@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from servers import Behaviour, ScriptedServer, Serve, serving
 
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
@@ -294,6 +296,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk is not permitted here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts chat servers that answer by a script: `serve(completion("…"), refusal(429, "slow down"))`."""
+    with ExitStack() as running:
+
+        def start(*behaviours: Behaviour) -> ScriptedServer:
+            return running.enter_context(serving(*behaviours))
+
+        yield start
 
 
 @pytest.fixture(scope="session")
