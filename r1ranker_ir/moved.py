@@ -15,7 +15,7 @@ _MOVED = dict(
     pair.split(":")
     for pair in """
     adapters.opening:rankers.source
-    agreement:runs.agreement backends.adapters:models.adapters backends.checkpoint_parts:models.parts
+    agreement:runs.trace_summary backends.adapters:models.adapters backends.checkpoint_parts:models.parts
     backends.cpu_precision:models.cpu_precision backends.foreign_code:models.foreign_code
     backends.identity:models.identity backends.key_value_cache:models.key_value_cache
     backends.loading:models.loading byte_sizes:files.byte_sizes cache_database:cache.database

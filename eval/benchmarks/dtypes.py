@@ -1,37 +1,25 @@
-"""One model measured in several kinds of numbers: float32 beside bfloat16."""
+"""One model measured in several floating-point types: float32 beside bfloat16."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.output.sheets import Sheet
-from r1ranker_ir.rankers.settings import Dtype
 
-from .meter import Phase
-from .rows import SpeedResult
+from .rows import SpeedResult, rate
 
-DTYPES: tuple[str, ...] = get_args(Dtype)
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _NONE = "–"
 _HEADINGS = ("dtype", "variant", "seconds", "× first", "read tokens/s", "× first", "written tokens/s", "× first")
-_ALL = "all rows"
+_Figures = tuple[float, float | None, float | None]
 
 
 def parse_dtypes(text: str) -> tuple[str, ...]:
-    """Reads names of kinds of numbers.
-
-    Args:
-        text: split by commas or white space, such as `float32,bfloat16`.
-
-    Returns:
-        The names in order, repeats dropped.
-
-    Raises:
-        InputError: if there is none, or one is unknown.
-    """
+    """Reads names of dtypes split by commas or white space; repeats are dropped."""
     names = tuple(dict.fromkeys(re.findall(r"[^\s,]+", text)))
     if not names:
         raise InputError(f"no dtype given: name at least one of {', '.join(DTYPES)}")
@@ -41,61 +29,35 @@ def parse_dtypes(text: str) -> tuple[str, ...]:
 
 
 def dtypes_sheet(results: Mapping[str, SpeedResult]) -> Sheet:
-    """Lays the same rows out in several kinds of numbers, each beside the first kind.
-
-    Args:
-        results: dtype to what was measured in it, of the same variants.
-
-    Returns:
-        For each dtype a row for each variant, and one for all of them together.
-    """
-    first, *_ = results.values()
+    """A row per dtype and variant, each beside the first dtype's, and one for all variants together."""
+    first = _figures(next(iter(results.values())))
     rows = []
     for dtype, result in results.items():
-        for name, figures in _figures(result).items():
-            beside = _figures(first)[name]
-            cells = [dtype, name]
-            for figure, other, places in zip(figures, beside, (3, 0, 0), strict=True):
-                # Of seconds, fewer are better.
-                better = (other, figure) if places else (figure, other)
-                times = None if None in better else better[0] / better[1]  # type: ignore[operator]
-                cells += [
-                    _NONE if figure is None else f"{figure:,.{places}f}",
-                    _NONE if times is None else f"{times:.2f}",
-                ]
+        for name, (seconds, *rates) in _figures(result).items():
+            before, *rates_before = first[name]
+            cells = [dtype, name, f"{seconds:,.3f}", f"{before / seconds:.2f}"]
+            for now, earlier in zip(rates, rates_before, strict=True):
+                cells.append(_NONE if now is None else f"{now:,.0f}")
+                cells.append(_NONE if now is None or earlier is None else f"{now / earlier:.2f}")
             rows.append(tuple(cells))
     return Sheet("The same work in each kind of numbers", _HEADINGS, tuple(rows), words=2)
 
 
-def _figures(result: SpeedResult) -> dict[str, tuple[float | None, float | None, float | None]]:
-    """Seconds, tokens read a second and tokens written a second of each row, and of all of them."""
+def _figures(result: SpeedResult) -> dict[str, _Figures]:
+    """Seconds, tokens read per second and tokens written per second of each row, and of all of them."""
     measured = [result.floor, *result.rows]
-    found: dict[str, tuple[float | None, float | None, float | None]] = {
-        row.variant: (row.seconds, _rate(row.metered.reading), _rate(row.metered.writing)) for row in measured
+    found: dict[str, _Figures] = {
+        row.variant: (row.seconds, rate(row.metered.reading), rate(row.metered.writing)) for row in measured
     }
-    found[_ALL] = (
-        sum(row.seconds for row in measured),
-        _rate(*(row.metered.reading for row in measured)),
-        _rate(*(row.metered.writing for row in measured)),
-    )
-    return found
-
-
-def _rate(*phases: Phase) -> float | None:
-    seconds = sum(phase.seconds for phase in phases)
-    return sum(phase.tokens for phase in phases) / seconds if seconds else None
+    reading, writing = ([getattr(row.metered, name) for row in measured] for name in ("reading", "writing"))
+    return found | {"all rows": (sum(row.seconds for row in measured), rate(*reading), rate(*writing))}
 
 
 def dtypes_data(results: Mapping[str, SpeedResult]) -> list[dict[str, Any]]:
     """The comparison as JSON data: an entry for each row of `dtypes_sheet`."""
+    keys = ("seconds", "read_tokens_per_second", "written_tokens_per_second")
     return [
-        {
-            "dtype": dtype,
-            "variant": name,
-            "seconds": seconds,
-            "read_tokens_per_second": read,
-            "written_tokens_per_second": written,
-        }
+        {"dtype": dtype, "variant": name, **dict(zip(keys, figures, strict=True))}
         for dtype, result in results.items()
-        for name, (seconds, read, written) in _figures(result).items()
+        for name, figures in _figures(result).items()
     ]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from r1ranker_ir.types import Answer, Call, Message
+from r1ranker_ir.types import Answer, Call
 
 from .lists import MadeLists
 
@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
 
 class ForcedBackend:
-    """A backend whose answers, after the model's work is done, are replaced by those of a given order.
-
-    Args:
-        backend: does the work.
-        lists: what is ranked, and when each passage goes.
-        best_first: single answers name the best passage, and not the worst.
-        thought: stands in place of the thoughts, which mean nothing.
-    """
+    """A backend whose answers, after the model's work is done, are replaced by those of a given order."""
 
     def __init__(self, backend: TransformersBackend, lists: MadeLists, *, best_first: bool, thought: str) -> None:
         self._backend = backend
@@ -35,6 +28,8 @@ class ForcedBackend:
         self.context_length = backend.context_length
         self.answer_reserve = backend.answer_reserve
         self.control_tokens = backend.control_tokens
+        self.forget, self.cut_text = backend.forget, backend.cut_text
+        self.count_tokens, self.count_prompt_tokens = backend.count_tokens, backend.count_prompt_tokens
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -45,22 +40,6 @@ class ForcedBackend:
     def cache_memory_peak(self) -> int:
         """The most bytes that kept keys and values have taken so far."""
         return self._backend.cache_memory_peak
-
-    def forget(self, ranking: int) -> None:
-        """Lets go of what is kept for a ranking."""
-        self._backend.forget(ranking)
-
-    def count_tokens(self, text: str) -> int:
-        """Counts the tokens of plain text, without special ones."""
-        return self._backend.count_tokens(text)
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
-        return self._backend.cut_text(text, max_tokens)
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a whole prompt."""
-        return self._backend.count_prompt_tokens(messages)
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Has the model answer, and puts the given order's answers in place of its own."""
@@ -86,12 +65,7 @@ class ForcedBackend:
 
 @contextmanager
 def no_early_end(model: Any, tokenizer: Any) -> Iterator[None]:
-    """Keeps a model from writing what ends a turn, a thought or a tag, so that thoughts reach their full length.
-
-    Args:
-        model: of transformers.
-        tokenizer: its own; entries of the vocabulary that it does not know are not written either.
-    """
+    """Keeps a model from writing what ends a turn, a thought or a tag, so that thoughts reach their full length."""
     import torch
 
     vocabulary = tokenizer.get_vocab()

@@ -1,20 +1,21 @@
-"""Made-up lists of exactly so many passages of exactly so many tokens, and the order in which they are to go."""
+"""Made-up lists of passages of an exact number of tokens, and the order in which they leave."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Literal, Protocol
+from typing import Protocol
 
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Call, Candidate, RankingRequest
 
-Order = Literal["first-stage", "random"]
+from .rows import SpeedSettings
+
 _NUMBER = re.compile(r"\bnumber (\d+):")
 _QUERY_WORDS = 8
 _SHORT_WORDS = "a of is to in and the as it on no . , x"
@@ -31,55 +32,33 @@ class Counts(Protocol):
 
 @dataclass(frozen=True)
 class MadeLists:
-    """Requests without meaning, and how they are to be ranked.
+    """Requests without meaning, and the order they are forced into.
 
     Every passage begins with a number of its own, by which it is known wherever a prompt shows it.
-
-    Args:
-        requests: one a query, in first-stage order.
-        going: for each passage's number when it goes: the greater, the later.
-        best_first: for each request the positions of its candidates, as a ranking that keeps to `going` has them.
     """
 
     requests: tuple[RankingRequest, ...]
-    going: dict[int, int]
-    best_first: tuple[tuple[int, ...], ...]
+    going: dict[int, int]  # passage number to when it leaves: the greater, the later
+    best_first: tuple[tuple[int, ...], ...]  # positions of each request's candidates as going orders them
 
     def shown(self, call: Call) -> list[int]:
         """The numbers of the passages that a call's prompt shows, in its order."""
         return [int(number) for message in call.messages for number in _NUMBER.findall(message.content)]
 
 
-def make_lists(
-    counts: Counts, *, queries: int, candidates: int, passage_tokens: int, order: Order, seed: int
-) -> MadeLists:
-    """Makes lists.
-
-    Args:
-        counts: the model's tokenizer.
-        queries: how many lists.
-        candidates: passages a list.
-        passage_tokens: tokens of each passage.
-        order: `first-stage`, the last one goes first; or `random`.
-        seed: of words and order.
-
-    Returns:
-        The lists; the same arguments give the same ones.
-
-    Raises:
-        InputError: if passages can't have so few tokens, or not exactly so many with this tokenizer.
-    """
-    drawing = random.Random(seed)
+def make_lists(counts: Counts, settings: SpeedSettings) -> MadeLists:
+    """Makes lists; the same settings give the same ones."""
+    drawing, candidates = random.Random(settings.seed), settings.candidates
     requests, best_first = [], []
     going: dict[int, int] = {}
-    for query in range(queries):
+    for query in range(settings.queries):
         numbers = range(query * candidates + 1, (query + 1) * candidates + 1)
-        texts = [made_passage(counts, number, passage_tokens, drawing) for number in numbers]
+        texts = [made_passage(counts, number, settings.passage_tokens, drawing) for number in numbers]
         passages = tuple(Candidate(str(number), text) for number, text in zip(numbers, texts, strict=True))
         asked = " ".join(drawing.choices(_words(), k=_QUERY_WORDS))
         requests.append(RankingRequest(asked, passages, query_id=f"q{query + 1}"))
         wanted = list(range(candidates))
-        if order == "random":
+        if settings.order == "random":
             drawing.shuffle(wanted)
         best_first.append(tuple(wanted))
         going |= {numbers[place]: candidates - rank for rank, place in enumerate(wanted)}
@@ -87,20 +66,12 @@ def make_lists(
 
 
 def made_passage(counts: Counts, number: int, tokens: int, drawing: random.Random) -> str:
-    """Makes a passage of exactly so many tokens, real words in no order.
-
-    Raises:
-        InputError: if that can't be.
-    """
+    """Makes a passage of exactly `tokens` tokens, real words in no order."""
     return _exactly(counts, tokens, f"number {number}:", drawing, "--passage-tokens")
 
 
 def made_thought(counts: Counts, tokens: int, drawing: random.Random) -> str:
-    """Makes a thought of exactly so many tokens, or an empty one of none.
-
-    Raises:
-        InputError: if that can't be.
-    """
+    """Makes a thought of exactly `tokens` tokens; it may be empty."""
     return _exactly(counts, tokens, "", drawing, "--thought-tokens") if tokens else ""
 
 
@@ -110,13 +81,9 @@ def _exactly(counts: Counts, tokens: int, beginning: str, drawing: random.Random
     if not text.startswith(beginning):
         least = counts.count_tokens(beginning) + _SHORTEST
         raise InputError(f"{option} is {tokens}: made-up texts need at least {least}")
-    return _filled(counts.count_tokens, text, tokens, option)
-
-
-def _filled(count: Callable[[str], int], text: str, tokens: int, option: str) -> str:
-    while (left := tokens - count(text)) > 0:
-        longer = ((word, f"{text} {word}".strip()) for word in _SHORT_WORDS.split())
-        best = next((each for _, each in longer if tokens - left < count(each) <= tokens), None)
+    while (counted := counts.count_tokens(text)) < tokens:
+        longer = (f"{text} {word}".strip() for word in _SHORT_WORDS.split())
+        best = next((each for each in longer if counted < counts.count_tokens(each) <= tokens), None)
         if best is None:
             raise InputError(f"this tokenizer makes no text of exactly {tokens} tokens: try another {option}")
         text = best

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-# By what torch calls the device: dense bfloat16 operations a second, and bytes a second, by NVIDIA's data sheets of the
-# H100 (SXM) and the H200.
+# Dense bfloat16 operations and bytes per second, by NVIDIA's data sheets of the H100 (SXM) and the H200.
 PEAKS: dict[str, tuple[float, float]] = {
     "NVIDIA H100 80GB HBM3": (989e12, 3.35e12),
     "NVIDIA H200": (989e12, 4.8e12),
@@ -18,34 +17,21 @@ PEAKS: dict[str, tuple[float, float]] = {
 
 @dataclass
 class Phase:
-    """Forward passes of one kind.
-
-    Args:
-        passes: how many.
-        tokens: computed in them, padding included.
-        seconds: what they took.
-        operations: additions and multiplications of matrix products.
-        bytes_read: of weights, keys and values.
-    """
+    """Forward passes of one kind."""
 
     passes: int = 0
-    tokens: int = 0
+    tokens: int = 0  # computed in them, padding included
     seconds: float = 0.0
-    operations: float = 0.0
-    bytes_read: float = 0.0
+    operations: float = 0.0  # additions and multiplications of matrix products
+    bytes_read: float = 0.0  # of weights, keys and values
 
 
 @dataclass
 class Metered:
-    """What the forward passes of a model took.
+    """What the forward passes of a model took."""
 
-    Args:
-        reading: passes over more than one token of each row.
-        writing: passes over one token of each row.
-    """
-
-    reading: Phase = field(default_factory=Phase)
-    writing: Phase = field(default_factory=Phase)
+    reading: Phase = field(default_factory=Phase)  # passes over more than one token of each row
+    writing: Phase = field(default_factory=Phase)  # passes over one token of each row
 
 
 @dataclass(frozen=True)
@@ -82,14 +68,7 @@ class _Shape:
 
 @contextmanager
 def metered(model: Any) -> Iterator[Metered]:
-    """Measures each forward pass of a model, by CUDA's own events where it runs there.
-
-    Args:
-        model: of transformers.
-
-    Yields:
-        What the passes took; complete when the context ends.
-    """
+    """Measures each forward pass of a model, by CUDA's own events where it runs there."""
     import torch
 
     from r1ranker_ir.models.key_value_cache import passed_cache
@@ -142,23 +121,14 @@ def metered(model: Any) -> Iterator[Metered]:
 
 
 def share_of_peak(found: Metered, device_name: str) -> dict[str, float | None]:
-    """How much of a device's peak was reached.
-
-    Args:
-        found: what passes took.
-        device_name: as torch gives it.
-
-    Returns:
-        `matrix_share_in_reading`: of the peak of bfloat16 matrix products; `bandwidth_share_in_writing`: of that of
-        memory. `None` where the device's peaks are not known, or there were no such passes.
-    """
+    """The shares of a device's peaks that were reached; `None` where they are unknown or there were no such passes."""
     operations, bandwidth = PEAKS.get(device_name, (None, None))
     reading, writing = found.reading, found.writing
+
+    def share(done: float, seconds: float, peak: float | None) -> float | None:
+        return done / seconds / peak if peak and seconds else None
+
     return {
-        "matrix_share_in_reading": reading.operations / reading.seconds / operations
-        if operations and reading.seconds
-        else None,
-        "bandwidth_share_in_writing": writing.bytes_read / writing.seconds / bandwidth
-        if bandwidth and writing.seconds
-        else None,
+        "matrix_share_in_reading": share(reading.operations, reading.seconds, operations),
+        "bandwidth_share_in_writing": share(writing.bytes_read, writing.seconds, bandwidth),
     }

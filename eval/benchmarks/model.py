@@ -11,19 +11,12 @@ from r1ranker_ir.models.random_weights import open_configuration, random_model
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkModel:
-    """A model in memory.
+    """A model in memory."""
 
-    Args:
-        name: what was asked for.
-        model: of transformers.
-        tokenizer: of transformers.
-        checkpoint: the folder or hub name that it comes from; `None` for random weights.
-    """
-
-    name: str
+    name: str  # what was asked for
     model: Any
     tokenizer: Any
-    checkpoint: str | None = None
+    checkpoint: str | None = None  # its folder or hub name; None for random weights
 
     @property
     def device(self) -> Any:
@@ -46,24 +39,8 @@ class BenchmarkModel:
 def open_model(
     checkpoint: str | None, configuration: str | None, *, device: str | None, dtype: str, seed: int
 ) -> BenchmarkModel:
-    """Loads or makes a model.
-
-    Args:
-        checkpoint: a folder or hub name; `tiny` is the embedded model. `None` where a configuration is given.
-        configuration: see `random_models.open_configuration`.
-        device: `None` to pick.
-        dtype: `auto` for the checkpoint's own; of random weights bfloat16, or float32 on a CPU.
-        seed: of random weights.
-
-    Returns:
-        The model.
-
-    Raises:
-        InputError: if a configuration or the device can't be used.
-        CheckpointError: if a checkpoint can't be loaded.
-        MissingExtraError: if what runs models is not installed.
-    """
-    import r1ranker_ir.backends.local  # noqa: F401 (says what is to be installed, if something is missing)
+    """Loads a checkpoint (`tiny`: the embedded model), or makes random weights in the shape of a configuration."""
+    import r1ranker_ir.backends.local  # noqa: F401 (says what to install if something is missing)
     from r1ranker_ir.models.loading import load_model, pick_device
 
     placed = pick_device(device)

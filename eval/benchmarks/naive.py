@@ -3,58 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.types import RankingRequest
+from r1ranker_ir.types import RankingRequest, Usage
+
+from .model import BenchmarkModel
 
 _ANSWER = "\n</think>\n<answer>[{number}]</answer>"
 
 
-@dataclass
-class Counted:
-    """What was counted on the way.
-
-    Args:
-        calls: prompts read.
-        prompt_tokens: of all prompts; all of them were computed.
-        completion_tokens: written.
-    """
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
 def eliminate_naively(
-    model: Any, tokenizer: Any, prompt: Prompt, request: RankingRequest, best_first: Sequence[int], thought_tokens: int
-) -> tuple[tuple[int, ...], Counted]:
-    """Eliminates one after the other with a plain `generate` a step: thought and answer are written, nothing is kept.
-
-    Args:
-        model: of transformers.
-        tokenizer: its own.
-        prompt: renders the texts of the prompts.
-        request: what is ranked.
-        best_first: the order that is to come out, since what the model writes is not used.
-        thought_tokens: of each thought.
-
-    Returns:
-        The order, and what was counted.
-    """
+    model: BenchmarkModel, prompt: Prompt, request: RankingRequest, best_first: Sequence[int], thought_tokens: int
+) -> tuple[tuple[int, ...], Usage]:
+    """Eliminates with a plain `generate` per step; what comes out is `best_first`, as the answers mean nothing."""
     import torch
 
-    texts, counted = ChatTokenizer(tokenizer), Counted()
-    device = model.get_input_embeddings().weight.device
+    texts, usage = ChatTokenizer(model.tokenizer), Usage()
     remaining, excluded = list(range(len(request.candidates))), list[int]()
     while len(remaining) > 1:
         ids = texts.prompt_ids(prompt.ask("iterative", request, remaining).messages)
         worst = max(remaining, key=best_first.index)
         answer = texts.count(_ANSWER.format(number=remaining.index(worst) + 1))
-        tokens = torch.tensor([ids], device=device)
-        written = model.generate(
+        tokens = torch.tensor([ids], device=model.device)
+        written = model.model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=thought_tokens + answer,
@@ -62,22 +35,14 @@ def eliminate_naively(
             do_sample=False,
             pad_token_id=texts.pad_id,
         )
-        counted.calls += 1
-        counted.prompt_tokens += len(ids)
-        counted.completion_tokens += written.shape[1] - len(ids)
+        usage += Usage(1, len(ids), written.shape[1] - len(ids))
         remaining.remove(worst)
         excluded.append(worst)
-    return (*remaining, *reversed(excluded)), counted
+    return (*remaining, *reversed(excluded)), usage
 
 
 def read_prompts(model: Any, prompts: Sequence[Sequence[int]], batch_size: int) -> None:
-    """Reads each prompt with one forward pass and keeps nothing: what any ranking by this model takes at least.
-
-    Args:
-        model: of transformers.
-        prompts: token ids.
-        batch_size: prompts a pass; the shorter ones of a pass are padded.
-    """
+    """Reads each prompt with one forward pass and keeps nothing: what any ranking by this model takes at least."""
     import torch
 
     device = model.get_input_embeddings().weight.device

@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from r1ranker_ir.errors import InputError
 
-from .lists import Order
-from .meter import Metered
+from .meter import Metered, Phase
 from .variants import NAIVE
 
 FLOOR = "one forward pass"
-"""The row of the least that a ranking takes: each list's full prompt is read once."""
+"""The least that a ranking takes: each list's full prompt is read once."""
 
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """What is ranked, and how it is measured.
+    """What is ranked, and how it is measured."""
 
-    Args:
-        candidates: passages a list.
-        passage_tokens: of each, by the model's tokenizer.
-        thought_tokens: of each thought; none ends before.
-        queries: lists.
-        order: in which candidates go: the first stage's last one first, or a random order.
-        batch_size: calls at once.
-        seed: of texts and order.
-        repeat: how often each variant is measured; the measurement of median seconds counts.
-        naive_queries: measure the naive loop on so many lists, and scale it; all if `None`.
-        cache_memory: what may be kept between calls, as `TransformersBackend` takes it; its own limit if `None`.
-
-    Raises:
-        InputError: if a number is too small, or the naive loop is to rank more lists than there are.
-    """
-
-    candidates: int = 20
-    passage_tokens: int = 100
-    thought_tokens: int = 64
-    queries: int = 1
-    order: Order = "first-stage"
-    batch_size: int = 16
-    seed: int = 0
-    repeat: int = 1
-    naive_queries: int | None = None
-    cache_memory: int | str | None = None
+    candidates: int = 20  # passages per list
+    passage_tokens: int = 100  # of each, by the model's tokenizer
+    thought_tokens: int = 64  # of each thought; none ends before
+    queries: int = 1  # lists
+    order: Literal["first-stage", "random"] = "first-stage"  # in which candidates go; the first stage's last one first
+    batch_size: int = 16  # calls at once
+    seed: int = 0  # of texts and order
+    repeat: int = 1  # measurements per variant; the one of median seconds counts
+    naive_queries: int | None = None  # lists that the naive loop ranks, scaled to all of them; None: all
+    cache_memory: int | str | None = None  # as TransformersBackend takes it; its own limit if None
 
     def __post_init__(self) -> None:
         least = {"candidates": 2, "passage_tokens": 1, "thought_tokens": 0, "queries": 1, "batch_size": 1, "repeat": 1}
@@ -54,79 +38,60 @@ class SpeedSettings:
             raise InputError(f"naive_queries is {self.naive_queries}: give 1 to {self.queries}, the number of queries")
 
 
-@dataclass(frozen=True)
-class SpeedRow:
-    """What one variant took.
+@dataclass
+class Measurement:
+    """One measurement of one variant."""
 
-    Args:
-        variant: its name.
-        calls: prompts sent.
-        prompt_tokens: sent.
-        prompt_tokens_computed: of these.
-        completion_tokens: written, or forced after the prompt.
-        seconds: of the whole, in the measurement of the median.
-        all_seconds: of each measurement.
-        cpu_seconds: that this process computed for in it, over all threads; much less than `seconds` on one thread
-            means that the machine was busy with other work.
-        metered: where the model's time went, in the measurement of the median.
-        cache_memory_peak: bytes that were kept between calls at most.
-        device_memory_peak: bytes allocated on a CUDA device at most, weights included; `None` elsewhere.
-        shares: of the device's peaks, see `share_of_peak`.
-        orders: how each list was ranked, best first.
-        queries: lists that were ranked.
-    """
+    queries: int  # lists that were ranked
+    calls: int = 0
+    prompt_tokens: int = 0  # sent
+    prompt_tokens_computed: int = 0
+    completion_tokens: int = 0  # written, or forced after the prompt
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0  # over all threads; much less than seconds on one thread: the machine was busy
+    metered: Metered = field(default_factory=Metered)
+    cache_memory_peak: int = 0  # bytes kept between calls
+    device_memory_peak: int | None = None  # bytes allocated on a CUDA device, weights included; None elsewhere
+    orders: list[tuple[int, ...]] = field(default_factory=list)  # best first
+
+
+@dataclass(kw_only=True)
+class SpeedRow(Measurement):
+    """The measurement of median seconds, and what all of a variant's measurements share."""
 
     variant: str
-    calls: int
-    prompt_tokens: int
-    prompt_tokens_computed: int
-    completion_tokens: int
-    seconds: float
     all_seconds: tuple[float, ...]
-    cpu_seconds: float
-    metered: Metered
-    cache_memory_peak: int
-    device_memory_peak: int | None
-    shares: dict[str, float | None]
-    orders: tuple[tuple[int, ...], ...]
-    queries: int
+    shares: dict[str, float | None]  # of the device's peaks, see share_of_peak
 
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """All rows of a benchmark.
-
-    Args:
-        settings: what was measured.
-        floor: one forward pass over each list's full prompt.
-        rows: of the variants, in their order.
-        forced: the orders that were forced, best first.
-    """
+    """All rows of a benchmark."""
 
     settings: SpeedSettings
     floor: SpeedRow
-    rows: tuple[SpeedRow, ...]
-    forced: tuple[tuple[int, ...], ...]
+    rows: tuple[SpeedRow, ...]  # of the variants, in their order
+    forced: tuple[tuple[int, ...], ...]  # the orders that were forced, best first
 
-    @property
-    def naive(self) -> SpeedRow | None:
-        """The row of the naive loop, if there is one."""
-        return next((row for row in self.rows if row.variant == NAIVE), None)
-
-    def scale(self, row: SpeedRow) -> float:
-        """By how much a row's counts and seconds are to be multiplied to be those of all lists."""
+    def scale(self, row: Measurement) -> float:
+        """The factor that makes a row's counts and seconds those of all lists."""
         return self.settings.queries / row.queries
 
-    def computed_ratio(self, row: SpeedRow) -> float:
+    def computed_ratio(self, row: Measurement) -> float:
         """Prompt tokens computed, in full prompts of all lists."""
         return row.prompt_tokens_computed * self.scale(row) / self.floor.prompt_tokens
 
-    def times_faster(self, row: SpeedRow) -> float | None:
+    def times_faster(self, row: Measurement) -> float | None:
         """The naive loop's seconds over a row's; `None` without such a loop."""
-        if self.naive is None:
-            return None
-        return self.naive.seconds * self.scale(self.naive) / (row.seconds * self.scale(row))
+        naive = next((each for each in self.rows if each.variant == NAIVE), None)
+        return None if naive is None else naive.seconds * self.scale(naive) / (row.seconds * self.scale(row))
 
-    def times_floor(self, row: SpeedRow) -> float:
+    def times_floor(self, row: Measurement) -> float:
         """A row's seconds over those of one forward pass."""
         return row.seconds * self.scale(row) / self.floor.seconds
+
+
+def rate(*phases: Phase) -> float | None:
+    """Tokens per second over some phases; `None` where there were none."""
+    seconds = sum(phase.seconds for phase in phases)
+    return sum(phase.tokens for phase in phases) / seconds if seconds else None

@@ -8,7 +8,8 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
@@ -21,14 +22,14 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import RankingOptions
-from r1ranker_ir.types import Program, RankingRequest
+from r1ranker_ir.types import Program, RankingRequest, Usage
 
 from .forcing import ForcedBackend, no_early_end
 from .lists import MadeLists, made_thought, make_lists
-from .meter import Metered, metered, share_of_peak
+from .meter import metered, share_of_peak
 from .model import BenchmarkModel
 from .naive import eliminate_naively, read_prompts
-from .rows import FLOOR, SpeedResult, SpeedRow, SpeedSettings
+from .rows import FLOOR, Measurement, SpeedResult, SpeedRow, SpeedSettings
 from .variants import PUBLISHED_STRATEGY, Variant
 
 logger = logging.getLogger(__name__)
@@ -38,46 +39,20 @@ _WARM_UP_CANDIDATES = 3
 
 @dataclass(frozen=True)
 class _Bench:
-    """What all variants share.
-
-    Args:
-        model: the model.
-        template: the wording.
-        settings: of the benchmark.
-        lists: what is ranked.
-        thought: stands in place of the model's.
-        full_prompts: token ids of each list's prompt as published.
-    """
+    """What all variants share."""
 
     model: BenchmarkModel
     template: Template
     settings: SpeedSettings
     lists: MadeLists
-    thought: str
-    full_prompts: tuple[list[int], ...]
+    thought: str  # stands in place of the model's
+    full_prompts: tuple[list[int], ...]  # token ids of each list's prompt as published
 
     def opened(self, variant: Variant) -> tuple[ForcedBackend, Prompt]:
         """A backend that has seen nothing yet, and its prompts."""
         backend = _backend(self.model, self.settings, reuse=variant.reuse)
         forced = ForcedBackend(backend, self.lists, best_first=variant.declared.asks == "order", thought=self.thought)
         return forced, Prompt(self.template, forced)
-
-
-@dataclass
-class _Once:
-    """One measurement of one variant."""
-
-    queries: int
-    calls: int = 0
-    prompt_tokens: int = 0
-    computed: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    metered: Metered = field(default_factory=Metered)
-    orders: list[tuple[int, ...]] = field(default_factory=list)
-    cache_memory_peak: int = 0
-    device_memory_peak: int | None = None
 
 
 def measure_speed(
@@ -88,25 +63,13 @@ def measure_speed(
     template: Template | None = None,
     progress: bool = False,
 ) -> SpeedResult:
-    """Measures variants on made-up lists, after a warm-up, round by round.
-
-    Args:
-        model: the model.
-        variants: the ways to rank.
-        settings: the lists, and how often.
-        template: the prompts' wording; the project's own if `None`, whatever the checkpoint's.
-        progress: show a progress bar on a terminal.
-
-    Returns:
-        What each took.
-
-    Raises:
-        InputError: if the lists do not fit into the model's context, or the template lacks what a variant needs.
-    """
+    """Measures variants on made-up lists, after a warm-up, round by round; by the project's own prompts if `None`."""
     bench = _prepared(model, variants, settings, template or load_template())
-    measuring: dict[str, Callable[[], _Once]] = {FLOOR: lambda: _read(bench)}
-    measuring |= {variant.name: _measuring(bench, variant) for variant in variants}
-    found: dict[str, list[_Once]] = {name: [] for name in measuring}
+    measuring: dict[str, Callable[[], Measurement]] = {FLOOR: partial(_read, bench)}
+    for variant in variants:
+        naive = variant.strategy is None
+        measuring[variant.name] = partial(_eliminate, bench) if naive else partial(_rank, bench, variant)
+    found: dict[str, list[Measurement]] = {name: [] for name in measuring}
     with no_early_end(model.model, model.tokenizer):
         _warm_up(bench)
         total = len(measuring) * settings.repeat
@@ -136,7 +99,7 @@ def _backend(model: BenchmarkModel, settings: SpeedSettings, *, reuse: bool) -> 
 def _prepared(
     model: BenchmarkModel, variants: Sequence[Variant], settings: SpeedSettings, template: Template
 ) -> _Bench:
-    """Makes the lists, and finds out before anything is measured what can't be."""
+    """Makes the lists, and refuses what can't be measured before anything is."""
     context = configured_context(model.model)
     if thought_limit(settings.thought_tokens, context) < settings.thought_tokens:
         raise InputError(
@@ -146,37 +109,24 @@ def _prepared(
     for section in (STRATEGIES[PUBLISHED_STRATEGY].section.name, *(variant.section for variant in variants)):
         template.wording(section, "passage")
     backend = _backend(model, settings, reuse=False)
-    lists = make_lists(
-        backend,
-        queries=settings.queries,
-        candidates=settings.candidates,
-        passage_tokens=settings.passage_tokens,
-        order=settings.order,
-        seed=settings.seed,
-    )
+    lists = make_lists(backend, settings)
     thought = made_thought(backend, settings.thought_tokens, random.Random(settings.seed))
     prompt = Prompt(template, backend)
     for variant in variants:
-        _check_fits(variant, lists.requests[0], prompt, model, settings)
+        try:
+            cut = next(_program(variant, lists.requests[0], prompt)).cut_passages
+        except ContextLengthError:
+            cut = settings.candidates
+        if cut:
+            raise InputError(
+                f"{settings.candidates} candidates of {settings.passage_tokens} tokens, with a thought of "
+                f"{settings.thought_tokens}, do not fit into the context of {model.name!r}, {context} tokens: lower "
+                f"--candidates, --passage-tokens or --thought-tokens"
+            )
     texts = ChatTokenizer(model.tokenizer)
     everything = range(settings.candidates)
     full = tuple(texts.prompt_ids(prompt.ask("iterative", request, everything).messages) for request in lists.requests)
     return _Bench(model, template, settings, lists, thought, full)
-
-
-def _check_fits(
-    variant: Variant, request: RankingRequest, prompt: Prompt, model: BenchmarkModel, settings: SpeedSettings
-) -> None:
-    try:
-        cut = next(_program(variant, request, prompt)).cut_passages
-    except ContextLengthError:
-        cut = settings.candidates
-    if cut:
-        raise InputError(
-            f"{settings.candidates} candidates of {settings.passage_tokens} tokens, with a thought of "
-            f"{settings.thought_tokens}, do not fit into the context of {model.name!r}, "
-            f"{configured_context(model.model)} tokens: lower --candidates, --passage-tokens or --thought-tokens"
-        )
 
 
 def _program(variant: Variant, request: RankingRequest, prompt: Prompt) -> Program:
@@ -196,17 +146,17 @@ def _warm_up(bench: _Bench) -> None:
 
 
 @contextmanager
-def _measured(once: _Once, model: Any) -> Iterator[None]:
+def _measured(queries: int, model: BenchmarkModel) -> Iterator[Measurement]:
     """Measures seconds, the model's passes, and what a CUDA device had to hold."""
     import torch
 
-    on_cuda = model.get_input_embeddings().weight.device.type == "cuda"
+    once, on_cuda = Measurement(queries), model.device.type == "cuda"
     if on_cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    with metered(model) as once.metered:
+    with metered(model.model) as once.metered:
         started, computing = time.perf_counter(), time.process_time()
-        yield
+        yield once
         if on_cuda:
             torch.cuda.synchronize()
         once.seconds, once.cpu_seconds = time.perf_counter() - started, time.process_time() - computing
@@ -214,76 +164,51 @@ def _measured(once: _Once, model: Any) -> Iterator[None]:
         once.device_memory_peak = torch.cuda.max_memory_allocated()
 
 
-def _measuring(bench: _Bench, variant: Variant) -> Callable[[], _Once]:
-    return (lambda: _eliminate(bench)) if variant.strategy is None else (lambda: _rank(bench, variant))
+def _count(once: Measurement, usage: Usage, computed: int) -> None:
+    once.calls, once.prompt_tokens, once.completion_tokens = usage.calls, usage.prompt_tokens, usage.completion_tokens
+    once.prompt_tokens_computed = computed
 
 
-def _read(bench: _Bench) -> _Once:
-    tokens = sum(map(len, bench.full_prompts))
-    once = _Once(bench.settings.queries, bench.settings.queries, tokens, tokens)
-    with _measured(once, bench.model.model):
+def _read(bench: _Bench) -> Measurement:
+    with _measured(bench.settings.queries, bench.model) as once:
         read_prompts(bench.model.model, bench.full_prompts, bench.settings.batch_size)
+    tokens = sum(map(len, bench.full_prompts))
+    _count(once, Usage(once.queries, tokens), tokens)
     return once
 
 
-def _eliminate(bench: _Bench) -> _Once:
+def _eliminate(bench: _Bench) -> Measurement:
     """The naive loop, one list after the other."""
-    once = _Once(bench.settings.naive_queries or bench.settings.queries)
     prompt = Prompt(bench.template, _backend(bench.model, bench.settings, reuse=False))
-    lists = zip(bench.lists.requests[: once.queries], bench.lists.best_first, strict=False)
-    with _measured(once, bench.model.model):
-        for request, best_first in lists:
-            order, counted = eliminate_naively(
-                bench.model.model,
-                bench.model.tokenizer,
-                prompt,
-                request,
-                best_first,
-                bench.settings.thought_tokens,
-            )
+    usage = Usage()
+    with _measured(bench.settings.naive_queries or bench.settings.queries, bench.model) as once:
+        for request, best_first in zip(bench.lists.requests[: once.queries], bench.lists.best_first, strict=False):
+            order, used = eliminate_naively(bench.model, prompt, request, best_first, bench.settings.thought_tokens)
             once.orders.append(order)
-            once.calls += counted.calls
-            once.prompt_tokens += counted.prompt_tokens
-            once.completion_tokens += counted.completion_tokens
-    once.computed = once.prompt_tokens
+            usage += used
+    _count(once, usage, usage.prompt_tokens)
     return once
 
 
-def _rank(bench: _Bench, variant: Variant) -> _Once:
+def _rank(bench: _Bench, variant: Variant) -> Measurement:
     """A variant by the engine, as many lists at once as a batch holds."""
-    once = _Once(bench.settings.queries)
     backend, prompt = bench.opened(variant)
     engine = Engine(backend)
-    with _measured(once, bench.model.model):
+    with _measured(bench.settings.queries, bench.model) as once:
         rankings = engine.run([_program(variant, request, prompt) for request in bench.lists.requests])
-    summary = engine.summary
     once.orders = [ranking.order for ranking in rankings]
-    once.calls = summary.usage.calls
-    once.prompt_tokens, once.computed = summary.usage.prompt_tokens, summary.prompt_tokens_computed
-    once.completion_tokens = summary.usage.completion_tokens
-    once.cache_memory_peak = summary.cache_memory_peak
+    once.cache_memory_peak = engine.summary.cache_memory_peak
+    _count(once, engine.summary.usage, engine.summary.prompt_tokens_computed)
     return once
 
 
-def _row(name: str, measurements: Sequence[_Once], model: BenchmarkModel) -> SpeedRow:
+def _row(name: str, measurements: Sequence[Measurement], model: BenchmarkModel) -> SpeedRow:
     import torch
 
     # The upper one of two in the middle: a measurement that was made, whose parts belong together.
     median = sorted(measurements, key=lambda once: once.seconds)[len(measurements) // 2]
     device_name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "cpu"
-    return SpeedRow(
-        variant=name,
-        calls=median.calls,
-        prompt_tokens=median.prompt_tokens,
-        prompt_tokens_computed=median.computed,
-        completion_tokens=median.completion_tokens,
-        seconds=median.seconds,
-        all_seconds=tuple(once.seconds for once in measurements),
-        cpu_seconds=median.cpu_seconds,
-        metered=median.metered,
-        cache_memory_peak=median.cache_memory_peak,
-        device_memory_peak=median.device_memory_peak,
-        shares=share_of_peak(median.metered, device_name),
-        orders=tuple(median.orders),
-        queries=median.queries,
-    )
+    seconds = tuple(once.seconds for once in measurements)
+    shares = share_of_peak(median.metered, device_name)
+    figures: dict[str, Any] = vars(median)
+    return SpeedRow(**figures, variant=name, all_seconds=seconds, shares=shares)

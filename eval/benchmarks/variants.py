@@ -14,9 +14,9 @@ from r1ranker_ir.strategies.options import LAYOUTS, RankingOptions
 PUBLISHED_STRATEGY = "iterative"
 """What ranks where a variant names no strategy."""
 NAIVE = "naive"
-"""The published method as it is usually written: one `generate` a step, one list at a time."""
+"""The published method as it is usually written: one `generate` per step, one list at a time."""
 ONE = "one"
-"""The published method here; what others are compared with by quality."""
+"""The published method here; the baseline of quality."""
 QUALITY_VARIANTS = (
     "one one+mark halving:5 halving:5+mark one+think=first one+mark+think=first think=never direct direct+think=never"
 )
@@ -27,19 +27,12 @@ DEFAULT_VARIANTS = f"{NAIVE} one+no-reuse {QUALITY_VARIANTS}"
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to rank.
-
-    Args:
-        name: what it is called.
-        strategy: what ranks; `None` for the loop that uses nothing of this project but its prompts.
-        options: of the strategy.
-        reuse: what a prompt shares with the one before is not computed again.
-    """
+    """A way to rank."""
 
     name: str
-    strategy: str | None
+    strategy: str | None  # None for the loop that uses nothing of this project but its prompts
     options: RankingOptions
-    reuse: bool = True
+    reuse: bool = True  # what a prompt shares with the one before is not computed again
 
     @property
     def section(self) -> str:
@@ -48,22 +41,12 @@ class Variant:
 
     @property
     def declared(self) -> Strategy:
-        """The strategy; of the naive loop, that of which it asks the questions."""
+        """The strategy; of the naive loop, the one whose questions it asks."""
         return STRATEGIES[self.strategy or PUBLISHED_STRATEGY]
 
 
 def parse_variants(text: str) -> tuple[Variant, ...]:
-    """Reads names of variants.
-
-    Args:
-        text: split by white space or commas, such as `naive one halving:5+mark think=never direct`.
-
-    Returns:
-        The variants in order, repeats dropped.
-
-    Raises:
-        InputError: if there is none, or one can't be read.
-    """
+    """Reads names of variants split by commas or white space; repeats are dropped."""
     names = list(dict.fromkeys(re.findall(r"[^\s,]+", text)))
     if not names:
         raise InputError(f"no variant given: name at least one of {DEFAULT_VARIANTS}")
@@ -71,23 +54,11 @@ def parse_variants(text: str) -> tuple[Variant, ...]:
 
 
 def parse_variant(name: str) -> Variant:
-    """Reads the name of one variant.
-
-    Args:
-        name: `naive`; or parts joined by `+`: a schedule, `shrink` or `mark`, `think=…`, `top-k=…`, `show-best-first`,
-            the name of a strategy other than the elimination, and `no-reuse`.
-
-    Returns:
-        The variant.
-
-    Raises:
-        InputError: if a part is unknown, or parts do not go together.
-    """
+    """Reads `naive`, or parts joined by `+`: a schedule, layout or strategy, `think=…`, `top-k=…`, and flags."""
     if name == NAIVE:
         return Variant(name, None, RankingOptions(), reuse=False)
     given: dict[str, Any] = {}
-    parts = name.split("+")
-    for part in parts:
+    for part in name.split("+"):
         key, value = _option(part)
         if key in given:
             raise InputError(f"variant {name!r} says twice what its {key} is: say it once")

@@ -14,6 +14,7 @@ from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.benchmarks.meter import metered
 from r1ranker_ir.eval.benchmarks.model import open_model
+from r1ranker_ir.eval.benchmarks.rows import rate
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.trace_summary import TraceSummary, summarise
@@ -40,28 +41,14 @@ _ANSWER_BLOCK = re.compile(r"<answer>.+?</answer>", re.DOTALL | re.IGNORECASE)
 
 @dataclass(frozen=True)
 class DoctorSettings:
-    """How thoroughly a model is examined.
+    """How thoroughly a model is examined."""
 
-    Args:
-        backend: `transformers` or `openai`.
-        queries: how many lists; each is shown forwards and backwards. 6, or 3 if `quick`, where it is `None`.
-        candidates: how many each list holds.
-        max_thought_tokens: how long a thought may be; 256, or 128 if `quick`, where it is `None`.
-        quick: fewer lists and shorter thoughts.
-        options: further arguments of `Ranker`, such as `template`, `base_url` or `batch_size`.
-        device: where the model runs; `None` to pick.
-        dtype: its numbers.
-
-    Raises:
-        InputError: if a number makes no sense.
-    """
-
-    backend: str = "transformers"
-    queries: int | None = None
-    candidates: int = 4
-    max_thought_tokens: int | None = None
+    backend: str = "transformers"  # transformers or openai
+    queries: int | None = None  # lists, each shown forwards and backwards; None: 6, or 3 if quick
+    candidates: int = 4  # in each list
+    max_thought_tokens: int | None = None  # None: 256, or 128 if quick
     quick: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of Ranker
     device: str | None = None
     dtype: str = "auto"
 
@@ -84,81 +71,48 @@ class DoctorSettings:
 
 @dataclass(frozen=True)
 class TemplateFacts:
-    """What a model's chat template does.
+    """What a model's chat template does."""
 
-    Args:
-        chat_template: there is one.
-        system: what becomes of a system turn: `kept`, `dropped` or `refused`.
-        thought: `opened` by the template, `closed` by it at once, or neither (`open`): the ranker opens it then.
-        end_tokens: which tokens end the model's turn.
-        think_token: `<think>` is one token.
-    """
-
-    chat_template: bool
-    system: Literal["kept", "dropped", "refused"]
-    thought: Literal["opened", "closed", "open"]
+    chat_template: bool  # there is one
+    system: Literal["kept", "dropped", "refused"]  # what becomes of a system turn
+    thought: Literal["opened", "closed", "open"]  # by the template; open: neither, so the ranker opens it
     end_tokens: tuple[str, ...]
-    think_token: bool
+    think_token: bool  # <think> is one token
 
 
 @dataclass(frozen=True)
 class FormatCheck:
-    """How far a model keeps to the form when nothing holds it to it.
-
-    Args:
-        outputs: how many were looked at.
-        thoughts: how many close a thought.
-        answers: how many have an answer in its tags.
-        readable: how many could be used as they stood.
-        example: the first output that could not, as far as there is one.
-    """
+    """How far a model keeps to the form when nothing holds it to it."""
 
     outputs: int
-    thoughts: int
-    answers: int
-    readable: int
-    example: str = ""
+    thoughts: int  # outputs that close a thought
+    answers: int  # outputs with an answer in its tags
+    readable: int  # outputs that could be used as they stood
+    example: str = ""  # the first one that could not
 
 
 @dataclass(frozen=True)
 class StrategyCheck:
-    """How a model does with one strategy.
-
-    Args:
-        strategy: which one.
-        lists: how many, each shown forwards and backwards.
-        candidates: in each.
-        right: how often the passage that answers the query came out best, of twice as many rankings.
-        same: how many lists have the same winner both ways.
-        summary: of the rankings.
-    """
+    """How a model does with one strategy."""
 
     strategy: str
-    lists: int
+    lists: int  # each shown forwards and backwards
     candidates: int
-    right: int
-    same: int
+    right: int  # rankings, of twice as many as lists, in which the passage that answers the query came out best
+    same: int  # lists with the same winner both ways
     summary: TraceSummary
 
     @property
     def chance(self) -> float:
-        """How probable it is to be right so often by naming any candidate."""
+        """The probability of being right at least this often by naming any candidate."""
         trials, hit = 2 * self.lists, 1 / self.candidates
-        return sum(
-            math.comb(trials, count) * hit**count * (1 - hit) ** (trials - count)
-            for count in range(self.right, trials + 1)
-        )
+        counts = range(self.right, trials + 1)
+        return sum(math.comb(trials, count) * hit**count * (1 - hit) ** (trials - count) for count in counts)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be thought of a model with one strategy.
-
-    Args:
-        level: in a word.
-        reasons: why.
-        advice: what to do.
-    """
+    """The judgement of a model with one strategy."""
 
     level: Level
     reasons: tuple[str, ...] = ()
@@ -167,74 +121,35 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a model is.
+    """How fast a model is."""
 
-    Args:
-        reading: tokens of prompts per second; `None` where that can't be told apart.
-        writing: tokens written a second, over all rows of a batch.
-        seconds: of all calls.
-    """
-
-    reading: float | None
-    writing: float | None
-    seconds: float
+    reading: float | None  # tokens of prompts per second; None where that can't be told apart
+    writing: float | None  # tokens written per second, over all rows of a batch
+    seconds: float  # of all calls
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found out about a model.
-
-    Args:
-        model: its name.
-        backend: what ran it.
-        template: of its tokenizer; `None` on a server, whose template can't be seen.
-        format: whether it keeps to the form by itself.
-        checks: by strategy.
-        verdicts: beside them.
-        speed: how fast it was.
-    """
+    """What was found out about a model."""
 
     model: str
     backend: str
-    template: TemplateFacts | None
+    template: TemplateFacts | None  # None on a server, whose template can't be seen
     format: FormatCheck
     checks: tuple[StrategyCheck, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...]  # beside the checks
     speed: Speed
 
 
 def examine(model: str, settings: DoctorSettings) -> Examination:
-    """Examines a model.
-
-    Args:
-        model: a checkpoint (folder or hub name; `tiny` for the embedded one), or a server's name for it.
-        settings: how thoroughly.
-
-    Returns:
-        What was found.
-
-    Raises:
-        InputError: if a setting makes no sense.
-        CheckpointError: if the model can't be loaded.
-        BackendError: if the server can't be used.
-        MissingExtraError: if what runs models is not installed.
-    """
-    lists = clear_lists(settings.lists, settings.candidates)
-    if not BACKENDS[settings.backend].capabilities.reads_checkpoint:
-        return _examined(model, model, lists, settings, None)
-    opened = open_model(model, None, device=settings.device, dtype=settings.dtype, seed=0)
-    return _examined(model, str(opened.checkpoint), lists, settings, opened)
-
-
-def _examined(
-    name: str, checkpoint: str, lists: Sequence[ClearList], settings: DoctorSettings, opened: BenchmarkModel | None
-) -> Examination:
-    options: dict[str, Any] = {
-        **{"backend": settings.backend, "max_thought_tokens": settings.thought, "max_repair_rate": 1.0},
-        **settings.options,
-    }
-    if opened is not None:
-        options["loaded"] = opened.model, opened.tokenizer
+    """Examines a checkpoint (folder or hub name; `tiny` for the embedded one), or a server's model."""
+    opened: BenchmarkModel | None = None
+    lists, checkpoint = clear_lists(settings.lists, settings.candidates), model
+    usual = {"backend": settings.backend, "max_thought_tokens": settings.thought, "max_repair_rate": 1.0}
+    options: dict[str, Any] = {**usual, **settings.options}
+    if BACKENDS[settings.backend].capabilities.reads_checkpoint:
+        opened = open_model(model, None, device=settings.device, dtype=settings.dtype, seed=0)
+        options["loaded"], checkpoint = (opened.model, opened.tokenizer), str(opened.checkpoint)
     strategies = _strategies(checkpoint, settings)
     started = time.perf_counter()
     checks, texts = [], list[Ranking]()
@@ -248,7 +163,7 @@ def _examined(
             texts = free.rank([each.request for each in lists])
     seconds = time.perf_counter() - started
     return Examination(
-        name,
+        model,
         settings.backend,
         None if opened is None else template_facts(opened),
         format_of(texts),
@@ -296,14 +211,7 @@ def _check(
 
 
 def template_facts(opened: BenchmarkModel) -> TemplateFacts:
-    """Looks at what a chat template makes of a short conversation.
-
-    Args:
-        opened: the model with its tokenizer.
-
-    Returns:
-        What it does.
-    """
+    """Looks at what a chat template makes of a short conversation."""
     from r1ranker_ir.backends.texts import ChatTokenizer
 
     tokenizer = opened.tokenizer
@@ -333,44 +241,24 @@ def _rendered(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str | None:
 
 
 def format_of(rankings: Sequence[Ranking]) -> FormatCheck:
-    """Looks at outputs that nothing held to the form.
-
-    Args:
-        rankings: whose answers were written freely.
-
-    Returns:
-        How many kept to it.
-    """
+    """Looks at outputs that nothing held to the form."""
     steps = [step for ranking in rankings for step in ranking.steps]
     broken = [step.text for step in steps if step.repaired]
-    return FormatCheck(
-        len(steps),
-        sum(bool(_THOUGHT_BLOCK.search(step.text)) for step in steps),
-        sum(bool(_ANSWER_BLOCK.search(step.text)) for step in steps),
-        sum(not step.repaired for step in steps),
-        broken[0] if broken else "",
+    thoughts, answers = (
+        sum(bool(block.search(step.text)) for step in steps) for block in (_THOUGHT_BLOCK, _ANSWER_BLOCK)
     )
+    return FormatCheck(len(steps), thoughts, answers, len(steps) - len(broken), broken[0] if broken else "")
 
 
 def _speed(meter: Metered | None, checks: Sequence[StrategyCheck], seconds: float) -> Speed:
     if meter is None:
         written = sum(check.summary.usage.completion_tokens for check in checks)
         return Speed(None, written / seconds, seconds)
-    reading, writing = (
-        phase.tokens / phase.seconds if phase.seconds else None for phase in (meter.reading, meter.writing)
-    )
-    return Speed(reading, writing, seconds)
+    return Speed(rate(meter.reading), rate(meter.writing), seconds)
 
 
 def verdict_of(check: StrategyCheck) -> Verdict:
-    """Judges what was seen of one strategy.
-
-    Args:
-        check: what was seen.
-
-    Returns:
-        The verdict.
-    """
+    """Judges what was seen of one strategy."""
     summary, trials = check.summary, 2 * check.lists
     repaired = summary.unread / summary.answers if summary.answers else 0.0
     limited = sum(count for ending, count in summary.endings.items() if "limit" in ending)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -17,15 +16,10 @@ _STEP = 5
 
 @dataclass(frozen=True)
 class ClearList:
-    """One list.
-
-    Args:
-        request: the query and its candidates.
-        best: the id of the only candidate that answers it.
-    """
+    """One list."""
 
     request: RankingRequest
-    best: str
+    best: str  # the id of the only candidate that answers the query
 
     def backwards(self) -> RankingRequest:
         """The same candidates in the opposite order."""
@@ -34,53 +28,26 @@ class ClearList:
 
 
 def clear_lists(count: int, candidates: int) -> list[ClearList]:
-    """Makes lists of the packaged collection.
-
-    Args:
-        count: how many; the place of the best one moves on from list to list.
-        candidates: how many each holds.
-
-    Returns:
-        The lists, the same ones each time.
-
-    Raises:
-        InputError: if there are not so many.
-    """
+    """Makes lists of the packaged collection, the same ones each time; the place of the best one moves on."""
     with resources.as_file(resources.files("r1ranker_ir") / _COLLECTION) as folder:
         corpus = open_corpus(str(folder))
-        queries, qrels = corpus.queries(), list(corpus.qrels())
         grades: dict[str, dict[str, int]] = {}
-        for judgment in qrels:
+        for judgment in corpus.qrels():
             grades.setdefault(judgment.query_id, {})[judgment.doc_id] = judgment.relevance
-        best = {
-            query_id: max(judged, key=lambda doc_id: (judged[doc_id], doc_id)) for query_id, judged in grades.items()
-        }
-        ids = [query_id for query_id in queries if query_id in best]
-        if not 1 <= count <= len(ids) or not 2 <= candidates <= len(ids) // _STEP:
+        best = {query_id: max(own, key=lambda doc_id: (own[doc_id], doc_id)) for query_id, own in grades.items()}
+        queries = {query_id: text for query_id, text in corpus.queries().items() if query_id in best}
+        ids, most = list(queries), len(queries) // _STEP
+        if not 1 <= count <= len(ids) or not 2 <= candidates <= most:
             raise InputError(
-                f"{count} lists of {candidates} candidates: give 1 to {len(ids)} queries, and 2 to {len(ids) // _STEP} "
-                f"candidates"
+                f"{count} lists of {candidates} candidates: give 1 to {len(ids)} queries, and 2 to {most} candidates"
             )
         texts = corpus.documents(list(best.values()))
-    return [_list(number, ids, queries, best, grades, texts, candidates) for number in range(count)]
-
-
-def _list(
-    number: int,
-    ids: Sequence[str],
-    queries: dict[str, str],
-    best: dict[str, str],
-    grades: dict[str, dict[str, int]],
-    texts: dict[str, str],
-    candidates: int,
-) -> ClearList:
-    query_id = ids[number]
-    others: list[str] = []
-    for step in range(len(ids)):
-        other = best[ids[(number + _STEP * (step + 1)) % len(ids)]]
-        if grades[query_id].get(other, 0) <= 0 and other not in others and len(others) < candidates - 1:
-            others.append(other)
-    place = number % candidates
-    chosen = [*others[:place], best[query_id], *others[place:]]
-    shown = tuple(Candidate(doc_id, texts[doc_id]) for doc_id in chosen)
-    return ClearList(RankingRequest(queries[query_id], shown, query_id=query_id), best[query_id])
+    lists = []
+    for number, query_id in enumerate(ids[:count]):
+        steps = (best[ids[(number + _STEP * (step + 1)) % len(ids)]] for step in range(len(ids)))
+        others = list(dict.fromkeys(other for other in steps if grades[query_id].get(other, 0) <= 0))[: candidates - 1]
+        place = number % candidates
+        chosen = [*others[:place], best[query_id], *others[place:]]
+        shown = tuple(Candidate(doc_id, texts[doc_id]) for doc_id in chosen)
+        lists.append(ClearList(RankingRequest(queries[query_id], shown, query_id=query_id), best[query_id]))
+    return lists

@@ -7,7 +7,7 @@ from typing import Any
 
 from r1ranker_ir.runs.trace_summary import Spread, summary_data
 
-from .doctor import Examination, FormatCheck, StrategyCheck, TemplateFacts, Verdict
+from .doctor import Examination, FormatCheck, StrategyCheck, TemplateFacts
 
 _SYSTEM = {
     "kept": "a system turn is kept",
@@ -23,14 +23,7 @@ _EXAMPLE = 160
 
 
 def report_lines(found: Examination) -> Iterator[str]:
-    """Says what was found.
-
-    Args:
-        found: about a model.
-
-    Yields:
-        Lines, with blank ones between the parts; the verdicts come last.
-    """
+    """Says what was found."""
     yield f"Model {found.model}, backend {found.backend}"
     yield ""
     yield from _template(found.template)
@@ -43,7 +36,9 @@ def report_lines(found: Examination) -> Iterator[str]:
     yield ""
     yield "Verdict"
     for check, verdict in zip(found.checks, found.verdicts, strict=True):
-        yield from _verdict(check.strategy, verdict)
+        yield f"  {check.strategy}: {verdict.level}"
+        yield from (f"    because {reason}" for reason in verdict.reasons)
+        yield from (f"    what to do: {advice}" for advice in verdict.advice)
     yield overall(found)
 
 
@@ -94,8 +89,7 @@ def _format(check: FormatCheck) -> Iterator[str]:
 
 def _quoted(text: str) -> str:
     line = " ".join(text.split())
-    shown = line if len(line) <= _EXAMPLE else f"{line[:_EXAMPLE]}…"
-    return repr(shown)
+    return repr(line if len(line) <= _EXAMPLE else f"{line[:_EXAMPLE]}…")
 
 
 def _speed(found: Examination) -> str:
@@ -131,12 +125,6 @@ def _check(check: StrategyCheck) -> Iterator[str]:
 
 def _spread(spread: Spread) -> str:
     return f"{spread.least:g} to {spread.most:g} (median {spread.median:g})"
-
-
-def _verdict(strategy: str, verdict: Verdict) -> Iterator[str]:
-    yield f"  {strategy}: {verdict.level}"
-    yield from (f"    because {reason}" for reason in verdict.reasons)
-    yield from (f"    what to do: {advice}" for advice in verdict.advice)
 
 
 def report_data(found: Examination) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How many model calls a run took a query: from its traces, a suite's manifest, or as a number."""
+"""How many model calls a run took per query: from its traces, a suite's manifest, or as a number."""
 
 from __future__ import annotations
 
@@ -13,34 +13,25 @@ from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
 
 
 def read_calls(source: str, run: str) -> float:
-    """Finds how many calls a run took a query.
-
-    Args:
-        source: a number; a trace file (JSON Lines, one query a line); or the `manifest.json` of a suite.
-        run: the run's file. Of a suite with several data sets, the one counts whose folder it lies in.
-
-    Returns:
-        The mean over the queries.
-
-    Raises:
-        InputError: if it is none of these, or says nothing of the run.
-        DataFileError: if the file is malformed.
-    """
+    """The mean calls per query; of a suite's manifest, those of the data set whose folder holds the run."""
     try:
         number = float(source)
     except ValueError:
-        pass
-    else:
-        if not (math.isfinite(number) and number >= 0):
-            raise InputError(f"calls of {run!r}: {source!r} is not a number of calls")
-        return number
-    path = Path(source)
+        return _of_file(Path(source), run)
+    if not (math.isfinite(number) and number >= 0):
+        raise InputError(f"calls of {run!r}: {source!r} is not a number of calls")
+    return number
+
+
+def _of_file(path: Path, run: str) -> float:
     if not path.is_file():
-        raise InputError(f"calls of {run!r}: {source!r} is no file: give a trace, a suite's manifest, or a number")
+        raise InputError(
+            f"calls of {run!r}: {str(path)!r} is not a file: give a trace, a suite's manifest, or a number"
+        )
     try:
         return _of_manifest(path, run) if path.suffix == ".json" else _of_trace(path)
     except OSError as error:
-        raise InputError(f"can't read {source!r}: {error.strerror}: give another file") from error
+        raise InputError(f"can't read {str(path)!r}: {error.strerror}: give another file") from error
 
 
 def _of_trace(path: Path) -> float:

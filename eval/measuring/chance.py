@@ -16,16 +16,7 @@ if TYPE_CHECKING:
 
 
 def expected_reciprocal_rank(count: int, relevant: int, cutoff: int | None = None) -> float:
-    """Computes the expected reciprocal rank of the first relevant candidate.
-
-    Args:
-        count: how many candidates there are.
-        relevant: how many of them are relevant.
-        cutoff: ranks beyond it count as 0; none if `None`.
-
-    Returns:
-        Σ 1/k · C(n − k, r − 1) / C(n, r) over the ranks k up to the cutoff; 0 where nothing is relevant.
-    """
+    """Σ 1/k · C(n − k, r − 1) / C(n, r) over the ranks k up to the cutoff; 0 where nothing is relevant."""
     if not relevant:
         return 0.0
     last = count - relevant + 1 if cutoff is None else min(cutoff, count - relevant + 1)
@@ -34,31 +25,14 @@ def expected_reciprocal_rank(count: int, relevant: int, cutoff: int | None = Non
 
 
 def expected_success(count: int, relevant: int, cutoff: int) -> float:
-    """Computes how likely a relevant candidate is among the first.
-
-    Args:
-        count: how many candidates there are.
-        relevant: how many of them are relevant.
-        cutoff: how many count as the first.
-
-    Returns:
-        1 − C(n − r, k) / C(n, k); 0 where nothing is relevant.
-    """
+    """How likely a relevant candidate is among the first `cutoff`: 1 − C(n − r, k) / C(n, k)."""
     shown = min(cutoff, count)
     # In whole numbers up to the end: 1 − 4/5 would fall short of 1/5.
     return (comb(count, shown) - comb(count - relevant, shown)) / comb(count, shown)
 
 
 def expected_ndcg(grades: Sequence[int], cutoff: int | None = None) -> float:
-    """Computes the expected nDCG, with the grades as gains and 1 / log2(rank + 1) as discounts (trec_eval's).
-
-    Args:
-        grades: of all candidates.
-        cutoff: ranks beyond it count as 0; none if `None`.
-
-    Returns:
-        The mean grade at every rank, over the best order's; 0 where no grade is above 0.
-    """
+    """The mean grade at every rank over the best order's, with discounts 1 / log2(rank + 1) (trec_eval's)."""
     gains = sorted((max(grade, 0) for grade in grades), reverse=True)
     shown = len(gains) if cutoff is None else min(cutoff, len(gains))
     discounts = [1 / log2(rank + 1) for rank in range(1, shown + 1)]
@@ -67,15 +41,9 @@ def expected_ndcg(grades: Sequence[int], cutoff: int | None = None) -> float:
 
 
 def expected_measure(measure: Measure, grades: Sequence[int]) -> float | None:
-    """Computes what a random order of one request's candidates reaches on average.
+    """What a random order of candidates with these grades reaches on average; `None` without a formula here.
 
-    Args:
-        measure: what counts.
-        grades: of all candidates.
-
-    Returns:
-        The expectation; `None` for measures other than RR, Success and nDCG, or with parameters other than a cutoff
-        and the least grade of a relevant candidate (`rel`).
+    There are formulas for RR, Success and nDCG with a cutoff and the least relevant grade (`rel`) for parameters.
     """
     parameters = {str(name): value for name, value in measure.params.items()}
     cutoff, least = parameters.pop("cutoff", None), parameters.pop("rel", 1)

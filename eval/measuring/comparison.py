@@ -14,7 +14,7 @@ from .significance import (
     RESAMPLES,
     ROUNDING,
     Correction,
-    Interval,
+    MeanEstimate,
     Test,
     bootstrap_interval,
     check_resamples,
@@ -22,7 +22,7 @@ from .significance import (
     paired_t_test,
     randomisation_interval,
     randomisation_test,
-    t_interval,
+    t_estimate,
 )
 
 if TYPE_CHECKING:
@@ -34,24 +34,13 @@ _NOT_COMPARED = {"NumQ": "the queries", "NumRel": "the relevant documents", "Num
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """How runs are tested.
+    """How runs are tested."""
 
-    Args:
-        test: a paired two-sided test over the queries.
-        correction: for the number of tests: over all runs and measures of the comparison.
-        alpha: from which corrected p-value down a difference counts as significant.
-        resamples: random samples of the randomisation test and of the intervals that are drawn.
-        seed: of these samples; the same ones are drawn for every run and measure.
-
-    Raises:
-        InputError: if alpha is not between 0 and 1, or there are fewer resamples than 100.
-    """
-
-    test: Test = "ttest"
-    correction: Correction = "holm"
-    alpha: float = 0.05
-    resamples: int = RESAMPLES
-    seed: int = 0
+    test: Test = "ttest"  # a paired two-sided test over the queries
+    correction: Correction = "holm"  # for the number of tests: over all runs and measures of the comparison
+    alpha: float = 0.05  # from which corrected p-value down a difference counts as significant
+    resamples: int = RESAMPLES  # random samples of the randomisation test and of the intervals that are drawn
+    seed: int = 0  # of these samples; the same ones are drawn for every run and measure
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
@@ -60,63 +49,28 @@ class ComparisonSettings:
 
 
 @dataclass(frozen=True)
-class MeanEstimate:
-    """A mean over the queries.
-
-    Args:
-        mean: of the queries' values; also for measures that are usually summed.
-        interval: its 95% interval: of a run's mean by the bootstrap, of a difference the one that belongs to the test;
-            `None` where there is none, as for a single query.
-    """
-
-    mean: float
-    interval: Interval | None
-
-
-@dataclass(frozen=True)
 class ComparedRun:
-    """One run of a comparison.
-
-    Args:
-        name: what it is called.
-        means: by measure.
-        missing: judged queries of which it holds no document; they count as 0.
-        unjudged: its queries without judgments; they do not count.
-        calls: model calls per query, if known.
-    """
+    """One run of a comparison."""
 
     name: str
-    means: Mapping[Measure, MeanEstimate]
-    missing: tuple[str, ...]
-    unjudged: tuple[str, ...]
-    calls: float | None
+    means: Mapping[Measure, MeanEstimate]  # intervals by the bootstrap
+    missing: tuple[str, ...]  # judged queries of which it holds no document; they count as 0
+    unjudged: tuple[str, ...]  # its queries without judgments; they do not count
+    calls: float | None  # model calls per query, if known
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A run minus the baseline, by one measure.
-
-    Args:
-        run: the run's name.
-        measure: what is compared.
-        per_query: query id to difference; 0 where both values are the same but for rounding errors (1e-12).
-        mean: of these.
-        relative: the mean difference as a part of the baseline's mean; `None` where that is 0.
-        p_value: as the test gives it.
-        corrected: corrected for all tests of the comparison.
-        significant: the corrected p-value is no greater than alpha, and run and baseline have results for the same
-            queries.
-        same_queries: they have.
-    """
+    """A run minus the baseline, by one measure."""
 
     run: str
     measure: Measure
-    per_query: Mapping[str, float]
-    mean: MeanEstimate
-    relative: float | None
+    per_query: Mapping[str, float]  # 0 where the values are the same but for rounding errors (1e-12)
+    mean: MeanEstimate  # of these, with the test's own interval
+    relative: float | None  # the mean difference as a part of the baseline's mean; None where that is 0
     p_value: float
-    corrected: float
-    significant: bool
+    corrected: float  # corrected for all tests of the comparison
+    significant: bool  # corrected p-value <= alpha, and run and baseline have results for the same queries
     same_queries: bool = True
 
     @property
@@ -137,36 +91,32 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs against a baseline.
-
-    Args:
-        baseline: the baseline.
-        runs: the others, in the order in which they were given.
-        measures: what they are compared by.
-        differences: of each run by each measure, measure by measure.
-        queries: how many count.
-        settings: how they were tested.
-        judged: how many are judged, of which the others were left out; the same as `queries` where none was.
-    """
+    """Runs against a baseline."""
 
     baseline: ComparedRun
-    runs: tuple[ComparedRun, ...]
+    runs: tuple[ComparedRun, ...]  # the others
     measures: tuple[Measure, ...]
-    differences: tuple[Difference, ...]
-    queries: int
+    differences: tuple[Difference, ...]  # of each run by each measure, measure by measure
+    queries: int  # how many count
     settings: ComparisonSettings
-    judged: int
+    judged: int  # how many are judged; only `queries` of them count
+
+    @property
+    def all_runs(self) -> tuple[ComparedRun, ...]:
+        """The baseline and the others."""
+        return (self.baseline, *self.runs)
+
+    def run(self, name: str) -> ComparedRun:
+        """A run by its name."""
+        return next(run for run in self.all_runs if run.name == name)
+
+    def differences_of(self, name: str) -> dict[Measure, Difference]:
+        """A run's differences by measure; none of the baseline."""
+        return {each.measure: each for each in self.differences if each.run == name}
 
 
 def check_comparable(measures: Sequence[Measure]) -> None:
-    """Refuses measures by which no run is better than another.
-
-    Args:
-        measures: to compare by.
-
-    Raises:
-        InputError: if one counts queries, relevant documents or retrieved documents.
-    """
+    """Refuses measures by which no run is better than another."""
     for measure in measures:
         counted = _NOT_COMPARED.get(str(measure.NAME))
         # NumRet with a grade counts what was found of the relevant documents: the more the better.
@@ -188,21 +138,6 @@ def compare_runs(
 
     No difference counts as significant between runs that have results for different queries: what one of them lacks
     counts as 0, which says nothing of how it ranks.
-
-    Args:
-        evaluations: name of a run to what `evaluate` says of it; all with the same judgments and measures.
-        baseline: whose name is the baseline's.
-        settings: how to test.
-        calls: name of a run to its model calls per query, where known.
-        judged: how many queries are judged, where only some of them were measured (see `measures.common_queries`).
-
-    Returns:
-        Means, differences and tests.
-
-    Raises:
-        InputError: if there is nothing to compare, the runs were measured by other measures or over other queries, or
-            a measure can't be compared.
-        MissingExtraError: if scipy is not installed.
     """
     settings = settings or ComparisonSettings()
     base = evaluations.get(baseline)
@@ -219,19 +154,11 @@ def compare_runs(
     per_query = [_per_query(evaluations[name], base, measure) for measure, name in pairs]
     p_values = [_p_value(list(values.values()), settings) for values in per_query]
     corrected = correct(p_values, settings.correction)
-    runs = {
-        name: ComparedRun(
-            name,
-            {
-                measure: _estimate([row[measure] for row in evaluation.per_query.values()], settings)
-                for measure in measures
-            },
-            evaluation.missing,
-            evaluation.unjudged,
-            (calls or {}).get(name),
-        )
-        for name, evaluation in evaluations.items()
-    }
+    runs = {}
+    for name, each in evaluations.items():
+        columns = {measure: [row[measure] for row in each.per_query.values()] for measure in measures}
+        means = {measure: _estimate(values, settings) for measure, values in columns.items()}
+        runs[name] = ComparedRun(name, means, each.missing, each.unjudged, (calls or {}).get(name))
     differences = []
     for (measure, name), values, raw, final in zip(pairs, per_query, p_values, corrected, strict=True):
         mean, before = _difference(list(values.values()), settings), runs[baseline].means[measure].mean
@@ -240,10 +167,8 @@ def compare_runs(
         significant = same and final <= settings.alpha
         differences.append(Difference(name, measure, values, mean, relative, raw, final, significant, same))
     queries = len(base.per_query)
-    return Comparison(
-        *(runs.pop(baseline), tuple(runs.values()), measures, tuple(differences), queries, settings),
-        judged=queries if judged is None else judged,
-    )
+    found = runs.pop(baseline), tuple(runs.values()), measures, tuple(differences)
+    return Comparison(*found, queries, settings, queries if judged is None else judged)
 
 
 def _per_query(run: Evaluation, baseline: Evaluation, measure: Measure) -> dict[str, float]:
@@ -262,10 +187,10 @@ def _p_value(differences: Sequence[float], settings: ComparisonSettings) -> floa
 
 def _difference(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:
     """A mean difference with the interval of its test, so that the two never say different things."""
-    mean = math.fsum(values) / len(values)
     if settings.test == "ttest":
-        return MeanEstimate(mean, t_interval(values))
-    return MeanEstimate(mean, randomisation_interval(values, resamples=settings.resamples, seed=settings.seed))
+        return t_estimate(values)
+    interval = randomisation_interval(values, resamples=settings.resamples, seed=settings.seed)
+    return MeanEstimate(math.fsum(values) / len(values), interval)
 
 
 def _estimate(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:

@@ -28,33 +28,16 @@ _TOKEN = re.compile(r"(?:\([^()]*\)|[^\s,])+")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measures of one run.
+    """The measures of one run."""
 
-    Args:
-        mean: measure to its value over all judged queries (ir_measures' aggregate: a sum for counts).
-        per_query: judged query id to measure to value, in the order of the judgments.
-        missing: judged queries of which the run holds no document; they count as 0.
-        unjudged: queries of the run without judgments; they do not count.
-    """
-
-    mean: Mapping[Measure, float]
-    per_query: Mapping[str, Mapping[Measure, float]]
-    missing: tuple[str, ...]
-    unjudged: tuple[str, ...]
+    mean: Mapping[Measure, float]  # over all judged queries (ir_measures' aggregate: a sum for counts)
+    per_query: Mapping[str, Mapping[Measure, float]]  # by judged query, in the order of the judgments
+    missing: tuple[str, ...]  # judged queries of which the run holds no document; they count as 0
+    unjudged: tuple[str, ...]  # queries of the run without judgments; they do not count
 
 
 def parse_measures(text: str) -> tuple[Measure, ...]:
-    """Parses names of measures as ir_measures writes them.
-
-    Args:
-        text: split by white space or commas, such as `nDCG@10 RR(rel=2)@10 AP`.
-
-    Returns:
-        The measures in order, repeats dropped.
-
-    Raises:
-        InputError: if there is none, or one is unknown, malformed or needs a package that is not installed.
-    """
+    """Parses names of measures as ir_measures writes them."""
     tokens = _TOKEN.findall(text)
     if not tokens:
         raise InputError(f"no measure given: name at least one, such as {EXAMPLE!r}")
@@ -62,25 +45,12 @@ def parse_measures(text: str) -> tuple[Measure, ...]:
 
 
 def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, name: str = "run") -> Evaluation:
-    """Measures a run against judgments.
+    """Measures a run against judgments; `name` is what logs and errors call it.
 
     The order of a run's documents is that of pytrec_eval and of trec_eval 9, whatever computes a measure: by falling
     score in single precision (trec_eval 10.0 has doubles), ties by falling document id. Judged queries that the run
-    lacks count as 0 and are logged; so do queries for which
-    a measure has no value, such as Accuracy where nothing relevant was found.
-
-    Args:
-        qrels: the judgments.
-        run: query id to scored documents.
-        measures: what to compute.
-        name: what to call the run in logs and errors, such as its file.
-
-    Returns:
-        Means and values per query.
-
-    Raises:
-        InputError: if there are no judgments, one has a grade of more than `GREATEST_GRADE`, none of the run's queries
-            is judged, or ir_measures fails.
+    lacks count as 0 and are logged; so do those for which a measure has no value, such as Accuracy without a relevant
+    document.
     """
     import ir_measures
 
@@ -95,12 +65,12 @@ def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, na
             f"{name}: none of its {len(run)} queries is judged (the run has {unjudged[0]!r}, the judgments have "
             f"{judged[0]!r}): is it a run of this corpus?"
         )
-    if missing:
-        logger.warning(
-            "%s: %d of %d judged queries have no results and count as 0: %s", name, *_counted(missing, judged)
-        )
-    if unjudged:
-        logger.warning("%s: %d of %d queries are not judged and do not count: %s", name, *_counted(unjudged, run))
+    for some, all_, said in (
+        (missing, judged, "judged queries have no results and count as 0"),
+        (unjudged, run, "queries are not judged and do not count"),
+    ):
+        if some:
+            logger.warning("%s: %d of %d %s: %s", name, len(some), len(all_), said, first_of(some))
     scored = {query_id: _falling_scores(entries) for query_id, entries in run.items() if entries}
     try:
         metrics = list(ir_measures.iter_calc(measures, judgments, scored))
@@ -111,27 +81,13 @@ def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, na
     for metric in metrics:
         if metric.query_id in per_query:
             per_query[metric.query_id][metric.measure] = metric.value
-    return Evaluation(
-        {measure: _aggregate(measure, [values[measure] for values in per_query.values()]) for measure in measures},
-        per_query,
-        missing,
-        unjudged,
-    )
+    columns = {measure: [values[measure] for values in per_query.values()] for measure in measures}
+    means = {measure: _aggregate(measure, values) for measure, values in columns.items()}
+    return Evaluation(means, per_query, missing, unjudged)
 
 
 def common_queries(qrels: Iterable[Qrel], runs: Mapping[str, Run]) -> tuple[list[Qrel], dict[str, Run], int]:
-    """Keeps what is needed to measure runs over the judged queries that all of them have results for.
-
-    Args:
-        qrels: the judgments.
-        runs: name to run.
-
-    Returns:
-        The judgments of these queries; the runs without other judged queries; and how many queries are judged.
-
-    Raises:
-        InputError: if there are no judgments, or no judged query has results in all runs.
-    """
+    """Keeps what measures runs over the judged queries that all of them have results for; and how many are judged."""
     judgments = list(qrels)
     judged = list(dict.fromkeys(judgment.query_id for judgment in judgments))
     if not judged:
@@ -151,14 +107,7 @@ def common_queries(qrels: Iterable[Qrel], runs: Mapping[str, Run]) -> tuple[list
 
 
 def measures_table(evaluations: Mapping[str, Evaluation]) -> Table:
-    """Lays out means as a table: a row a run, a column a measure, four decimals.
-
-    Args:
-        evaluations: name of a run to its evaluation; all by the same measures.
-
-    Returns:
-        A table for rich to print.
-    """
+    """Means for rich to print: a row per run, a column per measure, four decimals."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -174,14 +123,7 @@ def measures_table(evaluations: Mapping[str, Evaluation]) -> Table:
 
 
 def measures_json(evaluations: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
-    """Lays out evaluations as plain data for JSON, with full precision.
-
-    Args:
-        evaluations: name of a run to its evaluation.
-
-    Returns:
-        One object a run: `run`, `mean`, `per_query`, `missing` and `unjudged`.
-    """
+    """Evaluations as plain data for JSON, with full precision."""
     return [
         {
             "run": name,
@@ -264,6 +206,6 @@ def _parse_measure(token: str) -> Measure:
     return cast("Measure", measure)
 
 
-def _counted(some: Sequence[str], all_: Iterable[str]) -> tuple[int, int, str]:
-    shown = ", ".join(some[:5])
-    return len(some), len(list(all_)), shown + (", …" if len(some) > 5 else "")
+def first_of(ids: Sequence[str]) -> str:
+    """The first five of some ids."""
+    return ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from r1ranker_ir.errors import InputError
@@ -11,29 +11,14 @@ _ENDINGS = (".gz", ".trec", ".run", ".txt", ".res")
 
 
 def short_names(files: Sequence[str]) -> tuple[str, ...]:
-    """Shortens the names of files to what tells them apart.
-
-    Args:
-        files: paths, or `-` for standard input.
-
-    Returns:
-        A name a file: its own without an ending such as `.trec.gz`, where these differ; else with the ending, or with
-        as many folders in front as it takes.
-
-    Raises:
-        InputError: if a file is given twice.
-    """
+    """Shortens names of files (`-`: standard input) to what tells them apart, with folders where needed."""
     resolved = [file if file == "-" else str(Path(file).resolve()) for file in files]
     if twice := next((file for file, full in zip(files, resolved, strict=True) if resolved.count(full) > 1), None):
         raise InputError(f"run {twice!r} is given twice: compare each run once, the baseline included")
     deepest = max((len(Path(full).parts) for full in resolved), default=1)
-    ways: list[Callable[[str], str]] = [_without_ending, lambda full: Path(full).name]
-    ways += [_last_parts(count) for count in range(2, deepest + 1)]
-    for way in ways:
-        names = tuple(map(way, resolved))
-        if len(set(names)) == len(names):
-            return names
-    return tuple(resolved)
+    ways = [tuple(map(_without_ending, resolved))]
+    ways += [tuple("/".join(Path(full).parts[-count:]) for full in resolved) for count in range(1, deepest + 1)]
+    return next((names for names in ways if len(set(names)) == len(names)), tuple(resolved))
 
 
 def _without_ending(full: str) -> str:
@@ -42,7 +27,3 @@ def _without_ending(full: str) -> str:
         if name.endswith(ending) and name != ending:
             name = name.removesuffix(ending)
     return name
-
-
-def _last_parts(count: int) -> Callable[[str], str]:
-    return lambda full: "/".join(Path(full).parts[-count:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,38 +22,44 @@ LEAST_RESAMPLES = 100
 """With fewer, 95% can't be told from all."""
 ROUNDING = 1e-12
 """Differences up to this are rounding errors, and count as none."""
-# Random samples are drawn in batches of about so many values, so that memory stays flat.
+# Random samples are drawn in batches of about this many values, so that memory stays flat.
 _BATCH_VALUES = 2_000_000
+
+_Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Interval(NamedTuple):
-    """Where a mean lies.
-
-    Attributes:
-        low: the lower end.
-        high: the upper end.
-    """
+    """Where a mean lies."""
 
     low: float
     high: float
 
 
+@dataclass(frozen=True)
+class MeanEstimate:
+    """A mean with its 95% interval; `None` where there is no interval, as for a single value."""
+
+    mean: float
+    interval: Interval | None
+
+    def text(self, sign: str = "") -> str:
+        """Four decimals of each; with the sign `+` for differences."""
+        shown = f"{_rounded(self.mean):{sign}.4f}"
+        if self.interval is None:
+            return shown
+        low, high = map(_rounded, self.interval)
+        return f"{shown} ({low:{sign}.4f} to {high:{sign}.4f})"
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4) + 0.0  # no -0.0000
+
+
 def paired_t_test(differences: Sequence[float]) -> float:
-    """Tests with Student's t whether a mean difference is 0.
+    """The two-sided p-value of Student's t that a mean difference is 0 (Student, 1908).
 
-    Args:
-        differences: one for each query, at least one.
-
-    Returns:
-        The two-sided p-value. It is 1 if there is one query only, or no difference at all; and 0 if all differences
-        are the same, other than 0: they leave no variance to judge them by.
-
-    Raises:
-        InputError: if there are no differences, or one is not finite.
-        MissingExtraError: if scipy is not installed.
-
-    Source:
-        Student, "The probable error of a mean", 1908.
+    It is 1 for a single query or no difference at all, and 0 if all differences are the same, other than 0: they leave
+    no variance to judge them by.
     """
     values = _checked(differences)
     if len(values) == 1 or not values.any():
@@ -63,97 +70,41 @@ def paired_t_test(differences: Sequence[float]) -> float:
 
 
 def randomisation_test(differences: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Tests by swapping the two runs of random queries whether a mean difference is 0.
+    """The two-sided p-value of swapping the two runs of random queries (Fisher, 1935; Smucker et al., CIKM 2007).
 
-    Args:
-        differences: one for each query, at least one.
-        resamples: how many random swaps are drawn; where there are no more than so many, each one is counted, and
-            the p-value is exact.
-        seed: of the drawing.
-
-    Returns:
-        The two-sided p-value; 1 if no more than one query differs, or the mean does not. A drawn one is at least
-        2 / (resamples + 1), as the runs as they are count as one of the samples.
-
-    Raises:
-        InputError: if there are no differences, one is not finite, or there are fewer resamples than 100.
-        MissingExtraError: if scipy is not installed.
-
-    Source:
-        Fisher, "The Design of Experiments", 1935; for information retrieval Smucker, Allan and Carterette,
-        "A comparison of statistical significance tests for information retrieval evaluation", CIKM 2007.
+    Where there are no more than `resamples` swaps, each is counted and the p-value is exact; a drawn one is at least
+    2 / (resamples + 1). It is 1 if no more than one query differs, or the mean does not.
     """
     check_resamples(resamples)
     values = _checked(differences)
     values = values[values != 0]  # to swap equal values changes nothing
     if len(values) < 2 or abs(values.mean()) <= ROUNDING:
         return 1.0
-    tested = _scipy_stats().permutation_test(
-        (values,),
-        np.mean,
-        permutation_type="samples",
-        alternative="two-sided",
-        n_resamples=resamples,
-        vectorized=True,
-        batch=_batch(len(values)),
-        rng=np.random.default_rng(seed),
-    )
-    return float(tested.pvalue)
+    swapped = {"permutation_type": "samples", "alternative": "two-sided"}
+    return float(_resampled("permutation_test", values, resamples, seed, **swapped).pvalue)
 
 
 def bootstrap_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
-    """Estimates where a mean lies by drawing queries with replacement.
-
-    Args:
-        values: one for each query, at least one.
-        resamples: how often as many queries are drawn.
-        seed: of the drawing.
-
-    Returns:
-        The 2.5% and 97.5% percentiles of the drawn means; equal if all values are; `None` for a single value, which
-        says nothing about others.
-
-    Raises:
-        InputError: if there are no values, one is not finite, or there are fewer resamples than 100.
-        MissingExtraError: if scipy is not installed.
-
-    Source:
-        Efron, "Bootstrap methods: another look at the jackknife", 1979; the percentile interval.
-    """
+    """The percentile interval of means of queries drawn with replacement (Efron, 1979); `None` for a single value."""
     check_resamples(resamples)
     checked = _checked(values)
     if len(checked) == 1:
         return None
-    drawn = _scipy_stats().bootstrap(
-        (checked,),
-        np.mean,
-        n_resamples=resamples,
-        confidence_level=LEVEL,
-        method="percentile",
-        vectorized=True,
-        batch=_batch(len(checked)),
-        rng=np.random.default_rng(seed),
-    )
+    drawn = _resampled("bootstrap", checked, resamples, seed, confidence_level=LEVEL, method="percentile")
     # The percentiles of equal means may differ in their last digit, either way.
     return Interval(*sorted(map(float, drawn.confidence_interval)))
 
 
+def _resampled(function: str, values: _Values, resamples: int, seed: int, **options: Any) -> Any:
+    rng, batch = np.random.default_rng(seed), _batch(len(values))
+    compute = getattr(_scipy_stats(), function)
+    return compute((values,), np.mean, n_resamples=resamples, vectorized=True, batch=batch, rng=rng, **options)
+
+
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Estimates where a mean lies by Student's t: what `paired_t_test` would not reject.
+    """The interval of Student's t, which leaves out 0 exactly where `paired_t_test` gives less than 0.05.
 
-    Args:
-        values: one for each query, at least one.
-
-    Returns:
-        The 95% interval, which leaves out 0 where `paired_t_test` gives less than 0.05 and nowhere else; a point if all
-        values are the same; `None` for a single value.
-
-    Raises:
-        InputError: if there are no values, or one is not finite.
-        MissingExtraError: if scipy is not installed.
-
-    Source:
-        Student, "The probable error of a mean", 1908.
+    A point if all values are the same; `None` for a single value.
     """
     checked = _checked(values)
     count, mean = len(checked), float(checked.mean())
@@ -165,27 +116,17 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     return Interval(mean - reach, mean + reach)
 
 
+def t_estimate(values: Sequence[float]) -> MeanEstimate:
+    """A mean with the interval of Student's t."""
+    return MeanEstimate(math.fsum(values) / len(values), t_interval(values))
+
+
 def randomisation_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
-    """Estimates where a mean difference lies by random subsets of the queries: what `randomisation_test` would not
-    reject.
+    """The interval of a mean difference that `randomisation_test` would not reject (Hartigan, JASA 1969).
 
     To shift all differences by the mean of some of them makes the swap of just these queries as good as no swap. So the
-    shifts that the test rejects are those beyond nearly all means of subsets.
-
-    Args:
-        values: one for each query, at least one.
-        resamples: how many subsets are drawn; where there are no more than so many, each one is counted.
-        seed: of the drawing.
-
-    Returns:
-        The 95% interval. Where all subsets are counted it leaves out 0 exactly where `randomisation_test` gives no more
-        than 0.05. A point if all values are 0; else `None` with fewer than six values, of which no swap is rare enough.
-
-    Raises:
-        InputError: if there are no values, one is not finite, or there are fewer resamples than 100.
-
-    Source:
-        Hartigan, "Using subsample values as typical values", JASA 1969.
+    shifts that the test rejects are those beyond nearly all means of subsets. Where all subsets are counted it leaves
+    out 0 exactly where the test gives no more than 0.05. `None` with fewer than six values, unless all are 0.
     """
     check_resamples(resamples)
     checked = _checked(values)
@@ -205,11 +146,9 @@ def randomisation_interval(values: Sequence[float], *, resamples: int = RESAMPLE
     return Interval(float(means[rejected - 1]), float(means[-rejected]))
 
 
-def _subset_means(
-    values: np.ndarray[Any, np.dtype[np.float64]], count: int, drawing: np.random.Generator
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The means of so many random subsets, none of them empty."""
-    found: list[np.ndarray[Any, np.dtype[np.float64]]] = []
+def _subset_means(values: _Values, count: int, drawing: np.random.Generator) -> _Values:
+    """The means of `count` random subsets, none of them empty."""
+    found: list[_Values] = []
     while (missing := count - sum(map(len, found))) > 0:
         chosen = drawing.random((min(missing, _batch(len(values))), len(values))) < 0.5
         sizes = chosen.sum(axis=1)
@@ -218,21 +157,7 @@ def _subset_means(
 
 
 def correct(p_values: Sequence[float], correction: Correction) -> tuple[float, ...]:
-    """Corrects p-values for their number.
-
-    Args:
-        p_values: of one family of tests.
-        correction: `holm` or `bonferroni`, which hold the probability of any false alarm in the family; or `none`.
-
-    Returns:
-        Corrected p-values in the same order, to be compared with the same alpha.
-
-    Raises:
-        InputError: if one is not between 0 and 1.
-
-    Source:
-        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics, 1979.
-    """
+    """Corrects the p-values of one family of tests (Holm, 1979), to be compared with the same alpha."""
     if wrong := [value for value in p_values if not 0 <= value <= 1]:
         raise InputError(f"p-value {wrong[0]!r} is not between 0 and 1")
     count = len(p_values)
@@ -248,21 +173,14 @@ def correct(p_values: Sequence[float], correction: Correction) -> tuple[float, .
 
 
 def check_resamples(resamples: int) -> None:
-    """Refuses too few random samples.
-
-    Args:
-        resamples: how many are to be drawn.
-
-    Raises:
-        InputError: if they are fewer than 100.
-    """
+    """Refuses too few random samples."""
     if resamples < LEAST_RESAMPLES:
         raise InputError(
             f"resamples is {resamples}: at least {LEAST_RESAMPLES} are needed, and {RESAMPLES:,} are usual"
         )
 
 
-def _checked(values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _checked(values: Sequence[float]) -> _Values:
     if not len(values):
         raise InputError("there are no values to test: give one for each query")
     if wrong := [value for value in values if not math.isfinite(value)]:

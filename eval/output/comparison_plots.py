@@ -10,8 +10,9 @@ from urllib.parse import quote
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.measuring.comparison import ComparedRun, Comparison, Difference
 
-from .comparison_report import P_HEADINGS
-from .pictures import COLOURS, new_figure, write_png
+from . import pictures
+from .comparison_report import P_HEADINGS, p_text
+from .pictures import COLOURS, draw_estimate, legend_below, look_of, new_figure, tidy, write_png
 
 if TYPE_CHECKING:
     from ir_measures import Measure
@@ -21,45 +22,20 @@ _FEATURE, _EXTRA = "Drawing comparisons", "eval"
 _COLUMNS = 3
 _PANEL_INCHES = (4.6, 3.6)
 _BETTER, _WORSE = COLOURS[0], COLOURS[1]
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _BAR_WIDTH = 0.8
-# Beyond so many, gaps between bars are narrower than a pixel.
+# Beyond this many, gaps between bars are narrower than a pixel.
 _SEPARATE_BARS = 250
 _LONGEST_NAME = 24
 _BESIDE_POINTS = 6
 
 
 def prepare_folder(folder: str | Path) -> None:
-    """Makes a folder for pictures, and makes sure that there is what draws them, before anything is computed.
-
-    Args:
-        folder: made where it does not exist.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if it can't be made.
-    """
-    new_figure(1, 1, feature=_FEATURE, extra=_EXTRA)
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another --plot") from error
+    """Makes a folder for pictures, and makes sure that there is what draws them, before anything is computed."""
+    pictures.prepare_folder(folder, feature=_FEATURE, extra=_EXTRA, option="--plot")
 
 
 def write_pictures(comparison: Comparison, folder: str | Path) -> list[Path]:
-    """Draws all pictures of a comparison.
-
-    Args:
-        comparison: of runs.
-        folder: where to write them; exists.
-
-    Returns:
-        The files: `differences-<measure>.png` for each measure, and `calls.png` if the calls of two runs are known.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if a file can't be written.
-    """
+    """Draws `differences-<measure>.png` for each measure, and `calls.png` if the calls of two runs are known."""
     folder = Path(folder)
     written = []
     for measure in comparison.measures:
@@ -67,24 +43,14 @@ def write_pictures(comparison: Comparison, folder: str | Path) -> list[Path]:
         path = folder / f"differences-{quote(str(measure), safe='@=(), ')}.png"
         plot_differences(comparison, measure, path)
         written.append(path)
-    if sum(run.calls is not None for run in (comparison.baseline, *comparison.runs)) > 1:
+    if sum(run.calls is not None for run in comparison.all_runs) > 1:
         plot_calls(comparison, folder / CALLS_PICTURE)
         written.append(folder / CALLS_PICTURE)
     return written
 
 
 def plot_differences(comparison: Comparison, measure: Measure, path: str | Path) -> None:
-    """Draws each query's difference from the baseline by one measure: sorted bars, a panel a run.
-
-    Args:
-        comparison: of runs.
-        measure: one of its measures.
-        path: PNG to write.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if the file can't be written.
-    """
+    """Draws each query's difference from the baseline by one measure: sorted bars, a panel per run."""
     shown = [difference for difference in comparison.differences if difference.measure == measure]
     figure, axes = _panels(len(shown))
     greatest = max(abs(value) for difference in shown for value in difference.per_query.values()) or 1.0
@@ -97,17 +63,8 @@ def plot_differences(comparison: Comparison, measure: Measure, path: str | Path)
 
 
 def plot_calls(comparison: Comparison, path: str | Path) -> None:
-    """Draws the mean measures of runs, with their 95% intervals, against model calls per query: one panel per measure.
-
-    Args:
-        comparison: of runs; those whose calls are not known are left out.
-        path: PNG to write.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if no run's calls are known, or the file can't be written.
-    """
-    known = [(run, run.calls) for run in (comparison.baseline, *comparison.runs) if run.calls is not None]
+    """Draws mean measures of runs with 95% intervals against model calls per query, in a panel per measure."""
+    known = [(run, run.calls) for run in comparison.all_runs if run.calls is not None]
     if not known:
         raise InputError("no run's model calls are known: there is nothing to draw measures against")
     figure, axes = _panels(len(comparison.measures))
@@ -142,15 +99,14 @@ def _draw_differences(axis: Any, difference: Difference, comparison: Comparison)
     if difference.mean.interval is not None:
         axis.axhspan(*difference.mean.interval, color="#000000", alpha=0.12, linewidth=0, label="its 95% interval")
     mark = " *" if difference.significant else ""
-    p_value = "< 0.0001" if difference.corrected < 0.0001 else f"= {difference.corrected:.4f}"
-    tested = f"{P_HEADINGS[comparison.settings.correction]} {p_value}{mark}"
+    tested = f"{P_HEADINGS[comparison.settings.correction]} {p_text(difference.corrected, '= ')}{mark}"
     axis.set_title(f"{_short(difference.run)}\nmean {difference.mean.mean:+.4f}, {tested}", fontsize=10)
     counts = f"{difference.wins} better, {difference.ties} equal, {difference.losses} worse"
     axis.set_xlabel(f"queries, sorted ({counts})", fontsize=9)
     axis.set_ylabel(f"{_short(difference.run)} − {_short(comparison.baseline.name)}", fontsize=9)
     axis.set_xlim(0.3, len(values) + 0.7)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    _tidy(axis)
+    tidy(axis)
 
 
 def _outline(bars: list[tuple[int, float]], width: float) -> tuple[list[float], list[float]]:
@@ -168,21 +124,8 @@ def _draw_calls(axis: Any, measure: Measure, known: list[tuple[ComparedRun, floa
         # Runs of equally many calls stand side by side.
         beside = _BESIDE_POINTS * sum(calls == other for _, other in known[:number])
         moved = offset_copy(axis.transData, axis.figure, x=beside, units="points")
-        estimate = run.means[measure]
-        low, high = estimate.interval or (estimate.mean, estimate.mean)
-        axis.errorbar(
-            calls,
-            estimate.mean,
-            yerr=[[max(0.0, estimate.mean - low)], [max(0.0, high - estimate.mean)]],
-            color=COLOURS[number % len(COLOURS)],
-            marker=_MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)],
-            markersize=7,
-            capsize=4,
-            linewidth=1.4,
-            linestyle="none",
-            label=_short(run.name),
-            transform=moved,
-        )
+        style = {"linewidth": 1.4, "transform": moved}
+        draw_estimate(axis, calls, run.means[measure], label=_short(run.name), look=look_of(number), **style)
     ends = [end for run, _ in known for end in (run.means[measure].interval or (run.means[measure].mean,))]
     margin = 0.06 * (max(ends) - min(ends)) or 0.05
     axis.set_ylim(min(ends) - margin, max(ends) + margin)  # matplotlib does not see what is moved
@@ -198,21 +141,11 @@ def _draw_calls(axis: Any, measure: Measure, known: list[tuple[ComparedRun, floa
     axis.set_title(str(measure), fontsize=10)
     axis.set_xlabel("model calls per query", fontsize=9)
     axis.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)
-    _tidy(axis)
+    tidy(axis)
 
 
 def _legend(figure: Any, axis: Any) -> None:
-    """One legend for all panels, outside of them, where it hides nothing."""
-    handles, labels = axis.get_legend_handles_labels()
-    columns = max(1, round(figure.get_figwidth() / 2.4))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
-
-
-def _tidy(axis: Any) -> None:
-    axis.tick_params(labelsize=8)
-    axis.grid(alpha=0.25)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    legend_below(figure, axis, max(1, round(figure.get_figwidth() / 2.4)))
 
 
 def _short(name: str) -> str:

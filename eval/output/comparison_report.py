@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import asdict
 from typing import Any
 
-from r1ranker_ir.eval.measuring.comparison import ComparedRun, Comparison, Difference, MeanEstimate
-from r1ranker_ir.eval.measuring.significance import LEVEL, ROUNDING, Interval
+from r1ranker_ir.eval.measuring.comparison import Comparison, Difference
+from r1ranker_ir.eval.measuring.measures import first_of
+from r1ranker_ir.eval.measuring.significance import LEVEL, ROUNDING, MeanEstimate
 
-from .sheets import Sheet
+from .sheets import Sheet, tables_text
 
 _NOTHING = "–"
 _MARK = "*"
-_SHOWN_IDS = 5
 _TESTS = {
     "ttest": "paired t-test over the queries, two-sided",
     "randomisation": "paired randomisation test over the queries, two-sided, {resamples:,} random swaps (all, where "
@@ -40,37 +41,24 @@ _CSV_COLUMNS = (
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:
-    """Lays a comparison out.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        The runs' means, and their differences from the baseline.
-    """
+    """The runs' means, and their differences from the baseline."""
     return [_means(comparison), _differences(comparison)]
 
 
 def _means(comparison: Comparison) -> Sheet:
-    runs = (comparison.baseline, *comparison.runs)
-    with_calls = any(run.calls is not None for run in runs)
-    with_missing = any(run.missing for run in runs)
+    with_calls = any(run.calls is not None for run in comparison.all_runs)
+    with_missing = any(run.missing for run in comparison.all_runs)
     headings = ["run", *map(str, comparison.measures)]
     headings += ["calls per query"] * with_calls + ["without results"] * with_missing
     rows = []
-    for run in runs:
-        cells = [run.name, *(_with_interval(run.means[measure]) for measure in comparison.measures)]
+    for run in comparison.all_runs:
+        cells = [run.name, *(run.means[measure].text() for measure in comparison.measures)]
         cells += [_NOTHING if run.calls is None else f"{run.calls:.4g}"] * with_calls
         cells += [str(len(run.missing))] * with_missing
         rows.append(tuple(cells))
-    title = f"Means over {_queries(comparison)}, with {LEVEL:.0%} intervals"
-    return Sheet(title, tuple(headings), tuple(rows))
-
-
-def _queries(comparison: Comparison) -> str:
-    if comparison.judged == comparison.queries:
-        return _counted(comparison.queries, "judged query", "judged queries")
-    return f"{comparison.queries} of {_counted(comparison.judged, 'judged query', 'judged queries')}"
+    judged = _counted(comparison.judged, "judged query", "judged queries")
+    some = "" if comparison.judged == comparison.queries else f"{comparison.queries} of "
+    return Sheet(f"Means over {some}{judged}, with {LEVEL:.0%} intervals", tuple(headings), tuple(rows))
 
 
 def _differences(comparison: Comparison) -> Sheet:
@@ -78,10 +66,10 @@ def _differences(comparison: Comparison) -> Sheet:
         (
             difference.run,
             str(difference.measure),
-            _with_interval(difference.mean, "+"),
+            difference.mean.text("+"),
             _NOTHING if difference.relative is None else f"{100 * difference.relative:+.1f}%",
-            _p_value(difference.p_value),
-            _p_value(difference.corrected) + (_MARK if difference.significant else ""),
+            p_text(difference.p_value),
+            p_text(difference.corrected) + (_MARK if difference.significant else ""),
             f"{difference.wins} / {difference.ties} / {difference.losses}",
         )
         for difference in comparison.differences
@@ -92,20 +80,9 @@ def _differences(comparison: Comparison) -> Sheet:
     return Sheet(title, headings, tuple(rows), words=2)
 
 
-def _with_interval(estimate: MeanEstimate, sign: str = "") -> str:
-    shown = f"{_rounded(estimate.mean):{sign}.4f}"
-    if estimate.interval is None:
-        return shown
-    low, high = map(_rounded, estimate.interval)
-    return f"{shown} ({low:{sign}.4f} to {high:{sign}.4f})"
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4) + 0.0  # no -0.0000
-
-
-def _p_value(value: float) -> str:
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+def p_text(value: float, equals: str = "") -> str:
+    """A p-value of four decimals, behind what stands for equality."""
+    return "< 0.0001" if value < 0.0001 else f"{equals}{value:.4f}"
 
 
 def _counted(count: int, one: str, many: str) -> str:
@@ -113,14 +90,7 @@ def _counted(count: int, one: str, many: str) -> str:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Says how a comparison was made, and what is to be minded when it is read.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        Sentences.
-    """
+    """Says how a comparison was made, and what to mind when reading it."""
     settings, tests = comparison.settings, len(comparison.differences)
     test = _TESTS[settings.test].format(resamples=settings.resamples, seed=settings.seed)
     heading = P_HEADINGS[settings.correction]
@@ -191,8 +161,7 @@ def _about_intervals(comparison: Comparison) -> list[str]:
 
 
 def _about_queries(comparison: Comparison) -> list[str]:
-    runs = (comparison.baseline, *comparison.runs)
-    said = []
+    runs, said = comparison.all_runs, list[str]()
     if comparison.queries < comparison.judged:
         said.append(
             f"Only the {comparison.queries} of {comparison.judged} judged queries count that all runs have results for "
@@ -208,7 +177,7 @@ def _about_queries(comparison: Comparison) -> list[str]:
         )
     said += [
         f"{run.name}: {_counted(len(run.missing), 'judged query has', 'judged queries have')} no results, which counts "
-        f"as 0: {_some(run.missing)}."
+        f"as 0: {first_of(run.missing)}."
         for run in runs
         if run.missing
     ]
@@ -219,127 +188,69 @@ def _about_queries(comparison: Comparison) -> list[str]:
         )
     said += [
         f"{run.name}: {_counted(len(run.unjudged), 'query is', 'queries are')} not judged, which counts for nothing: "
-        f"{_some(run.unjudged)}."
+        f"{first_of(run.unjudged)}."
         for run in runs
         if run.unjudged
     ]
     return said
 
 
-def _some(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:_SHOWN_IDS]) + (", …" if len(ids) > _SHOWN_IDS else "")
-
-
 def as_text(comparison: Comparison) -> str:
-    """Writes a comparison for the terminal.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        Two tables and the notes.
-    """
-    from rich.console import Console
-
-    written = io.StringIO()
-    console = Console(file=written, width=1000, highlight=False, color_system=None)
-    console.print(*(sheet.table() for sheet in sheets(comparison)))
-    lines = [line.rstrip() for line in written.getvalue().splitlines()]
-    return "\n".join([*lines, *notes(comparison)]) + "\n"
+    """Two tables and the notes, for the terminal."""
+    return tables_text(sheets(comparison)) + "\n".join(notes(comparison)) + "\n"
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """Writes a comparison as Markdown.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        Two tables and the notes.
-    """
+    """Two tables and the notes in Markdown."""
     listed = "\n".join(f"- {note}" for note in notes(comparison))
     return "\n\n".join([*(sheet.markdown() for sheet in sheets(comparison)), listed]) + "\n"
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Writes a comparison as CSV, with full precision.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        A row for each run and measure, the baseline's first; what does not apply is left empty.
-    """
+    """A row per run and measure with full precision, the baseline's first; what does not apply is left empty."""
     written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    tested = {(difference.run, difference.measure): difference for difference in comparison.differences}
-    for run in (comparison.baseline, *comparison.runs):
+    writer = csv.DictWriter(written, _CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for run in comparison.all_runs:
+        differences = comparison.differences_of(run.name)
         for measure in comparison.measures:
-            mean = run.means[measure]
-            front = [run.name, comparison.baseline.name, str(measure), comparison.queries, len(run.missing), run.calls]
-            cells = [*front, mean.mean, *_ends(mean.interval), *_tested_cells(tested.get((run.name, measure)))]
-            writer.writerow(cells)
+            row = {
+                **{"run": run.name, "baseline": comparison.baseline.name, "measure": str(measure)},
+                **{"queries": comparison.queries, "without_results": len(run.missing), "calls_per_query": run.calls},
+                **_estimate(run.means[measure], "mean", "mean_"),
+            }
+            if (difference := differences.get(measure)) is not None:
+                row |= _estimate(difference.mean, "difference", "difference_") | _tested(difference)
+                row["significant"] = str(difference.significant).lower()
+            writer.writerow(row)
     return written.getvalue()
 
 
-def _tested_cells(difference: Difference | None) -> list[object]:
-    if difference is None:
-        return [None] * 10
-    return [
-        difference.mean.mean,
-        *_ends(difference.mean.interval),
-        difference.relative,
-        difference.p_value,
-        difference.corrected,
-        str(difference.significant).lower(),
-        difference.wins,
-        difference.ties,
-        difference.losses,
-    ]
-
-
-def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
-    return (None, None) if interval is None else (interval.low, interval.high)
-
-
 def as_json(comparison: Comparison) -> str:
-    """Writes a comparison as JSON, with full precision and each query's differences.
-
-    Args:
-        comparison: of runs.
-
-    Returns:
-        An object with `baseline`, `queries`, `judged_queries`, `settings`, `runs`, `differences` and `notes`.
-    """
-    settings = comparison.settings
+    """Everything as JSON with full precision, each query's differences included."""
+    tests = {"tests": len(comparison.differences), "level": LEVEL}
     content = {
         "baseline": comparison.baseline.name,
         "queries": comparison.queries,
         "judged_queries": comparison.judged,
-        "settings": {
-            "test": settings.test,
-            "correction": settings.correction,
-            "tests": len(comparison.differences),
-            "alpha": settings.alpha,
-            "level": LEVEL,
-            "resamples": settings.resamples,
-            "seed": settings.seed,
-        },
-        "runs": [_run_json(run) for run in (comparison.baseline, *comparison.runs)],
+        "settings": asdict(comparison.settings) | tests,
+        "runs": [
+            {
+                "run": run.name,
+                "means": {str(measure): _estimate(mean) for measure, mean in run.means.items()},
+                "calls_per_query": run.calls,
+                "missing": list(run.missing),
+                "unjudged": list(run.unjudged),
+            }
+            for run in comparison.all_runs
+        ],
         "differences": [
             {
                 "run": difference.run,
                 "measure": str(difference.measure),
-                **_estimate_json(difference.mean),
-                "relative": difference.relative,
-                "p_value": difference.p_value,
-                "corrected_p_value": difference.corrected,
-                "significant": difference.significant,
+                **_estimate(difference.mean),
+                **_tested(difference),
                 "same_queries": difference.same_queries,
-                "wins": difference.wins,
-                "ties": difference.ties,
-                "losses": difference.losses,
                 "per_query": dict(difference.per_query),
             }
             for difference in comparison.differences
@@ -349,19 +260,21 @@ def as_json(comparison: Comparison) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _run_json(run: ComparedRun) -> dict[str, Any]:
+def _tested(difference: Difference) -> dict[str, Any]:
     return {
-        "run": run.name,
-        "means": {str(measure): _estimate_json(mean) for measure, mean in run.means.items()},
-        "calls_per_query": run.calls,
-        "missing": list(run.missing),
-        "unjudged": list(run.unjudged),
+        "relative": difference.relative,
+        "p_value": difference.p_value,
+        "corrected_p_value": difference.corrected,
+        "significant": difference.significant,
+        "wins": difference.wins,
+        "ties": difference.ties,
+        "losses": difference.losses,
     }
 
 
-def _estimate_json(estimate: MeanEstimate) -> dict[str, float | None]:
-    low, high = _ends(estimate.interval)
-    return {"mean": estimate.mean, "low": low, "high": high}
+def _estimate(estimate: MeanEstimate, name: str = "mean", ends: str = "") -> dict[str, Any]:
+    low, high = estimate.interval or (None, None)
+    return {name: estimate.mean, f"{ends}low": low, f"{ends}high": high}
 
 
 FORMATS = {"table": as_text, "markdown": as_markdown, "csv": as_csv, "json": as_json}

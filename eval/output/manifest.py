@@ -28,19 +28,12 @@ if TYPE_CHECKING:
     from r1ranker_ir.runs.reranking import RankerSource
 
 _LIBRARIES = ("numpy", "ir-datasets", "ir-measures", "pytrec-eval-terrier", "bm25s", "PyStemmer")
+_CLOSED = ("closed_at_limit", "closed_at_end_of_turn", "closed_at_answer")
 _ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
 
 
 def versions(backend: str, *others: str) -> dict[str, str]:
-    """Names the versions of what computes.
-
-    Args:
-        backend: `transformers` or `openai`; says which libraries count.
-        others: further distributions that were used, such as `pyserini`.
-
-    Returns:
-        Python, this package, and each library that is installed, by name.
-    """
+    """The versions of Python, this package, and the installed libraries that a backend and others bring, by name."""
     found = {"python": platform.python_version()}
     for name in ("r1ranker-ir", *_LIBRARIES, *declared_backend(backend).libraries, *others):
         try:
@@ -51,16 +44,7 @@ def versions(backend: str, *others: str) -> dict[str, str]:
 
 
 def made_with(command: Sequence[str], backend: str, *others: str) -> dict[str, Any]:
-    """Says what a result was made with.
-
-    Args:
-        command: that asked for it.
-        backend: see `versions`.
-        others: see `versions`.
-
-    Returns:
-        `command`, `versions`, `hardware` and `numerics`.
-    """
+    """Says what a result was made with."""
     return {
         "command": list(command),
         "versions": versions(backend, *others),
@@ -70,15 +54,7 @@ def made_with(command: Sequence[str], backend: str, *others: str) -> dict[str, A
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes all figures of a result, and what they were made with, as JSON.
-
-    Args:
-        path: in a folder that exists.
-        content: what to write.
-
-    Raises:
-        InputError: if it can't be written.
-    """
+    """Writes all figures of a result, and what they were made with, as JSON."""
     try:
         write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
@@ -86,22 +62,12 @@ def write_result(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def ranker_settings(ranker: Ranker) -> dict[str, Any]:
-    """Describes an opened ranker.
-
-    Args:
-        ranker: what reranks.
-
-    Returns:
-        Checkpoint and all else that decides an answer (`Backend.identity`), template, strategy, window and limits.
-    """
+    """Describes an opened ranker."""
     return {
         "model": ranker.model,
         "strategy": ranker.strategy,
         "identity": dict(ranker.backend.identity),
-        "template": {
-            "name": ranker.template.name,
-            "digest": ranker.template.digest(mark=ranker.options.marks),
-        },
+        "template": {"name": ranker.template.name, "digest": ranker.template.digest(mark=ranker.options.marks)},
         "window_size": ranker.window_size,
         "stride": ranker.stride,
         "max_passage_tokens": ranker.prompt.max_passage_tokens,
@@ -118,14 +84,7 @@ def ranker_settings(ranker: Ranker) -> dict[str, Any]:
 
 
 def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
-    """Describes a ranker whose model other processes hold, as far as its files tell.
-
-    Args:
-        ranker: what reranks, on the transformers backend.
-
-    Returns:
-        Checkpoint by revision or content, template, strategy, and the limits that were given or are the checkpoint's.
-    """
+    """Describes a ranker whose model other processes hold, as far as its files tell."""
     told = ranker.settings
     settings = read_settings(told.settings_from or ranker.model, told.revision)
     template = told.template or settings.template or load_template()
@@ -156,18 +115,9 @@ def _of_system(system: str | None, notes: Sequence[str]) -> dict[str, Any]:
 
 
 def counts(summary: RunSummary) -> dict[str, int]:
-    """Takes what a run has counted and a second run counts again: no seconds, and cached answers like fresh ones."""
-    return {
-        "queries": summary.queries,
-        **asdict(summary.usage),
-        "repairs": summary.repairs,
-        "thoughts_closed": summary.thoughts_closed,
-        "closed_at_limit": summary.closed_at_limit,
-        "closed_at_end_of_turn": summary.closed_at_end_of_turn,
-        "closed_at_answer": summary.closed_at_answer,
-        "cut_passages": summary.cut_passages,
-        "cut_queries": summary.cut_queries,
-    }
+    """What a second run counts again: no seconds, and cached answers like fresh ones."""
+    names = ("repairs", "thoughts_closed", *_CLOSED, "cut_passages", "cut_queries")
+    return {"queries": summary.queries, **asdict(summary.usage), **{name: getattr(summary, name) for name in names}}
 
 
 def hardware() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from r1ranker_ir.errors import InputError, missing_extra
 from r1ranker_ir.files.partial import whole_file
 
 if TYPE_CHECKING:
-    from r1ranker_ir.eval.measuring.comparison import MeanEstimate
+    from r1ranker_ir.eval.measuring.significance import MeanEstimate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow: too pale on white."""
@@ -20,25 +20,12 @@ GREY = "#9a9a9a"
 
 
 def look_of(number: int) -> tuple[str, str]:
-    """Gives the colour and the marker of the n-th thing in a picture; they come again together after 49."""
+    """The colour and the marker of the n-th thing in a picture; they repeat after 49."""
     return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
 def new_figure(width: float, height: float, *, feature: str, extra: str) -> Any:
-    """Makes an empty figure, outside of pyplot, which keeps figures and picks a window system.
-
-    Args:
-        width: in inches.
-        height: in inches.
-        feature: what wants to draw, as the subject of a sentence.
-        extra: the extra that brings matplotlib for it.
-
-    Returns:
-        matplotlib's `Figure`.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-    """
+    """Makes an empty figure, outside of pyplot, which keeps figures and picks a window system."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -46,56 +33,42 @@ def new_figure(width: float, height: float, *, feature: str, extra: str) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def prepare_folder(folder: Path, *, feature: str, extra: str) -> None:
-    """Makes a folder for results, and makes sure that there is what draws pictures, before anything is measured.
-
-    Args:
-        folder: made where it does not exist.
-        feature: what wants to draw, as the subject of a sentence.
-        extra: the extra that brings matplotlib for it.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        InputError: if it can't be made.
-    """
+def prepare_folder(folder: str | Path, *, feature: str, extra: str, option: str = "--output") -> None:
+    """Makes a folder for results, and makes sure that there is what draws pictures, before anything is measured."""
     new_figure(1, 1, feature=feature, extra=extra)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another --output") from error
+        raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another {option}") from error
 
 
-def draw_estimate(axis: Any, cost: float, estimate: MeanEstimate, *, label: str, colour: str, marker: str) -> None:
-    """Draws a mean with its 95% interval over what it has cost.
-
-    Args:
-        axis: of matplotlib.
-        cost: where it stands.
-        estimate: how high, and its interval.
-        label: for the legend.
-        colour: of matplotlib.
-        marker: of matplotlib.
-    """
+def draw_estimate(
+    axis: Any, cost: float, estimate: MeanEstimate, *, label: str, look: tuple[str, str], **style: Any
+) -> None:
+    """Draws a mean with its 95% interval over what it has cost."""
     low, high = estimate.interval or (estimate.mean, estimate.mean)
     axis.errorbar(
         cost,
         estimate.mean,
         yerr=[[max(0.0, estimate.mean - low)], [max(0.0, high - estimate.mean)]],
-        color=colour,
-        marker=marker,
+        color=look[0],
+        marker=look[1],
         markersize=7,
         capsize=4,
         linestyle="none",
         label=label,
+        **style,
     )
 
 
-def tidy(axis: Any) -> None:
-    """Gives an axis small labels, a pale grid and no frame above and beside.
+def legend_below(figure: Any, axis: Any, columns: int, fontsize: int = 9) -> None:
+    """One legend for all panels, outside of them, where it hides nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize)
 
-    Args:
-        axis: of matplotlib.
-    """
+
+def tidy(axis: Any) -> None:
+    """Gives an axis small labels, a pale grid and no frame above and beside."""
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.25)
     axis.set_axisbelow(True)
@@ -103,15 +76,7 @@ def tidy(axis: Any) -> None:
 
 
 def write_png(figure: Any, path: str | Path) -> None:
-    """Writes a figure as a PNG.
-
-    Args:
-        figure: matplotlib's `Figure`.
-        path: where to write it.
-
-    Raises:
-        InputError: if the file can't be written.
-    """
+    """Writes a figure as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     try:

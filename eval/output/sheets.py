@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,19 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as text.
-
-    Args:
-        title: what it shows.
-        headings: of the columns; the first ones hold words, the others figures.
-        rows: as many cells each as there are headings.
-        words: how many columns hold words.
-    """
+    """A table as text."""
 
     title: str
-    headings: tuple[str, ...]
+    headings: tuple[str, ...]  # the first ones of words, the others of figures
     rows: tuple[tuple[str, ...], ...]
-    words: int = 1
+    words: int = 1  # how many columns hold words
 
     def table(self) -> Table:
         """The sheet for rich to print."""
@@ -41,8 +36,21 @@ class Sheet:
 
     def markdown(self) -> str:
         """The sheet as a Markdown table under its title."""
-        rule = ["---"] * self.words + ["---:"] * (len(self.headings) - self.words)
-        # A bar ends a cell, and brackets may become a link.
-        lines = (self.headings, rule, *self.rows)
-        cells = ([re.sub(r"([|\[\]])", r"\\\1", cell) for cell in line] for line in lines)
-        return "\n".join([f"{self.title}:", "", *(f"| {' | '.join(line)} |" for line in cells)])
+        # Brackets may become a link.
+        return f"{self.title}:\n\n" + markdown_table(self.headings, self.rows, self.words, special=r"[|\[\]]")
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], words: int, special: str = r"\|") -> str:
+    """A Markdown table, its columns behind those of words aligned to the right; special characters are escaped."""
+    rule = ["---"] * words + ["---:"] * (len(headings) - words)
+    cells = ([re.sub(f"({special})", r"\\\1", cell) for cell in line] for line in (headings, rule, *rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def tables_text(sheets: Iterable[Sheet]) -> str:
+    """Tables as plain lines of any length."""
+    from rich.console import Console
+
+    written = io.StringIO()
+    Console(file=written, width=1000, highlight=False, color_system=None).print(*(sheet.table() for sheet in sheets))
+    return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())

@@ -41,42 +41,27 @@ _NOT_HERE = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One reranker.
-
-    Args:
-        name: what it is called in the table.
-        model: a checkpoint, a server's name for one, or `oracle`.
-        strategy: the ranking program.
-        options: `Ranker`'s other arguments.
-    """
+    """One reranker."""
 
     name: str
-    model: str
+    model: str  # a checkpoint, a server's name for one, or oracle
     strategy: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # Ranker's other arguments
 
 
 @dataclass(frozen=True)
 class CascadeEntry:
-    """Two rerankers, of which the second one is given the top of the first one's order.
-
-    Args:
-        name: what they are called together.
-        first: orders all.
-        second: orders the top.
-        depth: how many these are.
-        options: `max_calls` and `max_tokens` of both together.
-    """
+    """Two rerankers, of which the second one is given the top of the first one's order."""
 
     name: str
     first: Entry
     second: Entry
-    depth: int = 20
-    options: Mapping[str, Any] = field(default_factory=dict)
+    depth: int = 20  # of the top
+    options: Mapping[str, Any] = field(default_factory=dict)  # max_calls and max_tokens of both together
 
 
 def run_file(name: str) -> str:
-    """The file of a reranker's run: its name, without what file systems and shells do not like."""
+    """The file of a reranker's run: its name without what file systems and shells refuse."""
     return f"{_NOT_IN_NAMES.sub('_', name)}.trec"
 
 
@@ -86,24 +71,16 @@ def shootout_names() -> list[str]:
 
 
 def read_entries(name: str) -> tuple[Entry | CascadeEntry, ...]:
-    """Reads the rerankers of a shoot-out.
+    """Reads the rerankers of a YAML file, or of a packaged one's name, in its order.
 
-    Args:
-        name: a YAML file, or the name of a packaged one. It holds a list. Each entry has a `name` and one of:
-            `reranker`, a registered name, a published system's, or with `strategy` any model, perhaps with a `model` in
-            place of the name's own; `oracle`, a mapping of `noise`, `noise_growth` and `seed`, with `strategy`; or
-            `cascade`, a mapping of `first` and `second`, the names of two other entries, and `depth`. Further keys are
-            arguments of `Ranker` and of the backend.
-
-    Returns:
-        The rerankers in the file's order.
-
-    Raises:
-        InputError: if the file can't be read, or an entry makes no sense: the message names file, entry and key.
-        MissingExtraError: if what reads YAML, or what an entry's backend needs, is not installed.
+    Each entry has a `name` and one of: `reranker`, a registered name, a published system's, or with `strategy` any
+    model, perhaps with a `model` in place of the name's own; `oracle`, a mapping of `noise`, `noise_growth` and `seed`,
+    with `strategy`; or `cascade`, a mapping of `first` and `second`, the names of two other entries, and `depth`.
+    Further keys are arguments of `Ranker` and of the backend. Errors name file, entry and key.
     """
     path = _find(name)
-    content = _load(path)
+    text = read_small_text(path, str(path), "give a YAML file with a list of rerankers")
+    content = parse_yaml(text, str(path), feature="A list of rerankers", extra="eval")
     if not isinstance(content, list) or not content:
         raise InputError(f"{path}: give a list of rerankers, each with a name, such as\n- name: mine\n  reranker: …")
     named: dict[str, Mapping[str, Any]] = {}
@@ -121,15 +98,9 @@ def read_entries(name: str) -> tuple[Entry | CascadeEntry, ...]:
                 f"{where}: {title!r} and {alike[0]!r} are too alike for names of files: change one of them"
             )
         named[title] = given
-    entries = {
-        title: _read_entry(given, f"{path}: entry {title!r}")
-        for title, given in named.items()
-        if "cascade" not in given
-    }
-    return tuple(
-        entries[title] if title in entries else _read_cascade(given, entries, f"{path}: entry {title!r}")
-        for title, given in named.items()
-    )
+    places = {title: f"{path}: entry {title!r}" for title in named}
+    entries = {title: _read_entry(given, places[title]) for title, given in named.items() if "cascade" not in given}
+    return tuple(entries.get(title) or _read_cascade(given, entries, places[title]) for title, given in named.items())
 
 
 def _find(name: str) -> Path:
@@ -140,12 +111,9 @@ def _find(name: str) -> Path:
     if path.name == name and packaged.is_file():
         return packaged
     known = ", ".join(shootout_names())
-    raise InputError(f"list of rerankers {name!r} is no file: give a YAML file, or one of the packaged ones: {known}")
-
-
-def _load(path: Path) -> Any:
-    text = read_small_text(path, str(path), "give a YAML file with a list of rerankers")
-    return parse_yaml(text, str(path), feature="A list of rerankers", extra="eval")
+    raise InputError(
+        f"list of rerankers {name!r} is not a file: give a YAML file, or one of the packaged ones: {known}"
+    )
 
 
 def _read_entry(given: Mapping[str, Any], where: str) -> Entry:

@@ -30,16 +30,7 @@ def ranker_hints(backend: str) -> dict[str, Any]:
 
 
 def check_keys(given: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    """Refuses keys that mean nothing.
-
-    Args:
-        given: from a file.
-        known: what has a meaning.
-        where: the place in the file, for errors.
-
-    Raises:
-        InputError: if there is another one; it says which one may be meant.
-    """
+    """Refuses keys that mean nothing, and says which one may be meant; `where` is the place in the file."""
     for key in given:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, 1)
@@ -48,16 +39,7 @@ def check_keys(given: Mapping[Any, Any], known: Sequence[str], where: str) -> No
 
 
 def check_value(value: Any, hint: Any, where: str) -> None:
-    """Refuses what a file can hold and an argument can't take.
-
-    Args:
-        value: from a file.
-        hint: the argument's type.
-        where: the place in the file, for errors.
-
-    Raises:
-        InputError: if it does not fit.
-    """
+    """Refuses what a file can hold and an argument can't take."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if any(_fits(value, kind) for kind in kinds):
         return

@@ -1,12 +1,11 @@
-"""A shoot-out as a table and as JSON."""
+"""A shoot-out, or a benchmark of quality, as a table and as JSON."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from r1ranker_ir.eval.measuring.comparison import MeanEstimate
-from r1ranker_ir.eval.measuring.judged_rows import measures_data
+from r1ranker_ir.eval.benchmarks.model import BenchmarkModel
 from r1ranker_ir.eval.measuring.significance import LEVEL
 from r1ranker_ir.eval.output.sheets import Sheet
 
@@ -16,35 +15,19 @@ from .shootout import ShootoutResult, ShootoutRow
 RESULT_FILE = "shootout.json"
 _NONE = "–"
 _HEADINGS = ("budget", "reached", "calls per query", "tokens read per query", "written", "seconds", "repairs")
+_QUALITY_HEADINGS = ("calls", "prompt tokens sent", "computed", "generated", "seconds", "s per query")
 _UNITS = {"max_calls": "calls", "max_tokens": "tokens"}
 
 
 def shootout_sheet(result: ShootoutResult) -> Sheet:
-    """Lays a shoot-out out.
-
-    Args:
-        result: what was measured.
-
-    Returns:
-        A row a reranker, the first stage before them: each measure with its interval, the budget and of how many
-        queries it was reached, calls and tokens per query, and seconds and repairs of all queries.
-    """
+    """A row per reranker behind the first stage's: measures with intervals, budget, and costs."""
     compared, source = result.comparison, result.terms.source
-    means = {run.name: run.means for run in (compared.baseline, *compared.runs)}
-    rows = [
-        (
-            FIRST_STAGE,
-            _NONE,
-            *(_of(means[FIRST_STAGE][measure]) for measure in compared.measures),
-            *([_NONE] * len(_HEADINGS)),
-        )
-    ]
+    first = [compared.baseline.means[measure].text() for measure in compared.measures]
+    rows = [(FIRST_STAGE, _NONE, *first, *([_NONE] * len(_HEADINGS)))]
     for row in result.rows:
-        measured = (
-            ["failed"] + [_NONE] * (len(compared.measures) - 1)
-            if row.failed
-            else [_of(means[row.name][measure]) for measure in compared.measures]
-        )
+        measured = ["failed"] + [_NONE] * (len(compared.measures) - 1)
+        if not row.failed:
+            measured = [compared.run(row.name).means[measure].text() for measure in compared.measures]
         rows.append((row.name, row.kind, *measured, *_costs(row, result.queries)))
     measures = (f"{measure} ({LEVEL:.0%} interval)" for measure in compared.measures)
     title = f"{source.corpus}: the top {source.depth} of {source.run}, {result.queries} judged queries"
@@ -53,60 +36,95 @@ def shootout_sheet(result: ShootoutResult) -> Sheet:
 
 def _costs(row: ShootoutRow, queries: int) -> tuple[str, ...]:
     budget = ", ".join(f"{limit:,} {_UNITS[name]}" for name, limit in row.budget.items()) or _NONE
-    if row.cost is None:
+    if row.summary is None:
         return (budget, *([_NONE] * (len(_HEADINGS) - 1)))
-    summary, usage = row.cost.summary, row.cost.summary.usage
+    usage = row.summary.usage
     return (
         budget,
         f"{row.ended}" if row.budget else _NONE,
         f"{usage.calls / queries:,.1f}",
         f"{usage.prompt_tokens / queries:,.0f}",
         f"{usage.completion_tokens / queries:,.0f}",
-        f"{row.cost.seconds:,.1f}",
-        f"{summary.repairs:,}",
+        f"{row.seconds:,.1f}",
+        f"{row.summary.repairs:,}",
     )
 
 
-def _of(estimate: MeanEstimate) -> str:
-    interval = estimate.interval
-    return f"{estimate.mean:.4f}" + ("" if interval is None else f" ({interval.low:.4f} to {interval.high:.4f})")
-
-
 def shootout_data(result: ShootoutResult) -> dict[str, Any]:
-    """Lays a shoot-out out as JSON data.
-
-    Args:
-        result: what was measured.
-
-    Returns:
-        `settings`, `first_stage` with its measures, and `rerankers`, each with measures, differences from the first
-        stage, budget, costs of all queries, and what it was.
-    """
-    compared, terms = result.comparison, result.terms
+    """A shoot-out as JSON data: its settings, the first stage's measures, and each reranker's, with what it was."""
+    terms = result.terms
+    rerankers = []
+    for row in result.rows:
+        entry: dict[str, Any] = {"name": row.name, "strategy": row.kind, "budget": dict(row.budget)}
+        if row.summary is None:
+            entry["failed"] = row.failed
+        else:
+            entry |= {"budget_reached": row.ended, **_measured(row, result), "settings": row.settings}
+        rerankers.append(entry)
+    budget = {"max_calls": terms.max_calls, "max_tokens": terms.max_tokens}
     return {
-        "settings": {
-            **asdict(terms.source),
-            "ranked_queries": result.queries,
-            "max_calls": terms.max_calls,
-            "max_tokens": terms.max_tokens,
-            **asdict(compared.settings),
-        },
-        "first_stage": {"measures": measures_data(compared, FIRST_STAGE)},
-        "rerankers": [_entry(row, result) for row in result.rows],
+        "settings": _settings(result) | budget,
+        "first_stage": {"measures": _measures(result, FIRST_STAGE)},
+        "rerankers": rerankers,
     }
 
 
-def _entry(row: ShootoutRow, result: ShootoutResult) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": row.name, "strategy": row.kind, "budget": dict(row.budget)}
-    if row.cost is None:
-        return {**entry, "failed": row.failed}
-    summary = asdict(row.cost.summary)
+def quality_sheet(result: ShootoutResult, model: BenchmarkModel) -> Sheet:
+    """A row per variant: each measure, its difference from the baseline with a 95% interval, costs of all queries."""
+    compared, source = result.comparison, result.terms.source
+    rows = []
+    for row in result.rows:
+        assert row.summary is not None
+        differences = compared.differences_of(row.name)
+        figures = []
+        for measure, estimate in compared.run(row.name).means.items():
+            difference = differences.get(measure)
+            figures += [f"{estimate.mean:.4f}", _NONE if difference is None else difference.mean.text("+")]
+        usage = row.summary.usage
+        counts = (usage.calls, usage.prompt_tokens, row.summary.prompt_tokens_computed, usage.completion_tokens)
+        costs = [f"{row.seconds:.3f}", f"{row.seconds / result.queries:.3f}"]
+        rows.append((row.name, *figures, *(f"{count:,}" for count in counts), *costs))
+    minus = f"minus {compared.baseline.name} (95% interval)"
+    measured = [heading for measure in compared.measures for heading in (str(measure), minus)]
+    title = f"{model.name} on {source.corpus}: the top {source.depth} of {source.run}, {result.queries} queries"
+    return Sheet(title, ("variant", *measured, *_QUALITY_HEADINGS), tuple(rows))
+
+
+def quality_data(result: ShootoutResult) -> dict[str, Any]:
+    """A benchmark of quality as JSON data: its settings, the baseline's name, and each variant's measures and costs."""
     return {
-        **entry,
-        "measures": measures_data(result.comparison, row.name),
-        "budget_reached": row.ended,
-        **summary.pop("usage"),
-        **summary,
-        "seconds": row.cost.seconds,
-        "settings": row.settings,
+        "settings": _settings(result),
+        "baseline": result.comparison.baseline.name,
+        "variants": [{"variant": row.name, **_measured(row, result)} for row in result.rows],
     }
+
+
+def _settings(result: ShootoutResult) -> dict[str, Any]:
+    compared = asdict(result.comparison.settings)
+    return {**asdict(result.terms.source), "ranked_queries": result.queries, **compared}
+
+
+def _measured(row: ShootoutRow, result: ShootoutResult) -> dict[str, Any]:
+    """Measures and costs of one ranker."""
+    assert row.summary is not None
+    summary = asdict(row.summary)
+    return {"measures": _measures(result, row.name), **summary.pop("usage"), **summary, "seconds": row.seconds}
+
+
+def _measures(result: ShootoutResult, name: str) -> dict[str, Any]:
+    """Measure to mean, interval and, unless it is the baseline's, difference and tests."""
+    compared = result.comparison
+    differences = compared.differences_of(name)
+    measures: dict[str, Any] = {}
+    for measure, estimate in compared.run(name).means.items():
+        entry: dict[str, Any] = {"mean": estimate.mean, "interval": estimate.interval}
+        if (difference := differences.get(measure)) is not None:
+            entry |= {
+                "difference": difference.mean.mean,
+                "difference_interval": difference.mean.interval,
+                "p_value": difference.p_value,
+                "corrected_p_value": difference.corrected,
+                "per_query_difference": dict(difference.per_query),
+            }
+        measures[str(measure)] = entry
+    return measures

@@ -1,19 +1,21 @@
-"""Rerankers side by side: the same corpus, run, depth, seed and budget for each."""
+"""Rankers side by side on a judged corpus, on equal terms: measures beside calls, tokens and seconds."""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.data.corpora import open_corpus
-from r1ranker_ir.data.trec_runs import RunEntry, write_run
+from r1ranker_ir.data.trec_runs import Run, write_run
+from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.errors import InputError, R1RankerError
 from r1ranker_ir.eval.measuring.comparison import Comparison, ComparisonSettings, check_comparable, compare_runs
-from r1ranker_ir.eval.measuring.judged_rows import CostRow, gains_of, judgments_of, rank_timed
 from r1ranker_ir.eval.measuring.measures import Evaluation, evaluate
 from r1ranker_ir.eval.output.manifest import ranker_settings
 from r1ranker_ir.rankers.cascade import Cascade
@@ -33,64 +35,55 @@ logger = logging.getLogger(__name__)
 RUNS = "runs"
 """The folder of the runs within that of the results."""
 
+Gains = Mapping[str, Mapping[str, float]]
+"""Query id to document id to gain."""
+Opened = tuple[Ranker | Cascade, Mapping[str, Any]]
+"""A ranker, and what it is, for the record."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One ranker, opened when its turn has come: two models at once may not fit into memory."""
+
+    name: str
+    kind: str  # its strategy, or cascade
+    open: Callable[[Gains], Opened]
+    budget: Mapping[str, int] = field(default_factory=dict)  # max_calls and max_tokens, as far as there are any
+
 
 @dataclass(frozen=True)
 class EqualTerms:
-    """What holds for all rerankers alike.
+    """What holds for all rankers alike; a smaller budget of a ranker's own holds too."""
 
-    Args:
-        source: corpus, run and depth; of its queries only the judged ones are ranked.
-        measures: what counts.
-        max_calls: what each may make for a query; a smaller number of its own holds.
-        max_tokens: what these may read and write together; a smaller number of its own holds.
-        seed: of noise, sampling and intervals, where a reranker names none.
-    """
-
-    source: RunSource
+    source: RunSource  # of its queries only the judged ones are ranked
     measures: tuple[Measure, ...]
-    max_calls: int | None = None
-    max_tokens: int | None = None
-    seed: int = 0
+    max_calls: int | None = None  # per query
+    max_tokens: int | None = None  # read and written, per query
+    seed: int = 0  # of noise, sampling and intervals, where a ranker names none
 
 
 @dataclass(frozen=True)
 class ShootoutRow:
-    """What became of one reranker.
-
-    Args:
-        name: its name.
-        kind: its strategy, or `cascade`.
-        budget: its `max_calls` and `max_tokens`, as far as there are any.
-        cost: what it took; `None` if it failed.
-        ended: of how many queries the budget was reached.
-        settings: what it was, for the record.
-        failed: why it failed; empty if it did not.
-    """
+    """What became of one ranker."""
 
     name: str
     kind: str
     budget: Mapping[str, int]
-    cost: CostRow | None = None
-    ended: int = 0
+    summary: RunSummary | None = None  # None if it failed
+    seconds: float = 0.0  # from the first query to the last
+    ended: int = 0  # queries whose budget was reached
     settings: Mapping[str, Any] | None = None
-    failed: str = ""
+    failed: str = ""  # why
 
 
 @dataclass(frozen=True)
 class ShootoutResult:
-    """A finished shoot-out.
+    """A finished shoot-out."""
 
-    Args:
-        rows: of the rerankers, in their order.
-        comparison: of those that did not fail with the first stage, by name.
-        terms: what held for all.
-        queries: how many were ranked.
-    """
-
-    rows: tuple[ShootoutRow, ...]
-    comparison: Comparison
+    rows: tuple[ShootoutRow, ...]  # in the order of the rankers
+    comparison: Comparison  # of those that did not fail, by name
     terms: EqualTerms
-    queries: int
+    queries: int  # how many were ranked
 
 
 def run_shootout(
@@ -101,59 +94,68 @@ def run_shootout(
     progress: bool = False,
     say: Callable[[str], None] = logger.info,
 ) -> ShootoutResult:
-    """Has rerankers rank the same candidates one after the other, and measures them.
+    """Compares the rerankers of a list with the first stage; one that fails leaves the others.
 
-    Args:
-        entries: the rerankers.
-        terms: what holds for all of them.
-        folder: where each one's run is written as soon as it is finished; exists.
-        progress: show progress bars on a terminal.
-        say: is told which one is at work.
+    Raises the first one's error if all fail. `say` is told which one is at work.
+    """
+    contenders = [_contender(entry, terms, progress=progress) for entry in entries]
+    return run_contenders(contenders, terms, folder=folder, say=say)
 
-    Returns:
-        Costs and measures. A reranker that can't be opened or fails has a row that says why; the others are run.
 
-    Raises:
-        InputError: if corpus, run and measures do not fit each other, or a run can't be written.
-        R1RankerError: if all rerankers fail: the first one's error.
+def run_contenders(
+    contenders: Sequence[Contender],
+    terms: EqualTerms,
+    *,
+    baseline: str = FIRST_STAGE,
+    folder: Path | None = None,
+    say: Callable[[str], None] = logger.info,
+) -> ShootoutResult:
+    """Has rankers rank the same candidates one after the other, and compares them with the baseline.
+
+    A run is written into the folder as soon as it is finished. With a ranker for the baseline, an error is raised at
+    once, as nothing could be compared without it.
     """
     check_comparable(terms.measures)
     requests = _judged_requests(terms.source)
-    qrels = judgments_of(terms.source.corpus, requests)
-    as_it_was = {request.query_id: entries_of(Ranking(request, _all(request))) for request in requests}
-    if folder is not None:
-        _write(folder, FIRST_STAGE, as_it_was)
-    evaluations = {FIRST_STAGE: evaluate(qrels, as_it_was, terms.measures, name=FIRST_STAGE)}
-    calls: dict[str, float] = {FIRST_STAGE: 0.0}
+    ranked = {request.query_id for request in requests}
+    qrels = [judgment for judgment in open_corpus(terms.source.corpus).qrels() if judgment.query_id in ranked]
+    gains, evaluations, calls = _gains_of(qrels), dict[str, Evaluation](), dict[str, float]()
+
+    def measure(name: str, rankings: Iterable[Ranking], made: int) -> None:
+        run = _run_of(rankings)
+        if folder is not None:
+            _write(folder, name, run)
+        evaluations[name] = evaluate(qrels, run, terms.measures, name=name)
+        calls[name] = made / len(requests)
+
+    if baseline == FIRST_STAGE:
+        measure(FIRST_STAGE, (Ranking(each, tuple(range(len(each.candidates)))) for each in requests), 0)
     rows: list[ShootoutRow] = []
     failures: list[R1RankerError] = []
-    for entry in entries:
-        say(entry.name)
+    for each in contenders:
+        say(each.name)
         try:
-            row, run = _run_entry(entry, terms, requests, qrels, progress=progress)
+            ranker, settings = each.open(gains)
+            started = time.perf_counter()
+            rankings = ranker.rank(requests)
         except R1RankerError as error:
-            kept = "" if folder is None else _keep_finished(folder, entry.name, error)
-            rows.append(ShootoutRow(entry.name, _kind(entry), _budget(entry, terms), failed=f"{error}{kept}"))
+            if baseline != FIRST_STAGE:
+                raise
+            kept = "" if folder is None else _keep_finished(folder, each.name, error)
+            rows.append(ShootoutRow(each.name, each.kind, each.budget, failed=f"{error}{kept}"))
             failures.append(error)
             continue
-        if folder is not None:
-            _write(folder, row.name, run)
-        evaluations[row.name] = evaluate(qrels, run, terms.measures, name=row.name)
-        assert row.cost is not None
-        calls[row.name] = row.cost.summary.usage.calls / len(requests)
-        rows.append(row)
+        seconds, ended = time.perf_counter() - started, sum(ranking.budget_reached for ranking in rankings)
+        rows.append(ShootoutRow(each.name, each.kind, each.budget, ranker.summary, seconds, ended, settings))
+        measure(each.name, rankings, ranker.summary.usage.calls)
     if len(failures) == len(rows):
         raise failures[0]
-    comparison = _compare(evaluations, calls, terms)
+    comparison = compare_runs(evaluations, baseline, ComparisonSettings(seed=terms.seed), calls=calls)
     return ShootoutResult(tuple(rows), comparison, terms, len(requests))
 
 
-def _compare(evaluations: Mapping[str, Evaluation], calls: Mapping[str, float], terms: EqualTerms) -> Comparison:
-    return compare_runs(evaluations, FIRST_STAGE, ComparisonSettings(seed=terms.seed), calls=calls)
-
-
 def _judged_requests(source: RunSource) -> list[RankingRequest]:
-    """The first so many of the queries that have judgments: others would cost calls and count for nothing."""
+    """The first of the queries that have judgments: others would cost calls and count for nothing."""
     judged = {judgment.query_id for judgment in open_corpus(source.corpus).qrels()}
     whole = RunSource(source.corpus, source.run, source.depth, missing=source.missing)
     found = (request for request in whole.requests() if request.query_id in judged)
@@ -163,73 +165,56 @@ def _judged_requests(source: RunSource) -> list[RankingRequest]:
     return requests
 
 
-def _all(request: RankingRequest) -> tuple[int, ...]:
-    return tuple(range(len(request.candidates)))
+def _gains_of(qrels: Iterable[Qrel]) -> Gains:
+    """A grade below 0 is no worse than not relevant, as measures take it."""
+    gains: dict[str, dict[str, float]] = {}
+    for judgment in qrels:
+        gains.setdefault(judgment.query_id, {})[judgment.doc_id] = max(0.0, float(judgment.relevance))
+    return gains
 
 
-def _run_entry(
-    entry: Entry | CascadeEntry,
-    terms: EqualTerms,
-    requests: Sequence[RankingRequest],
-    qrels: Iterable[Qrel],
-    *,
-    progress: bool,
-) -> tuple[ShootoutRow, dict[str, tuple[RunEntry, ...]]]:
-    """Opens a reranker, has it rank, and lets it go again: two models at once may not fit into memory."""
-    budget = _budget(entry, terms)
-    gains = gains_of(qrels)
-    ranker: Ranker | Cascade
-    if isinstance(entry, CascadeEntry):
-        # What holds for all holds for both together.
-        first, second = (_open(each, terms, gains, {}, progress=progress) for each in (entry.first, entry.second))
-        ranker = Cascade(first, second, depth=entry.depth, **budget)
-        settings = {"first": ranker_settings(first), "second": ranker_settings(second), "depth": entry.depth}
-    else:
-        ranker = _open(entry, terms, gains, budget, progress=progress)
-        settings = ranker_settings(ranker)
-    cost, rankings = rank_timed(entry.name, ranker, requests)
-    run = {ranking.request.query_id: entries_of(ranking) for ranking in rankings}
-    ended = sum(ranking.budget_reached for ranking in rankings)
-    return ShootoutRow(entry.name, _kind(entry), budget, cost, ended, settings), run
+def _run_of(rankings: Iterable[Ranking]) -> Run:
+    return {ranking.request.query_id: entries_of(ranking) for ranking in rankings}
 
 
-def _open(
-    entry: Entry,
-    terms: EqualTerms,
-    gains: Mapping[str, Mapping[str, float]],
-    budget: Mapping[str, int],
-    *,
-    progress: bool,
-) -> Ranker:
-    options: dict[str, Any] = {"seed": terms.seed, **entry.options, **budget}
-    if options.get("backend") == ORACLE:
-        options["gains"] = gains
-    return Ranker(entry.model, strategy=entry.strategy, progress=progress, **options)
-
-
-def _budget(entry: Entry | CascadeEntry, terms: EqualTerms) -> dict[str, int]:
-    limits: dict[str, int] = {}
+def _contender(entry: Entry | CascadeEntry, terms: EqualTerms, *, progress: bool) -> Contender:
+    budget: dict[str, int] = {}
     for name, common in (("max_calls", terms.max_calls), ("max_tokens", terms.max_tokens)):
         given = [limit for limit in (common, entry.options.get(name)) if limit is not None]
         if given:
-            limits[name] = min(given)
-    return limits
+            budget[name] = min(given)
 
+    def open_ranker(each: Entry, limits: Mapping[str, int], gains: Gains) -> Ranker:
+        options: dict[str, Any] = {"seed": terms.seed, **each.options, **limits}
+        if options.get("backend") == ORACLE:
+            options["gains"] = gains
+        return Ranker(each.model, strategy=each.strategy, progress=progress, **options)
 
-def _kind(entry: Entry | CascadeEntry) -> str:
-    return CASCADE if isinstance(entry, CascadeEntry) else entry.strategy
+    def open_single(each: Entry, gains: Gains) -> Opened:
+        ranker = open_ranker(each, budget, gains)
+        return ranker, ranker_settings(ranker)
+
+    def open_cascade(each: CascadeEntry, gains: Gains) -> Opened:
+        # What holds for all holds for both together.
+        first, second = (open_ranker(one, {}, gains) for one in (each.first, each.second))
+        settings = {"first": ranker_settings(first), "second": ranker_settings(second), "depth": each.depth}
+        return Cascade(first, second, depth=each.depth, **budget), settings
+
+    if isinstance(entry, CascadeEntry):
+        return Contender(entry.name, CASCADE, partial(open_cascade, entry), budget)
+    return Contender(entry.name, entry.strategy, partial(open_single, entry), budget)
 
 
 def _keep_finished(folder: Path, name: str, error: R1RankerError) -> str:
-    """Writes what a reranker had finished when it failed, which may have been paid for; says where."""
-    run = {ranking.request.query_id: entries_of(ranking) for ranking in error.rankings if ranking is not None}
+    """Writes what a ranker had finished when it failed, which may have been paid for; says where."""
+    run = _run_of(ranking for ranking in error.rankings if ranking is not None)
     if not run:
         return ""
     path = _write(folder, name, run, ending=".partial")
     return f"\nThe {len(run)} finished queries are kept in {path}"
 
 
-def _write(folder: Path, name: str, run: Mapping[str, tuple[RunEntry, ...]], ending: str = "") -> Path:
+def _write(folder: Path, name: str, run: Run, ending: str = "") -> Path:
     runs = folder / RUNS
     try:
         runs.mkdir(exist_ok=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,31 +25,16 @@ _NOT_IN_FILES = re.compile(r"[^\w.-]+")
 
 @dataclass(frozen=True)
 class Baseline:
-    """An order of all requests' candidates that is there without any model.
+    """An order of all requests' candidates that is there without any model."""
 
-    Args:
-        name: in tables.
-        file: the name of its run's file, without folder and ending.
-        run: the orders; `None` where there are none.
-        lacking: why there are none.
-    """
-
-    name: str
-    file: str
+    name: str  # in tables
+    file: str  # of its run, without folder and ending
     run: Run | None
-    lacking: str = ""
+    lacking: str = ""  # why there is no run
 
 
 def baselines_of(requests: Sequence[JudgedRequest]) -> list[Baseline]:
-    """Orders the candidates by BM25, by each of their scores, and as they are given.
-
-    Args:
-        requests: with ids that a TREC run can hold.
-
-    Returns:
-        BM25 of the query on the candidates' texts, indexed over all distinct texts; each of the scores' names, where
-        equal scores keep the given order; and the given order. A score that some requests lack has no run.
-    """
+    """Orders the candidates by BM25 over all distinct texts, by each score that all requests have, and as given."""
     made = [_bm25(requests)]
     for name in dict.fromkeys(name for judged in requests for name in judged.scores):
         shown = f"{name} (given)" if name.casefold() in (BM25.casefold(), FILE_ORDER) else name
@@ -61,18 +47,8 @@ def baselines_of(requests: Sequence[JudgedRequest]) -> list[Baseline]:
     return _with_files(made)
 
 
-def expected_by_chance(
-    qrels: Sequence[Qrel], measures: Sequence[Measure]
-) -> Mapping[str, Mapping[Measure, float | None]]:
-    """Computes what random orders of each request's candidates reach on average.
-
-    Args:
-        qrels: a judgment for each candidate.
-        measures: what to compute.
-
-    Returns:
-        Query id to measure to expectation; `None` for measures without a formula here.
-    """
+def expected_by_chance(qrels: Sequence[Qrel], measures: Sequence[Measure]) -> dict[str, dict[Measure, float | None]]:
+    """Computes what random orders of each request's candidates reach on average."""
     grades: dict[str, list[int]] = {}
     for qrel in qrels:
         grades.setdefault(qrel.query_id, []).append(qrel.relevance)
@@ -89,15 +65,7 @@ def value_names(requests: Sequence[JudgedRequest]) -> tuple[str, ...]:
 
 
 def first_choices(requests: Sequence[JudgedRequest], run: Run) -> dict[str, float]:
-    """Averages what a run's first candidates bring.
-
-    Args:
-        requests: with values.
-        run: their orders.
-
-    Returns:
-        Name of a quantity to its mean over the requests that have candidates.
-    """
+    """Averages what a run's first candidates bring."""
 
     def first(judged: JudgedRequest, column: Sequence[float]) -> float:
         ids = [candidate.id for candidate in judged.request.candidates]
@@ -107,14 +75,7 @@ def first_choices(requests: Sequence[JudgedRequest], run: Run) -> dict[str, floa
 
 
 def random_choices(requests: Sequence[JudgedRequest]) -> dict[str, float]:
-    """Averages what a random candidate of each request brings.
-
-    Args:
-        requests: with values.
-
-    Returns:
-        Name of a quantity to the mean over the requests of its mean over their candidates.
-    """
+    """Averages what a random candidate of each request brings."""
     return _means(requests, lambda judged, column: sum(column) / len(column))
 
 
@@ -170,13 +131,10 @@ def _run(requests: Sequence[JudgedRequest], scores_of: Callable[[JudgedRequest],
 
 def _with_files(made: Sequence[Baseline]) -> list[Baseline]:
     """Gives each its file's name; no two differ by upper and lower case alone."""
-    taken: set[str] = set()
-    named = []
+    named: dict[str, Baseline] = {}
     for each in made:
         stem = _NOT_IN_FILES.sub("-", each.name).strip("-.").lower() or "scores"
-        file, number = stem, 2
-        while file in taken:
-            file, number = f"{stem}-{number}", number + 1
-        taken.add(file)
-        named.append(Baseline(each.name, file, each.run, each.lacking))
-    return named
+        numbered = (f"{stem}-{number}" if number > 1 else stem for number in itertools.count(1))
+        file = next(name for name in numbered if name not in named)
+        named[file] = replace(each, file=file)
+    return list(named.values())

@@ -30,38 +30,17 @@ _TEXTS_AT_ONCE = 50_000
 
 @dataclass(frozen=True)
 class JudgedQueries:
-    """The queries that a data set is measured on.
+    """The queries that a data set is measured on."""
 
-    Args:
-        topics: query id to text, in the corpus's order.
-        qrels: their judgments.
-        excluded: query id to documents that are no results for it.
-        judged: how many queries are judged, of which `topics` may hold the first ones only.
-        requests: the ranking requests, where these are given and no corpus is searched.
-    """
-
-    topics: Mapping[str, str]
+    topics: Mapping[str, str]  # query id to text, in the corpus's order
     qrels: tuple[Qrel, ...]
-    excluded: Mapping[str, frozenset[str]]
-    judged: int
-    requests: tuple[JudgedRequest, ...] = ()
+    excluded: Mapping[str, frozenset[str]]  # query id to documents that are no results for it
+    judged: int  # how many are judged; topics may hold the first ones only
+    requests: tuple[JudgedRequest, ...] = ()  # where these are given and no corpus is searched
 
 
 def read_judged_queries(corpus: Corpus, dataset: DataSet, queries: int | None = None) -> JudgedQueries:
-    """Reads what a data set is measured on.
-
-    Args:
-        corpus: the data set's.
-        dataset: says which documents are no results.
-        queries: only the first so many judged queries; all if `None`.
-
-    Returns:
-        The queries that are judged. Judged queries that the corpus has no text of keep their judgments (and so count
-        as 0), unless only the first ones are asked for.
-
-    Raises:
-        InputError: if nothing is judged.
-    """
+    """Reads what a data set is measured on."""
     grade = dataset.excluded_grade
     everything = corpus.qrels()
     counted = [qrel for qrel in everything if grade is None or qrel.relevance != grade]
@@ -75,32 +54,14 @@ def read_judged_queries(corpus: Corpus, dataset: DataSet, queries: int | None = 
         if grade is not None and qrel.relevance == grade and qrel.query_id in topics:
             excluded.setdefault(qrel.query_id, set()).add(qrel.doc_id)
     qrels = counted if queries is None else [qrel for qrel in counted if qrel.query_id in topics]
-    return JudgedQueries(
-        topics,
-        tuple(qrels),
-        {query_id: frozenset(doc_ids) for query_id, doc_ids in excluded.items()},
-        len(judged),
-    )
+    frozen = {query_id: frozenset(doc_ids) for query_id, doc_ids in excluded.items()}
+    return JudgedQueries(topics, tuple(qrels), frozen, len(judged))
 
 
 def search_first_stage(
     first_stage: FirstStage, corpus: Corpus, judged: JudgedQueries, depth: int, *, progress: bool = False
 ) -> dict[str, tuple[RunEntry, ...]]:
-    """Gets the first stage's results without the documents that are no results.
-
-    Args:
-        first_stage: what searches.
-        corpus: what is searched.
-        judged: the queries.
-        depth: how many documents a query keeps.
-        progress: shows progress bars on standard error.
-
-    Returns:
-        A run of the queries that have results, in the corpus's order.
-
-    Raises:
-        InputError: if there is no result at all, or the first stage fails.
-    """
+    """Gets the first stage's results without the documents that are no results."""
     spare = max(map(len, judged.excluded.values()), default=0)
     found = retrieve(first_stage, corpus, depth + spare, judged.topics, progress=progress)
     run = {}
@@ -118,17 +79,12 @@ def search_first_stage(
 
 
 class QueriesOfRun:
-    """A corpus with the queries of a run only, so that nobody misses the others.
-
-    Args:
-        corpus: the whole corpus.
-        run: whose queries count.
-    """
+    """A corpus with the queries of a run only, so that nobody misses the others."""
 
     def __init__(self, corpus: Corpus, run: Run) -> None:
         self.name = corpus.name
-        self._corpus = corpus
-        self._run = run
+        self._corpus, self._run = corpus, run
+        self.qrels, self.documents, self.iterate_documents = corpus.qrels, corpus.documents, corpus.iterate_documents
 
     @property
     def collection(self) -> str:
@@ -136,20 +92,8 @@ class QueriesOfRun:
         return self._corpus.collection
 
     def queries(self) -> dict[str, str]:
-        """Returns the text of each query that the run has, by id."""
+        """The text of each query that the run has, by id."""
         return {query_id: text for query_id, text in self._corpus.queries().items() if query_id in self._run}
-
-    def qrels(self) -> list[Qrel]:
-        """Returns the judgments of the whole corpus."""
-        return self._corpus.qrels()
-
-    def documents(self, ids: Iterable[str]) -> dict[str, str]:
-        """Returns the text of the documents with these ids."""
-        return self._corpus.documents(ids)
-
-    def iterate_documents(self) -> Iterator[tuple[str, str]]:
-        """Yields id and text of every document."""
-        return self._corpus.iterate_documents()
 
 
 @dataclass(frozen=True)
@@ -164,24 +108,12 @@ class JudgedRunSource(RunSource):
 
 
 def checksums(corpus: Corpus, split: str, judged: JudgedQueries, run: Run) -> dict[str, Any]:
-    """Digests the data that a result depends on, as they were read.
-
-    Args:
-        corpus: gives the texts.
-        split: whose judgments count.
-        judged: the queries that were run.
-        run: the first stage's results.
-
-    Returns:
-        SHA-256 of the queries, of the judgments, of the texts of all documents in the run (by id), and, for a
-        folder, of its files.
-    """
+    """Digests the data that a result depends on, as they were read."""
+    doc_ids = sorted({entry.doc_id for found in run.values() for entry in found})
     digests: dict[str, Any] = {
         "queries": _digest(sorted(judged.topics.items())),
         "judgments": _digest(sorted((qrel.query_id, qrel.doc_id, qrel.relevance) for qrel in judged.qrels)),
-        "documents_in_run": _digest(
-            _texts(corpus, sorted({entry.doc_id for found in run.values() for entry in found}))
-        ),
+        "documents_in_run": _digest(_texts(corpus, doc_ids)),
     }
     folder = Path(corpus.name)
     if folder.is_dir():

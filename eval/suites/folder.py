@@ -31,16 +31,7 @@ MANIFEST, MEASURES, REPORT = "manifest.json", "measures.json", "README.md"
 def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwrite: bool) -> None:
     """Makes the folder, or makes sure that it is this command's.
 
-    Args:
-        folder: where the results go.
-        suite: what is to be run.
-        settings: hold the command.
-        overwrite: use the folder whatever is in it, and remove what another command's manifest lists.
-
-    Raises:
-        InputError: if it is a file, another command's folder or one of something else, or holds files of others by the
-            names of a suite's own.
-        StorageError: if it can't be written.
+    `overwrite` uses the folder whatever is in it, and removes what another command's manifest lists.
     """
     command = list(settings.command)
     if folder.exists() and not folder.is_dir():
@@ -58,9 +49,8 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
                     "be lost: choose another --output, or rename it"
                 )
             if not overwrite:
-                made_by = " is not empty"
-                if earlier:
-                    made_by = f" was made by another command: {shlex.join(earlier['command'])}"
+                command_before = f" was made by another command: {shlex.join(earlier['command'])}" if earlier else ""
+                made_by = command_before or " is not empty"
                 raise InputError(f"folder {str(folder)!r}{made_by}. Choose another --output, or use --overwrite")
             for name in earlier.get("files", {}):
                 listed = folder / name
@@ -69,8 +59,7 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
                     listed.unlink(missing_ok=True)
     try:
         make_folder(folder, private=settings.traces)
-        # A folder that an interrupted command leaves is known by this.
-        if not ours:
+        if not ours:  # a folder that an interrupted command leaves is known by this
             _write_json(folder / MANIFEST, {"command": command, "suite": suite.name, "files": {}})
     except OSError as error:
         raise StorageError(f"can't write folder {str(folder)!r}: {error.strerror}: choose another --output") from error
@@ -89,18 +78,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def write_summaries(
     folder: Path, suite: Suite, settings: SuiteSettings, ranker: RankerSource, results: Sequence[DataSetResult]
 ) -> None:
-    """Writes measures, report and manifest of what is done so far; the manifest last, with the others' digests.
-
-    Args:
-        folder: where.
-        suite: what is run.
-        settings: how.
-        ranker: what reranks.
-        results: of the data sets so far.
-
-    Raises:
-        StorageError: if a file can't be written.
-    """
+    """Writes measures, report and manifest of what is done so far; the manifest last, with the others' digests."""
     measures = [
         {"dataset": result.dataset.name, "runs": measures_json(result.evaluations), **_chance(result)}
         for result in results
@@ -108,7 +86,7 @@ def write_summaries(
     ]
     try:
         _write_json(folder / MEASURES, measures)
-        _write(folder / REPORT, report(suite, settings, results))
+        write_whole(folder / REPORT, report(suite, settings, results))
         _write_json(folder / MANIFEST, _manifest(folder, suite, settings, ranker, results))
     except OSError as error:
         raise StorageError(
@@ -173,8 +151,7 @@ def _described(result: DataSetResult) -> dict[str, Any]:
 
 def _requests(result: DataSetResult) -> dict[str, Any]:
     """What the manifest says of ranking requests alone."""
-    requests = result.requests
-    if requests is None:
+    if (requests := result.requests) is None:
         return {}
     described = {
         "task_name": result.dataset.task_name or None,
@@ -196,8 +173,7 @@ def _requests(result: DataSetResult) -> dict[str, Any]:
 
 def _chance(result: DataSetResult) -> dict[str, Any]:
     """What the measures' file says of ranking requests alone: random orders, and what first choices bring."""
-    requests = result.requests
-    if requests is None:
+    if (requests := result.requests) is None:
         return {}
     per_query = {
         query_id: {str(measure): value for measure, value in values.items()}
@@ -208,9 +184,4 @@ def _chance(result: DataSetResult) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    _write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    # Whole or not at all: whoever resumes an interrupted command has to be able to read it.
-    write_whole(path, text)
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from r1ranker_ir.eval.measuring.chance import expected_reciprocal_rank
 
 from .baselines import BM25
 from .results import BASELINES, RERANKED_RUN
@@ -11,23 +14,20 @@ from .results import BASELINES, RERANKED_RUN
 if TYPE_CHECKING:
     from .results import DataSetResult, RequestsResult
 
+HERE = " (here)"
+"""Follows the names of what was measured here."""
 CHANCE = "random, expected"
 CHOICE = "first choice: "
 """Heads the columns of what first choices bring."""
+OVERVIEW_NAMES = CHANCE, f"{BM25}{HERE}"
+"""The baselines of an overview."""
 
 Row = Mapping[str, float]
-"""Column to value; columns that it lacks have none."""
+"""Column to value."""
 
 
 def chance_means(requests: RequestsResult) -> dict[str, float]:
-    """Averages what random orders reach.
-
-    Args:
-        requests: described.
-
-    Returns:
-        Measure to its mean, of those that have a formula.
-    """
+    """Averages what random orders reach."""
     columns: dict[str, list[float]] = {}
     for values in requests.chance.values():
         for measure, value in values.items():
@@ -36,64 +36,32 @@ def chance_means(requests: RequestsResult) -> dict[str, float]:
     return {name: sum(column) / len(column) for name, column in columns.items()}
 
 
-def request_rows(result: DataSetResult, reranker: str, here: str) -> dict[str, Row]:
-    """Makes the rows of a table: chance, baselines and the ranker.
-
-    Args:
-        result: of a data set of requests.
-        reranker: the name of the last row.
-        here: follows the name of each baseline.
-
-    Returns:
-        Name of a row to its values; baselines without a run have none.
-    """
-    requests = result.requests
-    if requests is None:
+def request_rows(result: DataSetResult, reranker: str) -> dict[str, Row]:
+    """The rows of a table: chance, baselines (without values where they have no run) and the ranker."""
+    if (requests := result.requests) is None:
         return {}
     rows: dict[str, Row] = {CHANCE: chance_means(requests) | _choices(requests, "")}
     for baseline in requests.baselines:
-        rows[f"{baseline.name}{here}"] = _row(result, requests, f"{BASELINES}/{baseline.file}.trec")
+        rows[f"{baseline.name}{HERE}"] = _row(result, requests, f"{BASELINES}/{baseline.file}.trec")
     if RERANKED_RUN in result.evaluations:
         rows[reranker] = _row(result, requests, RERANKED_RUN)
     return rows
 
 
 def choice_columns(result: DataSetResult) -> list[str]:
-    """Names the columns of what first choices bring."""
+    """The columns of what first choices bring."""
     return [] if result.requests is None else list(_choices(result.requests, ""))
 
 
-def overview_rows(result: DataSetResult, measure: str, here: str) -> dict[str, float]:
-    """Gives the baselines of an overview: chance and BM25.
-
-    Args:
-        result: of a data set of requests.
-        measure: the overview's.
-        here: follows the name of each baseline.
-
-    Returns:
-        Name to value; a baseline without one is left out.
-    """
-    rows = request_rows(result, "", here)
-    return {name: rows[name][measure] for name in overview_names(here) if measure in rows.get(name, {})}
-
-
-def overview_names(here: str) -> tuple[str, ...]:
-    """Names the baselines of an overview."""
-    return CHANCE, f"{BM25}{here}"
+def overview_rows(result: DataSetResult, measure: str) -> dict[str, float]:
+    """The baselines of an overview that have a value."""
+    rows = request_rows(result, "")
+    return {name: rows[name][measure] for name in OVERVIEW_NAMES if measure in rows.get(name, {})}
 
 
 def request_notes(result: DataSetResult) -> list[str]:
-    """Says how a data set's requests were measured, and what was counted.
-
-    Args:
-        result: of a data set of requests.
-
-    Returns:
-        A sentence or two each.
-    """
-    requests = result.requests
-    if requests is None:
+    """Says how a data set's requests were measured, and what was counted."""
+    if (requests := result.requests) is None:
         return []
     notes = [_judgments(requests), _chance(requests)]
     if told := list(_choices(requests, "")):
@@ -107,7 +75,7 @@ def request_notes(result: DataSetResult) -> list[str]:
     if requests.partial_values:
         notes.append(f"Not told by all requests, so without a column: {', '.join(requests.partial_values)}.")
     if requests.dropped:
-        reasons = ", ".join(f"{count} × {reason}" for reason, count in _by_count(requests.dropped))
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in Counter(requests.dropped).most_common())
         notes.append(f"Rows of the source that could not be used: {sum(requests.dropped.values())} ({reasons}).")
     if requests.renamed:
         notes.append(
@@ -119,8 +87,7 @@ def request_notes(result: DataSetResult) -> list[str]:
 
 def request_counts(result: DataSetResult) -> str:
     """Says how many requests a data set has, and how long their lists are."""
-    requests = result.requests
-    if requests is None:
+    if (requests := result.requests) is None:
         return ""
     least, most = requests.lengths
     limited = "" if requests.run == requests.given else f", of which the first {requests.run} were run"
@@ -139,34 +106,21 @@ def _choices(requests: RequestsResult, name: str) -> dict[str, float]:
 
 
 def _judgments(requests: RequestsResult) -> str:
-    said = (
-        "Gains are whole numbers and the grades of relevance: each candidate with a gain above 0 is relevant."
-        if requests.graded
-        else "Relevant is the candidate of the greatest gain, or each of them (gains are no whole numbers)."
-    )
+    said = "Relevant is the candidate of the greatest gain, or each of them (gains are no whole numbers)."
+    if requests.graded:
+        said = "Gains are whole numbers and the grades of relevance: each candidate with a gain above 0 is relevant."
     if not requests.without_best:
         return said
-    return (
-        f"{said} {requests.without_best} of {requests.run} requests have no gain above 0: they are ranked, and count "
-        f"in no measure."
-    )
+    without = f"{requests.without_best} of {requests.run} requests have no gain above 0"
+    return f"{said} {without}: they are ranked, and count in no measure."
 
 
 def _chance(requests: RequestsResult) -> str:
     said = "Random is exact: the mean over all orders of each request's candidates"
     least, most = requests.lengths
-    known = f"{_harmonic(most) / most:.4f}" if most else ""
+    known = f"{expected_reciprocal_rank(most, 1):.4f}" if most else ""
     if least == most and f"{chance_means(requests).get('RR', 0):.4f}" == known:
         said += f"; RR is H({most}) / {most} = {known}"
-    without = dict.fromkeys(
-        str(name) for each in requests.chance.values() for name, value in each.items() if value is None
-    )
+    measured = (each.items() for each in requests.chance.values())
+    without = dict.fromkeys(str(name) for items in measured for name, value in items if value is None)
     return f"{said}." + (f" There is no formula here for {', '.join(without)}." if without else "")
-
-
-def _harmonic(count: int) -> float:
-    return sum(1 / rank for rank in range(1, count + 1))
-
-
-def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda pair: -pair[1])

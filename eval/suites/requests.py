@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,39 +24,8 @@ if TYPE_CHECKING:
     from ir_measures import Measure
 
 
-@dataclass(frozen=True)
-class DataSetRequests:
-    """The requests of a data set.
-
-    Args:
-        run: those that are run, with ids that a TREC run can hold.
-        given: how many there are.
-        judged: how many of these have a best candidate.
-        dropped: how many rows no request could be made of, by reason.
-        renamed: how many of those that are run have an id, or a candidate's id, that is not the source's own.
-    """
-
-    run: tuple[JudgedRequest, ...]
-    given: int
-    judged: int
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    renamed: int = 0
-
-
 def with_source(suite: Suite, source: str) -> Suite:
-    """Has a suite of Ranking-bench's tasks read files in place of the hub.
-
-    Args:
-        suite: the suite.
-        source: a folder with a file of ranking requests for each task, `<task>.jsonl` or `<task>.jsonl.gz`; or a file
-            with Ranking-bench's columns.
-
-    Returns:
-        The suite with these sources.
-
-    Raises:
-        InputError: if it has a data set that is no task of Ranking-bench, or there is no such folder or file.
-    """
+    """Has Ranking-bench's tasks read a folder of `<task>.jsonl` files, or a file with Ranking-bench's columns."""
     others = [dataset.name for dataset in suite.datasets if not dataset.task_name]
     if others:
         raise InputError(
@@ -65,7 +34,12 @@ def with_source(suite: Suite, source: str) -> Suite:
         )
     path = Path(source).expanduser()
     if path.is_dir():
-        return replace(suite, datasets=tuple(_in_folder(dataset, path) for dataset in suite.datasets))
+        found = []
+        for dataset in suite.datasets:
+            paths = [path / f"{dataset.name}{ending}" for ending in ENDINGS]
+            corpus = next((each for each in paths if each.is_file()), paths[0])
+            found.append(replace(dataset, corpus=str(corpus), split=None, task_name=""))
+        return replace(suite, datasets=tuple(found))
     if path.is_file():
         return replace(suite, datasets=tuple(replace(each, corpus=source, split=None) for each in suite.datasets))
     raise InputError(
@@ -74,21 +48,10 @@ def with_source(suite: Suite, source: str) -> Suite:
     )
 
 
-def read_dataset_requests(dataset: DataSet, queries: int | None = None) -> DataSetRequests:
-    """Reads a data set's requests.
-
-    Args:
-        dataset: whose `is_of_requests` holds.
-        queries: only the first so many are run; all if `None`.
-
-    Returns:
-        The requests.
-
-    Raises:
-        InputError: if there is no such file, it holds no request, or none of those to run has a best candidate.
-        DataFileError: if a line is malformed.
-        MissingExtraError: if Ranking-bench's rows are asked for and datasets is not installed.
-    """
+def read_dataset_requests(
+    dataset: DataSet, measures: Sequence[Measure], queries: int | None = None
+) -> tuple[JudgedQueries, RequestsResult]:
+    """Reads a data set's requests, of which only the first `queries` are run, and all that is known without a model."""
     dropped: Counter[str] = Counter()
     if dataset.task_name:
         split = dataset.split or "test"
@@ -105,53 +68,27 @@ def read_dataset_requests(dataset: DataSet, queries: int | None = None) -> DataS
             f"be measured on them"
         )
     run = with_run_ids(chosen)
-    renamed = sum(_ids_of(before.request) != _ids_of(after.request) for before, after in zip(chosen, run, strict=True))
-    return DataSetRequests(run, len(given), sum(bool(judged.best) for judged in given), dict(dropped), renamed)
-
-
-def described_requests(requests: DataSetRequests, measures: Sequence[Measure]) -> tuple[JudgedQueries, RequestsResult]:
-    """Finds what the requests are measured on, and all that is to be known of them before a model ranks them.
-
-    Args:
-        requests: of a data set.
-        measures: what is to be measured.
-
-    Returns:
-        The requests that have a best candidate, with judgments; and their description, with baselines.
-    """
-    run = requests.run
-    judgments = judgments_of(run)
+    judgments, told = judgments_of(run), value_names(run)
     topics = {each.request.query_id: each.request.query for each in run if each.best}
     lengths = [len(each.request.candidates) for each in run]
-    told = value_names(run)
     described = RequestsResult(
-        given=requests.given,
+        given=len(given),
         run=len(run),
         lengths=(min(lengths), max(lengths)),
         without_best=len(run) - len(topics),
         graded=judgments.graded,
-        dropped=requests.dropped,
-        renamed=requests.renamed,
+        dropped=dict(dropped),
+        renamed=sum(_ids_of(before) != _ids_of(after) for before, after in zip(chosen, run, strict=True)),
         baselines=baselines_of(run),
         chance=expected_by_chance(judgments.qrels, measures),
         choices={"": random_choices(run)},
-        partial_values=[
-            name for name in dict.fromkeys(name for each in run for name in each.values) if name not in told
-        ],
+        partial_values=list(dict.fromkeys(name for each in run for name in each.values if name not in told)),
     )
-    return JudgedQueries(topics, judgments.qrels, {}, requests.judged, run), described
+    return JudgedQueries(topics, judgments.qrels, {}, sum(bool(judged.best) for judged in given), run), described
 
 
 def request_checksums(dataset: DataSet, written: Path) -> dict[str, str]:
-    """Digests the data that a result depends on.
-
-    Args:
-        dataset: says where they are from.
-        written: the file of the requests that were run.
-
-    Returns:
-        SHA-256 of the requests, and of the file that they come from, unless that is the hub's.
-    """
+    """Digests the data that a result depends on."""
     digests = {"requests": file_digest(written)}
     if dataset.corpus not in CONFIGURATIONS:
         digests["file"] = file_digest(Path(dataset.corpus).expanduser())
@@ -160,38 +97,27 @@ def request_checksums(dataset: DataSet, written: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ListedRequests:
-    """Requests in memory, with a position each.
-
-    Args:
-        listed: the requests.
-    """
+    """Requests in memory, with a position each."""
 
     listed: Sequence[RankingRequest]
 
     def __len__(self) -> int:
-        """How many there are."""
         return len(self.listed)
 
     def __iter__(self) -> Iterator[RankingRequest]:
-        """Yields them in order."""
         return iter(self.listed)
 
     def between(self, start: int, stop: int) -> Iterator[tuple[int, RankingRequest]]:
-        """Yields position and request, from one position to the one before another."""
+        """Position and request, from one position to the one before another."""
         yield from enumerate(self.listed[start:stop], start=start)
 
 
 @dataclass(frozen=True)
 class RequestFileSource:
-    """A file of ranking requests, named so that another process can find it too.
+    """A file of ranking requests, named so that another process can find it too."""
 
-    Args:
-        path: the file, found from any working folder.
-        shuffle: a seed to shuffle each request's candidates with; `None` keeps the file's order.
-    """
-
-    path: str
-    shuffle: int | None = None
+    path: str  # absolute
+    shuffle: int | None = None  # a seed to shuffle each request's candidates with; None keeps the file's order
 
     def requests(self) -> ListedRequests:
         """Reads the file; task and aim come along."""
@@ -206,11 +132,6 @@ class RequestFileSource:
         return ListedRequests(listed)
 
 
-def _in_folder(dataset: DataSet, folder: Path) -> DataSet:
-    paths = [folder / f"{dataset.name}{ending}" for ending in ENDINGS]
-    path = next((each for each in paths if each.is_file()), paths[0])
-    return replace(dataset, corpus=str(path), split=None, task_name="")
-
-
-def _ids_of(request: RankingRequest) -> tuple[str, ...]:
+def _ids_of(judged: JudgedRequest) -> tuple[str, ...]:
+    request = judged.request
     return (request.query_id, *(candidate.id for candidate in request.candidates))

@@ -34,7 +34,7 @@ from r1ranker_ir.runs.reranking import RankerSource, RequestSource, rerank_run
 from .baselines import first_choices
 from .data import JudgedQueries, JudgedRunSource, checksums, file_digest, read_judged_queries, search_first_stage
 from .folder import MANIFEST, MEASURES, REPORT, claim_folder, write_summaries
-from .requests import RequestFileSource, described_requests, read_dataset_requests, request_checksums
+from .requests import RequestFileSource, read_dataset_requests, request_checksums
 from .results import BASELINES, FIRST_STAGE_RUN, REQUESTS, RERANKED_RUN, TRACES, DataSetResult, SuiteSettings
 from .tables import DataSet, Suite, needs_of
 
@@ -66,25 +66,8 @@ def run_suite(
 
     The folder holds `manifest.json`, `measures.json` and `README.md`, and for each data set a folder with its
     first stage's run (of ranking requests: the requests and the baselines' runs), the reranked run and perhaps
-    traces. The three files are written anew after each data set.
-    The same command over the same data writes the same bytes again.
-
-    Args:
-        suite: what is run.
-        ranker: what reranks.
-        output: the folder; it is made, or it is one that the same command has made.
-        settings: how.
-        overwrite: use the folder whatever is in it, and remove what another command's manifest lists.
-        progress: show progress bars on a terminal.
-        say: is told what each data set needs, and what became of it.
-
-    Returns:
-        A result for each data set; a data set that failed says why, and the others were run all the same.
-
-    Raises:
-        InputError: if the settings make no sense, or the folder is another command's.
-        CheckpointError, BackendError, StorageError: if the reranker or the disk can't be used; what was done by then
-            is written.
+    traces. The three files are written anew after each data set, and a data set that fails leaves the others. The
+    same command over the same data writes the same bytes again.
     """
     plans = [_plan(dataset, suite, settings) for dataset in suite.datasets]
     folder = Path(output)
@@ -226,8 +209,8 @@ def _compare_baselines(
     result: DataSetResult, folder: Path, settings: SuiteSettings
 ) -> tuple[DataSetResult, JudgedQueries]:
     """Reads ranking requests, and measures the orders that need no model."""
-    requests = read_dataset_requests(result.dataset, settings.queries)
-    judged, described = described_requests(requests, parse_measures(result.dataset.measures))
+    measures = parse_measures(result.dataset.measures)
+    judged, described = read_dataset_requests(result.dataset, measures, settings.queries)
     result = replace(result, judged=judged.judged, asked=len(judged.topics), requests=described)
     _make(folder, private=settings.traces)
     _make(folder / BASELINES, private=settings.traces)
@@ -273,13 +256,8 @@ def _rerank(
 def _candidates(dataset: DataSet, folder: Path, settings: SuiteSettings) -> RequestSource:
     if dataset.is_of_requests:
         return RequestFileSource(str((folder / REQUESTS).resolve()), settings.shuffle)
-    return JudgedRunSource(
-        dataset.corpus,
-        str(folder / FIRST_STAGE_RUN),
-        settings.depth,
-        missing=settings.missing,
-        shuffle=settings.shuffle,
-    )
+    run = str(folder / FIRST_STAGE_RUN)
+    return JudgedRunSource(dataset.corpus, run, settings.depth, None, settings.missing, settings.shuffle)
 
 
 def _evaluated(result: DataSetResult, judged: JudgedQueries, folder: Path, name: str) -> DataSetResult:
@@ -311,13 +289,11 @@ def _outcome(result: DataSetResult) -> str:
     """A line about a finished data set, for people: with seconds, which no file holds."""
     if result.summary is None:
         return f"{result.dataset.name}: failed"
-    figures = []
+    figures, summary = [], result.summary
     for name, evaluation in result.evaluations.items():
-        if name.startswith(f"{BASELINES}/"):
-            continue
-        measure, value = next(iter(evaluation.mean.items()))
-        figures.append(f"{measure} {value:.4f} ({name.removesuffix('.trec')})")
-    summary = result.summary
+        if not name.startswith(f"{BASELINES}/"):
+            measure, value = next(iter(evaluation.mean.items()))
+            figures.append(f"{measure} {value:.4f} ({name.removesuffix('.trec')})")
     cached = f", {summary.cached_calls} of them cached" if summary.cached_calls else ""
     calls = f"{summary.usage.calls} calls{cached}, {summary.seconds:.1f} seconds"
     if summary.cache_memory_peak:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from r1ranker_ir.adapters.ranking_bench import CONFIGURATIONS, HUB_NAME
 from r1ranker_ir.data.corpora import open_corpus
@@ -26,86 +26,41 @@ FOLDER_FIRST_STAGE = "bm25s"
 """What searches a corpus without a table."""
 _SHARED_KEYS = ("measures", "max_passage_tokens", "query_is_no_result", "excluded_grade", "terms")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
-# What a data set's section may hold, and of which type.
-_KINDS: Mapping[str, type] = {
-    "corpus": str,
-    "split": str,
-    "measures": str,
-    "max_passage_tokens": int,
-    "index": str,
-    "query_is_no_result": bool,
-    "excluded_grade": int,
-    "documents": int,
-    "queries": int,
-    "download": int,
-    "shares": str,
-    "index_size": int,
-    "terms": str,
-    "task_name": str,
-}
 
 
 @dataclass(frozen=True)
 class Published:
-    """A figure that somebody else has published.
-
-    Args:
-        system: whose it is.
-        measure: as ir_measures writes it.
-        value: between 0 and 1.
-        source: where it was published.
-        first_stage: what found the documents that the system ranked; empty for a first stage itself.
-    """
+    """A figure that somebody else has published."""
 
     system: str
-    measure: str
-    value: float
+    measure: str  # as ir_measures writes it
+    value: float  # between 0 and 1
     source: str
-    first_stage: str = ""
+    first_stage: str = ""  # what found the documents; empty for a first stage itself
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set of a suite.
+    """One data set of a suite."""
 
-    Args:
-        name: what the suite calls it; names its folder.
-        corpus: an ir_datasets id or a folder; of ranking requests, their file (`.jsonl`, `.jsonl.gz`), or where
-            Ranking-bench is (see `ranking_bench_requests`).
-        split: whose judgments a folder gives, or the split of Ranking-bench; ids carry their own.
-        measures: as ir_measures writes them, split by spaces; the first one stands in overviews.
-        max_passage_tokens: what is shown of a passage; `None` leaves it to the checkpoint.
-        index: Pyserini's name of a prebuilt BM25 index of it.
-        query_is_no_result: a document with the query's own id is no result.
-        excluded_grade: a judgment of this grade says that the document is no result for the query.
-        documents: how many there are.
-        queries: how many are judged.
-        download: bytes that the corpus is to be downloaded as, without what it shares.
-        shares: the name of a download that other data sets use too.
-        shared_download: its bytes.
-        index_size: bytes that the index is to be downloaded as.
-        terms: the licence step before a download.
-        published: figures of others.
-        task_name: of Ranking-bench, whose rows of this task are the requests.
-    """
-
-    name: str
+    name: str  # of its folder too
+    # an ir_datasets id or a folder; of ranking requests, their file, or where Ranking-bench is
     corpus: str
-    split: str | None = None
-    measures: str = FOLDER_MEASURES
-    max_passage_tokens: int | None = None
-    index: str | None = None
-    query_is_no_result: bool = False
-    excluded_grade: int | None = None
+    split: str | None = None  # whose judgments a folder gives, or the split of Ranking-bench; ids carry their own
+    measures: str = FOLDER_MEASURES  # as ir_measures writes them, split by spaces; the first one stands in overviews
+    max_passage_tokens: int | None = None  # what is shown of a passage; None leaves it to the checkpoint
+    index: str | None = None  # Pyserini's name of a prebuilt BM25 index of it
+    query_is_no_result: bool = False  # a document with the query's own id is no result
+    excluded_grade: int | None = None  # a judgment of this grade says that the document is no result for the query
     documents: int | None = None
-    queries: int | None = None
-    download: int | None = None
-    shares: str | None = None
-    shared_download: int = 0
-    index_size: int | None = None
-    terms: str = ""
+    queries: int | None = None  # how many are judged
+    download: int | None = None  # bytes of the corpus's own download
+    shares: str | None = None  # the name of a download that other data sets use too
+    shared_download: int = 0  # its bytes
+    index_size: int | None = None  # bytes of the index's download
+    terms: str = ""  # the licence step before a download
     published: tuple[Published, ...] = ()
-    task_name: str = ""
+    task_name: str = ""  # of Ranking-bench, whose rows of this task are the requests
 
     @property
     def is_of_requests(self) -> bool:
@@ -121,23 +76,23 @@ class DataSet:
         return f"{where}: {self.task_name}"
 
 
+# What a data set's section may hold, and of which type.
+_KINDS: Mapping[str, type] = {
+    name: (get_args(hint) or (hint,))[0]
+    for name, hint in get_type_hints(DataSet).items()
+    if name not in ("name", "published", "shared_download")
+}
+
+
 @dataclass(frozen=True)
 class Suite:
-    """Data sets that are run together.
+    """Data sets that are run together."""
 
-    Args:
-        name: of the suite; names its output folder.
-        title: what reports call it.
-        datasets: in the order in which they are run.
-        first_stage: what searches, where the caller does not say.
-        groups: name to the names of data sets that count as one in means.
-    """
-
-    name: str
-    title: str
-    datasets: tuple[DataSet, ...]
-    first_stage: str = FOLDER_FIRST_STAGE
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    name: str  # of the output folder too
+    title: str  # what reports call it
+    datasets: tuple[DataSet, ...]  # in the order in which they are run
+    first_stage: str = FOLDER_FIRST_STAGE  # where the caller names none
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # data sets that count as one in means
 
 
 def suite_names() -> tuple[str, ...]:
@@ -146,19 +101,9 @@ def suite_names() -> tuple[str, ...]:
 
 
 def open_suite(name: str) -> Suite:
-    """Finds a suite.
+    """Finds a packaged suite, a TOML file like one, a file of requests, a folder in BEIR layout, or an ir_datasets id.
 
-    Args:
-        name: a packaged suite's name; a TOML file like the packaged ones; a file of ranking requests (`.jsonl`,
-            `.jsonl.gz`); a folder in BEIR layout; or an ir_datasets id. An id that a packaged suite has comes with that
-            suite's settings and published figures.
-
-    Returns:
-        The suite; a file of requests, a folder or an id is a suite of one data set.
-
-    Raises:
-        InputError: if it is none of these.
-        DataFileError: if the file is malformed.
+    An id that a packaged suite has comes with that suite's settings and published figures.
     """
     if name in suite_names():
         return read_suite((_folder() / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
@@ -185,22 +130,7 @@ def open_suite(name: str) -> Suite:
 
 
 def read_suite(text: str, source: str) -> Suite:
-    """Reads a suite's table.
-
-    Args:
-        text: TOML: `title`; what all data sets have in common (`first_stage`, `measures`, `max_passage_tokens`,
-            `query_is_no_result`, `excluded_grade`, `terms`); a section `[datasets.NAME]` each with `corpus` and any
-            other attribute of `DataSet`; `[shared]`, name to bytes of downloads that several data sets share;
-            `[groups]`, name to data sets; and `[[published]]` with `system`, `measure`, `source`, perhaps
-            `first_stage`, and `[published.values]`, data set to value.
-        source: the file's name, for errors; without its ending the suite's name.
-
-    Returns:
-        The suite.
-
-    Raises:
-        DataFileError: if it is no TOML, or a key is unknown, missing or of the wrong type.
-    """
+    """Reads a suite's table; `source` is the file's name, for errors and for the suite's name."""
     try:
         content = parse_toml_text(text)
     except ValueError as error:
@@ -232,18 +162,7 @@ def read_suite(text: str, source: str) -> Suite:
 
 
 def choose_datasets(suite: Suite, names: Sequence[str]) -> Suite:
-    """Keeps some of a suite's data sets.
-
-    Args:
-        suite: the whole suite.
-        names: data sets or groups.
-
-    Returns:
-        The suite with these, in its own order; groups that are not whole are no groups any more.
-
-    Raises:
-        InputError: if a name is unknown.
-    """
+    """Keeps some of a suite's data sets or groups, in its own order."""
     offered = [dataset.name for dataset in suite.datasets]
     wanted: set[str] = set()
     for name in names:
@@ -258,21 +177,10 @@ def choose_datasets(suite: Suite, names: Sequence[str]) -> Suite:
 
 
 def needs_of(dataset: DataSet, *, with_index: bool) -> str:
-    """Says what a data set needs before it can be run.
-
-    Args:
-        dataset: the data set.
-        with_index: the prebuilt index is used.
-
-    Returns:
-        Its size, what is downloaded unless it is on this disk already, and the licence step; in one line.
-    """
-    counts = [
-        f"{count:,} {named}"
-        for count, named in ((dataset.documents, "documents"), (dataset.queries, "queries"))
-        if count is not None
-    ]
-    parts = [", ".join(counts)] if counts else []
+    """Says what a data set needs before it can be run."""
+    counts = {"documents": dataset.documents, "queries": dataset.queries}
+    counted = [f"{count:,} {named}" for named, count in counts.items() if count is not None]
+    parts = [", ".join(counted)] if counted else []
     downloads = downloads_of(dataset)
     if with_index and dataset.index and dataset.index_size is not None:
         downloads.append(f"{size_of(dataset.index_size)} for Pyserini's index {dataset.index}")

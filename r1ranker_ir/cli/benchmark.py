@@ -261,9 +261,9 @@ def _measured_quality(
     results: _Results,
     **options: Any,
 ) -> None:
-    from r1ranker_ir.eval.benchmarks.plots import plot_quality
-    from r1ranker_ir.eval.benchmarks.quality import measure_quality, possible_variants
-    from r1ranker_ir.eval.benchmarks.report import quality_data, quality_sheet
+    from r1ranker_ir.eval.shootouts.plots import plot_quality
+    from r1ranker_ir.eval.shootouts.quality import measure_quality, possible_variants
+    from r1ranker_ir.eval.shootouts.report import quality_data, quality_sheet
 
     chosen = variants if all_variants else possible_variants(str(opened.checkpoint), variants)
     quality = measure_quality(opened, chosen, source, measures, **options)

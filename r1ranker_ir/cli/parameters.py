@@ -77,11 +77,14 @@ def with_fields(verb: V) -> V:
             continue
         parameters += made
         taken[each.name] = whole, tuple(one.name for one in made)
-    parameters.append(inspect.Parameter(context, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
+    # Typer fills one context only: the verb's own, where it has one.
+    own = next((each.name for each in parameters if each.annotation is typer.Context), None)
+    if own is None:
+        parameters.append(inspect.Parameter(context, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
 
     @functools.wraps(verb)
     def run(**given: Any) -> None:
-        current: typer.Context = given.pop(context)
+        current: typer.Context = given.pop(context) if own is None else given[own]
         for name, (whole, names) in taken.items():
             values = {each: given.pop(each) for each in names}
             stated = {each: value for each, value in values.items() if is_stated(current, each)}

@@ -1,21 +1,28 @@
-"""Where Ray spreads a run to."""
+"""Where Ray spreads a run to, and how this process is connected to it."""
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.errors import BackendError, InputError, missing_extra
 from r1ranker_ir.option_fields import engine_option
+
+logger = logging.getLogger(__name__)
+
+_LEVEL_VARIABLE = "RAY_BACKEND_LOG_LEVEL"
 
 
 @dataclass(frozen=True)
 class RayCluster:
-    """Over how many workers a run is spread, and of which Ray; each field says what it is for.
-
-    Raises:
-        InputError: if a number makes no sense.
-    """
+    """Over how many workers a run is spread, and of which Ray; each field says what it is for."""
 
     workers: int = engine_option(1, "Processes of --engine ray, each with a model of its own.", unset="none", least=1)
     cpus_per_worker: float | None = engine_option(
@@ -40,3 +47,92 @@ class RayCluster:
             raise InputError(f"cpus_per_worker is {self.cpus_per_worker}: give a number above 0")
         if not 0 <= self.gpus_per_worker < math.inf:
             raise InputError(f"gpus_per_worker is {self.gpus_per_worker}: give 0 or more")
+
+
+def import_ray() -> Any:
+    """Imports Ray with the parts that are used."""
+    try:
+        import ray
+        import ray.data
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise missing_extra("The engine ray", "ray", error) from error
+    return ray
+
+
+@contextmanager
+def connected(cluster: RayCluster) -> Iterator[float]:
+    """Connects to Ray, or starts it, unless that is done already; gives the CPUs of a worker."""
+    ray = import_ray()
+    os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
+    if ray.is_initialized():
+        if cluster.address:
+            raise InputError(
+                f"this process is connected to a Ray already: leave the address {cluster.address!r} out, or disconnect "
+                f"with ray.shutdown()"
+            )
+        yield cluster.cpus_per_worker or 1
+        return
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address:
+        cpus = cluster.cpus_per_worker or 1
+        options["address"] = address
+    else:
+        cpus = cluster.cpus_per_worker or max(1, _cores() // cluster.workers)
+        options |= {"address": "local", "num_cpus": math.ceil(cpus * cluster.workers), "include_dashboard": False}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        with _hushed():
+            ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"connect to Ray at {address!r}" if address else "start Ray on this machine"
+        raise BackendError(f"can't {where}: {error}") from error
+    try:
+        yield cpus
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Has the C++ parts of a Ray that is started in here keep to their log files."""
+    if logger.isEnabledFor(logging.DEBUG) or _LEVEL_VARIABLE in os.environ:
+        yield
+        return
+    os.environ[_LEVEL_VARIABLE] = "fatal"
+    # They say on standard error that they have read this.
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as aside, open(os.dup(2), "wb") as standard_error:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(standard_error.fileno(), 2)
+            del os.environ[_LEVEL_VARIABLE]
+            aside.seek(0)
+            standard_error.writelines(line for line in aside if _LEVEL_VARIABLE.encode() not in line)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what Ray Data says about itself in its log file."""
+    consoles = [
+        handler
+        for handler in logging.getLogger("ray.data").handlers
+        if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray.")
+    ]
+    levels = [handler.level for handler in consoles]
+    if not logger.isEnabledFor(logging.DEBUG):
+        for handler in consoles:
+            handler.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for handler, level in zip(consoles, levels, strict=True):
+            handler.setLevel(level)
+
+
+def _cores() -> int:
+    # Under taskset and in some containers a process may use fewer than the machine has; not every system can tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.files.paths import NamedFile, cache_inputs, checkpoint_inputs, corpus_inputs
 
 if TYPE_CHECKING:
-    from r1ranker_ir.runs.reranking import RankerSource, RequestSource
+    from r1ranker_ir.rankers.source import RankerSource
+    from r1ranker_ir.runs.requests import RequestSource
 
 _OF_A_RANKER = {
     "template": "--template",
@@ -19,28 +20,14 @@ _OF_A_RANKER = {
 
 
 def candidate_inputs(candidates: RequestSource) -> Iterator[NamedFile]:
-    """The files that the candidates come from.
-
-    Args:
-        candidates: a run of a corpus, or ranking requests.
-
-    Yields:
-        The files, with the options that name them.
-    """
+    """The files that the candidates come from, with the options that name them."""
     yield from corpus_inputs("--corpus", getattr(candidates, "corpus", None))
     yield NamedFile("--run", getattr(candidates, "run", None))
     yield NamedFile("the requests", getattr(candidates, "path", None))
 
 
 def ranker_inputs(ranker: RankerSource) -> Iterator[NamedFile]:
-    """The files that a ranker reads, or keeps its answers in.
-
-    Args:
-        ranker: what reranks.
-
-    Yields:
-        The files, with the options that name them.
-    """
+    """The files that a ranker reads, or keeps its answers in, with the options that name them."""
     yield from cache_inputs("--cache", ranker.settings.get("cache"))
     yield from checkpoint_inputs("--model", ranker.model)
     for name, option in _OF_A_RANKER.items():

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from tqdm import tqdm
 from r1ranker_ir.data.trec_runs import STANDARD_STREAM
 from r1ranker_ir.engine.engine import RepairLimit, RunSummary
 from r1ranker_ir.engine.outcomes import Outcome as Ranked
-from r1ranker_ir.errors import BackendError, CheckpointError, InputError, missing_extra
+from r1ranker_ir.errors import BackendError, CheckpointError, InputError
 from r1ranker_ir.models.checkpoints import read_settings
+from r1ranker_ir.rankers.source import RankerSource
 from r1ranker_ir.runs.cluster import RayCluster as RayCluster
+from r1ranker_ir.runs.cluster import connected, import_ray, quiet
 from r1ranker_ir.runs.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker
-from r1ranker_ir.runs.reranking import RankerSource, RequestSource, RunSource
+from r1ranker_ir.runs.requests import RequestSource, RunSource
 from r1ranker_ir.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -39,23 +41,9 @@ MAX_PORTIONS = 20_000
 MAX_TASKS = 2000
 """How many tasks Ray Data is given, at most; long runs have several portions in one."""
 
-_LEVEL_VARIABLE = "RAY_BACKEND_LOG_LEVEL"
-
 
 class RayEngine:
-    """Reranks one run on many workers, with the result of one.
-
-    Args:
-        candidates: what is reranked.
-        ranker: what reranks it.
-        cluster: where.
-        traced: whether the rankings shall hold texts and steps; without, they travel faster.
-        progress: show a progress bar on a terminal.
-
-    Raises:
-        MissingExtraError: if Ray is not installed.
-        InputError: if a file can't be read, or nothing is left to rank.
-    """
+    """Reranks one run on many workers, with the result of one."""
 
     def __init__(
         self,
@@ -66,7 +54,7 @@ class RayEngine:
         traced: bool = False,
         progress: bool = False,
     ) -> None:
-        _import_ray()
+        import_ray()
         self._cluster = cluster
         self._progress = progress
         self._limit = RepairLimit(ranker.settings.max_repair_rate)
@@ -92,21 +80,11 @@ class RayEngine:
         return self._summary
 
     def outcomes(self) -> Generator[Ranked]:
-        """Ranks the run.
-
-        Yields:
-            The rankings, or why there is none, in the order of their positions.
-
-        Raises:
-            R1RankerError: what ended a worker's work, after the rankings that were finished before it.
-            RepairRateError: if too many answers needed repair.
-            BackendError: if workers die again and again, or can't be started.
-            CheckpointError: if the workers don't run the same model.
-        """
+        """Ranks the run."""
         job = self._job
         checks = _Checks()
         bar: tqdm[Any] = tqdm(total=job.portions.queries, unit="query", disable=None if self._progress else True)
-        with _connected(self._cluster) as cpus, _quiet(), bar:
+        with connected(self._cluster) as cpus, quiet(), bar:
             _check_room(job, cpus, self._cluster.gpus_per_worker, local_files=self._spool is not None)
             for outcome in _outcomes(job, self._cluster, cpus):
                 checks.look_at(outcome)
@@ -154,11 +132,11 @@ def _log(record: logging.LogRecord) -> None:
 
 
 def _check_same_model(first: Worker, worker: Worker) -> None:
-    differing = [
-        f"{name} ({first.identity.get(name)!r} and {worker.identity.get(name)!r})"
-        for name in sorted({*first.identity, *worker.identity})
-        if first.identity.get(name) != worker.identity.get(name)
-    ]
+    differing = []
+    for name in sorted({*first.identity, *worker.identity}):
+        one, other = first.identity.get(name), worker.identity.get(name)
+        if one != other:
+            differing.append(f"{name} ({one!r} and {other!r})")
     if differing:
         raise CheckpointError(
             f"two workers would not give the same answers, {first.name} and {worker.name}: they differ in "
@@ -166,97 +144,9 @@ def _check_same_model(first: Worker, worker: Worker) -> None:
         )
 
 
-def _import_ray() -> Any:
-    try:
-        import ray
-        import ray.data
-        import ray.util.scheduling_strategies
-    except ImportError as error:
-        raise missing_extra("The engine ray", "ray", error) from error
-    return ray
-
-
-@contextmanager
-def _connected(cluster: RayCluster) -> Iterator[float]:
-    """Connects to Ray, or starts it, unless that is done already; gives the CPUs of a worker."""
-    ray = _import_ray()
-    os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
-    if ray.is_initialized():
-        if cluster.address:
-            raise InputError(
-                f"this process is connected to a Ray already: leave the address {cluster.address!r} out, or disconnect "
-                f"with ray.shutdown()"
-            )
-        yield cluster.cpus_per_worker or 1
-        return
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address:
-        cpus = cluster.cpus_per_worker or 1
-        options["address"] = address
-    else:
-        cpus = cluster.cpus_per_worker or max(1, _cores() // cluster.workers)
-        options |= {"address": "local", "num_cpus": math.ceil(cpus * cluster.workers), "include_dashboard": False}
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        with _hushed():
-            ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"connect to Ray at {address!r}" if address else "start Ray on this machine"
-        raise BackendError(f"can't {where}: {error}") from error
-    try:
-        yield cpus
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Has the C++ parts of a Ray that is started in here keep to their log files."""
-    if logger.isEnabledFor(logging.DEBUG) or _LEVEL_VARIABLE in os.environ:
-        yield
-        return
-    os.environ[_LEVEL_VARIABLE] = "fatal"
-    # They say on standard error that they have read this.
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as aside, open(os.dup(2), "wb") as standard_error:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(standard_error.fileno(), 2)
-            del os.environ[_LEVEL_VARIABLE]
-            aside.seek(0)
-            standard_error.writelines(line for line in aside if _LEVEL_VARIABLE.encode() not in line)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what Ray Data says about itself in its log file."""
-    consoles = [
-        handler
-        for handler in logging.getLogger("ray.data").handlers
-        if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray.")
-    ]
-    levels = [handler.level for handler in consoles]
-    if not logger.isEnabledFor(logging.DEBUG):
-        for handler in consoles:
-            handler.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for handler, level in zip(consoles, levels, strict=True):
-            handler.setLevel(level)
-
-
-def _cores() -> int:
-    # Under taskset and in some containers a process may use fewer than the machine has; not every system can tell.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _check_room(job: Job, cpus: float, gpus: float, *, local_files: bool) -> None:
     """Says what would else be waited for without end: workers that fit nowhere, files that are elsewhere."""
-    machines: list[Mapping[str, float]] = [node["Resources"] for node in _import_ray().nodes() if node["Alive"]]
+    machines: list[Mapping[str, float]] = [node["Resources"] for node in import_ray().nodes() if node["Alive"]]
     needs = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
     room = sum(int(min(machine.get(name, 0) / need for name, need in needs.items())) for machine in machines)
     wanted = " and ".join(f"{need:g} {name}" for name, need in needs.items())
@@ -287,7 +177,7 @@ def _offer_of(machine: Mapping[str, float]) -> str:
 
 def _outcomes(job: Job, cluster: RayCluster, cpus: float) -> Iterator[Outcome]:
     """Has the portions ranked; gives what comes back, in the portions' order, each once."""
-    ray = _import_ray()
+    ray = import_ray()
     context = ray.data.DataContext.get_current().copy()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -295,14 +185,12 @@ def _outcomes(job: Job, cluster: RayCluster, cpus: float) -> Iterator[Outcome]:
     # Every row is a block of its own, so that a portion's outcome leaves the worker as soon as it is there.
     context.target_max_block_size = 1
     # That actors are restarted, and their portions begun again, is Ray Data's default. What counts these stays here.
-    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-        ray.get_runtime_context().get_node_id(), soft=True
-    )
+    node = ray.get_runtime_context().get_node_id()
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
     attempts = ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote(job.workers)
     with ray.data.DataContext.current(context):
-        portions = ray.data.from_items(
-            list(range(job.portions.count)), override_num_blocks=min(job.portions.count, MAX_TASKS)
-        )
+        count = job.portions.count
+        portions = ray.data.from_items(list(range(count)), override_num_blocks=min(count, MAX_TASKS))
         dataset = portions.map_batches(
             PortionRanker,
             fn_constructor_args=(job, attempts),
@@ -365,12 +253,9 @@ def _batch_size(ranker: RankerSource) -> int:
 def _spooled(run: str, folder: Path) -> str:
     """Copies standard input or a pipe into a file, since several processes will read it."""
     path = folder / ("standard-input.trec" if run == STANDARD_STREAM else Path(run).name)
-    with path.open("wb") as file:
-        if run == STANDARD_STREAM:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        else:
-            with open(run, "rb") as pipe:
-                shutil.copyfileobj(pipe, file)
+    from_input = run == STANDARD_STREAM
+    with path.open("wb") as file, nullcontext(sys.stdin.buffer) if from_input else open(run, "rb") as pipe:
+        shutil.copyfileobj(pipe, file)
     return str(path)
 
 

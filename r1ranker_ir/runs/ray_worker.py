@@ -20,7 +20,8 @@ from r1ranker_ir.engine.outcomes import FailedRanking
 from r1ranker_ir.engine.outcomes import Outcome as Ranked
 from r1ranker_ir.errors import BackendError, R1RankerError
 from r1ranker_ir.rankers.ranker import Ranker
-from r1ranker_ir.runs.reranking import RankerSource, Requests, RequestSource
+from r1ranker_ir.rankers.source import RankerSource
+from r1ranker_ir.runs.requests import Requests, RequestSource
 from r1ranker_ir.types import Candidate, Ranking
 from r1ranker_ir.version import VERSION
 
@@ -34,12 +35,7 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class Portions:
-    """A run's queries cut into portions of nearly equal length, each of them some neighbouring positions.
-
-    Args:
-        queries: how many queries there are.
-        count: how many portions.
-    """
+    """A run's queries cut into portions of nearly equal length, each of them some neighbouring positions."""
 
     queries: int
     count: int
@@ -51,23 +47,14 @@ class Portions:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker has to know.
-
-    Args:
-        candidates: what is reranked.
-        ranker: what reranks it.
-        portions: how the queries are cut into portions.
-        workers: how many work at once.
-        traced: whether texts and steps are wanted, or only the order.
-        log_level: from which level on messages are wanted.
-    """
+    """All that a worker has to know."""
 
     candidates: RequestSource
     ranker: RankerSource
     portions: Portions
-    workers: int
-    traced: bool
-    log_level: int
+    workers: int  # at once
+    traced: bool  # texts and steps are wanted, not only the order
+    log_level: int  # of the messages that are wanted
 
 
 class Attempts:
@@ -75,9 +62,6 @@ class Attempts:
 
     Ray restarts dead workers and gives them their portion again without end, or with limits over a run's whole time,
     however long it is. Here, whatever comes to an end sets its count back.
-
-    Args:
-        workers: how many there are.
     """
 
     def __init__(self, workers: int) -> None:
@@ -103,49 +87,29 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Worker:
-    """Which worker did something, and with what.
+    """Which worker did something, and with what."""
 
-    Args:
-        name: its process and machine.
-        identity: its backend's, see `Backend.identity`; empty where it could not be opened.
-    """
-
-    name: str
-    identity: Mapping[str, Any]
+    name: str  # its process and machine
+    identity: Mapping[str, Any]  # its backend's, see Backend.identity; empty where it could not be opened
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What comes back for one portion.
+    """What comes back for one portion."""
 
-    Args:
-        rankings: of the finished queries, and the reasons of those that could not be ranked, in the order of their
-            positions.
-        summary: what they have cost.
-        worker: who ranked them.
-        opening_messages: what was logged while the ranker was opened.
-        messages: what was logged meanwhile.
-        deaths: how many workers have died over the portion before.
-        failure: what stopped the worker before the portion's end.
-    """
-
-    rankings: tuple[Ranked, ...]
+    rankings: tuple[Ranked, ...]  # or why there is none, in the order of their positions
     summary: RunSummary
     worker: Worker
-    opening_messages: tuple[logging.LogRecord, ...]
-    messages: tuple[logging.LogRecord, ...]
-    deaths: int
-    failure: Exception | None
+    opening_messages: tuple[logging.LogRecord, ...]  # logged while the ranker was opened
+    messages: tuple[logging.LogRecord, ...]  # logged meanwhile
+    deaths: int  # workers that died over the portion before
+    failure: Exception | None  # what stopped the worker before the portion's end
 
 
 class PortionRanker:
     """The callable that Ray Data keeps in an actor; takes the number of a portion and gives its `Outcome`, pickled.
 
     Whatever goes wrong in here is part of the outcome: Ray would tell it as its own error, and some of it try again.
-
-    Args:
-        job: what is to be done.
-        attempts: the actor that counts.
     """
 
     def __init__(self, job: Job, attempts: Any) -> None:
@@ -171,25 +135,15 @@ class PortionRanker:
             self._failure = self._portable(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Ranks one portion.
-
-        Args:
-            batch: its number, under `item`.
-
-        Returns:
-            One row: `portion`, the `version` of this package, and the `outcome`.
-        """
+        """Ranks the portion whose number is under `item`; gives its number, this package's version, and the outcome."""
         import ray
 
         [number] = map(int, batch["item"])
         deaths = ray.get(self._attempts.beginning.remote(number))
         outcome = self._rank(number, deaths)
         self._attempts.finished.remote(number)
-        return {
-            "portion": [number],
-            "version": [VERSION],
-            "outcome": [pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL)],
-        }
+        pickled = pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL)
+        return {"portion": [number], "version": [VERSION], "outcome": [pickled]}
 
     def _rank(self, number: int, deaths: int) -> Outcome:
         start, stop = self._job.portions.bounds(number)
@@ -213,15 +167,9 @@ class PortionRanker:
                 except Exception as error:
                     failure = self._portable(error)
                 summary = self._ranker.summary.since(before)
-        return Outcome(
-            tuple(ranking for _, ranking in sorted(finished, key=lambda pair: pair[0])),
-            summary,
-            Worker(self._name, self._identity),
-            self._opening_messages,
-            tuple(messages),
-            deaths,
-            failure,
-        )
+        rankings = tuple(ranking for _, ranking in sorted(finished, key=lambda pair: pair[0]))
+        worker, opening = Worker(self._name, self._identity), self._opening_messages
+        return Outcome(rankings, summary, worker, opening, tuple(messages), deaths, failure)
 
     def _portable(self, error: Exception) -> Exception:
         """Makes an error fit to travel: with its traceback as a note, and as another one if it can't be pickled."""

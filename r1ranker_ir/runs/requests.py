@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from r1ranker_ir.data.long_runs import RunFile
+from r1ranker_ir.data.corpora import Corpus, open_corpus
+from r1ranker_ir.data.long_runs import RunFile, open_run
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.engine.outcomes import Outcome
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
-
-if TYPE_CHECKING:
-    from r1ranker_ir.data.corpora import Corpus
 
 logger = logging.getLogger(__name__)
 
@@ -24,66 +22,74 @@ CHUNK_QUERIES = 256
 """How many queries' documents are looked up together."""
 
 
+class Requests(Protocol):
+    """Requests that have positions, the same ones in every process."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[RankingRequest]: ...
+
+    def between(self, start: int, stop: int) -> Iterator[tuple[int, RankingRequest]]:
+        """Position and request, from one position to the one before another."""
+        ...
+
+
+class RequestSource(Protocol):
+    """Which requests to rank, named so that another process can find them too."""
+
+    def requests(self) -> Requests:
+        """Opens the files and gives the requests."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """Which candidates to rerank, named so that another process can find them too."""
+
+    corpus: str  # an ir_datasets id or a folder
+    run: str  # the first stage's TREC run; - for standard input
+    depth: int  # documents reranked per query, from the top
+    queries: int | None = None  # only the first N queries
+    missing: Literal["skip", "error"] = "error"  # about documents that the corpus lacks
+    shuffle: int | None = None  # a seed to shuffle each query's documents with; None keeps the run's order
+
+    def requests(self) -> RunRequests:
+        """Opens the files and gives the requests, to be read chunk by chunk; see `requests_of_run`."""
+        corpus, limits = open_corpus(self.corpus), {"queries": self.queries, "shuffle": self.shuffle}
+        return requests_of_run(corpus, open_run(self.run), self.depth, missing=self.missing, **limits)
+
+
 @dataclass(frozen=True, eq=False)
 class RunRequests:
     """The requests of a run, made chunk by chunk when they are asked for, so that few texts are in memory at once.
 
     A request's position is its query's place among the corpus's queries that the run has results for: it is the same
     in every process that opens the same files with the same arguments. See `requests_of_run`, which makes these.
-
-    Args:
-        corpus: gives the texts.
-        run: the first stage's results.
-        query_ids: the queries to rank, in order.
-        queries: their texts.
-        depth: how many documents a query keeps.
-        missing: what to do about documents that the corpus lacks.
-        shuffle: a seed to shuffle each query's documents with.
     """
 
     corpus: Corpus
     run: Run
-    query_ids: Sequence[str]
-    queries: Sequence[str]
-    depth: int
-    missing: Literal["skip", "error"]
-    shuffle: int | None
+    query_ids: Sequence[str]  # to rank, in order
+    queries: Sequence[str]  # their texts
+    depth: int  # documents per query
+    missing: Literal["skip", "error"]  # about documents that the corpus lacks
+    shuffle: int | None  # a seed to shuffle each query's documents with
 
     def __len__(self) -> int:
         """How many queries there are, with those that will be left out because no document of theirs is there."""
         return len(self.query_ids)
 
     def __iter__(self) -> Iterator[RankingRequest]:
-        """Yields the requests, as often as it is asked to.
-
-        Raises:
-            InputError: if documents are missing under `error`, when their chunk's turn has come, or if no request is
-                left of all.
-        """
+        """Yields the requests, as often as it is asked to."""
         return self._requests(report=True)
 
     def between(self, start: int, stop: int) -> Iterator[tuple[int, RankingRequest]]:
-        """Yields the requests at some positions.
-
-        Args:
-            start: the first position.
-            stop: the one behind the last; what lies beyond the end is left out.
-
-        Yields:
-            Position and request; a query that is left out has none.
-
-        Raises:
-            InputError: if documents are missing under `error`, when their chunk's turn has come.
-        """
+        """Yields the requests at some positions."""
         for first in range(start, min(stop, len(self)), CHUNK_QUERIES):
             yield from self._chunk(first, min(first + CHUNK_QUERIES, stop, len(self)), report=True)
 
     def check_first(self) -> None:
-        """Looks for the documents of the first request, without a word in the log.
-
-        Raises:
-            InputError: as iterating would, as far as the first chunk that holds a request.
-        """
+        """Looks for the documents of the first request, without a word in the log."""
         next(self._requests(report=False), None)
 
     def _requests(self, *, report: bool) -> Iterator[RankingRequest]:
@@ -131,22 +137,6 @@ def requests_of_run(
     Queries of the run that the corpus lacks and queries of the corpus without results are logged by id now. Documents
     are looked up 256 queries at a time, while the requests are taken; those that the corpus lacks are found then
     (only the first queries are looked at now), and with `missing="skip"` logged by id.
-
-    Args:
-        corpus: gives the texts.
-        run: the first stage's results, from `open_run` where it is too long for memory.
-        depth: how many documents a query keeps, from the top; the rest of its results is left out.
-        queries: only the first so many queries, in the corpus's order; all if `None`.
-        missing: what to do about documents that the corpus lacks: `error`, or `skip` to leave them out.
-        shuffle: a seed to shuffle each query's documents with, after the cut at `depth`; the same seed gives a
-            query the same order whatever other queries there are. `None` keeps the first stage's order.
-
-    Returns:
-        The requests, in the order of the corpus's queries; `list` makes a list of them.
-
-    Raises:
-        InputError: if a count is below 1, nothing is left to rank, or documents are missing under `error` among those
-            of the first queries.
     """
     for name, value in (("depth", depth), ("queries", queries)):
         if value is not None and value < 1:
@@ -171,14 +161,6 @@ _Outcome = TypeVar("_Outcome", Ranking, Outcome)
 def in_order(finished: Iterable[tuple[int, _Outcome]]) -> Generator[_Outcome]:
     """Puts rankings that finish in any order into the order of their requests, so that a run's lines do not depend
     on the batch size.
-
-    Args:
-        finished: pairs of the request's position (from 0) and its ranking, or why it has none.
-
-    Yields:
-        Each ranking as soon as all before it are there; those that wait are held, about a batch where rankings take
-        equally many calls. If the source fails, the ones that waited come before the error, so that nothing finished
-        is lost.
     """
     waiting: dict[int, _Outcome] = {}
     turn = 0
@@ -203,14 +185,7 @@ def in_order(finished: Iterable[tuple[int, _Outcome]]) -> Generator[_Outcome]:
 
 
 def entries_of(ranking: Ranking) -> tuple[RunEntry, ...]:
-    """Turns a ranking into entries of a run.
-
-    Args:
-        ranking: the outcome for one query.
-
-    Returns:
-        Best first, with scores 1 − (rank − 1) / n, which only say the rank again.
-    """
+    """Turns a ranking into entries of a run."""
     candidates = ranking.request.candidates
     return tuple(
         RunEntry(candidates[place].id, 1 - position / len(candidates)) for position, place in enumerate(ranking.order)

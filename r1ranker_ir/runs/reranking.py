@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
-from r1ranker_ir.data.long_runs import open_run
 from r1ranker_ir.data.trec_runs import RunWriter
 from r1ranker_ir.engine.outcomes import FailedRanking, failed_rankings, log_failed
 from r1ranker_ir.engine.signs import warnings_of
@@ -18,75 +15,18 @@ from r1ranker_ir.files.locks import check_unlocked
 from r1ranker_ir.files.paths import NamedFile, check_outputs
 from r1ranker_ir.rankers.source import RankerSource as RankerSource
 from r1ranker_ir.runs.inputs import candidate_inputs, ranker_inputs
-from r1ranker_ir.runs.requests import RunRequests, entries_of, in_order, requests_of_run
+from r1ranker_ir.runs.requests import RequestSource as RequestSource
+from r1ranker_ir.runs.requests import RunSource as RunSource
+from r1ranker_ir.runs.requests import entries_of, in_order
 from r1ranker_ir.runs.traces import TraceWriter
 
 if TYPE_CHECKING:
     from r1ranker_ir.engine.engine import RunSummary
     from r1ranker_ir.rankers.ranker import Ranker
-    from r1ranker_ir.runs.ray_engine import RayCluster, RayEngine
-    from r1ranker_ir.types import RankingRequest
-
+    from r1ranker_ir.runs.cluster import RayCluster
+    from r1ranker_ir.runs.ray_engine import RayEngine
 
 logger = logging.getLogger(__name__)
-
-
-class Requests(Protocol):
-    """Requests that have positions, the same ones in every process."""
-
-    def __len__(self) -> int:
-        """How many positions there are."""
-        ...
-
-    def __iter__(self) -> Iterator[RankingRequest]:
-        """Yields the requests in order."""
-        ...
-
-    def between(self, start: int, stop: int) -> Iterator[tuple[int, RankingRequest]]:
-        """Yields position and request, from one position to the one before another."""
-        ...
-
-
-class RequestSource(Protocol):
-    """Which requests are to be ranked, named so that another process can find them too."""
-
-    def requests(self) -> Requests:
-        """Opens the files and gives the requests."""
-        ...
-
-
-@dataclass(frozen=True)
-class RunSource:
-    """Which candidates are to be reranked, named so that another process can find them too.
-
-    Args:
-        corpus: an ir_datasets id or a folder.
-        run: the first stage's TREC run; `-` for standard input.
-        depth: how many documents of a query are reranked, from the top.
-        queries: only the first so many queries; all if `None`.
-        missing: what to do about documents that the corpus lacks.
-        shuffle: a seed to shuffle each query's documents with; `None` keeps the run's order.
-    """
-
-    corpus: str
-    run: str
-    depth: int
-    queries: int | None = None
-    missing: Literal["skip", "error"] = "error"
-    shuffle: int | None = None
-
-    def requests(self) -> RunRequests:
-        """Opens the files and gives the requests, to be read chunk by chunk; see `requests_of_run`."""
-        from r1ranker_ir.data.corpora import open_corpus
-
-        return requests_of_run(
-            open_corpus(self.corpus),
-            open_run(self.run),
-            self.depth,
-            queries=self.queries,
-            missing=self.missing,
-            shuffle=self.shuffle,
-        )
 
 
 def rerank_run(
@@ -100,25 +40,10 @@ def rerank_run(
     cluster: RayCluster | None = None,
     announce: bool = False,
 ) -> RunSummary:
-    """Reranks a run and writes the new one, and a trace where one is wanted.
+    """Reranks a run and writes the new one (`-`: standard output) with the tag in its last column, and perhaps a trace.
 
-    Args:
-        candidates: what is reranked.
-        ranker: what reranks it.
-        output: the run to write; `-` for standard output.
-        tag: its last column.
-        traces: JSON Lines file for the trace, one line a query; gzip if it ends in `.gz`.
-        progress: show a progress bar on a terminal.
-        cluster: the Ray workers that share the work; this process does it if `None`. What is written is the same.
-        announce: log which outputs exist already and will be replaced.
-
-    Returns:
-        What it has cost.
-
-    Raises:
-        FailedRankingsError: if some queries could not be ranked; all others are in the partial file by then.
-        InputError: if a file can't be read or written, or nothing is left to rank.
-        MissingExtraError: if Ray or what the backend needs is not installed.
+    Where some queries fail, the others are in the partial file when the error is raised. What is written does not
+    depend on the cluster; `announce` logs which outputs exist already and will be replaced.
     """
     check_outputs(
         (NamedFile("--output", output), NamedFile("--save-traces", traces)),

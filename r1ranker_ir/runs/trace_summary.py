@@ -11,7 +11,6 @@ from typing import Any
 
 from r1ranker_ir.engine.signs import Signs, sentences, signs_of
 from r1ranker_ir.prompts.answers import answer_text
-from r1ranker_ir.runs.agreement import kendall_tau, rank_biased_overlap
 from r1ranker_ir.runs.traces import TracedRanking
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.types import Step, Usage
@@ -19,20 +18,16 @@ from r1ranker_ir.types import Step, Usage
 NOTHING_READ = "no identifier in the answer"
 """The kind of a repair where nothing is known of what was answered."""
 
+PERSISTENCE = 0.9
+"""How probable it is that a reader goes on from one place to the next, for `rank_biased_overlap`."""
+
 _IDENTIFIER = re.compile(r"\[\s*(\d+|[A-Z])\s*\]")
 _NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How some numbers are spread.
-
-    Args:
-        least: the smallest.
-        median: the middle one.
-        most: the greatest.
-        mean: their mean.
-    """
+    """How some numbers are spread."""
 
     least: float
     median: float
@@ -42,93 +37,52 @@ class Spread:
 
 @dataclass(frozen=True)
 class PlaceShare:
-    """How often one place of a prompt was answered.
+    """How often one place of a prompt was answered."""
 
-    Args:
-        place: from 1.
-        named: answers that name it (of an order, as the best).
-        able: answers that could have, as so many candidates were there.
-        expected: of these, how many would if all candidates were named alike.
-    """
-
-    place: int
-    named: int
-    able: int
-    expected: float
+    place: int  # from 1
+    named: int  # answers that name it (of an order, as the best)
+    able: int  # answers that could have: at least this many candidates were there
+    expected: float  # of these, how many would if all candidates were named alike
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far rankings agree with the orders that went in.
+    """How far rankings agree with the orders that went in."""
 
-    Args:
-        lists: rankings of at least two candidates.
-        unchanged: how many leave the order as it was.
-        tau: mean of Kendall's tau.
-        overlap: mean of rank-biased overlap.
-        first_kept: how many leave the first candidate first.
-    """
-
-    lists: int
-    unchanged: int
-    tau: float
-    overlap: float
-    first_kept: int
+    lists: int  # rankings of at least two candidates
+    unchanged: int  # how many leave the order as it was
+    tau: float  # mean of Kendall's tau
+    overlap: float  # mean of rank-biased overlap
+    first_kept: int  # how many leave the first candidate first
 
 
 @dataclass(frozen=True)
 class TraceSummary:
-    """What a trace shows.
+    """What a trace shows."""
 
-    Args:
-        strategies: strategy to how many rankings.
-        queries: different query ids.
-        rankings: lines of the trace.
-        candidates: of a ranking.
-        usage: of all calls.
-        calls: of a ranking.
-        ended_by_budget: rankings.
-        answers: calls whose answer was looked at.
-        places: how often each place was answered; none of grades.
-        unread: answers that were repaired, and so name no place.
-        grades: grade, rounded to a whole number, to how often it was given.
-        repairs: kind to how many answers.
-        thoughts: calls with a thought of their own.
-        without_thought: calls in which nothing was thought.
-        given_thoughts: calls that were given an earlier call's thought, or none on purpose.
-        thought_words: their lengths in words, where there are thoughts.
-        completion_tokens: of a call, thought and answer.
-        endings: how thoughts ended to how many.
-        cut_passages: passages that were shortened, counted for each call.
-        cut_queries: calls whose query was shortened.
-        agreement: with the orders that went in; `None` where there was nothing to order.
-        notes: what the trace says of how the model was asked.
-        signs: what speaks against the model's ranking anything; see `signs.sentences`.
-    """
-
-    strategies: Mapping[str, int]
-    queries: int
+    strategies: Mapping[str, int]  # rankings by strategy
+    queries: int  # different query ids
     rankings: int
-    candidates: Spread
+    candidates: Spread  # per ranking
     usage: Usage
-    calls: Spread
-    ended_by_budget: int
-    answers: int
-    places: tuple[PlaceShare, ...]
-    unread: int
-    grades: Mapping[int, int]
-    repairs: Mapping[str, int]
-    thoughts: int
-    without_thought: int
-    given_thoughts: int
+    calls: Spread  # per ranking
+    ended_by_budget: int  # rankings
+    answers: int  # calls whose answer was looked at
+    places: tuple[PlaceShare, ...]  # none of grades
+    unread: int  # answers that were repaired, and so name no place
+    grades: Mapping[int, int]  # answers by grade, rounded to a whole number
+    repairs: Mapping[str, int]  # answers by kind
+    thoughts: int  # calls with a thought of their own
+    without_thought: int  # calls in which nothing was thought
+    given_thoughts: int  # calls that were given an earlier call's thought, or none on purpose
     thought_words: Spread | None
-    completion_tokens: Spread | None
-    endings: Mapping[str, int]
-    cut_passages: int
-    cut_queries: int
-    agreement: Agreement | None
-    notes: tuple[str, ...]
-    signs: Mapping[str, str]
+    completion_tokens: Spread | None  # per call, thought and answer
+    endings: Mapping[str, int]  # thoughts by how they ended
+    cut_passages: int  # counted for each call
+    cut_queries: int  # calls
+    agreement: Agreement | None  # None where there was nothing to order
+    notes: tuple[str, ...]  # on how the model was asked
+    signs: Mapping[str, str]  # what speaks against the model's ranking anything; see signs.sentences
 
 
 _ENDINGS = {
@@ -145,27 +99,20 @@ class TraceCounts:
     """Takes in rankings one after the other; `summary` says what they show."""
 
     def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
         self._strategies: Counter[str] = Counter()
         self._query_ids: set[str] = set()
         self._lengths: list[int] = []
         self._calls: list[int] = []
         self._usage = Usage()
-        self._budgets = 0
         self._named: Counter[int] = Counter()
         self._shown: Counter[int] = Counter()
-        self._unread = 0
         self._grades: Counter[int] = Counter()
         self._repairs: Counter[str] = Counter()
         self._words: list[int] = []
-        self._without = 0
-        self._given = 0
         self._tokens: list[int] = []
         self._endings: Counter[str] = Counter()
-        self._cut_passages = 0
-        self._cut_queries = 0
         self._agreements: list[tuple[float, float]] = []
-        self._unchanged = 0
-        self._first_kept = 0
         self._notes: dict[str, None] = {}
         self._signs = Signs()
 
@@ -177,7 +124,7 @@ class TraceCounts:
         self._lengths.append(len(ranking.order))
         self._calls.append(ranking.usage.calls)
         self._usage += ranking.usage
-        self._budgets += ranking.budget_reached
+        self._counts["ended_by_budget"] += ranking.budget_reached
         self._notes.update(dict.fromkeys(traced.notes))
         self._signs += signs_of(ranking, asked_by(traced.strategy))
         for step in ranking.steps:
@@ -185,36 +132,35 @@ class TraceCounts:
             self._add_thought(step)
         if len(ranking.order) > 1:
             self._agreements.append((kendall_tau(ranking.order), rank_biased_overlap(ranking.order)))
-            self._unchanged += ranking.order == tuple(range(len(ranking.order)))
-            self._first_kept += ranking.order[0] == 0
+            self._counts["unchanged"] += ranking.order == tuple(range(len(ranking.order)))
+            self._counts["first_kept"] += ranking.order[0] == 0
 
     def _add_answer(self, step: Step) -> None:
-        self._cut_passages += step.cut_passages
-        self._cut_queries += step.cut_query
+        self._counts["cut_passages"] += step.cut_passages
+        self._counts["cut_queries"] += step.cut_query
         if step.repaired:
             self._repairs[repair_of(step)] += 1
-            self._unread += 1
-            return
-        if step.grade is not None:
+        elif step.grade is not None:
             self._grades[round(step.grade)] += 1
-            return
-        left = [position for position in step.shown if position not in step.marked]
-        if len(left) > 1:
-            self._named[left.index(step.outcome[0]) + 1] += 1
-            self._shown[len(left)] += 1
+        else:
+            left = [position for position in step.shown if position not in step.marked]
+            if len(left) > 1:
+                self._named[left.index(step.outcome[0]) + 1] += 1
+                self._shown[len(left)] += 1
 
     def _add_thought(self, step: Step) -> None:
         self._tokens.append(step.usage.completion_tokens)
         if step.thought_given:
-            self._given += 1
+            self._counts["given_thoughts"] += 1
         elif not step.thought.strip() and not step.thought_closed:
-            self._without += 1
+            self._counts["without_thought"] += 1
         else:
             self._words.append(len(step.thought.split()))
             self._endings[_ENDINGS[step.closed_at] if step.thought_closed else CLOSED] += 1
 
     def summary(self) -> TraceSummary:
         """Says what all of them show."""
+        counted = ("ended_by_budget", "without_thought", "given_thoughts", "cut_passages", "cut_queries")
         return TraceSummary(
             strategies=dict(self._strategies),
             queries=len(self._query_ids),
@@ -222,23 +168,19 @@ class TraceCounts:
             candidates=_spread(self._lengths) or Spread(0, 0, 0, 0),
             usage=self._usage,
             calls=_spread(self._calls) or Spread(0, 0, 0, 0),
-            ended_by_budget=self._budgets,
             answers=len(self._tokens),
             places=tuple(self._places()),
-            unread=self._unread,
+            unread=self._repairs.total(),
             grades=dict(sorted(self._grades.items())),
             repairs=dict(self._repairs.most_common()),
             thoughts=len(self._words),
-            without_thought=self._without,
-            given_thoughts=self._given,
             thought_words=_spread(self._words),
             completion_tokens=_spread(self._tokens),
             endings=dict(self._endings.most_common()),
-            cut_passages=self._cut_passages,
-            cut_queries=self._cut_queries,
             agreement=self._agreement(),
             notes=tuple(self._notes),
             signs=sentences(self._signs),
+            **{name: self._counts[name] for name in counted},
         )
 
     def _places(self) -> Iterable[PlaceShare]:
@@ -250,21 +192,13 @@ class TraceCounts:
     def _agreement(self) -> Agreement | None:
         if not self._agreements:
             return None
-        taus, overlaps = zip(*self._agreements, strict=True)
-        return Agreement(
-            len(taus), self._unchanged, statistics.fmean(taus), statistics.fmean(overlaps), self._first_kept
-        )
+        tau, overlap = map(statistics.fmean, zip(*self._agreements, strict=True))
+        counts = self._counts
+        return Agreement(len(self._agreements), counts["unchanged"], tau, overlap, counts["first_kept"])
 
 
 def summarise(rankings: Iterable[TracedRanking]) -> TraceSummary:
-    """Summarises rankings of a trace.
-
-    Args:
-        rankings: as `read_trace` gives them.
-
-    Returns:
-        What they show.
-    """
+    """Summarises rankings of a trace."""
     counts = TraceCounts()
     for traced in rankings:
         counts.add(traced)
@@ -277,15 +211,29 @@ def _spread(values: Sequence[int]) -> Spread | None:
     return Spread(min(values), statistics.median(values), max(values), statistics.fmean(values))
 
 
-def repair_of(step: Step) -> str:
-    """Says what was wrong with an answer that had to be repaired.
+def kendall_tau(order: Sequence[int]) -> float:
+    """Compares an order with that of the numbers in it: 1 if they rise throughout, -1 if they fall (Kendall, 1938)."""
+    rising = sum(one < other for place, one in enumerate(order) for other in order[place + 1 :])
+    return 4 * rising / (len(order) * (len(order) - 1)) - 1
 
-    Args:
-        step: whose answer was repaired.
 
-    Returns:
-        The kind of fault, in words.
+def rank_biased_overlap(order: Sequence[int], persistence: float = PERSISTENCE) -> float:
+    """Compares an order with that of the numbers in it, the top counting most, from 0 to 1 if they are the same.
+
+    Extrapolated beyond the end, where both hold the same: Webber, Moffat and Zobel, TOIS 2010, equation 32.
     """
+    other, agreed = sorted(order), 0.0
+    seen: set[int] = set()
+    common = 0
+    for depth, (one, two) in enumerate(zip(order, other, strict=True), start=1):
+        common += (one in seen) + (two in seen) + (one == two)
+        seen |= {one, two}
+        agreed += persistence**depth * common / depth
+    return (1 - persistence) / persistence * agreed + persistence ** len(order)
+
+
+def repair_of(step: Step) -> str:
+    """The kind of fault of an answer that had to be repaired, in words."""
     answer = answer_text(step.text)
     if answer is None or (step.thought_closed and not step.text.replace(step.thought, "", 1).strip()):
         return "the thought never came to an answer"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.files.terminal_text import visible
-from r1ranker_ir.runs.trace_summary import PlaceShare, Spread, TraceSummary
+from r1ranker_ir.runs.trace_summary import Spread, TraceSummary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,25 +15,13 @@ _SHOWN_PLACES = 20
 
 
 def print_summary(console: Console, summary: TraceSummary) -> None:
-    """Prints a summary.
-
-    Args:
-        console: where it goes.
-        summary: of a trace.
-    """
+    """Prints the lines of a summary."""
     for line in summary_lines(summary):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def summary_lines(summary: TraceSummary) -> Iterator[str]:
-    """Says in lines what a trace shows.
-
-    Args:
-        summary: of a trace.
-
-    Yields:
-        Lines, with blank ones between the parts.
-    """
+    """Says in lines what a trace shows."""
     made = ", ".join(f"{count} {name}" for name, count in summary.strategies.items())
     yield (
         f"{summary.rankings} rankings of {summary.queries} queries ({made}), {_spread(summary.candidates)} candidates "
@@ -56,64 +44,48 @@ def summary_lines(summary: TraceSummary) -> Iterator[str]:
         # shown as an escape.
         shown = visible(" ".join(note.split()))
         yield f"! {shown[:1].upper()}{shown[1:].rstrip('.')}."
-    yield from _answers(summary)
-    yield from _repairs(summary)
-    yield from _thoughts(summary)
-    yield from _agreement(summary)
+    for part in (_answers, _repairs, _thoughts, _agreement):
+        yield ""
+        yield from part(summary)
 
 
 def _answers(summary: TraceSummary) -> Iterator[str]:
-    yield ""
     if summary.places:
         yield "Answered places in the prompt (of an order: the place of its best)"
-        yield from _table(
-            ("place", "answers", "share", "if named evenly"),
-            [_place_row(each) for each in summary.places[:_SHOWN_PLACES]],
-        )
+        rows = []
+        for each in summary.places[:_SHOWN_PLACES]:
+            shares = (_share(part, each.able) for part in (each.named, each.expected))
+            rows.append((f"[{each.place}]", f"{each.named} of {each.able}", *shares))
+        yield from _table(("place", "answers", "share", "if named evenly"), rows)
         if len(summary.places) > _SHOWN_PLACES:
             rest = sum(each.named for each in summary.places[_SHOWN_PLACES:])
             yield f"  {rest} answers name later places, up to {len(summary.places)}"
     if summary.grades:
         total = sum(summary.grades.values())
         yield "Grades"
-        yield from _table(
-            ("grade", "answers", "share"),
-            [(str(grade), str(count), f"{count / total:.1%}") for grade, count in summary.grades.items()],
-        )
+        grades = [(str(grade), str(count), _share(count, total)) for grade, count in summary.grades.items()]
+        yield from _table(("grade", "answers", "share"), grades)
     if not summary.places and not summary.grades:
         yield "No answer names a place: nothing was asked, or every answer was repaired."
 
 
-def _place_row(share: PlaceShare) -> tuple[str, ...]:
-    return (
-        f"[{share.place}]",
-        f"{share.named} of {share.able}",
-        f"{share.named / share.able:.1%}",
-        f"{share.expected / share.able:.1%}",
-    )
+def _share(part: float, whole: int) -> str:
+    return f"{part / whole:.1%}"
 
 
 def _repairs(summary: TraceSummary) -> Iterator[str]:
-    yield ""
     if not summary.repairs:
         yield f"Repairs: none of {summary.answers} answers"
         return
-    share = summary.unread / summary.answers
-    yield f"Repairs: {summary.unread} of {summary.answers} answers ({share:.1%}), which name no place above"
+    share = _share(summary.unread, summary.answers)
+    yield f"Repairs: {summary.unread} of {summary.answers} answers ({share}), which name no place above"
     yield from (f"  {count} {kind}" for kind, count in summary.repairs.items())
 
 
 def _thoughts(summary: TraceSummary) -> Iterator[str]:
-    yield ""
-    apart = [
-        f"{count} {words}"
-        for count, words in (
-            (summary.without_thought, "calls without a thought"),
-            (summary.given_thoughts, "calls with a thought that was given or left out"),
-        )
-        if count
-    ]
-    more = f"; {', '.join(apart)}" if apart else ""
+    more = f"; {summary.without_thought} calls without a thought" if summary.without_thought else ""
+    if summary.given_thoughts:
+        more += f"{',' if more else ';'} {summary.given_thoughts} calls with a thought that was given or left out"
     if summary.thought_words is None:
         yield f"Thoughts: none{more}"
     else:
@@ -125,13 +97,12 @@ def _thoughts(summary: TraceSummary) -> Iterator[str]:
 
 def _agreement(summary: TraceSummary) -> Iterator[str]:
     found = summary.agreement
-    yield ""
     if found is None:
         yield "Agreement with the orders that went in: there was nothing to order"
         return
     yield (
         f"Agreement with the orders that went in: {found.unchanged} of {found.lists} unchanged "
-        f"({found.unchanged / found.lists:.1%}), the first stayed first in {found.first_kept}; mean Kendall's tau "
+        f"({_share(found.unchanged, found.lists)}), the first stayed first in {found.first_kept}; mean Kendall's tau "
         f"{found.tau:+.3f}, mean rank-biased overlap {found.overlap:.3f}"
     )
 
@@ -149,17 +120,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[s
 
 
 def measures_lines(before: Mapping[str, float], after: Mapping[str, float], counted: int, judged: int) -> Iterator[str]:
-    """Says what reranking has changed in measures.
-
-    Args:
-        before: measure to its mean over the orders that went in.
-        after: over those that came out.
-        counted: how many queries count.
-        judged: how many of the corpus are judged.
-
-    Yields:
-        Lines, a blank one first.
-    """
+    """Says what reranking has changed in measures."""
     yield ""
     yield f"Measures over {counted} of {judged} judged queries, those of the trace"
     rows = [

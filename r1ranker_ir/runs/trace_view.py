@@ -32,18 +32,12 @@ class _Row:
 
 
 def print_ranking(console: Console, traced: TracedRanking, step: int | None = None) -> None:
-    """Prints a ranking of a trace.
-
-    Args:
-        console: where it goes.
-        traced: the ranking.
-        step: only this call, from 1; all calls and the final order if `None`.
-    """
+    """Prints a ranking of a trace."""
     ranking, steps = traced.ranking, traced.ranking.steps
     request = ranking.request
-    _print(console, _labelled(f"Query {request.query_id}", _one_line(request.query)))
-    if request.aim:
-        _print(console, _labelled("Wanted", _one_line(request.aim)))
+    for label, text in ((f"Query {request.query_id}", request.query), ("Wanted", request.aim)):
+        if text:
+            _print(console, _styled(f"{_one_line(label)}: ", "bold"), _styled(_one_line(text)))
     _print(console, _styled(_summary(traced), "dim"))
     for note in traced.notes:
         _print(console, _styled(f"  ! {_one_line(note)}", "yellow"))
@@ -109,11 +103,9 @@ def _shown_rows(traced: TracedRanking, step: Step) -> list[_Row]:
 
 def _order_rows(ranking: Ranking) -> list[_Row]:
     """The final order, with the places that the first stage gave."""
-    rows = []
-    for place, position in enumerate(ranking.order, start=1):
-        candidate = ranking.request.candidates[position]
-        rows.append(_Row((f"{place}.", candidate.id, f"(was {position + 1})"), candidate.text))
-    return rows
+    placed = enumerate(ranking.best_first, start=1)
+    before = (f"(was {position + 1})" for position in ranking.order)
+    return [_Row((f"{place}.", each.id, was), each.text) for (place, each), was in zip(placed, before, strict=True)]
 
 
 def _print_rows(console: Console, rows: Sequence[_Row]) -> None:
@@ -135,16 +127,14 @@ def _print_rows(console: Console, rows: Sequence[_Row]) -> None:
 def _summary(traced: TracedRanking) -> str:
     ranking = traced.ranking
     usage = ranking.usage
-    return ", ".join(
-        (
-            f"{traced.strategy}: {_counted(len(ranking.request.candidates), ranking.request.task)}",
-            _counted(usage.calls, "call"),
-            f"{usage.prompt_tokens} tokens in",
-            f"{usage.completion_tokens} tokens out",
-            _counted(ranking.repairs, "repair"),
-            *(["ended by its budget"] if ranking.budget_reached else []),
-        )
-    )
+    parts = [
+        f"{traced.strategy}: {_counted(len(ranking.request.candidates), ranking.request.task)}",
+        _counted(usage.calls, "call"),
+        f"{usage.prompt_tokens} tokens in",
+        f"{usage.completion_tokens} tokens out",
+        _counted(ranking.repairs, "repair"),
+    ]
+    return ", ".join([*parts, *(["ended by its budget"] if ranking.budget_reached else [])])
 
 
 def _counted(count: int, noun: str) -> str:
@@ -170,12 +160,6 @@ def _print(console: Console, *parts: Text) -> None:
     from rich.text import Text
 
     console.print(Text.assemble(*parts))
-
-
-def _labelled(label: str, text: str) -> Text:
-    from rich.text import Text
-
-    return Text.assemble(_styled(f"{_one_line(label)}: ", "bold"), _styled(text))
 
 
 def _styled(text: str, style: str = "") -> Text:

@@ -1,4 +1,4 @@
-"""Traces: what a run asked and was answered, as JSON Lines with one line a query, plain or gzip."""
+"""Traces: what a run asked and was answered, as JSON Lines with one line per query, plain or gzip."""
 
 from __future__ import annotations
 
@@ -33,31 +33,17 @@ def traced_strategies() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TracedRanking:
-    """One line of a trace.
+    """One line of a trace."""
 
-    Args:
-        strategy: what made the ranking.
-        ranking: the ranking, as it was before it was written.
-        notes: what there was to say of how the model was asked, such as a published system in other words than its own.
-    """
-
-    strategy: str
+    strategy: str  # what made the ranking
     ranking: Ranking
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # about how the model was asked, such as a published system in other words than its own
 
 
 class TraceWriter:
     """Writes a trace query by query; a context manager that treats its file as `PartialFile` does.
 
     A trace holds the texts of queries and documents: only its owner may read the file (mode 0600).
-
-    Args:
-        path: the file, gzip if it ends in `.gz`.
-        strategy: what makes the rankings.
-        notes: what there is to say of how the model is asked; written with each ranking.
-
-    Raises:
-        InputError: if the file can't be written there.
     """
 
     def __init__(self, path: str | Path, strategy: str, notes: Sequence[str] = ()) -> None:
@@ -75,37 +61,14 @@ class TraceWriter:
         self._file.__exit__(kind, error, traceback)
 
     def write(self, ranking: Ranking) -> None:
-        """Writes one ranking.
-
-        Args:
-            ranking: its candidates' ids are different from each other.
-
-        Raises:
-            StorageError: if the disk is full or fails.
-        """
+        """Writes one ranking."""
         line = json.dumps(trace_of(ranking, self._strategy, self._notes), ensure_ascii=False) + "\n"
         # Half a surrogate pair, which a text may hold, is no UTF-8: it is written as JSON's own escape.
         self._file.write(line.encode("utf-8", "backslashreplace"))
 
 
 def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Turns a ranking into plain data for JSON Lines, with document ids in place of positions.
-
-    Args:
-        ranking: the outcome for one query; its candidates' ids are different from each other.
-        strategy: what made it, one of `traced_strategies`.
-        notes: what there is to say of how the model was asked.
-
-    Returns:
-        `query_id`, `query`, `task`, `aim`, `strategy`, `notes` where there are some,
-        `texts` (document id to whole text, in the first stage's order),
-        `order` (document ids, best first), `repairs`, `usage`, `budget_reached` where it is true, and `steps`: one
-        object a model call, with
-        `prompt_hash`, `shown` (document ids in the prompt's order), `outcome` (document ids), `thought`, `text`,
-        `probabilities` (a list beside `shown`, or null), `repaired`, `thought_closed`, `cut_passages`, `cut_query` and
-        `usage`; and, where they say something, `marked` (document ids that the prompt named as excluded),
-        `closed_at`, `thought_given`, `grade` and `confidence`.
-    """
+    """A ranking as plain data for JSON Lines, with document ids in place of positions."""
     request = ranking.request
     ids = [candidate.id for candidate in request.candidates]
     return {
@@ -147,37 +110,16 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
 
 
 def read_trace(path: str | Path, *, interrupted: bool = False) -> Iterator[TracedRanking]:
-    """Reads a trace line by line; the files of several runs may be joined.
+    """Reads a trace line by line, gzip if its name ends in `.gz`, `-` for standard input; several may be joined.
 
-    Args:
-        path: a file that `r1ranker rerank --save-traces` wrote, gzip if it ends in `.gz`; `-` for standard input.
-        interrupted: whatever wrote the file may have been stopped: an end within a line is logged, and no error.
-
-    Yields:
-        The rankings with their steps.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if a line is malformed or cut off, or is of an earlier version; names file, line and field.
+    Where a run may have been interrupted, an end within a line is logged and no error.
     """
     for number, row in _rows(path, interrupted=interrupted):
         yield _ranking_of(row, f"{path}:{number}")
 
 
 def find_rankings(path: str | Path, query_id: str) -> tuple[list[TracedRanking], list[str]]:
-    """Looks for a query in a trace.
-
-    Args:
-        path: as for `read_trace`.
-        query_id: the query's id.
-
-    Returns:
-        Its rankings (several in a joined file), and the ids of all queries.
-
-    Raises:
-        InputError: if the file can't be read.
-        DataFileError: if a line is no JSON object, or one of this query is malformed.
-    """
+    """A query's rankings (several in a joined file), and the ids of all queries."""
     found, ids = [], []
     for number, row in _rows(path):
         named = row.get("query_id")
@@ -185,32 +127,6 @@ def find_rankings(path: str | Path, query_id: str) -> tuple[list[TracedRanking],
         if named == query_id:
             found.append(_ranking_of(row, f"{path}:{number}"))
     return found, ids
-
-
-def _raw_lines(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, bytes]]:
-    if str(path) == "-":
-        yield from enumerate(sys.stdin.buffer, start=1)
-        return
-    try:
-        yield from readable_lines(Path(path))
-    except DataFileError as error:
-        if not interrupted:
-            raise
-        logger.warning("%s: what stands before is taken", error)
-
-
-def _json_rows(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, raw in _raw_lines(path, interrupted=interrupted):
-        try:
-            row = parse_json_line(raw, f"{path}:{number}", first=number == 1)
-        except DataFileError as error:
-            # Only the last line can lack its end.
-            if not interrupted or raw.endswith(b"\n"):
-                raise
-            logger.warning("%s: what stands before is taken", error)
-            return
-        if row is not None:
-            yield number, row
 
 
 def _rows(path: str | Path, *, interrupted: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -229,6 +145,22 @@ def _rows(path: str | Path, *, interrupted: bool = False) -> Iterator[tuple[int,
         way_out = f"a run that was stopped left {partial!r}" if Path(partial).exists() else "give a JSON Lines file"
         reason = error.__cause__.strerror
         raise InputError(f"trace {str(path)!r} can't be read: {reason}: {way_out}") from error.__cause__
+
+
+def _json_rows(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    lines = enumerate(sys.stdin.buffer, start=1) if str(path) == "-" else readable_lines(Path(path))
+    whole = False  # whether the line at hand has its end; only the last one can lack it
+    try:
+        for number, raw in lines:
+            whole = raw.endswith(b"\n")
+            row = parse_json_line(raw, f"{path}:{number}", first=number == 1)
+            whole = False
+            if row is not None:
+                yield number, row
+    except DataFileError as error:
+        if whole or not interrupted:
+            raise
+        logger.warning("%s: what stands before is taken", error)
 
 
 def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -13,7 +14,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
+import servers
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -141,38 +142,17 @@ def an_answer(request: Request) -> str:
 
 
 @contextmanager
-def server(reply: Callable[[Request], str | None], refusal: tuple[int, str] = (404, "no such model")) -> Iterator[str]:
-    """An OpenAI-compatible server on loopback; `reply` gives the text of each answer, or `None` to refuse."""
-    count, lock = 0, threading.Lock()
+def server(reply: Callable[[Request], str | None], refused: tuple[int, str] = (404, "no such model")) -> Iterator[str]:
+    """A chat server; `reply` gives the text of each answer, one after the other, or `None` to refuse."""
+    count, lock = itertools.count(1), threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            nonlocal count
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                count += 1
-                text = reply(Request(count, asked["messages"][-1]["content"], self.client_address[1]))
-            message = {"role": "assistant", "content": text}
-            answer: dict[str, Any] = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
-            answer["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
-            answer["usage"] = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
-            body = json.dumps({"error": {"message": refusal[1]}} if text is None else answer).encode()
-            with suppress(OSError):
-                self.send_response(refusal[0] if text is None else 200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+    def answer(asked: servers.Request) -> servers.Reply:
+        with lock:
+            text = reply(Request(next(count), asked.question, asked.port))
+        return servers.refusal(*refused) if text is None else servers.completion(text, usage=(10, 2))
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{httpd.server_port}/v1"
-        finally:
-            httpd.shutdown()
+    with servers.serving(answer) as running:
+        yield running.base_url
 
 
 def served(url: str, **options: Any) -> RankerSource:
@@ -203,7 +183,6 @@ def test_two_workers_write_what_one_process_writes(
 ) -> None:
     output, trace = tmp_path / "out", tmp_path / "trace"
     summary = rerank_run(run_of(first_stage), tiny(), output, tag="tiny", traces=trace, cluster=TWO)
-
     assert output.read_bytes() == by_one_process.run
     (ours, numbers), (theirs, expected) = map(without_probabilities, (trace, by_one_process.trace))
     assert ours == theirs
@@ -214,15 +193,11 @@ def test_two_workers_write_what_one_process_writes(
 
 
 def test_ranking_requests_are_shared_too(ray: Any, tmp_path: Path) -> None:
-    requests = [
-        JudgedRequest(
-            RankingRequest(
-                f"user {n}", tuple(Candidate(f"d{i}", f"item {n} {i}") for i in range(4)), "item", f"u{n}", "aim"
-            ),
-            (1.0, 0.0, 0.0, 0.0),
-        )
-        for n in range(6)
-    ]
+    requests = []
+    for n in range(6):
+        candidates = tuple(Candidate(f"d{i}", f"item {n} {i}") for i in range(4))
+        request = RankingRequest(f"user {n}", candidates, "item", f"u{n}", "aim")
+        requests.append(JudgedRequest(request, (1.0, 0.0, 0.0, 0.0)))
     write_requests(tmp_path / "asked.jsonl", requests)
     source = RequestFileSource(str(tmp_path / "asked.jsonl"), shuffle=1)
     prompts: list[str] = []
@@ -257,7 +232,6 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
     with server(answer_until_the_middle) as url:
         options = {"cache": own_cache, "batch_size": 2}
         summary = rerank_run(source, served(url, **options), tmp_path / "out", tag="t", cluster=TWO)
-
     assert killed
     assert "1 workers died and were replaced; their queries were begun again" in caplog.text
     assert 0 < summary.cached_calls < summary.usage.calls  # by the dead one's answers in the cache, the next went on
@@ -281,7 +255,6 @@ def test_an_error_in_a_worker_is_raised_here_and_finished_queries_are_kept(
     ):
         source, one = served(url, batch_size=1), RayCluster(workers=1)
         rerank_run(run_of(first_stage, depth=3), source, output, tag="served", cluster=one)
-
     assert "raised in a worker, process " in caught.value.__notes__[-1]
     assert not output.exists()
     kept = [line.split()[0] for line in (tmp_path / "out.partial").read_text().splitlines()]
@@ -300,7 +273,7 @@ def test_refused_queries_are_named_and_the_others_ranked_by_all_workers(
         return None if any(text in request.prompt for text in texts.values()) else an_answer(request)
 
     output = tmp_path / "out"
-    with server(reply, refusal=(400, "flagged by the content filter")) as url:
+    with server(reply, refused=(400, "flagged by the content filter")) as url:
         with pytest.raises(FailedRankingsError, match="2 of 10 rankings failed") as caught:
             rerank_run(run_of(first_stage, queries=10), served(url), output, tag="served", cluster=TWO)
         with pytest.raises(FailedRankingsError):
@@ -375,16 +348,11 @@ class OtherVersion(RankerSource):
     ],
 )
 def test_workers_that_do_not_match_are_refused(
-    ray: Any,
-    first_stage: Path,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    kind: type[RankerSource],
-    error: type[Exception],
-    message: str,
+    ray: Any, first_stage: Path, tmp_path: Path, kind: type[RankerSource], error: type[Exception], message: str
 ) -> None:
+    (tmp_path / "meeting").mkdir()
     with server(an_answer) as url:
-        source = served(url, meeting=str(tmp_path_factory.mktemp("meeting")))
+        source = served(url, meeting=str(tmp_path / "meeting"))
         differing = kind(source.model, source.strategy, source.options, source.settings)
         with pytest.raises(error, match=message):
             rerank_run(run_of(first_stage), differing, tmp_path / "out", tag="t", cluster=TWO)
@@ -436,7 +404,6 @@ def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(first_sta
             )
             for options in (["--no-cache"], ["--no-cache", "--engine", "ray", "--workers", "2"])
         )
-
     assert on_ray.returncode == 0, on_ray.stderr
     assert on_ray.stdout == alone.stdout != ""
     said, expected = (re.sub(r"[\d.]+ seconds", "", done.stderr) for done in (on_ray, alone))
@@ -459,7 +426,6 @@ def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(first_sta
 )
 def test_options_that_do_not_go_together(options: list[str], message: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*rerank_arguments(tmp_path), *options], env={"COLUMNS": "500"})
-
     assert result.exit_code == 2
     assert message in result.stderr
 
@@ -468,7 +434,6 @@ def test_without_ray_the_extra_is_named(first_stage: Path, tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "ray", None)
     arguments = [*rerank_arguments(tmp_path, first_stage), "--engine", "ray", "--workers", "2"]
     result = CliRunner().invoke(app, arguments)
-
     assert result.exit_code == 1
     assert 'pip install "r1ranker-ir[ray]"' in result.stderr
 
@@ -488,7 +453,6 @@ def test_portions_hold_each_position_once_and_are_nearly_equal(queries: int, cou
     count = min(queries, count)
     portions = Portions(queries, count)
     bounds = [portions.bounds(number) for number in range(count)]
-
     assert bounds[0][0] == 0 and bounds[-1][1] == queries
     assert all(before[1] == after[0] for before, after in pairwise(bounds))
     lengths = [stop - start for start, stop in bounds]

@@ -49,7 +49,6 @@ def ids_of(requests: Iterable[RankingRequest]) -> dict[str, list[str]]:
 
 def test_each_query_keeps_its_top_documents_in_the_runs_order(corpus: Corpus) -> None:
     requests = list(requests_of_run(corpus, run_of(q1=["d5", "d2", "d9"], q3=["d1"]), 2))
-
     assert ids_of(requests) == {"q3": ["d1"], "q1": ["d5", "d2"]}
     assert requests[1].query == "query 1"
     assert requests[1].candidates[0] == Candidate("d5", "text of d5")
@@ -57,7 +56,6 @@ def test_each_query_keeps_its_top_documents_in_the_runs_order(corpus: Corpus) ->
 
 def test_the_first_queries_are_those_of_the_corpus_that_have_results(corpus: Corpus) -> None:
     run = run_of(q2=["d1"], q1=["d2"])
-
     assert ids_of(requests_of_run(corpus, run, 5, queries=1)) == {"q1": ["d2"]}
     assert ids_of(requests_of_run(corpus, run, 5, queries=9)) == {"q1": ["d2"], "q2": ["d1"]}
 
@@ -65,7 +63,6 @@ def test_the_first_queries_are_those_of_the_corpus_that_have_results(corpus: Cor
 def test_queries_without_a_counterpart_are_reported(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         requests_of_run(corpus, run_of(q1=["d1"], q7=["d1"], q8=["d1"]), 5)
-
     assert "2 queries of the run are not in corpus" in caplog.text
     assert "left out: q7, q8" in caplog.text
     assert "have no results in the run: q3, q2" in caplog.text
@@ -79,7 +76,6 @@ def test_missing_documents_stop_or_are_skipped_and_are_always_named(
         requests_of_run(corpus, run, 3)
     with caplog.at_level(logging.WARNING):
         requests = list(requests_of_run(corpus, run, 3, missing="skip"))
-
     assert ids_of(requests) == {"q3": ["d3"], "q1": ["d1", "d2"]}
     assert "are skipped: x1, x2" in caplog.text
     assert "query q2 is left out: the corpus holds none of its documents" in caplog.text
@@ -91,14 +87,12 @@ def test_long_lists_of_missing_documents_are_cut_in_the_message_and_whole_in_the
     run = run_of(q1=["d1", *(f"x{number}" for number in range(30))])
     with caplog.at_level(logging.INFO, logger="r1ranker_ir"), pytest.raises(InputError, match="x19 and 10 more"):
         requests_of_run(corpus, run, 100)
-
     assert "x29" in caplog.text
 
 
 def test_shuffling_depends_on_the_seed_and_the_query_alone(corpus: Corpus) -> None:
     run = run_of(q1=DOC_IDS, q2=DOC_IDS)
     first = ids_of(requests_of_run(corpus, run, 10, shuffle=1))
-
     assert first == ids_of(requests_of_run(corpus, run, 10, shuffle=1))
     assert first["q2"] == ids_of(requests_of_run(corpus, run_of(q2=DOC_IDS), 10, shuffle=1))["q2"]
     assert all(sorted(ids) == sorted(DOC_IDS[:10]) for ids in first.values())
@@ -160,7 +154,6 @@ def test_documents_are_looked_up_chunk_by_chunk_and_as_often_as_asked(
     assert next(first).query_id == "q3"
     assert asked[1:] == [["d3", "d4", "d5", "d6"]]
     again, once_more = list(requests), list(requests)
-
     assert len(requests) == 7
     assert again == once_more
     assert [request.query_id for request in again] == [f"q{number}" for number in range(7)]
@@ -170,7 +163,6 @@ def test_positions_are_the_same_wherever_one_begins(long_corpus: Corpus) -> None
     run = {**LONG_RUN, "q3": (RunEntry("nowhere", 1.0),)}
     requests = requests_of_run(long_corpus, run, 2, missing="skip", shuffle=5)
     whole = dict(requests.between(0, 100))
-
     assert {position: request.query_id for position, request in whole.items()} == {
         position: f"q{position}" for position in (0, 1, 2, 4, 5, 6)
     }
@@ -186,7 +178,6 @@ def test_a_missing_document_stops_when_its_chunk_has_come(long_corpus: Corpus) -
     with pytest.raises(InputError, match=r"1 documents of the run's queries 4 to 6 are not in corpus .*: nowhere\. "):
         for request in requests:
             got.append(request.query_id)
-
     assert got == ["q0", "q1", "q2"]
 
 
@@ -194,7 +185,6 @@ def test_nothing_is_said_twice_of_skipped_documents(long_corpus: Corpus, caplog:
     run = {**LONG_RUN, "q0": (RunEntry("nowhere", 1.0),)}
     with caplog.at_level(logging.WARNING):
         assert len(list(requests_of_run(long_corpus, run, 2, missing="skip"))) == 6
-
     assert caplog.text.count("are skipped: nowhere") == caplog.text.count("query q0 is left out") == 1
 
 
@@ -206,7 +196,6 @@ def test_no_document_of_any_query_is_an_error_at_once(long_corpus: Corpus) -> No
 
 def test_a_run_in_a_file_gives_the_requests_of_a_run_in_memory(long_corpus: Corpus, tmp_path: Path) -> None:
     write_run(LONG_RUN, tmp_path / "run.trec")
-
     assert list(requests_of_run(long_corpus, open_run(tmp_path / "run.trec"), 1)) == list(
         requests_of_run(long_corpus, LONG_RUN, 1)
     )
@@ -219,7 +208,6 @@ def test_what_was_ranked_before_a_missing_document_is_kept(long_corpus: Corpus, 
     ranker = ranker_source(TINY_CHECKPOINT, "direct", {"device": "cpu"})
     with pytest.raises(InputError, match=r"queries 4 to 6 are not in corpus .*nowhere"):
         rerank_run(source, ranker, output, tag="t", traces=trace)
-
     assert list(read_run(f"{output}.partial")) == ["q0", "q1", "q2"]
     assert [traced.ranking.request.query_id for traced in read_trace(f"{trace}.partial")] == ["q0", "q1", "q2"]
     assert not output.exists() and not trace.exists()
@@ -238,7 +226,6 @@ def ranking_of(query_id: str, order: tuple[int, ...] = (0,)) -> Ranking:
 @given(order=st.permutations(range(8)))
 def test_rankings_come_out_in_the_order_of_their_requests(order: list[int]) -> None:
     finished = ((place, ranking_of(str(place))) for place in order)
-
     assert [ranking.request.query_id for ranking in in_order(finished)] == [str(place) for place in range(8)]
 
 
@@ -271,7 +258,6 @@ def test_a_failure_loses_no_finished_ranking() -> None:
 @given(order=st.integers(1, 40).flatmap(lambda count: st.permutations(range(count))))
 def test_entries_keep_the_order_with_scores_from_one_downwards(order: list[int]) -> None:
     entries = entries_of(ranking_of("q", tuple(order)))
-
     assert [entry.doc_id for entry in entries] == [f"d{place}" for place in order]
     assert entries[0].score == 1
     assert all(above.score > below.score > 0 for above, below in itertools.pairwise(entries))

@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 import r1ranker_ir
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.rankers.ranker import Ranker
-from r1ranker_ir.runs.agreement import kendall_tau, rank_biased_overlap
-from r1ranker_ir.runs.trace_summary import repair_of, summarise
+from r1ranker_ir.runs.trace_summary import kendall_tau, rank_biased_overlap, repair_of, summarise
 from r1ranker_ir.runs.traces import TraceWriter, read_trace
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
@@ -72,7 +71,6 @@ def test_figures_are_those_counted_by_hand(tmp_path: Path) -> None:
         tmp_path / "t.jsonl", "iterative", [eliminated("q01"), eliminated("q02", repaired=True)], ["mind me"]
     )
     found = json.loads(summary(trace, "--format", "json").stdout)
-
     assert (found["rankings"], found["queries"], found["strategies"]) == (2, 2, {"iterative": 2})
     assert found["usage"] == {"calls": 6, "prompt_tokens": 600, "completion_tokens": 60}
     assert found["calls"] == {"least": 3, "median": 3, "most": 3, "mean": 3}
@@ -147,7 +145,6 @@ def test_every_strategy_has_a_summary(strategy: str, options: dict[str, Any], tm
     rankings = Ranker("oracle", strategy=strategy, backend="oracle", gains=gains, **options).rank(requests)
     trace = written(tmp_path / "t.jsonl.gz", strategy, rankings)
     found = json.loads(summary(trace, "--format", "json").stdout)
-
     assert found["usage"]["calls"] == found["answers"] == sum(len(ranking.steps) for ranking in rankings)
     assert sum(each["named"] for each in found["places"]) == (0 if strategy == "pointwise" else found["answers"])
     assert sum(found["grades"].values()) == (found["answers"] if strategy == "pointwise" else 0)
@@ -172,12 +169,10 @@ def test_what_an_interrupted_run_left_is_summed_up(tmp_path: Path) -> None:
     result = summary(cut, "--format", "json")
     assert json.loads(result.stdout)["rankings"] == 1
     assert "the file ends within this line" in result.stderr and "what stands before is taken" in result.stderr
-
     packed = tmp_path / "cut.jsonl.gz.partial"
     packed.write_bytes(gzip.compress(whole)[:-60])
     result = summary(packed, "--format", "json", code=0 if b"\n" in _unpacked(packed) else 1)
     assert "damaged gzip data" in result.output
-
     (tmp_path / "bad.jsonl").write_bytes(b"{]\n" + whole)
     assert "bad.jsonl:1: not valid JSON" in summary(tmp_path / "bad.jsonl", code=1).stderr
 
@@ -223,7 +218,6 @@ def test_measures_before_and_after_are_those_of_the_runs(tmp_path: Path) -> None
     found = json.loads(summary(trace, *corpus, "--measures", "nDCG@3 RR", "--format", "json").stdout)["measures"]
     evaluate = ("evaluate", *corpus, "--measures", "nDCG@3 RR", "--only-run-queries", "--format", "json", run, output)
     before, after = json.loads(CliRunner().invoke(app, list(map(str, evaluate))).stdout)
-
     assert found["before"] == pytest.approx(before["mean"]) and found["after"] == pytest.approx(after["mean"])
     assert (found["counted"], found["judged"]) == (4, 32)
     assert "Measures over 4 of 32 judged queries" in summary(trace, *corpus).stdout

@@ -75,68 +75,35 @@ def test_what_is_written_is_what_is_read(
 ) -> None:
     written = data.draw(st.lists(rankings(strategy), max_size=3))
     path = write(tmp_path_factory.mktemp("trace") / f"trace.jsonl{suffix}", *written, strategy=strategy)
-
     assert list(read_trace(path)) == [TracedRanking(strategy, ranking) for ranking in written]
     content = gzip.decompress(path.read_bytes()) if suffix else path.read_bytes()
     assert len(content.splitlines()) == len(written)
 
 
 def test_a_line_names_documents_in_place_of_positions() -> None:
-    step = Step(
-        shown=(2, 0),
-        outcome=(0,),
-        thought="why",
-        text="<think>why</think><answer>[2]</answer>",
-        probabilities={0: 0.75, 2: 0.25},
-        repaired=True,
-        thought_closed=True,
-        cut_passages=1,
-        usage=Usage(1, 20, 5),
-        prompt_hash="0123456789abcdef",
-    )
+    text, usage = "<think>why</think><answer>[2]</answer>", {"calls": 1, "prompt_tokens": 20, "completion_tokens": 5}
+    step = Step((2, 0), (0,), "why", text, {0: 0.75, 2: 0.25}, True, True, 1, Usage(**usage), "0123456789abcdef")
     candidates = tuple(Candidate(f"d{place}", f"text {place}") for place in range(3))
     line = trace_of(Ranking(RankingRequest("query", candidates, query_id="q"), (1, 2, 0), (step,)), "iterative")
-
+    asked = {"query_id": "q", "query": "query", "task": "passage", "aim": "", "strategy": "iterative"}
+    answered = {"thought": "why", "text": text, "probabilities": [0.25, 0.75], "repaired": True, "thought_closed": True}
+    shown = {"prompt_hash": "0123456789abcdef", "shown": ["d2", "d0"], "outcome": ["d0"]}
     assert json.loads(json.dumps(line)) == {
-        "query_id": "q",
-        "query": "query",
-        "task": "passage",
-        "aim": "",
-        "strategy": "iterative",
+        **asked,
         "texts": {"d0": "text 0", "d1": "text 1", "d2": "text 2"},
         "order": ["d1", "d2", "d0"],
         "repairs": 1,
-        "usage": {"calls": 1, "prompt_tokens": 20, "completion_tokens": 5},
-        "steps": [
-            {
-                "prompt_hash": "0123456789abcdef",
-                "shown": ["d2", "d0"],
-                "outcome": ["d0"],
-                "thought": "why",
-                "text": "<think>why</think><answer>[2]</answer>",
-                "probabilities": [0.25, 0.75],
-                "repaired": True,
-                "thought_closed": True,
-                "cut_passages": 1,
-                "cut_query": False,
-                "usage": {"calls": 1, "prompt_tokens": 20, "completion_tokens": 5},
-            }
-        ],
+        "usage": usage,
+        "steps": [{**shown, **answered, "cut_passages": 1, "cut_query": False, "usage": usage}],
     }
 
 
 def test_equal_prompts_have_equal_hashes_and_others_have_not() -> None:
     turns = Message("system", "be exact"), Message("user", "rank ½ [1]")
-
     # A fixed expectation, printf '[["system", "be exact"], ["user", "rank \\u00bd [1]"]]' | sha256sum: it must be the
     # same in every process and on every machine.
     assert digest_of_messages(turns) == "b1589469f1570dc35ca0e355caba25988209f647f061a13a924770f5ec1f8f40"
-    others = [
-        turns[::-1],
-        turns[1:],
-        (Message("user", "be exact"), turns[1]),
-        (replace(turns[0], content=""), turns[1]),
-    ]
+    others = [turns[::-1], turns[1:], (Message("user", "be exact"), turns[1]), (Message("system", ""), turns[1])]
     assert len({digest_of_messages(each) for each in (turns, *others)}) == 5
 
 
@@ -152,7 +119,6 @@ def test_a_failure_keeps_the_finished_queries(tmp_path: Path, suffix: str, caplo
         writer.write(ranking_of("q"))
         writer.write(ranking_of("r"))
         raise RuntimeError("the server went away")
-
     assert path.read_bytes() == earlier
     assert f"stopped early: the 2 finished queries are kept in {partial}" in caplog.text
     assert [traced.ranking for traced in read_trace(partial)] == [ranking_of("q"), ranking_of("r")]
@@ -169,7 +135,6 @@ def test_a_failure_keeps_the_finished_queries(tmp_path: Path, suffix: str, caplo
 def test_a_compressed_trace_is_the_same_file_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = write(tmp_path / "trace.jsonl.gz", ranking_of()).read_bytes()
     monkeypatch.setattr("time.time", lambda: 1e9)
-
     assert write(tmp_path / "trace.jsonl.gz", ranking_of()).read_bytes() == first
 
 
@@ -182,24 +147,22 @@ def test_what_is_written_is_there_when_the_process_is_killed(tmp_path: Path, suf
         "    writer.write(ranking_of('q')); writer.write(ranking_of('r')); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, path, Path(__file__).parent])
-    read, end = [], ""
-    try:
-        read.extend(iter_rankings(Path(f"{path}.partial"), read))
-    except DataFileError as error:
-        end = str(error)
-
+    read, end = finished(path)
     assert read == [ranking_of("q"), ranking_of("r")]
-    assert bool(end) == bool(suffix)
-    if suffix:
-        assert re.search(r"trace\.jsonl\.gz\.partial:3: damaged gzip data .*end-of-stream", end)
+    assert bool(re.search(r"trace\.jsonl\.gz\.partial:3: damaged gzip data .*end-of-stream", end)) == bool(suffix)
     with pytest.raises(InputError, match=r"a run that was stopped left '.*\.partial'"):
         list(read_trace(path))
 
 
-def iter_rankings(path: Path, read: list[Ranking]) -> list[Ranking]:
-    for traced in read_trace(path):
-        read.append(traced.ranking)
-    return []
+def finished(path: Path) -> tuple[list[Ranking], str]:
+    """What a run that was stopped has left, and how it ends."""
+    read: list[Ranking] = []
+    try:
+        for traced in read_trace(f"{path}.partial"):
+            read.append(traced.ranking)
+    except DataFileError as error:
+        return read, str(error)
+    return read, ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
@@ -215,17 +178,12 @@ def test_a_full_disk_keeps_whole_lines(tmp_path: Path, suffix: str) -> None:
         "        writer.write(ranking_of(str(random.random())))"
     )
     done = subprocess.run([sys.executable, "-c", script, path, Path(__file__).parent], capture_output=True, text=True)
-    finished = int(done.stdout.split()[-1])
-    read: list[Ranking] = []
-    if suffix:
-        with pytest.raises(DataFileError, match=f"partial:{finished + 1}: damaged gzip data"):
-            iter_rankings(Path(f"{path}.partial"), read)
-    else:
-        iter_rankings(Path(f"{path}.partial"), read)
-
+    count = int(done.stdout.split()[-1])
+    read, end = finished(path)
+    assert (f"partial:{count + 1}: damaged gzip data" in end) == bool(suffix)
     assert re.search(r"StorageError: can't go on writing .*File too large: make room, or choose another", done.stderr)
-    assert f"the {finished} finished queries are kept" in done.stderr
-    assert len(read) == finished > 10
+    assert f"the {count} finished queries are kept" in done.stderr
+    assert len(read) == count > 10
     assert not path.exists()
 
 
@@ -241,7 +199,6 @@ def test_bad_places_are_refused_before_any_work(tmp_path: Path, name: str, said:
 def test_joined_files_are_read_like_one(tmp_path: Path) -> None:
     one, two = write(tmp_path / "1", ranking_of("q"), ranking_of("r")), write(tmp_path / "2", ranking_of("q", 2))
     (tmp_path / "joined").write_bytes(one.read_bytes() + b"\n" + two.read_bytes())
-
     assert list(read_trace(tmp_path / "joined")) == [*read_trace(one), *read_trace(two)]
     found, ids = find_rankings(tmp_path / "joined", "q")
     assert [traced.ranking for traced in found] == [ranking_of("q"), ranking_of("q", 2)]
@@ -295,7 +252,6 @@ def test_a_malformed_line_is_named(tmp_path: Path, changed: Callable[[Any], Any]
     (tmp_path / "trace").write_text(f"{json.dumps(line)}\n\n{json.dumps(changed(line))}\n")
     lines = read_trace(tmp_path / "trace")
     assert next(lines).ranking == ranking_of("q")
-
     with pytest.raises(DataFileError, match=said) as caught:
         next(lines)
     assert str(caught.value).startswith(f"{tmp_path / 'trace'}:3: ")
@@ -384,7 +340,6 @@ def test_why_a_thought_was_closed_is_told(closed_at: Any, flag: str, tmp_path: P
 
 def test_a_ranking_is_shown_step_by_step(told: Path) -> None:
     lines = show("q[1]", "--trace", told).splitlines()
-
     assert lines == [
         r"Query q[1]: what [red]is\x1b[0m this",
         "iterative: 3 passages, 2 calls, 180 tokens in, 30 tokens out, 1 repair",
@@ -419,7 +374,6 @@ def test_a_ranking_is_shown_step_by_step(told: Path) -> None:
 
 def test_wide_terminals_see_more_and_narrow_ones_something(told: Path) -> None:
     wide, narrow = (show("q[1]", "--trace", told, width=width) for width in (200, 20))
-
     assert max(map(cell_len, wide.splitlines())) == 200
     assert max(map(cell_len, show("q[1]", "--trace", told).splitlines())) == 80
     assert "[bold]no markup[/]" in narrow
@@ -429,7 +383,6 @@ def test_an_ordering_shows_the_places_that_it_gave(tmp_path: Path) -> None:
     step = Step((0, 1, 2), (1, 2, 0), "", "[2] > [3] > [1]", None, False, False, 0, Usage(1, 9, 1))
     ranking = replace(ranking_of(), order=(1, 2, 0), steps=(step,))
     lines = show("q", "--trace", write(tmp_path / "trace.jsonl.gz", ranking, strategy="direct")).splitlines()
-
     assert lines[1].startswith("direct: 3 passages, 1 call,")
     assert lines[4:7] == ["  [1]  a  3.  a of q", "  [2]  b  1.  b of q", "  [3]  c  2.  c of q"]
 
@@ -439,7 +392,6 @@ def test_what_is_wanted_and_a_cut_query_are_shown(tmp_path: Path) -> None:
     asked = replace(ranking_of().request, task="item", aim="the film that\nthis viewer [red]watches")
     ranking = replace(ranking_of(), request=asked, order=(1, 2, 0), steps=(step,))
     path = write(tmp_path / "trace.jsonl", ranking, strategy="direct")
-
     [traced] = read_trace(path)
     assert traced.ranking == ranking
     lines = show("q", "--trace", path).splitlines()
@@ -450,21 +402,16 @@ def test_what_is_wanted_and_a_cut_query_are_shown(tmp_path: Path) -> None:
 def test_one_step_can_be_shown_alone_and_all_of_it_as_json(told: Path) -> None:
     alone = show("q[1]", "--trace", told, "--step", 2)
     assert "Step 2 of 2" in alone and "Step 1" not in alone and "Order" not in alone
-
     everything = json.loads(show("q[1]", "--trace", told, "--format", "json"))
     assert everything == json.loads(told.read_text(encoding="utf-8").splitlines()[0])
     one = json.loads(show("q[1]", "--trace", told, "--format", "json", "--step", 2))
-    assert (
-        one
-        == {"query_id": "q[1]", "query": everything["query"], "strategy": "iterative", "step": 2}
-        | (everything["steps"][1])
-    )
+    named = {"query_id": "q[1]", "query": everything["query"], "strategy": "iterative", "step": 2}
+    assert one == named | everything["steps"][1]
 
 
 def test_all_rankings_of_a_query_in_a_joined_file_are_shown(told: Path) -> None:
     told.write_text(told.read_text(encoding="utf-8") * 2, encoding="utf-8")
     shown = show("q2", "--trace", told)
-
     assert "Ranking 1 of 2 of this query" in shown and "Ranking 2 of 2" in shown
     assert shown.count("Query q2: query q2") == 2
 

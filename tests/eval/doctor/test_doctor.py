@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Request, completion, serving
 from typer.testing import CliRunner
 
 from r1ranker_ir.cli.app import app
@@ -21,38 +19,6 @@ from r1ranker_ir.eval.doctor.lists import clear_lists
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.models.random_weights import open_configuration, random_model
 from r1ranker_ir.runs.trace_summary import TraceCounts
-
-_SHOWN = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
-
-Reply = Callable[[str, dict[str, str]], str]
-
-
-@contextmanager
-def server(reply: Reply) -> Iterator[str]:
-    """A server on loopback that answers a prompt by its system turn and the texts that it shows, by identifier."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            content = asked["messages"][-1]["content"]
-            shown = {f"[{number}]": text for number, text in _SHOWN.findall(content)}
-            message = {"role": "assistant", "content": reply(content, shown)}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
-            usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
-            body = json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/v1"
-        running.shutdown()
 
 
 def doctor(*arguments: object, code: int = 0) -> Any:
@@ -74,28 +40,32 @@ BEST = {
 }
 
 
-def knowing(content: str, shown: dict[str, str]) -> str:
+def knowing(asked: Request) -> str:
     """Answers by the judgments of the packaged collection."""
+    content, shown = asked.question, asked.shown
     wanted = next(text for query, text in BEST.items() if query in content)
     kind = asked_for(content)
     if kind == "pointwise":
-        return f"<think>hm</think><answer>[{9 if wanted in content else 1}]</answer>"
+        return f"[{9 if wanted in content else 1}]"
     best = next((name for name, text in shown.items() if text == wanted), "")
     others = [name for name in shown if name != best]
-    answer = {"iterative": others[-1], "setwise": best, "direct": " > ".join([best, *others])}[kind]
-    return f"<think>hm</think><answer>{answer}</answer>"
+    return {"iterative": others[-1], "setwise": best, "direct": " > ".join([best, *others])}[kind]
 
 
-def constant(content: str, shown: dict[str, str]) -> str:
+def constant(asked: Request) -> str:
     """Names the first one whatever stands there."""
-    answer = " > ".join(shown) if asked_for(content) == "direct" else "[1]"
-    return f"<think>hm</think><answer>{answer}</answer>"
+    return " > ".join(asked.shown) if asked_for(asked.question) == "direct" else "[1]"
 
 
-def examined(reply: Reply, *options: object) -> dict[str, Any]:
-    with server(reply) as url:
-        result = doctor("stub", "--backend", "openai", "--base-url", url, "--format", "json", *options)
-    found: dict[str, Any] = json.loads(result.stdout)
+def served(
+    reply: Callable[[Request], str], *options: object, form: str = "<think>hm</think><answer>{}</answer>"
+) -> str:
+    with serving(lambda request: completion(form.format(reply(request)))) as server:
+        return str(doctor("stub", "--backend", "openai", "--base-url", server.base_url, *options).stdout)
+
+
+def examined(*arguments: Any, **options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(served(*arguments, "--format", "json", **options))
     return found
 
 
@@ -104,7 +74,6 @@ def examined(reply: Reply, *options: object) -> dict[str, Any]:
 
 def test_the_embedded_model_can_rank() -> None:
     found = json.loads(doctor("r1ranker-iterative-tiny", "--quick", "--format", "json").stdout)
-
     assert found["template"]["chat_template"] and found["template"]["system"] == "kept"
     assert found["template"]["thought"] == "opened" and found["template"]["end_tokens"] == ["<|end|>"]
     assert found["format"]["outputs"] == found["format"]["readable"] == 3
@@ -120,7 +89,6 @@ def test_random_weights_can_not_rank(tmp_path: Path) -> None:
     random_model(config, device="cpu", dtype="float32", seed=0).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     result = doctor(tmp_path, "--quick", "--max-thought-tokens", 24)
-
     assert re.findall(r"^  (\w+): (.*)$", result.stdout, re.MULTILINE)[-4:] == [
         (name, "unfit") for name in ("iterative", "direct", "setwise", "pointwise")
     ]
@@ -165,14 +133,13 @@ def test_a_server_that_answers_by_place_is_unfit() -> None:
         assert each["verdict"] == "unfit", name
         assert each["same"] == 0
         assert any("its answers go by place" in reason for reason in each["reasons"])
-    with server(constant) as url:
-        text = doctor("stub", "--backend", "openai", "--base-url", url).stdout
+    text = served(constant)
     assert "place [1] is named in 36 of 36 answers that could" in text
     assert "grades given: 1: 48" in text
 
 
 def test_a_server_that_does_not_keep_to_the_form_is_unfit() -> None:
-    found = examined(lambda content, shown: "I would rather not say", "--quick")
+    found = examined(lambda asked: "I would rather not say", "--quick", form="{}")
     assert found["format"]["readable"] == found["format"]["answers"] == 0
     assert found["format"]["example"] == "I would rather not say"
     for each in found["strategies"].values():
@@ -207,21 +174,12 @@ def test_too_many_lists_are_refused() -> None:
     assert "--queries" in doctor("tiny", "--queries", 0, code=2).output
 
 
-@pytest.mark.parametrize(
-    ("right", "same", "level"),
-    [
-        (12, 6, "fit"),
-        (10, 5, "fit"),
-        (8, 5, "fit with reservations"),
-        (10, 3, "fit with reservations"),
-        (4, 6, "unfit"),
-    ],
-)
-def test_verdicts_go_by_chance_and_steadiness(right: int, same: int, level: str) -> None:
-    check = StrategyCheck("direct", 6, 4, right, same, TraceCounts().summary())
-    verdict = verdict_of(check)
-    assert verdict.level == level
-    assert bool(verdict.reasons) is bool(verdict.advice) or level == "fit with reservations"
+def test_verdicts_go_by_chance_and_steadiness() -> None:
+    reserved = "fit with reservations"
+    for right, same, level in ((12, 6, "fit"), (10, 5, "fit"), (8, 5, reserved), (10, 3, reserved), (4, 6, "unfit")):
+        verdict = verdict_of(StrategyCheck("direct", 6, 4, right, same, TraceCounts().summary()))
+        assert verdict.level == level
+        assert bool(verdict.reasons) is bool(verdict.advice) or level == reserved
 
 
 def test_chance_is_the_binomial_tail() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 from pathlib import Path
 
 import ir_measures
@@ -70,7 +69,6 @@ def test_values_agree_with_pytrec_eval(grades: dict[str, dict[str, int]], scores
     run = {query_id: tuple(RunEntry(*item) for item in docs.items()) for query_id, docs in scores.items()}
     measures = parse_measures(" ".join(TREC_EVAL))
     found = evaluate(qrels, run, [*measures, *parse_measures("AP(rel=2) RR@10 RR@2")])
-
     expected, stricter = by_pytrec_eval(grades, scores), by_pytrec_eval(grades, scores, level=2)
     assert list(found.per_query) == list(grades)
     for query_id, values in found.per_query.items():
@@ -89,64 +87,12 @@ def test_values_agree_with_pytrec_eval(grades: dict[str, dict[str, int]], scores
     assert set(found.unjudged) == set(scores) - set(grades)
 
 
-def test_values_agree_with_pytrec_eval_on_trec_dl_2019() -> None:
-    folder = SHARED / "trec-dl-2019"
-    if not folder.is_dir():
-        pytest.skip("TREC DL 2019 is not beside this checkout (../shared/data/trec-dl-2019)")
-    grades: dict[str, dict[str, int]] = {}
-    for line in (folder / "qrels.trec").read_text().splitlines():
-        query_id, _, doc_id, grade = line.split()
-        grades.setdefault(query_id, {})[doc_id] = int(grade)
-    scores: dict[str, dict[str, float]] = {}
-    for line in (folder / "run.bm25.trec").read_text().splitlines():
-        query_id, _, doc_id, _, score, _ = line.split()
-        scores.setdefault(query_id, {})[doc_id] = float(score)
-    found = evaluate(
-        open_corpus(folder).qrels(), read_run(folder / "run.bm25.trec"), parse_measures(" ".join(TREC_EVAL))
-    )
-
-    expected = by_pytrec_eval(grades, scores)
-    assert found.per_query.keys() == expected.keys()
-    for query_id, values in found.per_query.items():
-        assert {str(measure): value for measure, value in values.items()} == pytest.approx(expected[query_id])
-    for measure, mean in found.mean.items():
-        assert mean == pytest.approx(sum(values[str(measure)] for values in expected.values()) / 43)
-
-
 def test_ties_are_broken_by_falling_document_id_whatever_computes_a_measure() -> None:
     tied = {"q1": (RunEntry("a", 1.0), RunEntry("z", 1.0), RunEntry("b", 1.0 + 1e-12))}
     names = "RR RR@10 RR(rel=2)@10 P@1 P@2 Judged@1 Judged@2 Accuracy"
-    values = {
-        str(measure): value for measure, value in evaluate(QRELS, tied, parse_measures(names)).per_query["q1"].items()
-    }
-
+    values = evaluate(QRELS, tied, parse_measures(names)).per_query["q1"].values()
     # z, b, a, of which z is not judged, b has 1 and a 2; Accuracy has one not relevant one before both.
-    assert values == pytest.approx(
-        {
-            "RR": 1 / 2,
-            "RR@10": 1 / 2,
-            "RR(rel=2)@10": 1 / 3,
-            "P@1": 0,
-            "P@2": 1 / 2,
-            "Judged@1": 0,
-            "Judged@2": 1 / 2,
-            "Accuracy": 0,
-        }
-    )
-
-
-def test_known_values_of_the_usual_measures() -> None:
-    run = {"q1": (RunEntry("x", 3.0), RunEntry("b", 2.0), RunEntry("a", 1.0)), "q2": (RunEntry("y", 1.0),)}
-    names = "Success@5 Judged@10 AP RR(rel=2)@10 P@5 R@100 nDCG@10"
-    found = evaluate(QRELS, run, parse_measures(names))
-
-    # q1 finds b (1) second and a (2) third; q2 finds what is not judged; q3 finds nothing.
-    ndcg = (1 / math.log2(3) + 2 / math.log2(4)) / (2 + 1 / math.log2(3))
-    expected = dict(zip(names.split(), [1, 2 / 3, (1 / 2 + 2 / 3) / 2, 1 / 3, 2 / 5, 1, ndcg], strict=True))
-    assert {str(measure): value for measure, value in found.per_query["q1"].items()} == pytest.approx(expected)
-    assert {str(measure): mean for measure, mean in found.mean.items()} == pytest.approx(
-        {name: value / 3 for name, value in expected.items()}
-    )
+    assert list(values) == pytest.approx([1 / 2, 1 / 2, 1 / 3, 0, 1 / 2, 0, 1 / 2, 0])
 
 
 def test_queries_for_which_a_measure_has_no_value_count_as_zero() -> None:
@@ -154,7 +100,6 @@ def test_queries_for_which_a_measure_has_no_value_count_as_zero() -> None:
     run = {"q1": (RunEntry("a", 2.0), RunEntry("b", 1.0)), "q2": (RunEntry("b", 1.0),)}
     [accuracy] = parse_measures("Accuracy")
     found = evaluate(qrels, run, [accuracy])
-
     assert {query_id: values[accuracy] for query_id, values in found.per_query.items()} == {"q1": 1.0, "q2": 0.0}
     assert found.mean[accuracy] == 0.5
 
@@ -162,7 +107,6 @@ def test_queries_for_which_a_measure_has_no_value_count_as_zero() -> None:
 def test_queries_with_negative_grades_alone_are_measured_as_zero() -> None:
     qrels = [*QRELS, Qrel("q8", "x", -2), Qrel("q9", "a", -1), Qrel("q9", "b", -2)]
     found = evaluate(qrels, {**RUN, "q8": (RunEntry("x", 1.0),)}, parse_measures("nDCG@10 nDCG AP Judged@10"))
-
     for query_id in ("q8", "q9"):
         assert [round(value, 4) for value in found.per_query[query_id].values()] == [0, 0, 0, 1]
 
@@ -177,7 +121,6 @@ def test_judged_queries_that_the_run_lacks_count_as_zero_and_are_said(caplog: py
     [measure] = parse_measures("RR@10")
     with caplog.at_level(logging.WARNING):
         found = evaluate(QRELS, RUN, [measure], name="my.trec")
-
     assert {query_id: values[measure] for query_id, values in found.per_query.items()} == {"q1": 0.5, "q2": 1, "q3": 0}
     assert found.mean[measure] == pytest.approx(0.5)
     assert found.missing == ("q3",)
@@ -186,18 +129,11 @@ def test_judged_queries_that_the_run_lacks_count_as_zero_and_are_said(caplog: py
     assert "my.trec: 1 of 3 queries are not judged and do not count: q9" in caplog.text
 
 
-def test_a_query_without_documents_counts_as_missing() -> None:
-    [measure] = parse_measures("nDCG@10")
-
-    assert evaluate(QRELS, {**RUN, "q3": ()}, [measure]).missing == ("q3",)
-
-
 def test_an_empty_run_is_all_zero_and_empty_judgments_are_an_error() -> None:
     measures = parse_measures("nDCG@10 AP")
-    found = evaluate(QRELS, {}, measures)
-
-    assert set(found.mean.values()) == {0.0}
-    assert found.missing == ("q1", "q2", "q3")
+    for empty in ({}, {"q1": (), "q3": ()}):
+        found = evaluate(QRELS, empty, measures)
+        assert set(found.mean.values()) == {0.0} and found.missing == ("q1", "q2", "q3")
     with pytest.raises(InputError, match="no judgments"):
         evaluate([], RUN, measures)
 
@@ -209,13 +145,7 @@ def test_a_run_of_another_corpus_is_an_error() -> None:
 
 def test_graded_relevance_levels_and_spaces_in_brackets() -> None:
     measures = parse_measures("RR(rel=2)@10, nDCG@10  P(rel=2, judged_only=True)@1 AP AP")
-
-    assert list(map(str, measures)) == [
-        "RR(rel=2)@10",
-        "nDCG@10",
-        "P(rel=2,judged_only=True)@1",
-        "AP",
-    ]
+    assert list(map(str, measures)) == ["RR(rel=2)@10", "nDCG@10", "P(rel=2,judged_only=True)@1", "AP"]
     assert evaluate(QRELS, RUN, measures).per_query["q1"][measures[0]] == pytest.approx(1 / 3)
 
 
@@ -228,7 +158,6 @@ def test_a_measure_whose_program_fails_is_an_error_of_ours() -> None:
 @pytest.mark.parametrize("text", ["nDCG@10", "RR(rel=2)@10", "AP", "P@5", "Judged@10", "IPrec@0.1", "SetF(beta=0.5)"])
 def test_names_mean_what_ir_measures_means_by_them(text: str) -> None:
     [measure] = parse_measures(text)
-
     assert measure == ir_measures.parse_measure(text)
 
 
@@ -258,7 +187,6 @@ def test_the_table_has_a_row_a_run_and_four_decimals() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(measures_table(evaluations))
     rows = [line.split() for line in console.export_text().splitlines() if line.strip()]
-
     ndcg = evaluations["first.trec"].mean[measures[0]]
     assert rows[0] == ["run", "nDCG@10", "RR@10"]
     assert ["first.trec", f"{ndcg:.4f}", "0.5000"] in rows
@@ -267,7 +195,6 @@ def test_the_table_has_a_row_a_run_and_four_decimals() -> None:
 
 def test_json_holds_means_and_values_per_query() -> None:
     [entry] = measures_json({"run.trec": evaluate(QRELS, RUN, parse_measures("RR@10"))})
-
     assert entry == {
         "run": "run.trec",
         "mean": {"RR@10": 0.5},
@@ -284,7 +211,6 @@ def test_bm25_on_trec_dl_2019_gives_the_known_figures() -> None:
     found = evaluate(
         open_corpus(folder).qrels(), read_run(folder / "run.bm25.trec"), parse_measures("nDCG@10 RR(rel=2)@10")
     )
-
     assert [round(value, 4) for value in found.mean.values()] == [0.5058, 0.7024]
     assert len(found.per_query) == 43
     assert found.missing == ()

@@ -32,19 +32,9 @@ def test_counts_are_those_that_a_second_run_repeats() -> None:
     once = RunSummary(2, Usage(3, 40, 5), 1, 1, 7, seconds=9.5, closed_at_end_of_turn=1)
     again = RunSummary(2, Usage(3, 40, 5), 1, 1, 7, seconds=0.1, cached_calls=3, closed_at_end_of_turn=1)
     assert counts(once) == counts(again)
-    assert counts(once) == {
-        "queries": 2,
-        "calls": 3,
-        "prompt_tokens": 40,
-        "completion_tokens": 5,
-        "repairs": 1,
-        "thoughts_closed": 1,
-        "closed_at_limit": 0,
-        "closed_at_end_of_turn": 1,
-        "closed_at_answer": 0,
-        "cut_passages": 7,
-        "cut_queries": 0,
-    }
+    usage = {"calls": 3, "prompt_tokens": 40, "completion_tokens": 5}
+    closed = {"thoughts_closed": 1, "closed_at_limit": 0, "closed_at_end_of_turn": 1, "closed_at_answer": 0}
+    assert counts(once) == {"queries": 2, **usage, "repairs": 1, **closed, "cut_passages": 7, "cut_queries": 0}
 
 
 def test_versions_name_what_computes_and_nothing_else() -> None:

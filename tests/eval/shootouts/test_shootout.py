@@ -63,21 +63,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_table_json_picture_and_runs(made: list[str], tmp_path: Path) -> None:
-    asked = [
-        *made,
-        "--rerankers",
-        listed(tmp_path, ROWS),
-        "--measures",
-        "nDCG@10 RR(rel=2)",
-        "--output",
-        tmp_path / "out",
-    ]
-    done = shot(*asked)
+    out = tmp_path / "out"
+    done = shot(*made, "--rerankers", listed(tmp_path, ROWS), "--measures", "nDCG@10 RR(rel=2)", "--output", out)
     shown = [line for line in done.stdout.splitlines() if line.strip()]
     assert f"{QUERIES} judged queries" in shown[0]
     assert [line.split("  ")[1].strip() for line in shown[3:]] == ["first stage", *(row["name"] for row in ROWS)]
-    content = json.loads((tmp_path / "out" / "shootout.json").read_text())
-    assert (tmp_path / "out" / "shootout.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    content = json.loads((out / "shootout.json").read_text())
+    assert (out / "shootout.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     rows = {row["name"]: row for row in content["rerankers"]}
     assert rows["one"]["calls"] == QUERIES * (DEPTH - 1)
     assert rows["windows"]["calls"] == QUERIES * 5  # 8 of 24, moving up by 4
@@ -158,17 +150,8 @@ def test_one_that_fails_leaves_the_others(made: list[str], tmp_path: Path) -> No
 def test_embedded_model_beside_the_oracle(made: list[str], tmp_path: Path) -> None:
     pytest.importorskip("torch")
     tiny = {"name": "tiny", "reranker": "r1ranker-direct-tiny", "max_thought_tokens": 4, "device": "cpu"}
-    shot(
-        *made,
-        "--rerankers",
-        listed(tmp_path, [tiny, ROWS[1]]),
-        "--depth",
-        4,
-        "--queries",
-        2,
-        "--output",
-        tmp_path / "out",
-    )
+    entries = listed(tmp_path, [tiny, ROWS[1]])
+    shot(*made, "--rerankers", entries, "--depth", 4, "--queries", 2, "--output", tmp_path / "out")
     [row, _] = json.loads((tmp_path / "out" / "shootout.json").read_text())["rerankers"]
     assert row["calls"] == 2 and row["settings"]["identity"]["backend"] == "transformers"
 
@@ -254,7 +237,7 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
         ([{"name": "a", "strategy": "direct"}], "it names no model"),
         ([{"name": "a", "reranker": 7}], "reranker is 7: give a text"),
         ([{"name": "a", "reranker": "some/model"}], "To use a model of that name, add a strategy"),
-        ([{"name": "a", "reranker": "x", "model": "y", "strategy": "direct"}], "'x' names a model already"),
+        ([{"name": "a", "reranker": "x", "model": "y", "strategy": "direct"}], "reranker 'x' names one already"),
         (
             [{"name": "a", "reranker": "r1ranker-direct", "strategy": "iterative"}],
             "is the direct strategy: leave strategy='iterative' out",
@@ -285,7 +268,7 @@ def test_files_that_can_not_be_read(text: str, message: str, tmp_path: Path) -> 
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=message):
         read_entries(str(path))
-    with pytest.raises(InputError, match="is no file: give a YAML file, or one of the packaged ones: oracle, tiny"):
+    with pytest.raises(InputError, match="is not a file: give a YAML file, or one of the packaged ones: oracle, tiny"):
         read_entries("no-such")
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-import threading
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ir_measures import Qrel
+from servers import Reply, Request, ScriptedServer, completion, serving
 from typer.testing import CliRunner
 
 from r1ranker_ir.cli.app import app
+from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.request_files import JudgedRequest, read_requests, write_requests
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.errors import InputError
@@ -35,56 +35,32 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-class KnowingServer(ThreadingHTTPServer):
-    """An OpenAI-compatible server that ranks texts with the word `good` first and keeps the prompts' order else."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.prompts: list[str] = []
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        url = f"http://127.0.0.1:{self.server_port}/v1"
-        named = ("--reranker", "r1ranker-direct", "--model", "knowing", "--backend", "openai", "--base-url", url)
-        return (*named, "--no-cache", "--batch-size", "1")
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: KnowingServer
-
-    def do_POST(self) -> None:
-        prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
-        self.server.prompts.append(prompt)
-        shown = re.findall(r"^(\[\d+\]) (.*)$", prompt, re.MULTILINE)
-        best_first = sorted(shown, key=lambda line: "good" not in line[1])
-        text = f"<think>So.</think><answer>{' > '.join(name for name, _ in best_first)}</answer>"
-        answer = {
-            "id": "x",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "knowing",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12},
-        }
-        body = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """The test's output stays readable."""
+def knowing(asked: Request) -> Reply:
+    """Ranks texts with the word `good` first and keeps the prompts' order else."""
+    best_first = sorted(asked.shown, key=lambda name: "good" not in asked.shown[name])
+    return completion(f"<think>So.</think><answer>{' > '.join(best_first)}</answer>", usage=(10, 2))
 
 
 @pytest.fixture
-def server() -> Iterator[KnowingServer]:
-    with KnowingServer() as running:
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+def server() -> Iterator[ScriptedServer]:
+    with serving(knowing) as running:
         yield running
-        running.shutdown()
+
+
+@pytest.fixture
+def served(server: ScriptedServer) -> tuple[str, ...]:
+    """The options that name the server's model."""
+    named = (
+        "--reranker",
+        "r1ranker-direct",
+        "--model",
+        "knowing",
+        "--backend",
+        "openai",
+        "--base-url",
+        server.base_url,
+    )
+    return (*named, "--no-cache", "--batch-size", "1")
 
 
 def judged(
@@ -146,29 +122,22 @@ FILMS = [
 ]
 
 
-def test_a_file_of_requests_is_a_suite(server: KnowingServer) -> None:
+def test_a_file_of_requests_is_a_suite(server: ScriptedServer, served: tuple[str, ...]) -> None:
     write_requests("films.jsonl", FILMS)
-    said = suite("films.jsonl", *server.options, "--save-traces", "--output", "out").stderr
+    said = suite("films.jsonl", *served, "--save-traces", "--output", "out").stderr
     assert "films needs: nothing to download" in said and "1 of 1 data sets done" in said
     # The ranker reads the task's words, the aim and the whole list.
-    assert len(server.prompts) == 2
-    assert all(AIM in prompt and "Heat" in prompt for prompt in server.prompts)
+    assert len(server.requests) == 2
+    assert all(AIM in asked.question and "Heat" in asked.question for asked in server.requests)
     folder = Path("out/films")
-    assert sorted(tree(folder)) == [
-        "baselines/bm25.trec",
-        "baselines/oracle-known.trec",
-        "baselines/order-of-the-file.trec",
-        "baselines/popularity.trec",
-        "requests.jsonl",
-        "reranked.trec",
-        "traces.jsonl",
-    ]
+    names = ("bm25", "oracle-known", "order-of-the-file", "popularity")
+    files = ["requests.jsonl", "reranked.trec", "traces.jsonl"]
+    assert sorted(tree(folder)) == [*(f"baselines/{name}.trec" for name in names), *files]
     assert list(read_requests(folder / "requests.jsonl")) == FILMS
     assert order(folder / "reranked.trec", "u1") == ["i2", "i0", "i1", "i3"]
     assert order(folder / "baselines" / "popularity.trec", "u1") == ["i1", "i2", "i0", "i3"]  # a tie as in the file
     assert order(folder / "baselines" / "bm25.trec", "u1") == ["i1", "i0", "i2", "i3"]  # "alien" is of the history
     assert order(folder / "baselines" / "order-of-the-file.trec", "u2") == ["i0", "i1", "i2", "i3"]
-
     report = Path("out/README.md").read_text()
     assert "Requests of `films.jsonl`; 2 requests; 4 candidates each." in report
     assert "documents of each query" not in report and "## Sources" not in report
@@ -181,7 +150,6 @@ def test_a_file_of_requests_is_a_suite(server: KnowingServer) -> None:
     assert row(report, "oracle (known) (here)")[0] == "1.0000"
     assert row(report, "**r1ranker-direct** (here)") == ["1.0000"] * 7 + ["0.0015"]
     assert "RR is H(4) / 4 = 0.5208" in report
-
     manifest = manifest_of("out")
     assert manifest["depth"] is None and set(manifest["files"]) == set(tree(Path("out"))) - {"manifest.json"}
     [dataset] = manifest["datasets"]
@@ -191,14 +159,13 @@ def test_a_file_of_requests_is_a_suite(server: KnowingServer) -> None:
     assert measured["random"]["mean"]["RR"] == pytest.approx(25 / 48)
     assert measured["first_choice"]["reranked.trec"] == {"price": pytest.approx(0.0015)}
     assert [run["run"] for run in measured["runs"]][-1] == "reranked.trec"
-
-    suite("films.jsonl", *server.options, "--save-traces", "--output", "again", "--quiet")
+    suite("films.jsonl", *served, "--save-traces", "--output", "again", "--quiet")
     assert tree(Path("again")) == tree(Path("out"))
 
 
-def test_runs_of_a_suite_are_compared_on_its_requests(server: KnowingServer) -> None:
+def test_runs_of_a_suite_are_compared_on_its_requests(served: tuple[str, ...]) -> None:
     write_requests("films.jsonl", FILMS * 2)  # ids that repeat get others, the same ones everywhere
-    suite("films.jsonl", *server.options, "--output", "out", "--quiet")
+    suite("films.jsonl", *served, "--output", "out", "--quiet")
     runs = ["out/films/baselines/popularity.trec", "out/films/reranked.trec"]
     for corpus in ("films.jsonl", "out/films/requests.jsonl"):
         done = CliRunner().invoke(
@@ -213,19 +180,18 @@ def test_runs_of_a_suite_are_compared_on_its_requests(server: KnowingServer) -> 
     assert "2 requests have ids" in Path("out/README.md").read_text()
 
 
-def test_a_request_file_can_be_measured_on_and_not_searched(server: KnowingServer) -> None:
+def test_a_request_file_can_be_measured_on_and_not_searched(served: tuple[str, ...]) -> None:
     write_requests("films.jsonl", FILMS)
-    suite("films.jsonl", *server.options, "--output", "out", "--quiet")
+    suite("films.jsonl", *served, "--output", "out", "--quiet")
     for command in (
         ["search", "--corpus", "films.jsonl", "--output", "x"],
-        ["rerank", "--corpus", "films.jsonl", "--run", "out/films/reranked.trec", "--depth", "2", *server.options]
-        + ["--output", "x"],
+        ["rerank", "--corpus", "films.jsonl", "--run", "out/films/reranked.trec", *served, "--output", "x"],
     ):
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 1 and "with r1ranker suite films.jsonl" in done.output
 
 
-def test_gains_that_are_no_whole_numbers_make_the_best_relevant(server: KnowingServer) -> None:
+def test_gains_that_are_no_whole_numbers_make_the_best_relevant(served: tuple[str, ...]) -> None:
     requests = [
         judged("q1", ["x", "a good one", "y"], [0.25, 1.0, 0.5]),
         judged("q2", ["good x", "y", "good z"], [1.0, 0.0, 1.0]),
@@ -233,43 +199,34 @@ def test_gains_that_are_no_whole_numbers_make_the_best_relevant(server: KnowingS
         judged("q4", ["a good one"], [1.0]),
     ]
     write_requests("mixed.jsonl", requests)
-    suite("mixed.jsonl", *server.options, "--output", "out", "--measures", "RR Success@1 AP")
+    suite("mixed.jsonl", *served, "--output", "out", "--measures", "RR Success@1 AP")
     report = Path("out/README.md").read_text()
     assert "Relevant is the candidate of the greatest gain" in report
     assert "1 of 4 requests have no gain above 0" in report
     assert "1 to 3 candidates each" in report and "There is no formula here for AP." in report
     assert "Not told by all requests, so without a column: price." in report
     # 11/18 of one relevant among three, 5/6 of two among three, 1 of one alone.
-    assert row(report, "random, expected") == [
-        f"{(11 / 18 + 5 / 6 + 1) / 3:.4f}",
-        f"{(1 / 3 + 2 / 3 + 1) / 3:.4f}",
-        "–",
-    ]
+    chance = (11 / 18 + 5 / 6 + 1) / 3, (1 / 3 + 2 / 3 + 1) / 3
+    assert row(report, "random, expected") == [*(f"{value:.4f}" for value in chance), "–"]
     assert row(report, "**r1ranker-direct** (here)") == ["1.0000"] * 3
-    qrels = {("q1", "i1"): 1, ("q2", "i0"): 1, ("q2", "i2"): 1, ("q4", "i0"): 1}
-    from ir_measures import Qrel
-
-    independent = evaluate(
-        [Qrel(*pair, grade) for pair, grade in qrels.items()],
-        {key: value for key, value in read_run("out/mixed/baselines/order-of-the-file.trec").items() if key != "q3"},
-        parse_measures("RR Success@1 AP"),
-    )
+    qrels = [Qrel(*pair, 1) for pair in (("q1", "i1"), ("q2", "i0"), ("q2", "i2"), ("q4", "i0"))]
+    run = read_run("out/mixed/baselines/order-of-the-file.trec")
+    measured = {key: value for key, value in run.items() if key != "q3"}
+    independent = evaluate(qrels, measured, parse_measures("RR Success@1 AP"))
     assert row(report, "order of the file (here)") == [f"{value:.4f}" for value in independent.mean.values()]
     assert len(read_run("out/mixed/reranked.trec")) == 4
     assert manifest_of("out")["datasets"][0]["counts"]["queries"] == 4
-    assert (manifest_of("out")["datasets"][0]["judged_queries"], manifest_of("out")["datasets"][0]["run_queries"]) == (
-        3,
-        3,
-    )
+    [dataset] = manifest_of("out")["datasets"]
+    assert dataset["judged_queries"] == dataset["run_queries"] == 3
 
 
-def test_what_is_missing_is_said_and_names_do_not_collide(server: KnowingServer) -> None:
+def test_what_is_missing_is_said_and_names_do_not_collide(served: tuple[str, ...]) -> None:
     requests = [
         judged("a user", ["x", "good"], [0, 3], ids=["The Thing", "The_Thing"], scores={"bm25": (2.0, 1.0)}),
         judged("a_user", ["x", "good"], [2, 1], ids=["same", "same"], scores={"bm25": (2.0, 1.0), "knn": (1.0, 2.0)}),
     ]
     write_requests("odd.jsonl", requests)
-    suite("odd.jsonl", *server.options, "--output", "out", "--shuffle", "7")
+    suite("odd.jsonl", *served, "--output", "out", "--shuffle", "7")
     report = Path("out/README.md").read_text()
     assert (
         row(report, "knn (here)") == ["–"] * 7 and "No figures for knn: 1 of 2 requests have no such score." in report
@@ -285,9 +242,9 @@ def test_what_is_missing_is_said_and_names_do_not_collide(server: KnowingServer)
     assert row(report, "**r1ranker-direct** (here)")[1] == f"{ndcg:.4f}"
 
 
-def test_only_the_first_requests_are_run(server: KnowingServer) -> None:
+def test_only_the_first_requests_are_run(served: tuple[str, ...]) -> None:
     write_requests("films.jsonl.gz", FILMS)
-    suite("films.jsonl.gz", *server.options, "--queries", "1", "--output", "out")
+    suite("films.jsonl.gz", *served, "--queries", "1", "--output", "out")
     assert "2 requests, of which the first 1 were run" in Path("out/README.md").read_text()
     assert list(read_run("out/films/reranked.trec")) == ["u1"]
     assert len(list(read_requests("out/films/requests.jsonl"))) == 1
@@ -304,7 +261,7 @@ def test_shuffling_keeps_each_request_its_own_order(tmp_path: Path) -> None:
     assert (position, alone) == (0, list(shuffled)[1])
 
 
-def test_a_table_may_hold_request_files_and_corpora(server: KnowingServer) -> None:
+def test_a_table_may_hold_request_files_and_corpora(served: tuple[str, ...]) -> None:
     write_requests("films.jsonl", FILMS)
     Path("corpus/qrels").mkdir(parents=True)
     Path("corpus/corpus.jsonl").write_text('{"_id": "d1", "text": "good fleas"}\n{"_id": "d2", "text": "fleas"}\n')
@@ -312,7 +269,7 @@ def test_a_table_may_hold_request_files_and_corpora(server: KnowingServer) -> No
     Path("corpus/qrels.trec").write_text("q1 0 d1 1\n")
     table = '[datasets.corpus]\ncorpus = "corpus"\nmeasures = "RR"\n[datasets.films]\ncorpus = "films.jsonl"\n'
     Path("both.toml").write_text(table)
-    suite("both.toml", *server.options, "--depth", "2", "--output", "out")
+    suite("both.toml", *served, "--depth", "2", "--output", "out")
     report = Path("out/README.md").read_text()
     assert "The top 2 documents of each query were reranked" in report and "are ranked as" not in report
     assert "| data set | measure | first stage (here) | random, expected | BM25 (here) |" in report
@@ -365,13 +322,15 @@ def bench_rows() -> list[dict[str, Any]]:
     ]
 
 
-def test_ranking_bench_runs_its_nine_tasks_and_counts_its_problems(server: KnowingServer) -> None:
+def test_ranking_bench_runs_its_nine_tasks_and_counts_its_problems(
+    server: ScriptedServer, served: tuple[str, ...]
+) -> None:
     pytest.importorskip("datasets", reason="datasets reads Ranking-bench's rows")
     parquet = pytest.importorskip("pyarrow.parquet")
     import pyarrow
 
     parquet.write_table(pyarrow.Table.from_pylist(bench_rows()), "bench.parquet")
-    suite("ranking-bench", "--tasks", "all", "--source", "bench.parquet", *server.options, "--output", "out")
+    suite("ranking-bench", "--tasks", "all", "--source", "bench.parquet", *served, "--output", "out")
     report, manifest = Path("out/README.md").read_text(), manifest_of("out")
     assert tuple(each["name"] for each in manifest["datasets"]) == TASKS
     dropped = {each["name"]: each["requests"]["dropped_rows"] for each in manifest["datasets"]}
@@ -386,7 +345,7 @@ def test_ranking_bench_runs_its_nine_tasks_and_counts_its_problems(server: Knowi
     movies = read_run("out/movie/reranked.trec")
     assert list(movies)[1] == f"{next(iter(movies))}_2"
     assert [entries[0].doc_id for entries in movies.values()] == ["A_good_film"] * 2
-    assert any("the best answer, whatever it costs" in prompt for prompt in server.prompts)
+    assert any("the best answer, whatever it costs" in asked.question for asked in server.requests)
     overview = report[: report.index("## movie")]
     assert row(overview, "data set")[1:4] == ["random, expected", "BM25 (here)", "r1ranker-direct (here)"]
     assert row(overview, "game")[:4] == ["RR", "0.6111", "0.5000", "1.0000"]
@@ -399,11 +358,11 @@ def test_ranking_bench_runs_its_nine_tasks_and_counts_its_problems(server: Knowi
     assert "datasets" in manifest["versions"]
 
 
-def test_ranking_bench_takes_a_folder_of_our_builders_files(server: KnowingServer) -> None:
+def test_ranking_bench_takes_a_folder_of_our_builders_files(served: tuple[str, ...]) -> None:
     Path("bench").mkdir()
     write_requests("bench/game.jsonl", FILMS)
     write_requests("bench/cost.jsonl.gz", FILMS[:1])
-    chosen = ("ranking-bench", "--source", "bench", *server.options)
+    chosen = ("ranking-bench", "--source", "bench", *served)
     suite(*chosen, "--tasks", "game,cost", "--output", "out")
     manifest = manifest_of("out")
     assert [each["corpus"] for each in manifest["datasets"]] == ["bench/game.jsonl", "bench/cost.jsonl.gz"]
@@ -414,9 +373,9 @@ def test_ranking_bench_takes_a_folder_of_our_builders_files(server: KnowingServe
     assert "| movie | RR | – | – | failed | 0.1756 |" in Path("some/README.md").read_text()
 
 
-def test_without_the_hub_each_task_says_so(server: KnowingServer) -> None:
+def test_without_the_hub_each_task_says_so(served: tuple[str, ...]) -> None:
     pytest.importorskip("datasets", reason="datasets asks the hub")
-    said = suite("ranking-bench", "--tasks", "passage-5", *server.options, "--output", "out", code=1).stderr
+    said = suite("ranking-bench", "--tasks", "passage-5", *served, "--output", "out", code=1).stderr
     assert "datasets downloads ulab-ai/Ranking-bench" in said and "can't load Ranking-bench from 'direct'" in said
 
 
@@ -471,10 +430,7 @@ def test_mistakes_are_said_before_anything_is_written(arguments: tuple[str, ...]
 
 @pytest.mark.parametrize(
     ("requests", "message"),
-    [
-        ([], "holds no ranking request"),
-        ([judged("q", ["x", "y"], [0, 0])], "none of the 1 requests"),
-    ],
+    [([], "holds no ranking request"), ([judged("q", ["x", "y"], [0, 0])], "none of the 1 requests")],
 )
 def test_files_that_nothing_can_be_measured_on_fail(requests: list[JudgedRequest], message: str) -> None:
     write_requests("odd.jsonl", requests)
@@ -488,8 +444,6 @@ def test_a_malformed_line_is_named() -> None:
     with Path("films.jsonl").open("a") as file:
         file.write('{"context": "x"}\n')
     assert "films.jsonl:3: " in suite("films.jsonl", "--reranker", "r1ranker-direct-tiny", code=1).stderr
+    Path("notes.jsonl").write_text("not JSON\n")
     with pytest.raises(InputError, match="is a file: give the folder"):
-        from r1ranker_ir.data.corpora import open_corpus
-
-        Path("notes.jsonl").write_text("not JSON\n")
         open_corpus("notes.jsonl")

@@ -133,39 +133,21 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 def test_two_runs_write_the_same_bytes_and_one_failure_stops_no_other(table: Path) -> None:
     said = suite(table, *FAST, "--first-stage", "bm25s", "--save-traces", "--output", "one", code=1).stderr
-    first = tree(Path("one"))
-    assert sorted(first) == [
-        "README.md",
-        "manifest.json",
-        "measures.json",
-        "other/first-stage.trec",
-        "other/reranked.trec",
-        "other/traces.jsonl",
-        "small/first-stage.trec",
-        "small/reranked.trec",
-        "small/traces.jsonl",
-    ]
+    first, own = tree(Path("one")), ("first-stage.trec", "reranked.trec", "traces.jsonl")
+    files = {f"{name}/{file}" for name in ("other", "small") for file in own}
+    assert set(first) == {"README.md", "manifest.json", "measures.json", *files}
     # What is needed is said for all of them before the first one starts.
     assert said.index("missing needs: downloads") < said.index("small: nDCG@10")
     assert "small needs: 5 documents, 3 queries; terms: agree to nothing" in said
     assert "2.8 MB" in said and "2 of 3 data sets done" in said
-    # From the cache, in another place, in another order of options, and again in the same place.
-    options = ("--save-traces", "--first-stage", "bm25s", "--quiet")
-    suite(table, "--output", "two", *options, *FAST[4:], *FAST[:4], code=1)
-    assert tree(Path("two")) == first
-    assert (
-        suite(table, *FAST, "--first-stage", "bm25s", "--save-traces", "--output", "one", code=1).stderr.count(
-            "of them cached"
-        )
-        == 2
-    )
-    assert tree(Path("one")) == first
-    # And without a cache.
-    suite(table, *FAST, "--first-stage", "bm25s", "--save-traces", "--output", "three", "--no-cache", code=1)
-    assert tree(Path("three")) == first
-
-    manifest = manifest_of(Path("one"))
-    failed = manifest["datasets"][2]
+    # From the cache, in another place, in another order of options, again in the same place, and without a cache.
+    options = ("--save-traces", "--first-stage", "bm25s")
+    suite(table, "--output", "two", *options, "--quiet", *FAST[4:], *FAST[:4], code=1)
+    again = suite(table, *FAST, *options, "--output", "one", code=1)
+    assert again.stderr.count("of them cached") == 2
+    suite(table, *FAST, *options, "--output", "three", "--no-cache", code=1)
+    assert tree(Path("one")) == tree(Path("two")) == tree(Path("three")) == first
+    failed = manifest_of(Path("one"))["datasets"][2]
     assert "beir/scifact/test" in failed["failed"] and "missing needs: downloads" in failed["failed"]
     assert failed["counts"] is None
     report = Path("one/README.md").read_text()
@@ -184,7 +166,6 @@ def test_measures_manifest_and_report_agree_with_the_runs(table: Path, tmp_path:
     assert len(manifest["reranker"]["template"]["digest"]) == 16
     assert manifest["versions"]["r1ranker-ir"] == importlib.metadata.version("r1ranker-ir")
     assert manifest["hardware"]["cores"] > 0 and "torch_threads" in manifest["determinism"]
-
     small, other = manifest["datasets"]
     # The table's passage length, of the suite and of the data set.
     assert [small["max_passage_tokens"], other["max_passage_tokens"]] == [16, 12]
@@ -195,17 +176,13 @@ def test_measures_manifest_and_report_agree_with_the_runs(table: Path, tmp_path:
     assert small["counts"]["queries"] == 2
     assert small["counts"]["calls"] == 1  # the other query has one document left
     assert small["counts"]["prompt_tokens"] > 0
-
     run = read_run(folder / "small" / "first-stage.trec")
     assert list(run) == ["q1", "q2"]  # q4 is not judged
     # The query itself, and what a judgment excludes, are no results.
     assert [entry.doc_id for entry in run["q2"]] == ["d3"]
     assert "d2" in {entry.doc_id for entry in run["q1"]}
-
-    measured = {
-        each["dataset"]: {run["run"]: run for run in each["runs"]}
-        for each in json.loads((folder / "measures.json").read_text())
-    }
+    written = json.loads((folder / "measures.json").read_text())
+    measured = {each["dataset"]: {run["run"]: run for run in each["runs"]} for each in written}
     corpus = open_corpus(tmp_path / "small")
     counted = [qrel for qrel in corpus.qrels() if qrel.relevance > 0]
     measures = parse_measures("nDCG@10 RR(rel=2)@10")
@@ -290,12 +267,14 @@ def test_an_interrupted_command_is_known_again(table: Path, monkeypatch: pytest.
     command = (table, *FAST, "--datasets", "both", "--first-stage", "bm25s", "--output", "out")
     suite(*command)
     whole = tree(Path("out"))
-    for stop in ("eval.suite._search", "eval.suite._rerank"):
+
+    def interrupt(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    for stop in ("_search", "_rerank"):
         shutil.rmtree("out")
         with monkeypatch.context() as patched:
-            patched.setattr(
-                f"r1ranker_ir.{stop}", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt)
-            )
+            patched.setattr(f"r1ranker_ir.eval.suites.suite.{stop}", interrupt)
             assert CliRunner().invoke(app, ["suite", *map(str, command)]).exit_code == 130
         assert set(tree(Path("out"))) <= {"manifest.json", "small/first-stage.trec"}
         suite(*command)
@@ -413,6 +392,7 @@ def test_an_id_of_a_suite_brings_its_settings() -> None:
     whole = open_suite("beir/scifact/test")
     [dataset] = whole.datasets
     assert (dataset.name, dataset.index, whole.first_stage) == ("scifact", "beir-v1.0.0-scifact.flat", "pyserini:bm25")
+    assert [dataset.index in needs_of(dataset, with_index=used) for used in (True, False)] == [True, False]
     assert any(figure.system == "BM25" and figure.value == 0.6789 for figure in dataset.published)
     assert open_suite("cranfield").datasets == (DataSet("cranfield", "cranfield"),)
 
@@ -425,9 +405,12 @@ def test_groups_are_chosen_whole_or_not_at_all() -> None:
 
 
 def test_list_shows_sizes_and_terms() -> None:
-    shown = CliRunner().invoke(app, ["suite", "--list"]).output
+    shown = suite("--list").output
     assert "5,183" in shown and "5.3 GB (shared)" in shown and "CC BY 4.0" in shown
-    assert "scifact" not in CliRunner().invoke(app, ["suite", "bright", "--list"]).output
+    assert "scifact" not in suite("bright", "--list").output
+
+
+FIGURES = "[datasets.a]\ncorpus = 'a'\n[[published]]\nsystem = 's'\nmeasure = 'AP'\nsource = 'x'\n"
 
 
 @pytest.mark.parametrize(
@@ -444,26 +427,14 @@ def test_list_shows_sizes_and_terms() -> None:
         ("[datasets.a]\ncorpus = 'a'\nshares = 'b'", "[shared]"),
         ("[groups]\nb = ['c']\n[datasets.a]\ncorpus = 'a'", "no data set 'c'"),
         ("[datasets.a]\ncorpus = 'a'\n[[published]]\nsystem = 's'", "'measure' is missing"),
-        (
-            "[datasets.a]\ncorpus = 'a'\n[[published]]\nsystem = 's'\nmeasure = 'AP'\nsource = 'x'\nvalues = {a = 5.5}",
-            "between 0.0 and 1.0",
-        ),
-        (
-            "[datasets.a]\ncorpus = 'a'\n[[published]]\nsystem = 's'\nmeasure = 'AP'\nsource = 'x'\nvalues = {b = 0.5}",
-            "no data set 'b'",
-        ),
+        (f"{FIGURES}values = {{a = 5.5}}", "between 0.0 and 1.0"),
+        (f"{FIGURES}values = {{b = 0.5}}", "no data set 'b'"),
     ],
 )
 def test_malformed_tables_are_refused(text: str, message: str) -> None:
     with pytest.raises(DataFileError, match=r"mine\.toml") as caught:
         read_suite(text, "mine.toml")
     assert message in str(caught.value)
-
-
-def test_needs_name_the_index_only_where_it_is_used() -> None:
-    scifact = open_suite("beir/scifact/test").datasets[0]
-    assert "beir-v1.0.0-scifact.flat" in needs_of(scifact, with_index=True)
-    assert "beir-v1.0.0-scifact.flat" not in needs_of(scifact, with_index=False)
 
 
 # --- data -----------------------------------------------------------------------------------------------------------
@@ -475,10 +446,8 @@ def test_excluded_documents_do_not_shorten_a_run(tmp_path: Path) -> None:
     judged = read_judged_queries(corpus, dataset)
     assert judged.excluded["q2"] == {"q2", "d2"}
     run = search_first_stage(parse_first_stage("bm25s"), corpus, judged, 1)
-    assert {query_id: [entry.doc_id for entry in entries] for query_id, entries in run.items()} == {
-        "q1": ["d1"],
-        "q2": ["d3"],
-    }
+    found = {query_id: [entry.doc_id for entry in entries] for query_id, entries in run.items()}
+    assert found == {"q1": ["d1"], "q2": ["d3"]}
 
 
 def test_a_corpus_without_judgments_is_refused(tmp_path: Path) -> None:
@@ -496,8 +465,7 @@ def test_bm25_of_trec_dl_2019_comes_out() -> None:
     run = search_first_stage(parse_first_stage(f"run:{folder / 'run.bm25.trec'}"), corpus, judged, 100)
     means = evaluate(judged.qrels, run, parse_measures("nDCG@10 RR(rel=2)@10")).mean
     assert [round(value, 4) for value in means.values()] == [0.5058, 0.7024]
-    published = open_suite("trec-dl").datasets[0].published[0]
-    assert (published.system, published.value) == ("BM25", 0.5058)
+    assert open_suite("trec-dl").datasets[0].published[0].value == 0.5058
 
 
 def run_apart(folder: Path, *commands: tuple[str, ...]) -> str:
@@ -541,7 +509,6 @@ def test_ids_of_the_catalogue_are_run(tmp_path: Path) -> None:
         (tmp_path / "ir_datasets" / "cranfield").chmod(0o755)
         commands.append(("cranfield", *FAST, "--queries", "2"))
     run_apart(tmp_path, *commands)
-
     folder = tmp_path / "runs" / "bright-r1ranker-direct-tiny"
     [pony] = manifest_of(folder)["datasets"]
     assert (pony["judged_queries"], pony["max_passage_tokens"]) == (1, 512)

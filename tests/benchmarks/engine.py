@@ -1,6 +1,6 @@
 """What the engine, the programs and the prompts take themselves: no model, but a backend that answers at once.
 
-    python -m r1ranker_ir.eval.benchmarks.engine --queries 1000 --candidates 100
+    python tests/benchmarks/engine.py --queries 1000 --candidates 100
 
 ranks passages of about 100 words by elimination, with the embedded model's tokenizer, and prints what a call costs
 beside its model. With `--memory` it prints the largest memory of the process as the queries stream through.
@@ -41,13 +41,9 @@ _PARTS_OF_PASSAGE = 3
 
 @dataclass
 class _Stopwatch:
-    """Seconds spent inside its `with` blocks.
+    """Seconds spent inside its `with` blocks."""
 
-    Args:
-        clock: tells the time. That of the processor takes a system call, too long for what is called often.
-    """
-
-    clock: Callable[[], float] = time.perf_counter
+    clock: Callable[[], float] = time.perf_counter  # not the processor's where it is called often: a system call
     seconds: float = 0.0
 
     def __enter__(self) -> None:
@@ -58,14 +54,7 @@ class _Stopwatch:
 
 
 class InstantBackend:
-    """Answers at once, or after a fixed time a call: the candidate in the middle is the worst.
-
-    Args:
-        texts: counts and cuts; the time that this takes is `tokenizing`'s, that of answers `answering`'s.
-        context_length: tokens of prompt and answer together.
-        batch_size: how many calls come at once.
-        call_seconds: how long a call takes.
-    """
+    """Answers at once, or after a fixed time a call: the candidate in the middle is the worst."""
 
     name = "instant"
     answer_reserve = ANSWER_RESERVE
@@ -151,65 +140,36 @@ class _Requests:
 
 @dataclass(frozen=True)
 class EngineFigures:
-    """What one way of ranking took beside the backend's answers; times are microseconds a call.
+    """What one way of ranking took beside the backend's answers; times are microseconds a call."""
 
-    Args:
-        schedule: how many candidates leave at a step.
-        max_passage_tokens: what is shown of a passage.
-        queries: how many were ranked.
-        calls: how many calls that took.
-        answering: time that the backend had for a call.
-        own: all other time, making the requests not included; the sum of the next three.
-        tokenizing: counting tokens and cutting passages, which the backend's tokenizer does for the prompts.
-        prompting: programs and prompts.
-        bookkeeping: the engine.
-        own_processor: `own` as processor time, which other work on the machine makes less of; a little of it is the
-            backend's.
-    """
-
-    schedule: str
-    max_passage_tokens: int | None
-    queries: int
-    calls: int
-    answering: float
-    own: float
-    tokenizing: float
-    prompting: float
-    bookkeeping: float
-    own_processor: float
+    schedule: str  # how many candidates leave at a step
+    max_passage_tokens: int | None  # what is shown of a passage
+    queries: int  # how many were ranked
+    calls: int  # how many calls that took
+    answering: float  # time that the backend had for a call
+    own: float  # all other time, making the requests not included; the sum of the next three
+    tokenizing: float  # counting tokens and cutting passages, which the backend's tokenizer does for the prompts
+    prompting: float  # programs and prompts
+    bookkeeping: float  # the engine
+    own_processor: float  # own as processor time; a little of it is the backend's
 
 
 @dataclass(frozen=True)
 class EngineBenchmark:
-    """What is ranked.
+    """What is ranked."""
 
-    Args:
-        candidates: of a query.
-        window_size: how many a prompt holds.
-        stride: how many leave a window.
-        batch_size: how many queries are under way at once.
-        context_length: the model's; `None` for no limit.
-
-    Raises:
-        InputError: if there are fewer than 2 candidates.
-    """
-
-    candidates: int = 100
-    window_size: int = 20
-    stride: int = 10
-    batch_size: int = 16
-    context_length: int | None = 32_768
+    candidates: int = 100  # per query
+    window_size: int = 20  # how many a prompt holds
+    stride: int = 10  # how many leave a window
+    batch_size: int = 16  # how many queries are under way at once
+    context_length: int | None = 32_768  # the model's; None for no limit
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
             raise InputError(f"candidates is {self.candidates}: no call is made for fewer than 2")
 
     def backend(self, call_seconds: float = 0.0) -> InstantBackend:
-        """Opens the backend.
-
-        Args:
-            call_seconds: how long it takes for a call.
-        """
+        """Opens the backend."""
         from transformers import AutoTokenizer
 
         from r1ranker_ir.backends.texts import ChatTokenizer
@@ -230,20 +190,7 @@ class EngineBenchmark:
     def measure(
         self, queries: int, schedule: str = "one", max_passage_tokens: int | None = None, call_seconds: float = 0.0
     ) -> EngineFigures:
-        """Ranks queries and takes the time.
-
-        Args:
-            queries: how many.
-            schedule: how many candidates leave at a step; see `parse_schedule`.
-            max_passage_tokens: what is shown of a passage.
-            call_seconds: how long the backend takes for a call.
-
-        Returns:
-            The figures.
-
-        Raises:
-            InputError: if there is no query.
-        """
+        """Ranks queries and takes the time."""
         if queries < 1:
             raise InputError(f"queries is {queries}: rank at least 1")
         backend = self.backend(call_seconds)
@@ -264,16 +211,7 @@ class EngineBenchmark:
     def memory(
         self, queries: Sequence[int], schedule: str = "one", max_passage_tokens: int | None = None
     ) -> Iterator[tuple[int, int]]:
-        """Streams queries through the engine and looks at the memory in between.
-
-        Args:
-            queries: after how many to look, rising.
-            schedule: how many candidates leave at a step.
-            max_passage_tokens: what is shown of a passage.
-
-        Yields:
-            How many queries are ranked, and the largest resident memory of the process so far, in bytes.
-        """
+        """Streams queries through the engine and looks at the memory in between."""
         backend = self.backend()
         programs = self._programs(_Requests(queries[-1], self.candidates), backend, schedule, max_passage_tokens)
         for number, _ in enumerate(Engine(backend).stream(programs), start=1):
@@ -328,17 +266,16 @@ def _limit(text: str) -> int | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m r1ranker_ir.eval.benchmarks.engine",
+        prog="python tests/benchmarks/engine.py",
         description="Measure what engine, programs and prompts take beside a backend.",
     )
     defaults = EngineBenchmark()
     shown = "(default %(default)s)"
     parser.add_argument("--queries", type=int, default=1000, help=f"ranked {shown}")
     for name, what in (
-        ("candidates", "of a query"),
-        ("window_size", "candidates of a prompt"),
+        ("candidates", "per query"),
+        ("window_size", "candidates per prompt"),
         ("stride", "candidates that leave a window"),
         ("batch_size", "queries under way at once"),
     ):
@@ -356,7 +293,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--sleep-queries", type=int, default=0, help=f"ranked against a backend that takes that long, too {shown}"
     )
     parser.add_argument(
-        "--memory", nargs="+", type=int, metavar="QUERIES", help="print the memory after so many queries, no times"
+        "--memory",
+        nargs="+",
+        type=int,
+        metavar="QUERIES",
+        help="print memory after these counts, no times",
     )
     parser.add_argument("--output", help="JSON file for the figures")
     given = parser.parse_args(arguments)

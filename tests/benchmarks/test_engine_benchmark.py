@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.engine import EngineBenchmark, main
 
 from r1ranker_ir.backends.base import Backend
-from r1ranker_ir.eval.benchmarks.engine import EngineBenchmark, main
 
 SMALL = EngineBenchmark(candidates=30, batch_size=2)
 
@@ -24,7 +24,6 @@ def test_the_instant_backend_is_a_backend() -> None:
 @pytest.mark.parametrize(("schedule", "calls"), [("one", 10 + 19), ("fixed:5", 2 + 4), ("halving:5", 1 + 1 + 1 + 4)])
 def test_calls_and_times_are_consistent(schedule: str, calls: int) -> None:
     found = SMALL.measure(3, schedule, 20)
-
     assert found.calls == 3 * calls
     assert found.own == pytest.approx(found.tokenizing + found.prompting + found.bookkeeping)
     assert min(found.tokenizing, found.prompting, found.bookkeeping, found.answering) > 0
@@ -34,7 +33,6 @@ def test_calls_and_times_are_consistent(schedule: str, calls: int) -> None:
 def test_a_backend_that_takes_its_time_is_not_the_engines() -> None:
     small = replace(SMALL, candidates=4)
     found = small.measure(2, call_seconds=0.05)
-
     assert found.calls == 2 * 3
     assert found.answering >= 50_000
     # Not timed: whatever the machine does, the processor did not wait for the backend.
@@ -45,7 +43,6 @@ def test_the_command_prints_a_line_for_each_combination(tmp_path: Path, capsys: 
     output = tmp_path / "figures.json"
     options = "--queries 2 --candidates 4 --sleep-queries 1 --call-ms 1 --max-passage-tokens all 9".split()
     main([*options, "--output", str(output)])
-
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:4] for line in lines[2:-1]] == [
         *(["one", "2", "all", "6"], ["one", "2", "9", "6"], ["halving:5", "2", "all", "6"]),
@@ -60,7 +57,6 @@ def test_the_command_prints_a_line_for_each_combination(tmp_path: Path, capsys: 
 def test_the_command_prints_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "memory.json"
     main(["--candidates", "3", "--memory", "8", "2", "--output", str(output)])
-
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["2", "8"]
     first, last = json.loads(output.read_text())["figures"]
     assert 10**6 < first["peak_bytes"] <= last["peak_bytes"]
@@ -88,6 +84,5 @@ def test_nothing_is_left_of_a_ranking_that_was_taken(monkeypatch: pytest.MonkeyP
             held.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-
     # A ranking with its passages takes more than 3,000 bytes.
     assert (held[1] - held[0]) / 200 < 100
