@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Reply, Request, completion, refusal, serving
+from servers import Serve, completion, refusal
 from typer.testing import CliRunner
 
 import r1ranker_ir
@@ -173,21 +170,12 @@ def test_rerank_through_pipes_keeps_standard_output_clean(first_stage: Path, tmp
 
 
 def test_a_model_folder_with_a_strategy_is_the_same_as_its_name(first_stage: Path, tmp_path: Path) -> None:
-    common: list[str | Path] = [
-        "rerank",
-        "--corpus",
-        COLLECTION,
-        "--run",
-        first_stage,
-        "--depth",
-        "3",
-        "--queries",
-        "2",
-    ]
+    common = ("rerank", "--corpus", COLLECTION, "--run", first_stage, "--depth", "3", "--queries", "2")
     r1ranker(*common, "--reranker", "r1ranker-iterative-tiny", "--output", tmp_path / "a", "--quiet")
     r1ranker(*common, "--reranker", TINY_CHECKPOINT, "--strategy", "iterative", "--output", tmp_path / "b", "--quiet")
-    named: list[str | Path] = ["--reranker", "r1ranker-iterative", "--model", TINY_CHECKPOINT]
-    r1ranker(*common, *named, "--output", tmp_path / "c", "--quiet")
+    r1ranker(
+        *common, "--reranker", "r1ranker-iterative", "--model", TINY_CHECKPOINT, "--output", tmp_path / "c", "--quiet"
+    )
 
     assert order_of(tmp_path / "a") == order_of(tmp_path / "b") == order_of(tmp_path / "c")
 
@@ -239,15 +227,7 @@ def test_quiet_says_nothing_and_shuffling_changes_what_the_model_sees(first_stag
 
 def test_missing_documents_stop_or_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("q01 Q0 p054 1 3 t\nq01 Q0 gone 2 2 t\nq01 Q0 p191 3 1 t\nq99 Q0 p054 1 3 t\n")
-    common: list[str | Path] = [
-        "rerank",
-        "--corpus",
-        COLLECTION,
-        "--run",
-        tmp_path / "run",
-        "--reranker",
-        "r1ranker-direct-tiny",
-    ]
+    common = ("rerank", "--corpus", COLLECTION, "--run", tmp_path / "run", "--reranker", "r1ranker-direct-tiny")
     stopped = r1ranker(*common, "--output", tmp_path / "out", code=1)
     skipped = r1ranker(*common, "--output", tmp_path / "out", "--missing", "skip")
 
@@ -261,19 +241,6 @@ def test_missing_documents_stop_or_are_skipped(tmp_path: Path) -> None:
 
 
 # --- rerank with a server -------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def server(answer: Callable[[int], str | None]) -> Iterator[str]:
-    """A chat server; `answer` gives the text of each reply by its number, or `None` to refuse."""
-    numbers = itertools.count(1)
-
-    def reply(request: Request) -> Reply:
-        text = answer(next(numbers))
-        return refusal(404, "no such model") if text is None else completion(text, usage=(10, 2))
-
-    with serving(reply) as running:
-        yield running.base_url
 
 
 @pytest.fixture(autouse=True)
@@ -293,38 +260,54 @@ def server_arguments(first_stage: Path, url: str, output: Path) -> list[str | Pa
     ]
 
 
-def test_a_server_reranks_by_the_answers_that_it_gives(first_stage: Path, tmp_path: Path) -> None:
-    with server(lambda _: "<think>The first.</think><answer>[1]</answer>") as url:
-        result = r1ranker(*server_arguments(first_stage, url, tmp_path / "out"), "--depth", "4", "--queries", "2")
+def test_a_server_reranks_by_the_answers_that_it_gives(first_stage: Path, tmp_path: Path, serve: Serve) -> None:
+    url = serve(completion("<think>The first.</think><answer>[1]</answer>", usage=(10, 2))).base_url
+    result = r1ranker(*server_arguments(first_stage, url, tmp_path / "out"), "--depth", "4", "--queries", "2")
 
     first = order_of(first_stage)
     assert order_of(tmp_path / "out") == {query_id: first[query_id][:4][::-1] for query_id in ("q01", "q02")}
     assert SUMMARY.findall(result.stderr) == [("2", "6", "60", "12", "0")]
 
 
-def test_a_failing_server_leaves_the_finished_queries_and_a_message(first_stage: Path, tmp_path: Path) -> None:
-    with server(lambda count: "<think>.</think><answer>[2]</answer>" if count <= 5 else None) as url:
-        result = r1ranker(
-            *server_arguments(first_stage, url, tmp_path / "out"),
-            *("--depth", "3", "--queries", "4", "--batch-size", "1"),
-            code=1,
-        )
+def test_a_server_is_asked_as_the_options_say(first_stage: Path, tmp_path: Path, serve: Serve) -> None:
+    server = serve(refusal(429, "slow down", headers={"Retry-After": "0"}), completion())
+    r1ranker(
+        *server_arguments(first_stage, server.base_url, tmp_path / "out"),
+        *("--depth", "2", "--queries", "1", "--seed", "none", "--temperature", "0.5", "--max-retries", "1"),
+        *("--timeout", "60", "--extra-body", '{"top_p": 0.9}', "--option", "limit_field=max_completion_tokens"),
+    )
+
+    assert len(server.requests) == 2
+    body = server.requests[-1].body
+    assert (body["temperature"], body["top_p"], "seed" in body) == (0.5, 0.9, False)
+    assert "max_completion_tokens" in body and "max_tokens" not in body
+
+
+def test_a_failing_server_leaves_the_finished_queries_and_a_message(
+    first_stage: Path, tmp_path: Path, serve: Serve
+) -> None:
+    url = serve(*[completion()] * 5, refusal(404, "no such model")).base_url
+    result = r1ranker(
+        *server_arguments(first_stage, url, tmp_path / "out"),
+        *("--depth", "3", "--queries", "4", "--batch-size", "1"),
+        code=1,
+    )
 
     first = order_of(first_stage)
     kept = {query_id: [ids[0], ids[2], ids[1]] for query_id, ids in first.items() if query_id in ("q01", "q02")}
     assert order_of(tmp_path / "out.partial") == kept
     assert not (tmp_path / "out").exists()
     assert f"the 2 finished queries are kept in {tmp_path / 'out.partial'}" in result.stderr
-    assert "Error: " in result.stderr
-    assert "no such model" in result.stderr
+    assert "Error: " in result.stderr and "no such model" in result.stderr
     assert "Traceback" not in result.output
 
 
-def test_answers_that_can_not_be_used_are_counted_and_stop_a_run(first_stage: Path, tmp_path: Path) -> None:
-    with server(lambda count: "I would rather not.") as url:
-        arguments = server_arguments(first_stage, url, tmp_path / "out")
-        few = r1ranker(*arguments, "--depth", "3", "--queries", "2")
-        many = r1ranker(*arguments, "--depth", "10", "--queries", "8", "--max-repair-rate", "0.5", code=1)
+def test_answers_that_can_not_be_used_are_counted_and_stop_a_run(
+    first_stage: Path, tmp_path: Path, serve: Serve
+) -> None:
+    arguments = server_arguments(first_stage, serve(completion("I would rather not.")).base_url, tmp_path / "out")
+    few = r1ranker(*arguments, "--depth", "3", "--queries", "2")
+    many = r1ranker(*arguments, "--depth", "10", "--queries", "8", "--max-repair-rate", "0.5", code=1)
 
     assert SUMMARY.findall(few.stderr)[0][4] == "4"
     assert "had to be repaired" in many.stderr
@@ -391,12 +374,14 @@ def test_a_malformed_run_is_named_by_line(tmp_path: Path) -> None:
     assert f"Error: {tmp_path / 'bad.trec'}:2: rank 'two' is not a whole number" in result.stderr
 
 
-def test_a_trace_that_can_not_be_written_stops_before_the_first_call(first_stage: Path, tmp_path: Path) -> None:
-    with server(lambda count: pytest.fail("the server was called")) as url:
-        result = r1ranker(*server_arguments(first_stage, url, tmp_path / "out"), "--trace", tmp_path, code=1)
+def test_a_trace_that_can_not_be_written_stops_before_the_first_call(
+    first_stage: Path, tmp_path: Path, serve: Serve
+) -> None:
+    server = serve(completion())
+    result = r1ranker(*server_arguments(first_stage, server.base_url, tmp_path / "out"), "--trace", tmp_path, code=1)
 
     assert "choose another --save-traces" in result.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [] and server.requests == []
 
 
 # --- help, version, start-up ----------------------------------------------------------------------------------------

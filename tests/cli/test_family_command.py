@@ -94,19 +94,8 @@ def test_a_published_system_with_a_file_of_its_own(bm25: Path, tmp_path: Path) -
 def test_what_does_not_go_together_is_explained(
     bm25: Path, tmp_path: Path, options: tuple[object, ...], said: str
 ) -> None:
-    result = CliRunner().invoke(
-        app,
-        [
-            "rerank",
-            "--corpus",
-            str(COLLECTION),
-            "--run",
-            str(bm25),
-            *map(str, options),
-            "--output",
-            str(tmp_path / "o"),
-        ],
-    )
+    words = ("rerank", "--corpus", COLLECTION, "--run", bm25, *options, "--output", tmp_path / "o")
+    result = CliRunner().invoke(app, [*map(str, words)])
     assert result.exit_code in (1, 2)
     assert said in " ".join(result.output.replace("│", " ").split())
 

@@ -7,7 +7,6 @@ import itertools
 import pickle
 import shutil
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -33,44 +32,10 @@ PASSAGES = [
 
 
 @pytest.fixture(scope="session")
-def random_checkpoint(tmp_path_factory) -> str:
-    """A Llama of one layer with random weights and a tokenizer trained on the passages, as a Hugging Face folder."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("jina-t5-gpt-random")  # words that rerankers looks for in a model's name
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<|end|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator([*PASSAGES, QUERY], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|end|>")
-    tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16384,
-        initializer_range=0.5,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return str(folder)
+def random_checkpoint(make_checkpoint, tmp_path_factory) -> str:
+    """A model with random weights, in a folder with words that rerankers looks for in a model's name."""
+    folder = tmp_path_factory.mktemp("jina-t5-gpt-random") / "model"
+    return str(shutil.copytree(make_checkpoint("chatml"), folder))
 
 
 @pytest.fixture(scope="session")
@@ -138,12 +103,6 @@ class TestResults:
         assert step.outcome == results.ranking.order
         assert results.usage.calls == 1 and results.repairs == 0
 
-    def test_random_weights_do_not_just_keep_the_order(self, ranker):
-        assert ranker.rank(QUERY, PASSAGES).ranking.order != (0, 1, 2, 3, 4)
-
-    def test_same_input_same_output(self, ranker):
-        assert ranker.rank(QUERY, PASSAGES).ranking == ranker.rank(QUERY, PASSAGES).ranking
-
     def test_results_can_be_copied_and_pickled(self, iterative):
         results = iterative.rank(QUERY, PASSAGES, metadata=[{"n": n} for n in range(5)])
         for twin in (copy.deepcopy(results), pickle.loads(pickle.dumps(results))):
@@ -178,14 +137,6 @@ class TestDocuments:
             assert result.n == int(result.doc_id[1:])
         assert [vars(document) for document in documents] == before
 
-    def test_documents_without_ids_are_found_by_position(self, iterative):
-        documents = [Document(text) for text in PASSAGES]
-        results = iterative.rank(QUERY, documents)
-        assert_ranked(results, [0, 1, 2, 3, 4])
-        assert all(result.document is documents[result.doc_id] for result in results)
-        assert results.get_result_by_docid(2).document is documents[2]
-        assert all(document.doc_id is None for document in documents)
-
     def test_texts_and_documents_mixed(self, iterative):
         documents = [PASSAGES[0], Document(PASSAGES[1], doc_id="own"), Document(PASSAGES[2]), PASSAGES[3]]
         assert_ranked(iterative.rank(QUERY, documents), [0, "own", 2, 3])
@@ -196,8 +147,6 @@ class TestDocuments:
         assert_ranked(results, ["a", "b", "c"])
         assert results.get_result_by_docid("a").document is documents[0]
         assert documents[0].doc_id is None
-
-    def test_doc_ids_may_not_contradict_documents(self, iterative):
         documents = [Document(PASSAGES[0], doc_id="a"), Document(PASSAGES[1], doc_id="b")]
         with pytest.raises(InputError, match=r"docs\[1\] has the id 'b', but doc_ids says 'x'"):
             iterative.rank(QUERY, documents, doc_ids=["a", "x"])
@@ -209,17 +158,10 @@ class TestDocuments:
         assert first.metadata == {"source": "web"} and first.source == "web" and first.document is documents[0]
         assert second.metadata == {"own": True} and second.own is True
         assert documents[0].metadata == {}
-
-    def test_metadata_may_not_contradict_documents(self, iterative):
         documents = [PASSAGES[0], Document(PASSAGES[1], metadata={"n": 1})]
         assert_ranked(iterative.rank(QUERY, documents, metadata=[{"n": 0}, {"n": 1}]), [0, 1])
         with pytest.raises(InputError, match=r"docs\[1\] has metadata of its own"):
             iterative.rank(QUERY, documents, metadata=[{"n": 0}, {"n": 2}])
-
-    def test_equal_texts_keep_their_own_ids(self, ranker):
-        results = ranker.rank(QUERY, ["same text"] * 4, doc_ids=list("wxyz"), metadata=[{"n": n} for n in range(4)])
-        assert_ranked(results, list("wxyz"))
-        assert all("wxyz"[result.n] == result.doc_id for result in results)
 
     def test_repeated_ids_are_candidates_of_their_own(self, ranker):
         results = ranker.rank(QUERY, PASSAGES, doc_ids=["a", "b", "a", "b", "a"])
@@ -269,14 +211,6 @@ class TestDocuments:
         results = ranker.rank(QUERY, texts)
         assert_ranked(results, list(range(37)))
         assert max(len(step.shown) for step in results.trace) == 20
-
-    def test_a_thousand_documents(self, random_checkpoint):
-        # Windows that hardly overlap are half as many.
-        ranker = Reranker(random_checkpoint, model_type="r1ranker-direct", verbose=0, max_thought_tokens=2, stride=19)
-        texts = [f"Flea {place}" for place in range(1000)]
-        results = ranker.rank(QUERY, texts, doc_ids=[f"p{place}" for place in range(1000)])
-        assert_ranked(results, [f"p{place}" for place in range(1000)])
-        assert len({result.score for result in results}) == 1000
 
 
 class TestWrongArguments:
@@ -514,7 +448,5 @@ class TestLoading:
         assert constants.HF_HUB_OFFLINE  # as all tests are
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.delenv("R1RANKER_MODEL", raising=False)
-        start = time.monotonic()
         with pytest.raises(CheckpointError, match=r"Qwen/Qwen2\.5-3B-Instruct.*r1ranker-iterative-tiny"):
             Reranker("r1ranker-iterative", verbose=0)
-        assert time.monotonic() - start < 60

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rerankers
+from servers import Serve, completion
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS, FirstReranker, ListwiseReranker, RankGPTReranker
 from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.rankers.settings import RankerSettings
 from r1ranker_ir.rankers.source import find_ranker
 from r1ranker_ir.rankers.systems import FAMILY, family_options
-from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import Candidate, RankingRequest
 
 factory: Any = importlib.import_module("rerankers.reranker")
@@ -35,6 +33,20 @@ prompt_system = "Find the best."
 prompt_user = "For {query}:\n{docs}\nThe best?"
 pattern = '<think>.*?</think>\s*<answer>(.*?)</answer>'
 """
+
+
+@pytest.fixture
+def reasonrank_file(tmp_path: Path) -> Path:
+    path = tmp_path / "listwise_prompt_r1.toml"
+    path.write_text(REASONRANK)
+    return path
+
+
+@pytest.fixture
+def rank_r1_file(tmp_path: Path) -> Path:
+    path = tmp_path / "prompt_setwise-R1.toml"
+    path.write_text(RANK_R1)
+    return path
 
 
 def opened(checkpoint: Path | str, model_type: str, **options: Any) -> Any:
@@ -68,7 +80,8 @@ def test_a_name_alone_takes_its_own_checkpoint() -> None:
             assert find_ranker(name).model == FAMILY[name].checkpoint
         assert find_ranker(name, "other/model").model == "other/model"
         for given in (name, "served"):
-            made = reranker(given, model="served", backend="openai", base_url="http://127.0.0.1:9/v1")
+            given_server = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "think": "always"}
+            made = reranker(given, model="served", **given_server)
             assert made.checkpoint == "served" and made.ranker.strategy == FAMILY[name].strategy
         with pytest.raises(InputError, match=rf"two models were given.*use model= with the name '{name}', or drop it"):
             reranker("some/model", model="other/model")
@@ -123,11 +136,9 @@ def test_first_ranks_by_one_place(make_checkpoint: Callable[..., Path]) -> None:
 
 
 def test_reasonrank_thinks_and_is_read_as_published_on_demand(
-    make_checkpoint: Callable[..., Path], tmp_path: Path
+    make_checkpoint: Callable[..., Path], reasonrank_file: Path
 ) -> None:
-    template = tmp_path / "listwise_prompt_r1.toml"
-    template.write_text(REASONRANK)
-    options = {"device": "cpu", "template": template, "max_thought_tokens": 5}
+    options = {"device": "cpu", "template": reasonrank_file, "max_thought_tokens": 5}
     ranker = opened(make_checkpoint("chatml"), "reasonrank", **options)
     found = ranker.rank("fleas", DOCUMENTS)
     [step] = found.trace
@@ -142,11 +153,8 @@ def test_reasonrank_thinks_and_is_read_as_published_on_demand(
     assert step.probabilities is None and "<answer>" not in step.text
 
 
-@pytest.mark.skipif("setwise" not in STRATEGIES, reason="the setwise strategy is not here yet")
-def test_rank_r1_picks_the_best_of_sets(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    template = tmp_path / "prompt_setwise-R1.toml"
-    template.write_text(RANK_R1)
-    options = {"device": "cpu", "template": template, "max_thought_tokens": 4, "window_size": 3, "top_k": 2}
+def test_rank_r1_picks_the_best_of_sets(make_checkpoint: Callable[..., Path], rank_r1_file: Path) -> None:
+    options = {"device": "cpu", "template": rank_r1_file, "max_thought_tokens": 4, "window_size": 3, "top_k": 2}
     found = opened(make_checkpoint("chatml"), "rank-r1", **options).rank("fleas", DOCUMENTS)
     assert sorted(result.doc_id for result in found.results) == [0, 1, 2, 3, 4]
     assert all(len(step.shown) <= 3 for step in found.trace)
@@ -158,106 +166,43 @@ def test_rank_r1_picks_the_best_of_sets(make_checkpoint: Callable[..., Path], tm
     assert [result.doc_id for result in found.results] == [0, 1, 2, 3, 4]
 
 
-def test_answers_are_one_of_two(make_checkpoint: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match=r"answers is 'free': use constrained or published"):
-        Ranker(make_checkpoint("chatml"), strategy="direct", answers="free")  # type: ignore[arg-type]
-
-
-def test_a_template_for_another_strategy_is_refused(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    template = tmp_path / "prompt_setwise-R1.toml"
-    template.write_text(RANK_R1)
-    with pytest.raises(InputError, match=r"has no section \[direct\]: add one, or use the strategy setwise"):
-        Ranker(make_checkpoint("chatml"), strategy="direct", template=template)
-
-
 # --- on a server ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[Any], list[str]]]:
-    """A chat server: its address, what it was sent, and what it answers next."""
-    asked: list[Any] = []
-    replies: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            message = {"role": "assistant", "content": replies.pop(0)}
-            reply = {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": "m",
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            }
-            body = json.dumps(reply).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
-        thread = threading.Thread(target=serving.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{serving.server_port}/v1", asked, replies
-        serving.shutdown()
-        thread.join()
 
 
-def test_rankgpt_shows_a_passage_a_turn(server: tuple[str, list[Any], list[str]]) -> None:
-    address, asked, replies = server
-    ranker = opened("gpt-4o", "rankgpt", backend="openai", base_url=address)
+def test_rankgpt_shows_a_passage_a_turn(serve: Serve) -> None:
+    server = serve(completion("[3] > [1] > [2]"), completion("[2] > [2]"))
+    ranker = opened("gpt-4o", "rankgpt", backend="openai", base_url=server.base_url)
     assert isinstance(ranker, RankGPTReranker)
-    replies += ["[3] > [1] > [2]", "[2] > [2]"]
     assert [result.doc_id for result in ranker.rank("fleas", DOCUMENTS[:3]).results] == [2, 0, 1]
-    roles = [message["role"] for message in asked[0]["messages"]]
-    assert roles == ["system", *["user", "assistant"] * 4, "user"]
-    assert asked[0]["messages"][3]["content"] == "[1] sheep are shorn in spring"
+    turns = server.requests[0].body["messages"]
+    assert [message["role"] for message in turns] == ["system", *["user", "assistant"] * 4, "user"]
+    assert turns[3]["content"] == "[1] sheep are shorn in spring"
     found = ranker.rank("wool", DOCUMENTS[:3])
     assert [result.doc_id for result in found.results] == [1, 0, 2]
     assert found.repairs == 1
 
 
-def test_letters_are_read_from_a_server(server: tuple[str, list[Any], list[str]]) -> None:
-    address, _, replies = server
-    ranker = opened("zephyr", "first", backend="openai", base_url=address, think="always")
-    replies += ["[C] > [A] > [B]"]
-    found = ranker.rank("fleas", DOCUMENTS[:3])
-    assert [result.doc_id for result in found.results] == [2, 0, 1]
-    assert found.repairs == 0
+def test_letters_are_read_from_a_server(serve: Serve) -> None:
+    address = serve(completion("[C] > [A] > [B]")).base_url
+    found = opened("zephyr", "first", backend="openai", base_url=address, think="always").rank("fleas", DOCUMENTS[:3])
+    assert [result.doc_id for result in found.results] == [2, 0, 1] and found.repairs == 0
     with pytest.raises(InputError, match=r"think='never' needs a backend that can be given a thought"):
         opened("zephyr", "first", backend="openai", base_url=address)
 
 
-def test_published_reading_and_ours_differ_where_they_should(
-    server: tuple[str, list[Any], list[str]], tmp_path: Path
-) -> None:
-    address, _, replies = server
-    template = tmp_path / "listwise_prompt_r1.toml"
-    template.write_text(REASONRANK)
-    request = RankingRequest("fleas", tuple(Candidate(text, text) for text in DOCUMENTS[:3]))
+def test_published_reading_and_ours_differ_where_they_should(serve: Serve, reasonrank_file: Path) -> None:
     # The thought never ended: the published reading takes its numbers, ours does not.
-    replies += ["<think>perhaps [3], then [2]"] * 2
-    orders = []
-    for answers in ("published", "constrained"):
-        ranker = Ranker(
-            "m",
-            strategy="direct",
-            backend="openai",
-            base_url=address,
-            template=template,
-            answers=answers,
-            max_repair_rate=1,
-        )
-        [ranking] = ranker.rank([request])
-        orders.append(ranking.order)
-        assert ranking.repairs == 1
-    assert orders == [(2, 1, 0), (0, 1, 2)]
+    address = serve(completion("<think>perhaps [3], then [2]")).base_url
+    request = RankingRequest("fleas", tuple(Candidate(text, text) for text in DOCUMENTS[:3]))
+    told = RankerSettings(backend="openai", base_url=address, template=reasonrank_file, max_repair_rate=1)
+    for answers, order in (("published", (2, 1, 0)), ("constrained", (0, 1, 2))):
+        [ranking] = Ranker("m", strategy="direct", settings=told, answers=answers).rank([request])
+        assert ranking.order == order and ranking.repairs == 1
 
 
 # --- in whose words a system is asked ---------------------------------------------------------------------------------
@@ -281,10 +226,10 @@ def test_a_system_without_its_template_says_whose_words_are_used(name: str, capl
     assert [record.message for record in caplog.records] == [note]
 
 
-def test_a_system_with_its_own_template_has_nothing_to_say(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name, text in (("rank-r1", RANK_R1), ("reasonrank", REASONRANK)):
-        path = tmp_path / f"{name}.toml"
-        path.write_text(text)
+def test_a_system_with_its_own_template_has_nothing_to_say(
+    rank_r1_file: Path, reasonrank_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, path in (("rank-r1", rank_r1_file), ("reasonrank", reasonrank_file)):
         assert notes_of(name, "ielabgroup/Rank-R1-7B-v0.1", path) == ()
     assert Ranker("served", strategy="direct", backend="openai", base_url="http://127.0.0.1:9/v1").notes == ()
     assert caplog.records == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,10 +57,8 @@ ASKED: dict[str, Callable[[str], object]] = {
 @pytest.mark.parametrize("name", UNKNOWN)
 @pytest.mark.parametrize("asked", ASKED)
 def test_an_unknown_name_is_refused_at_once(asked: str, name: str) -> None:
-    began = time.monotonic()
     with pytest.raises(InputError, match="The names are r1ranker-iterative, r1ranker-direct, ") as caught:
         ASKED[asked](name)
-    assert time.monotonic() - began < 10
     assert repr(name) in str(caught.value)
 
 

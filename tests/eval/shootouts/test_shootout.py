@@ -237,7 +237,7 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
         ([{"name": "a", "strategy": "direct"}], "it names no model"),
         ([{"name": "a", "reranker": 7}], "reranker is 7: give a text"),
         ([{"name": "a", "reranker": "some/model"}], "To use a model of that name, add a strategy"),
-        ([{"name": "a", "reranker": "x", "model": "y", "strategy": "direct"}], "'x' names a model already"),
+        ([{"name": "a", "reranker": "x", "model": "y", "strategy": "direct"}], "reranker 'x' names one already"),
         (
             [{"name": "a", "reranker": "r1ranker-direct", "strategy": "iterative"}],
             "is the direct strategy: leave strategy='iterative' out",
