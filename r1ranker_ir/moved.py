@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from types import ModuleType
 
 _PACKAGE = "r1ranker_ir."
-_MOVED = dict(
+MOVED = dict(
     pair.split(":")
     for pair in """
     adapters.opening:rankers.source agreement:runs.trace_summary backends.adapters:models.adapters
-    backends.checkpoint_parts:models.parts backends.cpu_precision:models.cpu_precision backends.foreign_code:models.parts
+    backends.checkpoint_parts:models.parts backends.cpu_precision:models.cpu_precision
+    backends.foreign_code:models.parts
     backends.identity:models.identity backends.key_value_cache:models.key_value_cache
     backends.loading:models.loading backends.retries:backends.failures backends.unloaded:backends.limits
     byte_sizes:files.byte_sizes cache_database:cache.database
@@ -66,11 +67,11 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        moved = fullname.startswith(_PACKAGE) and fullname.removeprefix(_PACKAGE) in _MOVED
+        moved = fullname.startswith(_PACKAGE) and fullname.removeprefix(_PACKAGE) in MOVED
         return importlib.machinery.ModuleSpec(fullname, self) if moved else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        name = _PACKAGE + _MOVED[spec.name.removeprefix(_PACKAGE)]
+        name = _PACKAGE + MOVED[spec.name.removeprefix(_PACKAGE)]
         warnings.warn(
             f"{spec.name} is {name} now; the old name goes with the next release", FutureWarning, stacklevel=2
         )

@@ -76,3 +76,21 @@ def test_unknown_attribute():
 def test_version_is_that_of_the_installed_package():
     assert r1ranker_ir.__version__[0].isdigit()
     assert r1ranker_ir.__version__.count(".") >= 1
+
+
+def test_old_names_of_modules_lead_to_modules_of_today() -> None:
+    code = (
+        "import importlib, warnings; import r1ranker_ir; from r1ranker_ir.moved import MOVED\n"
+        "warnings.simplefilter('error', FutureWarning)\n"
+        "for old, new in MOVED.items():\n"
+        "    importlib.import_module('r1ranker_ir.' + new)\n"
+        "    try: importlib.import_module('r1ranker_ir.' + old)\n"
+        "    except FutureWarning as warning: assert new in str(warning), old\n"
+        "    else: raise AssertionError(old)\n"
+        "warnings.simplefilter('ignore', FutureWarning)\n"
+        "from r1ranker_ir.checkpoints import TINY_CHECKPOINT\n"
+        "import r1ranker_ir.checkpoints, r1ranker_ir.models.checkpoints as today\n"
+        "assert r1ranker_ir.checkpoints is today and today.__spec__.name == 'r1ranker_ir.models.checkpoints'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.data.corpora import open_corpus
+from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.trec_runs import Run, write_run
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.errors import InputError, R1RankerError
@@ -28,7 +29,7 @@ from r1ranker_ir.types import Ranking, RankingRequest
 from .entries import FIRST_STAGE, ORACLE, CascadeEntry, Entry, run_file
 
 if TYPE_CHECKING:
-    from ir_measures import Measure, Qrel
+    from ir_measures import Measure
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def run_contenders(
     requests = _judged_requests(terms.source)
     ranked = {request.query_id for request in requests}
     qrels = [judgment for judgment in open_corpus(terms.source.corpus).qrels() if judgment.query_id in ranked]
-    gains, evaluations, calls = _gains_of(qrels), dict[str, Evaluation](), dict[str, float]()
+    gains, evaluations, calls = gains_of(qrels), dict[str, Evaluation](), dict[str, float]()
 
     def measure(name: str, rankings: Iterable[Ranking], made: int) -> None:
         run = _run_of(rankings)
@@ -163,14 +164,6 @@ def _judged_requests(source: RunSource) -> list[RankingRequest]:
     if not requests:
         raise InputError(f"corpus {source.corpus!r} judges none of the queries of {source.run!r}: is it a run of it?")
     return requests
-
-
-def _gains_of(qrels: Iterable[Qrel]) -> Gains:
-    """A grade below 0 is no worse than not relevant, as measures take it."""
-    gains: dict[str, dict[str, float]] = {}
-    for judgment in qrels:
-        gains.setdefault(judgment.query_id, {})[judgment.doc_id] = max(0.0, float(judgment.relevance))
-    return gains
 
 
 def _run_of(rankings: Iterable[Ranking]) -> Run:

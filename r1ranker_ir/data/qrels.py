@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,14 @@ def read_beir_qrels(path: Path) -> list[Qrel]:
 def read_trec_qrels(path: Path) -> list[Qrel]:
     """Reads query id, 0, document id and grade, split by white space."""
     return _read(path, _trec_rows(path))
+
+
+def gains_of(qrels: Iterable[Qrel]) -> dict[str, dict[str, float]]:
+    """Query id to document id to gain; a grade below 0 is no worse than not relevant, as measures take it."""
+    gains: dict[str, dict[str, float]] = {}
+    for judgment in qrels:
+        gains.setdefault(judgment.query_id, {})[judgment.doc_id] = max(0.0, float(judgment.relevance))
+    return gains
 
 
 def check_grade(grade: int, where: str) -> int:

@@ -16,6 +16,7 @@ from r1ranker_ir.data.corpora import TEST_SPLIT, Corpus, FolderCorpus, open_corp
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.digests import share_of
 from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 
 from .from_requests import requested_records

@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from r1ranker_ir.data.corpora import Corpus, FolderCorpus
+from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.measuring.judged_rows import gains_of
 from r1ranker_ir.types import Candidate
 
 from .leakage import digest_of

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.measuring.judged_rows import gains_of
 from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.runs.traces import read_trace
