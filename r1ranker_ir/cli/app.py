@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -122,8 +122,12 @@ def main(
     """Takes the options that stand before the verb."""
 
 
-for verb in (search, index, rerank, suite, evaluate):
-    app.command(cls=GroupedCommand)(verb)
+def _add(to: typer.Typer, *verbs: Callable[..., None]) -> None:
+    for verb in verbs:
+        to.command(cls=GroupedCommand)(verb)
+
+
+_add(app, search, index, rerank, suite, evaluate)
 
 
 @app.command(cls=GroupedCommand)
@@ -142,10 +146,8 @@ def demo(
     run_demo(screen, query_id=argument_text(query), depth=depth, progress=progress)
 
 
-for verb in (compare, doctor, benchmark, shootout):
-    app.command(cls=GroupedCommand)(verb)
-for verb in (answers, passages, recommendation, routing):
-    data.command(cls=GroupedCommand)(verb)
+_add(app, compare, doctor, benchmark, shootout)
+_add(data, answers, passages, recommendation, routing)
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(cache, name="cache")

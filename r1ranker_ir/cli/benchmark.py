@@ -141,6 +141,7 @@ def benchmark(
         *checkpoint_inputs("MODEL", model or config_only),
     )
     results = _Results(output, tuple(dtypes), command_words(ctx, left_out=_NO_RESULT))
+    measured: Callable[[BenchmarkModel, str], SpeedResult | None]
     if corpus is None or run is None:
         measured = partial(
             _measured_speed, variants=chosen, settings=settings, template=wording, progress=progress, results=results

@@ -67,7 +67,7 @@ def with_fields(verb: V) -> V:
         if isinstance(each.default, Field) and (offer := offer_of(each.default)) is not None:
             parameters.append(_parameter(each.name, hint, each.default.default, offer))
             continue
-        if is_dataclass(hint):
+        if isinstance(hint, type) and is_dataclass(hint):
             made, whole = _parameters(hint), hint
         elif marks:
             made = [made for kind in marks[0].kinds for made in _parameters(kind, marks[0].only)]

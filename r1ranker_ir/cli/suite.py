@@ -24,7 +24,7 @@ _OF_CORPORA = dict.fromkeys(
     ("first_stage", "depth", "missing"),
     "ranking requests hold their candidates, and all of them are ranked: leave it out",
 )
-# Where things go, and what is said meanwhile: it changes no result, so it is no part of the command in a manifest.
+# Where things go, and what is said meanwhile: this changes no result, so it is not part of the command in a manifest.
 _NO_RESULT = {"list_suites", "output", "overwrite", "cache", "no_cache", "cache_memory", "verbose", "quiet"}
 
 

@@ -61,7 +61,7 @@ def _read_beside(given: Any, single: bool, name: str, docs: Sequence[Any], docs_
         return [None] * len(docs)
     if single and (isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)):
         return [given]
-    values = read_list(given, name, "values, one a document")
+    values = read_list(given, name, "values, one per document")
     if len(values) != len(docs):
         raise InputError(f"{name} has length {len(values)}, but {docs_name} has length {len(docs)}: give as many")
     return values

@@ -106,9 +106,9 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
             query: the information need.
             docs: texts or `Document` objects, best first by the first stage: ties and repairs fall back to this order.
                 They are not changed.
-            doc_ids: one id a document; ids may repeat. Without it a document's position stands in. A `Document`
+            doc_ids: one id per document; ids may repeat. Without it a document's position stands in. A `Document`
                 keeps its own id, and a different one in `doc_ids` is an error.
-            metadata: one mapping a document, with the same rule.
+            metadata: one mapping per document, with the same rule.
 
         Returns:
             Every document once, best first. No documents give no results; neither they nor a single one need a call.
@@ -131,12 +131,12 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
 
         Args:
             queries: the queries.
-            docs_per_query: one list of documents a query.
-            doc_ids: one list of ids (or `None`) a query.
-            metadata: one list of mappings (or `None`) a query.
+            docs_per_query: one list of documents per query.
+            doc_ids: one list of ids (or `None`) per query.
+            metadata: one list of mappings (or `None`) per query.
 
         Returns:
-            The results, one a query in the order of the queries, each the same as `rank` gives.
+            The results, one per query in the order of the queries, each the same as `rank` gives.
 
         Raises:
             InputError: if an argument can't be used; the message names it and the position.
@@ -163,21 +163,9 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         doc_ids: Iterable[str | int] | None = None,
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
     ) -> TracedResults:
-        """Ranks in another thread, so that the event loop goes on meanwhile; as `rank` in everything else.
+        """Ranks in another thread, so that the event loop goes on; takes, returns and raises what `rank` does.
 
         When the task is cancelled, no further calls are made, and a server's requests under way are dropped.
-
-        Args:
-            query: see `rank`.
-            docs: see `rank`.
-            doc_ids: see `rank`.
-            metadata: see `rank`.
-
-        Returns:
-            What `rank` returns.
-
-        Raises:
-            R1RankerError: as `rank` does.
         """
         return await in_thread(self.rank, query, docs, doc_ids, metadata)
 
@@ -304,9 +292,9 @@ def __getattr__(name: str) -> Any:
 def _read_per_query(values: Any, queries: int, name: str, *, optional: bool = False) -> list[Any]:
     if values is None and optional:
         return [None] * queries
-    lists = read_list(values, name, "lists, one a query")
+    lists = read_list(values, name, "lists, one per query")
     if len(lists) != queries:
-        raise InputError(f"{name} has length {len(lists)}, but queries has length {queries}: give one list a query")
+        raise InputError(f"{name} has length {len(lists)}, but queries has length {queries}: give one list per query")
     return lists
 
 

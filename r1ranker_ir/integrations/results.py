@@ -59,7 +59,7 @@ class TracedResults(RankedResults):  # type: ignore[misc]  # rerankers has no ty
 
     @property
     def trace(self) -> tuple[Step, ...]:
-        """One step a model call, in their order: thought, probabilities, outcome and usage of each."""
+        """One step per model call, in their order: thought, probabilities, outcome and usage of each."""
         return self.ranking.steps
 
     @property
@@ -73,24 +73,10 @@ class TracedResults(RankedResults):  # type: ignore[misc]  # rerankers has no ty
         return self.ranking.repairs
 
     def get_result_by_docid(self, doc_id: Any) -> TracedResult | None:
-        """Returns the best result with that id.
-
-        Args:
-            doc_id: an id as in the results' `doc_id`, so generated ones are found too.
-
-        Returns:
-            The result, or `None` if no document has the id.
-        """
+        """The best result with that id, generated ones too; `None` if no document has it."""
         return next((result for result in self.results if result.doc_id == doc_id), None)
 
     def get_score_by_docid(self, doc_id: Any) -> float | None:
-        """Returns the score of the best result with that id.
-
-        Args:
-            doc_id: an id as in the results' `doc_id`.
-
-        Returns:
-            The score, or `None` if no document has the id.
-        """
+        """The score of the best result with that id; `None` if no document has it."""
         result = self.get_result_by_docid(doc_id)
         return None if result is None else result.score

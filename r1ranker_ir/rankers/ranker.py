@@ -171,10 +171,7 @@ class Ranker:
         self.warn_of_signs()
 
     def warn_of_signs(self) -> None:
-        """Logs what speaks against the model's ranking anything, in all that it has ranked so far; each thing once.
-
-        `rank` and `stream` do so at their end.
-        """
+        """Logs each sign that the model does not rank once, as `rank` and `stream` do at their end."""
         for kind, line in warnings_of(self.summary.signs, self.model, self.strategy).items():
             if kind not in self._said:
                 self._said.add(kind)
@@ -286,7 +283,7 @@ def notes_unopened(model: str, given: RankerSettings) -> tuple[str, ...]:
 def _settings_of(model: str, given: RankerSettings) -> CheckpointSettings:
     reads = given.declared_backend.capabilities.reads_checkpoint
     if not reads and given.settings_from is None and not Path(model).is_dir():
-        # A server's name for its model is no hub name, and nobody's business but the server's.
+        # A server's name for its model is not a hub name, and nobody's business but the server's.
         return CheckpointSettings()
     return read_settings(given.settings_from or model, given.revision)
 

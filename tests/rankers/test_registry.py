@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from r1ranker_ir.integrations import registration
 from r1ranker_ir.integrations.rerankers import RERANKERS, DRankerReranker, IRankerReranker
 from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
 from r1ranker_ir.rankers.names import REGISTERED, resolve
+from r1ranker_ir.strategies import STRATEGIES
 
 
 @pytest.fixture(autouse=True)
@@ -22,47 +24,44 @@ def no_model_variable(monkeypatch):
     monkeypatch.delenv("R1RANKER_MODEL", raising=False)
 
 
-class TestResolve:
-    def test_defaults(self):
-        assert {name: resolve(name) for name in REGISTERED} == {
-            "r1ranker-iterative": (DEFAULT_CHECKPOINT, "iterative"),
-            "r1ranker-direct": (DEFAULT_CHECKPOINT, "direct"),
-            "r1ranker-setwise": (DEFAULT_CHECKPOINT, "setwise"),
-            "r1ranker-pointwise": (DEFAULT_CHECKPOINT, "pointwise"),
-            "r1ranker-iterative-tiny": (str(TINY_CHECKPOINT), "iterative"),
-            "r1ranker-direct-tiny": (str(TINY_CHECKPOINT), "direct"),
-        }
+TINY = str(TINY_CHECKPOINT)
 
-    def test_case_does_not_matter(self):
-        assert resolve("R1Ranker-Direct") == resolve("r1ranker-direct")
 
-    def test_model_wins_over_environment_wins_over_default(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("R1RANKER_MODEL", "from/environment")
-        assert resolve("r1ranker-direct") == ("from/environment", "direct")
-        assert resolve("r1ranker-direct", "from/argument") == ("from/argument", "direct")
-        assert resolve("r1ranker-direct", tmp_path) == (str(tmp_path), "direct")
+def test_names_stand_for_strategies_and_the_default_checkpoint():
+    default = {f"r1ranker-{name}": (DEFAULT_CHECKPOINT, name) for name in STRATEGIES}
+    tiny = {f"r1ranker-{name}-tiny": (TINY, name) for name in ("iterative", "direct")}
+    assert {name: resolve(name) for name in REGISTERED} == default | tiny
+    assert resolve("R1Ranker-Direct") == resolve("r1ranker-direct")
 
-    @pytest.mark.parametrize("value", ["", "  "])
-    def test_an_empty_variable_is_no_variable(self, monkeypatch, value):
-        monkeypatch.setenv("R1RANKER_MODEL", value)
-        assert resolve("r1ranker-iterative") == (DEFAULT_CHECKPOINT, "iterative")
 
-    def test_tiny_ignores_the_environment(self, monkeypatch):
-        monkeypatch.setenv("R1RANKER_MODEL", "from/environment")
-        assert resolve("r1ranker-iterative-tiny") == (str(TINY_CHECKPOINT), "iterative")
+@pytest.mark.parametrize(
+    ("variable", "name", "model", "checkpoint"),
+    [
+        ("from/environment", "r1ranker-direct", None, "from/environment"),
+        ("from/environment", "r1ranker-direct", "from/argument", "from/argument"),
+        ("from/environment", "r1ranker-direct", Path("folder"), "folder"),
+        ("from/environment", "r1ranker-direct-tiny", None, TINY),
+        ("", "r1ranker-direct-tiny", TINY_CHECKPOINT, TINY),
+        ("  ", "r1ranker-direct", None, DEFAULT_CHECKPOINT),
+    ],
+)
+def test_a_model_wins_over_the_environment_and_that_over_the_default(monkeypatch, variable, name, model, checkpoint):
+    monkeypatch.setenv("R1RANKER_MODEL", variable)
+    assert resolve(name, model) == (checkpoint, "direct")
 
-    def test_tiny_takes_no_other_model(self):
-        with pytest.raises(InputError, match="'r1ranker-iterative' with that model"):
-            resolve("r1ranker-iterative-tiny", "another/model")
-        assert resolve("r1ranker-iterative-tiny", TINY_CHECKPOINT) == (str(TINY_CHECKPOINT), "iterative")
 
-    def test_unknown_name_lists_the_known_ones(self):
-        with pytest.raises(InputError, match=r"'bm25'.*r1ranker-iterative, r1ranker-direct, .*-tiny"):
-            resolve("bm25")
-
-    def test_blank_model(self):
-        with pytest.raises(InputError, match="model= is blank"):
-            resolve("r1ranker-iterative", " ")
+@pytest.mark.parametrize(
+    ("name", "model", "said"),
+    [
+        ("r1ranker-iterative-tiny", "another/model", "'r1ranker-iterative' with that model"),
+        ("bm25", None, r"'bm25'.*r1ranker-iterative, r1ranker-direct, .*-tiny"),
+        ("r1ranker-iterative", " ", "model= is blank"),
+        ("r1ranker-iterative-tiny", " ", "model= is blank"),
+    ],
+)
+def test_what_can_not_be_resolved(name, model, said):
+    with pytest.raises(InputError, match=said):
+        resolve(name, model)
 
 
 class TestInsideTheFactory:
