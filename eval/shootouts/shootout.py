@@ -44,7 +44,7 @@ Opened = tuple[Ranker | Cascade, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Contender:
-    """One ranker, opened when its turn has come: two models at once may not fit into memory."""
+    """One ranker, opened when its turn has come."""
 
     name: str
     kind: str  # its strategy, or cascade
@@ -122,23 +122,22 @@ def run_contenders(
     qrels = [judgment for judgment in open_corpus(terms.source.corpus).qrels() if judgment.query_id in ranked]
     gains, evaluations, calls = gains_of(qrels), dict[str, Evaluation](), dict[str, float]()
 
-    def measure(name: str, rankings: Iterable[Ranking], made: int) -> None:
+    def measure(name: str, rankings: Iterable[Ranking], summary: RunSummary) -> None:
         run = _run_of(rankings)
         if folder is not None:
             _write(folder, name, run)
         evaluations[name] = evaluate(qrels, run, terms.measures, name=name)
-        calls[name] = made / len(requests)
+        calls[name] = summary.usage.calls / len(requests)
 
     if baseline == FIRST_STAGE:
-        measure(FIRST_STAGE, (Ranking(each, tuple(range(len(each.candidates)))) for each in requests), 0)
+        as_it_was = (Ranking(each, tuple(range(len(each.candidates)))) for each in requests)
+        measure(FIRST_STAGE, as_it_was, RunSummary())
     rows: list[ShootoutRow] = []
     failures: list[R1RankerError] = []
     for each in contenders:
         say(each.name)
         try:
-            ranker, settings = each.open(gains)
-            started = time.perf_counter()
-            rankings = ranker.rank(requests)
+            row, rankings = _run_one(each, requests, gains)
         except R1RankerError as error:
             if baseline != FIRST_STAGE:
                 raise
@@ -146,13 +145,24 @@ def run_contenders(
             rows.append(ShootoutRow(each.name, each.kind, each.budget, failed=f"{error}{kept}"))
             failures.append(error)
             continue
-        seconds, ended = time.perf_counter() - started, sum(ranking.budget_reached for ranking in rankings)
-        rows.append(ShootoutRow(each.name, each.kind, each.budget, ranker.summary, seconds, ended, settings))
-        measure(each.name, rankings, ranker.summary.usage.calls)
+        rows.append(row)
+        measure(each.name, rankings, row.summary or RunSummary())
     if len(failures) == len(rows):
         raise failures[0]
     comparison = compare_runs(evaluations, baseline, ComparisonSettings(seed=terms.seed), calls=calls)
     return ShootoutResult(tuple(rows), comparison, terms, len(requests))
+
+
+def _run_one(
+    contender: Contender, requests: Sequence[RankingRequest], gains: Gains
+) -> tuple[ShootoutRow, list[Ranking]]:
+    """Opens a ranker, has it rank, and lets it go again: two models at once may not fit into memory."""
+    ranker, settings = contender.open(gains)
+    started = time.perf_counter()
+    rankings = ranker.rank(requests)
+    seconds, ended = time.perf_counter() - started, sum(ranking.budget_reached for ranking in rankings)
+    name, kind, budget = contender.name, contender.kind, contender.budget
+    return ShootoutRow(name, kind, budget, ranker.summary, seconds, ended, settings), rankings
 
 
 def _judged_requests(source: RunSource) -> list[RankingRequest]:
