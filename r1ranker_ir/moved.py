@@ -53,6 +53,8 @@ MOVED = dict(
     training.sample_files:training.data.sample_files training.samples:training.data.samples
     training.sft:training.trainers.sft training.sources.requests:training.data.from_requests
     training.sources.retrieved:training.data.from_runs training.text_digests:training.data.leakage
+    training.tiny_model.cold_start:training.demo.cold_start
+    training.tiny_model.documentation:training.demo.documentation
     training.traces:training.data.from_traces training.train_command:training.jobs.command
     training.train_demo:training.demo.demo training.trained_folder:training.jobs.trained_folder
     training.training_data:training.jobs.rows training.training_record:training.jobs.record

@@ -52,6 +52,7 @@ class Stage:
 
 
 _MANY_STOPS = (0, 1, 2, 3, 4, 5, 6, 7)
+_LONG = Shape((9, 10), (16, 42), (4, 18), _MANY_STOPS)
 CURRICULUM = (
     Stage(800, (Shape((2, 3), (3, 6), (1, 4)),), 0.3),
     Stage(700, (Shape((2, 5), (4, 16), (1, 5)),), 0.4),
@@ -59,32 +60,19 @@ CURRICULUM = (
     Stage(
         2200,
         (
-            Shape((2, 4), (4, 12), (1, 8), _MANY_STOPS),
-            Shape((2, 10), (12, 42), (1, 6), _MANY_STOPS),
+            *(Shape((2, 4), (4, 12), (1, 8), _MANY_STOPS), Shape((2, 10), (12, 42), (1, 6), _MANY_STOPS)),
             Shape((9, 10), (16, 42), (1, 8), _MANY_STOPS),
         ),
         0.5,
     ),
     # Queries of more words than a thought walks through: it has to stop after the eighth.
     Stage(
-        800,
-        (
-            Shape((2, 4), (4, 12), (1, 18), _MANY_STOPS),
-            Shape((2, 10), (12, 42), (1, 8), _MANY_STOPS),
-            Shape((9, 10), (16, 42), (4, 18), _MANY_STOPS),
-        ),
-        0.5,
+        800, (Shape((2, 4), (4, 12), (1, 18), _MANY_STOPS), Shape((2, 10), (12, 42), (1, 8), _MANY_STOPS), _LONG), 0.5
     ),
-    # Every shape again while the learning rate falls. The shipped weights were trained up to here with one sign a word,
-    # and learned in this stage to give rare words two of them.
+    # Every shape again while the learning rate falls. The shipped weights were trained up to here with one sign per
+    # word, and learned in this stage to give rare words two of them.
     Stage(
-        4000,
-        (
-            Shape((2, 5), (4, 20), (1, 6), _MANY_STOPS),
-            Shape((2, 10), (12, 42), (1, 8), _MANY_STOPS),
-            Shape((9, 10), (16, 42), (4, 18), _MANY_STOPS),
-        ),
-        0.5,
+        4000, (Shape((2, 5), (4, 20), (1, 6), _MANY_STOPS), Shape((2, 10), (12, 42), (1, 8), _MANY_STOPS), _LONG), 0.5
     ),
 )
 

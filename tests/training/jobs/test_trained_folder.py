@@ -103,16 +103,14 @@ def test_saved_folder_asks_in_the_words_of_each_task(tmp_path: Path) -> None:
     assert asked("passage", "") == "exclude two lines\n[1] small\n[2] large"
 
 
-def test_saved_folder_offers_what_was_trained_alone(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_saved_folder_offers_what_was_trained_and_holds_no_files_of_the_trainer(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
     save(tmp_path / "out", settings)
     assert read_settings(TINY_CHECKPOINT).strategies == ("iterative", "direct")
     assert read_settings(tmp_path / "out").strategies == ("iterative",)
     with pytest.raises(CheckpointError, match="direct"):
         Ranker(tmp_path / "out", strategy="direct")
-
-
-def test_saved_folder_holds_no_files_of_the_trainer(tmp_path: Path, settings: dict[str, Any]) -> None:
-    save(tmp_path / "out", settings)
     assert files_of(tmp_path / "out") == {
         *("config.json", "generation_config.json", "model.safetensors"),
         *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
@@ -168,17 +166,14 @@ def test_earlier_model_is_taken_down_first(tmp_path: Path, settings: dict[str, A
     assert {"curves.png", "checkpoint-5"} <= files_of(folder)
 
 
-def test_gathered_weights_are_required(tmp_path: Path, settings: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match="FULL_STATE_DICT"):
-        save(tmp_path / "out", settings, save_weights=lambda folder: None)
-    assert not is_finished(tmp_path / "out")
-
-
-def test_other_processes_write_nothing_but_their_weights(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_weights_are_gathered_and_the_main_process_writes_the_rest(tmp_path: Path, settings: dict[str, Any]) -> None:
     called: list[Path] = []
     save(tmp_path / "out", settings, save_weights=called.append, main_process=False)
     assert len(called) == 1
     assert not (tmp_path / "out").exists()
+    with pytest.raises(CheckpointError, match="FULL_STATE_DICT"):
+        save(tmp_path / "out", settings, save_weights=lambda folder: None)
+    assert not is_finished(tmp_path / "out")
 
 
 def test_record_is_read_back_with_the_settings(
@@ -229,18 +224,14 @@ def test_card_says_what_the_record_holds(record: TrainingRecord) -> None:
 
 
 def test_data_file_is_described(tmp_path: Path) -> None:
-    path = tmp_path / "steps.parquet"
+    path, lines = tmp_path / "steps.parquet", tmp_path / "rows.jsonl"
     candidates = (Candidate("a", "one"), Candidate("b", "two"))
     write_samples(path, [Sample("iterative", judged("q", candidates, (1.0, 0.0)))] * 3, {"seed": 5})
     found = describe_file(path)
     assert (found.name, found.rows, found.metadata["seed"]) == ("steps.parquet", 3, 5)
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    lines = tmp_path / "rows.jsonl"
     lines.write_text("{}\n", encoding="utf-8")
     assert describe_file(lines) == DataFile("rows.jsonl", hashlib.sha256(b"{}\n").hexdigest())
-
-
-def test_unreadable_data_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="can't be read"):
         describe_file(tmp_path / "nowhere.parquet")
     (tmp_path / "x.parquet").write_bytes(b"no parquet")

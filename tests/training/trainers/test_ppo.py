@@ -20,6 +20,8 @@ from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, read_settings
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.training.data.prompting import PromptRenderer, training_rows
+from r1ranker_ir.training.data.records import Sample, judged
+from r1ranker_ir.training.data.sample_files import row_of
 from r1ranker_ir.training.trainers.advantages import gae
 from r1ranker_ir.training.trainers.ppo import RankingPPOConfig, RankingPPOTrainer
 from r1ranker_ir.training.trainers.value_head import VALUE_HEAD_FILE
@@ -30,22 +32,10 @@ RED = WORDS.index("red")
 
 
 def rows_of(renderer: PromptRenderer, queries: list[str]) -> Any:
-    """Training rows, one a query, each with the same two candidates."""
-    samples = [
-        {
-            "id": f"q{number}",
-            "source": "colours",
-            "task": "passage",
-            "strategy": "iterative",
-            "aim": "",
-            "context": query,
-            "candidate_ids": ["a", "b"],
-            "candidates": ["red", "blue"],
-            "gains": [1.0, 0.0],
-        }
-        for number, query in enumerate(queries)
-    ]
-    return training_rows(Dataset.from_list(samples), renderer)
+    """Training rows, one per query, each with the same two candidates."""
+    candidates = (Candidate("a", "red"), Candidate("b", "blue"))
+    records = [judged(query, candidates, (1.0, 0.0), id=f"q{number}") for number, query in enumerate(queries)]
+    return training_rows(Dataset.from_list([row_of(Sample("iterative", record)) for record in records]), renderer)
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +48,10 @@ def word_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", unk_token="<unk>")
     tokenizer.add_tokens(WORDS[-4:])
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
-    config = AutoConfig.for_model(
-        "llama",
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        bos_token_id=None,
-        eos_token_id=WORDS.index("<end>"),
-        pad_token_id=WORDS.index("<end>"),
-        initializer_range=0.1,
-    )
+    end = WORDS.index("<end>")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"vocab_size": len(WORDS), "max_position_embeddings": 128, "initializer_range": 0.1}
+    config = AutoConfig.for_model("llama", **sizes, bos_token_id=None, eos_token_id=end, pad_token_id=end)
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("words")
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
@@ -105,22 +86,10 @@ class Bench:
         template = read_settings(TINY_CHECKPOINT).template
         assert template is not None
         renderer = PromptRenderer(tokenizer, template, context_length=128, completion_tokens=8)
-        args = {
-            "output_dir": str(self.folder),
-            "per_device_train_batch_size": 8,
-            "max_completion_length": 4,
-            "max_steps": 1,
-            "learning_rate": 0.02,
-            "critic_learning_rate": 0.05,
-            "lr_scheduler_type": "constant",
-            "save_strategy": "no",
-            "logging_steps": 1,
-            "report_to": [],
-            "use_cpu": True,
-            "bf16": False,
-            "disable_tqdm": True,
-            "weight_decay": 0.1,
-        }
+        args = {"output_dir": str(self.folder), "per_device_train_batch_size": 8, "max_completion_length": 4}
+        args |= {"learning_rate": 0.02, "critic_learning_rate": 0.05, "lr_scheduler_type": "constant"}
+        args |= {"max_steps": 1, "weight_decay": 0.1, "save_strategy": "no", "logging_steps": 1, "report_to": []}
+        args |= {"use_cpu": True, "bf16": False, "disable_tqdm": True}
         return WatchedTrainer(
             str(self.checkpoint),
             rewards,
@@ -316,11 +285,8 @@ def test_the_value_loss_reaches_the_policy_only_if_asked_to(bench: Bench, detach
     trainer.current_gradient_accumulation_steps = 1
     inputs = two_rollouts()
     trainer.compute_loss(trainer.model, {**inputs, "advantages": torch.zeros_like(inputs["advantages"])}).backward()
-    pulled = {
-        name
-        for name, parameter in trainer.model.named_parameters()
-        if parameter.grad is not None and parameter.grad.any()
-    }
+    named = trainer.model.named_parameters()
+    pulled = {name for name, each in named if each.grad is not None and each.grad.any()}
     assert {"value_head.weight", "value_head.bias"} <= pulled
     assert ("model.embed_tokens.weight" in pulled) is not detached
     assert (len(pulled) == 2) is detached
@@ -408,14 +374,8 @@ def test_completions_are_logged_with_the_advantage_that_they_had(bench: Bench) -
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_resumed_training_goes_on_bit_by_bit(bench: Bench, lora: bool) -> None:
-    settings: dict[str, Any] = {
-        "steps_per_generation": 2,
-        "max_steps": 4,
-        "save_strategy": "steps",
-        "save_steps": 2,
-        "lr_scheduler_type": "linear",
-        "lora": lora,
-    }
+    settings: dict[str, Any] = {"steps_per_generation": 2, "max_steps": 4, "lr_scheduler_type": "linear"}
+    settings |= {"save_strategy": "steps", "save_steps": 2, "lora": lora}
     whole = bench.trainer(counts_words, **settings)
     whole.train()
     resumed = bench.trainer(counts_words, **settings)
