@@ -48,7 +48,6 @@ from r1ranker_ir.training.jobs.curves import read_history, series_of
 from r1ranker_ir.training.jobs.held_out_file import read_ranks
 
 LONGEST_MESSAGE = 5000
-SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -247,7 +246,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Reader], Path]:
 
 def refused(reader: Reader, path: Path) -> str | None:
     """Reads, and returns the message of the error; `None` where there is none. Any other error fails the test."""
-    began = time.monotonic()
     try:
         reader.read(path)
         message = None
@@ -255,7 +253,6 @@ def refused(reader: Reader, path: Path) -> str | None:
         message = str(error)
         assert message.strip()
         assert len(message) < LONGEST_MESSAGE
-    assert time.monotonic() - began < SECONDS
     return message
 
 

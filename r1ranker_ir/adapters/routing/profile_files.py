@@ -14,7 +14,7 @@ from r1ranker_ir.adapters.routing.tables import is_table, read_table
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.described import described
 from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.records import Record, checked_record
+from r1ranker_ir.files.records import Record, Words, checked_record
 from r1ranker_ir.files.small_files import RECORD_BYTES, SETTINGS_BYTES, read_small_text
 from r1ranker_ir.files.yaml_text import parse_yaml
 from r1ranker_ir.quoting import quoted
@@ -26,7 +26,7 @@ _OTHER_NAMES = {"price_in": "input_price", "price_out": "output_price", "descrip
 class _Entry(Record):
     model_config = ConfigDict(extra="ignore")
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Words
     price_in: Annotated[float, Field(ge=0, validation_alias=AliasChoices("price_in", "input_price"))]
     price_out: Annotated[float, Field(ge=0, validation_alias=AliasChoices("price_out", "output_price"))]
     description: Annotated[str, Field(validation_alias=AliasChoices("description", "feature"))] = ""
