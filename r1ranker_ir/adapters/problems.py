@@ -15,6 +15,10 @@ OnError = Literal["fail", "skip"]
 _NAMED = 5
 
 
+class LeftOutError(Exception):
+    """A row can't be used: `Problems.add`'s arguments, or none where it is not a problem."""
+
+
 class Problems:
     """Collects what is wrong with the rows of a source.
 
