@@ -85,16 +85,13 @@ def passage_requests(
         for query_id, (relevant, others) in pools.items():
             if made == protocol.queries:
                 return
-            try:
+            with problems.leaving_out():
                 chosen = _chosen(query_id, relevant, others, texts, protocol)
-            except LeftOutError as error:
-                problems.add(*error.args)
-                continue
-            made += 1
-            scores = {entry.doc_id: entry.score for entry in run[query_id]}
-            candidates = tuple(Candidate(doc_id, texts[doc_id], scores.get(doc_id)) for doc_id in chosen)
-            gains = tuple(float(doc_id in relevant) for doc_id in chosen)
-            yield JudgedRequest(RankingRequest(topics[query_id], candidates, "passage", query_id), gains, source)
+                made += 1
+                scores = {entry.doc_id: entry.score for entry in run[query_id]}
+                candidates = tuple(Candidate(doc_id, texts[doc_id], scores.get(doc_id)) for doc_id in chosen)
+                gains = tuple(float(doc_id in relevant) for doc_id in chosen)
+                yield JudgedRequest(RankingRequest(topics[query_id], candidates, "passage", query_id), gains, source)
 
 
 def _pool(

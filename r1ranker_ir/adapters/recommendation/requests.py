@@ -63,25 +63,20 @@ def recommendation_requests(
         if made == protocol.users:
             return
         rng = random.Random(json.dumps([protocol.seed, user.user]))
-        try:
+        with problems.leaving_out():
             history = _shown_history(user, titles, protocol, counts)
             if lists is None:
                 candidates = _sampled(user, sampler, protocol.candidates, rng)
             else:
                 candidates = _listed(user, _known(user, lists, titles, problems, counts), lists, protocol, rng, counts)
-            scores = {
-                name: _scores(name, scorer, user, history, candidates) for name, scorer in (scorers or {}).items()
-            }
-        except LeftOutError as error:
-            if error.args:
-                problems.add(*error.args)
-            continue
-        made += 1
-        shown = tuple(Candidate(item, titles[item]) for item in candidates)
-        query = "\n".join(titles[item] for item in history)
-        gains = tuple(float(item == user.target) for item in candidates)
-        request = RankingRequest(query, shown, "item", user.user, aim)
-        yield JudgedRequest(request, gains, interactions.source, scores)
+            named = (scorers or {}).items()
+            scores = {name: _scores(name, scorer, user, history, candidates) for name, scorer in named}
+            made += 1
+            shown = tuple(Candidate(item, titles[item]) for item in candidates)
+            query = "\n".join(titles[item] for item in history)
+            gains = tuple(float(item == user.target) for item in candidates)
+            request = RankingRequest(query, shown, "item", user.user, aim)
+            yield JudgedRequest(request, gains, interactions.source, scores)
 
 
 def recommendation_aim(domain: str) -> str:
