@@ -392,14 +392,6 @@ def test_folder_device_and_missing_file(name: str, place: Callable[[Reader], Pat
     refused(reader, path)
 
 
-@pytest.mark.parametrize(
-    "name", ["shootout", "suite", "template", "recipe", "profiles", "configuration", "run", "trace"]
-)
-def test_what_reads_a_device_ends(name: str) -> None:
-    reader = READERS[name]
-    assert refused(reader, Path("/dev/zero")) is not None
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 @pytest.mark.parametrize("name", SMALL)
 def test_a_pipe_that_nobody_writes_to_is_an_error(
