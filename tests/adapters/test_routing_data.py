@@ -23,7 +23,7 @@ from r1ranker_ir import LLMProfile
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.routing.objectives import Objective, objective_of
 from r1ranker_ir.adapters.routing.observations import Observation, read_observations
-from r1ranker_ir.adapters.routing.profile_files import read_profiles
+from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.adapters.routing.requests import observed_llms, routing_requests
 from r1ranker_ir.adapters.routing.utility import outcomes
 from r1ranker_ir.cli.app import app

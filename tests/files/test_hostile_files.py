@@ -22,7 +22,7 @@ from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.ranking_bench import ranking_bench_requests
 from r1ranker_ir.adapters.recommendation.sources import open_interactions
 from r1ranker_ir.adapters.routing.observations import read_observations
-from r1ranker_ir.adapters.routing.profile_files import read_model_list, read_profiles
+from r1ranker_ir.adapters.routing.profiles import read_model_list, read_profiles
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.long_runs import open_run
 from r1ranker_ir.data.request_corpus import holds_requests
