@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from r1ranker_ir.adapters.recommendation.adapter import RecommendationAdapter as RecommendationAdapter
     from r1ranker_ir.adapters.routing.adapter import RoutingAdapter as RoutingAdapter
-    from r1ranker_ir.adapters.routing.profiles import LLMProfile as LLMProfile
+    from r1ranker_ir.adapters.routing.llms import LLMProfile as LLMProfile
     from r1ranker_ir.integrations.rerankers import DRankerReranker as DRankerReranker
     from r1ranker_ir.integrations.rerankers import IRankerReranker as IRankerReranker
     from r1ranker_ir.integrations.rerankers import PointwiseReranker as PointwiseReranker
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "DRankerReranker": "r1ranker_ir.integrations.rerankers",
     "IRankerReranker": "r1ranker_ir.integrations.rerankers",
-    "LLMProfile": "r1ranker_ir.adapters.routing.profiles",
+    "LLMProfile": "r1ranker_ir.adapters.routing.llms",
     "PointwiseReranker": "r1ranker_ir.integrations.rerankers",
     "Ranker": "r1ranker_ir.rankers.ranker",
     "RecommendationAdapter": "r1ranker_ir.adapters.recommendation.adapter",

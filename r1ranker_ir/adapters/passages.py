@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.adapters.problems import LeftOutError, Problems
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import InputError
@@ -85,8 +85,8 @@ def passage_requests(
         for query_id, (relevant, others) in pools.items():
             if made == protocol.queries:
                 return
-            chosen = _chosen(query_id, relevant, others, texts, protocol, problems)
-            if chosen is not None:
+            with problems.leaving_out():
+                chosen = _chosen(query_id, relevant, others, texts, protocol)
                 made += 1
                 scores = {entry.doc_id: entry.score for entry in run[query_id]}
                 candidates = tuple(Candidate(doc_id, texts[doc_id], scores.get(doc_id)) for doc_id in chosen)
@@ -105,36 +105,25 @@ def _pool(
 
 
 def _chosen(
-    query_id: str,
-    relevant: Sequence[str],
-    others: Sequence[str],
-    texts: Mapping[str, str],
-    protocol: PassageProtocol,
-    problems: Problems,
-) -> list[str] | None:
-    rng = seeded_by(f"{protocol.seed}:{query_id}")
+    query_id: str, relevant: Sequence[str], others: Sequence[str], texts: Mapping[str, str], protocol: PassageProtocol
+) -> list[str]:
+    rng, where = seeded_by(f"{protocol.seed}:{query_id}"), f"query {query_id}"
     readable = [doc_id for doc_id in relevant if texts.get(doc_id, "").strip()]
     if not readable:
-        problems.add(f"query {query_id}", "no relevant passage has a text", f"of {', '.join(relevant[:3])}")
-        return None
+        raise LeftOutError(where, "no relevant passage has a text", f"of {', '.join(relevant[:3])}")
     positive = rng.choice(readable)
-    pool = list(others) if protocol.negatives == "top" else rng.sample(others, len(others))
+    pool = others if protocol.negatives == "top" else rng.sample(others, len(others))
     # What reads like a relevant passage is one, whatever its id.
-    seen = {_folded(texts[doc_id]) for doc_id in readable}
-    negatives: list[str] = []
+    relevant_texts = {_folded(texts[doc_id]) for doc_id in readable}
+    by_text: dict[str, str] = {}
     for doc_id in pool:
-        folded = _folded(texts.get(doc_id, ""))
-        if folded and folded not in seen and len(negatives) < protocol.candidates - 1:
-            seen.add(folded)
-            negatives.append(doc_id)
-    if len(negatives) < protocol.candidates - 1:
-        problems.add(
-            f"query {query_id}",
-            "too few other passages in the run",
-            f"{len(negatives)} of {protocol.candidates - 1}; use a deeper run, or fewer candidates",
-        )
-        return None
-    chosen = [positive, *negatives]
+        by_text.setdefault(_folded(texts.get(doc_id, "")), doc_id)
+    negatives = [doc_id for text, doc_id in by_text.items() if text and text not in relevant_texts]
+    needed = protocol.candidates - 1
+    if len(negatives) < needed:
+        few = f"{len(negatives)} of {needed}; use a deeper run, or fewer candidates"
+        raise LeftOutError(where, "too few other passages in the run", few)
+    chosen = [positive, *negatives[:needed]]
     rng.shuffle(chosen)
     return chosen
 

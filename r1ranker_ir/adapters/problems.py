@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from typing import Literal
 
 from r1ranker_ir.errors import DataFileError
@@ -13,6 +15,10 @@ logger = logging.getLogger(__name__)
 
 OnError = Literal["fail", "skip"]
 _NAMED = 5
+
+
+class LeftOutError(Exception):
+    """A row can't be used: `Problems.add`'s arguments, or none where it is not a problem."""
 
 
 class Problems:
@@ -35,6 +41,15 @@ class Problems:
             logger.warning("left out: %s", shorten_message(message, 1000))
         elif self.counts[reason] == _NAMED + 1:
             logger.warning("more rows are left out because: %s; they are counted in the summary", reason)
+
+    @contextlib.contextmanager
+    def leaving_out(self) -> Iterator[None]:
+        """Adds what a `LeftOutError` within says."""
+        try:
+            yield
+        except LeftOutError as error:
+            if error.args:
+                self.add(*error.args)
 
     def line(self) -> str:
         """Says in a line how many rows were left out, and why."""

@@ -9,6 +9,7 @@ IRanker's form can show those of `problem` (`RankingRequest.given`). Configurati
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from collections import Counter
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from r1ranker_ir.adapters.domains import aim_of
 from r1ranker_ir.adapters.ranking_bench_prompts import given_prompt
@@ -107,83 +108,82 @@ def ranking_bench_requests(
 
 def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
     """Turns one row into a request, or says why it can't be."""
+    try:
+        return _request(row)
+    except _UnusableError as error:
+        return Unusable(str(error))
+
+
+class _UnusableError(Exception):
+    """No request can be made of a row."""
+
+
+def _request(row: Mapping[str, Any]) -> JudgedRequest:
     problem, gt, task_name = (row.get(column) for column in ("problem", "gt", "task_name"))
     if not (isinstance(problem, str) and isinstance(gt, str) and isinstance(task_name, str)):
-        return Unusable("problem, gt or task_name is no text")
+        raise _UnusableError("problem, gt or task_name is no text")
     texts = _candidates(row.get("candidates"))
-    if texts is None:
-        return Unusable("candidates are no list of texts")
-    if len(texts) < 2:
-        return Unusable("fewer than 2 candidates")
     readers = {"passage": _read_passages, "rec": _read_items, "router": _read_models}
     reader = readers.get(task_name.lower().partition("-")[0])
     if reader is None:
-        return Unusable(f"unknown task_name {task_name!r}")
-    reading = reader(problem, texts)
-    if isinstance(reading, Unusable):
-        return reading
-    if not reading.context.strip():
-        return Unusable("the query or history is blank")
-    places = _places(gt, texts, [candidate.id for candidate in reading.candidates])
-    if len(places) != 1:
-        return Unusable("gt is not among the candidates" if not places else "gt fits several candidates")
+        raise _UnusableError(f"unknown task_name {task_name!r}")
+    context, candidates, task = reader(problem, texts)
+    if not context.strip():
+        raise _UnusableError("the query or history is blank")
+    place = _place(gt.strip(), texts, [candidate.id for candidate in candidates])
     domain = _DOMAINS.get(task_name.lower())
     return JudgedRequest(
         RankingRequest(
-            reading.context,
-            reading.candidates,
-            reading.task,
-            text_digest(reading.context)[:16],
+            context,
+            candidates,
+            task,
+            text_digest(context)[:16],
             "" if domain is None else aim_of(domain),
-            given_prompt(problem, [candidate.name or candidate.id for candidate in reading.candidates], texts),
+            given_prompt(problem, [candidate.name or candidate.id for candidate in candidates], texts),
         ),
-        tuple(float(place == places[0]) for place in range(len(texts))),
+        tuple(float(each == place) for each in range(len(texts))),
         f"ranking-bench/{task_name}",
     )
 
 
-@dataclass(frozen=True)
-class _Reading:
-    context: str
-    candidates: tuple[Candidate, ...]
-    task: Task
+_Reading = tuple[str, tuple[Candidate, ...], Task]
+"""The query or history, its candidates and what they are."""
 
 
-@dataclass(frozen=True)
-class _Cut:
+class _Cut(NamedTuple):
     text: str
     start: int
     behind: int
 
 
 def _cut_out(
-    problem: str,
-    what: str,
-    begins: re.Pattern[str],
-    ends: re.Pattern[str],
-    fits: Callable[[str, re.Match[str]], bool],
-) -> _Cut | Unusable:
+    problem: str, what: str, begins: re.Pattern[str], ends: re.Pattern[str], fits: Callable[[str, re.Match[str]], bool]
+) -> _Cut:
     """Cuts the query or the history out of a prompt.
 
     Where the words that end it stand more than once, as in a title or a question that holds them, the place counts
     that fits what stands around it; without exactly one such place the row is left out and not cut short.
     """
     beginning = begins.search(problem)
-    if beginning is None:
-        return Unusable(f"the {what} is not to be found in the problem")
-    start = beginning.end()
+    start = 0 if beginning is None else beginning.end()
     places = list(ends.finditer(problem, start))
-    if not places:
-        return Unusable(f"the {what} is not to be found in the problem")
+    if beginning is None or not places:
+        raise _UnusableError(f"the {what} is not to be found in the problem")
     if len(places) > 1:
         places = [end for end in places if fits(problem[start : end.start()].strip(), end)]
     if len(places) != 1:
-        return Unusable(f"where the {what} ends can't be told")
+        raise _UnusableError(f"where the {what} ends can't be told")
     return _Cut(problem[start : places[0].start()].strip(), beginning.start(), places[0].end())
 
 
-def _query_of(problem: str, ends: re.Pattern[str], texts: Sequence[str]) -> _Cut | Unusable:
-    return _cut_out(problem, "query", _QUERY_BEGINS, ends, lambda _, end: _stand_behind(problem, end, texts))
+def _query_of(problem: str, ends: re.Pattern[str], texts: Sequence[str]) -> _Cut:
+    """Cuts out the query, behind which the candidates stand: nothing but a label and signs before the first."""
+
+    def fits(_: str, end: re.Match[str]) -> bool:
+        first = _find_all(problem, end.end(), texts)
+        return first is not None and _BEFORE_CANDIDATES.fullmatch(problem, end.end(), first) is not None
+
+    return _cut_out(problem, "query", _QUERY_BEGINS, ends, fits)
 
 
 def _find_all(problem: str, at: int, texts: Sequence[str]) -> int | None:
@@ -198,39 +198,28 @@ def _find_all(problem: str, at: int, texts: Sequence[str]) -> int | None:
     return first
 
 
-def _stand_behind(problem: str, end: re.Match[str], texts: Sequence[str]) -> bool:
-    """Whether the candidates stand right behind a place: nothing but a label and signs before the first."""
-    first = _find_all(problem, end.end(), texts)
-    return first is not None and _BEFORE_CANDIDATES.fullmatch(problem, end.end(), first) is not None
-
-
-def _read_passages(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
+def _read_passages(problem: str, texts: Sequence[str]) -> _Reading:
     """Passages stand in the prompt as `passage 3: text`; only there it is said which text has which name."""
     found = _query_of(problem, _PASSAGES_BEGIN, texts)
-    if isinstance(found, Unusable):
-        return found
     candidates, at = [], found.behind
     for text in texts:
         start = problem.find(text, at)
         label = None if start < 0 else _PASSAGE_LABEL.search(problem, at, start)
         if label is None:
-            return Unusable("a candidate is not to be found in the problem")
+            raise _UnusableError("a candidate is not to be found in the problem")
         candidates.append(Candidate(label[1], text))
         at = start + len(text)
-    return _Reading(found.text, tuple(candidates), "passage")
+    return found.text, tuple(candidates), "passage"
 
 
-def _read_items(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
-
+def _read_items(problem: str, texts: Sequence[str]) -> _Reading:
     def fits(text: str, end: re.Match[str]) -> bool:
         counts = end[1] is None or int(end[1]) == len(texts)
         closed = not text.startswith("[") or _LIST_ENDS.search(text) is not None
         return counts and closed and _find_all(problem, end.end(), texts) is not None
 
     found = _cut_out(problem, "history", _HISTORY_BEGINS, _ITEMS_BEGIN, fits)
-    if isinstance(found, Unusable):
-        return found
-    return _Reading(_history(found.text), tuple(Candidate(text, text) for text in texts), "item")
+    return _history(found.text), tuple(Candidate(text, text) for text in texts), "item"
 
 
 def _history(text: str) -> str:
@@ -247,37 +236,35 @@ def _history(text: str) -> str:
     return "\n".join(" ".join(title.split()) for title in titles)
 
 
-def _read_models(problem: str, texts: Sequence[str]) -> _Reading | Unusable:
+def _read_models(problem: str, texts: Sequence[str]) -> _Reading:
     found = _query_of(problem, _MODELS_BEGIN, texts)
-    if isinstance(found, Unusable):
-        return found
     described = dict(_MODEL_LINE.findall(problem[: found.start]))
     named = [(text, f"{text}: {described[text]}" if text in described else text) for text in texts]
-    return _Reading(found.text, tuple(Candidate(name, text) for name, text in named), "model")
+    return found.text, tuple(Candidate(name, text) for name, text in named), "model"
 
 
-def _places(gt: str, texts: Sequence[str], names: Sequence[str]) -> list[int]:
-    """The places that the right answer may mean: of that text, or else of that name."""
-    places = [place for place, text in enumerate(texts) if text.strip() == gt.strip()]
-    return places or [place for place, name in enumerate(names) if name == gt.strip()]
+def _place(gt: str, texts: Sequence[str], names: Sequence[str]) -> int:
+    """The place of the right answer: the candidate of that text, or else of that name."""
+    places = [place for place, text in enumerate(texts) if text.strip() == gt]
+    places = places or [place for place, name in enumerate(names) if name == gt]
+    if len(places) != 1:
+        raise _UnusableError("gt fits several candidates" if places else "gt is not among the candidates")
+    return places[0]
 
 
-def _candidates(value: Any) -> list[str] | None:
-    if isinstance(value, str):
-        value = _literal(value)
-    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
-        return None
-    texts = list(value)
-    return texts if all(isinstance(text, str) and text.strip() for text in texts) else None
-
-
-def _literal(text: str) -> Any:
+def _candidates(value: Any) -> list[str]:
+    """The candidates of a row: a list, or the text of one in JSON or Python."""
     for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-    return None
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+                value = read(value)
+    listed = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+    texts = list(value) if listed else []
+    if not listed or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise _UnusableError("candidates are no list of texts")
+    if len(texts) < 2:
+        raise _UnusableError("fewer than 2 candidates")
+    return texts
 
 
 def _rows(where: str | Path, split: str) -> Iterator[Mapping[str, Any]]:

@@ -42,13 +42,13 @@ class _Candidate(Record):
 
 
 class _Line(Record):
+    context: Words = ""
+    query: Words = ""
     candidates: list[_Candidate]
-    context: Words | None = None
-    query: Words | None = None
     id: Id | None = None
     task: Task = TASKS[0]
     aim: str = ""
-    source: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,15 +148,14 @@ def _one_line(text: str) -> str:
 
 
 def _request(line: _Line, where: str, default_id: str, default_source: str) -> JudgedRequest:
-    context = line.query if line.context is None else line.context
-    if context is None or (line.query is not None and line.context is not None):
-        both = "field 'context' is missing" if context is None else "fields 'context' and 'query' are both given"
+    if bool(line.context) == bool(line.query):
+        both = "fields 'context' and 'query' are both given" if line.query else "field 'context' is missing"
         raise DataFileError(f"{where}: {both}: give the one or the other")
     candidates = tuple(Candidate(each.id or str(place), each.text) for place, each in enumerate(line.candidates))
     return JudgedRequest(
-        RankingRequest(context, candidates, line.task, line.id or default_id, line.aim),
+        RankingRequest(line.context or line.query, candidates, line.task, line.id or default_id, line.aim),
         tuple(each.gain for each in line.candidates),
-        default_source if line.source is None else line.source,
+        line.source if "source" in line.model_fields_set else default_source,
         _columns("scores", [each.scores for each in line.candidates], where),
         _columns("values", [each.values for each in line.candidates], where),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from r1ranker_ir.errors import DataFileError
 from r1ranker_ir.files.json_lines import json_lines
@@ -29,14 +29,20 @@ def _not_blank(value: str) -> str:
     return value
 
 
-Id = Annotated[str, Field(min_length=1), BeforeValidator(_id_text)]
+def _not_empty(value: str) -> str:
+    # Not by pydantic's least length, for which half a surrogate pair is not text.
+    if not value:
+        raise ValueError("give a text that is not empty")
+    return value
+
+
+Id = Annotated[str, AfterValidator(_not_empty), BeforeValidator(_id_text)]
 """A text that is not empty, or a whole number."""
 Words = Annotated[str, AfterValidator(_not_blank)]
 """A text that is not blank."""
 
 _WANTED = {
     "string_type": "give a text",
-    "string_too_short": "give a text that is not empty",
     "float_type": "give a number",
     "finite_number": "give a finite number",
     "int_type": "give a whole number",
@@ -80,11 +86,8 @@ def _problem(kind: type[BaseModel], error: ValidationError, shown: Callable[[obj
     if first["type"] == "model_type":
         told = f"give an object with {', '.join(_fields_at(kind, place))}"
     told = _WANTED.get(first["type"], told.replace("Input should be", "it must be"))
-    return (
-        f"{field}: {told}"
-        if not place and first["type"] == "value_error"
-        else f"{field} is {shown(first['input'])}: {told}"
-    )
+    of_the_whole = not place and first["type"] == "value_error"
+    return f"{field}: {told}" if of_the_whole else f"{field} is {shown(first['input'])}: {told}"
 
 
 def _fields_at(kind: Any, place: Iterable[int | str]) -> list[str]:

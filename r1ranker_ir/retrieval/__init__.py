@@ -9,10 +9,7 @@ if TYPE_CHECKING:
     from r1ranker_ir.retrieval.lucene import PyseriniSearcher as PyseriniSearcher
     from r1ranker_ir.retrieval.pipeline import RerankPipeline as RerankPipeline
 
-_LAZY = {
-    "PyseriniSearcher": "r1ranker_ir.retrieval.lucene",
-    "RerankPipeline": "r1ranker_ir.retrieval.pipeline",
-}
+_LAZY = {"PyseriniSearcher": "r1ranker_ir.retrieval.lucene", "RerankPipeline": "r1ranker_ir.retrieval.pipeline"}
 
 __all__ = ["PyseriniSearcher", "RerankPipeline"]
 

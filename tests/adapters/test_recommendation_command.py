@@ -99,16 +99,6 @@ def test_runs_of_recommenders(movies: Path, tmp_path: Path) -> None:
     assert f"{missing} lists of sasrec that lack the target" in said
 
 
-def test_samples_can_be_made_of_the_requests(movies: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    output, samples = tmp_path / "rec.jsonl", tmp_path / "steps.parquet"
-    recommendation("--source", movies, "--output", output, "--on-error", "skip", "--users", 5, "--candidates", 6)
-    result = CliRunner().invoke(app, ["data", "--requests", str(output), "--candidates", "6", "--output", str(samples)])
-
-    assert result.exit_code == 0, result.output
-    assert "25 samples (iterative) of 5 queries" in result.stderr
-
-
 def test_nothing_is_written_of_nothing(movies: Path, tmp_path: Path) -> None:
     output = tmp_path / "rec.jsonl"
     said = recommendation("--source", movies, "--output", output, code=1)

@@ -86,7 +86,7 @@ def test_a_source_that_does_not_exist(tmp_path: Path) -> None:
 LIST_PROBLEMS = [
     ("9\t1 4 2\t3", "a.inter:4: unknown item id: '4' has no title", {"9": (("1", "2"), "3")}),
     ("9\t1\t4", "a.inter:4: unknown item id: '4' has no title", {}),
-    ("9\t1", "a.inter:4: another number of columns than the header: 2 where 3 are needed", {}),
+    ("9\t1", "a.inter:4: not 3 columns: 2 where '\\t' splits the line", {}),
     ("\t1\t2", "a.inter:4: blank user id", {}),
     ("7\t1\t2", "a.inter:4: user has a line already: '7'", {}),
 ]
@@ -94,11 +94,7 @@ LIST_PROBLEMS = [
 
 @pytest.mark.parametrize(("line", "said", "more"), LIST_PROBLEMS)
 def test_lines_that_cant_be_used_are_named_or_counted(
-    tmp_path: Path,
-    line: str,
-    said: str,
-    more: dict[str, tuple[tuple[str, ...], str]],
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, line: str, said: str, more: dict[str, tuple[tuple[str, ...], str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = folder_of(tmp_path, a__inter=f"{LISTS}{line}\n", a__item=ITEMS)
     problems = Problems("skip")

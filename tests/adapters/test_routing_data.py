@@ -23,7 +23,7 @@ from r1ranker_ir import LLMProfile
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.routing.objectives import Objective, objective_of
 from r1ranker_ir.adapters.routing.observations import Observation, read_observations
-from r1ranker_ir.adapters.routing.profile_files import read_profiles
+from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.adapters.routing.requests import observed_llms, routing_requests
 from r1ranker_ir.adapters.routing.utility import outcomes
 from r1ranker_ir.cli.app import app
@@ -160,6 +160,8 @@ ROW = {"name": "a", "price_in": 1, "price_out": 2}
     ],
 )
 def test_profiles_that_can_not_be_used(tmp_path: Path, name: str, content: Any, said: str) -> None:
+    with pytest.raises(InputError, match=r"'none\.json' does not exist"):
+        read_profiles("none.json")
     with pytest.raises(InputError, match=said):
         read_profiles(saved(tmp_path / name, content))
 
@@ -168,11 +170,6 @@ def test_yaml_needs_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(MissingExtraError, match=r"reading a LiteLLM configuration.*r1ranker-ir\[litellm\]"):
         read_profiles(saved(tmp_path / "config.yaml", "model_list: []"))
-
-
-def test_a_file_of_profiles_that_is_not_there() -> None:
-    with pytest.raises(InputError, match=r"'none\.json' does not exist"):
-        read_profiles("none.json")
 
 
 # --- objectives ----------------------------------------------------------------------------------------------------

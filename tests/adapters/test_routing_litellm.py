@@ -20,7 +20,7 @@ import pytest
 from r1ranker_ir import LLMProfile, RoutingAdapter
 from r1ranker_ir.adapters.routing.litellm_models import import_litellm, profiles_of_model_list
 from r1ranker_ir.adapters.routing.messages import question_of
-from r1ranker_ir.adapters.routing.profile_files import read_profiles
+from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 
 pytestmark = pytest.mark.latest

@@ -125,11 +125,7 @@ def test_a_folder_gives_the_judgments_of_the_split_that_is_asked_for(tmp_path: P
     assert (
         judgments(open_corpus(tmp_path, "test"))
         == judgments(open_corpus(tmp_path))
-        == [
-            ("q2", "d1", 2),
-            ("q2", "d2", 0),
-            ("q1", "4", 1),
-        ]
+        == [("q2", "d1", 2), ("q2", "d2", 0), ("q1", "4", 1)]
     )
     assert open_corpus(tmp_path, "train").splits() == ("test", "train")
     with pytest.raises(InputError, match=r"no judgments of split 'dev': add qrels/dev\.tsv, or use .*: test, train$"):

@@ -182,16 +182,6 @@ def test_each_query_is_on_disk_when_it_is_finished(tmp_path: Path) -> None:
     assert not writer.partial.exists()
 
 
-def test_an_earlier_result_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    output = tmp_path / "run.trec"
-    output.write_text("earlier")
-    with pytest.raises(InputError), RunWriter(output) as writer:
-        writer.write("q 1", [RunEntry("a", 1.0)])
-
-    assert output.read_text() == "earlier"
-    assert not writer.partial.exists()
-
-
 @pytest.mark.parametrize(
     ("entries", "said"),
     [

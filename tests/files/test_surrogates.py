@@ -57,7 +57,7 @@ def test_files_of_requests_samples_and_measures(tmp_path: Path) -> None:
     requests, samples = tmp_path / "r.jsonl", tmp_path / "s.parquet"
     rows = [
         {
-            "id": f"{number}",
+            "id": f"\udcff{number}",
             "context": f"{QUERY} {number}",
             "candidates": [{"id": each.id, "text": each.text, "gain": int(each.id == "d2")} for each in CANDIDATES],
         }

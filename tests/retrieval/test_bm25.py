@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -93,19 +93,6 @@ def test_what_can_not_be_indexed_or_asked_for_is_an_error(tmp_path: Path) -> Non
         search(corpus, 0)
     with pytest.raises(InputError, match="depth is -1"):
         BM25Index(corpus).search("flea", -1)
-
-
-def test_the_corpus_is_streamed(tmp_path: Path) -> None:
-    class Streamed:
-        """A corpus that hands out documents once and nothing else."""
-
-        name = "streamed"
-
-        def iterate_documents(self) -> Iterator[tuple[str, str]]:
-            yield from DOCUMENTS.items()
-
-    index = BM25Index(Streamed())  # type: ignore[arg-type]
-    assert [entry.doc_id for entry in index.search("tick", 5)] == ["d2"]
 
 
 def test_a_single_document_and_non_latin_text(tmp_path: Path) -> None:

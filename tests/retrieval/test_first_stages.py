@@ -112,11 +112,6 @@ def test_a_depth_below_one_is_refused(corpus: Corpus, text: str) -> None:
         retrieve(parse_first_stage(text), corpus, 0)
 
 
-def test_a_run_that_is_not_there_is_named(corpus: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"missing\.trec' does not exist"):
-        retrieve(FirstStage("run", str(tmp_path / "missing.trec")), corpus, 1)
-
-
 def test_search_takes_a_first_stage(tmp_path: Path) -> None:
     def search(stage: str, output: str, *more: str) -> str:
         arguments = ["search", "--corpus", COLLECTION, "--first-stage", stage, "--output", str(tmp_path / output)]

@@ -12,7 +12,7 @@ from r1ranker_ir.adapters.problems import Problems
 
 
 class Interaction(NamedTuple):
-    """One choice, by the ids of user and item; the lower its time the earlier. `where` is its line: `ratings.dat:7`."""
+    """One choice, by the ids of user and item; the lower its time the earlier. `where` is such as `ratings.dat:7`."""
 
     user: str
     item: str

@@ -5,15 +5,13 @@ Both are in Latin-1; 10M has the files of 1M in UTF-8, and is read as well. A ra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.recommendation.interactions import Interaction, Interactions, histories_of, read_titles
-from r1ranker_ir.adapters.recommendation.source_lines import source_lines, time_of
+from r1ranker_ir.adapters.recommendation.source_lines import source_rows, time_of
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.json_lines import WHITE_SPACE
 
 # Text in Latin-1 with a letter beyond ASCII is no UTF-8, and text in UTF-8 would be garbled by Latin-1.
 _ENCODINGS = ("utf-8", "latin-1")
@@ -43,22 +41,12 @@ def read_movielens(folder: Path, layout: Layout, problems: Problems) -> Interact
     movies = folder / layout.movies
     if not movies.is_file():
         raise InputError(f"{str(folder)!r} has {layout.ratings} and no {layout.movies}, which holds the titles: add it")
-    rows = _rows(movies, layout.movies_mark, layout.movies_columns, problems)
+    rows = source_rows(movies, _ENCODINGS, layout.movies_mark, layout.movies_columns, problems)
     titles = read_titles(((where, cells[0], cells[1]) for where, cells in rows), problems)
-    ratings = _rows(folder / layout.ratings, layout.ratings_mark, 4, problems)
+    ratings = source_rows(folder / layout.ratings, _ENCODINGS, layout.ratings_mark, 4, problems)
     choices = (
         Interaction(user, item, time, where)
         for where, (user, item, _, stamp) in ratings
         if (time := time_of(stamp, where, problems)) is not None
     )
     return Interactions(folder.resolve().name, histories_of(choices, titles, problems), titles, "movie")
-
-
-def _rows(path: Path, mark: str, width: int, problems: Problems) -> Iterator[tuple[str, list[str]]]:
-    for number, line in source_lines(path, _ENCODINGS):
-        where = f"{path.name}:{number}"
-        cells = [cell.strip(WHITE_SPACE) for cell in line.split(mark)]
-        if len(cells) == width:
-            yield where, cells
-        else:
-            problems.add(where, f"not {width} columns", f"{len(cells)} where {mark!r} splits the line")

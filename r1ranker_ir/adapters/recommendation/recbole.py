@@ -19,9 +19,9 @@ from r1ranker_ir.adapters.recommendation.interactions import (
     read_titles,
     unknown_item,
 )
-from r1ranker_ir.adapters.recommendation.source_lines import source_lines, time_of
+from r1ranker_ir.adapters.recommendation.source_lines import rows_of, source_lines, time_of
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.files.json_lines import WHITE_SPACE, split_columns
+from r1ranker_ir.files.json_lines import split_columns
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +64,7 @@ def _items(path: Path, problems: Problems) -> Iterator[tuple[str, str, str]]:
 
 
 def _users(
-    columns: Mapping[str, int],
-    rows: Iterator[tuple[str, list[str]]],
-    titles: Mapping[str, str],
-    problems: Problems,
+    columns: Mapping[str, int], rows: Iterator[tuple[str, list[str]]], titles: Mapping[str, str], problems: Problems
 ) -> Iterator[UserHistory]:
     seen: set[str] = set()
     for where, cells in rows:
@@ -111,19 +108,7 @@ def _table(path: Path, problems: Problems) -> tuple[Mapping[str, int], Iterator[
                 f"'user_id:token\\titem_id:token', with types of {', '.join(TYPES)}"
             )
         columns[name] = place
-    return columns, _rows(path, lines, len(columns), problems)
-
-
-def _rows(
-    path: Path, lines: Iterator[tuple[int, str]], width: int, problems: Problems
-) -> Iterator[tuple[str, list[str]]]:
-    for number, line in lines:
-        where = f"{path.name}:{number}"
-        cells = [cell.strip(WHITE_SPACE) for cell in line.split("\t")]
-        if len(cells) == width:
-            yield where, cells
-        else:
-            problems.add(where, "another number of columns than the header", f"{len(cells)} where {width} are needed")
+    return columns, rows_of(path, lines, "\t", len(columns), problems)
 
 
 def _check_columns(path: Path, columns: Mapping[str, int], needed: Sequence[str]) -> None:

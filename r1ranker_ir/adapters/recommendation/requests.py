@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from r1ranker_ir.adapters.domains import aim_of, recommendation_domains
-from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.adapters.problems import LeftOutError, Problems
 from r1ranker_ir.adapters.recommendation.baselines import Scorer, choice_counts
 from r1ranker_ir.adapters.recommendation.interactions import Interactions, UserHistory, unknown_item
 from r1ranker_ir.adapters.recommendation.negatives import NegativeSampler
@@ -63,35 +63,20 @@ def recommendation_requests(
         if made == protocol.users:
             return
         rng = random.Random(json.dumps([protocol.seed, user.user]))
-        if len(user.known) < protocol.min_history:
-            problems.add(user.where, "short history", f"{len(user.known)} choices before the target")
-            continue
-        known = _without_repeats(user, titles, protocol, counts)
-        if known is None:
-            continue
-        if lists is None:
-            candidates = _sampled(user, sampler, protocol.candidates, rng, problems)
-        else:
-            candidates = _listed(user, lists, protocol.candidates, titles, rng, problems, counts)
-        if candidates is None:
-            continue
-        history = known[-protocol.history :]
-        scores = _scores(user, history, candidates, scorers or {}, problems)
-        if scores is None:
-            continue
-        made += 1
-        yield JudgedRequest(
-            RankingRequest(
-                "\n".join(titles[item] for item in history),
-                tuple(Candidate(item, titles[item]) for item in candidates),
-                "item",
-                user.user,
-                aim,
-            ),
-            tuple(float(item == user.target) for item in candidates),
-            interactions.source,
-            scores,
-        )
+        with problems.leaving_out():
+            history = _shown_history(user, titles, protocol, counts)
+            if lists is None:
+                candidates = _sampled(user, sampler, protocol.candidates, rng)
+            else:
+                candidates = _listed(user, _known(user, lists, titles, problems, counts), lists, protocol, rng, counts)
+            named = (scorers or {}).items()
+            scores = {name: _scores(name, scorer, user, history, candidates) for name, scorer in named}
+            made += 1
+            shown = tuple(Candidate(item, titles[item]) for item in candidates)
+            query = "\n".join(titles[item] for item in history)
+            gains = tuple(float(item == user.target) for item in candidates)
+            request = RankingRequest(query, shown, "item", user.user, aim)
+            yield JudgedRequest(request, gains, interactions.source, scores)
 
 
 def recommendation_aim(domain: str) -> str:
@@ -101,56 +86,48 @@ def recommendation_aim(domain: str) -> str:
     return aim_of(domain)
 
 
-def _without_repeats(
+def _shown_history(
     user: UserHistory, titles: Mapping[str, str], protocol: RecommendationProtocol, counts: Counter[str]
-) -> tuple[str, ...] | None:
-    """The choices before the target that may be shown; `None` for a user to leave out.
+) -> tuple[str, ...]:
+    """The latest choices before the target that may be shown.
 
     The other candidates are ones that the user never chose: a target that was chosen before would be the only one that
     stands in the history.
     """
+    if len(user.known) < protocol.min_history:
+        raise LeftOutError(user.where, "short history", f"{len(user.known)} choices before the target")
     of_target = titles[user.target].casefold()
     others = tuple(item for item in user.known if titles[item].casefold() != of_target)
-    if len(others) == len(user.known):
-        return user.known
-    if protocol.repeats == "hide" and len(others) < protocol.min_history:
-        counts[_NOTHING_ELSE] += 1
-        return None
-    counts[_REPEATED[protocol.repeats]] += 1
-    return {"drop": None, "hide": others, "keep": user.known}[protocol.repeats]
+    known = user.known
+    if len(others) < len(known):
+        if protocol.repeats == "hide" and len(others) < protocol.min_history:
+            counts[_NOTHING_ELSE] += 1
+            raise LeftOutError
+        counts[_REPEATED[protocol.repeats]] += 1
+        if protocol.repeats == "drop":
+            raise LeftOutError
+        known = others if protocol.repeats == "hide" else known
+    return known[-protocol.history :]
 
 
-def _sampled(
-    user: UserHistory, sampler: NegativeSampler, count: int, rng: random.Random, problems: Problems
-) -> list[str] | None:
+def _sampled(user: UserHistory, sampler: NegativeSampler, count: int, rng: random.Random) -> list[str]:
     """The target among items that the user has not chosen, in random order: its place tells nothing."""
     negatives = sampler.draw(count - 1, (*user.known, user.target), rng)
     if negatives is None:
-        problems.add(
-            user.where,
-            "too few items to draw from",
-            f"{count - 1} others with titles of their own are needed: add items, or ask for fewer candidates",
-        )
-        return None
+        needed = f"{count - 1} others with titles of their own are needed: add items, or ask for fewer candidates"
+        raise LeftOutError(user.where, "too few items to draw from", needed)
     candidates = [user.target, *negatives]
     rng.shuffle(candidates)
     return candidates
 
 
-def _listed(
-    user: UserHistory,
-    lists: CandidateLists,
-    depth: int,
-    titles: Mapping[str, str],
-    rng: random.Random,
-    problems: Problems,
-    counts: Counter[str],
-) -> list[str] | None:
-    """The top of a recommender's list, which is good for windows over long ones: its order is kept."""
+def _known(
+    user: UserHistory, lists: CandidateLists, titles: Mapping[str, str], problems: Problems, counts: Counter[str]
+) -> list[str]:
+    """A user's list, without what the user has chosen already or nobody knows."""
     entries = lists.run.get(user.user)
     if entries is None:
-        problems.add(f"user {user.user!r}", "user has no list", f"{lists.name} does not name the user")
-        return None
+        raise LeftOutError(f"user {user.user!r}", "user has no list", f"{lists.name} does not name the user")
     chosen, candidates = set(user.known) - {user.target}, []
     for item in (entry.doc_id for entry in entries):
         if item in chosen:
@@ -159,31 +136,34 @@ def _listed(
             unknown_item(problems, f"{lists.name}, user {user.user!r}", item)
         else:
             candidates.append(item)
-    candidates = candidates[:depth]
+    return candidates
+
+
+def _listed(
+    user: UserHistory,
+    known: list[str],
+    lists: CandidateLists,
+    protocol: RecommendationProtocol,
+    rng: random.Random,
+    counts: Counter[str],
+) -> list[str]:
+    """The top of a recommender's list, which is good for windows over long ones: its order is kept."""
+    candidates = known[: protocol.candidates]
     if user.target not in candidates:
         counts[f"lists of {lists.name} that lack the target"] += 1
         if not lists.add_target:
-            return None
-        candidates = candidates[: depth - 1]
+            raise LeftOutError
+        candidates = candidates[: protocol.candidates - 1]
         candidates.insert(rng.randint(0, len(candidates)), user.target)
     if len(candidates) < 2:
-        problems.add(f"user {user.user!r}", "fewer than 2 candidates", f"{lists.name} has too few known items")
-        return None
+        raise LeftOutError(f"user {user.user!r}", "fewer than 2 candidates", f"{lists.name} has too few known items")
     return candidates
 
 
 def _scores(
-    user: UserHistory,
-    history: tuple[str, ...],
-    candidates: list[str],
-    scorers: Mapping[str, Scorer],
-    problems: Problems,
-) -> dict[str, tuple[float, ...]] | None:
-    columns: dict[str, tuple[float, ...]] = {}
-    for name, scorer in scorers.items():
-        scores = scorer(user.user, history, candidates)
-        if scores is None:
-            problems.add(f"user {user.user!r}", f"user has no scores of {name}", "its run does not name the user")
-            return None
-        columns[name] = tuple(scores)
-    return columns
+    name: str, scorer: Scorer, user: UserHistory, history: Sequence[str], candidates: Sequence[str]
+) -> tuple[float, ...]:
+    scores = scorer(user.user, history, candidates)
+    if scores is None:
+        raise LeftOutError(f"user {user.user!r}", f"user has no scores of {name}", "its run does not name the user")
+    return tuple(scores)

@@ -24,6 +24,26 @@ def source_lines(path: Path, encodings: tuple[str, ...]) -> Iterator[tuple[int, 
             yield number, line.rstrip("\r\n")
 
 
+def source_rows(
+    path: Path, encodings: tuple[str, ...], mark: str, width: int, problems: Problems
+) -> Iterator[tuple[str, list[str]]]:
+    """Yields the lines of a file, split into so many cells, with their places."""
+    return rows_of(path, source_lines(path, encodings), mark, width, problems)
+
+
+def rows_of(
+    path: Path, lines: Iterator[tuple[int, str]], mark: str, width: int, problems: Problems
+) -> Iterator[tuple[str, list[str]]]:
+    """The same for lines that are read already; those of another width are problems."""
+    for number, line in lines:
+        where = f"{path.name}:{number}"
+        cells = [cell.strip(WHITE_SPACE) for cell in line.split(mark)]
+        if len(cells) == width:
+            yield where, cells
+        else:
+            problems.add(where, f"not {width} columns", f"{len(cells)} where {mark!r} splits the line")
+
+
 def time_of(cell: str, where: str, problems: Problems) -> float | None:
     """Reads a time stamp; `None` for what is not a number, which is a problem."""
     try:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from r1ranker_ir.adapters.routing.llms import LLMProfile, check_profiles
 from r1ranker_ir.adapters.routing.messages import question_of
 from r1ranker_ir.adapters.routing.objectives import Objective, objective_of
-from r1ranker_ir.adapters.routing.profile_files import read_model_list, read_profiles
-from r1ranker_ir.adapters.routing.profiles import LLMProfile, check_profiles
+from r1ranker_ir.adapters.routing.profiles import read_model_list, read_profiles
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.rankers.source import open_ranker
 from r1ranker_ir.types import Ranking, RankingRequest

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from r1ranker_ir.adapters.routing.litellm_models import import_litellm
+from r1ranker_ir.adapters.routing.llms import LLMProfile
 from r1ranker_ir.adapters.routing.messages import question_of
-from r1ranker_ir.adapters.routing.profiles import LLMProfile
 from r1ranker_ir.backends.cancelling import in_thread
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.described import described, without_secrets

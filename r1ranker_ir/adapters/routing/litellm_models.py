@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from r1ranker_ir.adapters.routing.profiles import LLMProfile, check_profiles
+from r1ranker_ir.adapters.routing.llms import LLMProfile, check_profiles
 from r1ranker_ir.errors import DataFileError, InputError, missing_extra
 from r1ranker_ir.files.described import described
 from r1ranker_ir.quoting import quoted

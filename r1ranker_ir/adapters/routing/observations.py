@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
-from r1ranker_ir.adapters.problems import Problems
+from r1ranker_ir.adapters.problems import LeftOutError, Problems
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.json_lines import parse_json_line, readable_lines
@@ -72,6 +72,15 @@ class _Row:
     lines: dict[str, str] = field(default_factory=dict)
 
 
+class _Answer(NamedTuple):
+    """A line of the long form: its question, the language model, the quantities, and whether it has an id."""
+
+    row: _Row
+    llm: Any
+    values: dict[str, Any]
+    named: bool
+
+
 def read_observations(path: str | Path, problems: Problems) -> list[Observation]:
     """Reads a file in either form, `.jsonl`, `.csv` or `.tsv`: questions with effects of the same language models.
 
@@ -86,23 +95,21 @@ def read_observations(path: str | Path, problems: Problems) -> list[Observation]
         rows = _json_rows(path, problems)
     else:
         raise InputError(f"file of observations {str(path)!r}: its ending is unknown: give a .jsonl or .csv file")
-    names: dict[str, None] = {}
     seen: set[str] = set()
     complete = []
     for row in rows:
-        if row.query_id in seen:
-            problems.add(row.where, "an id given twice", f"{row.query_id!r}: give each question one of its own")
-            continue
-        seen.add(row.query_id)
-        if (observation := _observation(row, problems)) is not None:
-            names |= dict.fromkeys(observation.effects)
-            complete.append(observation)
+        with problems.leaving_out():
+            if row.query_id in seen:
+                own = f"{row.query_id!r}: give each question one of its own"
+                raise LeftOutError(row.where, "an id given twice", own)
+            seen.add(row.query_id)
+            complete.append(_observation(row))
+    names = dict.fromkeys(name for observation in complete for name in observation.effects)
     observations = []
     for observation in complete:
         if lacking := [name for name in names if name not in observation.effects]:
-            problems.add(
-                observation.where, "no effect of a language model", f"{lacking[0]!r}, which other questions have"
-            )
+            detail = f"{lacking[0]!r}, which other questions have"
+            problems.add(observation.where, "no effect of a language model", detail)
         else:
             observations.append(observation)
     if not observations:
@@ -111,40 +118,31 @@ def read_observations(path: str | Path, problems: Problems) -> list[Observation]
     return observations
 
 
-def _observation(row: _Row, problems: Problems) -> Observation | None:
+def _observation(row: _Row) -> Observation:
     effects = row.given.get("effect", {})
     if not row.query.strip():
-        problems.add(row.where, "a blank question", "give at least one word")
-        return None
+        raise LeftOutError(row.where, "a blank question", "give at least one word")
     if not effects:
-        problems.add(row.where, "no effect of a language model", "give at least one")
-        return None
-    numbers: dict[str, dict[str, float]] = {}
+        raise LeftOutError(row.where, "no effect of a language model", "give at least one")
+    numbers = {}
     for quantity, by_name in row.given.items():
-        for name, value in by_name.items():
-            number, where = _number(value), row.lines.get(name, row.where)
-            if number is None:
-                missing = value is None or value == ""
-                reason = f"no {quantity} of a language model" if missing else f"{quantity} is no number"
-                problems.add(where, reason, f"that of {name!r} is {quoted(value)}: give a finite number")
-                return None
-            if quantity != "effect" and number < 0:
-                problems.add(where, f"{quantity} below 0", f"that of {name!r} is {quoted(value)}: give at least 0")
-                return None
-            numbers.setdefault(quantity, {})[name] = number
-        if quantity != "effect" and set(by_name) != set(effects):
-            odd = sorted(set(by_name) ^ set(effects))[0]
-            problems.add(row.where, f"{quantity} and effect of different language models", f"{odd!r} has one only")
-            return None
-    return Observation(
-        row.query,
-        row.query_id,
-        numbers["effect"],
-        numbers.get("cost"),
-        numbers.get("input_tokens"),
-        numbers.get("output_tokens"),
-        row.where,
-    )
+        numbers[quantity] = {name: _checked(value, quantity, name, row) for name, value in by_name.items()}
+        if odd := sorted(set(by_name) ^ set(effects)):
+            different = f"{quantity} and effect of different language models"
+            raise LeftOutError(row.where, different, f"{odd[0]!r} has one only")
+    known = (numbers.get(quantity) for quantity in _AMOUNTS)
+    return Observation(row.query, row.query_id, numbers["effect"], *known, where=row.where)
+
+
+def _checked(value: Any, quantity: str, name: str, row: _Row) -> float:
+    number, where = _number(value), row.lines.get(name, row.where)
+    if number is None:
+        missing = value is None or value == ""
+        reason = f"no {quantity} of a language model" if missing else f"{quantity} is no number"
+        raise LeftOutError(where, reason, f"that of {name!r} is {quoted(value)}: give a finite number")
+    if quantity != "effect" and number < 0:
+        raise LeftOutError(where, f"{quantity} below 0", f"that of {name!r} is {quoted(value)}: give at least 0")
+    return number
 
 
 def _number(value: Any) -> float | None:
@@ -159,47 +157,47 @@ def _number(value: Any) -> float | None:
 
 
 def _json_rows(path: Path, problems: Problems) -> list[_Row]:
-    wide, answers = [], []
+    wide: list[_Row] = []
+    answers: list[_Answer] = []
     fields: dict[str, None] = {}
     for number, raw in readable_lines(path):
         where = f"{path}:{number}"
-        try:
-            line = parse_json_line(raw, where, first=number == 1)
-        except DataFileError as error:
-            problems.add(where, "not a JSON object", str(error).removeprefix(f"{where}: "))
-            continue
-        if line is None:
-            continue
-        fields |= dict.fromkeys(line)
-        query, query_id = _one_of(line, _QUERY), _one_of(line, _ID)
-        if not isinstance(query, str):
-            problems.add(where, "no question", f"query is {quoted(query)}: give a text")
-            continue
-        if query_id is not None and (
-            isinstance(query_id, bool) or not isinstance(query_id, str | int) or query_id == ""
-        ):
-            problems.add(where, "not an id", f"{quoted(query_id)}: give a text or a whole number")
-            continue
-        row = _Row(where, str(number) if query_id is None else str(query_id), query)
-        if (llm := _one_of(line, _LLM)) is not None and not isinstance(line.get("effect"), dict):
-            answers.append((row, llm, {name: line.get(name) for name in _QUANTITIES}, query_id is not None))
-        elif not isinstance(effects := line.get("effect"), dict):
-            problems.add(
-                where, "no effects", f"effect is {quoted(effects)}: give an object from language model to number"
-            )
-        else:
-            given = {name: line[name] for name in _QUANTITIES if line.get(name) is not None}
-            row.given = {
-                name: value if isinstance(value, dict) else dict.fromkeys(effects, value)
-                for name, value in given.items()
-            }
+        with problems.leaving_out():
+            try:
+                line = parse_json_line(raw, where, first=number == 1)
+            except DataFileError as error:
+                raise LeftOutError(where, "not a JSON object", str(error).removeprefix(f"{where}: ")) from None
+            if line is None:
+                continue
+            fields |= dict.fromkeys(line)
+            row, named = _row_of(line, where, str(number))
+            effects = line.get("effect")
+            if (llm := _one_of(line, _LLM)) is not None and not isinstance(effects, dict):
+                answers.append(_Answer(row, llm, {name: line.get(name) for name in _QUANTITIES}, named))
+                continue
+            if not isinstance(effects, dict):
+                wanted = "give an object from language model to number"
+                raise LeftOutError(where, "no effects", f"effect is {quoted(effects)}: {wanted}")
+            for name in _QUANTITIES:
+                if (value := line.get(name)) is not None:
+                    row.given[name] = value if isinstance(value, dict) else dict.fromkeys(effects, value)
             wide.append(row)
     _warn_of_unused(path, [name for name in fields if name not in _FIELDS])
     if wide and answers:
         raise DataFileError(
-            f"{wide[0].where} holds a question and {answers[0][0].where} an answer: give a file of either form"
+            f"{wide[0].where} holds a question and {answers[0].row.where} an answer: give a file of either form"
         )
-    return wide or list(_grouped(answers, problems))
+    return wide or _grouped(answers, problems)
+
+
+def _row_of(line: Mapping[str, Any], where: str, number: str) -> tuple[_Row, bool]:
+    """The question of a line, by its id or by the line's number, and whether it has an id."""
+    query, query_id = _one_of(line, _QUERY), _one_of(line, _ID)
+    if not isinstance(query, str):
+        raise LeftOutError(where, "no question", f"query is {quoted(query)}: give a text")
+    if isinstance(query_id, bool) or not isinstance(query_id, str | int | None) or query_id == "":
+        raise LeftOutError(where, "not an id", f"{quoted(query_id)}: give a text or a whole number")
+    return _Row(where, number if query_id is None else str(query_id), query), query_id is not None
 
 
 def _table_rows(path: Path, problems: Problems) -> list[_Row]:
@@ -217,19 +215,19 @@ def _table_rows(path: Path, problems: Problems) -> list[_Row]:
                 f"{path}: column {column!r} holds no number, but every column besides the question and its id stands "
                 f"for a language model: remove it"
             )
-    wide, answers = [], []
+    wide: list[_Row] = []
+    answers: list[_Answer] = []
     for line, where, cells in rows:
         named = query_id is not None and cells[query_id] != ""
         row = _Row(where, cells[query_id] if query_id and named else str(line), cells[query])
-        if long:
-            values = {name: cells.get(name) or None for name in _QUANTITIES}
-            answers.append((row, cells[cast(str, llm)], values, named))
-        else:
-            for column, (name, quantity) in columns.items():
-                if quantity == "effect" or cells[column]:
-                    row.given.setdefault(quantity, {})[name] = cells[column]
-            wide.append(row)
-    return list(_grouped(answers, problems)) if long else wide
+        if long and llm is not None:
+            answers.append(_Answer(row, cells[llm], {name: cells.get(name) or None for name in _QUANTITIES}, named))
+            continue
+        for column, (name, quantity) in columns.items():
+            if quantity == "effect" or cells[column]:
+                row.given.setdefault(quantity, {})[name] = cells[column]
+        wide.append(row)
+    return _grouped(answers, problems) if long else wide
 
 
 def _columns(header: tuple[str, ...], others: set[str | None], path: Path) -> dict[str, tuple[str, str]]:
@@ -245,30 +243,31 @@ def _columns(header: tuple[str, ...], others: set[str | None], path: Path) -> di
     return columns
 
 
-def _grouped(answers: list[tuple[_Row, Any, dict[str, Any], bool]], problems: Problems) -> Iterator[_Row]:
+def _grouped(answers: list[_Answer], problems: Problems) -> list[_Row]:
     """Puts the answers to a question together: those of one id, else of one text."""
     questions: dict[tuple[bool, str], _Row] = {}
     unfit: set[tuple[bool, str]] = set()
     for row, llm, values, named in answers:
         key = (named, row.query_id if named else row.query)
         question = questions.setdefault(key, row)
-        if not isinstance(llm, str) or not llm.strip():
-            problems.add(row.where, "no language model", f"llm is {llm!r}: give its name")
+        try:
+            if not isinstance(llm, str) or not llm.strip():
+                raise LeftOutError(row.where, "no language model", f"llm is {llm!r}: give its name")
+            if question.query != row.query:
+                other = f"{row.query_id!r}: that of {question.where} asks otherwise"
+                raise LeftOutError(row.where, "one id of two questions", other)
+            if llm in question.given.get("effect", {}):
+                twice = f"of {llm!r}: give one per question, such as the mean"
+                raise LeftOutError(row.where, "an answer given twice", twice)
+        except LeftOutError as error:
+            problems.add(*error.args)
             unfit.add(key)
-        elif question.query != row.query:
-            problems.add(
-                row.where, "one id of two questions", f"{row.query_id!r}: that of {question.where} asks otherwise"
-            )
-            unfit.add(key)
-        elif llm in question.given.get("effect", {}):
-            problems.add(row.where, "an answer given twice", f"of {llm!r}: give one a question, such as the mean")
-            unfit.add(key)
-        else:
-            question.lines[llm] = row.where
-            for quantity, value in values.items():
-                if quantity == "effect" or value is not None:
-                    question.given.setdefault(quantity, {})[llm] = value
-    return (question for key, question in questions.items() if key not in unfit)
+            continue
+        question.lines[llm] = row.where
+        for quantity, value in values.items():
+            if quantity == "effect" or value is not None:
+                question.given.setdefault(quantity, {})[llm] = value
+    return [question for key, question in questions.items() if key not in unfit]
 
 
 def _one_of(line: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -1,103 +1,112 @@
-"""What is known of language models before they are asked: prices, size, what they are good at."""
+"""Files of language models: profiles in JSON or CSV, and LiteLLM configurations."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
-from r1ranker_ir.errors import InputError
+from pydantic import AliasChoices, ConfigDict, Field
+
+from r1ranker_ir.adapters.routing.litellm_models import profiles_of_model_list
+from r1ranker_ir.adapters.routing.llms import LLMProfile, check_profiles
+from r1ranker_ir.adapters.routing.tables import is_table, read_table
+from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.described import described
-from r1ranker_ir.types import Candidate
+from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.records import Record, Words, checked_record
+from r1ranker_ir.files.small_files import RECORD_BYTES, SETTINGS_BYTES, read_small_text
+from r1ranker_ir.files.yaml_text import parse_yaml
+from r1ranker_ir.quoting import quoted
 
-_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-_SIZE = re.compile(r"(?:(\d+)\s*[x×]\s*)?(\d+(?:\.\d+)?)\s*([KMBT])\b", re.IGNORECASE)
+_WAY_OUT = "give a .json, .csv or .yaml file"
+_OTHER_NAMES = {"price_in": "input_price", "price_out": "output_price", "description": "feature"}
 
 
-@dataclass(frozen=True)
-class LLMProfile:
-    """A language model that could answer.
+class _Entry(Record):
+    model_config = ConfigDict(extra="ignore")
 
-    Args:
-        name: what it is called, by the gateway as in files of observations.
-        price_in: dollars per million tokens that it reads; `None` where not known.
-        price_out: dollars per million tokens that it writes; `None` where not known.
-        description: what it is good at, for the ranker to read.
-        size: its parameters, such as `8B` or `8x7B`.
-
-    Raises:
-        InputError: if the name is blank, a price is negative or no finite number, only one is known, or another field
-            is no text.
-    """
-
-    name: str
-    price_in: float | None = None
-    price_out: float | None = None
-    description: str = ""
+    name: Words
+    price_in: Annotated[float, Field(ge=0, validation_alias=AliasChoices("price_in", "input_price"))]
+    price_out: Annotated[float, Field(ge=0, validation_alias=AliasChoices("price_out", "output_price"))]
+    description: Annotated[str, Field(validation_alias=AliasChoices("description", "feature"))] = ""
     size: str = ""
 
-    def __post_init__(self) -> None:
-        for field_name in ("name", "description", "size"):
-            if not isinstance(text := getattr(self, field_name), str):
-                raise InputError(f"a language model's {field_name} is {described(text)}: a text is needed")
-        if not self.name.strip():
-            raise InputError(f"a language model's name is {self.name!r}: give it one")
-        for field_name in ("price_in", "price_out"):
-            price = getattr(self, field_name)
-            if not (self.price_in is self.price_out is None or _is_price(price)):
-                shown = described(price, shows_words=True)
-                raise InputError(
-                    f"language model {self.name!r}: {field_name} is {shown}: dollars per million tokens are needed"
-                )
 
-    @property
-    def parameters(self) -> float | None:
-        """How many parameters the size says, all experts together; `None` where it says none."""
-        found = _SIZE.search(self.size)
-        return None if found is None else int(found[1] or 1) * float(found[2]) * _UNITS[found[3].upper()]
+class _Row(_Entry):
+    """An entry of a table, whose numbers are written out."""
 
-    @property
-    def text(self) -> str:
-        """What a ranker reads: what tells language models apart comes first, as small rankers read no further."""
-        known = self.price_in is not None
-        price = f"${self.price_in:g}/${self.price_out:g} per million tokens" if known else ""
-        head = ", ".join(part for part in (self.name, self.size, price) if part)
-        return f"{head}: {self.description}" if self.description else head
-
-    def candidate(self) -> Candidate:
-        """The candidate of a ranking request."""
-        return Candidate(self.name, self.text)
-
-    def price(self, tokens_in: float, tokens_out: float) -> float | None:
-        """What an answer costs.
-
-        Args:
-            tokens_in: tokens that are read.
-            tokens_out: tokens that are written.
-
-        Returns:
-            Dollars; `None` where the prices are not known.
-        """
-        if self.price_in is None or self.price_out is None:
-            return None
-        return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
+    model_config = ConfigDict(strict=False)
 
 
-def _is_price(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+def read_profiles(path: str | Path) -> tuple[LLMProfile, ...]:
+    """Reads the profiles of language models, in the file's order; other fields than these are not looked at.
+
+    JSON is a list of objects with `name`, `price_in` and `price_out`, perhaps `description` and `size`, or an object of
+    such objects by name; `input_price`, `output_price` and `feature` are understood as well. A CSV file has these
+    columns. YAML, and JSON with `model_list`, is a LiteLLM configuration.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"file of language models {str(path)!r} does not exist: {_WAY_OUT}")
+    if is_table(path):
+        rows = (
+            (_Row, row.where, {name: cell for name, cell in row.cells.items() if cell}) for row in read_table(path)[1]
+        )
+        return check_profiles((_profile(*row) for row in rows), str(path))
+    if path.suffix not in (".json", ".yaml", ".yml"):
+        raise InputError(f"file of language models {str(path)!r}: its ending is unknown: {_WAY_OUT}")
+    content = _parsed(path)
+    if _is_configuration(path, content):
+        return profiles_of_model_list(_model_list(content), where=f"{path}: model_list")
+    if isinstance(content, dict):
+        entries = [
+            (_Entry, f"{path}: {quoted(name)}", {"name": name, **row} if isinstance(row, dict) else row)
+            for name, row in content.items()
+        ]
+    elif isinstance(content, list):
+        entries = [(_Entry, f"{path}[{place}]", row) for place, row in enumerate(content)]
+    else:
+        raise DataFileError(f"{path}: a JSON {type(content).__name__} where a list or an object of profiles is needed")
+    return check_profiles((_profile(*entry) for entry in entries), str(path))
 
 
-def check_profiles(profiles: Iterable[LLMProfile], where: str = "llms") -> tuple[LLMProfile, ...]:
-    """Checks that there are language models to choose from, each once; `where` is the argument or the file."""
-    checked = tuple(profiles)
-    if not checked:
-        raise InputError(f"{where} holds no language model: give at least one")
-    for place, profile in enumerate(checked):
-        if not isinstance(profile, LLMProfile):
-            raise InputError(f"{where}[{place}] is {described(profile)}: give an LLMProfile")
-    if repeated := [name for name, times in Counter(profile.name for profile in checked).items() if times > 1]:
-        raise InputError(f"{where} holds {repeated[0]!r} more than once: give each language model a name of its own")
-    return checked
+def read_model_list(path: str | Path) -> list[Any] | None:
+    """LiteLLM's `model_list` in a file that `read_profiles` has read; `None` if it is not a LiteLLM configuration."""
+    path = Path(path)
+    if is_table(path):
+        return None
+    content = _parsed(path)
+    return list(_model_list(content)) if _is_configuration(path, content) else None
+
+
+def _profile(kind: type[_Entry], where: str, row: object) -> LLMProfile:
+    given = {name: value for name, value in row.items() if value is not None} if isinstance(row, Mapping) else row
+    for name, other in _OTHER_NAMES.items():
+        if isinstance(given, dict) and name in given and other in given:
+            raise DataFileError(f"{where}: fields {name!r} and {other!r} are both given: give one of them")
+    entry = checked_record(kind, given, where, shown=lambda value: described(value, shows_words=True))
+    try:
+        return LLMProfile(**entry.model_dump())
+    except InputError as error:
+        raise DataFileError(f"{where}: {error}") from None
+
+
+def _is_configuration(path: Path, content: Any) -> bool:
+    return path.suffix != ".json" or (isinstance(content, dict) and "model_list" in content)
+
+
+def _model_list(content: Any) -> Any:
+    return content.get("model_list") if isinstance(content, dict) else content
+
+
+def _parsed(path: Path) -> Any:
+    is_json = path.suffix == ".json"
+    most = RECORD_BYTES if is_json else SETTINGS_BYTES
+    text = read_small_text(path, str(path), _WAY_OUT, error=DataFileError, most=most)
+    if not is_json:
+        return parse_yaml(text, str(path), feature="reading a LiteLLM configuration", extra="litellm")
+    try:
+        return parse_json(text, unique=True)
+    except ValueError as error:
+        raise DataFileError(f"{path}: not valid JSON ({error}): a list or an object of profiles is needed") from None

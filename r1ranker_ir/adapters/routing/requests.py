@@ -7,9 +7,9 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 
+from r1ranker_ir.adapters.routing.llms import LLMProfile
 from r1ranker_ir.adapters.routing.objectives import Objective
 from r1ranker_ir.adapters.routing.observations import Observation
-from r1ranker_ir.adapters.routing.profiles import LLMProfile
 from r1ranker_ir.adapters.routing.utility import OUTPUT_TOKENS, CostScale, Outcome, mean_utilities, outcomes
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from r1ranker_ir.adapters.routing.llms import LLMProfile
 from r1ranker_ir.adapters.routing.objectives import Objective
 from r1ranker_ir.adapters.routing.observations import Observation
-from r1ranker_ir.adapters.routing.profiles import LLMProfile
 from r1ranker_ir.errors import InputError
 
 CostScale = Literal["question", "file"]

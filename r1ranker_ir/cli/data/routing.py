@@ -59,10 +59,10 @@ def routing(
     """
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.adapters.problems import Problems
+    from r1ranker_ir.adapters.routing.llms import LLMProfile
     from r1ranker_ir.adapters.routing.objectives import objective_of
     from r1ranker_ir.adapters.routing.observations import read_observations
-    from r1ranker_ir.adapters.routing.profile_files import read_profiles
-    from r1ranker_ir.adapters.routing.profiles import LLMProfile
+    from r1ranker_ir.adapters.routing.profiles import read_profiles
     from r1ranker_ir.adapters.routing.requests import observed_llms, routing_requests
     from r1ranker_ir.data.request_files import write_requests
     from r1ranker_ir.files.paths import NamedFile, check_outputs
