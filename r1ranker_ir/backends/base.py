@@ -58,9 +58,10 @@ class AnswersEach(Protocol):
     """A backend whose answers arrive one by one, and whose calls can fail one by one."""
 
     def answer_each(self, calls: Sequence[Call]) -> Generator[tuple[int, Answer | CallError]]:
-        """Answers the calls, and gives each answer as soon as it is there.
+        """Answers the calls, and gives each answer, or why there is none, with its index as soon as it is there.
 
-        Closing the iterator drops the calls that are under way.
+        Closing the iterator drops the calls that are under way. A `BackendError` is raised for what no further call
+        would be spared, after the answers that were there by then.
         """
         ...
 

@@ -26,7 +26,7 @@ else:
 
 
 class _Bounded(_ByteStream):  # type: ignore[misc]
-    """A stream that ends after so many bytes."""
+    """A stream that ends after `most` bytes."""
 
     def __init__(self, whole: Any, most: int) -> None:
         self._whole = whole

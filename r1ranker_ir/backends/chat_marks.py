@@ -44,7 +44,7 @@ def marks_in_rendered(rendered: str, texts: Sequence[str]) -> set[str]:
 
 
 def _labels(piece: str) -> list[str]:
-    """What of a line between two texts names a turn."""
+    """The words of a line between two texts that name a turn."""
     if not piece or _WORDS.fullmatch(piece):
         return []
     if not any(character.isalnum() for character in piece):

@@ -15,9 +15,9 @@ from r1ranker_ir.errors import BackendError, InputError
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _PLACEHOLDER_KEY = "no-key-needed"
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
-# A shorter "key" is a placeholder such as EMPTY or ollama, which may well be an honest word of a model's text.
+# A shorter "key" is a placeholder such as EMPTY or ollama, which may well be a word of a model's text.
 _SHORTEST_REAL_SECRET = 8
-# So much of a longer secret is no honest word either, where a server cuts it short.
+# A longer secret is also hidden where a server cuts it short, from this many characters on.
 _SHORTEST_BEGINNING = 12
 
 

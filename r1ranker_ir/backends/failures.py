@@ -86,7 +86,7 @@ def what_failed(error: Exception) -> str:
         return "did not answer in time"
     if isinstance(error, APIConnectionError):
         return "could not be reached, or broke off,"
-    return "sent something that is no chat completion"
+    return "sent something that is not a chat completion"
 
 
 def what_to_do(error: Exception, attempts: int, concurrency: int, timeout: float) -> str:

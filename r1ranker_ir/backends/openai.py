@@ -43,7 +43,7 @@ ANSWER_TOKENS = 160
 _TOKENS_PER_IDENTIFIER = 8
 _CONNECT_SECONDS = 10.0
 _CALLS_PER_SLOT = 4
-# Between the samples of one call; runs with the seeds 0, 1, 2, … share none.
+# Between the samples of one call; runs with the seeds 0, 1, 2, … must not share any.
 _SEEDS_APART = 1_000_003
 _SECONDS_BETWEEN_LOOKS = 0.05
 _Arrived = tuple[int, Answer | CallError]

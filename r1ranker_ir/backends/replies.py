@@ -34,7 +34,7 @@ _STATUS_BY_WORD = {
     **dict.fromkeys(("invalid_request", "badrequest", "bad request"), 400),
 }
 _BAD_GATEWAY, _BAD_REQUEST, _SERVICE_UNAVAILABLE = 502, 400, 503
-# More is no count of tokens: such a number would only spoil the sums.
+# A larger number is not believed: it would only spoil the sums.
 _MOST_TOKENS = 10**9
 _DEEPEST_PARTS = 4
 
@@ -173,7 +173,7 @@ def _sendable(text: str) -> str:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens; `None` for what can be none."""
+    """A number of tokens; `None` for what can't be one."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TOKENS:
         return None
     return value

@@ -2,7 +2,7 @@
 
 It reads JSON from standard input: `path` (where modules are found), `template`, `special` (the tokenizer's named
 tokens), `conversations`, and the limits `bytes`, `cpu_seconds` and `characters`. It prints `ends`, or what the template
-does instead. Errors of the template are none of its business: they are met again, and told, where prompts are rendered.
+does instead. Errors of the template do not matter here: they are met again, and reported, where prompts are rendered.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Database:
             if path.is_dir():
                 raise IsADirectoryError(None, "it is a folder")
             if path.exists() and not path.is_file():
-                raise OSError(None, "it is no ordinary file")
+                raise OSError(None, "it is not an ordinary file")
             _make_private(path)
         except OSError as error:
             raise StorageError(f"the cache {str(path)!r} can't be used: {error.strerror}: {_WAY_OUT}") from error
@@ -98,7 +98,7 @@ class Database:
                     time.sleep(0.01)
         # A commit is then safe from the end of the process; a power cut may cost the latest ones, never the file.
         connection.execute("PRAGMA synchronous = NORMAL")
-        # Begun also where nothing is to be made: a file that can't be written is noticed now and not after an hour.
+        # Begun even where nothing must be made: a file that can't be written is noticed now and not after an hour.
         with _transaction(connection, "IMMEDIATE"):
             if self._is_new():
                 for statement in filter(str.strip, _TABLES.split(";")):
@@ -117,7 +117,7 @@ class Database:
                 )
             return False
         if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] or application or version:
-            raise StorageError(f"{str(self.path)!r} is an SQLite database of another program, and no cache: {_WAY_OUT}")
+            raise StorageError(f"{str(self.path)!r} is an SQLite database of another program, not a cache: {_WAY_OUT}")
         return True
 
     @contextlib.contextmanager
@@ -143,7 +143,7 @@ class Database:
                 )
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return (
-                    f"{named} is damaged, or no cache ({error}): delete it with the files {self.path.name}-wal and "
+                    f"{named} is damaged, or not a cache ({error}): delete it with the files {self.path.name}-wal and "
                     f"{self.path.name}-shm beside it, or {_WAY_OUT}"
                 )
             case _:

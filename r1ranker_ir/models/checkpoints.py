@@ -57,7 +57,7 @@ def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
 
         local = only_local(checkpoint, revision)
         found = cached_file(checkpoint, SETTINGS_FILE, revision=revision, local_files_only=local, **quietly)
-    # A name that is no repository is reported by whoever loads the weights, with a better message.
+    # A name that is not a repository is reported by whoever loads the weights, with a better message.
     except (ImportError, OSError, ValueError):
         return None
     return Path(found) if found else None

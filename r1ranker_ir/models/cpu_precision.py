@@ -20,7 +20,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 @cache
 def computes_in_bfloat16() -> bool:
-    """Tells whether this CPU multiplies in bfloat16: AVX-512 BF16 or AMX on x86, the BF16 extension on ARM.
+    """Whether this CPU multiplies in bfloat16: AVX-512 BF16 or AMX on x86, the BF16 extension on ARM.
 
     A CPU without these converts every number first, and is then slower than in float32.
     """

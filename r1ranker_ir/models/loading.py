@@ -48,7 +48,7 @@ def is_adapter(model: str, revision: str | None) -> bool:
 
 @contextmanager
 def _quiet_bars_off_terminal() -> Iterator[None]:
-    """Hides the bars of transformers and the hub where standard error is no terminal."""
+    """Hides the bars of transformers and the hub where standard error is not a terminal."""
     from transformers.utils import logging as transformers_logging
 
     if sys.stderr.isatty() or not transformers_logging.is_progress_bar_enabled():
@@ -150,7 +150,7 @@ def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -
         # transformers fills them with random numbers and only warns.
         raise CheckpointError(
             f"checkpoint {model!r} lacks {len(missing)} of its weights, among them {missing[0]!r}: it is incomplete, "
-            f"or no causal language model (an embedding model, for example). {OFFLINE_HINT}"
+            f"or not a causal language model (an embedding model, for example). {OFFLINE_HINT}"
         )
     # A whole path, so that an adapter that is trained on it finds its base from any folder.
     return made_ordinary(loaded, model if is_small(model) else os.path.abspath(model)) if packed else loaded

@@ -1,4 +1,4 @@
-"""What of a checkpoint can be read without its weights: tokenizer and configuration."""
+"""The parts of a checkpoint that can be read without its weights: tokenizer and configuration."""
 
 from __future__ import annotations
 

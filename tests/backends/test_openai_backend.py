@@ -309,11 +309,11 @@ def test_tries_again(serve: Serve, trouble: Reply) -> None:
         (refusal(400, "word " * 5000), ["status 400", "word word"]),
         (DROP, ["broke off", "Check that the server runs"]),
         (Reply("{}", delay=0.5), ["did not answer in time", "raise timeout (now 0.3 seconds)"]),
-        (Reply('{"choices": ['), ["no chat completion", "base_url"]),
-        (Reply("<html>hello</html>", headers={"Content-Type": "text/html"}), ["no chat completion", "hello"]),
+        (Reply('{"choices": ['), ["not a chat completion", "base_url"]),
+        (Reply("<html>hello</html>", headers={"Content-Type": "text/html"}), ["not a chat completion", "hello"]),
         (Reply('{"error": {"message": "provider is down"}}'), ["no chat completion", "provider is down"]),
         (Reply('{"choices": []}'), ["no chat completion"]),
-        (Reply('{"choices": [{"message": {"content": 7}}]}'), ["no chat completion"]),
+        (Reply('{"choices": [{"message": {"content": 7}}]}'), ["not a chat completion"]),
     ],
 )
 def test_errors_name_the_thing_and_the_way_out(serve: Serve, trouble: Reply, says: list[str]) -> None:

@@ -251,8 +251,8 @@ def _cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda path: path.write_text("not a database at all" * 100), "is damaged, or no cache"),
-        (_cut, "is damaged, or no cache"),
+        (lambda path: path.write_text("not a database at all" * 100), "is damaged, or not a cache"),
+        (_cut, "is damaged, or not a cache"),
         (lambda path: path.mkdir(), "it is a folder"),
         (lambda path: rows_of(path, "CREATE TABLE bookmarks (a)"), "an SQLite database of another program"),
         (_newer, "has format 99, and this r1ranker-ir keeps format 1"),

@@ -338,7 +338,7 @@ def test_caches_that_can_not_be_used_stop_before_the_model_is_loaded(tmp_path: P
     common = ("--corpus", COLLECTION, "--run", reranking.run, "--output", tmp_path / "run.trec")
     named = ("--reranker", "r1ranker-iterative-tiny")
     said = r1ranker("rerank", *common, *named, "--cache", tmp_path / "notes.txt", code=1)
-    assert f"Error: the cache '{tmp_path}/notes.txt' is damaged, or no cache" in said
+    assert f"Error: the cache '{tmp_path}/notes.txt' is damaged, or not a cache" in said
     said = r1ranker("rerank", *common, *named, "--cache", tmp_path / "c.sqlite", "--no-cache", code=2)
     assert "choose one of --cache and --no-cache" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]
