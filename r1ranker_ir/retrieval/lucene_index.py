@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.files.locks import output_lock
 from r1ranker_ir.files.partial import set_aside
+from r1ranker_ir.quoting import shown_ids
 from r1ranker_ir.retrieval.java import first_line
 from r1ranker_ir.retrieval.lucene import load_pyserini
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DOCUMENTS_AT_ONCE = 1000
-SHOWN_IDS = 20
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,11 @@ def build_index(
     with output_lock(target, "place for the index"):
         summary = _build(corpus, folder, target, growing, threads, progress)
     if summary.empty:
-        rest = " …" if len(summary.empty) > SHOWN_IDS else ""
         logger.warning(
             "%d documents of corpus %s have no text and are not in the index: %s",
             len(summary.empty),
             corpus.name,
-            ", ".join(summary.empty[:SHOWN_IDS]) + rest,
+            shown_ids(summary.empty),
         )
     return summary
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import shown_ids
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.retrieval.hits import check_batch, text_of_stored
 from r1ranker_ir.types import Candidate, RankingRequest
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from r1ranker_ir.data.corpora import Corpus
 
 logger = logging.getLogger(__name__)
-
-SHOWN_IDS = 20
 
 
 @dataclass(frozen=True)
@@ -194,15 +193,15 @@ class RerankPipeline:
         lacking = [docid for docid in dict.fromkeys(str(hit.docid) for hit in hits) if docid not in texts]
         if lacking and not texts:
             raise InputError(
-                f"none of the {len(lacking)} documents found has a text ({_ids(lacking)}): the index stores none, or "
-                f"texts= knows none of them. Give texts=: a corpus, a searcher whose index stores them, or a function "
+                f"none of the {len(lacking)} documents found has a text ({shown_ids(lacking)}): the index stores none, "
+                f"or texts= knows none of them. Give texts=: a corpus, a searcher whose index stores them, or a function "
                 f"from id to text"
             )
         if lacking:
             logger.warning(
                 "%d documents have no text and stay in the first stage's order, below those that were reranked: %s",
                 len(lacking),
-                _ids(lacking),
+                shown_ids(lacking),
             )
         return texts
 
@@ -215,8 +214,3 @@ class RerankPipeline:
             document = getattr(self.searcher if self._texts is None else self._texts, "doc", lambda _: None)(docid)
             raw = document.raw() if document is not None else None
         return None if raw is None else text_of_stored(raw, docid)
-
-
-def _ids(ids: Sequence[str]) -> str:
-    rest = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
-    return ", ".join(ids[:SHOWN_IDS]) + rest

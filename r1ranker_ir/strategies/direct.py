@@ -18,7 +18,7 @@ from .budget import BudgetSpent
 from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions, Think
 from .strategy import Strategy
-from .windows import chances_of, check_window, check_window_size, with_rest_as_it_was
+from .windows import chances_of, check_window, check_window_size, sliding_windows, with_rest_as_it_was
 
 ORDER = Section("direct", asks="order")
 
@@ -81,15 +81,11 @@ def _ordered(asker: Asker, shown: Sequence[int], top: int, think: Think) -> _Ord
 def _slide_windows(
     asker: Asker, order: list[int], window_size: int, stride: int, options: RankingOptions
 ) -> Generator[Call, Answer, None]:
-    end, top_k = len(order), options.top_k
-    while end > 1:
-        start = max(0, end - window_size)
+    top_k = options.top_k
+    for start, end in sliding_windows(len(order), window_size, stride):
         # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is.
         top = 0 if top_k is None else max(min(top_k, window_size - stride), top_k - start)
         order[start:end] = yield from _ordered(asker, order[start:end], top, options.think)
-        if start == 0:
-            return
-        end -= stride
 
 
 def _play_tournament(

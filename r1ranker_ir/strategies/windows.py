@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import identifiers
@@ -23,6 +23,17 @@ def check_window_size(window_size: int) -> None:
     """Raises an InputError if there is nothing to compare."""
     if window_size < 2:
         raise InputError(f"window_size is {window_size}: a prompt needs at least 2 candidates to compare")
+
+
+def sliding_windows(count: int, window_size: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Where windows lie that slide over a list from its back, as slices: 1 + ceil((count - window_size) / stride)."""
+    end = count
+    while end > 1:
+        start = max(0, end - window_size)
+        yield start, end
+        if start == 0:
+            return
+        end -= stride
 
 
 def record_step(

@@ -15,7 +15,7 @@ from typing import Literal
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.strategies.windows import check_window
+from r1ranker_ir.strategies.windows import check_window, sliding_windows
 
 from .records import Record, Sample, sample_strategies
 
@@ -222,32 +222,16 @@ def window_samples(record: Record, window_size: int = 20, stride: int = 10) -> l
         InputError: if window_size or stride make no sense.
     """
     check_window(window_size, stride)
-    samples = []
-    end = len(record.candidates)
-    while end > 1:
-        start = max(0, end - window_size)
-        if len(set(record.gains[start:end])) > 1:
-            samples.append(Sample("direct", _shown(record, range(start, end))))
-        if start == 0:
-            break
-        end -= stride
-    return samples
+    return [
+        Sample("direct", _shown(record, range(start, end)))
+        for start, end in sliding_windows(len(record.candidates), window_size, stride)
+        if len(set(record.gains[start:end])) > 1
+    ]
 
 
 def count_windows(record: Record, window_size: int, stride: int) -> int:
-    """Counts the windows of a record, those without differing gains included.
-
-    Args:
-        record: the record.
-        window_size: the length of a window.
-        stride: by how many places windows move up.
-
-    Returns:
-        1 + ceil((n − window_size) / stride) for n candidates, at least 1; 0 below 2 candidates.
-    """
-    if len(record.candidates) < 2:
-        return 0
-    return 1 + max(0, -(-(len(record.candidates) - window_size) // stride))
+    """Counts the windows of a record, those without differing gains included."""
+    return len(list(sliding_windows(len(record.candidates), window_size, stride)))
 
 
 def _shown(record: Record, places: Sequence[int]) -> Record:

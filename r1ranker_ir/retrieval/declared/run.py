@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import shown_ids
 from r1ranker_ir.retrieval.first_stages import FirstStageKind
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from r1ranker_ir.data.trec_runs import Run
 
 logger = logging.getLogger(__name__)
-
-SHOWN_IDS = 20
 
 
 def _search(corpus: Corpus, depth: int, queries: Mapping[str, str] | None, *, source: str, progress: bool) -> Run:
@@ -32,13 +31,12 @@ def _cut(run: Run, corpus: Corpus, depth: int, queries: Mapping[str, str] | None
             f"none of the {len(run)} queries of run {path!r} is in corpus {corpus.name!r}: is it a run of it?"
         )
     if unknown and queries is None:
-        rest = " …" if len(unknown) > SHOWN_IDS else ""
         logger.warning(
             "%d queries of run %s are not in corpus %s and are left out: %s",
             len(unknown),
             path,
             corpus.name,
-            ", ".join(unknown[:SHOWN_IDS]) + rest,
+            shown_ids(unknown),
         )
     return {query_id: tuple(run.get(query_id, ())[:depth]) for query_id in topics}
 
