@@ -194,8 +194,8 @@ class RerankPipeline:
         if lacking and not texts:
             raise InputError(
                 f"none of the {len(lacking)} documents found has a text ({shown_ids(lacking)}): the index stores none, "
-                f"or texts= knows none of them. Give texts=: a corpus, a searcher whose index stores them, or a function "
-                f"from id to text"
+                f"or texts= knows none of them. Give texts=: a corpus, a searcher whose index stores them, or a "
+                f"function from id to text"
             )
         if lacking:
             logger.warning(
