@@ -92,35 +92,38 @@ class PromptTemplate(Protocol):
     @property
     def identifier_pattern(self) -> re.Pattern[str]: ...
 
-    def wording(self, strategy: str, task: str) -> Any: ...
+    def wording(self, strategy: str, task: str) -> Any:
+        """The turns of a section for a task; an InputError says which there are."""
 
-    def form(self, task: str) -> TaskForm: ...
+    def form(self, task: str) -> TaskForm:
+        """What is different for a task."""
 
-    def shows_aim(self, strategy: str, task: str) -> bool: ...
+    def shows_aim(self, strategy: str, task: str) -> bool:
+        """Whether a request's aim is a part of the prompt, or decides which it is."""
 
-    def only(self, strategy: str) -> PromptTemplate: ...
+    def only(self, strategy: str) -> PromptTemplate:
+        """The template without what it holds for other sections."""
 
-    def digest(self, *, mark: bool = False) -> str: ...
+    def digest(self, *, mark: bool = False) -> str:
+        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
 
-    def texts(self) -> Iterable[str]: ...
+    def texts(self) -> Iterable[str]:
+        """All wording around queries and candidates."""
 
-    def identifiers(self, count: int) -> tuple[str, ...]: ...
+    def identifiers(self, count: int) -> tuple[str, ...]:
+        """The identifiers of a prompt with that many candidates, of which nothing is known."""
 
     def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
-        """What may be answered, of each candidate in the order of the prompt; or grades."""
-        ...
+        """What may be answered, of each candidate in the order of the prompt, none twice; or grades, or two words."""
 
     def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
-        """Fills the turns of a section; an InputError says what the template lacks."""
-        ...
+        """Fills the turns of a section; an InputError says what the template or the request lacks."""
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
         """The turns with next to nothing filled in; `None` where what stands around depends on the candidates."""
-        ...
 
     def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
         """Reads which of the names an output gives: as the template's own system does, or as carefully as can be."""
-        ...
 
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:
