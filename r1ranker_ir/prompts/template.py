@@ -246,7 +246,7 @@ def check_placeholders(where: str, text: Any, allowed: Iterable[str], required: 
         fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
         raise InputError(f"{where}: {error}; write a literal brace as {{{{ or }}}}") from error
-    found = {name for _, name, _, _ in fields}
+    found = {str(name) for _, name, _, _ in fields}
     if any(form or conversion for _, _, form, conversion in fields):
         raise InputError(f"{where}: a placeholder is a name in braces, without ':' or '!'")
     if unknown := found - set(allowed):
