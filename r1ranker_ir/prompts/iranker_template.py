@@ -169,7 +169,7 @@ class IRankerTemplate:
         return re.compile("|".join(marks) if marks else r"(?!)()", re.IGNORECASE)
 
     def section(self, strategy: str, task: str, aim: str = "") -> Section:
-        """The section for a kind of request; an InputError if there is none."""
+        """The section for a kind of request; an InputError says which there are."""
         if strategy not in self.wordings:
             raise InputError(
                 f"template {self.name!r} has no [{strategy}] wording: it offers {', '.join(self.wordings)}. Use the "
@@ -218,7 +218,7 @@ class IRankerTemplate:
         return digest_of_template(content)
 
     def identifiers(self, count: int) -> tuple[str, ...]:
-        """Labels of so many candidates of which nothing is known; see `answers`."""
+        """Labels of `count` candidates of which nothing is known; see `answers`."""
         return tuple(str(number) for number in range(count))
 
     def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:

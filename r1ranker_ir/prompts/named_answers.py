@@ -13,7 +13,7 @@ from .answers import Form, Reading, answer_text
 _LIST_NUMBER = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.):])\s+")
 _AROUND = " \t\"'`“”‘’«»[](){}<>.,;:!?*_"
 _ORDER_MARK = re.compile(r"\s+>\s+")
-# An answer that begins like one name alone counts from so many characters on.
+# An answer that begins like one name alone counts from this many characters.
 _SHORTEST_PART = 3
 _CLOSE = 0.9
 # What the published reading compares letter by letter; beyond, a text is answered exactly or in part.
@@ -89,7 +89,7 @@ def read_named(output: str, names: Sequence[str], form: Form) -> Reading:
 
     It is clean if the answer is a name and nothing else, but for case, marks and white space around it, or if it is all
     names in order, each once. A name in a sentence, a part of one name alone, or a name with a slip of the pen is
-    taken, and is not clean; what fits several names is none.
+    taken, and is not clean; what fits several names does not count.
     """
     text = answer_text(output)
     if text is None:

@@ -55,7 +55,7 @@ def _reading(numbers: Iterable[int], count: int, *, clean: bool = True) -> Readi
 
 
 def _digit_runs(text: str) -> list[int] | None:
-    """The numbers that all digits of a text spell; `None` where one is no number, as a stray superscript is not."""
+    """The numbers that all digits of a text spell; `None` where one is not a number, such as a stray superscript."""
     runs = "".join(letter if letter.isdigit() else " " for letter in text).split()
     try:
         # A number that long names nothing, and int() refuses enormous ones.

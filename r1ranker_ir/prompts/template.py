@@ -239,7 +239,7 @@ def has_placeholder(text: str, name: str) -> bool:
 
 
 def check_placeholders(where: str, text: Any, allowed: Iterable[str], required: Iterable[str] = ()) -> None:
-    """Raises an InputError if a text has an unknown placeholder, lacks one, or is no text with placeholders."""
+    """Raises an InputError if a text has an unknown placeholder, lacks one, or is not a text with placeholders."""
     if not isinstance(text, str):
         raise InputError(f"{where} is {text!r}; give a string")
     try:
