@@ -69,7 +69,7 @@ class Door(Mapping[str, T]):
         return self._all()[name]
 
     def __contains__(self, name: object) -> bool:
-        # Whatever was read from a file: a list is no name, and can't be looked up.
+        # Whatever was read from a file: a list is not a name, and can't be looked up.
         return isinstance(name, str) and name in self._all()
 
     def __iter__(self) -> Iterator[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 
+SHOWN_IDS = 20
+"""How many ids a message names of a longer list."""
 _CHARACTERS = 200
 
 
@@ -43,3 +45,9 @@ def shorten_message(message: str, most: int = 4000) -> str:
     if len(message) <= most:
         return message
     return f"{message[: most * 2 // 3]} … {message[-most // 3 :]}"
+
+
+def shown_ids(ids: Sequence[str]) -> str:
+    """The first of several ids, and how many more there are."""
+    more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
+    return ", ".join(ids[:SHOWN_IDS]) + more

@@ -49,12 +49,12 @@ class RankingRequest:
     """A query and its candidates in first-stage order.
 
     Args:
-        query: the information need: a question; of an item, a user's choices so far, one a line, oldest first. Not
+        query: the information need: a question; of an item, a user's choices so far, one per line, oldest first. Not
             blank.
         candidates: best first by the first stage; ties and repairs fall back to this order.
         task: which noun the prompt uses for a candidate.
         query_id: a name for logs and errors.
-        aim: what the best candidate is to be, where the query does not say it: "a good answer at a low cost".
+        aim: what the best candidate should be, if the query does not say it: "a good answer at a low cost".
         given: a prompt that came with it, for templates that show it; not compared.
 
     Raises:
@@ -185,7 +185,7 @@ class Answer:
     Args:
         text: everything after the prompt, from the thought to the closing tag.
         thought: the reasoning alone.
-        choice: the identifiers chosen under constraint, best first; `None` where the text is to be parsed.
+        choice: the identifiers chosen under constraint, best first; `None` where the text must be parsed.
         probabilities: identifier to probability at the answer; for `order`, at its first place. Sums to 1.
         thought_closed: the model did not close its thought, and it counts as closed where it ended, see `ClosedAt`.
         usage: tokens of this call.

@@ -1,4 +1,4 @@
-"""What becomes of each of several requests: a ranking, or the reason why there is none."""
+"""What becomes of each of several requests: a ranking, or why it failed."""
 
 from __future__ import annotations
 

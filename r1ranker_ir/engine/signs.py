@@ -173,7 +173,7 @@ def sign_of_place(signs: Signs) -> PlaceSign | None:
 
 
 def _improbable(hits: int, answers: int, chance: float) -> bool:
-    """Whether so many hits are less probable than `_ALARM` (Chernoff's bound of the binomial tail)."""
+    """Whether this share of hits is less probable than `_ALARM` (Chernoff's bound of the binomial tail)."""
     share = hits / answers if answers else 0.0
     if share <= chance:
         return False

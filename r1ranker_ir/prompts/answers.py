@@ -26,7 +26,7 @@ def identifiers(count: int) -> tuple[str, ...]:
 def answer_text(output: str) -> str | None:
     """What stands in the last answer block; without one, what follows the thought.
 
-    `None` where the thought never ended, because a number in a thought is no answer.
+    `None` where the thought never ended, because a number in a thought is not an answer.
     """
     parts = _THOUGHT_END.split(output)
     after = parts[-1]
@@ -47,7 +47,7 @@ class Reading:
 
 
 def read_answer(output: str, count: int, form: Form) -> Reading:
-    """Reads identifiers; bracketed ones are preferred, bare numbers are taken where there are none."""
+    """Reads identifiers; bracketed ones are preferred, bare numbers are taken otherwise."""
     text = answer_text(output)
     if text is None:
         return Reading((), False)

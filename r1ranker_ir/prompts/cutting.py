@@ -33,7 +33,7 @@ _WORDS = re.compile(r"\S+")
 _WORDS_AND_CLUSTERS = regex.compile(rf"(?=[{_UNSPACED}])\X|(?:(?=[^\s\x1c-\x1f{_UNSPACED}])\X)+")
 _CLUSTER = regex.compile(r"\X")
 _SPACE = re.compile(r"\s")
-# A little more than a token has in English: a beginning of so many characters a token mostly holds enough tokens.
+# A little more than a token has in English: a beginning of that many characters per token mostly holds enough tokens.
 _CHARACTERS_PER_TOKEN = 5
 # How far a word is followed to its end where a beginning is taken of a long text.
 _LOOK_AHEAD = 8 * LONG_WORD
@@ -87,7 +87,7 @@ def _words(text: str) -> list[tuple[int, int]]:
 
 
 def _too_long_beginning(text: str, max_tokens: int, count: Callable[[str], int]) -> str | None:
-    """A beginning that takes more than so many tokens, not much longer than it must be; `None` if the text fits."""
+    """A beginning that takes more than `max_tokens`, not much longer than it must be; `None` if the text fits."""
     size = max(_CHARACTERS_PER_TOKEN * max_tokens, _LOOK_AHEAD)
     while size + _LOOK_AHEAD < len(text):
         space = _SPACE.search(text, size, size + _LOOK_AHEAD)

@@ -64,7 +64,7 @@ def build_rank_r1_template(content: Mapping[str, Any], source: str) -> FamilyTem
         prefix = checked_part(texts, "doc_prefix", source, ("num",), ("num",))
         if "[{num}]" not in prefix:
             raise InputError(
-                f"{source}: doc_prefix is {prefix!r}: the answers are read as [1], so it has to hold [{{num}}]"
+                f"{source}: doc_prefix is {prefix!r}: the answers are read as [1], so it must hold [{{num}}]"
             )
     return FamilyTemplate(
         name=source,

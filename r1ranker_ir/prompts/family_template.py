@@ -80,7 +80,6 @@ class FamilyTemplate:
 
     @property
     def wordings(self) -> Mapping[str, Wording]:
-        """The sections that it stands for, with its system turn and its last one."""
         return dict.fromkeys(sections_asking(self.asks), Wording(self.system, self.user))
 
     @property
@@ -90,16 +89,13 @@ class FamilyTemplate:
 
     @cached_property
     def shows_details(self) -> bool:
-        """Whether the first stage's scores are a part of the prompt."""
         return has_placeholder(self.candidate, "score")
 
     @property
     def identifier_pattern(self) -> re.Pattern[str]:
-        """What in a passage could pass for an identifier."""
         return _LETTERS if self.letters else NUMBERS if self.mark == ("[", "]") else _PASSAGE
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a section; an InputError if the file asks for something else."""
         if strategy not in self.wordings:
             raise InputError(
                 f"template {self.name!r} asks for {_ASKED[self.asks]}, and has no section [{strategy}]: use the "
@@ -108,23 +104,18 @@ class FamilyTemplate:
         return self.wordings[strategy]
 
     def form(self, task: str) -> TaskForm:
-        """What is different for a task: nothing."""
         return TaskForm()
 
     def shows_aim(self, strategy: str, task: str) -> bool:
-        """Whether a request's aim is a part of the prompt: never."""
         return False
 
     def only(self, strategy: str) -> FamilyTemplate:
-        """The template without what it holds for other strategies: itself."""
         return self
 
     def texts(self) -> list[str]:
-        """All wording around queries and candidates."""
         return [self.system, self.user, self.candidate, *(turn.text for turn in (*self.before, *self.each))]
 
     def digest(self, *, mark: bool = False) -> str:
-        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
         content: dict[str, Any] = {key: value for key, value in asdict(self).items() if key != "name"}
         if self.last_role == "user":
             # So that what came before there was another role keeps its hash.
@@ -132,12 +123,10 @@ class FamilyTemplate:
         return digest_of_template(content)
 
     def identifiers(self, count: int) -> tuple[str, ...]:
-        """The identifiers of a prompt with that many candidates; an InputError if there are more than letters."""
         before, behind = self.mark
         return tuple(f"{before}{rank}{behind}" for rank in self._ranks(count))
 
     def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
-        """What may be answered: yes or no, or the identifiers of all candidates that are shown."""
         return YES_OR_NO if self.asks == "grade" else self.identifiers(len(filling.texts))
 
     def _ranks(self, count: int) -> list[str]:
@@ -189,7 +178,6 @@ class FamilyTemplate:
         return None if self.each else self.messages(strategy, filling)
 
     def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
-        """Reads a free answer, as the file's own system does or as carefully as can be."""
         count = len(names)
         if not published:
             return read_answer(self._in_numbers(output) if self.letters else output, count, form)

@@ -155,7 +155,6 @@ class IRankerTemplate:
 
     @cached_property
     def wordings(self) -> Mapping[str, Wording]:
-        """The strategies that sections are there for, each with one of its wordings."""
         return {
             strategy: Wording(self.system, section.wordings[strategy])
             for strategy in _STRATEGIES
@@ -170,7 +169,7 @@ class IRankerTemplate:
         return re.compile("|".join(marks) if marks else r"(?!)()", re.IGNORECASE)
 
     def section(self, strategy: str, task: str, aim: str = "") -> Section:
-        """The section for a kind of request; an InputError if there is none."""
+        """The section for a kind of request; an InputError says which there are."""
         if strategy not in self.wordings:
             raise InputError(
                 f"template {self.name!r} has no [{strategy}] wording: it offers {', '.join(self.wordings)}. Use the "
@@ -192,11 +191,9 @@ class IRankerTemplate:
         )
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a strategy and a task."""
         return Wording(self.system, self.section(strategy, task).wordings[strategy])
 
     def form(self, task: str) -> TaskForm:
-        """What is different for a task: a user's choices are lines."""
         return TaskForm(query_separator="\n")
 
     def shows_aim(self, strategy: str, task: str) -> bool:
@@ -205,7 +202,6 @@ class IRankerTemplate:
         return any(each.aim or has_placeholder(each.wordings[strategy], "aim") for each in fitting)
 
     def only(self, strategy: str) -> IRankerTemplate:
-        """The template without what it holds for other strategies."""
         kept = [
             replace(each, wordings={strategy: each.wordings[strategy]})
             for each in self.sections
@@ -214,26 +210,22 @@ class IRankerTemplate:
         return replace(self, sections=tuple(kept))
 
     def texts(self) -> list[str]:
-        """All wording around queries and candidates."""
         forms = [form for each in self.sections for form in (each.candidate, each.detail, each.choice)]
         return [self.system, self.user, *forms, *(text for each in self.sections for text in each.wordings.values())]
 
     def digest(self, *, mark: bool = False) -> str:
-        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
         content = {key: value for key, value in asdict(self).items() if key != "name"}
         return digest_of_template(content)
 
     def identifiers(self, count: int) -> tuple[str, ...]:
-        """Labels of so many candidates of which nothing is known; see `answers`."""
+        """Labels of `count` candidates of which nothing is known; see `answers`."""
         return tuple(str(number) for number in range(count))
 
     def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
-        """What may be answered, of each candidate in the order of the prompt; none twice."""
         section = self.section(strategy, filling.task, filling.aim)
         return tuple(section.answer.format(**label) for label in section.labels(filling, self.empty))
 
     def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
-        """Fills the turns, the last one the beginning of the assistant's where there is one."""
         section = self.section(strategy, filling.task, filling.aim)
         labels = section.labels(filling, self.empty)
         wording = section.wordings[strategy]
@@ -266,7 +258,6 @@ class IRankerTemplate:
         return None
 
     def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
-        """Reads a free answer, as the repository does or as carefully as can be."""
         return (read_iranker if published else read_named)(output, names, form)
 
 

@@ -7,14 +7,13 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
-from typing import Literal
 
-from .answers import Reading, answer_text
+from .answers import Form, Reading, answer_text
 
 _LIST_NUMBER = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.):])\s+")
 _AROUND = " \t\"'`“”‘’«»[](){}<>.,;:!?*_"
 _ORDER_MARK = re.compile(r"\s+>\s+")
-# An answer that begins like one name alone counts from so many characters on.
+# An answer that begins like one name alone counts from this many characters.
 _SHORTEST_PART = 3
 _CLOSE = 0.9
 # What the published reading compares letter by letter; beyond, a text is answered exactly or in part.
@@ -85,13 +84,12 @@ def _digits(text: str) -> list[str]:
     return re.findall(r"\d+", text)
 
 
-def read_named(output: str, names: Sequence[str], form: Literal["one", "order"]) -> Reading:
-    """Reads which of the names, none twice, an output answers with: one, or all in order, a line each or with `>`
-    between.
+def read_named(output: str, names: Sequence[str], form: Form) -> Reading:
+    """Reads which of the names an output answers with: one, or all in order, a line each or with `>` between.
 
     It is clean if the answer is a name and nothing else, but for case, marks and white space around it, or if it is all
     names in order, each once. A name in a sentence, a part of one name alone, or a name with a slip of the pen is
-    taken, and is not clean; what fits several names is none.
+    taken, and is not clean; what fits several names does not count.
     """
     text = answer_text(output)
     if text is None:
@@ -131,7 +129,7 @@ def _read_order(text: str, known: _Names) -> Reading:
     return Reading(tuple(found), clean and len(found) == len(known.names))
 
 
-def read_iranker(output: str, names: Sequence[str], form: Literal["one", "order"]) -> Reading:
+def read_iranker(output: str, names: Sequence[str], form: Form) -> Reading:
     """IRanker (arXiv 2506.21638): the last answer, or the output's last 40 characters where there is none.
 
     A name counts that is said exactly, else the first one that holds what is said, is held by it, or shares nine tenths

@@ -81,14 +81,12 @@ class Neutraliser:
         self._patterns = [each for each in (_PROTOCOL_TAG, identifier, self._control) if each is not None]
 
     def __call__(self, text: str) -> str:
-        """Neutralises one text; neutralising it again changes nothing, and of a text that is not blank something is
-        left.
+        """Neutralises one text; doing so again changes nothing, and of a text that is not blank something is left.
 
-        Identifiers become `(3)`, protocol tags `(think)`, control tokens are broken by a space (a token of one
+        Identifiers become `(3)`, protocol tags `(think)`, control tokens are broken by a space (one of a single
         character becomes a space), and white space becomes single spaces, unless lines are kept. Disguises count as
-        well: full-width characters, or invisible ones in between, which a tokenizer's normaliser would take away before
-            it
-        looks for control tokens; a text that holds one is replaced by its normalised form.
+        well: a text with full-width or invisible characters, which a tokenizer's normaliser would take away before it
+        looks for control tokens, is replaced by its normalised form if that holds any of this.
         """
         given = text
         text = self._plain(text.replace("\x00", " ").encode("utf-8", "replace").decode("utf-8"))

@@ -25,12 +25,12 @@ from .text_cache import TextCache
 
 logger = logging.getLogger(__name__)
 
-# What is remembered of passages: neutral, cut and counted, each up to so many bytes.
+# What is remembered of passages: neutral, cut and counted, each up to this many bytes.
 _TEXT_BYTES = 32 * 2**20
 # A query comes again with the next step of its ranking, while a batch of others is under way.
 _QUERY_BYTES = 2 * 2**20
 _CACHED_SECTIONS = 256
-# A backend's answer_reserve holds an order of so many identifiers, such as "[12] > " spelt out in single characters.
+# A backend's answer_reserve holds an order of 20 identifiers, such as "[12] > " spelt out in single characters.
 _RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER, _ANSWER_TOKENS = 20, 8, 160
 # What a text's tokens may be more inside a prompt than alone, and a wording's around what is filled in.
 _TOKENS_AT_SEAMS, _TOKENS_AT_WORDING_SEAMS = 8, 64
@@ -92,35 +92,38 @@ class PromptTemplate(Protocol):
     @property
     def identifier_pattern(self) -> re.Pattern[str]: ...
 
-    def wording(self, strategy: str, task: str) -> Any: ...
+    def wording(self, strategy: str, task: str) -> Any:
+        """The turns of a section for a task; an InputError says which there are."""
 
-    def form(self, task: str) -> TaskForm: ...
+    def form(self, task: str) -> TaskForm:
+        """What is different for a task."""
 
-    def shows_aim(self, strategy: str, task: str) -> bool: ...
+    def shows_aim(self, strategy: str, task: str) -> bool:
+        """Whether a request's aim is a part of the prompt, or decides which it is."""
 
-    def only(self, strategy: str) -> PromptTemplate: ...
+    def only(self, strategy: str) -> PromptTemplate:
+        """The template without what it holds for other sections."""
 
-    def digest(self, *, mark: bool = False) -> str: ...
+    def digest(self, *, mark: bool = False) -> str:
+        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
 
-    def texts(self) -> Iterable[str]: ...
+    def texts(self) -> Iterable[str]:
+        """All wording around queries and candidates."""
 
-    def identifiers(self, count: int) -> tuple[str, ...]: ...
+    def identifiers(self, count: int) -> tuple[str, ...]:
+        """The identifiers of a prompt with that many candidates, of which nothing is known."""
 
     def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
-        """What may be answered, of each candidate in the order of the prompt; or grades."""
-        ...
+        """What may be answered, of each candidate in the order of the prompt, none twice; or grades, or two words."""
 
     def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
-        """Fills the turns of a section; an InputError says what the template lacks."""
-        ...
+        """Fills the turns of a section; an InputError says what the template or the request lacks."""
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
         """The turns with next to nothing filled in; `None` where what stands around depends on the candidates."""
-        ...
 
     def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
         """Reads which of the names an output gives: as the template's own system does, or as carefully as can be."""
-        ...
 
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:
@@ -145,7 +148,7 @@ def _with_edges(plain: Callable[[str], str], text: str) -> str:
 
 
 def _reserve(limits: TextLimits, ordered: int) -> int:
-    """What is kept free of the context for a thought and an order of so many identifiers."""
+    """What is kept free of the context for a thought and an order of `ordered` identifiers."""
     return limits.answer_reserve + _TOKENS_PER_IDENTIFIER * max(0, ordered - _RESERVED_IDENTIFIERS)
 
 
@@ -194,7 +197,7 @@ class Prompt:
 
     Raises:
         InputError: if a limit is less than 1.
-        MissingExtraError: if text is to be repaired and ftfy is not installed.
+        MissingExtraError: if text must be repaired and ftfy is not installed.
     """
 
     template: PromptTemplate
@@ -337,7 +340,7 @@ class Prompt:
     ) -> tuple[Filling, tuple[Message, ...]]:
         """Cuts the longest passages until the prompt leaves room for the answer.
 
-        The filling's texts are the passages as they are to be shown where there is room for them, `full` the whole
+        The filling's texts are the passages as they are shown if there is room, `full` the whole
         ones. Cuts are made of the whole ones: whether one may fall inside a word depends on how long the whole word is.
         """
         strategy, shown = section.name, filling.texts

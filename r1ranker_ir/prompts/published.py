@@ -55,7 +55,7 @@ def _reading(numbers: Iterable[int], count: int, *, clean: bool = True) -> Readi
 
 
 def _digit_runs(text: str) -> list[int] | None:
-    """The numbers that all digits of a text spell; `None` where one is no number, as a stray superscript is not."""
+    """The numbers that all digits of a text spell; `None` where one is not a number, such as a stray superscript."""
     runs = "".join(letter if letter.isdigit() else " " for letter in text).split()
     try:
         # A number that long names nothing, and int() refuses enormous ones.
@@ -64,35 +64,34 @@ def _digit_runs(text: str) -> list[int] | None:
         return None
 
 
-def read_rank_r1(output: str, identifiers: Sequence[str], pattern: re.Pattern[str] | TimedPattern) -> Reading:
-    """Rank-R1 (arXiv 2503.06034): what the expression finds in the lower-cased output must be an identifier."""
+def _answered(output: str, pattern: TimedPattern) -> str | None:
+    """What the first group of a template file's expression finds in the lower-cased output."""
     found = pattern.search(output.lower())
-    answer = found[1].strip() if found is not None and found[1] is not None else ""
-    if answer not in identifiers:
-        return Reading((), False)
-    return Reading((list(identifiers).index(answer),), True)
+    return None if found is None else found[1]
 
 
-def read_rank_r1_order(output: str, count: int, pattern: re.Pattern[str] | TimedPattern) -> Reading:
-    """Rank-R1's listwise rankers: all digits of what the expression finds in the lower-cased output."""
-    found = pattern.search(output.lower())
-    numbers = _digit_runs(found[1]) if found is not None and found[1] is not None else None
+def read_rank_r1(output: str, identifiers: Sequence[str], pattern: TimedPattern) -> Reading:
+    """Rank-R1 (arXiv 2503.06034): what the expression finds must be an identifier."""
+    answer = (_answered(output, pattern) or "").strip()
+    return Reading((identifiers.index(answer),), True) if answer in identifiers else Reading((), False)
+
+
+def read_rank_r1_order(output: str, count: int, pattern: TimedPattern) -> Reading:
+    """Rank-R1's listwise rankers: all digits of what the expression finds."""
+    answer = _answered(output, pattern)
+    numbers = None if answer is None else _digit_runs(answer)
     return Reading((), False) if numbers is None else _reading(numbers, count)
 
 
-def read_reasonrank(output: str, count: int, pattern: re.Pattern[str] | TimedPattern) -> Reading:
+def read_reasonrank(output: str, count: int, pattern: TimedPattern) -> Reading:
     """ReasonRank: all digits of what the expression finds, else of what follows the last `<answer>`, else of all.
 
     Where nothing was answered, the thought's numbers make up the order, as published; it is never clean then.
     """
     found = pattern.search(output.lower())
-    if found is not None and found[1] is not None:
-        numbers = _digit_runs(found[1].strip())
-    else:
-        numbers = _digit_runs(output.rpartition("<answer>")[2])
-    if numbers is None:
-        return Reading((), False)
-    return _reading(numbers, count, clean=found is not None)
+    answer = None if found is None else found[1]
+    numbers = _digit_runs(output.rpartition("<answer>")[2] if answer is None else answer)
+    return Reading((), False) if numbers is None else _reading(numbers, count, clean=found is not None)
 
 
 def read_rankgpt(

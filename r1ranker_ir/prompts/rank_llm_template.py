@@ -81,7 +81,7 @@ def _mark(body: str, where: str) -> tuple[str, str]:
         return "[", "]"
     if word := re.search(r"(PASSAGE)\{rank\}", body):
         return word[1], ""
-    raise InputError(f"{where} is {body!r}: answers are read as [1] or PASSAGE1, so it has to hold [{{rank}}]")
+    raise InputError(f"{where} is {body!r}: answers are read as [1] or PASSAGE1, so it must hold [{{rank}}]")
 
 
 def _single_turn(content: Mapping[str, Any], source: str) -> FamilyTemplate:

@@ -99,11 +99,9 @@ class Template:
     identifier_pattern: ClassVar[re.Pattern[str]] = NUMBERS
 
     def form(self, task: str) -> TaskForm:
-        """What is different for a task."""
         return self.tasks.get(task, _NO_FORM)
 
     def wording(self, strategy: str, task: str) -> Wording:
-        """The turns for a strategy, or for `mark`, and a task."""
         if strategy == MARK_SECTION:
             if self.mark is None:
                 raise InputError(
@@ -120,7 +118,6 @@ class Template:
         return self.form(task).wordings.get(strategy) or self.wordings[strategy]
 
     def texts(self) -> list[str]:
-        """All wording around queries and candidates."""
         sections = (self.wordings, *(form.wordings for form in self.tasks.values()))
         wordings = [wording for each in sections for wording in each.values()]
         marks = (self.mark, *(form.mark for form in self.tasks.values()))
@@ -129,11 +126,9 @@ class Template:
         return [self.candidate, self.separator, self.empty, *turns]
 
     def identifiers(self, count: int) -> tuple[str, ...]:
-        """The identifiers of a prompt with that many candidates."""
         return identifiers(count)
 
     def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
-        """What may be answered: a grade, or the identifiers of all candidates that are shown."""
         if find_section(strategy).asks == "grade":
             return self.choice or GRADES
         return identifiers(len(filling.texts))
@@ -143,12 +138,10 @@ class Template:
         return read_answer(output, len(names), form)
 
     def shows_aim(self, strategy: str, task: str) -> bool:
-        """Tells whether a request's aim is a part of the prompt."""
         wording = self.wording(strategy, task)
         return any(has_placeholder(turn, "aim") for turn in (wording.system, wording.user))
 
     def only(self, strategy: str) -> Template:
-        """The template without what it holds for other strategies."""
         tasks = {
             task: replace(form, wordings=_kept(form.wordings, strategy), mark=None) for task, form in self.tasks.items()
         }
@@ -202,7 +195,6 @@ class Template:
         return digest_of_template(content)
 
     def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
-        """Fills one section's turns with candidates."""
         query, texts, task = filling.query, filling.texts, filling.task
         if find_section(strategy).asks == "grade":
             # No identifier: the only numbers that may be answered are grades.
@@ -215,7 +207,6 @@ class Template:
         return self.render(strategy, query, candidates, len(texts), task, filling.aim, filling.excluded)
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...]:
-        """One section's turns with next to nothing filled in."""
         return self.render(strategy, "0", "0", 0, task, "0", "0")
 
     def render(
@@ -248,14 +239,14 @@ def has_placeholder(text: str, name: str) -> bool:
 
 
 def check_placeholders(where: str, text: Any, allowed: Iterable[str], required: Iterable[str] = ()) -> None:
-    """Raises an InputError if a text has an unknown placeholder, lacks one, or is no text with placeholders."""
+    """Raises an InputError if a text has an unknown placeholder, lacks one, or is not a text with placeholders."""
     if not isinstance(text, str):
         raise InputError(f"{where} is {text!r}; give a string")
     try:
         fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
         raise InputError(f"{where}: {error}; write a literal brace as {{{{ or }}}}") from error
-    found = {name for _, name, _, _ in fields}
+    found = {str(name) for _, name, _, _ in fields}
     if any(form or conversion for _, _, form, conversion in fields):
         raise InputError(f"{where}: a placeholder is a name in braces, without ':' or '!'")
     if unknown := found - set(allowed):

@@ -75,13 +75,13 @@ class TimedPattern:
 
 
 def timed_pattern(pattern: str, where: str, flags: int = 0) -> TimedPattern:
-    """Compiles a template file's pattern; an InputError if it is none, or longer than one that a person has written."""
+    """Compiles a template file's pattern; an InputError if `re` refuses it, or it is too long to be a person's."""
     if len(pattern) > _LONGEST_PATTERN:
         raise InputError(f"{where} has {len(pattern):,} characters: a pattern may have {_LONGEST_PATTERN:,}")
     try:
         return TimedPattern(re.compile(pattern, flags), where)
     except (re.error, OverflowError, RecursionError, MemoryError) as error:
-        raise InputError(f"{where} is {quoted(pattern)}, which is no regular expression: {error}") from error
+        raise InputError(f"{where} is {quoted(pattern)}, which is not a regular expression: {error}") from error
 
 
 class _Worker:
@@ -132,7 +132,7 @@ _worker: _Worker | None = None
 
 
 def _ask(asked: dict[str, Any]) -> dict[str, Any] | None:
-    """Asks the process, which is started where there is none; `None` if it takes too long."""
+    """Asks the process, which is started if needed; `None` if it takes too long."""
     global _worker
     line = json.dumps(asked) + "\n"
     with _lock:

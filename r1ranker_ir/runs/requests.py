@@ -12,12 +12,12 @@ from r1ranker_ir.data.long_runs import RunFile, open_run
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.engine.outcomes import Outcome
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import SHOWN_IDS, shown_ids
 from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 
 logger = logging.getLogger(__name__)
 
-SHOWN_IDS = 20
 CHUNK_QUERIES = 256
 """How many queries' documents are looked up together."""
 
@@ -201,11 +201,14 @@ def _report_queries(corpus: Corpus, run: Run, topics: Mapping[str, str], without
     unknown = [query_id for query_id in run if query_id not in topics]
     if unknown:
         logger.warning(
-            "%d queries of the run are not in corpus %s and are left out: %s", len(unknown), corpus.name, _ids(unknown)
+            "%d queries of the run are not in corpus %s and are left out: %s",
+            len(unknown),
+            corpus.name,
+            shown_ids(unknown),
         )
     if without:
         logger.warning(
-            "%d queries of corpus %s have no results in the run: %s", len(without), corpus.name, _ids(without)
+            "%d queries of corpus %s have no results in the run: %s", len(without), corpus.name, shown_ids(without)
         )
 
 
@@ -214,14 +217,9 @@ def _handle_missing(corpus: Corpus, part: str, ids: Sequence[str], missing: Lite
         logger.info("documents that are not in corpus %s: %s", corpus.name, ", ".join(ids))
     if missing == "error":
         raise InputError(
-            f"{len(ids)} documents of {part} are not in corpus {corpus.name!r}: {_ids(ids)}. Check that the run "
+            f"{len(ids)} documents of {part} are not in corpus {corpus.name!r}: {shown_ids(ids)}. Check that the run "
             f"belongs to it, or leave them out with --missing skip (missing='skip')"
         )
     logger.warning(
-        "%d documents of %s are not in corpus %s and are skipped: %s", len(ids), part, corpus.name, _ids(ids)
+        "%d documents of %s are not in corpus %s and are skipped: %s", len(ids), part, corpus.name, shown_ids(ids)
     )
-
-
-def _ids(ids: Sequence[str]) -> str:
-    rest = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
-    return ", ".join(ids[:SHOWN_IDS]) + rest

@@ -69,7 +69,7 @@ def _renumbered(thought: str, before: Sequence[int], now: Sequence[int]) -> str:
 class _ReadLeaving:
     """Reads which candidates leave, worst first: the one answered, then by probability, the later one of equals.
 
-    `needing` names the option that needs probabilities, if any; `at_once` many have to leave in whatever order.
+    `needing` names the option that needs probabilities, if any; `at_once` candidates leave in any order.
     """
 
     schedule: Schedule

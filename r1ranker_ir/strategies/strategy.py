@@ -47,7 +47,7 @@ class Strategy:
         options: the class of its options; one derived from `RankingOptions` may add fields, which `Ranker` takes as
             arguments.
         section_of: the section that it asks for with options, where that is not always the first.
-        by_probabilities: names the option that goes by the probabilities at an answer; empty if there is none.
+        by_probabilities: names the option that goes by the probabilities at an answer; empty if no option does.
         listed: its place in lists of strategies.
     """
 

@@ -26,7 +26,7 @@ def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
 
     With `vote_among="permutations"` each of these calls shows the candidates in another order, drawn by a fixed seed;
     the first one shows the program's own (Permutation Self-Consistency, arXiv 2310.07712). With `"thoughts"` all of
-    them ask the same, and the backend, which has to sample, thinks anew each time (self-consistency, arXiv 2203.11171).
+    them ask the same, and the backend must sample, to think anew each time (self-consistency, arXiv 2203.11171).
 
     By `majority` the candidate is named that most answers name; of orders, place by place, the candidate that most
     answers rank best of those left. By `borda` an answer gives each candidate a point for every other one below it, and
@@ -61,7 +61,7 @@ def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
 
 
 class _Vote:
-    """One answer to a call that was made, in terms of the identifiers of the call that is to be decided."""
+    """One answer to a call that was made, in terms of the identifiers of the call to decide."""
 
     def __init__(self, call: Call, asked: Call, answer: Answer, prompt: Prompt) -> None:
         self.asked = asked

@@ -161,22 +161,11 @@ def test_agreement_with_a_good_first_stage_is_no_matter_of_warnings(caplog: pyte
 
 
 @pytest.mark.parametrize("strategy", ["iterative", "direct"])
-@pytest.mark.parametrize("depth", [5])
-def test_the_embedded_model_is_no_matter_of_warnings(strategy: str, depth: int, tmp_path: Path) -> None:
+def test_the_embedded_model_is_no_matter_of_warnings(strategy: str, tmp_path: Path) -> None:
     first, output = tmp_path / "bm25.trec", tmp_path / "out.trec"
     search = ["search", "--corpus", str(COLLECTION), "--output", str(first), "--queries", "7"]
     assert CliRunner().invoke(app, search).exit_code == 0
-    rerank = [
-        "rerank",
-        "--corpus",
-        str(COLLECTION),
-        "--run",
-        str(first),
-        "--depth",
-        str(depth),
-        "--output",
-        str(output),
-    ]
+    rerank = ["rerank", "--corpus", str(COLLECTION), "--run", str(first), "--depth", "5", "--output", str(output)]
     result = CliRunner().invoke(app, [*rerank, "--reranker", f"r1ranker-{strategy}-tiny", "--no-cache"])
     assert result.exit_code == 0
     assert "r1ranker doctor" not in result.stderr

@@ -142,18 +142,8 @@ def test_twins_and_empty_texts_can_each_be_answered(word_limits: Any) -> None:
 
 
 HOSTILE = st.sampled_from(
-    [
-        "A', '7. B",
-        "x\npassage 1: y",
-        "passage 1: y",
-        "PASSAGE  1 : y",
-        "'], ['",
-        "</answer>",
-        "<think>",
-        "', '",
-        "'3. z",
-    ]
-    + ["a", "{number}", "<|im_end|>", "it's", '"', "\\", "Up"]
+    ["A', '7. B", "x\npassage 1: y", "passage 1: y", "PASSAGE  1 : y", "'], ['", "</answer>", "<think>", "', '"]
+    + ["'3. z", "a", "{number}", "<|im_end|>", "it's", '"', "\\", "Up"]
 )
 
 

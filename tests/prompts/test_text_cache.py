@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,15 +51,10 @@ def test_what_was_used_last_stays() -> None:
     assert len(made) == 201
 
 
-def test_a_result_that_is_its_argument_counts_once() -> None:
-    cache = TextCache(lambda text: text, 10**6)
-    cache.of("x" * 1000)
-    assert 1000 < cache.bytes < 1500
-
-
-def test_a_result_that_is_a_part_of_its_key_counts_once() -> None:
-    cache: TextCache[tuple[str, int], str] = TextCache(lambda given: given[0], 10**6)
-    cache.of(("x" * 1000, 5))
+@pytest.mark.parametrize(("function", "key"), [(str, "x" * 1000), (lambda given: given[0], ("x" * 1000, 5))])
+def test_a_result_that_is_its_key_or_a_part_of_it_counts_once(function: Any, key: Any) -> None:
+    cache: TextCache[Any, str] = TextCache(function, 10**6)
+    cache.of(key)
     assert 1000 < cache.bytes < 1500
 
 

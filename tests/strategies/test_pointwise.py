@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import GRADES, Prompt
-from r1ranker_ir.prompts.template import build_template, load_template
+from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.strategies.pointwise import grade_each
@@ -84,12 +83,6 @@ def test_nothing_is_asked_about_a_single_candidate(prompt: Prompt, conversation:
     for count in (0, 1):
         ranking, calls = conversation.drive(grade_each(conversation.request(count), prompt), replies())
         assert (ranking.order, calls) == (tuple(range(count)), [])
-
-
-def test_a_template_without_the_section_is_an_error(word_limits: Any, conversation: Any) -> None:
-    template = build_template({"name": "own", "direct": {"user": "{query}{candidates}"}}, "here")
-    with pytest.raises(InputError, match=r"template 'own' has no \[pointwise\] section: it offers direct"):
-        next(grade_each(conversation.request(2), Prompt(template, word_limits())))
 
 
 def test_a_local_model_chooses_among_the_grades(make_checkpoint: Callable[..., Path], conversation: Any) -> None:
