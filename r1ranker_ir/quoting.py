@@ -34,7 +34,7 @@ def quoted(value: object) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
-def shown_ids(ids: Sequence[str], most: int = 20) -> str:
+def shown_ids(ids: Sequence[str], most: int = SHOWN_IDS) -> str:
     """The first ids of a list, and how many more there are."""
     more = f" and {len(ids) - most} more" if len(ids) > most else ""
     return ", ".join(ids[:most]) + more
@@ -45,9 +45,3 @@ def shorten_message(message: str, most: int = 4000) -> str:
     if len(message) <= most:
         return message
     return f"{message[: most * 2 // 3]} … {message[-most // 3 :]}"
-
-
-def shown_ids(ids: Sequence[str]) -> str:
-    """The first of several ids, and how many more there are."""
-    more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
-    return ", ".join(ids[:SHOWN_IDS]) + more

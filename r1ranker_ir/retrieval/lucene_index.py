@@ -67,13 +67,7 @@ def build_index(
     if summary.empty:
         logger.warning(
             "%d documents of corpus %s have no text and are not in the index: %s",
-<<<<<<< HEAD
             *(len(summary.empty), corpus.name, shown_ids(summary.empty)),
-=======
-            len(summary.empty),
-            corpus.name,
-            shown_ids(summary.empty),
->>>>>>> core
         )
     return summary
 

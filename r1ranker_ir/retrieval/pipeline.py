@@ -165,12 +165,7 @@ class RerankPipeline:
         if lacking:
             logger.warning(
                 "%d documents have no text and stay in the first stage's order, below those that were reranked: %s",
-<<<<<<< HEAD
                 *(len(lacking), shown_ids(lacking)),
-=======
-                len(lacking),
-                shown_ids(lacking),
->>>>>>> core
             )
         return texts
 

@@ -18,11 +18,7 @@ from .budget import BudgetSpent
 from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions, Think
 from .strategy import Strategy
-<<<<<<< HEAD
 from .windows import chances_of, check_window, check_window_size, sliding, with_rest_as_it_was
-=======
-from .windows import chances_of, check_window, check_window_size, sliding_windows, with_rest_as_it_was
->>>>>>> core
 
 ORDER = Section("direct", asks="order")
 
@@ -86,12 +82,8 @@ def _slide_windows(
     asker: Asker, order: list[int], window_size: int, stride: int, options: RankingOptions
 ) -> Generator[Call, Answer, None]:
     top_k = options.top_k
-<<<<<<< HEAD
     for window in sliding(len(order), window_size, stride):
         start, end = window.start, window.stop
-=======
-    for start, end in sliding_windows(len(order), window_size, stride):
->>>>>>> core
         # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is.
         top = 0 if top_k is None else max(min(top_k, window_size - stride), top_k - start)
         order[start:end] = yield from _ordered(asker, order[start:end], top, options.think)

@@ -25,21 +25,12 @@ def check_window_size(window_size: int) -> None:
         raise InputError(f"window_size is {window_size}: a prompt needs at least 2 candidates to compare")
 
 
-<<<<<<< HEAD
 def sliding(count: int, window_size: int, stride: int) -> Iterator[range]:
     """Windows over so many places from the back, each a stride higher; the last one may be shorter."""
     end = count
     while end > 1:
         start = max(0, end - window_size)
         yield range(start, end)
-=======
-def sliding_windows(count: int, window_size: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Where windows lie that slide over a list from its back, as slices: 1 + ceil((count - window_size) / stride)."""
-    end = count
-    while end > 1:
-        start = max(0, end - window_size)
-        yield start, end
->>>>>>> core
         if start == 0:
             return
         end -= stride

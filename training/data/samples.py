@@ -16,11 +16,7 @@ from typing import Literal
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.strategies import STRATEGIES
-<<<<<<< HEAD
 from r1ranker_ir.strategies.windows import check_window, sliding
-=======
-from r1ranker_ir.strategies.windows import check_window, sliding_windows
->>>>>>> core
 
 from .records import Sample, sample_strategies, shown_of
 
@@ -149,7 +145,6 @@ def shuffled_sample(chosen: JudgedRequest, strategy: str, rng: random.Random) ->
 def window_samples(record: JudgedRequest, window_size: int = 20, stride: int = 10) -> list[Sample]:
     """Cuts the windows that a listwise ranker slides over the first stage's order; those whose gains differ."""
     check_window(window_size, stride)
-<<<<<<< HEAD
     windows = (shown_of(record, window) for window in sliding(len(record.gains), window_size, stride))
     return [Sample("direct", window) for window in windows if len(set(window.gains)) > 1]
 
@@ -157,23 +152,3 @@ def window_samples(record: JudgedRequest, window_size: int = 20, stride: int = 1
 def count_windows(record: JudgedRequest, window_size: int, stride: int) -> int:
     """Counts the windows of a record, those without differing gains included."""
     return len(list(sliding(len(record.gains), window_size, stride)))
-=======
-    return [
-        Sample("direct", _shown(record, range(start, end)))
-        for start, end in sliding_windows(len(record.candidates), window_size, stride)
-        if len(set(record.gains[start:end])) > 1
-    ]
-
-
-def count_windows(record: Record, window_size: int, stride: int) -> int:
-    """Counts the windows of a record, those without differing gains included."""
-    return len(list(sliding_windows(len(record.candidates), window_size, stride)))
-
-
-def _shown(record: Record, places: Sequence[int]) -> Record:
-    return replace(
-        record,
-        candidates=tuple(record.candidates[place] for place in places),
-        gains=tuple(record.gains[place] for place in places),
-    )
->>>>>>> core

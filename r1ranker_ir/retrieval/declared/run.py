@@ -30,14 +30,7 @@ def _search(corpus: Corpus, depth: int, queries: Mapping[str, str] | None, *, so
     if unknown and queries is None:
         logger.warning(
             "%d queries of run %s are not in corpus %s and are left out: %s",
-<<<<<<< HEAD
             *(len(unknown), source, corpus.name, shown_ids(unknown)),
-=======
-            len(unknown),
-            path,
-            corpus.name,
-            shown_ids(unknown),
->>>>>>> core
         )
     return {query_id: tuple(run.get(query_id, ())[:depth]) for query_id in topics}
 
