@@ -17,7 +17,7 @@ from r1ranker_ir.ranker import Ranker
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.trace_summary import TraceSummary, summarise
 from r1ranker_ir.traces import TracedRanking
-from r1ranker_ir.types import Ranking
+from r1ranker_ir.types import OF_ONE, Ranking
 
 from .benchmark_meter import metered
 from .benchmark_model import open_model
@@ -242,7 +242,7 @@ def _examined(
         for strategy in strategies:
             check, rankings = _check(checkpoint, strategy, lists, options)
             checks.append(check)
-            texts += rankings if opened is None and STRATEGIES[strategy].asks != "grade" else []
+            texts += rankings if opened is None and STRATEGIES[strategy].asks not in OF_ONE else []
         if opened is not None:
             free = Ranker(checkpoint, strategy=strategies[0], **options, answers="published", max_calls=1)
             texts = free.rank([each.request for each in lists])

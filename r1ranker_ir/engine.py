@@ -453,12 +453,21 @@ class Engine:
                         raise failure
                     return
                 check_wanted()
-                answers, ended_by = self._answer([entry.call for entry in active], counts)
-                still_active = []
-                for entry, answer in zip(active, answers, strict=True):
-                    if answer is None:
+                calls = [call for entry in active for call in (entry.call, *entry.call.ahead)]
+                answers, ended_by = self._answer(calls, counts)
+                still_active, outcomes = [], iter(zip(calls, answers, strict=True))
+                for entry in active:
+                    told = deque(itertools.islice(outcomes, 1 + len(entry.call.ahead)))
+                    if told[0][1] is None:
                         continue
-                    advanced = self._advance(entry.index, entry.program, answer, counts, entry.ranking, entry.call)
+                    advanced: _Active | Outcome = entry
+                    # What was asked ahead is answered as long as the program goes on to ask it.
+                    while isinstance(advanced, _Active) and told and told[0][0] == advanced.call:
+                        answer = told.popleft()[1]
+                        if answer is None:
+                            break
+                        call = advanced.call
+                        advanced = self._advance(entry.index, entry.program, answer, counts, entry.ranking, call)
                     if isinstance(advanced, _Active):
                         still_active.append(advanced)
                     else:
@@ -513,7 +522,8 @@ class Engine:
             # Counted with its run's next batch or ranking: to add up a summary for each call would take longer.
             counts.seconds += time.perf_counter() - started
             counts.repairs += call.repairs_before - before
-            return _Active(index, program, replace(call, ranking=number), number)
+            ahead = tuple(replace(each, ranking=number) for each in call.ahead)
+            return _Active(index, program, replace(call, ranking=number, ahead=ahead), number)
         finally:
             if isinstance(answer, Answer):
                 self._recent.add(counts.repairs - repairs)

@@ -395,6 +395,11 @@ def _check_options(options: RankingOptions, strategy: Strategy, backend: Declare
             f"think={options.think!r} needs a backend that can be given a thought, and {backend.name!r} can't: use the "
             f"backend {_able('takes_thought')}, or tell what it asks itself not to think (extra_body)"
         )
+    if strategy.asks == "likelihood" and not can.scores:
+        raise InputError(
+            f"{strategy.name} goes by the log-probabilities of a given text, which {backend.name!r} does not tell: use "
+            f"the backend {_able('scores')}, or another strategy"
+        )
     if not can.probabilities and (needing := strategy.by_probabilities(options)):
         raise InputError(
             f"{needing} goes by the probabilities of the identifiers, which {backend.name!r} does not give: use the "

@@ -99,6 +99,8 @@ def _shown_rows(traced: TracedRanking, step: Step) -> list[_Row]:
             outcome = f"{step.outcome.index(position) + 1}."
         elif step.grade is not None:
             outcome = f"grade {step.grade:.1f}"
+        elif step.score is not None:
+            outcome = f"log-likelihood {step.score:.3f}"
         elif asks == "best" and position in step.outcome:
             outcome = "best"
         chance = (step.probabilities or {}).get(position)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import Asked, Candidate, RankingRequest, Task
+from r1ranker_ir.types import OF_ONE, Asked, Candidate, RankingRequest, Task
 
 
 def sample_strategies() -> tuple[str, ...]:
     """The strategies whose questions can be trained on: those that compare candidates."""
-    return tuple(name for name, strategy in STRATEGIES.items() if strategy.asks != "grade")
+    return tuple(name for name, strategy in STRATEGIES.items() if strategy.asks not in OF_ONE)
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,15 @@ class PromptTemplate(Protocol):
 
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:
-    """The most tokens that thought and answer of a call may take."""
+    """The most tokens that thought and answer of a call may take, or those of the text that it scores."""
+    if call.continuation:
+        return _for_continuation(limits, call.continuation)
     ordered = len(call.identifiers) if call.form == "order" else 1
     return _reserve(limits, ordered) + (_for_names(limits, call.identifiers, call.form) if call.named else 0)
+
+
+def _for_continuation(limits: TextLimits, text: str) -> int:
+    return limits.count_tokens(text) + _TOKENS_AT_SEAMS
 
 
 def _for_names(limits: TextLimits, names: Sequence[str], form: Literal["one", "order"]) -> int:
@@ -307,6 +313,7 @@ class Prompt:
         excluded = [names[shown.index(position)] for position in marked]
         if section.names_excluded:
             messages = self._render(strategy, request, query, texts, details, "".join(excluded))
+        scored = section.asks == "likelihood"
         cut = sum(short or text != whole for text, (whole, short) in zip(texts, passages, strict=True))
         left = tuple(name for name in names if name not in excluded)
         return Call(
@@ -315,12 +322,13 @@ class Prompt:
             "order" if section.asks == "order" else "one",
             cut,
             cut_query=cut_query,
-            thinks=self.template.thinks,
-            tagged=self.template.tagged,
+            thinks=self.template.thinks and not scored,
+            tagged=self.template.tagged and not scored,
             # A choice of two words is scored, as published, and not read.
-            free=self.published and (section.asks != "grade" or names == GRADES),
-            named=self.template.named,
+            free=self.published and not scored and (section.asks != "grade" or names == GRADES),
+            named=self.template.named and not scored,
             question=Question(strategy, section.asks, request, tuple(shown), tuple(marked)),
+            continuation=query if scored else "",
         )
 
     def _read_passage(self, text: str) -> tuple[str, bool]:
@@ -396,7 +404,9 @@ class Prompt:
         if self.limits.context_length is None:
             return texts, messages
         reserve = _reserve(self.limits, len(texts) if ordered else 1)
-        if self.template.named:
+        if section.asks == "likelihood":
+            reserve = _for_continuation(self.limits, query)
+        elif self.template.named:
             names = self.template.answers(strategy, texts, request.task, details, request.aim)
             reserve += _for_names(self.limits, names, "order" if ordered else "one")
         budget = self.limits.context_length - reserve

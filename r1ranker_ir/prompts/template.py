@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.plain_data import parse_toml_text
 from r1ranker_ir.small_files import read_small_text
-from r1ranker_ir.types import TASKS, Message
+from r1ranker_ir.types import OF_ONE, TASKS, Message
 
 from .answers import Reading, identifiers, read_answer
 from .details import NO_DETAILS, CandidateDetails
@@ -120,7 +120,7 @@ class Template:
         if strategy not in self.wordings:
             own = known_sections().get(strategy)
             if own is not None and own.user:
-                return Wording(own.system, own.user)
+                return Wording(own.system, own.tasks.get(task, own.user))
             offered = ", ".join(self.wordings)
             raise InputError(f"template {self.name!r} has no [{strategy}] section: it offers {offered}")
         return self.form(task).wordings.get(strategy) or self.wordings[strategy]
@@ -141,8 +141,11 @@ class Template:
     def answers(
         self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
     ) -> tuple[str, ...]:
-        """What may be answered: a grade, or the identifiers of all candidates that are shown."""
-        return self.choice or GRADES if find_section(strategy).asks == "grade" else identifiers(len(texts))
+        """What may be answered: a grade, or the identifiers of all candidates that are shown; of a likelihood, nothing."""
+        asks = find_section(strategy).asks
+        if asks == "likelihood":
+            return ()
+        return self.choice or GRADES if asks == "grade" else identifiers(len(texts))
 
     def read(
         self,
@@ -239,7 +242,7 @@ class Template:
         details: CandidateDetails = NO_DETAILS,
     ) -> tuple[Message, ...]:
         """Fills one strategy's turns with candidates; arguments as for `render`, but for the neutralised `texts`."""
-        if find_section(strategy).asks == "grade":
+        if find_section(strategy).asks in OF_ONE:
             # No identifier: the only numbers that may be answered are grades.
             return self.render(strategy, query, texts[0] or self.empty, 1, task, aim)
         lines = [
@@ -397,15 +400,24 @@ def check_wording(section: Section) -> None:
         InputError: if one is unknown or missing.
     """
     where, more = f"section [{section.name}]", {_NAMED} if section.names_excluded else set()
-    check_placeholders(f"{where} system", section.system, _PLACEHOLDERS, frozenset())
-    check_placeholders(f"{where} user", section.user, _PLACEHOLDERS | more, frozenset(("query", "candidates")) | more)
+    allowed, needed = _placeholders_of(section)
+    check_placeholders(f"{where} system", section.system, allowed, frozenset())
+    for task, user in {"user": section.user, **section.tasks}.items():
+        check_placeholders(f"{where} {task}", user, allowed | more, needed | more)
+
+
+def _placeholders_of(section: Section) -> tuple[frozenset[str], frozenset[str]]:
+    """The placeholders that a section's user turn may have, and those that it must have."""
+    if section.asks == "likelihood":
+        # What stands in the prompt already would be likely behind every candidate.
+        return _PLACEHOLDERS - {"query"}, frozenset(("candidates",))
+    return _PLACEHOLDERS, frozenset(("query", "candidates"))
 
 
 def _read_wordings(content: Mapping[str, Any], source: str, within: str) -> dict[str, Wording]:
     """Reads the sections of strategies, of the template or of one of its tasks."""
-    needed = frozenset(("query", "candidates"))
     return {
-        section: _read_wording(content, source, within, section, _PLACEHOLDERS, needed)
+        section: _read_wording(content, source, within, section, *_placeholders_of(find_section(section)))
         for section in _general_sections()
         if section in content
     }
