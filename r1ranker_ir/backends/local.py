@@ -275,7 +275,8 @@ class TransformersBackend:
             (self._texts.prompt_ids(call.messages, thinks=False), self._texts.said_ids(call.continuation))
             for call in calls
         ]
-        scored = Scorer(self._model, self._texts.pad_id, self.batch_size).score(pairs, check_wanted)
+        scorer = Scorer(self._model, self._texts.pad_id, self.batch_size)
+        scored = scorer.score(pairs, [call.ranking for call in calls], check_wanted)
         return [
             Answer(
                 call.continuation,

@@ -16,6 +16,7 @@ from .key_value_cache import cache_argument
 from .states import depends_on_beginning_only, shared_length
 
 Tokens = tuple[int, ...]
+_Pair = tuple[Tokens, Tokens]
 
 # A batch is cut where its masks or its scores would take more numbers than this.
 _MOST_MASKED, _MOST_SCORES = 2**26, 2**27
@@ -23,6 +24,9 @@ _MOST_MASKED, _MOST_SCORES = 2**26, 2**27
 _LEAST_SHARED = 8
 # Every new shape costs a CPU's library the making of kernels.
 _COLUMNS = 32
+# Where numbers are not exact.
+_TOGETHER = 16
+_EXACT = (torch.float32, torch.float64)
 _MASKED_BY = ("eager", "sdpa")
 _PACKS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
@@ -59,52 +63,61 @@ class _Row:
 class Scorer:
     """Scores continuations with a causal language model.
 
-    A continuation's score depends on its prompt and itself alone: equal pairs are computed once, and padding is never
-    seen. In float32 other pairs in the batch move it by rounding errors of about 1e-6 only.
+    A continuation's score depends on its prompt and itself alone: padding is never seen, and equal pairs are computed
+    once. What is left is rounding. In float32 it is far too small to count; in lower precisions, where other rows could
+    change an order, a pass holds pairs of one ranking alone, whatever the batch size.
 
     Args:
         model: in evaluation mode.
         pad_id: any token id.
-        batch_size: how many prompts are computed at once.
+        batch_size: how many prompts are computed at once, in float32.
     """
 
     def __init__(self, model: Any, pad_id: int, batch_size: int) -> None:
         self._model = model
         self._pad_id = pad_id
-        self._batch_size = batch_size
-        self._device = model.get_input_embeddings().weight.device
-        self._vocabulary = model.get_input_embeddings().weight.shape[0]
+        weights = model.get_input_embeddings().weight
+        self._device, self._vocabulary = weights.device, weights.shape[0]
+        self._exact = weights.dtype in _EXACT
+        self._batch_size = batch_size if self._exact else _TOGETHER
 
     @torch.inference_mode()
     def score(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], before_batch: Callable[[], None] = lambda: None
+        self,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        rankings: Sequence[int],
+        before_batch: Callable[[], None] = lambda: None,
     ) -> list[Scored]:
         """Scores pairs.
 
         Args:
             pairs: token ids of a prompt and of a continuation, at least one each.
+            rankings: whose each of them is; 0 where that is unknown.
             before_batch: called before each pass over a batch.
 
         Returns:
             What was found out about each pair, in their order.
         """
-        asked = [(tuple(prompt), tuple(continuation)) for prompt, continuation in pairs]
-        found: dict[tuple[Tokens, Tokens], Scored] = {}
-        scored = (
-            self._packed(asked, before_batch) if _packs(self._model, self._pad_id) else self._plain(asked, before_batch)
-        )
-        for pair, result in scored:
-            found[pair] = result
-        # What was computed once counts once.
-        results, counted = [], set[tuple[Tokens, Tokens]]()
+        together: dict[int, list[int]] = {}
+        for place, ranking in enumerate(rankings):
+            together.setdefault(0 if self._exact else ranking or -1 - place, []).append(place)
+        found: dict[int, Scored] = {}
+        for places in together.values():
+            asked = [(tuple(prompt), tuple(continuation)) for prompt, continuation in (pairs[at] for at in places)]
+            found |= zip(places, self._score(asked, before_batch), strict=True)
+        return [found[place] for place in range(len(pairs))]
+
+    def _score(self, asked: Sequence[_Pair], before_batch: Callable[[], None]) -> list[Scored]:
+        """Scores what may be computed together."""
+        way = self._packed if _packs(self._model, self._pad_id) else self._plain
+        found, results = dict(way(asked, before_batch)), []
         for pair in asked:
-            results.append(found[pair] if pair not in counted else Scored(found[pair].log_probabilities, 0))
-            counted.add(pair)
+            results.append(found[pair])
+            # What was computed once counts once.
+            found[pair] = Scored(found[pair].log_probabilities, 0)
         return results
 
-    def _plain(
-        self, asked: Sequence[tuple[Tokens, Tokens]], before_batch: Callable[[], None]
-    ) -> Iterator[tuple[tuple[Tokens, Tokens], Scored]]:
+    def _plain(self, asked: Sequence[_Pair], before_batch: Callable[[], None]) -> Iterator[tuple[_Pair, Scored]]:
         """One row a pair, padded on the right, which causal models of every kind can't see."""
         pairs = sorted(set(asked), key=lambda pair: (len(pair[0]) + len(pair[1]), pair))
         for some in self._batches([_Row(prompt, (continuation,)) for prompt, continuation in pairs]):
@@ -122,10 +135,8 @@ class Scorer:
                 told = _log_probabilities(logits[number, start : start + len(continuation)], continuation)
                 yield (row.prompt, continuation), Scored(told, len(row.prompt))
 
-    def _packed(
-        self, asked: Sequence[tuple[Tokens, Tokens]], before_batch: Callable[[], None]
-    ) -> Iterator[tuple[tuple[Tokens, Tokens], Scored]]:
-        """One row a prompt, with all of its continuations side by side; what all prompts begin with comes from a cache."""
+    def _packed(self, asked: Sequence[_Pair], before_batch: Callable[[], None]) -> Iterator[tuple[_Pair, Scored]]:
+        """One row a prompt, all of its continuations side by side; what all prompts begin with is computed before."""
         behind: dict[Tokens, dict[Tokens, None]] = {}
         for prompt, continuation in asked:
             behind.setdefault(prompt, {})[continuation] = None

@@ -14,6 +14,7 @@ from r1ranker_ir.types import Message
 from .chat_template import ChatTemplate
 from .checkpoint_parts import load_tokenizer
 from .foreign_code import needs_foreign_code
+from .texts import ChatTokenizer
 
 CHAT_CONTROL_TOKENS: tuple[str, ...] = (
     # ChatML: Qwen and many others
@@ -145,6 +146,7 @@ class TokenizerCounts:
     def __init__(self, tokenizer: str) -> None:
         loaded = counting_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated")
         self._tokenizer = loaded
+        self._chat: ChatTokenizer | None = None
         self._template = ChatTemplate(loaded)
         self.control_tokens = tuple(
             sorted({*loaded.get_added_vocab(), *loaded.all_special_tokens, *self._template.marks})
@@ -170,6 +172,12 @@ class TokenizerCounts:
         if not self._template:
             raise CheckpointError(f"the tokenizer of {self._template.name!r} has no chat template: give one that has")
         return self._template.open(messages, thinks=thinks)
+
+    def scored_ids(self, messages: Sequence[Message], continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The tokens of a prompt and of what the assistant says behind it, as on the `transformers` backend."""
+        if self._chat is None:
+            self._chat = ChatTokenizer(self._tokenizer)
+        return tuple(self._chat.prompt_ids(messages, thinks=False)), self._chat.said_ids(continuation)
 
     def count_prompt(self, messages: Sequence[Message]) -> int:
         """Counts the tokens of a prompt as the tokenizer's chat template renders it.

@@ -141,7 +141,7 @@ class Template:
     def answers(
         self, strategy: str, texts: Sequence[str], task: str, details: CandidateDetails, aim: str = ""
     ) -> tuple[str, ...]:
-        """What may be answered: a grade, or the identifiers of all candidates that are shown; of a likelihood, nothing."""
+        """What may be answered: a grade, the identifiers of all candidates shown, or nothing for a likelihood."""
         asks = find_section(strategy).asks
         if asks == "likelihood":
             return ()
