@@ -269,7 +269,8 @@ def _strategies(checkpoint: str, settings: DoctorSettings) -> list[str]:
         offered = tuple(STRATEGIES)
     else:
         offered = read_settings(checkpoint).strategies
-    return [name for name in STRATEGIES if name in offered]
+    # Nothing is answered to a strategy that scores the query, so there is no answer to look at.
+    return [name for name, strategy in STRATEGIES.items() if name in offered and strategy.asks != "likelihood"]
 
 
 def _check(

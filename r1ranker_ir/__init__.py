@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from r1ranker_ir.ranker import Ranker as Ranker
     from r1ranker_ir.rerankers import DRankerReranker as DRankerReranker
     from r1ranker_ir.rerankers import IRankerReranker as IRankerReranker
+    from r1ranker_ir.rerankers import LikelihoodReranker as LikelihoodReranker
     from r1ranker_ir.rerankers import PointwiseReranker as PointwiseReranker
     from r1ranker_ir.rerankers import SetwiseReranker as SetwiseReranker
     from r1ranker_ir.rerankers import TracedResults as TracedResults
@@ -50,6 +51,7 @@ _LAZY = {
     "DRankerReranker": "r1ranker_ir.rerankers",
     "IRankerReranker": "r1ranker_ir.rerankers",
     "LLMProfile": "r1ranker_ir.adapters.routing.profiles",
+    "LikelihoodReranker": "r1ranker_ir.rerankers",
     "PointwiseReranker": "r1ranker_ir.rerankers",
     "Ranker": "r1ranker_ir.ranker",
     "RecommendationAdapter": "r1ranker_ir.adapters.recommendation.adapter",
@@ -72,6 +74,7 @@ __all__ = [
     "IRankerReranker",
     "InputError",
     "LLMProfile",
+    "LikelihoodReranker",
     "MissingExtraError",
     "PairScoreError",
     "PointwiseReranker",

@@ -32,7 +32,7 @@ _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim
 _NAMED = "excluded"
 _NONE_EXCLUDED = "none"
 _CANDIDATE_PLACEHOLDERS = frozenset(("identifier", "text"))
-_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", "choice", "answer_tags", *TASKS))
+_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", "choice", "answer_tags", "thinks", *TASKS))
 _TASK_KEYS = frozenset(("aim", "query_separator", "query_order"))
 _QUERY_ORDERS = ("as given", "reversed")
 
@@ -80,6 +80,7 @@ class Template:
         choice: what may be answered of a candidate that is shown alone, worst and best, such as `("false", "true")`;
             empty for a grade from 0 to 10.
         tagged: the answer stands in `<answer>` tags; else right behind the thought.
+        thinks: a thought comes before the answer.
     """
 
     name: str
@@ -92,8 +93,8 @@ class Template:
     mark: Wording | None = None
     choice: tuple[str, ...] = ()
     tagged: bool = True
+    thinks: bool = True
 
-    thinks: ClassVar[bool] = True
     keeps_brackets: ClassVar[bool] = False
     keeps_lines: ClassVar[bool] = False
     shows_details: ClassVar[bool] = False
@@ -207,6 +208,7 @@ class Template:
         return {
             **({"choice": list(self.choice)} if self.choice else {}),
             **({} if self.tagged else {"answer_tags": False}),
+            **({} if self.thinks else {"thinks": False}),
         }
 
     def digest(self, *, mark: bool = False) -> str:
@@ -359,13 +361,21 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     mark = _read_mark(content, source, "")
     if mark is None and (own := [task for task, form in tasks.items() if form.mark is not None]):
         raise InputError(f"{source}: section [{own[0]}.{MARK_SECTION}] without [{MARK_SECTION}]: add the general one")
-    choice, tagged = content.get("choice", []), content.get("answer_tags", True)
+    choice, flags = content.get("choice", []), {key: content.get(key, True) for key in ("answer_tags", "thinks")}
     if not isinstance(choice, list) or [type(word) for word in choice] not in ([], [str, str]):
         raise InputError(f"{source}: choice is {choice!r}; give two words, for the worst and for the best candidate")
-    if not isinstance(tagged, bool):
-        raise InputError(f"{source}: answer_tags is {tagged!r}; give true or false")
+    for key, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise InputError(f"{source}: {key} is {flag!r}; give true or false")
     return Template(
-        wordings=wordings, nouns=nouns, tasks=tasks, mark=mark, choice=tuple(choice), tagged=tagged, **texts
+        wordings=wordings,
+        nouns=nouns,
+        tasks=tasks,
+        mark=mark,
+        choice=tuple(choice),
+        tagged=flags["answer_tags"],
+        thinks=flags["thinks"],
+        **texts,
     )
 
 
