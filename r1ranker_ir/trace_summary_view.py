@@ -81,7 +81,7 @@ def _answers(summary: TraceSummary) -> Iterator[str]:
             [(str(grade), str(count), f"{count / total:.1%}") for grade, count in summary.grades.items()],
         )
     if not summary.places and not summary.grades:
-        yield "No answer names a place: nothing was asked, or every answer was repaired."
+        yield "No answer names a place: nothing was asked, queries were scored, or every answer was repaired."
 
 
 def _place_row(share: PlaceShare) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def _print_step(console: Console, traced: TracedRanking, step: Step, heading: st
     _print_rows(console, _shown_rows(traced, step))
     if thought := _lines(step.thought):
         _print_indented(console, "Thought", thought)
-    _print_indented(console, "Answer", _lines(_after_thought(step)) or "nothing")
+    _print_indented(console, "Answer" if step.score is None else "Scored", _lines(_after_thought(step)) or "nothing")
 
 
 def _flags(step: Step) -> list[str]:

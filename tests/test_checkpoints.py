@@ -71,7 +71,7 @@ def test_strategies_follow_the_templates_sections(tmp_path: Path) -> None:
     iterative = {key: value for key, value in TEMPLATE.items() if key != "direct"}
     assert read_settings(write(tmp_path, {"template": iterative})).strategies == ("iterative", "likelihood")
     setwise = {"template": {**iterative, "setwise": iterative["iterative"]}}
-    assert read_settings(write(tmp_path, setwise)).strategies == ("iterative", "setwise")
+    assert read_settings(write(tmp_path, setwise)).strategies == ("iterative", "setwise", "likelihood")
     with pytest.raises(CheckpointError, match="strategies names 'direct', but the template has no section for it"):
         read_settings(write(tmp_path, {"template": iterative, "strategies": ["iterative", "direct"]}))
 

@@ -78,8 +78,8 @@ def test_padding_and_company_change_nothing_in_bfloat16(make_checkpoint: Callabl
     assert [scores(ranked([request], **options)[0]) for request in REQUESTS] == together
 
 
-def test_what_prompts_share_is_computed_once() -> None:
-    ranker = Ranker(TINY_CHECKPOINT, strategy="likelihood", device="cpu")
+def test_what_prompts_share_is_computed_once(make_checkpoint: Callable[..., Path]) -> None:
+    ranker = Ranker(make_checkpoint("chatml"), strategy="likelihood", device="cpu")
     first, *_ = ranker.rank(REQUESTS)
     summary = ranker.summary
     prompts = [step.usage.prompt_tokens for step in first.steps]
@@ -101,7 +101,6 @@ def test_the_query_is_what_is_scored_and_no_part_of_the_prompt(tmp_path: Path) -
     assert [call.continuation for call in calls] == [REQUESTS[0].query] * len(TEXTS)
     assert not any(REQUESTS[0].query in message.content for call in calls for message in call.messages)
     assert [call.cut_passages for call in calls] == [0, 1, 0, 0, 1]
-    assert "(no text)" in calls[2].messages[-1].content
     hostile = next(ranker.program(REQUESTS[2]))
     assert "<|im_end|>" not in hostile.continuation and "im_end" in hostile.continuation
     own = tmp_path / "own.toml"

@@ -137,7 +137,7 @@ def test_the_digest_covers_what_shapes_a_prompt_and_nothing_else() -> None:
         (content(iterative="{query} {candidates}"), "needs the key user"),
         (content(setwise={"user": "{query}"}), r"\[setwise\] user: placeholder {candidates} is missing"),
         (content(setwise={**SECTION, "best": ""}), r"section \[setwise\] needs the key user"),
-        ({"name": "own"}, r"no section \[iterative\], \[direct\], \[setwise\] or \[pointwise\]"),
+        ({"name": "own"}, r"no section \[iterative\], \[direct\], \[setwise\], \[pointwise\] or \[likelihood\]"),
         (content(nouns={"film": ["film", "films"]}), r"nouns.film = .*for passage, item, model"),
         (content(nouns={"item": "film"}), r"nouns.item = 'film'; give \[singular, plural\]"),
         (content(nouns={"item": ["film", 3]}), "nouns.item"),

@@ -19,7 +19,7 @@ class Capabilities:
             calls its models as it likes.
         samples_differ: calls that ask the same are answered differently without a temperature.
         samples: it takes a temperature and a seed.
-        scores: it can tell the log-probabilities of a text that it is given.
+        scores: it tells the log-probabilities of a call's `continuation`, where it has one.
         leaves_out: options that `None` leaves out of its requests.
     """
 

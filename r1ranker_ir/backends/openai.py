@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -322,7 +323,7 @@ class OpenAIBackend:
             batch.give((index, self._read(call, reply)))
             return
         # Not chained to the SDK's error: that one holds the request with its headers, and the unscrubbed reply.
-        if call.continuation and lacks_scores(reply, failures.status_of(reply)):
+        if call.continuation and lacks_scores(reply, failures.status_of(reply), failures.words_of(reply)):
             batch.fail(BackendError(self._endpoint.scrub(NO_SCORES.format(self._endpoint.base_url, self.name))))
             return
         explained = self._explain(reply)
@@ -341,19 +342,15 @@ class OpenAIBackend:
         more = dict(self._options.get("extra_body") or {})
         scores: tuple[float, ...] | Exception = NoScoresError()
         for way in self._ways:
-            body = {**more, **way}
+            send = partial(create, model=self.name, prompt=text.tokens, max_tokens=1, temperature=0)
             scores = await self._until_replied(
-                batch,
-                lambda body=body: create(
-                    model=self.name, prompt=text.tokens, max_tokens=1, temperature=0, extra_body=body
-                ),
-                lambda reply: read_scores(reply, text),
+                batch, partial(send, extra_body={**more, **way}), partial(read_scores, text=text)
             )
             if not isinstance(scores, Exception):
                 self._ways = (way,)
                 usage = Usage(1, len(text.prompt), len(text.continuation))
                 return Answer(call.continuation, log_probabilities=scores, usage=usage)
-            if not lacks_scores(scores, failures.status_of(scores)):
+            if not lacks_scores(scores, failures.status_of(scores), failures.words_of(scores)):
                 break
         return scores
 

@@ -102,14 +102,17 @@ def _is_score(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def lacks_scores(failure: Exception, status: int | None) -> bool:
+def lacks_scores(failure: Exception, status: int | None, words: str) -> bool:
     """Whether a server can't tell log-probabilities of a prompt in the way that it was asked.
 
     Args:
         failure: what came of the request.
         status: its status, where it has one.
+        words: what the server said.
     """
-    if isinstance(failure, NoScoresError) or status in _MISSING_ENDPOINT:
-        return True
-    words = str(failure).lower()
-    return status in (400, 422) and any(word in words for word in ("echo", "logprobs", "prompt must be", "extra"))
+    said = words.lower()
+    if status in _MISSING_ENDPOINT:
+        # An unknown model is another matter.
+        return "model" not in said
+    refused = status in (400, 422) and any(word in said for word in ("echo", "logprobs", "extra"))
+    return refused or isinstance(failure, NoScoresError)
