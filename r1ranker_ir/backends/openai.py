@@ -312,6 +312,7 @@ class OpenAIBackend:
         async with connection.slots:
             if batch.failure is not None:
                 return
+            reply: Answer | Reply | Exception
             if call.continuation:
                 reply = await self._score(connection.client, batch, call)
             else:
@@ -339,7 +340,7 @@ class OpenAIBackend:
         assert isinstance(self._counts, TokenizerCounts)
         text = ScoredText(*self._counts.scored_ids(call.messages, call.continuation))
         create: Any = client.completions.with_raw_response.create
-        more = dict(self._options.get("extra_body") or {})
+        more: Any = self._options.get("extra_body") or {}
         scores: tuple[float, ...] | Exception = NoScoresError()
         for way in self._ways:
             send = partial(create, model=self.name, prompt=text.tokens, max_tokens=1, temperature=0)
