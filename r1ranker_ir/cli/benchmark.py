@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from r1ranker_ir.cli.command_line import command_words
 from r1ranker_ir.cli.console import print_wide, start
 from r1ranker_ir.cli.options import QUIET, VERBOSE
-from r1ranker_ir.cli.parameters import made_of, refuse_stated, stated_of, with_fields
+from r1ranker_ir.cli.parameters import command_words, made_of, refuse_stated, stated_of, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument, option

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -109,11 +110,38 @@ def is_stated(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def refuse_stated(context: typer.Context, names: Mapping[str, str] | dict[str, str]) -> None:
+def refuse_stated(context: typer.Context, names: Mapping[str, str]) -> None:
     """Refuses parameters that the command line gives and that do nothing, each for a reason."""
     for parameter in context.command.params:
         if parameter.name in names and is_stated(context, parameter.name):
             raise typer.BadParameter(names[parameter.name], param_hint=parameter.opts[0])
+
+
+def command_words(ctx: typer.Context, *, left_out: Collection[str] = ()) -> list[str]:
+    """The command line of a verb as it was given, without secrets; parameters that change no result are left out."""
+    from r1ranker_ir.backends.endpoint import find_endpoint
+
+    words = ["r1ranker", str(ctx.command.name)]
+    for parameter in ctx.command.params:
+        named, value = parameter.name or "", ctx.params.get(parameter.name or "")
+        if named in left_out or not is_stated(ctx, named):
+            continue
+        if named == "base_url":
+            value = find_endpoint(str(value)).base_url
+        if parameter.param_type_name == "argument":
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            for each in value if isinstance(value, list | tuple) else [value]:
+                words += [parameter.opts[0], _as_given(each)]
+    return words
+
+
+def _as_given(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    return "none" if value is None else str(value)
 
 
 def _parameters(kind: type, only: tuple[str, ...] = ()) -> list[inspect.Parameter]:

@@ -21,7 +21,7 @@ from r1ranker_ir.rankers.settings import RankerSettings
 from r1ranker_ir.rankers.systems import FAMILY, family_options, wording_notes
 
 if TYPE_CHECKING:
-    from r1ranker_ir.backends.unloaded import UnloadedLimits
+    from r1ranker_ir.backends.limits import UnloadedLimits
     from r1ranker_ir.models.checkpoints import CheckpointSettings
     from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
     from r1ranker_ir.types import Call, RankingRequest

@@ -8,10 +8,9 @@ from typing import Literal
 
 import typer
 
-from r1ranker_ir.cli.command_line import command_words
 from r1ranker_ir.cli.console import print_wide, start
 from r1ranker_ir.cli.options import CORPUS, MISSING, QUIET, RERANK_DEPTH, RUN, VERBOSE
-from r1ranker_ir.cli.parameters import with_fields
+from r1ranker_ir.cli.parameters import command_words, with_fields
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 

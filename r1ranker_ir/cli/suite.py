@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from r1ranker_ir.cli.command_line import command_words
 from r1ranker_ir.cli.console import print_wide, start
 from r1ranker_ir.cli.options import MISSING, QUIET, SHUFFLE, VERBOSE
-from r1ranker_ir.cli.parameters import made_of, refuse_stated, with_fields
+from r1ranker_ir.cli.parameters import command_words, made_of, refuse_stated, with_fields
 from r1ranker_ir.cli.ranker_options import ENGINE, RankerChoice, StatedCluster, StatedOptions, ray_cluster
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument, option

@@ -158,6 +158,7 @@ class Engine:
         cache: CompletionsCache | None = None,
     ) -> None:
         self.backend = backend
+        self.max_repair_rate = max_repair_rate
         self.progress = progress
         self._repair_limit = RepairLimit(max_repair_rate, min_calls_for_repair_rate)
         # Told once: to look at a protocol's members takes as long as an engine's work on several calls.

@@ -592,7 +592,7 @@ def transformers_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
             process.wait(timeout=5)
 
 
-def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 90.0) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 300.0) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:

@@ -12,9 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from r1ranker_ir import InputError, Ranker, RecommendationAdapter
+from r1ranker_ir.backends.endpoint import find_endpoint
 from r1ranker_ir.backends.oracle import OracleBackend
 from r1ranker_ir.cli.app import app
-from r1ranker_ir.cli.parameters import GroupedCommand, stated_of, with_fields
+from r1ranker_ir.cli.parameters import GroupedCommand, command_words, stated_of, with_fields
 from r1ranker_ir.cli.ranker_options import RankerChoice
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.option_fields import argument, limit_option, number_or_none, offers_of, option, stated
@@ -50,6 +51,17 @@ def plan(*, given: stated_of(Oven, only=("heat", "timer"))) -> None:  # type: ig
     seen.append(dict(given))
 
 
+@kitchen.command(cls=GroupedCommand)
+@with_fields
+def tell(
+    *,
+    ctx: typer.Context,
+    given: stated_of(RankerSettings),  # type: ignore[valid-type]
+    more: list[str] | None = option(None, "More."),
+) -> None:
+    seen.append(command_words(ctx, left_out=("device",)))
+
+
 def run(*words: str, code: int = 0) -> Any:
     result = CliRunner().invoke(kitchen, words)
     assert result.exit_code == code, result.output
@@ -67,6 +79,13 @@ def test_a_field_is_a_parameter() -> None:
     assert "the time is 'soon': give a whole number, or none" in run("plan", "--timer", "soon", code=2)
     for wrong in (["--heat", "3"], ["--shelf", "floor"], ["--secret", "1"], ["--no-fan"]):
         run("bake", "pie", *wrong, code=2)
+
+
+def test_a_command_line_is_told_as_it_was_given() -> None:
+    words = ["--no-repair-text", "--seed", "none", "--trust-remote-code", "--more", "a=1", "--more", "b=2"]
+    body = ["--extra-body", '{"top_p": 0.9}']
+    told = run("tell", *words, *body, "--device", "cpu", "--base-url", "http://user:secret@127.0.0.1:9/v1/")
+    assert sorted(told[2:]) == sorted([*words, *body, "--base-url", find_endpoint("http://127.0.0.1:9/v1/").base_url])
 
 
 def test_help_is_grouped() -> None:

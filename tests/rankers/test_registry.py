@@ -167,7 +167,7 @@ def test_no_other_name_is_disturbed_whoever_is_imported_first():
     assert finished.returncode == 0, finished.stderr
     ours_first, theirs_first = map(json.loads, finished.stdout.splitlines())
     assert len(theirs_first["first"][0]) > 1000
-    assert theirs_first["known"] == [False] * 6
-    assert theirs_first["known_after"] == ours_first["known"] == ours_first["known_after"] == [True] * 6
+    assert theirs_first["known"] == [False] * 7
+    assert theirs_first["known_after"] == ours_first["known"] == ours_first["known_after"] == [True] * 7
     assert theirs_first["same"] and ours_first["same"]
     assert theirs_first["first"] == theirs_first["second"] == ours_first["first"] == ours_first["second"]

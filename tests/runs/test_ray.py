@@ -38,6 +38,7 @@ from r1ranker_ir.eval.suites.requests import RequestFileSource
 from r1ranker_ir.rankers.names import resolve
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.rankers.source import ranker_source
+from r1ranker_ir.runs import ray_worker
 from r1ranker_ir.runs.ray_engine import RayCluster
 from r1ranker_ir.runs.ray_worker import Portions
 from r1ranker_ir.runs.reranking import RankerSource, RunSource, rerank_run
@@ -66,7 +67,8 @@ def ray() -> Iterator[Any]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_worker_niceness", "0")  # otherwise the workers wait for all else that a busy machine does
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers import OwnSeeds
+        folders = Path(__file__).parent, Path(servers.__file__).parent
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))  # the workers import OwnSeeds
         ray.init(
             address="local",
             num_cpus=2,
@@ -335,7 +337,7 @@ class OtherVersion(RankerSource):
     """Opens what it should, in a process that has another r1ranker-ir."""
 
     def open(self, *, progress: bool = False) -> Ranker:
-        r1ranker_ir.__version__ = "0.0.9"
+        ray_worker.VERSION = "0.0.9"
         options = {name: value for name, value in self.stated().items() if name != "meeting"}
         return ranker_source(self.model, self.strategy, options).open()
 

@@ -130,8 +130,8 @@ def _observation(row: _Row) -> Observation:
         if odd := sorted(set(by_name) ^ set(effects)):
             different = f"{quantity} and effect of different language models"
             raise LeftOutError(row.where, different, f"{odd[0]!r} has one only")
-    known = (numbers.get(quantity) for quantity in _AMOUNTS)
-    return Observation(row.query, row.query_id, numbers["effect"], *known, where=row.where)
+    costs, read, written = (numbers.get(quantity) for quantity in _AMOUNTS)
+    return Observation(row.query, row.query_id, numbers["effect"], costs, read, written, row.where)
 
 
 def _checked(value: Any, quantity: str, name: str, row: _Row) -> float:

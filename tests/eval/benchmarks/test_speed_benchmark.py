@@ -352,7 +352,7 @@ def test_table_json_and_picture(small: Path, tmp_path: Path) -> None:
     assert content["model"]["random_weights"] and content["model"]["configuration"]["hidden_size"] == 32
     assert {"torch", "transformers", "python"} <= set(content["versions"])
     assert content["numerics"]["torch_threads"] == torch.get_num_threads()
-    assert content["settings"]["passage_tokens"] == 12 and content["settings"]["cache_memory"] == "1MiB"
+    assert content["settings"]["passage_tokens"] == 12 and content["settings"]["cache_memory"] == 2**20
     floor, variants = content["one_forward_pass"], {each["variant"]: each for each in content["variants"]}
     assert list(variants) == ["naive", "one", "halving"]
     assert [each["calls"] * each["scale"] for each in variants.values()] == [6, 6, 4]
@@ -433,7 +433,7 @@ def test_bad_configurations(content: str | None, message: str, tmp_path: Path) -
         (["--thought-tokens", "1500"], 1, "more than half of the context"),
         (["--passage-tokens", "2"], 1, "--passage-tokens is 2"),
         (["--naive-queries", "2"], 1, "naive_queries is 2"),
-        (["--cache-memory", "much", "--candidates", "3"], 1, "cache_memory"),
+        (["--cache-memory", "much", "--candidates", "3"], 2, "the size is 'much'"),
         (["--device", "nonsense"], 1, "nonsense"),
         (["--template", "no-such.toml"], 1, "no-such.toml"),
         (["--measure", "nDCG@5"], 2, "needs --corpus"),
