@@ -34,12 +34,7 @@ _PACKS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Scored:
-    """What was found out about a continuation.
-
-    Args:
-        log_probabilities: of each of its tokens, given all before it.
-        computed: how many tokens of its prompt were computed for it, where none was shared with another's.
-    """
+    """The log-probabilities of a continuation's tokens, and how many of its prompt's tokens were computed for it."""
 
     log_probabilities: tuple[float, ...]
     computed: int
@@ -89,16 +84,7 @@ class Scorer:
         rankings: Sequence[int],
         before_batch: Callable[[], None] = lambda: None,
     ) -> list[Scored]:
-        """Scores pairs.
-
-        Args:
-            pairs: token ids of a prompt and of a continuation, at least one each.
-            rankings: whose each of them is; 0 where that is unknown.
-            before_batch: called before each pass over a batch.
-
-        Returns:
-            What was found out about each pair, in their order.
-        """
+        """Scores pairs of a prompt and a continuation, of at least one token each; `rankings` says whose each is."""
         together: dict[int, list[int]] = {}
         for place, ranking in enumerate(rankings):
             together.setdefault(0 if self._exact else ranking or -1 - place, []).append(place)

@@ -27,12 +27,7 @@ _MISSING_ENDPOINT = (404, 405, 501)
 
 @dataclass(frozen=True)
 class ScoredText:
-    """What a prompt and a continuation are as tokens of the served model.
-
-    Args:
-        prompt: the prompt by the model's chat template, the assistant's turn opened.
-        continuation: what is scored behind it; at least one token.
-    """
+    """A prompt, its assistant's turn opened, and what is scored behind it, as tokens of the served model."""
 
     prompt: tuple[int, ...]
     continuation: tuple[int, ...]
@@ -48,20 +43,7 @@ class NoScoresError(Exception):
 
 
 def read_scores(body: bytes, text: ScoredText) -> tuple[float, ...]:
-    """Reads a reply of the completions endpoint.
-
-    Args:
-        body: as the server sent it.
-        text: what was asked about.
-
-    Returns:
-        The log-probability of each token of the continuation.
-
-    Raises:
-        NoScoresError: if it does not hold them.
-        FailedReplyError: if it says that the request has failed.
-        UnreadableReplyError: if it is no reply of such an endpoint.
-    """
+    """Reads the log-probability of each token of the continuation; a NoScoresError says that the reply has none."""
     raw = body.decode("utf-8", "replace")
     try:
         content = json.loads(raw)
@@ -103,13 +85,7 @@ def _is_score(value: Any) -> bool:
 
 
 def lacks_scores(failure: Exception, status: int | None, words: str) -> bool:
-    """Whether a server can't tell log-probabilities of a prompt in the way that it was asked.
-
-    Args:
-        failure: what came of the request.
-        status: its status, where it has one.
-        words: what the server said.
-    """
+    """Whether a server can't tell log-probabilities of a prompt in the way that it was asked."""
     said = words.lower()
     if status in _MISSING_ENDPOINT:
         # An unknown model is another matter.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
@@ -17,9 +16,6 @@ from .options import PUBLISHED, RankingOptions
 from .strategy import Strategy
 from .windows import record_step, with_rest_as_it_was
 
-Pooling = Literal["sum", "mean"]
-POOLING: tuple[Pooling, ...] = ("sum", "mean")
-
 QUERY = Section(
     "likelihood",
     asks="likelihood",
@@ -29,26 +25,6 @@ QUERY = Section(
         "model": "Language model: {candidates}\n\nWanted: {aim}. Write a question that this one is right for.",
     },
 )
-
-
-@dataclass(frozen=True)
-class LikelihoodOptions(RankingOptions):
-    """What may be asked of `likelihood`.
-
-    Args:
-        pooling: a score is the `sum` of the log-probabilities of the query's tokens, log P(query | candidate), or their
-            `mean`, for comparisons between queries. The order of one query's candidates is the same.
-
-    Raises:
-        InputError: if a value is unknown, or two of them do not go together.
-    """
-
-    pooling: Pooling = "sum"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.pooling not in POOLING:
-            raise InputError(f"pooling is {self.pooling!r}: use {' or '.join(POOLING)}")
 
 
 def score_each(
@@ -61,20 +37,8 @@ def score_each(
 ) -> Program:
     """Ranks by log P(query | candidate); equals keep their order.
 
-    Where the budget ends before the list, the candidates without a score stay below the others.
-
-    Args:
-        request: the query and its candidates, best first by the first stage.
-        prompt: renders the calls.
-        window_size: unused: each prompt holds one candidate.
-        stride: unused.
-        options: how the tokens' log-probabilities are put together, `top_k` and budget; nothing is thought.
-
-    Returns:
-        The program; n candidates need n calls, a single one none.
-
-    Raises:
-        InputError: if the options are those of another strategy, or votes are asked for.
+    Where the budget ends before the list, the candidates without a score stay below the others. `window_size` and
+    `stride` are unused: n candidates need n calls, a single one none.
     """
     check_options_of(LIKELIHOOD, options)
     if options.votes > 1:
@@ -106,7 +70,7 @@ def _step(call: Call, answer: Answer, place: int, options: RankingOptions) -> St
             "'transformers', or a server that returns the log-probabilities of prompts"
         )
     score = sum(answer.log_probabilities)
-    if getattr(options, "pooling", POOLING[0]) == "mean":
+    if options.pooling == "mean":
         score /= max(1, len(answer.log_probabilities))
     step = record_step(call, answer, (place,), (place,), repaired=False)
     return replace(step, score=score)
@@ -117,7 +81,7 @@ LIKELIHOOD = Strategy(
     score_each,
     (QUERY,),
     summary="score by the query's likelihood",
-    options=LikelihoodOptions,
+    own={"pooling": None},
     by_probabilities=lambda options: "",
     listed=5,
 )
