@@ -24,7 +24,9 @@ _MOST_MASKED, _MOST_SCORES = 2**26, 2**27
 # A shared beginning that is shorter is not worth a pass of its own.
 _LEAST_SHARED = 8
 # Every new shape costs a CPU's library the making of kernels.
-_COLUMNS = 32
+_COLUMNS = 8
+# A CPU computes padding as slowly as tokens: it may be this share of them.
+_PADDING = 1 / 8
 # Where numbers are not exact.
 _TOGETHER = 16
 _EXACT = (torch.float32, torch.float64)
@@ -217,6 +219,10 @@ class Scorer:
         ).logits
         return logits[:, -kept:]
 
+    def _pads_too_much(self, rows: Sequence[_Row]) -> bool:
+        lengths = [len(row) for row in rows]
+        return self._device.type == "cpu" and max(lengths) * len(lengths) > (1 + _PADDING) * sum(lengths)
+
     def _batches(self, rows: Sequence[_Row], known: int = 0) -> Iterator[list[_Row]]:
         """Neighbouring rows, as many as are computed at once and fit into memory."""
         some: list[_Row] = []
@@ -224,7 +230,7 @@ class Scorer:
             count, columns = len(some) + 1, _rounded(max(map(len, [*some, row])))
             scores = count * (max(each.branched for each in [*some, row]) + 1) * self._vocabulary
             full = count > self._batch_size or count * columns * (known + columns) > _MOST_MASKED
-            if some and (full or scores > _MOST_SCORES):
+            if some and (full or scores > _MOST_SCORES or self._pads_too_much([*some, row])):
                 yield some
                 some = []
             some.append(row)
