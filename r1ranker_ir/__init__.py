@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from r1ranker_ir.adapters.routing.llms import LLMProfile as LLMProfile
     from r1ranker_ir.integrations.rerankers import DRankerReranker as DRankerReranker
     from r1ranker_ir.integrations.rerankers import IRankerReranker as IRankerReranker
+    from r1ranker_ir.integrations.rerankers import LikelihoodReranker as LikelihoodReranker
     from r1ranker_ir.integrations.rerankers import PointwiseReranker as PointwiseReranker
     from r1ranker_ir.integrations.rerankers import SetwiseReranker as SetwiseReranker
     from r1ranker_ir.integrations.rerankers import TracedResults as TracedResults
@@ -46,6 +47,7 @@ _LAZY = {
     "DRankerReranker": "r1ranker_ir.integrations.rerankers",
     "IRankerReranker": "r1ranker_ir.integrations.rerankers",
     "LLMProfile": "r1ranker_ir.adapters.routing.llms",
+    "LikelihoodReranker": "r1ranker_ir.integrations.rerankers",
     "PointwiseReranker": "r1ranker_ir.integrations.rerankers",
     "Ranker": "r1ranker_ir.rankers.ranker",
     "RecommendationAdapter": "r1ranker_ir.adapters.recommendation.adapter",
@@ -68,6 +70,7 @@ __all__ = [
     "IRankerReranker",
     "InputError",
     "LLMProfile",
+    "LikelihoodReranker",
     "MissingExtraError",
     "PairScoreError",
     "PointwiseReranker",

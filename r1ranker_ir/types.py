@@ -10,8 +10,11 @@ from r1ranker_ir.errors import InputError
 
 Task = Literal["passage", "item", "model"]
 TASKS: tuple[Task, ...] = ("passage", "item", "model")
-Asked = Literal["worst", "best", "order", "grade"]
-"""What a prompt asks for: the worst or the best of the candidates shown, their order, or a grade of the only one."""
+Asked = Literal["worst", "best", "order", "grade", "likelihood"]
+"""What a prompt asks for: the worst or the best of the candidates shown, their order, a grade of the only one, or how
+likely the query is behind that one."""
+OF_ONE: tuple[Asked, ...] = ("grade", "likelihood")
+"""What is asked of a candidate that is shown alone."""
 ClosedAt = Literal["limit", "end_of_turn", "answer"]
 """Where a thought ended that the model did not close: at its limit, with the model's turn, or before its answer."""
 CLOSED_AT: tuple[ClosedAt, ...] = ("limit", "end_of_turn", "answer")
@@ -130,6 +133,9 @@ class Call:
         sample: tells calls apart that ask the same of a model whose thoughts are sampled: each has a thought of its
             own.
         question: what the messages were rendered from; `None` where they are all that is known. A model is not told.
+        continuation: a text in the assistant's turn whose log-probability is asked for: nothing is generated. Empty
+            where an answer is wanted.
+        ahead: what the same ranking asks next, whatever is answered: engines may have it answered along with this one.
     """
 
     messages: tuple[Message, ...]
@@ -147,6 +153,8 @@ class Call:
     named: bool = False
     sample: int = 0
     question: Question | None = field(default=None, compare=False, repr=False)
+    continuation: str = ""
+    ahead: tuple[Call, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,8 @@ class Answer:
             before; `None` where the backend can't tell. No part of what was answered, so neither compared nor kept.
         closed_at: where a thought ended that the model did not close; `None` also for answers of earlier versions.
         provisional: another try may bring more: the server left the answer empty, or cut it off. No cache keeps it.
+        log_probabilities: of each token of the call's continuation, given all before it; `text` is the continuation.
+            `None` where an answer was wanted.
     """
 
     text: str
@@ -204,6 +214,7 @@ class Answer:
     prompt_tokens_computed: int | None = field(default=None, compare=False)
     closed_at: ClosedAt | None = None
     provisional: bool = field(default=False, compare=False)
+    log_probabilities: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +240,7 @@ class Step:
         confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1:
             the same number with each of them. See `strategies.votes`.
         closed_at: where a thought ended that the model did not close; see `Answer`.
+        score: the log-likelihood of the query behind the one candidate shown, where that is what is asked for.
     """
 
     shown: tuple[int, ...]
@@ -247,6 +259,7 @@ class Step:
     grade: float | None = None
     confidence: float | None = None
     closed_at: ClosedAt | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -289,6 +302,13 @@ class Ranking:
         for step in self.steps:
             thoughts.update(dict.fromkeys(step.shown, step.thought))
         return tuple(thoughts.get(place, "") for place in self.order)
+
+    @property
+    def scores(self) -> tuple[float | None, ...]:
+        """Beside each of `best_first` its score: a log-likelihood or a grade; `None` where the strategy gives none."""
+        found = ((step.shown[0], step.grade if step.score is None else step.score) for step in self.steps)
+        given = {place: score for place, score in found if score is not None}
+        return tuple(given.get(place) for place in self.order)
 
     @property
     def usage(self) -> Usage:

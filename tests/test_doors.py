@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def test_an_installed_package_is_used_from_python(installed: Path) -> None:
 
 def test_an_installed_package_is_used_from_the_command_line(installed: Path, tmp_path: Path) -> None:
     helped = run(installed, "-m", "r1ranker_ir", "rerank", "--help")
-    assert "pointwise|top-one" in helped.stdout and "openai|longest" in helped.stdout
+    assert "likelihood|top-one" in "".join(helped.stdout.split()) and "openai|longest" in helped.stdout
     assert "move the best one to the front" in " ".join(helped.stdout.split())
     corpus, found, ranked, traces = (tmp_path / name for name in ("corpus", "a.trec", "b.trec", "traces.jsonl"))
     (corpus / "qrels").mkdir(parents=True)
@@ -282,6 +283,22 @@ def test_rank1_scores_by_the_probability_of_true(make_checkpoint: Callable[..., 
     scores = [step.grade for step in ranking.steps]
     assert scores[0] == pytest.approx(10 * answer.probabilities["true"])
     assert list(ranking.order) == sorted(range(4), key=lambda place: -(scores[place] or 0))
+
+
+@pytest.mark.parametrize("name", ["yes-no", "yes-no-query-first"])
+def test_yes_or_no_is_asked_without_a_thought(name: str, make_checkpoint: Callable[..., Path]) -> None:
+    options = family_options(name, {"device": "cpu"})
+    ranker = Ranker(make_checkpoint("chatml"), strategy=FAMILY[name].strategy, **options)
+    call = next(ranker.program(REQUEST))
+    said = call.messages[-1].content
+    assert call.identifiers == ("no", "yes") and not (call.thinks or call.tagged)
+    assert (said.index("fleas") < said.index("wool")) == (name == "yes-no-query-first")
+    [ranking] = ranker.rank([REQUEST])
+    assert {step.text for step in ranking.steps} <= {"yes", "no"} and ranking.repairs == 0
+    grades = [step.grade or 0.0 for step in ranking.steps]
+    assert len(set(grades)) > 1
+    assert list(ranking.order) == sorted(range(4), key=lambda place: -grades[place])
+    assert ranker.prompt.template.digest() != replace(ranker.prompt.template, thinks=True).digest()
 
 
 def test_rank1_is_read_from_text_where_there_is_nothing_else(conversation: Any) -> None:

@@ -20,7 +20,7 @@ from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.trace_summary import TraceSummary, summarise
 from r1ranker_ir.runs.traces import TracedRanking
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import Ranking
+from r1ranker_ir.types import OF_ONE, Ranking
 
 from .lists import ClearList, clear_lists
 
@@ -157,7 +157,7 @@ def examine(model: str, settings: DoctorSettings) -> Examination:
         for strategy in strategies:
             check, rankings = _check(checkpoint, strategy, lists, options)
             checks.append(check)
-            texts += rankings if opened is None and STRATEGIES[strategy].asks != "grade" else []
+            texts += rankings if opened is None and STRATEGIES[strategy].asks not in OF_ONE else []
         if opened is not None:
             free = Ranker(checkpoint, strategy=strategies[0], **options, answers="published", max_calls=1)
             texts = free.rank([each.request for each in lists])
@@ -184,7 +184,8 @@ def _strategies(checkpoint: str, settings: DoctorSettings) -> list[str]:
         offered = tuple(STRATEGIES)
     else:
         offered = read_settings(checkpoint).strategies
-    return [name for name in STRATEGIES if name in offered]
+    # Nothing is answered to a strategy that scores the query, so there is no answer to look at.
+    return [name for name, strategy in STRATEGIES.items() if name in offered and strategy.asks != "likelihood"]
 
 
 def _check(

@@ -19,6 +19,7 @@ class Capabilities:
             calls its models as it likes.
         samples_differ: calls that ask the same are answered differently without a temperature.
         samples: it takes a temperature and a seed.
+        scores: it tells the log-probabilities of a call's `continuation`, where it has one.
         leaves_out: options that `None` leaves out of its requests.
     """
 
@@ -28,6 +29,7 @@ class Capabilities:
     reads_checkpoint: bool = False
     samples_differ: bool = False
     samples: bool = False
+    scores: bool = False
     leaves_out: tuple[str, ...] = ()
 
 

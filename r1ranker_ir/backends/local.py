@@ -29,6 +29,7 @@ from r1ranker_ir.models.loading import load_model
 from .choice import ChoiceSearch, Tokens, told_apart
 from .decoding import DecodingSession, SeparateSession, attention_span
 from .limits import ANSWER_TOKENS, configured_context, thought_limit
+from .scoring import Scorer
 from .states import PromptStates, StateStore, depends_on_beginning_only
 from .texts import ChatTokenizer
 from .thoughts import split_thought
@@ -212,12 +213,39 @@ class TransformersBackend:
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers calls in batches of prompts of similar length."""
+        if any(call.continuation for call in calls):
+            return self._answer_apart(calls)
         rows = [self._row(call) for call in calls]
         order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))
         for start in range(0, len(order), self.batch_size):
             check_wanted()
             self._decode([rows[index] for index in order[start : start + self.batch_size]])
         return [self._to_answer(row) for row in rows]
+
+    def _answer_apart(self, calls: Sequence[Call]) -> list[Answer]:
+        """Scores what is to be scored, and answers the rest."""
+        scored = [index for index, call in enumerate(calls) if call.continuation]
+        others = [index for index, call in enumerate(calls) if not call.continuation]
+        answers = dict(zip(others, self.answer([calls[index] for index in others]), strict=True))
+        answers |= zip(scored, self._score([calls[index] for index in scored]), strict=True)
+        return [answers[index] for index in range(len(calls))]
+
+    def _score(self, calls: Sequence[Call]) -> list[Answer]:
+        pairs = [
+            (self._texts.prompt_ids(call.messages, thinks=False), self._texts.said_ids(call.continuation))
+            for call in calls
+        ]
+        scorer = Scorer(self._model, self._texts.pad_id, self.batch_size)
+        scored = scorer.score(pairs, [call.ranking for call in calls], check_wanted)
+        return [
+            Answer(
+                call.continuation,
+                log_probabilities=each.log_probabilities,
+                usage=Usage(1, len(prompt), len(continuation)),
+                prompt_tokens_computed=each.computed,
+            )
+            for call, (prompt, continuation), each in zip(calls, pairs, scored, strict=True)
+        ]
 
     def _row(self, call: Call) -> _Row:
         """A call with its prompt; a thought that is given is read with it, up to the opened answer."""

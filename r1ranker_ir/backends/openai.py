@@ -10,15 +10,25 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from r1ranker_ir.backends.cancelling import check_wanted, may_be_cancelled
 from r1ranker_ir.backends.endpoint import Endpoint, find_endpoint
 from r1ranker_ir.backends.replies import Reply, read_reply
+from r1ranker_ir.backends.server_scores import (
+    NO_SCORES,
+    NO_TOKENIZER,
+    WAYS,
+    NoScoresError,
+    ScoredText,
+    lacks_scores,
+    read_scores,
+)
 from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought
 from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts, TokenizerCounts
 from r1ranker_ir.errors import BackendError, CallError, InputError, missing_extra
@@ -46,6 +56,7 @@ _CALLS_PER_SLOT = 4
 # Between the samples of one call; runs with the seeds 0, 1, 2, … must not share any.
 _SEEDS_APART = 1_000_003
 _SECONDS_BETWEEN_LOOKS = 0.05
+_Read = TypeVar("_Read")
 _Arrived = tuple[int, Answer | CallError]
 
 
@@ -147,6 +158,7 @@ class OpenAIBackend(CountedTexts):
         }
         self._continues = bool((extra_body or {}).get("continue_final_message"))
         self._warned_of_opening = False
+        self._ways = WAYS
         self._sends_seed = "seed" in self._options
         self._backwards = True
         self._connection: _Connection | None = None
@@ -182,6 +194,8 @@ class OpenAIBackend(CountedTexts):
         """
         if not calls:
             return
+        if any(call.continuation for call in calls) and not isinstance(self._counts, TokenizerCounts):
+            raise InputError(NO_TOKENIZER)
         # As the served model's chat template takes them, if it is known: a text that it drops is an error before
         # anything is sent.
         calls = [replace(call, messages=self._turns(call.messages)) for call in calls]
@@ -236,11 +250,21 @@ class OpenAIBackend(CountedTexts):
         async with connection.slots:
             if batch.failure is not None:
                 return
-            reply = await self._ask(connection.client, batch, call)
+            reply: Answer | Reply | Exception
+            if call.continuation:
+                reply = await self._score(connection.client, batch, call)
+            else:
+                reply = await self._ask(connection.client, batch, call)
+        if isinstance(reply, Answer):
+            batch.give((index, reply))
+            return
         if isinstance(reply, Reply):
             batch.give((index, self._read(call, reply)))
             return
         # Not chained to the SDK's error: that one holds the request with its headers, and the unscrubbed reply.
+        if call.continuation and lacks_scores(reply, failures.status_of(reply), failures.words_of(reply)):
+            batch.fail(BackendError(self._endpoint.scrub(NO_SCORES.format(self._endpoint.base_url, self.name))))
+            return
         explained = self._explain(reply)
         if failures.concerns_all(reply):
             batch.fail(BackendError(explained))
@@ -248,6 +272,26 @@ class OpenAIBackend(CountedTexts):
         failure = CallError(explained)
         failure.refused = failures.is_refused(reply)
         batch.give((index, failure))
+
+    async def _score(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Answer | Exception:
+        """Asks for log-probabilities, and once more in another way if the server does not know the first one."""
+        assert isinstance(self._counts, TokenizerCounts)
+        text = ScoredText(*self._counts.scored_ids(call.messages, call.continuation))
+        create: Any = client.completions.with_raw_response.create
+        more: Any = self._options.get("extra_body") or {}
+        scores: tuple[float, ...] | Exception = NoScoresError()
+        for way in self._ways:
+            send = partial(create, model=self.name, prompt=text.tokens, max_tokens=1, temperature=0)
+            scores = await self._until_replied(
+                batch, partial(send, extra_body={**more, **way}), partial(read_scores, text=text)
+            )
+            if not isinstance(scores, Exception):
+                self._ways = (way,)
+                usage = Usage(1, len(text.prompt), len(text.continuation))
+                return Answer(call.continuation, log_probabilities=scores, usage=usage)
+            if not lacks_scores(scores, failures.status_of(scores), failures.words_of(scores)):
+                break
+        return scores
 
     async def _ask(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Reply | Exception:
         """Asks once, and once more without the seed if that is refused, where nothing is sampled by it."""
@@ -306,17 +350,25 @@ class OpenAIBackend(CountedTexts):
             for message in call.messages
         ]
         options: dict[str, Any] = {**self._options, field: self._token_limit(call)}
-        create = client.chat.completions.with_raw_response.create
         if not (seeded and self._sends_seed):
             options.pop("seed", None)
         if call.sample and "seed" in options:
             options["seed"] += _SEEDS_APART * call.sample
+        create: Any = client.chat.completions.with_raw_response.create
+        return await self._until_replied(
+            batch, lambda: create(model=self.name, messages=messages, **options), read_reply
+        )
+
+    async def _until_replied(
+        self, batch: _Batch, send: Callable[[], Awaitable[Any]], read: Callable[[bytes], _Read]
+    ) -> _Read | Exception:
+        """Sends a request until there is a reply, or no reason to try again."""
         for attempt in range(self._max_retries + 1):
             headers: Mapping[str, str] = {}
             try:
-                raw = await create(model=self.name, messages=messages, **options)  # type: ignore[arg-type]
+                raw = await send()
                 headers = raw.headers
-                return read_reply(raw.content)
+                return read(raw.content)
             # Whatever a server sends, and whatever the SDK makes of it, is a failed request.
             except Exception as error:
                 failure = error

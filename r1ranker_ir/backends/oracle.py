@@ -26,7 +26,8 @@ class OracleBackend(CountedTexts):
     mean) anew for each prompt, and s = `noise` · (n / 2) ** `noise_growth`. The answer is the candidate of the greatest
     worth, or all of them in its order. So a single answer names candidate i with a probability in proportion to
     exp(gain_i / s), which is Luce's choice axiom, and an order is of the Plackett-Luce model. Where the worst is asked
-    for, the same holds of the gains' negatives. A grade from 0 to 10 is the worth in tenths of the greatest gain. The
+    for, the same holds of the gains' negatives. A grade from 0 to 10 is the worth in tenths of the greatest gain, and a
+    query's log-likelihood that of the worth above the greatest gain by the logistic function. The
     probabilities that it tells are those of somebody who takes the worth for the truth: they know no more than its
     answers.
 
@@ -88,6 +89,12 @@ class OracleBackend(CountedTexts):
         if call.question is None:
             raise InputError("a call does not say what it was rendered from: the oracle answers calls of a Prompt")
         gains = self._gains_of(call.question)
+        if call.continuation:
+            # The logarithm of the logistic function: negative, and in the order of worth.
+            worth = gains[0] + float(self._noise_of(call, call.question, 1)[0])
+            told = -float(np.logaddexp(0.0, self._greatest - worth))
+            usage = Usage(1, self.count_prompt_tokens(call.messages), self.count_tokens(call.continuation))
+            return Answer(call.continuation, log_probabilities=(told,), usage=usage)
         answers = self._grade if call.question.asks == "grade" else self._order
         choice, probabilities = answers(gains, call, call.question)
         answer = f"</think>\n<answer>{' > '.join(choice)}</answer>"

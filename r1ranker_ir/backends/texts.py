@@ -33,6 +33,7 @@ class ChatTokenizer:
         self.letter_ids = lru_cache(maxsize=256)(self._letter_ids)
         self.named_ids = lru_cache(maxsize=1024)(self._named_ids)
         self.continuation = lru_cache(maxsize=16)(self._continuation)
+        self.said_ids = lru_cache(maxsize=1024)(self._said_ids)
 
     def _ids(self, text: str, *, special: bool = False) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=special, verbose=False))
@@ -102,6 +103,10 @@ class ChatTokenizer:
     def _continuation(self, text: str) -> list[int]:
         """Tokenizes text that follows something."""
         return self._after(_CLOSING_ANCHOR, text)
+
+    def _said_ids(self, text: str) -> tuple[int, ...]:
+        """Tokenizes a text as it follows the opening of a turn."""
+        return tuple(self._after(_LINE_ANCHOR, text))
 
     def _identifier_ids(self, identifier: str, *, first: bool, tagged: bool = True) -> tuple[int, ...]:
         """Tokenizes an identifier as it follows the opened answer, or, with its separator, another identifier.

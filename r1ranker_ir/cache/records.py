@@ -36,6 +36,8 @@ def key_maker(identity: Mapping[str, Any]) -> Callable[[Call], bytes]:
             asked += ["named"]
         if call.sample:
             asked += ["sample", call.sample]
+        if call.continuation:
+            asked += ["continuation", call.continuation]
         return hashlib.sha256(whose + _json(asked)).digest()
 
     return key_of
@@ -62,7 +64,8 @@ def encode(key: bytes, answer: Answer) -> bytes:
             answer.thought_closed,
             [usage.calls, usage.prompt_tokens, usage.completion_tokens],
             # Left out where there is nothing to say, as in the records of versions that did not know it.
-            *([answer.closed_at] if answer.closed_at else []),
+            *([answer.closed_at] if answer.closed_at or answer.log_probabilities else []),
+            *([answer.log_probabilities] if answer.log_probabilities else []),
         ]
     )
     if long := len(content) > _LONG_BYTES:
@@ -84,6 +87,7 @@ def decode(key: bytes, value: bytes) -> Answer | None:
     record = json.loads(content.decode("utf-8", "surrogatepass"))
     text, thought, choice, identifiers, thought_closed, usage = record[:6]
     closed_at: ClosedAt | None = record[6] if len(record) > 6 else None
+    log_probabilities = tuple(record[7]) if len(record) > 7 else None
     probabilities = struct.unpack(f"<{len(numbers) // 8}d", numbers)
     return Answer(
         text=text,
@@ -93,6 +97,7 @@ def decode(key: bytes, value: bytes) -> Answer | None:
         thought_closed=thought_closed,
         usage=Usage(*usage),
         closed_at=closed_at,
+        log_probabilities=log_probabilities,
     )
 
 

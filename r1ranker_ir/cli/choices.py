@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from r1ranker_ir.prompts.sections import known_sections
 from r1ranker_ir.retrieval.first_stages import FIRST_STAGES, form_of
 from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.types import OF_ONE
 
 
 def _one_of(names: Iterable[str]) -> Any:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     SamplingName = str
     SectionName = str
 else:
-    SamplingName = _one_of([*(name for name, each in STRATEGIES.items() if each.asks != "grade"), "windows"])
+    SamplingName = _one_of([*(name for name, each in STRATEGIES.items() if each.asks not in OF_ONE), "windows"])
     """What training samples are made for: a strategy that compares candidates, or windows over a run."""
     SectionName = _one_of(known_sections())
     """A section of a template."""

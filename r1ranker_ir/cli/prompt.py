@@ -128,6 +128,7 @@ def show(
     if format_ == "json":
         turns = [{"role": message.role, "content": message.content} for message in call.messages]
         facts |= {} if rendered is None else {"rendered": rendered}
+        facts |= {"continuation": call.continuation} if call.continuation else {}
         echo_json(json.dumps({**facts, "messages": turns}, indent=2, ensure_ascii=False))
         return
     echo_data(f"template {facts['template']} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
@@ -136,6 +137,8 @@ def show(
     echo_data(", ".join([f"{facts['tokens']} tokens ({read.name})", *cut]))
     for message in call.messages:
         echo_data(f"\n[{message.role}]\n{message.content}")
+    if call.continuation:
+        echo_data(f"\n[assistant, whose log-likelihood is the score]\n{call.continuation}")
     if rendered is not None:
         echo_data(f"\n[as the model gets it]\n{rendered}")
 
@@ -196,9 +199,11 @@ def _first_section(template: PromptTemplate, wanted: str | None) -> str:
 
 
 def _call(prompt: Prompt, section: str, request: RankingRequest) -> Call:
+    from r1ranker_ir.types import OF_ONE
+
     asked, shown = find_section(section), range(len(request.candidates))
     if asked.names_excluded and len(shown) < 2:
         raise InputError(f"section {section} names excluded candidates: give at least two --document")
-    if asked.asks == "grade":
+    if asked.asks in OF_ONE:
         shown = shown[:1]
     return prompt.ask(asked, request, shown, shown[-1:] if asked.names_excluded else ())

@@ -225,9 +225,12 @@ class Engine:
                         raise failure
                     break
                 check_wanted()
-                answers, ended_by = self._answer(active, counts)
-                for entry, answer in zip(list(active), answers, strict=True):
-                    if answer is not None and (outcome := self._advance(entry, answer, counts)) is not None:
+                calls = [(entry.call, *entry.call.ahead) for entry in active if entry.call is not None]
+                answers, ended_by = self._answer(list(itertools.chain.from_iterable(calls)), counts)
+                arrived = iter(answers)
+                for entry, asked in zip(list(active), calls, strict=True):
+                    told = zip(asked, list(itertools.islice(arrived, len(asked))), strict=True)
+                    if (outcome := self._hand_over(entry, told, counts)) is not None:
                         active.remove(entry)
                         self._end(entry)
                         bar.update()
@@ -252,6 +255,17 @@ class Engine:
             self._repair_limit.check(counts.calls, counts.repairs, self.backend.name)
         elif self._repair_limit.is_passed(counts.calls, counts.repairs):
             self._recent.check(self._repair_limit, self.backend.name)
+
+    def _hand_over(
+        self, entry: _Active, told: Iterable[tuple[Call, Answer | CallError | None]], counts: RunCounts
+    ) -> Outcome | None:
+        """Hands answers to a program, what was asked ahead for as long as it goes on to ask that."""
+        for call, answer in told:
+            if answer is None or call != entry.call:
+                break
+            if (outcome := self._advance(entry, answer, counts)) is not None:
+                return outcome
+        return None
 
     def _advance(self, entry: _Active, answer: Answer | CallError | None, counts: RunCounts) -> Outcome | None:
         """Hands an answer to a program, or starts it; tells what became of it, `None` where it waits for the next."""
@@ -281,17 +295,20 @@ class Engine:
             counts.seconds += time.perf_counter() - started
             counts.repairs += call.repairs_before - before
             # Only a backend that keeps states looks at the number.
-            entry.call = call if self._keeps_states is None else replace(call, ranking=entry.ranking)
+            if self._keeps_states is not None:
+                ahead = tuple(replace(each, ranking=entry.ranking) for each in call.ahead)
+                call = replace(call, ranking=entry.ranking, ahead=ahead)
+            entry.call = call
             return None
         finally:
             if isinstance(answer, Answer):
                 self._recent.add(counts.repairs - repairs)
 
     def _answer(
-        self, active: Sequence[_Active], counts: RunCounts
+        self, calls: Sequence[Call], counts: RunCounts
     ) -> tuple[list[Answer | CallError | None], R1RankerError | None]:
         """Has calls answered; gives what became of each, and what ended the run before all had an outcome."""
-        answers = _Answers([entry.call for entry in active if entry.call is not None], counts)
+        answers = _Answers(calls, counts)
         failure: R1RankerError | None = None
         try:
             if self._cache is None:

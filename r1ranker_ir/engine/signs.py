@@ -101,7 +101,8 @@ def signs_of(ranking: Ranking, asked: Asked | None) -> Signs:
     """The signs of one ranking; where it is unknown what its steps asked for, only the order counts."""
     count = len(ranking.request.candidates)
     values: dict[str, Any] = {}
-    grades = [step.grade for step in ranking.steps if step.grade is not None and not step.repaired]
+    told = (step.grade if step.score is None else step.score for step in ranking.steps if not step.repaired)
+    grades = [value for value in told if value is not None]
     decisions = min(count - 1, sum(map(_decisions, ranking.steps)))
     if decisions > 0:
         unchanged = ranking.order == tuple(range(count))

@@ -228,6 +228,12 @@ class PointwiseReranker(R1RankerReranker):
     strategy = "pointwise"
 
 
+class LikelihoodReranker(R1RankerReranker):
+    """Likelihood: documents go by how likely the query is behind each. Method: arXiv 2204.07496."""
+
+    strategy = "likelihood"
+
+
 class FamilyReranker(R1RankerReranker):
     """A published system, by the name that it has in `family.FAMILY`: its strategy, and its settings as defaults."""
 
@@ -260,7 +266,8 @@ FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = Derived(_of_systems)
 """System to its class, such as `RankR1Reranker`: these are attributes of this module as well."""
 
 _OF_STRATEGIES: dict[str, type[R1RankerReranker]] = {
-    reranker.strategy: reranker for reranker in (IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker)
+    reranker.strategy: reranker
+    for reranker in (IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker, LikelihoodReranker)
 }
 
 

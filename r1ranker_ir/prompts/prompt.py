@@ -127,9 +127,15 @@ class PromptTemplate(Protocol):
 
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:
-    """The most tokens that thought and answer of a call may take."""
+    """The most tokens that thought and answer of a call may take, or those of the text that it scores."""
+    if call.continuation:
+        return _for_continuation(limits, call.continuation)
     ordered = len(call.identifiers) if call.form == "order" else 1
     return _reserve(limits, ordered) + (_for_names(limits, call.identifiers, call.form) if call.named else 0)
+
+
+def _for_continuation(limits: TextLimits, text: str) -> int:
+    return limits.count_tokens(text) + _TOKENS_AT_SEAMS
 
 
 def _for_names(limits: TextLimits, names: Sequence[str], form: Form) -> int:
@@ -266,17 +272,19 @@ class Prompt:
         if section.names_excluded:
             messages = template.messages(section.name, replace(filling, excluded="".join(excluded)))
         cut = sum(short or text != whole for text, (whole, short) in zip(filling.texts, passages, strict=True))
+        scored = section.asks == "likelihood"
         made: dict[str, Any] = {
             "cut_passages": cut,
             "cut_query": cut_query,
-            "thinks": template.thinks,
-            "tagged": template.tagged,
+            "thinks": template.thinks and not scored,
+            "tagged": template.tagged and not scored,
             # A choice of two words is scored, as published, and not read.
-            "free": self.published and (section.asks != "grade" or names == GRADES),
-            "named": template.named,
+            "free": self.published and not scored and (section.asks != "grade" or names == GRADES),
+            "named": template.named and not scored,
             "question": Question(section.name, section.asks, request, tuple(shown), tuple(marked)),
             "form": "order" if section.asks == "order" else "one",
             "identifiers": tuple(name for name in names if name not in excluded) if excluded else names,
+            "continuation": query if scored else "",
         }
         return Call(messages, **(made | given))
 
@@ -348,7 +356,9 @@ class Prompt:
         if self.limits.context_length is None:
             return filling, messages
         reserve = _reserve(self.limits, len(shown) if section.asks == "order" else 1)
-        if self.template.named:
+        if section.asks == "likelihood":
+            reserve = _for_continuation(self.limits, filling.query)
+        elif self.template.named:
             names = self.template.answers(strategy, filling)
             reserve += _for_names(self.limits, names, "order" if section.asks == "order" else "one")
         budget = self.limits.context_length - reserve

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -19,11 +19,12 @@ class Section:
 
     Args:
         name: of the template's section.
-        asks: for the `worst` or the `best` of the candidates shown, for an `order` of them, or for a `grade` of the
-            only one.
+        asks: for the `worst` or the `best` of the candidates shown, for an `order` of them, for a `grade` of the only
+            one, or for the `likelihood` of the query behind it, which then is no part of the wording.
         names_excluded: its prompts show candidates that are excluded already, and name them.
         user: the user's turn where a template has no such section; empty where a template must have one.
         system: the system's turn that goes with `user`; empty for none.
+        tasks: task to the user's turn that goes in place of `user`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Section:
     names_excluded: bool = False
     user: str = ""
     system: str = ""
+    tasks: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 _doors: list[Door[Any]] = []

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.plain_data import parse_toml_text
 from r1ranker_ir.files.small_files import read_small_text
-from r1ranker_ir.types import TASKS, Message
+from r1ranker_ir.types import OF_ONE, TASKS, Message
 
 from .answers import Form, Reading, identifiers, read_answer
 from .details import Filling
@@ -32,7 +32,7 @@ _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim
 _NAMED = "excluded"
 _NONE_EXCLUDED = "none"
 _CANDIDATE_PLACEHOLDERS = frozenset(("identifier", "text"))
-_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", "choice", "answer_tags", *TASKS))
+_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", "choice", "answer_tags", "thinks", *TASKS))
 _TASK_KEYS = frozenset(("aim", "query_separator", "query_order"))
 _QUERY_ORDERS = ("as given", "reversed")
 
@@ -78,6 +78,7 @@ class Template:
         choice: what may be answered of a candidate that is shown alone, worst and best, such as `("false", "true")`;
             empty for a grade from 0 to 10.
         tagged: the answer stands in `<answer>` tags; else right behind the thought.
+        thinks: a thought comes before the answer.
     """
 
     name: str
@@ -90,8 +91,8 @@ class Template:
     mark: Wording | None = None
     choice: tuple[str, ...] = ()
     tagged: bool = True
+    thinks: bool = True
 
-    thinks: ClassVar[bool] = True
     keeps_brackets: ClassVar[bool] = False
     keeps_lines: ClassVar[bool] = False
     shows_details: ClassVar[bool] = False
@@ -112,7 +113,7 @@ class Template:
         if strategy not in self.wordings:
             own = known_sections().get(strategy)
             if own is not None and own.user:
-                return Wording(own.system, own.user)
+                return Wording(own.system, own.tasks.get(task, own.user))
             offered = ", ".join(self.wordings)
             raise InputError(f"template {self.name!r} has no [{strategy}] section: it offers {offered}")
         return self.form(task).wordings.get(strategy) or self.wordings[strategy]
@@ -129,7 +130,10 @@ class Template:
         return identifiers(count)
 
     def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
-        if find_section(strategy).asks == "grade":
+        asks = find_section(strategy).asks
+        if asks == "likelihood":
+            return ()
+        if asks == "grade":
             return self.choice or GRADES
         return identifiers(len(filling.texts))
 
@@ -171,6 +175,7 @@ class Template:
         return {
             **({"choice": list(self.choice)} if self.choice else {}),
             **({} if self.tagged else {"answer_tags": False}),
+            **({} if self.thinks else {"thinks": False}),
         }
 
     def digest(self, *, mark: bool = False) -> str:
@@ -196,7 +201,7 @@ class Template:
 
     def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
         query, texts, task = filling.query, filling.texts, filling.task
-        if find_section(strategy).asks == "grade":
+        if find_section(strategy).asks in OF_ONE:
             # No identifier: the only numbers that may be answered are grades.
             return self.render(strategy, query, texts[0] or self.empty, 1, task, filling.aim)
         lines = [
@@ -285,13 +290,21 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     tasks: dict[str, TaskForm] = {task: _read_task(content[task], source, task) for task in TASKS if task in content}
     if mark is None and (own := [task for task, form in tasks.items() if form.mark is not None]):
         raise InputError(f"{source}: section [{own[0]}.{MARK_SECTION}] without [{MARK_SECTION}]: add the general one")
-    choice, tagged = content.get("choice", []), content.get("answer_tags", True)
+    choice, flags = content.get("choice", []), {key: content.get(key, True) for key in ("answer_tags", "thinks")}
     if not isinstance(choice, list) or [type(word) for word in choice] not in ([], [str, str]):
         raise InputError(f"{source}: choice is {choice!r}; give two words, for the worst and for the best candidate")
-    if not isinstance(tagged, bool):
-        raise InputError(f"{source}: answer_tags is {tagged!r}; give true or false")
+    for key, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise InputError(f"{source}: {key} is {flag!r}; give true or false")
     return Template(
-        wordings=wordings, nouns=nouns, tasks=tasks, mark=mark, choice=tuple(choice), tagged=tagged, **texts
+        wordings=wordings,
+        nouns=nouns,
+        tasks=tasks,
+        mark=mark,
+        choice=tuple(choice),
+        tagged=flags["answer_tags"],
+        thinks=flags["thinks"],
+        **texts,
     )
 
 
@@ -314,8 +327,11 @@ def _read_sections(content: Mapping[str, Any], source: str, within: str = "") ->
 def check_wording(section: Section, wording: Wording, where: str) -> None:
     """Raises an InputError if a section's wording lacks a placeholder or has an unknown one."""
     more = (_NAMED,) if section.names_excluded else ()
-    check_placeholders(f"{where} system", wording.system, _PLACEHOLDERS)
-    check_placeholders(f"{where} user", wording.user, (*_PLACEHOLDERS, *more), ("query", "candidates", *more))
+    # A query to be scored, and in the prompt already, would be likely behind every candidate.
+    query = () if section.asks == "likelihood" else ("query",)
+    allowed = _PLACEHOLDERS if query else _PLACEHOLDERS - {"query"}
+    check_placeholders(f"{where} system", wording.system, allowed)
+    check_placeholders(f"{where} user", wording.user, (*allowed, *more), (*query, "candidates", *more))
 
 
 def _read_task(content: Any, source: str, task: str) -> TaskForm:

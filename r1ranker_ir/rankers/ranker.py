@@ -40,7 +40,7 @@ class Ranker:
 
     Args:
         model: a checkpoint: folder or hub name; for the `openai` backend the name that the server knows.
-        strategy: a name, such as `iterative`, `direct`, `setwise` or `pointwise`; or a `Strategy`.
+        strategy: a name, such as `iterative`, `direct`, `setwise`, `pointwise` or `likelihood`; or a `Strategy`.
         options: how the ranking goes about its calls; `None` for the strategy's defaults, as published.
         settings: limits, prompt, cache, and what runs the model; `None` for the defaults.
         progress: show a progress bar on a terminal.
@@ -307,6 +307,11 @@ def _check_options(
         raise InputError(
             f"think={options.think!r} needs a backend that can be given a thought, and {backend.name!r} can't: use the "
             f"backend {_able('takes_thought')}, or tell what it asks itself not to think (extra_body)"
+        )
+    if strategy.asks == "likelihood" and not can.scores:
+        raise InputError(
+            f"{strategy.name} goes by the log-probabilities of a given text, which {backend.name!r} does not tell: use "
+            f"the backend {_able('scores')}, or another strategy"
         )
     if not can.probabilities and (needing := strategy.by_probabilities(options)):
         raise InputError(

@@ -66,7 +66,7 @@ def _answers(summary: TraceSummary) -> Iterator[str]:
         grades = [(str(grade), str(count), _share(count, total)) for grade, count in summary.grades.items()]
         yield from _table(("grade", "answers", "share"), grades)
     if not summary.places and not summary.grades:
-        yield "No answer names a place: nothing was asked, or every answer was repaired."
+        yield "No answer names a place: nothing was asked, queries were scored, or every answer was repaired."
 
 
 def _share(part: float, whole: int) -> str:

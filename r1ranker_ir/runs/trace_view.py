@@ -62,7 +62,7 @@ def _print_step(console: Console, traced: TracedRanking, step: Step, heading: st
     _print_rows(console, _shown_rows(traced, step))
     if thought := _lines(step.thought):
         _print_indented(console, "Thought", thought)
-    _print_indented(console, "Answer", _lines(_after_thought(step)) or "nothing")
+    _print_indented(console, "Answer" if step.score is None else "Scored", _lines(_after_thought(step)) or "nothing")
 
 
 def _flags(step: Step) -> list[str]:
@@ -93,6 +93,8 @@ def _shown_rows(traced: TracedRanking, step: Step) -> list[_Row]:
             outcome = f"{step.outcome.index(position) + 1}."
         elif step.grade is not None:
             outcome = f"grade {step.grade:.1f}"
+        elif step.score is not None:
+            outcome = f"log-likelihood {step.score:.3f}"
         elif asks == "best" and position in step.outcome:
             outcome = "best"
         chance = (step.probabilities or {}).get(position)

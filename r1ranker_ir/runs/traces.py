@@ -18,7 +18,7 @@ from r1ranker_ir.files.partial import PartialFile
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import asked_by
-from r1ranker_ir.types import CLOSED_AT, TASKS, Candidate, Ranking, RankingRequest, Step, Usage
+from r1ranker_ir.types import CLOSED_AT, OF_ONE, TASKS, Candidate, Ranking, RankingRequest, Step, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,7 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
         **({"marked": [ids[place] for place in step.marked]} if step.marked else {}),
         **({"thought_given": True} if step.thought_given else {}),
         **({"grade": step.grade} if step.grade is not None else {}),
+        **({"score": step.score} if step.score is not None else {}),
         **({"confidence": step.confidence} if step.confidence is not None else {}),
     }
 
@@ -205,7 +206,7 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: str) -> Step:
     asks = asked_by(strategy)
     if asks == "order":
         fits, wanted = len(outcome) == len(left), f"{len(left)}"
-    elif asks in ("best", "grade"):
+    elif asks == "best" or asks in OF_ONE:
         fits, wanted = len(outcome) == 1, "1"
     else:
         most = max(1, len(left) - 1) if asks == "worst" else len(left)
@@ -230,6 +231,7 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: str) -> Step:
         marked=marked,
         thought_given=fields.of_kind("thought_given", bool) if "thought_given" in fields.row else False,
         grade=fields.number("grade"),
+        score=fields.number("score"),
         confidence=fields.number("confidence"),
         # Traces of earlier versions do not have it.
         closed_at=fields.choice("closed_at", CLOSED_AT) if "closed_at" in fields.row else None,

@@ -60,7 +60,8 @@ def _within(program: Program, budget: Budget, limits: TextLimits) -> Program:
             # What a program asks for once it knows is not looked at: it might fit, and the program go on for ever.
             if not reached and left.allows(call, limits):
                 try:
-                    answer = yield call
+                    # What is asked ahead might exceed it.
+                    answer = yield replace(call, ahead=()) if call.ahead else call
                 except BudgetSpent:
                     # Of a greater budget around this one, which says so itself.
                     reached = of_another = True

@@ -22,6 +22,8 @@ VoteAmong = Literal["permutations", "thoughts"]
 VOTE_AMONG: tuple[VoteAmong, ...] = ("permutations", "thoughts")
 VoteBy = Literal["majority", "borda"]
 VOTE_BY: tuple[VoteBy, ...] = ("majority", "borda")
+Pooling = Literal["sum", "mean"]
+POOLING: tuple[Pooling, ...] = ("sum", "mean")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ class RankingOptions:
         metavar="INTEGER|none",
         parse=number_or_none(int, "the seed"),
     )
+    pooling: Pooling = ranking_option(
+        "sum",
+        "A score of likelihood is the sum of the log-probabilities of the query's tokens, or their mean, to compare "
+        "queries; the order is the same.",
+    )
     votes: int = ranking_option(1, "How many calls decide each answer together.", least=1)
     vote_among: VoteAmong = ranking_option(
         "permutations",
@@ -93,7 +100,7 @@ class RankingOptions:
             parse_schedule(self.schedule)
         if self.think not in THINK:
             raise InputError(f"think is {self.think!r}: use one of {', '.join(THINK)}")
-        choices = {"layout": LAYOUTS, "vote_among": VOTE_AMONG, "vote_by": VOTE_BY}
+        choices = {"layout": LAYOUTS, "pooling": POOLING, "vote_among": VOTE_AMONG, "vote_by": VOTE_BY}
         for name, known in {**choices, **({} if self.sort is None else {"sort": SORTS})}.items():
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"{name} is {value!r}: use {' or '.join(known)}")

@@ -65,8 +65,8 @@ class Strategy:
         if not self.sections:
             raise InputError(f"strategy {self.name!r} has no section: name at least one that it asks for")
         for section in self.sections:
-            if section.user:
-                check_wording(section, Wording(section.system, section.user), f"section [{section.name}]")
+            for user in (section.user, *section.tasks.values()) if section.user else ():
+                check_wording(section, Wording(section.system, user), f"section [{section.name}]")
 
     def __call__(
         self,

@@ -27,7 +27,8 @@ def content(**changes: Any) -> dict[str, Any]:
 
 def test_the_projects_template_serves_all_strategies_and_tasks() -> None:
     template = load_template()
-    assert tuple(template.wordings) == tuple(STRATEGIES) == ("iterative", "direct", "setwise", "pointwise")
+    worded = ("iterative", "direct", "setwise", "pointwise")
+    assert (*template.wordings, "likelihood") == tuple(STRATEGIES) == (*worded, "likelihood")
     for strategy in tuple(STRATEGIES)[:3]:
         for task in TASKS:
             turns = template.render(strategy, "how long do fleas live", "[1] a\n[2] b", 2, task)
@@ -137,7 +138,7 @@ def test_the_digest_covers_what_shapes_a_prompt_and_nothing_else() -> None:
         (content(iterative="{query} {candidates}"), "needs the key user"),
         (content(setwise={"user": "{query}"}), r"\[setwise\] user: placeholder {candidates} is missing"),
         (content(setwise={**SECTION, "best": ""}), r"section \[setwise\] needs the key user"),
-        ({"name": "own"}, r"no section \[iterative\], \[direct\], \[setwise\] or \[pointwise\]"),
+        ({"name": "own"}, r"no section \[iterative\], \[direct\], \[setwise\], \[pointwise\] or \[likelihood\]"),
         (content(nouns={"film": ["film", "films"]}), r"nouns.film = .*for passage, item, model"),
         (content(nouns={"item": "film"}), r"nouns.item = 'film'; give \[singular, plural\]"),
         (content(nouns={"item": ["film", 3]}), "nouns.item"),

@@ -14,6 +14,7 @@ from r1ranker_ir import (
     DRankerReranker,
     InputError,
     IRankerReranker,
+    LikelihoodReranker,
     LLMProfile,
     PointwiseReranker,
     Ranker,
@@ -97,7 +98,7 @@ def test_a_folder_may_be_called_as_it_likes(tmp_path: Path, monkeypatch: pytest.
 def test_every_strategy_has_a_name_and_a_class() -> None:
     assert {entry.strategy for entry in REGISTERED.values()} == set(STRATEGIES) == set(RERANKERS)
     assert [RERANKERS[name] for name in STRATEGIES] == [
-        IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker
+        IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker, LikelihoodReranker
     ]  # fmt: skip
     for strategy in STRATEGIES:
         assert find_ranker(f"r1ranker-{strategy}").strategy == strategy

@@ -27,7 +27,7 @@ def _options_of(checkpoint: str, batch_size: int | None, of_checkpoint: int) -> 
 OPENAI = DeclaredBackend(
     "openai",
     _opens,
-    Capabilities(samples=True, leaves_out=("temperature", "seed")),
+    Capabilities(samples=True, scores=True, leaves_out=("temperature", "seed")),
     summary="call an OpenAI-compatible server",
     own={
         "base_url": "calls a server",

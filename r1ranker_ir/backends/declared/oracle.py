@@ -16,7 +16,7 @@ def _opens() -> Any:
 ORACLE = DeclaredBackend(
     "oracle",
     _opens,
-    Capabilities(constrains=True, probabilities=True, takes_thought=True, samples_differ=True),
+    Capabilities(constrains=True, probabilities=True, takes_thought=True, samples_differ=True, scores=True),
     summary="answer by judgments, with noise",
     offered=False,
     own={"gains": "is made of judgments", "noise": "errs", "noise_growth": "errs"},

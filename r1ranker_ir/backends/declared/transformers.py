@@ -16,7 +16,9 @@ def _opens() -> Any:
 TRANSFORMERS = DeclaredBackend(
     "transformers",
     _opens,
-    Capabilities(constrains=True, probabilities=True, takes_thought=True, reads_checkpoint=True, samples=True),
+    Capabilities(
+        constrains=True, probabilities=True, takes_thought=True, reads_checkpoint=True, samples=True, scores=True
+    ),
     summary="run the model in this process",
     own={
         "device": "runs a model on a device",

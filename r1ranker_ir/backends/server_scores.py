@@ -1,0 +1,94 @@
+"""How servers are asked for the log-probabilities of a given text, and where these stand in their replies."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from r1ranker_ir.backends.replies import FailedReplyError, UnreadableReplyError
+
+WAYS: tuple[Mapping[str, object], ...] = ({"echo": True, "logprobs": 1}, {"prompt_logprobs": 1})
+"""The fields that make servers return them: of the completions endpoint as OpenAI had it, and vLLM's own."""
+NO_SCORES = (
+    "the server at {} returns no log-probabilities of a given text for model {!r}, neither by echo and logprobs nor by "
+    "prompt_logprobs at /completions, and the strategy likelihood goes by them: serve the model with vLLM, or use the "
+    "backend 'transformers'"
+)
+"""What is said of a server that can't tell them; with its address and the model's name."""
+NO_TOKENIZER = (
+    "the strategy likelihood sends the prompt as tokens, and those of the served model are not known: give tokenizer, "
+    "the model's hub name or folder, or on the command line its folder as --settings-from"
+)
+_MISSING_ENDPOINT = (404, 405, 501)
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """A prompt, its assistant's turn opened, and what is scored behind it, as tokens of the served model."""
+
+    prompt: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+    @property
+    def tokens(self) -> list[int]:
+        """What is sent: as tokens, so that no server puts something of its own in front."""
+        return [*self.prompt, *self.continuation]
+
+
+class NoScoresError(Exception):
+    """A reply of status 200 without the log-probabilities that were asked for."""
+
+
+def read_scores(body: bytes, text: ScoredText) -> tuple[float, ...]:
+    """Reads the log-probability of each token of the continuation; a NoScoresError says that the reply has none."""
+    raw = body.decode("utf-8", "replace")
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise UnreadableReplyError(raw) from None
+    choices = content.get("choices") if isinstance(content, dict) else None
+    if isinstance(content, dict) and not choices and content.get("error"):
+        raise FailedReplyError(str(content["error"]), 502)
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise UnreadableReplyError(raw)
+    told = _by_prompt(choices[0], text) or _by_echo(choices[0])
+    start = len(text.prompt)
+    scores = told[start : start + len(text.continuation)]
+    if len(scores) < len(text.continuation) or not all(map(_is_score, scores)):
+        raise NoScoresError
+    return tuple(float(score) for score in scores)
+
+
+def _by_echo(choice: Mapping[str, Any]) -> Sequence[Any]:
+    told = choice.get("logprobs")
+    scores = told.get("token_logprobs") if isinstance(told, dict) else None
+    return scores if isinstance(scores, list) else []
+
+
+def _by_prompt(choice: Mapping[str, Any], text: ScoredText) -> Sequence[Any]:
+    """vLLM's form: beside each token of the prompt the scores of some, its own among them, by their numbers."""
+    told = choice.get("prompt_logprobs")
+    if not isinstance(told, list) or len(told) != len(text.tokens):
+        return []
+    scores = []
+    for token, some in zip(text.tokens, told, strict=True):
+        own = some.get(str(token)) if isinstance(some, dict) else None
+        scores.append(own.get("logprob") if isinstance(own, dict) else None)
+    return scores
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def lacks_scores(failure: Exception, status: int | None, words: str) -> bool:
+    """Whether a server can't tell log-probabilities of a prompt in the way that it was asked."""
+    said = words.lower()
+    if status in _MISSING_ENDPOINT:
+        # An unknown model is another matter.
+        return "model" not in said
+    refused = status in (400, 422) and any(word in said for word in ("echo", "logprobs", "extra"))
+    return refused or isinstance(failure, NoScoresError)
