@@ -279,7 +279,7 @@ class OpenAIBackend(CountedTexts):
         text = ScoredText(*self._counts.scored_ids(call.messages, call.continuation))
         create: Any = client.completions.with_raw_response.create
         more: Any = self._options.get("extra_body") or {}
-        scores: tuple[float, ...] | Exception = NoScoresError()
+        failed: Exception = NoScoresError()
         for way in self._ways:
             send = partial(create, model=self.name, prompt=text.tokens, max_tokens=1, temperature=0)
             scores = await self._until_replied(
@@ -289,9 +289,10 @@ class OpenAIBackend(CountedTexts):
                 self._ways = (way,)
                 usage = Usage(1, len(text.prompt), len(text.continuation))
                 return Answer(call.continuation, log_probabilities=scores, usage=usage)
-            if not lacks_scores(scores, failures.status_of(scores), failures.words_of(scores)):
+            failed = scores
+            if not lacks_scores(failed, failures.status_of(failed), failures.words_of(failed)):
                 break
-        return scores
+        return failed
 
     async def _ask(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Reply | Exception:
         """Asks once, and once more without the seed if that is refused, where nothing is sampled by it."""

@@ -192,10 +192,10 @@ class Scorer:
             start, results = prompt_end + 1, list[tuple[float, ...]]()
             for continuation in row.continuations:
                 length = len(continuation) - 1
-                branch = torch.cat(
+                of_branch = torch.cat(
                     [logits[number, prompt_end : prompt_end + 1], logits[number, start : start + length]]
                 )
-                results.append(_log_probabilities(branch, continuation))
+                results.append(_log_probabilities(of_branch, continuation))
                 start += length
             yield results
 
