@@ -20,6 +20,12 @@ class Record(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
 
+class OpenRecord(Record):
+    """A record that may have other fields as well, which are not looked at."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 def _id_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.json_lines import parse_json_line, readable_lines
 from r1ranker_ir.files.partial import PartialFile
-from r1ranker_ir.files.records import Record, Words, checked_record
+from r1ranker_ir.files.records import OpenRecord, Record, Words, checked_record
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import asked_by
@@ -171,10 +171,8 @@ class _Usage(Record):
     completion_tokens: int
 
 
-class _Step(Record):
-    """A step of a line as `_step_data` writes it; fields of later versions are not looked at."""
-
-    model_config = ConfigDict(extra="ignore")
+class _Step(OpenRecord):
+    """A step of a line as `_step_data` writes it."""
 
     prompt_hash: str
     shown: list[str]
@@ -194,10 +192,8 @@ class _Step(Record):
     confidence: float | None = None
 
 
-class _Line(Record):
-    """A line as `trace_of` writes it; fields of later versions are not looked at."""
-
-    model_config = ConfigDict(extra="ignore")
+class _Line(OpenRecord):
+    """A line as `trace_of` writes it."""
 
     strategy: str
     query_id: str
