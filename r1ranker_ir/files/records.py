@@ -90,7 +90,12 @@ def checked_lines(kind: type[AnyRecord], path: Path) -> Iterator[tuple[int, AnyR
 
 def _problem(kind: type[BaseModel], error: ValidationError, shown: Callable[[object], str]) -> str:
     """The first problem: the field, its value, and what it should be."""
-    first = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    if first["type"] == "missing":
+        # A field that is not known beside it may be this one, misspelt.
+        beside = (each for each in problems if each["loc"][:-1] == first["loc"][:-1])
+        first = next((each for each in beside if each["type"] == "extra_forbidden"), first)
     place, told = first["loc"], first["msg"].removeprefix("Value error, ")
     name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
     field = f"field {name!r}" if place else "the record"
