@@ -57,8 +57,8 @@ _WANTED = {
     "list_type": "give a list",
     "dict_type": "give an object",
     "too_short": "give at least {min_length}",
-    "greater_than_equal": "give at least {ge}",
-    "less_than_equal": "give at most {le}",
+    "greater_than_equal": "give at least {ge:g}",
+    "less_than_equal": "give at most {le:g}",
 }
 """What to do about pydantic's kinds of errors, where its own words are those of Python."""
 
