@@ -31,7 +31,7 @@ MOVED = dict(
     ranking_bench_prompts:adapters.ranking_bench_prompts ray_engine:runs.ray_engine ray_worker:runs.ray_worker
     registry:integrations.registration request_corpus:data.request_corpus request_files:data.request_files
     rerank_inputs:runs.inputs rerank_run:runs.reranking rerankers:integrations.rerankers reranking:runs.requests
-    run_files:data.long_runs runs:data.trec_runs seeded:strategies.seeded signs:engine.signs
+    run_files:data.long_runs seeded:strategies.seeded signs:engine.signs
     small_files:files.small_files small_model:models.small terminal_text:files.terminal_text
     trace_summary:runs.trace_summary trace_summary_view:runs.trace_summary_view trace_view:runs.trace_view
     traces:runs.traces training.advantages:training.trainers.advantages
@@ -51,8 +51,7 @@ MOVED = dict(
     training.recipe_files:training.jobs.recipe_files training.records:training.data.records
     training.reward_rows:training.rewards.rows training.rollouts:training.trainers.rollouts
     training.sample_files:training.data.sample_files training.samples:training.data.samples
-    training.sft:training.trainers.sft training.sources.requests:training.data.from_requests
-    training.sources.retrieved:training.data.from_runs training.text_digests:training.data.leakage
+    training.sft:training.trainers.sft     training.text_digests:training.data.leakage
     training.tiny_model.cold_start:training.demo.cold_start
     training.tiny_model.documentation:training.demo.documentation
     training.traces:training.data.from_traces training.train_command:training.jobs.command

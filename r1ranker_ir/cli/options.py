@@ -8,8 +8,8 @@ from r1ranker_ir.option_fields import option
 
 CORPUS = option(
     ...,
-    "An ir_datasets id, or a folder in BEIR layout: corpus.jsonl, queries.jsonl, and qrels/test.tsv or "
-    "qrels.trec. A folder that exists wins.",
+    "An ir_datasets id, demo-collection, or a folder in BEIR layout: corpus.jsonl, queries.jsonl, and qrels/test.tsv "
+    "or qrels.trec. A folder that exists wins.",
     group="What",
 )
 JUDGED_CORPUS = option(

@@ -17,7 +17,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import argument_text, echo_data, echo_json
 from r1ranker_ir.option_fields import argument, option
 from r1ranker_ir.prompts.sections import find_section, known_sections
-from r1ranker_ir.rankers.settings import RankerSettings
+from r1ranker_ir.rankers.settings import SETTINGS, RankerSettings
 from r1ranker_ir.rankers.systems import FAMILY, family_options, wording_notes
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def show(
     from r1ranker_ir.prompts.prompt import Prompt
 
     given = {**limits, **({} if template is None else {"template": template})}
-    told = RankerSettings(**(given if system is None else family_options(system.lower(), given)))
+    options = given if system is None else family_options(system.lower(), given)
+    told = RankerSettings(**{name: value for name, value in options.items() if name in SETTINGS})
     settings = CheckpointSettings() if model is None else read_settings(model)
     chosen = _chosen(told, settings, model)
     asked = section or _first_section(chosen, None if told.system is None else FAMILY[told.system].strategy)

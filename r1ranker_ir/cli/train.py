@@ -109,6 +109,7 @@ def train_compare(
 @train.command("demo")
 @with_fields
 def train_demo(
+    ctx: typer.Context,
     output: Path = option(Path("out"), "Folder for all that is made."),
     overwrite: bool = option(False, "Do again what is finished."),
 ) -> None:
@@ -118,11 +119,12 @@ def train_demo(
     """
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # as in `start`, which each command calls itself, but too late
-    from r1ranker_ir.cli.app import app
     from r1ranker_ir.training.demo.demo import DemoSettings, run_train_demo
 
+    command = ctx.find_root().command
+
     def run_command(arguments: Sequence[str]) -> None:
-        app(list(arguments), prog_name="r1ranker")
+        command.main(list(arguments), prog_name="r1ranker")
 
     screen = console(soft_wrap=not sys.stdout.isatty())
     run_train_demo(screen, DemoSettings(output), run_command, overwrite=overwrite)

@@ -36,6 +36,6 @@ def of_many(total: int, known: Mapping[ClosedAt, int]) -> str:
     """Says how many thoughts the model did not close, and where they ended; empty if there are none."""
     if not total:
         return ""
-    counts: dict[ClosedAt | None, int] = {**known, None: total - sum(known.values())}
-    ends = ", ".join(f"{count} {_WHERE[where]}" for where, count in counts.items() if count)
+    counts: list[tuple[ClosedAt | None, int]] = [*known.items(), (None, total - sum(known.values()))]
+    ends = ", ".join(f"{count} {_WHERE[where]}" for where, count in counts if count)
     return f"{total} {'thought' if total == 1 else 'thoughts'} not closed by the model ({ends})"

@@ -74,7 +74,7 @@ def test_users_that_cant_be_ranked(recommend: RecommendationAdapter, history: An
         ("r1ranker-iterative-tiny", {"domain": "cost"}, "domain is 'cost': use one of product, movie"),
         ("r1ranker-iterative-tiny", {"history_length": 0}, "history_length is 0: give at least 1"),
         ("some/model", {}, "'some/model' is not a registered name.*To use a model of that name, add a strategy"),
-        ("some/model", {"strategy": "direct", "model": "other"}, "names a model already: leave model='other' out"),
+        ("some/model", {"strategy": "direct", "model": "other"}, "names one already, so leave model='other' out"),
         ("r1ranker-direct-tiny", {"strategy": "iterative"}, "is the direct strategy: leave strategy='iterative' out"),
     ],
 )

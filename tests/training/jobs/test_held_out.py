@@ -192,7 +192,7 @@ def test_windows_are_those_of_the_ranker(window_size: int, stride: int, loaded: 
     (folder / "r1ranker.json").write_text(json.dumps(said), encoding="utf-8")
     records = lists(6)
     result = measured(loaded, records, "direct", folder, 4)
-    [expected] = Ranker(folder, strategy="direct", max_thought_tokens=4, device="cpu").rank([records[0].request()])
+    [expected] = Ranker(folder, strategy="direct", max_thought_tokens=4, device="cpu").rank([records[0].request])
     assert outline(result.rankings[0]) == outline(expected)
     assert max(len(step.shown) for step in expected.steps) == window_size
 

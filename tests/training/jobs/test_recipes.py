@@ -164,7 +164,7 @@ def test_recipe_is_found_by_name_and_by_path(tmp_path: Any, monkeypatch: pytest.
     # A file at hand goes before a packaged recipe of its name.
     assert find_recipe("tiny-sft.yaml").resolve() == own
     assert find_recipe("tiny-sft") == RECIPES / "tiny-sft.yaml"
-    with pytest.raises(InputError, match=r"no file.*tiny-iranker-grpo"):
+    with pytest.raises(InputError, match=r"is not a file.*tiny-iranker-grpo"):
         find_recipe("elsewhere/tiny-sft.yaml")
 
 
