@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.records import Record, checked_record
 from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.files.yaml_text import parse_yaml
 from r1ranker_ir.option_fields import number_or_none
@@ -19,7 +22,7 @@ from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import ranking_options
 
-from .option_values import backend_hints, check_keys, check_value, ranker_hints
+from .option_values import check_keys, check_value, ranker_hints
 
 SHOOTOUTS = Path(__file__).parent
 """The folder of the packaged files."""
@@ -29,9 +32,6 @@ ORACLE = "oracle"
 
 _NOT_IN_NAMES = re.compile(r"[^\w.,=+-]+")
 _NAMING = ("name", "reranker", "model", "strategy", ORACLE)
-_CASCADE = ("name", "cascade", "max_calls", "max_tokens")
-_CASCADED = ("first", "second", "depth")
-_ERRORS = ("noise", "noise_growth", "seed")
 _NONE_SAYS = ("shuffle_seed", "seed", "temperature")
 # Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
 _NOT_HERE = {
@@ -58,6 +58,27 @@ class CascadeEntry:
     second: Entry
     depth: int = 20  # of the top
     options: Mapping[str, Any] = field(default_factory=dict)  # max_calls and max_tokens of both together
+
+
+class _Errors(Record):
+    """Of the oracle: what stands under its name."""
+
+    noise: float = 0.0
+    noise_growth: float = 0.0
+    seed: int = 0
+
+
+class _Pair(Record):
+    first: str
+    second: str
+    depth: Annotated[int, Field(ge=2)] = 20
+
+
+class _Cascade(Record):
+    name: str
+    cascade: _Pair
+    max_calls: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
 
 
 def run_file(name: str) -> str:
@@ -153,15 +174,7 @@ def _oracle_strategy(given: Mapping[str, Any]) -> str:
 
 
 def _read_oracle(oracle: Any) -> dict[str, Any]:
-    if oracle is None:
-        return {}
-    if not isinstance(oracle, dict):
-        raise InputError(f"oracle is {quoted(oracle)}: give a mapping, such as {{noise: 0.5, noise_growth: 0.5}}")
-    check_keys(oracle, _ERRORS, "oracle")
-    hints = backend_hints(ORACLE)
-    for key, value in oracle.items():
-        check_value(value, hints[key], f"oracle: {key}")
-    return dict(oracle)
+    return {} if oracle is None else checked_record(_Errors, oracle, ORACLE).model_dump(exclude_unset=True)
 
 
 def _known_strategy(strategy: Any, whose: str) -> str:
@@ -183,30 +196,16 @@ def _read_reranker(given: Mapping[str, Any], options: dict[str, Any]) -> tuple[s
 
 
 def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where: str) -> CascadeEntry:
-    check_keys(given, _CASCADE, where)
-    asked = given["cascade"]
-    if not isinstance(asked, dict):
-        raise InputError(
-            f"{where}: cascade is {quoted(asked)}: give a mapping with first and second, names of two entries"
-        )
-    check_keys(asked, _CASCADED, f"{where}: cascade")
-    for key in ("first", "second"):
-        if asked.get(key) not in entries:
+    said = checked_record(_Cascade, given, where)
+    asked, limits = said.cascade, said.model_dump(include={"max_calls", "max_tokens"}, exclude_none=True)
+    for key, name in (("first", asked.first), ("second", asked.second)):
+        if name not in entries:
             known = ", ".join(map(repr, entries)) or "none: add some"
-            raise InputError(f"{where}: {key} is {quoted(asked.get(key))}: name another entry, one of {known}")
-    limits = {key: given[key] for key in ("max_calls", "max_tokens") if given.get(key) is not None}
-    for key, value, least in (
-        ("depth", asked.get("depth", 20), 2),
-        *((key, value, 1) for key, value in limits.items()),
-    ):
-        check_value(value, int, f"{where}: {key}")
-        if value < least:
-            raise InputError(f"{where}: {key} is {value}: give at least {least}")
-    first, second = (entries[asked[key]] for key in ("first", "second"))
-    return CascadeEntry(given["name"], first, second, asked.get("depth", 20), limits)
+            raise InputError(f"{where}: field 'cascade.{key}' is {quoted(name)}: name another entry, one of {known}")
+    return CascadeEntry(said.name, entries[asked.first], entries[asked.second], asked.depth, limits)
 
 
 def _accepted(backend: str) -> dict[str, Any]:
     """The keys that become arguments of `Ranker` and of a backend, and their types."""
-    left_out = {*_NOT_HERE, *_ERRORS, "backend"} if backend == ORACLE else _NOT_HERE
+    left_out = {*_NOT_HERE, *_Errors.model_fields, "backend"} if backend == ORACLE else _NOT_HERE
     return {name: hint for name, hint in ranker_hints(backend).items() if name not in left_out}

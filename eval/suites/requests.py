@@ -39,10 +39,12 @@ def with_source(suite: Suite, source: str) -> Suite:
         for dataset in suite.datasets:
             paths = [path / f"{dataset.name}{ending}" for ending in ENDINGS]
             corpus = next((each for each in paths if each.is_file()), paths[0])
-            found.append(replace(dataset, corpus=str(corpus), split=None, task_name=""))
+            found.append(dataset.model_copy(update={"corpus": str(corpus), "split": None, "task_name": ""}))
         return replace(suite, datasets=tuple(found))
     if path.is_file():
-        return replace(suite, datasets=tuple(replace(each, corpus=source, split=None) for each in suite.datasets))
+        return replace(
+            suite, datasets=tuple(each.model_copy(update={"corpus": source, "split": None}) for each in suite.datasets)
+        )
     raise InputError(
         f"--source {source!r} does not exist: give a folder with <task>.jsonl for each task, such as "
         f"{suite.datasets[0].name}.jsonl, or a file with Ranking-bench's columns"

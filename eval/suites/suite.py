@@ -136,7 +136,7 @@ class _SharedRanker(RankerSource):
 
 def _plan(dataset: DataSet, suite: Suite, settings: SuiteSettings) -> DataSetResult:
     """A data set that is not run yet: its measures and its first stage. A mistake in either ends the command."""
-    measured = replace(dataset, measures=settings.measures or dataset.measures)
+    measured = dataset.model_copy(update={"measures": settings.measures or dataset.measures})
     parse_measures(measured.measures)
     if dataset.is_of_requests:
         return DataSetResult(measured, "")

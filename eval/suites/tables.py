@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from r1ranker_ir.adapters.ranking_bench import CONFIGURATIONS, HUB_NAME
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.request_corpus import ENDINGS
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.plain_data import parse_toml_text
+from r1ranker_ir.files.records import Record, Words, checked_record
 from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.quoting import quoted
 
@@ -24,7 +27,6 @@ REQUEST_MEASURES = "RR nDCG@3 nDCG@5 nDCG@10 Success@3 Success@5 Success@10"
 """What a file of ranking requests is measured by, unless its table says otherwise: R1-Ranker's measures."""
 FOLDER_FIRST_STAGE = "bm25s"
 """What searches a corpus without a table."""
-_SHARED_KEYS = ("measures", "max_passage_tokens", "query_is_no_result", "excluded_grade", "terms")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
@@ -39,33 +41,42 @@ class Published:
     first_stage: str = ""  # what found the documents; empty for a first stage itself
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """One data set of a suite."""
+class _Shared(Record):
+    """What data sets of a table may have in common."""
 
-    name: str  # of its folder too
-    # an ir_datasets id or a folder; of ranking requests, their file, or where Ranking-bench is
-    corpus: str
-    split: str | None = None  # whose judgments a folder gives, or the split of Ranking-bench; ids carry their own
     measures: str = FOLDER_MEASURES  # as ir_measures writes them, split by spaces; the first one stands in overviews
     max_passage_tokens: int | None = None  # what is shown of a passage; None leaves it to the checkpoint
-    index: str | None = None  # Pyserini's name of a prebuilt BM25 index of it
     query_is_no_result: bool = False  # a document with the query's own id is no result
     excluded_grade: int | None = None  # a judgment of this grade says that the document is no result for the query
+    terms: str = ""  # the licence step before a download
+
+
+class _Section(_Shared):
+    """What a table says of a data set."""
+
+    # an ir_datasets id or a folder; of ranking requests, their file, or where Ranking-bench is
+    corpus: Words
+    split: str | None = None  # whose judgments a folder gives, or the split of Ranking-bench; ids carry their own
+    index: str | None = None  # Pyserini's name of a prebuilt BM25 index of it
     documents: int | None = None
     queries: int | None = None  # how many are judged
     download: int | None = None  # bytes of the corpus's own download
     shares: str | None = None  # the name of a download that other data sets use too
-    shared_download: int = 0  # its bytes
     index_size: int | None = None  # bytes of the index's download
-    terms: str = ""  # the licence step before a download
-    published: tuple[Published, ...] = ()
     task_name: str = ""  # of Ranking-bench, whose rows of this task are the requests
 
     @property
     def is_of_requests(self) -> bool:
         """It holds ranking requests, whose candidates are given, and no corpus to search."""
         return bool(self.task_name) or self.corpus.endswith(ENDINGS)
+
+
+class DataSet(_Section):
+    """One data set of a suite."""
+
+    name: str  # of its folder too
+    shared_download: int = 0  # bytes of what it shares
+    published: tuple[Published, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -74,14 +85,6 @@ class DataSet:
             return self.corpus
         where = f"{HUB_NAME}, {self.corpus}, {self.split}" if self.corpus in CONFIGURATIONS else self.corpus
         return f"{where}: {self.task_name}"
-
-
-# What a data set's section may hold, and of which type.
-_KINDS: Mapping[str, type] = {
-    name: (get_args(hint) or (hint,))[0]
-    for name, hint in get_type_hints(DataSet).items()
-    if name not in ("name", "published", "shared_download")
-}
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,27 @@ class Suite:
     datasets: tuple[DataSet, ...]  # in the order in which they are run
     first_stage: str = FOLDER_FIRST_STAGE  # where the caller names none
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # data sets that count as one in means
+
+
+class _Figures(Record):
+    """A block of figures that somebody else has published."""
+
+    system: Words
+    measure: Words
+    source: Words
+    first_stage: str = ""
+    values: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]  # by data set
+
+
+class _Table(_Shared):
+    """A suite's file."""
+
+    title: str | None = None
+    first_stage: str = FOLDER_FIRST_STAGE
+    datasets: Annotated[dict[str, _Section], Field(min_length=1)]
+    groups: dict[str, list[str]] = Field(default_factory=dict)
+    shared: dict[str, int] = Field(default_factory=dict)  # bytes of downloads that data sets share
+    published: list[_Figures] = Field(default_factory=list)
 
 
 def suite_names() -> tuple[str, ...]:
@@ -113,20 +137,22 @@ def open_suite(name: str) -> Suite:
         return read_suite(text, str(path))
     if path.name.endswith(ENDINGS) and path.is_file():
         short = _NOT_IN_NAMES.sub("_", path.name.removesuffix(".gz").removesuffix(".jsonl")).strip(".") or "requests"
-        return Suite(short, f"The requests of {path.name}", (DataSet(short, name, measures=REQUEST_MEASURES),))
+        return Suite(
+            short, f"The requests of {path.name}", (DataSet(name=short, corpus=name, measures=REQUEST_MEASURES),)
+        )
     try:
         open_corpus(name)
     except InputError as error:
         raise InputError(f"{error}. The suites are {', '.join(suite_names())}") from error
     if path.is_dir():
         short = _NOT_IN_NAMES.sub("_", path.resolve().name) or "corpus"
-        return Suite(short, f"The folder {path.name or short}", (DataSet(short, name),))
+        return Suite(short, f"The folder {path.name or short}", (DataSet(name=short, corpus=name),))
     short = _NOT_IN_NAMES.sub("_", name.replace("/", "-"))
     for suite in map(open_suite, suite_names()):
         for dataset in suite.datasets:
             if dataset.corpus == name:
                 return Suite(short, f"{suite.title}: {dataset.name}", (dataset,), suite.first_stage)
-    return Suite(short, f"ir_datasets' {name}", (DataSet(short, name),))
+    return Suite(short, f"ir_datasets' {name}", (DataSet(name=short, corpus=name),))
 
 
 def read_suite(text: str, source: str) -> Suite:
@@ -135,30 +161,32 @@ def read_suite(text: str, source: str) -> Suite:
         content = parse_toml_text(text)
     except ValueError as error:
         raise DataFileError(f"{source}: not valid TOML: {error}") from None
-    top = {"title": str, "first_stage": str, "datasets": dict, "groups": dict, "shared": dict, "published": list}
-    _check(content, top | {key: _KINDS[key] for key in _SHARED_KEYS}, source, needed=("datasets",))
-    common = {key: content[key] for key in _SHARED_KEYS if key in content}
-    shared: dict[str, Any] = content.get("shared", {})
-    published = _read_published(content.get("published", []), tuple(content["datasets"]), source)
+    table = checked_record(_Table, content, source)
+    common = table.model_dump(include=set(_Shared.model_fields), exclude_unset=True)
     datasets = []
-    for name, row in content["datasets"].items():
+    for name, section in table.datasets.items():
         where = f"{source}: [datasets.{name}]"
         if _NOT_IN_NAMES.search(name) or name.strip(".") != name:
             raise DataFileError(f"{where}: a name becomes a folder: use letters, digits, '-', '_' and inner dots")
-        _check(row, _KINDS, where, needed=("corpus",))
-        if row.get("shares") is not None and not isinstance(shared.get(row["shares"]), int):
-            raise DataFileError(f"{where}: shares is {quoted(row['shares'])}: give its bytes under [shared]")
-        figures = tuple(figure for dataset, figure in published if dataset == name)
-        dataset = DataSet(name, published=figures, shared_download=shared.get(row.get("shares"), 0), **(common | row))
-        if dataset.is_of_requests and "measures" not in common | row:
-            dataset = replace(dataset, measures=REQUEST_MEASURES)
-        datasets.append(dataset)
-    groups = {name: tuple(members) for name, members in content.get("groups", {}).items()}
-    for name, members in groups.items():
-        if unknown := [member for member in members if member not in content["datasets"]]:
-            raise DataFileError(f"{source}: [groups] {name}: there is no data set {unknown[0]!r}")
-    title = content.get("title", Path(source).stem)
-    return Suite(Path(source).stem, title, tuple(datasets), content.get("first_stage", FOLDER_FIRST_STAGE), groups)
+        if section.shares is not None and section.shares not in table.shared:
+            raise DataFileError(f"{where}: shares is {quoted(section.shares)}: give its bytes under [shared]")
+        said = common | section.model_dump(exclude_unset=True)
+        if "measures" not in said and section.is_of_requests:
+            said["measures"] = REQUEST_MEASURES
+        figures = tuple(
+            Published(block.system, block.measure, block.values[name], block.source, block.first_stage)
+            for block in table.published
+            if name in block.values
+        )
+        shared = 0 if section.shares is None else table.shared[section.shares]
+        datasets.append(DataSet(name=name, published=figures, shared_download=shared, **said))
+    named = [(f"[[published]] {number}", block.values) for number, block in enumerate(table.published, start=1)]
+    for where, names in (*named, *((f"[groups] {name}", members) for name, members in table.groups.items())):
+        if unknown := [name for name in names if name not in table.datasets]:
+            raise DataFileError(f"{source}: {where}: there is no data set {unknown[0]!r}")
+    groups = {name: tuple(members) for name, members in table.groups.items()}
+    stem = Path(source).stem
+    return Suite(stem, stem if table.title is None else table.title, tuple(datasets), table.first_stage, groups)
 
 
 def choose_datasets(suite: Suite, names: Sequence[str]) -> Suite:
@@ -203,37 +231,6 @@ def downloads_of(dataset: DataSet) -> list[str]:
 
 def _folder() -> Any:
     return resources.files(__package__)
-
-
-def _check(row: Any, kinds: Mapping[str, type], where: str, needed: Sequence[str]) -> None:
-    """Refuses keys that are unknown, missing, or of another type."""
-    if not isinstance(row, dict):
-        raise DataFileError(f"{where} is {quoted(row)}: give a section")
-    for key, value in row.items():
-        if key not in kinds:
-            raise DataFileError(f"{where}: unknown key {key!r}: use {', '.join(kinds)}")
-        if type(value) is not kinds[key]:
-            raise DataFileError(f"{where}: {key} is {quoted(value)}: give a TOML value of type {kinds[key].__name__}")
-    for key in needed:
-        if not row.get(key):
-            raise DataFileError(f"{where}: {key!r} is missing")
-
-
-def _read_published(rows: Sequence[Any], names: Sequence[str], source: str) -> list[tuple[str, Published]]:
-    """Reads the blocks of figures as pairs of a data set's name and a figure."""
-    found = []
-    for number, row in enumerate(rows, start=1):
-        where = f"{source}: [[published]] {number}"
-        kinds = {"system": str, "first_stage": str, "measure": str, "source": str, "values": dict}
-        _check(row, kinds, where, needed=("system", "measure", "source", "values"))
-        for name, value in row["values"].items():
-            if name not in names:
-                raise DataFileError(f"{where}: there is no data set {name!r}")
-            if not isinstance(value, float) or not 0 <= value <= 1:
-                raise DataFileError(f"{where}: {name} = {quoted(value)}: give a number between 0.0 and 1.0")
-            figure = Published(row["system"], row["measure"], value, row["source"], row.get("first_stage", ""))
-            found.append((name, figure))
-    return found
 
 
 def size_of(count: int) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from r1ranker_ir.errors import DataFileError
+from r1ranker_ir.errors import DataFileError, R1RankerError
 from r1ranker_ir.files.json_lines import json_lines
 from r1ranker_ir.quoting import quoted
 
@@ -17,6 +18,12 @@ class Record(BaseModel):
     """A record of a file: types are not converted, numbers are finite, and unknown fields are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class OpenRecord(Record):
+    """A record that may have other fields as well, which are not looked at."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 def _id_text(value: object) -> object:
@@ -49,6 +56,9 @@ _WANTED = {
     "bool_type": "give true or false",
     "list_type": "give a list",
     "dict_type": "give an object",
+    "too_short": "give at least {min_length}",
+    "greater_than_equal": "give at least {ge:g}",
+    "less_than_equal": "give at most {le:g}",
 }
 """What to do about pydantic's kinds of errors, where its own words are those of Python."""
 
@@ -56,15 +66,20 @@ AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 
 
 def checked_record(
-    kind: type[AnyRecord], value: object, where: str, *, shown: Callable[[object], str] = quoted
+    kind: type[AnyRecord],
+    value: object,
+    where: str,
+    *,
+    error: Callable[[str], R1RankerError] = DataFileError,
+    shown: Callable[[object], str] = quoted,
 ) -> AnyRecord:
     """Makes a record of plain data; `where` is its file and line, and `shown` writes a value that is refused."""
     try:
         return kind.model_validate(value)
-    except ValidationError as error:
-        problem = _problem(kind, error, shown)
+    except ValidationError as refused:
+        problem = _problem(kind, refused, shown)
     # Outside of the clause: pydantic's own error would stay its context, and shows values, which may be secret.
-    raise DataFileError(f"{where}: {problem}")
+    raise error(f"{where}: {problem}")
 
 
 def checked_lines(kind: type[AnyRecord], path: Path) -> Iterator[tuple[int, AnyRecord]]:
@@ -75,17 +90,27 @@ def checked_lines(kind: type[AnyRecord], path: Path) -> Iterator[tuple[int, AnyR
 
 def _problem(kind: type[BaseModel], error: ValidationError, shown: Callable[[object], str]) -> str:
     """The first problem: the field, its value, and what it should be."""
-    first = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    if first["type"] == "missing":
+        # A field that is not known beside it may be this one, misspelt.
+        beside = (each for each in problems if each["loc"][:-1] == first["loc"][:-1])
+        first = next((each for each in beside if each["type"] == "extra_forbidden"), first)
     place, told = first["loc"], first["msg"].removeprefix("Value error, ")
     name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
     field = f"field {name!r}" if place else "the record"
     if first["type"] == "missing":
         return f"{field} is missing: give it"
     if first["type"] == "extra_forbidden":
-        return f"{field} is unknown: use {', '.join(_fields_at(kind, place[:-1])) or 'no such field'}"
+        known = _fields_at(kind, place[:-1])
+        close = difflib.get_close_matches(str(place[-1]), known, 1)
+        meant = f"did you mean {close[0]!r}?" if close else f"use {', '.join(known) or 'no such field'}"
+        return f"{field} is unknown: {meant}"
     if first["type"] == "model_type":
         told = f"give an object with {', '.join(_fields_at(kind, place))}"
-    told = _WANTED.get(first["type"], told.replace("Input should be", "it must be"))
+    if first["type"] in _WANTED:
+        told = _WANTED[first["type"]].format(**first.get("ctx", {}))
+    told = told.replace("Input should be", "it must be")
     of_the_whole = not place and first["type"] == "value_error"
     return f"{field}: {told}" if of_the_whole else f"{field} is {shown(first['input'])}: {told}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,13 +11,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import Field
+
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.json_lines import parse_json_line, readable_lines
 from r1ranker_ir.files.partial import PartialFile
+from r1ranker_ir.files.records import OpenRecord, Record, Words, checked_record
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import asked_by
+<<<<<<< HEAD
 from r1ranker_ir.types import CLOSED_AT, OF_ONE, TASKS, Candidate, Ranking, RankingRequest, Step, Usage
+=======
+from r1ranker_ir.types import Candidate, ClosedAt, Ranking, RankingRequest, Step, Task, Usage
+>>>>>>> valid
 
 logger = logging.getLogger(__name__)
 
@@ -164,44 +170,82 @@ def _json_rows(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, di
         logger.warning("%s: what stands before is taken", error)
 
 
+class _Usage(Record):
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Step(OpenRecord):
+    """A step of a line as `_step_data` writes it."""
+
+    prompt_hash: str
+    shown: list[str]
+    outcome: list[str]
+    thought: str
+    text: str
+    probabilities: list[float | None] | None
+    repaired: bool
+    thought_closed: bool
+    cut_passages: int
+    cut_query: bool
+    usage: _Usage
+    closed_at: ClosedAt | None = None
+    marked: list[str] = Field(default_factory=list)
+    thought_given: bool = False
+    grade: float | None = None
+    confidence: float | None = None
+
+
+class _Line(OpenRecord):
+    """A line as `trace_of` writes it."""
+
+    strategy: str
+    query_id: str
+    query: Words
+    task: Task
+    aim: str
+    notes: list[str] = Field(default_factory=list)
+    texts: dict[str, str]
+    order: list[str]
+    repairs: int
+    usage: _Usage
+    budget_reached: bool = False
+    steps: list[_Step]
+
+
 def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
-    fields = _Fields(row, where)
-    strategy = fields.choice("strategy", traced_strategies())
-    texts = fields.of_kind("texts", dict)
-    if unknown := [doc_id for doc_id, text in texts.items() if not isinstance(text, str)]:
-        raise fields.error("texts", f"{quoted(unknown[0])} has no text")
-    places = {doc_id: place for place, doc_id in enumerate(texts)}
-    order = fields.places("order", places)
+    line = checked_record(_Line, row, where)
+    if line.strategy not in traced_strategies():
+        known = ", ".join(traced_strategies())
+        raise DataFileError(f"{where}: field 'strategy' is {quoted(line.strategy)}: use one of {known}")
+    places = {doc_id: place for place, doc_id in enumerate(line.texts)}
+    order = _places(line.order, places, f"{where}: field 'order'")
     if len(order) != len(places):
-        raise fields.error("order", f"names {len(order)} of the {len(places)} documents of texts: it holds each once")
-    query = fields.of_kind("query", str)
-    if not query.strip():
-        raise fields.error("query", "is blank")
-    request = RankingRequest(
-        query,
-        tuple(Candidate(doc_id, text) for doc_id, text in texts.items()),
-        task=fields.choice("task", TASKS),
-        query_id=fields.of_kind("query_id", str),
-        aim=fields.of_kind("aim", str),
+        raise DataFileError(
+            f"{where}: field 'order' names {len(order)} of the {len(places)} documents of texts: name each once"
+        )
+    candidates = tuple(Candidate(doc_id, text) for doc_id, text in line.texts.items())
+    request = RankingRequest(line.query, candidates, task=line.task, query_id=line.query_id, aim=line.aim)
+    steps = tuple(
+        _step_of(step, places, line.strategy, f"{where}: field 'steps[{number}].")
+        for number, step in enumerate(line.steps)
     )
-    steps = fields.of_kind("steps", list)
-    told = [_Fields(step, where, f"steps[{number}].") for number, step in enumerate(steps)]
-    reached = fields.of_kind("budget_reached", bool) if "budget_reached" in row else False
-    ranking = Ranking(request, order, tuple(_step_of(step, places, strategy) for step in told), reached)
-    for name, value in (("repairs", ranking.repairs), ("usage", asdict(ranking.usage))):
-        if row.get(name) != value:
-            raise fields.error(name, f"is {quoted(row.get(name))}, but the steps make {quoted(value)}")
-    notes = fields.of_kind("notes", list) if "notes" in row else []
-    if not all(isinstance(note, str) for note in notes):
-        raise fields.error("notes", f"is {quoted(notes)}: texts are needed")
-    return TracedRanking(strategy, ranking, tuple(notes))
+    ranking = Ranking(request, order, steps, line.budget_reached)
+    stated = {"repairs": line.repairs, "usage": line.usage.model_dump()}
+    for name, made in (("repairs", ranking.repairs), ("usage", asdict(ranking.usage))):
+        if stated[name] != made:
+            raise DataFileError(f"{where}: field {name!r} is {quoted(stated[name])}, but the steps make {quoted(made)}")
+    return TracedRanking(line.strategy, ranking, tuple(line.notes))
 
 
-def _step_of(fields: _Fields, places: Mapping[str, int], strategy: str) -> Step:
-    shown, outcome = fields.places("shown", places), fields.places("outcome", places)
-    marked = fields.places("marked", places) if "marked" in fields.row else ()
+def _step_of(step: _Step, places: Mapping[str, int], strategy: str, field: str) -> Step:
+    """A step of plain data; `field` is how messages about its fields begin."""
+    shown, outcome, marked = (
+        _places(getattr(step, name), places, f"{field}{name}'") for name in ("shown", "outcome", "marked")
+    )
     if not set(marked) <= set(shown):
-        raise fields.error("marked", f"is {quoted(fields.row['marked'])}: not all of these documents are shown")
+        raise DataFileError(f"{field}marked' is {quoted(step.marked)}: name documents that are shown")
     left = [place for place in shown if place not in marked]
     asks = asked_by(strategy)
     if asks == "order":
@@ -212,10 +256,10 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: str) -> Step:
         most = max(1, len(left) - 1) if asks == "worst" else len(left)
         fits, wanted = 1 <= len(outcome) <= most, "1 or more"
     if not fits or not set(outcome) <= set(left):
-        raise fields.error(
-            "outcome",
-            f"is {quoted(fields.row['outcome'])}: {strategy} names {wanted} of the documents shown, each once",
+        raise DataFileError(
+            f"{field}outcome' is {quoted(step.outcome)}: {strategy} names {wanted} of the documents shown, each once"
         )
+<<<<<<< HEAD
     return Step(
         shown=shown,
         outcome=outcome,
@@ -236,65 +280,24 @@ def _step_of(fields: _Fields, places: Mapping[str, int], strategy: str) -> Step:
         # Traces of earlier versions do not have it.
         closed_at=fields.choice("closed_at", CLOSED_AT) if "closed_at" in fields.row else None,
     )
+=======
+    chances = step.probabilities
+    if chances is not None and len(chances) != len(shown):
+        raise DataFileError(
+            f"{field}probabilities' is {quoted(chances)}: give a number or null for each document shown"
+        )
+    said = dict(step)
+    said |= {"shown": shown, "outcome": outcome, "marked": marked, "usage": Usage(**dict(step.usage))}
+    if chances is not None:
+        pairs = zip(shown, chances, strict=True)
+        said["probabilities"] = {place: chance for place, chance in pairs if chance is not None}
+    return Step(**said)
+>>>>>>> valid
 
 
-class _Fields:
-    """The fields of one object of a trace, with errors that name file, line and field."""
-
-    def __init__(self, row: Any, where: str, within: str = "") -> None:
-        self.row: Mapping[str, Any] = row
-        self._where = where
-        self._within = within
-        if not isinstance(row, dict):
-            raise DataFileError(f"{where}: field {within.rstrip('.')} is {quoted(row)}: an object is needed")
-
-    def error(self, name: str, what: str) -> DataFileError:
-        return DataFileError(f"{self._where}: field {self._within}{name} {what}")
-
-    def of_kind(self, name: str, kind: type) -> Any:
-        value = self.row.get(name)
-        if type(value) is not kind:
-            told = "is missing" if name not in self.row else f"is {quoted(value)}"
-            raise self.error(name, f"{told}: r1ranker rerank --save-traces writes a {kind.__name__} there")
-        return value
-
-    def choice(self, name: str, allowed: Sequence[str]) -> Any:
-        value = self.of_kind(name, str)
-        if value not in allowed:
-            raise self.error(name, f"is {quoted(value)}: use one of {', '.join(allowed)}")
-        return value
-
-    def places(self, name: str, places: Mapping[str, int]) -> tuple[int, ...]:
-        ids = self.of_kind(name, list)
-        if unknown := [doc_id for doc_id in ids if not isinstance(doc_id, str) or doc_id not in places]:
-            raise self.error(name, f"names {quoted(unknown[0])}, of which texts has no text")
-        if len(set(ids)) != len(ids):
-            raise self.error(name, "names a document twice")
-        return tuple(places[doc_id] for doc_id in ids)
-
-    def probabilities(self, shown: Sequence[int]) -> dict[int, float] | None:
-        if self.row.get("probabilities", ...) is None:
-            return None
-        values = self.of_kind("probabilities", list)
-        if len(values) != len(shown) or not all(value is None or _is_finite(value) for value in values):
-            raise self.error(
-                "probabilities", f"is {quoted(values)}: a number or null for each document shown is needed"
-            )
-        return {place: float(value) for place, value in zip(shown, values, strict=True) if value is not None}
-
-    def number(self, name: str) -> float | None:
-        """A number that may be missing."""
-        value = self.row.get(name)
-        if name in self.row and not _is_finite(value):
-            raise self.error(name, f"is {quoted(value)}: a finite number is needed")
-        return None if value is None else float(value)
-
-    def usage(self) -> Usage:
-        counts = self.of_kind("usage", dict)
-        if set(counts) != set(asdict(Usage())) or not all(type(count) is int for count in counts.values()):
-            raise self.error("usage", f"is {quoted(counts)}: whole numbers {', '.join(asdict(Usage()))} are needed")
-        return Usage(**counts)
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _places(ids: Sequence[str], places: Mapping[str, int], field: str) -> tuple[int, ...]:
+    if unknown := [doc_id for doc_id in ids if doc_id not in places]:
+        raise DataFileError(f"{field} names {quoted(unknown[0])}, of which texts has no text")
+    if len(set(ids)) != len(ids):
+        raise DataFileError(f"{field} names a document twice")
+    return tuple(places[doc_id] for doc_id in ids)

@@ -134,7 +134,7 @@ ROW = {"name": "a", "price_in": 1, "price_out": 2}
         ("llms.json", [ROW, ROW], "'a' more than once"),
         ("llms.json", [ROW | {"price_in": "1"}], r"llms.json\[0\]: field 'price_in' is '1': give a number"),
         ("llms.json", [ROW | {"price_in": True}], "field 'price_in' is True: give a number"),
-        ("llms.json", [ROW | {"price_in": -1}], "field 'price_in' is -1: it must be greater than or equal to 0"),
+        ("llms.json", [ROW | {"price_in": -1}], "field 'price_in' is -1: give at least 0"),
         ("llms.json", [ROW | {"size": 7}], "field 'size' is 7: give a text"),
         ("llms.json", [ROW | {"input_price": 1}], "'price_in' and 'input_price' are both given"),
         ("llms.json", {"a": {"price_in": 1}}, r"llms.json: 'a': field 'price_out' is missing: give it"),

@@ -7,18 +7,20 @@ when training starts, or a `prompt` and a `completion` as TRL defines them: both
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.json_lines import json_lines
 from r1ranker_ir.files.partial import growing_file
+from r1ranker_ir.files.records import OpenRecord, Words, checked_record
 from r1ranker_ir.quoting import quoted
-from r1ranker_ir.types import TASKS
+from r1ranker_ir.types import Task
 
 from .records import Sample, sample_strategies
 from .sample_files import ROWS_AT_ONCE, SampleWriter, needing_parquet, parquet_rows, row_of, sample_schema, storable
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     import datasets
 
 _SUFFIXES = (".parquet", ".jsonl")
-_NEEDED = ("context", "candidates", "strategy", "completion")
 _THINK, _THINK_END = "<think>", "</think>"
 # Where other programs put the thought of an assistant's turn.
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
@@ -41,6 +42,16 @@ class CompletedSample:
 
     sample: Sample
     completion: str
+
+
+class _SampleRow(OpenRecord):
+    context: Words
+    candidates: Annotated[list[str], Field(min_length=1)]
+    strategy: str
+    completion: Words
+    task: Task = "passage"
+    candidate_ids: list[str] | None = None
+    gains: list[Annotated[float, Field(ge=0)]] | None = None
 
 
 def write_completions(
@@ -170,46 +181,26 @@ def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
             "answer as completion, as two texts or two lists of turns"
         )
     _check_columns(row, where)
-    for name in _NEEDED:
-        if row.get(name) is None:
-            raise DataFileError(f"{where}: field {name} is missing: a row needs {', '.join(_NEEDED)}")
-    for name in ("context", "completion"):
-        if not isinstance(row[name], str) or not row[name].strip():
-            raise DataFileError(f"{where}: field {name} is {quoted(row[name])}: give a text that is not blank")
-    texts = _strings(row["candidates"], "candidates", where)
-    names = [str(number) for number in range(1, len(texts) + 1)]
-    if row.get("candidate_ids") is not None:
-        names = _strings(row["candidate_ids"], "candidate_ids", where)
-    gains = [0.0] * len(texts) if row.get("gains") is None else row["gains"]
-    if not isinstance(gains, list) or not all(map(_is_gain, gains)):
-        raise DataFileError(f"{where}: field gains is {quoted(gains)}: give a list of numbers of at least 0")
+    # Columns of Parquet files that a row has nothing for.
+    read = checked_record(_SampleRow, {name: value for name, value in row.items() if value not in (None, "")}, where)
+    texts, names, gains = read.candidates, read.candidate_ids, read.gains
+    names = [str(number) for number in range(1, len(texts) + 1)] if names is None else names
+    gains = [0.0] * len(texts) if gains is None else gains
     for name, values in (("candidate_ids", names), ("gains", gains)):
         if len(values) != len(texts):
-            raise DataFileError(f"{where}: field {name} has {len(values)} entries for {len(texts)} candidates")
-    task, strategy = row.get("task") or "passage", row["strategy"]
-    for name, value, allowed in (("task", task, TASKS), ("strategy", strategy, sample_strategies())):
-        if value not in allowed:
-            raise DataFileError(f"{where}: field {name} is {quoted(value)}: use one of {', '.join(allowed)}")
+            raise DataFileError(f"{where}: field {name!r} has {len(values)} entries for {len(texts)} candidates")
+    if read.strategy not in (known := sample_strategies()):
+        raise DataFileError(f"{where}: field 'strategy' is {quoted(read.strategy)}: use one of {', '.join(known)}")
     return {
         **{name: str(row.get(name) or "") for name in ("id", "source", "aim")},
-        "task": task,
-        "strategy": strategy,
-        "context": row["context"],
+        "task": read.task,
+        "strategy": read.strategy,
+        "context": read.context,
         "candidate_ids": names,
         "candidates": texts,
-        "gains": [float(gain) for gain in gains],
-        "completion": _with_thought(row, row["completion"], where, "the row"),
+        "gains": gains,
+        "completion": _with_thought(row, read.completion, where, "the row"),
     }
-
-
-def _is_gain(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0
-
-
-def _strings(value: Any, name: str, where: str) -> list[str]:
-    if not isinstance(value, list) or not value or any(not isinstance(entry, str) for entry in value):
-        raise DataFileError(f"{where}: field {name} is {quoted(value)}: give a list of texts")
-    return value
 
 
 def _text_row(row: dict[str, Any], where: str) -> dict[str, Any]:

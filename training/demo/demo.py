@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import RootModel
+
 from r1ranker_ir.errors import InputError, missing_extra
 from r1ranker_ir.files.locks import folder_lock
 from r1ranker_ir.files.partial import whole_file
@@ -213,8 +215,12 @@ def _run(command: Sequence[str], run_command: RunCommand) -> None:
             raise InputError(f"{shlex.join(command[:4])} … has failed; what it says stands above") from stop
 
 
+class _Note(RootModel[dict[str, str]]):
+    """What has become of each command."""
+
+
 def _read_note(path: Path) -> dict[str, str]:
-    return read_record(path, "start anew with --overwrite", lambda note: dict(note.items())) if path.exists() else {}
+    return read_record(_Note, path, "start anew with --overwrite").root if path.exists() else {}
 
 
 def _write_note(path: Path, states: Mapping[str, str]) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.measuring.significance import LEVEL as LEVEL
 from r1ranker_ir.eval.measuring.significance import paired_t_test, t_interval
+from r1ranker_ir.files.records import OpenRecord
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE
 
 from .held_out_file import HeldOutRanks, read_ranks
 from .json_records import read_record
+from .record import ReadRecord
 
 logger = logging.getLogger(__name__)
 
@@ -105,38 +107,25 @@ def read_run(folder: str | Path) -> TrainedRun:
     path = folder / SETTINGS_FILE
     if not path.is_file():
         raise InputError(f"{str(folder)!r} holds no {SETTINGS_FILE}: give folders of finished trainings")
-    run = read_record(path, "train again", lambda content: _run(folder, content))
-    if run is None:
-        raise InputError(f"{path} holds no record of a training: give folders that r1ranker train has written")
-    if MEASURE not in run.before or MEASURE not in run.after:
-        raise InputError(f"{str(folder)!r} holds no held-out measures: train with held_out_files")
-    return run
-
-
-def _run(folder: Path, content: Any) -> TrainedRun | None:
-    record = content.get("training") if isinstance(content, dict) else None
+    record = read_record(_Settings, path, "train again").training
     if record is None:
-        return None
-    before, after = (_measures(record.get(key, {})) for key in ("before", "after"))
-    tokens, seconds = record.get("generated_tokens"), record.get("seconds")
-    files = tuple(str(file["sha256"]) for file in record.get("held_out", ()))
+        raise InputError(f"{path} holds no record of a training: give folders that r1ranker train has written")
+    if MEASURE not in record.before or MEASURE not in record.after:
+        raise InputError(f"{str(folder)!r} holds no held-out measures: train with held_out_files")
     return TrainedRun(
         folder=folder,
-        seed=int(record["seed"]),
-        generated_tokens=None if tokens is None else int(tokens),
-        seconds=None if seconds is None else float(seconds),
-        before=before,
-        after=after,
-        held_out=(files, record.get("arguments", {}).get("held_out_queries")),
+        seed=record.seed,
+        generated_tokens=record.generated_tokens,
+        seconds=record.seconds,
+        before=record.before,
+        after=record.after,
+        held_out=(tuple(file.sha256 for file in record.held_out), record.arguments.get("held_out_queries")),
         ranks=read_ranks(folder),
     )
 
 
-def _measures(values: Mapping[str, Any]) -> dict[str, float]:
-    found = {name: float(value) for name, value in values.items()}
-    if not all(map(math.isfinite, found.values())):
-        raise ValueError(f"not a finite number in {found}")
-    return found
+class _Settings(OpenRecord):
+    training: ReadRecord | None = None
 
 
 def estimate(values: Sequence[float]) -> Estimate:

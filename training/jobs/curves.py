@@ -11,6 +11,7 @@ from typing import Any
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.output.pictures import COLOURS, new_figure, write_png
+from r1ranker_ir.files.records import OpenRecord
 
 from .json_records import read_record
 
@@ -54,17 +55,16 @@ PANELS = (
 )
 
 
+class _State(OpenRecord):
+    """What transformers' trainer keeps of its state."""
+
+    log_history: list[dict[str, Any]]
+
+
 def read_history(path: str | Path) -> list[dict[str, Any]]:
     """Reads what a trainer has logged: from a `trainer_state.json`, or a folder that holds one, or a checkpoint."""
     # A trainer logs NaN where it had no loss.
-    return read_record(_state_file(Path(path)), "give a trained folder", _log_of)
-
-
-def _log_of(state: Any) -> list[dict[str, Any]]:
-    history = state["log_history"]
-    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
-        raise ValueError("field log_history must be a list of objects")
-    return history
+    return read_record(_State, _state_file(Path(path)), "give a trained folder").log_history
 
 
 def _state_file(path: Path) -> Path:

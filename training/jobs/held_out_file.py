@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from r1ranker_ir.files.records import Record
 
 from .json_records import read_record, write_record
 
 HELD_OUT_FILE = "held_out.json"
 
 
-@dataclass(frozen=True)
-class HeldOutRanks:
+class HeldOutRanks(Record):
     """The reciprocal ranks of held-out lists, in the order of `ids`; `before` is empty where it is not known."""
 
-    ids: tuple[str, ...]
-    before: tuple[float, ...]
-    after: tuple[float, ...]
+    # JSON has lists in place of tuples.
+    ids: tuple[str, ...] = Field(strict=False)
+    before: tuple[float, ...] = Field(strict=False)
+    after: tuple[float, ...] = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        if len(self.after) != len(self.ids) or len(self.before) not in (0, len(self.ids)):
+            raise ValueError(f"give one number per list, of {len(self.ids)} lists")
+        return self
 
 
 def write_ranks(folder: str | Path, ids: Sequence[str], before: Sequence[float], after: Sequence[float]) -> None:
@@ -33,12 +41,4 @@ def write_ranks(folder: str | Path, ids: Sequence[str], before: Sequence[float],
 def read_ranks(folder: str | Path) -> HeldOutRanks | None:
     """Reads the file of a trained folder; `None` if there is no such file."""
     path = Path(folder) / HELD_OUT_FILE
-    return read_record(path, "remove it, or train again", _ranks, finite=True) if path.exists() else None
-
-
-def _ranks(content: Any) -> HeldOutRanks:
-    ids = tuple(str(name) for name in content["ids"])
-    before, after = (tuple(map(float, content[key])) for key in ("before", "after"))
-    if len(after) != len(ids) or len(before) not in (0, len(ids)) or not all(map(math.isfinite, before + after)):
-        raise ValueError(f"one number per list is needed, of {len(ids)} lists")
-    return HeldOutRanks(ids, before, after)
+    return read_record(HeldOutRanks, path, "remove it, or train again", finite=True) if path.exists() else None

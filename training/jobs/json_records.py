@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from r1ranker_ir.errors import DataFileError, InputError, R1RankerError
+from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.records import AnyRecord, checked_record
 from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
 
-_Read = TypeVar("_Read")
 
-
-def read_record(path: Path, way_out: str, read: Callable[[Any], _Read], *, finite: bool = False) -> _Read:
-    """Gives what `read` makes of a file; whatever it raises over odd content names the file and the way out."""
+def read_record(kind: type[AnyRecord], path: Path, way_out: str, *, finite: bool = False) -> AnyRecord:
+    """Reads a file as a record of some kind; errors name the file, the field and the way out."""
     text = read_small_text(path, str(path), way_out, error=DataFileError, most=RECORD_BYTES)
     try:
-        return read(parse_json(text, finite=finite))
-    except R1RankerError:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise DataFileError(f"{path} can't be read: it is not what a training writes ({error!r}): {way_out}") from error
+        content = parse_json(text, finite=finite)
+    except ValueError as error:
+        raise DataFileError(f"{path} can't be read: it is not valid JSON ({error}): {way_out}") from error
+    return checked_record(kind, content, str(path), error=lambda told: _not_ours(told, way_out))
+
+
+def _not_ours(told: str, way_out: str) -> DataFileError:
+    return DataFileError(f"{told}. This is not what a training writes: {way_out}")
 
 
 def write_record(path: Path, content: Any, choose: str, *, indent: int | None = None) -> None:

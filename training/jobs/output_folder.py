@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -20,7 +19,7 @@ from .arguments import TrainingArguments
 from .curves import STATE_FILE
 from .held_out_file import HELD_OUT_FILE
 from .json_records import read_record
-from .record import TrainingRecord
+from .record import ReadRecord, TrainingRecord
 from .trained_folder import CARD_FILE, is_finished, take_down
 
 logger = logging.getLogger(__name__)
@@ -135,27 +134,23 @@ def check_continues(folder: Path, record: TrainingRecord) -> None:
     if not path.exists():
         logger.warning("%s holds no %s: whether this is the same training can't be told", folder, RUN_FILE)
         return
-    before, old_files, old_arguments = read_record(path, "start anew with overwrite", _compared)
-    now, files, arguments = _compared(json.loads(json.dumps(record.as_json())))
+    before = read_record(ReadRecord, path, "start anew with overwrite")
+    now = ReadRecord(**json.loads(json.dumps(record.as_json())))
     for key in ("method", "base_model", "base_revision", "seed", "rewards", "strategies"):
-        if before.get(key) != now.get(key):
+        was, is_now = getattr(before, key), getattr(now, key)
+        if was != is_now:
             raise InputError(
-                f"the checkpoint's training has {key} {quoted(before.get(key))}, this one {now.get(key)!r}: go on "
-                "with the same, or start anew in another folder"
+                f"the checkpoint's training has {key} {quoted(was)}, this one {is_now!r}: go on with the same, or "
+                "start anew in another folder"
             )
-    if old_files != files:
+    if before.data != now.data:
         raise InputError(
             "the train_files are not those of the checkpoint's training, or in another order: go on with the same "
             "ones, or start anew in another folder"
         )
-    for key in sorted((old_arguments.keys() | arguments.keys()) - _FREE_TO_CHANGE):
-        was, is_now = old_arguments.get(key), arguments.get(key)
+    for key in sorted((before.arguments.keys() | now.arguments.keys()) - _FREE_TO_CHANGE):
+        was, is_now = before.arguments.get(key), now.arguments.get(key)
         if was != is_now:
             logger.warning("%s was %r and is %r: the training does not go on exactly", key, was, is_now)
-    if before.get("libraries") != now.get("libraries"):
+    if before.libraries != now.libraries:
         logger.warning("the libraries are not those of the checkpoint's training: it may not go on exactly")
-
-
-def _compared(record: Any) -> tuple[Any, list[str], dict[str, Any]]:
-    """A training's record, with the hashes of its data and its arguments."""
-    return record, [file["sha256"] for file in record.get("data", ())], dict(record.get("arguments", {}))

@@ -10,8 +10,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import file_digest
+from r1ranker_ir.files.records import OpenRecord
 from r1ranker_ir.training.data.sample_files import opened_parquet, read_metadata, versions
 
 LIBRARIES = ("r1ranker-ir", "trl", "transformers", "torch", "peft", "datasets", "accelerate")
@@ -58,6 +61,29 @@ class TrainingRecord:
         """The record as JSON, without what is empty."""
         content = dataclasses.asdict(self)
         return {key: value for key, value in content.items() if value not in (None, (), [], {})}
+
+
+class _ReadFile(OpenRecord):
+    sha256: str
+
+
+class ReadRecord(OpenRecord):
+    """What is read of a `TrainingRecord` again; what was empty is not in the file."""
+
+    seed: int
+    method: str | None = None
+    base_model: str | None = None
+    base_revision: str | None = None
+    strategies: list[str] = Field(default_factory=list)
+    rewards: list[str] = Field(default_factory=list)
+    data: list[_ReadFile] = Field(default_factory=list)
+    held_out: list[_ReadFile] = Field(default_factory=list)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    libraries: dict[str, str] = Field(default_factory=dict)
+    generated_tokens: int | None = None
+    seconds: float | None = None
+    before: dict[str, float] = Field(default_factory=dict)
+    after: dict[str, float] = Field(default_factory=dict)
 
 
 def describe_file(path: str | Path, rows: int | None = None) -> DataFile:

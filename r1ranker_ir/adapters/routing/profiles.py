@@ -14,7 +14,7 @@ from r1ranker_ir.adapters.routing.tables import is_table, read_table
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.described import described
 from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.records import Record, Words, checked_record
+from r1ranker_ir.files.records import OpenRecord, Words, checked_record
 from r1ranker_ir.files.small_files import RECORD_BYTES, SETTINGS_BYTES, read_small_text
 from r1ranker_ir.files.yaml_text import parse_yaml
 from r1ranker_ir.quoting import quoted
@@ -23,9 +23,7 @@ _WAY_OUT = "give a .json, .csv or .yaml file"
 _OTHER_NAMES = {"price_in": "input_price", "price_out": "output_price", "description": "feature"}
 
 
-class _Entry(Record):
-    model_config = ConfigDict(extra="ignore")
-
+class _Entry(OpenRecord):
     name: Words
     price_in: Annotated[float, Field(ge=0, validation_alias=AliasChoices("price_in", "input_price"))]
     price_out: Annotated[float, Field(ge=0, validation_alias=AliasChoices("price_out", "output_price"))]

@@ -227,9 +227,9 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
         ([{**ROWS[0], "strategy": "best"}], "is given the strategy 'best': use one of iterative"),
         ([{"name": "a", **ORACLE}], "entry 'a': the oracle needs a strategy"),
         ([{**ROWS[0], "model": "x"}], "the oracle stands in place of a model: drop model"),
-        ([{**ROWS[0], "oracle": {"nois": 1}}], "oracle: unknown key 'nois': did you mean 'noise'?"),
-        ([{**ROWS[0], "oracle": {"noise": "much"}}], "oracle: noise is 'much': give a number"),
-        ([{**ROWS[0], "oracle": 0.5}], "oracle is 0.5: give a mapping"),
+        ([{**ROWS[0], "oracle": {"nois": 1}}], "entry 'one': oracle: field 'nois' is unknown: did you mean 'noise'?"),
+        ([{**ROWS[0], "oracle": {"noise": "much"}}], "oracle: field 'noise' is 'much': give a number"),
+        ([{**ROWS[0], "oracle": 0.5}], "oracle: the record is 0.5: give an object with noise, noise_growth, seed"),
         (
             [{"name": "a", "backend": "oracle", "strategy": "direct"}],
             "backend is 'oracle': use one of transformers, openai",
@@ -243,14 +243,26 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
             "is the direct strategy: leave strategy='iterative' out",
         ),
         ([{"name": "a", "reranker": "rankgpt"}], "'rankgpt' works with any chat model"),
-        ([{"name": "a", "cascade": "b"}], "entry 'a': cascade is 'b'"),
-        ([ROWS[0], {"name": "a", "cascade": {"first": "one", "second": "two"}}], "second is 'two': name another entry"),
+        (
+            [{"name": "a", "cascade": "b"}],
+            "entry 'a': field 'cascade' is 'b': give an object with first, second, depth",
+        ),
+        (
+            [ROWS[0], {"name": "a", "cascade": {"first": "one", "second": "two"}}],
+            "field 'cascade.second' is 'two': name another entry",
+        ),
         (
             [ROWS[0], {"name": "a", "cascade": {"first": "one", "second": "one", "depth": 1}}],
-            "depth is 1: give at least 2",
+            "field 'cascade.depth' is 1: give at least 2",
         ),
-        ([ROWS[0], {"name": "a", "cascade": {"first": "one", "third": "one"}}], "cascade: unknown key 'third'"),
-        ([ROWS[0], {"name": "a", "cascade": {"first": "one", "second": "one"}, "top_k": 3}], "unknown key 'top_k'"),
+        (
+            [ROWS[0], {"name": "a", "cascade": {"first": "one", "third": "one"}}],
+            "field 'cascade.third' is unknown: use",
+        ),
+        (
+            [ROWS[0], {"name": "a", "cascade": {"first": "one", "second": "one"}, "top_k": 3}],
+            "field 'top_k' is unknown",
+        ),
     ],
 )
 def test_mistakes_name_file_entry_and_key(rows: object, message: str, tmp_path: Path) -> None:

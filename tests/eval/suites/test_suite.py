@@ -394,7 +394,7 @@ def test_an_id_of_a_suite_brings_its_settings() -> None:
     assert (dataset.name, dataset.index, whole.first_stage) == ("scifact", "beir-v1.0.0-scifact.flat", "pyserini:bm25")
     assert [dataset.index in needs_of(dataset, with_index=used) for used in (True, False)] == [True, False]
     assert any(figure.system == "BM25" and figure.value == 0.6789 for figure in dataset.published)
-    assert open_suite("cranfield").datasets == (DataSet("cranfield", "cranfield"),)
+    assert open_suite("cranfield").datasets == (DataSet(name="cranfield", corpus="cranfield"),)
 
 
 def test_groups_are_chosen_whole_or_not_at_all() -> None:
@@ -417,17 +417,20 @@ FIGURES = "[datasets.a]\ncorpus = 'a'\n[[published]]\nsystem = 's'\nmeasure = 'A
     ("text", "message"),
     [
         ("x = ", "not valid TOML"),
-        ("depth = 3\n[datasets.a]\ncorpus = 'a'", "unknown key 'depth'"),
-        ("title = 'a'", "'datasets' is missing"),
-        ("[datasets.a]\nindex = 'a'", "'corpus' is missing"),
-        ("[datasets.a]\ncorpus = 3", "corpus is 3"),
-        ("[datasets.a]\ncorpus = 'a'\nquery_is_no_result = 1", "type bool"),
+        ("[datasets]", "field 'datasets' is {}: give at least 1"),
+        ("[datasets.a]\ncorpus = 'a'\nqueris = 1", "field 'datasets.a.queris' is unknown: did you mean 'queries'?"),
+        ("[groups]\nb = 'a'\n[datasets.a]\ncorpus = 'a'", "field 'groups.b' is 'a': give a list"),
+        ("depth = 3\n[datasets.a]\ncorpus = 'a'", "field 'depth' is unknown: use "),
+        ("title = 'a'", "field 'datasets' is missing"),
+        ("[datasets.a]\nindex = 'a'", "field 'datasets.a.corpus' is missing"),
+        ("[datasets.a]\ncorpus = 3", "field 'datasets.a.corpus' is 3: give a text"),
+        ("[datasets.a]\ncorpus = 'a'\nquery_is_no_result = 1", "is 1: give true or false"),
         ("[datasets.'../a']\ncorpus = 'a'", "a name becomes a folder"),
         ("[datasets.'..']\ncorpus = 'a'", "a name becomes a folder"),
         ("[datasets.a]\ncorpus = 'a'\nshares = 'b'", "[shared]"),
         ("[groups]\nb = ['c']\n[datasets.a]\ncorpus = 'a'", "no data set 'c'"),
-        ("[datasets.a]\ncorpus = 'a'\n[[published]]\nsystem = 's'", "'measure' is missing"),
-        (f"{FIGURES}values = {{a = 5.5}}", "between 0.0 and 1.0"),
+        ("[datasets.a]\ncorpus = 'a'\n[[published]]\nsystem = 's'", "field 'published[0].measure' is missing"),
+        (f"{FIGURES}values = {{a = 5.5}}", "field 'published[0].values.a' is 5.5: give at most 1"),
         (f"{FIGURES}values = {{b = 0.5}}", "no data set 'b'"),
     ],
 )
@@ -442,7 +445,7 @@ def test_malformed_tables_are_refused(text: str, message: str) -> None:
 
 def test_excluded_documents_do_not_shorten_a_run(tmp_path: Path) -> None:
     corpus = open_corpus(write_collection(tmp_path / "small"))
-    dataset = DataSet("small", corpus.name, query_is_no_result=True, excluded_grade=-100)
+    dataset = DataSet(name="small", corpus=corpus.name, query_is_no_result=True, excluded_grade=-100)
     judged = read_judged_queries(corpus, dataset)
     assert judged.excluded["q2"] == {"q2", "d2"}
     run = search_first_stage(parse_first_stage("bm25s"), corpus, judged, 1)
@@ -454,14 +457,14 @@ def test_a_corpus_without_judgments_is_refused(tmp_path: Path) -> None:
     folder = write_collection(tmp_path / "small")
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
     with pytest.raises(InputError, match="is judged"):
-        read_judged_queries(open_corpus(folder), DataSet("small", str(folder)))
+        read_judged_queries(open_corpus(folder), DataSet(name="small", corpus=str(folder)))
 
 
 @pytest.mark.skipif(not (SHARED / "trec-dl-2019").is_dir(), reason=f"{SHARED / 'trec-dl-2019'} does not exist")
 def test_bm25_of_trec_dl_2019_comes_out() -> None:
     folder = SHARED / "trec-dl-2019"
     corpus = open_corpus(folder)
-    judged = read_judged_queries(corpus, DataSet("dl19", str(folder)))
+    judged = read_judged_queries(corpus, DataSet(name="dl19", corpus=str(folder)))
     run = search_first_stage(parse_first_stage(f"run:{folder / 'run.bm25.trec'}"), corpus, judged, 100)
     means = evaluate(judged.qrels, run, parse_measures("nDCG@10 RR(rel=2)@10")).mean
     assert [round(value, 4) for value in means.values()] == [0.5058, 0.7024]

@@ -224,7 +224,7 @@ def test_joined_files_are_read_like_one(tmp_path: Path) -> None:
 def test_a_malformed_line_is_named(tmp_path: Path) -> None:
     path = write_trace(tmp_path / "trace.jsonl", ranking_of("q"))
     path.write_text(path.read_text() + path.read_text().replace('"thought": "why"', '"thought": null'))
-    with pytest.raises(DataFileError, match=re.escape(f"{path}:2: field steps[0].thought is None")):
+    with pytest.raises(DataFileError, match=re.escape(f"{path}:2: field 'steps[0].thought' is None: give a text")):
         list(read_traces(path))
     with pytest.raises(InputError, match=r"trace '.*nowhere' can't be read: No such file"):
         list(read_traces(tmp_path / "nowhere"))
@@ -341,18 +341,18 @@ def test_prompts_and_completions_as_trl_defines_them_pass(tmp_path: Path, prompt
     ("rows", "said"),
     [
         ([], "it holds no row"),
-        ([{"context": "x"}], ":1: field candidates is missing"),
-        ([SAMPLE, SAMPLE | {"completion": None}], ":2: field completion is missing"),
-        ([SAMPLE | {"context": " "}], ":1: field context is ' '"),
-        ([SAMPLE | {"candidates": "ab"}], ":1: field candidates is 'ab': give a list of texts"),
-        ([SAMPLE | {"candidates": ["a", 1]}], "give a list of texts"),
-        ([SAMPLE | {"gains": [1]}], ":1: field gains has 1 entries for 2 candidates"),
-        ([SAMPLE | {"gains": ["1", "2"]}], ":1: field gains is .* give a list of numbers"),
-        ([SAMPLE | {"gains": [1, -1]}], r":1: field gains is \[1, -1\]"),
-        ([SAMPLE | {"gains": [1, float("nan")]}], ":1: field gains is"),
-        ([SAMPLE | {"candidate_ids": ["1"]}], ":1: field candidate_ids has 1 entries for 2"),
-        ([SAMPLE | {"strategy": "pointwise"}], ":1: field strategy is 'pointwise'"),
-        ([SAMPLE | {"task": "essay"}], ":1: field task is 'essay'"),
+        ([{"context": "x"}], ":1: field 'candidates' is missing: give it"),
+        ([SAMPLE, SAMPLE | {"completion": None}], ":2: field 'completion' is missing: give it"),
+        ([SAMPLE | {"context": " "}], ":1: field 'context' is ' ': give at least one word"),
+        ([SAMPLE | {"candidates": "ab"}], ":1: field 'candidates' is 'ab': give a list"),
+        ([SAMPLE | {"candidates": ["a", 1]}], r"field 'candidates\[1\]' is 1: give a text"),
+        ([SAMPLE | {"gains": [1]}], ":1: field 'gains' has 1 entries for 2 candidates"),
+        ([SAMPLE | {"gains": ["1", "2"]}], r":1: field 'gains\[0\]' is '1': give a number"),
+        ([SAMPLE | {"gains": [1, -1]}], r":1: field 'gains\[1\]' is -1: give at least 0$"),
+        ([SAMPLE | {"gains": [1, float("nan")]}], r":1: field 'gains\[1\]' is nan: give a finite number"),
+        ([SAMPLE | {"candidate_ids": ["1"]}], ":1: field 'candidate_ids' has 1 entries for 2"),
+        ([SAMPLE | {"strategy": "pointwise"}], ":1: field 'strategy' is 'pointwise'"),
+        ([SAMPLE | {"task": "essay"}], ":1: field 'task' is 'essay'"),
         ([{"prompt": "x"}], ":1: field completion is None: give a text"),
         ([{"prompt": "x", "completion": "y"}, {"prompt": TURNS[0], "completion": TURNS[1]}], ":2: field prompt"),
         ([{"prompt": [], "completion": TURNS[1]}], r":1: field prompt is \[\]: .*two lists of turns"),

@@ -201,13 +201,25 @@ def test_folder_given_twice_and_nothing_are_refused(tmp_path: Path) -> None:
         (None, InputError, "holds no r1ranker.json"),
         ("{", DataFileError, "can't be read"),
         ('{"strategies": []}', InputError, "no record of a training"),
-        ("[]", InputError, "no record of a training"),
-        ('{"training": {}}', DataFileError, "'seed'"),
-        ('{"training": {"seed": 0, "before": [], "after": {}}}', DataFileError, "what a training writes"),
-        ('{"training": {"seed": 0, "before": {"RR": "much"}}}', DataFileError, "much"),
-        ('{"training": {"seed": 0, "before": {"RR": NaN}}}', DataFileError, "not a finite number"),
+        ("[]", DataFileError, "the record is .*give an object with training"),
+        (
+            '{"training": {}}',
+            DataFileError,
+            "field 'training.seed' is missing: give it. This is not what a training writes: train again",
+        ),
+        (
+            '{"training": {"seed": 0, "before": [], "after": {}}}',
+            DataFileError,
+            "field 'training.before' is .*give an object",
+        ),
+        ('{"training": {"seed": 0, "before": {"RR": "much"}}}', DataFileError, "RR' is 'much': give a number"),
+        ('{"training": {"seed": 0, "before": {"RR": NaN}}}', DataFileError, "RR' is nan: give a finite number"),
         ('{"training": {"seed": 0}}', InputError, "no held-out measures"),
-        ('{"training": {"seed": 0, "before": {"RR": 1}, "after": {"RR": 1}, "held_out": [{}]}}', DataFileError, "sha"),
+        (
+            '{"training": {"seed": 0, "before": {"RR": 1}, "after": {"RR": 1}, "held_out": [{}]}}',
+            DataFileError,
+            "held_out.0..sha256' is missing",
+        ),
     ],
 )
 def test_folder_that_can_not_be_compared_is_explained(
