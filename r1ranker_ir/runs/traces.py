@@ -20,11 +20,7 @@ from r1ranker_ir.files.records import OpenRecord, Record, Words, checked_record
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import asked_by
-<<<<<<< HEAD
-from r1ranker_ir.types import CLOSED_AT, OF_ONE, TASKS, Candidate, Ranking, RankingRequest, Step, Usage
-=======
-from r1ranker_ir.types import Candidate, ClosedAt, Ranking, RankingRequest, Step, Task, Usage
->>>>>>> valid
+from r1ranker_ir.types import OF_ONE, Candidate, ClosedAt, Ranking, RankingRequest, Step, Task, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +190,7 @@ class _Step(OpenRecord):
     marked: list[str] = Field(default_factory=list)
     thought_given: bool = False
     grade: float | None = None
+    score: float | None = None
     confidence: float | None = None
 
 
@@ -259,28 +256,6 @@ def _step_of(step: _Step, places: Mapping[str, int], strategy: str, field: str) 
         raise DataFileError(
             f"{field}outcome' is {quoted(step.outcome)}: {strategy} names {wanted} of the documents shown, each once"
         )
-<<<<<<< HEAD
-    return Step(
-        shown=shown,
-        outcome=outcome,
-        thought=fields.of_kind("thought", str),
-        text=fields.of_kind("text", str),
-        probabilities=fields.probabilities(shown),
-        repaired=fields.of_kind("repaired", bool),
-        thought_closed=fields.of_kind("thought_closed", bool),
-        cut_passages=fields.of_kind("cut_passages", int),
-        cut_query=fields.of_kind("cut_query", bool),
-        usage=fields.usage(),
-        prompt_hash=fields.of_kind("prompt_hash", str),
-        marked=marked,
-        thought_given=fields.of_kind("thought_given", bool) if "thought_given" in fields.row else False,
-        grade=fields.number("grade"),
-        score=fields.number("score"),
-        confidence=fields.number("confidence"),
-        # Traces of earlier versions do not have it.
-        closed_at=fields.choice("closed_at", CLOSED_AT) if "closed_at" in fields.row else None,
-    )
-=======
     chances = step.probabilities
     if chances is not None and len(chances) != len(shown):
         raise DataFileError(
@@ -292,7 +267,6 @@ def _step_of(step: _Step, places: Mapping[str, int], strategy: str, field: str) 
         pairs = zip(shown, chances, strict=True)
         said["probabilities"] = {place: chance for place, chance in pairs if chance is not None}
     return Step(**said)
->>>>>>> valid
 
 
 def _places(ids: Sequence[str], places: Mapping[str, int], field: str) -> tuple[int, ...]:
