@@ -122,7 +122,7 @@ if ours_first:
 from rerankers import Reranker
 import rerankers.reranker as factory
 ours = sorted({"r1ranker-iterative", "r1ranker-direct", "r1ranker-setwise", "r1ranker-pointwise",
-               "r1ranker-likelihood",
+               "r1ranker-likelihood", "r1ranker-likelihood-small",
                "r1ranker-iterative-tiny", "r1ranker-direct-tiny"})
 systems = {"rank-r1", "reasonrank", "listwise", "first", "rankgpt", "iranker", "dranker", "rank1", "rearank",
            "yes-no", "yes-no-query-first"}
@@ -175,7 +175,7 @@ def test_no_other_name_is_disturbed_whoever_is_imported_first():
     assert finished.returncode == 0, finished.stderr
     ours_first, theirs_first = map(json.loads, finished.stdout.splitlines())
     assert len(theirs_first["first"][0]) > 1000
-    assert theirs_first["known"] == [False] * 7
-    assert theirs_first["known_after"] == ours_first["known"] == ours_first["known_after"] == [True] * 7
+    assert theirs_first["known"] == [False] * 8
+    assert theirs_first["known_after"] == ours_first["known"] == ours_first["known_after"] == [True] * 8
     assert theirs_first["same"] and ours_first["same"]
     assert theirs_first["first"] == theirs_first["second"] == ours_first["first"] == ours_first["second"]
