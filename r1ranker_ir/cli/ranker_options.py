@@ -54,7 +54,7 @@ class RankerChoice:
     )
     model: str | None = model_option(
         None,
-        "Checkpoint in place of a registered name's own (not for the -tiny ones).",
+        "Checkpoint in place of a registered name's own (not for the -tiny and -small ones).",
         unset="the environment variable R1RANKER_MODEL, else Qwen/Qwen2.5-3B-Instruct",
     )
     own_options: list[str] | None = option(

@@ -37,6 +37,7 @@ _METHODS = {
     "arguments.",
     "ppo": "Reinforce by PPO: r1ranker train ppo --config tiny-iranker-ppo --model out/sft; --help lists all "
     "arguments.",
+    "likelihood": "Distil soft gains into query likelihoods: r1ranker train likelihood --config small-likelihood.",
     "episodes": "Reinforce by GRPO on whole eliminations: r1ranker train episodes --config tiny-episodes-grpo --model "
     "out/sft.",
 }

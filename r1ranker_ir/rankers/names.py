@@ -8,12 +8,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from r1ranker_ir.doors import Derived
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.plain_data import parse_json
 from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, SETTINGS_FILE, TINY_CHECKPOINT
+from r1ranker_ir.models.small import SMALL_NAME
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers.systems import FAMILY
 from r1ranker_ir.strategies import STRATEGIES
@@ -38,10 +40,15 @@ class NameChoiceError(InputError):
 
 @dataclass(frozen=True)
 class RegisteredName:
-    """The strategy that a name stands for, and its checkpoint: `None` for the one that the package carries."""
+    """The strategy and checkpoint of a name; `fixed` is what the checkpoint is called where no other may replace it."""
 
     strategy: str
-    checkpoint: str | None
+    checkpoint: str
+    fixed: str = ""
+
+
+_FIXED = MappingProxyType({"tiny": "the embedded model", "small": SMALL_NAME})
+"""How names end that take no other model, and what they mean."""
 
 
 @functools.cache
@@ -53,11 +60,17 @@ def _embedded_strategies() -> tuple[str, ...]:
 
 def _registered() -> Mapping[str, RegisteredName]:
     default = {f"r1ranker-{name}": RegisteredName(name, DEFAULT_CHECKPOINT) for name in STRATEGIES}
-    return default | {f"r1ranker-{name}-tiny": RegisteredName(name, None) for name in _embedded_strategies()}
+    tiny = {
+        f"r1ranker-{name}-tiny": RegisteredName(name, os.fspath(TINY_CHECKPOINT), _FIXED["tiny"])
+        for name in _embedded_strategies()
+    }
+    # Of the strategies the small model is fit for this one alone, see docs/small-model.md.
+    small = {"r1ranker-likelihood-small": RegisteredName("likelihood", SMALL_NAME, _FIXED["small"])}
+    return default | tiny | small
 
 
 REGISTERED: Mapping[str, RegisteredName] = Derived(_registered)
-"""The names: each strategy with the default checkpoint, and those that the embedded model follows with that one."""
+"""The names: each strategy with the default checkpoint, and those that the embedded and the small model are fit for."""
 
 
 def is_family(name: str) -> bool:
@@ -87,11 +100,13 @@ def unknown_name(name: str) -> NameChoiceError:
     wanted = name.lower().replace("_", "-").replace(" ", "-")
     close = difflib.get_close_matches(wanted, known, 1)
     meant = f"did you mean {close[0]!r}? " if close else ""
-    if wanted.endswith("-tiny") and wanted.removesuffix("-tiny") in REGISTERED:
-        followed = " and ".join(entry.strategy for entry in REGISTERED.values() if entry.checkpoint is None)
+    plain, _, size = wanted.rpartition("-")
+    if size in _FIXED and plain in REGISTERED:
+        followed = [entry.strategy for entry in REGISTERED.values() if entry.fixed == _FIXED[size]]
+        several = "strategies" if len(followed) > 1 else "strategy"
         meant = (
-            f"the embedded model follows the strategies {followed} alone, so use {wanted.removesuffix('-tiny')!r} with "
-            "a model of your own. "
+            f"{_FIXED[size]} follows the {several} {' and '.join(followed)} alone, so use {plain!r} with a model of "
+            "your own. "
         )
     return NameChoiceError(f"reranker {quoted(name)} is not a registered name: {meant}The names are {', '.join(known)}")
 
@@ -102,29 +117,28 @@ def resolve(name: str, model: str | os.PathLike[str] | None = None) -> tuple[str
     Args:
         name: one of `REGISTERED`; case does not matter.
         model: a checkpoint instead of the default one. Without it the environment variable `R1RANKER_MODEL` is
-            asked, then the default is taken. The `-tiny` names always mean the embedded model: they take no other
-            one and do not ask the environment.
+            asked, then the default is taken. The names that end in `-tiny` or `-small` always mean one model: they
+            take no other one and do not ask the environment.
 
     Returns:
         The checkpoint (a hub name or a folder) and the strategy.
 
     Raises:
-        NameChoiceError: if the name is unknown, `model` is blank, or a `-tiny` name is given another model.
+        NameChoiceError: if the name is unknown, `model` is blank, or another one than the name always means.
     """
     registered = REGISTERED.get(name.lower())
     if registered is None:
         raise unknown_name(name)
-    wanted = None if model is None and registered.checkpoint is None else given_model(model)
-    if registered.checkpoint is not None:
+    wanted = given_model(model)
+    if not registered.fixed:
         return wanted or os.environ.get(MODEL_VARIABLE, "").strip() or registered.checkpoint, registered.strategy
-    embedded = str(TINY_CHECKPOINT)
-    if wanted is not None and os.path.realpath(wanted) != os.path.realpath(embedded):
+    if wanted is not None and os.path.realpath(wanted) != os.path.realpath(registered.checkpoint):
         raise NameChoiceError(
-            f"{name!r} always means the embedded model, but model={wanted!r} was given: use "
+            f"{name!r} always means {registered.fixed}, but model={wanted!r} was given: use "
             f"'r1ranker-{registered.strategy}' with that model",
             "model",
         )
-    return embedded, registered.strategy
+    return registered.checkpoint, registered.strategy
 
 
 def given_model(model: str | os.PathLike[str] | None) -> str | None:

@@ -13,8 +13,9 @@ import rerankers.reranker
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.integrations import registration
-from r1ranker_ir.integrations.rerankers import RERANKERS, DRankerReranker, IRankerReranker
+from r1ranker_ir.integrations.rerankers import RERANKERS, DRankerReranker, IRankerReranker, LikelihoodReranker
 from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
+from r1ranker_ir.models.small import SMALL_NAME
 from r1ranker_ir.rankers.names import REGISTERED, resolve
 from r1ranker_ir.strategies import STRATEGIES
 
@@ -30,7 +31,8 @@ TINY = str(TINY_CHECKPOINT)
 def test_names_stand_for_strategies_and_the_default_checkpoint():
     default = {f"r1ranker-{name}": (DEFAULT_CHECKPOINT, name) for name in STRATEGIES}
     tiny = {f"r1ranker-{name}-tiny": (TINY, name) for name in ("iterative", "direct")}
-    assert {name: resolve(name) for name in REGISTERED} == default | tiny
+    small = {"r1ranker-likelihood-small": (SMALL_NAME, "likelihood")}
+    assert {name: resolve(name) for name in REGISTERED} == default | tiny | small
     assert resolve("R1Ranker-Direct") == resolve("r1ranker-direct")
 
 
@@ -54,6 +56,12 @@ def test_a_model_wins_over_the_environment_and_that_over_the_default(monkeypatch
     ("name", "model", "said"),
     [
         ("r1ranker-iterative-tiny", "another/model", "'r1ranker-iterative' with that model"),
+        (
+            "r1ranker-likelihood-small",
+            "another/model",
+            "means smollm2-135m-instruct.*'r1ranker-likelihood' with",
+        ),
+        ("r1ranker-direct-small", None, "follows the strategy likelihood alone, so use 'r1ranker-direct'"),
         ("bm25", None, r"'bm25'.*r1ranker-iterative, r1ranker-direct, .*-tiny"),
         ("r1ranker-iterative", " ", "model= is blank"),
         ("r1ranker-iterative-tiny", " ", "model= is blank"),
@@ -78,7 +86,7 @@ class TestInsideTheFactory:
                 reranker, "__init__", lambda self, *arguments, **options: built.append((arguments, options))
             )
         types = [type(rerankers.Reranker(name, verbose=0, device="cpu")) for name in REGISTERED]
-        assert types == [*RERANKERS.values(), IRankerReranker, DRankerReranker]
+        assert types == [*RERANKERS.values(), IRankerReranker, DRankerReranker, LikelihoodReranker]
         assert built == [((name,), {"verbose": 0, "device": "cpu"}) for name in REGISTERED]
 
     @pytest.mark.parametrize("path", ["jina", "t5", "gpt", "colbert", "minilm"])
@@ -114,7 +122,7 @@ if ours_first:
 from rerankers import Reranker
 import rerankers.reranker as factory
 ours = sorted({"r1ranker-iterative", "r1ranker-direct", "r1ranker-setwise", "r1ranker-pointwise",
-               "r1ranker-likelihood",
+               "r1ranker-likelihood", "r1ranker-likelihood-small",
                "r1ranker-iterative-tiny", "r1ranker-direct-tiny"})
 systems = {"rank-r1", "reasonrank", "listwise", "first", "rankgpt", "iranker", "dranker", "rank1", "rearank",
            "yes-no", "yes-no-query-first"}
@@ -167,7 +175,7 @@ def test_no_other_name_is_disturbed_whoever_is_imported_first():
     assert finished.returncode == 0, finished.stderr
     ours_first, theirs_first = map(json.loads, finished.stdout.splitlines())
     assert len(theirs_first["first"][0]) > 1000
-    assert theirs_first["known"] == [False] * 7
-    assert theirs_first["known_after"] == ours_first["known"] == ours_first["known_after"] == [True] * 7
+    assert theirs_first["known"] == [False] * 8
+    assert theirs_first["known_after"] == ours_first["known"] == ours_first["known_after"] == [True] * 8
     assert theirs_first["same"] and ours_first["same"]
     assert theirs_first["first"] == theirs_first["second"] == ours_first["first"] == ours_first["second"]

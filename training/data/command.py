@@ -25,6 +25,7 @@ from .leakage import Leak, TestData, count_leaks, test_data_of, without_leaks
 from .records import Sample
 from .sample_files import SampleWriter
 from .samples import Sampling, count_windows, samples_of
+from .teacher import Teacher, Teaching
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class DataCommandArguments:
 
     output: Path
     sampling: Sampling = field(default_factory=Sampling)
+    teaching: Teaching | None = None
     corpus: str | None = None
     run: str | None = None
     requests: Path | None = None
@@ -186,6 +188,7 @@ class _Making:
     def train(self, writer: SampleWriter, part: Part, *, progress: bool) -> None:
         """Writes the training samples, without what test data and held-out lists hold."""
         summary, sampling = self.summary, self.sampling
+        teacher = None if self.arguments.teaching is None else Teacher(self.arguments.teaching)
         found: list[Leak] = []
         for record in _with_bar(self.source.records(summary.dropped, summary.left_out), progress, "training"):
             summary.read += 1
@@ -203,7 +206,7 @@ class _Making:
                 samples = samples_of(clean, sampling, part.dropped)
                 if sampling.strategy == "windows":
                     part.windows_dropped += count_windows(clean, sampling.window_size, sampling.stride) - len(samples)
-                _write(writer, samples, part)
+                _write(writer, samples if teacher is None else map(teacher.taught, samples), part)
         summary.read += sum(summary.dropped.values())
         if found:
             raise InputError(_leak_message(found, summary))

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from r1ranker_ir.backends.texts import ChatTokenizer
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template
@@ -73,6 +74,15 @@ class PromptRenderer:
             known = ", ".join(sample_strategies())
             raise InputError(f"request {request.query_id!r}: strategy is {sample.strategy!r}: use one of {known}")
         return self.prompt.ask(STRATEGIES[sample.strategy].section, request, range(len(request.candidates)))
+
+    def scored_ids(self, record: JudgedRequest) -> list[tuple[list[int], list[int]]]:
+        """Tokenizes what the strategy `likelihood` scores: for each candidate the prompt, and the query behind it."""
+        section = STRATEGIES["likelihood"].section
+        calls = [self.prompt.ask(section, record.request, (place,)) for place in range(len(record.gains))]
+        return [
+            (self._chat.prompt_ids(call.messages, thinks=False), list(self._chat.said_ids(call.continuation)))
+            for call in calls
+        ]
 
     def digest(self) -> str:
         """A hash of what the prompts of a sample depend on: 16 hexadecimal digits of SHA-256."""

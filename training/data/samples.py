@@ -10,7 +10,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from r1ranker_ir.data.request_files import JudgedRequest
@@ -45,6 +45,7 @@ class Sampling:
     min_gain: float = 0.0
     window_size: int = 20
     stride: int = 10
+    passage_words: tuple[int, ...] = ()
     as_given: bool = False
     seed: int = 0
 
@@ -57,6 +58,8 @@ class Sampling:
             raise InputError(f"candidates is {self.candidates}: a list needs at least 2 to compare")
         if self.positives is not None and self.positives < 1:
             raise InputError(f"positives is {self.positives}: draw at least 1 per record")
+        if few := [words for words in self.passage_words if words < 1]:
+            raise InputError(f"passage_words holds {few[0]}: leave at least 1 word of a passage")
         check_window(self.window_size, self.stride)
         if self.as_given and self.strategy == WINDOWS:
             raise InputError(f"as_given goes with {', '.join(sample_strategies())}: windows are cut from longer lists")
@@ -78,6 +81,7 @@ def samples_of(record: JudgedRequest, sampling: Sampling, dropped: Counter[str])
         dropped[NO_POSITIVE] += 1
         return []
     rng = record_rng(sampling.seed, record)
+    record = _shortened(record, sampling)
     if sampling.strategy == WINDOWS:
         samples = window_samples(record, sampling.window_size, sampling.stride)
         if not samples:
@@ -97,6 +101,18 @@ def samples_of(record: JudgedRequest, sampling: Sampling, dropped: Counter[str])
     if not samples:
         dropped[NO_NEGATIVE] += 1
     return samples
+
+
+def _shortened(record: JudgedRequest, sampling: Sampling) -> JudgedRequest:
+    """Cuts all candidates of a record to one length, which then tells nothing about their gains."""
+    if not sampling.passage_words:
+        return record
+    # Drawn by itself, so that cutting changes no other draw.
+    draw = random.Random(json.dumps([sampling.seed, record.source, record.request.query_id, "words"]))
+    words = draw.choice(sampling.passage_words)
+    cut = tuple(replace(each, text=" ".join(each.text.split()[:words])) for each in record.request.candidates)
+    # A prompt that came with the request shows the candidates whole.
+    return replace(record, request=replace(record.request, candidates=cut, given=None))
 
 
 def positives_of(record: JudgedRequest, min_gain: float = 0.0) -> list[int]:

@@ -45,6 +45,7 @@ METHODS = {
     "sft": Method("sft", "RankingSFTConfig", "sft_trainer", "supervised fine-tuning"),
     "grpo": Method("grpo", "RankingGRPOConfig", "RankingGRPOTrainer", "reinforcement learning with GRPO"),
     "ppo": Method("ppo", "RankingPPOConfig", "RankingPPOTrainer", "reinforcement learning with PPO"),
+    "likelihood": Method("likelihood", "LikelihoodConfig", "LikelihoodTrainer", "distillation into query likelihoods"),
     "episodes": Method(
         "episodes", "EpisodeGRPOConfig", "EpisodeGRPOTrainer", "reinforcement learning with GRPO on whole eliminations"
     ),
@@ -130,6 +131,9 @@ class ModelArguments:
     lora_alpha: int = _option("Scale of the adapter.", 32)
     lora_dropout: float = _option("Dropout before the adapter.", 0.05)
     lora_target_modules: list[str] | None = _option("Layers that get an adapter; all-linear for all of them.", None)
+    lora_layers: list[int] | None = _option(
+        "Numbers of the layers that get an adapter, from 0; below the first one nothing is differentiated.", None
+    )
     use_rslora: bool = _option("Rank-stabilised LoRA.", False)
     load_in_8bit: bool = _option("Load the base of an adapter in 8 bits.", False)
     load_in_4bit: bool = _option("Load the base of an adapter in 4 bits.", False)
@@ -141,6 +145,8 @@ class ModelArguments:
             self.model = os.fspath(TINY_CHECKPOINT)
         if (self.load_in_4bit or self.load_in_8bit) and not self.use_peft:
             raise InputError("weights in 4 or 8 bits can't be trained: add use_peft to train an adapter on them")
+        if self.lora_layers is not None and self.lora_target_modules in (None, ["all-linear"]):
+            raise InputError("lora_layers goes with lora_target_modules by name, such as q_proj v_proj: name them")
         self._as_trl()
 
     def _as_trl(self) -> ModelConfig:
@@ -150,7 +156,10 @@ class ModelArguments:
 
     def peft_config(self) -> Any:
         """The adapter's settings for peft, or `None` where all weights are trained."""
-        return get_peft_config(self._as_trl())
+        config = get_peft_config(self._as_trl())
+        if config is not None:
+            config.layers_to_transform = self.lora_layers
+        return config
 
     def quantization_config(self) -> Any:
         """The base's quantisation, or `None`."""

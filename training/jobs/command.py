@@ -235,6 +235,8 @@ def _build_trainer(
     try:
         if arguments.method == "sft":
             return trainer_class("sft")(model, tokenizer=tokenizer, **options)
+        if arguments.method == "likelihood":
+            return trainer_class("likelihood")(model, processing_class=tokenizer, **options)
         from r1ranker_ir.training.rewards.rewards import find_reward
 
         rewards = [find_reward(name) for name in config.rewards]

@@ -28,6 +28,8 @@ def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tup
     strategies = Counter(rows["strategy"]) if "strategy" in rows.column_names else Counter[str]()
     if arguments.method == "sft":
         return rows, strategies
+    if arguments.method == "likelihood":
+        return rows, Counter({"likelihood": len(rows)})
     if arguments.method == "episodes":
         from r1ranker_ir.training.trainers.episodes import episode_rows
 
@@ -86,7 +88,7 @@ def _rows_taken(arguments: TrainingArguments) -> int | None:
         # How many rows of a batch a list takes up is found out by the trainer of episodes.
         return None
     batches: int = config.max_steps * config.gradient_accumulation_steps
-    if arguments.method == "sft":
+    if arguments.method in ("sft", "likelihood"):
         return batches * int(config.per_device_train_batch_size * config.world_size)
     # TRL generates for this many prompts at once, uses what comes out in several batches, and leaves a rest out.
     generations: int = math.ceil(batches / (config.steps_per_generation * config.num_iterations))

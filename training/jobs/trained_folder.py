@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, CheckpointSettings
-from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.prompts.sections import Section, known_sections
+from r1ranker_ir.prompts.template import Template, Wording, load_template
 
 from .record import TrainingRecord
 
@@ -30,6 +32,10 @@ def settings_content(
 ) -> dict[str, Any]:
     """Builds what the `r1ranker.json` of a trained model says."""
     template = base.template or load_template()
+    for section in map(known_sections().get, strategies):
+        if section is not None and section.user and section.name not in template.wordings:
+            # A strategy may bring its own wording: what the model was trained on, it keeps.
+            template = _with_wording(template, section)
     if lacking := [name for name in strategies if name not in template.wordings]:
         raise InputError(
             f"the template {template.name!r} has no section [{lacking[0]}], so a model can't offer that strategy: "
@@ -49,6 +55,15 @@ def settings_content(
     if record is not None:
         content["training"] = record.as_json()
     return content
+
+
+def _with_wording(template: Template, section: Section) -> Template:
+    tasks = {}
+    for task, user in section.tasks.items():
+        form = template.form(task)
+        tasks[task] = replace(form, wordings={**form.wordings, section.name: Wording(section.system, user)})
+    wordings = {**template.wordings, section.name: Wording(section.system, section.user)}
+    return replace(template, wordings=wordings, tasks={**template.tasks, **tasks})
 
 
 def base_name(model: str) -> str:

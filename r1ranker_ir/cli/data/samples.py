@@ -13,12 +13,13 @@ import typer
 from r1ranker_ir.cli.choices import SamplingName
 from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import QUIET, VERBOSE
-from r1ranker_ir.cli.parameters import is_stated, made_of, with_fields
+from r1ranker_ir.cli.parameters import is_stated, made_of, refuse_stated, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 
 _OF_TRACES_ALONE = {"traces", "best", "min_ndcg"}
+_OF_TEACHERS_ALONE = ("teacher_temperature", "teacher_share")
 _WITH_TRACES = _OF_TRACES_ALONE | {"corpus", "split", "test_corpus", "leaks", "output", "verbose", "quiet"}
 
 data = typer.Typer(rich_markup_mode=None)
@@ -75,6 +76,23 @@ def make_samples(
     min_gain: float = option(0.0, "Least gain of a positive; above 0 in any case.", unset="above 0", least=0.0),
     window_size: int = option(20, "Length of a window.", least=2),
     stride: int = option(10, "Places by which windows move up; below the window size.", least=1),
+    passage_words: list[int] | None = option(
+        None,
+        "Cut candidates to N words; may be given repeatedly: one of the numbers is drawn per query.",
+        unset="whole",
+        least=1,
+    ),
+    teacher: str | None = option(
+        None,
+        "A sentence encoder (folder or hub name, mean pooling) whose similarities become soft gains of the training "
+        "samples.",
+    ),
+    teacher_temperature: float = option(
+        0.05, "With --teacher: what divides its cosines before the softmax over a list."
+    ),
+    teacher_share: float = option(
+        0.8, "With --teacher: its share of a gain; the rest is the judgments'.", least=0.0, most=1.0
+    ),
     as_given: bool = option(False, "Each request or row is a list already: one sample, in its order."),
     seed: int = option(0, "Seed of every draw."),
     best: int = option(1, "With --traces: how many tries of each step are kept.", least=1),
@@ -100,6 +118,8 @@ def make_samples(
         raise typer.BadParameter("it is missing: name the file of samples to write", param_hint="--output")
     progress = start(verbose=verbose, quiet=quiet)
     _check_traces(context)
+    if teacher is None:
+        refuse_stated(context, dict.fromkeys(_OF_TEACHERS_ALONE, "it goes with --teacher: name a sentence encoder"))
     if traces:
         from r1ranker_ir.training.data.from_traces import completions_from_traces
 
@@ -120,11 +140,13 @@ def make_samples(
         return
     from r1ranker_ir.training.data.command import DataCommandArguments, make_data
     from r1ranker_ir.training.data.samples import Sampling
+    from r1ranker_ir.training.data.teacher import Teaching
 
     try:
-        sampling = made_of(context, Sampling)
+        sampling = made_of(context, Sampling, passage_words=tuple(passage_words or ()))
+        teaching = None if teacher is None else Teaching(teacher, teacher_temperature, teacher_share)
         tests = tuple(test_corpus or ())
-        arguments = made_of(context, DataCommandArguments, sampling=sampling, test_corpora=tests)
+        arguments = made_of(context, DataCommandArguments, sampling=sampling, teaching=teaching, test_corpora=tests)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
     summary = make_data(arguments, progress=progress, announce=not quiet)

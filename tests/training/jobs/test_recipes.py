@@ -95,7 +95,7 @@ def test_recipe_says_what_it_is_and_whether_it_was_run(name: str) -> None:
     said = " ".join(comment(name).replace("#", " ").split())
     assert re.search(r"Run here: (yes|no|a few steps)\b", said)
     assert "Hardware: " in said
-    assert name.startswith("tiny-") or "PROTOCOLS.md" in said
+    assert name.startswith(("tiny-", "small-")) or "PROTOCOLS.md" in said
 
 
 @every_recipe

@@ -1,0 +1,107 @@
+"""A sentence encoder as teacher: how near each candidate is to the query becomes what the candidate is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError, missing_extra
+from r1ranker_ir.models.loading import check_exists, way_out
+from r1ranker_ir.models.parts import FOREIGN_CODE_HINT, needs_foreign_code
+
+from .records import Sample
+
+_TEXTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Who teaches, and how far it is believed.
+
+    Args:
+        model: folder or hub name of an `AutoModel` checkpoint whose embeddings are means over its last hidden states.
+        temperature: the cosines of a list are divided by it before the softmax.
+        share: how much of a gain is the teacher's, from 0 to 1; the rest goes by the gains that there were.
+    """
+
+    model: str
+    temperature: float = 0.05
+    share: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InputError(f"teacher_temperature is {self.temperature}: give a number above 0, such as 0.05")
+        if not 0 <= self.share <= 1:
+            raise InputError(f"teacher_share is {self.share}: give a number from 0 to 1")
+
+
+def soft_gains(similarities: Sequence[float], gains: Sequence[float], teaching: Teaching) -> tuple[float, ...]:
+    """share · softmax(similarities / temperature) + (1 − share) · gains / sum(gains); without a gain the softmax."""
+    greatest = max(similarities)
+    told = [math.exp((each - greatest) / teaching.temperature) for each in similarities]
+    total = sum(gains)
+    share = teaching.share if total > 0 else 1.0
+    return tuple(
+        share * each / sum(told) + ((1 - share) * gain / total if total > 0 else 0.0)
+        for each, gain in zip(told, gains, strict=True)
+    )
+
+
+class Teacher:
+    """Gives samples soft gains."""
+
+    def __init__(self, teaching: Teaching) -> None:
+        self._teaching = teaching
+        self._tokenizer, self._model = _load(teaching.model)
+        limits = (self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None))
+        self._max_length = min(limit for limit in limits if limit is not None)
+
+    def taught(self, sample: Sample) -> Sample:
+        """Returns the sample with the teacher's gains."""
+        record = sample.record
+        texts = [candidate.text for candidate in record.request.candidates]
+        similarities = self.similarities(record.request.query, texts)
+        return replace(sample, record=replace(record, gains=soft_gains(similarities, record.gains, self._teaching)))
+
+    def similarities(self, query: str, texts: Sequence[str]) -> tuple[float, ...]:
+        """The cosine of each text's embedding with the query's; texts are cut where the encoder's positions end."""
+        query_embedding, *embeddings = self._embed([query, *texts])
+        return tuple(float(embedding @ query_embedding) for embedding in embeddings)
+
+    def _embed(self, texts: Sequence[str]) -> list[Any]:
+        import torch
+
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), _TEXTS_AT_ONCE):
+                batch = self._tokenizer(
+                    list(texts[start : start + _TEXTS_AT_ONCE]),
+                    padding=True,
+                    truncation=True,
+                    max_length=self._max_length,
+                    return_tensors="pt",
+                )
+                hidden = self._model(**batch).last_hidden_state
+                mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+                found.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+        return list(torch.cat(found))
+
+
+def _load(name: str) -> tuple[Any, Any]:
+    check_exists(name)
+    try:
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError as error:
+        raise missing_extra("A teacher", "local", error) from error
+    try:
+        return AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name, use_safetensors=True).eval()
+    except R1RankerError:
+        raise
+    # transformers and safetensors raise whatever their file formats provoke: a KeyError as well as an OSError.
+    except Exception as error:
+        if needs_foreign_code(error):
+            raise CheckpointError(f"teacher {name!r} can't be loaded: {FOREIGN_CODE_HINT}") from error
+        reason = " ".join(str(error).split())[:600] or type(error).__name__
+        raise CheckpointError(f"teacher {name!r} can't be loaded: {reason} — {way_out(name)}") from error
