@@ -96,7 +96,8 @@ def _load(name: str) -> tuple[Any, Any]:
     except ImportError as error:
         raise missing_extra("A teacher", "local", error) from error
     try:
-        return AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name, use_safetensors=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return tokenizer, AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False).eval()
     except R1RankerError:
         raise
     # transformers and safetensors raise whatever their file formats provoke: a KeyError as well as an OSError.
