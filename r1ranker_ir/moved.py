@@ -51,7 +51,7 @@ MOVED = dict(
     training.recipe_files:training.jobs.recipe_files training.records:training.data.records
     training.reward_rows:training.rewards.rows training.rollouts:training.trainers.rollouts
     training.sample_files:training.data.sample_files training.samples:training.data.samples
-    training.sft:training.trainers.sft     training.text_digests:training.data.leakage
+    training.sft:training.trainers.sft training.text_digests:training.data.leakage
     training.tiny_model.cold_start:training.demo.cold_start
     training.tiny_model.documentation:training.demo.documentation
     training.traces:training.data.from_traces training.train_command:training.jobs.command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from r1ranker_ir.doors import Door
@@ -28,11 +28,6 @@ def declared_backend(given: object) -> DeclaredBackend:
     if not isinstance(given, Backend):
         return BACKENDS.find(given)
     return DeclaredBackend(given.name, lambda: given, getattr(given, "capabilities", Capabilities()))
-
-
-def backend_in(options: Mapping[str, Any]) -> DeclaredBackend:
-    """The backend that is named in the arguments of a `Ranker`, or the default one."""
-    return declared_backend(options.get("backend", DEFAULT_BACKEND))
 
 
 def backend_class(name: str) -> type[Backend]:
