@@ -7,8 +7,9 @@ import itertools
 import logging
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -17,7 +18,7 @@ from r1ranker_ir.backends.base import AnswersEach, Backend, KeepsStates
 from r1ranker_ir.backends.cancelling import check_wanted
 from r1ranker_ir.cache.records import key_maker, version_of
 from r1ranker_ir.engine.outcomes import FailedRanking, Outcome, ranked_in_order, ranked_or_failed
-from r1ranker_ir.engine.repairs import RecentRepairs, RepairLimit, RunCounts
+from r1ranker_ir.engine.repairs import ENOUGH_CALLS, RECENT_CALLS, RepairLimit, RunCounts
 from r1ranker_ir.engine.signs import signs_of
 from r1ranker_ir.engine.summary import RunSummary as RunSummary
 from r1ranker_ir.engine.summary import Tally
@@ -53,7 +54,9 @@ class _KeptAnswers:
     version: str
 
 
-def _open_answers(cache: CompletionsCache, backend: Backend) -> _KeptAnswers | None:
+def _open_answers(cache: CompletionsCache | None, backend: Backend) -> _KeptAnswers | None:
+    if cache is None:
+        return None
     identity = backend.identity
     if reason := identity.get("not_cacheable"):
         logger.warning("the answers of %r are not cached: %s", backend.name, reason)
@@ -61,18 +64,15 @@ def _open_answers(cache: CompletionsCache, backend: Backend) -> _KeptAnswers | N
     return _KeptAnswers(cache, key_maker(identity), version_of(identity))
 
 
-@dataclass
 class _Answers:
     """What becomes of the calls of a batch: of each an outcome, `None` until it is known."""
 
-    calls: Sequence[Call]
-    counts: RunCounts
-    outcomes: list[Answer | CallError | None] = field(init=False)
-    made: list[Answer] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.outcomes = [None] * len(self.calls)
+    def __init__(self, calls: Sequence[Call], counts: RunCounts) -> None:
+        self.calls = calls
+        self.counts = counts
+        self.outcomes: list[Answer | CallError | None] = [None] * len(calls)
+        self.made: list[Answer] = []
+        self.seconds = 0.0
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
@@ -105,34 +105,25 @@ class _Answers:
 
     def tallied(self) -> dict[str, float]:
         """What they add to a `RunSummary`."""
-        answered = calls = read = written = closed = cut = cut_queries = 0
-        ends = {"limit": 0, "end_of_turn": 0, "answer": 0}
+        sums = defaultdict[str, float](int, seconds=self.seconds, cached_calls=-len(self.made))
         for call, answer in zip(self.calls, self.outcomes, strict=True):
             if not isinstance(answer, Answer):
                 continue
-            answered += 1
-            calls += answer.usage.calls
-            read += answer.usage.prompt_tokens
-            written += answer.usage.completion_tokens
-            cut += call.cut_passages
-            cut_queries += call.cut_query
-            closed += answer.thought_closed
-            if answer.thought_closed and answer.closed_at is not None:
-                ends[answer.closed_at] += 1
-        return {
-            **{"calls": calls, "prompt_tokens": read, "completion_tokens": written},
-            **{"thoughts_closed": closed, "cut_passages": cut, "cut_queries": cut_queries},
-            **{f"closed_at_{where}": count for where, count in ends.items()},
-            "cached_calls": answered - len(self.made),
-            "prompt_tokens_computed": sum(map(_computed, self.made)),
-            "seconds": self.seconds,
-        }
-
-
-def _computed(answer: Answer) -> int:
-    """How many tokens of a prompt were computed: all of them where a server does not tell."""
-    computed = answer.prompt_tokens_computed
-    return answer.usage.prompt_tokens if computed is None else computed
+            sums["cached_calls"] += 1
+            sums["calls"] += answer.usage.calls
+            sums["prompt_tokens"] += answer.usage.prompt_tokens
+            sums["completion_tokens"] += answer.usage.completion_tokens
+            sums["cut_passages"] += call.cut_passages
+            sums["cut_queries"] += call.cut_query
+            if answer.thought_closed:
+                sums["thoughts_closed"] += 1
+                if answer.closed_at is not None:
+                    sums[f"closed_at_{answer.closed_at}"] += 1
+        for answer in self.made:
+            computed = answer.prompt_tokens_computed
+            # All of them where a server does not tell.
+            sums["prompt_tokens_computed"] += answer.usage.prompt_tokens if computed is None else computed
+        return sums
 
 
 class Engine:
@@ -141,8 +132,8 @@ class Engine:
     Args:
         backend: answers the calls.
         max_repair_rate: the share of answers that may need repair before a run is stopped.
-        min_calls_for_repair_rate: of how many calls a rate says something. A run of at least as many is judged by its
-            own answers; one that is shorter, and passes the rate, by the engine's latest 200, of all runs together.
+            A run of at least 50 calls is judged by its own answers; one that is shorter, and passes the rate, by the
+            engine's latest 200, of all runs together.
         progress: show a progress bar on a terminal.
         cache: where answers are looked for before the backend is asked, and kept as soon as each of them is there. It
             stays the caller's to close. A backend whose `identity` says that it is not cacheable goes without.
@@ -153,20 +144,19 @@ class Engine:
         backend: Backend,
         *,
         max_repair_rate: float = 0.2,
-        min_calls_for_repair_rate: int = 50,
         progress: bool = False,
         cache: CompletionsCache | None = None,
     ) -> None:
         self.backend = backend
         self.max_repair_rate = max_repair_rate
         self.progress = progress
-        self._repair_limit = RepairLimit(max_repair_rate, min_calls_for_repair_rate)
+        self._repair_limit = RepairLimit(max_repair_rate)
         # Told once: to look at a protocol's members takes as long as an engine's work on several calls.
         self._one_by_one = backend if isinstance(backend, AnswersEach) else None
         self._keeps_states = backend if isinstance(backend, KeepsStates) else None
-        self._cache = None if cache is None else _open_answers(cache, backend)
+        self._cache = _open_answers(cache, backend)
         self._backend_lock = threading.Lock()
-        self._recent = RecentRepairs()
+        self._recent: deque[int] = deque(maxlen=RECENT_CALLS)
         self._tally = Tally()
 
     @property
@@ -251,10 +241,11 @@ class Engine:
 
     def _check_repairs(self, counts: RunCounts) -> None:
         """Raises a RepairRateError where a run passes the limit, by the latest ones before it where it is short."""
-        if counts.calls >= self._repair_limit.min_calls:
-            self._repair_limit.check(counts.calls, counts.repairs, self.backend.name)
-        elif self._repair_limit.is_passed(counts.calls, counts.repairs):
-            self._recent.check(self._repair_limit, self.backend.name)
+        calls, repairs = counts.calls, counts.repairs
+        if calls < ENOUGH_CALLS and self._repair_limit.is_passed(calls, repairs):
+            latest = list(self._recent)
+            calls, repairs = len(latest), sum(latest)
+        self._repair_limit.check(calls, repairs, self.backend.name)
 
     def _hand_over(
         self, entry: _Active, told: Iterable[tuple[Call, Answer | CallError | None]], counts: RunCounts
@@ -302,7 +293,7 @@ class Engine:
             return None
         finally:
             if isinstance(answer, Answer):
-                self._recent.add(counts.repairs - repairs)
+                self._recent.append(counts.repairs - repairs)
 
     def _answer(
         self, calls: Sequence[Call], counts: RunCounts

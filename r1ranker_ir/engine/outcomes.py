@@ -21,18 +21,21 @@ class FailedRanking:
     error: R1RankerError
     query_id: str = ""
 
-    def described(self, position: int) -> str:
-        """Names the request and the reason in one line."""
-        named = f"query {self.query_id!r}" if self.query_id else f"request {position + 1}"
-        return f"{named}: {self.error}"
-
 
 Outcome = Ranking | FailedRanking
 
 
+def _described(failed: Mapping[int, FailedRanking]) -> list[str]:
+    """Names each request and the reason in one line."""
+    return [
+        f"query {each.query_id!r}: {each.error}" if each.query_id else f"request {place + 1}: {each.error}"
+        for place, each in sorted(failed.items())
+    ]
+
+
 def failed_rankings(failed: Mapping[int, FailedRanking], finished: int) -> FailedRankingsError:
     """The error that ends a run in which some requests failed: it names the first 20, and the log all."""
-    lines = [failed[position].described(position) for position in sorted(failed)]
+    lines = _described(failed)
     if len(lines) > _SHOWN:
         for line in lines:
             logger.info("failed: %s", line)
@@ -46,44 +49,8 @@ def failed_rankings(failed: Mapping[int, FailedRanking], finished: int) -> Faile
 
 def log_failed(failed: Mapping[int, FailedRanking]) -> None:
     """Names the failed requests where a run ends with another error."""
-    for position in sorted(failed):
-        logger.error("failed: %s", failed[position].described(position))
-
-
-def ranked_in_order(outcomes: Iterable[tuple[int, Outcome]], count: int | None = None) -> list[Ranking]:
-    """Gathers outcomes that arrive in any order; `count` says how many there will be, if that is known.
-
-    Where some have failed, and where the outcomes end with an error, that error's `rankings` are those finished. A
-    failure that is alone raises its own error.
-    """
-    rankings: dict[int, Ranking] = {}
-    failed: dict[int, FailedRanking] = {}
-    try:
-        for index, outcome in outcomes:
-            if isinstance(outcome, FailedRanking):
-                failed[index] = outcome
-            else:
-                rankings[index] = outcome
-    except R1RankerError as error:
-        log_failed(failed)
-        error.rankings = _by_index(rankings, failed, count)
-        raise
-    if not failed:
-        return [rankings[index] for index in sorted(rankings)]
-    if len(failed) == 1 and not rankings:
-        [alone] = failed.values()
-        raise alone.error
-    raised = failed_rankings(failed, len(rankings))
-    raised.rankings = _by_index(rankings, failed, count)
-    raise raised
-
-
-def _by_index(
-    rankings: Mapping[int, Ranking], failed: Mapping[int, FailedRanking], count: int | None
-) -> list[Ranking | None]:
-    if not rankings:
-        return []
-    return [rankings.get(index) for index in range(max(*rankings, *failed, -1) + 1 if count is None else count)]
+    for line in _described(failed):
+        logger.error("failed: %s", line)
 
 
 def ranked_or_failed(outcomes: Iterable[tuple[int, Outcome]]) -> Iterator[tuple[int, Ranking]]:
@@ -101,3 +68,23 @@ def ranked_or_failed(outcomes: Iterable[tuple[int, Outcome]]) -> Iterator[tuple[
         raise
     if failed:
         raise failed_rankings(failed, finished)
+
+
+def ranked_in_order(outcomes: Iterable[tuple[int, Outcome]], count: int | None = None) -> list[Ranking]:
+    """Gathers outcomes that arrive in any order; `count` says how many there will be, if that is known.
+
+    Where some have failed, and where the outcomes end with an error, that error's `rankings` are those finished. A
+    failure that is alone raises its own error.
+    """
+    rankings: dict[int, Ranking] = {}
+    try:
+        rankings.update(ranked_or_failed(outcomes))
+    except R1RankerError as error:
+        failed = error.failed if isinstance(error, FailedRankingsError) else {}
+        if len(failed) == 1 and not rankings:
+            raise next(iter(failed.values())) from None
+        if rankings:
+            length = max(*rankings, *failed, -1) + 1 if count is None else count
+            error.rankings = [rankings.get(index) for index in range(length)]
+        raise
+    return [rankings[index] for index in sorted(rankings)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
 from dataclasses import dataclass
 
 from r1ranker_ir.errors import BackendError, CallError, InputError, RepairRateError
@@ -13,6 +11,8 @@ logger = logging.getLogger(__name__)
 
 RECENT_CALLS = 200
 """How many of an engine's latest answers count where its runs are too short for a rate of their own."""
+ENOUGH_CALLS = 50
+"""Of how many calls a rate says something."""
 # So many calls that fail one after the other are no longer the fault of each.
 _FAILURES_IN_A_ROW = 10
 _REFUSALS_WITHOUT_ANSWER = 20
@@ -20,10 +20,9 @@ _REFUSALS_WITHOUT_ANSWER = 20
 
 @dataclass(frozen=True)
 class RepairLimit:
-    """The share of answers that may need repair, and of how many calls a rate says something."""
+    """The share of answers that may need repair."""
 
     max_rate: float = 0.2
-    min_calls: int = 50
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_rate <= 1:
@@ -31,7 +30,7 @@ class RepairLimit:
 
     def check(self, calls: int, repairs: int, model: str) -> None:
         """Raises a RepairRateError if a run of enough calls has passed the limit."""
-        if calls < self.min_calls or not self.is_passed(calls, repairs):
+        if calls < ENOUGH_CALLS or not self.is_passed(calls, repairs):
             return
         raise RepairRateError(
             f"{repairs} of {calls} answers of {model!r} had to be repaired ({repairs / calls:.0%}, more than "
@@ -46,31 +45,12 @@ class RepairLimit:
 
     def warn(self, calls: int, repairs: int, model: str) -> None:
         """Says at the end of a run that it was too short to be stopped, and would have been."""
-        if calls < self.min_calls and self.is_passed(calls, repairs):
+        if calls < ENOUGH_CALLS and self.is_passed(calls, repairs):
             logger.warning(
                 "%d of %d answers of %r had to be repaired (%.0f%%): what can't be used is completed from the first "
                 "stage's order. Look at a step's text in the trace before you rely on these rankings",
                 *(repairs, calls, model, 100 * repairs / calls),
             )
-
-
-class RecentRepairs:
-    """The repairs of an engine's latest answers, over all of its runs and threads."""
-
-    def __init__(self) -> None:
-        self._repairs: deque[int] = deque(maxlen=RECENT_CALLS)
-        self._lock = threading.Lock()
-
-    def add(self, repairs: int) -> None:
-        """Counts an answer."""
-        with self._lock:
-            self._repairs.append(repairs)
-
-    def check(self, limit: RepairLimit, model: str) -> None:
-        """Raises a RepairRateError if they pass a limit."""
-        with self._lock:
-            calls, repairs = len(self._repairs), sum(self._repairs)
-        limit.check(calls, repairs, model)
 
 
 @dataclass
@@ -88,14 +68,13 @@ class RunCounts:
         """Counts a failed call; raises a BackendError if so many have failed that others would as well."""
         self.refused += error.refused
         self.failures_in_a_row += not error.refused
+        told = ""
         if not self.answered and self.refused == _REFUSALS_WITHOUT_ANSWER:
-            raise BackendError(
-                f"the first {self.refused} calls were all refused, so the run is stopped; the latest: {error}"
-            )
-        if self.failures_in_a_row == _FAILURES_IN_A_ROW:
-            raise BackendError(
-                f"{self.failures_in_a_row} calls failed one after the other, so the run is stopped; the latest: {error}"
-            )
+            told = f"the first {self.refused} calls were all refused"
+        elif self.failures_in_a_row == _FAILURES_IN_A_ROW:
+            told = f"{self.failures_in_a_row} calls failed one after the other"
+        if told:
+            raise BackendError(f"{told}, so the run is stopped; the latest: {error}")
 
     def note_answer(self) -> None:
         """Counts a call that was answered, or whose answer was known."""

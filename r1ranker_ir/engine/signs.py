@@ -30,17 +30,8 @@ _ORDINALS = {1: "first", 2: "second", 3: "third", LAST: "last"}
 
 
 @dataclass(frozen=True)
-class PlaceSign:
-    """Nearly all answers name one place, from 1 or `LAST`, of those for which the input's order speaks for another."""
-
-    place: int
-    named: int
-    answers: int
-
-
-@dataclass(frozen=True)
 class Signs:
-    """What rankings have in common; those of two sets of rankings add up.
+    """What rankings have in common, in counts that add up.
 
     Args:
         lists: rankings of at least two candidates in which something was decided.
@@ -80,7 +71,6 @@ class Signs:
 
 
 NO_SIGNS = Signs()
-"""Of no rankings."""
 
 
 def _combined(one: Signs, other: Signs, sign: int) -> Signs:
@@ -89,11 +79,9 @@ def _combined(one: Signs, other: Signs, sign: int) -> Signs:
         added = getattr(other, name)
         if isinstance(value, int):
             values[name] = value + sign * added
-        elif added:
+        else:
             sums = {key: value.get(key, 0) + sign * added.get(key, 0) for key in sorted({*value, *added})}
             values[name] = {key: count for key, count in sums.items() if count}
-        else:
-            values[name] = value
     return Signs(**values)
 
 
@@ -103,7 +91,8 @@ def signs_of(ranking: Ranking, asked: Asked | None) -> Signs:
     values: dict[str, Any] = {}
     told = (step.grade if step.score is None else step.score for step in ranking.steps if not step.repaired)
     grades = [value for value in told if value is not None]
-    decisions = min(count - 1, sum(map(_decisions, ranking.steps)))
+    # How many places of the order the steps have decided.
+    decisions = min(count - 1, sum(max(1, len(step.outcome) - 1) for step in ranking.steps))
     if decisions > 0:
         unchanged = ranking.order == tuple(range(count))
         kept = decisions if unchanged else 0
@@ -114,16 +103,6 @@ def signs_of(ranking: Ranking, asked: Asked | None) -> Signs:
     if asked in ("worst", "best", "order"):
         values.update(_places(ranking.steps, asked))
     return Signs(**values)
-
-
-def _decisions(step: Step) -> int:
-    """How many places of the order a step has decided."""
-    return len(step.outcome) - 1 if len(step.outcome) > 1 else 1
-
-
-def _surprise(lists: int, decisions: int) -> float:
-    """How improbable it is that a model that ranks takes these decisions as the input has them: -log of the chance."""
-    return -lists * math.log(_KEPT_PAIR) - (decisions - lists) * math.log(_KEPT_NEXT)
 
 
 def _places(steps: Sequence[Step], asked: Asked) -> dict[str, Any]:
@@ -139,21 +118,18 @@ def _places(steps: Sequence[Step], asked: Asked) -> dict[str, Any]:
         agreeing = left.index(max(left) if asked == "worst" else min(left)) + 1
         lengths[len(left)] += 1
         spoken_for[agreeing] += 1
-        if place != agreeing:
-            named[place] += 1
+        named[place] += place != agreeing
         # An elimination's prompts may show the best first, by the model's own answers: then the last one is its choice.
         if agreeing != len(left) and (asked != "worst" or step.confidence is not None):
             not_last += 1
-            if place == len(left):
-                named[LAST] += 1
-    if not lengths:
-        return {}
-    counts = {"named": named, "spoken_for": spoken_for, "lengths": lengths}
-    return {name: dict(sorted(each.items())) for name, each in counts.items()} | {"not_last": not_last, "placed": 1}
+            named[LAST] += place == len(left)
+    counts = {"named": +named, "spoken_for": spoken_for, "lengths": lengths}
+    told: dict[str, Any] = {name: dict(sorted(each.items())) for name, each in counts.items()}
+    return told | {"not_last": not_last, "placed": int(bool(lengths))}
 
 
-def sign_of_place(signs: Signs) -> PlaceSign | None:
-    """Finds the place that nearly all answers name.
+def _sign_of_place(signs: Signs) -> tuple[int, int, int] | None:
+    """The place that nearly all answers name, how many do, and of how many answers.
 
     Answers that agree with the input's order are no sign, whatever place they name; those that can't be told from it
     are left out of the count. What is left should name a place other than that again and again no more often than
@@ -161,16 +137,13 @@ def sign_of_place(signs: Signs) -> PlaceSign | None:
     """
     found = []
     for place, named in signs.named.items():
-        if place == LAST:
-            answers = signs.not_last
-        else:
-            able = sum(count for length, count in signs.lengths.items() if length >= place)
-            answers = able - signs.spoken_for.get(place, 0)
+        able = sum(count for length, count in signs.lengths.items() if length >= place)
+        answers = signs.not_last if place == LAST else able - signs.spoken_for.get(place, 0)
         if named >= _NEARLY_ALL * answers and _improbable(named, answers, _SAME_PLACE):
-            found.append(PlaceSign(place, named, answers))
+            found.append((place, named, answers))
     if signs.placed < _LEAST_PLACED_LISTS or not found:
         return None
-    return max(found, key=lambda sign: (sign.answers, sign.named))
+    return max(found, key=lambda sign: (sign[2], sign[1]))
 
 
 def _improbable(hits: int, answers: int, chance: float) -> bool:
@@ -184,30 +157,33 @@ def _improbable(hits: int, answers: int, chance: float) -> bool:
     return answers * divergence > -math.log(_ALARM)
 
 
+def _nearly_all(lists: int, of: int, decisions: int) -> bool:
+    """Whether all but few lists are that way, and a model that ranks would hardly take so many decisions like that."""
+    surprise = -lists * math.log(_KEPT_PAIR) - (decisions - lists) * math.log(_KEPT_NEXT)
+    return of >= _LEAST_LISTS and lists >= _ALL_BUT_FEW * of and surprise > -math.log(_ALARM)
+
+
 def sentences(signs: Signs) -> dict[str, str]:
     """Says what speaks against a model's ranking anything, by kind of sign: `place`, `grades`, `order`."""
     said = {}
-    if (sign := sign_of_place(signs)) is not None:
-        named = _ORDINALS.get(sign.place, f"{sign.place}th")
+    if (sign := _sign_of_place(signs)) is not None:
+        place, named, answers = sign
         said["place"] = (
-            f"{sign.named} of {sign.answers} answers name the {named} candidate shown, whatever stands there: the "
-            f"model answers by place, and such an order says nothing about the candidates"
+            f"{named} of {answers} answers name the {_ORDINALS.get(place, f'{place}th')} candidate shown, whatever "
+            f"stands there: the model answers by place, and such an order says nothing about the candidates"
         )
-    lists_tell = signs.graded >= _LEAST_LISTS and signs.equal >= _ALL_BUT_FEW * signs.graded
-    if lists_tell and _surprise(signs.equal, signs.equal_pairs) > -math.log(_ALARM):
+    if _nearly_all(signs.equal, signs.graded, signs.equal_pairs):
         said["grades"] = (
-            f"in {signs.equal} of {signs.graded} lists all grades are equal, so that the order is the one that went "
-            f"in: the model does not tell candidates apart"
+            f"in {signs.equal} of {signs.graded} lists all grades are equal, so that the order is the one that "
+            f"went in: the model does not tell candidates apart"
         )
-    elif (
-        signs.lists >= _LEAST_LISTS
-        and signs.unchanged >= _ALL_BUT_FEW * signs.lists
-        and _surprise(signs.unchanged, signs.kept) > -math.log(_ALARM)
-    ):
-        repaired = f" ({signs.repaired} answers were repaired, which fills in that order)" if signs.repaired else ""
+    elif _nearly_all(signs.unchanged, signs.lists, signs.kept):
+        repairs = signs.repaired
+        repaired = f" ({repairs} answers were repaired, which fills in that order)" if repairs else ""
         said["order"] = (
-            f"{signs.unchanged} of {signs.lists} lists come out in the order in which they went in{repaired}: either "
-            f"it was the model's own already, or the model repeats its input. Shuffled input (--shuffle) tells which"
+            f"{signs.unchanged} of {signs.lists} lists come out in the order in which they went in{repaired}: "
+            f"either it was the model's own already, or the model repeats its input. Shuffled input (--shuffle) tells "
+            f"which"
         )
     return said
 

@@ -1,16 +1,13 @@
-"""What options ask of every strategy alike: nothing that only others have, votes, and a budget around all of it."""
+"""What one strategy is asked for and others are not."""
 
 from __future__ import annotations
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.types import Asked, Program
+from r1ranker_ir.types import Asked
 
 from . import STRATEGIES
-from .budget import within_budget
 from .options import RankingOptions
 from .strategy import Strategy
-from .votes import vote
 
 
 def check_options_of(strategy: Strategy | str, options: RankingOptions) -> None:
@@ -31,10 +28,3 @@ def check_options_of(strategy: Strategy | str, options: RankingOptions) -> None:
 def asked_by(strategy: str) -> Asked | None:
     """What a strategy asks for, by its name; `None` where that is not known."""
     return STRATEGIES[strategy].asks if strategy in STRATEGIES else None
-
-
-def as_asked(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
-    """Puts a strategy's program into votes and a budget; the same program where the options ask for neither."""
-    if options.votes > 1:
-        program = vote(program, prompt, options)
-    return within_budget(program, options.budget, prompt.limits)

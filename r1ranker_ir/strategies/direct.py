@@ -15,20 +15,11 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
 from .asking import Asker, Heard
 from .budget import BudgetSpent
-from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions, Think
 from .strategy import Strategy
 from .windows import chances_of, check_window, check_window_size, sliding, with_rest_as_it_was
 
 ORDER = Section("direct", asks="order")
-
-_Ordering = Generator[Call, Answer, list[int]]
-
-
-def _by_scores(call: Call, answer: Answer, prompt: Prompt) -> Heard:
-    """The order by the probabilities of standing first; equals keep the input order."""
-    chances = chances_of(call, answer, "think='never'")
-    return Heard(tuple(sorted(range(len(chances)), key=lambda index: -chances[index])), False)
 
 
 def order_directly(
@@ -47,46 +38,37 @@ def order_directly(
 
     n candidates in sliding windows of w with stride s need 1 + ceil((n - w) / s) calls, at least 1.
     """
-    if options.sort == "tournament":
-        check_window_size(window_size)
-    else:
+    if options.sort != "tournament":
         check_window(window_size, stride)
-    check_options_of(DIRECT, options)
-    return as_asked(_order_directly(request, prompt, window_size, stride, options), prompt, options)
-
-
-def _order_directly(
-    request: RankingRequest, prompt: Prompt, window_size: int, stride: int, options: RankingOptions
-) -> Program:
-    asker = Asker(request, prompt)
+    check_window_size(window_size)
+    asker, top_k = Asker(request, prompt), options.top_k
     order = list(range(len(request.candidates)))
     with suppress(BudgetSpent):
         if options.sort == "tournament":
             yield from _play_tournament(asker, order, window_size, options)
         else:
-            yield from _slide_windows(asker, order, window_size, stride, options)
-    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(asker.steps))
+            for window in sliding(len(order), window_size, stride):
+                # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is.
+                top = 0 if top_k is None else max(min(top_k, window_size - stride), top_k - window.start)
+                shown = slice(window.start, window.stop)
+                order[shown] = yield from _ordered(asker, order[shown], top, options.think)
+    return Ranking(request, with_rest_as_it_was(order, top_k), tuple(asker.steps))
 
 
-def _ordered(asker: Asker, shown: Sequence[int], top: int, think: Think) -> _Ordering:
+def _ordered(asker: Asker, shown: Sequence[int], top: int, think: Think) -> Generator[Call, Answer, tuple[int, ...]]:
     """Candidates best first; where `top` is not 0, only the first `top` in order, and the others below as they were."""
     if think == "never":
         # The first place alone: its probabilities are the order, however answers are read otherwise.
-        step = yield from asker.ask(ORDER, shown, read=_by_scores, form="one", thought="", free=False)
+        step = yield from asker.ask(ORDER, shown, read=_by_chances, form="one", thought="", free=False)
     else:
         step = yield from asker.ask(ORDER, shown, top=min(len(shown), top))
-    return list(step.outcome)
+    return step.outcome
 
 
-def _slide_windows(
-    asker: Asker, order: list[int], window_size: int, stride: int, options: RankingOptions
-) -> Generator[Call, Answer, None]:
-    top_k = options.top_k
-    for window in sliding(len(order), window_size, stride):
-        start, end = window.start, window.stop
-        # Only what meets the next window can still rise, and of it no more than k; the rest stays where it is.
-        top = 0 if top_k is None else max(min(top_k, window_size - stride), top_k - start)
-        order[start:end] = yield from _ordered(asker, order[start:end], top, options.think)
+def _by_chances(call: Call, answer: Answer, prompt: Prompt) -> Heard:
+    """The order by the probabilities of standing first; equals keep the input order."""
+    chances = chances_of(call, answer, "think='never'")
+    return Heard(tuple(sorted(range(len(chances)), key=lambda index: -chances[index])), False)
 
 
 def _play_tournament(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
@@ -13,7 +13,6 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
 from .asking import Asker, Heard, read_worst
 from .budget import BudgetSpent
-from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions
 from .schedules import Schedule
 from .strategy import Strategy
@@ -23,35 +22,6 @@ EXCLUDE = Section("iterative", asks="worst")
 EXCLUDE_NEXT = Section("mark", asks="worst", names_excluded=True)
 
 _IDENTIFIER = re.compile(r"\[(\d+)\]")
-
-
-@dataclass
-class _Window:
-    """The candidates that one prompt, or one after the other, holds: all, those left, and those excluded but shown.
-
-    Its thought stands in place of further ones, with the identifiers of `listed`; `None` lets the model think.
-    """
-
-    listed: tuple[int, ...]
-    left: list[int]
-    marked: list[int] = field(default_factory=list)
-    thought: str | None = None
-
-    def thought_now(self, options: RankingOptions) -> str | None:
-        """The thought with the identifiers of what is shown next."""
-        if options.marks or not self.thought:
-            return self.thought
-        return _renumbered(self.thought, self.listed, self.left)
-
-    def show_best_first(self, chances: Mapping[int, float]) -> None:
-        """Orders those left by their probabilities of being the worst."""
-        self.left.sort(key=lambda position: chances.get(position, 0.0))
-
-    def exclude(self, positions: Sequence[int], options: RankingOptions) -> None:
-        """Takes candidates out of those left."""
-        self.left = [position for position in self.left if position not in positions]
-        if options.marks:
-            self.marked += positions
 
 
 def _renumbered(thought: str, before: Sequence[int], now: Sequence[int]) -> str:
@@ -103,38 +73,32 @@ def eliminate(
     candidates.
     """
     check_window(window_size, stride)
-    check_options_of(ITERATIVE, options)
-    return as_asked(_eliminate(request, prompt, window_size, stride, options), prompt, options)
-
-
-def _eliminate(
-    request: RankingRequest, prompt: Prompt, window_size: int, stride: int, options: RankingOptions
-) -> Program:
     remaining = list(range(len(request.candidates)))
     excluded: list[int] = []
-    asker, asked = Asker(request, prompt), _section(options)
+    asker, section, marks = Asker(request, prompt), _section(options), options.marks
     schedule, needing = options.parsed_schedule, _by_probabilities(options)
     with suppress(BudgetSpent):
         while len(remaining) > 1:
-            listed = remaining[-window_size:]
+            listed = tuple(remaining[-window_size:])
             # The last window runs down to the winner; the ones below it only make room.
             survivors = len(listed) - stride if len(remaining) > window_size else 1
-            window = _Window(tuple(listed), listed, thought="" if options.think == "never" else None)
-            while len(window.left) > survivors:
+            left, thought = list(listed), "" if options.think == "never" else None
+            while len(left) > survivors:
                 at_once = 0 if options.top_k is None else max(0, len(remaining) - options.top_k)
-                read = _ReadLeaving(schedule, needing, len(window.left) - survivors, at_once)
                 step = yield from asker.ask(
-                    asked,
-                    window.listed if options.marks else window.left,
-                    marked=window.marked,
-                    read=read,
-                    thought=window.thought_now(options),
+                    section,
+                    listed if marks else left,
+                    marked=[position for position in excluded if position in listed] if marks else (),
+                    read=_ReadLeaving(schedule, needing, len(left) - survivors, at_once),
+                    # A thought stands in place of further ones, with the identifiers of what is shown now.
+                    thought=_renumbered(thought, listed, left) if thought and not marks else thought,
                 )
-                if options.think == "first" and window.thought is None:
-                    window.thought = step.thought
-                if options.show_best_first and step.probabilities and len(window.left) == len(window.listed):
-                    window.show_best_first(step.probabilities)
-                window.exclude(step.outcome, options)
+                if options.think == "first" and thought is None:
+                    thought = step.thought
+                if options.show_best_first and step.probabilities and len(left) == len(listed):
+                    worth = step.probabilities
+                    left.sort(key=lambda position, worth=worth: worth.get(position, 0.0))  # type: ignore[misc]
+                left = [position for position in left if position not in step.outcome]
                 excluded += step.outcome
                 remaining = [position for position in remaining if position not in step.outcome]
     order = (*remaining, *reversed(excluded))

@@ -8,13 +8,12 @@ from dataclasses import replace
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
-from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest, Step
+from r1ranker_ir.types import Answer, Call, Program, RankingRequest, Step
 
-from .budget import BudgetSpent, within_budget
-from .checks import check_options_of
+from .budget import BudgetSpent
 from .options import PUBLISHED, RankingOptions
 from .strategy import Strategy
-from .windows import record_step, with_rest_as_it_was
+from .windows import ranked_by, record_step
 
 QUERY = Section(
     "likelihood",
@@ -40,27 +39,18 @@ def score_each(
     Where the budget ends before the list, the candidates without a score stay below the others. `window_size` and
     `stride` are unused: n candidates need n calls, a single one none.
     """
-    check_options_of(LIKELIHOOD, options)
     if options.votes > 1:
         raise InputError(
             f"votes={options.votes} can't be taken: likelihood has no answers that could differ; leave votes out"
         )
-    return within_budget(_score_each(request, prompt, options), options.budget, prompt.limits)
-
-
-def _score_each(request: RankingRequest, prompt: Prompt, options: RankingOptions) -> Program:
     count = len(request.candidates)
-    places = range(count if count > 1 else 0)
     steps: list[Step] = []
     with suppress(BudgetSpent):
-        calls = [prompt.ask(QUERY, request, (place,)) for place in places]
+        calls = [prompt.ask(QUERY, request, (place,)) for place in range(count if count > 1 else 0)]
         for place, call in enumerate(calls):
             answer = yield call if place else replace(call, ahead=tuple(calls[1:]))
             steps.append(_step(call, answer, place, options))
-    scores = [step.score if step.score is not None else 0.0 for step in steps]
-    scored = sorted(range(len(scores)), key=lambda place: -scores[place])
-    order = (*scored, *range(len(scores), count))
-    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(steps))
+    return ranked_by([step.score or 0.0 for step in steps], request, steps, options.top_k)
 
 
 def _step(call: Call, answer: Answer, place: int, options: RankingOptions) -> Step:

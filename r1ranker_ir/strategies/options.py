@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.option_fields import limit_option, number_or_none, ranking_option, stated
+from r1ranker_ir.option_fields import check_offered, limit_option, number_or_none, ranking_option, stated
 
 from .budget import Budget
 from .schedules import PUBLISHED_SCHEDULE, Schedule, parse_schedule
 
 Layout = Literal["shrink", "mark"]
-LAYOUTS: tuple[Layout, ...] = ("shrink", "mark")
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 Think = Literal["always", "first", "never"]
-THINK: tuple[Think, ...] = ("always", "first", "never")
 Sort = Literal["windows", "tournament", "heap", "bubble"]
-SORTS: tuple[Sort, ...] = ("windows", "tournament", "heap", "bubble")
 VoteAmong = Literal["permutations", "thoughts"]
-VOTE_AMONG: tuple[VoteAmong, ...] = ("permutations", "thoughts")
 VoteBy = Literal["majority", "borda"]
-VOTE_BY: tuple[VoteBy, ...] = ("majority", "borda")
 Pooling = Literal["sum", "mean"]
-POOLING: tuple[Pooling, ...] = ("sum", "mean")
 
 
 @dataclass(frozen=True)
@@ -96,40 +91,24 @@ class RankingOptions:
     )
 
     def __post_init__(self) -> None:
+        check_offered(self)
         if self.schedule is not None:
             parse_schedule(self.schedule)
-        if self.think not in THINK:
-            raise InputError(f"think is {self.think!r}: use one of {', '.join(THINK)}")
-        choices = {"layout": LAYOUTS, "pooling": POOLING, "vote_among": VOTE_AMONG, "vote_by": VOTE_BY}
-        for name, known in {**choices, **({} if self.sort is None else {"sort": SORTS})}.items():
-            if (value := getattr(self, name)) not in known:
-                raise InputError(f"{name} is {value!r}: use {' or '.join(known)}")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k is {self.top_k}: order at least 1, or None for all")
-        if self.votes < 1:
-            raise InputError(f"votes is {self.votes}: at least 1 call decides an answer")
-        for name in ("max_calls", "max_tokens"):
-            if (limit := getattr(self, name)) is not None and limit < 1:
-                raise InputError(f"{name} is {limit}: allow at least 1, or None for no limit")
         if self.show_best_first and self.marks:
             raise InputError(
                 f"show_best_first moves candidates, and layout {self.layout!r} never does: drop one of them"
             )
-        if self.votes > 1:
-            self._check_votes()
-
-    def _check_votes(self) -> None:
-        if self.vote_among == "permutations" and self.think == "first":
+        if self.votes > 1 and self.vote_among == "permutations" and self.think == "first":
             raise InputError(
                 "think='first' keeps a thought's identifiers, and permutations change them: drop one of them"
             )
-        if self.vote_among == "thoughts" and self.think == "never":
+        if self.votes > 1 and self.vote_among == "thoughts" and self.think == "never":
             raise InputError("vote_among='thoughts' has nothing to vote among with think='never': drop one of them")
 
     @property
     def marks(self) -> bool:
         """Whether prompts go on showing candidates that are excluded, and name them."""
-        return self.layout == LAYOUTS[1]
+        return self.layout == "mark"
 
     @property
     def budget(self) -> Budget:

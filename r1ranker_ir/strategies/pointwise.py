@@ -7,14 +7,13 @@ from contextlib import suppress
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
-from r1ranker_ir.types import Program, Ranking, RankingRequest
+from r1ranker_ir.types import Program, RankingRequest
 
 from .asking import Asker
 from .budget import BudgetSpent
-from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions
 from .strategy import Strategy
-from .windows import with_rest_as_it_was
+from .windows import ranked_by
 
 GRADE = Section("pointwise", asks="grade")
 
@@ -33,16 +32,11 @@ def grade_each(
     the candidates without a grade stay below the others. `window_size` and `stride` are unused: n candidates need n
     calls, a single one none.
     """
-    check_options_of(POINTWISE, options)
     if options.votes > 1 and not prompt.template.thinks:
         raise InputError(
             f"votes={options.votes} are among thoughts, and template {prompt.template.name!r} asks for none: leave "
             "votes out"
         )
-    return as_asked(_grade_each(request, prompt, options), prompt, options)
-
-
-def _grade_each(request: RankingRequest, prompt: Prompt, options: RankingOptions) -> Program:
     count = len(request.candidates)
     asker = Asker(request, prompt)
     grades: list[float] = []
@@ -50,9 +44,7 @@ def _grade_each(request: RankingRequest, prompt: Prompt, options: RankingOptions
         for position in range(count if count > 1 else 0):
             step = yield from asker.ask(GRADE, (position,), thought="" if options.think == "never" else None)
             grades.append(step.grade or 0.0)
-    graded = sorted(range(len(grades)), key=lambda position: -grades[position])
-    order = (*graded, *range(len(grades), count))
-    return Ranking(request, with_rest_as_it_was(order, options.top_k), tuple(asker.steps))
+    return ranked_by(grades, request, asker.steps, options.top_k)
 
 
 POINTWISE = Strategy("pointwise", grade_each, (GRADE,), summary="grade one by one", listed=4)

@@ -13,7 +13,6 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
 from .asking import Asker
 from .budget import BudgetSpent
-from .checks import as_asked, check_options_of
 from .options import PUBLISHED, RankingOptions
 from .strategy import Strategy
 from .windows import check_window_size, with_rest_as_it_was
@@ -21,7 +20,6 @@ from .windows import check_window_size, with_rest_as_it_was
 CHOOSE = Section("setwise", asks="best")
 PUBLISHED_TOP_K = 10
 
-_Asking = Generator[Call, Answer, int]
 _Sorting = Generator[Call, Answer, None]
 
 
@@ -41,11 +39,6 @@ def sort_setwise(
     sliding pairs (PRP-Sliding-K, arXiv 2306.17563). `stride` is unused: sets overlap by one candidate.
     """
     check_window_size(window_size)
-    check_options_of(SETWISE, options)
-    return as_asked(_sort_setwise(request, prompt, window_size, options), prompt, options)
-
-
-def _sort_setwise(request: RankingRequest, prompt: Prompt, window_size: int, options: RankingOptions) -> Program:
     top_k = PUBLISHED_TOP_K if options.top_k is None else options.top_k
     judge = _Judge(request, prompt, options=options)
     order = list(range(len(request.candidates)))
@@ -67,23 +60,20 @@ class _Judge(Asker):
     options: RankingOptions = PUBLISHED
     known: dict[tuple[int, ...], int] = field(default_factory=dict)
 
-    def best_of(self, candidates: Sequence[int]) -> _Asking:
+    def best_of(self, candidates: Sequence[int]) -> Generator[Call, Answer, int]:
         """The best of at least two candidates."""
-        shown = self._in_prompt_order(candidates)
+        shown, seed = tuple(candidates), self.options.shuffle_seed
+        if seed is not None:
+            shuffled = sorted(candidates)
+            # By what is shown alone, so that neither other queries nor earlier calls change a prompt.
+            seeded_by(f"{seed} {self.request.query} {shuffled}").shuffle(shuffled)
+            shown = tuple(shuffled)
         # The same prompt would get the same answer: what has not changed between two passes is not asked again.
         if shown not in self.known:
             thought = "" if self.options.think == "never" else None
             step = yield from self.ask(CHOOSE, shown, thought=thought)
             self.known[shown] = step.outcome[0]
         return self.known[shown]
-
-    def _in_prompt_order(self, candidates: Sequence[int]) -> tuple[int, ...]:
-        if self.options.shuffle_seed is None:
-            return tuple(candidates)
-        shuffled = sorted(candidates)
-        # By what is shown alone, so that neither other queries nor earlier calls change a prompt.
-        seeded_by(f"{self.options.shuffle_seed} {self.request.query} {shuffled}").shuffle(shuffled)
-        return tuple(shuffled)
 
 
 def _heap_sort(judge: _Judge, heap: list[int], found: list[int], top_k: int, children: int) -> _Sorting:

@@ -12,7 +12,9 @@ from r1ranker_ir.prompts.sections import Section
 from r1ranker_ir.prompts.template import Wording, check_wording
 from r1ranker_ir.types import Asked, Program, RankingRequest
 
+from .budget import within_budget
 from .options import PUBLISHED, RankingOptions
+from .votes import vote
 
 
 class MakesProgram(Protocol):
@@ -69,17 +71,14 @@ class Strategy:
                 check_wording(section, Wording(section.system, user), f"section [{section.name}]")
 
     def __call__(
-        self,
-        request: RankingRequest,
-        prompt: Prompt,
-        *,
-        window_size: int = 20,
-        stride: int = 10,
-        options: RankingOptions | None = None,
+        self, request: RankingRequest, prompt: Prompt, *, options: RankingOptions | None = None, **windows: int
     ) -> Program:
-        """Makes a ranking program; see `program`."""
+        """Makes a ranking program, see `program`, with votes about its answers and a budget around all of it."""
         given = self.options() if options is None else options
-        return self.program(request, prompt, window_size=window_size, stride=stride, options=given)
+        program = self.program(request, prompt, options=given, **windows)
+        if given.votes > 1:
+            program = vote(program, prompt, given)
+        return within_budget(program, given.budget, prompt.limits)
 
     @property
     def section(self) -> Section:

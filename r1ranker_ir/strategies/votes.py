@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies.seeded import seeded_by
@@ -45,7 +45,7 @@ def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
             try:
                 for asked in _asked(call, prompt, options):
                     answer = yield replace(asked, repairs_before=repairs)
-                    votes.append(_Vote(call, asked, answer, prompt))
+                    votes.append(_heard(call, asked, answer, prompt))
                     repairs += not votes[-1].clean
             except BudgetSpent:
                 if not votes:
@@ -60,65 +60,67 @@ def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
         return replace(ranking, steps=tuple(steps))
 
 
+def _items(call: Call) -> tuple[Any, ...]:
+    """What a call's identifiers stand for, however it shows them: positions of candidates, or grades of one."""
+    question = asked_in(call)
+    return call.identifiers if question.asks == "grade" else question.answerable
+
+
+@dataclass(frozen=True)
 class _Vote:
-    """One answer to a call that was made, in terms of the identifiers of the call to decide."""
+    """One answer to a call: the items that it names, all of them in its order, and their probabilities, if any."""
 
-    def __init__(self, call: Call, asked: Call, answer: Answer, prompt: Prompt) -> None:
-        self.asked = asked
-        self.answer = answer
-        # A permuted prompt gives the same candidates other identifiers.
-        self._meant = {name: call.identifiers[place] for name, place in _places(call, asked).items()}
-        named, self.clean = _read(asked, answer, prompt)
-        self.named = tuple(self._meant[name] for name in named)
-        self.whole = (*self.named, *(name for name in call.identifiers if name not in self.named))
-        self._ordered = call.form == "order"
+    asked: Call
+    answer: Answer
+    named: tuple[Any, ...]
+    whole: tuple[Any, ...]
+    chances: Mapping[Any, float] | None
+    clean: bool
 
-    @property
-    def probabilities(self) -> dict[str, float] | None:
-        """Those of the answer."""
-        if self.answer.probabilities is None:
-            return None
-        return {self._meant[name]: chance for name, chance in self.answer.probabilities.items()}
-
-    def points(self) -> dict[str, float]:
-        """A point for each candidate below, half a point for an equal one."""
+    def points(self) -> dict[Any, float]:
+        """A point for each item below, half a point for an equal one."""
         below = len(self.whole) - 1
-        if self._ordered:
-            return {name: float(below - place) for place, name in enumerate(self.whole)}
-        first, others = self.named[0], self.whole[1:]
-        chances = self.probabilities or {}
-        points = {first: float(below)}
-        for name in others:
-            chance = chances.get(name, 0.0)
-            less = sum(chances.get(other, 0.0) < chance for other in others)
-            equal = sum(chances.get(other, 0.0) == chance for other in others) - 1
-            points[name] = less + equal / 2
+        if self.asked.form == "order":
+            return {item: float(below - place) for place, item in enumerate(self.whole)}
+        chances = self.chances or {}
+        others = [chances.get(item, 0.0) for item in self.whole[1:]]
+        points = {self.named[0]: float(below)}
+        for item, chance in zip(self.whole[1:], others, strict=True):
+            points[item] = sum(other < chance for other in others) + (others.count(chance) - 1) / 2
         return points
 
-    def agreement(self, decision: Sequence[str]) -> float:
+    def agreement(self, decision: Sequence[Any]) -> float:
         """How far it says the same as the decision, 0 to 1; one that can't be read does not."""
         if not self.named:
             return 0.0
-        if not self._ordered:
+        if self.asked.form == "one":
             return float(self.named[0] == decision[0])
-        place = {name: number for number, name in enumerate(self.whole)}
+        place = {item: number for number, item in enumerate(self.whole)}
         pairs = [place[above] < place[below] for above, below in combinations(decision, 2)]
         return sum(pairs) / len(pairs) if pairs else 1.0
 
-    def step(self, decision: Sequence[str]) -> Step:
+    def step(self, decision: Sequence[Any]) -> Step:
         """The trace entry of its call; the decision stands for what can't be read."""
         asked, question = self.asked, asked_in(self.asked)
-        grade = grade_of(self.answer, asked.identifiers)[0] if question.asks == "grade" else None
-        if grade is None:
-            position = {self._meant[name]: at for name, at in zip(asked.identifiers, question.answerable, strict=True)}
-            named = (self.whole if self._ordered else self.named[:1]) if self.named else decision
-            outcome = [position[name] for name in named]
+        if question.asks == "grade":
+            outcome, grade = question.shown, grade_of(self.answer, asked.identifiers)[0]
         else:
-            outcome = list(question.shown)
-        marked = question.marked
-        return record_step(
-            asked, self.answer, question.shown, outcome, repaired=not self.clean, marked=marked, grade=grade
-        )
+            said = self.whole if asked.form == "order" else self.named[:1]
+            outcome, grade = tuple(said if self.named else decision), None
+        repaired, marked = not self.clean, question.marked
+        return record_step(asked, self.answer, question.shown, outcome, repaired=repaired, marked=marked, grade=grade)
+
+
+def _heard(call: Call, asked: Call, answer: Answer, prompt: Prompt) -> _Vote:
+    """Reads the answer to one of the calls that decide another one."""
+    names, clean = _read(asked, answer, prompt)
+    # A permuted prompt gives the same candidates other identifiers.
+    meant = dict(zip(asked.identifiers, _items(asked), strict=True))
+    named = tuple(meant[name] for name in names)
+    whole = (*named, *(item for item in _items(call) if item not in named))
+    told = answer.probabilities
+    chances = None if told is None else {meant[name]: chance for name, chance in told.items()}
+    return _Vote(asked, answer, named, whole, chances, clean)
 
 
 def _asked(call: Call, prompt: Prompt, options: RankingOptions) -> list[Call]:
@@ -127,37 +129,17 @@ def _asked(call: Call, prompt: Prompt, options: RankingOptions) -> list[Call]:
         return [replace(call, sample=number) for number in range(options.votes)]
     question = asked_in(call)
     drawing = seeded_by(f"{question.request.query} {question.shown}")
-    orders = [question.shown]
+    calls, orders = [call], [question.shown]
     while len(orders) < options.votes:
-        orders.append(_another_order(orders, drawing))
-    return [call, *(_permuted(call, prompt, order) for order in orders[1:])]
-
-
-def _another_order(orders: Sequence[tuple[int, ...]], drawing: random.Random) -> tuple[int, ...]:
-    """A random order, another one than those before as long as there are some."""
-    order = orders[0]
-    for _ in range(_DRAWS):
-        order = tuple(drawing.sample(orders[0], len(orders[0])))
-        if order not in orders:
-            break
-    return order
-
-
-def _permuted(call: Call, prompt: Prompt, order: Sequence[int]) -> Call:
-    """A call as another order renders it."""
-    question = asked_in(call)
-    rendered = prompt.ask(question.section, question.request, order, question.marked)
-    changed = ("messages", "identifiers", "cut_passages", "cut_query", "question")
-    return replace(call, **{name: getattr(rendered, name) for name in changed})
-
-
-def _places(call: Call, asked: Call) -> dict[str, int]:
-    """Identifier of the call that was made to the place of the same candidate in the one to be decided."""
-    if asked.question == call.question:
-        return {name: place for place, name in enumerate(asked.identifiers)}
-    place = {position: number for number, position in enumerate(asked_in(call).answerable)}
-    answerable = asked_in(asked).answerable
-    return {name: place[position] for name, position in zip(asked.identifiers, answerable, strict=True)}
+        for _ in range(_DRAWS):  # another order than those before, as long as there are some
+            order = tuple(drawing.sample(question.shown, len(question.shown)))
+            if order not in orders:
+                break
+        orders.append(order)
+        rendered = prompt.ask(question.section, question.request, order, question.marked)
+        changed = ("messages", "identifiers", "cut_passages", "cut_query", "question")
+        calls.append(replace(call, **{name: getattr(rendered, name) for name in changed}))
+    return calls
 
 
 def _read(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[str, ...], bool]:
@@ -175,50 +157,48 @@ def _read(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[str, ...], 
     return named, reading.clean and len(named) == len(reading.indices)
 
 
-def _decide(call: Call, votes: Sequence[_Vote], by: VoteBy) -> tuple[str, ...]:
-    """One identifier, or all of them best first."""
+def _decide(call: Call, votes: Sequence[_Vote], by: VoteBy) -> tuple[Any, ...]:
+    """One item, or all of them best first."""
     heard = [each for each in votes if each.named]
-    chances = _mean_probabilities(votes) or {}
+    chances = _mean_chances(votes) or {}
     left = _by_first_stage(call)
+    wanted = len(left) if call.form == "order" else 1
     if not heard:
-        return call.identifiers if call.form == "order" else (left[0],)
+        return _items(call) if call.form == "order" else (left[0],)
     if by == "borda":
-        points = defaultdict[str, float](float)
-        for each in heard:
-            for name, count in each.points().items():
-                points[name] += count
-        left.sort(key=lambda name: (points[name], chances.get(name, 0.0)), reverse=True)
-        return tuple(left) if call.form == "order" else (left[0],)
-    decision: list[str] = []
-    while left and len(decision) < (len(call.identifiers) if call.form == "order" else 1):
-        named = Counter(next(name for name in each.whole if name in left) for each in heard)
+        points = [each.points() for each in heard]
+        left.sort(key=lambda item: (sum(each[item] for each in points), chances.get(item, 0.0)), reverse=True)
+        return tuple(left[:wanted])
+    decision: list[Any] = []
+    while len(decision) < wanted:
+        named = Counter(next(item for item in each.whole if item in left) for each in heard)
         # Of equals the more probable one, then the one that comes first.
-        decision.append(max(left, key=lambda name: (named[name], chances.get(name, 0.0) if not decision else 0.0)))
+        decision.append(max(left, key=lambda item: (named[item], chances.get(item, 0.0) if not decision else 0.0)))
         left.remove(decision[-1])
     return tuple(decision)
 
 
-def _by_first_stage(call: Call) -> list[str]:
-    """The identifiers by the first stage's order of their candidates, or by how near a grade is to the middle one."""
-    if asked_in(call).asks == "grade":
-        names = call.identifiers
-        return sorted(names, key=lambda name: abs(value_of(name, names) - MIDDLE))
-    position = dict(zip(call.identifiers, asked_in(call).answerable, strict=True))
-    worst_first = asked_in(call).asks == "worst"
-    return sorted(call.identifiers, key=position.__getitem__, reverse=worst_first)
+def _by_first_stage(call: Call) -> list[Any]:
+    """The candidates in the first stage's order, the last one first where the worst is asked for; grades from 5 on."""
+    asks, items = asked_in(call).asks, _items(call)
+    if asks == "grade":
+        return sorted(items, key=lambda name: abs(value_of(name, items) - MIDDLE))
+    return sorted(items, reverse=asks == "worst")
 
 
-def _mean_probabilities(votes: Sequence[_Vote]) -> dict[str, float] | None:
+def _mean_chances(votes: Sequence[_Vote]) -> dict[Any, float] | None:
     """`None` unless every answer has them."""
-    told: list[Mapping[str, float]] = [chances for each in votes if (chances := each.probabilities) is not None]
+    told = [each.chances for each in votes if each.chances is not None]
     if len(told) < len(votes):
         return None
-    return {name: sum(chances.get(name, 0.0) for chances in told) / len(told) for name in told[0]}
+    return {item: sum(chances.get(item, 0.0) for chances in told) / len(told) for item in told[0]}
 
 
-def _as_answer(call: Call, votes: Sequence[_Vote], decision: tuple[str, ...]) -> Answer:
+def _as_answer(call: Call, votes: Sequence[_Vote], decision: tuple[Any, ...]) -> Answer:
     """The decision as the program's answer, in the words of the first vote that agrees best."""
     usage = sum((each.answer.usage for each in votes), Usage())
     speaker = max(votes, key=lambda each: each.agreement(decision)).answer
-    places = len(decision) if call.form == "one" else call.top or len(decision)
-    return replace(speaker, choice=decision[:places], probabilities=_mean_probabilities(votes), usage=usage)
+    names, chances = dict(zip(_items(call), call.identifiers, strict=True)), _mean_chances(votes)
+    told = None if chances is None else {names[item]: chance for item, chance in chances.items()}
+    wanted = len(decision) if call.form == "one" else call.top or len(decision)
+    return replace(speaker, choice=tuple(names[item] for item in decision[:wanted]), probabilities=told, usage=usage)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.prompts.digest import digest_of_messages
-from r1ranker_ir.types import Answer, Call, Step
+from r1ranker_ir.types import Answer, Call, Ranking, RankingRequest, Step
 
 PROMPT_HASH_DIGITS = 16
 
@@ -87,3 +87,10 @@ def with_rest_as_it_was(order: Sequence[int], top_k: int | None) -> tuple[int, .
     """An order whose places below `top_k` go back to the first stage's order."""
     kept = len(order) if top_k is None else top_k
     return (*order[:kept], *sorted(order[kept:]))
+
+
+def ranked_by(scores: Sequence[float], request: RankingRequest, steps: Sequence[Step], top_k: int | None) -> Ranking:
+    """Ranks the first candidates by their scores; equals keep their order, and those without a score stay below."""
+    scored = sorted(range(len(scores)), key=lambda place: -scores[place])
+    order = (*scored, *range(len(scores), len(request.candidates)))
+    return Ranking(request, with_rest_as_it_was(order, top_k), tuple(steps))

@@ -237,7 +237,7 @@ def test_without_probabilities_the_option_is_named(named: str, prompt: Prompt, c
     [
         ({"schedule": "some"}, "schedule is 'some'"),
         ({"layout": "list"}, "layout is 'list': use shrink or mark"),
-        ({"think": "twice"}, "think is 'twice': use one of always, first, never"),
+        ({"think": "twice"}, "think is 'twice': use always or first or never"),
         ({"top_k": 0}, "top_k is 0"),
         ({"layout": "mark", "show_best_first": True}, "drop one of them"),
         ({"strategy": "direct", "schedule": "halving"}, "schedule='halving' is for the iterative strategy"),

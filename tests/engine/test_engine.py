@@ -304,9 +304,9 @@ def test_a_run_that_turns_bad_with_its_last_answers_is_an_error_too() -> None:
 def test_the_limit_can_be_lifted_and_tightened() -> None:
     hopeless = NumberBackend(4, fails=lambda call: True)
     assert len(Engine(hopeless, max_repair_rate=1.0).run([program(numbers(1, 100), hopeless)])) == 1
-    once = NumberBackend(1, fails=lambda call: call == 3)
-    with pytest.raises(RepairRateError, match="1 of 5 answers"):
-        Engine(once, max_repair_rate=0, min_calls_for_repair_rate=5).run([program(numbers(1, 10), once)])
+    once = NumberBackend(1, fails=lambda call: call == 60)
+    with pytest.raises(RepairRateError, match="1 of 60 answers"):
+        Engine(once, max_repair_rate=0).run([program(numbers(1, 100), once)])
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])

@@ -12,7 +12,7 @@ from r1ranker_ir.prompts.prompt import GRADES, Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.strategies.options import RankingOptions
-from r1ranker_ir.strategies.pointwise import grade_each
+from r1ranker_ir.strategies.pointwise import POINTWISE, grade_each
 from r1ranker_ir.types import TASKS, Answer, Candidate, RankingRequest, Task
 
 
@@ -73,7 +73,7 @@ def test_whole_grades_are_read_and_equals_keep_their_order(prompt: Prompt, conve
 def test_where_the_budget_ends_the_rest_stays_below(prompt: Prompt, conversation: Any) -> None:
     options = RankingOptions(max_calls=2)
     ranking, _ = conversation.drive(
-        grade_each(conversation.request(4), prompt, options=options), replies(Answer("[0]"), Answer("[1]"))
+        POINTWISE(conversation.request(4), prompt, options=options), replies(Answer("[0]"), Answer("[1]"))
     )
     assert ranking.order == (1, 0, 2, 3)
     assert ranking.budget_reached

@@ -116,4 +116,4 @@ def test_without_thinking_a_call_is_given_an_empty_thought(prompt: Prompt, conve
 
 def test_a_set_has_two_candidates_at_least(prompt: Prompt, conversation: Any) -> None:
     with pytest.raises(InputError, match="window_size is 1: a prompt needs at least 2"):
-        sort_setwise(conversation.request(3), prompt, window_size=1)
+        next(sort_setwise(conversation.request(3), prompt, window_size=1))

@@ -21,6 +21,7 @@ from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.runs.traces import TraceWriter, read_trace
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.budget import Budget, within_budget
+from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.types import Answer, Call, Candidate, Ranking, RankingRequest, Usage
 
@@ -269,19 +270,18 @@ def test_a_trace_comes_back_as_it_was(way: str, tmp_path: Path) -> None:
     ],
 )
 def test_options_of_other_strategies_are_errors(strategy: str, options: dict[str, Any], message: str) -> None:
-    case = Case(3, 0, "direct")
     with pytest.raises(InputError, match=message):
-        STRATEGIES[strategy](case.request, case.prompt, options=RankingOptions(**options))
+        check_options_of(strategy, RankingOptions(**options))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"sort": "quick"}, "sort is 'quick': use windows or tournament or heap or bubble"),
-        ({"votes": 0}, "votes is 0: at least 1"),
+        ({"votes": 0}, "votes is 0: give at least 1"),
         ({"vote_among": "models"}, "vote_among is 'models': use permutations or thoughts"),
         ({"vote_by": "lot"}, "vote_by is 'lot': use majority or borda"),
-        ({"max_calls": 0}, "max_calls is 0: allow at least 1"),
+        ({"max_calls": 0}, "max_calls is 0: give at least 1"),
         ({"max_tokens": -1}, "max_tokens is -1"),
         ({"votes": 2, "think": "first"}, "permutations change them"),
         ({"votes": 2, "vote_among": "thoughts", "think": "never"}, "nothing to vote among"),
@@ -309,4 +309,4 @@ def test_options_that_make_no_sense_are_errors(options: dict[str, Any], message:
 def test_other_windows_are_errors_before_any_call(strategy: str, window_size: int, stride: int, message: str) -> None:
     case = Case(3, 0, "direct")
     with pytest.raises(InputError, match=message):
-        STRATEGIES[strategy](case.request, case.prompt, window_size=window_size, stride=stride)
+        next(STRATEGIES[strategy](case.request, case.prompt, window_size=window_size, stride=stride))
