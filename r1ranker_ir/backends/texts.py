@@ -70,6 +70,10 @@ class ChatTokenizer:
         text = "\n\n".join(message.content for message in said) + f"\n\n{opening}"
         return self._opening + self._ids(with_thought(text, opened=opening.rstrip().endswith(THINK), thinks=thinks))
 
+    def count_prompt(self, messages: Sequence[Message]) -> int:
+        """Counts the tokens of a whole prompt, the opened thought included."""
+        return len(self.prompt_ids(messages))
+
     def template_digest(self) -> str:
         """A hash of what the chat template makes of a short conversation; some templates write today's date."""
         ids = self.prompt_ids([Message("system", "s"), Message("user", "u")])
