@@ -29,9 +29,7 @@ CREATE INDEX answers_by_use ON answers (used, id);
 """
 _WAY_OUT = "choose another file (--cache FILE, or the environment variable R1RANKER_CACHE), or go without (--no-cache)"
 # A full disk is a failing one where SQLite can't make the files beside the cache.
-_FULL = (
-    "can't be written ({error}): free some room on its disk; the same command then goes on from there"
-)
+_FULL = "can't be written ({error}): free some room on its disk; the same command then goes on from there"
 _LOCKED = "has been locked by another process for {seconds:g} seconds: wait until that one is done"
 _DAMAGED = "is damaged, or not a cache ({error}): delete it with the files that end in -wal and -shm beside it"
 _MEANINGS = {

@@ -51,9 +51,7 @@ def count_parameters(config: Any, trust_remote_code: bool) -> int:
 
 def auto_on_cpu(name: str, config: Any, trust_remote_code: bool) -> torch.dtype:
     """bfloat16 on a CPU that computes in it, for a model of at least `LEAST_PARAMETERS`; otherwise float32."""
-    if not computes_in_bfloat16():
-        return torch.float32
-    count = count_parameters(config, trust_remote_code)
+    count = count_parameters(config, trust_remote_code) if computes_in_bfloat16() else 0
     if count < LEAST_PARAMETERS:
         return torch.float32
     said = "%s (%d million parameters) is loaded in bfloat16, which this CPU computes about twice as fast as float32; "
