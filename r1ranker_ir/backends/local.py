@@ -234,7 +234,7 @@ class TransformersBackend(CountedTexts):
         thought = f"{call.thought}\n" if call.thought else ""
         opening = f"{thought}{_THOUGHT_END}\n" if call.thinks else ""
         opening += _ANSWER_START if call.tagged else ""
-        given = self._texts.continuation(opening) if opening else []
+        given = list(self._texts.continuation(opening)) if opening else []
         return _Row(call, prompt + given, written=list(given), given=len(given), thinking=False)
 
     def _tokens_of_answer(self, call: Call) -> int:
@@ -336,10 +336,10 @@ class TransformersBackend(CountedTexts):
 
     def _open_answer(self, session: DecodingSession | SeparateSession, rows: list[_Row]) -> None:
         """Brings every row to the place of its first identifier."""
-        closings: list[list[int]] = []
+        closings: list[Tokens] = []
         for row in rows:
             if row.call.free or not row.call.thinks:
-                closings.append([])
+                closings.append(())
                 continue
             text = self._texts.decode(row.written) + row.rest_of_tag
             closing, start = row.rest_of_tag, _ANSWER_START if row.call.tagged else ""
@@ -348,7 +348,7 @@ class TransformersBackend(CountedTexts):
             else:
                 row.closed_at = "answer" if _ANSWER_START in text else row.stopped
                 closing += "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{start}"
-            closings.append(self._texts.continuation(closing) if closing else [])
+            closings.append(self._texts.continuation(closing) if closing else ())
         session.append_sequences(closings)
         for row, ids in zip(rows, closings, strict=True):
             row.written.extend(ids)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,27 +14,19 @@ from r1ranker_ir.types import Message
 
 from .texts import ChatTokenizer
 
-CHAT_CONTROL_TOKENS: tuple[str, ...] = (
-    # ChatML: Qwen and many others
-    *("<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>"),
-    # Llama 3 and 4
-    *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"),
-    *("<|python_tag|>", "<|header_start|>", "<|header_end|>", "<|eot|>", "<|eom|>"),
-    # Llama 2 and Mistral
-    *("<s>", "</s>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
-    *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
-    *("[THINK]", "[/THINK]"),
-    # Gemma
-    *("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<|turn>", "<turn|>", "<|channel>", "<channel|>"),
-    # Phi, GLM, Granite and Falcon
-    *("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|observation|>", "<|start_of_role|>", "<|end_of_role|>"),
-    # gpt-oss
-    *("<|start|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>", "<|startoftext|>"),
-    # DeepSeek, with full-width bars
-    *("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜tool▁calls▁begin｜>"),
-    *("<｜tool▁calls▁end｜>", "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>"),
-    # Command R
-    *("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|SYSTEM_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>"),
+CHAT_CONTROL_TOKENS: tuple[str, ...] = tuple(
+    # ChatML, Qwen and many others; Llama 3 and 4; Llama 2; Mistral; Gemma
+    "<|im_start|> <|im_end|> <|im_sep|> <|endoftext|> <|begin_of_text|> <|end_of_text|> <|start_header_id|> "
+    "<|end_header_id|> <|eot_id|> <|eom_id|> <|python_tag|> <|header_start|> <|header_end|> <|eot|> <|eom|> "
+    "<s> </s> [INST] [/INST] <<SYS>> <</SYS>> [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] "
+    "[TOOL_CALLS] [TOOL_RESULTS] [/TOOL_RESULTS] [THINK] [/THINK] "
+    "<bos> <eos> <start_of_turn> <end_of_turn> <|turn> <turn|> <|channel> <channel|> "
+    # Phi, GLM, Granite and Falcon; gpt-oss; DeepSeek, with full-width bars; Command R
+    "<|system|> <|user|> <|assistant|> <|end|> <|observation|> <|start_of_role|> <|end_of_role|> "
+    "<|start|> <|message|> <|channel|> <|constrain|> <|call|> <|return|> <|startoftext|> "
+    "<｜begin▁of▁sentence｜> <｜end▁of▁sentence｜> <｜User｜> <｜Assistant｜> <｜tool▁calls▁begin｜> "
+    "<｜tool▁calls▁end｜> <｜tool▁outputs▁begin｜> <｜tool▁outputs▁end｜> "
+    "<|START_OF_TURN_TOKEN|> <|END_OF_TURN_TOKEN|> <|SYSTEM_TOKEN|> <|USER_TOKEN|> <|CHATBOT_TOKEN|>".split()
 )
 """What the chat templates in common use write as structure; for servers whose tokenizer is not at hand."""
 
@@ -63,12 +54,9 @@ class EstimatedCounts:
         """Estimates the tokens of plain text."""
         total = 0
         for piece in _PIECE.finditer(text):
-            if piece["letters"]:
-                total += math.ceil(len(piece["letters"]) / 4)
-            elif piece["other_script"]:
-                total += math.ceil(len(piece["other_script"].encode("utf-8", "surrogatepass")) / 2)
-            else:
-                total += 1
+            letters, others = piece["letters"] or "", piece["other_script"] or ""
+            total += -(-len(letters) // 4) + -(-len(others.encode("utf-8", "surrogatepass")) // 2)
+            total += not (letters or others)
         return total
 
     def cut(self, text: str, max_tokens: int) -> str:

@@ -18,9 +18,8 @@ logger = logging.getLogger(__name__)
 
 _WEIGHTS = "adapter_model.safetensors"
 _MISSING_IS_NONE = {"_raise_exceptions_for_missing_entries": False}
-# What peft writes below the name of a layer, and along which of its dimensions the vocabulary lies.
-_WHOLE = re.compile(r"(?:\w+\.)*weight")
-_PARTS = {"lora_embedding_A": 1, "lora_B.weight": 0}
+# What peft writes below the name of a layer of as many rows, or columns, as there are tokens.
+_OF_VOCABULARY = r"lora_embedding_A|lora_B\.weight|(?:(?!lora_)\w+\.)*weight"
 
 
 def load_adapter(
@@ -74,59 +73,30 @@ def _check_config(adapter: str, config: Any) -> None:
 
 def _fit_vocabulary(base: Any, adapter: str, tokenizer: Any, weights: str, config: Any) -> None:
     """Gives the base as many embeddings as the adapter has, or as its tokenizer needs."""
-    have = base.get_input_embeddings().weight.shape[0]
-    saved, whole_layers = _saved_rows(base, weights)
-    trained = _trained_tokens(config)
-    needed = max(len(tokenizer), max(trained, default=-1) + 1)
-    rows = max(saved, default=max(have, needed))
-    if rows < needed:
+    from safetensors import safe_open
+
+    layers = [layer for layer in (base.get_input_embeddings(), base.get_output_embeddings()) if layer is not None]
+    names = [name for name, module in base.named_modules() if any(module is layer for layer in layers)]
+    saved: set[int] = set()
+    with safe_open(weights, framework="pt") as file:
+        for key, name in product(file.keys(), names):
+            if (found := re.fullmatch(rf"base_model\.model\.{re.escape(name)}\.({_OF_VOCABULARY})", key)) is not None:
+                saved.add(file.get_slice(key).get_shape()[found[1] == "lora_embedding_A"])
+    have = len(layers[0].weight)
+    rows = max(saved, default=max(have, len(tokenizer)))
+    if rows < len(tokenizer):
         raise CheckpointError(
-            f"adapter {adapter!r} has embeddings of {rows} tokens, and its tokenizer and trainable_token_indices name "
-            f"{needed}: put the tokenizer that it was trained with into its folder"
+            f"adapter {adapter!r} has embeddings of {rows} tokens, and its tokenizer has {len(tokenizer)}: put the "
+            "tokenizer that it was trained with into its folder"
         )
     if rows == have:
         return
     base.resize_token_embeddings(rows, mean_resizing=False)
-    layers = [layer for layer in (base.get_input_embeddings(), base.get_output_embeddings()) if layer is not None]
     # transformers would draw what is new, so that no two loadings were the same.
-    for values in (getattr(layer, name, None) for layer in layers for name in ("weight", "bias")):
-        if values is not None and rows > have:
+    for layer, name in product((base.get_input_embeddings(), base.get_output_embeddings()), ("weight", "bias")):
+        if rows > have and (values := getattr(layer, name, None)) is not None:
             values.data[have:] = values.data[:have].float().mean(0).to(values.dtype)
-    unknown = set(range(have, len(tokenizer))) - trained
-    # A head that is tied to the embeddings is saved with them.
-    known = [base.get_submodule(name).weight for name in whole_layers]
-    if unknown and not all(any(layer.weight is weight for weight in known) for layer in layers):
-        said = (
-            "adapter %r adds %d tokens to the vocabulary of its base and lacks embeddings, or rows of the head, of %d "
-            "of them: they get the mean of all others. Keep what was learned of them by modules_to_save, for the "
-            "embeddings and the head"
-        )
-        logger.warning(said, adapter, len(tokenizer) - have, len(unknown))
-
-
-def _trained_tokens(config: Any) -> set[int]:
-    """The tokens whose embeddings alone an adapter has."""
-    stated = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
-    lists = stated.values() if isinstance(stated, Mapping) else [stated]
-    return {int(token) for each in lists for token in each}
-
-
-def _saved_rows(base: Any, weights: str) -> tuple[set[int], set[str]]:
-    """For how many tokens an adapter's file has embeddings, and the layers whose embeddings it has whole."""
-    from safetensors import safe_open
-
-    rows: set[int] = set()
-    whole: set[str] = set()
-    outer = (base.get_input_embeddings(), base.get_output_embeddings())
-    layers = [name for name, module in base.named_modules() if any(module is each for each in outer)]
-    with safe_open(weights, framework="pt") as file:
-        for key, name in product(file.keys(), layers):
-            below = key.removeprefix("base_model.model.").removeprefix(f"{name}.")
-            if key != f"base_model.model.{name}.{below}":
-                continue
-            if below in _PARTS:
-                rows.add(file.get_slice(key).get_shape()[_PARTS[below]])
-            elif "lora_" not in below and _WHOLE.fullmatch(below):
-                rows.add(file.get_slice(key).get_shape()[0])
-                whole.add(name)
-    return rows, whole
+    if not saved and not getattr(config, "trainable_token_indices", None):
+        said = "adapter %r adds %d tokens to the vocabulary of its base and has no embeddings of them: they get the "
+        said += "mean of all others. Keep what was learned of them by modules_to_save, for the embeddings and the head"
+        logger.warning(said, adapter, rows - have)
