@@ -12,7 +12,6 @@ from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.types import Message
 
 from .chat_marks import marks_in_rendered, marks_in_source
-from .template_bounds import why_it_does_not_end
 
 THINK, THINK_END = "<think>", "</think>"
 _EMPTY_THOUGHT = re.compile(r"<think>\s*</think>\s*\Z")
@@ -38,12 +37,7 @@ _Turn = dict[str, Any]
 
 
 class _Way(NamedTuple):
-    """A way of giving turns to a template.
-
-    Args:
-        merged: the system's text is a part of the user's, for templates that refuse or drop a system turn.
-        in_parts: as templates of models that also see pictures want them.
-    """
+    """A way of giving turns: the system's text as a part of the user's, texts as parts beside which pictures may be."""
 
     merged: bool
     in_parts: bool
@@ -63,6 +57,10 @@ def _merged(messages: Sequence[Message]) -> tuple[Message, ...]:
         return tuple(messages)
     text = "\n\n".join(message.content for message in messages[:2])
     return (Message("user", text), *messages[2:])
+
+
+def _roles(messages: Sequence[Message]) -> tuple[str, ...]:
+    return tuple(message.role for message in messages)
 
 
 def lost_texts(rendered: str, texts: Sequence[str]) -> list[int]:
@@ -94,12 +92,6 @@ class ChatTemplate:
         self._source = self._choose(known) if known else ""
         self._way_of: Callable[[tuple[str, ...]], _Way] = lru_cache(maxsize=64)(self._find_way)
         self._end_of: Callable[[tuple[str, ...]], str] = lru_cache(maxsize=64)(self._find_end)
-        if self._source:
-            conversations = [*map(_probe, _ROLES), _long_probe()]
-            probes = [_turns(probe, in_parts) for probe in conversations for in_parts in (False, True)]
-            named = {name: str(token) for name, token in getattr(tokenizer, "special_tokens_map", {}).items()}
-            if does := why_it_does_not_end(self._source, named, probes):
-                raise CheckpointError(f"the chat template of {self.name!r} {does} on a short conversation. {_WAY_OUT}")
 
     def __bool__(self) -> bool:
         return bool(self._source)
@@ -127,16 +119,19 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], **switches: Any) -> str:
         """Renders a prompt that holds every turn's text, with the assistant's turn opened."""
-        for way in dict.fromkeys((self._way_of(tuple(message.role for message in messages)), *_WAYS)):
+        errors: list[Exception] = []
+        dropped: list[int] = []
+        for way in dict.fromkeys((self._way_of(_roles(messages)), *_WAYS)):
             rendered, error, lost = self._render(messages, way, switches)
             if not error and not lost:
                 return rendered
-        raise self._complaint(messages, switches)
+            errors += [error] if error else []
+            dropped = dropped or lost
+        raise self._complaint(messages, errors, dropped)
 
     def taken(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The turns as the template takes them: a system turn that it refuses or drops is part of the user's."""
-        way = self._way_of(tuple(message.role for message in messages))
-        return _merged(messages) if way.merged else tuple(messages)
+        return _merged(messages) if self._way_of(_roles(messages)).merged else tuple(messages)
 
     def open(self, messages: Sequence[Message], *, thinks: bool | None = True, opening: str = "") -> str:
         """Renders a prompt up to the place where the model goes on; for `thinks` see `with_thought`."""
@@ -145,7 +140,7 @@ class ChatTemplate:
             # A switch may change more than the end, such as what the system's turn says of thinking.
             text = _EMPTY_THOUGHT.sub("", self.render(messages, **_THINKING))
         if not opening:
-            opened = self._is_opened(text, tuple(message.role for message in messages))
+            opened = self._is_opened(text, _roles(messages))
             return with_thought(text, opened=opened, thinks=thinks)
         if text.rstrip().endswith(THINK):
             # A thought that the chat template opens is opened by these words, too.
@@ -193,27 +188,25 @@ class ChatTemplate:
             return "", error
         return str(rendered), None
 
-    def _complaint(self, messages: Sequence[Message], switches: Mapping[str, Any]) -> CheckpointError:
-        if named := [message.role for message in messages if message.role in _RERANKER_ROLES]:
+    def _complaint(
+        self, messages: Sequence[Message], errors: Sequence[Exception], lost: Sequence[int]
+    ) -> CheckpointError:
+        named = f"the chat template of {self.name!r}"
+        if foreign := [message.role for message in messages if message.role in _RERANKER_ROLES]:
             return CheckpointError(
-                f"the chat template of {self.name!r} has no turn of the role {named[0]!r}, which the template of the "
-                "prompt needs (message_roles: reranker): use a reranker whose chat template has it, or a template with "
+                f"{named} has no turn of the role {foreign[0]!r}, which the template of the prompt needs "
+                "(message_roles: reranker): use a reranker whose chat template has it, or a template with "
                 "message_roles: default"
             )
-        errors: list[Exception] = []
-        for way in _WAYS:
-            _, error, lost = self._render(messages, way, switches)
-            if lost:
-                turns = [f"the {messages[place].role}'s turn ({place + 1} of {len(messages)})" for place in lost]
-                begins = " ".join(messages[lost[0]].content.split())[:60]
-                said = f"leaves out {' and '.join(turns)}, which begins {begins!r}"
-                return CheckpointError(f"the chat template of {self.name!r} {said}. {_WAY_OUT}")
-            errors += [error] if error else []
+        if lost:
+            turns = [f"the {messages[place].role}'s turn ({place + 1} of {len(messages)})" for place in lost]
+            begins = " ".join(messages[lost[0]].content.split())[:60]
+            return CheckpointError(f"{named} leaves out {' and '.join(turns)}, which begins {begins!r}. {_WAY_OUT}")
         # What the user's turn alone is refused for says more than that there is no system turn.
         error = errors[-1 if messages[0].role != "system" else 1]
         # What a template says itself needs no name of an exception in front of it.
         said = f"{error}" if type(error).__name__ == "TemplateError" else f"{type(error).__name__}: {error}"
-        refused = CheckpointError(f"the chat template of {self.name!r} refuses a user's turn: {said}. {_WAY_OUT}")
+        refused = CheckpointError(f"{named} refuses a user's turn: {said}. {_WAY_OUT}")
         refused.__cause__ = error
         return refused
 
@@ -221,12 +214,6 @@ class ChatTemplate:
 def _probe(roles: Sequence[str]) -> tuple[Message, ...]:
     words = (f"{_PROBES[place % len(_PROBES)]}{'' if place < len(_PROBES) else place}" for place in range(len(roles)))
     return tuple(Message(role, word) for role, word in zip(roles, words, strict=True))  # type: ignore[arg-type]
-
-
-def _long_probe() -> tuple[Message, ...]:
-    """Turns as long as short prompts are, with tags and lists: some loops begin there only."""
-    lines = "\n\n".join(f"[{place}] <b>{' '.join(_PROBES * 8)}</b>" for place in range(1, 21))
-    return (Message("system", f"Think between {THINK} and {THINK_END}.\n"), Message("user", lines))
 
 
 def with_thought(text: str, *, opened: bool, thinks: bool | None) -> str:

@@ -144,13 +144,13 @@ class DecodingSession:
         ]
         mask = torch.tensor(seen, device=self._device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, before:]
-        return cache, mask, self._forward(torch.tensor(ids, device=self._device), positions, mask, cache)
+        logits, cache = self._forward(torch.tensor(ids, device=self._device), positions, mask, cache)
+        return cache, mask, logits
 
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
         options = {"attention_mask": mask, "position_ids": positions, self._cache_argument: cache}
         output = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
-        logits: Tensor = output.logits[:, -1]
-        return logits.float()
+        return output.logits[:, -1].float(), cache
 
     def take_prompts(self) -> list[PromptStates]:
         """Hands over the states of every prompt; the session is at its end then."""
@@ -182,7 +182,8 @@ class DecodingSession:
         )
         self._mask = torch.cat([self._mask, active], dim=-1)
         positions = (self._next_position[:, None] + active.cumsum(-1) - 1).clamp(min=0)
-        logits = self._forward(torch.tensor(ids, device=self._device), positions, self._mask, self._cache)
+        ids_of_columns = torch.tensor(ids, device=self._device)
+        logits, self._cache = self._forward(ids_of_columns, positions, self._mask, self._cache)
         self.logits = torch.where(active[:, -1:] == 1, logits, self.logits)
         self._next_position = self._next_position + active.sum(-1)
 
@@ -197,47 +198,48 @@ class DecodingSession:
         return ahead
 
 
+class _Alone(DecodingSession):
+    """One row, whose columns are its positions: nothing is masked.
+
+    Without `known`, the model makes its own cache, which may hold no more than a window, or no keys and values at all.
+    """
+
+    def __init__(self, model: Any, prompt: Sequence[int], known: _Known) -> None:
+        self._begins_own = known is None
+        super().__init__(model, [prompt], 0, known)
+
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        if self._begins_own:
+            cache, self._begins_own = None, False
+        given = {self._cache_argument: cache}
+        output = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **given)
+        return output.logits[:, -1].float(), cache_of(output)
+
+    def look_ahead(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        kept = copy.deepcopy(self._cache)
+        ahead = super().look_ahead(sequences)
+        self._cache = kept
+        return ahead
+
+
 class SeparateSession:
     """What `DecodingSession` does, row by row.
 
     For attention that counts columns instead of positions, such as a sliding window: pauses of other rows and
-    sequences taken back would push what a row has read out of its window. Slower, as nothing is batched. Without
-    `known`, the model makes its own cache, which may hold no more than a window, or no keys and values at all.
+    sequences taken back would push what a row has read out of its window. Slower, as nothing is batched.
     """
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], known: _Known = None) -> None:
-        self._model = model
-        self._cache_argument = cache_argument(model)
-        self._device = model.get_input_embeddings().weight.device
-        self._prompts = prompts
-        steps = []
-        for prompt, states in zip(prompts, known or [None] * len(prompts), strict=True):
-            length = _known_length(states)
-            cache = None if known is None else _growing_cache()
-            if cache is not None:
-                _seed(cache, [states], length)
-            steps.append(self._forward(prompt[length:], cache))
-        self.logits = torch.stack([logits for logits, _ in steps])
-        self._caches = [cache for _, cache in steps]
+        each = [None] * len(prompts) if known is None else [[states] for states in known]
+        self._rows = [_Alone(model, prompt, states) for prompt, states in zip(prompts, each, strict=True)]
 
-    def _forward(self, tokens: Sequence[int], cache: Any) -> tuple[Tensor, Any]:
-        ids = torch.tensor([list(tokens)], device=self._device)
-        output = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **{self._cache_argument: cache})
-        logits: Tensor = output.logits[0, -1]
-        return logits.float(), cache_of(output)
+    @property
+    def logits(self) -> Tensor:
+        return torch.cat([row.logits for row in self._rows])
 
     def take_prompts(self) -> list[PromptStates]:
         """Hands over the states of every prompt; the session is at its end then. Only with `known`."""
-        taken = []
-        for prompt, cache in zip(self._prompts, self._caches, strict=True):
-            layers = {
-                index: (layer.keys[0, :, : len(prompt)].clone(), layer.values[0, :, : len(prompt)].clone())
-                for index, layer in enumerate(cache.layers)
-                if layer.is_initialized
-            }
-            taken.append(PromptStates(list(prompt), layers))
-        self._caches = []
-        return taken
+        return [states for row in self._rows for states in row.take_prompts()]
 
     def append(self, tokens: Sequence[int | None]) -> None:
         """Appends one token to every row that has one."""
@@ -245,19 +247,13 @@ class SeparateSession:
 
     def append_sequences(self, sequences: Sequence[Sequence[int]]) -> None:
         """Appends a sequence to each row."""
-        rows = list(self.logits)
-        for index, sequence in enumerate(sequences):
-            if sequence:
-                rows[index], self._caches[index] = self._forward(sequence, self._caches[index])
-        self.logits = torch.stack(rows)
+        for row, sequence in zip(self._rows, sequences, strict=True):
+            row.append_sequences([sequence])
 
     def look_ahead(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Returns the logits after a sequence each, of shape (rows, vocabulary), and takes the sequences back."""
-        ahead = [
-            self._forward(sequence, copy.deepcopy(cache))[0] if sequence else logits
-            for sequence, cache, logits in zip(sequences, self._caches, self.logits, strict=True)
-        ]
-        return torch.stack(ahead)
+        pairs = zip(self._rows, sequences, strict=True)
+        return torch.cat([row.look_ahead([sequence]) if sequence else row.logits for row, sequence in pairs])
 
 
 def attention_span(model: Any) -> int | None:

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from r1ranker_ir.errors import BackendError, InputError
@@ -30,23 +29,22 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
+    @property
+    def is_openai(self) -> bool:
+        """Whether it is OpenAI's own."""
+        return f".{urlsplit(self.base_url).hostname}".endswith(".api.openai.com")
+
     def scrub(self, text: str, *, shortest: int = _SHORTEST_REAL_SECRET) -> str:
         """Replaces secrets of at least `shortest` characters by `***`, and the beginnings of those cut short."""
         for secret in self.secrets:
             if len(secret) >= shortest:
                 text = text.replace(secret, "***")
             if len(secret) > _SHORTEST_BEGINNING:
-                text = _without_beginnings(text, secret)
+                head, tail = secret[:_SHORTEST_BEGINNING], secret[_SHORTEST_BEGINNING:]
+                first, *rest = text.split(head)
+                known = (len(os.path.commonprefix([tail, after])) for after in rest)  # noqa: RUF071 (as is wanted)
+                text = first + "".join(f"***{after[length:]}" for after, length in zip(rest, known, strict=True))
         return text
-
-
-def _without_beginnings(text: str, secret: str) -> str:
-    """Replaces what begins like the secret, as far as it goes on like it."""
-    first, *rest = text.split(secret[:_SHORTEST_BEGINNING])
-    for after in rest:
-        pairs = zip(secret[_SHORTEST_BEGINNING:], after, strict=False)
-        first += "***" + after[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
-    return first
 
 
 def find_endpoint(base_url: str | None) -> Endpoint:
@@ -75,22 +73,22 @@ def find_endpoint(base_url: str | None) -> Endpoint:
 
 def _split_address(address: str) -> tuple[str, str, set[str]]:
     """Splits a URL into the part to show, the value for basic authentication, and the secrets it held."""
-    # The address is not repeated in these errors: until it is parsed, nobody knows where its password stands.
+    # The address is not repeated in the error: until it is parsed, nobody knows where its password stands.
+    wrong = "base_url must begin with http:// or https://, name a host and end at the API's root, without a query: "
+    wrong += "give one such as http://127.0.0.1:8000/v1"
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError:
-        raise InputError("base_url can't be read as a URL: give one such as http://127.0.0.1:8000/v1") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError("base_url must begin with http:// or https:// and name a host: http://127.0.0.1:8000/v1")
-    if parts.query or parts.fragment:
-        raise InputError("base_url must end at the API's root (often /v1), without a query or a fragment")
+        raise InputError(wrong) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise InputError(wrong)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     clean = urlunsplit((parts.scheme, host if port is None else f"{host}:{port}", parts.path.rstrip("/"), "", ""))
     if parts.username is None and parts.password is None:
         return clean, "", set()
     raw = (parts.username or "", parts.password or "")
-    user, password = (unquote(part) for part in raw)
+    user, password = map(unquote, raw)
     basic = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
     # A token may stand in either place: https://token@host and https://user:password@host are both in use.
     return clean, basic, {*raw, user, password, basic}

@@ -23,6 +23,22 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_ASKED_FOR = 0.5, 8.0, 120.0
 _PASSING = (408, 409, 429)
 # Beyond it, a power of two would only overflow.
 _MOST_DOUBLINGS = 10
+_LEFT_OUT = "If it refuses the field {0}, pass {0}=None (--{0} none); answers may then differ from run to run"
+_CHANGES = {
+    r"content.?(filter|policy|management)|moderation|flagged": (
+        "The server's filter refuses this query or its passages: ask another server, or leave the query out"
+    ),
+    "temperature": _LEFT_OUT.format("temperature"),
+    "seed": _LEFT_OUT.format("seed"),
+    r"system (role|message|prompt)": (
+        "If the model's chat template takes no system message, give a prompt template whose system text is empty"
+    ),
+    r"context|too long|length|tokens": (
+        "If the prompt is too long, give context_length, or lower max_passage_tokens or window_size"
+    ),
+    "": "Compare the options with what the server's documentation allows",
+}
+"""What to change about a request that the server understood and refused, by its words; the first that fits counts."""
 
 
 def status_of(error: object) -> int | None:
@@ -59,13 +75,11 @@ def words_of(error: Exception) -> str:
         return str(body or "")
     if isinstance(error, APITimeoutError):
         return ""
-    if isinstance(error, APIConnectionError):
-        return str(error.__cause__ or "")
-    return str(error)
+    return str((error.__cause__ or "") if isinstance(error, APIConnectionError) else error)
 
 
-def refuses(reply: object, field: str) -> bool:
-    """Whether the server named a field of the request when it refused."""
+def refuses(reply: object, field: str = "") -> bool:
+    """Whether the server refused a request for its form, and named the field when it did."""
     return isinstance(reply, Exception) and status_of(reply) in (400, 422) and field in words_of(reply)
 
 
@@ -79,8 +93,7 @@ def what_failed(error: Exception) -> str:
     """Says what the server did, to follow the words "the server at …"."""
     if isinstance(error, FailedReplyError):
         return f"sent no chat completion, but a failure (as of status {error.status}),"
-    status = status_of(error)
-    if status is not None:
+    if (status := status_of(error)) is not None:
         return f"answered with status {status}"
     if isinstance(error, APITimeoutError):
         return "did not answer in time"
@@ -107,35 +120,17 @@ def what_to_do(error: Exception, attempts: int, concurrency: int, timeout: float
         return f"{again}; where a quota is used up, waiting does not help"
     if status >= 500:
         return f"{again}; the server's own log may say more"
-    return _what_to_change(words_of(error))
-
-
-def _what_to_change(words: str) -> str:
-    """For a request that the server understood and refused."""
-    if re.search(r"content.?(filter|policy|management)|moderation|flagged", words, re.IGNORECASE):
-        return "The server's filter refuses this query or its passages: ask another server, or leave the query out"
-    for option in ("temperature", "seed"):
-        if option in words:
-            left_out = f"pass {option}=None (--{option} none)"
-            return f"If it refuses the field {option}, {left_out}; answers may then differ from run to run"
-    if re.search(r"system (role|message|prompt)", words, re.IGNORECASE):
-        return "If the model's chat template takes no system message, give a prompt template whose system text is empty"
-    if re.search(r"context|too long|length|tokens", words):
-        return "If the prompt is too long, give context_length, or lower max_passage_tokens or window_size"
-    return "Compare the options with what the server's documentation allows"
+    words = words_of(error)
+    return next(advice for pattern, advice in _CHANGES.items() if re.search(pattern, words, re.IGNORECASE))
 
 
 def pause_before_retry(error: Exception, headers: Mapping[str, str], attempt: int) -> float | None:
     """Seconds to wait before a request is sent again; `None` if it would fail again, or the wait would be too long."""
     asked_for = _asked_for(headers)
-    if asked_for is not None and asked_for > _LONGEST_ASKED_FOR:
+    if asked_for > _LONGEST_ASKED_FOR or not _is_passing(error, headers, attempt):
         return None
-    if not _is_passing(error, headers, attempt):
-        return None
-    if asked_for is not None and asked_for > 0:
-        return asked_for
     longest = min(_FIRST_PAUSE * 2.0 ** min(attempt, _MOST_DOUBLINGS), _LONGEST_PAUSE)
-    return longest * (1 - 0.25 * random.random())
+    return asked_for if asked_for > 0 else longest * (1 - 0.25 * random.random())
 
 
 def _is_passing(error: Exception, headers: Mapping[str, str], attempt: int) -> bool:
@@ -151,15 +146,16 @@ def _is_passing(error: Exception, headers: Mapping[str, str], attempt: int) -> b
     return status in _PASSING or status >= 500
 
 
-def _asked_for(headers: Mapping[str, str]) -> float | None:
-    """The pause in seconds that a server asks for; `None` where it does not, or not in a form that can be read."""
-    for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+def _asked_for(headers: Mapping[str, str]) -> float:
+    """The pause in seconds that a server asks for; 0 where it does not, or not in a form that can be read."""
+    told = headers.get("retry-after", "")
+    for number, seconds_each in ((headers.get("retry-after-ms", ""), 0.001), (told, 1.0)):
         try:
-            seconds = float(headers[name]) / divisor
-        except (KeyError, ValueError):
+            seconds = float(number) * seconds_each
+        except ValueError:
             continue
-        return None if math.isnan(seconds) else seconds
+        return 0.0 if math.isnan(seconds) else seconds
     try:
-        return parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
+        return parsedate_to_datetime(told).timestamp() - time.time()
+    except (TypeError, ValueError, OverflowError):
+        return 0.0

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.parts import load_config
 from r1ranker_ir.models.small import located
-from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.types import Message
 
-from .tokens import EstimatedCounts, counting_tokenizer
+from .texts import ChatTokenizer
+from .tokens import CountedTexts, EstimatedCounts, counting_tokenizer
 
 ANSWER_TOKENS = 200
 """Tokens of the context that are kept for an answer, beside those for the thought."""
+
+
+def check_least(least: int, **given: float | None) -> None:
+    """Refuses arguments below a least value; `None` is never too little."""
+    for name, value in given.items():
+        if value is not None and not value >= least:
+            raise InputError(f"{name} is {value}: give at least {least}")
 
 
 def configured_context(config: Any) -> int | None:
@@ -28,54 +35,26 @@ def thought_limit(wanted: int, context_length: int | None) -> int:
     return wanted if context_length is None else min(wanted, context_length // 2)
 
 
-@dataclass
-class UnloadedLimits:
+class UnloadedLimits(CountedTexts):
     """The limits of a model that is not loaded (`prompts.prompt.TextLimits`), counted by its tokenizer or estimated.
 
-    `name` says who counts. `render` writes a prompt with its thought opened, closed or (`None`) as it is, where the
-    chat template is known.
+    `name` says who counts.
     """
 
-    name: str
-    context_length: int | None
-    answer_reserve: int
-    control_tokens: tuple[str, ...]
-    count_tokens: Callable[[str], int]
-    cut_text: Callable[[str, int], str]
-    count_prompt_tokens: Callable[[Sequence[Message]], int]
-    render: Callable[[Sequence[Message], bool | None], str] | None = None
+    def __init__(self, model: str | None, *, context_length: int | None = None, max_thought_tokens: int = 1024) -> None:
+        self._texts = None if model is None else ChatTokenizer(counting_tokenizer(model))
+        self._counts = self._texts or EstimatedCounts()
+        self.name = "estimated" if model is None else f"by the tokenizer of {model}"
+        self.context_length = context_length
+        if model is not None:
+            self.context_length = context_length or _context_of(model)
+            max_thought_tokens = thought_limit(max_thought_tokens, self.context_length)
+        self.answer_reserve = max_thought_tokens + ANSWER_TOKENS
+        self.control_tokens = self._counts.control_tokens
 
-
-def unloaded_limits(
-    model: str | None, *, context_length: int | None = None, max_thought_tokens: int = 1024
-) -> UnloadedLimits:
-    """Opens a model's tokenizer and configuration; without a model, tokens are estimated."""
-    if model is None:
-        counts = EstimatedCounts()
-        return UnloadedLimits(
-            "estimated",
-            context_length,
-            max_thought_tokens + ANSWER_TOKENS,
-            counts.control_tokens,
-            counts.count,
-            lambda text, limit: cut_at_word(text, limit, counts.count),
-            counts.count_prompt,
-        )
-    tokenizer = counting_tokenizer(model, "leave the model out to have tokens estimated")
-    from .texts import ChatTokenizer
-
-    texts = ChatTokenizer(tokenizer)
-    context = context_length or _context_of(model)
-    return UnloadedLimits(
-        f"by the tokenizer of {model}",
-        context,
-        thought_limit(max_thought_tokens, context) + ANSWER_TOKENS,
-        texts.control_tokens,
-        texts.count,
-        texts.cut,
-        lambda messages: len(texts.prompt_ids(messages)),
-        lambda messages, thinks: texts.decode(texts.prompt_ids(messages, thinks=thinks)),
-    )
+    def render(self, messages: Sequence[Message], thinks: bool | None) -> str | None:
+        """A prompt with its thought opened, closed or (`None`) as it is; `None` where no chat template is known."""
+        return self._texts and self._texts.decode(self._texts.prompt_ids(messages, thinks=thinks))
 
 
 def _context_of(model: str) -> int | None:

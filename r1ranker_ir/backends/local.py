@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.backends.cancelling import check_wanted
-from r1ranker_ir.errors import InputError, missing_extra
+from r1ranker_ir.errors import missing_extra
 from r1ranker_ir.files.byte_sizes import parse_bytes
-from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
+from r1ranker_ir.types import Answer, Call, ClosedAt, Usage
 
 try:
     import torch
@@ -28,11 +28,12 @@ from r1ranker_ir.models.loading import load_model
 
 from .choice import ChoiceSearch, Tokens, told_apart
 from .decoding import DecodingSession, SeparateSession, attention_span
-from .limits import ANSWER_TOKENS, configured_context, thought_limit
+from .limits import ANSWER_TOKENS, check_least, configured_context, thought_limit
 from .scoring import Scorer
 from .states import PromptStates, StateStore, depends_on_beginning_only
 from .texts import ChatTokenizer
 from .thoughts import split_thought
+from .tokens import CountedTexts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +88,7 @@ def _free_thought_closed_at(row: _Row, text: str) -> ClosedAt | None:
     return None if row.stopped == "end_of_turn" and (not opened or _ANSWER_START in text) else row.stopped
 
 
-class TransformersBackend:
+class TransformersBackend(CountedTexts):
     """A local model, on CPU, CUDA or MPS.
 
     The model thinks until it closes its thought or reaches the limit; then the answer is chosen among the call's
@@ -125,14 +126,8 @@ class TransformersBackend:
         revision: str | None = None,
         loaded: tuple[Any, Any] | None = None,
     ) -> None:
-        for name, value, least, meaning in (
-            ("batch_size", batch_size, 1, ""),
-            ("context_length", context_length, 1, ", or None for the model's own"),
-            ("max_thought_tokens", max_thought_tokens, 0, ""),
-            ("temperature", temperature, 0, " for greedy thoughts, or more to sample"),
-        ):
-            if value is not None and value < least:
-                raise InputError(f"{name} is {value}: give at least {least}{meaning}")
+        check_least(1, batch_size=batch_size, context_length=context_length)
+        check_least(0, max_thought_tokens=max_thought_tokens, temperature=temperature)
         state_bytes = parse_bytes(cache_memory, "cache_memory")
         self.name = os.fspath(model)
         self.batch_size = batch_size
@@ -148,19 +143,15 @@ class TransformersBackend:
         self._span = attention_span(self._model)
         reuses = state_bytes > 0 and depends_on_beginning_only(self._model)
         self._states = StateStore(state_bytes) if reuses else None
-        self._texts = ChatTokenizer(tokenizer)
+        self._texts = self._counts = ChatTokenizer(tokenizer)
         self.control_tokens = self._texts.control_tokens
         self.context_length = context_length or configured_context(self._model.config)
-        self.max_thought_tokens = self._thought_limit(max_thought_tokens)
+        self.max_thought_tokens = thought_limit(max_thought_tokens, self.context_length)
+        if self.max_thought_tokens < max_thought_tokens:
+            said = "max_thought_tokens %d is more than half of the context of %s (%d tokens): using %d"
+            logger.warning(said, max_thought_tokens, self.name, self.context_length, self.max_thought_tokens)
         self.answer_reserve = self.max_thought_tokens + ANSWER_TOKENS
         self._end_ids = self._texts.end_ids(getattr(self._model, "generation_config", None))
-
-    def _thought_limit(self, wanted: int) -> int:
-        limit = thought_limit(wanted, self.context_length)
-        if limit < wanted:
-            said = "max_thought_tokens %d is more than half of the context of %s (%d tokens): using %d"
-            logger.warning(said, wanted, self.name, self.context_length, limit)
-        return limit
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -189,18 +180,6 @@ class TransformersBackend:
             **reasons,
         }
 
-    def count_tokens(self, text: str) -> int:
-        """Counts the tokens of plain text, without special ones."""
-        return self._texts.count(text)
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
-        return self._texts.cut(text, max_tokens)
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a whole prompt, the opened thought included."""
-        return len(self._texts.prompt_ids(messages))
-
     @property
     def cache_memory_peak(self) -> int:
         """In bytes."""
@@ -213,21 +192,15 @@ class TransformersBackend:
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers calls in batches of prompts of similar length."""
-        if any(call.continuation for call in calls):
-            return self._answer_apart(calls)
-        rows = [self._row(call) for call in calls]
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))
+        scored = [index for index, call in enumerate(calls) if call.continuation]
+        rows = {index: self._row(call) for index, call in enumerate(calls) if not call.continuation}
+        order = sorted(rows, key=lambda index: len(rows[index].prompt))
         for start in range(0, len(order), self.batch_size):
             check_wanted()
             self._decode([rows[index] for index in order[start : start + self.batch_size]])
-        return [self._to_answer(row) for row in rows]
-
-    def _answer_apart(self, calls: Sequence[Call]) -> list[Answer]:
-        """Scores what is to be scored, and answers the rest."""
-        scored = [index for index, call in enumerate(calls) if call.continuation]
-        others = [index for index, call in enumerate(calls) if not call.continuation]
-        answers = dict(zip(others, self.answer([calls[index] for index in others]), strict=True))
-        answers |= zip(scored, self._score([calls[index] for index in scored]), strict=True)
+        answers = {index: self._to_answer(row) for index, row in rows.items()}
+        if scored:
+            answers |= zip(scored, self._score([calls[index] for index in scored]), strict=True)
         return [answers[index] for index in range(len(calls))]
 
     def _score(self, calls: Sequence[Call]) -> list[Answer]:
@@ -261,7 +234,7 @@ class TransformersBackend:
         thought = f"{call.thought}\n" if call.thought else ""
         opening = f"{thought}{_THOUGHT_END}\n" if call.thinks else ""
         opening += _ANSWER_START if call.tagged else ""
-        given = self._texts.continuation(opening) if opening else []
+        given = list(self._texts.continuation(opening)) if opening else []
         return _Row(call, prompt + given, written=list(given), given=len(given), thinking=False)
 
     def _tokens_of_answer(self, call: Call) -> int:
@@ -313,33 +286,24 @@ class TransformersBackend:
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
     def _think(self, session: DecodingSession | SeparateSession, rows: list[_Row]) -> None:
-        for count in range(max(row.limit for row in rows)):
-            check_wanted()
-            for row in rows:
-                if count >= row.limit:
-                    self._stop(row)
-            tokens = self._next_tokens(session.logits, rows)
-            for index, row in enumerate(rows):
-                token = tokens[index]
-                if token is not None and not self._write(row, token):
-                    tokens[index] = None
+        limit = max(row.limit for row in rows)
+        for count in range(limit + 1):
+            tokens = self._next_tokens(session.logits, rows, count)
             if all(token is None for token in tokens):
                 return
             session.append(tokens)
-        for row in rows:
-            self._stop(row)
+            check_wanted()
 
-    @staticmethod
-    def _stop(row: _Row) -> None:
-        """Ends what a row writes freely: a thought is closed where its answer is opened, a free answer ends there."""
-        if row.thinking:
-            row.thinking, row.stopped = False, "limit"
+    def _next_tokens(self, logits: Tensor, rows: list[_Row], count: int) -> list[int | None]:
+        """The next token of every row that is still thinking; a row that ends its turn stops without one.
 
-    def _next_tokens(self, logits: Tensor, rows: list[_Row]) -> list[int | None]:
-        """The next token of every row that is still thinking; a row that ends its turn stops without one."""
+        At its limit, a thought is closed where its answer is opened, and a free answer ends.
+        """
         likeliest: list[int] = logits.argmax(-1).tolist()
         tokens: list[int | None] = [None] * len(rows)
         for index, row in enumerate(rows):
+            if row.thinking and count >= row.limit:
+                row.thinking, row.stopped = False, "limit"
             if not row.thinking:
                 continue
             token = likeliest[index]
@@ -348,7 +312,7 @@ class TransformersBackend:
                 token = int(torch.multinomial(scaled, 1, generator=row.generator))
             if token in self._end_ids:
                 row.thinking, row.stopped = False, "end_of_turn"
-            else:
+            elif self._write(row, token):
                 tokens[index] = token
         return tokens
 
@@ -372,10 +336,10 @@ class TransformersBackend:
 
     def _open_answer(self, session: DecodingSession | SeparateSession, rows: list[_Row]) -> None:
         """Brings every row to the place of its first identifier."""
-        closings: list[list[int]] = []
+        closings: list[Tokens] = []
         for row in rows:
             if row.call.free or not row.call.thinks:
-                closings.append([])
+                closings.append(())
                 continue
             text = self._texts.decode(row.written) + row.rest_of_tag
             closing, start = row.rest_of_tag, _ANSWER_START if row.call.tagged else ""
@@ -384,7 +348,7 @@ class TransformersBackend:
             else:
                 row.closed_at = "answer" if _ANSWER_START in text else row.stopped
                 closing += "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{start}"
-            closings.append(self._texts.continuation(closing) if closing else [])
+            closings.append(self._texts.continuation(closing) if closing else ())
         session.append_sequences(closings)
         for row, ids in zip(rows, closings, strict=True):
             row.written.extend(ids)

@@ -15,10 +15,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from r1ranker_ir.backends.cancelling import check_wanted, may_be_cancelled
-from r1ranker_ir.backends.endpoint import Endpoint, find_endpoint
+from r1ranker_ir.backends.endpoint import find_endpoint
+from r1ranker_ir.backends.limits import check_least
 from r1ranker_ir.backends.replies import Reply, read_reply
 from r1ranker_ir.backends.server_scores import (
     NO_SCORES,
@@ -29,16 +29,15 @@ from r1ranker_ir.backends.server_scores import (
     lacks_scores,
     read_scores,
 )
-from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought
+from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought, where_closed
 from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts, TokenizerCounts
 from r1ranker_ir.errors import BackendError, CallError, InputError, missing_extra
-from r1ranker_ir.types import Answer, Call, ClosedAt, Message, Usage
+from r1ranker_ir.types import Answer, Call, Message, Usage
 
 try:
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
     from r1ranker_ir.backends import failures
-    from r1ranker_ir.backends.bounded import bound_reply
 except ImportError as error:
     raise missing_extra("the openai backend", "openai", error) from error
 
@@ -56,6 +55,7 @@ _CALLS_PER_SLOT = 4
 # Between the samples of one call; runs with the seeds 0, 1, 2, … must not share any.
 _SEEDS_APART = 1_000_003
 _SECONDS_BETWEEN_LOOKS = 0.05
+_MOST_BYTES = 16 * 2**20
 _Read = TypeVar("_Read")
 _Arrived = tuple[int, Answer | CallError]
 
@@ -102,6 +102,8 @@ class OpenAIBackend(CountedTexts):
         extra_body: further fields of the request, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
     """
 
+    _counts: EstimatedCounts | TokenizerCounts
+
     def __init__(
         self,
         model: str,
@@ -121,19 +123,18 @@ class OpenAIBackend(CountedTexts):
     ) -> None:
         if not model.strip():
             raise InputError("model is blank: give the name under which the server knows its model")
-        numbers = {"concurrency": concurrency, "batch_size": batch_size, "max_thought_tokens": max_thought_tokens}
-        numbers |= {"max_retries": max_retries, "context_length": context_length}
-        for name, value in numbers.items():
-            least = 0 if name == "max_retries" else 1
-            if value is not None and value < least:
-                raise InputError(f"{name} is {value}: give {least} or more")
+        check_least(1, concurrency=concurrency, batch_size=batch_size, max_thought_tokens=max_thought_tokens)
+        check_least(1, context_length=context_length)
+        check_least(0, max_retries=max_retries)
         if timeout <= 0:
             raise InputError(f"timeout is {timeout} seconds: give more than 0")
         if limit_field not in ("auto", *_OTHER_FIELD):
             raise InputError(f"limit_field is {limit_field!r}: use auto, max_tokens or max_completion_tokens")
 
         self._endpoint = find_endpoint(base_url)
-        self._counts = EstimatedCounts() if tokenizer is None else TokenizerCounts(tokenizer)
+        self._counts: EstimatedCounts | TokenizerCounts = (
+            EstimatedCounts() if tokenizer is None else TokenizerCounts(tokenizer)
+        )
         self.name = model
         self.batch_size = concurrency * _CALLS_PER_SLOT if batch_size is None else batch_size
         self.context_length = context_length
@@ -145,7 +146,8 @@ class OpenAIBackend(CountedTexts):
         self._timeout = timeout
         self._max_retries = max_retries
         self._may_change_field = limit_field == "auto"
-        self._limit_field: LimitField = _first_field(self._endpoint) if limit_field == "auto" else limit_field
+        first: LimitField = "max_completion_tokens" if self._endpoint.is_openai else "max_tokens"
+        self._limit_field: LimitField = first if limit_field == "auto" else limit_field
         sampling = {"temperature": temperature, "seed": seed, "extra_body": dict(extra_body) if extra_body else None}
         self._options = {name: value for name, value in sampling.items() if value is not None}
         self._asked_with = {
@@ -156,7 +158,6 @@ class OpenAIBackend(CountedTexts):
             "tokenizer": tokenizer,
             **self._options,
         }
-        self._continues = bool((extra_body or {}).get("continue_final_message"))
         self._warned_of_opening = False
         self._ways = WAYS
         self._sends_seed = "seed" in self._options
@@ -230,7 +231,7 @@ class OpenAIBackend(CountedTexts):
             default_headers=self._endpoint.headers,
             timeout=Timeout(self._timeout, connect=min(self._timeout, _CONNECT_SECONDS)),
             max_retries=0,  # see `failures`: the SDK's own do not look into replies of status 200
-            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound_reply]}),
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [_read_bounded]}),
         )
 
     def _explain(self, error: Exception) -> str:
@@ -250,28 +251,23 @@ class OpenAIBackend(CountedTexts):
         async with connection.slots:
             if batch.failure is not None:
                 return
-            reply: Answer | Reply | Exception
-            if call.continuation:
-                reply = await self._score(connection.client, batch, call)
-            else:
-                reply = await self._ask(connection.client, batch, call)
+            reply = await (self._score if call.continuation else self._ask)(connection.client, batch, call)
         if isinstance(reply, Answer):
             batch.give((index, reply))
             return
-        if isinstance(reply, Reply):
-            batch.give((index, self._read(call, reply)))
-            return
         # Not chained to the SDK's error: that one holds the request with its headers, and the unscrubbed reply.
-        if call.continuation and lacks_scores(reply, failures.status_of(reply), failures.words_of(reply)):
+        if call.continuation and self._lacks_scores(reply):
             batch.fail(BackendError(self._endpoint.scrub(NO_SCORES.format(self._endpoint.base_url, self.name))))
-            return
-        explained = self._explain(reply)
-        if failures.concerns_all(reply):
-            batch.fail(BackendError(explained))
-            return
-        failure = CallError(explained)
-        failure.refused = failures.is_refused(reply)
-        batch.give((index, failure))
+        elif failures.concerns_all(reply):
+            batch.fail(BackendError(self._explain(reply)))
+        else:
+            failure = CallError(self._explain(reply))
+            failure.refused = failures.is_refused(reply)
+            batch.give((index, failure))
+
+    @staticmethod
+    def _lacks_scores(failure: Exception) -> bool:
+        return lacks_scores(failure, failures.status_of(failure), failures.words_of(failure))
 
     async def _score(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Answer | Exception:
         """Asks for log-probabilities, and once more in another way if the server does not know the first one."""
@@ -279,7 +275,7 @@ class OpenAIBackend(CountedTexts):
         text = ScoredText(*self._counts.scored_ids(call.messages, call.continuation))
         create: Any = client.completions.with_raw_response.create
         more: Any = self._options.get("extra_body") or {}
-        failed: Exception = NoScoresError()
+        scores: tuple[float, ...] | Exception = NoScoresError()
         for way in self._ways:
             send = partial(create, model=self.name, prompt=text.tokens, max_tokens=1, temperature=0)
             scores = await self._until_replied(
@@ -289,48 +285,38 @@ class OpenAIBackend(CountedTexts):
                 self._ways = (way,)
                 usage = Usage(1, len(text.prompt), len(text.continuation))
                 return Answer(call.continuation, log_probabilities=scores, usage=usage)
-            failed = scores
-            if not lacks_scores(failed, failures.status_of(failed), failures.words_of(failed)):
+            if not self._lacks_scores(scores):
                 break
-        return failed
+        return scores
 
-    async def _ask(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Reply | Exception:
-        """Asks once, and once more without the seed if that is refused, where nothing is sampled by it."""
-        reply = await self._ask_by_limit(client, batch, call)
-        if self._sends_seed and self._options.get("temperature") == 0 and failures.refuses(reply, "seed"):
-            second = await self._ask_by_limit(client, batch, call, seeded=False)
-            if isinstance(second, Reply) and self._sends_seed:
-                _log.info("%s takes no seed; from here on it is sent none, and greedy answers need none", self.name)
-                self._sends_seed = False
-            # Refused again: the seed was not what the server minded.
-            return reply if failures.status_of(second) in (400, 422) else second
-        return reply
-
-    async def _ask_by_limit(
-        self, client: AsyncOpenAI, batch: _Batch, call: Call, *, seeded: bool = True
-    ) -> Reply | Exception:
-        """Asks once, and once more with the limit under its other name if this one is refused."""
-        field = self._limit_field
-        reply = await self._request(client, batch, call, field, seeded=seeded)
-        if not (self._may_change_field and failures.refuses(reply, field)):
-            return reply
-        other = _OTHER_FIELD[field]
-        second = await self._request(client, batch, call, other, seeded=seeded)
-        if isinstance(second, Exception):
-            # Refused again: the name of the limit was not what the server minded, and the first reply says what was,
-            # unless it minds the seed as well.
-            again = failures.status_of(second) in (400, 422) and not failures.refuses(second, "seed")
-            return reply if again else second
-        if self._limit_field == field:
-            _log.info("%s does not take %s; from here on it is sent %s", self.name, field, other)
-            self._limit_field = other
-        return second
+    async def _ask(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Answer | Exception:
+        """Asks, and again with the limit's other name, or without a seed by which nothing is sampled, if refused."""
+        first: Exception | None = None
+        started = field, seeded = self._limit_field, self._sends_seed
+        while True:
+            reply = await self._request(client, batch, call, field, seeded=seeded)
+            if isinstance(reply, Reply):
+                if (field, seeded) != started:
+                    _log.info(
+                        "%s is sent %s, %s a seed, from here on", self.name, field, "with" if seeded else "without"
+                    )
+                    self._limit_field, self._sends_seed = field, seeded
+                return self._read(call, reply)
+            if self._may_change_field and field == started[0] and failures.refuses(reply, field):
+                field = _OTHER_FIELD[field]
+            elif seeded and self._options.get("temperature") == 0 and failures.refuses(reply, "seed"):
+                seeded = False
+            elif first is not None and failures.refuses(reply) and not failures.refuses(reply, "seed"):
+                return first  # the fields were not what the server minded, and its first words say what was
+            else:
+                return reply
+            first = first or reply
 
     def _turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The turns to send: without the beginning of the assistant's, unless the server was told to go on from it."""
         if messages[-1].role != "assistant":
             return self._counts.turns(messages)
-        if self._continues:
+        if (self._options.get("extra_body") or {}).get("continue_final_message"):
             return (*self._counts.turns(messages[:-1]), messages[-1])
         if not self._warned_of_opening:
             self._warned_of_opening = True
@@ -344,20 +330,19 @@ class OpenAIBackend(CountedTexts):
     async def _request(
         self, client: AsyncOpenAI, batch: _Batch, call: Call, field: LimitField, *, seeded: bool
     ) -> Reply | Exception:
-        """Asks until there is a reply, or no reason to try again."""
         # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
         messages = [
             {"role": message.role, "content": message.content.encode("utf-8", "replace").decode("utf-8")}
             for message in call.messages
         ]
         options: dict[str, Any] = {**self._options, field: self._token_limit(call)}
-        if not (seeded and self._sends_seed):
-            options.pop("seed", None)
-        if call.sample and "seed" in options:
+        if seeded:
             options["seed"] += _SEEDS_APART * call.sample
+        else:
+            options.pop("seed", None)
         create: Any = client.chat.completions.with_raw_response.create
         return await self._until_replied(
-            batch, lambda: create(model=self.name, messages=messages, **options), read_reply
+            batch, partial(create, model=self.name, messages=messages, **options), read_reply
         )
 
     async def _until_replied(
@@ -389,13 +374,12 @@ class OpenAIBackend(CountedTexts):
 
     def _read(self, call: Call, reply: Reply) -> Answer:
         content, reasoning = self._endpoint.scrub(reply.content), self._endpoint.scrub(reply.reasoning)
-        ran_out = reply.ran_out
         if answers_in_reasoning(call, content, reasoning):
             text, thought_alone = reasoning + content, False
         else:
-            text = join_reasoning(reasoning, content, ended=bool(content) or not ran_out)
+            text = join_reasoning(reasoning, content, ended=bool(content) or not reply.ran_out)
             thought_alone = bool(reasoning) and not content.strip()
-        closed_at = _closed_at(text, thought_alone=thought_alone, ran_out=ran_out)
+        closed_at = where_closed(text, thought_alone=thought_alone, ran_out=reply.ran_out)
         if closed_at and text and "<think>" not in text:
             # The chat template had opened the thought; without this mark its numbers would pass for an answer.
             text = f"<think>{text}"
@@ -451,20 +435,16 @@ class _Connection:
         asyncio.run(until_closed())
 
 
-def _closed_at(text: str, *, thought_alone: bool, ran_out: bool) -> ClosedAt | None:
-    """Where a thought ended that has no end in the text, or that stands alone: at the limit, or with the turn."""
-    unended = "<think>" in text and "</think>" not in text
-    if "<answer>" in text:
-        return "answer" if unended else None
-    if ran_out:
-        return None if "</think>" in text else "limit"
-    # A text without any tag that a model ended itself is an answer.
-    return "end_of_turn" if thought_alone or unended else None
-
-
-def _first_field(endpoint: Endpoint) -> LimitField:
-    host = urlsplit(endpoint.base_url).hostname or ""
-    return "max_completion_tokens" if host == "api.openai.com" or host.endswith(".api.openai.com") else "max_tokens"
+async def _read_bounded(response: Any) -> None:
+    """A hook of the HTTP client: reads a reply, unpacked, up to 16 MiB, however much a server sends."""
+    read = bytearray()
+    async with contextlib.aclosing(response.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            read += chunk
+            if len(read) >= _MOST_BYTES:
+                break
+    await response.aclose()
+    response._content = bytes(read[:_MOST_BYTES])  # what the client takes for read, whichever HTTP library it uses
 
 
 def _next(arrived: queue.SimpleQueue[_Arrived | None]) -> _Arrived | None:

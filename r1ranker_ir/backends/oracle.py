@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from r1ranker_ir.backends.limits import ANSWER_TOKENS, check_least
 from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Answer, Call, Question, Usage
 
-ANSWER_TOKENS = 200
 # Probabilities are told for gains up to so far apart; a wider span is drawn together, so that none vanishes.
 _SPAN = 30.0
 
@@ -57,11 +57,8 @@ class OracleBackend(CountedTexts):
         batch_size: int = 64,
         max_thought_tokens: int = 0,
     ) -> None:
-        numbers = {"noise": noise, "batch_size": batch_size, "max_thought_tokens": max_thought_tokens}
-        for name, value in numbers.items():
-            least = 1 if name == "batch_size" else 0
-            if not value >= least:
-                raise InputError(f"{name} is {value}: give at least {least}")
+        check_least(0, noise=noise, max_thought_tokens=max_thought_tokens)
+        check_least(1, batch_size=batch_size)
         self.name = model
         self.gains = gains
         self.noise = noise

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from typing import Any
 
 # Names that servers give the end of an answer which is as long as the model wanted it.
 _COMPLETE_ENDS = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "function_call")
 _LIMIT_ENDS = ("length", "max_tokens")
-_FILTER_ENDS = (
-    "content_filter",
-    "safety",
-    "prohibited_content",
-    "recitation",
-    "blocklist",
-    "spii",
-    "error_toxic",
-    "refusal",
-)
+_FILTER_ENDS = "content_filter safety prohibited_content recitation blocklist spii error_toxic refusal".split()
 _BROKEN_ENDS = ("error", "abort", "aborted", "cancelled", "canceled", "timeout", "insufficient_system_resource")
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 _REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary")
-# Statuses of errors that are named in words only. What is named first wins.
-_STATUS_BY_WORD = {
-    **dict.fromkeys(("rate_limit", "rate limit", "too many requests", "quota"), 429),
-    **dict.fromkeys(("overloaded", "unavailable"), 503),
-    **dict.fromkeys(("timeout", "timed out"), 504),
-    **dict.fromkeys(("authentication", "invalid_api_key", "unauthorized"), 401),
-    **{"permission": 403, "not_found": 404},
-    **dict.fromkeys(("content_filter", "content_policy", "moderation", "context_length"), 400),
-    **dict.fromkeys(("invalid_request", "badrequest", "bad request"), 400),
+_TEXT_FIELDS = ("text", "thinking", "reasoning", "summary", "content")
+# Statuses of errors that are named in words only; the first that fits counts.
+_STATUS_BY_WORDS = {
+    "rate_limit|rate limit|too many requests|quota": 429,
+    "overloaded|unavailable": 503,
+    "timeout|timed out": 504,
+    "authentication|invalid_api_key|unauthorized": 401,
+    "permission": 403,
+    "not_found": 404,
+    "content_filter|content_policy|moderation|context_length|invalid_request|badrequest|bad request": 400,
+    "": 502,
 }
 _BAD_GATEWAY, _BAD_REQUEST, _SERVICE_UNAVAILABLE = 502, 400, 503
 # A larger number is not believed: it would only spoil the sums.
@@ -40,7 +33,7 @@ _DEEPEST_PARTS = 4
 
 
 class UnreadableReplyError(ValueError):
-    """A reply of status 200 that holds neither a chat completion nor an error; its message is the reply."""
+    """A reply of status 200 that holds neither what was asked for nor an error; its message is the reply."""
 
 
 class FailedReplyError(Exception):
@@ -81,32 +74,32 @@ class Reply:
         return not self.finish_reason or self.finish_reason in _COMPLETE_ENDS
 
 
-def read_reply(body: bytes) -> Reply:
-    """Reads the body of a reply of status 200, or raises what it says of a failure."""
+def read_choice(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads the first choice of a reply of status 200, and the whole reply, or raises what it says of a failure."""
     raw = body.decode("utf-8", "replace")
     try:
         content = json.loads(raw)
     # Numbers of thousands of digits are a ValueError; lists in lists in lists are a RecursionError.
     except (ValueError, RecursionError):
         raise UnreadableReplyError(raw) from None
-    if not isinstance(content, dict):
-        raise UnreadableReplyError(raw)
-    choices = content.get("choices")
-    if not choices and (content.get("error") or content.get("object") == "error"):
+    choices = _object(content).get("choices")
+    if not choices and (_object(content).get("error") or _object(content).get("object") == "error"):
         raise _failure(content.get("error") or content)
     if choices == []:
         raise FailedReplyError("the reply has no choices", _BAD_GATEWAY)
     # A web framework in place of a chat server says {"detail": …}, and another kind of API something else.
     if not isinstance(choices, list) or not isinstance(choices[0], dict):
         raise UnreadableReplyError(raw)
-    return _read_choice(choices[0], content, raw)
+    if error := choices[0].get("error") or content.get("error"):
+        raise _failure(error)
+    return choices[0], content
 
 
-def _read_choice(choice: Mapping[str, Any], content: Mapping[str, Any], raw: str) -> Reply:
+def read_reply(body: bytes) -> Reply:
+    """Reads the body of a chat completion of status 200, or raises what it says of a failure."""
+    choice, content = read_choice(body)
     finish = choice.get("finish_reason")
     finish_reason = finish.lower() if isinstance(finish, str) else ""
-    if error := choice.get("error") or content.get("error"):
-        raise _failure(error)
     if finish_reason in _FILTER_ENDS:
         words = f"a content filter of the server stopped the answer (finish_reason {finish_reason!r})"
         raise FailedReplyError(words, _BAD_REQUEST, filtered=True)
@@ -114,52 +107,42 @@ def _read_choice(choice: Mapping[str, Any], content: Mapping[str, Any], raw: str
         status = _BAD_GATEWAY if finish_reason == "error" else _SERVICE_UNAVAILABLE
         raise FailedReplyError(f"the server did not finish its answer (finish_reason {finish_reason!r})", status)
     message = choice.get("message")
-    if not isinstance(message, dict):
-        raise UnreadableReplyError(raw)
-    text, thought = _split_parts(message.get("content"))
-    if text is None:
-        raise UnreadableReplyError(raw)
-    fields = (_flat(message.get(name)) for name in _REASONING_FIELDS)
-    reasoning = thought or next((each for each in fields if each.strip()), "")
+    parts = _parts(message.get("content")) if isinstance(message, dict) else None
+    if parts is None:
+        raise UnreadableReplyError(body.decode("utf-8", "replace"))
+    text = "".join(_flat(part) for part in parts if not _is_thought(part))
+    thoughts = ["".join(filter(None, map(_flat, filter(_is_thought, parts))))]
+    thoughts += [_flat(message.get(name)) for name in _REASONING_FIELDS]
     usage = _object(content.get("usage"))
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    reused = _count(_object(usage.get("prompt_tokens_details")).get("cached_tokens"))
-    return Reply(_sendable(text), _sendable(reasoning), finish_reason, prompt, completion, reused)
+    return Reply(
+        _sendable(text),
+        _sendable(next((each for each in thoughts if each.strip()), "")),
+        finish_reason,
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
+        _count(_object(usage.get("prompt_tokens_details")).get("cached_tokens")),
+    )
 
 
-def _split_parts(content: Any) -> tuple[str | None, str]:
-    """The text of a message and the thought that stands in parts of its own; no text where the form is unknown."""
-    if content is None or isinstance(content, str):
-        return content or "", ""
-    if isinstance(content, dict):
-        content = [content]
-    if not isinstance(content, list):
-        return None, ""
-    texts: list[str] = []
-    thoughts: list[str] = []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif not isinstance(part, dict):
-            return None, ""
-        elif part.get("type") in _REASONING_PARTS or ("text" not in part and "thinking" in part):
-            thoughts.append(_flat(part))
-        else:
-            texts.append(_flat(part))
-    return "".join(texts), "".join(thoughts)
+def _parts(content: Any) -> list[Any] | None:
+    """The parts of a message, texts and objects; `None` where the form is unknown."""
+    parts = content if isinstance(content, list) else [] if content is None else [content]
+    return parts if all(isinstance(part, str | dict) for part in parts) else None
+
+
+def _is_thought(part: Any) -> bool:
+    kind = _object(part)
+    return kind.get("type") in _REASONING_PARTS or ("text" not in kind and "thinking" in kind)
 
 
 def _flat(value: Any, depth: int = 0) -> str:
     """The text of a field that is text, a part, or a list of parts."""
     if isinstance(value, str):
         return value
-    if depth == _DEEPEST_PARTS:
-        return ""
-    if isinstance(value, list):
+    if isinstance(value, list) and depth < _DEEPEST_PARTS:
         return "".join(_flat(each, depth + 1) for each in value)
-    if isinstance(value, dict):
-        names = ("text", "thinking", "reasoning", "summary", "content")
-        return next((text for name in names if (text := _flat(value.get(name), depth + 1))), "")
+    if isinstance(value, dict) and depth < _DEEPEST_PARTS:
+        return next((text for name in _TEXT_FIELDS if (text := _flat(value.get(name), depth + 1))), "")
     return ""
 
 
@@ -174,9 +157,7 @@ def _sendable(text: str) -> str:
 
 def _count(value: Any) -> int | None:
     """A number of tokens; `None` for what can't be one."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TOKENS:
-        return None
-    return value
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
 
 def _failure(error: Any) -> FailedReplyError:
@@ -184,21 +165,13 @@ def _failure(error: Any) -> FailedReplyError:
     words, fields = _words(error), _object(error)
     named = [fields.get(name) for name in ("code", "status", "status_code", "http_code")]
     named.append(_object(fields.get("metadata")).get("code"))
-    status = next((code for value in named if (code := _status(value)) is not None), None)
-    if status is None:
-        said = " ".join(str(fields[name]) for name in ("code", "type", "status") if isinstance(fields.get(name), str))
-        described = f"{said} {words}".lower()
-        status = next((code for word, code in _STATUS_BY_WORD.items() if word in described), _BAD_GATEWAY)
-    return FailedReplyError(words, status)
-
-
-def _status(value: Any) -> int | None:
-    """An HTTP status of a failure, as a number or written out."""
-    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 400 <= value <= 599:
-        return None
-    return value
+    for value in named:
+        if type(value) in (int, str) and re.fullmatch("[45][0-9][0-9]", str(value)[:4]):
+            return FailedReplyError(words, int(value))
+    said = " ".join(str(fields[name]) for name in ("code", "type", "status") if isinstance(fields.get(name), str))
+    described = f"{said} {words}".lower()
+    found = next(status for pattern, status in _STATUS_BY_WORDS.items() if re.search(pattern, described))
+    return FailedReplyError(words, found)
 
 
 def _words(error: Any) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r1ranker_ir.backends.replies import FailedReplyError, UnreadableReplyError
+from r1ranker_ir.backends.replies import read_choice
 
 WAYS: tuple[Mapping[str, object], ...] = ({"echo": True, "logprobs": 1}, {"prompt_logprobs": 1})
 """The fields that make servers return them: of the completions endpoint as OpenAI had it, and vLLM's own."""
@@ -44,22 +43,11 @@ class NoScoresError(Exception):
 
 def read_scores(body: bytes, text: ScoredText) -> tuple[float, ...]:
     """Reads the log-probability of each token of the continuation; a NoScoresError says that the reply has none."""
-    raw = body.decode("utf-8", "replace")
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise UnreadableReplyError(raw) from None
-    choices = content.get("choices") if isinstance(content, dict) else None
-    if isinstance(content, dict) and not choices and content.get("error"):
-        raise FailedReplyError(str(content["error"]), 502)
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise UnreadableReplyError(raw)
-    told = _by_prompt(choices[0], text) or _by_echo(choices[0])
-    start = len(text.prompt)
-    scores = told[start : start + len(text.continuation)]
+    choice, _ = read_choice(body)
+    scores = (_by_prompt(choice, text) or _by_echo(choice))[len(text.prompt) :][: len(text.continuation)]
     if len(scores) < len(text.continuation) or not all(map(_is_score, scores)):
         raise NoScoresError
-    return tuple(float(score) for score in scores)
+    return tuple(map(float, scores))
 
 
 def _by_echo(choice: Mapping[str, Any]) -> Sequence[Any]:
@@ -73,11 +61,10 @@ def _by_prompt(choice: Mapping[str, Any], text: ScoredText) -> Sequence[Any]:
     told = choice.get("prompt_logprobs")
     if not isinstance(told, list) or len(told) != len(text.tokens):
         return []
-    scores = []
-    for token, some in zip(text.tokens, told, strict=True):
-        own = some.get(str(token)) if isinstance(some, dict) else None
-        scores.append(own.get("logprob") if isinstance(own, dict) else None)
-    return scores
+    own = [
+        some.get(str(token)) if isinstance(some, dict) else None for token, some in zip(text.tokens, told, strict=True)
+    ]
+    return [each.get("logprob") if isinstance(each, dict) else None for each in own]
 
 
 def _is_score(value: Any) -> bool:

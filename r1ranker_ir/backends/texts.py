@@ -29,11 +29,7 @@ class ChatTokenizer:
         self.pad_id: int = pad if pad is not None else 0
         self._opening = self._find_opening()
         self._may_end_tag: dict[int, bool] = {}
-        self.identifier_ids = lru_cache(maxsize=1024)(self._identifier_ids)
-        self.letter_ids = lru_cache(maxsize=256)(self._letter_ids)
-        self.named_ids = lru_cache(maxsize=1024)(self._named_ids)
-        self.continuation = lru_cache(maxsize=16)(self._continuation)
-        self.said_ids = lru_cache(maxsize=1024)(self._said_ids)
+        self._after = lru_cache(maxsize=4096)(self._uncached_after)
 
     def _ids(self, text: str, *, special: bool = False) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=special, verbose=False))
@@ -70,6 +66,10 @@ class ChatTokenizer:
         text = "\n\n".join(message.content for message in said) + f"\n\n{opening}"
         return self._opening + self._ids(with_thought(text, opened=opening.rstrip().endswith(THINK), thinks=thinks))
 
+    def count_prompt(self, messages: Sequence[Message]) -> int:
+        """Counts the tokens of a whole prompt, the opened thought included."""
+        return len(self.prompt_ids(messages))
+
     def template_digest(self) -> str:
         """A hash of what the chat template makes of a short conversation; some templates write today's date."""
         ids = self.prompt_ids([Message("system", "s"), Message("user", "u")])
@@ -92,40 +92,39 @@ class ChatTokenizer:
             self._may_end_tag[token] = ">" in self._tokenizer.decode([token], skip_special_tokens=False)
         return self._may_end_tag[token]
 
-    def _after(self, anchor: str, text: str) -> list[int]:
+    def _uncached_after(self, anchor: str, text: str) -> tuple[int, ...]:
         # A vocabulary may hold the anchor's end and the text's beginning as one token, such as `>[`.
         for tried in (anchor, _LINE_ANCHOR):
             before, both = self._ids(tried), self._ids(tried + text)
             if both[: len(before)] == before:
-                return both[len(before) :]
-        return self._ids(text)
+                return tuple(both[len(before) :])
+        return tuple(self._ids(text))
 
-    def _continuation(self, text: str) -> list[int]:
+    def continuation(self, text: str) -> tuple[int, ...]:
         """Tokenizes text that follows something."""
         return self._after(_CLOSING_ANCHOR, text)
 
-    def _said_ids(self, text: str) -> tuple[int, ...]:
+    def said_ids(self, text: str) -> tuple[int, ...]:
         """Tokenizes a text as it follows the opening of a turn."""
-        return tuple(self._after(_LINE_ANCHOR, text))
+        return self._after(_LINE_ANCHOR, text)
 
-    def _identifier_ids(self, identifier: str, *, first: bool, tagged: bool = True) -> tuple[int, ...]:
+    def identifier_ids(self, identifier: str, *, first: bool, tagged: bool = True) -> tuple[int, ...]:
         """Tokenizes an identifier as it follows the opened answer, or, with its separator, another identifier.
 
         Without the answer's tag, the first one follows a line break, as after a chat template's opening of the turn.
         """
         if first:
-            return tuple(self._after(_ANSWER_ANCHOR if tagged else _LINE_ANCHOR, identifier))
-        return tuple(self._after(_ORDER_ANCHOR, f" > {identifier}"))
+            return self._after(_ANSWER_ANCHOR if tagged else _LINE_ANCHOR, identifier)
+        return self._after(_ORDER_ANCHOR, f" > {identifier}")
 
-    def _named_ids(self, text: str, *, first: bool) -> tuple[int, ...]:
+    def named_ids(self, text: str, *, first: bool) -> tuple[int, ...]:
         """Tokenizes a name and what follows it, behind the opened answer or on a line of its own."""
-        return tuple(self._after(_ANSWER_ANCHOR if first else _LINE_ANCHOR, text))
+        return self._after(_ANSWER_ANCHOR if first else _LINE_ANCHOR, text)
 
-    def _letter_ids(self, identifier: str) -> tuple[int, ...]:
+    def letter_ids(self, identifier: str) -> tuple[int, ...]:
         """Tokenizes an identifier `[A]` with its letter in a token of its own, whatever the vocabulary would join.
 
         That is how FIRST (arXiv 2406.15657) looks at the letters: those that follow a bracket put behind the prompt.
         """
         bracket, letter, rest = identifier[0], identifier[1:-1], identifier[-1]
-        parts = (self._after(_LINE_ANCHOR, bracket), self._after(bracket, letter), self._after(letter, rest))
-        return tuple(token for part in parts for token in part)
+        return self._after(_LINE_ANCHOR, bracket) + self._after(bracket, letter) + self._after(letter, rest)

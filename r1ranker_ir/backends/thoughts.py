@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r1ranker_ir.types import Call
+from r1ranker_ir.types import Call, ClosedAt
 
 
 def split_thought(text: str) -> tuple[str, str]:
@@ -24,9 +24,7 @@ def answers_in_reasoning(call: Call, content: str, reasoning: str) -> bool:
     """Whether a server that delivers thoughts apart has taken the answer for a part of the thought."""
     if not reasoning.strip() or any(identifier in content for identifier in call.identifiers):
         return False
-    if "<answer>" in reasoning or reasoning.partition("</think>")[2].strip():
-        return True
-    return not call.thinks
+    return not call.thinks or "<answer>" in reasoning or bool(reasoning.partition("</think>")[2].strip())
 
 
 def join_reasoning(reasoning: str, content: str, *, ended: bool = True) -> str:
@@ -38,3 +36,14 @@ def join_reasoning(reasoning: str, content: str, *, ended: bool = True) -> str:
     inner, rest = split_thought(content) if "</think>" in content else ("", content)
     thought = f"{reasoning}\n\n{inner}" if inner else reasoning
     return f"<think>{thought}</think>{rest}" if ended else f"<think>{thought}"
+
+
+def where_closed(text: str, *, thought_alone: bool, ran_out: bool) -> ClosedAt | None:
+    """Where a thought ended that has no end in the text, or that stands alone: at the limit, or with the turn."""
+    unended = "<think>" in text and "</think>" not in text
+    if "<answer>" in text:
+        return "answer" if unended else None
+    if ran_out:
+        return None if "</think>" in text else "limit"
+    # A text without any tag that a model ended itself is an answer.
+    return "end_of_turn" if thought_alone or unended else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,27 +14,19 @@ from r1ranker_ir.types import Message
 
 from .texts import ChatTokenizer
 
-CHAT_CONTROL_TOKENS: tuple[str, ...] = (
-    # ChatML: Qwen and many others
-    *("<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>"),
-    # Llama 3 and 4
-    *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"),
-    *("<|python_tag|>", "<|header_start|>", "<|header_end|>", "<|eot|>", "<|eom|>"),
-    # Llama 2 and Mistral
-    *("<s>", "</s>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
-    *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
-    *("[THINK]", "[/THINK]"),
-    # Gemma
-    *("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<|turn>", "<turn|>", "<|channel>", "<channel|>"),
-    # Phi, GLM, Granite and Falcon
-    *("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|observation|>", "<|start_of_role|>", "<|end_of_role|>"),
-    # gpt-oss
-    *("<|start|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>", "<|startoftext|>"),
-    # DeepSeek, with full-width bars
-    *("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜tool▁calls▁begin｜>"),
-    *("<｜tool▁calls▁end｜>", "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>"),
-    # Command R
-    *("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|SYSTEM_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>"),
+CHAT_CONTROL_TOKENS: tuple[str, ...] = tuple(
+    # ChatML, Qwen and many others; Llama 3 and 4; Llama 2; Mistral; Gemma
+    "<|im_start|> <|im_end|> <|im_sep|> <|endoftext|> <|begin_of_text|> <|end_of_text|> <|start_header_id|> "
+    "<|end_header_id|> <|eot_id|> <|eom_id|> <|python_tag|> <|header_start|> <|header_end|> <|eot|> <|eom|> "
+    "<s> </s> [INST] [/INST] <<SYS>> <</SYS>> [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] "
+    "[TOOL_CALLS] [TOOL_RESULTS] [/TOOL_RESULTS] [THINK] [/THINK] "
+    "<bos> <eos> <start_of_turn> <end_of_turn> <|turn> <turn|> <|channel> <channel|> "
+    # Phi, GLM, Granite and Falcon; gpt-oss; DeepSeek, with full-width bars; Command R
+    "<|system|> <|user|> <|assistant|> <|end|> <|observation|> <|start_of_role|> <|end_of_role|> "
+    "<|start|> <|message|> <|channel|> <|constrain|> <|call|> <|return|> <|startoftext|> "
+    "<｜begin▁of▁sentence｜> <｜end▁of▁sentence｜> <｜User｜> <｜Assistant｜> <｜tool▁calls▁begin｜> "
+    "<｜tool▁calls▁end｜> <｜tool▁outputs▁begin｜> <｜tool▁outputs▁end｜> "
+    "<|START_OF_TURN_TOKEN|> <|END_OF_TURN_TOKEN|> <|SYSTEM_TOKEN|> <|USER_TOKEN|> <|CHATBOT_TOKEN|>".split()
 )
 """What the chat templates in common use write as structure; for servers whose tokenizer is not at hand."""
 
@@ -63,13 +54,14 @@ class EstimatedCounts:
         """Estimates the tokens of plain text."""
         total = 0
         for piece in _PIECE.finditer(text):
-            if piece["letters"]:
-                total += math.ceil(len(piece["letters"]) / 4)
-            elif piece["other_script"]:
-                total += math.ceil(len(piece["other_script"].encode("utf-8", "surrogatepass")) / 2)
-            else:
-                total += 1
+            letters, others = piece["letters"] or "", piece["other_script"] or ""
+            total += -(-len(letters) // 4) + -(-len(others.encode("utf-8", "surrogatepass")) // 2)
+            total += not (letters or others)
         return total
+
+    def cut(self, text: str, max_tokens: int) -> str:
+        """Returns the longest beginning of at most `max_tokens`, in whole words if one fits."""
+        return cut_at_word(text, max_tokens, self.count)
 
     def turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as they are: nothing is known of the template."""
@@ -81,25 +73,25 @@ class EstimatedCounts:
 
 
 class CountedTexts:
-    """How long texts and prompts are, for a backend whose model is not loaded here."""
+    """How long texts and prompts are: by a tokenizer, or estimated for a model whose tokenizer is not at hand."""
 
-    _counts: EstimatedCounts | TokenizerCounts
+    _counts: EstimatedCounts | ChatTokenizer
 
     def count_tokens(self, text: str) -> int:
-        """Counts the tokens of plain text: exactly with a tokenizer, otherwise by `EstimatedCounts`."""
+        """Counts the tokens of plain text, without special ones."""
         return self._counts.count(text)
 
     def cut_text(self, text: str, max_tokens: int) -> str:
         """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
-        return cut_at_word(text, max_tokens, self._counts.count)
+        return self._counts.cut(text, max_tokens)
 
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a whole prompt, as `count_tokens` does."""
+        """Counts the tokens of a whole prompt."""
         return self._counts.count_prompt(messages)
 
 
-def counting_tokenizer(name: str, without: str) -> Any:
-    """Loads a tokenizer that only counts tokens; errors say how to do `without` it, and code of its own never runs."""
+def counting_tokenizer(name: str) -> Any:
+    """Loads a tokenizer that only counts tokens; code of its own never runs."""
     try:
         import transformers  # noqa: F401
     except ImportError as error:
@@ -108,21 +100,18 @@ def counting_tokenizer(name: str, without: str) -> Any:
         # Left out, transformers would ask on standard input whether to run the tokenizer's own code.
         return load_tokenizer(name, {"revision": located(name)[1], "trust_remote_code": False})
     except (OSError, ValueError) as error:
+        why, way_out = f"can't be loaded ({error}): give the model's hub name or folder", "or none (`tokenizer=None`)"
         if needs_foreign_code(error):
-            raise CheckpointError(
-                f"the tokenizer {name!r} needs Python code that comes with it, and such code is not run: give a "
-                f"tokenizer of the same vocabulary that needs none, or {without}"
-            ) from error
-        raise CheckpointError(
-            f"the tokenizer {name!r} can't be loaded ({error}): give the model's hub name or folder, or {without}"
-        ) from error
+            why = "needs Python code that comes with it, and such code is not run: give a tokenizer of the same "
+            why += "vocabulary that needs none"
+        raise CheckpointError(f"the tokenizer {name!r} {why}, {way_out} to have tokens estimated") from error
 
 
 class TokenizerCounts(ChatTokenizer):
-    """Counts tokens with a tokenizer on the Hugging Face hub, in a folder or in a GGUF file."""
+    """Counts tokens for a server, with a tokenizer on the Hugging Face hub, in a folder or in a GGUF file."""
 
     def __init__(self, tokenizer: str) -> None:
-        super().__init__(counting_tokenizer(tokenizer, "`tokenizer=None` to have tokens estimated"))
+        super().__init__(counting_tokenizer(tokenizer))
 
     def turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as the chat template takes them; all of their texts arrive, or there is a `CheckpointError`."""

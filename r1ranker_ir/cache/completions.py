@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,6 @@ SMALLEST_MAX_BYTES = 2**20
 
 # An answer's last use is noted by the hour, so that reading costs no writing.
 _SECONDS_PER_USE = 3600
-_USES_AT_ONCE = 1000
 _KEYS_AT_ONCE = 500
 # Room is made for more than the next batch, not for each batch anew; in small transactions, which others wait for.
 _FULL, _EMPTIED, _EVICTED_AT_ONCE = 0.98, 0.93, 200
@@ -75,16 +73,15 @@ class CompletionsCache(AbstractContextManager["CompletionsCache"]):
             raise InputError(f"the cache's max_bytes is {max_bytes}: give at least {SMALLEST_MAX_BYTES} (1 MiB)")
         self.path = Path(path).expanduser().absolute()
         self.max_bytes = max_bytes
-        self._lock_timeout = lock_timeout
         self._damaged: set[bytes] = set()
-        self._opening = threading.Lock()
-        self._open()
+        self._database = Database(self.path, lock_timeout)
+        self._finalizer = weakref.finalize(self, self._database.close)
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Notes the latest uses and closes the file; closing it again does nothing."""
+        """Closes the file; closing it again does nothing."""
         self._finalizer()
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
@@ -94,32 +91,35 @@ class CompletionsCache(AbstractContextManager["CompletionsCache"]):
         versions kept where a server had failed.
         """
         found: dict[bytes, Answer] = {}
-        session = self._session()
-        now = _now()
-        with session.database.reading() as connection:
+        old: list[int] = []
+        with self._database.reading() as connection:
             for start in range(0, len(keys), _KEYS_AT_ONCE):
                 some = keys[start : start + _KEYS_AT_ONCE]
                 asked = f"SELECT id, key, used, value FROM answers WHERE key IN ({','.join('?' * len(some))})"
                 for entry, key, used, value in connection.execute(asked, some).fetchall():
                     answer = decode(key, value)
-                    if answer is None:
-                        self._note_damage(key)
+                    if answer is not None and (answer.choice is not None or answer.text.strip()):
+                        found[key] = answer
+                        old += [entry] if used < _now() else []
                         continue
-                    if answer.choice is None and not answer.text.strip():
-                        self._damaged.add(key)
-                        continue
-                    found[key] = answer
-                    if used < now:
-                        session.used.add(entry)
-        if len(session.used) >= _USES_AT_ONCE:
-            session.note_uses()
+                    if answer is None and key not in self._damaged:
+                        logger.warning("an answer in the cache %s is damaged: it is asked for again", self.path)
+                    self._damaged.add(key)
+        if old:
+            self._note_uses(old)
         return found
+
+    def _note_uses(self, entries: Sequence[int]) -> None:
+        try:
+            with self._database.writing() as connection:
+                connection.executemany("UPDATE answers SET used = ? WHERE id = ?", [(_now(), each) for each in entries])
+        # Which answers are old is not worth an error.
+        except StorageError as error:
+            logger.info("the latest uses of the cache are not noted: %s", error)
 
     def store(self, answers: Mapping[bytes, Answer], *, model: str, version: str = "") -> dict[bytes, Answer]:
         """Keeps answers, in one transaction; returns other processes' answers to these keys that were there first."""
-        session = self._session()
-        with session.database.writing() as connection:
-            session.write_uses(connection)
+        with self._database.writing() as connection:
             named = (model, version)
             connection.execute("INSERT OR IGNORE INTO models (name, version) VALUES (?, ?)", named)
             [owner] = connection.execute("SELECT id FROM models WHERE name = ? AND version = ?", named).fetchone()
@@ -131,11 +131,11 @@ class CompletionsCache(AbstractContextManager["CompletionsCache"]):
             ).rowcount
         self._damaged.difference_update(answers)
         there_first = self.look_up(list(answers)) if new < len(rows) else {}
-        self._make_room(session)
+        self._make_room()
         return {key: answer for key, answer in there_first.items() if answer != answers[key]}
 
     def info(self) -> CacheInfo:
-        with self._session().database.reading() as connection:
+        with self._database.reading() as connection:
             counts = connection.execute("SELECT count(*), min(used), max(used) FROM answers").fetchone()
             models = connection.execute(
                 "SELECT name, version, count(*) AS entries FROM answers JOIN models ON models.id = answers.model "
@@ -149,77 +149,30 @@ class CompletionsCache(AbstractContextManager["CompletionsCache"]):
 
     def clear(self, model: str | None = None) -> int:
         """Removes the answers of a model, or all, from the disk; returns how many there were."""
-        database = self._session().database
-        with database.writing() as connection:
+        with self._database.writing() as connection:
             of_model = "WHERE ?1 IS NULL OR model IN (SELECT id FROM models WHERE name = ?1)"
             removed = connection.execute(f"DELETE FROM answers {of_model}", (model,)).rowcount
             connection.execute("DELETE FROM models WHERE id NOT IN (SELECT model FROM answers)")
-        with database.reading() as connection:
+        with self._database.reading() as connection:
             _shrink(connection)
             # The file itself follows when the log is written back.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return removed
 
-    def _open(self) -> None:
-        self._opened = _Session(Database(self.path, self._lock_timeout))
-        self._finalizer = weakref.finalize(self, self._opened.close)
-
-    def _session(self) -> _Session:
-        if self._opened.database.pid != os.getpid():
-            with self._opening:
-                if self._opened.database.pid != os.getpid():
-                    # The parent's stays referenced: it must not even be closed here.
-                    _INHERITED.append(self._opened)
-                    self._open()
-        return self._opened
-
-    def _note_damage(self, key: bytes) -> None:
-        if key not in self._damaged:
-            logger.warning("an answer in the cache %s is damaged: it is asked for again", self.path)
-        self._damaged.add(key)
-
-    def _make_room(self, session: _Session) -> None:
+    def _make_room(self) -> None:
         """Removes what has not been used for longest, once the file is full."""
-        with session.database.reading() as connection:
+        with self._database.reading() as connection:
             file_bytes, used_bytes = _sizes(connection)
         if used_bytes > _FULL * self.max_bytes:
             oldest = f"SELECT id FROM answers ORDER BY used, id LIMIT {_EVICTED_AT_ONCE}"
             removed = True
             while removed and used_bytes > _EMPTIED * self.max_bytes:
-                with session.database.writing() as connection:
+                with self._database.writing() as connection:
                     removed = connection.execute(f"DELETE FROM answers WHERE id IN ({oldest})").rowcount > 0
                     _, used_bytes = _sizes(connection)
         if file_bytes > self.max_bytes:
-            with session.database.reading() as connection:
+            with self._database.reading() as connection:
                 _shrink(connection)
-
-
-class _Session:
-    """What a cache has open in one process."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.used: set[int] = set()
-
-    def write_uses(self, connection: sqlite3.Connection) -> None:
-        used, self.used = self.used, set()
-        connection.executemany("UPDATE answers SET used = ? WHERE id = ?", [(_now(), entry) for entry in used])
-
-    def note_uses(self) -> None:
-        try:
-            with self.database.writing() as connection:
-                self.write_uses(connection)
-        # Which answers are old is not worth an error: not after the work, nor for a run that only reads.
-        except StorageError as error:
-            logger.info("the latest uses of the cache are not noted: %s", error)
-
-    def close(self) -> None:
-        if self.used and self.database.pid == os.getpid():
-            self.note_uses()
-        self.database.close()
-
-
-_INHERITED: list[_Session] = []
 
 
 def open_cache(path: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None) -> CompletionsCache:

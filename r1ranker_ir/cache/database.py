@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -29,35 +28,49 @@ CREATE TABLE answers (
 CREATE INDEX answers_by_use ON answers (used, id);
 """
 _WAY_OUT = "choose another file (--cache FILE, or the environment variable R1RANKER_CACHE), or go without (--no-cache)"
+# A full disk is a failing one where SQLite can't make the files beside the cache.
+_FULL = "can't be written ({error}): free some room on its disk; the same command then goes on from there"
+_LOCKED = "has been locked by another process for {seconds:g} seconds: wait until that one is done"
+_DAMAGED = "is damaged, or not a cache ({error}): delete it with the files that end in -wal and -shm beside it"
+_MEANINGS = {
+    **dict.fromkeys((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR), _FULL),
+    **dict.fromkeys((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED), _LOCKED),
+    **dict.fromkeys((sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT), _DAMAGED),
+}
+_INHERITED: list[sqlite3.Connection] = []
 
 
 class Database:
-    """A connection that threads share, one at a time; it belongs to the process that opened it.
+    """A connection that threads share, one at a time; a process that was forked off opens one for itself.
 
     `lock_timeout` is how many seconds to wait for other processes that write.
     """
 
     def __init__(self, path: Path, lock_timeout: float) -> None:
         self.path = path
-        self.pid = os.getpid()
         self._lock_timeout = lock_timeout
-        self._lock = threading.Lock()
         try:
             make_folder(path.parent)
             if path.is_dir():
                 raise IsADirectoryError(None, "it is a folder")
             if path.exists() and not path.is_file():
                 raise OSError(None, "it is not an ordinary file")
-            _make_private(path)
+            # For its owner alone: SQLite gives the files beside it the same mode.
+            with contextlib.suppress(FileExistsError):
+                # A link may lead to a file that is not there yet.
+                os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         except OSError as error:
             raise StorageError(f"the cache {str(path)!r} can't be used: {error.strerror}: {_WAY_OUT}") from error
+        self._open()
+
+    def _open(self) -> None:
+        self._pid, self._lock = os.getpid(), threading.Lock()
         with self._explained():
             self._connection = sqlite3.connect(
-                path, timeout=lock_timeout, isolation_level=None, check_same_thread=False
+                self.path, timeout=self._lock_timeout, isolation_level=None, check_same_thread=False
             )
             try:
-                self._prepare(time.monotonic() + lock_timeout)
-                _tighten(path)
+                self._prepare()
             except BaseException:
                 self._connection.close()
                 raise
@@ -65,6 +78,10 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Gives the connection to one thread; SQLite's errors become ours."""
+        if self._pid != os.getpid():
+            # The parent's stays referenced: SQLite forbids to touch it after a fork, even to close it.
+            _INHERITED.append(self._connection)
+            self._open()
         with self._lock, self._explained():
             yield self._connection
 
@@ -75,13 +92,13 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Closes the connection, unless it is another process's: SQLite forbids to touch it after a fork."""
-        if self.pid == os.getpid():
+        """Closes the connection, unless it is another process's."""
+        if self._pid == os.getpid():
             with self._lock:
                 self._connection.close()
 
-    def _prepare(self, deadline: float) -> None:
-        connection = self._connection
+    def _prepare(self) -> None:
+        connection, deadline = self._connection, time.monotonic() + self._lock_timeout
         # In one transaction: between two looks, another process might make the tables.
         with _transaction(connection, "DEFERRED"):
             new = self._is_new()
@@ -109,45 +126,24 @@ class Database:
     def _is_new(self) -> bool:
         """Whether the file is empty; refuses one that holds something else."""
         application, version = (pragma(self._connection, name) for name in ("application_id", "user_version"))
-        if application == _APPLICATION_ID:
-            if version != FORMAT:
-                raise StorageError(
-                    f"the cache {str(self.path)!r} has format {version}, and this r1ranker-ir keeps format {FORMAT}: "
-                    f"use the release that made it, delete the file, or {_WAY_OUT}"
-                )
-            return False
-        if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] or application or version:
+        if application == _APPLICATION_ID and version != FORMAT:
+            raise StorageError(
+                f"the cache {str(self.path)!r} has format {version}, and this r1ranker-ir keeps format {FORMAT}: "
+                f"use the release that made it, delete the file, or {_WAY_OUT}"
+            )
+        is_ours = application == _APPLICATION_ID
+        if not is_ours and (application or version or pragma(self._connection, "schema_version")):
             raise StorageError(f"{str(self.path)!r} is an SQLite database of another program, not a cache: {_WAY_OUT}")
-        return True
+        return not is_ours
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise StorageError(self._explain(error)) from error
-
-    def _explain(self, error: sqlite3.Error) -> str:
-        named = f"the cache {str(self.path)!r}"
-        match _code(error):
-            # A full disk is a failing one where SQLite can't make the files beside the cache.
-            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-                return (
-                    f"{named} can't be written ({error}): free some room on its disk, or {_WAY_OUT}; the same command "
-                    "then goes on with the answers that are in the cache"
-                )
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return (
-                    f"{named} has been locked by another process for {self._lock_timeout:g} seconds: wait until that "
-                    f"one is done, or {_WAY_OUT}"
-                )
-            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-                return (
-                    f"{named} is damaged, or not a cache ({error}): delete it with the files {self.path.name}-wal and "
-                    f"{self.path.name}-shm beside it, or {_WAY_OUT}"
-                )
-            case _:
-                return f"{named} can't be read or written ({error}): {_WAY_OUT}"
+            meaning = _MEANINGS.get(_code(error), "can't be read or written ({error})")
+            said = meaning.format(error=error, seconds=self._lock_timeout)
+            raise StorageError(f"the cache {str(self.path)!r} {said}; or {_WAY_OUT}") from error
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:
@@ -167,29 +163,6 @@ def _transaction(connection: sqlite3.Connection, kind: Literal["DEFERRED", "IMME
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _make_private(path: Path) -> None:
-    """Makes the file where it is missing, for its owner alone: SQLite gives the files beside it the same mode."""
-    with contextlib.suppress(FileExistsError):
-        # A link may lead to a file that is not there yet.
-        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _tighten(path: Path) -> None:
-    """Takes the right to read from those who can't write: earlier releases gave it, and it is of no use to them.
-
-    Whoever may read and write shares the cache on purpose, and goes on doing so.
-    """
-    if os.name != "posix":
-        return
-    for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-        with contextlib.suppress(OSError):
-            state = each.stat()
-            mode = stat.S_IMODE(state.st_mode)
-            kept = mode & ~sum(read for read, write in ((0o040, 0o020), (0o004, 0o002)) if not mode & write)
-            if kept != mode and state.st_uid == os.geteuid():
-                each.chmod(kept)
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -98,7 +98,7 @@ def show(
     in the model's r1ranker.json, and to its context. The prompt's hash is the one that traces hold.
     """
     start()
-    from r1ranker_ir.backends.limits import unloaded_limits
+    from r1ranker_ir.backends.limits import UnloadedLimits
     from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
     from r1ranker_ir.prompts.prompt import Prompt
 
@@ -111,7 +111,7 @@ def show(
     chosen.wording(asked, task)
     request = _request(query, document or _DOCUMENTS, score or (), task, aim)
     thought = settings.max_thought_tokens if told.max_thought_tokens is None else told.max_thought_tokens
-    read = unloaded_limits(model, context_length=context_length, max_thought_tokens=thought)
+    read = UnloadedLimits(model, context_length=context_length, max_thought_tokens=thought)
     passage, longest = told.max_passage_tokens, told.max_query_tokens
     filled = Prompt(
         chosen,
@@ -123,7 +123,7 @@ def show(
         repair_text=bool(told.repair_text),
     )
     call = _call(filled, asked, request)
-    rendered = None if read.render is None else read.render(call.messages, None if published else call.thinks)
+    rendered = read.render(call.messages, None if published else call.thinks)
     facts = _facts(chosen, asked, call, read)
     if format_ == "json":
         turns = [{"role": message.role, "content": message.content} for message in call.messages]

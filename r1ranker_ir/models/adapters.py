@@ -18,9 +18,8 @@ logger = logging.getLogger(__name__)
 
 _WEIGHTS = "adapter_model.safetensors"
 _MISSING_IS_NONE = {"_raise_exceptions_for_missing_entries": False}
-# What peft writes below the name of a layer, and along which of its dimensions the vocabulary lies.
-_WHOLE = re.compile(r"(?:\w+\.)*weight")
-_PARTS = {"lora_embedding_A": 1, "lora_B.weight": 0}
+# What peft writes below the name of a layer of as many rows, or columns, as there are tokens.
+_OF_VOCABULARY = r"lora_embedding_A|lora_B\.weight|(?:(?!lora_)\w+\.)*weight"
 
 
 def load_adapter(
@@ -51,11 +50,11 @@ def load_adapter(
     if not base_name:
         raise CheckpointError(f"adapter {adapter!r} names no base model in adapter_config.json")
     place, revision = located(base_name, config.revision)
-    base_options = dict(options) | {"revision": revision, "local_files_only": only_local(place, revision)}
+    base_options = {**options, "revision": revision, "local_files_only": only_local(place, revision)}
     base = load_base(base_name, base_options)
     own_tokenizer = cached_file(adapter, "tokenizer_config.json", **where, **_MISSING_IS_NONE) is not None
     tokenizer = load_tokenizer(adapter, options) if own_tokenizer else load_tokenizer(base_name, base_options)
-    _fit_vocabulary(base, adapter, base_name, tokenizer, weights, config)
+    _fit_vocabulary(base, adapter, tokenizer, weights, config)
     model = PeftModel.from_pretrained(base, adapter, is_trainable=trainable, **where)
     return model, tokenizer
 
@@ -72,83 +71,32 @@ def _check_config(adapter: str, config: Any) -> None:
         raise CheckpointError(f"adapter {adapter!r} is made for Megatron (megatron_config), which is not supported")
 
 
-def _fit_vocabulary(base: Any, adapter: str, base_name: str, tokenizer: Any, weights: str, config: Any) -> None:
+def _fit_vocabulary(base: Any, adapter: str, tokenizer: Any, weights: str, config: Any) -> None:
     """Gives the base as many embeddings as the adapter has, or as its tokenizer needs."""
-    have = base.get_input_embeddings().weight.shape[0]
-    saved, whole_layers = _saved_rows(base, adapter, base_name, weights)
-    trained = _trained_tokens(config)
-    needed = max(len(tokenizer), max(trained, default=-1) + 1)
-    if len(saved) > 1:
+    from safetensors import safe_open
+
+    layers = [layer for layer in (base.get_input_embeddings(), base.get_output_embeddings()) if layer is not None]
+    names = [name for name, module in base.named_modules() if any(module is layer for layer in layers)]
+    saved: set[int] = set()
+    with safe_open(weights, framework="pt") as file:
+        for key, name in product(file.keys(), names):
+            if (found := re.fullmatch(rf"base_model\.model\.{re.escape(name)}\.({_OF_VOCABULARY})", key)) is not None:
+                saved.add(file.get_slice(key).get_shape()[found[1] == "lora_embedding_A"])
+    have = len(layers[0].weight)
+    rows = max(saved, default=max(have, len(tokenizer)))
+    if rows < len(tokenizer):
         raise CheckpointError(
-            f"adapter {adapter!r} has embeddings of {' and of '.join(map(str, sorted(saved)))} tokens for one "
-            "vocabulary: save it again with all layers of the resized model"
-        )
-    rows = next(iter(saved), max(have, needed))
-    if rows < needed:
-        raise CheckpointError(
-            f"adapter {adapter!r} has embeddings of {rows} tokens, and its tokenizer and trainable_token_indices name "
-            f"{needed}: put the tokenizer that it was trained with into its folder"
+            f"adapter {adapter!r} has embeddings of {rows} tokens, and its tokenizer has {len(tokenizer)}: put the "
+            "tokenizer that it was trained with into its folder"
         )
     if rows == have:
         return
     base.resize_token_embeddings(rows, mean_resizing=False)
-    if rows < have:
-        return
-    _set_to_mean(base, have)
-    unknown = set(range(have, len(tokenizer))) - trained
-    # A head that is tied to the embeddings is saved with them.
-    known = [base.get_submodule(name).weight for name in whole_layers]
-    layers = [base.get_input_embeddings(), base.get_output_embeddings()]
-    if unknown and not all(any(layer.weight is weight for weight in known) for layer in layers if layer is not None):
-        said = (
-            "adapter %r adds %d tokens to the vocabulary of %r and lacks embeddings, or rows of the head, of %d of "
-            "them: they get the mean of all others. Keep what was learned of them by modules_to_save, for the "
-            "embeddings and the head"
-        )
-        logger.warning(said, adapter, len(tokenizer) - have, base_name, len(unknown))
-
-
-def _set_to_mean(base: Any, have: int) -> None:
-    """Sets embeddings that are new: transformers would draw them, so that no two loadings were the same."""
-    import torch
-
-    with torch.no_grad():
-        for layer in (base.get_input_embeddings(), base.get_output_embeddings()):
-            for values in () if layer is None else (layer.weight, getattr(layer, "bias", None)):
-                if values is not None:
-                    values[have:] = values[:have].float().mean(0).to(values.dtype)
-
-
-def _trained_tokens(config: Any) -> set[int]:
-    """The tokens whose embeddings alone an adapter has."""
-    stated = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
-    lists = stated.values() if isinstance(stated, Mapping) else [stated]
-    return {int(token) for each in lists for token in each}
-
-
-def _saved_rows(base: Any, adapter: str, base_name: str, weights: str) -> tuple[set[int], set[str]]:
-    """For how many tokens an adapter's file has embeddings, and the layers whose embeddings it has whole."""
-    from safetensors import safe_open
-
-    rows: set[int] = set()
-    whole: set[str] = set()
-    outer = (base.get_input_embeddings(), base.get_output_embeddings())
-    layers = [(name, module) for name, module in base.named_modules() if any(module is each for each in outer)]
-    with safe_open(weights, framework="pt") as file:
-        for key, (name, module) in product(file.keys(), layers):
-            inside = key.removeprefix("base_model.model.")
-            below = inside.removeprefix(f"{name}.")
-            if below == inside:
-                continue
-            shape = file.get_slice(key).get_shape()
-            if below in _PARTS:
-                rows.add(shape[_PARTS[below]])
-            elif "lora_" not in below and _WHOLE.fullmatch(below):
-                if shape[1] != (width := module.weight.shape[1]):
-                    raise CheckpointError(
-                        f"adapter {adapter!r} has embeddings of {shape[1]} numbers each, and those of its base "
-                        f"{base_name!r} have {width}: it was trained on another base"
-                    )
-                rows.add(shape[0])
-                whole.add(name)
-    return rows, whole
+    # transformers would draw what is new, so that no two loadings were the same.
+    for layer, name in product((base.get_input_embeddings(), base.get_output_embeddings()), ("weight", "bias")):
+        if rows > have and (values := getattr(layer, name, None)) is not None:
+            values.data[have:] = values.data[:have].float().mean(0).to(values.dtype)
+    if not saved and not getattr(config, "trainable_token_indices", None):
+        said = "adapter %r adds %d tokens to the vocabulary of its base and has no embeddings of them: they get the "
+        said += "mean of all others. Keep what was learned of them by modules_to_save, for the embeddings and the head"
+        logger.warning(said, adapter, rows - have)

@@ -20,19 +20,15 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 @cache
 def computes_in_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16: AVX-512 BF16 or AMX on x86, the BF16 extension on ARM.
+    """Whether this CPU multiplies in bfloat16: AVX-512 BF16 or AMX on x86, the BF16 extension on ARM under Linux.
 
     A CPU without these converts every number first, and is then slower than in float32.
     """
-    if platform.machine().lower() not in ("arm64", "aarch64"):
-        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        # These are not documented, and a version of torch may lack one.
-        return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
-    try:
-        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # macOS, whose models run on MPS
-        return False
-    return any(line.startswith("Features") and "bf16" in line.split() for line in lines)
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return _CPU_INFO.is_file() and "bf16" in _CPU_INFO.read_text(encoding="utf-8", errors="replace").split()
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    # These are not documented, and a version of torch may lack one.
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
 
 
 def count_parameters(config: Any, trust_remote_code: bool) -> int:
@@ -51,9 +47,7 @@ def count_parameters(config: Any, trust_remote_code: bool) -> int:
 
 def auto_on_cpu(name: str, config: Any, trust_remote_code: bool) -> torch.dtype:
     """bfloat16 on a CPU that computes in it, for a model of at least `LEAST_PARAMETERS`; otherwise float32."""
-    if not computes_in_bfloat16():
-        return torch.float32
-    count = count_parameters(config, trust_remote_code)
+    count = count_parameters(config, trust_remote_code) if computes_in_bfloat16() else 0
     if count < LEAST_PARAMETERS:
         return torch.float32
     said = "%s (%d million parameters) is loaded in bfloat16, which this CPU computes about twice as fast as float32; "

@@ -25,24 +25,29 @@ _OTHER_CHECKPOINTS = ("*.safetensors", "adapter_config.json")
 
 def gguf_file(model: str | os.PathLike[str]) -> Path | None:
     """The GGUF file that a model's name stands for: a file, or that in a folder without safetensors or adapter."""
-    path = Path(model)
+    path, named = Path(model), f"checkpoint {os.fspath(model)!r}"
     if path.is_file():
-        if path.suffix.lower() != SUFFIX and not _begins_as_gguf(path):
-            raise CheckpointError(f"checkpoint {os.fspath(model)!r} is not a GGUF file: give one, or a folder")
+        try:
+            with path.open("rb") as file:
+                begins_as_gguf = file.read(len(_MAGIC)) == _MAGIC
+        except OSError as error:
+            raise CheckpointError(f"{named} can't be read: {error}") from error
+        if path.suffix.lower() != SUFFIX and not begins_as_gguf:
+            raise CheckpointError(f"{named} is not a GGUF file: give one, or a folder")
         found = path
     elif path.is_dir():
         if any(next(path.glob(pattern), None) is not None for pattern in _OTHER_CHECKPOINTS):
             return None
         files = sorted(each for each in path.iterdir() if each.suffix.lower() == SUFFIX and each.is_file())
-        if not files:
-            return None
         if len(files) > 1 and not all(_PART.search(each.name) for each in files):
             names = ", ".join(each.name for each in files)
-            raise CheckpointError(f"folder {os.fspath(model)!r} holds {len(files)} GGUF files ({names}): name one")
+            raise CheckpointError(f"{named} is a folder of {len(files)} GGUF files ({names}): name one")
+        if not files:
+            return None
         found = files[0]
+    elif path.suffix.lower() == SUFFIX:
+        raise CheckpointError(f"{named}: there is no such file")
     else:
-        if path.suffix.lower() == SUFFIX:
-            raise CheckpointError(f"checkpoint {os.fspath(model)!r}: there is no such file")
         return None
     if _PART.search(found.name):
         raise CheckpointError(
@@ -50,14 +55,6 @@ def gguf_file(model: str | os.PathLike[str]) -> Path | None:
             "(llama-gguf-split --merge, of llama.cpp)"
         )
     return found.resolve()
-
-
-def _begins_as_gguf(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {os.fspath(path)!r} can't be read: {error}") from error
 
 
 @contextmanager

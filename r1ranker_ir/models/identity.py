@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.records import OpenRecord, checked_record
 from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.models.gguf import gguf_file
 from r1ranker_ir.models.small import located
-from r1ranker_ir.quoting import quoted
 
 _ADAPTER_CONFIG = "adapter_config.json"
 # What loading never reads: texts for people, states of trainings, other formats of weights, and how to ask the model.
@@ -24,6 +24,11 @@ _UNREAD_SUFFIXES = {".md", ".pdf", ".png", ".svg", ".log", ".pt", ".pth", ".bin"
 _UNREAD_NAMES = {"r1ranker.json", "trainer_state.json", "LICENSE"}
 _TEMPLATES = "additional_chat_templates"
 _THREADS = 8
+
+
+class _AdapterConfig(OpenRecord):
+    base_model_name_or_path: str
+    revision: str | None = None
 
 
 def checkpoint_identity(model: str, revision: str | None, *, loading_began: float) -> dict[str, Any]:
@@ -64,26 +69,18 @@ def _with_base(identity: dict[str, Any], adapter_config: Path, loading_began: fl
     """Adds the base model's identity to an adapter's."""
     if not adapter_config.is_file():
         return identity
-    config = _adapter_configuration(adapter_config)
-    base = checkpoint_identity(config["base_model_name_or_path"], config.get("revision"), loading_began=loading_began)
+    way_out = "correct the adapter's file"
+    text = read_small_text(adapter_config, str(adapter_config), way_out, error=CheckpointError)
+    try:
+        content = parse_json(text, finite=False)
+    except ValueError as error:
+        raise CheckpointError(f"{adapter_config} is not valid JSON ({error}): {way_out}") from error
+    config = checked_record(_AdapterConfig, content, str(adapter_config), error=CheckpointError)
+    if os.path.realpath(config.base_model_name_or_path) == os.path.realpath(adapter_config.parent):
+        raise CheckpointError(f"{adapter_config} names its own folder as base_model_name_or_path: {way_out}")
+    base = checkpoint_identity(config.base_model_name_or_path, config.revision, loading_began=loading_began)
     reasons = {} if "not_cacheable" not in base else {"not_cacheable": base.pop("not_cacheable")}
     return reasons | identity | {"base": base}
-
-
-def _adapter_configuration(path: Path) -> Mapping[str, Any]:
-    way_out = "correct the adapter's file"
-    text = read_small_text(path, str(path), way_out, error=CheckpointError)
-    try:
-        config = parse_json(text, finite=False)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): {way_out}") from error
-    if not isinstance(config, Mapping) or not isinstance(config.get("base_model_name_or_path"), str):
-        raise CheckpointError(f"{path} names no base_model_name_or_path: {way_out}")
-    if os.path.realpath(config["base_model_name_or_path"]) == os.path.realpath(path.parent):
-        raise CheckpointError(f"{path} names its own folder as base_model_name_or_path: {way_out}")
-    if not isinstance(config.get("revision"), str | None):
-        raise CheckpointError(f"{path}: revision is {quoted(config['revision'])}: give a text or null")
-    return config
 
 
 def _files_read(folder: Path) -> Iterator[Path]:

@@ -9,7 +9,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
 
 from r1ranker_ir.errors import CheckpointError
 
@@ -17,8 +16,7 @@ from r1ranker_ir.errors import CheckpointError
 _NAMES = ("cache", "past_key_values", "cache_params")
 _FIRST, _SECOND, _NEXT = (5, 6, 7), (8, 9, 10), 11
 # Rounding moves scores by far less than another beginning does; of models that hardly look at it, by this at most.
-_NEAR = 0.5
-_ROUNDING = 0.001
+_NEAR, _ROUNDING = 0.5, 0.001
 _FOUND: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
@@ -45,32 +43,32 @@ def _probe(model: Any) -> str:
 
     What is read in between shows whether the states are in the cache, or in the model, where texts would mix.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
-    device = model.get_input_embeddings().weight.device
+    own = model.get_base_model() if hasattr(model, "get_base_model") else model
+    what = f"the model ({type(own).__name__})"
+    weights = model.get_input_embeddings().weight
 
-    def read(texts: Sequence[Sequence[int]], **options: Any) -> Any:
-        ids = torch.tensor([[token % rows for token in text] for text in texts], device=device)
+    def read(*texts: Sequence[int], **options: Any) -> Any:
+        ids = torch.tensor([[token % len(weights) for token in text] for text in texts], device=weights.device)
         return model(input_ids=ids, use_cache=True, **options)
 
     try:
-        cache = cache_of(read([_FIRST]))
-        whole = _last_scores(read([(*_FIRST, _NEXT), (*_SECOND, _NEXT)]))
+        cache = cache_of(read(_FIRST))
+        whole = read((*_FIRST, _NEXT), (*_SECOND, _NEXT)).logits[:, -1].float()
     # Whatever a model provokes that needs more than tokens.
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise CheckpointError(f"{_what(model)} can't read a text of four tokens: {reason}") from error
+        raise CheckpointError(f"{what} can't read a text of four tokens: {reason}") from error
     if cache is None:
         raise CheckpointError(
-            f"{_what(model)} hands back no cache of what it has read, as recurrent models of some kinds don't: use a "
-            "model whose attention keeps keys and values, or serve it and use the openai backend"
+            f"{what} hands back no cache of what it has read, as recurrent models of some kinds don't: use a model "
+            "whose attention keeps keys and values, or serve it and use the openai backend"
         )
     allowed = _NEAR * (whole[0] - whole[1]).abs().max() + _ROUNDING * whole.abs().max()
-    tried = []
-    named = inspect.signature(_base_of(model).forward).parameters
+    named, tried = inspect.signature(own.forward).parameters, []
     for name in sorted(_NAMES, key=lambda name: name not in named):
         try:
             # A copy, since a pass may change it and still not go on from it.
-            scores = _last_scores(read([(_NEXT,)], **{name: copy.deepcopy(cache)}))[0]
+            scores = read([_NEXT], **{name: copy.deepcopy(cache)}).logits[0, -1].float()
         # Whatever an argument provokes that the model does not know, or knows as something else.
         except Exception as error:
             tried.append(f"{name}: {type(error).__name__}")
@@ -79,19 +77,6 @@ def _probe(model: Any) -> str:
             return name
         tried.append(f"{name}: other scores")
     raise CheckpointError(
-        f"{_what(model)} does not go on from its own cache ({', '.join(tried)}), so its scores would be wrong: use "
-        "another model, a version of transformers that runs this one rightly, or serve it and use the openai backend"
+        f"{what} does not go on from its own cache ({', '.join(tried)}), so its scores would be wrong: use another "
+        "model, a version of transformers that runs this one rightly, or serve it and use the openai backend"
     )
-
-
-def _last_scores(output: Any) -> Tensor:
-    scores: Tensor = output.logits[:, -1].float()
-    return scores
-
-
-def _base_of(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _what(model: Any) -> str:
-    return f"the model ({type(_base_of(model)).__name__})"

@@ -49,16 +49,16 @@ def is_adapter(model: str, revision: str | None) -> bool:
 @contextmanager
 def _quiet_bars_off_terminal() -> Iterator[None]:
     """Hides the bars of transformers and the hub where standard error is not a terminal."""
-    from transformers.utils import logging as transformers_logging
+    from transformers.utils import logging as bars
 
-    if sys.stderr.isatty() or not transformers_logging.is_progress_bar_enabled():
-        yield
-        return
-    transformers_logging.disable_progress_bar()
+    hidden = bars.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if hidden:
+        bars.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.enable_progress_bar()
+        if hidden:
+            bars.enable_progress_bar()
 
 
 def load_model(
@@ -82,8 +82,8 @@ def load_model(
         weights["dtype"] = _ON_CPU
     try:
         with _quiet_bars_off_terminal():
-            loaded = _load(model, revision, trust_remote_code, weights)
-        ready = (loaded[0] if device_map is not None else loaded[0].to(placed)).eval()
+            loaded, tokenizer = _load(model, revision, trust_remote_code, weights)
+        ready = (loaded if device_map is not None else loaded.to(placed)).eval()
     except R1RankerError:
         raise
     except ImportError as error:
@@ -95,7 +95,7 @@ def load_model(
         cache_argument(ready)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {model!r} can't rank: {error}") from error
-    return ready, loaded[1]
+    return ready, tokenizer
 
 
 def check_exists(model: str) -> None:
@@ -166,11 +166,12 @@ def _explain(model: str, error: Exception, of: str = "") -> str:
 def way_out(model: str) -> str:
     """What to check about a checkpoint that can't be loaded."""
     if is_small(model):
-        return f"put it on this machine with: {INSTALL_HINT}; or check that the hub can be reached. {OFFLINE_HINT}"
-    if Path(model).is_file() or any(Path(model).glob("*.gguf")):
-        return (
-            "check that the file is whole, that it holds a language model with its tokenizer, and that this version of "
-            f"transformers reads GGUF files of its architecture. {OFFLINE_HINT}"
+        checked = f"put it on this machine with: {INSTALL_HINT}; or check that the hub can be reached"
+    elif Path(model).is_file() or any(Path(model).glob("*.gguf")):
+        checked = (
+            "check that the file is whole, that it holds a language model with its tokenizer, and that this version "
         )
-    checked = "check the name or the folder, that its weights are safetensors, and that the hub can be reached"
+        checked += "of transformers reads GGUF files of its architecture"
+    else:
+        checked = "check the name or the folder, that its weights are safetensors, and that the hub can be reached"
     return f"{checked}. {OFFLINE_HINT}"

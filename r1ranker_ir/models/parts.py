@@ -7,8 +7,6 @@ from typing import Any
 
 from r1ranker_ir.models.gguf import source_of
 
-# How llama.cpp calls the way in which SmolLM's vocabulary was made.
-_DIGIT_BY_DIGIT = ("smollm",)
 FOREIGN_CODE_HINT = (
     "it needs Python code that comes with it, and such code is not run unasked. Use one that needs none; or read the "
     "code, and pass trust_remote_code=True if you trust it"
@@ -43,8 +41,8 @@ def _split_digits(tokenizer: Any, file: str) -> None:
         return
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
-    metadata, _ = read_gguf_metadata(file)
-    if metadata.get("tokenizer.ggml.pre") in _DIGIT_BY_DIGIT:
+    # How llama.cpp calls the way in which SmolLM's vocabulary was made.
+    if read_gguf_metadata(file)[0].get("tokenizer.ggml.pre") == "smollm":
         by_digit = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(by_digit)
 

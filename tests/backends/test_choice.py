@@ -85,24 +85,17 @@ def test_common_beginnings_are_followed_without_a_question() -> None:
 
 
 def test_a_short_search_ends_when_nothing_open_can_win() -> None:
-    options = {"[1]": (1, 9), "[10]": (1, 0, 9), "[2]": (2, 9)}
-    found = ChoiceSearch(options, exhaustive=False)
+    found = ChoiceSearch({"[1]": (1, 9), "[10]": (1, 0, 9), "[2]": (2, 9)}, exhaustive=False)
     found.tell([0.0, 1.0])
-    assert found.pending is None
-    assert found.best == "[2]"
-    equal = ChoiceSearch({"[1]": (1,), "[2]": (2,), "[3]": (3,)}, exhaustive=True)
-    equal.tell([2.0, 2.0, 2.0])
-    assert equal.best == "[1]"
+    assert (found.pending, found.best) == (None, "[2]")
+    # Of equals the first; and large scores do not overflow.
+    for scores in ([2.0, 2.0], [1e4, -1e4], [-1e30, -1e30], [710.0, 700.0]):
+        two = ChoiceSearch({"[1]": (1,), "[2]": (2,)}, exhaustive=True)
+        two.tell(scores)
+        assert two.best == "[1]" and sum(two.probabilities.values()) == pytest.approx(1)
     # Nothing is asked where there is no choice.
     alone = ChoiceSearch({"[1]": (5, 6, 7)}, exhaustive=True)
     assert (alone.pending, alone.best, alone.probabilities) == (None, "[1]", {"[1]": 1.0})
-
-
-@pytest.mark.parametrize("scores", [[1e4, -1e4], [-1e30, -1e30], [700.0, 710.0]])
-def test_large_scores_do_not_overflow(scores: list[float]) -> None:
-    found = ChoiceSearch({"[1]": (1,), "[2]": (2,)}, exhaustive=True)
-    found.tell(scores)
-    assert sum(found.probabilities.values()) == pytest.approx(1)
 
 
 def test_what_a_tokenizer_makes_the_same_of_is_left_out() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ def model(request: pytest.FixtureRequest, make_model: Open) -> Any:
 
 @torch.inference_mode()
 def test_rows_are_what_they_would_be_alone(model: Any) -> None:
+    assert attention_span(model) is None
     texts = [tokens(1, 3), tokens(2, 40), tokens(3, 1), tokens(4, 17)]
     session = DecodingSession(model, texts, pad_id=0)
     assert_rows(model, session.logits, texts)
@@ -70,18 +70,6 @@ def test_greedy_decoding_is_that_of_generate(make_checkpoint: Make) -> None:
     assert text + written == expected
 
 
-@torch.inference_mode()
-def test_looking_ahead_leaves_no_trace(make_model: Open) -> None:
-    model = make_model("llama", VOCABULARY)
-    texts = [tokens(1, 4), tokens(2, 9)]
-    looking, plain = DecodingSession(model, texts, pad_id=0), DecodingSession(model, texts, pad_id=3)
-    for first, second in pairwise(tokens(5, 20)):
-        looking.look_ahead([[second, first], [first, first, second]])
-        looking.append([first, second])
-        plain.append([first, second])
-        torch.testing.assert_close(looking.logits, plain.logits, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize("family", sorted(NARROW))
 @torch.inference_mode()
 def test_models_that_do_not_attend_to_everything_decode_row_by_row(family: str, make_model: Open) -> None:
@@ -101,8 +89,3 @@ def test_models_that_do_not_attend_to_everything_decode_row_by_row(family: str, 
         session.append_sequences(ahead)
         texts = expected
     assert_rows(model, session.logits, texts)
-
-
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_full_attention_has_no_span(family: str, make_model: Open) -> None:
-    assert attention_span(make_model(family, VOCABULARY, **FAMILIES[family])) is None

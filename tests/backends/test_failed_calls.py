@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from r1ranker_ir.errors import (
     CallError,
     ContextLengthError,
     FailedRankingsError,
-    InputError,
     R1RankerError,
 )
 from r1ranker_ir.integrations.rerankers import IRankerReranker
@@ -58,10 +57,11 @@ def ranker_on(server: ScriptedServer, strategy: str = "direct", **options: Any) 
 # --- in Python ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_refused_queries_are_named_and_the_others_ranked_and_kept(serve: Serve, tmp_path: Path, cached: bool) -> None:
-    server = serve(refusing({0: FILTER, 17: TOO_LONG}))
-    options = {"cache": tmp_path / "cache.sqlite"} if cached else {}
+def test_refused_queries_are_named_and_the_others_ranked_and_kept(serve: Serve, tmp_path: Path) -> None:
+    # A flagged text is one refusal, even with the status of a bad key.
+    flagged = refusal(403, "your input was flagged: content management policy")
+    server = serve(refusing({0: flagged, 17: TOO_LONG}))
+    options = {"cache": tmp_path / "cache.sqlite"}
     with pytest.raises(FailedRankingsError) as caught:
         ranker_on(server, **options).rank(requests_of(31))
     error = caught.value
@@ -74,14 +74,13 @@ def test_refused_queries_are_named_and_the_others_ranked_and_kept(serve: Serve, 
     assert [place for place, ranking in enumerate(error.rankings) if ranking is None] == [0, 17]
     assert all(ranking is None or ranking.order == (2, 1, 0) for ranking in error.rankings)
 
-    if cached:
-        before = len(server.requests)
-        with pytest.raises(FailedRankingsError, match="2 of 31"):
-            ranker_on(server, **options).rank(requests_of(31))
-        assert [number_of(each) for each in server.requests[before:]] in ([0, 17], [17, 0])
-        server.behaviours = [completion(BACKWARDS)]
-        assert len(ranker_on(server, **options).rank(requests_of(31))) == 31
-        assert len(server.requests) == before + 4
+    before = len(server.requests)
+    with pytest.raises(FailedRankingsError, match="2 of 31"):
+        ranker_on(server, **options).rank(requests_of(31))
+    assert [number_of(each) for each in server.requests[before:]] in ([0, 17], [17, 0])
+    server.behaviours = [completion(BACKWARDS)]
+    assert len(ranker_on(server, **options).rank(requests_of(31))) == 31
+    assert len(server.requests) == before + 4
 
 
 def test_streams_yield_the_others_and_outcomes_say_which_failed(serve: Serve) -> None:
@@ -168,7 +167,7 @@ def test_a_query_beyond_the_context_stops_no_other(make_checkpoint: Any) -> None
 # --- what concerns all ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [401, 402, 403, 404, 405])
+@pytest.mark.parametrize("status", [401, 402, 404])
 def test_what_concerns_all_stops_early_and_keeps_what_was_paid_for(serve: Serve, tmp_path: Path, status: int) -> None:
     def reply(request: Request) -> Reply:
         return refusal(status, "no entry") if number_of(request) == 5 else completion(BACKWARDS)
@@ -185,18 +184,6 @@ def test_what_concerns_all_stops_early_and_keeps_what_was_paid_for(serve: Serve,
         assert cache.info().entries == len(finished)
 
 
-def test_requests_under_way_are_waited_for_when_a_key_stops_working(serve: Serve, tmp_path: Path) -> None:
-    def reply(request: Request) -> Reply:
-        if number_of(request) == 0:
-            return refusal(401, "the key has expired")
-        return Reply(completion(BACKWARDS).body, delay=0.4)
-
-    server = serve(reply)
-    with pytest.raises(BackendError, match="the key has expired") as caught:
-        ranker_on(server, concurrency=4, batch_size=4, cache=tmp_path / "cache.sqlite").rank(requests_of(4))
-    assert sum(ranking is not None for ranking in caught.value.rankings) == 3
-
-
 def test_an_unreachable_server_stops_early() -> None:
     ranker = Ranker("m", strategy="direct", backend="openai", base_url="http://127.0.0.1:9/v1", max_retries=1)
     with pytest.raises(BackendError, match="could not be reached") as caught:
@@ -209,15 +196,6 @@ def test_when_all_are_refused_the_run_is_stopped(serve: Serve) -> None:
     with pytest.raises(BackendError, match="the first 20 calls were all refused"):
         ranker_on(server, concurrency=1, batch_size=4).rank(requests_of(200))
     assert len(server.requests) <= 24
-
-
-def test_many_refusals_do_not_stop_a_run_that_has_answers(serve: Serve) -> None:
-    # A flagged text is one refusal, even with the status of a bad key.
-    flagged = {40: refusal(403, "your input was flagged by moderation")}
-    server = serve(refusing(dict.fromkeys(range(3, 39), FILTER) | flagged))
-    with pytest.raises(FailedRankingsError, match="37 of 41 rankings failed") as caught:
-        ranker_on(server, concurrency=1, batch_size=2).rank(requests_of(41))
-    assert "and 17 more" in str(caught.value)
 
 
 def test_a_server_that_breaks_down_on_the_way_stops_the_run(serve: Serve) -> None:
@@ -282,21 +260,6 @@ def test_a_run_goes_on_from_what_failed(serve: Serve, collection: Path, tmp_path
     assert not list(tmp_path.glob("*.partial*"))
 
 
-def test_queries_behind_a_failed_one_are_written_as_they_finish(serve: Serve, collection: Path, tmp_path: Path) -> None:
-    partial = tmp_path / "out.trec.partial"
-    seen = []
-
-    def reply(request: Request) -> Reply:
-        if number_of(request) == 30:
-            seen.append(len(read_run(partial)))
-        return FILTER if number_of(request) == 0 else completion(BACKWARDS)
-
-    server = serve(reply)
-    done = CliRunner().invoke(app, command(server, collection, tmp_path / "out.trec", "--batch-size", 1))
-    assert done.exit_code == 1
-    assert seen[0] == 29
-
-
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_keeps_the_answers_of_the_batch_under_way(
     serve: Serve, collection: Path, tmp_path: Path, own_cache: Path, sent: signal.Signals
@@ -332,22 +295,6 @@ def stored(path: Path) -> int:
         return 0
 
 
-def test_a_suite_names_the_failed_and_goes_on_with_the_next_data_set(
-    serve: Serve, collection: Path, tmp_path: Path
-) -> None:
-    server = serve(refusing({3: FILTER}))
-    words = ["suite", str(collection), "--reranker", "m", "--strategy", "direct", "--backend", "openai"]
-    words += ["--base-url", server.base_url, "--first-stage", f"run:{collection / 'run.trec'}"]
-    words += ["--output", str(tmp_path / "suite")]
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 1
-    assert "1 of 31 rankings failed" in done.output and "query 'q3'" in done.output
-    before = len(server.requests)
-    server.behaviours = [completion(BACKWARDS)]
-    assert CliRunner().invoke(app, words).exit_code == 0
-    assert len(server.requests) == before + 1
-
-
 def test_a_shootout_keeps_what_was_finished(serve: Serve, collection: Path, tmp_path: Path) -> None:
     server = serve(refusing({3: FILTER}))
     entries = tmp_path / "entries.yaml"
@@ -380,15 +327,3 @@ def test_fields_can_be_left_out_on_the_command_line(serve: Serve, collection: Pa
     local = ["rerank", "--corpus", "c", "--run", "r", "--reranker", "r1ranker-iterative-tiny", "--output", "o"]
     refused = CliRunner().invoke(app, [*local, "--seed", "none"])
     assert refused.exit_code == 2 and "only a server is asked without a seed" in refused.output
-
-
-def test_other_errors_of_requests_are_raised_after_those_under_way(serve: Serve) -> None:
-    def broken() -> Iterator[RankingRequest]:
-        yield from requests_of(3)
-        raise InputError("the source is broken")
-
-    finished = []
-    with pytest.raises(InputError, match="the source is broken"):
-        for index, _ in ranker_on(serve(completion(BACKWARDS))).stream(broken()):
-            finished.append(index)
-    assert finished == [0, 1, 2]

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from references import WORDS, Make, Open, Reference
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.backends.texts import ChatTokenizer
-from r1ranker_ir.cache.records import key_maker
 from r1ranker_ir.engine.engine import Engine
 from r1ranker_ir.prompts.files import build_any_template
 from r1ranker_ir.prompts.prompt import Prompt
@@ -99,15 +94,6 @@ def test_an_answer_in_tags_without_a_thought(open_model: Open, make_checkpoint: 
     assert answer.text == f"<answer>{answer.choice[0]}</answer>"
 
 
-def test_a_thought_and_an_answer_without_tags(open_model: Open) -> None:
-    backend = open_model("chatml", max_thought_tokens=6)
-    [answer] = backend.answer([call_of(THINKING, backend, 4)])
-    head, _, rest = answer.text.partition("</think>")
-    assert head.startswith("<think>\n")
-    assert rest == "\n" + " > ".join(answer.choice)
-    assert answer.thought_closed
-
-
 def test_a_thought_that_the_chat_template_opens_is_closed_where_none_is_wanted(
     open_model: Open, load_tokenizer: Open
 ) -> None:
@@ -167,37 +153,3 @@ def test_turns_behind_the_system_turn_stay_apart(load_tokenizer: Open) -> None:
     assert "<start_of_turn>user\norder\n\ntwo come<end_of_turn>" in text
     assert "<start_of_turn>assistant\nyes<end_of_turn>" in text
     assert text.count("<start_of_turn>") == 4
-
-
-def test_the_form_of_an_answer_is_part_of_its_key() -> None:
-    key_of = key_maker({"backend": "any"})
-    call = Call((Message("user", "order"),), ("[1]", "[2]"), "order")
-    changed = [replace(call, thinks=False), replace(call, tagged=False), replace(call, free=True)]
-    keys = {key_of(each) for each in (call, *changed)}
-    assert len(keys) == 4
-
-
-# --- adapters ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-def test_an_adapter_of_rank_r1s_layout_answers_as_the_merged_model(make_checkpoint: Make, tmp_path: Path) -> None:
-    # Rank-R1's layout: rank 16, alpha 32; random weights, since the checkpoints themselves can't be had in a test.
-    from peft import LoraConfig, get_peft_model
-
-    base = make_checkpoint("chatml")
-    torch.manual_seed(3)
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    config = LoraConfig(r=16, lora_alpha=32, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
-    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
-    adapted.save_pretrained(str(tmp_path / "adapter"))
-    adapted.merge_and_unload().save_pretrained(str(tmp_path / "merged"))
-    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "merged")
-
-    def answer(folder: Path) -> Any:
-        backend = TransformersBackend(folder, device="cpu", max_thought_tokens=6)
-        return backend.answer([call_of(RANK_R1, backend, 6)])[0]
-
-    plain, adapter, merged = answer(base), answer(tmp_path / "adapter"), answer(tmp_path / "merged")
-    assert adapter.probabilities == pytest.approx(merged.probabilities, abs=1e-3)
-    assert max(abs(adapter.probabilities[each] - plain.probabilities[each]) for each in plain.probabilities) > 1e-3

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
-import random
 import re
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,7 @@ from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.runs.traces import read_trace, trace_of
 from r1ranker_ir.strategies.direct import order_directly
 from r1ranker_ir.strategies.iterative import eliminate
-from r1ranker_ir.strategies.options import PUBLISHED, RankingOptions
-from r1ranker_ir.strategies.schedules import parse_schedule
+from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.training.data.from_traces import OTHER_PROMPT, SEVERAL_EXCLUDED, read_traces, select_steps
 from r1ranker_ir.training.data.gold_answers import gold_completion
 from r1ranker_ir.training.data.prompting import PromptRenderer
@@ -138,14 +135,6 @@ def test_mark_cuts_passages_alike_in_all_calls(word_limits: Any, prompt: Prompt,
     assert len({call.messages[-1].content.rpartition("Dropped before")[0] for call in calls}) == 1
 
 
-def test_an_excluded_identifier_is_no_answer(prompt: Prompt, conversation: Any) -> None:
-    outputs = iter(["<answer>[2]</answer>", "<answer>[2]</answer>", "<answer>[3]</answer>"])
-    program = eliminate(conversation.request(4), prompt, options=RankingOptions(layout="mark"))
-    ranking, _ = conversation.drive(program, lambda call: Answer(next(outputs)))
-    assert [step.outcome for step in ranking.steps] == [(1,), (3,), (2,)]
-    assert [step.repaired for step in ranking.steps] == [False, True, False]
-
-
 def test_the_first_thought_stays_with_its_identifiers_brought_up_to_date(prompt: Prompt, conversation: Any) -> None:
     quality = judge(lambda document: [3, 0, 2, 1][document])
 
@@ -197,32 +186,6 @@ def test_direct_orders_the_top_as_it_would_without_the_options(
         assert [call.top for call in calls] == [min(top_k, len(quality))] * len(calls)
 
 
-def test_without_noise_and_with_luce_noise_schedules_cost_no_quality(prompt: Prompt, conversation: Any) -> None:
-    """Fresh Gumbel noise on each call's scores makes its order a draw of Luce's model, and so every fixed schedule the
-    same distribution of rankings (Yellott 1977)."""
-    count, rounds = 8, 120
-    gains = [2.0 ** (place % 4) - 1 for place in range(count)]
-    ideal = sum(gain / math.log2(2 + place) for place, gain in enumerate(sorted(gains, reverse=True)))
-
-    def reached(schedule: str) -> tuple[float, float]:
-        """The mean over rounds, and its standard error."""
-        source, found = random.Random(f"luce {schedule}"), list[float]()
-        # Scores of badness are perturbed upwards, so the noise is taken off the quality.
-        noisy = judge(lambda document: document % 4 + math.log(source.expovariate(1)))
-        for _ in range(rounds):
-            program = eliminate(conversation.request(count), prompt, options=RankingOptions(schedule=schedule))
-            ranking, _ = conversation.drive(program, noisy)
-            dcg = sum(gains[document] / math.log2(2 + place) for place, document in enumerate(ranking.order))
-            found.append(dcg / ideal)
-        return statistics.mean(found), statistics.pstdev(found) / math.sqrt(rounds)
-
-    mean, error = reached("one")
-    for schedule in ("fixed:3", "halving", "all"):
-        other, its_error = reached(schedule)
-        assert abs(other - mean) < 4 * math.hypot(error, its_error)
-        assert max(mean, other) < 0.99
-
-
 @pytest.mark.parametrize("named", ["schedule='halving'", "top_k=3", "think='never'", "show_best_first"])
 def test_without_probabilities_the_option_is_named(named: str, prompt: Prompt, conversation: Any) -> None:
     name, _, value = named.partition("=")
@@ -250,12 +213,6 @@ def test_without_probabilities_the_option_is_named(named: str, prompt: Prompt, c
 def test_what_does_not_go_together_is_said_before_a_model_is_loaded(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Ranker(TINY_CHECKPOINT, **{"strategy": "iterative", **arguments})
-
-
-def test_options_say_how_they_differ_from_the_published_behaviour() -> None:
-    assert PUBLISHED.stated() == {}
-    assert RankingOptions(top_k=5, layout="mark").stated() == {"top_k": 5, "layout": "mark"}
-    assert PUBLISHED.parsed_schedule == parse_schedule("one")
 
 
 SUBJECTS = ("flea", "horse", "kettle", "sheep", "boat", "river", "stone", "apple")

@@ -68,34 +68,15 @@ def test_answers_are_those_of_brute_force(
         assert answer.thought_closed
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_an_answer_is_always_among_the_identifiers(name: str, open_model: Open) -> None:
-    backend = open_model(name, max_thought_tokens=9, batch_size=5)
-    calls = [make_call(backend, 2 + 3 * (n % 5), form=("one", "order")[n % 2], shift=n) for n in range(9)]
-    for call, answer in zip(calls, backend.answer(calls), strict=True):
-        if call.form == "one":
-            assert len(answer.choice) == 1
-            assert answer.choice[0] in call.identifiers
-        else:
-            assert sorted(answer.choice) == sorted(call.identifiers)
-        assert list(answer.probabilities) == list(call.identifiers)
-        assert sum(answer.probabilities.values()) == pytest.approx(1)
-        assert answer.probabilities[answer.choice[0]] == max(answer.probabilities.values())
-        # The text is what the protocol asks for, also where a tokenizer marks words by spaces in front of them.
-        assert answer.text.startswith("<think>\n")
-        assert answer.text.endswith(f"<answer>{' > '.join(answer.choice)}</answer>")
-        assert answer.text.count("<answer>") == 1
-        assert backend.count_prompt_tokens(call.messages) == answer.usage.prompt_tokens
-
-
 # --- the same whatever the batch -----------------------------------------------------------------------------------
 
 
 def same(first: Sequence[Answer], second: Sequence[Answer]) -> None:
     for one, other in zip(first, second, strict=True):
-        assert (one.choice, one.thought, one.text) == (other.choice, other.thought, other.text)
-        assert (one.thought_closed, one.usage) == (other.thought_closed, other.usage)
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+        assert replace(one, probabilities=None, prompt_tokens_computed=None) == replace(
+            other, probabilities=None, prompt_tokens_computed=None
+        )
 
 
 @pytest.mark.parametrize(("name", "temperature"), [*((name, 0.0) for name in MODELS), ("chatml", 1.5), ("gemma", 1.5)])
@@ -109,8 +90,18 @@ def test_answers_depend_neither_on_batch_size_nor_on_company(name: str, temperat
     for batch_size in (3, 16):
         batched = open_model(name, batch_size=batch_size, **options)
         same(expected, batched.answer(calls))
-        same(expected[::-1], batched.answer(calls[::-1]))
-        same([expected[1], expected[1], expected[4]], batched.answer([calls[1], calls[1], calls[4]]))
+        same([expected[4], expected[1], expected[1]], batched.answer([calls[4], calls[1], calls[1]]))
+    for call, answer in zip(calls, expected, strict=True):
+        # An answer is always among the identifiers.
+        choice, chances = answer.choice or (), answer.probabilities or {}
+        assert set(choice) <= set(call.identifiers)
+        assert len(set(choice)) == (1 if call.form == "one" else len(call.identifiers))
+        assert list(chances) == list(call.identifiers) and sum(chances.values()) == pytest.approx(1)
+        assert chances[choice[0]] == max(chances.values())
+        # The text is what the protocol asks for, also where a tokenizer marks words by spaces in front of them.
+        assert answer.text.startswith("<think>\n") and answer.text.count("<answer>") == 1
+        assert answer.text.endswith(f"<answer>{' > '.join(choice)}</answer>")
+        assert alone.count_prompt_tokens(call.messages) == answer.usage.prompt_tokens
 
 
 def test_a_seed_fixes_sampled_thoughts(open_model: Open) -> None:
@@ -123,10 +114,6 @@ def test_a_seed_fixes_sampled_thoughts(open_model: Open) -> None:
     assert thoughts(1)[1] != thoughts(2)[1]
     assert thoughts(1)[0] != thoughts(1)[1]
     assert thoughts(1) != thoughts(1, temperature=0.0) == thoughts(2, temperature=0.0)
-
-
-def test_no_calls_no_answers(open_model: Open) -> None:
-    assert open_model("chatml").answer([]) == []
 
 
 # --- thoughts: models that write what a script says ----------------------------------------------------------------
@@ -232,14 +219,6 @@ def test_every_end_of_turn_of_the_generation_config_counts(scripted: Make) -> No
     assert ask(folder, max_thought_tokens=20).thought == "The cloth is dyed."
 
 
-def test_rows_of_a_batch_end_their_thoughts_on_their_own(scripted: Make) -> None:
-    backend = open_folder(scripted("thinking", " The cloth is dyed.</think>"), batch_size=4)
-    calls = [make_call(backend, 2 + n, form=("one", "order")[n % 2]) for n in range(4)]
-    answers = backend.answer(calls)
-    assert [answer.thought for answer in answers] == ["The cloth is dyed."] * 4
-    assert [(answer.choice or ("",))[0] for answer in answers] == ["[2]"] * 4
-
-
 # --- prompts and limits --------------------------------------------------------------------------------------------
 
 
@@ -322,17 +301,7 @@ def test_opening_by_name(make_checkpoint: Make) -> None:
         open_backend("transformers", "m", concurrency=3)
 
 
-def test_lower_precision_still_answers(make_checkpoint: Make) -> None:
-    backend = open_folder(make_checkpoint("chatml"), dtype="bfloat16", max_thought_tokens=5)
-    answer = backend.answer([make_call(backend, 12, form="order")])[0]
-    assert sorted(answer.choice or ()) == sorted(f"[{n}]" for n in range(1, 13))
-
-
 # --- loading -------------------------------------------------------------------------------------------------------
-
-
-def copy_of(folder: Path, to: Path) -> Path:
-    return Path(shutil.copytree(folder, to / "copy"))
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -367,18 +336,37 @@ def test_a_lora_adapter_is_put_on_its_base(make_checkpoint: Make, tmp_path: Path
         open_folder(adapter)
 
 
-def test_weights_come_from_safetensors_only(make_checkpoint: Make, tmp_path: Path) -> None:
-    folder = copy_of(make_checkpoint("chatml"), tmp_path)
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    (folder / "model.safetensors").unlink()
-    torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"copy' can't be loaded: .*safetensors"):
-        open_folder(folder)
+def _spoil(folder: Path, damage: str) -> None:
+    weights = folder / "model.safetensors"
+    if damage == "garbled":
+        weights.write_bytes(b"\x00" * 100)
+    elif damage == "short":
+        weights.write_bytes(weights.read_bytes()[:-5000])
+    elif damage == "pickled":
+        torch.save(AutoModelForCausalLM.from_pretrained(folder).state_dict(), folder / "pytorch_model.bin")
+        weights.unlink()
+    elif damage == "headless":
+        AutoModelForCausalLM.from_pretrained(folder).model.save_pretrained(folder)
+    else:
+        (folder / damage).unlink()
 
 
 @pytest.mark.parametrize(
-    "name", ["nobody/no-such-model", "no-such-model", "./no/such/folder", "/no/such/folder", "a b"]
+    ("damage", "said"),
+    [
+        *((name, "can't be loaded: ") for name in ("config.json", "tokenizer.json", "garbled", "short")),
+        ("pickled", "can't be loaded: .*safetensors"),
+        ("headless", r"lacks 1 of its weights, among them 'lm_head.weight'.*embedding model"),
+    ],
 )
+def test_a_damaged_checkpoint_is_named(damage: str, said: str, make_checkpoint: Make, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(make_checkpoint("chatml"), tmp_path / "copy"))
+    _spoil(folder, damage)
+    with pytest.raises(CheckpointError, match=f"copy' {said}"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "./no/such/folder", "/no/such/folder", "a b"])
 def test_a_missing_checkpoint_is_named_with_a_way_out(name: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         TransformersBackend(name)
@@ -386,27 +374,6 @@ def test_a_missing_checkpoint_is_named_with_a_way_out(name: str) -> None:
     assert f"checkpoint {name!r} can't be loaded" in message
     assert "'r1ranker-iterative-tiny'" in message
     assert len(message) < 1200
-
-
-@pytest.mark.parametrize("damage", ["config.json", "tokenizer.json", "model.safetensors", "garbled", "short"])
-def test_a_damaged_checkpoint_is_named(damage: str, make_checkpoint: Make, tmp_path: Path) -> None:
-    folder = copy_of(make_checkpoint("chatml"), tmp_path)
-    weights = folder / "model.safetensors"
-    if damage == "garbled":
-        weights.write_bytes(b"\x00" * 100)
-    elif damage == "short":
-        weights.write_bytes(weights.read_bytes()[:-5000])
-    else:
-        (folder / damage).unlink()
-    with pytest.raises(CheckpointError, match=r"copy' can't be loaded|copy' lacks"):
-        open_folder(folder)
-
-
-def test_a_model_without_its_head_is_refused_instead_of_guessed(make_checkpoint: Make, tmp_path: Path) -> None:
-    folder = copy_of(make_checkpoint("chatml"), tmp_path)
-    AutoModelForCausalLM.from_pretrained(folder).model.save_pretrained(folder)
-    with pytest.raises(CheckpointError, match=r"lacks 1 of its weights, among them 'lm_head.weight'.*embedding model"):
-        open_folder(folder)
 
 
 @pytest.mark.parametrize(

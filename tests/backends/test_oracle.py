@@ -12,9 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.backends.oracle import OracleBackend
-from r1ranker_ir.engine.engine import Engine
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
@@ -143,6 +141,7 @@ def test_tokens_are_those_of_the_prompt_and_of_what_it_would_have_thought() -> N
 
 def test_what_it_is_not_told_is_an_error() -> None:
     backend = oracle(1, 2)
+    assert "not_cacheable" in backend.identity
     with pytest.raises(InputError, match="no judgments of query 'other': leave it out"):
         backend.answer([prompt_of(backend).ask("setwise", request_of(2, "other"), range(2))])
     with pytest.raises(InputError, match="what it was rendered from"):
@@ -152,12 +151,3 @@ def test_what_it_is_not_told_is_an_error() -> None:
             oracle(1, **wrong)
     with pytest.raises(InputError, match="has no option 'url': it takes gains, noise"):
         Ranker("oracle", strategy="direct", backend="oracle", gains={}, url="http")
-
-
-def test_its_summary_counts_like_any_other() -> None:
-    backend = oracle(*range(10), noise=1)
-    assert isinstance(backend, Backend) and "not_cacheable" in backend.identity
-    engine = Engine(backend)
-    (ranking,) = engine.run([STRATEGIES["setwise"](request_of(10), prompt_of(backend), window_size=4)])
-    assert engine.summary.usage == ranking.usage
-    assert engine.summary.usage.calls == len(ranking.steps)

@@ -18,14 +18,12 @@ from r1ranker_ir.backends.base import KeepsStates
 from r1ranker_ir.backends.decoding import DecodingSession, SeparateSession
 from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.backends.states import PromptStates, StateStore, depends_on_beginning_only, shared_length
-from r1ranker_ir.cache.records import key_maker
 from r1ranker_ir.engine.engine import Engine, RunSummary
 from r1ranker_ir.errors import BackendError, InputError
 from r1ranker_ir.files.byte_sizes import parse_bytes
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template, load_template
-from r1ranker_ir.strategies.direct import order_directly
 from r1ranker_ir.strategies.iterative import eliminate
 from r1ranker_ir.strategies.options import PUBLISHED, Layout, RankingOptions
 from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest, Task, Usage
@@ -78,17 +76,6 @@ def test_the_store_holds_the_latest_kept_that_fit(done: list[tuple[str, int, int
         assert (len(store), store.peak_bytes) == (len(model), peak * 8)
 
 
-def test_sizes_are_read_with_and_without_units() -> None:
-    sizes = {7: 7, "0": 0, "512": 512, "4GiB": 2**32, " 1.5 gib ": 3 * 2**29, "512MB": 512 * 10**6, "2 kB": 2000}
-    assert {text: parse_bytes(text, "cache_memory") for text in sizes} == sizes
-
-
-@pytest.mark.parametrize("text", [-1, 1.5, "", "4 cows", "GiB", "1.5", "1e9", "-4GiB", "nan", None])
-def test_what_is_no_size_is_refused(text: Any) -> None:
-    with pytest.raises(InputError, match=f"cache_memory is {text!r}: give bytes, or a size such as 4GiB or 512MB"):
-        parse_bytes(text, "cache_memory")
-
-
 # --- sessions ------------------------------------------------------------------------------------------------------
 
 
@@ -118,29 +105,23 @@ def check_reuse(model: Any, open_session: Callable[[list[list[int]], list[Prompt
             store.keep(row, states)
 
 
-@pytest.mark.parametrize("family", ["qwen2", "gpt2", "bloom", "deepseek_v3"])
-def test_a_batch_goes_on_from_what_each_row_knows(family: str, make_model: Open) -> None:
-    model = make_model(family, VOCABULARY, **FAMILIES[family])
-    assert depends_on_beginning_only(model)
-    check_reuse(model, lambda texts, known: DecodingSession(model, texts, 0, known))
-
-
-@pytest.mark.parametrize("family", ["mistral", "gemma3_text", "gpt_oss", "mpt"])
-def test_models_with_windows_go_on_row_by_row(family: str, make_model: Open) -> None:
-    model = make_model(family, VOCABULARY, **NARROW[family][1])
-    assert depends_on_beginning_only(model)
-    check_reuse(model, lambda texts, known: SeparateSession(model, texts, known))
-
-
 @pytest.mark.parametrize(
-    ("family", "config"),
-    [
-        ("lfm2", {"layer_types": ["conv", "full_attention"]}),
-        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}),
-    ],
+    "family", ["qwen2", "gpt2", "bloom", "deepseek_v3", "mistral", "gemma3_text", "gpt_oss", "mpt"]
 )
-def test_states_that_cannot_be_cut_are_not_kept(family: str, config: dict[str, Any], make_model: Open) -> None:
-    assert not depends_on_beginning_only(make_model(family, VOCABULARY, **config))
+def test_a_batch_goes_on_from_what_each_row_knows(family: str, make_model: Open) -> None:
+    """Models with windows row by row."""
+    model = make_model(family, VOCABULARY, **(FAMILIES[family] if family in FAMILIES else NARROW[family][1]))
+    assert depends_on_beginning_only(model)
+    if family in FAMILIES:
+        check_reuse(model, lambda texts, known: DecodingSession(model, texts, 0, known))
+    else:
+        check_reuse(model, lambda texts, known: SeparateSession(model, texts, known))
+
+
+def test_states_that_cannot_be_cut_are_not_kept(make_model: Open) -> None:
+    rotation = {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}
+    assert not depends_on_beginning_only(make_model("lfm2", VOCABULARY, layer_types=["conv", "full_attention"]))
+    assert not depends_on_beginning_only(make_model("llama", VOCABULARY, **rotation))
 
 
 # --- the backend ---------------------------------------------------------------------------------------------------
@@ -212,21 +193,12 @@ def test_every_option_reuses_with_the_same_results_in_little_memory_too(
     assert computed[0] <= computed[1] <= computed[2] == without.usage.prompt_tokens
 
 
-def test_memory_for_states_is_bounded(open_model: Open, template: Template) -> None:
-    ample = open_model("chatml", max_thought_tokens=6, batch_size=4)
-    expected, most = rank(ample, template, [5, 4, 5])
-    half = most.cache_memory_peak // 2
-    rankings, summary = rank(
-        open_model("chatml", max_thought_tokens=6, batch_size=4, cache_memory=half), template, [5, 4, 5]
-    )
-    assert_same(rankings, expected)
-    assert 0 < summary.cache_memory_peak <= half
-    assert most.prompt_tokens_computed < summary.prompt_tokens_computed < summary.usage.prompt_tokens
-    nothing, none_kept = rank(open_model("chatml", max_thought_tokens=6, cache_memory=10), template, [5, 4, 5])
-    assert_same(nothing, expected)
-    assert none_kept.prompt_tokens_computed == none_kept.usage.prompt_tokens
-    with pytest.raises(InputError, match="cache_memory is -1: give bytes, or a size such as 4GiB"):
-        open_model("chatml", cache_memory=-1)
+def test_sizes_are_read_with_and_without_units(open_model: Open) -> None:
+    sizes = {7: 7, "0": 0, "512": 512, "4GiB": 2**32, " 1.5 gib ": 3 * 2**29, "512MB": 512 * 10**6, "2 kB": 2000}
+    assert {text: parse_bytes(text, "cache_memory") for text in sizes} == sizes
+    for wrong in (-1, 1.5, "", "4 cows", "GiB", "1.5", "1e9", "-4GiB", "nan", None):
+        with pytest.raises(InputError, match=f"cache_memory is {wrong!r}: give bytes, or a size such as 4GiB or 512MB"):
+            open_model("chatml", cache_memory=wrong)
 
 
 def test_calls_of_no_known_ranking_share_nothing(open_model: Open, template: Template) -> None:
@@ -359,26 +331,9 @@ def test_a_run_that_stops_leaves_nothing_behind(prompt: Prompt) -> None:
     assert backend.known == set()
 
 
-def test_a_rankings_number_is_no_part_of_what_is_asked(prompt: Prompt) -> None:
-    call = prompt.ask("iterative", request(3), range(3))
-    key_of = key_maker({"backend": "x"})
-    assert key_of(call) == key_of(replace(call, ranking=7))
-
-
 def test_summaries_add_up_but_peaks_do_not() -> None:
     one = RunSummary(2, Usage(3, 40, 5), 1, prompt_tokens_computed=30, cache_memory_peak=900)
     other = RunSummary(1, Usage(1, 10, 2), 0, prompt_tokens_computed=10, cache_memory_peak=700)
     both = one + other
     assert both == RunSummary(3, Usage(4, 50, 7), 1, prompt_tokens_computed=40, cache_memory_peak=900)
     assert both.since(one) == replace(other, cache_memory_peak=900)
-
-
-def test_an_order_of_windows_reuses_too(open_model: Open, template: Template) -> None:
-    def run(**options: Any) -> tuple[list[Ranking], RunSummary]:
-        backend = open_model("chatml", max_thought_tokens=4, **options)
-        engine, prompt = Engine(backend), Prompt(template, backend)
-        return engine.run([order_directly(request(9), prompt, window_size=4, stride=2)]), engine.summary
-
-    (plain, _), (kept, summary) = run(cache_memory=0), run()
-    assert_same(kept, plain)
-    assert summary.prompt_tokens_computed < summary.usage.prompt_tokens

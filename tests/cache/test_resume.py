@@ -274,14 +274,6 @@ def test_without_a_cache_everything_is_computed(
     assert not own_cache.exists()
 
 
-def test_the_users_cache_is_taken_where_none_is_named(reranking: Reranking, caches: Path) -> None:
-    folder = reranking.place()
-    process = reranking.start(folder, "--queries", "2", cache=None)
-    assert process.wait() == 0, process.said
-    # The processes' server was started by a fixture of all these tests, and has their environment.
-    assert rows(caches / "fixtures.sqlite", "SELECT count(*) FROM answers") == [(2 * (DEPTH - 1),)]
-
-
 def test_a_full_disk_under_the_cache_keeps_what_was_finished(
     reranking: Reranking, uninterrupted: tuple[Path, Process], small_disk: Path
 ) -> None:

@@ -73,23 +73,17 @@ def test_the_hash_guards_the_template(tmp_path: Path) -> None:
     [
         ("{", "can't be read: .*Correct the file or remove it"),
         ("[]", "holds list: it must be a JSON object"),
-        ("null", "holds NoneType"),
         ({"windowsize": 3}, "unknown key 'windowsize'; use .*window_size"),
         ({"window_size": "20"}, "window_size is '20'; give a whole number of at least 1"),
         ({"window_size": True}, "window_size is True"),
         ({"stride": 2.0}, "stride is 2.0"),
-        ({"stride": 0}, "stride is 0"),
         ({"max_thought_tokens": -1}, "max_thought_tokens is -1; give a whole number of at least 0"),
         ({"max_passage_tokens": None}, "max_passage_tokens is None"),
         ({"strategies": "iterative"}, "strategies is 'iterative'; list some of iterative, direct, setwise"),
         ({"strategies": []}, r"strategies is \[\]"),
-        ({"strategies": ["heap"]}, r"strategies is \['heap'\]"),
         ({"strategies": [["iterative"]]}, r"strategies is \[\['iterative'\]\]"),
         ({"training": "grpo"}, "training is 'grpo'; give an object, or leave it out"),
-        ({"training": None}, "training is None; give an object"),
-        ({"training": ["grpo"]}, r"training is \['grpo'\]"),
         ({"template": None}, "the template is None"),
-        ({"template": "default"}, "the template is 'default'"),
         ({"template": {**TEMPLATE, "colour": 1}}, "unknown key 'colour'"),
         ({"template": {**TEMPLATE, "direct": {"user": "{candidates}"}}}, r"\[direct\] user: placeholder {query}"),
     ],
@@ -99,13 +93,7 @@ def test_what_is_wrong_is_named_with_its_file(content: Any, message: str, tmp_pa
         read_settings(write(tmp_path, content))
 
 
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / "r1ranker.json").write_bytes(b"\xff\xfe{}")
-    with pytest.raises(CheckpointError, match=r"r1ranker\.json is not UTF-8 text"):
-        read_settings(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["nobody/no-such-model", "no-such-model", "a name with spaces", "http://x/y", "a//b"])
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "a name with spaces", "a//b"])
 def test_a_name_that_is_not_here_gets_defaults(name: str) -> None:
     # Whether it exists is found out, and reported, when the weights are loaded.
     assert read_settings(name) == CheckpointSettings(template=load_template())

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
 from transformers import AutoConfig  # noqa: E402
 
 from r1ranker_ir.backends import open_backend  # noqa: E402
-from r1ranker_ir.cli.app import app  # noqa: E402
 from r1ranker_ir.models import cpu_precision  # noqa: E402
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT  # noqa: E402
 from r1ranker_ir.models.cpu_precision import auto_on_cpu, computes_in_bfloat16, count_parameters  # noqa: E402
@@ -62,21 +60,4 @@ def test_a_large_checkpoint_is_opened_as_said(make_checkpoint: Callable[..., Pat
     checkpoint = make_checkpoint("chatml", hidden_size=64, intermediate_size=132_000)
     expected = "bfloat16" if computes_in_bfloat16() else "float32"
     assert dtype_of(checkpoint) == [expected]
-    assert dtype_of(checkpoint, dtype="float32") == ["float32"]
-
-
-def test_small_models_stay_in_float32(make_checkpoint: Callable[..., Path]) -> None:
-    assert dtype_of(TINY_CHECKPOINT) == dtype_of(make_checkpoint("llama3")) == ["float32"]
-
-
-@pytest.mark.parametrize("verb", ["rerank", "suite", "doctor", "benchmark"])
-def test_each_verb_that_opens_a_model_takes_a_dtype(verb: str) -> None:
-    done = CliRunner().invoke(app, [verb, "--help"])
-    assert "--dtype" in done.output
-
-
-def test_a_server_can_not_be_told_its_dtype(tmp_path: Path) -> None:
-    words = ["rerank", "--corpus", str(tmp_path), "--run", "-", "--reranker", "x", "--strategy", "direct"]
-    done = CliRunner().invoke(app, [*words, "--output", "-", "--backend", "openai", "--dtype", "float16"])
-    assert done.exit_code == 2
-    assert "--dtype" in done.output
+    assert dtype_of(checkpoint, dtype="float32") == dtype_of(TINY_CHECKPOINT) == ["float32"]

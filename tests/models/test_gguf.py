@@ -17,7 +17,7 @@ from r1ranker_ir.backends import open_backend
 from r1ranker_ir.cache.records import version_of
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.trec_runs import read_run
-from r1ranker_ir.errors import CheckpointError, MissingExtraError
+from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.models.gguf import gguf_file
 from r1ranker_ir.models.small import HUB_NAME, HUB_REVISION, SMALL_NAME, installed_small, located
@@ -33,9 +33,7 @@ DOCUMENTS = ["tea grows on hills", "the cycle of rain", "salt and water", "a map
 REQUEST = RankingRequest("rain water", tuple(Candidate(str(place), text) for place, text in enumerate(DOCUMENTS)))
 
 
-def write_gguf(
-    checkpoint: Path, path: Path, *, quantise: bool = False, architecture: str = "qwen2", splits: str = "qwen2"
-) -> Path:
+def write_gguf(checkpoint: Path, path: Path, *, quantise: bool = False, splits: str = "qwen2") -> Path:
     """Writes a checkpoint folder of qwen2's architecture as a GGUF file, as llama.cpp's converter does."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -57,7 +55,7 @@ def write_gguf(
         **{"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, "add_bos_token": False},
         "chat_template": tokenizer.chat_template,
     }
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, "qwen2")
     for name, value in stated.items():
         getattr(writer, f"add_{name}")(value)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
@@ -121,24 +119,23 @@ def test_weights_are_ordinary_numbers_of_the_wanted_kind(
     assert ask(tmp_path / "saved", dtype=dtype) == ask(file, dtype=dtype)
 
 
-def test_a_folder_with_one_gguf_file_is_a_checkpoint(model_file: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    shutil.copy(model_file, folder / "Model-Q8.GGUF")
-    (folder / "config.json").write_text("{}")  # as repositories of GGUF files have it
-    assert gguf_file(folder) == folder / "Model-Q8.GGUF"
-    assert ask(folder) == ask(model_file)
-
-
-def test_what_lies_beside_a_gguf_file_is_not_read(make_checkpoint: Make, model_file: Path, tmp_path: Path) -> None:
+def test_a_folder_with_one_gguf_file_is_a_checkpoint_and_what_lies_beside_it_is_not_read(
+    make_checkpoint: Make, model_file: Path, tmp_path: Path
+) -> None:
+    expected = ask(model_file)
+    shutil.copy(model_file, tmp_path / "Model-Q8.GGUF")
+    (tmp_path / "r1ranker.json").write_text('{"window_size": 7, "strategies": ["direct"]}')
+    (tmp_path / "config.json").write_text("{}")  # as repositories of GGUF files have it
+    assert gguf_file(tmp_path) == tmp_path / "Model-Q8.GGUF"
+    assert ask(tmp_path) == expected
+    assert read_settings(tmp_path / "Model-Q8.GGUF").window_size == 7
     for path in make_checkpoint("gemma").iterdir():
         shutil.copy(path, tmp_path)
-    shutil.copy(model_file, tmp_path / "model.gguf")
-    assert ask(tmp_path / "model.gguf") == ask(model_file)
+    assert ask(tmp_path / "Model-Q8.GGUF") == expected
     assert gguf_file(tmp_path) is None  # the folder itself is an ordinary checkpoint
     # Without the usual ending, a file is known by its beginning.
     shutil.copy(model_file, tmp_path / "sha256-0a1b")
-    assert ask(tmp_path / "sha256-0a1b") == ask(model_file)
+    assert ask(tmp_path / "sha256-0a1b") == expected
 
 
 def test_digits_are_split_as_the_vocabulary_was_made(checkpoint: Path, tmp_path: Path) -> None:
@@ -165,14 +162,6 @@ def test_every_door_takes_a_gguf_file(model_file: Path, tmp_path: Path) -> None:
     assert sorted(entry.doc_id for entry in read_run(output)["q01"]) == ["p001", "p002", "p003", "p004"]
 
 
-def test_settings_lie_beside_the_file(model_file: Path, tmp_path: Path) -> None:
-    shutil.copy(model_file, tmp_path / "model.gguf")
-    (tmp_path / "r1ranker.json").write_text('{"window_size": 7, "strategies": ["direct"]}')
-    assert read_settings(tmp_path / "model.gguf").window_size == 7
-    with pytest.raises(CheckpointError, match="does not follow the strategy 'iterative'"):
-        Ranker(tmp_path / "model.gguf", strategy="iterative")
-
-
 def identity_of(model: Path) -> dict[str, Any]:
     return dict(open_backend("transformers", str(model), device="cpu").identity)
 
@@ -190,31 +179,21 @@ def test_a_file_is_told_by_its_content(model_file: Path, tmp_path: Path) -> None
     assert identity_of(tmp_path / "copy.gguf")["checkpoint"] != first["checkpoint"]
 
 
-def broken(kind: str, model_file: Path, checkpoint: Path, folder: Path) -> Path:
-    path = folder / "model.gguf"
-    content = model_file.read_bytes()
-    if kind == "missing":
-        return path
-    if kind == "other architecture":
-        return write_gguf(checkpoint, path, architecture="nonesuch")
-    if kind == "part":
-        path = folder / "model-00001-of-00002.gguf"
-    cut = {"empty": 0, "header": 40, "half": len(content) // 2, "last bytes": len(content) - 3000}
-    path.write_bytes(b"GGUF, said the file" if kind == "other content" else content[: cut.get(kind, len(content))])
-    return path
-
-
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("name", "content", "message"),
     [
-        *((kind, "the file is whole") for kind in ("empty", "header", "half", "last bytes", "other content")),
-        *(("missing", "there is no such"), ("other architecture", "nonesuch"), ("part", "merge the parts")),
+        *(("model.gguf", part, "the file is whole") for part in (0, 40, 0.5, -3000, b"GGUF, said the file")),
+        ("model.gguf", None, "there is no such"),
+        ("model-00001-of-00002.gguf", 1.0, "merge the parts"),
     ],
 )
 def test_a_file_that_can_not_be_read_says_why(
-    kind: str, message: str, model_file: Path, checkpoint: Path, tmp_path: Path
+    name: str, content: Any, message: str, model_file: Path, tmp_path: Path
 ) -> None:
-    path = broken(kind, model_file, checkpoint, tmp_path)
+    path, whole = tmp_path / name, model_file.read_bytes()
+    if content is not None:
+        end = int(content * len(whole)) if isinstance(content, float) else content
+        path.write_bytes(content if isinstance(content, bytes) else whole[:end])
     with pytest.raises(CheckpointError, match=message) as caught:
         Ranker(path, strategy="direct", device="cpu")
     assert str(path) in str(caught.value)
@@ -228,15 +207,6 @@ def test_what_is_no_checkpoint_or_several(model_file: Path, tmp_path: Path) -> N
     (tmp_path / "notes.txt").write_text("about models")
     with pytest.raises(CheckpointError, match="not a GGUF file"):
         Ranker(tmp_path / "notes.txt", strategy="direct", device="cpu")
-
-
-def test_a_missing_package_is_named(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
-
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "gguf" else find(name, *rest))
-    with pytest.raises(MissingExtraError, match=r"r1ranker-ir\[small\]"):
-        Ranker(model_file, strategy="direct", device="cpu")
 
 
 def test_the_small_models_name_stands_for_the_package_or_for_the_hub(
@@ -255,61 +225,39 @@ def test_the_small_models_name_stands_for_the_package_or_for_the_hub(
     assert located(SMALL_NAME) == (SMALL_NAME, None)  # a folder of that name wins
 
 
-@pytest.fixture(scope="module")
-def completions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Answers to be learned."""
+def train_adapter(model: Path | str, output: Path) -> None:
+    import yaml
+
     from r1ranker_ir.training.data.completion_files import CompletedSample, write_completions
     from r1ranker_ir.training.data.records import Sample, judged
 
-    path = tmp_path_factory.mktemp("data") / "completions.parquet"
+    data, recipe = output.with_suffix(".parquet"), output.with_suffix(".yaml")
     candidates = REQUEST.candidates[:2]
-    samples = [
-        Sample("iterative", judged(f"rain {number}", candidates, (1.0, 0.0), id=f"q{number}", source="words"))
-        for number in range(8)
-    ]
+    records = [judged(f"rain {number}", candidates, (1.0, 0.0), id=f"q{number}", source="words") for number in range(8)]
     answer = "<think>\nno\n</think>\n<answer>[2]</answer>"
-    write_completions(path, [CompletedSample(sample, answer) for sample in samples])
-    return path
-
-
-def train_on(model: Path | str, completions: Path, output: Path, **changes: Any) -> None:
-    import yaml
-
-    recipe = output.with_suffix(".yaml")
+    write_completions(data, [CompletedSample(Sample("iterative", record), answer) for record in records])
     content = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none", "max_steps": 2}
-    content |= {"train_files": [str(completions)], "output_dir": str(output), "per_device_train_batch_size": 4}
-    recipe.write_text(yaml.safe_dump(content | {"learning_rate": 1e-3, "logging_steps": 1, "curves": False} | changes))
+    content |= {"train_files": [str(data)], "output_dir": str(output), "per_device_train_batch_size": 4}
+    content |= {"use_peft": True, "lora_r": 2, "lora_target_modules": "all-linear", "curves": False}
+    recipe.write_text(yaml.safe_dump(content | {"learning_rate": 1e-3, "logging_steps": 1}))
     done = CliRunner().invoke(app, ["train", "sft", "--config", str(recipe), "--model", str(model)])
     assert done.exit_code == 0, done.output
 
 
-def test_training_starts_from_a_gguf_file_and_saves_an_ordinary_folder(
-    model_file: Path, completions: Path, tmp_path: Path
-) -> None:
-    train_on(model_file, completions, tmp_path / "trained")
-    assert (tmp_path / "trained" / "model.safetensors").is_file()
-    assert "quantization_config" not in json.loads((tmp_path / "trained" / "config.json").read_text())
-    assert "model.gguf" in (tmp_path / "trained" / "README.md").read_text()
-    assert str(model_file.parent) not in (tmp_path / "trained" / "README.md").read_text()
-    order = Ranker(tmp_path / "trained", strategy="iterative", device="cpu").rank([REQUEST])[0].order
-    assert sorted(order) == [0, 1, 2, 3]
-    assert ask(tmp_path / "trained").usage.prompt_tokens == ask(model_file).usage.prompt_tokens
-
-
 def test_adapters_find_the_gguf_file_that_they_were_trained_on(
-    model_file: Path, completions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(model_file, tmp_path / "base.gguf")
     monkeypatch.chdir(tmp_path)
     adapter = tmp_path / "adapter"
-    train_on("base.gguf", completions, adapter, use_peft=True, lora_r=2, lora_target_modules="all-linear")
+    train_adapter("base.gguf", adapter)
     monkeypatch.chdir(tmp_path.parent)
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tmp_path / "base.gguf")
     assert sorted(Ranker(adapter, strategy="iterative", device="cpu").rank([REQUEST])[0].order) == [0, 1, 2, 3]
     checkpoint = identity_of(adapter)["checkpoint"]
     assert checkpoint["base"] == identity_of(tmp_path / "base.gguf")["checkpoint"]
-    train_on(adapter, completions, tmp_path / "further", use_peft=True, lora_r=2, lora_target_modules="all-linear")
+    train_adapter(adapter, tmp_path / "further")
     assert (tmp_path / "further" / "adapter_model.safetensors").is_file()
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from r1ranker_ir.models import hub
-
 LOAD = """
 import r1ranker_ir
 from rerankers import Reranker
@@ -58,8 +56,3 @@ def test_default_checkpoint_without_network_fails_without_retries(
     # One question by us; the client may knock twice. Every single file would be asked for six times.
     assert len(dropped) <= 2, done.stderr
     assert "Retrying" not in done.stderr
-
-
-def test_a_folder_needs_no_hub(dead_hub: tuple[str, list[int]], tmp_path: Path) -> None:
-    assert hub.only_local(str(tmp_path))
-    assert dead_hub[1] == []

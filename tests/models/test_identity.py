@@ -50,19 +50,16 @@ def test_a_folder_is_told_by_its_content_wherever_it_lies(checkpoint: Path, tmp_
     assert version_of(first) == first["checkpoint"]["files"][:12]
 
 
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "config.json", "tokenizer.json", "generation_config.json", "x.py"]
-)
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "generation_config.json", "code/x.py"])
 def test_whatever_changes_in_a_folder_makes_another_checkpoint(checkpoint: Path, name: str) -> None:
     before = identity_of(checkpoint)["checkpoint"]
-    if (checkpoint / name).suffix == ".json":
-        content = (checkpoint / name).read_text()
-        (checkpoint / name).write_text(content + "\n")
-    elif name == "x.py":
-        (checkpoint / "code").mkdir()
-        (checkpoint / "code" / name).write_text("x = 1")
+    path = checkpoint / name
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".safetensors":
+        flip_a_bit(path)
     else:
-        flip_a_bit(checkpoint / name)
+        with path.open("a") as file:
+            file.write("\n")
     assert identity_of(checkpoint)["checkpoint"] != before
 
 
@@ -109,13 +106,11 @@ def test_an_adapter_is_told_by_its_own_files_and_by_its_base(checkpoint: Path, t
     assert first["checkpoint"]["base"] == identity_of(checkpoint)["checkpoint"]
     assert {"peft", "torch"} <= set(first["versions"])
     flip_a_bit(adapter / "adapter_model.safetensors")
-    second = identity_of(adapter)
+    second = identity_of(adapter)["checkpoint"]
     flip_a_bit(checkpoint / "model.safetensors")
-    third = identity_of(adapter)
-    assert first["checkpoint"]["files"] != second["checkpoint"]["files"] == third["checkpoint"]["files"]
-    assert first["checkpoint"]["base"] == second["checkpoint"]["base"] != third["checkpoint"]["base"]
-    flip_a_bit(checkpoint / "model.safetensors")
-    assert identity_of(adapter)["checkpoint"] == second["checkpoint"]
+    third = identity_of(adapter)["checkpoint"]
+    assert first["checkpoint"]["files"] != second["files"] == third["files"]
+    assert first["checkpoint"]["base"] == second["base"] != third["base"]
 
 
 def test_what_decides_a_local_answer_is_in_it_and_nothing_else(checkpoint: Path) -> None:
@@ -126,13 +121,6 @@ def test_what_decides_a_local_answer_is_in_it_and_nothing_else(checkpoint: Path)
     found = [json.dumps(identity_of(checkpoint, **options)) for options in other]
     assert len({json.dumps(plain), *found}) == 6
     assert (plain["dtype"], plain["device"]) == (["float32"], ["cpu"])
-
-
-def test_a_model_in_memory_has_no_identity_that_lasts(checkpoint: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    loaded = (AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint))
-    assert "in memory" in identity_of(checkpoint, loaded=loaded)["not_cacheable"]
 
 
 def server_identity(**options: Any) -> dict[str, Any]:
@@ -159,8 +147,6 @@ def test_what_is_asked_of_a_server_is_in_its_identity_and_no_secret(monkeypatch:
     [
         ({"temperature": 0.0, "seed": None}, True),
         ({"temperature": 0.7, "seed": 1}, True),
-        ({"temperature": None, "seed": 1}, True),
-        ({"temperature": 0.7, "seed": None}, False),
         ({"temperature": None, "seed": None}, False),
         ({"temperature": 0.0, "seed": None, "extra_body": {"temperature": 1.0}}, False),
         ({"temperature": 0.7, "seed": None, "extra_body": {"seed": 4}}, True),

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+import pkgutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.backends.declaration import Capabilities, DeclaredBackend
 
 
-def _opens() -> Any:
-    from r1ranker_ir.backends.openai import OpenAIBackend
-
-    return OpenAIBackend
-
-
 def _options_of(checkpoint: str, batch_size: int | None, of_checkpoint: int) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if batch_size is not None:
-        options |= {"batch_size": batch_size, "concurrency": batch_size}
+    options: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size, "concurrency": batch_size}
     if (Path(checkpoint) / "tokenizer_config.json").is_file():
         # The served checkpoint lies on this disk, so its tokens need not be guessed.
         options["tokenizer"] = checkpoint
@@ -26,7 +20,7 @@ def _options_of(checkpoint: str, batch_size: int | None, of_checkpoint: int) -> 
 
 OPENAI = DeclaredBackend(
     "openai",
-    _opens,
+    partial(pkgutil.resolve_name, "r1ranker_ir.backends.openai:OpenAIBackend"),
     Capabilities(samples=True, scores=True, leaves_out=("temperature", "seed")),
     summary="call an OpenAI-compatible server",
     own={

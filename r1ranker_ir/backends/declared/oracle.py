@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import pkgutil
+from functools import partial
 
 from r1ranker_ir.backends.declaration import Capabilities, DeclaredBackend
 
-
-def _opens() -> Any:
-    from r1ranker_ir.backends.oracle import OracleBackend
-
-    return OracleBackend
-
-
 ORACLE = DeclaredBackend(
     "oracle",
-    _opens,
+    partial(pkgutil.resolve_name, "r1ranker_ir.backends.oracle:OracleBackend"),
     Capabilities(constrains=True, probabilities=True, takes_thought=True, samples_differ=True, scores=True),
     summary="answer by judgments, with noise",
     offered=False,

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import pkgutil
+from functools import partial
 
 from r1ranker_ir.backends.declaration import Capabilities, DeclaredBackend
 
-
-def _opens() -> Any:
-    from r1ranker_ir.backends.local import TransformersBackend
-
-    return TransformersBackend
-
-
 TRANSFORMERS = DeclaredBackend(
     "transformers",
-    _opens,
+    partial(pkgutil.resolve_name, "r1ranker_ir.backends.local:TransformersBackend"),
     Capabilities(
         constrains=True, probabilities=True, takes_thought=True, reads_checkpoint=True, samples=True, scores=True
     ),
