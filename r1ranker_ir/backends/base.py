@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol, runtime_checkable
 
-from r1ranker_ir.errors import CallError
 from r1ranker_ir.types import Answer, Call, Message
 
 
@@ -37,7 +37,7 @@ class Backend(Protocol):
         ...
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers the calls, one answer each, in the same order; see `AnswersEach` for one by one."""
+        """Answers the calls, one answer each, in the same order; see `TakesCalls` for one by one."""
         ...
 
     def count_tokens(self, text: str) -> int:
@@ -54,14 +54,17 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class AnswersEach(Protocol):
-    """A backend whose answers arrive one by one, and whose calls can fail one by one."""
+class TakesCalls(Protocol):
+    """A backend that takes calls at any time and from any thread, so that none has to wait for the slowest of a batch.
 
-    def answer_each(self, calls: Sequence[Call]) -> Generator[tuple[int, Answer | CallError]]:
-        """Answers the calls, and gives each answer, or why there is none, with its index as soon as it is there.
+    `batch_size` is then how many calls it works on at once.
+    """
 
-        Closing the iterator drops the calls that are under way. A `BackendError` is raised for what no further call
-        would be spared, after the answers that were there by then.
+    def submit(self, call: Call) -> Future[Answer]:
+        """Begins to answer a call; of those that have to wait, the one with the smallest `ranking` is next.
+
+        The future fails with a `CallError` if this call alone can't be answered, and with a `BackendError` for what no
+        further call would be spared. Cancelling it drops the call.
         """
         ...
 

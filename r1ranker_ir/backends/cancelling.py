@@ -1,41 +1,28 @@
-"""Work in another thread that makes no further calls once nobody waits for it."""
+"""Work on a batch that stops once nobody waits for any of its answers."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import ParamSpec, TypeVar
 
 from r1ranker_ir.errors import CancelledRankingError
 
-_P = ParamSpec("_P")
-_Result = TypeVar("_Result")
-_STOP: ContextVar[threading.Event | None] = ContextVar("r1ranker_stop", default=None)
+_WANTED: ContextVar[Callable[[], bool] | None] = ContextVar("r1ranker_wanted", default=None)
 
 
-async def in_thread(work: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
-    """Runs a function in another thread, as `asyncio.to_thread` does; once cancelled, it makes no more calls."""
-    stop = threading.Event()
-    token = _STOP.set(stop)
+@contextlib.contextmanager
+def wanted_by(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Says for what is done meanwhile whether somebody still waits for it."""
+    token = _WANTED.set(wanted)
     try:
-        # A thread that is not begun yet when this is cancelled never begins.
-        return await asyncio.to_thread(work, *args, **kwargs)
-    except asyncio.CancelledError:
-        stop.set()
-        raise
+        yield
     finally:
-        _STOP.reset(token)
+        _WANTED.reset(token)
 
 
 def check_wanted() -> None:
-    """Raises `CancelledRankingError` if nobody waits any longer for what this thread does."""
-    stop = _STOP.get()
-    if stop is not None and stop.is_set():
+    """Raises `CancelledRankingError` if nobody waits any longer for what is done here."""
+    wanted = _WANTED.get()
+    if wanted is not None and not wanted():
         raise CancelledRankingError("the ranking was cancelled: it makes no further calls")
-
-
-def may_be_cancelled() -> bool:
-    """Whether `check_wanted` may ever raise here, so that it has to be called now and then."""
-    return _STOP.get() is not None

@@ -1,22 +1,22 @@
-"""Drives many ranking programs in lockstep: gathers their calls, sends one batch, hands each answer back."""
+"""Drives many ranking programs at once: gathers their calls, and hands each answer back."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import itertools
-import logging
-import threading
+import queue
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from r1ranker_ir.backends.base import AnswersEach, Backend, KeepsStates
-from r1ranker_ir.backends.cancelling import check_wanted
-from r1ranker_ir.cache.records import key_maker, version_of
+from r1ranker_ir.backends.base import Backend, KeepsStates, TakesCalls
+from r1ranker_ir.engine.answers import Answers
+from r1ranker_ir.engine.gathering import SharedBatches, Told
 from r1ranker_ir.engine.outcomes import FailedRanking, Outcome, ranked_in_order, ranked_or_failed
 from r1ranker_ir.engine.repairs import ENOUGH_CALLS, RECENT_CALLS, RepairLimit, RunCounts
 from r1ranker_ir.engine.signs import signs_of
@@ -28,11 +28,18 @@ from r1ranker_ir.types import Answer, Call, Program, Ranking
 if TYPE_CHECKING:
     from r1ranker_ir.cache.completions import CompletionsCache
 
-logger = logging.getLogger(__name__)
-
 # Errors of one request, which the others do not share.
 _OF_ONE = (CallError, ContextLengthError)
 _NUMBERS = itertools.count(1)
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A call under way: its future, and what was told, an error included."""
+
+    call: Call
+    future: Future[Answer] | None = None
+    told: Told | CallError | None = None
 
 
 @dataclass(eq=False)
@@ -43,87 +50,43 @@ class _Active:
     program: Program
     ranking: int
     call: Call | None = None
+    flights: list[_Flight] = field(default_factory=list)
+
+    def asked(self) -> list[Call]:
+        """The call that it waits for, and those that it will make next, whatever is answered."""
+        return [] if self.call is None else [self.call, *self.call.ahead]
 
 
-@dataclass(frozen=True)
-class _KeptAnswers:
-    """A cache as one backend uses it."""
+class _Run:
+    """What one caller has ranked: programs that wait, those under way, and counts."""
 
-    cache: CompletionsCache
-    key_of: Callable[[Call], bytes]
-    version: str
+    def __init__(self, programs: Iterable[Program], most: int, bar: tqdm[Any]) -> None:
+        self.counts = RunCounts()
+        self.active: list[_Active] = []
+        self.bar = bar
+        self._waiting: Iterator[tuple[int, Program]] | None = iter(enumerate(programs))
+        self._most = most
+        self._failure: R1RankerError | None = None
 
-
-def _open_answers(cache: CompletionsCache | None, backend: Backend) -> _KeptAnswers | None:
-    if cache is None:
-        return None
-    identity = backend.identity
-    if reason := identity.get("not_cacheable"):
-        logger.warning("the answers of %r are not cached: %s", backend.name, reason)
-        return None
-    return _KeptAnswers(cache, key_maker(identity), version_of(identity))
-
-
-class _Answers:
-    """What becomes of the calls of a batch: of each an outcome, `None` until it is known."""
-
-    def __init__(self, calls: Sequence[Call], counts: RunCounts) -> None:
-        self.calls = calls
-        self.counts = counts
-        self.outcomes: list[Answer | CallError | None] = [None] * len(calls)
-        self.made: list[Answer] = []
-        self.seconds = 0.0
-
-    @contextlib.contextmanager
-    def timed(self) -> Iterator[None]:
-        """Adds what is done meanwhile to the seconds."""
-        started = time.perf_counter()
+    def following(self) -> _Active | None:
+        """Takes the next program, if there is room for it; what taking one raises is kept for the end."""
+        if self._waiting is None or len(self.active) >= self._most:
+            return None
         try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - started
+            following = next(self._waiting, None)
+        except R1RankerError as error:
+            # Such as a missing document: the programs under way are finished before it is said.
+            following, self._failure = None, error
+        if following is None:
+            self._waiting = None
+            return None
+        self.active.append(_Active(*following, next(_NUMBERS)))
+        return self.active[-1]
 
-    def take(self, places: Sequence[int], outcome: Answer | CallError) -> None:
-        """Notes what the backend gave for a call, which may stand in several places."""
-        self.put(places, outcome)
-        if isinstance(outcome, CallError):
-            self.counts.note_failure(outcome)
-        else:
-            self.made.append(outcome)
-            self.counts.note_answer()
-
-    def take_known(self, places: dict[bytes, list[int]], found: Mapping[bytes, Answer]) -> None:
-        """Notes answers that were found in a cache, and takes their keys out of those that are asked for."""
-        for key, answer in found.items():
-            self.put(places.pop(key), answer)
-            self.counts.note_answer()
-
-    def put(self, places: Sequence[int], outcome: Answer | CallError) -> None:
-        """Puts an outcome in its places."""
-        for place in places:
-            self.outcomes[place] = outcome
-
-    def tallied(self) -> dict[str, float]:
-        """What they add to a `RunSummary`."""
-        sums = defaultdict[str, float](int, seconds=self.seconds, cached_calls=-len(self.made))
-        for call, answer in zip(self.calls, self.outcomes, strict=True):
-            if not isinstance(answer, Answer):
-                continue
-            sums["cached_calls"] += 1
-            sums["calls"] += answer.usage.calls
-            sums["prompt_tokens"] += answer.usage.prompt_tokens
-            sums["completion_tokens"] += answer.usage.completion_tokens
-            sums["cut_passages"] += call.cut_passages
-            sums["cut_queries"] += call.cut_query
-            if answer.thought_closed:
-                sums["thoughts_closed"] += 1
-                if answer.closed_at is not None:
-                    sums[f"closed_at_{answer.closed_at}"] += 1
-        for answer in self.made:
-            computed = answer.prompt_tokens_computed
-            # All of them where a server does not tell.
-            sums["prompt_tokens_computed"] += answer.usage.prompt_tokens if computed is None else computed
-        return sums
+    def check_failure(self) -> None:
+        """Raises what taking a program raised."""
+        if self._failure is not None:
+            raise self._failure
 
 
 class Engine:
@@ -152,12 +115,14 @@ class Engine:
         self.progress = progress
         self._repair_limit = RepairLimit(max_repair_rate)
         # Told once: to look at a protocol's members takes as long as an engine's work on several calls.
-        self._one_by_one = backend if isinstance(backend, AnswersEach) else None
+        self._takes_calls = backend if isinstance(backend, TakesCalls) else None
         self._keeps_states = backend if isinstance(backend, KeepsStates) else None
-        self._cache = _open_answers(cache, backend)
-        self._backend_lock = threading.Lock()
+        # Only these look at the number of a call's ranking.
+        self._numbered = self._takes_calls is not None or self._keeps_states is not None
         self._recent: deque[int] = deque(maxlen=RECENT_CALLS)
         self._tally = Tally()
+        self._answers = Answers(backend, cache, self._tally)
+        self._shared = SharedBatches(self._answers.made, backend.batch_size)
 
     @property
     def summary(self) -> RunSummary:
@@ -190,50 +155,181 @@ class Engine:
         """
         total = len(programs) if isinstance(programs, Sized) else None
         bar: tqdm[Any] = tqdm(total=total, unit="query", disable=None if self.progress else True)
-        counts, active = RunCounts(), list[_Active]()
-        waiting: Iterator[tuple[int, Program]] | None = iter(enumerate(programs))
-        failure: R1RankerError | None = None
+        run = _Run(programs, self.backend.batch_size, bar)
         try:
-            while True:
-                while waiting is not None and len(active) < self.backend.batch_size:
-                    try:
-                        following = next(waiting, None)
-                    except R1RankerError as error:
-                        # Such as a missing document: the programs under way are finished before it is said.
-                        following, failure = None, error
-                    if following is None:
-                        waiting = None
-                        break
-                    entry = _Active(*following, next(_NUMBERS))
-                    active.append(entry)
-                    if (outcome := self._advance(entry, None, counts)) is not None:
-                        self._end(active.pop())
-                        bar.update()
-                        yield entry.index, outcome
-                if not active:
-                    if failure is not None:
-                        raise failure
-                    break
-                check_wanted()
-                calls = [(entry.call, *entry.call.ahead) for entry in active if entry.call is not None]
-                answers, ended_by = self._answer(list(itertools.chain.from_iterable(calls)), counts)
-                arrived = iter(answers)
-                for entry, asked in zip(list(active), calls, strict=True):
-                    told = zip(asked, list(itertools.islice(arrived, len(asked))), strict=True)
-                    if (outcome := self._hand_over(entry, told, counts)) is not None:
-                        active.remove(entry)
-                        self._end(entry)
-                        bar.update()
-                        yield entry.index, outcome
-                if ended_by is not None:
-                    raise ended_by
-                bar.set_postfix(calls=counts.calls, repairs=counts.repairs)
-                self._check_repairs(counts)
+            if self._takes_calls is None:
+                with self._shared.run():
+                    yield from self._in_batches(run)
+            else:
+                yield from self._as_answered(run, self._takes_calls)
+            run.check_failure()
         finally:
             bar.close()
-            for entry in active:
+            for entry in run.active:
                 self._end(entry)
+        self._repair_limit.warn(run.counts.calls, run.counts.repairs, self.backend.name)
+
+    async def rank_async(self, program: Program) -> Ranking:
+        """Runs one program without a thread of its own; a task that is cancelled makes no further calls.
+
+        Raises what `run` raises of a program that is alone.
+        """
+        counts, entry = RunCounts(), _Active(0, program, next(_NUMBERS))
+        try:
+            with self._shared.run():
+                outcome = self._advance(entry, None, counts)
+                while outcome is None:
+                    calls = entry.asked()
+                    outcome = self._hand_over(entry, calls, await self._told_async(calls, entry, counts), counts)
+                    self._check_repairs(counts)
+        finally:
+            self._end(entry)
+        if isinstance(outcome, FailedRanking):
+            raise outcome.error
         self._repair_limit.warn(counts.calls, counts.repairs, self.backend.name)
+        return outcome
+
+    def _in_batches(self, run: _Run) -> Iterator[tuple[int, Outcome]]:
+        """Runs programs in lockstep, for a backend that answers whole batches."""
+        while True:
+            while (entry := run.following()) is not None:
+                if (outcome := self._advance(entry, None, run.counts)) is not None:
+                    yield self._finished(run, entry, outcome)
+            if not run.active:
+                return
+            asked = [entry.asked() for entry in run.active]
+            calls = list(itertools.chain.from_iterable(asked))
+            told = self._answers.known(calls)
+            if left := [place for place, each in enumerate(told) if each is None]:
+                made = self._shared.answer([calls[place] for place in left], run.active[0].ranking)
+                for place, each in zip(left, made, strict=True):
+                    told[place] = each
+            arrived = iter(self._counted(calls, told, run.counts))
+            for entry, own in zip(list(run.active), asked, strict=True):
+                outcome = self._hand_over(entry, own, list(itertools.islice(arrived, len(own))), run.counts)
+                if outcome is not None:
+                    yield self._finished(run, entry, outcome)
+            self._show(run)
+
+    def _as_answered(self, run: _Run, backend: TakesCalls) -> Iterator[tuple[int, Outcome]]:
+        """Runs programs each at its own pace: the next call of each goes out as soon as its answer is in."""
+        arrived: queue.SimpleQueue[tuple[_Active, _Flight]] = queue.SimpleQueue()
+        ended_by: BaseException | None = None
+        try:
+            while True:
+                while ended_by is None and (entry := run.following()) is not None:
+                    outcome = self._advance(entry, None, run.counts)
+                    if outcome is not None:
+                        yield self._finished(run, entry, outcome)
+                    else:
+                        self._send(entry, backend, arrived)
+                if not run.active:
+                    break
+                try:
+                    entry, flight = arrived.get(block=ended_by is None)
+                except queue.Empty:
+                    break
+                try:
+                    self._land(flight, run.counts)
+                except Exception as error:
+                    ended_by = ended_by or error
+                    for each in run.active:
+                        _cancel(each)
+                if entry not in run.active:
+                    continue
+                outcome = self._advance_landed(entry, run.counts)
+                if outcome is not None:
+                    yield self._finished(run, entry, outcome)
+                elif ended_by is None:
+                    self._send(entry, backend, arrived)
+                if ended_by is None:
+                    self._show(run)
+        finally:
+            for entry in run.active:
+                _cancel(entry)
+        if ended_by is not None:
+            raise ended_by
+
+    def _send(self, entry: _Active, backend: TakesCalls, arrived: queue.SimpleQueue[tuple[_Active, _Flight]]) -> None:
+        """Sends what a program waits for and is not under way yet."""
+        under_way = [flight.call for flight in entry.flights]
+        new = [call for call in entry.asked() if call not in under_way]
+        for call, known in zip(new, self._answers.known(new), strict=True):
+            flight = _Flight(call, told=known)
+            entry.flights.append(flight)
+            if known is not None:
+                arrived.put((entry, flight))
+            else:
+                flight.future = self._answers.begin(
+                    backend, call, lambda _, flight=flight: arrived.put((entry, flight))
+                )
+
+    def _land(self, flight: _Flight, counts: RunCounts) -> None:
+        """Takes what became of a call: an answer is kept and counted; raises what concerns all calls."""
+        if flight.future is not None and not flight.future.cancelled():
+            error = flight.future.exception()
+            if isinstance(error, CallError):
+                flight.told = error
+            elif error is not None:
+                raise error
+            else:
+                flight.told = self._answers.keep(flight.call, flight.future.result()), True
+        if flight.told is not None:
+            self._counted([flight.call], [flight.told], counts)
+
+    def _advance_landed(self, entry: _Active, counts: RunCounts) -> Outcome | None:
+        """Hands over answers that are there, for as long as they are what the program waits for."""
+        while True:
+            landed = [each for each in entry.flights if each.told is not None and each.call == entry.call]
+            if not landed:
+                return None
+            entry.flights.remove(landed[0])
+            if (outcome := self._advance(entry, landed[0].told, counts)) is not None:
+                return outcome
+
+    async def _told_async(self, calls: Sequence[Call], entry: _Active, counts: RunCounts) -> list[Told | CallError]:
+        told: list[Told | CallError | None] = [*self._answers.known(calls)]
+        left = [place for place, each in enumerate(told) if each is None]
+        asked = [calls[place] for place in left]
+        if asked and self._takes_calls is None:
+            for place, made in zip(left, await self._shared.answer_async(asked, entry.ranking), strict=True):
+                told[place] = made
+        elif self._takes_calls is not None:
+            futures = [self._answers.begin(self._takes_calls, call, lambda _: None) for call in asked]
+            outcomes = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+            for place, outcome in zip(left, outcomes, strict=True):
+                if isinstance(outcome, Answer):
+                    told[place] = self._answers.keep(calls[place], outcome), True
+                elif isinstance(outcome, CallError):
+                    told[place] = outcome
+                else:
+                    raise outcome
+        return self._counted(calls, told, counts)
+
+    def _counted(
+        self, calls: Sequence[Call], told: Sequence[Told | CallError | None], counts: RunCounts
+    ) -> list[Told | CallError]:
+        """Counts what became of calls; raises a BackendError if so many have failed that others would as well."""
+        peak = 0 if self._keeps_states is None else self._keeps_states.cache_memory_peak
+        here = [each for each in told if each is not None]
+        self._tally.add(_tallied(calls, here), cache_memory_peak=peak)
+        for each in here:
+            if isinstance(each, CallError):
+                counts.note_failure(each)
+            else:
+                counts.note_answer()
+        return here
+
+    def _finished(self, run: _Run, entry: _Active, outcome: Outcome) -> tuple[int, Outcome]:
+        run.active.remove(entry)
+        _cancel(entry)
+        self._end(entry)
+        run.bar.update()
+        return entry.index, outcome
+
+    def _show(self, run: _Run) -> None:
+        run.bar.set_postfix(calls=run.counts.calls, repairs=run.counts.repairs)
+        self._check_repairs(run.counts)
 
     def _end(self, entry: _Active) -> None:
         if self._keeps_states is not None:
@@ -248,30 +344,30 @@ class Engine:
         self._repair_limit.check(calls, repairs, self.backend.name)
 
     def _hand_over(
-        self, entry: _Active, told: Iterable[tuple[Call, Answer | CallError | None]], counts: RunCounts
+        self, entry: _Active, calls: Sequence[Call], told: Sequence[Told | CallError], counts: RunCounts
     ) -> Outcome | None:
         """Hands answers to a program, what was asked ahead for as long as it goes on to ask that."""
-        for call, answer in told:
-            if answer is None or call != entry.call:
+        for call, each in zip(calls, told, strict=True):
+            if call != entry.call:
                 break
-            if (outcome := self._advance(entry, answer, counts)) is not None:
+            if (outcome := self._advance(entry, each, counts)) is not None:
                 return outcome
         return None
 
-    def _advance(self, entry: _Active, answer: Answer | CallError | None, counts: RunCounts) -> Outcome | None:
+    def _advance(self, entry: _Active, told: Told | CallError | None, counts: RunCounts) -> Outcome | None:
         """Hands an answer to a program, or starts it; tells what became of it, `None` where it waits for the next."""
         answered, repairs = entry.call, counts.repairs
         before = 0 if answered is None else answered.repairs_before
         question = None if answered is None else answered.question
         started = time.perf_counter()
         try:
-            if answer is None:
+            if told is None:
                 call = next(entry.program)
-            elif isinstance(answer, CallError):
-                call = entry.program.throw(answer)
+            elif isinstance(told, CallError):
+                call = entry.program.throw(told)
             else:
                 counts.calls += 1
-                call = entry.program.send(answer)
+                call = entry.program.send(told[0])
         except StopIteration as stop:
             ranking: Ranking = stop.value
             counts.repairs += ranking.repairs - before
@@ -285,79 +381,42 @@ class Engine:
             # Counted with its run's next ranking: to add it up for each call would take longer.
             counts.seconds += time.perf_counter() - started
             counts.repairs += call.repairs_before - before
-            # Only a backend that keeps states looks at the number.
-            if self._keeps_states is not None:
+            if self._numbered:
                 ahead = tuple(replace(each, ranking=entry.ranking) for each in call.ahead)
                 call = replace(call, ranking=entry.ranking, ahead=ahead)
             entry.call = call
             return None
         finally:
-            if isinstance(answer, Answer):
+            if told is not None and not isinstance(told, CallError):
                 self._recent.append(counts.repairs - repairs)
 
-    def _answer(
-        self, calls: Sequence[Call], counts: RunCounts
-    ) -> tuple[list[Answer | CallError | None], R1RankerError | None]:
-        """Has calls answered; gives what became of each, and what ended the run before all had an outcome."""
-        answers = _Answers(calls, counts)
-        failure: R1RankerError | None = None
-        try:
-            if self._cache is None:
-                self._ask(answers)
-            else:
-                self._ask_once(self._cache, answers)
-        except R1RankerError as error:
-            failure = error
-        peak = 0 if self._keeps_states is None else self._keeps_states.cache_memory_peak
-        self._tally.add(answers.tallied(), cache_memory_peak=peak)
-        return answers.outcomes, failure
 
-    def _ask(self, answers: _Answers) -> None:
-        """Has the backend answer."""
-        # One batch at a time: a model in memory is not safe to use from two threads at once. Seconds count from the
-        # lock on: while several threads wait for their turn, the same second would count for each.
-        with self._backend_lock, answers.timed(), contextlib.closing(self._arriving(answers.calls)) as arriving:
-            check_wanted()
-            for index, outcome in itertools.chain.from_iterable(arriving):
-                answers.take([index], outcome)
+def _cancel(entry: _Active) -> None:
+    for flight in entry.flights:
+        if flight.future is not None:
+            flight.future.cancel()
 
-    def _ask_once(self, kept: _KeptAnswers, answers: _Answers) -> None:
-        """As `_ask`, but only for what is not in the cache, and for equal calls once."""
-        places: dict[bytes, list[int]] = {}
-        with answers.timed():
-            for index, call in enumerate(answers.calls):
-                places.setdefault(kept.key_of(call), []).append(index)
-            answers.take_known(places, kept.cache.look_up(list(places)))
-        if not places:
-            return
-        with self._backend_lock, answers.timed():
-            check_wanted()
-            # While this thread waited, another one may have had the same calls answered.
-            answers.take_known(places, kept.cache.look_up(list(places)))
-            asked = list(places)
-            with contextlib.closing(self._arriving([answers.calls[places[key][0]] for key in asked])) as arriving:
-                for together in arriving:
-                    new: dict[bytes, Answer] = {}
-                    for index, outcome in together:
-                        answers.take(places[asked[index]], outcome)
-                        if isinstance(outcome, Answer) and not outcome.provisional:
-                            new[asked[index]] = outcome
-                    # At once, so that nothing is lost that was paid for, whatever becomes of the others; what was
-                    # computed together in one step, so that a run that goes on has the same left to put together.
-                    if new:
-                        for key, first in kept.cache.store(new, model=self.backend.name, version=kept.version).items():
-                            answers.put(places[key], first)
 
-    def _arriving(self, calls: Sequence[Call]) -> Generator[list[tuple[int, Answer | CallError]]]:
-        """The backend's answers as they come: one by one where it can, else all together."""
-        if not calls:
-            return
-        if self._one_by_one is not None:
-            with contextlib.closing(self._one_by_one.answer_each(calls)) as each:
-                for outcome in each:
-                    yield [outcome]
-            return
-        answers = self.backend.answer(calls)
-        if len(answers) != len(calls):
-            raise ValueError(f"backend {self.backend.name!r} gave {len(answers)} answers to {len(calls)} calls")
-        yield list(enumerate(answers))
+def _tallied(calls: Sequence[Call], told: Sequence[Told | CallError]) -> dict[str, float]:
+    """What calls add to a `RunSummary`."""
+    sums = defaultdict[str, float](int)
+    for call, each in zip(calls, told, strict=True):
+        if isinstance(each, CallError):
+            continue
+        answer, made = each
+        sums["calls"] += answer.usage.calls
+        sums["prompt_tokens"] += answer.usage.prompt_tokens
+        sums["completion_tokens"] += answer.usage.completion_tokens
+        sums["cut_passages"] += call.cut_passages
+        sums["cut_queries"] += call.cut_query
+        if answer.thought_closed:
+            sums["thoughts_closed"] += 1
+            if answer.closed_at is not None:
+                sums[f"closed_at_{answer.closed_at}"] += 1
+        if not made:
+            sums["cached_calls"] += 1
+            continue
+        computed = answer.prompt_tokens_computed
+        # All of them where a server does not tell.
+        sums["prompt_tokens_computed"] += answer.usage.prompt_tokens if computed is None else computed
+    return sums
