@@ -96,8 +96,6 @@ class TransformersBackend(CountedTexts):
     precisions close scores can, and `batch_size=1` is the remedy.
 
     Args:
-        model: a folder, GGUF file or hub name of a model or of a LoRA adapter.
-        device: `cpu`, `cuda`, `cuda:1`, `mps`; by default the first of CUDA, MPS, CPU that is there.
         dtype: `float32`, `bfloat16`, `float16` or `auto`: the checkpoint's own, but on a CPU float32, or
             bfloat16 for large models where that is faster.
         device_map: for models over several devices (accelerate); replaces `device`.

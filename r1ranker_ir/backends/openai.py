@@ -81,25 +81,18 @@ class OpenAIBackend(CountedTexts):
     thought that ran into the limit from one within which the model ended its turn.
 
     The key is read from `OPENAI_API_KEY` alone; it is kept out of errors, answers and logs, also when a server sends it
-    back. Time-outs, dropped connections and the statuses 408, 409, 429 and 5xx, also where they come with status 200 in
-    the reply, are tried again, with growing, jittered pauses or after the time that the server asks for (up to two
-    minutes).
+    back. What may pass is tried again, with growing, jittered pauses or after the time that the server asks for.
 
     Args:
-        model: the model's name as the server knows it.
-        base_url: the API's root, such as `http://127.0.0.1:8000/v1`; without one, `OPENAI_BASE_URL` or OpenAI's own.
         concurrency: requests in flight at once, over all threads that use this backend.
         batch_size: how many calls it likes to be given at once; `None` for four times the concurrency.
         max_thought_tokens: tokens for the thought; the answer gets 160 more, or 8 an identifier if that is more.
         temperature: 0 for greedy decoding; `None` sends none, for models that refuse the parameter.
-        seed: sent with every request; `None` sends none. Not every server heeds it; one that refuses it is asked
-            without it at temperature 0, where it changes nothing.
+        seed: `None` sends none. A server that refuses it is asked without it where temperature is 0.
         timeout: seconds that a server may stay silent before a request counts as lost.
-        tokenizer: Hugging Face name or folder of the served model's tokenizer, for exact token counts; without it
-            they are estimated (see `EstimatedCounts`).
+        tokenizer: name or folder of the served model's tokenizer; without it tokens are estimated (`EstimatedCounts`).
         limit_field: the request field that holds the token limit; `auto` begins with `max_completion_tokens` at OpenAI
             and with `max_tokens` elsewhere, and changes over when the server refuses it.
-        extra_body: further fields of the request, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
     """
 
     _counts: EstimatedCounts | TokenizerCounts

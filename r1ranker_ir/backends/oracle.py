@@ -35,12 +35,9 @@ class OracleBackend(CountedTexts):
     and the sample's number alone: neither on batches nor on the order of the calls.
 
     Args:
-        model: a name, for logs and manifests.
         gains: query id to document id to gain; documents that are missing have none.
         noise: s for two candidates, in units of gain; 0 for a perfect oracle.
         noise_growth: how the noise grows with the list: 0 not at all, 1 in proportion to its length.
-        seed: of noise and of the order of equals.
-        batch_size: how many calls it likes to get at once.
         max_thought_tokens: what each thought is said to have taken, where thinking is allowed; nothing is thought.
 
     Source: R. D. Luce, Individual Choice Behavior, 1959; J. I. Yellott, Journal of Mathematical Psychology 15, 1977.

@@ -104,12 +104,9 @@ def test_how_many_calls_a_list_of_twenty_takes(prompt: Prompt, conversation: Any
         ranking, made = conversation.drive(program, judge(lambda document: document))
         assert len(made) == len(ranking.steps) == calls, options
         assert {call.thought for call in made} == ({""} if "think" in options else {None})
-
-
-def test_windows_make_room_at_once_and_end_with_the_schedule(prompt: Prompt, conversation: Any) -> None:
     program = eliminate(conversation.request(100), prompt, options=RankingOptions(schedule="halving"))
-    ranking, calls = conversation.drive(program, judge(lambda document: document))
-    assert [len(call.identifiers) for call in calls] == [20] * 9 + [10, 5, 3, 2]
+    ranking, made = conversation.drive(program, judge(lambda document: document))
+    assert [len(call.identifiers) for call in made] == [20] * 9 + [10, 5, 3, 2]
     assert ranking.order[:10] == tuple(range(99, 89, -1))
 
 

@@ -16,8 +16,6 @@ import torch
 from references import MODELS, WORDS, Make, Open, Reference
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from r1ranker_ir.backends import open_backend
-from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.prompts.prompt import Prompt
@@ -222,29 +220,6 @@ def test_every_end_of_turn_of_the_generation_config_counts(scripted: Make) -> No
 # --- prompts and limits --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_template_carries_the_instructions_and_opens_the_thought(
-    name: str, open_model: Open, load_tokenizer: Open
-) -> None:
-    from r1ranker_ir.backends.texts import ChatTokenizer
-
-    backend = open_model(name)
-    tokenizer = load_tokenizer(name)
-    call = make_call(backend, 3)
-    ids = ChatTokenizer(tokenizer).prompt_ids(call.messages)
-    text = tokenizer.decode(ids, skip_special_tokens=False)
-
-    # Gemma's template refuses a system turn, Mistral's leaves it out: it opens the user's turn then.
-    assert call.messages[0].role == "system"
-    assert text.index(call.messages[0].content) < text.index(call.messages[1].content)
-    assert text.endswith("<think>\n")
-    assert text[-40:].count("<think>") == 1
-    if tokenizer.bos_token is not None:
-        assert ids.count(tokenizer.bos_token_id) == 1
-        assert ids[0] == tokenizer.bos_token_id
-    assert isinstance(backend, Backend)
-
-
 def test_without_chat_template_a_tokenizer_brings_its_beginning_but_not_its_end(
     load_tokenizer: Open, tmp_path: Path
 ) -> None:
@@ -289,16 +264,6 @@ def test_limits_follow_the_configuration(open_model: Open, caplog: pytest.LogCap
 def test_options_that_make_no_sense(options: dict[str, Any], message: str, make_checkpoint: Make) -> None:
     with pytest.raises(InputError, match=message):
         open_folder(make_checkpoint("chatml"), **options)
-
-
-def test_opening_by_name(make_checkpoint: Make) -> None:
-    backend = open_backend("transformers", str(make_checkpoint("chatml")), device="cpu", batch_size=2)
-    assert isinstance(backend, Backend)
-    assert (backend.name, backend.batch_size) == (str(make_checkpoint("chatml")), 2)
-    with pytest.raises(InputError, match="backend is 'jax': use one of transformers, openai"):
-        open_backend("jax", "m")
-    with pytest.raises(InputError, match=r"'transformers' has no option 'concurrency': it takes .*batch_size"):
-        open_backend("transformers", "m", concurrency=3)
 
 
 # --- loading -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -475,41 +476,25 @@ def transformers_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     """A `transformers serve` process on loopback that loads the folder which a request names; its base_url."""
     for needed in ("torch", "transformers", "fastapi", "uvicorn"):
         pytest.importorskip(needed)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve"]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--device", "cpu", "--log-level", "error"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--log-level", "error"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"},
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=environment)
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        wait_until_ready(f"http://127.0.0.1:{port}/health", process, log)
+        for _ in range(1500):
+            with contextlib.suppress(OSError), direct.open(f"http://127.0.0.1:{port}/health", timeout=2):
+                break
+            assert process.poll() is None, log.read_text(errors="replace")[-2000:]
+            time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=5)
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 300.0) -> None:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with direct.open(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"transformers serve is not ready:\n{log.read_text(errors='replace')[-2000:]}")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_a_real_server_without_the_model(transformers_serve: str, tmp_path: Path) -> None:

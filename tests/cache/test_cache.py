@@ -190,16 +190,6 @@ def test_uses_that_can_not_be_noted_are_no_error(path: Path, monkeypatch: pytest
         assert cache.info().newest_use == later
 
 
-def test_a_lower_limit_makes_the_file_smaller(path: Path) -> None:
-    with CompletionsCache(path, max_bytes=64 * MIB) as cache:
-        cache.store({key(number): answer(number, 2_000) for number in range(1_500)}, model="m")
-        assert cache.info().file_bytes > 3 * MIB
-    with CompletionsCache(path, max_bytes=MIB) as cache:
-        cache.store({key(9_999): answer(1)}, model="m")
-        assert cache.look_up([key(9_999)])
-    assert path.stat().st_size <= MIB
-
-
 def test_the_limit_comes_from_the_environment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in (0, -1, MIB - 1):
         with pytest.raises(InputError, match=f"max_bytes is {limit}: give at least 1048576"):

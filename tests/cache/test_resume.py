@@ -248,32 +248,6 @@ def test_what_was_finished_is_kept_and_the_next_run_says_where_it_goes_on(
     assert third.logged("calls") == killed.logged("calls")
 
 
-def test_two_at_once_on_one_cache(reranking: Reranking, uninterrupted: tuple[Path, Process]) -> None:
-    reference = uninterrupted[0]
-    folders = [reranking.place() for _ in range(3)]
-    cache = folders[0] / "cache.sqlite"
-    same = [reranking.start(folder, cache=cache) for folder in folders[:2]]
-    fewer = reranking.start(folders[2], "--queries", "4", cache=cache)
-    assert [process.wait() for process in (*same, fewer)] == [0, 0, 0], [process.said for process in (*same, fewer)]
-    run = read_run(reference / "run.trec")
-    assert read_run(folders[0] / "run.trec") == read_run(folders[1] / "run.trec") == run
-    assert read_run(folders[2] / "run.trec") == dict(list(run.items())[:4])
-    assert rows(cache, "SELECT count(*) FROM answers") == [(CALLS,)]
-
-
-def test_without_a_cache_everything_is_computed(
-    reranking: Reranking, uninterrupted: tuple[Path, Process], own_cache: Path
-) -> None:
-    folder = reranking.place()
-    for runs in (1, 2):
-        process = reranking.start(folder, "--no-cache", "--queries", "2", cache=None)
-        assert process.wait() == 0, process.said
-        assert process.logged("calls") == runs * 2 * (DEPTH - 1)
-    assert "cached" not in process.said
-    assert sorted(path.name for path in folder.iterdir()) == ["log", "run.trec", "said", "trace.jsonl"]
-    assert not own_cache.exists()
-
-
 def test_a_full_disk_under_the_cache_keeps_what_was_finished(
     reranking: Reranking, uninterrupted: tuple[Path, Process], small_disk: Path
 ) -> None:
