@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, runtime_checkable
@@ -60,9 +61,10 @@ class TakesCalls(Protocol):
     `batch_size` is then how many calls it works on at once.
     """
 
-    def submit(self, call: Call) -> Future[Answer]:
+    def submit(self, call: Call, stop: threading.Event) -> Future[Answer]:
         """Begins to answer a call; of those that have to wait, the one with the smallest `ranking` is next.
 
+        Once `stop` is set, what has not begun is cancelled, what has begun is finished, and nothing is tried again.
         The future fails with a `CallError` if this call alone can't be answered, and with a `BackendError` for what no
         further call would be spared. Cancelling it drops the call.
         """

@@ -7,16 +7,14 @@ import contextlib
 import json
 import logging
 import os
-import queue
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from r1ranker_ir.backends.cancelling import check_wanted, may_be_cancelled
 from r1ranker_ir.backends.endpoint import find_endpoint
 from r1ranker_ir.backends.limits import check_least
 from r1ranker_ir.backends.replies import Reply, read_reply
@@ -29,6 +27,7 @@ from r1ranker_ir.backends.server_scores import (
     lacks_scores,
     read_scores,
 )
+from r1ranker_ir.backends.slots import Slots
 from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought, where_closed
 from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts, TokenizerCounts
 from r1ranker_ir.errors import BackendError, CallError, InputError, missing_extra
@@ -51,25 +50,10 @@ _OTHER_FIELD: dict[LimitField, LimitField] = {
 ANSWER_TOKENS = 160
 _TOKENS_PER_IDENTIFIER = 8
 _CONNECT_SECONDS = 10.0
-_CALLS_PER_SLOT = 4
 # Between the samples of one call; runs with the seeds 0, 1, 2, … must not share any.
 _SEEDS_APART = 1_000_003
-_SECONDS_BETWEEN_LOOKS = 0.05
 _MOST_BYTES = 16 * 2**20
 _Read = TypeVar("_Read")
-_Arrived = tuple[int, Answer | CallError]
-
-
-@dataclass
-class _Batch:
-    """Calls that are under way together; after a `failure` that all would meet, none is begun or tried again."""
-
-    give: Callable[[_Arrived], None]
-    failure: BackendError | None = None
-
-    def fail(self, error: BackendError) -> None:
-        """Notes a failure, unless there is one."""
-        self.failure = self.failure or error
 
 
 class OpenAIBackend(CountedTexts):
@@ -85,7 +69,7 @@ class OpenAIBackend(CountedTexts):
 
     Args:
         concurrency: requests in flight at once, over all threads that use this backend.
-        batch_size: how many calls it likes to be given at once; `None` for four times the concurrency.
+        batch_size: how many rankings are under way at once; `None` for as many as the concurrency.
         max_thought_tokens: tokens for the thought; the answer gets 160 more, or 8 an identifier if that is more.
         temperature: 0 for greedy decoding; `None` sends none, for models that refuse the parameter.
         seed: `None` sends none. A server that refuses it is asked without it where temperature is 0.
@@ -129,7 +113,7 @@ class OpenAIBackend(CountedTexts):
             EstimatedCounts() if tokenizer is None else TokenizerCounts(tokenizer)
         )
         self.name = model
-        self.batch_size = concurrency * _CALLS_PER_SLOT if batch_size is None else batch_size
+        self.batch_size = concurrency if batch_size is None else batch_size
         self.context_length = context_length
         self.answer_reserve = max_thought_tokens + ANSWER_TOKENS
         self.control_tokens = self._counts.control_tokens
@@ -154,7 +138,6 @@ class OpenAIBackend(CountedTexts):
         self._warned_of_opening = False
         self._ways = WAYS
         self._sends_seed = "seed" in self._options
-        self._backwards = True
         self._connection: _Connection | None = None
         self._opening = threading.Lock()
 
@@ -172,42 +155,27 @@ class OpenAIBackend(CountedTexts):
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers the calls over HTTP, several at a time; the first failure drops the others."""
-        answers: dict[int, Answer] = {}
-        with contextlib.closing(self.answer_each(calls)) as arriving:
-            for index, outcome in arriving:
-                if isinstance(outcome, CallError):
-                    raise outcome
-                answers[index] = outcome
-        return [answers[index] for index in range(len(calls))]
+        stop = threading.Event()
+        futures = [self.submit(call, stop) for call in calls]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            stop.set()
+            for future in futures:
+                future.cancel()
 
-    def answer_each(self, calls: Sequence[Call]) -> Generator[_Arrived]:
-        """Answers the calls over HTTP, several at a time, and gives each answer as it arrives.
+    def submit(self, call: Call, stop: threading.Event) -> Future[Answer]:
+        """Sends a call as soon as there is a slot; calls of older rankings go first.
 
-        They are sent in their order and in reverse by turns: those of the rankings that were answered last go first, as
-        long as a server's prefix cache, which drops what was used least recently, still holds their beginnings.
+        So few rankings are under way at once, and a server's prefix cache still holds their beginnings.
         """
-        if not calls:
-            return
-        if any(call.continuation for call in calls) and not isinstance(self._counts, TokenizerCounts):
+        if call.continuation and not isinstance(self._counts, TokenizerCounts):
             raise InputError(NO_TOKENIZER)
         # As the served model's chat template takes them, if it is known: a text that it drops is an error before
         # anything is sent.
-        calls = [replace(call, messages=self._turns(call.messages)) for call in calls]
+        call = replace(call, messages=self._turns(call.messages))
         connection = self._open_connection()
-        self._backwards = not self._backwards
-        step = -1 if self._backwards else 1
-        arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
-        batch = _Batch(arrived.put)
-        work = connection.start(self._answer_all(connection, batch, list(enumerate(calls))[::step]))
-        work.add_done_callback(lambda _: arrived.put(None))
-        try:
-            while (outcome := _next(arrived)) is not None:
-                yield outcome
-            work.result()
-        finally:
-            work.cancel()  # without effect unless the wait was interrupted
-        if batch.failure is not None:
-            raise batch.failure
+        return connection.start(self._answered(connection, call, stop))
 
     def _open_connection(self) -> _Connection:
         with self._opening:
@@ -235,34 +203,27 @@ class OpenAIBackend(CountedTexts):
         failed = f"the server at {self._endpoint.base_url} {failures.what_failed(error)} when asked for model"
         return self._endpoint.scrub(f"{failed} {self.name!r}{f': {words}' if words else ''}. {advice}")
 
-    async def _answer_all(self, connection: _Connection, batch: _Batch, calls: Sequence[tuple[int, Call]]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for index, call in calls:
-                group.create_task(self._answer_one(connection, batch, index, call))
-
-    async def _answer_one(self, connection: _Connection, batch: _Batch, index: int, call: Call) -> None:
-        async with connection.slots:
-            if batch.failure is not None:
-                return
-            reply = await (self._score if call.continuation else self._ask)(connection.client, batch, call)
+    async def _answered(self, connection: _Connection, call: Call, stop: threading.Event) -> Answer:
+        async with connection.slots.taken(call.ranking):
+            if stop.is_set():
+                raise asyncio.CancelledError
+            reply = await (self._score if call.continuation else self._ask)(connection.client, call, stop)
         if isinstance(reply, Answer):
-            batch.give((index, reply))
-            return
+            return reply
         # Not chained to the SDK's error: that one holds the request with its headers, and the unscrubbed reply.
         if call.continuation and self._lacks_scores(reply):
-            batch.fail(BackendError(self._endpoint.scrub(NO_SCORES.format(self._endpoint.base_url, self.name))))
-        elif failures.concerns_all(reply):
-            batch.fail(BackendError(self._explain(reply)))
-        else:
-            failure = CallError(self._explain(reply))
-            failure.refused = failures.is_refused(reply)
-            batch.give((index, failure))
+            raise BackendError(self._endpoint.scrub(NO_SCORES.format(self._endpoint.base_url, self.name)))
+        if failures.concerns_all(reply):
+            raise BackendError(self._explain(reply))
+        failure = CallError(self._explain(reply))
+        failure.refused = failures.is_refused(reply)
+        raise failure
 
     @staticmethod
     def _lacks_scores(failure: Exception) -> bool:
         return lacks_scores(failure, failures.status_of(failure), failures.words_of(failure))
 
-    async def _score(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Answer | Exception:
+    async def _score(self, client: AsyncOpenAI, call: Call, stop: threading.Event) -> Answer | Exception:
         """Asks for log-probabilities, and once more in another way if the server does not know the first one."""
         assert isinstance(self._counts, TokenizerCounts)
         text = ScoredText(*self._counts.scored_ids(call.messages, call.continuation))
@@ -272,7 +233,7 @@ class OpenAIBackend(CountedTexts):
         for way in self._ways:
             send = partial(create, model=self.name, prompt=text.tokens, max_tokens=1, temperature=0)
             scores = await self._until_replied(
-                batch, partial(send, extra_body={**more, **way}), partial(read_scores, text=text)
+                stop, partial(send, extra_body={**more, **way}), partial(read_scores, text=text)
             )
             if not isinstance(scores, Exception):
                 self._ways = (way,)
@@ -282,12 +243,12 @@ class OpenAIBackend(CountedTexts):
                 break
         return scores
 
-    async def _ask(self, client: AsyncOpenAI, batch: _Batch, call: Call) -> Answer | Exception:
+    async def _ask(self, client: AsyncOpenAI, call: Call, stop: threading.Event) -> Answer | Exception:
         """Asks, and again with the limit's other name, or without a seed by which nothing is sampled, if refused."""
         first: Exception | None = None
         started = field, seeded = self._limit_field, self._sends_seed
         while True:
-            reply = await self._request(client, batch, call, field, seeded=seeded)
+            reply = await self._request(client, call, stop, field, seeded=seeded)
             if isinstance(reply, Reply):
                 if (field, seeded) != started:
                     _log.info(
@@ -321,7 +282,7 @@ class OpenAIBackend(CountedTexts):
         return self._counts.turns(messages[:-1])
 
     async def _request(
-        self, client: AsyncOpenAI, batch: _Batch, call: Call, field: LimitField, *, seeded: bool
+        self, client: AsyncOpenAI, call: Call, stop: threading.Event, field: LimitField, *, seeded: bool
     ) -> Reply | Exception:
         # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
         messages = [
@@ -335,11 +296,11 @@ class OpenAIBackend(CountedTexts):
             options.pop("seed", None)
         create: Any = client.chat.completions.with_raw_response.create
         return await self._until_replied(
-            batch, partial(create, model=self.name, messages=messages, **options), read_reply
+            stop, partial(create, model=self.name, messages=messages, **options), read_reply
         )
 
     async def _until_replied(
-        self, batch: _Batch, send: Callable[[], Awaitable[Any]], read: Callable[[bytes], _Read]
+        self, stop: threading.Event, send: Callable[[], Awaitable[Any]], read: Callable[[bytes], _Read]
     ) -> _Read | Exception:
         """Sends a request until there is a reply, or no reason to try again."""
         for attempt in range(self._max_retries + 1):
@@ -353,7 +314,7 @@ class OpenAIBackend(CountedTexts):
                 failure = error
                 headers = headers or getattr(getattr(error, "response", None), "headers", {})
             pause = failures.pause_before_retry(failure, headers, attempt)
-            if pause is None or attempt == self._max_retries or batch.failure is not None:
+            if pause is None or attempt == self._max_retries or stop.is_set():
                 break
             await asyncio.sleep(pause)
         return failure
@@ -399,14 +360,14 @@ class _Connection:
     def __init__(self, client: AsyncOpenAI, concurrency: int) -> None:
         self.pid = os.getpid()
         self.client = client
-        self.slots = asyncio.Semaphore(concurrency)
+        self.slots = Slots(concurrency)
         self._closing = asyncio.Event()
         started: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(target=self._live, args=(started,), name="r1ranker-openai", daemon=True)
         self._thread.start()
         self._loop = started.result()
 
-    def start(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+    def start(self, work: Coroutine[Any, Any, Answer]) -> Future[Answer]:
         """Begins a coroutine in the connection's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
@@ -438,12 +399,3 @@ async def _read_bounded(response: Any) -> None:
                 break
     await response.aclose()
     response._content = bytes(read[:_MOST_BYTES])  # what the client takes for read, whichever HTTP library it uses
-
-
-def _next(arrived: queue.SimpleQueue[_Arrived | None]) -> _Arrived | None:
-    """Waits for the next outcome, and looks now and then whether somebody waits for it."""
-    while may_be_cancelled():
-        check_wanted()
-        with contextlib.suppress(queue.Empty):
-            return arrived.get(timeout=_SECONDS_BETWEEN_LOOKS)
-    return arrived.get()

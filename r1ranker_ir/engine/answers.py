@@ -104,19 +104,22 @@ class Answers:
             made.pop(key, None)
         return told
 
-    def begin(self, backend: TakesCalls, call: Call, done: Callable[[Future[Answer]], None]) -> Future[Answer]:
-        """Has one call answered; `done` is called from another thread once it is."""
+    def key_of(self, call: Call) -> bytes:
+        """What equal calls have in common; nothing where no cache says which are equal."""
+        return b"" if self._kept is None else self._kept.key_of(call)
+
+    def begin(self, backend: TakesCalls, call: Call, stop: threading.Event) -> Future[Answer]:
+        """Has one call answered, see `TakesCalls.submit`."""
         with self._lock:
             if not self._under_way:
                 self._began = time.perf_counter()
             self._under_way += 1
         try:
-            future = backend.submit(call)
+            future = backend.submit(call, stop)
         except BaseException:
             self._ended(None)
             raise
         future.add_done_callback(self._ended)
-        future.add_done_callback(done)
         return future
 
     def _ended(self, _: Future[Answer] | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import queue
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -35,10 +36,11 @@ _NUMBERS = itertools.count(1)
 
 @dataclass(eq=False)
 class _Flight:
-    """A call under way: its future, and what was told, an error included."""
+    """A call under way: its future, which may be that of an equal call, and what was told, an error included."""
 
     call: Call
     future: Future[Answer] | None = None
+    shared: bool = False
     told: Told | CallError | None = None
 
 
@@ -67,6 +69,8 @@ class _Run:
         self._waiting: Iterator[tuple[int, Program]] | None = iter(enumerate(programs))
         self._most = most
         self._failure: R1RankerError | None = None
+        self.stop = threading.Event()
+        self.asked: dict[bytes, Future[Answer]] = {}
 
     def following(self) -> _Active | None:
         """Takes the next program, if there is room for it; what taking one raises is kept for the end."""
@@ -176,7 +180,7 @@ class Engine:
         """
         counts, entry = RunCounts(), _Active(0, program, next(_NUMBERS))
         try:
-            with self._shared.run():
+            with self._shared.run(entry):
                 outcome = self._advance(entry, None, counts)
                 while outcome is None:
                     calls = entry.asked()
@@ -222,26 +226,25 @@ class Engine:
                     if outcome is not None:
                         yield self._finished(run, entry, outcome)
                     else:
-                        self._send(entry, backend, arrived)
-                if not run.active:
+                        self._send(run, entry, backend, arrived)
+                if not any(entry.flights for entry in run.active):
                     break
-                try:
-                    entry, flight = arrived.get(block=ended_by is None)
-                except queue.Empty:
-                    break
+                entry, flight = arrived.get()
                 try:
                     self._land(flight, run.counts)
                 except Exception as error:
+                    # What is under way is paid for, so it is waited for; nothing is begun any more.
                     ended_by = ended_by or error
-                    for each in run.active:
-                        _cancel(each)
+                    run.stop.set()
+                if flight.told is None:
+                    entry.flights.remove(flight)
                 if entry not in run.active:
                     continue
                 outcome = self._advance_landed(entry, run.counts)
                 if outcome is not None:
                     yield self._finished(run, entry, outcome)
                 elif ended_by is None:
-                    self._send(entry, backend, arrived)
+                    self._send(run, entry, backend, arrived)
                 if ended_by is None:
                     self._show(run)
         finally:
@@ -250,7 +253,9 @@ class Engine:
         if ended_by is not None:
             raise ended_by
 
-    def _send(self, entry: _Active, backend: TakesCalls, arrived: queue.SimpleQueue[tuple[_Active, _Flight]]) -> None:
+    def _send(
+        self, run: _Run, entry: _Active, backend: TakesCalls, arrived: queue.SimpleQueue[tuple[_Active, _Flight]]
+    ) -> None:
         """Sends what a program waits for and is not under way yet."""
         under_way = [flight.call for flight in entry.flights]
         new = [call for call in entry.asked() if call not in under_way]
@@ -259,10 +264,13 @@ class Engine:
             entry.flights.append(flight)
             if known is not None:
                 arrived.put((entry, flight))
-            else:
-                flight.future = self._answers.begin(
-                    backend, call, lambda _, flight=flight: arrived.put((entry, flight))
-                )
+                continue
+            key = self._answers.key_of(call)
+            flight.shared = key in run.asked
+            flight.future = run.asked[key] if flight.shared else self._answers.begin(backend, call, run.stop)
+            if key:
+                run.asked[key] = flight.future
+            flight.future.add_done_callback(lambda _, flight=flight: arrived.put((entry, flight)))
 
     def _land(self, flight: _Flight, counts: RunCounts) -> None:
         """Takes what became of a call: an answer is kept and counted; raises what concerns all calls."""
@@ -273,7 +281,7 @@ class Engine:
             elif error is not None:
                 raise error
             else:
-                flight.told = self._answers.keep(flight.call, flight.future.result()), True
+                flight.told = self._answers.keep(flight.call, flight.future.result()), not flight.shared
         if flight.told is not None:
             self._counted([flight.call], [flight.told], counts)
 
@@ -295,7 +303,8 @@ class Engine:
             for place, made in zip(left, await self._shared.answer_async(asked, entry.ranking), strict=True):
                 told[place] = made
         elif self._takes_calls is not None:
-            futures = [self._answers.begin(self._takes_calls, call, lambda _: None) for call in asked]
+            stop = threading.Event()
+            futures = [self._answers.begin(self._takes_calls, call, stop) for call in asked]
             outcomes = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
             for place, outcome in zip(left, outcomes, strict=True):
                 if isinstance(outcome, Answer):

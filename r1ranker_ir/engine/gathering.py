@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -46,18 +47,20 @@ class SharedBatches:
         self._changed = threading.Condition()
         self._waiting: list[_Asked] = []
         self._led = self._works = False
-        self._runs = 0
+        self._runs = Counter[object]()
 
     @contextlib.contextmanager
-    def run(self) -> Iterator[None]:
-        """Counts a run, which asks now and then, for as long as it lasts."""
+    def run(self, asker: object = None) -> Iterator[None]:
+        """Counts a run, which asks now and then, for as long as it lasts; a thread's runs within runs count once."""
+        key = threading.get_ident() if asker is None else asker
         with self._changed:
-            self._runs += 1
+            self._runs[key] += 1
         try:
             yield
         finally:
             with self._changed:
-                self._runs -= 1
+                self._runs[key] -= 1
+                self._runs += Counter()
                 self._changed.notify_all()
 
     def answer(self, calls: Sequence[Call], number: int) -> list[Told]:
@@ -104,7 +107,7 @@ class SharedBatches:
                 self._changed.wait_for(lambda: not self._led or (until is not None and until.told.done()))
                 return
             self._led = True
-            self._changed.wait_for(lambda: len(self._waiting) >= min(self._runs, self._size), _SECONDS_TO_GATHER)
+            self._changed.wait_for(lambda: len(self._waiting) >= min(len(self._runs), self._size), _SECONDS_TO_GATHER)
             batch = self._taken()
         try:
             self._tell(batch)

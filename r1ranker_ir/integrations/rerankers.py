@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rerankers.documents import Document
 from rerankers.models.ranker import BaseRanker
 
-from r1ranker_ir.backends.cancelling import in_thread
 from r1ranker_ir.doors import Derived
 from r1ranker_ir.errors import CheckpointError, InputError, PairScoreError, R1RankerError
 from r1ranker_ir.integrations.documents import Entry, read_documents, read_list
@@ -163,11 +162,14 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         doc_ids: Iterable[str | int] | None = None,
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
     ) -> TracedResults:
-        """Ranks in another thread, so that the event loop goes on; takes, returns and raises what `rank` does.
+        """Ranks while the event loop goes on; takes, returns and raises what `rank` does.
 
-        When the task is cancelled, no further calls are made, and a server's requests under way are dropped.
+        Any number of tasks may wait at once: none has a thread of its own, and those on a model in memory share its
+        batches. When a task is cancelled, it makes no further calls, and a server's requests under way are dropped.
         """
-        return await in_thread(self.rank, query, docs, doc_ids, metadata)
+        entries = read_documents(docs, doc_ids, metadata)
+        ranking = await self.ranker.rank_async(self._read_request(query, entries, "query"))
+        return TracedResults(ranking, entries)
 
     def score(self, query: str, doc: str) -> float:
         """Refuses: a list ranker compares documents with each other and has no score for one pair."""

@@ -64,10 +64,7 @@ class Cascade:
         failed: list[tuple[int, FailedRanking]] = []
 
         def tops() -> Iterator[Program]:
-            programs = (
-                within_budget(self.first.program(request), self.budget, self.first.prompt.limits)
-                for request in requests
-            )
+            programs = map(self._first, requests)
             places = itertools.count()
             for index, outcome in self.first.engine.outcomes(programs):
                 if isinstance(outcome, FailedRanking):
@@ -82,6 +79,17 @@ class Cascade:
         yield from failed
         self.first.warn_of_signs()
         self.second.warn_of_signs()
+
+    async def rank_async(self, request: RankingRequest) -> Ranking:
+        """Ranks one request while the event loop goes on; see `Ranker.rank_async`."""
+        ranking = await self.first.engine.rank_async(self._first(request))
+        again = await self.second.engine.rank_async(self._second(ranking))
+        self.first.warn_of_signs()
+        self.second.warn_of_signs()
+        return _joined(ranking, again)
+
+    def _first(self, request: RankingRequest) -> Program:
+        return within_budget(self.first.program(request), self.budget, self.first.prompt.limits)
 
     def _second(self, ranking: Ranking) -> Program:
         request = replace(ranking.request, candidates=ranking.best_first[: self.depth])

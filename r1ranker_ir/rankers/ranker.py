@@ -147,6 +147,16 @@ class Ranker:
         finally:
             self.warn_of_signs()
 
+    async def rank_async(self, request: RankingRequest) -> Ranking:
+        """Ranks one request while the event loop goes on; see `rank`.
+
+        Any number of tasks may wait at once. A task that is cancelled makes no further calls.
+        """
+        try:
+            return await self.engine.rank_async(self.program(request))
+        finally:
+            self.warn_of_signs()
+
     def stream(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Ranking]]:
         """Ranks requests and yields each as it finishes.
 
