@@ -331,7 +331,6 @@ class Engine:
 
     def _finished(self, run: _Run, entry: _Active, outcome: Outcome) -> tuple[int, Outcome]:
         run.active.remove(entry)
-        _cancel(entry)
         self._end(entry)
         run.bar.update()
         return entry.index, outcome
