@@ -54,15 +54,19 @@ class Backend(Protocol):
         ...
 
 
+Turn = tuple[int, int]
+"""Whose turn it is: how far a ranking has come, and its number."""
+
+
 @runtime_checkable
 class TakesCalls(Protocol):
     """A backend that takes calls at any time and from any thread, so that none has to wait for the slowest of a batch.
 
-    `batch_size` is then how many calls it works on at once.
+    `batch_size` is then how many rankings it likes to have under way.
     """
 
-    def submit(self, call: Call, stop: threading.Event) -> Future[Answer]:
-        """Begins to answer a call; of those that have to wait, the one with the smallest `ranking` is next.
+    def submit(self, call: Call, turn: Turn, stop: threading.Event) -> Future[Answer]:
+        """Begins to answer a call; of those that have to wait, the one with the smallest `turn` is next.
 
         Once `stop` is set, what has not begun is cancelled, what has begun is finished, and nothing is tried again.
         The future fails with a `CallError` if this call alone can't be answered, and with a `BackendError` for what no

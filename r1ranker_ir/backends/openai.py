@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from r1ranker_ir.backends.base import Turn
 from r1ranker_ir.backends.endpoint import find_endpoint
 from r1ranker_ir.backends.limits import check_least
 from r1ranker_ir.backends.replies import Reply, read_reply
@@ -69,7 +70,7 @@ class OpenAIBackend(CountedTexts):
 
     Args:
         concurrency: requests in flight at once, over all threads that use this backend.
-        batch_size: how many rankings are under way at once; `None` for as many as the concurrency.
+        batch_size: how many rankings are under way at once; `None` for twice the concurrency.
         max_thought_tokens: tokens for the thought; the answer gets 160 more, or 8 an identifier if that is more.
         temperature: 0 for greedy decoding; `None` sends none, for models that refuse the parameter.
         seed: `None` sends none. A server that refuses it is asked without it where temperature is 0.
@@ -113,7 +114,7 @@ class OpenAIBackend(CountedTexts):
             EstimatedCounts() if tokenizer is None else TokenizerCounts(tokenizer)
         )
         self.name = model
-        self.batch_size = concurrency if batch_size is None else batch_size
+        self.batch_size = 2 * concurrency if batch_size is None else batch_size
         self.context_length = context_length
         self.answer_reserve = max_thought_tokens + ANSWER_TOKENS
         self.control_tokens = self._counts.control_tokens
@@ -156,7 +157,7 @@ class OpenAIBackend(CountedTexts):
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers the calls over HTTP, several at a time; the first failure drops the others."""
         stop = threading.Event()
-        futures = [self.submit(call, stop) for call in calls]
+        futures = [self.submit(call, (0, place), stop) for place, call in enumerate(calls)]
         try:
             return [future.result() for future in futures]
         finally:
@@ -164,18 +165,15 @@ class OpenAIBackend(CountedTexts):
             for future in futures:
                 future.cancel()
 
-    def submit(self, call: Call, stop: threading.Event) -> Future[Answer]:
-        """Sends a call as soon as there is a slot; calls of older rankings go first.
-
-        So few rankings are under way at once, and a server's prefix cache still holds their beginnings.
-        """
+    def submit(self, call: Call, turn: Turn, stop: threading.Event) -> Future[Answer]:
+        """Sends a call as soon as there is a slot; of those that wait, the one with the smallest turn goes first."""
         if call.continuation and not isinstance(self._counts, TokenizerCounts):
             raise InputError(NO_TOKENIZER)
         # As the served model's chat template takes them, if it is known: a text that it drops is an error before
         # anything is sent.
         call = replace(call, messages=self._turns(call.messages))
         connection = self._open_connection()
-        return connection.start(self._answered(connection, call, stop))
+        return connection.start(self._answered(connection, call, turn, stop))
 
     def _open_connection(self) -> _Connection:
         with self._opening:
@@ -203,8 +201,8 @@ class OpenAIBackend(CountedTexts):
         failed = f"the server at {self._endpoint.base_url} {failures.what_failed(error)} when asked for model"
         return self._endpoint.scrub(f"{failed} {self.name!r}{f': {words}' if words else ''}. {advice}")
 
-    async def _answered(self, connection: _Connection, call: Call, stop: threading.Event) -> Answer:
-        async with connection.slots.taken(call.ranking):
+    async def _answered(self, connection: _Connection, call: Call, turn: Turn, stop: threading.Event) -> Answer:
+        async with connection.slots.taken(turn):
             if stop.is_set():
                 raise asyncio.CancelledError
             reply = await (self._score if call.continuation else self._ask)(connection.client, call, stop)

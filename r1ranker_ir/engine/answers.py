@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from r1ranker_ir.backends.base import Backend, TakesCalls
+from r1ranker_ir.backends.base import Backend, TakesCalls, Turn
 from r1ranker_ir.backends.cancelling import check_wanted
 from r1ranker_ir.cache.completions import CompletionsCache
 from r1ranker_ir.cache.records import key_maker, version_of
@@ -108,14 +108,14 @@ class Answers:
         """What equal calls have in common; nothing where no cache says which are equal."""
         return b"" if self._kept is None else self._kept.key_of(call)
 
-    def begin(self, backend: TakesCalls, call: Call, stop: threading.Event) -> Future[Answer]:
+    def begin(self, backend: TakesCalls, call: Call, turn: Turn, stop: threading.Event) -> Future[Answer]:
         """Has one call answered, see `TakesCalls.submit`."""
         with self._lock:
             if not self._under_way:
                 self._began = time.perf_counter()
             self._under_way += 1
         try:
-            future = backend.submit(call, stop)
+            future = backend.submit(call, turn, stop)
         except BaseException:
             self._ended(None)
             raise

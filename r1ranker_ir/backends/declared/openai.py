@@ -11,7 +11,7 @@ from r1ranker_ir.backends.declaration import Capabilities, DeclaredBackend
 
 
 def _options_of(checkpoint: str, batch_size: int | None, of_checkpoint: int) -> dict[str, Any]:
-    options: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size, "concurrency": batch_size}
+    options: dict[str, Any] = {} if batch_size is None else {"concurrency": batch_size}
     if (Path(checkpoint) / "tokenizer_config.json").is_file():
         # The served checkpoint lies on this disk, so its tokens need not be guessed.
         options["tokenizer"] = checkpoint
