@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.prompts.prompt import Prompt
@@ -41,15 +40,14 @@ def eliminate_naively(
     return (*remaining, *reversed(excluded)), usage
 
 
-def read_prompts(model: Any, prompts: Sequence[Sequence[int]], batch_size: int) -> None:
+def read_prompts(model: BenchmarkModel, prompts: Sequence[Sequence[int]], batch_size: int) -> None:
     """Reads each prompt with one forward pass and keeps nothing: what any ranking by this model takes at least."""
     import torch
 
-    device = model.get_input_embeddings().weight.device
     with torch.inference_mode():
         for start in range(0, len(prompts), batch_size):
             batch = prompts[start : start + batch_size]
             longest = max(map(len, batch))
             # Padding behind a prompt is seen by none of its tokens.
             padded = [[*ids, *[ids[-1]] * (longest - len(ids))] for ids in batch]
-            model(input_ids=torch.tensor(padded, device=device), logits_to_keep=1, use_cache=False)
+            model.model(input_ids=torch.tensor(padded, device=model.device), logits_to_keep=1, use_cache=False)

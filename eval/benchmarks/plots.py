@@ -14,41 +14,32 @@ FEATURE, EXTRA = "Drawing benchmarks", "eval"
 
 def plot_speed(result: SpeedResult, path: Path) -> None:
     """Draws a bar per variant: seconds, by what they went to, and prompt tokens in full prompts."""
-    rows = (result.floor, *result.rows)
+    rows = result.all_rows
     figure = new_figure(10.5, 1.4 + 0.36 * len(rows), feature=FEATURE, extra=EXTRA)
     left, right = figure.subplots(1, 2, sharey=True)
-    places = list(range(len(rows)))
-    scales = [result.scale(row) / result.settings.queries for row in rows]
-    whole, reading, writing = (
-        [seconds * scale for seconds, scale in zip(column, scales, strict=True)]
-        for column in (
-            [row.seconds for row in rows],
-            [row.metered.reading.seconds for row in rows],
-            [row.metered.writing.seconds for row in rows],
+    for place, row in enumerate(rows):
+        read, wrote = row.metered.reading.seconds, row.metered.writing.seconds
+        parts = {"reading": read, "writing": wrote, "the rest": max(0.0, row.seconds - read - wrote)}
+        begin = 0.0
+        for (name, seconds), colour in zip(parts.items(), (COLOURS[0], COLOURS[4], GREY), strict=True):
+            label = name if place == 0 else None
+            left.barh(place, seconds / row.queries, left=begin, color=colour, label=label, height=0.66)
+            begin += seconds / row.queries
+        left.annotate(f" {begin:.3g}", (begin, place), va="center", fontsize=8)
+        sent, computed = (
+            row.prompt_tokens * result.scale(row) / result.floor.prompt_tokens,
+            result.computed_ratio(row),
         )
-    )
-    rest = [max(0.0, all_ - read - wrote) for all_, read, wrote in zip(whole, reading, writing, strict=True)]
-    begin = [0.0] * len(rows)
-    for name, seconds, colour in (
-        ("reading", reading, COLOURS[0]),
-        ("writing", writing, COLOURS[4]),
-        ("the rest", rest, GREY),
-    ):
-        left.barh(places, seconds, left=begin, color=colour, label=name, height=0.66)
-        begin = [start + length for start, length in zip(begin, seconds, strict=True)]
-    left.set_xlim(0, 1.12 * max(whole))
-    left.set_yticks(places, [row.variant if row.variant != FLOOR else f"({FLOOR})" for row in rows])
+        right.barh(place, sent, color=COLOURS[5], alpha=0.45, height=0.66, label=None if place else "sent")
+        right.barh(place, computed, color=COLOURS[0], height=0.4, label=None if place else "computed")
+        right.annotate(f" {computed:.2f}", (computed, place), va="center", fontsize=8)
+    left.set_yticks(range(len(rows)), [row.variant if row.variant != FLOOR else f"({FLOOR})" for row in rows])
     left.invert_yaxis()
+    left.margins(x=0.12)
     left.set_xlabel("seconds per query", fontsize=9)
-    sent = [row.prompt_tokens * result.scale(row) / result.floor.prompt_tokens for row in rows]
-    computed = [result.computed_ratio(row) for row in rows]
-    right.barh(places, sent, color=COLOURS[5], alpha=0.45, height=0.66, label="sent")
-    right.barh(places, computed, color=COLOURS[0], height=0.4, label="computed")
     right.axvline(1, color="#444444", linewidth=0.8, linestyle="--")
     right.set_xlabel("prompt tokens, in full prompts", fontsize=9)
-    for axis, values, form in ((left, whole, ".3g"), (right, computed, ".2f")):
-        for place, value in zip(places, values, strict=True):
-            axis.annotate(f" {value:{form}}", (value, place), va="center", fontsize=8)
+    for axis in (left, right):
         axis.legend(fontsize=8, frameon=False, loc="lower right")
         tidy(axis)
     write_png(figure, path)

@@ -1,4 +1,4 @@
-"""A benchmark of speed as a table and as JSON."""
+"""A benchmark of speed as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.eval.output import manifest
-from r1ranker_ir.eval.output.sheets import Sheet
+from r1ranker_ir.eval.output.sheets import NOTHING, Sheet, figure
 
 from .model import BenchmarkModel
-from .rows import SpeedResult, SpeedRow, rate
+from .rows import SpeedResult, SpeedRow
 
 RESULT_FILE = "benchmark.json"
-_NONE = "–"
 _HEADINGS = (
     *("variant", "calls", "prompt tokens sent", "computed", "full prompts", "generated", "seconds"),
     *("× faster than naive", "× one pass", "s reading", "s writing"),
 )
-_DEVICE_HEADINGS = ("peak GiB", "read tokens/s", "written tokens/s", "matrix peak", "bandwidth peak")
+_DEVICE_HEADINGS = ("peak GiB", "read tokens/s", "written tokens/s")
+_DTYPE_HEADINGS = ("dtype", "variant", "seconds", "× first", "read tokens/s", "× first", "written tokens/s", "× first")
 
 
 def speed_sheet(result: SpeedResult, model: BenchmarkModel) -> Sheet:
@@ -31,51 +31,64 @@ def speed_sheet(result: SpeedResult, model: BenchmarkModel) -> Sheet:
         f"{asked.candidates} passages of {asked.passage_tokens} tokens, thoughts of {asked.thought_tokens}, "
         f"{asked.order} order, batches of {asked.batch_size}"
     )
-    rows = [(*_cells(result, row), *_device_cells(row)) for row in (result.floor, *result.rows)]
     on_cuda = result.floor.device_memory_peak is not None
-    return Sheet(title, _HEADINGS + (_DEVICE_HEADINGS if on_cuda else ()), tuple(rows))
+    rows = tuple(_cells(result, row) for row in result.all_rows)
+    return Sheet(title, _HEADINGS + (_DEVICE_HEADINGS if on_cuda else ()), rows)
 
 
 def _cells(result: SpeedResult, row: SpeedRow) -> tuple[str, ...]:
-    scale, faster = result.scale(row), result.times_faster(row)
+    scale, memory = result.scale(row), row.device_memory_peak
     scaled = "" if scale == 1 else f" (scaled from {row.queries} of {result.settings.queries} lists)"
+    rates = (row.metered.reading.rate, row.metered.writing.rate)
     return (
         row.variant + scaled,
         *(f"{count * scale:,.0f}" for count in (row.calls, row.prompt_tokens, row.prompt_tokens_computed)),
         f"{result.computed_ratio(row):.2f}",
         f"{row.completion_tokens * scale:,.0f}",
         f"{row.seconds * scale:.3f}",
-        _NONE if faster is None or row is result.floor else f"{faster:.2f}",
+        NOTHING if row is result.floor else figure(result.times_faster(row), ".2f"),
         f"{result.times_floor(row):.2f}",
         f"{row.metered.reading.seconds * scale:.3f}",
         f"{row.metered.writing.seconds * scale:.3f}",
+        *(() if memory is None else (f"{memory / 2**30:.2f}", *(figure(rate, ",.0f") for rate in rates))),
     )
 
 
-def _device_cells(row: SpeedRow) -> tuple[str, ...]:
-    if row.device_memory_peak is None:
-        return ()
-    rates = (rate(row.metered.reading), rate(row.metered.writing))
-    return (
-        f"{row.device_memory_peak / 2**30:.2f}",
-        *(_NONE if each is None else f"{each:,.0f}" for each in rates),
-        *(_NONE if share is None else f"{share:.1%}" for share in row.shares.values()),
-    )
+def dtypes_sheet(results: Mapping[str, SpeedResult]) -> Sheet:
+    """A row per dtype and variant, each beside the first dtype's."""
+    first = {row.variant: row for row in next(iter(results.values())).all_rows}
+    rows = []
+    for dtype, result in results.items():
+        for row in result.all_rows:
+            before = first[row.variant]
+            cells = [dtype, row.variant, f"{row.seconds:,.3f}", f"{before.seconds / row.seconds:.2f}"]
+            for phase in ("reading", "writing"):
+                now, earlier = (getattr(each.metered, phase).rate for each in (row, before))
+                cells += [figure(now, ",.0f"), figure(now / earlier if now and earlier else None, ".2f")]
+            rows.append(tuple(cells))
+    return Sheet("The same work in each kind of numbers", _DTYPE_HEADINGS, tuple(rows), words=2)
+
+
+def dtypes_data(results: Mapping[str, SpeedResult]) -> list[dict[str, Any]]:
+    """The comparison as JSON data: an entry for each row of `dtypes_sheet`."""
+    return [
+        {"dtype": dtype, "variant": row.variant, "seconds": row.seconds, **_rates(row)}
+        for dtype, result in results.items()
+        for row in result.all_rows
+    ]
 
 
 def speed_data(result: SpeedResult) -> dict[str, Any]:
     """A benchmark of speed as JSON data: what was measured, unscaled, and the ratios."""
+    variants = []
+    for row in result.rows:
+        kept = row.orders == list(result.forced[: row.queries])
+        faster = result.times_faster(row)
+        variants.append({**_entry(result, row), "times_faster_than_naive": faster, "forced_order_kept": kept})
     return {
         "settings": asdict(result.settings),
         "one_forward_pass": _entry(result, result.floor),
-        "variants": [
-            {
-                **_entry(result, row),
-                "times_faster_than_naive": result.times_faster(row),
-                "forced_order_kept": row.orders == list(result.forced[: row.queries]),
-            }
-            for row in result.rows
-        ],
+        "variants": variants,
     }
 
 
@@ -84,25 +97,20 @@ def _entry(result: SpeedResult, row: SpeedRow) -> dict[str, Any]:
     del entry["orders"]
     return {
         **entry,
-        "read_tokens_per_second": rate(row.metered.reading),
-        "written_tokens_per_second": rate(row.metered.writing),
+        **_rates(row),
         "scale": result.scale(row),
         "computed_per_full_prompt": result.computed_ratio(row),
         "times_one_forward_pass": result.times_floor(row),
     }
 
 
-def write_result(folder: Path, figures: dict[str, Any], model: BenchmarkModel, command: Sequence[str]) -> Path:
-    """Writes all figures of a model and what they were made with."""
-    return _write(folder, {"model": model.described(), **figures}, command)
+def _rates(row: SpeedRow) -> dict[str, float | None]:
+    metered = row.metered
+    return {"read_tokens_per_second": metered.reading.rate, "written_tokens_per_second": metered.writing.rate}
 
 
-def write_comparison(folder: Path, rows: Sequence[Mapping[str, Any]], command: Sequence[str]) -> Path:
-    """Writes the figures of several dtypes beside each other."""
-    return _write(folder, {"dtypes": list(rows)}, command)
-
-
-def _write(folder: Path, content: dict[str, Any], command: Sequence[str]) -> Path:
+def write_result(folder: Path, figures: Mapping[str, Any], command: Sequence[str]) -> Path:
+    """Writes all figures and what they were made with."""
     path = folder / RESULT_FILE
-    manifest.write_result(path, {**manifest.made_with(command, "transformers", "matplotlib"), **content})
+    manifest.write_result(path, {**manifest.made_with(command, "transformers", "matplotlib"), **figures})
     return path

@@ -17,7 +17,6 @@ from r1ranker_ir.errors import InputError
 
 if TYPE_CHECKING:
     from ir_measures import Measure, Qrel
-    from rich.table import Table
 
 logger = logging.getLogger(__name__)
 
@@ -104,22 +103,6 @@ def common_queries(qrels: Iterable[Qrel], runs: Mapping[str, Run]) -> tuple[list
         name: {query_id: run[query_id] for query_id in run if query_id not in left_out} for name, run in runs.items()
     }
     return [judgment for judgment in judgments if judgment.query_id in common], kept, len(judged)
-
-
-def measures_table(evaluations: Mapping[str, Evaluation]) -> Table:
-    """Means for rich to print: a row per run, a column per measure, four decimals."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("run", no_wrap=True)
-    measures = list(dict.fromkeys(measure for each in evaluations.values() for measure in each.mean))
-    for measure in measures:
-        table.add_column(str(measure), justify="right", no_wrap=True)
-    for name, evaluation in evaluations.items():
-        table.add_row(Text(name), *(f"{evaluation.mean[measure]:.4f}" for measure in measures))
-    return table
 
 
 def measures_json(evaluations: Mapping[str, Evaluation]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.measuring.comparison import ComparedRun, Comparison, Difference
+from r1ranker_ir.eval.measuring.comparison import Comparison, Difference
 
 from . import pictures
 from .comparison_report import P_HEADINGS, p_text
@@ -21,12 +21,7 @@ CALLS_PICTURE = "calls.png"
 _FEATURE, _EXTRA = "Drawing comparisons", "eval"
 _COLUMNS = 3
 _PANEL_INCHES = (4.6, 3.6)
-_BETTER, _WORSE = COLOURS[0], COLOURS[1]
-_BAR_WIDTH = 0.8
-# Beyond this many, gaps between bars are narrower than a pixel.
-_SEPARATE_BARS = 250
 _LONGEST_NAME = 24
-_BESIDE_POINTS = 6
 
 
 def prepare_folder(folder: str | Path) -> None:
@@ -36,8 +31,7 @@ def prepare_folder(folder: str | Path) -> None:
 
 def write_pictures(comparison: Comparison, folder: str | Path) -> list[Path]:
     """Draws `differences-<measure>.png` for each measure, and `calls.png` if the calls of two runs are known."""
-    folder = Path(folder)
-    written = []
+    folder, written = Path(folder), list[Path]()
     for measure in comparison.measures:
         # Measures may hold quotes and braces, which not every file system takes.
         path = folder / f"differences-{quote(str(measure), safe='@=(), ')}.png"
@@ -58,8 +52,7 @@ def plot_differences(comparison: Comparison, measure: Measure, path: str | Path)
         _draw_differences(axis, difference, comparison)
         axis.set_ylim(-1.08 * greatest, 1.08 * greatest)
     figure.suptitle(f"{measure}, query by query", fontsize=11)
-    _legend(figure, axes[0])
-    write_png(figure, path)
+    _finish(figure, axes, path)
 
 
 def plot_calls(comparison: Comparison, path: str | Path) -> None:
@@ -69,9 +62,16 @@ def plot_calls(comparison: Comparison, path: str | Path) -> None:
         raise InputError("no run's model calls are known: there is nothing to draw measures against")
     figure, axes = _panels(len(comparison.measures))
     for axis, measure in zip(axes, comparison.measures, strict=True):
-        _draw_calls(axis, measure, known)
-    _legend(figure, axes[0])
-    write_png(figure, path)
+        for number, (run, calls) in enumerate(known):
+            draw_estimate(axis, calls, run.means[measure], label=_short(run.name), look=look_of(number))
+        # Calls grow with a list's length, or with its square: 0 is drawn too, so not all is logarithmic.
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xlim(left=-0.4)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_title(str(measure), fontsize=10)
+        axis.set_xlabel("model calls per query", fontsize=9)
+        axis.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)
+    _finish(figure, axes, path)
 
 
 def _panels(count: int) -> tuple[Any, list[Any]]:
@@ -86,14 +86,20 @@ def _panels(count: int) -> tuple[Any, list[Any]]:
     return figure, axes[:count]
 
 
-def _draw_differences(axis: Any, difference: Difference, comparison: Comparison) -> None:
-    from matplotlib.ticker import MaxNLocator
+def _finish(figure: Any, axes: list[Any], path: str | Path) -> None:
+    for axis in axes:
+        tidy(axis)
+    legend_below(figure, axes[0], max(1, round(figure.get_figwidth() / 2.4)))
+    write_png(figure, path)
 
+
+def _draw_differences(axis: Any, difference: Difference, comparison: Comparison) -> None:
     values = sorted(difference.per_query.values(), reverse=True)
-    width = _BAR_WIDTH if len(values) <= _SEPARATE_BARS else 1.0
-    for colour, sign in ((_BETTER, 1), (_WORSE, -1)):
-        bars = [(place, value) for place, value in enumerate(values, start=1) if sign * value > 0]
-        axis.fill(*_outline(bars, width), color=colour, linewidth=0)
+    places = range(1, len(values) + 1)
+    for colour, sign in ((COLOURS[0], 1), (COLOURS[1], -1)):
+        # One outline for all bars: thousands of single rectangles take seconds to draw.
+        kept = [value if sign * value > 0 else 0.0 for value in values]
+        axis.fill_between(places, kept, step="mid", color=colour, linewidth=0)
     axis.axhline(0, color="#444444", linewidth=0.8)
     axis.axhline(difference.mean.mean, color="#000000", linewidth=1.2, linestyle="--", label="mean")
     if difference.mean.interval is not None:
@@ -105,47 +111,6 @@ def _draw_differences(axis: Any, difference: Difference, comparison: Comparison)
     axis.set_xlabel(f"queries, sorted ({counts})", fontsize=9)
     axis.set_ylabel(f"{_short(difference.run)} − {_short(comparison.baseline.name)}", fontsize=9)
     axis.set_xlim(0.3, len(values) + 0.7)
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    tidy(axis)
-
-
-def _outline(bars: list[tuple[int, float]], width: float) -> tuple[list[float], list[float]]:
-    """One outline around all bars: thousands of single rectangles take seconds to draw."""
-    across = [place + side * width / 2 for place, _ in bars for side in (-1, -1, 1, 1)]
-    up = [height for _, value in bars for height in (0.0, value, value, 0.0)]
-    return across, up
-
-
-def _draw_calls(axis: Any, measure: Measure, known: list[tuple[ComparedRun, float]]) -> None:
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter
-    from matplotlib.transforms import offset_copy
-
-    for number, (run, calls) in enumerate(known):
-        # Runs of equally many calls stand side by side.
-        beside = _BESIDE_POINTS * sum(calls == other for _, other in known[:number])
-        moved = offset_copy(axis.transData, axis.figure, x=beside, units="points")
-        style = {"linewidth": 1.4, "transform": moved}
-        draw_estimate(axis, calls, run.means[measure], label=_short(run.name), look=look_of(number), **style)
-    ends = [end for run, _ in known for end in (run.means[measure].interval or (run.means[measure].mean,))]
-    margin = 0.06 * (max(ends) - min(ends)) or 0.05
-    axis.set_ylim(min(ends) - margin, max(ends) + margin)  # matplotlib does not see what is moved
-    greatest = max(calls for _, calls in known)
-    if greatest > 20:
-        # Calls grow with a list's length, or with its square: 0 is drawn too, so not all is logarithmic.
-        axis.set_xscale("symlog", linthresh=1)
-        axis.set_xlim(-0.4, greatest * 2)
-        axis.xaxis.set_major_formatter(ScalarFormatter())
-    else:
-        axis.set_xlim(-0.08 * (greatest or 1), 1.12 * (greatest or 1))
-        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    axis.set_title(str(measure), fontsize=10)
-    axis.set_xlabel("model calls per query", fontsize=9)
-    axis.set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)
-    tidy(axis)
-
-
-def _legend(figure: Any, axis: Any) -> None:
-    legend_below(figure, axis, max(1, round(figure.get_figwidth() / 2.4)))
 
 
 def _short(name: str) -> str:

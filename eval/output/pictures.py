@@ -42,9 +42,7 @@ def prepare_folder(folder: str | Path, *, feature: str, extra: str, option: str 
         raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another {option}") from error
 
 
-def draw_estimate(
-    axis: Any, cost: float, estimate: MeanEstimate, *, label: str, look: tuple[str, str], **style: Any
-) -> None:
+def draw_estimate(axis: Any, cost: float, estimate: MeanEstimate, *, label: str, look: tuple[str, str]) -> None:
     """Draws a mean with its 95% interval over what it has cost."""
     low, high = estimate.interval or (estimate.mean, estimate.mean)
     axis.errorbar(
@@ -57,7 +55,6 @@ def draw_estimate(
         capsize=4,
         linestyle="none",
         label=label,
-        **style,
     )
 
 
@@ -65,6 +62,16 @@ def legend_below(figure: Any, axis: Any, columns: int, fontsize: int = 9) -> Non
     """One legend for all panels, outside of them, where it hides nothing."""
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize)
+
+
+def scale_by_magnitudes(axis: Any) -> None:
+    """Makes the horizontal scale logarithmic, with numbers that people write."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1 else f"{value:,.0f}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def tidy(axis: Any) -> None:

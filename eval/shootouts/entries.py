@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from r1ranker_ir.backends import BACKENDS
+from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.records import Record, checked_record
 from r1ranker_ir.files.small_files import read_small_text
@@ -34,9 +34,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w.,=+-]+")
 _NAMING = ("name", "reranker", "model", "strategy", ORACLE)
 _NONE_SAYS = ("shuffle_seed", "seed", "temperature")
 # Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
-_NOT_HERE = {
-    *("self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "more", "return"),
-}
+_NOT_HERE = {"self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "more", "return"}
 
 
 @dataclass(frozen=True)
@@ -139,11 +137,12 @@ def _find(name: str) -> Path:
 
 def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
     oracle = given.get(ORACLE)
-    backend = ORACLE if ORACLE in given else given.get("backend", "transformers")
+    backend = ORACLE if ORACLE in given else given.get("backend", DEFAULT_BACKEND)
     if backend not in BACKENDS or (backend == ORACLE and ORACLE not in given):
         others = ", ".join(name for name, each in BACKENDS.items() if each.offered)
         raise InputError(f"{where}: backend is {quoted(backend)}: use one of {others}, or oracle: {{noise: 0.5}}")
-    accepted = _accepted(backend)
+    left_out = {*_NOT_HERE, *_Errors.model_fields, "backend"} if backend == ORACLE else _NOT_HERE
+    accepted = {name: hint for name, hint in ranker_hints(backend).items() if name not in left_out}
     check_keys(given, (*_NAMING, *accepted), where)
     if isinstance(seed := given.get("shuffle_seed"), str):
         given = {**given, "shuffle_seed": number_or_none(int, f"{where}: shuffle_seed")(seed)}
@@ -157,24 +156,17 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
     options = {key: value for key, value in given.items() if key in accepted and key in kept}
     try:
         if ORACLE in given:
-            model, strategy = ORACLE, _oracle_strategy(given)
-            options |= {"backend": ORACLE, **_read_oracle(oracle)}
+            if also := [key for key in ("reranker", "model", "backend") if key in given]:
+                raise InputError(f"the oracle stands in place of a model: drop {also[0]}, or drop oracle")
+            model, strategy = ORACLE, _known_strategy(given.get("strategy"), "the oracle")
+            errors = checked_record(_Errors, {} if oracle is None else oracle, ORACLE)
+            options |= {"backend": ORACLE, **errors.model_dump(exclude_unset=True)}
         else:
             model, strategy, options = _read_reranker(given, options)
         check_options_of(strategy, ranking_options(options, STRATEGIES[strategy].options))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     return Entry(given["name"], model, strategy, options)
-
-
-def _oracle_strategy(given: Mapping[str, Any]) -> str:
-    if also := [key for key in ("reranker", "model", "backend") if key in given]:
-        raise InputError(f"the oracle stands in place of a model: drop {also[0]}, or drop oracle")
-    return _known_strategy(given.get("strategy"), "the oracle")
-
-
-def _read_oracle(oracle: Any) -> dict[str, Any]:
-    return {} if oracle is None else checked_record(_Errors, oracle, ORACLE).model_dump(exclude_unset=True)
 
 
 def _known_strategy(strategy: Any, whose: str) -> str:
@@ -203,9 +195,3 @@ def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where:
             known = ", ".join(map(repr, entries)) or "none: add some"
             raise InputError(f"{where}: field 'cascade.{key}' is {quoted(name)}: name another entry, one of {known}")
     return CascadeEntry(said.name, entries[asked.first], entries[asked.second], asked.depth, limits)
-
-
-def _accepted(backend: str) -> dict[str, Any]:
-    """The keys that become arguments of `Ranker` and of a backend, and their types."""
-    left_out = {*_NOT_HERE, *_Errors.model_fields, "backend"} if backend == ORACLE else _NOT_HERE
-    return {name: hint for name, hint in ranker_hints(backend).items() if name not in left_out}

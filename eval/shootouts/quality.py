@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import InputError
@@ -14,7 +13,7 @@ from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.reranking import RunSource
 
-from .shootout import Contender, EqualTerms, Gains, Opened, ShootoutResult, run_contenders
+from .shootout import Contender, EqualTerms, ShootoutResult, run_contenders
 
 if TYPE_CHECKING:
     from ir_measures import Measure
@@ -45,8 +44,7 @@ def measure_quality(
 
     `options` are arguments of `Ranker`; the checkpoint's own hold where they are `None`.
     """
-    if model.checkpoint is None:
-        raise InputError(f"{model.name!r} has random weights, which rank no better than chance: give a checkpoint")
+    assert model.checkpoint is not None, "random weights rank no better than chance"
     names = [variant.name for variant in variants]
     if len(names) < 2:
         raise InputError(f"there is nothing to compare with {' '.join(names) or 'nothing'}: give another variant too")
@@ -55,17 +53,10 @@ def measure_quality(
     contenders = []
     for variant in variants:
         kept = cache_memory if variant.reuse else 0
-        given = {
-            **options,
-            "loaded": (model.model, model.tokenizer),
-            **({} if kept is None else {"cache_memory": kept}),
-        }
+        own = options if kept is None else {**options, "cache_memory": kept}
+        loaded = (model.model, model.tokenizer)
         # Opened here, so that what a variant lacks is said before another one is run; they share the model.
-        ranker = Ranker(model.checkpoint, strategy=variant.declared, options=variant.options, **given)
-        contenders.append(Contender(variant.name, variant.declared.name, partial(_as_it_is, ranker)))
+        ranker = Ranker(model.checkpoint, strategy=variant.declared, options=variant.options, loaded=loaded, **own)
+        contenders.append(Contender(variant.name, variant.declared.name, lambda gains, ranker=ranker: ranker))
     baseline = ONE if ONE in names else names[0]
     return run_contenders(contenders, EqualTerms(source, tuple(measures)), baseline=baseline)
-
-
-def _as_it_is(ranker: Ranker, gains: Gains) -> Opened:
-    return ranker, {}

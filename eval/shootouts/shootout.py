@@ -38,8 +38,6 @@ RUNS = "runs"
 
 Gains = Mapping[str, Mapping[str, float]]
 """Query id to document id to gain."""
-Opened = tuple[Ranker | Cascade, Mapping[str, Any]]
-"""A ranker, and what it is, for the record."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Contender:
 
     name: str
     kind: str  # its strategy, or cascade
-    open: Callable[[Gains], Opened]
+    open: Callable[[Gains], Ranker | Cascade]
     budget: Mapping[str, int] = field(default_factory=dict)  # max_calls and max_tokens, as far as there are any
 
 
@@ -157,12 +155,19 @@ def _run_one(
     contender: Contender, requests: Sequence[RankingRequest], gains: Gains
 ) -> tuple[ShootoutRow, list[Ranking]]:
     """Opens a ranker, has it rank, and lets it go again: two models at once may not fit into memory."""
-    ranker, settings = contender.open(gains)
+    ranker = contender.open(gains)
     started = time.perf_counter()
     rankings = ranker.rank(requests)
     seconds, ended = time.perf_counter() - started, sum(ranking.budget_reached for ranking in rankings)
     name, kind, budget = contender.name, contender.kind, contender.budget
-    return ShootoutRow(name, kind, budget, ranker.summary, seconds, ended, settings), rankings
+    return ShootoutRow(name, kind, budget, ranker.summary, seconds, ended, _described(ranker)), rankings
+
+
+def _described(ranker: Ranker | Cascade) -> dict[str, Any]:
+    if isinstance(ranker, Ranker):
+        return ranker_settings(ranker)
+    first, second = ranker_settings(ranker.first), ranker_settings(ranker.second)
+    return {"first": first, "second": second, "depth": ranker.depth}
 
 
 def _judged_requests(source: RunSource) -> list[RankingRequest]:
@@ -181,31 +186,23 @@ def _run_of(rankings: Iterable[Ranking]) -> Run:
 
 
 def _contender(entry: Entry | CascadeEntry, terms: EqualTerms, *, progress: bool) -> Contender:
-    budget: dict[str, int] = {}
-    for name, common in (("max_calls", terms.max_calls), ("max_tokens", terms.max_tokens)):
-        given = [limit for limit in (common, entry.options.get(name)) if limit is not None]
-        if given:
-            budget[name] = min(given)
+    limits = {name: (getattr(terms, name), entry.options.get(name)) for name in ("max_calls", "max_tokens")}
+    known = {name: [each for each in pair if each is not None] for name, pair in limits.items()}
+    budget = {name: min(given) for name, given in known.items() if given}
 
-    def open_ranker(each: Entry, limits: Mapping[str, int], gains: Gains) -> Ranker:
-        options: dict[str, Any] = {"seed": terms.seed, **each.options, **limits}
+    def open_one(each: Entry, gains: Gains, **own: int) -> Ranker:
+        options: dict[str, Any] = {"seed": terms.seed, **each.options, **own}
         if options.get("backend") == ORACLE:
             options["gains"] = gains
         return Ranker(each.model, strategy=each.strategy, progress=progress, **options)
 
-    def open_single(each: Entry, gains: Gains) -> Opened:
-        ranker = open_ranker(each, budget, gains)
-        return ranker, ranker_settings(ranker)
-
-    def open_cascade(each: CascadeEntry, gains: Gains) -> Opened:
+    def open_cascade(each: CascadeEntry, gains: Gains) -> Cascade:
         # What holds for all holds for both together.
-        first, second = (open_ranker(one, {}, gains) for one in (each.first, each.second))
-        settings = {"first": ranker_settings(first), "second": ranker_settings(second), "depth": each.depth}
-        return Cascade(first, second, depth=each.depth, **budget), settings
+        return Cascade(open_one(each.first, gains), open_one(each.second, gains), depth=each.depth, **budget)
 
     if isinstance(entry, CascadeEntry):
         return Contender(entry.name, CASCADE, partial(open_cascade, entry), budget)
-    return Contender(entry.name, entry.strategy, partial(open_single, entry), budget)
+    return Contender(entry.name, entry.strategy, partial(open_one, entry, **budget), budget)
 
 
 def _keep_finished(folder: Path, name: str, error: R1RankerError) -> str:

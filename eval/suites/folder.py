@@ -20,8 +20,7 @@ from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
 from r1ranker_ir.runs.reranking import RankerSource
 
 from .report import report
-from .request_report import chance_means
-from .results import BASELINES, REQUESTS, TRACES, DataSetResult, SuiteSettings
+from .results import REQUESTS, TRACES, DataSetResult, SuiteSettings
 from .tables import Suite
 
 MANIFEST, MEASURES, REPORT = "manifest.json", "measures.json", "README.md"
@@ -79,7 +78,7 @@ def write_summaries(
 ) -> None:
     """Writes measures, report and manifest of what is done so far; the manifest last, with the others' digests."""
     measures = [
-        {"dataset": result.dataset.name, "runs": measures_json(result.evaluations), **_chance(result)}
+        {"dataset": result.dataset.name, "runs": measures_json(result.evaluations), **_of_requests(result)}
         for result in results
         if result.evaluations
     ]
@@ -144,42 +143,16 @@ def _described(result: DataSetResult) -> dict[str, Any]:
         "counts": None if result.summary is None else counts(result.summary),
         **({} if result.summary is None or not (said := sentences(result.summary.signs)) else {"signs": said}),
         "failed": result.failed,
-        **_requests(result),
+        **({} if result.requests is None else {"requests": dict(result.requests.facts)}),
     }
 
 
-def _requests(result: DataSetResult) -> dict[str, Any]:
-    """What the manifest says of ranking requests alone."""
-    if (requests := result.requests) is None:
-        return {}
-    described = {
-        "task_name": result.dataset.task_name or None,
-        "given": requests.given,
-        "run": requests.run,
-        "candidates": list(requests.lengths),
-        "without_best_candidate": requests.without_best,
-        "judgments": "gains as grades" if requests.graded else "the best candidates",
-        "dropped_rows": dict(requests.dropped),
-        "renamed": requests.renamed,
-        "baselines": {
-            each.name: each.lacking if each.run is None else f"{BASELINES}/{each.file}.trec"
-            for each in requests.baselines
-        },
-        "values_of_some_requests": list(requests.partial_values),
-    }
-    return {"requests": described}
-
-
-def _chance(result: DataSetResult) -> dict[str, Any]:
+def _of_requests(result: DataSetResult) -> dict[str, Any]:
     """What the measures' file says of ranking requests alone: random orders, and what first choices bring."""
     if (requests := result.requests) is None:
         return {}
-    per_query = {
-        query_id: {str(measure): value for measure, value in values.items()}
-        for query_id, values in requests.chance.items()
-    }
     choices = {name or "random": dict(values) for name, values in requests.choices.items()}
-    return {"random": {"mean": chance_means(requests), "per_query": per_query}, "first_choice": choices}
+    return {"random": dict(requests.chance), "first_choice": choices}
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -31,11 +31,12 @@ from r1ranker_ir.retrieval.first_stages import parse_first_stage
 from r1ranker_ir.runs.inputs import ranker_inputs
 from r1ranker_ir.runs.reranking import RankerSource, RequestSource, rerank_run
 
+from .baselines import FOLDER as BASELINES
 from .baselines import first_choices
 from .data import JudgedQueries, JudgedRunSource, checksums, read_judged_queries, search_first_stage
 from .folder import MANIFEST, MEASURES, REPORT, claim_folder, write_summaries
 from .requests import RequestFileSource, read_dataset_requests, request_checksums
-from .results import BASELINES, FIRST_STAGE_RUN, REQUESTS, RERANKED_RUN, TRACES, DataSetResult, SuiteSettings
+from .results import FIRST_STAGE_RUN, REQUESTS, RERANKED_RUN, TRACES, DataSetResult, SuiteSettings
 from .tables import DataSet, Suite, needs_of
 
 if TYPE_CHECKING:
@@ -71,55 +72,38 @@ def run_suite(
     """
     plans = [_plan(dataset, suite, settings) for dataset in suite.datasets]
     folder = Path(output)
-    check_folder(folder, "--output", _inputs(plans, ranker))
-    _check_cache(folder, plans, ranker)
+    read = list(ranker_inputs(ranker))
+    # The cache, which may lie anywhere else, is not a file that a suite writes anew.
+    cache = [named for named in read if named.option == "--cache"]
+    check_folder(folder, "--output", (*_inputs(plans), *(named for named in read if named not in cache)))
+    check_outputs([NamedFile("--output", folder / name) for name in (MANIFEST, MEASURES, REPORT)], cache)
+    for plan in plans:
+        check_folder(folder / plan.dataset.name, "--output", cache)
+    results: list[DataSetResult] = []
     with folder_lock(folder, "--output", private=settings.traces):
         claim_folder(folder, suite, settings, overwrite=overwrite)
-        return _run_plans(plans, suite, ranker, folder, settings, progress=progress, say=say)
+        for plan in plans:
+            say(f"{plan.dataset.name} needs: {_needs(plan)}")
+        shared: dict[int | None, _SharedRanker] = {}
+        for plan in plans:
+            source = _source_for(plan.dataset, ranker, shared)
+            result, error = _run_dataset(plan, folder / plan.dataset.name, source, settings, progress=progress)
+            results.append(result)
+            write_summaries(folder, suite, settings, ranker, results)
+            say(_outcome(result))
+            if isinstance(error, _CONCERN_ALL) and not isinstance(error, FailedRankingsError):
+                raise error
+    return results
 
 
-def _check_cache(folder: Path, plans: Sequence[DataSetResult], ranker: RankerSource) -> None:
-    """Refuses a cache that lies where the suite writes something else; elsewhere in its folder one may be."""
-    named = [each for each in ranker_inputs(ranker) if each.option == "--cache"]
-    check_outputs([NamedFile("--output", folder / name) for name in (MANIFEST, MEASURES, REPORT)], named)
-    for plan in plans:
-        check_folder(folder / plan.dataset.name, "--output", named)
-
-
-def _inputs(plans: Sequence[DataSetResult], ranker: RankerSource) -> Iterator[NamedFile]:
-    """The files that a suite reads; the cache, which may lie anywhere, is not one that it writes anew."""
+def _inputs(plans: Sequence[DataSetResult]) -> Iterator[NamedFile]:
+    """The files that hold the data."""
     for plan in plans:
         yield from corpus_inputs("the corpus", plan.dataset.corpus)
         if plan.first_stage:
             stage = parse_first_stage(plan.first_stage)
             if stage.source and Path(stage.source).exists():
                 yield NamedFile("--first-stage", stage.source)
-    yield from (named for named in ranker_inputs(ranker) if named.option != "--cache")
-
-
-def _run_plans(
-    plans: Sequence[DataSetResult],
-    suite: Suite,
-    ranker: RankerSource,
-    folder: Path,
-    settings: SuiteSettings,
-    *,
-    progress: bool,
-    say: Callable[[str], None],
-) -> list[DataSetResult]:
-    for plan in plans:
-        say(f"{plan.dataset.name} needs: {_needs(plan)}")
-    shared: dict[int | None, _SharedRanker] = {}
-    results: list[DataSetResult] = []
-    for plan in plans:
-        source = _source_for(plan.dataset, ranker, shared)
-        result, error = _run_dataset(plan, folder / plan.dataset.name, source, settings, progress=progress)
-        results.append(result)
-        write_summaries(folder, suite, settings, ranker, results)
-        say(_outcome(result))
-        if isinstance(error, _CONCERN_ALL) and not isinstance(error, FailedRankingsError):
-            raise error
-    return results
 
 
 class _SharedRanker(RankerSource):
@@ -159,13 +143,12 @@ def _needs(result: DataSetResult) -> str:
 
 def _source_for(dataset: DataSet, ranker: RankerSource, shared: dict[int | None, _SharedRanker]) -> RankerSource:
     """The ranker with the data set's passage length, where the caller names none; the same one for equal lengths."""
-    limit = ranker.settings.max_passage_tokens
-    limit = dataset.max_passage_tokens if limit is None else limit
+    own = ranker.settings.max_passage_tokens
+    limit = dataset.max_passage_tokens if own is None else own
     if limit not in shared:
         shared.clear()  # two models at once may not fit into memory
-        shared[limit] = _SharedRanker(
-            ranker.model, ranker.strategy, ranker.options, ranker.settings.having(max_passage_tokens=limit)
-        )
+        told = ranker.settings.having(max_passage_tokens=limit)
+        shared[limit] = _SharedRanker(ranker.model, ranker.strategy, ranker.options, told)
     return shared[limit]
 
 
@@ -178,13 +161,12 @@ def _run_dataset(
             result, judged = _compare_baselines(result, folder, settings)
         else:
             result, judged = _search(result, folder, settings, progress=progress)
-    except R1RankerError as error:
-        needed = "" if result.dataset.is_of_requests else f". {result.dataset.name} needs: {_needs(result)}"
-        return _failed(result, error, needed), error
-    try:
         return _rerank(result, judged, folder, ranker, settings, progress=progress), None
     except R1RankerError as error:
-        return _failed(result, error), error
+        logger.error("%s: %s", result.dataset.name, error)
+        found = result.evaluations or result.dataset.is_of_requests
+        needed = "" if found else f". {result.dataset.name} needs: {_needs(result)}"
+        return replace(result, failed=_ADDRESS.sub("", str(error)) + needed), error
 
 
 def _search(
@@ -212,15 +194,14 @@ def _compare_baselines(
     measures = parse_measures(result.dataset.measures)
     judged, described = read_dataset_requests(result.dataset, measures, settings.queries)
     result = replace(result, judged=judged.judged, asked=len(judged.topics), requests=described)
-    _make(folder, private=settings.traces)
-    _make(folder / BASELINES, private=settings.traces)
+    for each in (folder, folder / BASELINES):
+        _make(each, private=settings.traces)
     write_requests(folder / REQUESTS, judged.requests)
     result = replace(result, checksums=request_checksums(result.dataset, folder / REQUESTS))
     for baseline in described.baselines:
         if baseline.run is not None:
-            name = f"{BASELINES}/{baseline.file}.trec"
-            write_run(baseline.run, folder / name, tag=baseline.file)
-            result = _evaluated(result, judged, folder, name)
+            write_run(baseline.run, folder / baseline.file, tag=Path(baseline.file).stem)
+            result = _evaluated(result, judged, folder, baseline.file)
     return result, judged
 
 
@@ -278,11 +259,6 @@ def _make(folder: Path, *, private: bool) -> None:
         make_folder(folder, private=private)
     except OSError as error:
         raise StorageError(f"can't make folder {str(folder)!r}: {error.strerror}") from error
-
-
-def _failed(result: DataSetResult, error: R1RankerError, addition: str = "") -> DataSetResult:
-    logger.error("%s: %s", result.dataset.name, error)
-    return replace(result, failed=_ADDRESS.sub("", str(error)) + addition)
 
 
 def _outcome(result: DataSetResult) -> str:

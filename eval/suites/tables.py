@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from r1ranker_ir.adapters.ranking_bench import CONFIGURATIONS, HUB_NAME
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.request_corpus import ENDINGS
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.plain_data import parse_toml_text
 from r1ranker_ir.files.records import Record, Words, checked_record
 from r1ranker_ir.files.small_files import read_small_text
@@ -27,6 +28,7 @@ REQUEST_MEASURES = "RR nDCG@3 nDCG@5 nDCG@10 Success@3 Success@5 Success@10"
 """What a file of ranking requests is measured by, unless its table says otherwise: R1-Ranker's measures."""
 FOLDER_FIRST_STAGE = "bm25s"
 """What searches a corpus without a table."""
+_FOLDER = resources.files(__package__)
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
@@ -121,7 +123,7 @@ class _Table(_Shared):
 
 def suite_names() -> tuple[str, ...]:
     """Returns the names of the packaged suites."""
-    return tuple(sorted(Path(entry.name).stem for entry in _folder().iterdir() if entry.name.endswith(".toml")))
+    return tuple(sorted(Path(entry.name).stem for entry in _FOLDER.iterdir() if entry.name.endswith(".toml")))
 
 
 def open_suite(name: str) -> Suite:
@@ -130,7 +132,7 @@ def open_suite(name: str) -> Suite:
     An id that a packaged suite has comes with that suite's settings and published figures.
     """
     if name in suite_names():
-        return read_suite((_folder() / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
+        return read_suite((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
     path = Path(name).expanduser()
     if path.suffix == ".toml" and path.is_file():
         text = read_small_text(path, str(path), "give a suite's TOML file", error=DataFileError)
@@ -211,7 +213,7 @@ def needs_of(dataset: DataSet, *, with_index: bool) -> str:
     parts = [", ".join(counted)] if counted else []
     downloads = downloads_of(dataset)
     if with_index and dataset.index and dataset.index_size is not None:
-        downloads.append(f"{size_of(dataset.index_size)} for Pyserini's index {dataset.index}")
+        downloads.append(f"{in_units(dataset.index_size)} for Pyserini's index {dataset.index}")
     if downloads:
         parts.append(f"downloads, unless they are on this disk: {' + '.join(downloads)}")
     elif dataset.task_name and dataset.corpus in CONFIGURATIONS:
@@ -225,17 +227,5 @@ def needs_of(dataset: DataSet, *, with_index: bool) -> str:
 
 def downloads_of(dataset: DataSet) -> list[str]:
     """Says what ir_datasets downloads for a data set: what it shares with others, and what is its own."""
-    shared = [f"{size_of(dataset.shared_download)} (shared)"] if dataset.shares is not None else []
-    return shared + ([size_of(dataset.download)] if dataset.download else [])
-
-
-def _folder() -> Any:
-    return resources.files(__package__)
-
-
-def size_of(count: int) -> str:
-    """Writes a number of bytes in GB, MB or kB."""
-    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6)):
-        if count >= bytes_:
-            return f"{count / bytes_:.1f} {unit}"
-    return f"{max(1, round(count / 1000))} kB"
+    shared = [f"{in_units(dataset.shared_download)} (shared)"] if dataset.shares is not None else []
+    return shared + ([in_units(dataset.download)] if dataset.download else [])

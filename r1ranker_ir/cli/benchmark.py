@@ -111,7 +111,7 @@ def benchmark(
     """
     progress = start(verbose=verbose, quiet=quiet)
     _check_options(ctx, model, config_only, corpus, run)
-    from r1ranker_ir.eval.benchmarks.dtypes import parse_dtypes
+    from r1ranker_ir.eval.benchmarks.model import parse_dtypes
     from r1ranker_ir.eval.benchmarks.rows import SpeedSettings
     from r1ranker_ir.eval.benchmarks.variants import DEFAULT_VARIANTS, QUALITY_VARIANTS, parse_variants
     from r1ranker_ir.eval.measuring.measures import parse_measures
@@ -204,7 +204,7 @@ class _Results:
 
         print_wide(sheet.table())
         if (place := self.place(dtype)) is not None:
-            self.written.append(write_result(place, figures, opened, self.command))
+            self.written.append(write_result(place, {"model": opened.described(), **figures}, self.command))
             draw(place / PICTURE)
             self.written.append(place / PICTURE)
 
@@ -221,14 +221,14 @@ def _measure_each(
     results: _Results,
 ) -> None:
     """Measures with one dtype after the other, and compares their speed; one model at a time is in memory."""
-    from r1ranker_ir.eval.benchmarks.dtypes import dtypes_data, dtypes_sheet
-    from r1ranker_ir.eval.benchmarks.report import write_comparison
+    from r1ranker_ir.eval.benchmarks.report import dtypes_data, dtypes_sheet, write_result
 
     speeds = {dtype: speed for dtype in results.dtypes if (speed := measured(opened(dtype), dtype)) is not None}
     if len(speeds) > 1:
         print_wide(dtypes_sheet(speeds).table())
         if results.output is not None:
-            results.written.append(write_comparison(results.output, dtypes_data(speeds), results.command))
+            figures = {"dtypes": dtypes_data(speeds)}
+            results.written.append(write_result(results.output, figures, results.command))
 
 
 def _measured_speed(
@@ -261,13 +261,13 @@ def _measured_quality(
     results: _Results,
     **options: Any,
 ) -> None:
-    from r1ranker_ir.eval.shootouts.plots import plot_quality
+    from r1ranker_ir.eval.shootouts.plots import plot_shootout
     from r1ranker_ir.eval.shootouts.quality import measure_quality, possible_variants
-    from r1ranker_ir.eval.shootouts.report import quality_data, quality_sheet
+    from r1ranker_ir.eval.shootouts.report import quality_data, shootout_sheet
 
     chosen = variants if all_variants else possible_variants(str(opened.checkpoint), variants)
     quality = measure_quality(opened, chosen, source, measures, **options)
-    results.show(opened, dtype, quality_sheet(quality, opened), quality_data(quality), partial(plot_quality, quality))
+    results.show(opened, dtype, shootout_sheet(quality), quality_data(quality), partial(plot_shootout, quality))
 
 
 def _check_options(

@@ -12,6 +12,7 @@ from r1ranker_ir.cli.console import print_wide, start
 from r1ranker_ir.cli.options import MISSING, QUIET, SHUFFLE, VERBOSE
 from r1ranker_ir.cli.parameters import command_words, made_of, refuse_stated, with_fields
 from r1ranker_ir.cli.ranker_options import ENGINE, RankerChoice, StatedCluster, StatedOptions, ray_cluster
+from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument, option
 
@@ -146,7 +147,7 @@ def _print_suites(name: str | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from r1ranker_ir.eval.suites.tables import downloads_of, open_suite, size_of, suite_names
+    from r1ranker_ir.eval.suites.tables import downloads_of, open_suite, suite_names
 
     for suite_name in suite_names() if name is None else (name,):
         opened = open_suite(suite_name)
@@ -161,7 +162,7 @@ def _print_suites(name: str | None) -> None:
                 Text(dataset.origin),
                 *("" if count is None else f"{count:,}" for count in (dataset.documents, dataset.queries)),
                 " + ".join(downloads_of(dataset)),
-                "" if dataset.index_size is None else size_of(dataset.index_size),
+                "" if dataset.index_size is None else in_units(dataset.index_size),
             )
         print_wide(table)
         for terms in dict.fromkeys(dataset.terms for dataset in opened.datasets if dataset.terms):
