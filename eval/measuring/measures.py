@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXAMPLE = "nDCG@10 RR(rel=2)@10 AP"
+_ENDING = re.compile(r"(?<=.)(\.(trec|run|txt|res))?(\.gz)?$")
 # Spaces and commas split measures, except inside the brackets that hold a measure's parameters.
 _TOKEN = re.compile(r"(?:\([^()]*\)|[^\s,])+")
 
@@ -187,6 +189,15 @@ def _parse_measure(token: str) -> Measure:
     except (AssertionError, ValueError) as error:
         raise InputError(f"measure {token!r} can't be computed: {error}") from error
     return cast("Measure", measure)
+
+
+def short_names(files: Sequence[str]) -> tuple[str, ...]:
+    """Shortens names of run files (`-`: standard input) to their stems, where these tell them apart."""
+    resolved = [file if file == "-" else str(Path(file).resolve()) for file in files]
+    if twice := next((file for file, full in zip(files, resolved, strict=True) if resolved.count(full) > 1), None):
+        raise InputError(f"run {twice!r} is given twice: compare each run once, the baseline included")
+    stems = tuple(_ENDING.sub("", Path(full).name) for full in resolved)
+    return stems if len(set(stems)) == len(stems) else tuple(files)
 
 
 def first_of(ids: Sequence[str]) -> str:

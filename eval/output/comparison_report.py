@@ -12,7 +12,7 @@ from r1ranker_ir.eval.measuring.comparison import Comparison, Difference
 from r1ranker_ir.eval.measuring.measures import first_of
 from r1ranker_ir.eval.measuring.significance import LEVEL, ROUNDING, MeanEstimate
 
-from .sheets import NOTHING, Sheet, figure, tables_text
+from .sheets import NOTHING, Sheet, tables_text
 
 _MARK = "*"
 _TESTS = {
@@ -30,24 +30,16 @@ _CORRECTIONS = {
     "bonferroni": "Bonferroni's correction",
     "none": "no correction, though false alarms add up,",
 }
-P_HEADINGS = {"holm": "p (Holm)", "bonferroni": "p (Bonferroni)", "none": "p (uncorrected)"}
-"""What corrected p-values are called, by the correction."""
-
-
-def sheets(comparison: Comparison) -> list[Sheet]:
-    """The runs' means, and their differences from the baseline."""
-    return [_means(comparison), _differences(comparison)]
+_P_HEADINGS = {"holm": "p (Holm)", "bonferroni": "p (Bonferroni)", "none": "p (uncorrected)"}
 
 
 def _means(comparison: Comparison) -> Sheet:
-    with_calls = any(run.calls is not None for run in comparison.all_runs)
     with_missing = any(run.missing for run in comparison.all_runs)
-    headings = ["run", *map(str, comparison.measures)]
-    headings += ["calls per query"] * with_calls + ["without results"] * with_missing
+    headings = ["run", *map(str, comparison.measures), *["without results"] * with_missing]
     rows = []
     for run in comparison.all_runs:
         cells = [run.name, *(run.means[measure].text() for measure in comparison.measures)]
-        rows.append((*cells, *[figure(run.calls, ".4g")] * with_calls, *[str(len(run.missing))] * with_missing))
+        rows.append((*cells, *[str(len(run.missing))] * with_missing))
     judged = _counted(comparison.judged, "judged query", "judged queries")
     some = "" if comparison.judged == comparison.queries else f"{comparison.queries} of "
     return Sheet(f"Means over {some}{judged}, with {LEVEL:.0%} intervals", tuple(headings), tuple(rows))
@@ -60,21 +52,20 @@ def _differences(comparison: Comparison) -> Sheet:
             str(difference.measure),
             difference.mean.text("+"),
             NOTHING if difference.relative is None else f"{100 * difference.relative:+.1f}%",
-            p_text(difference.p_value),
-            p_text(difference.corrected) + (_MARK if difference.significant else ""),
+            _p_text(difference.p_value),
+            _p_text(difference.corrected) + (_MARK if difference.significant else ""),
             f"{difference.wins} / {difference.ties} / {difference.losses}",
         )
         for difference in comparison.differences
     ]
-    corrected = P_HEADINGS[comparison.settings.correction]
+    corrected = _P_HEADINGS[comparison.settings.correction]
     headings = ("run", "measure", "difference", "relative", "p", corrected, "better / equal / worse")
     title = f"Differences from {comparison.baseline.name}, with {LEVEL:.0%} intervals"
     return Sheet(title, headings, tuple(rows), words=2)
 
 
-def p_text(value: float, equals: str = "") -> str:
-    """A p-value of four decimals, behind what stands for equality."""
-    return "< 0.0001" if value < 0.0001 else f"{equals}{value:.4f}"
+def _p_text(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
 def _counted(count: int, one: str, many: str) -> str:
@@ -85,7 +76,7 @@ def notes(comparison: Comparison) -> list[str]:
     """Says how a comparison was made, and what to mind when reading it."""
     settings, tests = comparison.settings, len(comparison.differences)
     drawn = {"resamples": settings.resamples, "seed": settings.seed}
-    heading = P_HEADINGS[settings.correction]
+    heading = _P_HEADINGS[settings.correction]
     family = (
         f"{_counted(tests, 'test', 'tests')} ({_counted(len(comparison.runs), 'run', 'runs')} × "
         f"{_counted(len(comparison.measures), 'measure', 'measures')})"
@@ -154,13 +145,13 @@ def _about_queries(comparison: Comparison) -> list[str]:
 
 def as_text(comparison: Comparison) -> str:
     """Two tables and the notes, for the terminal."""
-    return tables_text(sheets(comparison)) + "\n".join(notes(comparison)) + "\n"
+    return tables_text((_means(comparison), _differences(comparison))) + "\n".join(notes(comparison)) + "\n"
 
 
 def as_markdown(comparison: Comparison) -> str:
     """Two tables and the notes in Markdown."""
     listed = "\n".join(f"- {note}" for note in notes(comparison))
-    return "\n\n".join([*(sheet.markdown() for sheet in sheets(comparison)), listed]) + "\n"
+    return "\n\n".join([_means(comparison).markdown(), _differences(comparison).markdown(), listed]) + "\n"
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -170,7 +161,7 @@ def as_csv(comparison: Comparison) -> str:
         differences = comparison.differences_of(run.name)
         for measure in comparison.measures:
             row: dict[str, Any] = {"run": run.name, "baseline": comparison.baseline.name, "measure": str(measure)}
-            row |= {"queries": comparison.queries, "without_results": len(run.missing), "calls_per_query": run.calls}
+            row |= {"queries": comparison.queries, "without_results": len(run.missing)}
             row |= _estimate(run.means[measure], "mean", "mean_")
             if (difference := differences.get(measure)) is not None:
                 row |= _estimate(difference.mean, "difference", "difference_") | _tested(difference)
@@ -194,7 +185,6 @@ def as_json(comparison: Comparison) -> str:
             {
                 "run": run.name,
                 "means": {str(measure): _estimate(mean) for measure, mean in run.means.items()},
-                "calls_per_query": run.calls,
                 "missing": list(run.missing),
                 "unjudged": list(run.unjudged),
             }

@@ -13,7 +13,8 @@ from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.reranking import RunSource
 
-from .shootout import Contender, EqualTerms, ShootoutResult, run_contenders
+from .entries import Entry
+from .shootout import EqualTerms, ShootoutResult, run_shootout
 
 if TYPE_CHECKING:
     from ir_measures import Measure
@@ -50,13 +51,13 @@ def measure_quality(
         raise InputError(f"there is nothing to compare with {' '.join(names) or 'nothing'}: give another variant too")
     if naive := [variant.name for variant in variants if variant.strategy is None]:
         raise InputError(f"variant {naive[0]!r} is for measuring speed: its answers are always forced. Use {ONE!r}")
-    contenders = []
+    entries = []
     for variant in variants:
         kept = cache_memory if variant.reuse else 0
         own = options if kept is None else {**options, "cache_memory": kept}
-        loaded = (model.model, model.tokenizer)
-        # Opened here, so that what a variant lacks is said before another one is run; they share the model.
-        ranker = Ranker(model.checkpoint, strategy=variant.declared, options=variant.options, loaded=loaded, **own)
-        contenders.append(Contender(variant.name, variant.declared.name, lambda gains, ranker=ranker: ranker))
+        told = {**own, "options": variant.options, "loaded": (model.model, model.tokenizer)}
+        entries.append(Entry(variant.name, model.checkpoint, variant.declared.name, told))
+        # So that what a variant lacks is said before another one is run; they share the model.
+        Ranker(model.checkpoint, strategy=variant.declared, **told)
     baseline = ONE if ONE in names else names[0]
-    return run_contenders(contenders, EqualTerms(source, tuple(measures)), baseline=baseline)
+    return run_shootout(entries, EqualTerms(source, tuple(measures)), baseline=baseline)

@@ -6,8 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,19 +34,6 @@ logger = logging.getLogger(__name__)
 
 RUNS = "runs"
 """The folder of the runs within that of the results."""
-
-Gains = Mapping[str, Mapping[str, float]]
-"""Query id to document id to gain."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One ranker, opened when its turn has come."""
-
-    name: str
-    kind: str  # its strategy, or cascade
-    open: Callable[[Gains], Ranker | Cascade]
-    budget: Mapping[str, int] = field(default_factory=dict)  # max_calls and max_tokens, as far as there are any
 
 
 @dataclass(frozen=True)
@@ -89,78 +75,82 @@ def run_shootout(
     entries: Sequence[Entry | CascadeEntry],
     terms: EqualTerms,
     *,
+    baseline: str = FIRST_STAGE,
     folder: Path | None = None,
     progress: bool = False,
     say: Callable[[str], None] = logger.info,
 ) -> ShootoutResult:
-    """Compares the rerankers of a list with the first stage; one that fails leaves the others.
-
-    Raises the first one's error if all fail. `say` is told which one is at work.
-    """
-    contenders = [_contender(entry, terms, progress=progress) for entry in entries]
-    return run_contenders(contenders, terms, folder=folder, say=say)
-
-
-def run_contenders(
-    contenders: Sequence[Contender],
-    terms: EqualTerms,
-    *,
-    baseline: str = FIRST_STAGE,
-    folder: Path | None = None,
-    say: Callable[[str], None] = logger.info,
-) -> ShootoutResult:
     """Has rankers rank the same candidates one after the other, and compares them with the baseline.
 
-    A run is written into the folder as soon as it is finished. With a ranker for the baseline, an error is raised at
-    once, as nothing could be compared without it.
+    One that fails leaves the others, unless one of them is the baseline; the first one's error is raised if all fail. A
+    run is written into the folder as soon as it is finished. `say` is told which ranker is at work.
     """
     check_comparable(terms.measures)
     requests = _judged_requests(terms.source)
     ranked = {request.query_id for request in requests}
     qrels = [judgment for judgment in open_corpus(terms.source.corpus).qrels() if judgment.query_id in ranked]
-    gains, evaluations, calls = gains_of(qrels), dict[str, Evaluation](), dict[str, float]()
+    gains, evaluations = gains_of(qrels), dict[str, Evaluation]()
 
-    def measure(name: str, rankings: Iterable[Ranking], summary: RunSummary) -> None:
+    def measure(name: str, rankings: Iterable[Ranking]) -> None:
         run = _run_of(rankings)
         if folder is not None:
             _write(folder, name, run)
         evaluations[name] = evaluate(qrels, run, terms.measures, name=name)
-        calls[name] = summary.usage.calls / len(requests)
 
     if baseline == FIRST_STAGE:
-        as_it_was = (Ranking(each, tuple(range(len(each.candidates)))) for each in requests)
-        measure(FIRST_STAGE, as_it_was, RunSummary())
+        measure(FIRST_STAGE, (Ranking(each, tuple(range(len(each.candidates)))) for each in requests))
     rows: list[ShootoutRow] = []
     failures: list[R1RankerError] = []
-    for each in contenders:
-        say(each.name)
+    for entry in entries:
+        say(entry.name)
+        kind = CASCADE if isinstance(entry, CascadeEntry) else entry.strategy
+        row = ShootoutRow(entry.name, kind, _budget(entry, terms))
         try:
-            row, rankings = _run_one(each, requests, gains)
+            row, rankings = _run_one(row, entry, requests, {"seed": terms.seed, "progress": progress}, gains)
         except R1RankerError as error:
             if baseline != FIRST_STAGE:
                 raise
-            kept = "" if folder is None else _keep_finished(folder, each.name, error)
-            rows.append(ShootoutRow(each.name, each.kind, each.budget, failed=f"{error}{kept}"))
+            kept = "" if folder is None else _keep_finished(folder, entry.name, error)
+            rows.append(replace(row, failed=f"{error}{kept}"))
             failures.append(error)
             continue
         rows.append(row)
-        measure(each.name, rankings, row.summary or RunSummary())
+        measure(entry.name, rankings)
     if len(failures) == len(rows):
         raise failures[0]
-    comparison = compare_runs(evaluations, baseline, ComparisonSettings(seed=terms.seed), calls=calls)
+    comparison = compare_runs(evaluations, baseline, ComparisonSettings(seed=terms.seed))
     return ShootoutResult(tuple(rows), comparison, terms, len(requests))
 
 
+def _budget(entry: Entry | CascadeEntry, terms: EqualTerms) -> dict[str, int]:
+    limits = {name: (getattr(terms, name), entry.options.get(name)) for name in ("max_calls", "max_tokens")}
+    known = {name: [each for each in pair if each is not None] for name, pair in limits.items()}
+    return {name: min(given) for name, given in known.items() if given}
+
+
 def _run_one(
-    contender: Contender, requests: Sequence[RankingRequest], gains: Gains
+    row: ShootoutRow,
+    entry: Entry | CascadeEntry,
+    requests: Sequence[RankingRequest],
+    common: Mapping[str, Any],
+    gains: Mapping[str, Mapping[str, float]],
 ) -> tuple[ShootoutRow, list[Ranking]]:
     """Opens a ranker, has it rank, and lets it go again: two models at once may not fit into memory."""
-    ranker = contender.open(gains)
+
+    def opened(each: Entry, **own: Any) -> Ranker:
+        known = {"gains": gains} if each.options.get("backend") == ORACLE else {}
+        return Ranker(each.model, strategy=each.strategy, **{**common, **each.options, **known, **own})
+
+    ranker: Ranker | Cascade
+    if isinstance(entry, CascadeEntry):
+        # What holds for all holds for both together.
+        ranker = Cascade(opened(entry.first), opened(entry.second), depth=entry.depth, **row.budget)
+    else:
+        ranker = opened(entry, **row.budget)
     started = time.perf_counter()
     rankings = ranker.rank(requests)
     seconds, ended = time.perf_counter() - started, sum(ranking.budget_reached for ranking in rankings)
-    name, kind, budget = contender.name, contender.kind, contender.budget
-    return ShootoutRow(name, kind, budget, ranker.summary, seconds, ended, _described(ranker)), rankings
+    return replace(row, summary=ranker.summary, seconds=seconds, ended=ended, settings=_described(ranker)), rankings
 
 
 def _described(ranker: Ranker | Cascade) -> dict[str, Any]:
@@ -183,26 +173,6 @@ def _judged_requests(source: RunSource) -> list[RankingRequest]:
 
 def _run_of(rankings: Iterable[Ranking]) -> Run:
     return {ranking.request.query_id: entries_of(ranking) for ranking in rankings}
-
-
-def _contender(entry: Entry | CascadeEntry, terms: EqualTerms, *, progress: bool) -> Contender:
-    limits = {name: (getattr(terms, name), entry.options.get(name)) for name in ("max_calls", "max_tokens")}
-    known = {name: [each for each in pair if each is not None] for name, pair in limits.items()}
-    budget = {name: min(given) for name, given in known.items() if given}
-
-    def open_one(each: Entry, gains: Gains, **own: int) -> Ranker:
-        options: dict[str, Any] = {"seed": terms.seed, **each.options, **own}
-        if options.get("backend") == ORACLE:
-            options["gains"] = gains
-        return Ranker(each.model, strategy=each.strategy, progress=progress, **options)
-
-    def open_cascade(each: CascadeEntry, gains: Gains) -> Cascade:
-        # What holds for all holds for both together.
-        return Cascade(open_one(each.first, gains), open_one(each.second, gains), depth=each.depth, **budget)
-
-    if isinstance(entry, CascadeEntry):
-        return Contender(entry.name, CASCADE, partial(open_cascade, entry), budget)
-    return Contender(entry.name, entry.strategy, partial(open_one, entry, **budget), budget)
 
 
 def _keep_finished(folder: Path, name: str, error: R1RankerError) -> str:
