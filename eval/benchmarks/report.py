@@ -18,12 +18,11 @@ _HEADINGS = (
     *("variant", "calls", "prompt tokens sent", "computed", "full prompts", "generated", "seconds"),
     *("× faster than naive", "× one pass", "s reading", "s writing"),
 )
-_DEVICE_HEADINGS = ("peak GiB", "read tokens/s", "written tokens/s")
 _DTYPE_HEADINGS = ("dtype", "variant", "seconds", "× first", "read tokens/s", "× first", "written tokens/s", "× first")
 
 
 def speed_sheet(result: SpeedResult, model: BenchmarkModel) -> Sheet:
-    """A row per variant, the forward pass first; on a CUDA device with columns about that."""
+    """A row per variant, the forward pass first."""
     asked, described = result.settings, model.described()
     title = (
         f"{model.name} ({described['parameters'] / 1e6:,.1f} million parameters, {described['dtype']}, "
@@ -31,15 +30,12 @@ def speed_sheet(result: SpeedResult, model: BenchmarkModel) -> Sheet:
         f"{asked.candidates} passages of {asked.passage_tokens} tokens, thoughts of {asked.thought_tokens}, "
         f"{asked.order} order, batches of {asked.batch_size}"
     )
-    on_cuda = result.floor.device_memory_peak is not None
-    rows = tuple(_cells(result, row) for row in result.all_rows)
-    return Sheet(title, _HEADINGS + (_DEVICE_HEADINGS if on_cuda else ()), rows)
+    return Sheet(title, _HEADINGS, tuple(_cells(result, row) for row in result.all_rows))
 
 
 def _cells(result: SpeedResult, row: SpeedRow) -> tuple[str, ...]:
-    scale, memory = result.scale(row), row.device_memory_peak
+    scale = result.scale(row)
     scaled = "" if scale == 1 else f" (scaled from {row.queries} of {result.settings.queries} lists)"
-    rates = (row.metered.reading.rate, row.metered.writing.rate)
     return (
         row.variant + scaled,
         *(f"{count * scale:,.0f}" for count in (row.calls, row.prompt_tokens, row.prompt_tokens_computed)),
@@ -50,7 +46,6 @@ def _cells(result: SpeedResult, row: SpeedRow) -> tuple[str, ...]:
         f"{result.times_floor(row):.2f}",
         f"{row.metered.reading.seconds * scale:.3f}",
         f"{row.metered.writing.seconds * scale:.3f}",
-        *(() if memory is None else (f"{memory / 2**30:.2f}", *(figure(rate, ",.0f") for rate in rates))),
     )
 
 

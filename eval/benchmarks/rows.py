@@ -48,7 +48,6 @@ class SpeedRow:
     all_seconds: tuple[float, ...] = ()  # of all measurements of the variant
     metered: Metered = field(default_factory=Metered)
     cache_memory_peak: int = 0  # bytes kept between calls
-    device_memory_peak: int | None = None  # bytes allocated on a CUDA device, weights included; None elsewhere
     orders: list[tuple[int, ...]] = field(default_factory=list)  # best first
 
 

@@ -141,21 +141,18 @@ def _warm_up(bench: _Bench) -> None:
 
 @contextmanager
 def _measured(name: str, queries: int, model: BenchmarkModel) -> Iterator[SpeedRow]:
-    """Measures seconds, the model's passes, and what a CUDA device had to hold."""
+    """Measures seconds and the model's passes."""
     import torch
 
     row, on_cuda = SpeedRow(name, queries), model.device.type == "cuda"
     if on_cuda:
         torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
     with metered(model.model) as row.metered:
         started = time.perf_counter()
         yield row
         if on_cuda:
             torch.cuda.synchronize()
         row.seconds = time.perf_counter() - started
-    if on_cuda:
-        row.device_memory_peak = torch.cuda.max_memory_allocated()
 
 
 def _count(row: SpeedRow, usage: Usage, computed: int) -> SpeedRow:

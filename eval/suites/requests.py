@@ -12,7 +12,6 @@ from r1ranker_ir.adapters.ranking_bench import CONFIGURATIONS, ranking_bench_req
 from r1ranker_ir.data.request_corpus import ENDINGS, judgments_of, with_run_ids
 from r1ranker_ir.data.request_files import JudgedRequest, gives_answer_away, read_requests, warn_of_answers_given_away
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.measuring.chance import expected_reciprocal_rank
 from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import RankingRequest
@@ -85,9 +84,6 @@ def read_dataset_requests(
         "dropped_rows": dict(dropped),
         "renamed": sum(_ids_of(before) != _ids_of(after) for before, after in zip(chosen, run, strict=True)),
         "baselines": {each.name: each.lacking if each.run is None else each.file for each in baselines},
-        "values_of_some_requests": list(
-            dict.fromkeys(name for each in run for name in each.values if name not in choices)
-        ),
     }
     limited = "" if len(run) == len(given) else f", of which the first {len(run)} were run"
     long = f"{min(lengths)} to {max(lengths)}" if min(lengths) < max(lengths) else f"{lengths[0]}"
@@ -105,14 +101,10 @@ def _about_measuring(facts: dict[str, Any], chance: dict[str, Any]) -> Iterator[
     if without := facts["without_best_candidate"]:
         said += f" {without} of {facts['run']} requests have no gain above 0: they are ranked, and count in no measure."
     yield said
-    said = "Random is exact: the mean over all orders of each request's candidates"
-    least, most = facts["candidates"]
-    known = f"{expected_reciprocal_rank(most, 1):.4f}" if most else ""
-    if least == most and f"{chance['mean'].get('RR', 0):.4f}" == known:
-        said += f"; RR is H({most}) / {most} = {known}"
     values = chance["per_query"].values()
     unknown = dict.fromkeys(name for each in values for name, value in each.items() if value is None)
-    yield f"{said}." + (f" There is no formula here for {', '.join(unknown)}." if unknown else "")
+    said = "Random is exact: the mean over all orders of each request's candidates."
+    yield said + (f" There is no formula here for {', '.join(unknown)}." if unknown else "")
 
 
 def _about_data(
@@ -124,8 +116,6 @@ def _about_data(
             f"request's candidates."
         )
     yield from (f"No figures for {each.name}: {each.lacking}." for each in baselines if each.run is None)
-    if partial := facts["values_of_some_requests"]:
-        yield f"Not told by all requests, so without a column: {', '.join(partial)}."
     if dropped:
         reasons = ", ".join(f"{count} × {reason}" for reason, count in dropped.most_common())
         yield f"Rows of the source that could not be used: {dropped.total()} ({reasons})."

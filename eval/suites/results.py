@@ -45,16 +45,16 @@ class RequestsResult:
     baselines: Sequence[Baseline]  # what the ranker is compared with
     chance: Mapping[str, Any]  # what random orders reach on average: mean, and per_query
     # By run file ("": random orders): quantity to its mean over first choices.
-    choices: Mapping[str, Mapping[str, float]]
+    choices: dict[str, Mapping[str, float]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class DataSetResult:
-    """What became of one data set."""
+    """What has become of one data set so far."""
 
     dataset: DataSet  # which one
     first_stage: str  # what searched it; empty for ranking requests
-    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)  # by run file, first stage or baselines first
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)  # by run file, first stage or baselines first
     judged: int = 0  # how many queries are judged
     asked: int = 0  # how many of them were run
     checksums: Mapping[str, Any] = field(default_factory=dict)  # of the data that were read
