@@ -29,7 +29,7 @@ torch = pytest.importorskip("torch")
 from r1ranker_ir.backends.texts import ChatTokenizer  # noqa: E402
 from r1ranker_ir.eval.benchmarks.forcing import no_early_end  # noqa: E402
 from r1ranker_ir.eval.benchmarks.lists import made_passage, made_thought, make_lists  # noqa: E402
-from r1ranker_ir.eval.benchmarks.meter import Metered, Phase, metered, share_of_peak  # noqa: E402
+from r1ranker_ir.eval.benchmarks.meter import metered  # noqa: E402
 from r1ranker_ir.eval.benchmarks.model import BenchmarkModel, open_model  # noqa: E402
 from r1ranker_ir.eval.benchmarks.rows import SpeedResult, SpeedRow, SpeedSettings  # noqa: E402
 from r1ranker_ir.eval.benchmarks.speed import measure_speed  # noqa: E402
@@ -171,7 +171,6 @@ def test_memory_is_kept_only_with_reuse_and_all_keep_to_the_order(
 ) -> None:
     assert rows["one+no-reuse"].cache_memory_peak == rows["naive"].cache_memory_peak == 0
     assert rows["one"].cache_memory_peak > 0
-    assert all(row.device_memory_peak is None for row in rows.values())
     assert result.forced == (tuple(range(20)),)
     assert all(row.orders == [tuple(range(20))] for row in result.rows)
 
@@ -238,30 +237,15 @@ def test_names_of_variants(name: str, strategy: Any, options: RankingOptions, re
 # --- where the time goes
 
 
-def test_passes_are_counted_as_torch_counts_them(model: BenchmarkModel) -> None:
-    from torch.utils.flop_counter import FlopCounterMode
-
+def test_passes_are_counted(model: BenchmarkModel) -> None:
     ids = torch.arange(16).reshape(2, 8)
-    with torch.inference_mode(), metered(model.model) as found, FlopCounterMode(display=False) as counter:
+    with torch.inference_mode(), metered(model.model) as found:
         model.model(input_ids=ids, logits_to_keep=1)
     assert (found.reading.passes, found.reading.tokens, found.writing.passes) == (1, 16, 0)
-    # Torch counts attention over all pairs of tokens, and norms and biases not at all.
-    assert found.reading.operations == pytest.approx(counter.get_total_flops(), rel=0.05)
     with torch.inference_mode(), metered(model.model) as found:
         model.model.generate(ids[:1], max_new_tokens=3, min_new_tokens=3, do_sample=False)
     assert (found.reading.passes, found.reading.tokens) == (1, 8)
     assert (found.writing.passes, found.writing.tokens) == (2, 2)
-    layers, kept, size = 2, 2 * 2 * 8, 4
-    weights = size * sum(each.numel() for each in model.model.parameters())
-    assert found.writing.bytes_read == 2 * weights + layers * kept * size * (9 + 10)
-
-
-def test_shares_of_a_devices_peak() -> None:
-    found = Metered(Phase(1, 1, 4.0, 2 * 989e12, 1.0), Phase(1, 1, 1.0, 1.0, 2.4e12))
-    shares = {"matrix_share_in_reading": 0.5, "bandwidth_share_in_writing": 0.5}
-    assert share_of_peak(found, "NVIDIA H200") == shares
-    assert share_of_peak(found, "cpu") == dict.fromkeys(shares)
-    assert share_of_peak(Metered(), "NVIDIA H200") == dict.fromkeys(shares)
 
 
 # --- configurations
@@ -318,21 +302,15 @@ def test_several_dtypes_stand_beside_each_other(small: Path, tmp_path: Path) -> 
     assert "float32, cpu" in done.stdout and "bfloat16, cpu" in done.stdout
     content = json.loads((tmp_path / "benchmark.json").read_text())
     rows = {(each.pop("dtype"), each["variant"]): each for each in content["dtypes"]}
-    names = ["one forward pass", "one", "all rows"]
-    assert list(rows) == [(dtype, name) for dtype in ("float32", "bfloat16") for name in names]
+    assert list(rows) == [(d, name) for d in ("float32", "bfloat16") for name in ("one forward pass", "one")]
     for dtype in ("float32", "bfloat16"):
         alone = json.loads((tmp_path / dtype / "benchmark.json").read_text())
         assert alone["model"]["dtype"] == dtype
         for row in (alone["one_forward_pass"], *alone["variants"]):
             assert rows[dtype, row["variant"]].items() <= row.items()
-    first, second = rows["float32", "one"], rows["bfloat16", "one"]
-    times = f"{second['read_tokens_per_second'] / first['read_tokens_per_second']:.2f}"
-    assert any(line.split()[:2] == ["bfloat16", "one"] and times in line for line in done.stdout.splitlines())
-
-
-@pytest.mark.parametrize("given", ["int8", "float32,int8", ","])
-def test_unknown_dtypes_are_refused(small: Path, given: str) -> None:
-    assert "--dtype" in run("--config-only", small, "--dtype", given, code=2).output
+    first, second = (rows[dtype, "one"]["read_tokens_per_second"] for dtype in ("float32", "bfloat16"))
+    lines = [line for line in done.stdout.splitlines() if line.split()[:2] == ["bfloat16", "one"]]
+    assert any(f"{second / first:.2f}" in line for line in lines)
 
 
 def test_table_json_and_picture(small: Path, tmp_path: Path) -> None:
@@ -380,7 +358,7 @@ def test_quality_against_cost(bm25: Path, tmp_path: Path) -> None:
         *("tiny", "--corpus", DEMO, "--run", bm25, "--depth", 4, "--queries", 2, "--thought-tokens", 4, "--measure"),
         *("nDCG@3 RR", "--variants", "halving one think=never direct", "--device", "cpu", "--output", tmp_path),
     )
-    assert "minus one (95% interval)" in done.stdout and "2 queries" in done.stdout
+    assert "minus one (95% interval)" in done.stdout and "2 judged queries" in done.stdout
     assert (tmp_path / "benchmark.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     content = json.loads((tmp_path / "benchmark.json").read_text())
     assert content["baseline"] == "one" and not content["model"]["random_weights"]
@@ -431,6 +409,7 @@ def test_bad_configurations(content: str | None, message: str, tmp_path: Path) -
         (["--variants", ""], 1, "no variant given"),
         (["--candidates", "200"], 1, "200 candidates of 100 tokens"),
         (["--thought-tokens", "1500"], 1, "more than half of the context"),
+        *((["--dtype", given], 2, "--dtype") for given in ("int8", "float32,int8", ",")),
         (["--passage-tokens", "2"], 1, "--passage-tokens is 2"),
         (["--naive-queries", "2"], 1, "naive_queries is 2"),
         (["--cache-memory", "much", "--candidates", "3"], 2, "the size is 'much'"),

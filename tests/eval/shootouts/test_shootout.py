@@ -201,6 +201,9 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
     assert "failed" not in shown
 
 
+PAIR = {"first": "one", "second": "one"}
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -209,13 +212,10 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
         (["one"], "entry 1 is 'one': give a mapping"),
         ([{"reranker": "x"}], "entry 1: name is None"),
         ([{"name": 5}], "entry 1: name is 5"),
-        ([ROWS[0], ROWS[0]], "entry 2: the name 'one' is taken"),
-        ([{**ROWS[0], "name": "first stage"}], "like that of the order without a reranker"),
-        ([{**ROWS[0], "name": "a b"}, {**ROWS[0], "name": "a_b"}], "'a_b' and 'a b' are too alike"),
-        (
-            [{"name": "a", "windowsize": 5, **ORACLE}],
-            "entry 'a': unknown key 'windowsize': did you mean 'window_size'?",
-        ),
+        ([ROWS[0], ROWS[0]], "entry 2: 'one' is too much like 'one'"),
+        ([{**ROWS[0], "name": "first stage"}], "'first stage' is too much like 'first stage'"),
+        ([{**ROWS[0], "name": "a b"}, {**ROWS[0], "name": "a_b"}], "'a_b' is too much like 'a b'"),
+        ([{"name": "a", "windowsize": 5, **ORACLE}], "unknown key 'windowsize': did you mean 'window_size'?"),
         ([{"name": "a", "base_url": "x", "reranker": "r1ranker-direct"}], "entry 'a': unknown key 'base_url'"),
         ([{"name": "a", "noise": 0.5, **ORACLE}], "entry 'a': unknown key 'noise'"),
         ([{"name": "a", "cache": "x", "reranker": "r1ranker-direct"}], "entry 'a': unknown key 'cache'"),
@@ -224,45 +224,27 @@ def test_packaged_oracle_runs(made: list[str]) -> None:
         ([{**ROWS[0], "think": "seldom"}], "think is 'seldom': give one of always, first, never"),
         ([{**ROWS[0], "schedule": "thirds"}], "entry 'one': schedule is 'thirds'"),
         ([{**ROWS[0], "sort": "heap"}], "entry 'one': sort='heap' is for the setwise strategy"),
-        ([{**ROWS[0], "strategy": "best"}], "is given the strategy 'best': use one of iterative"),
+        ([{**ROWS[0], "strategy": "best"}], "strategy is 'best': use one of iterative"),
         ([{"name": "a", **ORACLE}], "entry 'a': the oracle needs a strategy"),
         ([{**ROWS[0], "model": "x"}], "the oracle stands in place of a model: drop model"),
         ([{**ROWS[0], "oracle": {"nois": 1}}], "entry 'one': oracle: field 'nois' is unknown: did you mean 'noise'?"),
         ([{**ROWS[0], "oracle": {"noise": "much"}}], "oracle: field 'noise' is 'much': give a number"),
         ([{**ROWS[0], "oracle": 0.5}], "oracle: the record is 0.5: give an object with noise, noise_growth, seed"),
-        (
-            [{"name": "a", "backend": "oracle", "strategy": "direct"}],
-            "backend is 'oracle': use one of transformers, openai",
-        ),
+        ([{"name": "a", "backend": "oracle", "strategy": "direct"}], "'oracle': use one of transformers, openai"),
         ([{"name": "a", "strategy": "direct"}], "it names no model"),
         ([{"name": "a", "reranker": 7}], "reranker is 7: give a text"),
         ([{"name": "a", "reranker": "some/model"}], "To use a model of that name, add a strategy"),
         ([{"name": "a", "reranker": "x", "model": "y", "strategy": "direct"}], "reranker 'x' names one already"),
-        (
-            [{"name": "a", "reranker": "r1ranker-direct", "strategy": "iterative"}],
-            "is the direct strategy: leave strategy='iterative' out",
-        ),
+        ([{"name": "a", "reranker": "r1ranker-direct", "strategy": "iterative"}], "leave strategy='iterative' out"),
         ([{"name": "a", "reranker": "rankgpt"}], "'rankgpt' works with any chat model"),
+        ([{"name": "a", "cascade": "b"}], "field 'cascade' is 'b': give an object with first, second, depth"),
         (
-            [{"name": "a", "cascade": "b"}],
-            "entry 'a': field 'cascade' is 'b': give an object with first, second, depth",
+            [ROWS[0], {"name": "a", "cascade": PAIR | {"second": "two"}}],
+            "field 'cascade.second' is 'two': name another",
         ),
-        (
-            [ROWS[0], {"name": "a", "cascade": {"first": "one", "second": "two"}}],
-            "field 'cascade.second' is 'two': name another entry",
-        ),
-        (
-            [ROWS[0], {"name": "a", "cascade": {"first": "one", "second": "one", "depth": 1}}],
-            "field 'cascade.depth' is 1: give at least 2",
-        ),
-        (
-            [ROWS[0], {"name": "a", "cascade": {"first": "one", "third": "one"}}],
-            "field 'cascade.third' is unknown: use",
-        ),
-        (
-            [ROWS[0], {"name": "a", "cascade": {"first": "one", "second": "one"}, "top_k": 3}],
-            "field 'top_k' is unknown",
-        ),
+        ([ROWS[0], {"name": "a", "cascade": PAIR | {"depth": 1}}], "field 'cascade.depth' is 1: give at least 2"),
+        ([ROWS[0], {"name": "a", "cascade": PAIR | {"third": "one"}}], "field 'cascade.third' is unknown: use"),
+        ([ROWS[0], {"name": "a", "cascade": PAIR, "top_k": 3}], "field 'top_k' is unknown"),
     ],
 )
 def test_mistakes_name_file_entry_and_key(rows: object, message: str, tmp_path: Path) -> None:
