@@ -1,4 +1,4 @@
-"""A benchmark of speed as tables and as JSON."""
+"""A benchmark of speed as tables, as JSON and as a picture."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.eval.output import manifest
+from r1ranker_ir.eval.output.pictures import COLOURS, GREY, new_figure, tidy, write_png
 from r1ranker_ir.eval.output.sheets import NOTHING, Sheet, figure
 
 from .model import BenchmarkModel
-from .rows import SpeedResult, SpeedRow
+from .rows import FLOOR, SpeedResult, SpeedRow
 
-RESULT_FILE = "benchmark.json"
+RESULT_FILE, PICTURE = "benchmark.json", "benchmark.png"
+FEATURE, EXTRA = "Drawing benchmarks", "eval"
 _HEADINGS = (
     *("variant", "calls", "prompt tokens sent", "computed", "full prompts", "generated", "seconds"),
     *("× faster than naive", "× one pass", "s reading", "s writing"),
@@ -109,3 +111,36 @@ def write_result(folder: Path, figures: Mapping[str, Any], command: Sequence[str
     path = folder / RESULT_FILE
     manifest.write_result(path, {**manifest.made_with(command, "transformers", "matplotlib"), **figures})
     return path
+
+
+def plot_speed(result: SpeedResult, path: Path) -> None:
+    """Draws a bar per variant: seconds, by what they went to, and prompt tokens in full prompts."""
+    rows = result.all_rows
+    drawn = new_figure(10.5, 1.4 + 0.36 * len(rows), feature=FEATURE, extra=EXTRA)
+    left, right = drawn.subplots(1, 2, sharey=True)
+    for place, row in enumerate(rows):
+        read, wrote = row.metered.reading.seconds, row.metered.writing.seconds
+        parts = {"reading": read, "writing": wrote, "the rest": max(0.0, row.seconds - read - wrote)}
+        begin = 0.0
+        for (name, seconds), colour in zip(parts.items(), (COLOURS[0], COLOURS[4], GREY), strict=True):
+            label = name if place == 0 else None
+            left.barh(place, seconds / row.queries, left=begin, color=colour, label=label, height=0.66)
+            begin += seconds / row.queries
+        left.annotate(f" {begin:.3g}", (begin, place), va="center", fontsize=8)
+        sent, computed = (
+            row.prompt_tokens * result.scale(row) / result.floor.prompt_tokens,
+            result.computed_ratio(row),
+        )
+        right.barh(place, sent, color=COLOURS[5], alpha=0.45, height=0.66, label=None if place else "sent")
+        right.barh(place, computed, color=COLOURS[0], height=0.4, label=None if place else "computed")
+        right.annotate(f" {computed:.2f}", (computed, place), va="center", fontsize=8)
+    left.set_yticks(range(len(rows)), [row.variant if row.variant != FLOOR else f"({FLOOR})" for row in rows])
+    left.invert_yaxis()
+    left.margins(x=0.12)
+    left.set_xlabel("seconds per query", fontsize=9)
+    right.axvline(1, color="#444444", linewidth=0.8, linestyle="--")
+    right.set_xlabel("prompt tokens, in full prompts", fontsize=9)
+    for axis in (left, right):
+        axis.legend(fontsize=8, frameon=False, loc="lower right")
+        tidy(axis)
+    write_png(drawn, path)

@@ -153,9 +153,10 @@ def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
             options |= {"backend": ORACLE, **errors.model_dump(exclude_unset=True)}
             found = ranker_source(ORACLE, strategy, options)
         else:
-            if reranker is None and model is None:
+            name = reranker or model
+            if name is None:
                 raise InputError("it names no model: give reranker, model or oracle")
-            found = find_ranker(reranker or model, model if reranker else None, strategy, options)
+            found = find_ranker(name, model if reranker else None, strategy, options)
             options |= found.stated()
         check_options_of(found.strategy, found.options)
     except InputError as error:

@@ -34,27 +34,25 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
     command = list(settings.command)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {str(folder)!r} is a file: give a folder")
-    ours = False
-    if folder.is_dir() and any(path.name != FOLDER_LOCK for path in folder.iterdir()):
-        earlier = _read_manifest(folder / MANIFEST)
-        ours = earlier.get("command") == command and earlier.get("suite") == suite.name
-        if not ours:
-            own = {MANIFEST, *earlier["files"]} if earlier else set()
-            foreign = [name for name in (MANIFEST, MEASURES, REPORT) if name not in own and (folder / name).exists()]
-            if overwrite and foreign:
+    used = folder.is_dir() and any(path.name != FOLDER_LOCK for path in folder.iterdir())
+    earlier = _read_manifest(folder / MANIFEST) if used else {}
+    ours = (earlier.get("command"), earlier.get("suite")) == (command, suite.name)
+    if used and not ours:
+        if not overwrite:
+            made = f"was made by another command: {shlex.join(earlier['command'])}" if earlier else "is not empty"
+            raise InputError(f"folder {str(folder)!r} {made}. Choose another --output, or use --overwrite")
+        own = {MANIFEST, *earlier["files"]} if earlier else set()
+        for name in (MANIFEST, MEASURES, REPORT):
+            if name not in own and (folder / name).exists():
                 raise InputError(
-                    f"{str(folder / foreign[0])!r} is of no suite, as far as the folder's {MANIFEST} says, and would "
-                    "be lost: choose another --output, or rename it"
+                    f"{str(folder / name)!r} is of no suite, as far as the folder's {MANIFEST} says, and would be "
+                    f"lost: choose another --output, or rename it"
                 )
-            if not overwrite:
-                command_before = f" was made by another command: {shlex.join(earlier['command'])}" if earlier else ""
-                made_by = command_before or " is not empty"
-                raise InputError(f"folder {str(folder)!r}{made_by}. Choose another --output, or use --overwrite")
-            for name in earlier.get("files", {}):
-                listed = folder / name
-                # A manifest may name anything, and a folder in between may be a link.
-                if ".." not in Path(name).parts and listed.parent.resolve().is_relative_to(folder.resolve()):
-                    listed.unlink(missing_ok=True)
+        for name in earlier.get("files", {}):
+            listed = folder / name
+            # A manifest may name anything, and a folder in between may be a link.
+            if ".." not in Path(name).parts and listed.parent.resolve().is_relative_to(folder.resolve()):
+                listed.unlink(missing_ok=True)
     try:
         make_folder(folder, private=settings.traces)
         if not ours:  # a folder that an interrupted command leaves is known by this

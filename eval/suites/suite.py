@@ -81,7 +81,7 @@ def run_suite(
     with folder_lock(folder, "--output", private=settings.traces):
         claim_folder(folder, suite, settings, overwrite=overwrite)
         for plan in plans:
-            say(f"{plan.dataset.name} needs: {_needs(plan)}")
+            say(f"{plan.dataset.name} needs: {needs_of(plan.dataset, plan.first_stage)}")
         shared: dict[int | None, _SharedRanker] = {}
         for plan in plans:
             source = _source_for(plan.dataset, ranker, shared)
@@ -135,10 +135,6 @@ def _plan(dataset: DataSet, suite: Suite, settings: SuiteSettings) -> DataSetRes
     return DataSetResult(measured, text)
 
 
-def _needs(result: DataSetResult) -> str:
-    return needs_of(result.dataset, with_index=result.first_stage == f"pyserini:{result.dataset.index}")
-
-
 def _source_for(dataset: DataSet, ranker: RankerSource, shared: dict[int | None, _SharedRanker]) -> RankerSource:
     """The ranker with the data set's passage length, where the caller names none; the same one for equal lengths."""
     own = ranker.settings.max_passage_tokens
@@ -162,7 +158,9 @@ def _run_dataset(
         logger.error("%s: %s", result.dataset.name, error)
         found = result.evaluations or result.dataset.is_of_requests
         result.failed = _ADDRESS.sub("", str(error))
-        result.failed += "" if found else f". {result.dataset.name} needs: {_needs(result)}"
+        result.failed += (
+            "" if found else f". {result.dataset.name} needs: {needs_of(result.dataset, result.first_stage)}"
+        )
         return error
     return None
 

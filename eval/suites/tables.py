@@ -16,11 +16,9 @@ from r1ranker_ir.adapters.ranking_bench import CONFIGURATIONS, HUB_NAME
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.request_corpus import ENDINGS
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.plain_data import parse_toml_text
 from r1ranker_ir.files.records import Record, Words, checked_record
 from r1ranker_ir.files.small_files import read_small_text
-from r1ranker_ir.quoting import quoted
 
 FOLDER_MEASURES = "nDCG@10 RR@10 AP R@100"
 """What a corpus without a table is measured by."""
@@ -62,9 +60,6 @@ class _Section(_Shared):
     index: str | None = None  # Pyserini's name of a prebuilt BM25 index of it
     documents: int | None = None
     queries: int | None = None  # how many are judged
-    download: int | None = None  # bytes of the corpus's own download
-    shares: str | None = None  # the name of a download that other data sets use too
-    index_size: int | None = None  # bytes of the index's download
     task_name: str = ""  # of Ranking-bench, whose rows of this task are the requests
 
     @property
@@ -77,7 +72,6 @@ class DataSet(_Section):
     """One data set of a suite."""
 
     name: str  # of its folder too
-    shared_download: int = 0  # bytes of what it shares
     published: tuple[Published, ...] = ()
 
     @property
@@ -117,7 +111,6 @@ class _Table(_Shared):
     first_stage: str = FOLDER_FIRST_STAGE
     datasets: Annotated[dict[str, _Section], Field(min_length=1)]
     groups: dict[str, list[str]] = Field(default_factory=dict)
-    shared: dict[str, int] = Field(default_factory=dict)  # bytes of downloads that data sets share
     published: list[_Figures] = Field(default_factory=list)
 
 
@@ -170,8 +163,6 @@ def read_suite(text: str, source: str) -> Suite:
         where = f"{source}: [datasets.{name}]"
         if _NOT_IN_NAMES.search(name) or name.strip(".") != name:
             raise DataFileError(f"{where}: a name becomes a folder: use letters, digits, '-', '_' and inner dots")
-        if section.shares is not None and section.shares not in table.shared:
-            raise DataFileError(f"{where}: shares is {quoted(section.shares)}: give its bytes under [shared]")
         said = common | section.model_dump(exclude_unset=True)
         if "measures" not in said and section.is_of_requests:
             said["measures"] = REQUEST_MEASURES
@@ -180,8 +171,7 @@ def read_suite(text: str, source: str) -> Suite:
             for block in table.published
             if name in block.values
         )
-        shared = 0 if section.shares is None else table.shared[section.shares]
-        datasets.append(DataSet(name=name, published=figures, shared_download=shared, **said))
+        datasets.append(DataSet(name=name, published=figures, **said))
     named = [(f"[[published]] {number}", block.values) for number, block in enumerate(table.published, start=1)]
     for where, names in (*named, *((f"[groups] {name}", members) for name, members in table.groups.items())):
         if unknown := [name for name in names if name not in table.datasets]:
@@ -206,26 +196,16 @@ def choose_datasets(suite: Suite, names: Sequence[str]) -> Suite:
     return replace(suite, datasets=datasets, groups=groups)
 
 
-def needs_of(dataset: DataSet, *, with_index: bool) -> str:
+def needs_of(dataset: DataSet, first_stage: str) -> str:
     """Says what a data set needs before it can be run."""
     counts = {"documents": dataset.documents, "queries": dataset.queries}
     counted = [f"{count:,} {named}" for named, count in counts.items() if count is not None]
     parts = [", ".join(counted)] if counted else []
-    downloads = downloads_of(dataset)
-    if with_index and dataset.index and dataset.index_size is not None:
-        downloads.append(f"{in_units(dataset.index_size)} for Pyserini's index {dataset.index}")
-    if downloads:
-        parts.append(f"downloads, unless they are on this disk: {' + '.join(downloads)}")
-    elif dataset.task_name and dataset.corpus in CONFIGURATIONS:
+    if dataset.task_name and dataset.corpus in CONFIGURATIONS:
         parts.append(f"datasets downloads {HUB_NAME}, unless it is on this disk")
     elif not dataset.is_of_requests and not Path(dataset.corpus).expanduser().is_dir():
-        parts.append(f"ir_datasets downloads {dataset.corpus}, unless it is on this disk")
+        index = f", and Pyserini {dataset.index}" if first_stage == f"pyserini:{dataset.index}" else ""
+        parts.append(f"ir_datasets downloads {dataset.corpus}{index}, unless it is on this disk")
     if dataset.terms:
         parts.append(f"terms: {dataset.terms}")
     return "; ".join(parts) or "nothing to download"
-
-
-def downloads_of(dataset: DataSet) -> list[str]:
-    """Says what ir_datasets downloads for a data set: what it shares with others, and what is its own."""
-    shared = [f"{in_units(dataset.shared_download)} (shared)"] if dataset.shares is not None else []
-    return shared + ([in_units(dataset.download)] if dataset.download else [])

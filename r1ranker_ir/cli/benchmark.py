@@ -179,8 +179,7 @@ class _Results:
 
     def claimed(self, read: Any) -> contextlib.AbstractContextManager[None]:
         """Makes the folders and keeps others out of them; refuses to write over what is read."""
-        from r1ranker_ir.eval.benchmarks.plots import EXTRA, FEATURE, PICTURE
-        from r1ranker_ir.eval.benchmarks.report import RESULT_FILE
+        from r1ranker_ir.eval.benchmarks.report import EXTRA, FEATURE, PICTURE, RESULT_FILE
         from r1ranker_ir.eval.output.pictures import prepare_folder
         from r1ranker_ir.files.locks import folder_lock
         from r1ranker_ir.files.paths import NamedFile, check_outputs
@@ -199,8 +198,7 @@ class _Results:
 
     def show(self, opened: BenchmarkModel, dtype: str, sheet: Any, figures: Any, draw: Callable[[Path], Any]) -> None:
         """Prints a table, and writes its figures and its picture."""
-        from r1ranker_ir.eval.benchmarks.plots import PICTURE
-        from r1ranker_ir.eval.benchmarks.report import write_result
+        from r1ranker_ir.eval.benchmarks.report import PICTURE, write_result
 
         print_wide(sheet.table())
         if (place := self.place(dtype)) is not None:
@@ -241,8 +239,7 @@ def _measured_speed(
     progress: bool,
     results: _Results,
 ) -> SpeedResult:
-    from r1ranker_ir.eval.benchmarks.plots import plot_speed
-    from r1ranker_ir.eval.benchmarks.report import speed_data, speed_sheet
+    from r1ranker_ir.eval.benchmarks.report import plot_speed, speed_data, speed_sheet
     from r1ranker_ir.eval.benchmarks.speed import measure_speed
 
     speed = measure_speed(opened, variants, settings, template=template, progress=progress)
@@ -261,9 +258,8 @@ def _measured_quality(
     results: _Results,
     **options: Any,
 ) -> None:
-    from r1ranker_ir.eval.shootouts.plots import plot_shootout
     from r1ranker_ir.eval.shootouts.quality import measure_quality, possible_variants
-    from r1ranker_ir.eval.shootouts.report import quality_data, shootout_sheet
+    from r1ranker_ir.eval.shootouts.report import plot_shootout, quality_data, shootout_sheet
 
     chosen = variants if all_variants else possible_variants(str(opened.checkpoint), variants)
     quality = measure_quality(opened, chosen, source, measures, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from r1ranker_ir.eval.suites.tables import (
     REQUEST_MEASURES,
     DataSet,
     choose_datasets,
-    needs_of,
     open_suite,
     read_suite,
     suite_names,
@@ -66,8 +64,6 @@ max_passage_tokens = 12
 [datasets.missing]
 corpus = "beir/scifact/test"
 index = "beir-v1.0.0-scifact.flat"
-download = 2816079
-index_size = 8851237
 
 [groups]
 both = ["small", "other"]
@@ -145,9 +141,9 @@ def test_two_runs_write_the_same_bytes_and_one_failure_stops_no_other(table: Pat
     files = {f"{name}/{file}" for name in ("other", "small") for file in own}
     assert set(first) == {"README.md", "manifest.json", "measures.json", *files}
     # What is needed is said for all of them before the first one starts.
-    assert said.index("missing needs: downloads") < said.index("small: nDCG@10")
+    assert said.index("missing needs: ir_datasets downloads") < said.index("small: nDCG@10")
     assert "small needs: 5 documents, 3 queries; terms: agree to nothing" in said
-    assert "2.7 MiB" in said and "2 of 3 data sets done" in said
+    assert "2 of 3 data sets done" in said
     # From the cache, in another place, in another order of options, again in the same place, and without a cache.
     options = ("--save-traces", "--first-stage", "bm25s")
     suite(table, "--output", "two", *options, "--quiet", *FAST[4:], *FAST[:4], code=1)
@@ -156,7 +152,7 @@ def test_two_runs_write_the_same_bytes_and_one_failure_stops_no_other(table: Pat
     suite(table, *FAST, *options, "--output", "three", "--no-cache", code=1)
     assert tree(Path("one")) == tree(Path("two")) == tree(Path("three")) == first
     failed = manifest_of(Path("one"))["datasets"][2]
-    assert "beir/scifact/test" in failed["failed"] and "missing needs: downloads" in failed["failed"]
+    assert "beir/scifact/test" in failed["failed"] and "missing needs: ir_datasets" in failed["failed"]
     assert failed["counts"] is None
     report = Path("one/README.md").read_text()
     assert "| missing | nDCG@10 | – | failed | 0.6789 | – |" in report
@@ -329,7 +325,10 @@ def test_issue_commands_name_what_is_missing_and_go_on() -> None:
     assert "dl19 needs: 8,841,823 documents, 43 queries" in said and "microsoft.github.io/msmarco" in said
     assert said.count("could not read") == 2 and "0 of 2 data sets done" in said
     said = suite("beir", "--datasets", "scifact,nfcorpus,trec-covid", *options, code=1).stderr
-    assert "scifact needs: 5,183 documents, 300 queries; downloads, unless they are on this disk: 2.7 MiB" in said
+    assert (
+        "scifact needs: 5,183 documents, 300 queries; ir_datasets downloads beir/scifact/test, and Pyserini beir"
+        in said
+    )
     assert said.count("could not read") == 3
     report = Path("runs/beir-r1ranker-iterative/README.md").read_text()
     assert "| scifact | nDCG@10 | – | failed | 0.6789 |" in report
@@ -341,37 +340,16 @@ def test_issue_commands_name_what_is_missing_and_go_on() -> None:
 def test_packaged_suites_agree_with_the_catalogue() -> None:
     import ir_datasets
 
-    downloads = json.loads((resources.files("ir_datasets") / "etc" / "downloads.json").read_text(encoding="utf-8"))
-
-    def size(kind: str, *keys: str) -> int:
-        return sum(downloads[kind][key]["size_hint"] for key in keys)
-
-    assert set(suite_names()) == {"trec-dl", "beir", "bright", "ranking-bench"}
-    suites = {name: open_suite(name) for name in OF_CORPORA}
-    assert [len(suites[name].datasets) for name in ("trec-dl", "beir", "bright")] == [2, 25, 12]
-    for name, whole in suites.items():
-        for dataset in whole.datasets:
-            loaded = ir_datasets.load(dataset.corpus)
-            parent = ir_datasets.load(ir_datasets.corpus_id(dataset.corpus))
-            assert parent.metadata()["docs"]["count"] == dataset.documents, dataset.name
-            assert loaded.metadata()["queries"]["count"] == dataset.queries, dataset.name
-            parts = dataset.corpus.split("/")
-            if name == "trec-dl":
-                expected = size("msmarco-passage", f"{parts[1]}/queries", f"{parts[1]}/qrels")
-                assert dataset.shared_download == size("msmarco-passage", "collectionandqueries")
-            elif name == "bright":
-                expected = size(name, *(key for key in downloads[name] if key.split("/")[0] == parts[1]))
-            elif dataset.shares:
-                expected = 0
-                assert dataset.shared_download == size(name, "cqadupstack")
-            else:
-                expected = size(name, "/".join(part for part in parts[1:] if part != "test"))
-            assert dataset.download == expected, dataset.name
-            parse_measures(dataset.measures)
-            assert dataset.terms and dataset.index
-            bm25 = [figure for figure in dataset.published if figure.system == "BM25"]
-            assert {str(parse_measures(figure.measure)[0]) for figure in bm25} <= set(dataset.measures.split())
-            assert len(bm25) == 2, dataset.name
+    assert set(suite_names()) == {*OF_CORPORA, "ranking-bench"}
+    assert [len(open_suite(name).datasets) for name in OF_CORPORA] == [2, 25, 12]
+    for dataset in (dataset for name in OF_CORPORA for dataset in open_suite(name).datasets):
+        parent = ir_datasets.load(ir_datasets.corpus_id(dataset.corpus))
+        assert parent.metadata()["docs"]["count"] == dataset.documents, dataset.name
+        assert ir_datasets.load(dataset.corpus).metadata()["queries"]["count"] == dataset.queries, dataset.name
+        assert dataset.terms and dataset.index
+        bm25 = [figure for figure in dataset.published if figure.system == "BM25"]
+        assert {str(parse_measures(figure.measure)[0]) for figure in bm25} <= set(dataset.measures.split())
+        assert len(bm25) == 2, dataset.name
 
 
 def test_packaged_suites_agree_with_pyserini() -> None:
@@ -381,11 +359,8 @@ def test_packaged_suites_agree_with_pyserini() -> None:
     folder = resources.files("pyserini") / "resources" / "jars"
     [jar] = [path for path in folder.iterdir() if path.name.endswith("-fatjar.jar")]
     with resources.as_file(jar) as path, zipfile.ZipFile(path) as archive:
-        lists = [name for name in archive.namelist() if re.fullmatch(r"prebuilt-indexes/.*inverted.*\.json", name)]
-        sizes = {each["name"]: each["compressed_size"] for name in lists for each in json.loads(archive.read(name))}
         for whole in map(open_suite, OF_CORPORA):
             for dataset in whole.datasets:
-                assert sizes[dataset.index] == dataset.index_size, dataset.name
                 config = {"trec-dl": f"{dataset.name}-passage"}.get(whole.name, dataset.index)
                 content = archive.read(f"reproduce/from-document-collection/configs/{config}.yaml")
                 results = yaml.safe_load(content)["models"][0]["results"]
@@ -399,7 +374,6 @@ def test_ids_and_groups_of_a_suite_bring_their_settings() -> None:
     whole = open_suite("beir/scifact/test")
     [dataset] = whole.datasets
     assert (dataset.name, dataset.index, whole.first_stage) == ("scifact", "beir-v1.0.0-scifact.flat", "pyserini:bm25")
-    assert [dataset.index in needs_of(dataset, with_index=used) for used in (True, False)] == [True, False]
     assert open_suite("cranfield").datasets == (DataSet(name="cranfield", corpus="cranfield"),)
     beir = open_suite("beir")
     assert len(choose_datasets(beir, ["cqadupstack", "scifact"]).datasets) == 13
@@ -412,7 +386,7 @@ def test_ids_and_groups_of_a_suite_bring_their_settings() -> None:
 
 def test_list_shows_sizes_and_terms() -> None:
     shown = suite("--list").output
-    assert "5,183" in shown and "4.9 GiB (shared)" in shown and "CC BY 4.0" in shown
+    assert "5,183" in shown and "CC BY 4.0" in shown
     assert "ulab-ai/Ranking-bench, direct, test: Router-Cost" in shown
     assert "scifact" not in suite("bright", "--list").output
 
@@ -434,7 +408,6 @@ FIGURES = "[datasets.a]\ncorpus = 'a'\n[[published]]\nsystem = 's'\nmeasure = 'A
         ("[datasets.a]\ncorpus = 'a'\nquery_is_no_result = 1", "is 1: give true or false"),
         ("[datasets.'../a']\ncorpus = 'a'", "a name becomes a folder"),
         ("[datasets.'..']\ncorpus = 'a'", "a name becomes a folder"),
-        ("[datasets.a]\ncorpus = 'a'\nshares = 'b'", "[shared]"),
         ("[groups]\nb = ['c']\n[datasets.a]\ncorpus = 'a'", "no data set 'c'"),
         ("[datasets.a]\ncorpus = 'a'\n[[published]]\nsystem = 's'", "field 'published[0].measure' is missing"),
         (f"{FIGURES}values = {{a = 5.5}}", "field 'published[0].values.a' is 5.5: give at most 1"),
