@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Protocol
 
+from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Call, Candidate, RankingRequest
@@ -20,14 +20,6 @@ _NUMBER = re.compile(r"\bnumber (\d+):")
 _QUERY_WORDS = 8
 _SHORT_WORDS = "a of is to in and the as it on no . , x"
 _SHORTEST = 8
-
-
-class Counts(Protocol):
-    """How a model counts tokens; every backend does."""
-
-    def count_tokens(self, text: str) -> int: ...
-
-    def cut_text(self, text: str, max_tokens: int) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class MadeLists:
         return [int(number) for message in call.messages for number in _NUMBER.findall(message.content)]
 
 
-def make_lists(counts: Counts, settings: SpeedSettings) -> MadeLists:
+def make_lists(counts: Backend, settings: SpeedSettings) -> MadeLists:
     """Makes lists; the same settings give the same ones."""
     drawing, candidates = random.Random(settings.seed), settings.candidates
     requests, best_first = [], []
@@ -65,17 +57,17 @@ def make_lists(counts: Counts, settings: SpeedSettings) -> MadeLists:
     return MadeLists(tuple(requests), going, tuple(best_first))
 
 
-def made_passage(counts: Counts, number: int, tokens: int, drawing: random.Random) -> str:
+def made_passage(counts: Backend, number: int, tokens: int, drawing: random.Random) -> str:
     """Makes a passage of exactly `tokens` tokens, real words in no order."""
     return _exactly(counts, tokens, f"number {number}:", drawing, "--passage-tokens")
 
 
-def made_thought(counts: Counts, tokens: int, drawing: random.Random) -> str:
+def made_thought(counts: Backend, tokens: int, drawing: random.Random) -> str:
     """Makes a thought of exactly `tokens` tokens; it may be empty."""
     return _exactly(counts, tokens, "", drawing, "--thought-tokens") if tokens else ""
 
 
-def _exactly(counts: Counts, tokens: int, beginning: str, drawing: random.Random, option: str) -> str:
+def _exactly(counts: Backend, tokens: int, beginning: str, drawing: random.Random, option: str) -> str:
     words = drawing.choices(_words(), k=tokens)
     text = counts.cut_text(" ".join([beginning, *words]).strip(), tokens)
     if not text.startswith(beginning):

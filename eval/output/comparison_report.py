@@ -1,9 +1,7 @@
-"""A comparison of runs as text: for the terminal, as Markdown, CSV and JSON."""
+"""A comparison of runs as text: for the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict
 from typing import Any
@@ -154,26 +152,6 @@ def as_markdown(comparison: Comparison) -> str:
     return "\n\n".join([_means(comparison).markdown(), _differences(comparison).markdown(), listed]) + "\n"
 
 
-def as_csv(comparison: Comparison) -> str:
-    """A row per run and measure with full precision, the baseline's first; what does not apply is left empty."""
-    rows = []
-    for run in comparison.all_runs:
-        differences = comparison.differences_of(run.name)
-        for measure in comparison.measures:
-            row: dict[str, Any] = {"run": run.name, "baseline": comparison.baseline.name, "measure": str(measure)}
-            row |= {"queries": comparison.queries, "without_results": len(run.missing)}
-            row |= _estimate(run.means[measure], "mean", "mean_")
-            if (difference := differences.get(measure)) is not None:
-                row |= _estimate(difference.mean, "difference", "difference_") | _tested(difference)
-                row["significant"] = str(difference.significant).lower()
-            rows.append(row)
-    written = io.StringIO()
-    writer = csv.DictWriter(written, list(rows[-1]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return written.getvalue()
-
-
 def as_json(comparison: Comparison) -> str:
     """Everything as JSON with full precision, each query's differences included."""
     content = {
@@ -212,10 +190,10 @@ def _tested(difference: Difference) -> dict[str, Any]:
     return {renamed.get(name, name): getattr(difference, name) for name in names}
 
 
-def _estimate(estimate: MeanEstimate, name: str = "mean", ends: str = "") -> dict[str, Any]:
+def _estimate(estimate: MeanEstimate) -> dict[str, float | None]:
     low, high = estimate.interval or (None, None)
-    return {name: estimate.mean, f"{ends}low": low, f"{ends}high": high}
+    return {"mean": estimate.mean, "low": low, "high": high}
 
 
-FORMATS = {"table": as_text, "markdown": as_markdown, "csv": as_csv, "json": as_json}
+FORMATS = {"table": as_text, "markdown": as_markdown, "json": as_json}
 """How a comparison is written, by the name of the form."""

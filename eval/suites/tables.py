@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -132,22 +132,24 @@ def open_suite(name: str) -> Suite:
         return read_suite(text, str(path))
     if path.name.endswith(ENDINGS) and path.is_file():
         short = _NOT_IN_NAMES.sub("_", path.name.removesuffix(".gz").removesuffix(".jsonl")).strip(".") or "requests"
-        return Suite(
-            short, f"The requests of {path.name}", (DataSet(name=short, corpus=name, measures=REQUEST_MEASURES),)
-        )
+        return _alone(short, f"The requests of {path.name}", corpus=name, measures=REQUEST_MEASURES)
     try:
         open_corpus(name)
     except InputError as error:
         raise InputError(f"{error}. The suites are {', '.join(suite_names())}") from error
     if path.is_dir():
         short = _NOT_IN_NAMES.sub("_", path.resolve().name) or "corpus"
-        return Suite(short, f"The folder {path.name or short}", (DataSet(name=short, corpus=name),))
+        return _alone(short, f"The folder {path.name or short}", corpus=name)
     short = _NOT_IN_NAMES.sub("_", name.replace("/", "-"))
     for suite in map(open_suite, suite_names()):
         for dataset in suite.datasets:
             if dataset.corpus == name:
                 return Suite(short, f"{suite.title}: {dataset.name}", (dataset,), suite.first_stage)
-    return Suite(short, f"ir_datasets' {name}", (DataSet(name=short, corpus=name),))
+    return _alone(short, f"ir_datasets' {name}", corpus=name)
+
+
+def _alone(name: str, title: str, **said: Any) -> Suite:
+    return Suite(name, title, (DataSet(name=name, **said),))
 
 
 def read_suite(text: str, source: str) -> Suite:

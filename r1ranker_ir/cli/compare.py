@@ -7,7 +7,7 @@ from typing import Literal
 from r1ranker_ir.cli.console import offer_only_run_queries, start
 from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, QUIET, VERBOSE, measures_option
 from r1ranker_ir.cli.parameters import with_fields
-from r1ranker_ir.files.terminal_text import echo, echo_data, echo_json
+from r1ranker_ir.files.terminal_text import echo, echo_json
 from r1ranker_ir.option_fields import argument, option
 
 
@@ -24,7 +24,7 @@ def compare(
     alpha: float = option(0.05, "Mark differences whose corrected p-value is at most this.", least=0.0, most=1.0),
     resamples: int = option(10_000, "Random samples of the randomisation test and of the intervals.", least=100),
     seed: int = option(0, "Seed of these samples.", least=0),
-    format_: Literal["table", "markdown", "csv", "json"] = option(
+    format_: Literal["table", "markdown", "json"] = option(
         "table", "How to write it; JSON also holds each query's differences.", flags=("--format",)
     ),
     only_run_queries: bool = ONLY_RUN_QUERIES,
@@ -57,5 +57,5 @@ def compare(
     evaluations = {name: evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
     offer_only_run_queries(evaluations)
     compared = compare_runs(evaluations, name_of_baseline, settings, judged=judged)
-    printed = {"csv": echo_data, "json": echo_json}.get(format_, echo)
+    printed = echo_json if format_ == "json" else echo
     printed(FORMATS[format_](compared), nl=False)

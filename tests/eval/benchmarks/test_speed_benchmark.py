@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.trec_runs import write_run
-from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.models.random_weights import CONFIGURATIONS, open_configuration, random_model
 from r1ranker_ir.prompts.prompt import Prompt
@@ -26,6 +26,7 @@ from r1ranker_ir.strategies.options import RankingOptions
 
 torch = pytest.importorskip("torch")
 
+from r1ranker_ir.backends.local import TransformersBackend  # noqa: E402
 from r1ranker_ir.backends.texts import ChatTokenizer  # noqa: E402
 from r1ranker_ir.eval.benchmarks.forcing import no_early_end  # noqa: E402
 from r1ranker_ir.eval.benchmarks.lists import made_passage, made_thought, make_lists  # noqa: E402
@@ -34,7 +35,6 @@ from r1ranker_ir.eval.benchmarks.model import BenchmarkModel, open_model  # noqa
 from r1ranker_ir.eval.benchmarks.rows import SpeedResult, SpeedRow, SpeedSettings  # noqa: E402
 from r1ranker_ir.eval.benchmarks.speed import measure_speed  # noqa: E402
 from r1ranker_ir.eval.benchmarks.variants import DEFAULT_VARIANTS, Variant, parse_variant, parse_variants  # noqa: E402
-from r1ranker_ir.prompts.cutting import cut_at_word  # noqa: E402
 
 DEMO = Path(TINY_CHECKPOINT).parent / "demo_collection"
 SMALL = {
@@ -51,30 +51,15 @@ THOUGHT = 2
 SETTINGS = SpeedSettings(candidates=20, passage_tokens=10, thought_tokens=THOUGHT)
 
 
-class Counts:
-    """The embedded model's tokens, counted by its tokenizer alone."""
-
-    def __init__(self) -> None:
-        from transformers import AutoTokenizer
-
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
-
-    def count_tokens(self, text: str) -> int:
-        return len(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        return cut_at_word(text, max_tokens, self.count_tokens)
-
-    def prompt(self, messages: Sequence[Any]) -> list[int]:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        assert text.endswith("<think>\n")
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+@pytest.fixture(scope="module")
+def counts() -> TransformersBackend:
+    """What counts the embedded model's tokens."""
+    return TransformersBackend(str(TINY_CHECKPOINT), device="cpu")
 
 
 @pytest.fixture(scope="module")
-def counts() -> Counts:
-    return Counts()
+def texts(model: BenchmarkModel) -> ChatTokenizer:
+    return ChatTokenizer(model.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +87,10 @@ def rows(result: SpeedResult) -> dict[str, SpeedRow]:
 
 
 @pytest.fixture(scope="module")
-def shrinking(counts: Counts, prompt: Prompt) -> list[list[int]]:
+def shrinking(counts: TransformersBackend, texts: ChatTokenizer, prompt: Prompt) -> list[list[int]]:
     """The prompts of a published elimination whose last candidate goes at every step."""
-    lists = make_lists(counts, SETTINGS)
-    return [
-        counts.prompt(prompt.ask("iterative", lists.requests[0], range(left)).messages) for left in range(20, 1, -1)
-    ]
+    [request] = make_lists(counts, SETTINGS).requests
+    return [texts.prompt_ids(prompt.ask("iterative", request, range(left)).messages) for left in range(20, 1, -1)]
 
 
 def run(*arguments: object, code: int = 0) -> Any:
@@ -123,21 +106,22 @@ def shared(first: Sequence[int], second: Sequence[int]) -> int:
 # --- what is counted
 
 
-def test_every_variant_makes_its_number_of_calls(rows: dict[str, SpeedRow]) -> None:
-    assert {name: row.calls for name, row in rows.items()} == CALLS
-
-
-def test_sent_tokens_are_those_of_the_prompts(
-    result: SpeedResult, rows: dict[str, SpeedRow], shrinking: list[list[int]], counts: Counts, prompt: Prompt
+def test_calls_and_sent_tokens_are_those_of_the_prompts(
+    result: SpeedResult,
+    rows: dict[str, SpeedRow],
+    shrinking: list[list[int]],
+    counts: TransformersBackend,
+    texts: ChatTokenizer,
+    prompt: Prompt,
 ) -> None:
-    every_step = sum(map(len, shrinking))
+    assert {name: row.calls for name, row in rows.items()} == CALLS
     assert result.floor.prompt_tokens == len(shrinking[0])
-    assert [rows[name].prompt_tokens for name in ("naive", "one+no-reuse", "one")] == [every_step] * 3
+    assert {rows[name].prompt_tokens for name in ("naive", "one+no-reuse", "one")} == {sum(map(len, shrinking))}
     assert rows["halving:5"].prompt_tokens == sum(len(shrinking[20 - left]) for left in (20, 10, 5, 4, 3, 2))
     [request] = make_lists(counts, SETTINGS).requests
     marked = [prompt.ask("mark", request, range(20), range(19, 19 - gone, -1)) for gone in range(19)]
-    assert rows["one+mark"].prompt_tokens == sum(len(counts.prompt(call.messages)) for call in marked)
-    assert rows["direct"].prompt_tokens == len(counts.prompt(prompt.ask("direct", request, range(20)).messages))
+    assert rows["one+mark"].prompt_tokens == sum(len(texts.prompt_ids(call.messages)) for call in marked)
+    assert rows["direct"].prompt_tokens == len(texts.prompt_ids(prompt.ask("direct", request, range(20)).messages))
 
 
 def test_computed_tokens_are_what_no_earlier_prompt_began_with(
@@ -155,8 +139,9 @@ def test_computed_tokens_are_what_no_earlier_prompt_began_with(
     assert result.computed_ratio(result.floor) == 1
 
 
-def test_every_thought_has_its_full_length(rows: dict[str, SpeedRow], counts: Counts) -> None:
-    texts = ChatTokenizer(counts.tokenizer)
+def test_every_thought_has_its_full_length(
+    rows: dict[str, SpeedRow], counts: TransformersBackend, texts: ChatTokenizer
+) -> None:
     closing = THOUGHT + len(texts.continuation("\n</think>\n<answer>"))
     written = [closing + len(texts.identifier_ids(f"[{left}]", first=True)) for left in range(20, 1, -1)]
     assert rows["one"].completion_tokens == rows["one+no-reuse"].completion_tokens == sum(written)
@@ -199,7 +184,7 @@ def test_the_naive_loop_may_be_scaled(model: BenchmarkModel) -> None:
 
 @given(tokens=st.integers(9, 150), seed=st.integers(0, 99))
 @settings(max_examples=25)
-def test_passages_and_thoughts_have_exactly_so_many_tokens(counts: Counts, tokens: int, seed: int) -> None:
+def test_passages_and_thoughts_have_exactly_so_many_tokens(counts: TransformersBackend, tokens: int, seed: int) -> None:
     passage = made_passage(counts, 1234, tokens, random.Random(seed))
     assert counts.count_tokens(passage) == tokens and passage.startswith("number 1234:")
     assert counts.count_tokens(made_thought(counts, tokens, random.Random(seed))) == tokens
@@ -271,15 +256,6 @@ def test_a_seed_makes_the_same_weights_and_leaves_other_random_numbers_alone(sma
     drawn = torch.rand(1)
     torch.manual_seed(3)
     assert weights[0] == weights[1] != weights[2] and drawn == torch.rand(1)
-
-
-def test_a_checkpoints_configuration_comes_with_its_tokenizer(make_checkpoint: Callable[..., Path]) -> None:
-    folder = make_checkpoint("llama3")
-    config, tokenizer = open_configuration(str(folder))
-    assert config.model_type == "qwen2" and "<|start_header_id|>" in tokenizer.get_vocab()
-    assert ChatTokenizer(tokenizer).control_tokens
-    with pytest.raises(CheckpointError, match=r"configuration of '.*nowhere' can't be loaded"):
-        open_configuration(str(folder / "nowhere"))
 
 
 def test_a_checkpoint_with_a_system_turn_of_its_own(make_checkpoint: Callable[..., Path]) -> None:
