@@ -131,6 +131,8 @@ def plot_shootout(result: ShootoutResult, path: Path) -> None:
 
     The grey line and band are the first stage's mean and interval, where it is the baseline.
     """
+    from matplotlib.ticker import LogLocator
+
     compared, measure = result.comparison, result.comparison.measures[0]
     figure = new_figure(14, 4.6 + 0.17 * -(-len(result.rows) // 4), feature=FEATURE, extra=EXTRA)
     axes = figure.subplots(1, 3, sharey=True)
@@ -139,7 +141,9 @@ def plot_shootout(result: ShootoutResult, path: Path) -> None:
     for place, (axis, cost) in enumerate(zip(axes, costs, strict=True)):
         axis.set_xlabel(cost, fontsize=9)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:,g}")
+        axis.xaxis.set_minor_formatter("")
         if compared.baseline.name == FIRST_STAGE:
             first_stage = compared.baseline.means[measure]
             axis.axhline(first_stage.mean, color=GREY, linewidth=1.2, linestyle="--", label=FIRST_STAGE)
