@@ -10,7 +10,7 @@ from typing import Any
 from r1ranker_ir.backends.local import CACHE_MEMORY, TransformersBackend
 from r1ranker_ir.types import Answer, Call
 
-from .lists import MadeLists
+from .lists import shown_numbers
 from .model import BenchmarkModel
 from .rows import SpeedSettings
 
@@ -34,17 +34,10 @@ class ForcedBackend(TransformersBackend):
     """A backend whose answers, after the model's work is done, are replaced by those of a given order."""
 
     def __init__(
-        self,
-        model: BenchmarkModel,
-        settings: SpeedSettings,
-        lists: MadeLists,
-        *,
-        reuse: bool,
-        best_first: bool,
-        thought: str,
+        self, model: BenchmarkModel, settings: SpeedSettings, *, reuse: bool, best_first: bool, thought: str
     ) -> None:
         super().__init__(model.name, **_options(model, settings, reuse=reuse))
-        self._lists, self._best_first, self._made_thought = lists, best_first, thought
+        self._best_first, self._made_thought = best_first, thought
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Has the model answer, and puts the given order's answers in place of its own."""
@@ -52,9 +45,9 @@ class ForcedBackend(TransformersBackend):
 
     def _forced(self, call: Call, answer: Answer) -> Answer:
         """Chances fall evenly along the order, from the answer on."""
-        numbers = self._lists.shown(call)
-        going = {identifier: self._lists.going[numbers[int(identifier[1:-1]) - 1]] for identifier in call.identifiers}
-        ordered = sorted(going, key=going.__getitem__, reverse=self._best_first or call.form == "order")
+        numbers = shown_numbers(call)
+        number_of = {identifier: numbers[int(identifier[1:-1]) - 1] for identifier in call.identifiers}
+        ordered = sorted(number_of, key=number_of.__getitem__, reverse=not (self._best_first or call.form == "order"))
         total = len(ordered) * (len(ordered) + 1) / 2
         chances = {identifier: (len(ordered) - rank) / total for rank, identifier in enumerate(ordered)}
         places = 1 if call.form == "one" else call.top or len(ordered)

@@ -8,18 +8,19 @@ from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.types import RankingRequest, Usage
 
+from .lists import forced_order
 from .model import BenchmarkModel
 
 _ANSWER = "\n</think>\n<answer>[{number}]</answer>"
 
 
 def eliminate_naively(
-    model: BenchmarkModel, prompt: Prompt, request: RankingRequest, best_first: Sequence[int], thought_tokens: int
+    model: BenchmarkModel, prompt: Prompt, request: RankingRequest, thought_tokens: int
 ) -> tuple[tuple[int, ...], Usage]:
-    """Eliminates with a plain `generate` per step; what comes out is `best_first`, as the answers mean nothing."""
+    """Eliminates with a plain `generate` per step; the answers mean nothing, and the forced order comes out."""
     import torch
 
-    texts, usage = ChatTokenizer(model.tokenizer), Usage()
+    texts, usage, best_first = ChatTokenizer(model.tokenizer), Usage(), forced_order(request)
     remaining, excluded = list(range(len(request.candidates))), list[int]()
     while len(remaining) > 1:
         ids = texts.prompt_ids(prompt.ask("iterative", request, remaining).messages)

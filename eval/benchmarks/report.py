@@ -82,11 +82,7 @@ def speed_data(result: SpeedResult) -> dict[str, Any]:
         kept = row.orders == list(result.forced[: row.queries])
         faster = result.times_faster(row)
         variants.append({**_entry(result, row), "times_faster_than_naive": faster, "forced_order_kept": kept})
-    return {
-        "settings": asdict(result.settings),
-        "one_forward_pass": _entry(result, result.floor),
-        "variants": variants,
-    }
+    return {"settings": asdict(result.settings), "one_forward_pass": _entry(result, result.floor), "variants": variants}
 
 
 def _entry(result: SpeedResult, row: SpeedRow) -> dict[str, Any]:

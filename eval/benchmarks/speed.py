@@ -24,7 +24,7 @@ from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.types import Program, RankingRequest, Usage
 
 from .forcing import ForcedBackend, no_early_end, real_backend
-from .lists import MadeLists, made_thought, make_lists
+from .lists import forced_order, made_thought, make_lists
 from .meter import metered
 from .model import BenchmarkModel
 from .naive import eliminate_naively, read_prompts
@@ -43,15 +43,14 @@ class _Bench:
     model: BenchmarkModel
     template: Template
     settings: SpeedSettings
-    lists: MadeLists
+    requests: tuple[RankingRequest, ...]
     thought: str  # stands in place of the model's
     full_prompts: tuple[list[int], ...]  # token ids of each list's prompt as published
 
     def opened(self, variant: Variant) -> tuple[ForcedBackend, Prompt]:
         """A backend that has seen nothing yet, and its prompts."""
-        best_first = variant.declared.asks == "order"
-        told = {"reuse": variant.reuse, "best_first": best_first}
-        forced = ForcedBackend(self.model, self.settings, self.lists, thought=self.thought, **told)
+        told = {"reuse": variant.reuse, "best_first": variant.declared.asks == "order"}
+        forced = ForcedBackend(self.model, self.settings, thought=self.thought, **told)
         return forced, Prompt(self.template, forced)
 
 
@@ -81,7 +80,7 @@ def measure_speed(
                     logger.info("%s took %.3f seconds", name, found[name][-1].seconds)
                     bar.update()
     floor, *rows = map(_median, found.values())
-    return SpeedResult(settings, floor, tuple(rows), bench.lists.best_first)
+    return SpeedResult(settings, floor, tuple(rows), tuple(map(forced_order, bench.requests)))
 
 
 def _median(rows: Sequence[SpeedRow]) -> SpeedRow:
@@ -103,12 +102,12 @@ def _prepared(
     for section in (STRATEGIES[PUBLISHED_STRATEGY].section.name, *(variant.section for variant in variants)):
         template.wording(section, "passage")
     backend = real_backend(model, settings)
-    lists = make_lists(backend, settings)
+    requests = make_lists(backend, settings)
     thought = made_thought(backend, settings.thought_tokens, random.Random(settings.seed))
     prompt = Prompt(template, backend)
     for variant in variants:
         try:
-            cut = next(_program(variant, lists.requests[0], prompt)).cut_passages
+            cut = next(_program(variant, requests[0], prompt)).cut_passages
         except ContextLengthError:
             cut = settings.candidates
         if cut:
@@ -119,8 +118,8 @@ def _prepared(
             )
     texts = ChatTokenizer(model.tokenizer)
     everything = range(settings.candidates)
-    full = tuple(texts.prompt_ids(prompt.ask("iterative", request, everything).messages) for request in lists.requests)
-    return _Bench(model, template, settings, lists, thought, full)
+    full = tuple(texts.prompt_ids(prompt.ask("iterative", request, everything).messages) for request in requests)
+    return _Bench(model, template, settings, requests, thought, full)
 
 
 def _program(variant: Variant, request: RankingRequest, prompt: Prompt) -> Program:
@@ -132,7 +131,7 @@ def _program(variant: Variant, request: RankingRequest, prompt: Prompt) -> Progr
 def _warm_up(bench: _Bench) -> None:
     """Runs everything once on little, so that no measurement pays for what is done only once."""
     read_prompts(bench.model, bench.full_prompts[:1], 1)
-    request = bench.lists.requests[0]
+    request = bench.requests[0]
     few = replace(request, candidates=request.candidates[:_WARM_UP_CANDIDATES])
     variant = Variant("warm-up", PUBLISHED_STRATEGY, RankingOptions())
     backend, prompt = bench.opened(variant)
@@ -173,8 +172,8 @@ def _eliminate(bench: _Bench, variant: Variant) -> SpeedRow:
     prompt = Prompt(bench.template, real_backend(bench.model, bench.settings))
     usage, queries = Usage(), bench.settings.naive_queries or bench.settings.queries
     with _measured(variant.name, queries, bench.model) as row:
-        for request, best_first in zip(bench.lists.requests[:queries], bench.lists.best_first, strict=False):
-            order, used = eliminate_naively(bench.model, prompt, request, best_first, bench.settings.thought_tokens)
+        for request in bench.requests[:queries]:
+            order, used = eliminate_naively(bench.model, prompt, request, bench.settings.thought_tokens)
             row.orders.append(order)
             usage += used
     return _count(row, usage, usage.prompt_tokens)
@@ -185,7 +184,7 @@ def _rank(bench: _Bench, variant: Variant) -> SpeedRow:
     backend, prompt = bench.opened(variant)
     engine = Engine(backend)
     with _measured(variant.name, bench.settings.queries, bench.model) as row:
-        rankings = engine.run([_program(variant, request, prompt) for request in bench.lists.requests])
+        rankings = engine.run([_program(variant, request, prompt) for request in bench.requests])
     row.orders = [ranking.order for ranking in rankings]
     row.cache_memory_peak = engine.summary.cache_memory_peak
     return _count(row, engine.summary.usage, engine.summary.prompt_tokens_computed)

@@ -89,7 +89,7 @@ def rows(result: SpeedResult) -> dict[str, SpeedRow]:
 @pytest.fixture(scope="module")
 def shrinking(counts: TransformersBackend, texts: ChatTokenizer, prompt: Prompt) -> list[list[int]]:
     """The prompts of a published elimination whose last candidate goes at every step."""
-    [request] = make_lists(counts, SETTINGS).requests
+    [request] = make_lists(counts, SETTINGS)
     return [texts.prompt_ids(prompt.ask("iterative", request, range(left)).messages) for left in range(20, 1, -1)]
 
 
@@ -118,7 +118,7 @@ def test_calls_and_sent_tokens_are_those_of_the_prompts(
     assert result.floor.prompt_tokens == len(shrinking[0])
     assert {rows[name].prompt_tokens for name in ("naive", "one+no-reuse", "one")} == {sum(map(len, shrinking))}
     assert rows["halving:5"].prompt_tokens == sum(len(shrinking[20 - left]) for left in (20, 10, 5, 4, 3, 2))
-    [request] = make_lists(counts, SETTINGS).requests
+    [request] = make_lists(counts, SETTINGS)
     marked = [prompt.ask("mark", request, range(20), range(19, 19 - gone, -1)) for gone in range(19)]
     assert rows["one+mark"].prompt_tokens == sum(len(texts.prompt_ids(call.messages)) for call in marked)
     assert rows["direct"].prompt_tokens == len(texts.prompt_ids(prompt.ask("direct", request, range(20)).messages))
