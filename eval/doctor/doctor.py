@@ -6,10 +6,10 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from r1ranker_ir.backends import BACKENDS
+from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
 from r1ranker_ir.eval.benchmarks.meter import metered
 from r1ranker_ir.eval.benchmarks.model import open_model
 from r1ranker_ir.models.checkpoints import read_settings
@@ -29,20 +29,6 @@ _QUICK_THOUGHT, _THOUGHT = 128, 256
 # A model that can't tell candidates apart passes for one that can with this probability.
 _ALPHA = 0.01
 _SURE, _STEADY, _CLEAN, _LIMITED, _UNREADABLE = 0.8, 0.7, 0.1, 0.3, 0.5
-
-
-@dataclass(frozen=True)
-class DoctorSettings:
-    """How thoroughly a model is examined."""
-
-    backend: str = "transformers"  # transformers or openai
-    queries: int | None = None  # lists, each shown forwards and backwards; None: 6, or 3 if quick
-    candidates: int = 4  # in each list
-    max_thought_tokens: int | None = None  # None: 256, or 128 if quick
-    quick: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of Ranker
-    device: str | None = None
-    dtype: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -146,17 +132,31 @@ class Examination:
     seconds: float  # of all calls
 
 
-def examine(model: str, settings: DoctorSettings) -> Examination:
-    """Examines a checkpoint (folder or hub name; `tiny` for the embedded one), or a server's model."""
+def examine(
+    model: str,
+    backend: str = DEFAULT_BACKEND,
+    *,
+    queries: int | None = None,
+    candidates: int = 4,
+    max_thought_tokens: int | None = None,
+    quick: bool = False,
+    device: str | None = None,
+    dtype: str = "auto",
+    **options: Any,
+) -> Examination:
+    """Examines a checkpoint (folder or hub name; `tiny` for the embedded one), or a server's model.
+
+    `queries` is the number of lists (6, or 3 if quick), each of that many candidates and shown forwards and backwards;
+    `options` are further arguments of `Ranker`.
+    """
     opened: BenchmarkModel | None = None
-    lists = clear_lists(settings.queries or (_QUICK_QUERIES if settings.quick else _QUERIES), settings.candidates)
-    checkpoint, thought = model, settings.max_thought_tokens
-    options: dict[str, Any] = {"backend": settings.backend, "max_repair_rate": 1.0, **settings.options}
-    options["max_thought_tokens"] = (_QUICK_THOUGHT if settings.quick else _THOUGHT) if thought is None else thought
-    if BACKENDS[settings.backend].capabilities.reads_checkpoint:
-        opened = open_model(model, None, device=settings.device, dtype=settings.dtype, seed=0)
+    lists = clear_lists(queries or (_QUICK_QUERIES if quick else _QUERIES), candidates)
+    limit = (_QUICK_THOUGHT if quick else _THOUGHT) if max_thought_tokens is None else max_thought_tokens
+    options, checkpoint = {"max_repair_rate": 1.0, **options, "backend": backend, "max_thought_tokens": limit}, model
+    if BACKENDS[backend].capabilities.reads_checkpoint:
+        opened = open_model(model, None, device=device, dtype=dtype, seed=0)
         options["loaded"], checkpoint = (opened.model, opened.tokenizer), str(opened.checkpoint)
-    strategies = _strategies(checkpoint, settings)
+    strategies = _strategies(checkpoint, options)
     started = time.perf_counter()
     checks, texts = [], list[Ranking]()
     with nullcontext() if opened is None else metered(opened.model) as meter:
@@ -172,18 +172,18 @@ def examine(model: str, settings: DoctorSettings) -> Examination:
     writing: float | None = sum(check.summary.usage.completion_tokens for check in checks) / seconds
     if meter is not None:
         reading, writing = meter.reading.rate, meter.writing.rate
-    return Examination(model, settings.backend, template, format_of(texts), tuple(checks), reading, writing, seconds)
+    return Examination(model, backend, template, format_of(texts), tuple(checks), reading, writing, seconds)
 
 
-def _strategies(checkpoint: str, settings: DoctorSettings) -> list[str]:
+def _strategies(checkpoint: str, options: Mapping[str, Any]) -> list[str]:
     """Those that the checkpoint, or the given template, has words for."""
     offered = tuple(STRATEGIES)
-    if settings.options.get("template") is not None:
+    if options.get("template") is not None:
         from r1ranker_ir.prompts.files import open_template
 
-        template = open_template(settings.options["template"])
+        template = open_template(options["template"])
         offered = tuple(name for name, strategy in STRATEGIES.items() if strategy.is_worded_by(template))
-    elif BACKENDS[settings.backend].capabilities.reads_checkpoint:
+    elif "loaded" in options:
         offered = read_settings(checkpoint).strategies
     # Nothing is answered to a strategy that scores the query, so there is no answer to look at.
     return [name for name, strategy in STRATEGIES.items() if name in offered and strategy.asks != "likelihood"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.engine.signs import sentences
-from r1ranker_ir.eval.measuring.measures import parse_measures
+from r1ranker_ir.eval.measuring.measures import first_of, parse_measures
 from r1ranker_ir.eval.output.sheets import figure, markdown_table
 
 from .baselines import BM25, FOLDER
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .results import DataSetResult, SuiteSettings
     from .tables import Suite
 
-_SHOWN_IDS = 20
 _CHANCE = ""  # in place of a run file
 _BM25_RUN = f"{FOLDER}/{BM25.lower()}.trec"
 _CHOICE = "first choice: "
@@ -167,8 +166,7 @@ def _notes(result: DataSetResult) -> list[str]:
     for role, file in (("First stage", FIRST_STAGE_RUN), ("Reranked", RERANKED_RUN)):
         if file in result.evaluations and (missing := result.evaluations[file].missing):
             counted = f"{len(missing)} of {len(result.evaluations[file].per_query)} judged queries"
-            shown = ", ".join(missing[:_SHOWN_IDS]) + (" …" if len(missing) > _SHOWN_IDS else "")
-            notes.append(f"{role}: {counted} have no results and count as 0: {shown}.")
+            notes.append(f"{role}: {counted} have no results and count as 0: {first_of(missing)}.")
     if (summary := result.summary) is not None:
         usage = summary.usage
         notes.append(
