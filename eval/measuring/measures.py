@@ -159,36 +159,35 @@ def _parse_measure(token: str) -> Measure:
     # ir_measures' own parser leans on ast.Num, which Python 3.14 has removed.
     import ir_measures
 
-    hint = f"write measures as ir_measures does, such as {EXAMPLE!r}"
     try:
-        node = ast.parse(token, mode="eval").body
-        parameters: dict[str, Any] = {}
-        cutoff = None
+        node, parameters, cutoff = ast.parse(token, mode="eval").body, dict[str, Any](), None
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-            cutoff = ast.literal_eval(node.right)
-            node = node.left
+            node, cutoff = node.left, _literal(node.right)
         if isinstance(node, ast.Call) and not node.args:
-            parameters = {str(given.arg): ast.literal_eval(given.value) for given in node.keywords}
+            parameters = {str(given.arg): _literal(given.value) for given in node.keywords}
             node = node.func
-        if not isinstance(node, ast.Name):
-            raise ValueError("not a measure's name")
-    except (SyntaxError, ValueError):
-        raise InputError(f"measure {token!r} can't be read: {hint}") from None
-    if node.id not in ir_measures.measures.registry:
-        raise InputError(f"measure {token!r} is unknown: {hint}")
-    kind = ir_measures.measures.registry[node.id]
-    if cutoff is not None:
-        parameters[kind.AT_PARAM] = cutoff
-    needed = [name for name, info in kind.SUPPORTED_PARAMS.items() if info.required and name not in parameters]
-    if needed:
-        raise InputError(f"measure {token!r} needs a value for {' and '.join(needed)}: {hint}")
-    measure: Any = kind(**parameters)
-    try:
+        if not isinstance(node, ast.Name) or node.id not in ir_measures.measures.registry:
+            raise ValueError("there is no measure of that name")
+        kind = ir_measures.measures.registry[node.id]
+        if cutoff is not None:
+            parameters[kind.AT_PARAM] = cutoff
+        for name, info in kind.SUPPORTED_PARAMS.items():
+            if info.required and name not in parameters:
+                raise ValueError(f"it needs a value for {name}")
+        measure: Any = kind(**parameters)
         measure.validate_params()
         ir_measures.evaluator([measure], [])
-    except (AssertionError, ValueError) as error:
-        raise InputError(f"measure {token!r} can't be computed: {error}") from error
+    except (SyntaxError, ValueError, AssertionError) as error:
+        said = f"measure {token!r} can't be computed ({error})"
+        raise InputError(f"{said}: write measures as ir_measures does, such as {EXAMPLE!r}") from None
     return cast("Measure", measure)
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f"{ast.unparse(node)} is not a value") from None
 
 
 def short_names(files: Sequence[str]) -> tuple[str, ...]:

@@ -305,7 +305,7 @@ def test_a_folder_of_something_else_is_not_used(table: Path) -> None:
         (("no-such-corpus", *FAST), 1, "The suites are beir, bright, ranking-bench, trec-dl"),
         (("small", *FAST, "--first-stage", "pyserini:bm25"), 1, "has none: use bm25s"),
         (("small", *FAST, "--first-stage", "bm26"), 1, "'bm26' is unknown"),
-        (("small", *FAST, "--measures", "nDCG@"), 1, "can't be read"),
+        (("small", *FAST, "--measures", "nDCG@"), 1, "can't be computed"),
         (("two.toml", *FAST, "--datasets", "smal"), 1, "close: small"),
         (("beir", *FAST, "--datasets", "cqadupstack-andriod"), 1, "close: cqadupstack-android"),
         (("small", *FAST, "--cache", "x", "--no-cache"), 2, "--no-cache"),
