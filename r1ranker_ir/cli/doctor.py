@@ -60,7 +60,8 @@ def doctor(
     check_backend_options(options)
     others = dict(options)
     backend = others.pop("backend", DEFAULT_BACKEND)
-    asked = {"queries": queries, "candidates": candidates, "max_thought_tokens": max_thought_tokens, "quick": quick}
+    asked: dict[str, Any] = {"queries": queries, "candidates": candidates, "quick": quick}
+    asked["max_thought_tokens"] = max_thought_tokens
     try:
         checkpoint = checkpoint_of(model) if BACKENDS[backend].capabilities.reads_checkpoint else model
     except NameChoiceError as error:
