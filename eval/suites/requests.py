@@ -88,13 +88,15 @@ def read_dataset_requests(
     limited = "" if len(run) == len(given) else f", of which the first {len(run)} were run"
     long = f"{min(lengths)} to {max(lengths)}" if min(lengths) < max(lengths) else f"{lengths[0]}"
     counted = f"{len(given)} requests{limited}; {long} candidates each"
-    told = [*_about_measuring(facts, chance), *_about_data(facts, dropped, choices, baselines)]
+    told = list(_notes(facts, chance, choices, baselines))
     described = RequestsResult(facts, counted, told, baselines, chance, {"": choices})
     return JudgedQueries(topics, judgments.qrels, {}, sum(bool(judged.best) for judged in given), run), described
 
 
-def _about_measuring(facts: dict[str, Any], chance: dict[str, Any]) -> Iterator[str]:
-    """What is relevant, and what random orders reach."""
+def _notes(
+    facts: dict[str, Any], chance: dict[str, Any], choices: dict[str, float], baselines: Sequence[Baseline]
+) -> Iterator[str]:
+    """What is relevant, what random orders reach, and what is missing."""
     said = "Relevant is the candidate of the greatest gain, or each of them (gains are no whole numbers)."
     if facts["judgments"] == "gains as grades":
         said = "Gains are whole numbers and the grades of relevance: each candidate with a gain above 0 is relevant."
@@ -106,17 +108,13 @@ def _about_measuring(facts: dict[str, Any], chance: dict[str, Any]) -> Iterator[
     said = "Random is exact: the mean over all orders of each request's candidates."
     yield said + (f" There is no formula here for {', '.join(unknown)}." if unknown else "")
 
-
-def _about_data(
-    facts: dict[str, Any], dropped: Counter[str], choices: dict[str, float], baselines: Sequence[Baseline]
-) -> Iterator[str]:
     if choices:
         yield (
             f"First choices: means of {', '.join(choices)} over all {facts['run']} requests; at random, over each "
             f"request's candidates."
         )
     yield from (f"No figures for {each.name}: {each.lacking}." for each in baselines if each.run is None)
-    if dropped:
+    if dropped := Counter(facts["dropped_rows"]):
         reasons = ", ".join(f"{count} × {reason}" for reason, count in dropped.most_common())
         yield f"Rows of the source that could not be used: {dropped.total()} ({reasons})."
     if facts["renamed"]:
