@@ -56,15 +56,15 @@ def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, na
     import ir_measures
 
     judgments = _judgments_for_trec_eval(qrels)
-    judged = list(dict.fromkeys(judgment.query_id for judgment in judgments))
+    judged = dict.fromkeys(judgment.query_id for judgment in judgments)
     if not judged:
         raise InputError("there are no judgments: nothing can be measured")
     missing = tuple(query_id for query_id in judged if not run.get(query_id))
-    unjudged = tuple(query_id for query_id in run if query_id not in set(judged))
+    unjudged = tuple(query_id for query_id in run if query_id not in judged)
     if run and len(unjudged) == len(run):
         raise InputError(
             f"{name}: none of its {len(run)} queries is judged (the run has {unjudged[0]!r}, the judgments have "
-            f"{judged[0]!r}): is it a run of this corpus?"
+            f"{next(iter(judged))!r}): is it a run of this corpus?"
         )
     for some, all_, said in (
         (missing, judged, "judged queries have no results and count as 0"),
