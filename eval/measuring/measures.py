@@ -162,7 +162,8 @@ def _parse_measure(token: str) -> Measure:
     try:
         node, parameters, cutoff = ast.parse(token, mode="eval").body, dict[str, Any](), None
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-            node, cutoff = node.left, _literal(node.right)
+            cutoff = _literal(node.right)
+            node = node.left
         if isinstance(node, ast.Call) and not node.args:
             parameters = {str(given.arg): _literal(given.value) for given in node.keywords}
             node = node.func
