@@ -2,56 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from r1ranker_ir.backends.local import CACHE_MEMORY, TransformersBackend
 from r1ranker_ir.types import Answer, Call
 
-from .lists import MadeLists
+from .lists import shown_numbers
+from .model import BenchmarkModel
+from .rows import SpeedSettings
 
-if TYPE_CHECKING:
-    from r1ranker_ir.backends.local import TransformersBackend
+
+def real_backend(model: BenchmarkModel, settings: SpeedSettings) -> TransformersBackend:
+    """A backend that keeps nothing between calls, and whose answers are the model's."""
+    return TransformersBackend(model.name, **_options(model, settings, reuse=False))
 
 
-class ForcedBackend:
+def _options(model: BenchmarkModel, settings: SpeedSettings, *, reuse: bool) -> dict[str, Any]:
+    kept = CACHE_MEMORY if settings.cache_memory is None else settings.cache_memory
+    return {
+        "loaded": (model.model, model.tokenizer),
+        "batch_size": settings.batch_size,
+        "max_thought_tokens": settings.thought_tokens,
+        "cache_memory": kept if reuse else 0,
+    }
+
+
+class ForcedBackend(TransformersBackend):
     """A backend whose answers, after the model's work is done, are replaced by those of a given order."""
 
-    def __init__(self, backend: TransformersBackend, lists: MadeLists, *, best_first: bool, thought: str) -> None:
-        self._backend = backend
-        self._lists = lists
-        self._best_first = best_first
-        self._thought = thought
-        self.name = backend.name
-        self.batch_size = backend.batch_size
-        self.context_length = backend.context_length
-        self.answer_reserve = backend.answer_reserve
-        self.control_tokens = backend.control_tokens
-        self.forget, self.cut_text = backend.forget, backend.cut_text
-        self.count_tokens, self.count_prompt_tokens = backend.count_tokens, backend.count_prompt_tokens
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """The model's, whose answers these are not."""
-        return {**self._backend.identity, "not_cacheable": "its answers are forced"}
-
-    @property
-    def cache_memory_peak(self) -> int:
-        """The most bytes that kept keys and values have taken so far."""
-        return self._backend.cache_memory_peak
+    def __init__(
+        self, model: BenchmarkModel, settings: SpeedSettings, *, reuse: bool, best_first: bool, thought: str
+    ) -> None:
+        super().__init__(model.name, **_options(model, settings, reuse=reuse))
+        self._best_first, self._made_thought = best_first, thought
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Has the model answer, and puts the given order's answers in place of its own."""
-        answers = self._backend.answer(calls)
-        return [self._forced(call, answer) for call, answer in zip(calls, answers, strict=True)]
+        return [self._forced(call, answer) for call, answer in zip(calls, super().answer(calls), strict=True)]
 
     def _forced(self, call: Call, answer: Answer) -> Answer:
         """Chances fall evenly along the order, from the answer on."""
-        numbers = self._lists.shown(call)
-        going = {identifier: self._lists.going[numbers[int(identifier[1:-1]) - 1]] for identifier in call.identifiers}
-        best_first = self._best_first or call.form == "order"
-        ordered = sorted(going, key=going.__getitem__, reverse=best_first)
+        numbers = shown_numbers(call)
+        number_of = {identifier: numbers[int(identifier[1:-1]) - 1] for identifier in call.identifiers}
+        ordered = sorted(number_of, key=number_of.__getitem__, reverse=not (self._best_first or call.form == "order"))
         total = len(ordered) * (len(ordered) + 1) / 2
         chances = {identifier: (len(ordered) - rank) / total for rank, identifier in enumerate(ordered)}
         places = 1 if call.form == "one" else call.top or len(ordered)
@@ -59,7 +55,7 @@ class ForcedBackend:
             answer,
             choice=tuple(ordered[:places]),
             probabilities={identifier: chances[identifier] for identifier in call.identifiers},
-            thought=self._thought if call.thought is None else answer.thought,
+            thought=self._made_thought if call.thought is None else answer.thought,
         )
 
 
@@ -69,17 +65,14 @@ def no_early_end(model: Any, tokenizer: Any) -> Iterator[None]:
     import torch
 
     vocabulary = tokenizer.get_vocab()
-    endings = {number for token, number in vocabulary.items() if ">" in token} | set(tokenizer.all_special_ids)
     size = int(model.config.get_text_config().vocab_size)
+    endings = {number for token, number in vocabulary.items() if ">" in token} | set(tokenizer.all_special_ids)
     unknown = set(range(size)) - set(vocabulary.values())
     kept_out = torch.tensor(sorted(number for number in endings | unknown if number < size))
-    on_device: dict[Any, Any] = {}
+    kept_out = kept_out.to(model.get_output_embeddings().weight.device)
 
     def keep_out(module: Any, inputs: Any, output: Any) -> None:
-        logits = output.logits
-        if logits.device not in on_device:
-            on_device[logits.device] = kept_out.to(logits.device)
-        logits.index_fill_(-1, on_device[logits.device], -torch.inf)
+        output.logits.index_fill_(-1, kept_out, -torch.inf)
 
     hook = model.register_forward_hook(keep_out)
     try:

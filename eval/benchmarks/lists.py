@@ -1,15 +1,14 @@
-"""Made-up lists of passages of an exact number of tokens, and the order in which they leave."""
+"""Made-up lists of passages of an exact number of tokens, and the order they are forced into."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Protocol
 
+from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Call, Candidate, RankingRequest
@@ -22,60 +21,46 @@ _SHORT_WORDS = "a of is to in and the as it on no . , x"
 _SHORTEST = 8
 
 
-class Counts(Protocol):
-    """How a model counts tokens; every backend does."""
+def make_lists(counts: Backend, settings: SpeedSettings) -> tuple[RankingRequest, ...]:
+    """Makes requests without meaning; the same settings give the same ones.
 
-    def count_tokens(self, text: str) -> int: ...
-
-    def cut_text(self, text: str, max_tokens: int) -> str: ...
-
-
-@dataclass(frozen=True)
-class MadeLists:
-    """Requests without meaning, and the order they are forced into.
-
-    Every passage begins with a number of its own, by which it is known wherever a prompt shows it.
+    Every passage begins with a number of its own, by which it is known wherever a prompt shows it: of two passages, the
+    one of the smaller number is the better.
     """
-
-    requests: tuple[RankingRequest, ...]
-    going: dict[int, int]  # passage number to when it leaves: the greater, the later
-    best_first: tuple[tuple[int, ...], ...]  # positions of each request's candidates as going orders them
-
-    def shown(self, call: Call) -> list[int]:
-        """The numbers of the passages that a call's prompt shows, in its order."""
-        return [int(number) for message in call.messages for number in _NUMBER.findall(message.content)]
-
-
-def make_lists(counts: Counts, settings: SpeedSettings) -> MadeLists:
-    """Makes lists; the same settings give the same ones."""
-    drawing, candidates = random.Random(settings.seed), settings.candidates
-    requests, best_first = [], []
-    going: dict[int, int] = {}
+    drawing, requests = random.Random(settings.seed), list[RankingRequest]()
     for query in range(settings.queries):
-        numbers = range(query * candidates + 1, (query + 1) * candidates + 1)
-        texts = [made_passage(counts, number, settings.passage_tokens, drawing) for number in numbers]
-        passages = tuple(Candidate(str(number), text) for number, text in zip(numbers, texts, strict=True))
+        numbers = list(range(query * settings.candidates + 1, (query + 1) * settings.candidates + 1))
+        if settings.order == "random":
+            drawing.shuffle(numbers)
+        passages = tuple(
+            Candidate(str(number), made_passage(counts, number, settings.passage_tokens, drawing)) for number in numbers
+        )
         asked = " ".join(drawing.choices(_words(), k=_QUERY_WORDS))
         requests.append(RankingRequest(asked, passages, query_id=f"q{query + 1}"))
-        wanted = list(range(candidates))
-        if settings.order == "random":
-            drawing.shuffle(wanted)
-        best_first.append(tuple(wanted))
-        going |= {numbers[place]: candidates - rank for rank, place in enumerate(wanted)}
-    return MadeLists(tuple(requests), going, tuple(best_first))
+    return tuple(requests)
 
 
-def made_passage(counts: Counts, number: int, tokens: int, drawing: random.Random) -> str:
+def forced_order(request: RankingRequest) -> tuple[int, ...]:
+    """The positions of a request's candidates, best first."""
+    return tuple(sorted(range(len(request.candidates)), key=lambda place: int(request.candidates[place].id)))
+
+
+def shown_numbers(call: Call) -> list[int]:
+    """The numbers of the passages that a call's prompt shows, in its order."""
+    return [int(number) for message in call.messages for number in _NUMBER.findall(message.content)]
+
+
+def made_passage(counts: Backend, number: int, tokens: int, drawing: random.Random) -> str:
     """Makes a passage of exactly `tokens` tokens, real words in no order."""
     return _exactly(counts, tokens, f"number {number}:", drawing, "--passage-tokens")
 
 
-def made_thought(counts: Counts, tokens: int, drawing: random.Random) -> str:
+def made_thought(counts: Backend, tokens: int, drawing: random.Random) -> str:
     """Makes a thought of exactly `tokens` tokens; it may be empty."""
     return _exactly(counts, tokens, "", drawing, "--thought-tokens") if tokens else ""
 
 
-def _exactly(counts: Counts, tokens: int, beginning: str, drawing: random.Random, option: str) -> str:
+def _exactly(counts: Backend, tokens: int, beginning: str, drawing: random.Random, option: str) -> str:
     words = drawing.choices(_words(), k=tokens)
     text = counts.cut_text(" ".join([beginning, *words]).strip(), tokens)
     if not text.startswith(beginning):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, TINY_NAMES
 from r1ranker_ir.models.random_weights import open_configuration, random_model
+from r1ranker_ir.rankers.settings import Dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,15 @@ class BenchmarkModel:
             "tokenizer": str(self.tokenizer.name_or_path),
             "configuration": self.model.config.to_dict(),
         }
+
+
+def parse_dtypes(text: str) -> tuple[str, ...]:
+    """Reads names of dtypes split by commas or white space; repeats are dropped."""
+    names = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    known = get_args(Dtype)
+    if wrong := [name for name in names if name not in known] or ([] if names else [text]):
+        raise InputError(f"dtype is {wrong[0]!r}: use {', '.join(known)}, or several, split by commas")
+    return names
 
 
 def open_model(

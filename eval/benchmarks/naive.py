@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.types import RankingRequest, Usage
 
+from .lists import forced_order
 from .model import BenchmarkModel
 
 _ANSWER = "\n</think>\n<answer>[{number}]</answer>"
 
 
 def eliminate_naively(
-    model: BenchmarkModel, prompt: Prompt, request: RankingRequest, best_first: Sequence[int], thought_tokens: int
+    model: BenchmarkModel, prompt: Prompt, request: RankingRequest, thought_tokens: int
 ) -> tuple[tuple[int, ...], Usage]:
-    """Eliminates with a plain `generate` per step; what comes out is `best_first`, as the answers mean nothing."""
+    """Eliminates with a plain `generate` per step; the answers mean nothing, and the forced order comes out."""
     import torch
 
-    texts, usage = ChatTokenizer(model.tokenizer), Usage()
+    texts, usage, best_first = ChatTokenizer(model.tokenizer), Usage(), forced_order(request)
     remaining, excluded = list(range(len(request.candidates))), list[int]()
     while len(remaining) > 1:
         ids = texts.prompt_ids(prompt.ask("iterative", request, remaining).messages)
@@ -41,15 +41,14 @@ def eliminate_naively(
     return (*remaining, *reversed(excluded)), usage
 
 
-def read_prompts(model: Any, prompts: Sequence[Sequence[int]], batch_size: int) -> None:
+def read_prompts(model: BenchmarkModel, prompts: Sequence[Sequence[int]], batch_size: int) -> None:
     """Reads each prompt with one forward pass and keeps nothing: what any ranking by this model takes at least."""
     import torch
 
-    device = model.get_input_embeddings().weight.device
     with torch.inference_mode():
         for start in range(0, len(prompts), batch_size):
             batch = prompts[start : start + batch_size]
             longest = max(map(len, batch))
             # Padding behind a prompt is seen by none of its tokens.
             padded = [[*ids, *[ids[-1]] * (longest - len(ids))] for ids in batch]
-            model(input_ids=torch.tensor(padded, device=device), logits_to_keep=1, use_cache=False)
+            model.model(input_ids=torch.tensor(padded, device=model.device), logits_to_keep=1, use_cache=False)

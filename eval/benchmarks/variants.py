@@ -76,17 +76,9 @@ def parse_variant(name: str) -> Variant:
 
 def _option(part: str) -> tuple[str, Any]:
     """What a part of a name says: an argument of `RankingOptions`, the strategy, or whether there is reuse."""
-    key, equals, value = part.partition("=")
-    if part in LAYOUTS:
-        return "layout", part
-    if part in STRATEGIES:
-        return "strategy", part
-    if part == "no-reuse":
-        return "reuse", False
-    if part == "show-best-first":
-        return "show_best_first", True
-    if key == "think" and equals:
-        return "think", value
+    key, _, value = part.partition("=")
+    known: dict[str, tuple[str, Any]] = {"no-reuse": ("reuse", False), "show-best-first": ("show_best_first", True)}
+    known |= {layout: ("layout", layout) for layout in LAYOUTS} | {name: ("strategy", name) for name in STRATEGIES}
     if key == "top-k" and value.isdecimal():
         return "top_k", int(value)
-    return "schedule", part
+    return ("think", value) if key == "think" and value else known.get(part, ("schedule", part))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from r1ranker_ir.backends import BACKENDS
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
 from r1ranker_ir.eval.benchmarks.meter import metered
 from r1ranker_ir.eval.benchmarks.model import open_model
-from r1ranker_ir.eval.benchmarks.rows import rate
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.trace_summary import TraceSummary, summarise
@@ -25,48 +22,13 @@ from r1ranker_ir.types import OF_ONE, Ranking
 from .lists import ClearList, clear_lists
 
 if TYPE_CHECKING:
-    from r1ranker_ir.eval.benchmarks.meter import Metered
     from r1ranker_ir.eval.benchmarks.model import BenchmarkModel
-
-Level = Literal["fit", "fit with reservations", "unfit"]
 
 _QUICK_QUERIES, _QUERIES = 3, 6
 _QUICK_THOUGHT, _THOUGHT = 128, 256
 # A model that can't tell candidates apart passes for one that can with this probability.
 _ALPHA = 0.01
 _SURE, _STEADY, _CLEAN, _LIMITED, _UNREADABLE = 0.8, 0.7, 0.1, 0.3, 0.5
-_THOUGHT_BLOCK = re.compile(r"</think>", re.IGNORECASE)
-_ANSWER_BLOCK = re.compile(r"<answer>.+?</answer>", re.DOTALL | re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class DoctorSettings:
-    """How thoroughly a model is examined."""
-
-    backend: str = "transformers"  # transformers or openai
-    queries: int | None = None  # lists, each shown forwards and backwards; None: 6, or 3 if quick
-    candidates: int = 4  # in each list
-    max_thought_tokens: int | None = None  # None: 256, or 128 if quick
-    quick: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of Ranker
-    device: str | None = None
-    dtype: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.candidates < 2:
-            raise InputError(f"candidates is {self.candidates}: give at least 2, or there is nothing to choose")
-
-    @property
-    def lists(self) -> int:
-        """How many lists are shown."""
-        return self.queries or (_QUICK_QUERIES if self.quick else _QUERIES)
-
-    @property
-    def thought(self) -> int:
-        """How long a thought may be, in tokens."""
-        if self.max_thought_tokens is not None:
-            return self.max_thought_tokens
-        return _QUICK_THOUGHT if self.quick else _THOUGHT
 
 
 @dataclass(frozen=True)
@@ -92,6 +54,15 @@ class FormatCheck:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The judgement of a model with one strategy."""
+
+    level: Literal["fit", "fit with reservations", "unfit"]
+    reasons: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StrategyCheck:
     """How a model does with one strategy."""
 
@@ -103,29 +74,48 @@ class StrategyCheck:
     summary: TraceSummary
 
     @property
+    def trials(self) -> int:
+        """How many rankings there were."""
+        return 2 * self.lists
+
+    @property
     def chance(self) -> float:
         """The probability of being right at least this often by naming any candidate."""
-        trials, hit = 2 * self.lists, 1 / self.candidates
+        trials, hit = self.trials, 1 / self.candidates
         counts = range(self.right, trials + 1)
         return sum(math.comb(trials, count) * hit**count * (1 - hit) ** (trials - count) for count in counts)
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """The judgement of a model with one strategy."""
-
-    level: Level
-    reasons: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast a model is."""
-
-    reading: float | None  # tokens of prompts per second; None where that can't be told apart
-    writing: float | None  # tokens written per second, over all rows of a batch
-    seconds: float  # of all calls
+    @property
+    def verdict(self) -> Verdict:
+        """Judges what was seen."""
+        summary, by_chance = self.summary, self.chance > _ALPHA
+        repaired = summary.unread / summary.answers if summary.answers else 0.0
+        limited = sum(count for ending, count in summary.endings.items() if "limit" in ending)
+        first = f"the passage that answers the query comes out first in {self.right} of {self.trials} rankings"
+        reasons, advice = list[str](), list[str]()
+        if repaired > _CLEAN:
+            reasons.append(f"{summary.unread} of {summary.answers} answers can't be used as they stand")
+            advice.append(
+                "have answers chosen among the candidates (backend transformers), allow longer thoughts "
+                "(--max-thought-tokens), or take a model that follows instructions"
+            )
+        if by_chance:
+            reasons.append(f"{first}, which guessing does as well ({self.trials / self.candidates:.3g} on average)")
+            advice.append("do not rank with it this way: take a larger or a trained model, or another strategy")
+        elif self.right < _SURE * self.trials:
+            reasons.append(f"{first} only")
+        if self.same < _STEADY * self.lists:
+            reasons.append(
+                f"lists shown forwards and backwards have the same winner in {self.same} of {self.lists} cases only: "
+                f"its answers go by place"
+            )
+            advice += [] if by_chance else ["let permutations vote against the bias (--votes 3)"]
+        if summary.thoughts and limited > _LIMITED * summary.thoughts:
+            reasons.append(f"{limited} of {summary.thoughts} thoughts ran into the limit that was set here")
+            advice.append("allow longer thoughts (--max-thought-tokens)")
+        if by_chance or repaired >= _UNREADABLE:
+            return Verdict("unfit", tuple(reasons), tuple(advice))
+        return Verdict("fit with reservations" if reasons else "fit", tuple(reasons), tuple(advice))
 
 
 @dataclass(frozen=True)
@@ -137,20 +127,36 @@ class Examination:
     template: TemplateFacts | None  # None on a server, whose template can't be seen
     format: FormatCheck
     checks: tuple[StrategyCheck, ...]
-    verdicts: tuple[Verdict, ...]  # beside the checks
-    speed: Speed
+    reading: float | None  # tokens of prompts per second; None where that can't be told apart
+    writing: float | None  # tokens written per second, over all rows of a batch
+    seconds: float  # of all calls
 
 
-def examine(model: str, settings: DoctorSettings) -> Examination:
-    """Examines a checkpoint (folder or hub name; `tiny` for the embedded one), or a server's model."""
+def examine(
+    model: str,
+    backend: str = DEFAULT_BACKEND,
+    *,
+    queries: int | None = None,
+    candidates: int = 4,
+    max_thought_tokens: int | None = None,
+    quick: bool = False,
+    device: str | None = None,
+    dtype: str = "auto",
+    **options: Any,
+) -> Examination:
+    """Examines a checkpoint (folder or hub name; `tiny` for the embedded one), or a server's model.
+
+    `queries` is the number of lists (6, or 3 if quick), each of that many candidates and shown forwards and backwards;
+    `options` are further arguments of `Ranker`.
+    """
     opened: BenchmarkModel | None = None
-    lists, checkpoint = clear_lists(settings.lists, settings.candidates), model
-    usual = {"backend": settings.backend, "max_thought_tokens": settings.thought, "max_repair_rate": 1.0}
-    options: dict[str, Any] = {**usual, **settings.options}
-    if BACKENDS[settings.backend].capabilities.reads_checkpoint:
-        opened = open_model(model, None, device=settings.device, dtype=settings.dtype, seed=0)
+    lists = clear_lists(queries or (_QUICK_QUERIES if quick else _QUERIES), candidates)
+    limit = (_QUICK_THOUGHT if quick else _THOUGHT) if max_thought_tokens is None else max_thought_tokens
+    options, checkpoint = {"max_repair_rate": 1.0, **options, "backend": backend, "max_thought_tokens": limit}, model
+    if BACKENDS[backend].capabilities.reads_checkpoint:
+        opened = open_model(model, None, device=device, dtype=dtype, seed=0)
         options["loaded"], checkpoint = (opened.model, opened.tokenizer), str(opened.checkpoint)
-    strategies = _strategies(checkpoint, settings)
+    strategies = _strategies(checkpoint, options)
     started = time.perf_counter()
     checks, texts = [], list[Ranking]()
     with nullcontext() if opened is None else metered(opened.model) as meter:
@@ -162,27 +168,22 @@ def examine(model: str, settings: DoctorSettings) -> Examination:
             free = Ranker(checkpoint, strategy=strategies[0], **options, answers="published", max_calls=1)
             texts = free.rank([each.request for each in lists])
     seconds = time.perf_counter() - started
-    return Examination(
-        model,
-        settings.backend,
-        None if opened is None else template_facts(opened),
-        format_of(texts),
-        tuple(checks),
-        tuple(map(verdict_of, checks)),
-        _speed(meter, checks, seconds),
-    )
+    template, reading = None if opened is None else template_facts(opened), None
+    writing: float | None = sum(check.summary.usage.completion_tokens for check in checks) / seconds
+    if meter is not None:
+        reading, writing = meter.reading.rate, meter.writing.rate
+    return Examination(model, backend, template, format_of(texts), tuple(checks), reading, writing, seconds)
 
 
-def _strategies(checkpoint: str, settings: DoctorSettings) -> list[str]:
+def _strategies(checkpoint: str, options: Mapping[str, Any]) -> list[str]:
     """Those that the checkpoint, or the given template, has words for."""
-    if settings.options.get("template") is not None:
+    offered = tuple(STRATEGIES)
+    if options.get("template") is not None:
         from r1ranker_ir.prompts.files import open_template
 
-        template = open_template(settings.options["template"])
+        template = open_template(options["template"])
         offered = tuple(name for name, strategy in STRATEGIES.items() if strategy.is_worded_by(template))
-    elif not BACKENDS[settings.backend].capabilities.reads_checkpoint:
-        offered = tuple(STRATEGIES)
-    else:
+    elif "loaded" in options:
         offered = read_settings(checkpoint).strategies
     # Nothing is answered to a strategy that scores the query, so there is no answer to look at.
     return [name for name, strategy in STRATEGIES.items() if name in offered and strategy.asks != "likelihood"]
@@ -198,17 +199,11 @@ def _check(
     ranker = Ranker(checkpoint, strategy=strategy, **options, **own)
     asked = [each.request for each in lists] + [each.backwards() for each in lists]
     rankings = ranker.engine.run([ranker.program(request) for request in asked])
-    winners = [ranking.best_first[0].id for ranking in rankings]
-    best = [each.best for each in lists] * 2
-    check = StrategyCheck(
-        strategy,
-        len(lists),
-        len(lists[0].request.candidates),
-        sum(winner == wanted for winner, wanted in zip(winners, best, strict=True)),
-        sum(one == other for one, other in zip(winners[: len(lists)], winners[len(lists) :], strict=True)),
-        summarise(TracedRanking(strategy, ranking) for ranking in rankings),
-    )
-    return check, rankings
+    winners, count = [ranking.best_first[0].id for ranking in rankings], len(lists)
+    right = sum(winner == wanted for winner, wanted in zip(winners, [each.best for each in lists] * 2, strict=True))
+    same = sum(one == other for one, other in zip(winners[:count], winners[count:], strict=True))
+    summary = summarise(TracedRanking(strategy, ranking) for ranking in rankings)
+    return StrategyCheck(strategy, count, len(lists[0].request.candidates), right, same, summary), rankings
 
 
 def template_facts(opened: BenchmarkModel) -> TemplateFacts:
@@ -222,19 +217,17 @@ def template_facts(opened: BenchmarkModel) -> TemplateFacts:
     if not getattr(tokenizer, "chat_template", None):
         return TemplateFacts(False, "kept", "open", end_tokens, think_token)
     system, probe = "a system's words", "a user's words"
-    text = _rendered(tokenizer, [("system", system), ("user", probe)])
+    text = _rendered(tokenizer, system=system, user=probe)
     kept: Literal["kept", "dropped", "refused"] = "refused" if text is None else "kept" if system in text else "dropped"
-    tail = (text or _rendered(tokenizer, [("user", probe)]) or "").rpartition(probe)[2].rstrip()
-    thought: Literal["opened", "closed", "open"] = (
-        "opened" if tail.endswith("<think>") else "closed" if tail.endswith("</think>") else "open"
-    )
-    return TemplateFacts(True, kept, thought, end_tokens, think_token)
+    tail = (text or _rendered(tokenizer, user=probe) or "").rpartition(probe)[2].rstrip()
+    closed: Literal["closed", "open"] = "closed" if tail.endswith("</think>") else "open"
+    return TemplateFacts(True, kept, "opened" if tail.endswith("<think>") else closed, end_tokens, think_token)
 
 
-def _rendered(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str | None:
+def _rendered(tokenizer: Any, **turns: str) -> str | None:
     from jinja2.exceptions import TemplateError
 
-    messages = [{"role": role, "content": text} for role, text in turns]
+    messages = [{"role": role, "content": text} for role, text in turns.items()]
     try:
         return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
     except (TemplateError, TypeError, ValueError):
@@ -244,53 +237,7 @@ def _rendered(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str | None:
 def format_of(rankings: Sequence[Ranking]) -> FormatCheck:
     """Looks at outputs that nothing held to the form."""
     steps = [step for ranking in rankings for step in ranking.steps]
-    broken = [step.text for step in steps if step.repaired]
-    thoughts, answers = (
-        sum(bool(block.search(step.text)) for step in steps) for block in (_THOUGHT_BLOCK, _ANSWER_BLOCK)
-    )
+    texts, broken = [step.text.lower() for step in steps], [step.text for step in steps if step.repaired]
+    thoughts = sum("</think>" in text for text in texts)
+    answers = sum("</answer>" in text.partition("<answer>")[2][1:] for text in texts)
     return FormatCheck(len(steps), thoughts, answers, len(steps) - len(broken), broken[0] if broken else "")
-
-
-def _speed(meter: Metered | None, checks: Sequence[StrategyCheck], seconds: float) -> Speed:
-    if meter is None:
-        written = sum(check.summary.usage.completion_tokens for check in checks)
-        return Speed(None, written / seconds, seconds)
-    return Speed(rate(meter.reading), rate(meter.writing), seconds)
-
-
-def verdict_of(check: StrategyCheck) -> Verdict:
-    """Judges what was seen of one strategy."""
-    summary, trials = check.summary, 2 * check.lists
-    repaired = summary.unread / summary.answers if summary.answers else 0.0
-    limited = sum(count for ending, count in summary.endings.items() if "limit" in ending)
-    reasons, advice = list[str](), list[str]()
-    if repaired > _CLEAN:
-        reasons.append(f"{summary.unread} of {summary.answers} answers can't be used as they stand")
-        advice.append(
-            "have answers chosen among the candidates (backend transformers), allow longer thoughts "
-            "(--max-thought-tokens), or take a model that follows instructions"
-        )
-    by_chance = check.chance > _ALPHA
-    if by_chance:
-        reasons.append(
-            f"the passage that answers the query comes out first in {check.right} of {trials} rankings, which "
-            f"guessing does as well ({trials / check.candidates:.3g} on average)"
-        )
-    elif check.right < _SURE * trials:
-        reasons.append(f"the passage that answers the query comes out first in {check.right} of {trials} rankings only")
-    if check.same < _STEADY * check.lists:
-        reasons.append(
-            f"lists shown forwards and backwards have the same winner in {check.same} of {check.lists} cases only: its "
-            f"answers go by place"
-        )
-        advice.append("let permutations vote against the bias (--votes 3)" if not by_chance else "")
-    if summary.thoughts and limited > _LIMITED * summary.thoughts:
-        reasons.append(
-            f"{limited} of {summary.thoughts} thoughts ran into the limit that was set here: with longer ones it may "
-            f"do better"
-        )
-        advice.append("allow longer thoughts (--max-thought-tokens)")
-    if by_chance:
-        advice.append("do not rank with it this way: take a larger or a trained model, or another strategy")
-    level: Level = "unfit" if by_chance or repaired >= _UNREADABLE else "fit with reservations" if reasons else "fit"
-    return Verdict(level, tuple(reasons), tuple(dict.fromkeys(filter(None, advice))))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from r1ranker_ir.data.corpora import open_corpus
+from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Candidate, RankingRequest
 
@@ -31,9 +32,7 @@ def clear_lists(count: int, candidates: int) -> list[ClearList]:
     """Makes lists of the packaged collection, the same ones each time; the place of the best one moves on."""
     with resources.as_file(resources.files("r1ranker_ir") / _COLLECTION) as folder:
         corpus = open_corpus(str(folder))
-        grades: dict[str, dict[str, int]] = {}
-        for judgment in corpus.qrels():
-            grades.setdefault(judgment.query_id, {})[judgment.doc_id] = judgment.relevance
+        grades = gains_of(corpus.qrels())
         best = {query_id: max(own, key=lambda doc_id: (own[doc_id], doc_id)) for query_id, own in grades.items()}
         queries = {query_id: text for query_id, text in corpus.queries().items() if query_id in best}
         ids, most = list(queries), len(queries) // _STEP

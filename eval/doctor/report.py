@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from r1ranker_ir.runs.trace_summary import Spread, summary_data
+from r1ranker_ir.runs.trace_summary import summary_data
 
-from .doctor import Examination, FormatCheck, StrategyCheck, TemplateFacts
+from .doctor import Examination, StrategyCheck
 
 _SYSTEM = {
     "kept": "a system turn is kept",
@@ -26,34 +26,49 @@ def report_lines(found: Examination) -> Iterator[str]:
     """Says what was found."""
     yield f"Model {found.model}, backend {found.backend}"
     yield ""
-    yield from _template(found.template)
-    yield from _format(found.format)
+    facts, form = found.template, found.format
+    if facts is None:
+        yield "Chat template: the server's own, which can't be seen from here"
+    else:
+        told = f"there is one; {_SYSTEM[facts.system]}; {_THOUGHT[facts.thought]}"
+        none = "none; turns are joined by blank lines, which suits few models"
+        yield f"Chat template: {told if facts.chat_template else none}"
+        ends = ", ".join(map(_quoted, facts.end_tokens)) or "none known: only the limit ends a thought"
+        think = "one token" if facts.think_token else "several tokens, so the model was hardly trained with it"
+        yield f"End of turn: {ends}; <think> is {think}"
+    if form.outputs:
+        yield (
+            f"Form, when nothing holds it: of {form.outputs} outputs {form.thoughts} close a thought, {form.answers} "
+            f"hold an <answer>, {form.readable} could be used as they stood"
+        )
+    if form.example:
+        yield f"  one that could not: {_quoted(form.example)}"
     yield ""
-    yield f"Speed: {_speed(found)}; {found.speed.seconds:.0f} seconds in all"
+    speeds = [f"{verb} {rate:,.0f}" for verb, rate in (("reads", found.reading), ("writes", found.writing)) if rate]
+    yield f"Speed: {' and '.join(speeds) or 'no'} tokens per second over all calls; {found.seconds:.0f} seconds in all"
     for check in found.checks:
         yield ""
         yield from _check(check)
     yield ""
     yield "Verdict"
-    for check, verdict in zip(found.checks, found.verdicts, strict=True):
-        yield f"  {check.strategy}: {verdict.level}"
-        yield from (f"    because {reason}" for reason in verdict.reasons)
-        yield from (f"    what to do: {advice}" for advice in verdict.advice)
+    for check in found.checks:
+        yield f"  {check.strategy}: {check.verdict.level}"
+        yield from (f"    because {reason}" for reason in check.verdict.reasons)
+        yield from (f"    what to do: {advice}" for advice in check.verdict.advice)
     yield overall(found)
 
 
 def overall(found: Examination) -> str:
     """Says in a sentence what the model can be used for."""
-    levels = {check.strategy: verdict.level for check, verdict in zip(found.checks, found.verdicts, strict=True)}
-    fit = [name for name, level in levels.items() if level == "fit"]
-    reserved = [name for name, level in levels.items() if level == "fit with reservations"]
-    if not fit and not reserved:
+    said = []
+    for level in ("fit", "fit with reservations"):
+        if names := [check.strategy for check in found.checks if check.verdict.level == level]:
+            said.append(f"{level.capitalize()} for {', '.join(names)}.")
+    if not said:
         return (
             "This model can't rank with any strategy that was tried: its orders say nothing about the candidates. "
             "Use another model, or train this one (r1ranker train)."
         )
-    said = [f"Fit for {', '.join(fit)}."] if fit else []
-    said += [f"Fit with reservations for {', '.join(reserved)}."] if reserved else []
     if found.template is not None and 2 * found.format.readable < found.format.outputs:
         said.append(
             "That holds where answers are chosen among the candidates: left to itself, as on a server, it does not "
@@ -62,45 +77,13 @@ def overall(found: Examination) -> str:
     return " ".join(said) + " These lists are easy; measure on judged data of your own before you rely on it."
 
 
-def _template(facts: TemplateFacts | None) -> Iterator[str]:
-    if facts is None:
-        yield "Chat template: the server's own, which can't be seen from here"
-        return
-    if not facts.chat_template:
-        yield "Chat template: none; turns are joined by blank lines, which suits few models"
-    else:
-        yield f"Chat template: there is one; {_SYSTEM[facts.system]}; {_THOUGHT[facts.thought]}"
-    ends = ", ".join(map(_quoted, facts.end_tokens)) or "none known: only the limit ends a thought"
-    think = "one token" if facts.think_token else "several tokens, so the model was hardly trained with it"
-    yield f"End of turn: {ends}; <think> is {think}"
-
-
-def _format(check: FormatCheck) -> Iterator[str]:
-    if not check.outputs:
-        yield "Form: not looked at"
-        return
-    yield (
-        f"Form, when nothing holds it: of {check.outputs} outputs {check.thoughts} close a thought, {check.answers} "
-        f"hold an <answer>, {check.readable} could be used as they stood"
-    )
-    if check.example:
-        yield f"  one that could not: {_quoted(check.example)}"
-
-
 def _quoted(text: str) -> str:
     line = " ".join(text.split())
     return repr(line if len(line) <= _EXAMPLE else f"{line[:_EXAMPLE]}…")
 
 
-def _speed(found: Examination) -> str:
-    speed = found.speed
-    reading = [] if speed.reading is None else [f"reads {speed.reading:,.0f} tokens per second"]
-    writing = [] if speed.writing is None else [f"writes {speed.writing:,.0f} tokens per second over all calls at once"]
-    return ", ".join(reading + writing) or "nothing was computed"
-
-
 def _check(check: StrategyCheck) -> Iterator[str]:
-    summary, trials = check.summary, 2 * check.lists
+    summary, trials = check.summary, check.trials
     yield (
         f"{check.strategy}: {check.lists} lists of {check.candidates}, forwards and backwards; "
         f"{summary.usage.calls} calls"
@@ -111,41 +94,37 @@ def _check(check: StrategyCheck) -> Iterator[str]:
         if share.named >= 0.8 * share.able and share.able > 2:
             yield f"  place [{share.place}] is named in {share.named} of {share.able} answers that could"
     if summary.grades:
-        given = ", ".join(f"{grade}: {count}" for grade, count in summary.grades.items())
-        yield f"  grades given: {given}"
+        yield f"  grades given: {', '.join(f'{grade}: {count}' for grade, count in summary.grades.items())}"
     if summary.repairs:
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.repairs.items())
         yield f"  repairs: {summary.unread} of {summary.answers} answers ({kinds})"
-    if summary.thought_words is not None:
-        endings = ", ".join(f"{count} {ending}" for ending, count in summary.endings.items())
-        yield f"  thoughts of {_spread(summary.thought_words)} words: {endings}"
-    else:
+    if (words := summary.thought_words) is None:
         yield "  no thoughts"
-
-
-def _spread(spread: Spread) -> str:
-    return f"{spread.least:g} to {spread.most:g} (median {spread.median:g})"
+    else:
+        endings = ", ".join(f"{count} {ending}" for ending, count in summary.endings.items())
+        yield f"  thoughts of {words.least:g} to {words.most:g} (median {words.median:g}) words: {endings}"
 
 
 def report_data(found: Examination) -> dict[str, Any]:
     """Lays what was found out as plain data for JSON."""
+    strategies = {}
+    for check in found.checks:
+        verdict = check.verdict
+        strategies[check.strategy] = {
+            **{name: getattr(check, name) for name in ("lists", "candidates", "right", "same")},
+            "rankings": check.trials,
+            "chance": check.chance,
+            "verdict": verdict.level,
+            "reasons": list(verdict.reasons),
+            "advice": list(verdict.advice),
+            "summary": summary_data(check.summary),
+        }
     return {
         "model": found.model,
         "backend": found.backend,
-        "template": None if found.template is None else {**vars(found.template)},
+        "template": None if found.template is None else vars(found.template),
         "format": vars(found.format),
-        "speed": vars(found.speed),
-        "strategies": {
-            check.strategy: {
-                **{name: value for name, value in vars(check).items() if name not in ("strategy", "summary")},
-                "rankings": 2 * check.lists,
-                "chance": check.chance,
-                "verdict": verdict.level,
-                "reasons": list(verdict.reasons),
-                "advice": list(verdict.advice),
-                "summary": summary_data(check.summary),
-            }
-            for check, verdict in zip(found.checks, found.verdicts, strict=True)
-        },
+        "speed": {name: getattr(found, name) for name in ("reading", "writing", "seconds")},
+        "strategies": strategies,
         "verdict": overall(found),
     }

@@ -14,15 +14,15 @@ from .significance import (
     RESAMPLES,
     ROUNDING,
     Correction,
+    Interval,
     MeanEstimate,
     Test,
     bootstrap_interval,
-    check_resamples,
     correct,
     paired_t_test,
     randomisation_interval,
     randomisation_test,
-    t_estimate,
+    t_interval,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # The same for every run, or no matter of quality.
 _NOT_COMPARED = {"NumQ": "the queries", "NumRel": "the relevant documents", "NumRet": "the retrieved documents"}
+_LEAST_RESAMPLES = 100  # with fewer, 95% can't be told from all
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class ComparisonSettings:
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
             raise InputError(f"alpha is {self.alpha}: give the probability of a false alarm, such as 0.05")
-        check_resamples(self.resamples)
+        if self.resamples < _LEAST_RESAMPLES:
+            raise InputError(
+                f"resamples is {self.resamples}: give at least {_LEAST_RESAMPLES}; {RESAMPLES:,} are usual"
+            )
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,6 @@ class ComparedRun:
     means: Mapping[Measure, MeanEstimate]  # intervals by the bootstrap
     missing: tuple[str, ...]  # judged queries of which it holds no document; they count as 0
     unjudged: tuple[str, ...]  # its queries without judgments; they do not count
-    calls: float | None  # model calls per query, if known
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,14 @@ class Difference:
         return sum(value > 0 for value in self.per_query.values())
 
     @property
-    def ties(self) -> int:
-        """Queries without a difference."""
-        return sum(value == 0 for value in self.per_query.values())
-
-    @property
     def losses(self) -> int:
         """Queries that the run ranks worse."""
         return sum(value < 0 for value in self.per_query.values())
+
+    @property
+    def ties(self) -> int:
+        """Queries without a difference."""
+        return len(self.per_query) - self.wins - self.losses
 
 
 @dataclass(frozen=True)
@@ -131,44 +134,34 @@ def compare_runs(
     baseline: str,
     settings: ComparisonSettings | None = None,
     *,
-    calls: Mapping[str, float] | None = None,
     judged: int | None = None,
 ) -> Comparison:
-    """Compares runs with a baseline.
+    """Compares runs, measured alike, with a baseline; `judged` is how many queries are, where not all of them count.
 
     No difference counts as significant between runs that have results for different queries: what one of them lacks
     counts as 0, which says nothing of how it ranks.
     """
-    settings = settings or ComparisonSettings()
-    base = evaluations.get(baseline)
-    if base is None or len(evaluations) < 2:
-        raise InputError(f"there is nothing to compare with {baseline!r}: give a baseline and at least one other run")
+    settings, base = settings or ComparisonSettings(), evaluations[baseline]
     measures = tuple(base.mean)
     check_comparable(measures)
-    for name, evaluation in evaluations.items():
-        if evaluation.per_query.keys() != base.per_query.keys() or set(evaluation.mean) != set(measures):
-            raise InputError(
-                f"{name!r} and {baseline!r} were measured differently: use the same judgments and measures"
-            )
-    pairs = [(measure, name) for measure in measures for name in evaluations if name != baseline]
-    per_query = [_per_query(evaluations[name], base, measure) for measure, name in pairs]
-    p_values = [_p_value(list(values.values()), settings) for values in per_query]
-    corrected = correct(p_values, settings.correction)
     runs = {}
     for name, each in evaluations.items():
         columns = {measure: [row[measure] for row in each.per_query.values()] for measure in measures}
         means = {measure: _estimate(values, settings) for measure, values in columns.items()}
-        runs[name] = ComparedRun(name, means, each.missing, each.unjudged, (calls or {}).get(name))
+        runs[name] = ComparedRun(name, means, each.missing, each.unjudged)
+    pairs = [(measure, name) for measure in measures for name in evaluations if name != baseline]
+    per_query = [_per_query(evaluations[name], base, measure) for measure, name in pairs]
+    tested = [_tested(list(values.values()), settings) for values in per_query]
+    corrected = correct([p_value for p_value, _ in tested], settings.correction)
     differences = []
-    for (measure, name), values, raw, final in zip(pairs, per_query, p_values, corrected, strict=True):
-        mean, before = _difference(list(values.values()), settings), runs[baseline].means[measure].mean
-        relative = mean.mean / before if before else None
+    for (measure, name), values, (p_value, interval), final in zip(pairs, per_query, tested, corrected, strict=True):
+        mean, before = math.fsum(values.values()) / len(values), runs[baseline].means[measure].mean
         same = set(runs[name].missing) == set(base.missing)
-        significant = same and final <= settings.alpha
-        differences.append(Difference(name, measure, values, mean, relative, raw, final, significant, same))
+        found = (MeanEstimate(mean, interval), mean / before if before else None, p_value, final)
+        differences.append(Difference(name, measure, values, *found, same and final <= settings.alpha, same))
     queries = len(base.per_query)
-    found = runs.pop(baseline), tuple(runs.values()), measures, tuple(differences)
-    return Comparison(*found, queries, settings, queries if judged is None else judged)
+    compared = runs.pop(baseline), tuple(runs.values()), measures, tuple(differences)
+    return Comparison(*compared, queries, settings, queries if judged is None else judged)
 
 
 def _per_query(run: Evaluation, baseline: Evaluation, measure: Measure) -> dict[str, float]:
@@ -179,18 +172,12 @@ def _per_query(run: Evaluation, baseline: Evaluation, measure: Measure) -> dict[
     return {query_id: value if abs(value) > ROUNDING else 0.0 for query_id, value in differences.items()}
 
 
-def _p_value(differences: Sequence[float], settings: ComparisonSettings) -> float:
+def _tested(differences: Sequence[float], settings: ComparisonSettings) -> tuple[float, Interval | None]:
+    """A p-value, and the interval that belongs to the test, so that the two never say different things."""
     if settings.test == "ttest":
-        return paired_t_test(differences)
-    return randomisation_test(differences, resamples=settings.resamples, seed=settings.seed)
-
-
-def _difference(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:
-    """A mean difference with the interval of its test, so that the two never say different things."""
-    if settings.test == "ttest":
-        return t_estimate(values)
-    interval = randomisation_interval(values, resamples=settings.resamples, seed=settings.seed)
-    return MeanEstimate(math.fsum(values) / len(values), interval)
+        return paired_t_test(differences), t_interval(differences)
+    drawn = {"resamples": settings.resamples, "seed": settings.seed}
+    return randomisation_test(differences, **drawn), randomisation_interval(differences, **drawn)
 
 
 def _estimate(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:

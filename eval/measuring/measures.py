@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,11 +18,11 @@ from r1ranker_ir.errors import InputError
 
 if TYPE_CHECKING:
     from ir_measures import Measure, Qrel
-    from rich.table import Table
 
 logger = logging.getLogger(__name__)
 
 EXAMPLE = "nDCG@10 RR(rel=2)@10 AP"
+_ENDING = re.compile(r"(?<=.)(\.(trec|run|txt|res))?(\.gz)?$")
 # Spaces and commas split measures, except inside the brackets that hold a measure's parameters.
 _TOKEN = re.compile(r"(?:\([^()]*\)|[^\s,])+")
 
@@ -55,15 +56,15 @@ def evaluate(qrels: Iterable[Qrel], run: Run, measures: Sequence[Measure], *, na
     import ir_measures
 
     judgments = _judgments_for_trec_eval(qrels)
-    judged = list(dict.fromkeys(judgment.query_id for judgment in judgments))
+    judged = dict.fromkeys(judgment.query_id for judgment in judgments)
     if not judged:
         raise InputError("there are no judgments: nothing can be measured")
     missing = tuple(query_id for query_id in judged if not run.get(query_id))
-    unjudged = tuple(query_id for query_id in run if query_id not in set(judged))
+    unjudged = tuple(query_id for query_id in run if query_id not in judged)
     if run and len(unjudged) == len(run):
         raise InputError(
             f"{name}: none of its {len(run)} queries is judged (the run has {unjudged[0]!r}, the judgments have "
-            f"{judged[0]!r}): is it a run of this corpus?"
+            f"{next(iter(judged))!r}): is it a run of this corpus?"
         )
     for some, all_, said in (
         (missing, judged, "judged queries have no results and count as 0"),
@@ -104,22 +105,6 @@ def common_queries(qrels: Iterable[Qrel], runs: Mapping[str, Run]) -> tuple[list
         name: {query_id: run[query_id] for query_id in run if query_id not in left_out} for name, run in runs.items()
     }
     return [judgment for judgment in judgments if judgment.query_id in common], kept, len(judged)
-
-
-def measures_table(evaluations: Mapping[str, Evaluation]) -> Table:
-    """Means for rich to print: a row per run, a column per measure, four decimals."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("run", no_wrap=True)
-    measures = list(dict.fromkeys(measure for each in evaluations.values() for measure in each.mean))
-    for measure in measures:
-        table.add_column(str(measure), justify="right", no_wrap=True)
-    for name, evaluation in evaluations.items():
-        table.add_row(Text(name), *(f"{evaluation.mean[measure]:.4f}" for measure in measures))
-    return table
 
 
 def measures_json(evaluations: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
@@ -174,36 +159,45 @@ def _parse_measure(token: str) -> Measure:
     # ir_measures' own parser leans on ast.Num, which Python 3.14 has removed.
     import ir_measures
 
-    hint = f"write measures as ir_measures does, such as {EXAMPLE!r}"
     try:
-        node = ast.parse(token, mode="eval").body
-        parameters: dict[str, Any] = {}
-        cutoff = None
+        node, parameters, cutoff = ast.parse(token, mode="eval").body, dict[str, Any](), None
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-            cutoff = ast.literal_eval(node.right)
+            cutoff = _literal(node.right)
             node = node.left
         if isinstance(node, ast.Call) and not node.args:
-            parameters = {str(given.arg): ast.literal_eval(given.value) for given in node.keywords}
+            parameters = {str(given.arg): _literal(given.value) for given in node.keywords}
             node = node.func
-        if not isinstance(node, ast.Name):
-            raise ValueError("not a measure's name")
-    except (SyntaxError, ValueError):
-        raise InputError(f"measure {token!r} can't be read: {hint}") from None
-    if node.id not in ir_measures.measures.registry:
-        raise InputError(f"measure {token!r} is unknown: {hint}")
-    kind = ir_measures.measures.registry[node.id]
-    if cutoff is not None:
-        parameters[kind.AT_PARAM] = cutoff
-    needed = [name for name, info in kind.SUPPORTED_PARAMS.items() if info.required and name not in parameters]
-    if needed:
-        raise InputError(f"measure {token!r} needs a value for {' and '.join(needed)}: {hint}")
-    measure: Any = kind(**parameters)
-    try:
+        if not isinstance(node, ast.Name) or node.id not in ir_measures.measures.registry:
+            raise ValueError("there is no measure of that name")
+        kind = ir_measures.measures.registry[node.id]
+        if cutoff is not None:
+            parameters[kind.AT_PARAM] = cutoff
+        for name, info in kind.SUPPORTED_PARAMS.items():
+            if info.required and name not in parameters:
+                raise ValueError(f"it needs a value for {name}")
+        measure: Any = kind(**parameters)
         measure.validate_params()
         ir_measures.evaluator([measure], [])
-    except (AssertionError, ValueError) as error:
-        raise InputError(f"measure {token!r} can't be computed: {error}") from error
+    except (SyntaxError, ValueError, AssertionError) as error:
+        said = f"measure {token!r} can't be computed ({error})"
+        raise InputError(f"{said}: write measures as ir_measures does, such as {EXAMPLE!r}") from None
     return cast("Measure", measure)
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f"{ast.unparse(node)} is not a value") from None
+
+
+def short_names(files: Sequence[str]) -> tuple[str, ...]:
+    """Shortens names of run files (`-`: standard input) to their stems, where these tell them apart."""
+    resolved = [file if file == "-" else str(Path(file).resolve()) for file in files]
+    if twice := next((file for file, full in zip(files, resolved, strict=True) if resolved.count(full) > 1), None):
+        raise InputError(f"run {twice!r} is given twice: compare each run once, the baseline included")
+    stems = tuple(_ENDING.sub("", Path(full).name) for full in resolved)
+    return stems if len(set(stems)) == len(stems) else tuple(files)
 
 
 def first_of(ids: Sequence[str]) -> str:

@@ -18,8 +18,6 @@ LEVEL = 0.95
 """How much of the distribution an interval covers."""
 RESAMPLES = 10_000
 """How many random samples randomisation tests and intervals take."""
-LEAST_RESAMPLES = 100
-"""With fewer, 95% can't be told from all."""
 ROUNDING = 1e-12
 """Differences up to this are rounding errors, and count as none."""
 # Random samples are drawn in batches of about this many values, so that memory stays flat.
@@ -44,15 +42,8 @@ class MeanEstimate:
 
     def text(self, sign: str = "") -> str:
         """Four decimals of each; with the sign `+` for differences."""
-        shown = f"{_rounded(self.mean):{sign}.4f}"
-        if self.interval is None:
-            return shown
-        low, high = map(_rounded, self.interval)
-        return f"{shown} ({low:{sign}.4f} to {high:{sign}.4f})"
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4) + 0.0  # no -0.0000
+        mean, *ends = (f"{round(value, 4) + 0.0:{sign}.4f}" for value in (self.mean, *(self.interval or ())))
+        return f"{mean} ({' to '.join(ends)})" if ends else mean
 
 
 def paired_t_test(differences: Sequence[float]) -> float:
@@ -67,38 +58,6 @@ def paired_t_test(differences: Sequence[float]) -> float:
     if np.ptp(values) <= ROUNDING:
         return 0.0
     return float(_scipy_stats().ttest_1samp(values, 0.0).pvalue)
-
-
-def randomisation_test(differences: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """The two-sided p-value of swapping the two runs of random queries (Fisher, 1935; Smucker et al., CIKM 2007).
-
-    Where there are no more than `resamples` swaps, each is counted and the p-value is exact; a drawn one is at least
-    2 / (resamples + 1). It is 1 if no more than one query differs, or the mean does not.
-    """
-    check_resamples(resamples)
-    values = _checked(differences)
-    values = values[values != 0]  # to swap equal values changes nothing
-    if len(values) < 2 or abs(values.mean()) <= ROUNDING:
-        return 1.0
-    swapped = {"permutation_type": "samples", "alternative": "two-sided"}
-    return float(_resampled("permutation_test", values, resamples, seed, **swapped).pvalue)
-
-
-def bootstrap_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
-    """The percentile interval of means of queries drawn with replacement (Efron, 1979); `None` for a single value."""
-    check_resamples(resamples)
-    checked = _checked(values)
-    if len(checked) == 1:
-        return None
-    drawn = _resampled("bootstrap", checked, resamples, seed, confidence_level=LEVEL, method="percentile")
-    # The percentiles of equal means may differ in their last digit, either way.
-    return Interval(*sorted(map(float, drawn.confidence_interval)))
-
-
-def _resampled(function: str, values: _Values, resamples: int, seed: int, **options: Any) -> Any:
-    rng, batch = np.random.default_rng(seed), _batch(len(values))
-    compute = getattr(_scipy_stats(), function)
-    return compute((values,), np.mean, n_resamples=resamples, vectorized=True, batch=batch, rng=rng, **options)
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
@@ -116,9 +75,18 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     return Interval(mean - reach, mean + reach)
 
 
-def t_estimate(values: Sequence[float]) -> MeanEstimate:
-    """A mean with the interval of Student's t."""
-    return MeanEstimate(math.fsum(values) / len(values), t_interval(values))
+def randomisation_test(differences: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
+    """The two-sided p-value of swapping the two runs of random queries (Fisher, 1935; Smucker et al., CIKM 2007).
+
+    Where there are no more than `resamples` swaps, each is counted and the p-value is exact; a drawn one is at least
+    2 / (resamples + 1). It is 1 if no more than one query differs, or the mean does not.
+    """
+    values = _checked(differences)
+    values = values[values != 0]  # to swap equal values changes nothing
+    if len(values) < 2 or abs(values.mean()) <= ROUNDING:
+        return 1.0
+    swapped = {"permutation_type": "samples", "alternative": "two-sided"}
+    return float(_resampled("permutation_test", values, resamples, seed, **swapped).pvalue)
 
 
 def randomisation_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
@@ -128,7 +96,6 @@ def randomisation_interval(values: Sequence[float], *, resamples: int = RESAMPLE
     shifts that the test rejects are those beyond nearly all means of subsets. Where all subsets are counted it leaves
     out 0 exactly where the test gives no more than 0.05. `None` with fewer than six values, unless all are 0.
     """
-    check_resamples(resamples)
     checked = _checked(values)
     count = len(checked)
     if count > 1 and not checked.any():
@@ -150,16 +117,33 @@ def _subset_means(values: _Values, count: int, drawing: np.random.Generator) -> 
     """The means of `count` random subsets, none of them empty."""
     found: list[_Values] = []
     while (missing := count - sum(map(len, found))) > 0:
-        chosen = drawing.random((min(missing, _batch(len(values))), len(values))) < 0.5
+        chosen = drawing.random((min(missing, _batch(values)), len(values))) < 0.5
         sizes = chosen.sum(axis=1)
         found.append((chosen @ values)[sizes > 0] / sizes[sizes > 0])
     return np.concatenate(found)
 
 
+def bootstrap_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
+    """The percentile interval of means of queries drawn with replacement (Efron, 1979); `None` for a single value."""
+    checked = _checked(values)
+    if len(checked) == 1:
+        return None
+    drawn = _resampled("bootstrap", checked, resamples, seed, confidence_level=LEVEL, method="percentile")
+    # The percentiles of equal means may differ in their last digit, either way.
+    return Interval(*sorted(map(float, drawn.confidence_interval)))
+
+
+def _resampled(function: str, values: _Values, resamples: int, seed: int, **options: Any) -> Any:
+    compute, rng = getattr(_scipy_stats(), function), np.random.default_rng(seed)
+    return compute((values,), np.mean, n_resamples=resamples, vectorized=True, batch=_batch(values), rng=rng, **options)
+
+
+def _batch(values: _Values) -> int:
+    return max(1, _BATCH_VALUES // len(values))
+
+
 def correct(p_values: Sequence[float], correction: Correction) -> tuple[float, ...]:
     """Corrects the p-values of one family of tests (Holm, 1979), to be compared with the same alpha."""
-    if wrong := [value for value in p_values if not 0 <= value <= 1]:
-        raise InputError(f"p-value {wrong[0]!r} is not between 0 and 1")
     count = len(p_values)
     if correction == "none":
         return tuple(p_values)
@@ -172,26 +156,12 @@ def correct(p_values: Sequence[float], correction: Correction) -> tuple[float, .
     return tuple(corrected)
 
 
-def check_resamples(resamples: int) -> None:
-    """Refuses too few random samples."""
-    if resamples < LEAST_RESAMPLES:
-        raise InputError(
-            f"resamples is {resamples}: at least {LEAST_RESAMPLES} are needed, and {RESAMPLES:,} are usual"
-        )
-
-
 def _checked(values: Sequence[float]) -> _Values:
-    if not len(values):
-        raise InputError("there are no values to test: give one for each query")
-    if wrong := [value for value in values if not math.isfinite(value)]:
-        raise InputError(f"value {wrong[0]!r} is not a finite number: it can't be tested")
     checked = np.array(values, dtype=np.float64)
+    if not len(checked) or not np.isfinite(checked).all():
+        raise InputError(f"{list(values)[:5]} can't be tested: give a finite number for each query")
     checked[np.abs(checked) <= ROUNDING] = 0.0
     return checked
-
-
-def _batch(count: int) -> int:
-    return max(1, _BATCH_VALUES // count)
 
 
 def _scipy_stats() -> Any:

@@ -1,9 +1,7 @@
-"""A comparison of runs as text: for the terminal, as Markdown, CSV and JSON."""
+"""A comparison of runs as text: for the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict
 from typing import Any
@@ -12,9 +10,8 @@ from r1ranker_ir.eval.measuring.comparison import Comparison, Difference
 from r1ranker_ir.eval.measuring.measures import first_of
 from r1ranker_ir.eval.measuring.significance import LEVEL, ROUNDING, MeanEstimate
 
-from .sheets import Sheet, tables_text
+from .sheets import NOTHING, Sheet, tables_text
 
-_NOTHING = "–"
 _MARK = "*"
 _TESTS = {
     "ttest": "paired t-test over the queries, two-sided",
@@ -31,31 +28,16 @@ _CORRECTIONS = {
     "bonferroni": "Bonferroni's correction",
     "none": "no correction, though false alarms add up,",
 }
-P_HEADINGS = {"holm": "p (Holm)", "bonferroni": "p (Bonferroni)", "none": "p (uncorrected)"}
-"""What corrected p-values are called, by the correction."""
-_CSV_COLUMNS = (
-    *("run", "baseline", "measure", "queries", "without_results", "calls_per_query", "mean", "mean_low", "mean_high"),
-    *("difference", "difference_low", "difference_high", "relative", "p_value", "corrected_p_value", "significant"),
-    *("wins", "ties", "losses"),
-)
-
-
-def sheets(comparison: Comparison) -> list[Sheet]:
-    """The runs' means, and their differences from the baseline."""
-    return [_means(comparison), _differences(comparison)]
+_P_HEADINGS = {"holm": "p (Holm)", "bonferroni": "p (Bonferroni)", "none": "p (uncorrected)"}
 
 
 def _means(comparison: Comparison) -> Sheet:
-    with_calls = any(run.calls is not None for run in comparison.all_runs)
     with_missing = any(run.missing for run in comparison.all_runs)
-    headings = ["run", *map(str, comparison.measures)]
-    headings += ["calls per query"] * with_calls + ["without results"] * with_missing
+    headings = ["run", *map(str, comparison.measures), *["without results"] * with_missing]
     rows = []
     for run in comparison.all_runs:
         cells = [run.name, *(run.means[measure].text() for measure in comparison.measures)]
-        cells += [_NOTHING if run.calls is None else f"{run.calls:.4g}"] * with_calls
-        cells += [str(len(run.missing))] * with_missing
-        rows.append(tuple(cells))
+        rows.append((*cells, *[str(len(run.missing))] * with_missing))
     judged = _counted(comparison.judged, "judged query", "judged queries")
     some = "" if comparison.judged == comparison.queries else f"{comparison.queries} of "
     return Sheet(f"Means over {some}{judged}, with {LEVEL:.0%} intervals", tuple(headings), tuple(rows))
@@ -67,22 +49,21 @@ def _differences(comparison: Comparison) -> Sheet:
             difference.run,
             str(difference.measure),
             difference.mean.text("+"),
-            _NOTHING if difference.relative is None else f"{100 * difference.relative:+.1f}%",
-            p_text(difference.p_value),
-            p_text(difference.corrected) + (_MARK if difference.significant else ""),
+            NOTHING if difference.relative is None else f"{100 * difference.relative:+.1f}%",
+            _p_text(difference.p_value),
+            _p_text(difference.corrected) + (_MARK if difference.significant else ""),
             f"{difference.wins} / {difference.ties} / {difference.losses}",
         )
         for difference in comparison.differences
     ]
-    corrected = P_HEADINGS[comparison.settings.correction]
+    corrected = _P_HEADINGS[comparison.settings.correction]
     headings = ("run", "measure", "difference", "relative", "p", corrected, "better / equal / worse")
     title = f"Differences from {comparison.baseline.name}, with {LEVEL:.0%} intervals"
     return Sheet(title, headings, tuple(rows), words=2)
 
 
-def p_text(value: float, equals: str = "") -> str:
-    """A p-value of four decimals, behind what stands for equality."""
-    return "< 0.0001" if value < 0.0001 else f"{equals}{value:.4f}"
+def _p_text(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
 def _counted(count: int, one: str, many: str) -> str:
@@ -92,72 +73,45 @@ def _counted(count: int, one: str, many: str) -> str:
 def notes(comparison: Comparison) -> list[str]:
     """Says how a comparison was made, and what to mind when reading it."""
     settings, tests = comparison.settings, len(comparison.differences)
-    test = _TESTS[settings.test].format(resamples=settings.resamples, seed=settings.seed)
-    heading = P_HEADINGS[settings.correction]
+    drawn = {"resamples": settings.resamples, "seed": settings.seed}
+    heading = _P_HEADINGS[settings.correction]
     family = (
         f"{_counted(tests, 'test', 'tests')} ({_counted(len(comparison.runs), 'run', 'runs')} × "
         f"{_counted(len(comparison.measures), 'measure', 'measures')})"
     )
     said = [
-        f"Test: {test}; {_CORRECTIONS[settings.correction]} over {family}.",
+        f"Test: {_TESTS[settings.test].format(**drawn)}; {_CORRECTIONS[settings.correction]} over {family}.",
         f"A star ({_MARK}) marks {heading} ≤ {settings.alpha:g}.",
         f"Intervals of means: percentile bootstrap over the queries, {settings.resamples:,} samples, seed "
         f"{settings.seed}.",
-        f"Intervals of differences: "
-        f"{_INTERVALS[settings.test].format(resamples=settings.resamples, seed=settings.seed)}; each for itself, not "
-        f"corrected: one that leaves out 0 goes with p ≤ {1 - LEVEL:.2g}, not with {heading}.",
-        *_about_intervals(comparison),
+        f"Intervals of differences: {_INTERVALS[settings.test].format(**drawn)}; each for itself, not corrected: one "
+        f"that leaves out 0 goes with p ≤ {1 - LEVEL:.2g}, not with {heading}.",
         f"Queries count as equal where the values differ by no more than {ROUNDING:g}.",
         *_about_queries(comparison),
     ]
+    if beyond := [each for each in comparison.differences if _leaves_out_0(each) and each.corrected > 1 - LEVEL]:
+        named = "; ".join(f"{each.run}, {each.measure}" for each in beyond)
+        said.append(
+            f"{named}: the interval leaves out 0, as p is no greater than {1 - LEVEL:.2g} before the correction for "
+            f"{tests} tests; {heading} is what counts."
+        )
     if comparison.queries == 1:
         said.append("One query says nothing about others: there are no intervals, and p is 1.")
+    elif any(each.mean.interval is None for each in comparison.differences):
+        said.append(f"{comparison.queries} queries are too few for {LEVEL:.0%} intervals of the randomisation test.")
     for difference in comparison.differences:
-        values = set(difference.per_query.values())
+        values = difference.per_query.values()
         if settings.test == "ttest" and difference.p_value == 0 and max(values) - min(values) <= ROUNDING:
             said.append(
                 f"{difference.run} differs by the same {difference.measure} in each query: a t-test then gives p = 0 "
                 f"whatever their number; --test randomisation counts them."
             )
-    for measure in comparison.measures:
-        if measure.NAME == "Judged":
-            said.append(f"{measure} says how much of a run is judged, not how good the run is.")
-        if measure.NAME == "NumRet":
-            said.append(f"{measure} is shown as the mean over the queries, not as the sum.")
     return said
 
 
-def _about_intervals(comparison: Comparison) -> list[str]:
-    """Where an interval and a p-value beside it seem to say different things, and why."""
-    settings, heading = comparison.settings, P_HEADINGS[comparison.settings.correction]
-    uncorrected, drawn, without = list[str](), list[str](), False
-    for difference in comparison.differences:
-        named, interval = f"{difference.run}, {difference.measure}", difference.mean.interval
-        if interval is None:
-            without = comparison.queries > 1
-            continue
-        beyond, below = interval.low > 0 or interval.high < 0, difference.p_value <= 1 - LEVEL
-        if beyond != below:
-            drawn.append(named)
-        elif beyond and difference.corrected > 1 - LEVEL:
-            uncorrected.append(named)
-    said = []
-    if uncorrected:
-        said.append(
-            f"{'; '.join(uncorrected)}: the interval leaves out 0, as p is no greater than {1 - LEVEL:.2g} before the "
-            f"correction for {len(comparison.differences)} tests; {heading} is what counts."
-        )
-    if drawn:
-        said.append(
-            f"{'; '.join(drawn)}: p lies so near to {1 - LEVEL:.2g} that the samples of the test and those of the "
-            f"interval fall on different sides of it: draw more (--resamples)."
-        )
-    if without and settings.test == "randomisation":
-        said.append(
-            f"{_counted(comparison.queries, 'query is', 'queries are')} too few for {LEVEL:.0%} intervals of the "
-            f"randomisation test: even the rarest swap is not rare enough."
-        )
-    return said
+def _leaves_out_0(difference: Difference) -> bool:
+    interval = difference.mean.interval
+    return interval is not None and (interval.low > 0 or interval.high < 0)
 
 
 def _about_queries(comparison: Comparison) -> list[str]:
@@ -167,78 +121,48 @@ def _about_queries(comparison: Comparison) -> list[str]:
             f"Only the {comparison.queries} of {comparison.judged} judged queries count that all runs have results for "
             f"(--only-run-queries)."
         )
-    unlike = dict.fromkeys(each.run for each in comparison.differences if not each.same_queries)
-    if unlike:
+    if unlike := dict.fromkeys(each.run for each in comparison.differences if not each.same_queries):
         common = comparison.queries - len({query_id for run in runs for query_id in run.missing})
         said.append(
             f"No star for {', '.join(unlike)}: {'it has' if len(unlike) == 1 else 'they have'} results for other "
             f"queries than {comparison.baseline.name}, and what is missing counts as 0. --only-run-queries compares "
             f"over the {_counted(common, 'query', 'queries')} that all runs have."
         )
-    said += [
-        f"{run.name}: {_counted(len(run.missing), 'judged query has', 'judged queries have')} no results, which counts "
-        f"as 0: {first_of(run.missing)}."
-        for run in runs
-        if run.missing
-    ]
-    nowhere = [query_id for query_id in comparison.baseline.missing if all(query_id in run.missing for run in runs)]
-    if nowhere:
-        said.append(
-            f"{_counted(len(nowhere), 'judged query is', 'judged queries are')} in no run: equal, at 0, in all of them."
-        )
-    said += [
-        f"{run.name}: {_counted(len(run.unjudged), 'query is', 'queries are')} not judged, which counts for nothing: "
-        f"{first_of(run.unjudged)}."
-        for run in runs
-        if run.unjudged
-    ]
+    for run in runs:
+        if run.missing:
+            lacking = _counted(len(run.missing), "judged query has", "judged queries have")
+            said.append(f"{run.name}: {lacking} no results, which counts as 0: {first_of(run.missing)}.")
+        if run.unjudged:
+            extra = _counted(len(run.unjudged), "query is", "queries are")
+            said.append(f"{run.name}: {extra} not judged, which counts for nothing: {first_of(run.unjudged)}.")
+    if nowhere := set.intersection(*(set(run.missing) for run in runs)):
+        lacking = _counted(len(nowhere), "judged query is", "judged queries are")
+        said.append(f"{lacking} in no run: equal, at 0, in all of them.")
     return said
 
 
 def as_text(comparison: Comparison) -> str:
     """Two tables and the notes, for the terminal."""
-    return tables_text(sheets(comparison)) + "\n".join(notes(comparison)) + "\n"
+    return tables_text((_means(comparison), _differences(comparison))) + "\n".join(notes(comparison)) + "\n"
 
 
 def as_markdown(comparison: Comparison) -> str:
     """Two tables and the notes in Markdown."""
     listed = "\n".join(f"- {note}" for note in notes(comparison))
-    return "\n\n".join([*(sheet.markdown() for sheet in sheets(comparison)), listed]) + "\n"
-
-
-def as_csv(comparison: Comparison) -> str:
-    """A row per run and measure with full precision, the baseline's first; what does not apply is left empty."""
-    written = io.StringIO()
-    writer = csv.DictWriter(written, _CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for run in comparison.all_runs:
-        differences = comparison.differences_of(run.name)
-        for measure in comparison.measures:
-            row = {
-                **{"run": run.name, "baseline": comparison.baseline.name, "measure": str(measure)},
-                **{"queries": comparison.queries, "without_results": len(run.missing), "calls_per_query": run.calls},
-                **_estimate(run.means[measure], "mean", "mean_"),
-            }
-            if (difference := differences.get(measure)) is not None:
-                row |= _estimate(difference.mean, "difference", "difference_") | _tested(difference)
-                row["significant"] = str(difference.significant).lower()
-            writer.writerow(row)
-    return written.getvalue()
+    return "\n\n".join([_means(comparison).markdown(), _differences(comparison).markdown(), listed]) + "\n"
 
 
 def as_json(comparison: Comparison) -> str:
     """Everything as JSON with full precision, each query's differences included."""
-    tests = {"tests": len(comparison.differences), "level": LEVEL}
     content = {
         "baseline": comparison.baseline.name,
         "queries": comparison.queries,
         "judged_queries": comparison.judged,
-        "settings": asdict(comparison.settings) | tests,
+        "settings": {**asdict(comparison.settings), "tests": len(comparison.differences), "level": LEVEL},
         "runs": [
             {
                 "run": run.name,
                 "means": {str(measure): _estimate(mean) for measure, mean in run.means.items()},
-                "calls_per_query": run.calls,
                 "missing": list(run.missing),
                 "unjudged": list(run.unjudged),
             }
@@ -261,21 +185,15 @@ def as_json(comparison: Comparison) -> str:
 
 
 def _tested(difference: Difference) -> dict[str, Any]:
-    return {
-        "relative": difference.relative,
-        "p_value": difference.p_value,
-        "corrected_p_value": difference.corrected,
-        "significant": difference.significant,
-        "wins": difference.wins,
-        "ties": difference.ties,
-        "losses": difference.losses,
-    }
+    names = ("relative", "p_value", "corrected", "significant", "wins", "ties", "losses")
+    renamed = {"corrected": "corrected_p_value"}
+    return {renamed.get(name, name): getattr(difference, name) for name in names}
 
 
-def _estimate(estimate: MeanEstimate, name: str = "mean", ends: str = "") -> dict[str, Any]:
+def _estimate(estimate: MeanEstimate) -> dict[str, float | None]:
     low, high = estimate.interval or (None, None)
-    return {name: estimate.mean, f"{ends}low": low, f"{ends}high": high}
+    return {"mean": estimate.mean, "low": low, "high": high}
 
 
-FORMATS = {"table": as_text, "markdown": as_markdown, "csv": as_csv, "json": as_json}
+FORMATS = {"table": as_text, "markdown": as_markdown, "json": as_json}
 """How a comparison is written, by the name of the form."""

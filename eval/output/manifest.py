@@ -3,10 +3,12 @@ of the same command to the next."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,11 +21,11 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.models.identity import checkpoint_identity
-from r1ranker_ir.prompts.files import open_template
-from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.rankers.ranker import template_of
 
 if TYPE_CHECKING:
     from r1ranker_ir.engine.engine import RunSummary
+    from r1ranker_ir.prompts.prompt import PromptTemplate
     from r1ranker_ir.rankers.ranker import Ranker
     from r1ranker_ir.runs.reranking import RankerSource
 
@@ -63,55 +65,52 @@ def write_result(path: Path, content: Mapping[str, Any]) -> None:
 
 def ranker_settings(ranker: Ranker) -> dict[str, Any]:
     """Describes an opened ranker."""
-    return {
-        "model": ranker.model,
-        "strategy": ranker.strategy,
-        "identity": dict(ranker.backend.identity),
-        "template": {"name": ranker.template.name, "digest": ranker.template.digest(mark=ranker.options.marks)},
+    limits = {
         "window_size": ranker.window_size,
         "stride": ranker.stride,
         "max_passage_tokens": ranker.prompt.max_passage_tokens,
         "max_query_tokens": ranker.prompt.max_query_tokens,
-        **({} if ranker.prompt.max_passage_words is None else {"max_passage_words": ranker.prompt.max_passage_words}),
-        **({"repair_text": True} if ranker.prompt.repair_text else {}),
         "context_length": ranker.backend.context_length,
         "batch_size": ranker.backend.batch_size,
-        "max_repair_rate": ranker.engine.max_repair_rate,
-        **({"answers": "published"} if ranker.prompt.published else {}),
-        **_of_system(ranker.system, ranker.notes),
-        **ranker.options.stated(),
     }
+    return _described(ranker, ranker.backend.identity, ranker.template, limits, ranker.notes)
 
 
 def unopened_settings(ranker: RankerSource) -> dict[str, Any]:
     """Describes a ranker whose model other processes hold, as far as its files tell."""
     told = ranker.settings
     settings = read_settings(told.settings_from or ranker.model, told.revision)
-    template = told.template or settings.template or load_template()
-    opened = open_template(template) if isinstance(template, str | Path) else template
     names = ("window_size", "stride", "max_passage_tokens", "max_query_tokens", "max_thought_tokens", "batch_size")
     given = {name: getattr(told, name) for name in names}
+    limits = {name: getattr(settings, name) if value is None else value for name, value in given.items()}
+    checkpoint = checkpoint_identity(ranker.model, told.revision, loading_began=time.time())
+    identity = {"backend": told.declared_backend.name, "checkpoint": checkpoint}
+    return _described(ranker, identity, template_of(told, settings), limits, ranker.notes())
+
+
+def _described(
+    ranker: Ranker | RankerSource,
+    identity: Mapping[str, Any],
+    template: PromptTemplate,
+    limits: Mapping[str, Any],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """The same words for both; what is not asked for is not named."""
+    told = ranker.settings
     return {
         "model": ranker.model,
         "strategy": ranker.strategy,
-        "identity": {
-            "backend": told.declared_backend.name,
-            "checkpoint": checkpoint_identity(ranker.model, told.revision, loading_began=time.time()),
-        },
-        "template": {"name": opened.name, "digest": opened.digest(mark=ranker.options.marks)},
-        **{name: getattr(settings, name) if value is None else value for name, value in given.items()},
+        "identity": dict(identity),
+        "template": {"name": template.name, "digest": template.digest(mark=ranker.options.marks)},
+        **limits,
         **({} if told.max_passage_words is None else {"max_passage_words": told.max_passage_words}),
         **({"repair_text": True} if told.repair_text else {}),
         "max_repair_rate": told.max_repair_rate,
         **({"answers": "published"} if told.answers == "published" else {}),
-        **_of_system(told.system, ranker.notes()),
+        **({} if told.system is None else {"system": told.system}),
+        **({"notes": list(notes)} if notes else {}),
         **ranker.options.stated(),
     }
-
-
-def _of_system(system: str | None, notes: Sequence[str]) -> dict[str, Any]:
-    """The published system that is meant, and in what it is asked differently."""
-    return ({} if system is None else {"system": system}) | ({"notes": list(notes)} if notes else {})
 
 
 def counts(summary: RunSummary) -> dict[str, int]:
@@ -151,12 +150,10 @@ def determinism() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
+    with contextlib.suppress(OSError):
+        told = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.MULTILINE)
+        if told is not None:
+            return told[1].strip()
     return platform.processor() or platform.machine()
 
 

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from r1ranker_ir.eval.measuring.measures import Evaluation
+
+NOTHING = "–"
+"""Stands where there is no figure."""
+
+
+def figure(value: float | None, form: str = ".4f") -> str:
+    """A figure in a form, or a dash where there is none."""
+    return NOTHING if value is None else f"{value:{form}}"
+
 
 @dataclass(frozen=True)
 class Sheet:
     """A table as text."""
 
-    title: str
+    title: str  # may be empty
     headings: tuple[str, ...]  # the first ones of words, the others of figures
     rows: tuple[tuple[str, ...], ...]
     words: int = 1  # how many columns hold words
@@ -27,7 +37,7 @@ class Sheet:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, title=Text(self.title), title_justify="left")
+        table = Table(box=box.SIMPLE_HEAD, title=Text(self.title) if self.title else None, title_justify="left")
         for number, heading in enumerate(self.headings):
             table.add_column(Text(heading), justify="left" if number < self.words else "right", no_wrap=True)
         for row in self.rows:
@@ -38,6 +48,13 @@ class Sheet:
         """The sheet as a Markdown table under its title."""
         # Brackets may become a link.
         return f"{self.title}:\n\n" + markdown_table(self.headings, self.rows, self.words, special=r"[|\[\]]")
+
+
+def measures_sheet(evaluations: Mapping[str, Evaluation]) -> Sheet:
+    """Means of runs: a row per run, a column per measure, four decimals."""
+    measures = dict.fromkeys(measure for each in evaluations.values() for measure in each.mean)
+    rows = ((name, *(f"{each.mean[measure]:.4f}" for measure in measures)) for name, each in evaluations.items())
+    return Sheet("", ("run", *map(str, measures)), tuple(rows))
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], words: int, special: str = r"\|") -> str:

@@ -10,19 +10,18 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from r1ranker_ir.backends import BACKENDS
+from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.records import Record, checked_record
 from r1ranker_ir.files.small_files import read_small_text
 from r1ranker_ir.files.yaml_text import parse_yaml
 from r1ranker_ir.option_fields import number_or_none
 from r1ranker_ir.quoting import quoted
-from r1ranker_ir.rankers.source import find_ranker
+from r1ranker_ir.rankers.source import find_ranker, ranker_source
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import check_options_of
-from r1ranker_ir.strategies.options import ranking_options
 
-from .option_values import check_keys, check_value, ranker_hints
+from .option_values import check_values, ranker_hints
 
 SHOOTOUTS = Path(__file__).parent
 """The folder of the packaged files."""
@@ -31,12 +30,10 @@ FIRST_STAGE = "first stage"
 ORACLE = "oracle"
 
 _NOT_IN_NAMES = re.compile(r"[^\w.,=+-]+")
-_NAMING = ("name", "reranker", "model", "strategy", ORACLE)
+_NAMING = {**dict.fromkeys(("name", "reranker", "model", "strategy"), str | None), ORACLE: Any}
 _NONE_SAYS = ("shuffle_seed", "seed", "temperature")
 # Answers from a file would take no time, weights in memory can't be named, and the oracle's knowledge is the corpus's.
-_NOT_HERE = {
-    *("self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "more", "return"),
-}
+_NOT_HERE = {"self", "model", "strategy", "progress", "cache", "system", "loaded", "gains", "more", "return"}
 
 
 @dataclass(frozen=True)
@@ -111,13 +108,8 @@ def read_entries(name: str) -> tuple[Entry | CascadeEntry, ...]:
             raise InputError(f"{where} is {given!r}: give a mapping with a name and a reranker")
         if not isinstance(title := given.get("name"), str) or not title.strip():
             raise InputError(f"{where}: name is {title!r}: give a text")
-        if title in named or run_file(title) == run_file(FIRST_STAGE):
-            taken = "taken" if title in named else "like that of the order without a reranker"
-            raise InputError(f"{where}: the name {title!r} is {taken}: choose another one")
-        if alike := [other for other in named if run_file(other) == run_file(title)]:
-            raise InputError(
-                f"{where}: {title!r} and {alike[0]!r} are too alike for names of files: change one of them"
-            )
+        if alike := [other for other in (FIRST_STAGE, *named) if run_file(other) == run_file(title)]:
+            raise InputError(f"{where}: {title!r} is too much like {alike[0]!r}: choose another name")
         named[title] = given
     places = {title: f"{path}: entry {title!r}" for title in named}
     entries = {title: _read_entry(given, places[title]) for title, given in named.items() if "cascade" not in given}
@@ -138,61 +130,38 @@ def _find(name: str) -> Path:
 
 
 def _read_entry(given: Mapping[str, Any], where: str) -> Entry:
-    oracle = given.get(ORACLE)
-    backend = ORACLE if ORACLE in given else given.get("backend", "transformers")
+    backend = ORACLE if ORACLE in given else given.get("backend", DEFAULT_BACKEND)
     if backend not in BACKENDS or (backend == ORACLE and ORACLE not in given):
         others = ", ".join(name for name, each in BACKENDS.items() if each.offered)
         raise InputError(f"{where}: backend is {quoted(backend)}: use one of {others}, or oracle: {{noise: 0.5}}")
-    accepted = _accepted(backend)
-    check_keys(given, (*_NAMING, *accepted), where)
     if isinstance(seed := given.get("shuffle_seed"), str):
         given = {**given, "shuffle_seed": number_or_none(int, f"{where}: shuffle_seed")(seed)}
-    for key, value in given.items():
-        if key in accepted:
-            check_value(value, accepted[key], f"{where}: {key}")
-        elif key != ORACLE and not isinstance(value, str):
-            raise InputError(f"{where}: {key} is {quoted(value)}: give a text")
+    left_out = {*_NOT_HERE, *_Errors.model_fields, "backend"} if backend == ORACLE else _NOT_HERE
+    accepted = {name: hint for name, hint in ranker_hints(backend).items() if name not in left_out}
+    check_values(given, {**accepted, **_NAMING}, where)
     # What is left empty is the default, but where None itself says something else than the default.
     kept = {key for key in given if given[key] is not None or key in _NONE_SAYS}
     options = {key: value for key, value in given.items() if key in accepted and key in kept}
+    reranker, model, strategy = (given.get(key) for key in ("reranker", "model", "strategy"))
     try:
         if ORACLE in given:
-            model, strategy = ORACLE, _oracle_strategy(given)
-            options |= {"backend": ORACLE, **_read_oracle(oracle)}
+            if also := [key for key in ("reranker", "model", "backend") if key in given]:
+                raise InputError(f"the oracle stands in place of a model: drop {also[0]}, or drop oracle")
+            if strategy is None:
+                raise InputError(f"the oracle needs a strategy: use one of {', '.join(STRATEGIES)}")
+            errors = checked_record(_Errors, {} if given[ORACLE] is None else given[ORACLE], ORACLE)
+            options |= {"backend": ORACLE, **errors.model_dump(exclude_unset=True)}
+            found = ranker_source(ORACLE, strategy, options)
         else:
-            model, strategy, options = _read_reranker(given, options)
-        check_options_of(strategy, ranking_options(options, STRATEGIES[strategy].options))
+            name = reranker or model
+            if name is None:
+                raise InputError("it names no model: give reranker, model or oracle")
+            found = find_ranker(name, model if reranker else None, strategy, options)
+            options |= found.stated()
+        check_options_of(found.strategy, found.options)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    return Entry(given["name"], model, strategy, options)
-
-
-def _oracle_strategy(given: Mapping[str, Any]) -> str:
-    if also := [key for key in ("reranker", "model", "backend") if key in given]:
-        raise InputError(f"the oracle stands in place of a model: drop {also[0]}, or drop oracle")
-    return _known_strategy(given.get("strategy"), "the oracle")
-
-
-def _read_oracle(oracle: Any) -> dict[str, Any]:
-    return {} if oracle is None else checked_record(_Errors, oracle, ORACLE).model_dump(exclude_unset=True)
-
-
-def _known_strategy(strategy: Any, whose: str) -> str:
-    if strategy not in STRATEGIES:
-        said = "needs a strategy" if strategy is None else f"is given the strategy {strategy!r}"
-        raise InputError(f"{whose} {said}: use one of {', '.join(STRATEGIES)}")
-    return str(strategy)
-
-
-def _read_reranker(given: Mapping[str, Any], options: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """Model, strategy and options of what is no oracle."""
-    name, model, strategy = (given.get(key) for key in ("reranker", "model", "strategy"))
-    if name is None:
-        if model is None:
-            raise InputError("it names no model: give reranker, model or oracle")
-        return model, _known_strategy(strategy, f"model {model!r}"), options
-    found = find_ranker(name, model, None if strategy is None else _known_strategy(strategy, f"{name!r}"), options)
-    return found.model, found.strategy, {**options, **found.stated()}
+    return Entry(given["name"], found.model, found.strategy, options)
 
 
 def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where: str) -> CascadeEntry:
@@ -203,9 +172,3 @@ def _read_cascade(given: Mapping[str, Any], entries: Mapping[str, Entry], where:
             known = ", ".join(map(repr, entries)) or "none: add some"
             raise InputError(f"{where}: field 'cascade.{key}' is {quoted(name)}: name another entry, one of {known}")
     return CascadeEntry(said.name, entries[asked.first], entries[asked.second], asked.depth, limits)
-
-
-def _accepted(backend: str) -> dict[str, Any]:
-    """The keys that become arguments of `Ranker` and of a backend, and their types."""
-    left_out = {*_NOT_HERE, *_Errors.model_fields, "backend"} if backend == ORACLE else _NOT_HERE
-    return {name: hint for name, hint in ranker_hints(backend).items() if name not in left_out}

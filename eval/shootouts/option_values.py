@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -29,13 +29,14 @@ def ranker_hints(backend: str) -> dict[str, Any]:
     return {**{name: hint for name, hint in ours.items() if name not in others}, **own}
 
 
-def check_keys(given: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    """Refuses keys that mean nothing, and says which one may be meant; `where` is the place in the file."""
-    for key in given:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            meant = f"did you mean {close[0]!r}?" if close else f"use {', '.join(sorted(set(known)))}"
+def check_values(given: Mapping[Any, Any], hints: Mapping[str, Any], where: str) -> None:
+    """Refuses keys that mean nothing, and says which one may be meant; and values that an argument can't take."""
+    for key, value in given.items():
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, 1)
+            meant = f"did you mean {close[0]!r}?" if close else f"use {', '.join(sorted(hints))}"
             raise InputError(f"{where}: unknown key {quoted(key)}: {meant}")
+        check_value(value, hints[key], f"{where}: {key}")
 
 
 def check_value(value: Any, hint: Any, where: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.errors import InputError
@@ -14,7 +13,8 @@ from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.reranking import RunSource
 
-from .shootout import Contender, EqualTerms, Gains, Opened, ShootoutResult, run_contenders
+from .entries import Entry
+from .shootout import EqualTerms, ShootoutResult, run_shootout
 
 if TYPE_CHECKING:
     from ir_measures import Measure
@@ -45,27 +45,19 @@ def measure_quality(
 
     `options` are arguments of `Ranker`; the checkpoint's own hold where they are `None`.
     """
-    if model.checkpoint is None:
-        raise InputError(f"{model.name!r} has random weights, which rank no better than chance: give a checkpoint")
+    assert model.checkpoint is not None, "random weights rank no better than chance"
     names = [variant.name for variant in variants]
     if len(names) < 2:
         raise InputError(f"there is nothing to compare with {' '.join(names) or 'nothing'}: give another variant too")
     if naive := [variant.name for variant in variants if variant.strategy is None]:
         raise InputError(f"variant {naive[0]!r} is for measuring speed: its answers are always forced. Use {ONE!r}")
-    contenders = []
+    entries = []
     for variant in variants:
         kept = cache_memory if variant.reuse else 0
-        given = {
-            **options,
-            "loaded": (model.model, model.tokenizer),
-            **({} if kept is None else {"cache_memory": kept}),
-        }
-        # Opened here, so that what a variant lacks is said before another one is run; they share the model.
-        ranker = Ranker(model.checkpoint, strategy=variant.declared, options=variant.options, **given)
-        contenders.append(Contender(variant.name, variant.declared.name, partial(_as_it_is, ranker)))
+        own = options if kept is None else {**options, "cache_memory": kept}
+        told = {**own, "options": variant.options, "loaded": (model.model, model.tokenizer)}
+        entries.append(Entry(variant.name, model.checkpoint, variant.declared.name, told))
+        # So that what a variant lacks is said before another one is run; they share the model.
+        Ranker(model.checkpoint, strategy=variant.declared, **told)
     baseline = ONE if ONE in names else names[0]
-    return run_contenders(contenders, EqualTerms(source, tuple(measures)), baseline=baseline)
-
-
-def _as_it_is(ranker: Ranker, gains: Gains) -> Opened:
-    return ranker, {}
+    return run_shootout(entries, EqualTerms(source, tuple(measures)), baseline=baseline)

@@ -1,50 +1,67 @@
-"""A shoot-out, or a benchmark of quality, as a table and as JSON."""
+"""A shoot-out, or a benchmark of quality, as a table, as JSON and as a picture."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.eval.benchmarks.model import BenchmarkModel
 from r1ranker_ir.eval.measuring.significance import LEVEL
-from r1ranker_ir.eval.output.sheets import Sheet
+from r1ranker_ir.eval.output.pictures import COLOURS, GREY, new_figure, tidy, write_png
+from r1ranker_ir.eval.output.sheets import NOTHING, Sheet
 
 from .entries import FIRST_STAGE
 from .shootout import ShootoutResult, ShootoutRow
 
-RESULT_FILE = "shootout.json"
-_NONE = "–"
-_HEADINGS = ("budget", "reached", "calls per query", "tokens read per query", "written", "seconds", "repairs")
-_QUALITY_HEADINGS = ("calls", "prompt tokens sent", "computed", "generated", "seconds", "s per query")
+RESULT_FILE, PICTURE = "shootout.json", "shootout.png"
+FEATURE, EXTRA = "Drawing shoot-outs", "eval"
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # as many as colours, for those who can't tell these apart
+_COSTS = ("calls per query", "tokens read per query", "computed", "written", "seconds", "repairs")
 _UNITS = {"max_calls": "calls", "max_tokens": "tokens"}
 
 
 def shootout_sheet(result: ShootoutResult) -> Sheet:
-    """A row per reranker behind the first stage's: measures with intervals, budget, and costs."""
+    """A row per ranker: measures with intervals, their differences from the baseline, budgets if any, and costs."""
     compared, source = result.comparison, result.terms.source
-    first = [compared.baseline.means[measure].text() for measure in compared.measures]
-    rows = [(FIRST_STAGE, _NONE, *first, *([_NONE] * len(_HEADINGS)))]
-    for row in result.rows:
-        measured = ["failed"] + [_NONE] * (len(compared.measures) - 1)
-        if not row.failed:
-            measured = [compared.run(row.name).means[measure].text() for measure in compared.measures]
-        rows.append((row.name, row.kind, *measured, *_costs(row, result.queries)))
-    measures = (f"{measure} ({LEVEL:.0%} interval)" for measure in compared.measures)
+    rows = list(result.rows)
+    if compared.baseline.name == FIRST_STAGE:
+        rows.insert(0, ShootoutRow(FIRST_STAGE, NOTHING, {}))
+    limited = any(row.budget for row in rows)
+    headings = ["ranker", "strategy"]
+    for measure in compared.measures:
+        headings += [f"{measure} ({LEVEL:.0%} interval)", f"minus {compared.baseline.name} ({LEVEL:.0%} interval)"]
+    headings += ["budget", "reached"] if limited else []
     title = f"{source.corpus}: the top {source.depth} of {source.run}, {result.queries} judged queries"
-    return Sheet(title, ("reranker", "strategy", *measures, *_HEADINGS), tuple(rows), words=2)
+    cells = (
+        (row.name, row.kind, *_figures(result, row), *(_budget(row) if limited else ()), *_costs(row, result.queries))
+        for row in rows
+    )
+    return Sheet(title, (*headings, *_COSTS), tuple(cells), words=2)
+
+
+def _figures(result: ShootoutResult, row: ShootoutRow) -> list[str]:
+    compared, cells = result.comparison, list[str]()
+    if row.failed:
+        return ["failed"] + [NOTHING] * (2 * len(compared.measures) - 1)
+    differences = compared.differences_of(row.name)
+    for measure, estimate in compared.run(row.name).means.items():
+        cells += [estimate.text(), differences[measure].mean.text("+") if measure in differences else NOTHING]
+    return cells
+
+
+def _budget(row: ShootoutRow) -> tuple[str, str]:
+    budget = ", ".join(f"{limit:,} {_UNITS[name]}" for name, limit in row.budget.items())
+    return budget or NOTHING, f"{row.ended}" if row.budget and row.summary is not None else NOTHING
 
 
 def _costs(row: ShootoutRow, queries: int) -> tuple[str, ...]:
-    budget = ", ".join(f"{limit:,} {_UNITS[name]}" for name, limit in row.budget.items()) or _NONE
     if row.summary is None:
-        return (budget, *([_NONE] * (len(_HEADINGS) - 1)))
+        return (NOTHING,) * len(_COSTS)
     usage = row.summary.usage
+    tokens = (usage.prompt_tokens, row.summary.prompt_tokens_computed, usage.completion_tokens)
     return (
-        budget,
-        f"{row.ended}" if row.budget else _NONE,
         f"{usage.calls / queries:,.1f}",
-        f"{usage.prompt_tokens / queries:,.0f}",
-        f"{usage.completion_tokens / queries:,.0f}",
+        *(f"{count / queries:,.0f}" for count in tokens),
         f"{row.seconds:,.1f}",
         f"{row.summary.repairs:,}",
     )
@@ -67,27 +84,6 @@ def shootout_data(result: ShootoutResult) -> dict[str, Any]:
         "first_stage": {"measures": _measures(result, FIRST_STAGE)},
         "rerankers": rerankers,
     }
-
-
-def quality_sheet(result: ShootoutResult, model: BenchmarkModel) -> Sheet:
-    """A row per variant: each measure, its difference from the baseline with a 95% interval, costs of all queries."""
-    compared, source = result.comparison, result.terms.source
-    rows = []
-    for row in result.rows:
-        assert row.summary is not None
-        differences = compared.differences_of(row.name)
-        figures = []
-        for measure, estimate in compared.run(row.name).means.items():
-            difference = differences.get(measure)
-            figures += [f"{estimate.mean:.4f}", _NONE if difference is None else difference.mean.text("+")]
-        usage = row.summary.usage
-        counts = (usage.calls, usage.prompt_tokens, row.summary.prompt_tokens_computed, usage.completion_tokens)
-        costs = [f"{row.seconds:.3f}", f"{row.seconds / result.queries:.3f}"]
-        rows.append((row.name, *figures, *(f"{count:,}" for count in counts), *costs))
-    minus = f"minus {compared.baseline.name} (95% interval)"
-    measured = [heading for measure in compared.measures for heading in (str(measure), minus)]
-    title = f"{model.name} on {source.corpus}: the top {source.depth} of {source.run}, {result.queries} queries"
-    return Sheet(title, ("variant", *measured, *_QUALITY_HEADINGS), tuple(rows))
 
 
 def quality_data(result: ShootoutResult) -> dict[str, Any]:
@@ -128,3 +124,43 @@ def _measures(result: ShootoutResult, name: str) -> dict[str, Any]:
             }
         measures[str(measure)] = entry
     return measures
+
+
+def plot_shootout(result: ShootoutResult, path: Path) -> None:
+    """Draws each ranker's first measure with its 95% interval over calls, tokens and seconds, by magnitudes.
+
+    The grey line and band are the first stage's mean and interval, where it is the baseline.
+    """
+    from matplotlib.ticker import LogLocator
+
+    compared, measure = result.comparison, result.comparison.measures[0]
+    figure = new_figure(14, 4.6 + 0.17 * -(-len(result.rows) // 4), feature=FEATURE, extra=EXTRA)
+    axes = figure.subplots(1, 3, sharey=True)
+    axes[0].set_ylabel(f"mean {measure} and its 95% interval", fontsize=9)
+    costs = ("calls per query", "tokens per query: computed of prompts, and written", "seconds per query")
+    for place, (axis, cost) in enumerate(zip(axes, costs, strict=True)):
+        axis.set_xlabel(cost, fontsize=9)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:,g}")
+        axis.xaxis.set_minor_formatter("")
+        if compared.baseline.name == FIRST_STAGE:
+            first_stage = compared.baseline.means[measure]
+            axis.axhline(first_stage.mean, color=GREY, linewidth=1.2, linestyle="--", label=FIRST_STAGE)
+            axis.axhspan(*first_stage.interval or (first_stage.mean,) * 2, color=GREY, alpha=0.12, linewidth=0)
+        for number, row in enumerate(result.rows):
+            # Without a call there is nothing to show on a scale of magnitudes: it is the first stage's order.
+            if row.summary is not None and row.summary.usage.calls:
+                tokens = row.summary.prompt_tokens_computed + row.summary.usage.completion_tokens
+                spent = (row.summary.usage.calls, tokens, row.seconds)[place] / result.queries
+                mean = compared.run(row.name).means[measure]
+                low, high = mean.interval or (mean.mean, mean.mean)
+                colour = COLOURS[number % len(COLOURS)]
+                marker = _MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)]
+                reach = [[max(0.0, mean.mean - low)], [max(0.0, high - mean.mean)]]
+                style = {"color": colour, "marker": marker, "markersize": 7, "capsize": 4, "linestyle": "none"}
+                axis.errorbar(spent, mean.mean, yerr=reach, label=row.name, **style)
+        tidy(axis)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    write_png(figure, path)

@@ -6,8 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,21 +34,6 @@ logger = logging.getLogger(__name__)
 
 RUNS = "runs"
 """The folder of the runs within that of the results."""
-
-Gains = Mapping[str, Mapping[str, float]]
-"""Query id to document id to gain."""
-Opened = tuple[Ranker | Cascade, Mapping[str, Any]]
-"""A ranker, and what it is, for the record."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One ranker, opened when its turn has come."""
-
-    name: str
-    kind: str  # its strategy, or cascade
-    open: Callable[[Gains], Opened]
-    budget: Mapping[str, int] = field(default_factory=dict)  # max_calls and max_tokens, as far as there are any
 
 
 @dataclass(frozen=True)
@@ -91,78 +75,89 @@ def run_shootout(
     entries: Sequence[Entry | CascadeEntry],
     terms: EqualTerms,
     *,
+    baseline: str = FIRST_STAGE,
     folder: Path | None = None,
     progress: bool = False,
     say: Callable[[str], None] = logger.info,
 ) -> ShootoutResult:
-    """Compares the rerankers of a list with the first stage; one that fails leaves the others.
-
-    Raises the first one's error if all fail. `say` is told which one is at work.
-    """
-    contenders = [_contender(entry, terms, progress=progress) for entry in entries]
-    return run_contenders(contenders, terms, folder=folder, say=say)
-
-
-def run_contenders(
-    contenders: Sequence[Contender],
-    terms: EqualTerms,
-    *,
-    baseline: str = FIRST_STAGE,
-    folder: Path | None = None,
-    say: Callable[[str], None] = logger.info,
-) -> ShootoutResult:
     """Has rankers rank the same candidates one after the other, and compares them with the baseline.
 
-    A run is written into the folder as soon as it is finished. With a ranker for the baseline, an error is raised at
-    once, as nothing could be compared without it.
+    One that fails leaves the others, unless one of them is the baseline; the first one's error is raised if all fail. A
+    run is written into the folder as soon as it is finished. `say` is told which ranker is at work.
     """
     check_comparable(terms.measures)
     requests = _judged_requests(terms.source)
     ranked = {request.query_id for request in requests}
     qrels = [judgment for judgment in open_corpus(terms.source.corpus).qrels() if judgment.query_id in ranked]
-    gains, evaluations, calls = gains_of(qrels), dict[str, Evaluation](), dict[str, float]()
+    gains, evaluations = gains_of(qrels), dict[str, Evaluation]()
 
-    def measure(name: str, rankings: Iterable[Ranking], summary: RunSummary) -> None:
+    def measure(name: str, rankings: Iterable[Ranking]) -> None:
         run = _run_of(rankings)
         if folder is not None:
             _write(folder, name, run)
         evaluations[name] = evaluate(qrels, run, terms.measures, name=name)
-        calls[name] = summary.usage.calls / len(requests)
 
     if baseline == FIRST_STAGE:
-        as_it_was = (Ranking(each, tuple(range(len(each.candidates)))) for each in requests)
-        measure(FIRST_STAGE, as_it_was, RunSummary())
+        measure(FIRST_STAGE, (Ranking(each, tuple(range(len(each.candidates)))) for each in requests))
     rows: list[ShootoutRow] = []
     failures: list[R1RankerError] = []
-    for each in contenders:
-        say(each.name)
+    for entry in entries:
+        say(entry.name)
+        kind = CASCADE if isinstance(entry, CascadeEntry) else entry.strategy
+        row = ShootoutRow(entry.name, kind, _budget(entry, terms))
         try:
-            row, rankings = _run_one(each, requests, gains)
+            row, rankings = _run_one(row, entry, requests, {"seed": terms.seed, "progress": progress}, gains)
         except R1RankerError as error:
             if baseline != FIRST_STAGE:
                 raise
-            kept = "" if folder is None else _keep_finished(folder, each.name, error)
-            rows.append(ShootoutRow(each.name, each.kind, each.budget, failed=f"{error}{kept}"))
+            kept = "" if folder is None else _keep_finished(folder, entry.name, error)
+            rows.append(replace(row, failed=f"{error}{kept}"))
             failures.append(error)
             continue
         rows.append(row)
-        measure(each.name, rankings, row.summary or RunSummary())
+        measure(entry.name, rankings)
     if len(failures) == len(rows):
         raise failures[0]
-    comparison = compare_runs(evaluations, baseline, ComparisonSettings(seed=terms.seed), calls=calls)
+    comparison = compare_runs(evaluations, baseline, ComparisonSettings(seed=terms.seed))
     return ShootoutResult(tuple(rows), comparison, terms, len(requests))
 
 
+def _budget(entry: Entry | CascadeEntry, terms: EqualTerms) -> dict[str, int]:
+    limits = {name: (getattr(terms, name), entry.options.get(name)) for name in ("max_calls", "max_tokens")}
+    known = {name: [each for each in pair if each is not None] for name, pair in limits.items()}
+    return {name: min(given) for name, given in known.items() if given}
+
+
 def _run_one(
-    contender: Contender, requests: Sequence[RankingRequest], gains: Gains
+    row: ShootoutRow,
+    entry: Entry | CascadeEntry,
+    requests: Sequence[RankingRequest],
+    common: Mapping[str, Any],
+    gains: Mapping[str, Mapping[str, float]],
 ) -> tuple[ShootoutRow, list[Ranking]]:
     """Opens a ranker, has it rank, and lets it go again: two models at once may not fit into memory."""
-    ranker, settings = contender.open(gains)
+
+    def opened(each: Entry, **own: Any) -> Ranker:
+        known = {"gains": gains} if each.options.get("backend") == ORACLE else {}
+        return Ranker(each.model, strategy=each.strategy, **{**common, **each.options, **known, **own})
+
+    ranker: Ranker | Cascade
+    if isinstance(entry, CascadeEntry):
+        # What holds for all holds for both together.
+        ranker = Cascade(opened(entry.first), opened(entry.second), depth=entry.depth, **row.budget)
+    else:
+        ranker = opened(entry, **row.budget)
     started = time.perf_counter()
     rankings = ranker.rank(requests)
     seconds, ended = time.perf_counter() - started, sum(ranking.budget_reached for ranking in rankings)
-    name, kind, budget = contender.name, contender.kind, contender.budget
-    return ShootoutRow(name, kind, budget, ranker.summary, seconds, ended, settings), rankings
+    return replace(row, summary=ranker.summary, seconds=seconds, ended=ended, settings=_described(ranker)), rankings
+
+
+def _described(ranker: Ranker | Cascade) -> dict[str, Any]:
+    if isinstance(ranker, Ranker):
+        return ranker_settings(ranker)
+    first, second = ranker_settings(ranker.first), ranker_settings(ranker.second)
+    return {"first": first, "second": second, "depth": ranker.depth}
 
 
 def _judged_requests(source: RunSource) -> list[RankingRequest]:
@@ -178,34 +173,6 @@ def _judged_requests(source: RunSource) -> list[RankingRequest]:
 
 def _run_of(rankings: Iterable[Ranking]) -> Run:
     return {ranking.request.query_id: entries_of(ranking) for ranking in rankings}
-
-
-def _contender(entry: Entry | CascadeEntry, terms: EqualTerms, *, progress: bool) -> Contender:
-    budget: dict[str, int] = {}
-    for name, common in (("max_calls", terms.max_calls), ("max_tokens", terms.max_tokens)):
-        given = [limit for limit in (common, entry.options.get(name)) if limit is not None]
-        if given:
-            budget[name] = min(given)
-
-    def open_ranker(each: Entry, limits: Mapping[str, int], gains: Gains) -> Ranker:
-        options: dict[str, Any] = {"seed": terms.seed, **each.options, **limits}
-        if options.get("backend") == ORACLE:
-            options["gains"] = gains
-        return Ranker(each.model, strategy=each.strategy, progress=progress, **options)
-
-    def open_single(each: Entry, gains: Gains) -> Opened:
-        ranker = open_ranker(each, budget, gains)
-        return ranker, ranker_settings(ranker)
-
-    def open_cascade(each: CascadeEntry, gains: Gains) -> Opened:
-        # What holds for all holds for both together.
-        first, second = (open_ranker(one, {}, gains) for one in (each.first, each.second))
-        settings = {"first": ranker_settings(first), "second": ranker_settings(second), "depth": each.depth}
-        return Cascade(first, second, depth=each.depth, **budget), settings
-
-    if isinstance(entry, CascadeEntry):
-        return Contender(entry.name, CASCADE, partial(open_cascade, entry), budget)
-    return Contender(entry.name, entry.strategy, partial(open_single, entry), budget)
 
 
 def _keep_finished(folder: Path, name: str, error: R1RankerError) -> str:

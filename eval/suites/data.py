@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -111,21 +111,17 @@ class JudgedRunSource(RunSource):
 def checksums(corpus: Corpus, split: str, judged: JudgedQueries, run: Run) -> dict[str, Any]:
     """Digests the data that a result depends on, as they were read."""
     doc_ids = sorted({entry.doc_id for found in run.values() for entry in found})
+    portions = (doc_ids[start : start + _TEXTS_AT_ONCE] for start in range(0, len(doc_ids), _TEXTS_AT_ONCE))
     digests: dict[str, Any] = {
         "queries": _digest(sorted(judged.topics.items())),
         "judgments": _digest(sorted((qrel.query_id, qrel.doc_id, qrel.relevance) for qrel in judged.qrels)),
-        "documents_in_run": _digest(_texts(corpus, doc_ids)),
+        "documents_in_run": _digest(pair for portion in portions for pair in corpus.documents(portion).items()),
     }
     folder = Path(corpus.name)
     if folder.is_dir():
         files = (name.format(split=split) for name in _CORPUS_FILES)
         digests["files"] = {name: file_digest(folder / name) for name in files if (folder / name).is_file()}
     return digests
-
-
-def _texts(corpus: Corpus, doc_ids: list[str]) -> Iterator[tuple[str, str]]:
-    for start in range(0, len(doc_ids), _TEXTS_AT_ONCE):
-        yield from corpus.documents(doc_ids[start : start + _TEXTS_AT_ONCE]).items()
 
 
 def _digest(rows: Iterable[tuple[Any, ...]]) -> str:

@@ -20,8 +20,7 @@ from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
 from r1ranker_ir.runs.reranking import RankerSource
 
 from .report import report
-from .request_report import chance_means
-from .results import BASELINES, REQUESTS, TRACES, DataSetResult, SuiteSettings
+from .results import REQUESTS, TRACES, DataSetResult, SuiteSettings
 from .tables import Suite
 
 MANIFEST, MEASURES, REPORT = "manifest.json", "measures.json", "README.md"
@@ -35,27 +34,25 @@ def claim_folder(folder: Path, suite: Suite, settings: SuiteSettings, *, overwri
     command = list(settings.command)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {str(folder)!r} is a file: give a folder")
-    ours = False
-    if folder.is_dir() and any(path.name != FOLDER_LOCK for path in folder.iterdir()):
-        earlier = _read_manifest(folder / MANIFEST)
-        ours = earlier.get("command") == command and earlier.get("suite") == suite.name
-        if not ours:
-            own = {MANIFEST, *earlier["files"]} if earlier else set()
-            foreign = [name for name in (MANIFEST, MEASURES, REPORT) if name not in own and (folder / name).exists()]
-            if overwrite and foreign:
+    used = folder.is_dir() and any(path.name != FOLDER_LOCK for path in folder.iterdir())
+    earlier = _read_manifest(folder / MANIFEST) if used else {}
+    ours = (earlier.get("command"), earlier.get("suite")) == (command, suite.name)
+    if used and not ours:
+        if not overwrite:
+            made = f"was made by another command: {shlex.join(earlier['command'])}" if earlier else "is not empty"
+            raise InputError(f"folder {str(folder)!r} {made}. Choose another --output, or use --overwrite")
+        own = {MANIFEST, *earlier["files"]} if earlier else set()
+        for name in (MANIFEST, MEASURES, REPORT):
+            if name not in own and (folder / name).exists():
                 raise InputError(
-                    f"{str(folder / foreign[0])!r} is of no suite, as far as the folder's {MANIFEST} says, and would "
-                    "be lost: choose another --output, or rename it"
+                    f"{str(folder / name)!r} is of no suite, as far as the folder's {MANIFEST} says, and would be "
+                    f"lost: choose another --output, or rename it"
                 )
-            if not overwrite:
-                command_before = f" was made by another command: {shlex.join(earlier['command'])}" if earlier else ""
-                made_by = command_before or " is not empty"
-                raise InputError(f"folder {str(folder)!r}{made_by}. Choose another --output, or use --overwrite")
-            for name in earlier.get("files", {}):
-                listed = folder / name
-                # A manifest may name anything, and a folder in between may be a link.
-                if ".." not in Path(name).parts and listed.parent.resolve().is_relative_to(folder.resolve()):
-                    listed.unlink(missing_ok=True)
+        for name in earlier.get("files", {}):
+            listed = folder / name
+            # A manifest may name anything, and a folder in between may be a link.
+            if ".." not in Path(name).parts and listed.parent.resolve().is_relative_to(folder.resolve()):
+                listed.unlink(missing_ok=True)
     try:
         make_folder(folder, private=settings.traces)
         if not ours:  # a folder that an interrupted command leaves is known by this
@@ -79,7 +76,7 @@ def write_summaries(
 ) -> None:
     """Writes measures, report and manifest of what is done so far; the manifest last, with the others' digests."""
     measures = [
-        {"dataset": result.dataset.name, "runs": measures_json(result.evaluations), **_chance(result)}
+        {"dataset": result.dataset.name, "runs": measures_json(result.evaluations), **_of_requests(result)}
         for result in results
         if result.evaluations
     ]
@@ -144,42 +141,16 @@ def _described(result: DataSetResult) -> dict[str, Any]:
         "counts": None if result.summary is None else counts(result.summary),
         **({} if result.summary is None or not (said := sentences(result.summary.signs)) else {"signs": said}),
         "failed": result.failed,
-        **_requests(result),
+        **({} if result.requests is None else {"requests": dict(result.requests.facts)}),
     }
 
 
-def _requests(result: DataSetResult) -> dict[str, Any]:
-    """What the manifest says of ranking requests alone."""
-    if (requests := result.requests) is None:
-        return {}
-    described = {
-        "task_name": result.dataset.task_name or None,
-        "given": requests.given,
-        "run": requests.run,
-        "candidates": list(requests.lengths),
-        "without_best_candidate": requests.without_best,
-        "judgments": "gains as grades" if requests.graded else "the best candidates",
-        "dropped_rows": dict(requests.dropped),
-        "renamed": requests.renamed,
-        "baselines": {
-            each.name: each.lacking if each.run is None else f"{BASELINES}/{each.file}.trec"
-            for each in requests.baselines
-        },
-        "values_of_some_requests": list(requests.partial_values),
-    }
-    return {"requests": described}
-
-
-def _chance(result: DataSetResult) -> dict[str, Any]:
+def _of_requests(result: DataSetResult) -> dict[str, Any]:
     """What the measures' file says of ranking requests alone: random orders, and what first choices bring."""
     if (requests := result.requests) is None:
         return {}
-    per_query = {
-        query_id: {str(measure): value for measure, value in values.items()}
-        for query_id, values in requests.chance.items()
-    }
     choices = {name or "random": dict(values) for name, values in requests.choices.items()}
-    return {"random": {"mean": chance_means(requests), "per_query": per_query}, "first_choice": choices}
+    return {"random": dict(requests.chance), "first_choice": choices}
 
 
 def _write_json(path: Path, content: Any) -> None:

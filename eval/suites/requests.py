@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.adapters.ranking_bench import CONFIGURATIONS, ranking_bench_requests
 from r1ranker_ir.data.request_corpus import ENDINGS, judgments_of, with_run_ids
@@ -16,7 +16,7 @@ from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import RankingRequest
 
-from .baselines import baselines_of, expected_by_chance, random_choices, value_names
+from .baselines import Baseline, baselines_of, expected_by_chance, first_choices
 from .data import JudgedQueries
 from .results import RequestsResult
 from .tables import DataSet, Suite
@@ -34,21 +34,20 @@ def with_source(suite: Suite, source: str) -> Suite:
             "one of them: leave it out, or use the suite ranking-bench"
         )
     path = Path(source).expanduser()
-    if path.is_dir():
-        found = []
-        for dataset in suite.datasets:
+    if not path.exists():
+        raise InputError(
+            f"--source {source!r} does not exist: give a folder with <task>.jsonl for each task, such as "
+            f"{suite.datasets[0].name}.jsonl, or a file with Ranking-bench's columns"
+        )
+    found = []
+    for dataset in suite.datasets:
+        update: dict[str, str | None] = {"corpus": source, "split": None}
+        if path.is_dir():
             paths = [path / f"{dataset.name}{ending}" for ending in ENDINGS]
             corpus = next((each for each in paths if each.is_file()), paths[0])
-            found.append(dataset.model_copy(update={"corpus": str(corpus), "split": None, "task_name": ""}))
-        return replace(suite, datasets=tuple(found))
-    if path.is_file():
-        return replace(
-            suite, datasets=tuple(each.model_copy(update={"corpus": source, "split": None}) for each in suite.datasets)
-        )
-    raise InputError(
-        f"--source {source!r} does not exist: give a folder with <task>.jsonl for each task, such as "
-        f"{suite.datasets[0].name}.jsonl, or a file with Ranking-bench's columns"
-    )
+            update |= {"corpus": str(corpus), "task_name": ""}
+        found.append(dataset.model_copy(update=update))
+    return replace(suite, datasets=tuple(found))
 
 
 def read_dataset_requests(
@@ -71,23 +70,58 @@ def read_dataset_requests(
             f"be measured on them"
         )
     run = with_run_ids(chosen)
-    judgments, told = judgments_of(run), value_names(run)
+    judgments, baselines, choices = judgments_of(run), baselines_of(run), first_choices(run)
+    chance = expected_by_chance(judgments.qrels, measures)
     topics = {each.request.query_id: each.request.query for each in run if each.best}
     lengths = [len(each.request.candidates) for each in run]
-    described = RequestsResult(
-        given=len(given),
-        run=len(run),
-        lengths=(min(lengths), max(lengths)),
-        without_best=len(run) - len(topics),
-        graded=judgments.graded,
-        dropped=dict(dropped),
-        renamed=sum(_ids_of(before) != _ids_of(after) for before, after in zip(chosen, run, strict=True)),
-        baselines=baselines_of(run),
-        chance=expected_by_chance(judgments.qrels, measures),
-        choices={"": random_choices(run)},
-        partial_values=list(dict.fromkeys(name for each in run for name in each.values if name not in told)),
-    )
+    facts = {
+        "task_name": dataset.task_name or None,
+        "given": len(given),
+        "run": len(run),
+        "candidates": [min(lengths), max(lengths)],
+        "without_best_candidate": len(run) - len(topics),
+        "judgments": "gains as grades" if judgments.graded else "the best candidates",
+        "dropped_rows": dict(dropped),
+        "renamed": sum(_ids_of(before) != _ids_of(after) for before, after in zip(chosen, run, strict=True)),
+        "baselines": {each.name: each.lacking if each.run is None else each.file for each in baselines},
+    }
+    limited = "" if len(run) == len(given) else f", of which the first {len(run)} were run"
+    long = f"{min(lengths)} to {max(lengths)}" if min(lengths) < max(lengths) else f"{lengths[0]}"
+    counted = f"{len(given)} requests{limited}; {long} candidates each"
+    told = list(_notes(facts, chance, choices, baselines))
+    described = RequestsResult(facts, counted, told, baselines, chance, {"": choices})
     return JudgedQueries(topics, judgments.qrels, {}, sum(bool(judged.best) for judged in given), run), described
+
+
+def _notes(
+    facts: dict[str, Any], chance: dict[str, Any], choices: dict[str, float], baselines: Sequence[Baseline]
+) -> Iterator[str]:
+    """What is relevant, what random orders reach, and what is missing."""
+    said = "Relevant is the candidate of the greatest gain, or each of them (gains are no whole numbers)."
+    if facts["judgments"] == "gains as grades":
+        said = "Gains are whole numbers and the grades of relevance: each candidate with a gain above 0 is relevant."
+    if without := facts["without_best_candidate"]:
+        said += f" {without} of {facts['run']} requests have no gain above 0: they are ranked, and count in no measure."
+    yield said
+    values = chance["per_query"].values()
+    unknown = dict.fromkeys(name for each in values for name, value in each.items() if value is None)
+    said = "Random is exact: the mean over all orders of each request's candidates."
+    yield said + (f" There is no formula here for {', '.join(unknown)}." if unknown else "")
+
+    if choices:
+        yield (
+            f"First choices: means of {', '.join(choices)} over all {facts['run']} requests; at random, over each "
+            f"request's candidates."
+        )
+    yield from (f"No figures for {each.name}: {each.lacking}." for each in baselines if each.run is None)
+    if dropped := Counter(facts["dropped_rows"]):
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in dropped.most_common())
+        yield f"Rows of the source that could not be used: {dropped.total()} ({reasons})."
+    if facts["renamed"]:
+        yield (
+            f"{facts['renamed']} requests have ids, or ids of candidates, that a TREC run can't hold (white space, "
+            f"repetitions): the runs and `requests.jsonl` have others in their place."
+        )
 
 
 def request_checksums(dataset: DataSet, written: Path) -> dict[str, str]:

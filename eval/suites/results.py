@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from ir_measures import Measure
-
     from r1ranker_ir.engine.engine import RunSummary
     from r1ranker_ir.eval.measuring.measures import Evaluation
     from r1ranker_ir.runs.ray_engine import RayCluster
@@ -16,10 +14,8 @@ if TYPE_CHECKING:
     from .baselines import Baseline
     from .tables import DataSet
 
-FIRST_STAGE_RUN, RERANKED_RUN, TRACES = "first-stage.trec", "reranked.trec", "traces.jsonl"
+FIRST_STAGE_RUN, RERANKED_RUN, TRACES, REQUESTS = "first-stage.trec", "reranked.trec", "traces.jsonl", "requests.jsonl"
 """A data set's files."""
-REQUESTS, BASELINES = "requests.jsonl", "baselines"
-"""What a data set of ranking requests has beside these: what was ranked, and the folder of the baselines' runs."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +39,22 @@ class SuiteSettings:
 class RequestsResult:
     """What reports say of a data set of ranking requests alone."""
 
-    given: int  # how many requests there are
-    run: int  # how many were run
-    lengths: tuple[int, int]  # of the shortest and the longest list among these
-    without_best: int  # how many of these have no best candidate: they are ranked, and not measured
-    graded: bool  # gains are the judgments' grades; otherwise the best candidates are relevant
-    dropped: Mapping[str, int]  # rows of the source that no request could be made of, by reason
-    renamed: int  # how many requests have ids in the runs that are not the source's own
+    facts: Mapping[str, Any]  # for the manifest
+    counted: str  # how many there are, and how long their lists are
+    notes: Sequence[str]  # on how they were measured
     baselines: Sequence[Baseline]  # what the ranker is compared with
-    chance: Mapping[str, Mapping[Measure, float | None]]  # query id to measure to what random orders reach on average
-    choices: Mapping[
-        str, Mapping[str, float]
-    ]  # run file ("": random orders) to quantity to its mean over first choices
-    partial_values: Sequence[str] = ()  # quantities that only some candidates' requests tell
+    chance: Mapping[str, Any]  # what random orders reach on average: mean, and per_query
+    # By run file ("": random orders): quantity to its mean over first choices.
+    choices: dict[str, Mapping[str, float]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class DataSetResult:
-    """What became of one data set."""
+    """What has become of one data set so far."""
 
     dataset: DataSet  # which one
     first_stage: str  # what searched it; empty for ranking requests
-    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)  # by run file, first stage or baselines first
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)  # by run file, first stage or baselines first
     judged: int = 0  # how many queries are judged
     asked: int = 0  # how many of them were run
     checksums: Mapping[str, Any] = field(default_factory=dict)  # of the data that were read

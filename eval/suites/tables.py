@@ -19,7 +19,6 @@ from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.plain_data import parse_toml_text
 from r1ranker_ir.files.records import Record, Words, checked_record
 from r1ranker_ir.files.small_files import read_small_text
-from r1ranker_ir.quoting import quoted
 
 FOLDER_MEASURES = "nDCG@10 RR@10 AP R@100"
 """What a corpus without a table is measured by."""
@@ -27,6 +26,7 @@ REQUEST_MEASURES = "RR nDCG@3 nDCG@5 nDCG@10 Success@3 Success@5 Success@10"
 """What a file of ranking requests is measured by, unless its table says otherwise: R1-Ranker's measures."""
 FOLDER_FIRST_STAGE = "bm25s"
 """What searches a corpus without a table."""
+_FOLDER = resources.files(__package__)
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
@@ -60,9 +60,6 @@ class _Section(_Shared):
     index: str | None = None  # Pyserini's name of a prebuilt BM25 index of it
     documents: int | None = None
     queries: int | None = None  # how many are judged
-    download: int | None = None  # bytes of the corpus's own download
-    shares: str | None = None  # the name of a download that other data sets use too
-    index_size: int | None = None  # bytes of the index's download
     task_name: str = ""  # of Ranking-bench, whose rows of this task are the requests
 
     @property
@@ -75,7 +72,6 @@ class DataSet(_Section):
     """One data set of a suite."""
 
     name: str  # of its folder too
-    shared_download: int = 0  # bytes of what it shares
     published: tuple[Published, ...] = ()
 
     @property
@@ -115,13 +111,12 @@ class _Table(_Shared):
     first_stage: str = FOLDER_FIRST_STAGE
     datasets: Annotated[dict[str, _Section], Field(min_length=1)]
     groups: dict[str, list[str]] = Field(default_factory=dict)
-    shared: dict[str, int] = Field(default_factory=dict)  # bytes of downloads that data sets share
     published: list[_Figures] = Field(default_factory=list)
 
 
 def suite_names() -> tuple[str, ...]:
     """Returns the names of the packaged suites."""
-    return tuple(sorted(Path(entry.name).stem for entry in _folder().iterdir() if entry.name.endswith(".toml")))
+    return tuple(sorted(Path(entry.name).stem for entry in _FOLDER.iterdir() if entry.name.endswith(".toml")))
 
 
 def open_suite(name: str) -> Suite:
@@ -130,29 +125,31 @@ def open_suite(name: str) -> Suite:
     An id that a packaged suite has comes with that suite's settings and published figures.
     """
     if name in suite_names():
-        return read_suite((_folder() / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
+        return read_suite((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
     path = Path(name).expanduser()
     if path.suffix == ".toml" and path.is_file():
         text = read_small_text(path, str(path), "give a suite's TOML file", error=DataFileError)
         return read_suite(text, str(path))
     if path.name.endswith(ENDINGS) and path.is_file():
         short = _NOT_IN_NAMES.sub("_", path.name.removesuffix(".gz").removesuffix(".jsonl")).strip(".") or "requests"
-        return Suite(
-            short, f"The requests of {path.name}", (DataSet(name=short, corpus=name, measures=REQUEST_MEASURES),)
-        )
+        return _alone(short, f"The requests of {path.name}", corpus=name, measures=REQUEST_MEASURES)
     try:
         open_corpus(name)
     except InputError as error:
         raise InputError(f"{error}. The suites are {', '.join(suite_names())}") from error
     if path.is_dir():
         short = _NOT_IN_NAMES.sub("_", path.resolve().name) or "corpus"
-        return Suite(short, f"The folder {path.name or short}", (DataSet(name=short, corpus=name),))
+        return _alone(short, f"The folder {path.name or short}", corpus=name)
     short = _NOT_IN_NAMES.sub("_", name.replace("/", "-"))
     for suite in map(open_suite, suite_names()):
         for dataset in suite.datasets:
             if dataset.corpus == name:
                 return Suite(short, f"{suite.title}: {dataset.name}", (dataset,), suite.first_stage)
-    return Suite(short, f"ir_datasets' {name}", (DataSet(name=short, corpus=name),))
+    return _alone(short, f"ir_datasets' {name}", corpus=name)
+
+
+def _alone(name: str, title: str, **said: Any) -> Suite:
+    return Suite(name, title, (DataSet(name=name, **said),))
 
 
 def read_suite(text: str, source: str) -> Suite:
@@ -168,8 +165,6 @@ def read_suite(text: str, source: str) -> Suite:
         where = f"{source}: [datasets.{name}]"
         if _NOT_IN_NAMES.search(name) or name.strip(".") != name:
             raise DataFileError(f"{where}: a name becomes a folder: use letters, digits, '-', '_' and inner dots")
-        if section.shares is not None and section.shares not in table.shared:
-            raise DataFileError(f"{where}: shares is {quoted(section.shares)}: give its bytes under [shared]")
         said = common | section.model_dump(exclude_unset=True)
         if "measures" not in said and section.is_of_requests:
             said["measures"] = REQUEST_MEASURES
@@ -178,8 +173,7 @@ def read_suite(text: str, source: str) -> Suite:
             for block in table.published
             if name in block.values
         )
-        shared = 0 if section.shares is None else table.shared[section.shares]
-        datasets.append(DataSet(name=name, published=figures, shared_download=shared, **said))
+        datasets.append(DataSet(name=name, published=figures, **said))
     named = [(f"[[published]] {number}", block.values) for number, block in enumerate(table.published, start=1)]
     for where, names in (*named, *((f"[groups] {name}", members) for name, members in table.groups.items())):
         if unknown := [name for name in names if name not in table.datasets]:
@@ -204,38 +198,16 @@ def choose_datasets(suite: Suite, names: Sequence[str]) -> Suite:
     return replace(suite, datasets=datasets, groups=groups)
 
 
-def needs_of(dataset: DataSet, *, with_index: bool) -> str:
+def needs_of(dataset: DataSet, first_stage: str) -> str:
     """Says what a data set needs before it can be run."""
     counts = {"documents": dataset.documents, "queries": dataset.queries}
     counted = [f"{count:,} {named}" for named, count in counts.items() if count is not None]
     parts = [", ".join(counted)] if counted else []
-    downloads = downloads_of(dataset)
-    if with_index and dataset.index and dataset.index_size is not None:
-        downloads.append(f"{size_of(dataset.index_size)} for Pyserini's index {dataset.index}")
-    if downloads:
-        parts.append(f"downloads, unless they are on this disk: {' + '.join(downloads)}")
-    elif dataset.task_name and dataset.corpus in CONFIGURATIONS:
+    if dataset.task_name and dataset.corpus in CONFIGURATIONS:
         parts.append(f"datasets downloads {HUB_NAME}, unless it is on this disk")
     elif not dataset.is_of_requests and not Path(dataset.corpus).expanduser().is_dir():
-        parts.append(f"ir_datasets downloads {dataset.corpus}, unless it is on this disk")
+        index = f", and Pyserini {dataset.index}" if first_stage == f"pyserini:{dataset.index}" else ""
+        parts.append(f"ir_datasets downloads {dataset.corpus}{index}, unless it is on this disk")
     if dataset.terms:
         parts.append(f"terms: {dataset.terms}")
     return "; ".join(parts) or "nothing to download"
-
-
-def downloads_of(dataset: DataSet) -> list[str]:
-    """Says what ir_datasets downloads for a data set: what it shares with others, and what is its own."""
-    shared = [f"{size_of(dataset.shared_download)} (shared)"] if dataset.shares is not None else []
-    return shared + ([size_of(dataset.download)] if dataset.download else [])
-
-
-def _folder() -> Any:
-    return resources.files(__package__)
-
-
-def size_of(count: int) -> str:
-    """Writes a number of bytes in GB, MB or kB."""
-    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6)):
-        if count >= bytes_:
-            return f"{count / bytes_:.1f} {unit}"
-    return f"{max(1, round(count / 1000))} kB"

@@ -111,7 +111,7 @@ def benchmark(
     """
     progress = start(verbose=verbose, quiet=quiet)
     _check_options(ctx, model, config_only, corpus, run)
-    from r1ranker_ir.eval.benchmarks.dtypes import parse_dtypes
+    from r1ranker_ir.eval.benchmarks.model import parse_dtypes
     from r1ranker_ir.eval.benchmarks.rows import SpeedSettings
     from r1ranker_ir.eval.benchmarks.variants import DEFAULT_VARIANTS, QUALITY_VARIANTS, parse_variants
     from r1ranker_ir.eval.measuring.measures import parse_measures
@@ -179,8 +179,7 @@ class _Results:
 
     def claimed(self, read: Any) -> contextlib.AbstractContextManager[None]:
         """Makes the folders and keeps others out of them; refuses to write over what is read."""
-        from r1ranker_ir.eval.benchmarks.plots import EXTRA, FEATURE, PICTURE
-        from r1ranker_ir.eval.benchmarks.report import RESULT_FILE
+        from r1ranker_ir.eval.benchmarks.report import EXTRA, FEATURE, PICTURE, RESULT_FILE
         from r1ranker_ir.eval.output.pictures import prepare_folder
         from r1ranker_ir.files.locks import folder_lock
         from r1ranker_ir.files.paths import NamedFile, check_outputs
@@ -199,12 +198,11 @@ class _Results:
 
     def show(self, opened: BenchmarkModel, dtype: str, sheet: Any, figures: Any, draw: Callable[[Path], Any]) -> None:
         """Prints a table, and writes its figures and its picture."""
-        from r1ranker_ir.eval.benchmarks.plots import PICTURE
-        from r1ranker_ir.eval.benchmarks.report import write_result
+        from r1ranker_ir.eval.benchmarks.report import PICTURE, write_result
 
         print_wide(sheet.table())
         if (place := self.place(dtype)) is not None:
-            self.written.append(write_result(place, figures, opened, self.command))
+            self.written.append(write_result(place, {"model": opened.described(), **figures}, self.command))
             draw(place / PICTURE)
             self.written.append(place / PICTURE)
 
@@ -221,14 +219,14 @@ def _measure_each(
     results: _Results,
 ) -> None:
     """Measures with one dtype after the other, and compares their speed; one model at a time is in memory."""
-    from r1ranker_ir.eval.benchmarks.dtypes import dtypes_data, dtypes_sheet
-    from r1ranker_ir.eval.benchmarks.report import write_comparison
+    from r1ranker_ir.eval.benchmarks.report import dtypes_data, dtypes_sheet, write_result
 
     speeds = {dtype: speed for dtype in results.dtypes if (speed := measured(opened(dtype), dtype)) is not None}
     if len(speeds) > 1:
         print_wide(dtypes_sheet(speeds).table())
         if results.output is not None:
-            results.written.append(write_comparison(results.output, dtypes_data(speeds), results.command))
+            figures = {"dtypes": dtypes_data(speeds)}
+            results.written.append(write_result(results.output, figures, results.command))
 
 
 def _measured_speed(
@@ -241,8 +239,7 @@ def _measured_speed(
     progress: bool,
     results: _Results,
 ) -> SpeedResult:
-    from r1ranker_ir.eval.benchmarks.plots import plot_speed
-    from r1ranker_ir.eval.benchmarks.report import speed_data, speed_sheet
+    from r1ranker_ir.eval.benchmarks.report import plot_speed, speed_data, speed_sheet
     from r1ranker_ir.eval.benchmarks.speed import measure_speed
 
     speed = measure_speed(opened, variants, settings, template=template, progress=progress)
@@ -261,13 +258,12 @@ def _measured_quality(
     results: _Results,
     **options: Any,
 ) -> None:
-    from r1ranker_ir.eval.shootouts.plots import plot_quality
     from r1ranker_ir.eval.shootouts.quality import measure_quality, possible_variants
-    from r1ranker_ir.eval.shootouts.report import quality_data, quality_sheet
+    from r1ranker_ir.eval.shootouts.report import plot_shootout, quality_data, shootout_sheet
 
     chosen = variants if all_variants else possible_variants(str(opened.checkpoint), variants)
     quality = measure_quality(opened, chosen, source, measures, **options)
-    results.show(opened, dtype, quality_sheet(quality, opened), quality_data(quality), partial(plot_quality, quality))
+    results.show(opened, dtype, shootout_sheet(quality), quality_data(quality), partial(plot_shootout, quality))
 
 
 def _check_options(

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal
-
-import typer
 
 from r1ranker_ir.cli.console import offer_only_run_queries, start
 from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, QUIET, VERBOSE, measures_option
 from r1ranker_ir.cli.parameters import with_fields
-from r1ranker_ir.files.terminal_text import echo, echo_data, echo_json
+from r1ranker_ir.files.terminal_text import echo, echo_json
 from r1ranker_ir.option_fields import argument, option
 
 
@@ -28,22 +24,8 @@ def compare(
     alpha: float = option(0.05, "Mark differences whose corrected p-value is at most this.", least=0.0, most=1.0),
     resamples: int = option(10_000, "Random samples of the randomisation test and of the intervals.", least=100),
     seed: int = option(0, "Seed of these samples.", least=0),
-    calls: list[str] | None = option(
-        None,
-        "How many model calls a run took: its trace file (rerank --save-traces), its suite's manifest.json, or a "
-        "number of calls per query. RUN is its file or the name that the tables give it; may be given repeatedly. "
-        "The baseline counts as a first stage, without calls, unless it is given too.",
-        unset="none",
-        metavar="RUN=SOURCE",
-    ),
-    format_: Literal["table", "markdown", "csv", "json"] = option(
+    format_: Literal["table", "markdown", "json"] = option(
         "table", "How to write it; JSON also holds each query's differences.", flags=("--format",)
-    ),
-    plot: Path | None = option(
-        None,
-        "Folder for pictures (PNG): each query's differences, a picture a measure; and, with --calls, measures "
-        "against calls.",
-        unset="none",
     ),
     only_run_queries: bool = ONLY_RUN_QUERIES,
     verbose: bool = VERBOSE,
@@ -58,23 +40,15 @@ def compare(
     start(verbose=verbose, quiet=quiet)
     from r1ranker_ir.data import corpora
     from r1ranker_ir.data.trec_runs import Run, read_run
-    from r1ranker_ir.eval.measuring.calls import read_calls
     from r1ranker_ir.eval.measuring.comparison import ComparisonSettings, check_comparable, compare_runs
-    from r1ranker_ir.eval.measuring.measures import common_queries, evaluate, parse_measures
-    from r1ranker_ir.eval.measuring.run_names import short_names
-    from r1ranker_ir.eval.output.comparison_plots import prepare_folder, write_pictures
+    from r1ranker_ir.eval.measuring.measures import common_queries, evaluate, parse_measures, short_names
     from r1ranker_ir.eval.output.comparison_report import FORMATS
 
     settings = ComparisonSettings(test, correction, alpha, resamples, seed)
     parsed = parse_measures(measures)
     check_comparable(parsed)
     files = dict(zip(short_names([baseline, *runs]), [baseline, *runs], strict=True))
-    counted = {name: read_calls(source, files[name]) for name, source in calls_by_run(calls or (), files).items()}
     name_of_baseline = next(iter(files))
-    if counted:
-        counted = {name_of_baseline: 0.0, **counted}
-    if plot is not None:
-        prepare_folder(plot)
     qrels = corpora.open_corpus(corpus).qrels()
     found: dict[str, Run] = {name: read_run(file) for name, file in files.items()}
     judged = None
@@ -82,26 +56,6 @@ def compare(
         qrels, found, judged = common_queries(qrels, found)
     evaluations = {name: evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
     offer_only_run_queries(evaluations)
-    compared = compare_runs(evaluations, name_of_baseline, settings, calls=counted, judged=judged)
-    printed = {"csv": echo_data, "json": echo_json}.get(format_, echo)
+    compared = compare_runs(evaluations, name_of_baseline, settings, judged=judged)
+    printed = echo_json if format_ == "json" else echo
     printed(FORMATS[format_](compared), nl=False)
-    if plot is not None:
-        for path in write_pictures(compared, plot):
-            if not quiet:
-                echo(f"wrote {path}", err=True)
-
-
-def calls_by_run(calls: Sequence[str], files: Mapping[str, str]) -> dict[str, str]:
-    """Sorts what `--calls` gives by the names of the runs."""
-    sources: dict[str, str] = {}
-    for given in calls:
-        known = [(name, form) for name, file in files.items() for form in (name, file) if given.startswith(f"{form}=")]
-        if not known:
-            raise typer.BadParameter(
-                f"{given!r} is not RUN=SOURCE with RUN one of {', '.join(files)}", param_hint="--calls"
-            )
-        name, form = known[0]
-        if name in sources:
-            raise typer.BadParameter(f"calls of {name!r} are given twice", param_hint="--calls")
-        sources[name] = given.removeprefix(f"{form}=")
-    return sources

@@ -54,20 +54,20 @@ def doctor(
     others are about other things, forwards and backwards. A model that can rank names the same passage both ways.
     """
     start(verbose=verbose, quiet=quiet)
-    from r1ranker_ir.eval.doctor.doctor import DoctorSettings, examine
+    from r1ranker_ir.eval.doctor.doctor import examine
     from r1ranker_ir.eval.doctor.report import report_data, report_lines
 
     check_backend_options(options)
     others = dict(options)
-    backend, device = others.pop("backend", DEFAULT_BACKEND), others.pop("device", None)
-    dtype = others.pop("dtype", "auto")
-    settings = DoctorSettings(backend, queries, candidates, max_thought_tokens, quick, others, device, dtype)
+    backend = others.pop("backend", DEFAULT_BACKEND)
+    asked: dict[str, Any] = {"queries": queries, "candidates": candidates, "quick": quick}
+    asked["max_thought_tokens"] = max_thought_tokens
     try:
         checkpoint = checkpoint_of(model) if BACKENDS[backend].capabilities.reads_checkpoint else model
     except NameChoiceError as error:
         raise typer.BadParameter(str(error), param_hint="MODEL") from error
     # Reported by the name that was given: a registered one's folder says less.
-    found = replace(examine(checkpoint, settings), model=model)
+    found = replace(examine(checkpoint, backend, **asked, **others), model=model)
     if format_ == "json":
         echo_json(json.dumps(report_data(found), indent=2, ensure_ascii=False))
         return

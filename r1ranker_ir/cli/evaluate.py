@@ -33,6 +33,7 @@ def evaluate(
     from r1ranker_ir.data import corpora
     from r1ranker_ir.data.trec_runs import Run, read_run
     from r1ranker_ir.eval.measuring import measures as measuring
+    from r1ranker_ir.eval.output.sheets import measures_sheet
 
     parsed = measuring.parse_measures(measures)
     qrels = corpora.open_corpus(corpus).qrels()
@@ -47,4 +48,4 @@ def evaluate(
     if format_ == "json":
         echo_json(json.dumps(measuring.measures_json(evaluations), indent=2, ensure_ascii=False))
     else:
-        print_wide(measuring.measures_table(evaluations))
+        print_wide(measures_sheet(evaluations).table())

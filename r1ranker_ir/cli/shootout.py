@@ -59,8 +59,15 @@ def shootout(
     from r1ranker_ir.eval.output.manifest import made_with, write_result
     from r1ranker_ir.eval.output.pictures import prepare_folder
     from r1ranker_ir.eval.shootouts.entries import FIRST_STAGE, read_entries, run_file
-    from r1ranker_ir.eval.shootouts.plots import EXTRA, FEATURE, PICTURE, plot_shootout
-    from r1ranker_ir.eval.shootouts.report import RESULT_FILE, shootout_data, shootout_sheet
+    from r1ranker_ir.eval.shootouts.report import (
+        EXTRA,
+        FEATURE,
+        PICTURE,
+        RESULT_FILE,
+        plot_shootout,
+        shootout_data,
+        shootout_sheet,
+    )
     from r1ranker_ir.eval.shootouts.shootout import RUNS, EqualTerms, run_shootout
     from r1ranker_ir.files.locks import folder_lock
     from r1ranker_ir.files.paths import NamedFile, check_outputs

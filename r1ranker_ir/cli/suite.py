@@ -71,7 +71,7 @@ def suite(
         group="What",
     ),
     list_suites: bool = option(
-        False, "Show suites and data sets: sizes, downloads and licence steps.", group="What", flags=("--list",)
+        False, "Show suites and data sets: sizes and licence steps.", group="What", flags=("--list",)
     ),
     reranker: str | None = option(
         None,
@@ -141,28 +141,17 @@ def _chosen(name: str, datasets: str | None, source: str | None) -> Suite:
 
 
 def _print_suites(name: str | None) -> None:
-    """Prints what each data set of the packaged suites, or of one suite, needs."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from r1ranker_ir.eval.suites.tables import downloads_of, open_suite, size_of, suite_names
+    """Prints the data sets of the packaged suites, or of one suite, and their terms."""
+    from r1ranker_ir.eval.output.sheets import NOTHING, Sheet
+    from r1ranker_ir.eval.suites.tables import open_suite, suite_names
 
     for suite_name in suite_names() if name is None else (name,):
         opened = open_suite(suite_name)
-        table = Table(
-            "data set", "corpus", box=box.SIMPLE_HEAD, title=f"{opened.name}: {opened.title}", title_justify="left"
-        )
-        for column in ("documents", "queries", "download", "BM25 index"):
-            table.add_column(column, justify="right", no_wrap=True)
+        rows = []
         for dataset in opened.datasets:
-            table.add_row(
-                Text(dataset.name),
-                Text(dataset.origin),
-                *("" if count is None else f"{count:,}" for count in (dataset.documents, dataset.queries)),
-                " + ".join(downloads_of(dataset)),
-                "" if dataset.index_size is None else size_of(dataset.index_size),
-            )
-        print_wide(table)
+            counts = (NOTHING if count is None else f"{count:,}" for count in (dataset.documents, dataset.queries))
+            rows.append((dataset.name, dataset.origin, *counts))
+        headings = ("data set", "corpus", "documents", "queries")
+        print_wide(Sheet(f"{opened.name}: {opened.title}", headings, tuple(rows), words=2).table())
         for terms in dict.fromkeys(dataset.terms for dataset in opened.datasets if dataset.terms):
             echo(f"{terms}\n")

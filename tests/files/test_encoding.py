@@ -275,7 +275,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMMANDS = {
     "table": ("evaluate", "--corpus", "{corpus}", "{run}"),
     "json": ("evaluate", "--corpus", "{corpus}", "{run}", "--format", "json"),
-    "csv": ("compare", "--corpus", "{corpus}", "--baseline", "{run}", "{run}", "--format", "csv"),
     "markdown": ("compare", "--corpus", "{corpus}", "--baseline", "{run}", "{run}", "--format", "markdown"),
     "run": ("search", "--corpus", "{corpus}", "--output", "-"),
     "device": ("search", "--corpus", "{corpus}", "--output", "/dev/stdout"),

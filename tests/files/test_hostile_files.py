@@ -29,7 +29,6 @@ from r1ranker_ir.data.request_corpus import holds_requests
 from r1ranker_ir.data.request_files import read_requests
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.errors import R1RankerError
-from r1ranker_ir.eval.measuring.calls import read_calls
 from r1ranker_ir.eval.shootouts.entries import read_entries
 from r1ranker_ir.eval.suites.tables import open_suite
 from r1ranker_ir.files import small_files
@@ -170,14 +169,6 @@ READERS = {
     "trace": Reader("own.jsonl", _rank_every_query, json.dumps(TRACE).encode() + b"\n"),
     "trace to learn from": Reader(
         "own.jsonl", lambda path: list(read_traces(path)), json.dumps(TRACE).encode() + b"\n"
-    ),
-    "calls of a trace": Reader(
-        "own.jsonl", lambda path: read_calls(str(path), "x.trec"), b'{"query_id": "q", "usage": {"calls": 3}}\n'
-    ),
-    "calls of a manifest": Reader(
-        "manifest.json",
-        lambda path: read_calls(str(path), "x.trec"),
-        b'{"datasets": [{"name": "a", "counts": {"calls": 3, "queries": 2}}]}',
     ),
     "documents": Reader("corpus.jsonl", _corpus(_documents), b'{"_id": "1", "title": "a", "text": "b"}\n'),
     "queries": Reader(

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.trec_runs import write_run
-from r1ranker_ir.errors import CheckpointError, InputError
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.models.random_weights import CONFIGURATIONS, open_configuration, random_model
 from r1ranker_ir.prompts.prompt import Prompt
@@ -26,15 +26,15 @@ from r1ranker_ir.strategies.options import RankingOptions
 
 torch = pytest.importorskip("torch")
 
+from r1ranker_ir.backends.local import TransformersBackend  # noqa: E402
 from r1ranker_ir.backends.texts import ChatTokenizer  # noqa: E402
 from r1ranker_ir.eval.benchmarks.forcing import no_early_end  # noqa: E402
 from r1ranker_ir.eval.benchmarks.lists import made_passage, made_thought, make_lists  # noqa: E402
-from r1ranker_ir.eval.benchmarks.meter import Metered, Phase, metered, share_of_peak  # noqa: E402
+from r1ranker_ir.eval.benchmarks.meter import metered  # noqa: E402
 from r1ranker_ir.eval.benchmarks.model import BenchmarkModel, open_model  # noqa: E402
 from r1ranker_ir.eval.benchmarks.rows import SpeedResult, SpeedRow, SpeedSettings  # noqa: E402
 from r1ranker_ir.eval.benchmarks.speed import measure_speed  # noqa: E402
 from r1ranker_ir.eval.benchmarks.variants import DEFAULT_VARIANTS, Variant, parse_variant, parse_variants  # noqa: E402
-from r1ranker_ir.prompts.cutting import cut_at_word  # noqa: E402
 
 DEMO = Path(TINY_CHECKPOINT).parent / "demo_collection"
 SMALL = {
@@ -51,30 +51,15 @@ THOUGHT = 2
 SETTINGS = SpeedSettings(candidates=20, passage_tokens=10, thought_tokens=THOUGHT)
 
 
-class Counts:
-    """The embedded model's tokens, counted by its tokenizer alone."""
-
-    def __init__(self) -> None:
-        from transformers import AutoTokenizer
-
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
-
-    def count_tokens(self, text: str) -> int:
-        return len(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        return cut_at_word(text, max_tokens, self.count_tokens)
-
-    def prompt(self, messages: Sequence[Any]) -> list[int]:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        assert text.endswith("<think>\n")
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+@pytest.fixture(scope="module")
+def counts() -> TransformersBackend:
+    """What counts the embedded model's tokens."""
+    return TransformersBackend(str(TINY_CHECKPOINT), device="cpu")
 
 
 @pytest.fixture(scope="module")
-def counts() -> Counts:
-    return Counts()
+def texts(model: BenchmarkModel) -> ChatTokenizer:
+    return ChatTokenizer(model.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +87,10 @@ def rows(result: SpeedResult) -> dict[str, SpeedRow]:
 
 
 @pytest.fixture(scope="module")
-def shrinking(counts: Counts, prompt: Prompt) -> list[list[int]]:
+def shrinking(counts: TransformersBackend, texts: ChatTokenizer, prompt: Prompt) -> list[list[int]]:
     """The prompts of a published elimination whose last candidate goes at every step."""
-    lists = make_lists(counts, SETTINGS)
-    return [
-        counts.prompt(prompt.ask("iterative", lists.requests[0], range(left)).messages) for left in range(20, 1, -1)
-    ]
+    [request] = make_lists(counts, SETTINGS)
+    return [texts.prompt_ids(prompt.ask("iterative", request, range(left)).messages) for left in range(20, 1, -1)]
 
 
 def run(*arguments: object, code: int = 0) -> Any:
@@ -123,21 +106,22 @@ def shared(first: Sequence[int], second: Sequence[int]) -> int:
 # --- what is counted
 
 
-def test_every_variant_makes_its_number_of_calls(rows: dict[str, SpeedRow]) -> None:
-    assert {name: row.calls for name, row in rows.items()} == CALLS
-
-
-def test_sent_tokens_are_those_of_the_prompts(
-    result: SpeedResult, rows: dict[str, SpeedRow], shrinking: list[list[int]], counts: Counts, prompt: Prompt
+def test_calls_and_sent_tokens_are_those_of_the_prompts(
+    result: SpeedResult,
+    rows: dict[str, SpeedRow],
+    shrinking: list[list[int]],
+    counts: TransformersBackend,
+    texts: ChatTokenizer,
+    prompt: Prompt,
 ) -> None:
-    every_step = sum(map(len, shrinking))
+    assert {name: row.calls for name, row in rows.items()} == CALLS
     assert result.floor.prompt_tokens == len(shrinking[0])
-    assert [rows[name].prompt_tokens for name in ("naive", "one+no-reuse", "one")] == [every_step] * 3
+    assert {rows[name].prompt_tokens for name in ("naive", "one+no-reuse", "one")} == {sum(map(len, shrinking))}
     assert rows["halving:5"].prompt_tokens == sum(len(shrinking[20 - left]) for left in (20, 10, 5, 4, 3, 2))
-    [request] = make_lists(counts, SETTINGS).requests
+    [request] = make_lists(counts, SETTINGS)
     marked = [prompt.ask("mark", request, range(20), range(19, 19 - gone, -1)) for gone in range(19)]
-    assert rows["one+mark"].prompt_tokens == sum(len(counts.prompt(call.messages)) for call in marked)
-    assert rows["direct"].prompt_tokens == len(counts.prompt(prompt.ask("direct", request, range(20)).messages))
+    assert rows["one+mark"].prompt_tokens == sum(len(texts.prompt_ids(call.messages)) for call in marked)
+    assert rows["direct"].prompt_tokens == len(texts.prompt_ids(prompt.ask("direct", request, range(20)).messages))
 
 
 def test_computed_tokens_are_what_no_earlier_prompt_began_with(
@@ -155,8 +139,9 @@ def test_computed_tokens_are_what_no_earlier_prompt_began_with(
     assert result.computed_ratio(result.floor) == 1
 
 
-def test_every_thought_has_its_full_length(rows: dict[str, SpeedRow], counts: Counts) -> None:
-    texts = ChatTokenizer(counts.tokenizer)
+def test_every_thought_has_its_full_length(
+    rows: dict[str, SpeedRow], counts: TransformersBackend, texts: ChatTokenizer
+) -> None:
     closing = THOUGHT + len(texts.continuation("\n</think>\n<answer>"))
     written = [closing + len(texts.identifier_ids(f"[{left}]", first=True)) for left in range(20, 1, -1)]
     assert rows["one"].completion_tokens == rows["one+no-reuse"].completion_tokens == sum(written)
@@ -171,7 +156,6 @@ def test_memory_is_kept_only_with_reuse_and_all_keep_to_the_order(
 ) -> None:
     assert rows["one+no-reuse"].cache_memory_peak == rows["naive"].cache_memory_peak == 0
     assert rows["one"].cache_memory_peak > 0
-    assert all(row.device_memory_peak is None for row in rows.values())
     assert result.forced == (tuple(range(20)),)
     assert all(row.orders == [tuple(range(20))] for row in result.rows)
 
@@ -200,7 +184,7 @@ def test_the_naive_loop_may_be_scaled(model: BenchmarkModel) -> None:
 
 @given(tokens=st.integers(9, 150), seed=st.integers(0, 99))
 @settings(max_examples=25)
-def test_passages_and_thoughts_have_exactly_so_many_tokens(counts: Counts, tokens: int, seed: int) -> None:
+def test_passages_and_thoughts_have_exactly_so_many_tokens(counts: TransformersBackend, tokens: int, seed: int) -> None:
     passage = made_passage(counts, 1234, tokens, random.Random(seed))
     assert counts.count_tokens(passage) == tokens and passage.startswith("number 1234:")
     assert counts.count_tokens(made_thought(counts, tokens, random.Random(seed))) == tokens
@@ -238,30 +222,15 @@ def test_names_of_variants(name: str, strategy: Any, options: RankingOptions, re
 # --- where the time goes
 
 
-def test_passes_are_counted_as_torch_counts_them(model: BenchmarkModel) -> None:
-    from torch.utils.flop_counter import FlopCounterMode
-
+def test_passes_are_counted(model: BenchmarkModel) -> None:
     ids = torch.arange(16).reshape(2, 8)
-    with torch.inference_mode(), metered(model.model) as found, FlopCounterMode(display=False) as counter:
+    with torch.inference_mode(), metered(model.model) as found:
         model.model(input_ids=ids, logits_to_keep=1)
     assert (found.reading.passes, found.reading.tokens, found.writing.passes) == (1, 16, 0)
-    # Torch counts attention over all pairs of tokens, and norms and biases not at all.
-    assert found.reading.operations == pytest.approx(counter.get_total_flops(), rel=0.05)
     with torch.inference_mode(), metered(model.model) as found:
         model.model.generate(ids[:1], max_new_tokens=3, min_new_tokens=3, do_sample=False)
     assert (found.reading.passes, found.reading.tokens) == (1, 8)
     assert (found.writing.passes, found.writing.tokens) == (2, 2)
-    layers, kept, size = 2, 2 * 2 * 8, 4
-    weights = size * sum(each.numel() for each in model.model.parameters())
-    assert found.writing.bytes_read == 2 * weights + layers * kept * size * (9 + 10)
-
-
-def test_shares_of_a_devices_peak() -> None:
-    found = Metered(Phase(1, 1, 4.0, 2 * 989e12, 1.0), Phase(1, 1, 1.0, 1.0, 2.4e12))
-    shares = {"matrix_share_in_reading": 0.5, "bandwidth_share_in_writing": 0.5}
-    assert share_of_peak(found, "NVIDIA H200") == shares
-    assert share_of_peak(found, "cpu") == dict.fromkeys(shares)
-    assert share_of_peak(Metered(), "NVIDIA H200") == dict.fromkeys(shares)
 
 
 # --- configurations
@@ -289,15 +258,6 @@ def test_a_seed_makes_the_same_weights_and_leaves_other_random_numbers_alone(sma
     assert weights[0] == weights[1] != weights[2] and drawn == torch.rand(1)
 
 
-def test_a_checkpoints_configuration_comes_with_its_tokenizer(make_checkpoint: Callable[..., Path]) -> None:
-    folder = make_checkpoint("llama3")
-    config, tokenizer = open_configuration(str(folder))
-    assert config.model_type == "qwen2" and "<|start_header_id|>" in tokenizer.get_vocab()
-    assert ChatTokenizer(tokenizer).control_tokens
-    with pytest.raises(CheckpointError, match=r"configuration of '.*nowhere' can't be loaded"):
-        open_configuration(str(folder / "nowhere"))
-
-
 def test_a_checkpoint_with_a_system_turn_of_its_own(make_checkpoint: Callable[..., Path]) -> None:
     opened = open_model(
         str(make_checkpoint("gemma", max_position_embeddings=4096)), None, device="cpu", dtype="auto", seed=0
@@ -318,21 +278,15 @@ def test_several_dtypes_stand_beside_each_other(small: Path, tmp_path: Path) -> 
     assert "float32, cpu" in done.stdout and "bfloat16, cpu" in done.stdout
     content = json.loads((tmp_path / "benchmark.json").read_text())
     rows = {(each.pop("dtype"), each["variant"]): each for each in content["dtypes"]}
-    names = ["one forward pass", "one", "all rows"]
-    assert list(rows) == [(dtype, name) for dtype in ("float32", "bfloat16") for name in names]
+    assert list(rows) == [(d, name) for d in ("float32", "bfloat16") for name in ("one forward pass", "one")]
     for dtype in ("float32", "bfloat16"):
         alone = json.loads((tmp_path / dtype / "benchmark.json").read_text())
         assert alone["model"]["dtype"] == dtype
         for row in (alone["one_forward_pass"], *alone["variants"]):
             assert rows[dtype, row["variant"]].items() <= row.items()
-    first, second = rows["float32", "one"], rows["bfloat16", "one"]
-    times = f"{second['read_tokens_per_second'] / first['read_tokens_per_second']:.2f}"
-    assert any(line.split()[:2] == ["bfloat16", "one"] and times in line for line in done.stdout.splitlines())
-
-
-@pytest.mark.parametrize("given", ["int8", "float32,int8", ","])
-def test_unknown_dtypes_are_refused(small: Path, given: str) -> None:
-    assert "--dtype" in run("--config-only", small, "--dtype", given, code=2).output
+    first, second = (rows[dtype, "one"]["read_tokens_per_second"] for dtype in ("float32", "bfloat16"))
+    lines = [line for line in done.stdout.splitlines() if line.split()[:2] == ["bfloat16", "one"]]
+    assert any(f"{second / first:.2f}" in line for line in lines)
 
 
 def test_table_json_and_picture(small: Path, tmp_path: Path) -> None:
@@ -380,7 +334,7 @@ def test_quality_against_cost(bm25: Path, tmp_path: Path) -> None:
         *("tiny", "--corpus", DEMO, "--run", bm25, "--depth", 4, "--queries", 2, "--thought-tokens", 4, "--measure"),
         *("nDCG@3 RR", "--variants", "halving one think=never direct", "--device", "cpu", "--output", tmp_path),
     )
-    assert "minus one (95% interval)" in done.stdout and "2 queries" in done.stdout
+    assert "minus one (95% interval)" in done.stdout and "2 judged queries" in done.stdout
     assert (tmp_path / "benchmark.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     content = json.loads((tmp_path / "benchmark.json").read_text())
     assert content["baseline"] == "one" and not content["model"]["random_weights"]
@@ -431,6 +385,7 @@ def test_bad_configurations(content: str | None, message: str, tmp_path: Path) -
         (["--variants", ""], 1, "no variant given"),
         (["--candidates", "200"], 1, "200 candidates of 100 tokens"),
         (["--thought-tokens", "1500"], 1, "more than half of the context"),
+        *((["--dtype", given], 2, "--dtype") for given in ("int8", "float32,int8", ",")),
         (["--passage-tokens", "2"], 1, "--passage-tokens is 2"),
         (["--naive-queries", "2"], 1, "naive_queries is 2"),
         (["--cache-memory", "much", "--candidates", "3"], 2, "the size is 'much'"),

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 from servers import Request, completion, serving
 from typer.testing import CliRunner
 
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.doctor.doctor import StrategyCheck, verdict_of
+from r1ranker_ir.eval.doctor.doctor import StrategyCheck
 from r1ranker_ir.eval.doctor.lists import clear_lists
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.models.random_weights import open_configuration, random_model
@@ -97,21 +98,18 @@ def test_random_weights_can_not_rank(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "system", "thought", "has_template"),
+    ("recipe", "system", "thought"),
     [
-        ("chatml", "kept", "open", True),
-        ("gemma", "refused", "open", True),
-        ("inst", "dropped", "open", True),
-        ("thinking", "kept", "opened", True),
-        ("plain", "kept", "open", False),
+        *(("chatml", "kept", "open"), ("gemma", "refused", "open"), ("inst", "dropped", "open")),
+        *(("thinking", "kept", "opened"), ("plain", "kept", "open")),
     ],
 )
 def test_chat_templates_are_told_apart(
-    recipe: str, system: str, thought: str, has_template: bool, make_checkpoint: Callable[[str], Path]
+    recipe: str, system: str, thought: str, make_checkpoint: Callable[[str], Path]
 ) -> None:
     options = ("--queries", 1, "--candidates", 2, "--max-thought-tokens", 2, "--format", "json")
     facts = json.loads(doctor(make_checkpoint(recipe), *options).stdout)["template"]
-    assert (facts["system"], facts["thought"], facts["chat_template"]) == (system, thought, has_template)
+    assert (facts["system"], facts["thought"], facts["chat_template"]) == (system, thought, recipe != "plain")
     assert facts["end_tokens"]
 
 
@@ -174,17 +172,25 @@ def test_too_many_lists_are_refused() -> None:
     assert "--queries" in doctor("tiny", "--queries", 0, code=2).output
 
 
-def test_verdicts_go_by_chance_and_steadiness() -> None:
-    reserved = "fit with reservations"
-    for right, same, level in ((12, 6, "fit"), (10, 5, "fit"), (8, 5, reserved), (10, 3, reserved), (4, 6, "unfit")):
-        verdict = verdict_of(StrategyCheck("direct", 6, 4, right, same, TraceCounts().summary()))
-        assert verdict.level == level
-        assert bool(verdict.reasons) is bool(verdict.advice) or level == reserved
+def check_of(right: int, same: int) -> StrategyCheck:
+    return StrategyCheck("direct", 6, 4, right, same, TraceCounts().summary())
 
 
-def test_chance_is_the_binomial_tail() -> None:
-    import scipy.stats
+@pytest.mark.parametrize(
+    ("right", "same", "level"),
+    [
+        (12, 6, "fit"),
+        (10, 5, "fit"),
+        (8, 5, "fit with reservations"),
+        (10, 3, "fit with reservations"),
+        (4, 6, "unfit"),
+    ],
+)
+def test_verdicts_go_by_chance_and_steadiness(right: int, same: int, level: str) -> None:
+    verdict = check_of(right, same).verdict
+    assert verdict.level == level and bool(verdict.reasons) is (level != "fit")
 
-    for right in range(13):
-        check = StrategyCheck("direct", 6, 4, right, 6, TraceCounts().summary())
-        assert check.chance == pytest.approx(scipy.stats.binom.sf(right - 1, 12, 0.25))
+
+@pytest.mark.parametrize("right", range(13))
+def test_chance_is_the_binomial_tail(right: int) -> None:
+    assert check_of(right, 6).chance == pytest.approx(scipy.stats.binom.sf(right - 1, 12, 0.25))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 
@@ -12,12 +11,12 @@ import pytrec_eval
 from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import Qrel
-from rich.console import Console
 
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.trec_runs import RunEntry, read_run
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.measuring.measures import evaluate, measures_json, measures_table, parse_measures
+from r1ranker_ir.eval.measuring.measures import evaluate, measures_json, parse_measures
+from r1ranker_ir.eval.output.sheets import measures_sheet
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -165,12 +164,12 @@ def test_names_mean_what_ir_measures_means_by_them(text: str) -> None:
     ("text", "said"),
     [
         ("", "no measure given"),
-        ("nDCG@10 foo@10", "measure 'foo@10' is unknown"),
-        ("nDCG@ten", "measure 'nDCG@ten' can't be read"),
-        ("nDCG(10)", "measure 'nDCG(10)' can't be read"),
-        ("RR(", "measure 'RR(' can't be read"),
-        ("AP __import__('os')", "measure \"__import__('os')\" can't be read"),
-        ("P", "measure 'P' needs a value for cutoff"),
+        ("nDCG@10 foo@10", "measure 'foo@10' can't be computed (there is no"),
+        ("nDCG@ten", "measure 'nDCG@ten' can't"),
+        ("nDCG(10)", "measure 'nDCG(10)' can't"),
+        ("RR(", "measure 'RR(' can't"),
+        ("AP __import__('os')", "measure \"__import__('os')\" can't"),
+        ("P", "measure 'P' can't be computed (it needs a value for cutoff"),
         ("RR(rel='a')@10", "measure \"RR(rel='a')@10\" can't be computed"),
         ("nDCG(depth=3)@10", "unsupported params found: ['depth']"),
     ],
@@ -181,27 +180,17 @@ def test_bad_measures_are_named(text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_the_table_has_a_row_a_run_and_four_decimals() -> None:
+def test_table_and_json_hold_means_and_values_per_query() -> None:
     measures = parse_measures("nDCG@10 RR@10")
     evaluations = {"first.trec": evaluate(QRELS, RUN, measures), "none.trec": evaluate(QRELS, {}, measures)}
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(measures_table(evaluations))
-    rows = [line.split() for line in console.export_text().splitlines() if line.strip()]
+    sheet = measures_sheet(evaluations)
     ndcg = evaluations["first.trec"].mean[measures[0]]
-    assert rows[0] == ["run", "nDCG@10", "RR@10"]
-    assert ["first.trec", f"{ndcg:.4f}", "0.5000"] in rows
-    assert ["none.trec", "0.0000", "0.0000"] in rows
-
-
-def test_json_holds_means_and_values_per_query() -> None:
+    assert sheet.headings == ("run", "nDCG@10", "RR@10")
+    assert sheet.rows == (("first.trec", f"{ndcg:.4f}", "0.5000"), ("none.trec", "0.0000", "0.0000"))
     [entry] = measures_json({"run.trec": evaluate(QRELS, RUN, parse_measures("RR@10"))})
-    assert entry == {
-        "run": "run.trec",
-        "mean": {"RR@10": 0.5},
-        "per_query": {"q1": {"RR@10": 0.5}, "q2": {"RR@10": 1.0}, "q3": {"RR@10": 0.0}},
-        "missing": ["q3"],
-        "unjudged": ["q9"],
-    }
+    per_query = {"q1": {"RR@10": 0.5}, "q2": {"RR@10": 1.0}, "q3": {"RR@10": 0.0}}
+    told = {"run": "run.trec", "mean": {"RR@10": 0.5}, "missing": ["q3"], "unjudged": ["q9"]}
+    assert entry == {**told, "per_query": per_query}
 
 
 def test_bm25_on_trec_dl_2019_gives_the_known_figures() -> None:

@@ -13,13 +13,11 @@ from servers import Reply, Request, ScriptedServer, completion, serving
 from typer.testing import CliRunner
 
 from r1ranker_ir.cli.app import app
-from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.request_files import JudgedRequest, read_requests, write_requests
 from r1ranker_ir.data.trec_runs import read_run
-from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.measuring.measures import evaluate, parse_measures
 from r1ranker_ir.eval.suites.requests import RequestFileSource
-from r1ranker_ir.eval.suites.tables import REQUEST_MEASURES, choose_datasets, open_suite, suite_names
+from r1ranker_ir.eval.suites.tables import REQUEST_MEASURES, open_suite
 from r1ranker_ir.types import Candidate, RankingRequest
 
 PROTOCOLS = Path(__file__).resolve().parents[4] / "shared" / "PROTOCOLS.md"
@@ -149,7 +147,6 @@ def test_a_file_of_requests_is_a_suite(server: ScriptedServer, served: tuple[str
     assert row(report, "popularity (here)")[0] == "0.3750" and row(report, "popularity (here)")[-1] == "1.4990"
     assert row(report, "oracle (known) (here)")[0] == "1.0000"
     assert row(report, "**r1ranker-direct** (here)") == ["1.0000"] * 7 + ["0.0015"]
-    assert "RR is H(4) / 4 = 0.5208" in report
     manifest = manifest_of("out")
     assert manifest["depth"] is None and set(manifest["files"]) == set(tree(Path("out"))) - {"manifest.json"}
     [dataset] = manifest["datasets"]
@@ -168,9 +165,8 @@ def test_runs_of_a_suite_are_compared_on_its_requests(served: tuple[str, ...]) -
     suite("films.jsonl", *served, "--output", "out", "--quiet")
     runs = ["out/films/baselines/popularity.trec", "out/films/reranked.trec"]
     for corpus in ("films.jsonl", "out/films/requests.jsonl"):
-        done = CliRunner().invoke(
-            app, ["compare", "--corpus", corpus, "--baseline", *runs, "--measures", "RR", "--format", "json"]
-        )
+        command = ["compare", "--corpus", corpus, "--baseline", *runs, "--measures", "RR", "--format", "json"]
+        done = CliRunner().invoke(app, command)
         assert done.exit_code == 0, done.output
         means = {run["run"]: run["means"]["RR"]["mean"] for run in json.loads(done.stdout)["runs"]}
         assert means == {"popularity": pytest.approx(0.375), "reranked": 1.0}
@@ -178,17 +174,6 @@ def test_runs_of_a_suite_are_compared_on_its_requests(served: tuple[str, ...]) -
     assert done.exit_code == 0 and "0.3750" in done.stdout
     assert "4 requests have ids" not in Path("out/README.md").read_text()
     assert "2 requests have ids" in Path("out/README.md").read_text()
-
-
-def test_a_request_file_can_be_measured_on_and_not_searched(served: tuple[str, ...]) -> None:
-    write_requests("films.jsonl", FILMS)
-    suite("films.jsonl", *served, "--output", "out", "--quiet")
-    for command in (
-        ["search", "--corpus", "films.jsonl", "--output", "x"],
-        ["rerank", "--corpus", "films.jsonl", "--run", "out/films/reranked.trec", *served, "--output", "x"],
-    ):
-        done = CliRunner().invoke(app, command)
-        assert done.exit_code == 1 and "with r1ranker suite films.jsonl" in done.output
 
 
 def test_gains_that_are_no_whole_numbers_make_the_best_relevant(served: tuple[str, ...]) -> None:
@@ -204,7 +189,6 @@ def test_gains_that_are_no_whole_numbers_make_the_best_relevant(served: tuple[st
     assert "Relevant is the candidate of the greatest gain" in report
     assert "1 of 4 requests have no gain above 0" in report
     assert "1 to 3 candidates each" in report and "There is no formula here for AP." in report
-    assert "Not told by all requests, so without a column: price." in report
     # 11/18 of one relevant among three, 5/6 of two among three, 1 of one alone.
     chance = (11 / 18 + 5 / 6 + 1) / 3, (1 / 3 + 2 / 3 + 1) / 3
     assert row(report, "random, expected") == [*(f"{value:.4f}" for value in chance), "–"]
@@ -215,9 +199,8 @@ def test_gains_that_are_no_whole_numbers_make_the_best_relevant(served: tuple[st
     independent = evaluate(qrels, measured, parse_measures("RR Success@1 AP"))
     assert row(report, "order of the file (here)") == [f"{value:.4f}" for value in independent.mean.values()]
     assert len(read_run("out/mixed/reranked.trec")) == 4
-    assert manifest_of("out")["datasets"][0]["counts"]["queries"] == 4
     [dataset] = manifest_of("out")["datasets"]
-    assert dataset["judged_queries"] == dataset["run_queries"] == 3
+    assert (dataset["counts"]["queries"], dataset["judged_queries"], dataset["run_queries"]) == (4, 3, 3)
 
 
 def test_what_is_missing_is_said_and_names_do_not_collide(served: tuple[str, ...]) -> None:
@@ -228,9 +211,8 @@ def test_what_is_missing_is_said_and_names_do_not_collide(served: tuple[str, ...
     write_requests("odd.jsonl", requests)
     suite("odd.jsonl", *served, "--output", "out", "--shuffle", "7")
     report = Path("out/README.md").read_text()
-    assert (
-        row(report, "knn (here)") == ["–"] * 7 and "No figures for knn: 1 of 2 requests have no such score." in report
-    )
+    assert row(report, "knn (here)") == ["–"] * 7
+    assert "No figures for knn: 1 of 2 requests have no such score." in report
     assert row(report, "bm25 (given) (here)")[0] == "0.7500"
     assert {"bm25.trec", "bm25-given.trec"} <= {path.name for path in Path("out/odd/baselines").iterdir()}
     assert order(Path("out/odd/baselines/bm25-given.trec"), "a_user") == ["same", "same_2"]
@@ -242,12 +224,16 @@ def test_what_is_missing_is_said_and_names_do_not_collide(served: tuple[str, ...
     assert row(report, "**r1ranker-direct** (here)")[1] == f"{ndcg:.4f}"
 
 
-def test_only_the_first_requests_are_run(served: tuple[str, ...]) -> None:
+def test_only_the_first_requests_are_run_and_nothing_is_searched(served: tuple[str, ...]) -> None:
     write_requests("films.jsonl.gz", FILMS)
     suite("films.jsonl.gz", *served, "--queries", "1", "--output", "out")
     assert "2 requests, of which the first 1 were run" in Path("out/README.md").read_text()
     assert list(read_run("out/films/reranked.trec")) == ["u1"]
     assert len(list(read_requests("out/films/requests.jsonl"))) == 1
+    corpus = ("--corpus", "films.jsonl.gz", "--output", "x")
+    for command in (("search", *corpus), ("rerank", *corpus, "--run", "out/films/reranked.trec", *served)):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 1 and "with r1ranker suite films.jsonl.gz" in done.output
 
 
 def test_shuffling_keeps_each_request_its_own_order(tmp_path: Path) -> None:
@@ -286,39 +272,28 @@ def test_a_table_may_hold_request_files_and_corpora(served: tuple[str, ...]) -> 
 
 def bench_rows() -> list[dict[str, Any]]:
     """A row of each task, a second one of some, and rows that can't be used."""
+
+    def row(task: str, problem: str, gt: str | None, candidates: list[str]) -> dict[str, Any]:
+        return {"task_name": task, "problem": problem, "gt": gt, "candidates": candidates}
+
+    past = "I've watched these in the past, in order:\n['0. Heat', '1. Alien']\n\nNow there are 3 candidates."
     items = ["Bad film", "A good film", "Dull film"]
-    item = {
-        "problem": "I've watched these in the past, in order:\n['0. Heat', '1. Alien']\n\nNow there are 3 candidates.",
-        "gt": items[1],
-        "candidates": items,
-    }
     models = ["Large (70b)", "Small (8b)"]
-    model = {
-        "problem": "The LLM names and descriptions:\n    # Small (8b): a good one.\n    # Large (70b): dear.\n"
-        f"    ## Here is a query: what is 2 + 2? and LLM condidates: {models}. Select.",
-        "gt": models[1],
-        "candidates": models,
-    }
+    asked = (
+        "The LLM names and descriptions:\n    # Small (8b): a good one.\n    # Large (70b): dear.\n"
+        f"    ## Here is a query: what is 2 + 2? and LLM condidates: {models}. Select."
+    )
     texts = ["Ticks wait in grass.", "good fleas live for a year"]
-    passage = {
-        "problem": "## Here is a query: how old are fleas and candidate passages:\n"
-        + "".join(f"passage {place}: {text}\n" for place, text in enumerate(texts)),
-        "gt": "passage 1",
-        "candidates": texts,
-    }
-    names = {
-        item["gt"]: ("Rec-Movie", "Rec-Music", "Rec-Game"),
-        model["gt"]: ("Router-Performance", "Router-Cost", "Router-Balance"),
-        passage["gt"]: ("Passage-5", "Passage-7", "Passage-9"),
-    }
-    rows = [kind | {"task_name": name} for kind in (item, model, passage) for name in names[kind["gt"]]]
-    broken = [item | {"task_name": "Rec-Game", "gt": "None of them"}] * 2
+    about = "## Here is a query: how old are fleas and candidate passages:\n"
+    about += "".join(f"passage {place}: {text}\n" for place, text in enumerate(texts))
     return [
-        *rows,
-        *broken,
-        passage | {"task_name": "Passage-5", "candidates": texts[:1]},
-        rows[0],
-        {**rows[0], "gt": None},
+        *(row(f"Rec-{name}", past, items[1], items) for name in ("Movie", "Music", "Game")),
+        *(row(f"Router-{name}", asked, models[1], models) for name in ("Performance", "Cost", "Balance")),
+        *(row(f"Passage-{count}", about, "passage 1", texts) for count in (5, 7, 9)),
+        *[row("Rec-Game", past, "None of them", items)] * 2,
+        row("Passage-5", about, "passage 1", texts[:1]),
+        row("Rec-Movie", past, items[1], items),
+        row("Rec-Movie", past, None, items),
     ]
 
 
@@ -350,10 +325,8 @@ def test_ranking_bench_runs_its_nine_tasks_and_counts_its_problems(
     assert row(overview, "data set")[1:4] == ["random, expected", "BM25 (here)", "r1ranker-direct (here)"]
     assert row(overview, "game")[:4] == ["RR", "0.6111", "0.5000", "1.0000"]
     assert row(overview, "game")[-1] == "0.4249"  # IRanker-3B's
-    assert (
-        row(overview, "mean of 3")[-1]
-        == f"{sum((34.69, 29.18, 42.49, 23.62, 30.39, 24.44, 60.98, 53.22, 49.96)) / 900:.4f}"
-    )
+    published = (34.69, 29.18, 42.49, 23.62, 30.39, 24.44, 60.98, 53.22, 49.96)
+    assert row(overview, "mean of 3")[-1] == f"{sum(published) / 900:.4f}"
     assert "They compare only as far as their requests and candidates are these." in report
     assert "datasets" in manifest["versions"]
 
@@ -397,16 +370,6 @@ def test_published_figures_are_those_of_the_paper() -> None:
     assert ours == paper and len(paper) == 6
 
 
-def test_ranking_bench_is_a_suite_among_the_others() -> None:
-    assert "ranking-bench" in suite_names()
-    whole = open_suite("ranking-bench")
-    assert tuple(each.name for each in whole.datasets) == TASKS
-    assert all(each.is_of_requests and each.measures == REQUEST_MEASURES for each in whole.datasets)
-    assert [each.name for each in choose_datasets(whole, ["passages"]).datasets] == list(TASKS[6:])
-    shown = CliRunner().invoke(app, ["suite", "ranking-bench", "--list"]).output
-    assert "ulab-ai/Ranking-bench, direct, test: Router-Cost" in shown
-
-
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -435,8 +398,7 @@ def test_mistakes_are_said_before_anything_is_written(arguments: tuple[str, ...]
 def test_files_that_nothing_can_be_measured_on_fail(requests: list[JudgedRequest], message: str) -> None:
     write_requests("odd.jsonl", requests)
     said = suite("odd.jsonl", "--reranker", "r1ranker-direct-tiny", "--output", "out", code=1).stderr
-    assert message in said
-    assert message in manifest_of("out")["datasets"][0]["failed"]
+    assert message in said and message in manifest_of("out")["datasets"][0]["failed"]
 
 
 def test_a_malformed_line_is_named() -> None:
@@ -444,6 +406,3 @@ def test_a_malformed_line_is_named() -> None:
     with Path("films.jsonl").open("a") as file:
         file.write('{"context": "x"}\n')
     assert "films.jsonl:3: " in suite("films.jsonl", "--reranker", "r1ranker-direct-tiny", code=1).stderr
-    Path("notes.jsonl").write_text("not JSON\n")
-    with pytest.raises(InputError, match="is a file: give the folder"):
-        open_corpus("notes.jsonl")
