@@ -6,16 +6,15 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from r1ranker_ir.errors import CancelledRankingError
 
-_P = ParamSpec("_P")
 _Result = TypeVar("_Result")
 _STOP: ContextVar[threading.Event | None] = ContextVar("r1ranker_stop", default=None)
 
 
-async def in_thread(work: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
+async def in_thread(work: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
     """Runs a function in another thread, as `asyncio.to_thread` does; once cancelled, it makes no more calls."""
     stop = threading.Event()
     token = _STOP.set(stop)
