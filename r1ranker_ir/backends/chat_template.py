@@ -12,6 +12,7 @@ from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.types import Message
 
 from .chat_marks import marks_in_rendered, marks_in_source
+from .template_bounds import why_it_does_not_end
 
 THINK, THINK_END = "<think>", "</think>"
 _EMPTY_THOUGHT = re.compile(r"<think>\s*</think>\s*\Z")
@@ -92,6 +93,12 @@ class ChatTemplate:
         self._source = self._choose(known) if known else ""
         self._way_of: Callable[[tuple[str, ...]], _Way] = lru_cache(maxsize=64)(self._find_way)
         self._end_of: Callable[[tuple[str, ...]], str] = lru_cache(maxsize=64)(self._find_end)
+        if self._source:
+            conversations = [*map(_probe, _ROLES), _long_probe()]
+            probes = [_turns(probe, in_parts) for probe in conversations for in_parts in (False, True)]
+            named = {name: str(token) for name, token in getattr(tokenizer, "special_tokens_map", {}).items()}
+            if does := why_it_does_not_end(self._source, named, probes):
+                raise CheckpointError(f"the chat template of {self.name!r} {does} on a short conversation. {_WAY_OUT}")
 
     def __bool__(self) -> bool:
         return bool(self._source)
@@ -214,6 +221,12 @@ class ChatTemplate:
 def _probe(roles: Sequence[str]) -> tuple[Message, ...]:
     words = (f"{_PROBES[place % len(_PROBES)]}{'' if place < len(_PROBES) else place}" for place in range(len(roles)))
     return tuple(Message(role, word) for role, word in zip(roles, words, strict=True))  # type: ignore[arg-type]
+
+
+def _long_probe() -> tuple[Message, ...]:
+    """Turns as long as short prompts are, with tags and lists: some loops begin there only."""
+    lines = "\n\n".join(f"[{place}] <b>{' '.join(_PROBES * 8)}</b>" for place in range(1, 21))
+    return (Message("system", f"Think between {THINK} and {THINK_END}.\n"), Message("user", lines))
 
 
 def with_thought(text: str, *, opened: bool, thinks: bool | None) -> str:

@@ -54,7 +54,8 @@ class UnloadedLimits(CountedTexts):
 
     def render(self, messages: Sequence[Message], thinks: bool | None) -> str | None:
         """A prompt with its thought opened, closed or (`None`) as it is; `None` where no chat template is known."""
-        return self._texts and self._texts.decode(self._texts.prompt_ids(messages, thinks=thinks))
+        texts = self._texts
+        return None if texts is None else texts.decode(texts.prompt_ids(messages, thinks=thinks))
 
 
 def _context_of(model: str) -> int | None:

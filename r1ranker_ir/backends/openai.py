@@ -127,7 +127,7 @@ class OpenAIBackend(CountedTexts):
         first: LimitField = "max_completion_tokens" if self._endpoint.is_openai else "max_tokens"
         self._limit_field: LimitField = first if limit_field == "auto" else limit_field
         sampling = {"temperature": temperature, "seed": seed, "extra_body": dict(extra_body) if extra_body else None}
-        self._options = {name: value for name, value in sampling.items() if value is not None}
+        self._options: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
         self._asked_with = {
             "base_url": self._endpoint.base_url,
             "model": model,
@@ -226,8 +226,8 @@ class OpenAIBackend(CountedTexts):
         assert isinstance(self._counts, TokenizerCounts)
         text = ScoredText(*self._counts.scored_ids(call.messages, call.continuation))
         create: Any = client.completions.with_raw_response.create
-        more: Any = self._options.get("extra_body") or {}
-        scores: tuple[float, ...] | Exception = NoScoresError()
+        more = self._options.get("extra_body") or {}
+        failed: Exception = NoScoresError()
         for way in self._ways:
             send = partial(create, model=self.name, prompt=text.tokens, max_tokens=1, temperature=0)
             scores = await self._until_replied(
@@ -237,9 +237,10 @@ class OpenAIBackend(CountedTexts):
                 self._ways = (way,)
                 usage = Usage(1, len(text.prompt), len(text.continuation))
                 return Answer(call.continuation, log_probabilities=scores, usage=usage)
-            if not self._lacks_scores(scores):
+            failed = scores
+            if not self._lacks_scores(failed):
                 break
-        return scores
+        return failed
 
     async def _ask(self, client: AsyncOpenAI, call: Call, stop: threading.Event) -> Answer | Exception:
         """Asks, and again with the limit's other name, or without a seed by which nothing is sampled, if refused."""

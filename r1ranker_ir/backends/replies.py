@@ -106,8 +106,8 @@ def read_reply(body: bytes) -> Reply:
     if finish_reason in _BROKEN_ENDS:
         status = _BAD_GATEWAY if finish_reason == "error" else _SERVICE_UNAVAILABLE
         raise FailedReplyError(f"the server did not finish its answer (finish_reason {finish_reason!r})", status)
-    message = choice.get("message")
-    parts = _parts(message.get("content")) if isinstance(message, dict) else None
+    message = _object(choice.get("message"))
+    parts = _parts(message.get("content")) if isinstance(choice.get("message"), dict) else None
     if parts is None:
         raise UnreadableReplyError(body.decode("utf-8", "replace"))
     text = "".join(_flat(part) for part in parts if not _is_thought(part))
@@ -166,7 +166,7 @@ def _failure(error: Any) -> FailedReplyError:
     named = [fields.get(name) for name in ("code", "status", "status_code", "http_code")]
     named.append(_object(fields.get("metadata")).get("code"))
     for value in named:
-        if type(value) in (int, str) and re.fullmatch("[45][0-9][0-9]", str(value)[:4]):
+        if isinstance(value, int | str) and re.fullmatch("[45][0-9][0-9]", str(value)[:4]):
             return FailedReplyError(words, int(value))
     said = " ".join(str(fields[name]) for name in ("code", "type", "status") if isinstance(fields.get(name), str))
     described = f"{said} {words}".lower()

@@ -68,7 +68,7 @@ def _by_prompt(choice: Mapping[str, Any], text: ScoredText) -> Sequence[Any]:
 
 
 def _is_score(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def lacks_scores(failure: Exception, status: int | None, words: str) -> bool:

@@ -155,6 +155,24 @@ def test_whatever_a_template_raises_is_our_error(template: str, error: str, toke
     assert error in str(caught.value)
 
 
+LOOP = "{% for i in range(99999) %}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        LOOP * 4 + END * 4,
+        "{% set n = namespace(s='ab') %}" + LOOP + "{% set n.s = n.s ~ n.s %}" + END,
+        LOOP + "{{ messages[0].content * 99 }}" + END,
+        "{{ 7 ** (messages | length) ** 40 ** 2 }}",
+        "{% if '[1]' in messages[-1].content %}" + LOOP * 3 + END * 3 + "{% endif %}{{ messages[-1].content }}",
+    ],
+)
+def test_a_template_without_an_end_is_stopped(template: str, tokenizer_with: MakeTokenizer) -> None:
+    with pytest.raises(CheckpointError, match="chat template of"):
+        prompt_of(tokenizer_with(template))
+
+
 def test_of_several_templates_the_default_one_is_taken(tokenizer_with: MakeTokenizer) -> None:
     several = {"tool_use": TURN + "[TOOLS]" + END, "default": BUILT}
     tokenizer = tokenizer_with(several)

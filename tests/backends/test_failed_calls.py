@@ -295,22 +295,6 @@ def stored(path: Path) -> int:
         return 0
 
 
-def test_a_shootout_keeps_what_was_finished(serve: Serve, collection: Path, tmp_path: Path) -> None:
-    server = serve(refusing({3: FILTER}))
-    entries = tmp_path / "entries.yaml"
-    entries.write_text(
-        f"- {{name: served, reranker: m, strategy: direct, backend: openai, base_url: '{server.base_url}'}}\n"
-        "- {name: ideal, strategy: direct, oracle: {noise: 0}}\n"
-    )
-    words = ["shootout", "--rerankers", entries, "--corpus", collection, "--run", collection / "run.trec"]
-    (tmp_path / "results").mkdir()
-    done = CliRunner().invoke(app, [*map(str, words), "--output", str(tmp_path / "results")])
-    assert done.exit_code == 1
-    assert "1 of 31 rankings failed" in done.output and "30 finished queries are kept in" in done.output
-    assert len(read_run(tmp_path / "results" / "runs" / "served.trec.partial")) == 30
-    assert len(read_run(tmp_path / "results" / "runs" / "ideal.trec")) == 31
-
-
 def test_fields_can_be_left_out_on_the_command_line(serve: Serve, collection: Path, tmp_path: Path) -> None:
     def strict(request: Request) -> Reply:
         refused = {"seed", "temperature"} & request.body.keys()

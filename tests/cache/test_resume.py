@@ -65,12 +65,8 @@ TransformersBackend._decode, sqlite3.connect = counted_decode, watched_connect
 print("ready", flush=True)
 for line in sys.stdin:
     order = json.loads(line)
-    if "wait" in order:
-        print(os.waitpid(order["wait"], 0)[1], flush=True)
-        continue
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         continue
     output = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
@@ -87,40 +83,8 @@ for line in sys.stdin:
 """
 
 
-class Process:
-    """One `r1ranker rerank` under way."""
-
-    def __init__(self, server: subprocess.Popen[str], folder: Path, arguments: list[str], deadly: int) -> None:
-        self._server = server
-        self._said, self._log = folder / "said", folder / "log"
-        self._log.touch()
-        order = {"arguments": arguments, "said": str(self._said), "log": str(self._log), "deadly": deadly}
-        self.pid = int(_ask(server, order))
-
-    def wait(self) -> int:
-        """Waits for its end; gives the exit code, -9 where it was killed."""
-        return os.waitstatus_to_exitcode(int(_ask(self._server, {"wait": self.pid})))
-
-    @property
-    def said(self) -> str:
-        return self._said.read_text()
-
-    def logged(self, what: str) -> int:
-        """The sum of what all processes of this folder have noted under a name."""
-        notes = [line.split() for line in self._log.read_text().splitlines()]
-        return sum(int(number) for name, number in notes if name == what)
-
-
-def _ask(server: subprocess.Popen[str], order: dict[str, Any]) -> str:
-    assert server.stdin is not None
-    assert server.stdout is not None
-    server.stdin.write(json.dumps(order) + "\n")
-    server.stdin.flush()
-    return server.stdout.readline()
-
-
 class Reranking:
-    """Starts the same command again and again, in a folder of its own each time that it is asked for a new one."""
+    """Runs the same command again and again, in a folder of its own each time that it is asked for a new one."""
 
     def __init__(self, server: subprocess.Popen[str], run: Path, folder: Path) -> None:
         self.run = run
@@ -130,17 +94,32 @@ class Reranking:
     def place(self) -> Path:
         folder = self._folder / str(next(self._numbers))
         folder.mkdir()
+        (folder / "log").touch()
         return folder
 
-    def start(self, folder: Path, *options: str, deadly: int = 0, cache: Path | None = Path("cache.sqlite")) -> Process:
-        """Starts the command; its cache is in the folder unless told otherwise, and `None` names none."""
+    def __call__(self, folder: Path, *options: str, deadly: int = 0, cache: Path = Path("cache.sqlite")) -> int:
+        """The exit code, -9 where it was killed; the cache is in the folder unless told otherwise."""
         arguments: list[object] = ["rerank", "--corpus", COLLECTION, "--run", self.run]
         arguments += ["--reranker", "r1ranker-iterative-tiny"]
         arguments += ["--depth", DEPTH, "--batch-size", BATCH, "--max-thought-tokens", 3, "--device", "cpu"]
         arguments += ["--output", folder / "run.trec", "--save-traces", folder / "trace.jsonl"]
-        arguments += [] if cache is None else ["--cache", folder / cache]
-        arguments += ["--queries", QUERIES]  # the last of each option counts
-        return Process(self._server, folder, [str(argument) for argument in (*arguments, *options)], deadly)
+        arguments += ["--cache", folder / cache, "--queries", QUERIES, *options]  # the last of each option counts
+        order = {"said": str(folder / "said"), "log": str(folder / "log"), "deadly": deadly}
+        order["arguments"] = list(map(str, arguments))
+        assert self._server.stdin is not None and self._server.stdout is not None
+        self._server.stdin.write(json.dumps(order) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+
+def said(folder: Path) -> str:
+    return (folder / "said").read_text()
+
+
+def logged(folder: Path, what: str) -> int:
+    """The sum of what all processes of this folder have noted under a name."""
+    notes = [line.split() for line in (folder / "log").read_text().splitlines()]
+    return sum(int(number) for name, number in notes if name == what)
 
 
 def files_of(folder: Path) -> tuple[bytes, bytes]:
@@ -175,34 +154,30 @@ def reranking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranking]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(reranking: Reranking) -> tuple[Path, Process]:
+def uninterrupted(reranking: Reranking) -> Path:
     """What comes out when nothing happens."""
     folder = reranking.place()
-    process = reranking.start(folder)
-    assert process.wait() == 0, process.said
-    assert process.logged("calls") == CALLS
-    assert f"{QUERIES} queries, {CALLS} calls, " in process.said
-    assert "cached" not in process.said
-    return folder, process
+    assert reranking(folder) == 0, said(folder)
+    assert logged(folder, "calls") == CALLS
+    assert f"{QUERIES} queries, {CALLS} calls, " in said(folder)
+    assert "cached" not in said(folder)
+    return folder
 
 
-def test_killed_at_random_it_ends_as_if_nothing_had_happened(
-    reranking: Reranking, uninterrupted: tuple[Path, Process]
-) -> None:
-    moments = uninterrupted[1].logged("moments")
+def test_killed_at_random_it_ends_as_if_nothing_had_happened(reranking: Reranking, uninterrupted: Path) -> None:
+    moments = logged(uninterrupted, "moments")
     chance = random.Random(4)
     nothing_kept = ("--cache-memory", "0")
     reference = reranking.place()
-    assert reranking.start(reference, *nothing_kept).wait() == 0
+    assert reranking(reference, *nothing_kept) == 0
     folder, kills, in_folder = reranking.place(), 0, 0
     for _ in range(60):
-        process = reranking.start(folder, *nothing_kept, deadly=chance.randint(1, moments))
-        code = process.wait()
-        assert code in (0, -signal.SIGKILL), process.said
+        code = reranking(folder, *nothing_kept, deadly=chance.randint(1, moments))
+        assert code in (0, -signal.SIGKILL), said(folder)
         killed = code != 0
         kills, in_folder = kills + killed, in_folder + killed
         # No more than what was under way was lost, each time.
-        assert process.logged("calls") <= CALLS + in_folder * BATCH
+        assert logged(folder, "calls") <= CALLS + in_folder * BATCH
         if not killed:
             assert files_of(folder) == files_of(reference)
             assert not (folder / "run.trec.partial").exists()
@@ -220,57 +195,47 @@ def rows(path: Path, statement: str) -> list[Any]:
 
 
 def test_what_was_finished_is_kept_and_the_next_run_says_where_it_goes_on(
-    reranking: Reranking, uninterrupted: tuple[Path, Process]
+    reranking: Reranking, uninterrupted: Path
 ) -> None:
-    reference, whole = uninterrupted
     folder = reranking.place()
-    killed = reranking.start(folder, deadly=whole.logged("moments") * 3 // 4)
-    assert killed.wait() == -signal.SIGKILL
+    assert reranking(folder, deadly=logged(uninterrupted, "moments") * 3 // 4) == -signal.SIGKILL
     partial = (folder / "run.trec.partial").read_bytes()
-    assert partial
-    assert files_of(reference)[0].startswith(partial)
-    done = killed.logged("calls") - BATCH
+    assert partial and files_of(uninterrupted)[0].startswith(partial)
+    done = logged(folder, "calls") - BATCH
 
-    again = reranking.start(folder)
-    assert again.wait() == 0
-    cached = int(again.said.partition(" of them cached")[0].rpartition(" ")[2])
+    assert reranking(folder) == 0
+    cached = int(said(folder).partition(" of them cached")[0].rpartition(" ")[2])
     assert done <= cached < CALLS
-    assert f"{QUERIES} queries, {CALLS} calls, {cached} of them cached, " in again.said
-    assert "run.trec.partial is of a run that was stopped: it is begun again" in again.said
-    assert_same_but_last_digits(folder, reference)
-    written = files_of(folder)
+    assert f"{QUERIES} queries, {CALLS} calls, {cached} of them cached, " in said(folder)
+    assert "run.trec.partial is of a run that was stopped: it is begun again" in said(folder)
+    assert_same_but_last_digits(folder, uninterrupted)
+    written, made = files_of(folder), logged(folder, "calls")
 
     # A third time there is nothing left to do, whatever the batch size, and the trace has the same figures.
-    third = reranking.start(folder, "--batch-size", "5")
-    assert third.wait() == 0
-    assert f"{CALLS} calls, {CALLS} of them cached" in third.said
-    assert files_of(folder) == written
-    assert third.logged("calls") == killed.logged("calls")
+    assert reranking(folder, "--batch-size", "5") == 0
+    assert f"{CALLS} calls, {CALLS} of them cached" in said(folder)
+    assert (files_of(folder), logged(folder, "calls")) == (written, made)
 
 
 def test_a_full_disk_under_the_cache_keeps_what_was_finished(
-    reranking: Reranking, uninterrupted: tuple[Path, Process], small_disk: Path
+    reranking: Reranking, uninterrupted: Path, small_disk: Path
 ) -> None:
-    reference, folder, cache = uninterrupted[0], reranking.place(), small_disk / "cache.sqlite"
-    filler = small_disk / "filler"
-    first = reranking.start(folder, "--queries", str(BATCH), cache=cache)
-    assert first.wait() == 0
+    folder, cache, filler = reranking.place(), small_disk / "cache.sqlite", small_disk / "filler"
+    assert reranking(folder, "--queries", str(BATCH), cache=cache) == 0
     # What is left is enough to open the cache, and not for the answers that are still missing.
     disk = os.statvfs(small_disk)
     filler.write_bytes(bytes(disk.f_bavail * disk.f_frsize - 60_000))
-    full = reranking.start(folder, cache=cache)
-    assert full.wait() == 1, full.said
-    assert f"Error: the cache '{cache}' can't be written (database or disk is full): free some room" in full.said
-    assert "Traceback" not in full.said
-    kept = read_run(folder / "run.trec.partial")
+    assert reranking(folder, cache=cache) == 1, said(folder)
+    assert f"Error: the cache '{cache}' can't be written (database or disk is full): free some room" in said(folder)
+    assert "Traceback" not in said(folder)
+    kept, whole = read_run(folder / "run.trec.partial"), read_run(uninterrupted / "run.trec")
     assert len(kept) >= BATCH
-    assert kept == dict(list(read_run(reference / "run.trec").items())[: len(kept)])
+    assert kept == dict(list(whole.items())[: len(kept)])
 
     filler.unlink()
-    again = reranking.start(folder, cache=cache)
-    assert again.wait() == 0, again.said
-    assert read_run(folder / "run.trec") == read_run(reference / "run.trec")
-    assert again.logged("calls") <= CALLS + BATCH
+    assert reranking(folder, cache=cache) == 0, said(folder)
+    assert read_run(folder / "run.trec") == whole
+    assert logged(folder, "calls") <= CALLS + BATCH
 
 
 def r1ranker(*arguments: str | Path, code: int = 0) -> str:
@@ -279,14 +244,12 @@ def r1ranker(*arguments: str | Path, code: int = 0) -> str:
     return result.output
 
 
-def test_the_verbs_show_and_empty_the_cache(
-    reranking: Reranking, uninterrupted: tuple[Path, Process], own_cache: Path
-) -> None:
+def test_the_verbs_show_and_empty_the_cache(uninterrupted: Path, own_cache: Path) -> None:
     assert r1ranker("cache", "info") == f"there is no cache at {own_cache} yet\n"
     assert r1ranker("cache", "clear") == f"there is no cache at {own_cache} yet\n"
     assert not own_cache.exists()
 
-    cache = uninterrupted[0] / "cache.sqlite"
+    cache = uninterrupted / "cache.sqlite"
     shown = r1ranker("cache", "info", "--cache", cache)
     assert f"path     {cache}\nformat   1\nanswers  {CALLS}\n" in shown
     assert " of at most 2.0 GiB\n" in shown
@@ -303,8 +266,8 @@ def test_caches_that_can_not_be_used_stop_before_the_model_is_loaded(tmp_path: P
     (tmp_path / "notes.txt").write_text("not a cache" * 100)
     common = ("--corpus", COLLECTION, "--run", reranking.run, "--output", tmp_path / "run.trec")
     named = ("--reranker", "r1ranker-iterative-tiny")
-    said = r1ranker("rerank", *common, *named, "--cache", tmp_path / "notes.txt", code=1)
-    assert f"Error: the cache '{tmp_path}/notes.txt' is damaged, or not a cache" in said
-    said = r1ranker("rerank", *common, *named, "--cache", tmp_path / "c.sqlite", "--no-cache", code=2)
-    assert "choose one of --cache and --no-cache" in said
+    told = r1ranker("rerank", *common, *named, "--cache", tmp_path / "notes.txt", code=1)
+    assert f"Error: the cache '{tmp_path}/notes.txt' is damaged, or not a cache" in told
+    told = r1ranker("rerank", *common, *named, "--cache", tmp_path / "c.sqlite", "--no-cache", code=2)
+    assert "choose one of --cache and --no-cache" in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]
