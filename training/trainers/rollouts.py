@@ -66,13 +66,12 @@ def roll_out(
     renderer: PromptRenderer,
     generate: Callable[[Sequence[Call]], Sequence[Completion]],
     *,
-    rounds: int | None = None,
+    rounds: int,
 ) -> list[Episode]:
     """Eliminates lists in lockstep, each by the answers that it gets; one episode per record.
 
     `generate` answers the calls of one round, and gets none once all episodes have ended. It is called `rounds` times,
-    by default as often as the longest list needs: where several processes generate together, all of them need the same
-    number.
+    as often as the longest list needs: where several processes generate together, all of them need the same number.
     """
     playing = [_play(record, renderer) for record in records]
     calls: dict[int, Call] = {}
@@ -87,8 +86,7 @@ def roll_out(
 
     for place in range(len(records)):
         go_on(place, None)
-    longest = max((len(record.request.candidates) for record in records), default=1)
-    for _ in range(longest - 1 if rounds is None else rounds):
+    for _ in range(rounds):
         asked = dict(calls)
         for place, completion in zip(asked, generate(list(asked.values())), strict=True):
             go_on(place, completion)

@@ -44,15 +44,19 @@ def record_of(number: int = 0, gains: tuple[float, ...] = (0.0, 3.0, 1.0), query
 
 
 def test_the_loss_is_the_divergence_from_the_gains_shares() -> None:
-    scores = torch.tensor([1.0, 2.0, 0.0, -1.0, 3.0])
-    shares = torch.tensor([0.25, 0.75, 0.5, 0.5, 0.0])
-
-    def divergence(scores: list[float], shares: list[float]) -> float:
-        total = sum(map(math.exp, scores))
-        return sum(p * math.log(p / (math.exp(s) / total)) for s, p in zip(scores, shares, strict=True) if p)
-
-    expected = (divergence([1.0, 2.0], [0.25, 0.75]) + divergence([0.0, -1.0, 3.0], [0.5, 0.5, 0.0])) / 2
+    scores, shares = torch.tensor([1.0, 2.0, 0.0, -1.0, 3.0]), torch.tensor([0.25, 0.75, 0.5, 0.5, 0.0])
+    expected = 0.0
+    for place in (slice(0, 2), slice(2, 5)):
+        told = [math.exp(score) for score in scores[place].tolist()]
+        pairs = zip(told, shares[place].tolist(), strict=True)
+        expected += sum(share * math.log(share * sum(told) / each) for each, share in pairs if share) / 2
     assert float(list_loss(scores, shares, [2, 3])) == pytest.approx(expected, rel=1e-5)
+
+
+def test_shares_and_scores_are_multiplied() -> None:
+    shares = shares_with_base(torch.tensor([0.25, 0.75, 0.0, 1.0]), torch.tensor([1.0, 0.0, 5.0, -5.0]), [2, 2])
+    first, second = 0.25 * math.e, 0.75
+    assert shares.tolist() == pytest.approx([first / (first + second), second / (first + second), 0.0, 1.0])
 
 
 @pytest.mark.parametrize("name", ["chatml", "gemma", "plain"])
@@ -75,41 +79,38 @@ def test_a_batch_holds_what_the_strategy_scores(name: str, make_checkpoint: Call
 def test_a_teachers_gains_are_the_softmax_of_its_cosines() -> None:
     tokenizer = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
     encoder = AutoModel.from_pretrained(TINY_CHECKPOINT).eval()
-
-    def embedded(text: str) -> torch.Tensor:
-        with torch.no_grad():
-            return encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
-
     record = record_of()
     texts = [candidate.text for candidate in record.request.candidates]
-    cosines = [float(torch.cosine_similarity(embedded(record.request.query), embedded(text), dim=0)) for text in texts]
+    with torch.no_grad():
+        query, *passages = (
+            encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
+            for text in (record.request.query, *texts)
+        )
+    cosines = [float(torch.cosine_similarity(query, passage, dim=0)) for passage in passages]
     teaching = Teaching(str(TINY_CHECKPOINT), temperature=0.5, share=0.6)
     teacher = Teacher(teaching)
     assert teacher.similarities(record.request.query, texts) == pytest.approx(cosines, abs=1e-4)
-    told = torch.tensor(cosines).div(0.5).softmax(0) * 0.6 + torch.tensor([0.0, 0.75, 0.25]) * 0.4
+    softmax = torch.tensor(cosines).div(0.5).softmax(0)
+    told = softmax * 0.6 + torch.tensor([0.0, 0.75, 0.25]) * 0.4
     assert teacher.taught(Sample("direct", record)).record.gains == pytest.approx(told.tolist(), abs=1e-4)
-    assert soft_gains(cosines, (0.0,) * 3, teaching) == pytest.approx(
-        torch.tensor(cosines).div(0.5).softmax(0).tolist(), abs=1e-4
-    )
+    assert soft_gains(cosines, (0.0,) * 3, teaching) == pytest.approx(softmax.tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize(("values", "said"), [({"temperature": 0}, "above 0"), ({"share": 1.5}, "from 0 to 1")])
-def test_numbers_of_a_teacher_that_make_no_sense(values: dict[str, float], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        Teaching("encoder", **values)
-
-
-def test_a_teacher_that_is_not_there_is_named() -> None:
+def test_a_teacher_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(InputError, match="above 0"):
+        Teaching("encoder", temperature=0)
+    with pytest.raises(InputError, match="from 0 to 1"):
+        Teaching("encoder", share=1.5)
     with pytest.raises(CheckpointError, match=r"\./nowhere"):
         Teacher(Teaching("./nowhere"))
 
 
 def test_all_candidates_of_a_record_are_cut_alike() -> None:
-    record = record_of()
-    sampling = Sampling(strategy="direct", candidates=3, positives=1, passage_words=(2, 3), seed=4)
-    [sample] = samples_of(record, sampling, Counter())
-    [whole] = samples_of(record, Sampling(strategy="direct", candidates=3, positives=1, seed=4), Counter())
-    cut, uncut = sample.record.request.candidates, whole.record.request.candidates
+    told = {"strategy": "direct", "candidates": 3, "positives": 1, "seed": 4}
+    cut, uncut = (
+        samples_of(record_of(), Sampling(**told, **more), Counter())[0].record.request.candidates
+        for more in ({"passage_words": (2, 3)}, {})
+    )
     assert [candidate.id for candidate in cut] == [candidate.id for candidate in uncut]
     assert len({len(candidate.text.split()) for candidate in cut}) == 1
     with pytest.raises(InputError, match="passage_words holds 0"):
@@ -165,12 +166,6 @@ def test_what_the_base_knows_already_need_not_be_learned(tmp_path: Path, lists: 
         train(parse_arguments("likelihood", ["--config", recipe(tmp_path, path, **changes), "--overwrite"]))
         losses.append(json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"][0]["loss"])
     assert losses[0] == pytest.approx(0.0, abs=1e-5) and losses[1] > 1e-3
-
-
-def test_shares_and_scores_are_multiplied() -> None:
-    shares = shares_with_base(torch.tensor([0.25, 0.75, 0.0, 1.0]), torch.tensor([1.0, 0.0, 5.0, -5.0]), [2, 2])
-    first, second = 0.25 * math.e, 0.75
-    assert shares.tolist() == pytest.approx([first / (first + second), second / (first + second), 0.0, 1.0])
 
 
 def test_the_packaged_recipe_lowers_the_loss(tmp_path: Path, lists: Path) -> None:
