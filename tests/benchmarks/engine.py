@@ -126,7 +126,7 @@ class EngineBenchmark:
 
     def _requests(self, queries: int, making: _Stopwatch) -> Iterator[RankingRequest]:
         """Requests made as they are taken, of new passages each."""
-        with resources.as_file(resources.files("r1ranker_ir") / "demo_collection") as folder:
+        with making, resources.as_file(resources.files("r1ranker_ir") / "demo_collection") as folder:
             corpus = open_corpus(folder)
             texts = [text for _, text in corpus.iterate_documents()]
             topics = list(corpus.queries().values())

@@ -34,10 +34,10 @@ _VIEW_WEIGHTS = MappingProxyType({"permutation": 0.0, "recall": 0.2, "rbo": 0.1}
 def format_reward(
     completions: Sequence[Completion], opening: Sequence[str | None] | None = None, **kwargs: object
 ) -> list[float | None]:
-    """Tells whether the whole output is one thought and then one answer, whatever the strategy.
+    """f = 0 for one thought and then one answer, else f = −1, whatever the strategy (R1-Ranker, arXiv 2506.21638).
 
-    f = 0 if the output, stripped, is exactly `<think>…</think>`, at most white space, `<answer>…</answer>`, and holds
-    each of the four tags once; else f = −1. What the blocks hold does not matter (R1-Ranker, arXiv 2506.21638).
+    The output, stripped, must be exactly `<think>…</think>`, at most white space, `<answer>…</answer>`, and hold each
+    of the four tags once. What the blocks hold does not matter.
     """
     return [format_term(output) for output in whole_outputs(completions, opening)]
 
@@ -45,10 +45,7 @@ def format_reward(
 def tag_count_reward(
     completions: Sequence[Completion], opening: Sequence[str | None] | None = None, **kwargs: object
 ) -> list[float | None]:
-    """Takes a quarter for each of the four tags that does not occur exactly once, whatever the strategy.
-
-    t = −0.25 · |{tag : it occurs not at all or more than once}| (R1-Ranker, arXiv 2506.21638).
-    """
+    """t = −0.25 for each of the four tags that does not occur exactly once, whatever the strategy (R1-Ranker)."""
     return [tag_term(output) for output in whole_outputs(completions, opening)]
 
 

@@ -78,10 +78,9 @@ class EpisodeGRPOTrainer(RankingGRPOTrainer):
     """GRPO on whole eliminations.
 
     Rewards see the steps that were played, as rows with their own `prompt`, `gains`, `candidates` and `candidate_ids`,
-    and with `episode` and `step`, both counted from 1. Metrics of a batch: `episodes/best_won` (share of episodes whose
-    winner is a best candidate), `episodes/reciprocal_rank`, `episodes/reward_step_<n>`, `episodes/repaired` (share of
-    the steps played), `episodes/masked_steps` (share of the rows that are not in the loss). `frac_reward_zero_std`
-    and `groups/…` count groups of a list and a step.
+    and with `episode` and `step`, both counted from 1. Of the metrics, `episodes/best_won` is the share of episodes
+    whose winner is a best candidate, `episodes/repaired` that of the steps played, and `episodes/masked_steps` that of
+    the rows that are not in the loss. `frac_reward_zero_std` and `groups/…` count groups of a list and a step.
     """
 
     compares_groups = False  # the parent's are of a prompt; here steps are compared

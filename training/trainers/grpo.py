@@ -60,13 +60,12 @@ class GeneratedTokens(KeptCallback):
         self.count = 0
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Stops when the budget is spent."""
         if self.budget is not None and self.count >= self.budget:
             control.should_training_stop = True
 
 
 class _EpochOrder(TrainerCallback):
-    """Shuffles each epoch by its number; TRL shuffles on from its last order, which a resumed training does not have."""
+    """Shuffles each epoch by its number; TRL shuffles on from its last order, which a resumed training lacks."""
 
     sampler: Any = None
 
@@ -78,8 +77,7 @@ class _EpochOrder(TrainerCallback):
 class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO trainer with prompts tokenized as at inference, groups without variance handled, and costs counted."""
 
-    compares_groups = True
-    """Whether the rewards of a prompt's rollouts are compared with each other, so that their variance matters."""
+    compares_groups = True  # the rewards of a prompt's rollouts with each other, so that their variance matters
 
     def __init__(
         self,
@@ -141,10 +139,8 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.zero_variance is None or not self.model.training:
             return batch
-        by_function = self.multi_objective_aggregation == "normalize_then_sum"
-        flags = zero_variance_groups(
-            self.last_rewards, self.reward_weights, self.num_generations, by_function=by_function
-        )
+        scored = self.last_rewards, self.reward_weights, self.num_generations
+        flags = zero_variance_groups(*scored, by_function=self.multi_objective_aggregation == "normalize_then_sum")
         batch, counts = self.zero_variance.apply(batch, flags, self.accelerator.gather, self.accelerator.process_index)
         for name, value in counts.items():
             self._metrics["train"][name].append(value)

@@ -29,7 +29,6 @@ class ValueHead(nn.Linear):
     """
 
     def reset_parameters(self) -> None:
-        """Sets weight and bias to zero."""
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 
