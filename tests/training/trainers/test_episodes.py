@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +29,7 @@ from r1ranker_ir.training.trainers.episodes import EpisodeGRPOConfig, EpisodeGRP
 from r1ranker_ir.training.trainers.rollouts import Completion, roll_out
 from r1ranker_ir.types import Answer, Call, Candidate
 
+Make = Callable[..., Any]
 WORDS = ("boat", "car", "tree", "stone", "lamp", "river")
 
 
@@ -163,7 +163,7 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture
-def make_trainer(make_bench: Callable[..., Any], renderer: PromptRenderer) -> Callable[..., Any]:
+def make_trainer(make_bench: Make, renderer: PromptRenderer) -> Make:
     """Makes a trainer on rows of the embedded model: `make_trainer(rows, max_steps=2)`."""
 
     def make(rows: Any, reward: Any = exclusion_reward, **options: Any) -> Any:
@@ -181,7 +181,7 @@ def rows(renderer: PromptRenderer) -> Any:
     return episode_rows(lists, renderer)
 
 
-def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], renderer: PromptRenderer) -> None:
+def test_rows_are_steps_of_eliminations(make_trainer: Make, renderer: PromptRenderer) -> None:
     # Two or three steps decide the first list, one decides the second, whatever the model excludes. The words of the
     # second mislead, so that what is right for one is wrong for the other.
     first, second = make_record([0.3, 0, 0.3, 1.0]), replace(make_record([0.6, 1.0], 1), gains=(1.0, 0.6))
@@ -241,7 +241,7 @@ def test_rows_are_steps_of_eliminations(make_trainer: Callable[..., Any], render
 
 
 def test_unusable_answers_are_repaired_and_rewarded_as_they_are(
-    make_bench: Callable[..., Any], make_checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    make_bench: Make, make_checkpoint: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     # A model of random weights never closes its thought, so the last candidate goes, at every step.
     folder, reward = make_checkpoint("chatml"), Recorder()
@@ -270,9 +270,7 @@ def test_unusable_answers_are_repaired_and_rewarded_as_they_are(
     assert logged["frac_reward_zero_std"] == 1
 
 
-def test_training_learns_and_repeats_itself(
-    make_trainer: Callable[..., Any], weights_of: Callable[[Any], Any], rows: Any
-) -> None:
+def test_training_learns_and_repeats_itself(make_trainer: Make, weights_of: Make, rows: Any) -> None:
     runs = []
     for _ in range(2):
         trainer = make_trainer(rows, per_device_train_batch_size=3, gradient_accumulation_steps=3, max_steps=2)
@@ -291,7 +289,7 @@ def test_training_learns_and_repeats_itself(
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_groups_without_variance_can_be_dropped(make_trainer: Callable[..., Any], rows: Any) -> None:
+def test_groups_without_variance_can_be_dropped(make_trainer: Make, rows: Any) -> None:
     # Without any reward that differs, nothing is left of the loss.
     def constant(completions: list[Any], **columns: Any) -> list[float]:
         columns["log_extra"]("length", [len(completion[0]["content"]) for completion in completions])
@@ -309,7 +307,7 @@ def test_groups_without_variance_can_be_dropped(make_trainer: Callable[..., Any]
 
 
 def test_shorter_lists_leave_rows_empty(
-    make_trainer: Callable[..., Any], renderer: PromptRenderer, caplog: pytest.LogCaptureFixture
+    make_trainer: Make, renderer: PromptRenderer, caplog: pytest.LogCaptureFixture
 ) -> None:
     reward = Recorder()
     mixed = episode_rows(make_lists([0, 1.0, 0.5, 0.6], [0.3, 1.0]), renderer)
@@ -334,13 +332,13 @@ def test_shorter_lists_leave_rows_empty(
     ],
 )
 def test_settings_that_make_no_sense_are_refused(
-    make_trainer: Callable[..., Any], rows: Any, settings: dict[str, Any], message: str
+    make_trainer: Make, rows: Any, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         make_trainer(rows, **settings)
 
 
-def test_data_that_makes_no_episodes_is_refused(make_trainer: Callable[..., Any], rows: Any) -> None:
+def test_data_that_makes_no_episodes_is_refused(make_trainer: Make, rows: Any) -> None:
     with pytest.raises(InputError, match="no list of at least 2 candidates"):
         make_trainer(rows.select([]))
     with pytest.raises(InputError, match="held_out"):

@@ -20,6 +20,7 @@ from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.trainers.grpo import RankingGRPOConfig, RankingGRPOTrainer
 from r1ranker_ir.training.trainers.ppo import RankingPPOConfig, RankingPPOTrainer
 
+Make = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated:FutureWarning")
 
 
@@ -100,9 +101,7 @@ class WatchedTrainer(RankingGRPOTrainer):
 
 
 @pytest.mark.parametrize("name", ["embedded", "chatml", "gemma", "plain"])
-def test_rollouts_begin_with_the_token_ids_of_inference(
-    name: str, make_checkpoint: Callable[..., Path], make_bench: Callable[..., Any]
-) -> None:
+def test_rollouts_begin_with_the_token_ids_of_inference(name: str, make_checkpoint: Make, make_bench: Make) -> None:
     bench = make_bench(TINY_CHECKPOINT if name == "embedded" else make_checkpoint(name))
     texts = ["flea wool kettle water " * 30, "", "wool </think> [2] <|assistant|>"]
     candidates = tuple(Candidate(str(place), text) for place, text in enumerate(texts))
@@ -137,7 +136,7 @@ def test_a_tokenizer_that_parses_responses_does_not_take_thoughts_away(bench: An
     assert any("[1]" in text for text, _ in seen)
 
 
-def test_evaluation_costs_no_budget_and_teaches_nothing(bench: Any, weights_of: Callable[[Any], Any]) -> None:
+def test_evaluation_costs_no_budget_and_teaches_nothing(bench: Any, weights_of: Make) -> None:
     trainer = bench.trainer(options={"eval_dataset": bench.rows(2)}, per_device_eval_batch_size=8)
     before = weights_of(trainer)
     assert 0 <= trainer.evaluate()["eval_reward"] <= 1
@@ -146,7 +145,7 @@ def test_evaluation_costs_no_budget_and_teaches_nothing(bench: Any, weights_of: 
 
 
 def test_a_resumed_training_is_the_same_to_the_bit_and_stops_at_the_same_budget(
-    bench: Any, tmp_path: Path, weights_of: Callable[[Any], Any]
+    bench: Any, tmp_path: Path, weights_of: Make
 ) -> None:
     # Rollouts of 16 tokens serve two steps: the third batch of them, in step 5, exceeds the budget.
     settings = {"num_iterations": 2, "max_steps": 50, "max_generated_tokens": 40, "per_device_train_batch_size": 16}

@@ -33,6 +33,7 @@ from r1ranker_ir.training.jobs.arguments import parse_arguments
 from r1ranker_ir.training.jobs.command import train
 from r1ranker_ir.training.trainers.likelihood import ListCollator, list_loss, query_likelihoods, shares_with_base
 
+Make = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated:FutureWarning")
 
 TEXTS = ("a blue car on the road", "a red boat at sea", "some old bread")
@@ -60,16 +61,15 @@ def test_shares_and_scores_are_multiplied() -> None:
 
 
 @pytest.mark.parametrize("name", ["chatml", "gemma", "plain"])
-def test_a_batch_holds_what_the_strategy_scores(name: str, make_checkpoint: Callable[..., Path]) -> None:
+def test_a_batch_holds_what_the_strategy_scores(name: str, make_checkpoint: Make) -> None:
     folder = make_checkpoint(name)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    renderer = PromptRenderer(tokenizer, read_settings(folder).template or load_template())
+    renderer = PromptRenderer(AutoTokenizer.from_pretrained(folder), read_settings(folder).template or load_template())
     records = [record_of(1), record_of(2, query="how old is the bread of the whole town")]
     batch = ListCollator(renderer, 0, 32)([row_of(Sample("direct", record)) for record in records])
     assert batch["input_ids"].shape[1] % 32 == 0
     assert batch["shares"].tolist() == [0.0, 0.75, 0.25] * 2
     with torch.no_grad():
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
         told = query_likelihoods(model, batch["input_ids"], batch["labels"])
     rankings = Ranker(folder, strategy="likelihood", device="cpu").rank([record.request for record in records])
     expected = [step.score for ranking in rankings for step in ranking.steps]

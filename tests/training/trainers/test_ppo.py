@@ -22,11 +22,11 @@ from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.training.data.prompting import PromptRenderer, training_rows
 from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import row_of
-from r1ranker_ir.training.trainers.advantages import gae
 from r1ranker_ir.training.trainers.ppo import RankingPPOConfig, RankingPPOTrainer
 from r1ranker_ir.training.trainers.value_head import VALUE_HEAD_FILE
 from r1ranker_ir.types import Candidate, RankingRequest
 
+Make = Callable[..., Any]
 WORDS = "<unk> <end> red green blue black white brown <think> </think> <answer> </answer>".split()
 SETTINGS: dict[str, Any] = {
     **{"per_device_train_batch_size": 8, "max_completion_length": 4, "learning_rate": 0.02},
@@ -74,7 +74,7 @@ class WatchedTrainer(RankingPPOTrainer):
 
 
 @pytest.fixture
-def make_trainer(make_bench: Callable[..., Any], word_model: Path) -> Callable[..., Any]:
+def make_trainer(make_bench: Make, word_model: Path) -> Make:
     """Makes a trainer: `make_trainer(reward, queries=["red"], lora=True, max_steps=2)`."""
 
     def make(*rewards: Any, checkpoint: Path = word_model, queries: Any = None, lora: bool = False, **more: Any) -> Any:
@@ -105,16 +105,14 @@ def first_word_chances(trainer: RankingPPOTrainer, query: str = "red") -> dict[s
     return dict(zip(WORDS, logits[0, -1].softmax(dim=-1).tolist(), strict=True))
 
 
-def test_the_rewarded_word_becomes_nearly_certain(make_trainer: Callable[..., Any]) -> None:
+def test_the_rewarded_word_becomes_nearly_certain(make_trainer: Make) -> None:
     trainer = make_trainer(says_red, per_device_train_batch_size=32, max_completion_length=1, max_steps=15)
     assert first_word_chances(trainer)["red"] < 0.2
     trainer.train()
     assert first_word_chances(trainer)["red"] > 0.9
 
 
-def test_values_become_the_expected_rewards_of_a_frozen_policy(
-    make_trainer: Callable[..., Any], weights_of: Callable[[Any], Any]
-) -> None:
+def test_values_become_the_expected_rewards_of_a_frozen_policy(make_trainer: Make, weights_of: Make) -> None:
     def pays_for_red_or_for_blue(completions: list[Any], context: list[str], **columns: Any) -> list[float | None]:
         paid = {"red": 4.0, "blue": -4.0}
         return [
@@ -138,33 +136,39 @@ def test_values_become_the_expected_rewards_of_a_frozen_policy(
     assert trainer.state.log_history[-2]["explained_variance"] > 0.7
 
 
-def test_the_reward_arrives_at_the_last_token_and_spreads_by_lambda(make_trainer: Callable[..., Any]) -> None:
+def test_the_reward_arrives_at_the_last_token_and_spreads_by_lambda(make_trainer: Make) -> None:
     settings = {"whiten_advantages": False, "max_completion_length": 6, "per_device_train_batch_size": 16}
     trainer = make_trainer(counts_words, says_red, reward_weights=[2.0, 0.5], gae_lambda=0.5, **settings)
     trainer.train()
     [inputs] = trainer.seen
-    lengths = inputs["completion_mask"].sum(dim=1).tolist()
-    assert len(set(lengths)) > 1, "all completions are equally long: nothing is padded"
-    for row, length in enumerate(lengths):
+    lengths = inputs["completion_mask"].sum(dim=1)
+    assert len(set(lengths.tolist())) > 1, "all completions are equally long: nothing is padded"
+    for row, length in enumerate(lengths.tolist()):
         written = [WORDS[token] for token in inputs["completion_ids"][row, :length]]
         words = [word for word in written if word not in ("<end>", "<unk>")]
         reward = 2.0 * len(words) + 0.5 * (words[:1] == ["red"])
         # The head starts at zero, so an advantage is the reward halved once for every token in between.
         spread = [reward * 0.5 ** (length - 1 - token) for token in range(length)]
         padding = [0.0] * (inputs["completion_mask"].shape[1] - length)
-        assert inputs["advantages"][row].tolist() == pytest.approx(spread + padding)
-        assert inputs["returns"][row].tolist() == pytest.approx(spread + padding)
+        for name in ("advantages", "returns"):
+            assert inputs[name][row].tolist() == pytest.approx(spread + padding)
+    # The log of completions, which the trainer shuffles afterwards, has their means.
+    means = (inputs["advantages"].sum(dim=1) / lengths).tolist()
+    assert sorted(trainer._logs["advantages"]) == pytest.approx(sorted(means))
 
 
-def test_advantages_are_whitened_over_the_batch(make_trainer: Callable[..., Any]) -> None:
-    trainer = make_trainer(counts_words, steps_per_generation=2, max_steps=2)
+def test_advantages_are_whitened_over_the_batch_once_for_all_updates(make_trainer: Make) -> None:
+    trainer = make_trainer(counts_words, steps_per_generation=2, num_iterations=2, max_steps=8)
     trainer.train()
-    advantages = torch.cat([inputs["advantages"][inputs["completion_mask"].bool()] for inputs in trainer.seen])
+    for first, second in ((4, 6), (5, 7)):
+        one, other = trainer.seen[first], trainer.seen[second]
+        assert all(torch.equal(one[name], other[name]) for name in ("advantages", "returns", "old_values"))
+    advantages = torch.cat([inputs["advantages"][inputs["completion_mask"].bool()] for inputs in trainer.seen[4:6]])
     assert advantages.mean().item() == pytest.approx(0.0, abs=1e-5)
     assert advantages.std(unbiased=False).item() == pytest.approx(1.0, abs=1e-4)
 
 
-def test_rows_without_any_reward_teach_nothing(make_trainer: Callable[..., Any]) -> None:
+def test_rows_without_any_reward_teach_nothing(make_trainer: Make) -> None:
     def scores_blue_queries(context: list[str], **columns: Any) -> list[float | None]:
         return [3.0 if query == "blue" else None for query in context]
 
@@ -207,7 +211,7 @@ def give_values(trainer: RankingPPOTrainer) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("corrected", [True, False])
-def test_loss_equals_a_calculation_by_hand(make_trainer: Callable[..., Any], word_model: Path, corrected: bool) -> None:
+def test_loss_equals_a_calculation_by_hand(make_trainer: Make, word_model: Path, corrected: bool) -> None:
     trainer = make_trainer(says_red, beta=0.5, vf_coef=0.3, use_bias_correction_kl=corrected)
     weights, inputs = give_values(trainer), two_rollouts()
     output = AutoModelForCausalLM.from_pretrained(word_model, dtype=torch.float32)(
@@ -235,7 +239,7 @@ def test_loss_equals_a_calculation_by_hand(make_trainer: Callable[..., Any], wor
 
 
 @pytest.mark.parametrize("detached", [True, False])
-def test_the_value_loss_reaches_the_policy_only_if_asked_to(make_trainer: Callable[..., Any], detached: bool) -> None:
+def test_the_value_loss_reaches_the_policy_only_if_asked_to(make_trainer: Make, detached: bool) -> None:
     trainer = make_trainer(says_red, beta=0.0, value_head_detached=detached)
     give_values(trainer)
     trainer.model.train()
@@ -244,12 +248,13 @@ def test_the_value_loss_reaches_the_policy_only_if_asked_to(make_trainer: Callab
     trainer.compute_loss(trainer.model, {**inputs, "advantages": torch.zeros_like(inputs["advantages"])}).backward()
     named = trainer.model.named_parameters()
     pulled = {name for name, each in named if each.grad is not None and each.grad.any()}
-    assert {"value_head.weight", "value_head.bias"} <= pulled
-    assert ("model.embed_tokens.weight" in pulled) is not detached
-    assert (len(pulled) == 2) is detached
+    if detached:
+        assert pulled == {"value_head.weight", "value_head.bias"}
+    else:
+        assert pulled >= {"value_head.weight", "value_head.bias", "model.embed_tokens.weight"}
 
 
-def test_the_value_head_learns_at_its_own_rate_without_decay(make_trainer: Callable[..., Any]) -> None:
+def test_the_value_head_learns_at_its_own_rate_without_decay(make_trainer: Make) -> None:
     trainer = make_trainer(says_red, learning_rate=1e-5, critic_learning_rate=0.125)
     groups = trainer.create_optimizer().param_groups
     head = {id(parameter) for parameter in trainer.value_head.parameters()}
@@ -263,7 +268,7 @@ def test_the_value_head_learns_at_its_own_rate_without_decay(make_trainer: Calla
 
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("per_generation", [1, 2])
-def test_values_at_rollout_are_the_policys(make_trainer: Callable[..., Any], lora: bool, per_generation: int) -> None:
+def test_values_at_rollout_are_the_policys(make_trainer: Make, lora: bool, per_generation: int) -> None:
     # With the reference in the same module (LoRA) or not, with TRL's pass for old log-probabilities or without: in the
     # first update after a rollout, the values in training are still those at rollout.
     fresh = 2 * per_generation
@@ -277,25 +282,8 @@ def test_values_at_rollout_are_the_policys(make_trainer: Callable[..., Any], lor
     assert logged["value_clip_fraction"] == 0.0
 
 
-def test_every_update_of_an_epoch_keeps_the_rollouts_advantages(make_trainer: Callable[..., Any]) -> None:
-    settings = {"steps_per_generation": 2, "num_iterations": 2, "max_steps": 8, "whiten_advantages": False}
-    trainer = make_trainer(counts_words, **settings)
-    trainer.train()
-    for first, second in ((4, 6), (5, 7)):
-        one, other = trainer.seen[first], trainer.seen[second]
-        assert all(torch.equal(one[name], other[name]) for name in ("advantages", "returns", "old_values"))
-        last = one["completion_mask"].sum(dim=1, keepdim=True) - 1
-        words = (one["completion_ids"] > WORDS.index("<end>")) & one["completion_mask"].bool()
-        rewards = torch.zeros_like(one["old_values"]).scatter(1, last, words.sum(dim=1, keepdim=True).float())
-        expected = gae(rewards, one["old_values"], one["completion_mask"], 1.0, 0.95)
-        for name, value in zip(("advantages", "returns"), expected, strict=True):
-            assert torch.allclose(one[name], value, atol=1e-5)
-
-
 @pytest.mark.parametrize("batch", [2, 3])
-def test_single_rollouts_divide_nothing_by_zero(
-    make_trainer: Callable[..., Any], weights_of: Callable[[Any], Any], batch: int
-) -> None:
+def test_single_rollouts_divide_nothing_by_zero(make_trainer: Make, weights_of: Make, batch: int) -> None:
     trainer = make_trainer(says_red, per_device_train_batch_size=batch, per_device_eval_batch_size=1, max_steps=2)
     trainer.eval_dataset = trainer.train_dataset.select(range(3))
     trainer.train()
@@ -311,22 +299,8 @@ def test_single_rollouts_divide_nothing_by_zero(
     assert all(weight.isfinite().all() for weight in weights_of(trainer).values())
 
 
-def test_completions_are_logged_with_the_advantage_that_they_had(make_trainer: Callable[..., Any]) -> None:
-    import pandas
-
-    trainer = make_trainer(counts_words, log_completions=True, whiten_advantages=False)
-    trainer.train()
-    [inputs] = trainer.seen
-    means = inputs["advantages"].sum(dim=1) / inputs["completion_mask"].sum(dim=1)
-    [path] = (Path(trainer.args.output_dir) / "completions").glob("*.parquet")
-    # The trainer shuffles rollouts after they are logged.
-    assert sorted(pandas.read_parquet(path)["advantage"]) == pytest.approx(sorted(means.tolist()))
-
-
 @pytest.mark.parametrize("lora", [False, True])
-def test_a_resumed_training_goes_on_bit_by_bit(
-    make_trainer: Callable[..., Any], weights_of: Callable[[Any], Any], lora: bool
-) -> None:
+def test_a_resumed_training_goes_on_bit_by_bit(make_trainer: Make, weights_of: Make, lora: bool) -> None:
     settings: dict[str, Any] = {"steps_per_generation": 2, "max_steps": 4, "lr_scheduler_type": "linear"}
     settings |= {"save_strategy": "steps", "save_steps": 2, "lora": lora}
     whole, resumed = make_trainer(counts_words, **settings), make_trainer(counts_words, **settings)
@@ -348,7 +322,7 @@ def test_a_resumed_training_goes_on_bit_by_bit(
 
 
 def test_a_trained_model_ranks_and_says_nothing_of_its_value_head(
-    make_trainer: Callable[..., Any],
+    make_trainer: Make,
     embedded_checkpoint: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],

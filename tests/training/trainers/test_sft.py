@@ -30,6 +30,7 @@ from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.trainers.sft import NO_LOSS, CompletionTokenizer, RankingSFTConfig, end_of_turn, sft_trainer
 from r1ranker_ir.types import RankingRequest
 
+Make = Callable[..., Any]
 TEXTS = ("a blue car on the road", "a red boat at sea", "some old bread")
 REQUEST = RankingRequest("a red boat", tuple(Candidate(f"d{number}", text) for number, text in enumerate(TEXTS)))
 COMPLETION = "<think>\nThe third one is about bread.\n</think>\n<answer>[3]</answer>"
@@ -80,7 +81,7 @@ def ranked(folder: Path, **options: Any) -> Any:
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("strategy", ["iterative", "direct"])
 def test_the_ids_are_the_prompt_of_inference_then_the_completion_then_the_end(
-    name: str, strategy: str, make_checkpoint: Callable[..., Path]
+    name: str, strategy: str, make_checkpoint: Make
 ) -> None:
     folder = make_checkpoint(name)
     ranker = Ranker(folder, strategy=strategy, device="cpu", max_thought_tokens=50)
@@ -115,7 +116,7 @@ def test_the_embedded_model_learns_the_very_ids_that_it_writes(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["chatml", "gemma", "thinking"])
-def test_the_opening_is_learned_neither_once_nor_twice(name: str, make_checkpoint: Callable[..., Path]) -> None:
+def test_the_opening_is_learned_neither_once_nor_twice(name: str, make_checkpoint: Make) -> None:
     bare = COMPLETION.removeprefix("<think>\n")
     end = AutoTokenizer.from_pretrained(make_checkpoint(name)).eos_token
     first, *others = tokenized(
@@ -138,7 +139,7 @@ def turns(*roles: str) -> list[dict[str, str]]:
     ],
 )
 def test_other_prompts_and_completions_give_the_ids_that_trl_gives(
-    row: dict[str, Any], make_checkpoint: Callable[..., Path], tmp_path: Path
+    row: dict[str, Any], make_checkpoint: Make, tmp_path: Path
 ) -> None:
     folder = make_checkpoint("chatml")
     trl = SFTTrainer(str(folder), args=SFTConfig(str(tmp_path), **CPU), train_dataset=Dataset.from_list([row]))
@@ -159,14 +160,14 @@ def test_other_prompts_and_completions_give_the_ids_that_trl_gives(
     ],
 )
 def test_a_turn_ends_with_what_the_template_writes_if_generation_stops_there(
-    name: str, stops: list[str], expected: str, make_checkpoint: Callable[..., Path]
+    name: str, stops: list[str], expected: str, make_checkpoint: Make
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(make_checkpoint(name))
     ids = [tokenizer.convert_tokens_to_ids(token) for token in stops]
     assert tokenizer.decode([end_of_turn(tokenizer, GenerationConfig(eos_token_id=ids))]) == expected
 
 
-def test_a_tokenizer_without_an_end_is_refused(make_checkpoint: Callable[..., Path]) -> None:
+def test_a_tokenizer_without_an_end_is_refused(make_checkpoint: Make) -> None:
     tokenizer = AutoTokenizer.from_pretrained(make_checkpoint("plain"))
     tokenizer.eos_token = None
     with pytest.raises(CheckpointError, match="names no token that ends a turn: set its eos_token"):
@@ -174,7 +175,7 @@ def test_a_tokenizer_without_an_end_is_refused(make_checkpoint: Callable[..., Pa
 
 
 def test_rows_that_are_too_long_or_hold_a_control_token_are_left_out_and_counted(
-    make_checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    make_checkpoint: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = make_checkpoint("chatml")
     long, ends, opens = (
@@ -194,7 +195,7 @@ def test_rows_that_are_too_long_or_hold_a_control_token_are_left_out_and_counted
 
 
 def test_passages_are_cut_as_at_inference_and_queries_without_room_left_out(
-    make_checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    make_checkpoint: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = make_checkpoint("chatml")
     long, endless = row_of(texts=(*TEXTS[:2], "bread " * 400)), row_of() | {"context": "boat " * 2000}
@@ -212,15 +213,13 @@ def test_passages_are_cut_as_at_inference_and_queries_without_room_left_out(
         ("plain", "y", r"can't render turns .* give prompt and completion as text"),
     ],
 )
-def test_turns_that_can_not_be_learned(
-    name: str, completion: str, said: str, make_checkpoint: Callable[..., Path]
-) -> None:
+def test_turns_that_can_not_be_learned(name: str, completion: str, said: str, make_checkpoint: Make) -> None:
     row = {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": completion}]}
     with pytest.raises(InputError, match=said):
         tokenized(make_checkpoint(name), row)
 
 
-def test_packing_needs_a_length(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_packing_needs_a_length(make_checkpoint: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="packing is on and max_length is not set"):
         trainer_of(make_checkpoint("chatml"), tmp_path, packing=True)
 
@@ -251,7 +250,7 @@ def test_the_embedded_model_learns_to_answer_as_it_is_taught(tmp_path: Path) -> 
     assert written.tolist() == [label for label in trainer.train_dataset[0]["labels"] if label != NO_LOSS]
 
 
-def test_an_adapter_is_trained_alone_and_loads(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_adapter_is_trained_alone_and_loads(make_checkpoint: Make, tmp_path: Path) -> None:
     lora = {"peft_config": get_peft_config(ModelConfig(use_peft=True, lora_r=4, lora_target_modules="all-linear"))}
     settings = {"max_steps": 3, "learning_rate": 1e-2}
     trainer = trainer_of(make_checkpoint("chatml"), tmp_path / "run", more=lora, **settings)
@@ -266,7 +265,7 @@ def test_an_adapter_is_trained_alone_and_loads(make_checkpoint: Callable[..., Pa
     assert sorted(ranking.order) == [0, 1, 2]
 
 
-def test_generation_stops_at_the_token_that_was_learned(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_generation_stops_at_the_token_that_was_learned(make_checkpoint: Make, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(make_checkpoint("chatml"), folder)
     generation = GenerationConfig.from_pretrained(folder)
