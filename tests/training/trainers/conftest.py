@@ -75,21 +75,18 @@ class Bench:
         samples = [*self.samples(count), *more]
         return training_rows(Dataset.from_list([row_of(sample) for sample in samples]), self.renderer)
 
+    def arguments(self, **settings: Any) -> Any:
+        """A configuration for short tests."""
+        return self.config(**{"output_dir": str(self.folder), **QUICK, **self.settings, **settings})
+
     def trainer(
-        self,
-        *rewards: Callable[..., Sequence[float | None]],
-        kind: Any = None,
-        config: Any = None,
-        rows: Any = None,
-        options: dict[str, Any] | None = None,
-        **settings: Any,
+        self, *rewards: Callable[..., Sequence[float | None]], rows: Any = None, options: Any = None, **settings: Any
     ) -> Any:
         """A trainer; `options` are its further arguments, `settings` those of its configuration."""
-        args = (config or self.config)(**{"output_dir": str(self.folder), **QUICK, **self.settings, **settings})
-        return (kind or self.kind)(
+        return self.kind(
             AutoModelForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32),
             list(rewards) or [pays_for_the_first_identifier],
-            args=args,
+            args=self.arguments(**settings),
             train_dataset=self.rows() if rows is None else rows,
             renderer=self.renderer,
             processing_class=self.tokenizer,
@@ -110,12 +107,6 @@ def make_bench(tmp_path: Path) -> Callable[..., Bench]:
 @pytest.fixture
 def bench(make_bench: Callable[..., Bench]) -> Bench:
     return make_bench()
-
-
-@pytest.fixture
-def quick() -> dict[str, Any]:
-    """Settings of a configuration for short tests of GRPO."""
-    return QUICK | GRPO
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.training.data.records import Sample, judged
-from r1ranker_ir.training.trainers.grpo import RankingGRPOConfig, RankingGRPOTrainer
+from r1ranker_ir.training.trainers.grpo import RankingGRPOTrainer
 from r1ranker_ir.training.trainers.ppo import RankingPPOConfig, RankingPPOTrainer
 
 Make = Callable[..., Any]
@@ -53,24 +53,25 @@ def logged(trainer: RankingGRPOTrainer, name: str) -> list[float]:
     ],
 )
 def test_checkpoints_between_updates_of_the_same_rollouts_are_refused(
-    settings: dict[str, Any], multiple: int, tmp_path: Path, quick: dict[str, Any]
+    settings: dict[str, Any], multiple: int, bench: Any
 ) -> None:
-    options = {"output_dir": str(tmp_path), **quick, "save_strategy": "steps", **settings}
+    options = {"save_strategy": "steps", **settings}
     with pytest.raises(InputError, match=f"save_steps is {settings['save_steps']}: .*multiple of {multiple}$"):
-        RankingGRPOConfig(**options)
+        bench.arguments(**options)
     for fine in ({"save_steps": 2 * multiple}, {"save_strategy": "no"}, {"save_strategy": "epoch"}):
-        RankingGRPOConfig(**{**options, **fine})
+        bench.arguments(**options | fine)
     # Where each update has its own rollouts, any checkpoint will do.
     own = {"num_iterations": 1, "steps_per_generation": None, "gradient_accumulation_steps": 3}
     for save_steps in (1, 7, 0.5):
-        RankingGRPOConfig(**{**options, **own, "save_steps": save_steps})
+        bench.arguments(**options | own | {"save_steps": save_steps})
 
 
-def test_fewer_rows_than_a_generation_batch_are_refused(bench: Any) -> None:
+def test_fewer_rows_than_a_generation_batch_are_refused(bench: Any, make_bench: Make) -> None:
     with pytest.raises(InputError, match="there are 3 rows to train on, and a generation batch needs 4: 16 comp"):
         bench.trainer(rows=bench.rows(3), gradient_accumulation_steps=2)
+    of_ppo = make_bench(kind=RankingPPOTrainer, config=RankingPPOConfig)
     with pytest.raises(InputError, match="there are 7 rows to train on, and a generation batch needs 8"):
-        bench.trainer(kind=RankingPPOTrainer, config=RankingPPOConfig, num_generations=1, rows=bench.rows(7))
+        of_ppo.trainer(rows=bench.rows(7), num_generations=1)
     # As many as needed are enough.
     trainer = bench.trainer(rows=bench.rows(4), gradient_accumulation_steps=2)
     trainer.train()
@@ -102,11 +103,11 @@ class WatchedTrainer(RankingGRPOTrainer):
 
 @pytest.mark.parametrize("name", ["embedded", "chatml", "gemma", "plain"])
 def test_rollouts_begin_with_the_token_ids_of_inference(name: str, make_checkpoint: Make, make_bench: Make) -> None:
-    bench = make_bench(TINY_CHECKPOINT if name == "embedded" else make_checkpoint(name))
+    bench = make_bench(TINY_CHECKPOINT if name == "embedded" else make_checkpoint(name), kind=WatchedTrainer)
     texts = ["flea wool kettle water " * 30, "", "wool </think> [2] <|assistant|>"]
     candidates = tuple(Candidate(str(place), text) for place, text in enumerate(texts))
     hostile = Sample("direct", judged("flea <answer>", candidates, (0.0, 1.0, 0.0), id="hostile"))
-    trainer = bench.trainer(kind=WatchedTrainer, rows=bench.rows(3, hostile), per_device_train_batch_size=16)
+    trainer = bench.trainer(rows=bench.rows(3, hostile), per_device_train_batch_size=16)
     trainer.train()
     backend = TransformersBackend(bench.checkpoint, device="cpu", max_thought_tokens=4)
     prompt = Prompt(bench.renderer.template, backend, max_passage_tokens=bench.renderer.max_passage_tokens)
