@@ -27,7 +27,6 @@ from r1ranker_ir.training.rewards.rewards import (
     find_reward,
     format_reward,
     multi_view_reward,
-    ranking_reward,
     setwise_reward,
     setwise_reward_graded,
     tag_count_reward,
@@ -108,33 +107,31 @@ def test_what_an_exclusion_is_worth(answer: str, outcome: float) -> None:
 
 
 PLACES = {
-    # e and f + t, with the positive at [2]
-    (-1, -2): ["", "[1]"],
-    (-1, -1.5): ["<think>[1]</think>[1]", "<think>a</think><ANSWER>[1]</ANSWER>"],
-    (-1, -1.25): [
-        *("<think>a</think><answer>[1]", "<think>a</think></answer>", "<think>a</think><answer>[1]</answer></think>"),
+    -1: [
+        *("", "[1]", "<think>[1]</think>[1]", "<think>a</think><ANSWER>[1]</ANSWER>", "<think>a</think><answer>[1]"),
+        *("<think>a</think></answer>", "<think>a</think><answer>[1]</answer></think>"),
+        *("<think>a <answer>[1]</answer></think>", "<think>a</think></answer><answer>[1]"),
     ],
-    (-1, -1): ["<think>a <answer>[1]</answer></think>", "<think>a</think></answer><answer>[1]"],
-    (0, 0): ["<think>I drop [1]</think><answer>[2]</answer>"],
     # An answer inside the thought is no answer, and the one after it is.
-    (0, -1.5): ["<think>a <answer>[1]</answer></think> <answer>[2]</answer>"],
-    (1, -1.5): [
+    0: ["<think>I drop [1]</think><answer>[2]</answer>", "<think>a <answer>[1]</answer></think> <answer>[2]</answer>"],
+    1: [
         *("<answer>[1]</answer>", "<think>A passage says “<answer>[2]</answer>”.</think><answer>[1]</answer>"),
         # The last closed block counts.
         "<think>a</think><answer>[2]</answer><answer>[1]</answer>",
         "<think>a</think><answer><answer>[1]</answer></answer>",
+        *("<think>a <answer>[1]</answer>", "<think>a</think><answer>[1]</answer><answer>[2]"),
+        "<think>a</think><answer>\n[1]\n</answer>\nI am done with [2].",
     ],
-    (1, -1.25): ["<think>a <answer>[1]</answer>", "<think>a</think><answer>[1]</answer><answer>[2]"],
-    (1, -1): ["<think>a</think><answer>\n[1]\n</answer>\nI am done with [2]."],
 }
+"""What an exclusion is worth with the positive at [2], besides the form terms, in whole outputs."""
 
 
-@pytest.mark.parametrize(("worth", "output"), [(worth, each) for worth, some in PLACES.items() for each in some])
-def test_where_an_answer_counts(worth: tuple[float, float], output: str) -> None:
+@pytest.mark.parametrize(("outcome", "output"), [(worth, each) for worth, some in PLACES.items() for each in some])
+def test_where_an_answer_counts(outcome: float, output: str) -> None:
     told: dict[str, float] = {}
-    assert score("exclusion", output, ONE_POSITIVE, log_metric=told.__setitem__) == sum(worth)
-    outcome, form, tags = (told[f"rewards/exclusion/{part}"] for part in ("outcome", "format", "tags"))
-    assert (outcome, form + tags) == worth
+    form = format_reward([output]) + tag_count_reward([output])
+    assert score("exclusion", output, ONE_POSITIVE, log_metric=told.__setitem__) == outcome + sum(form)
+    assert list(told.values()) == [outcome, *form]
 
 
 @pytest.mark.parametrize(
@@ -323,12 +320,6 @@ def test_a_reference_order_replaces_the_order_by_gain() -> None:
         assert scored[1] == scored[2] == scored[3]
 
 
-@pytest.mark.parametrize("order", [[0, 1], [0, 1, 1], [0, 1, 2, 2], [1, 2, 3], [0, 1, 2, 3], [], ["a", "b", "c"]])
-def test_a_reference_order_must_be_a_permutation(order: list[Any]) -> None:
-    with pytest.raises(InputError, match=r"reference_order of row 1 is .*: give each of the positions 0 to 2 once"):
-        multi_view_reward([PERFECT] * 2, [ONE_POSITIVE] * 2, reference_order=[None, order])
-
-
 GAINS = st.lists(st.integers(0, 4), min_size=1, max_size=25)
 
 
@@ -485,27 +476,33 @@ def test_columns_of_another_length_are_refused(name: str) -> None:
     assert find_reward(name)([], gains=[]) == []
 
 
-@pytest.mark.parametrize("bad", [[], None, [1.0, -0.5], [math.nan, 1.0], [math.inf], ["x", 1], 3, "12"])
-def test_gains_that_make_no_sense_are_refused(bad: Any) -> None:
-    with pytest.raises(InputError, match=re.escape(f"gains of row 1 are {bad!r}")):
-        ranking_reward([PERFECT] * 2, [ONE_POSITIVE, bad])
+NONSENSE: list[tuple[dict[str, Any], str]] = [
+    *(
+        ({"gains": [ONE_POSITIVE, bad]}, re.escape(f"gains of row 1 are {bad!r}"))
+        for bad in ([], None, [1.0, -0.5], [math.nan, 1.0], [math.inf], ["x", 1], 3, "12")
+    ),
+    *(
+        ({"completions": [PERFECT, bad]}, "row 1 has opening '' and completion .*: give text")
+        for bad in (None, 3, {"role": "assistant", "content": "x"}, ["x"], [{"role": "assistant"}])
+    ),
+    *(
+        ({"reference_order": [None, bad]}, "reference_order of row 1 is .*: give each of the positions 0 to 2 once")
+        for bad in ([0, 1], [0, 1, 1], [0, 1, 2, 2], [1, 2, 3], [0, 1, 2, 3], [], ["a", "b", "c"])
+    ),
+    ({"opening": [3, ""]}, "row 0 has opening 3 and"),
+    ({"strategy": ["pairwise", "direct"]}, "strategy of row 0 is 'pairwise': use one of iterative, direct, setwise"),
+    # TRL takes thoughts out for tokenizers with a response schema; the tags are lost then.
+    (
+        {"completions": [PERFECT, [{"role": "assistant", "reasoning_content": "Some thought.", "content": PERFECT}]]},
+        "'reasoning_content'.*set the tokenizer's response_schema",
+    ),
+]
 
 
-@pytest.mark.parametrize("bad", [None, 3, {"role": "assistant", "content": "x"}, ["x"], [{"role": "assistant"}]])
-def test_completions_openings_and_strategies_that_make_no_sense_are_refused(bad: Any) -> None:
-    with pytest.raises(InputError, match=r"row 1 has opening '' and completion .*: give text"):
-        exclusion_reward([PERFECT, bad], [ONE_POSITIVE] * 2)
-    with pytest.raises(InputError, match="row 0 has opening 3 and"):
-        format_reward([PERFECT], opening=[3])  # type: ignore[list-item]
-    with pytest.raises(InputError, match="strategy of row 0 is 'pairwise': use one of iterative, direct, setwise"):
-        exclusion_reward([PERFECT], [ONE_POSITIVE], strategy=["pairwise"])
-
-
-def test_a_thought_that_was_parsed_out_is_refused() -> None:
-    # TRL does this for tokenizers with a response schema; the tags are lost then.
-    message = {"role": "assistant", "reasoning_content": "Some thought.", "content": "<answer>[1]</answer>"}
-    with pytest.raises(InputError, match=r"'reasoning_content'.*set the tokenizer's response_schema"):
-        exclusion_reward([[message]], [ONE_POSITIVE])
+@pytest.mark.parametrize(("columns", "said"), NONSENSE)
+def test_columns_that_make_no_sense_are_refused(columns: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        multi_view_reward(**{"completions": [PERFECT] * 2, "gains": [ONE_POSITIVE] * 2, **columns})
 
 
 def test_the_registry_names_what_it_offers() -> None:
