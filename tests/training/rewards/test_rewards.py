@@ -262,20 +262,12 @@ def test_a_perfect_order_has_all_views() -> None:
 
 def test_the_views_of_an_order_worked_by_hand() -> None:
     # [1] > [2] > [3] against [2] > [1] > [3]: the first 1, 2, 3 places share 0, 2 and 3.
-    output = answered("[1] > [2] > [3]")
-    rbo = 0.1 * (0.9 * 1 + 0.81 * 1) + 0.729 * 1
+    output, rbo = answered("[1] > [2] > [3]"), 0.1 * (0.9 * 1 + 0.81 * 1) + 0.729 * 1
     told: dict[str, float] = {}
-    assert rbo == pytest.approx(0.9)
-    assert score("multi_view", output, ONE_POSITIVE, log_metric=told.__setitem__) == pytest.approx(
-        LOG3 + 0.2 + 0.1 * rbo
-    )
-    assert told == {
-        "rewards/multi_view/format": 0,
-        "rewards/multi_view/permutation": 1,
-        "rewards/multi_view/ndcg": pytest.approx(LOG3),
-        "rewards/multi_view/recall": 1,
-        "rewards/multi_view/rbo": pytest.approx(rbo),
-    }
+    found = score("multi_view", output, ONE_POSITIVE, log_metric=told.__setitem__)
+    assert found == pytest.approx(LOG3 + 0.2 + 0.1 * rbo)
+    views = {"format": 0, "permutation": 1, "ndcg": LOG3, "recall": 1, "rbo": rbo}
+    assert told == {f"rewards/multi_view/{name}": pytest.approx(value) for name, value in views.items()}
     assert score("multi_view_overlap", output, ONE_POSITIVE) == pytest.approx(LOG3 + 0.2 + 0.1 * 2 / 3)
 
 
@@ -309,15 +301,12 @@ def test_only_full_permutations_have_views(name: str, output: str, value: float)
 
 
 def test_a_reference_order_replaces_the_order_by_gain() -> None:
-    same, other = [2, 0, 1], [1, 0, 2]
+    output, same, other = answered("[3] > [1] > [2]"), [2, 0, 1], [1, 0, 2]
     for name, likeness in (("multi_view", rank_biased_overlap), ("multi_view_overlap", average_overlap)):
-        scored = [
-            score(name, answered("[3] > [1] > [2]"), ONE_POSITIVE, **columns)
-            for columns in ({"reference_order": [same]}, {"reference_order": [other]}, {"reference_order": [None]}, {})
-        ]
-        assert scored[0] - scored[1] == pytest.approx(0.1 * (1 - likeness(same, other)))
+        given = [score(name, output, ONE_POSITIVE, reference_order=[order]) for order in (same, other, None)]
+        assert given[0] - given[1] == pytest.approx(0.1 * (1 - likeness(same, other)))
         # By falling gain, ties in the prompt's order.
-        assert scored[1] == scored[2] == scored[3]
+        assert given[1] == given[2] == score(name, output, ONE_POSITIVE)
 
 
 GAINS = st.lists(st.integers(0, 4), min_size=1, max_size=25)
@@ -355,14 +344,12 @@ def test_rbo_is_the_infinite_sum_with_the_last_agreement_kept(data: st.DataObjec
     assert average_overlap(left, right) == pytest.approx(sum(shared) / count)
 
 
-def test_lists_that_can_not_be_compared() -> None:
-    assert rank_biased_overlap([], []) == average_overlap([], []) == 1
-    assert rank_biased_overlap([1, 2], [3, 4]) == average_overlap([1, 2], [3, 4]) == 0
-    for measure in (rank_biased_overlap, average_overlap):
-        with pytest.raises(InputError, match="lists of 1 and 2 entries"):
-            measure([1], [1, 2])
-        with pytest.raises(InputError, match="repeats an entry"):
-            measure([1, 1], [1, 2])
+@pytest.mark.parametrize("measure", [rank_biased_overlap, average_overlap])
+def test_lists_that_can_not_be_compared(measure: Any) -> None:
+    assert (measure([], []), measure([1, 2], [3, 4])) == (1, 0)
+    for left, said in (([1], "lists of 1 and 2 entries"), ([1, 1], "repeats an entry")):
+        with pytest.raises(InputError, match=said):
+            measure(left, [1, 2])
     for p in (0, 1, -0.5, 1.5, math.nan):
         with pytest.raises(InputError, match="p of the rank-biased overlap is"):
             rank_biased_overlap([1], [1], p)

@@ -134,6 +134,7 @@ def recipe(tmp_path: Path, lists: Path, **changes: Any) -> str:
 
 
 LORA = {"use_peft": True, "lora_r": 2, "lora_target_modules": ["q_proj", "up_proj"], "lora_layers": [1]}
+NONSENSE = {"score_scale": 0.0, "pad_to_multiple_of": 0, "base_weight": -1.0}
 
 
 @pytest.mark.parametrize("changes", [{}, LORA | {"dtype": "bfloat16", "bf16": True}], ids=["whole", "adapter"])
@@ -183,22 +184,16 @@ def test_the_packaged_recipe_lowers_the_loss(tmp_path: Path, lists: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"score_scale": 0.0}, "score_scale is 0.0"),
-        ({"pad_to_multiple_of": 0}, "pad_to_multiple_of is 0"),
-        ({"base_weight": -1.0}, "base_weight is -1.0"),
-        ({"use_peft": True, "lora_layers": [1]}, "lora_layers goes with lora_target_modules"),
+        *(({name: value}, f"{name} is {value}") for name, value in NONSENSE.items()),
+        (LORA | {"lora_target_modules": None}, "lora_layers goes with lora_target_modules"),
+        ({}, "request 'q7': no candidate has a gain"),
     ],
 )
-def test_arguments_that_make_no_sense(tmp_path: Path, lists: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        parse_arguments("likelihood", ["--config", recipe(tmp_path, lists, **changes)])
-
-
-def test_lists_without_a_gain_are_named(tmp_path: Path) -> None:
+def test_what_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     path = tmp_path / "none.parquet"
     write_samples(path, [Sample("direct", record_of(7, (0.0, 0.0, 0.0)))])
-    with pytest.raises(InputError, match="request 'q7': no candidate has a gain"):
-        train(parse_arguments("likelihood", ["--config", recipe(tmp_path, path)]))
+    with pytest.raises(InputError, match=said):
+        train(parse_arguments("likelihood", ["--config", recipe(tmp_path, path, **changes)]))
 
 
 def test_the_command_writes_soft_gains(tmp_path: Path) -> None:
