@@ -38,14 +38,14 @@ MOVED = dict(
     training.answer_protocol:training.rewards.answer_protocol training.arguments:training.jobs.arguments
     training.benchmark:training.tiny_model.benchmark training.callback_state:training.trainers.callback_state
     training.comparison:training.jobs.comparison training.comparison_tables:training.jobs.comparison_tables
-    training.completion_files:training.data.completion_files training.curriculum:training.trainers.curriculum
+    training.completion_files:training.data.completion_files training.curriculum:training.trainers.mixture
     training.curves:training.jobs.curves training.data_command:training.data.command
     training.demo_report:training.demo.report training.episodes:training.trainers.episodes
     training.gold_answers:training.data.gold_answers training.grpo:training.trainers.grpo
     training.held_out:training.jobs.held_out training.held_out_file:training.jobs.held_out_file
     training.leakage:training.data.leakage training.mixture:training.trainers.mixture
     training.model_card:training.jobs.model_card training.model_loading:training.jobs.model_loading
-    training.normalisation:training.trainers.normalisation training.output_folder:training.jobs.output_folder
+    training.output_folder:training.jobs.output_folder
     training.ppo:training.trainers.ppo training.progress:training.jobs.progress
     training.prompting:training.data.prompting training.ranking_measures:training.data.ranking_measures
     training.recipe_files:training.jobs.recipe_files training.records:training.data.records

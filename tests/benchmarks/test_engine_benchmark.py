@@ -16,60 +16,41 @@ from r1ranker_ir.backends.base import Backend
 SMALL = EngineBenchmark(candidates=30, batch_size=2)
 
 
-def test_the_instant_backend_is_a_backend() -> None:
-    assert isinstance(SMALL.backend(), Backend)
-
-
 # 30 candidates: 10 leave the first window of 20, then the other 20 run down to one.
 @pytest.mark.parametrize(("schedule", "calls"), [("one", 10 + 19), ("fixed:5", 2 + 4), ("halving:5", 1 + 1 + 1 + 4)])
 def test_calls_and_times_are_consistent(schedule: str, calls: int) -> None:
+    assert isinstance(SMALL.backend(), Backend)
     found = SMALL.measure(3, schedule, 20)
     assert found.calls == 3 * calls
     assert found.own == pytest.approx(found.tokenizing + found.prompting + found.bookkeeping)
-    assert min(found.tokenizing, found.prompting, found.bookkeeping, found.answering) > 0
-    assert found.own_processor > 0
-
-
-def test_a_backend_that_takes_its_time_is_not_the_engines() -> None:
-    small = replace(SMALL, candidates=4)
-    found = small.measure(2, call_seconds=0.05)
-    assert found.calls == 2 * 3
-    assert found.answering >= 50_000
-    # Not timed: whatever the machine does, the processor did not wait for the backend.
-    assert found.own_processor < 50_000
+    assert min(found.tokenizing, found.prompting, found.bookkeeping) > 0
 
 
 def test_the_command_prints_a_line_for_each_combination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "figures.json"
-    options = "--queries 2 --candidates 4 --sleep-queries 1 --call-ms 1 --max-passage-tokens all 9".split()
-    main([*options, "--output", str(output)])
+    main([*"--queries 2 --candidates 4 --max-passage-tokens all 9 --output".split(), str(output)])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:4] for line in lines[2:-1]] == [
-        *(["one", "2", "all", "6"], ["one", "2", "9", "6"], ["halving:5", "2", "all", "6"]),
-        *(["halving:5", "2", "9", "6"], ["one", "1", "all", "3"], ["one", "1", "9", "3"]),
-        *(["halving:5", "1", "all", "3"], ["halving:5", "1", "9", "3"]),
-    ]
+    combinations = [(schedule, shown) for schedule in ("one", "halving:5") for shown in (None, 9)]
+    for line, (schedule, shown) in zip(lines, combinations, strict=True):
+        assert line.startswith(f"schedule {schedule}, max_passage_tokens {shown}, queries 2, calls 6, own ")
     written = json.loads(output.read_text())
-    assert [each["calls"] for each in written["figures"]] == [6, 6, 6, 6, 3, 3, 3, 3]
+    assert [each["calls"] for each in written["figures"]] == [6] * 4
     assert written["benchmark"]["candidates"] == 4
 
 
 def test_the_command_prints_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "memory.json"
     main(["--candidates", "3", "--memory", "8", "2", "--output", str(output)])
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["2", "8"]
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == ["queries 2", "queries 8"]
     first, last = json.loads(output.read_text())["figures"]
     assert 10**6 < first["peak_bytes"] <= last["peak_bytes"]
 
 
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [("--candidates", "candidates is 0"), ("--queries", "queries is 0"), ("--stride", "stride is 0")],
-)
-def test_what_makes_no_sense_is_said(option: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["candidates", "queries", "stride"])
+def test_what_makes_no_sense_is_said(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main([option, "0"])
-    assert said in capsys.readouterr().err
+        main([f"--{option}", "0"])
+    assert f"{option} is 0" in capsys.readouterr().err
 
 
 def test_nothing_is_left_of_a_ranking_that_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:

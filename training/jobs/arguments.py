@@ -85,10 +85,6 @@ class DataArguments:
     curriculum: Literal["shuffled", "length"] = _option(
         "Order of the samples: shuffled, or from short lists to long ones.", "shuffled"
     )
-    curriculum_boundaries: list[int] | None = _option(
-        "The greatest list length of each stage but the last; else one stage per length.", None
-    )
-    curriculum_revisit: float = _option("Which share of each stage is drawn from the stages before it.", 0.0)
     held_out_files: list[str] | None = _option("Files with whole lists to measure with before, during and after.", None)
     held_out_queries: int | None = _option("Measure with the first N lists.", None)
     held_out_strategy: str | None = _option("How held-out lists are ranked; without it as trained.", None)
@@ -109,8 +105,6 @@ class DataArguments:
                 raise InputError(f"train_weights is {self.train_weights}: give numbers above 0")
         if self.curriculum == "length" and self.train_weights is not None:
             raise InputError("curriculum length puts all samples in one order: leave train_weights out")
-        if self.curriculum != "length" and (self.curriculum_boundaries or self.curriculum_revisit):
-            raise InputError("curriculum_boundaries and curriculum_revisit go with curriculum: length")
         for name in ("held_out_queries", "max_passage_tokens", "max_query_tokens", "max_prompt_length"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -59,20 +59,14 @@ class HeldOutMeasurements(KeptCallback):
     It keeps each list's RR at the first measurement (`before`) and at the last one (`after`).
     """
 
+    keeps = ("before", "after")
+
     def __init__(self, trainer: Trainer, measure: Callable[[Any], HeldOutResult], every: int = 0) -> None:
         self._trainer = trainer
         self._measure = measure
         self._every = every
-        self.before: tuple[float, ...] = ()
-        self.after: tuple[float, ...] = ()
-
-    def kept(self) -> dict[str, Any]:
-        """Each list's RR."""
-        return {"before": list(self.before), "after": list(self.after)}
-
-    def take_over(self, kept: dict[str, Any]) -> None:
-        """Takes each list's RR."""
-        self.before, self.after = tuple(kept["before"]), tuple(kept["after"])
+        self.before: Sequence[float] = ()
+        self.after: Sequence[float] = ()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measures the model as it was given; a training that goes on has done so already."""

@@ -12,8 +12,7 @@ from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.training.data.completion_files import read_completions
 from r1ranker_ir.training.data.prompting import PromptRenderer, sample_of, training_rows
 from r1ranker_ir.training.data.sample_files import read_samples
-from r1ranker_ir.training.trainers.curriculum import order_by_length
-from r1ranker_ir.training.trainers.mixture import mix
+from r1ranker_ir.training.trainers.mixture import mix, order_by_length
 
 from .arguments import DataArguments, TrainingArguments
 
@@ -47,30 +46,22 @@ def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
 
     data, config = arguments.data, arguments.trainer
     seed = config.seed if config.data_seed is None else config.data_seed
-    if getattr(config, "adaptive_curriculum", False) and (data.curriculum == "length" or data.train_weights):
-        raise InputError("adaptive_curriculum chooses the samples itself: leave curriculum and train_weights out")
-    if data.train_weights is not None:
-        # Every beginning of a mixture keeps to its proportions, which another shuffling would only blur.
-        _keep_order(config)
-        return mix(parts, data.train_weights, length=_rows_taken(arguments), seed=seed).rows
     for number, part in enumerate(parts):
         if part.features != parts[0].features:
             raise DataFileError(
                 f"{data.train_files[number]} has the columns {', '.join(part.column_names)}, {data.train_files[0]} "
                 f"{', '.join(parts[0].column_names)}: train on files of one kind"
             )
+    if data.train_weights is not None:
+        # Every beginning of a mixture keeps to its proportions, which another shuffling would only blur.
+        _keep_order(config)
+        return mix(parts, data.train_weights, length=_rows_taken(arguments), seed=seed)
     rows = concatenate_datasets(list(parts))
     if data.curriculum == "length":
         if "gains" not in rows.column_names:
             raise InputError("curriculum length needs samples, which know their candidates: give such files")
         _keep_order(config)
-        rows = order_by_length(
-            rows,
-            boundaries=data.curriculum_boundaries or (),
-            length=_rows_taken(arguments),
-            revisit=data.curriculum_revisit,
-            seed=seed,
-        )
+        return order_by_length(rows, length=_rows_taken(arguments), seed=seed)
     return rows
 
 

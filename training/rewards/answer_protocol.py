@@ -1,13 +1,8 @@
 """Reading an output by the paper's protocol: a thought between `<think>` tags, then an answer between `<answer>` tags.
 
 Stricter than the reading at inference (`r1ranker_ir.prompts.answers`), which makes the best of whatever was written:
-what training rewards is what the prompt asks for.
-
-- The tags are `<think>`, `</think>`, `<answer>` and `</answer>`, written just so, in lower case.
-- An identifier is `[n]` as the prompt writes it: ASCII digits, no leading zero, no inner space. `[02]`, `[ 2 ]` and
-  `[２]` name no candidate, and a bare `2` is not an identifier.
-
-Everything here takes time in proportion to the output's length, whatever it holds.
+tags are in lower case, and an identifier is `[n]` as the prompt writes it, in ASCII digits without a leading zero or an
+inner space. Everything here takes time in proportion to the output's length, whatever it holds.
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@ already holds. The prompt's own tags and identifiers never count.
 How outputs are read, and what counts as an identifier, says `answer_protocol`. Unless a function says otherwise, the
 answer is what stands strictly inside the last closed answer block after the last `</think>` (anywhere, where no thought
 was closed), where inference looks too; a block that is not closed or holds white space alone is not an answer.
-
-A reward says the components of one row, which are summed; `rows.reward` makes of it what TRL calls.
 """
 
 from __future__ import annotations
@@ -36,10 +34,10 @@ _VIEW_WEIGHTS = MappingProxyType({"permutation": 0.0, "recall": 0.2, "rbo": 0.1}
 def format_reward(
     completions: Sequence[Completion], opening: Sequence[str | None] | None = None, **kwargs: object
 ) -> list[float | None]:
-    """Tells whether the whole output is one thought and then one answer, whatever the strategy.
+    """f = 0 for one thought and then one answer, else f = −1, whatever the strategy (R1-Ranker, arXiv 2506.21638).
 
-    f = 0 if the output, stripped, is exactly `<think>…</think>`, at most white space, `<answer>…</answer>`, and holds
-    each of the four tags once; else f = −1. What the blocks hold does not matter (R1-Ranker, arXiv 2506.21638).
+    The output, stripped, must be exactly `<think>…</think>`, at most white space, `<answer>…</answer>`, and hold each
+    of the four tags once. What the blocks hold does not matter.
     """
     return [format_term(output) for output in whole_outputs(completions, opening)]
 
@@ -47,10 +45,7 @@ def format_reward(
 def tag_count_reward(
     completions: Sequence[Completion], opening: Sequence[str | None] | None = None, **kwargs: object
 ) -> list[float | None]:
-    """Takes a quarter for each of the four tags that does not occur exactly once, whatever the strategy.
-
-    t = −0.25 · |{tag : it occurs not at all or more than once}| (R1-Ranker, arXiv 2506.21638).
-    """
+    """t = −0.25 for each of the four tags that does not occur exactly once, whatever the strategy (R1-Ranker)."""
     return [tag_term(output) for output in whole_outputs(completions, opening)]
 
 
@@ -70,14 +65,10 @@ def exclusion_reward(row: RewardRow) -> Components:
 
     This is the exclusion reward of IRanker (R1-Ranker, arXiv 2506.21638) on the response alone: the published reward
     manager scores the prompt as well, whose tags bring a perfect answer down to −0.5. The published code
-    (ulab-uiuc/IRanker, `verl/utils/reward_score/exclusion_reward.py`) differs in more:
-
-    - Its f and t know a tag only with white space beside it: outputs without it lose up to 2 there and nothing here.
-    - Its f allows further tags inside the blocks, and text on a new line behind the answer, but no white space before
-      the thought.
-    - An empty block is −0.5 there and −1 here.
-    - Its answer is the last block anywhere, in a thought as well, and begins at the first `<answer>` still open.
-    - It compares the first line of the answer with the candidates' texts.
+    (ulab-uiuc/IRanker, `verl/utils/reward_score/exclusion_reward.py`) differs in more. Its f and t know a tag only with
+    white space beside it, which costs up to 2; its f allows further tags inside the blocks, and text on a new line
+    behind the answer, but no white space before the thought. An empty block is −0.5. Its answer is the last block, in a
+    thought as well, from the first `<answer>` still open, and its first line is compared with the candidates' texts.
     """
     return _exclusion(row, lambda excluded: 0.0 if excluded == max(row.gains) > 0 else 1.0)
 
@@ -143,8 +134,7 @@ def setwise_reward(row: RewardRow) -> Components:
 
     From Rank-R1 (arXiv 2503.06034; ielab/llm-rankers, `Rank-R1/train_grpo.py`), which compares with one label.
     """
-    chosen = _chosen(row)
-    return {"outcome": float(chosen is not None and row.gains[chosen] == max(row.gains))}
+    return {"outcome": float(_named_gain(row, answer_after_thought(row.output)) == max(row.gains))}
 
 
 @reward("best")
@@ -153,10 +143,8 @@ def setwise_reward_graded(row: RewardRow) -> Components:
 
     As `setwise_reward`, but R = gain / max for any candidate named; 1 where no candidate has a gain.
     """
-    chosen, best = _chosen(row), max(row.gains)
-    if chosen is None:
-        return {"outcome": 0.0}
-    return {"outcome": row.gains[chosen] / best if best > 0 else 1.0}
+    chosen, best = _named_gain(row, answer_after_thought(row.output)), max(row.gains)
+    return {"outcome": 0.0 if chosen is None else chosen / best if best > 0 else 1.0}
 
 
 @reward("order", "multi_view", _VIEW_WEIGHTS)
@@ -184,10 +172,8 @@ def multi_view_reward_overlap(row: RewardRow) -> Components:
     of the two orders: the code (8421BCD/ReasonRank, `verl/verl/utils/reward_score/ranking.py`) leaves p at its
     library's default of 1, which means that.
 
-    Unlike there, the answer must be a true permutation of the identifiers in brackets, and other numbers in it do not
-    matter. The code takes every run of digits for a number and scores 0 unless there are as many as candidates. So bare
-    numbers are an order there and 0 here, and a full order with one more number beside it is 0 there; an order with a
-    foreign number is 0 here and scored there.
+    Unlike there, the answer must be a permutation of the identifiers in brackets, and other numbers do not matter. The
+    code takes every run of digits for an identifier, foreign ones as well, and wants as many as there are candidates.
     """
     return _views(row, [float(gain > 0) for gain in row.gains], average_overlap)
 
@@ -211,10 +197,9 @@ REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
 
 def find_reward(name: str) -> RewardFunction:
     """Finds a reward by the name that recipes use."""
-    found = REWARDS.get(name)
-    if found is None:
+    if name not in REWARDS:
         raise InputError(f"reward {name!r} is unknown: use one of {', '.join(REWARDS)}")
-    return found
+    return REWARDS[name]
 
 
 def _form(row: RewardRow) -> Components:
@@ -223,23 +208,20 @@ def _form(row: RewardRow) -> Components:
 
 def _exclusion(row: RewardRow, outcome: Callable[[float], float]) -> Components:
     answer = closed_answer(row.output)
-    value = -1.0
-    if answer is not None:
-        excluded = _positions(row.gains).get(answer.strip())
-        value = -0.5 if excluded is None else outcome(row.gains[excluded])
+    excluded = _named_gain(row, answer)
+    value = -1.0 if answer is None else -0.5 if excluded is None else outcome(excluded)
     return {"outcome": value, **_form(row)}
 
 
-def _chosen(row: RewardRow) -> int | None:
-    """The position of the candidate that a setwise answer names."""
-    answer = answer_after_thought(row.output)
-    return None if answer is None else _positions(row.gains).get(answer.strip())
+def _named_gain(row: RewardRow, answer: str | None) -> float | None:
+    """The gain of the candidate whose identifier an answer is."""
+    return dict(zip(identifiers(len(row.gains)), row.gains, strict=True)).get((answer or "").strip())
 
 
 def _views(row: RewardRow, gains: Sequence[float], likeness: Callable[[list[int], Sequence[int]], float]) -> Components:
     """The components of a multi-view reward, the row's own gains replaced."""
     reference, answer = reference_of(row), answer_after_thought(row.output)
-    positions = _positions(gains)
+    positions = {identifier: position for position, identifier in enumerate(identifiers(len(gains)))}
     names = written_identifiers(answer)
     if len(names) != len(positions) or set(names) != set(positions):
         return {"format": -1.0 if answer is None else 0.0, "permutation": 0.0, "ndcg": 0.0, "recall": 0.0, "rbo": 0.0}
@@ -252,11 +234,6 @@ def _views(row: RewardRow, gains: Sequence[float], likeness: Callable[[list[int]
         "recall": recall(ranked_gains, gains, _MULTI_VIEW_CUTOFF),
         "rbo": likeness(order, reference),
     }
-
-
-def _positions(gains: Sequence[float]) -> dict[str, int]:
-    """Identifier to position."""
-    return {identifier: position for position, identifier in enumerate(identifiers(len(gains)))}
 
 
 def _ranked_gains(names: Sequence[str], gains: Sequence[float]) -> list[float]:

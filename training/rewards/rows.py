@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.strategies import STRATEGIES
@@ -18,8 +18,6 @@ RewardFunction = Callable[..., list[float | None]]
 LogMetric = Callable[[str, float], None]
 Completion = str | Sequence[Mapping[str, Any]]
 Components = Mapping[str, float]
-
-_Entry = TypeVar("_Entry")
 
 # Where TRL puts the thought of a tokenizer that has a schema for its responses.
 _PARSED_THOUGHT = ("reasoning_content", "reasoning", "thinking")
@@ -57,29 +55,32 @@ def reward(
             **kwargs: object,
         ) -> list[float | None]:
             outputs = whole_outputs(completions, opening)
-            count = len(outputs)
-            references = _column("reference_order", reference_order, count)
-            columns = _column("gains", gains, count), _column("strategy", strategy, count)
-            results: list[Components | None] = []
-            for place, (row_gains, row_strategy) in enumerate(zip(*columns, strict=True)):
-                if strategy is None or _asks(place, row_strategy) == asks:
-                    row = RewardRow(place, outputs[place], _checked_gains(place, row_gains), references[place])
-                    results.append(components(row))
-                else:
-                    results.append(None)
-            told = [result for result in results if result is not None]
+            _check_lengths(len(outputs), gains=gains, strategy=strategy, reference_order=reference_order)
+            told: dict[int, Components] = {}
+            for place, output in enumerate(outputs):
+                if strategy is None or _asks(place, strategy[place]) == asks:
+                    reference = None if reference_order is None else reference_order[place]
+                    told[place] = components(RewardRow(place, output, _checked_gains(place, gains[place]), reference))
             if logged_as and log_metric is not None and told:
-                for part in told[0]:
-                    log_metric(f"rewards/{logged_as}/{part}", math.fsum(each[part] for each in told) / len(told))
-            return [
-                None if each is None else math.fsum(weights.get(part, 1.0) * value for part, value in each.items())
-                for each in results
-            ]
+                for part in next(iter(told.values())):
+                    mean = math.fsum(each[part] for each in told.values()) / len(told)
+                    log_metric(f"rewards/{logged_as}/{part}", mean)
+            sums = {
+                place: math.fsum(weights.get(part, 1.0) * value for part, value in each.items())
+                for place, each in told.items()
+            }
+            return [sums.get(place) for place in range(len(outputs))]
 
         del scored.__wrapped__  # it is called otherwise
         return scored
 
     return make
+
+
+def _check_lengths(count: int, **columns: Sequence[Any] | None) -> None:
+    for name, values in columns.items():
+        if values is not None and (isinstance(values, str) or len(values) != count):
+            raise InputError(f"{name} holds {len(values)} entries for {count} completions: give a list of one each")
 
 
 def _asks(place: int, strategy: Any) -> Asked:
@@ -90,7 +91,7 @@ def _asks(place: int, strategy: Any) -> Asked:
 
 def _checked_gains(place: int, gains: Any) -> tuple[float, ...]:
     try:
-        checked = () if isinstance(gains, str) else tuple(float(gain) for gain in gains)
+        checked = () if isinstance(gains, str) else tuple(map(float, gains))
     except (TypeError, ValueError):
         checked = ()
     if not checked or not all(math.isfinite(gain) and gain >= 0 for gain in checked):
@@ -100,50 +101,37 @@ def _checked_gains(place: int, gains: Any) -> tuple[float, ...]:
 
 def whole_outputs(completions: Sequence[Completion], opening: Sequence[str | None] | None) -> list[str]:
     """Joins each opening with its completion."""
+    _check_lengths(len(completions), opening=opening)
     outputs = []
-    openings = _column("opening", opening, len(completions))
-    for place, (completion, start) in enumerate(zip(completions, openings, strict=True)):
-        if start is not None and not isinstance(start, str):
-            raise InputError(f"opening of row {place} is {start!r}: give text")
-        outputs.append(((start or "") + _completion_text(place, completion)).strip())
+    for place, completion in enumerate(completions):
+        start = "" if opening is None else opening[place] or ""
+        try:
+            outputs.append((start + _text_of(completion)).strip())
+        except (TypeError, KeyError, AttributeError) as error:
+            given = f"opening {start!r} and completion {completion!r}"
+            raise InputError(f"row {place} has {given}: give text, or a list of messages as completion") from error
     return outputs
 
 
-def _completion_text(place: int, completion: Any) -> str:
+def _text_of(completion: Completion) -> str:
+    """What the assistant says in a completion."""
     if isinstance(completion, str):
         return completion
-    if not isinstance(completion, Sequence) or not all(isinstance(message, Mapping) for message in completion):
-        raise InputError(f"completion {place} is {completion!r}: give text or a list of messages")
-    texts = []
-    for message in completion:
-        if message.get("role", "assistant") != "assistant":
-            continue
-        if parsed := [field for field in _PARSED_THOUGHT if message.get(field)]:
-            raise InputError(
-                f"completion {place} comes with its thought parsed out ({parsed[0]!r}), so its tags can't be scored: "
-                "set the tokenizer's response_schema and response_template to None before training"
-            )
-        content = message.get("content")
-        if not isinstance(content, str):
-            raise InputError(f"content of completion {place} is {content!r}: give text")
-        texts.append(content)
-    return "".join(texts)
-
-
-def _column(name: str, values: Sequence[_Entry] | None, count: int) -> Sequence[_Entry | None]:
-    if values is None:
-        return [None] * count
-    if isinstance(values, str) or len(values) != count:
-        raise InputError(f"{name} holds {len(values)} entries for {count} completions: give a list of one each")
-    return values
+    said = [message for message in completion if message.get("role", "assistant") == "assistant"]
+    if parsed := [name for name in _PARSED_THOUGHT for message in said if message.get(name)]:
+        raise InputError(
+            f"a completion comes with its thought parsed out ({parsed[0]!r}), so its tags can't be scored: "
+            "set the tokenizer's response_schema and response_template to None before training"
+        )
+    return "".join(message["content"] for message in said)
 
 
 def reference_of(row: RewardRow) -> Sequence[int]:
     """The order that a row's answer is compared with: the one given, else that of the gains."""
-    everything = range(len(row.gains))
+    places = range(len(row.gains))
     if row.reference is None:
-        return sorted(everything, key=lambda position: -row.gains[position])
-    if len(row.reference) != len(everything) or set(row.reference) != set(everything):
+        return sorted(places, key=lambda position: -row.gains[position])
+    if len(row.reference) != len(places) or set(row.reference) != set(places):
         raise InputError(
             f"reference_order of row {row.place} is {row.reference!r}: "
             f"give each of the positions 0 to {len(row.gains) - 1} once, best first"

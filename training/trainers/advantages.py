@@ -21,11 +21,8 @@ def gae(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Estimates how much better each token was than its state promised (Schulman et al. 2016, equations 11 to 16).
 
-    From the last token to the first, with the value after the last one 0:
-
-        delta_t     = reward_t + gamma * value_(t+1) - value_t
-        advantage_t = delta_t + gamma * lambda * advantage_(t+1)
-        return_t    = advantage_t + value_t
+    From the last token to the first, with the value after the last one 0: delta_t = reward_t + gamma * value_(t+1) -
+    value_t, advantage_t = delta_t + gamma * lambda * advantage_(t+1), and return_t = advantage_t + value_t.
     """
     counts = mask.bool()
     advantages = torch.zeros_like(values)
@@ -99,9 +96,8 @@ def step_advantages(
     centred = torch.where(played, returns - mean, 0.0)
     deviation = (centred.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
     varies = (deviation > 1e-6).squeeze(1)
-    if scale == "group":
-        return centred / (deviation + 1e-4), varies
+    if scale == "none":
+        return centred, varies
     if scale == "batch":
-        scores = returns[played]
-        return centred / ((scores.std() if len(scores) > 1 else 0.0) + 1e-4), varies
-    return centred, varies
+        deviation = returns[played].std() if played.sum() > 1 else torch.zeros(())
+    return centred / (deviation + 1e-4), varies

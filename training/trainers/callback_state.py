@@ -11,17 +11,12 @@ from transformers.trainer_callback import ExportableState
 class KeptCallback(TrainerCallback, ExportableState):
     """A callback whose state is kept in checkpoints, and taken over by a training that goes on from one."""
 
-    def kept(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON can hold it."""
-        raise NotImplementedError
-
-    def take_over(self, kept: dict[str, Any]) -> None:
-        """Takes what the checkpoint has kept."""
-        raise NotImplementedError
+    keeps: tuple[str, ...]
+    """The attributes that are kept, of values as JSON has them."""
 
     def state(self) -> dict[str, Any]:
         """What stands in a checkpoint's `trainer_state.json`."""
-        return {"args": {}, "attributes": self.kept()}
+        return {"args": {}, "attributes": {name: getattr(self, name) for name in self.keeps}}
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Takes over what the checkpoint holds.
@@ -30,4 +25,4 @@ class KeptCallback(TrainerCallback, ExportableState):
         those that it has read, and fails on one that it has not read.
         """
         states: Any = state.stateful_callbacks  # said to be a list, which it is only until the state is made
-        self.take_over(states.setdefault(type(self).__name__, self.state())["attributes"])
+        vars(self).update(states.setdefault(type(self).__name__, self.state())["attributes"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Sequence
@@ -10,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import gather_object
-from transformers import TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl import GRPOConfig, GRPOTrainer
 
 from r1ranker_ir.errors import InputError
@@ -19,11 +17,7 @@ from r1ranker_ir.training.data.prompting import PromptRenderer
 from r1ranker_ir.training.rewards.rows import RewardFunction
 
 from .callback_state import KeptCallback
-from .curriculum import VarianceCurriculum, list_lengths, local_rows, stages_by_length
-from .normalisation import RewardNormaliser, log_raw_rewards
 from .variance import ZeroVariance, scale_loss, zero_variance_groups
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,12 +29,6 @@ class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are no
     )
     zero_variance: Literal["keep", "drop", "replace"] = field(
         default="keep", metadata={"help": "What to do with groups without variance in their rewards."}
-    )
-    adaptive_curriculum: bool = field(
-        default=False, metadata={"help": "Draw list lengths easy to hard, by the share of groups with variance."}
-    )
-    normalise_rewards: bool = field(
-        default=False, metadata={"help": "Divide rewards by the running standard deviation of their source's."}
     )
     held_out_every: int = field(default=0, metadata={"help": "Steps between measurements on the held-out lists."})
     max_generated_tokens: int | None = field(default=None, metadata={"help": "Stop after N generated tokens."})
@@ -56,33 +44,40 @@ class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are no
                 f"could not be resumed exactly. Give a multiple of {updates}"
             )
 
+    def rows_at_once(self) -> int:
+        """Rows of a generation batch on a process, before TRL has derived them: the largest group it accepts."""
+        steps = self.steps_per_generation or self.gradient_accumulation_steps
+        return int(self.generation_batch_size or self.per_device_train_batch_size * steps)
+
 
 class GeneratedTokens(KeptCallback):
     """Counts generated tokens and stops a training that has spent its budget; a resumed training counts on."""
+
+    keeps = ("count",)
 
     def __init__(self, budget: int | None) -> None:
         self.budget = budget
         self.count = 0
 
-    def kept(self) -> dict[str, Any]:
-        """The count."""
-        return {"count": self.count}
-
-    def take_over(self, kept: dict[str, Any]) -> None:
-        """Counts on."""
-        self.count = int(kept["count"])
-
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Stops when the budget is spent."""
         if self.budget is not None and self.count >= self.budget:
             control.should_training_stop = True
+
+
+class _EpochOrder(TrainerCallback):
+    """Shuffles each epoch by its number; TRL shuffles on from its last order, which a resumed training lacks."""
+
+    sampler: Any = None
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if getattr(self.sampler, "shuffle", False):
+            self.sampler.generator.manual_seed(args.seed + int(state.epoch or 0))
 
 
 class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO trainer with prompts tokenized as at inference, groups without variance handled, and costs counted."""
 
-    compares_groups = True
-    """Whether the rewards of a prompt's rollouts are compared with each other, so that their variance matters."""
+    compares_groups = True  # the rewards of a prompt's rollouts with each other, so that their variance matters
 
     def __init__(
         self,
@@ -95,7 +90,7 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         _check_fills_a_batch(train_dataset, args)
-        # Gains and sources are columns that a model's signature does not know.
+        # Gains are a column that a model's signature does not know.
         args.remove_unused_columns = False
         super().__init__(model, list(reward_funcs), args=args, train_dataset=train_dataset, **options)
         # A tokenizer that parses responses would take the thought out of the completions before they are scored.
@@ -104,86 +99,62 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 setattr(self._tokenizer, parser, None)
         self.renderer = renderer
         self.generated = GeneratedTokens(args.max_generated_tokens)
-        self.zero_variance = (
-            ZeroVariance(
-                args.zero_variance, num_generations=self.num_generations, loss_type=self.loss_type, seed=args.seed
-            )
-            if self.compares_groups and self.num_generations > 1
-            else None
-        )
-        self.curriculum = self._open_curriculum(args) if args.adaptive_curriculum else None
-        self.normaliser = RewardNormaliser() if args.normalise_rewards else None
-        if self.normaliser is not None and self.compares_groups and args.scale_rewards == "group":
-            logger.warning("normalise_rewards changes nothing with scale_rewards: group, which scales every group")
-        for callback in (self.generated, self.zero_variance, self.curriculum, self.normaliser):
-            if callback is not None:
-                self.add_callback(callback)
-        self.last_rewards: torch.Tensor | None = None
-        self._raw_rewards: torch.Tensor | None = None
+        self.add_callback(self.generated)
+        self.zero_variance: ZeroVariance | None = None
+        if self.compares_groups:
+            kinds = {"num_generations": self.num_generations, "loss_type": self.loss_type, "seed": args.seed}
+            self.zero_variance = ZeroVariance(args.zero_variance, **kinds)
+            self.add_callback(self.zero_variance)
+        self._order = _EpochOrder()
+        self.add_callback(self._order)
+        self.last_rewards = torch.empty(0)
 
-    def _open_curriculum(self, args: RankingGRPOConfig) -> VarianceCurriculum:
-        if self.zero_variance is None:
-            raise InputError("adaptive_curriculum goes by the variance of groups: leave it out for this trainer")
-        return VarianceCurriculum(stages_by_length(list_lengths(self.train_dataset)), seed=args.seed)
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        self._order.sampler = super()._get_train_sampler(dataset)
+        return self._order.sampler
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [self.renderer.prompt_ids(prompt) for prompt in prompts], None, {}
+
+    def _written(self, completion_ids: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """The completions that the model has written."""
+        return list(completion_ids)
 
     def _generate(self, prompts: list[Any]) -> Any:
         mode = "train" if self.model.training else "eval"
         started = time.perf_counter()
         output = super()._generate(prompts)
-        completion_ids = output[1]
-        written = torch.tensor([sum(map(len, completion_ids))], device=self.accelerator.device)
+        tokens = torch.tensor([sum(map(len, self._written(output[1])))], device=self.accelerator.device)
         if mode == "train":
-            self.generated.count += int(self.accelerator.gather(written).sum())
+            self.generated.count += int(self.accelerator.gather(tokens).sum())
             self._metrics[mode]["generated_tokens"] = [float(self.generated.count)]
         self._metrics[mode]["rollout_seconds"].append(time.perf_counter() - started)
         return output
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
-        rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        self._raw_rewards = rewards
-        if self.normaliser is not None and self.model.training:
-            sources = gather_object([row["source"] for row in inputs])
-            rewards = self.normaliser.normalise(rewards, self.reward_weights, sources)
-        self.last_rewards = rewards
-        return rewards
+        self.last_rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        return self.last_rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        if not self.model.training:
-            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.zero_variance is None or not self.model.training:
             return batch
-        processes, process = self.accelerator.num_processes, self.accelerator.process_index
-        drawn: list[int] = []
-        if self.curriculum is not None:
-            drawn = self.curriculum.draw(len(inputs) * processes // self.num_generations)
-            inputs = [self.train_dataset[row] for row in local_rows(drawn, self.num_generations, processes, process)]
-        batch = super()._generate_and_score_completions(inputs)
-        metrics: dict[str, float] = {}
-        if self.normaliser is not None and self._raw_rewards is not None:
-            logs = self._metrics["train"], self._logs["rewards"]
-            log_raw_rewards(*logs, self._raw_rewards, self.reward_weights, self.reward_func_names)
-            metrics |= self.normaliser.metrics()
-        if self.zero_variance is not None:
-            assert self.last_rewards is not None
-            flags = zero_variance_groups(
-                self.last_rewards,
-                self.reward_weights,
-                self.num_generations,
-                by_function=self.multi_objective_aggregation == "normalize_then_sum",
-            )
-            if self.curriculum is not None:
-                self.curriculum.observe(drawn, flags.tolist())
-                metrics |= self.curriculum.metrics()
-            batch, counts = self.zero_variance.apply(batch, flags, self.accelerator.gather, process)
-            metrics |= counts.metrics()
-        for name, value in metrics.items():
+        scored = self.last_rewards, self.reward_weights, self.num_generations
+        flags = zero_variance_groups(*scored, by_function=self.multi_objective_aggregation == "normalize_then_sum")
+        batch, counts = self.zero_variance.apply(batch, flags, self.accelerator.gather, self.accelerator.process_index)
+        for name, value in counts.items():
             self._metrics["train"][name].append(value)
         return batch
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         return scale_loss(super()._compute_loss(model, inputs), inputs)
+
+
+def replace_last(logged: Any, values: Sequence[float]) -> None:
+    """Puts values in the place of as many at the end of a log of TRL's, a deque that may hold fewer."""
+    for _ in range(min(len(logged), len(values))):
+        logged.pop()
+    logged.extend(values)
 
 
 def _check_fills_a_batch(rows: Any, args: RankingGRPOConfig) -> None:

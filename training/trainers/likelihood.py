@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,17 +23,13 @@ NO_SCORE = -100
 
 @dataclass
 class LikelihoodConfig(TrainingArguments):
-    """transformers' `TrainingArguments` and what query likelihoods add; a row of a batch is a list.
-
-    With `base_weight`, gains are multiplied by the base's softmax of scaled log-likelihoods to the power of it. With 1
-    the adapter learns what the gains add to what the base knows already; with 0 it learns the gains alone.
-    """
+    """transformers' `TrainingArguments` and what query likelihoods add; a row of a batch is a list."""
 
     score_scale: float = field(
         default=0.4, metadata={"help": "What a log-likelihood is multiplied by before the softmax over a list."}
     )
     base_weight: float = field(
-        default=0.0, metadata={"help": "How far an adapter's base counts, beside the gains, in what is learned."}
+        default=0.0, metadata={"help": "Power of the base's own softmax, by which gains are multiplied."}
     )
     pad_to_multiple_of: int = field(default=32, metadata={"help": "Widths of batches are rounded up to it."})
     held_out_every: int = field(default=0, metadata={"help": "Steps between measurements on the held-out lists."})
@@ -42,21 +38,20 @@ class LikelihoodConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
-        if not self.score_scale > 0:
-            raise InputError(f"score_scale is {self.score_scale}: give a number above 0, such as 0.4")
-        if self.base_weight < 0:
-            raise InputError(f"base_weight is {self.base_weight}: give at least 0")
-        if self.pad_to_multiple_of < 1:
-            raise InputError(f"pad_to_multiple_of is {self.pad_to_multiple_of}: give at least 1")
+        for name, makes_sense, wanted in (
+            ("score_scale", self.score_scale > 0, "a number above 0, such as 0.4"),
+            ("base_weight", self.base_weight >= 0, "at least 0"),
+            ("pad_to_multiple_of", self.pad_to_multiple_of >= 1, "at least 1"),
+        ):
+            if not makes_sense:
+                raise InputError(f"{name} is {getattr(self, name)}: give {wanted}")
 
 
 def query_likelihoods(model: Any, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Computes log P(query | prompt) of each row, summed over the query's tokens, in float32: (rows,).
 
-    Args:
-        model: a causal language model.
-        input_ids: prompts, each with its query behind it, padded on the right: (rows, width).
-        labels: the same at the query's tokens, `NO_SCORE` elsewhere.
+    `input_ids` are prompts, each with its query behind it, padded on the right: (rows, width); `labels` are the same at
+    the query's tokens, and `NO_SCORE` elsewhere.
     """
     scored = (labels != NO_SCORE).any(0).nonzero()
     first, last = int(scored[0]), int(scored[-1])
@@ -86,13 +81,7 @@ def shares_with_base(shares: torch.Tensor, scores: torch.Tensor, lengths: Sequen
 
 @dataclass(frozen=True)
 class ListCollator:
-    """Renders lists as the strategy `likelihood` asks about them, and pads them.
-
-    Args:
-        renderer: of the prompts.
-        pad_id: any token id.
-        multiple: the width is rounded up to it.
-    """
+    """Renders lists as the strategy `likelihood` asks about them, and pads them to a multiple of `multiple`."""
 
     renderer: PromptRenderer
     pad_id: int
@@ -138,15 +127,9 @@ class LikelihoodTrainer(Trainer):
             model = get_peft_model(model, peft_config)
         if args.base_weight and not hasattr(model, "peft_config"):
             raise InputError(f"base_weight is {args.base_weight}, and there is no adapter on a base: add use_peft")
-        pad = processing_class.pad_token_id if processing_class.pad_token_id is not None else 0
-        super().__init__(
-            model,
-            args,
-            ListCollator(renderer, pad, args.pad_to_multiple_of),
-            train_dataset,
-            processing_class=processing_class,
-            **options,
-        )
+        # Padding is on the right, behind what is scored: any token will do.
+        collator = ListCollator(renderer, processing_class.pad_token_id or 0, args.pad_to_multiple_of)
+        super().__init__(model, args, collator, train_dataset, processing_class=processing_class, **options)
         # Accumulated losses are averaged by the trainer: ours are means over lists already.
         self.model_accepts_loss_kwargs = False
 
@@ -165,17 +148,15 @@ class LikelihoodTrainer(Trainer):
         return (loss, {"scores": scores}) if return_outputs else loss
 
     def _likelihoods(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-        with self.accelerator.autocast(), self._without_casts():
-            return query_likelihoods(model, inputs["input_ids"], inputs["labels"])
-
-    def _without_casts(self) -> Any:
-        """Spares an adapter in float32 the copies that peft makes of its inputs, which autocast takes back at once."""
         unwrapped = self.accelerator.unwrap_model(self.model)
-        if self.accelerator.mixed_precision == "no" or not hasattr(unwrapped, "peft_config"):
-            return nullcontext()
-        from peft.helpers import disable_input_dtype_casting
+        without_casts: AbstractContextManager[Any] = nullcontext()
+        if self.accelerator.mixed_precision != "no" and hasattr(unwrapped, "peft_config"):
+            from peft.helpers import disable_input_dtype_casting
 
-        return disable_input_dtype_casting(unwrapped)
+            # Spares an adapter in float32 the copies that peft makes of its inputs, which autocast takes back at once.
+            without_casts = disable_input_dtype_casting(unwrapped)
+        with self.accelerator.autocast(), without_casts:
+            return query_likelihoods(model, inputs["input_ids"], inputs["labels"])
 
 
 def _check_rows(rows: Any, renderer: PromptRenderer) -> None:

@@ -15,10 +15,10 @@ from accelerate.utils import is_peft_model
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.rewards.rows import RewardFunction
 
-from .advantages import clipped_value_loss, explained_variance, gae, masked_moments, whiten
-from .grpo import RankingGRPOConfig, RankingGRPOTrainer
-from .totals import replace_last, total_rewards
+from .advantages import clipped_value_loss, explained_variance, gae, whiten
+from .grpo import RankingGRPOConfig, RankingGRPOTrainer, replace_last
 from .value_head import ValueHead, attach_value_head, is_value_head, read_value_head, save_value_head
+from .variance import total_rewards
 
 _RANGES = {
     **dict.fromkeys(("gamma", "gae_lambda"), 1.0),
@@ -49,27 +49,21 @@ class RankingPPOConfig(RankingGRPOConfig):
     whiten_advantages: bool = field(default=True, metadata={"help": "Whiten advantages over a generation batch."})
 
     def __post_init__(self) -> None:
-        self._check_ppo()
-        if self.num_generations != 1:
-            super().__post_init__()
-            return
-        # TRL refuses single rollouts, which tell nothing without a value function, and wants whole groups in a
-        # generation batch: it is shown one group as large as a process's share, and nothing it sets depends on that.
-        steps = self.steps_per_generation or self.gradient_accumulation_steps
-        share = self.generation_batch_size or self.per_device_train_batch_size * steps
-        if share < 2:
-            raise InputError("a generation batch of 1 rollout: raise per_device_train_batch_size to at least 2")
-        self.num_generations = share
-        super().__post_init__()
-        self.num_generations = 1
-
-    def _check_ppo(self) -> None:
         for name, most in _RANGES.items():
             if not 0.0 <= getattr(self, name) <= most:
                 raise InputError(f"{name} is {getattr(self, name)!r}: give a number from 0 to {most:g}")
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}, which PPO can't use: give {' or '.join(known)}")
+        wanted, at_once = self.num_generations, self.rows_at_once()
+        if wanted == 1:
+            # TRL refuses single rollouts, which tell nothing without a value function, and wants whole groups in a
+            # generation batch: it is shown one group as large as a process's share, and nothing depends on that.
+            if at_once < 2:
+                raise InputError("a generation batch of 1 rollout: raise per_device_train_batch_size to at least 2")
+            self.num_generations = at_once
+        super().__post_init__()
+        self.num_generations = wanted
 
 
 class RankingPPOTrainer(RankingGRPOTrainer):
@@ -94,6 +88,7 @@ class RankingPPOTrainer(RankingGRPOTrainer):
         policy = self.model.get_base_model() if is_peft_model(self.model) else self.model
         self.value_head = ValueHead(
             policy.config.get_text_config().hidden_size,
+            1,
             device=policy.get_output_embeddings().weight.device,
             dtype=policy.dtype if self.is_fsdp_enabled else torch.float32,  # FSDP shards one dtype at a time
         )
@@ -141,18 +136,14 @@ class RankingPPOTrainer(RankingGRPOTrainer):
         mode = "train" if self.model.training else "eval"
         size = self.args.per_device_train_batch_size if mode == "train" else self.args.per_device_eval_batch_size
         values = self._old_values(output, size)
-        assert self.last_rewards is not None
-        first = self.accelerator.process_index * len(values)
-        by_function = self.last_rewards[first : first + len(values)]
         # Rows that no reward function scores have no return: nothing is learned from them.
-        totals = total_rewards(by_function, self.reward_weights).unsqueeze(1)
+        totals = total_rewards(self.last_rewards, self.reward_weights).unsqueeze(1)
+        totals = totals[self.accelerator.process_index * len(values) :][: len(values)]
         mask = output["completion_mask"] * ~totals.isnan()
         last = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)
         rewards = torch.zeros_like(values).scatter(1, last, totals.nan_to_num(0.0).to(values.dtype))
         advantages, returns = gae(rewards, values, mask, self.args.gamma, self.args.gae_lambda)
         metrics, total = self._metrics[mode], partial(self.accelerator.reduce, reduction="sum")
-        metrics["returns_mean"].append(masked_moments(returns, mask, total)[0].item())
-        metrics["values_mean"].append(masked_moments(values, mask, total)[0].item())
         metrics["explained_variance"].append(explained_variance(values, returns, mask, total))
         if self.args.whiten_advantages:
             advantages = whiten(advantages, mask, total)
@@ -165,7 +156,7 @@ class RankingPPOTrainer(RankingGRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._passes.clear()
-        loss: Any = super()._compute_loss(model, inputs)
+        loss = super()._compute_loss(model, inputs)
         mode = "train" if self.model.training else "eval"
         value_loss, share = clipped_value_loss(
             self._passes.pop(), inputs["old_values"], inputs["returns"], inputs["value_mask"], self.args.cliprange_value
@@ -175,19 +166,16 @@ class RankingPPOTrainer(RankingGRPOTrainer):
         self._metrics[mode]["value_clip_fraction"].append(logged[1].item())
         # TRL's losses hold the division by accumulation steps already.
         steps = self.current_gradient_accumulation_steps if mode == "train" else 1
-        total: torch.Tensor = loss + self.args.vf_coef * value_loss / steps
-        return total
+        return loss + self.args.vf_coef * value_loss / steps
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Makes the optimiser, with the value head in a parameter group of its own."""
         given = self.optimizer is not None
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         if not given:
-            named = (self.model if model is None else model).named_parameters()
-            head = [parameter for name, parameter in named if is_value_head(name)]
-            theirs = set(map(id, head))
+            head = list(self.value_head.parameters())
             for group in optimizer.param_groups:
-                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in theirs]
+                group["params"] = [each for each in group["params"] if each not in set(head)]
             optimizer.add_param_group({"params": head, "lr": self.args.critic_learning_rate, "weight_decay": 0.0})
         return optimizer
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.strategies import STRATEGIES
@@ -65,30 +66,27 @@ def roll_out(
     records: Sequence[JudgedRequest],
     renderer: PromptRenderer,
     generate: Callable[[Sequence[Call]], Sequence[Completion]],
-    *,
-    rounds: int | None = None,
+    rounds: int,
 ) -> list[Episode]:
     """Eliminates lists in lockstep, each by the answers that it gets; one episode per record.
 
     `generate` answers the calls of one round, and gets none once all episodes have ended. It is called `rounds` times,
-    by default as often as the longest list needs: where several processes generate together, all of them need the same
-    number.
+    as often as the longest list needs: where several processes generate together, all of them need the same number.
     """
-    playing = [_play(record, renderer) for record in records]
+    playing: list[Generator[Call, Any, Episode]] = [_play(record, renderer) for record in records]
     calls: dict[int, Call] = {}
     episodes: dict[int, Episode] = {}
 
     def go_on(place: int, completion: Completion | None) -> None:
         try:
-            calls[place] = next(playing[place]) if completion is None else playing[place].send(completion)
+            calls[place] = playing[place].send(completion)
         except StopIteration as stop:
             calls.pop(place, None)
             episodes[place] = stop.value
 
     for place in range(len(records)):
         go_on(place, None)
-    longest = max((len(record.request.candidates) for record in records), default=1)
-    for _ in range(longest - 1 if rounds is None else rounds):
+    for _ in range(rounds):
         asked = dict(calls)
         for place, completion in zip(asked, generate(list(asked.values())), strict=True):
             go_on(place, completion)

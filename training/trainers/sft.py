@@ -18,7 +18,6 @@ from r1ranker_ir.training.data.records import TAGS
 try:
     import pyarrow
     from datasets import Dataset
-    from transformers import AutoConfig, GenerationConfig
     from trl import SFTConfig, SFTTrainer
 except ImportError as error:
     raise missing_extra("Supervised fine-tuning", "train", error) from error
@@ -132,43 +131,36 @@ class CompletionTokenizer:
         if len(said) == 1 and (said[0].lstrip().startswith(_THINK) or _THINK_END in said[0]):
             # Many chat templates leave an earlier thought out, so this does not go through one.
             return self._renderer.prompt_ids(prompt), self._turn_ids(said[0])
-        return self._several_ids(prompt, completion) if len(said) > 1 else self._answer_ids(prompt, completion[0])
+        return self._rendered_ids(prompt, completion, said)
 
-    def _answer_ids(self, prompt: Sequence[Mapping[str, str]], turn: Mapping[str, str]) -> tuple[list[int], list[int]]:
-        """Tokenizes a completion without a thought."""
-        if not getattr(self._tokenizer, "chat_template", None):
-            self._turns_ids([*prompt, turn])
+    def _rendered_ids(
+        self, prompt: Sequence[Mapping[str, str]], completion: Sequence[Mapping[str, str]], said: Sequence[str]
+    ) -> tuple[list[int], list[int]]:
+        """Tokenizes turns without a thought as the chat template writes them, if it writes all that they say."""
         shown = self._renderer.prompt_ids(prompt, thinks=False)
+        begun, learned, whole = list[int](), list[int](), False
         try:
-            begun, whole = self._turns_ids(prompt, add_generation_prompt=True), self._turns_ids([*prompt, turn])
+            both = (self._turns_ids(prompt, add_generation_prompt=True), self._turns_ids([*prompt, *completion]))
+            begun, learned = _parted(*both)
+            whole = begun == shown and not self._lost(learned, said)
         except InputError:
             # What the renderer makes of turns that the template refuses, ranking does as well.
-            return shown, self._plain_ids(turn["content"])
-        parts = _parted(begun, whole)
-        # Where the template ends a turn with something else, the model would not learn to stop.
-        if parts[0] == shown and self._end_id in parts[1] and not self._lost(parts[1], [turn["content"]]):
-            return parts
-        return shown, self._plain_ids(turn["content"])
+            if len(said) > 1 or not getattr(self._tokenizer, "chat_template", None):
+                raise
+        if len(said) == 1:
+            # Where the template ends a turn with something else, the model would not learn to stop.
+            return (begun, learned) if whole and self._end_id in learned else (shown, self._plain_ids(said[0]))
+        if not whole:
+            raise InputError(
+                f"the chat template of {self._tokenizer.name_or_path!r} does not write several turns as they are, of "
+                f"the completion that begins {said[0][:60]!r}: make a row of each assistant's turn, with the turns "
+                "before it as its prompt"
+            )
+        return begun, learned if self._end_id in learned else [*learned, self._end_id]
 
-    def _several_ids(
-        self, prompt: Sequence[Mapping[str, str]], completion: Sequence[Mapping[str, str]]
-    ) -> tuple[list[int], list[int]]:
-        """Tokenizes a completion of several turns, none of which has a thought."""
-        begun, whole = self._turns_ids(prompt, add_generation_prompt=True), self._turns_ids([*prompt, *completion])
-        parts, said = _parted(begun, whole), [turn["content"] for turn in completion]
-        if parts[0] == self._renderer.prompt_ids(prompt, thinks=False) and not self._lost(parts[1], said):
-            return parts[0], parts[1] if self._end_id in parts[1] else [*parts[1], self._end_id]
-        raise InputError(
-            f"the chat template of {self._tokenizer.name_or_path!r} does not write several turns as they are, of the "
-            f"completion that begins {said[0][:60]!r}: make a row of each assistant's turn, with the turns before it "
-            "as its prompt"
-        )
-
-    def _lost(self, ids: Sequence[int], said: Sequence[str]) -> bool:
-        """Whether tokens hold less than what was said."""
-        return bool(
-            lost_texts(str(self._tokenizer.decode(ids)), [self._tokenizer.decode(self._ids(text)) for text in said])
-        )
+    def _lost(self, ids: Sequence[int], said: Sequence[str]) -> list[int]:
+        """The places of what was said and tokens do not hold."""
+        return lost_texts(self._tokenizer.decode(ids), [self._tokenizer.decode(self._ids(text)) for text in said])
 
     def _unended(self, text: str) -> str:
         """A turn's text without the token that ends it, which every turn is given anyway."""
@@ -217,50 +209,18 @@ def _parted(prompt: Sequence[int], whole: Sequence[int]) -> tuple[list[int], lis
 
 
 def sft_trainer(
-    model: Any,
-    *,
-    args: RankingSFTConfig,
-    train_dataset: Dataset,
-    renderer: PromptRenderer,
-    tokenizer: Any,
-    eval_dataset: Dataset | None = None,
-    peft_config: Any = None,
-    **options: Any,
+    model: Any, *, args: RankingSFTConfig, train_dataset: Dataset, renderer: PromptRenderer, tokenizer: Any, **more: Any
 ) -> SFTTrainer:
-    """Builds TRL's trainer for supervised fine-tuning on prompts and completions."""
+    """Builds TRL's trainer for supervised fine-tuning of a loaded model on prompts and completions."""
     max_length = args.max_length if args.max_length is not None else renderer.context_length
     if args.packing and args.max_length is None:
         raise InputError("packing is on and max_length is not set: give the length of a packed row in tokens")
-    end_id = end_of_turn(tokenizer, _generation_config(model, args))
-    completions = CompletionTokenizer(renderer, tokenizer, end_id=end_id, max_length=max_length)
-    trainer = SFTTrainer(
-        model,
-        args=args,
-        train_dataset=completions.tokenize(train_dataset),
-        eval_dataset=None if eval_dataset is None else completions.tokenize(eval_dataset),
-        processing_class=tokenizer,
-        peft_config=peft_config,
-        **options,
-    )
-    _stop_at(trainer.model.generation_config, end_id)
-    return trainer
-
-
-def _generation_config(model: Any, args: RankingSFTConfig) -> Any:
-    """What a loaded model, or one that the trainer will load, says of generation."""
-    if not isinstance(model, str):
-        return getattr(model, "generation_config", None)
-    loading = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
-    where: dict[str, Any] = {"revision": loading.get("revision") or "main", "trust_remote_code": args.trust_remote_code}
-    try:
-        return GenerationConfig.from_pretrained(model, **where)
-    except OSError:
-        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(model, **where))
-
-
-def _stop_at(generation_config: Any, end_id: int) -> None:
-    """Lets generation stop at the token that the model learns to end its turn with."""
-    stated = generation_config.eos_token_id
+    end_id = end_of_turn(tokenizer, model.generation_config)
+    rows = CompletionTokenizer(renderer, tokenizer, end_id=end_id, max_length=max_length).tokenize(train_dataset)
+    trainer = SFTTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer, **more)
+    # Generation stops at the token that the model learns to end its turn with.
+    stated = trainer.model.generation_config.eos_token_id
     ends = stated if isinstance(stated, list) else [] if stated is None else [stated]
     if end_id not in ends:
-        generation_config.eos_token_id = [end_id, *ends]
+        trainer.model.generation_config.eos_token_id = [end_id, *ends]
+    return trainer

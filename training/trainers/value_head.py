@@ -28,11 +28,7 @@ class ValueHead(nn.Linear):
     rate fits them all, and the head's gradient does not dwarf the policy's where both are clipped together.
     """
 
-    def __init__(self, hidden_size: int, **options: Any) -> None:
-        super().__init__(hidden_size, 1, **options)
-
     def reset_parameters(self) -> None:
-        """Sets weight and bias to zero."""
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 

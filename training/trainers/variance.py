@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from r1ranker_ir.errors import InputError
-
 from .callback_state import KeptCallback
-from .totals import total_rewards
 
-Batch = dict[str, Any]
+Batch = dict[str, torch.Tensor]
 Gather = Callable[[torch.Tensor], torch.Tensor]
 
 _ROW_MEANS = frozenset({"grpo", "sapo", "luspo", "dr_grpo"})
 _TOLERANCE = 1e-6
+
+
+def total_rewards(rewards: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted sums over the functions: (rows, functions) to (rows,); NaN for rows that no function scores."""
+    totals = (rewards * weights.to(rewards.device)).nansum(dim=1)
+    return totals.masked_fill(rewards.isnan().all(dim=1), torch.nan)
 
 
 def zero_variance_groups(
@@ -29,8 +31,7 @@ def zero_variance_groups(
     By default their weighted sums are compared. TRL's `normalize_then_sum` wants each function's to be equal
     (`by_function`).
     """
-    weighted = rewards * weights.to(rewards.device)
-    values = weighted if by_function else total_rewards(rewards, weights).unsqueeze(1)
+    values = rewards * weights.to(rewards.device) if by_function else total_rewards(rewards, weights).unsqueeze(1)
     groups = values.view(-1, num_generations, values.shape[1])
     most = groups.nan_to_num(nan=-torch.inf).amax(dim=1)
     least = groups.nan_to_num(nan=torch.inf).amin(dim=1)
@@ -43,23 +44,21 @@ def drop_rows(batch: Batch, dropped: torch.Tensor, loss_type: str, gather: Gathe
     """Takes rows out of the loss, and leaves them where they are for attention and for the shape of the batch.
 
     Their `tool_mask`, which multiplies TRL's loss mask and nothing else, becomes 0, and `num_items_in_batch`, which
-    divides the losses that sum over tokens (`dapo`, `cispo`, `vespo`), counts the tokens that are left. Losses that
-    average over rows (`grpo`, `sapo`, `luspo`, `dr_grpo`) divide by all rows: the batch gets a `loss_scale` of rows
-    divided by rows left, over all processes, for `scale_loss`. `bnpo` divides by the tokens of a device's batch, and
-    needs neither.
+    divides the losses that sum over tokens (`dapo`, `cispo`, `vespo`), counts the tokens that are left. For losses that
+    average over rows, the batch gets a `loss_scale` of rows divided by rows left, over all processes.
     """
     mask = batch["completion_mask"]
     kept = (~dropped).to(device=mask.device, dtype=mask.dtype)
     tool_mask = batch.get("tool_mask", torch.ones_like(mask)) * kept.unsqueeze(1)
     batch = _counted({**batch, "tool_mask": tool_mask}, gather)
     if loss_type in _ROW_MEANS:
-        rows = gather(torch.stack([torch.ones_like(kept).sum(), kept.sum()]).float().unsqueeze(0)).sum(dim=0)
-        batch["loss_scale"] = torch.where(rows[1] > 0, rows[0] / rows[1].clamp(min=1.0), torch.ones_like(rows[0]))
+        rows, left = gather(torch.stack([torch.ones_like(kept).sum(), kept.sum()]).float().unsqueeze(0)).sum(dim=0)
+        batch["loss_scale"] = torch.where(left > 0, rows / left.clamp(min=1.0), torch.ones_like(rows))
     return batch
 
 
 def scale_loss(loss: torch.Tensor, inputs: Batch) -> torch.Tensor:
-    """Corrects a loss that averages over rows for the rows that were dropped."""
+    """Corrects a loss that averages over rows for those that `drop_rows` has taken out."""
     return loss * inputs["loss_scale"] if "loss_scale" in inputs else loss
 
 
@@ -72,30 +71,23 @@ def replace_groups(
     often as any other, give or take one. Only groups that lie whole on this process give or take.
     """
     rows = len(batch["completion_mask"])
-    first, last = -(-first_row // num_generations), (first_row + rows) // num_generations
+    whole = range(-(-first_row // num_generations), (first_row + rows) // num_generations)
     flags = zero_variance.tolist()
-    donors = [group for group in range(first, last) if not flags[group]]
-    takers = [group for group in range(first, last) if flags[group]]
+    donors = [group for group in whole if not flags[group]]
+    takers = [group for group in whole if flags[group]]
+    random.Random(seed).shuffle(donors)
     origin = torch.arange(rows)
-    if donors and takers:
-        random.Random(seed).shuffle(donors)
-        for turn, taker in enumerate(takers):
-            start, source = (group * num_generations - first_row for group in (taker, donors[turn % len(donors)]))
-            origin[start : start + num_generations] = torch.arange(source, source + num_generations)
-    return {name: _rows_of(name, value, origin) for name, value in batch.items()}, origin
+    for turn, taker in enumerate(takers if donors else ()):
+        start, source = (group * num_generations - first_row for group in (taker, donors[turn % len(donors)]))
+        origin[start : start + num_generations] = torch.arange(source, source + num_generations)
+    # What is one number for the whole batch stays.
+    taken = {name: value[origin.to(value.device)] if value.ndim else value for name, value in batch.items()}
+    return taken, origin
 
 
-@dataclass(frozen=True)
-class GroupCounts:
-    """Groups of a generation batch, over all processes; parts of groups where one lies on several processes."""
-
-    zero_variance: float = 0.0
-    dropped: float = 0.0
-    replaced: float = 0.0
-
-    def metrics(self) -> dict[str, float]:
-        """The counts by the names that they are logged under."""
-        return {f"groups/{name}": count for name, count in vars(self).items()}
+def group_metrics(zero_variance: float, dropped: float = 0.0, replaced: float = 0.0) -> dict[str, float]:
+    """Counts groups of a generation batch, over all processes; of a group on several processes, parts."""
+    return {"groups/zero_variance": zero_variance, "groups/dropped": dropped, "groups/replaced": replaced}
 
 
 class ZeroVariance(KeptCallback):
@@ -104,15 +96,11 @@ class ZeroVariance(KeptCallback):
     Those that there is no group to copy for, in the same generation batch on the same process, are dropped.
     """
 
+    keeps = ("batches",)
+
     def __init__(
         self, mode: Literal["keep", "drop", "replace"], *, num_generations: int, loss_type: str, seed: int = 0
     ) -> None:
-        if mode not in ("keep", "drop", "replace"):
-            raise InputError(f"zero_variance is {mode!r}: choose keep, drop or replace")
-        if mode != "keep" and num_generations < 2:
-            raise InputError(
-                f"zero_variance is {mode!r}, but a group is one completion, whose rewards can't differ: choose keep"
-            )
         self.mode = mode
         self.num_generations = num_generations
         self.loss_type = loss_type
@@ -121,51 +109,31 @@ class ZeroVariance(KeptCallback):
 
     def apply(
         self, batch: Batch, zero_variance: torch.Tensor, gather: Gather, process_index: int = 0
-    ) -> tuple[Batch, GroupCounts]:
-        """Handles the groups without variance of a generation batch."""
+    ) -> tuple[Batch, dict[str, float]]:
+        """Handles the groups without variance of a generation batch; also returns the metrics of its groups."""
         rows, device = len(batch["completion_mask"]), batch["completion_mask"].device
         flags = zero_variance.to(device)
         first_row = process_index * rows
-        lost = flags.repeat_interleave(self.num_generations)[first_row : first_row + rows]
-        changed = torch.zeros_like(lost)
+        dropped = flags.repeat_interleave(self.num_generations)[first_row : first_row + rows]
+        replaced = torch.zeros_like(dropped)
         if self.mode == "replace":
             seed = f"{self.seed}:{self.batches}:{process_index}"
             batch, origin = replace_groups(batch, flags, self.num_generations, first_row=first_row, seed=seed)
-            changed = origin.to(device) != torch.arange(rows, device=device)
-        dropped = lost & ~changed if self.mode != "keep" else torch.zeros_like(lost)
-        here = torch.stack([dropped.sum(), changed.sum()]).float().unsqueeze(0)
+            replaced = origin.to(device) != torch.arange(rows, device=device)
+            dropped = dropped & ~replaced
+        elif self.mode == "keep":
+            dropped = torch.zeros_like(dropped)
+        here = torch.stack([dropped.sum(), replaced.sum()]).float().unsqueeze(0)
         gone, swapped = (gather(here).sum(dim=0) / self.num_generations).tolist()
         if gone:
             batch = drop_rows(batch, dropped, self.loss_type, gather)
         elif swapped:
             batch = _counted(batch, gather)
         self.batches += 1
-        return batch, GroupCounts(float(flags.sum()), gone, swapped)
-
-    def kept(self) -> dict[str, Any]:
-        """How many batches the choice of donors has seen."""
-        return {"batches": self.batches}
-
-    def take_over(self, kept: dict[str, Any]) -> None:
-        """Goes on with the choice of donors."""
-        self.batches = int(kept["batches"])
+        return batch, group_metrics(float(flags.sum()), gone, swapped)
 
 
 def _counted(batch: Batch, gather: Gather) -> Batch:
     """Counts the tokens of the loss anew."""
-    mask = batch["completion_mask"]
-    if "tool_mask" in batch:
-        mask = mask * batch["tool_mask"]
+    mask = batch["completion_mask"] * batch.get("tool_mask", 1)
     return {**batch, "num_items_in_batch": gather(mask.sum().unsqueeze(0)).sum()}
-
-
-def _rows_of(name: str, value: Any, origin: torch.Tensor) -> Any:
-    """Takes rows of one entry of a batch; what is one number for the whole batch stays."""
-    if value is None or (isinstance(value, torch.Tensor) and not value.ndim):
-        return value
-    if len(value) != len(origin):
-        raise InputError(
-            f"{name} of the batch has {len(value)} entries for {len(origin)} rows, so groups can't be replaced: "
-            "choose zero_variance: drop"
-        )
-    return value[origin.to(value.device)] if isinstance(value, torch.Tensor) else [value[row] for row in origin]

@@ -109,6 +109,11 @@ class RoutingAdapter:
         """All language models, the best for the question first; arguments and errors as of `rank`."""
         return tuple(self.llms[place] for place in self.rank(query).order)
 
+    async def order_async(self, query: str) -> tuple[LLMProfile, ...]:
+        """As `order`, while the event loop goes on."""
+        ranking = await self.ranker.rank_async(self.request(query))
+        return tuple(self.llms[place] for place in ranking.order)
+
     def choose(self, query: str) -> LLMProfile:
         """The language model to call for the question; arguments and errors as of `rank`."""
         return self.order(query)[0]

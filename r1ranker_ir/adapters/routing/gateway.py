@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from r1ranker_ir.adapters.routing.litellm_models import import_litellm
 from r1ranker_ir.adapters.routing.llms import LLMProfile
 from r1ranker_ir.adapters.routing.messages import question_of
-from r1ranker_ir.backends.cancelling import in_thread
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.described import described, without_secrets
 
@@ -24,6 +23,10 @@ class OrdersModels(Protocol):
 
     def order(self, query: str) -> tuple[LLMProfile, ...]:
         """All language models, the best for the question first."""
+        ...
+
+    async def order_async(self, query: str) -> tuple[LLMProfile, ...]:
+        """As `order`, while the event loop goes on."""
         ...
 
 
@@ -65,24 +68,25 @@ class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take
     def completion(self, model: str, messages: list[Any], **kwargs: Any) -> Any:
         """Completes a chat, as `litellm.Router.completion` does, with the best language model for it."""
         if model == self.ranked_name:
-            model, kwargs = self._chosen(messages, kwargs)
+            model, kwargs = _in_order(self.adapter.order(question_of(messages)), kwargs)
         return super().completion(model, messages, **kwargs)
 
     async def acompletion(self, model: str, messages: list[Any], stream: bool = False, **kwargs: Any) -> Any:
         """Completes a chat, as `litellm.Router.acompletion` does, with the best language model for it.
 
-        The ranker works in another thread, so that the event loop goes on meanwhile; when the task is cancelled, it
-        makes no further calls.
+        The event loop goes on while the ranker works; a task that is cancelled makes no further calls.
         """
         if model == self.ranked_name:
-            model, kwargs = await in_thread(self._chosen, messages, kwargs)
+            model, kwargs = _in_order(await self.adapter.order_async(question_of(messages)), kwargs)
         return await super().acompletion(model, messages, stream=stream, **kwargs)
 
-    def _chosen(self, messages: list[Any], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        best, *others = self.adapter.order(question_of(messages))
-        # A fallback of a fallback would begin again with the first one; each is tried once, in the ranking's order.
-        fallbacks = [{"model": llm.name, "fallbacks": []} for llm in others]
-        return best.name, {"fallbacks": fallbacks} | kwargs
+
+def _in_order(llms: Sequence[LLMProfile], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The best language model's name, and the others as its fallbacks."""
+    best, *others = llms
+    # A fallback of a fallback would begin again with the first one; each is tried once, in the ranking's order.
+    fallbacks = [{"model": llm.name, "fallbacks": []} for llm in others]
+    return best.name, {"fallbacks": fallbacks} | kwargs
 
 
 def _reason(error: Exception, *given: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import subprocess
@@ -28,9 +27,6 @@ from r1ranker_ir.training.rewards.rewards import (
     find_reward,
     format_reward,
     multi_view_reward,
-    multi_view_reward_overlap,
-    ranking_reward,
-    ranking_reward_mrr,
     setwise_reward,
     setwise_reward_graded,
     tag_count_reward,
@@ -41,6 +37,11 @@ BOUNDS = {
     **dict.fromkeys(("format", "tag_count"), (-1.0, 0.0)),
     **dict.fromkeys(("setwise", "setwise_graded"), (0.0, 1.0)),
     **dict.fromkeys(("multi_view", "multi_view_overlap"), (-1.0, 1.3)),
+}
+STRATEGY = {
+    **dict.fromkeys(("exclusion", "exclusion_graded"), "iterative"),
+    **dict.fromkeys(("ranking", "ranking_mrr", "multi_view", "multi_view_overlap"), "direct"),
+    **dict.fromkeys(("setwise", "setwise_graded"), "setwise"),
 }
 ONE_POSITIVE = [0.0, 1.0, 0.0]
 GRADED = [0.0, 3.0, 1.0, 2.0]
@@ -56,49 +57,36 @@ def score(name: str, output: str, gains: Sequence[float], **columns: Any) -> flo
     return value
 
 
-# The shape of an output.
-
 PERFECT = answered("[1]")
 
-SHAPES = [
-    # output, f, t
-    (PERFECT, 0, 0),
-    ("<think></think><answer></answer>", 0, 0),
-    (f" \n\t{PERFECT}\n ", 0, 0),
-    ("<think>a</think> \n\t <answer>[1]</answer>", 0, 0),
-    ("<think>a < b, <b>bold</b></think><answer>[1]</answer>", 0, 0),
-    ("", -1, -1),
-    ("[1]", -1, -1),
-    ("<answer>[1]</answer>", -1, -0.5),
-    ("<think>a</think>[1]", -1, -0.5),
-    ("<think>a</think><answer>[1]", -1, -0.25),
-    ("<think>a<answer>[1]</answer>", -1, -0.25),
-    ("a</think><answer>[1]</answer>", -1, -0.25),
-    (f"So: {PERFECT}", -1, 0),
-    (f"{PERFECT} Done.", -1, 0),
-    ("<think>a</think> so <answer>[1]</answer>", -1, 0),
-    ("<answer>[1]</answer><think>a</think>", -1, 0),
-    ("</think><think>a<answer>[1]</answer>", -1, 0),
-    ("<think>a<answer>[1]</answer></think>", -1, 0),
-    ("<think>a</answer></think><answer>[1]", -1, 0),
-    (f"<think>{PERFECT}", -1, -0.25),
-    (f"{PERFECT}{PERFECT}", -1, -1),
-    ("<think><think>a</think></think><answer><answer>[1]</answer></answer>", -1, -1),
-    ("<think>a</think></think><answer>[1]</answer>", -1, -0.25),
-    ("<THINK>a</THINK><ANSWER>[1]</ANSWER>", -1, -1),
-    ("<think>a</think><Answer>[1]</answer>", -1, -0.25),
-    ("< think>a</think><answer>[1]</answer >", -1, -0.5),
-    ("＜think＞a</think><answer>[1]</answer>", -1, -0.25),
-]
+SHAPES = {
+    (0, 0): [
+        *(PERFECT, f" \n\t{PERFECT}\n ", "<think></think><answer></answer>"),
+        *("<think>a</think> \n\t <answer>[1]</answer>", "<think>a < b, <b>bold</b></think><answer>[1]</answer>"),
+    ],
+    (-1, 0): [
+        *(f"So: {PERFECT}", f"{PERFECT} Done.", "<think>a</think> so <answer>[1]</answer>"),
+        *("<answer>[1]</answer><think>a</think>", "</think><think>a<answer>[1]</answer>"),
+        *("<think>a<answer>[1]</answer></think>", "<think>a</answer></think><answer>[1]"),
+    ],
+    (-1, -0.25): [
+        *("<think>a</think><answer>[1]", "<think>a<answer>[1]</answer>", "a</think><answer>[1]</answer>"),
+        *(f"<think>{PERFECT}", "<think>a</think></think><answer>[1]</answer>"),
+        *("<think>a</think><Answer>[1]</answer>", "＜think＞a</think><answer>[1]</answer>"),
+    ],
+    (-1, -0.5): ["<answer>[1]</answer>", "<think>a</think>[1]", "< think>a</think><answer>[1]</answer >"],
+    (-1, -1): [
+        *("", "[1]", f"{PERFECT}{PERFECT}", "<THINK>a</THINK><ANSWER>[1]</ANSWER>"),
+        "<think><think>a</think></think><answer><answer>[1]</answer></answer>",
+    ],
+}
+"""The f and t of outputs."""
 
 
-@pytest.mark.parametrize(("output", "form", "tags"), SHAPES)
-def test_the_shape_of_an_output(output: str, form: float, tags: float) -> None:
-    assert format_reward([output]) == [form]
-    assert tag_count_reward([output]) == [tags]
+@pytest.mark.parametrize(("worth", "output"), [(worth, each) for worth, some in SHAPES.items() for each in some])
+def test_the_shape_of_an_output(worth: tuple[float, float], output: str) -> None:
+    assert (*format_reward([output]), *tag_count_reward([output])) == worth
 
-
-# Exclusion.
 
 EXCLUSIONS = {
     1: ["[1]", "[3]", " \n[1]\t"],
@@ -118,37 +106,32 @@ def test_what_an_exclusion_is_worth(answer: str, outcome: float) -> None:
     assert score("exclusion_graded", answered(answer), ONE_POSITIVE) == outcome
 
 
-PLACES = [
-    # output, e, f + t, with the positive at [2]
-    ("", -1, -2),
-    ("[1]", -1, -2),
-    ("<think>[1]</think>[1]", -1, -1.5),
-    ("<think>I drop [1]</think><answer>[2]</answer>", 0, 0),
-    ("<think>a</think><answer>[1]", -1, -1.25),
-    ("<answer>[1]</answer>", 1, -1.5),
-    ("<think>a <answer>[1]</answer>", 1, -1.25),
+PLACES = {
+    -1: [
+        *("", "[1]", "<think>[1]</think>[1]", "<think>a</think><ANSWER>[1]</ANSWER>", "<think>a</think><answer>[1]"),
+        *("<think>a</think></answer>", "<think>a</think><answer>[1]</answer></think>"),
+        *("<think>a <answer>[1]</answer></think>", "<think>a</think></answer><answer>[1]"),
+    ],
     # An answer inside the thought is no answer, and the one after it is.
-    ("<think>a <answer>[1]</answer></think>", -1, -1),
-    ("<think>a <answer>[1]</answer></think> <answer>[2]</answer>", 0, -1.5),
-    ("<think>a</think><answer>[1]</answer></think>", -1, -1.25),
-    # The last closed block counts.
-    ("<think>a</think><answer>[2]</answer><answer>[1]</answer>", 1, -1.5),
-    ("<think>a</think><answer>[1]</answer><answer>[2]", 1, -1.25),
-    ("<think>a</think><answer><answer>[1]</answer></answer>", 1, -1.5),
-    ("<think>a</think></answer><answer>[1]", -1, -1),
-    ("<think>a</think></answer>", -1, -1.25),
-    ("<think>A passage says “<answer>[2]</answer>”.</think><answer>[1]</answer>", 1, -1.5),
-    ("<think>a</think><answer>\n[1]\n</answer>\nI am done with [2].", 1, -1),
-    ("<think>a</think><ANSWER>[1]</ANSWER>", -1, -1.5),
-]
+    0: ["<think>I drop [1]</think><answer>[2]</answer>", "<think>a <answer>[1]</answer></think> <answer>[2]</answer>"],
+    1: [
+        *("<answer>[1]</answer>", "<think>A passage says “<answer>[2]</answer>”.</think><answer>[1]</answer>"),
+        # The last closed block counts.
+        "<think>a</think><answer>[2]</answer><answer>[1]</answer>",
+        "<think>a</think><answer><answer>[1]</answer></answer>",
+        *("<think>a <answer>[1]</answer>", "<think>a</think><answer>[1]</answer><answer>[2]"),
+        "<think>a</think><answer>\n[1]\n</answer>\nI am done with [2].",
+    ],
+}
+"""What an exclusion is worth with the positive at [2], besides the form terms, in whole outputs."""
 
 
-@pytest.mark.parametrize(("output", "outcome", "rest"), PLACES)
-def test_where_an_answer_counts(output: str, outcome: float, rest: float) -> None:
+@pytest.mark.parametrize(("outcome", "output"), [(worth, each) for worth, some in PLACES.items() for each in some])
+def test_where_an_answer_counts(outcome: float, output: str) -> None:
     told: dict[str, float] = {}
-    assert score("exclusion", output, ONE_POSITIVE, log_metric=told.__setitem__) == outcome + rest
-    assert told["rewards/exclusion/outcome"] == outcome
-    assert told["rewards/exclusion/format"] + told["rewards/exclusion/tags"] == rest
+    form = format_reward([output]) + tag_count_reward([output])
+    assert score("exclusion", output, ONE_POSITIVE, log_metric=told.__setitem__) == outcome + sum(form)
+    assert list(told.values()) == [outcome, *form]
 
 
 @pytest.mark.parametrize(
@@ -170,76 +153,65 @@ def test_the_positive_is_the_best_gain_shown(gains: list[float], published: list
     assert exclusion_reward_graded(outputs, [gains] * len(gains)) == pytest.approx(graded)
 
 
-# Ranking.
-
 LOG3 = 1 / math.log2(3)
 
-ORDERS = [
-    # answer, nDCG, named of three, RR, A ∩ C over A ∪ C, with the positive at [2]
-    ("[2] > [1] > [3]", 1, 3, 1, 1),
-    ("[1] > [2] > [3]", LOG3, 3, 1 / 2, 1),
-    ("[1] > [3] > [2]", 1 / 2, 3, 1 / 3, 1),
-    ("[2], [1], [3]", 1, 3, 1, 1),
-    ("[2]\n[1]\n[3]", 1, 3, 1, 1),
-    ("best [2], then [1], last [3].", 1, 3, 1, 1),
-    ("[2] > [1]", 1, 2, 1, 2 / 3),
-    ("[1] > [3]", 0, 2, 0, 2 / 3),
-    ("[2]", 1, 1, 1, 1 / 3),
-    ("[1]", 0, 1, 0, 1 / 3),
+ORDERS = {
+    # nDCG, named of three, RR, A ∩ C over A ∪ C, with the positive at [2]
+    (1, 3, 1, 1): ["[2] > [1] > [3]", "[2], [1], [3]", "[2]\n[1]\n[3]", "best [2], then [1], last [3]."],
+    (1, 2, 1, 2 / 3): ["[2] > [1]"],
+    (1, 1, 1, 1 / 3): ["[2]", "[2] > [2] > [2]"],
+    (0, 2, 0, 2 / 3): ["[1] > [3]"],
+    (0, 1, 0, 1 / 3): ["[1]"],
     # Repeats and names of no candidate take up a place.
-    ("[1] > [1] > [2] > [3]", 1 / 2, 3, 1 / 3, 1),
-    ("[1] > [2] > [2] > [3]", LOG3, 3, 1 / 2, 1),
-    ("[2] > [2] > [2]", 1, 1, 1, 1 / 3),
-    ("[9] > [2] > [1] > [3]", LOG3, 3, 1 / 2, 3 / 4),
-    ("[2] > [1] > [3] > [9] > [9] > [10]", 1, 3, 1, 3 / 5),
-    ("[02] > [2] > [1] > [3]", LOG3, 3, 1 / 2, 3 / 4),
-    ("[ 2 ] > [２] > [2]", 1 / 2, 1, 1 / 3, 1 / 5),
-    ("[1000000000000000000000] > [2]", LOG3, 1, 1 / 2, 1 / 4),
-    # None of these is an identifier.
-    ("2 > 1 > 3", 0, 0, 0, 0),
-    ("[2 > [1 > [x]", 0, 0, 0, 0),
-    ("[21]", 0, 0, 0, 0),
-    ("[]", 0, 0, 0, 0),
-]
+    (LOG3, 3, 1 / 2, 1): ["[1] > [2] > [3]", "[1] > [2] > [2] > [3]"],
+    (1 / 2, 3, 1 / 3, 1): ["[1] > [3] > [2]", "[1] > [1] > [2] > [3]"],
+    (LOG3, 3, 1 / 2, 3 / 4): ["[9] > [2] > [1] > [3]", "[02] > [2] > [1] > [3]"],
+    (1, 3, 1, 3 / 5): ["[2] > [1] > [3] > [9] > [9] > [10]"],
+    (1 / 2, 1, 1 / 3, 1 / 5): ["[ 2 ] > [２] > [2]"],
+    (LOG3, 1, 1 / 2, 1 / 4): ["[1000000000000000000000] > [2]"],
+    (0, 0, 0, 0): ["2 > 1 > 3", "[2 > [1 > [x]", "[21]", "[]"],  # none of these is an identifier
+}
 
 
-@pytest.mark.parametrize(("answer", "gain", "named", "reciprocal", "likeness"), ORDERS)
-def test_what_an_order_is_worth(answer: str, gain: float, named: int, reciprocal: float, likeness: float) -> None:
-    output = answered(answer)
-    assert score("ranking", output, ONE_POSITIVE) == pytest.approx(named / 3 - 1 + gain)
-    assert score("ranking_mrr", output, ONE_POSITIVE) == pytest.approx(likeness - 1 + reciprocal)
+@pytest.mark.parametrize(("worth", "answer"), [(worth, each) for worth, some in ORDERS.items() for each in some])
+def test_what_an_order_is_worth(worth: tuple[float, ...], answer: str) -> None:
+    gain, named, reciprocal, likeness = worth
+    assert score("ranking", answered(answer), ONE_POSITIVE) == pytest.approx(named / 3 - 1 + gain)
+    assert score("ranking_mrr", answered(answer), ONE_POSITIVE) == pytest.approx(likeness - 1 + reciprocal)
 
 
 @pytest.mark.parametrize("name", ["ranking", "ranking_mrr"])
 def test_an_order_that_stands_in_the_wrong_place(name: str) -> None:
-    assert score(name, "", ONE_POSITIVE) == -3
-    assert score(name, "[2] > [1] > [3]", ONE_POSITIVE) == -3
-    assert score(name, answered(" "), ONE_POSITIVE) == -1
-    assert score(name, "<think>[2] > [1] > [3]</think><answer>all of them</answer>", ONE_POSITIVE) == -1
-    assert score(name, "<answer>[2] > [1] > [3]</answer>", ONE_POSITIVE) == 1 - 1.5
-    assert score(name, answered("[2] > [1] > [3]") + "!", ONE_POSITIVE) == 1 - 1
+    for output, value in {
+        **{"": -3, "[2] > [1] > [3]": -3, answered(" "): -1, answered("[2] > [1] > [3]") + "!": 1 - 1},
+        "<think>[2] > [1] > [3]</think><answer>all of them</answer>": -1,
+        "<answer>[2] > [1] > [3]</answer>": 1 - 1.5,
+    }.items():
+        assert score(name, output, ONE_POSITIVE) == value
 
 
 def test_graded_gains_give_a_graded_ndcg_and_the_rank_of_the_best() -> None:
     output = answered("[3] > [2] > [4] > [1]")
-    ideal = 3 + 2 * LOG3 + 1 / 2
-    found = 1 + 3 * LOG3 + 2 / 2
-    assert score("ranking", output, GRADED) == pytest.approx(found / ideal)
+    assert score("ranking", output, GRADED) == pytest.approx((1 + 3 * LOG3 + 2 / 2) / (3 + 2 * LOG3 + 1 / 2))
     assert score("ranking_mrr", output, GRADED) == 1 / 2
-    assert score("ranking", output, [0, 0, 0, 0]) == 0
-    assert score("ranking_mrr", output, [0, 0, 0, 0]) == 0
+    assert score("ranking", output, [0, 0, 0, 0]) == score("ranking_mrr", output, [0, 0, 0, 0]) == 0
     assert score("ranking_mrr", output, [0, 0, 2, 2]) == 1
 
 
-def test_ndcg_looks_at_twenty_places() -> None:
+def in_order(*numbers: int) -> str:
+    return answered(" > ".join(f"[{number}]" for number in numbers))
+
+
+def test_measures_look_at_as_many_places_as_published() -> None:
     gains = [0.0] * 20 + [1.0]
-    last = answered(" > ".join(f"[{number}]" for number in range(1, 22)))
-    twentieth = answered(" > ".join(f"[{number}]" for number in [*range(1, 20), 21, 20]))
-    assert score("ranking", last, gains) == 0
-    assert score("ranking", twentieth, gains) == pytest.approx(1 / math.log2(21))
+    assert score("ranking", in_order(*range(1, 22)), gains) == 0
+    assert score("ranking", in_order(*range(1, 20), 21, 20), gains) == pytest.approx(1 / math.log2(21))
+    told: dict[str, float] = {}
+    output, gains = in_order(12, *range(1, 10), 11, 10), [0.0] * 10 + [1.0, 1.0]
+    score("multi_view", output, gains, log_metric=told.__setitem__)
+    assert told["rewards/multi_view/recall"] == 1 / 2
+    assert told["rewards/multi_view/ndcg"] == pytest.approx(1 / (1 + LOG3))
 
-
-# Choice of the best.
 
 CHOICES = {
     (1, 1): [
@@ -283,30 +255,19 @@ def test_the_linear_search_finds_what_the_published_expression_finds(pieces: lis
     assert answer_after_thought(output) == (found.group(1) if found else None)
 
 
-# Several views.
-
-
 def test_a_perfect_order_has_all_views() -> None:
-    assert score("multi_view", answered("[2] > [4] > [3] > [1]"), GRADED) == pytest.approx(1.3)
-    assert score("multi_view_overlap", answered("[2] > [4] > [3] > [1]"), GRADED) == pytest.approx(1.3)
+    for name in ("multi_view", "multi_view_overlap"):
+        assert score(name, answered("[2] > [4] > [3] > [1]"), GRADED) == pytest.approx(1.3)
 
 
 def test_the_views_of_an_order_worked_by_hand() -> None:
     # [1] > [2] > [3] against [2] > [1] > [3]: the first 1, 2, 3 places share 0, 2 and 3.
-    output = answered("[1] > [2] > [3]")
-    rbo = 0.1 * (0.9 * 1 + 0.81 * 1) + 0.729 * 1
+    output, rbo = answered("[1] > [2] > [3]"), 0.1 * (0.9 * 1 + 0.81 * 1) + 0.729 * 1
     told: dict[str, float] = {}
-    assert rbo == pytest.approx(0.9)
-    assert score("multi_view", output, ONE_POSITIVE, log_metric=told.__setitem__) == pytest.approx(
-        LOG3 + 0.2 + 0.1 * rbo
-    )
-    assert told == {
-        "rewards/multi_view/format": 0,
-        "rewards/multi_view/permutation": 1,
-        "rewards/multi_view/ndcg": pytest.approx(LOG3),
-        "rewards/multi_view/recall": 1,
-        "rewards/multi_view/rbo": pytest.approx(rbo),
-    }
+    found = score("multi_view", output, ONE_POSITIVE, log_metric=told.__setitem__)
+    assert found == pytest.approx(LOG3 + 0.2 + 0.1 * rbo)
+    views = {"format": 0, "permutation": 1, "ndcg": LOG3, "recall": 1, "rbo": rbo}
+    assert told == {f"rewards/multi_view/{name}": pytest.approx(value) for name, value in views.items()}
     assert score("multi_view_overlap", output, ONE_POSITIVE) == pytest.approx(LOG3 + 0.2 + 0.1 * 2 / 3)
 
 
@@ -317,16 +278,6 @@ def test_the_published_code_knows_no_grades() -> None:
     ideal = 3 + 2 * LOG3 + 1 / 2
     rbo = 0.1 * (0.9 / 2 + 0.81 + 0.729) + 0.9**4 + 0.0
     assert score("multi_view", output, GRADED) == pytest.approx((1 + 3 * LOG3 + 1) / ideal + 0.2 + 0.1 * rbo)
-
-
-def test_recall_and_ndcg_look_at_ten_places() -> None:
-    gains = [0.0] * 10 + [1.0, 1.0]
-    order = [12, *range(1, 10), 11, 10]
-    output = answered(" > ".join(f"[{number}]" for number in order))
-    told: dict[str, float] = {}
-    score("multi_view", output, gains, log_metric=told.__setitem__)
-    assert told["rewards/multi_view/recall"] == 1 / 2
-    assert told["rewards/multi_view/ndcg"] == pytest.approx(1 / (1 + LOG3))
 
 
 VIEWS = {
@@ -350,24 +301,13 @@ def test_only_full_permutations_have_views(name: str, output: str, value: float)
 
 
 def test_a_reference_order_replaces_the_order_by_gain() -> None:
-    same, other = [2, 0, 1], [1, 0, 2]
+    output, same, other = answered("[3] > [1] > [2]"), [2, 0, 1], [1, 0, 2]
     for name, likeness in (("multi_view", rank_biased_overlap), ("multi_view_overlap", average_overlap)):
-        scored = [
-            score(name, answered("[3] > [1] > [2]"), ONE_POSITIVE, **columns)
-            for columns in ({"reference_order": [same]}, {"reference_order": [other]}, {"reference_order": [None]}, {})
-        ]
-        assert scored[0] - scored[1] == pytest.approx(0.1 * (1 - likeness(same, other)))
+        given = [score(name, output, ONE_POSITIVE, reference_order=[order]) for order in (same, other, None)]
+        assert given[0] - given[1] == pytest.approx(0.1 * (1 - likeness(same, other)))
         # By falling gain, ties in the prompt's order.
-        assert scored[1] == scored[2] == scored[3]
+        assert given[1] == given[2] == score(name, output, ONE_POSITIVE)
 
-
-@pytest.mark.parametrize("order", [[0, 1], [0, 1, 1], [0, 1, 2, 2], [1, 2, 3], [0, 1, 2, 3], [], ["a", "b", "c"]])
-def test_a_reference_order_must_be_a_permutation(order: list[Any]) -> None:
-    with pytest.raises(InputError, match=r"reference_order of row 1 is .*: give each of the positions 0 to 2 once"):
-        multi_view_reward([PERFECT] * 2, [ONE_POSITIVE] * 2, reference_order=[None, order])
-
-
-# The measures.
 
 GAINS = st.lists(st.integers(0, 4), min_size=1, max_size=25)
 
@@ -387,13 +327,8 @@ def test_ndcg_and_recall_are_those_of_ir_measures(gains: list[int], cutoff: int,
 
 def test_measures_of_nothing_and_of_extreme_gains() -> None:
     assert ndcg([], [], 10) == ndcg([], [1.0], 10) == recall([], [], 10) == 0
-    assert ndcg([1e308] * 20, [1e308] * 20, 20) == 1
+    assert ndcg([1e308] * 20, [1e308] * 20, 20) == ndcg([5e-324, 0.0], [5e-324, 0.0], 20) == 1
     assert ndcg([0.0, 5e-324], [5e-324, 0.0], 20) == pytest.approx(LOG3)
-    assert ndcg([5e-324, 0.0], [5e-324, 0.0], 20) == 1
-
-
-def agreement(left: Sequence[int], right: Sequence[int], depth: int) -> float:
-    return len(set(left[:depth]) & set(right[:depth])) / depth
 
 
 @given(data=st.data(), count=st.integers(1, 12), p=st.sampled_from([0.1, 0.5, 0.9, 0.98]))
@@ -401,81 +336,52 @@ def test_rbo_is_the_infinite_sum_with_the_last_agreement_kept(data: st.DataObjec
     # Entries may differ between the lists, unlike in a permutation.
     left = data.draw(st.permutations(range(count)))
     right = data.draw(st.permutations(range(count // 2, count // 2 + count)))
-    brute = sum((1 - p) * p ** (depth - 1) * agreement(left, right, min(depth, count)) for depth in range(1, 2500))
+    shared = [len(set(left[:depth]) & set(right[:depth])) / depth for depth in range(1, count + 1)]
+    brute = sum((1 - p) * p ** (depth - 1) * shared[min(depth, count) - 1] for depth in range(1, 2500))
     assert rank_biased_overlap(left, right, p) == pytest.approx(brute, abs=1e-9)
     assert rank_biased_overlap(right, left, p) == pytest.approx(brute, abs=1e-9)
     assert rank_biased_overlap(left, left, p) == pytest.approx(1, abs=1e-12)
-    assert average_overlap(left, right) == pytest.approx(
-        sum(agreement(left, right, depth) for depth in range(1, count + 1)) / count
-    )
+    assert average_overlap(left, right) == pytest.approx(sum(shared) / count)
 
 
-def test_the_first_ten_places_carry_most_of_rbo_at_its_default() -> None:
-    # Webber et al., equation 21: the weight of the first d places is
-    # 1 − p^(d−1) + (1 − p) / p · d · (ln(1 / (1 − p)) − Σ_{i<d} p^i / i).
-    p, depth = 0.9, 10
-    tail = math.log(1 / (1 - p)) - sum(p**i / i for i in range(1, depth))
-    assert 1 - p ** (depth - 1) + (1 - p) / p * depth * tail == pytest.approx(0.86, abs=0.005)
-    assert rank_biased_overlap([1, 2], [2, 1]) == pytest.approx(0.9)
-
-
-def test_lists_that_can_not_be_compared() -> None:
-    assert rank_biased_overlap([], []) == average_overlap([], []) == 1
-    assert rank_biased_overlap([1, 2], [3, 4]) == average_overlap([1, 2], [3, 4]) == 0
-    for measure in (rank_biased_overlap, average_overlap):
-        with pytest.raises(InputError, match="lists of 1 and 2 entries"):
-            measure([1], [1, 2])
-        with pytest.raises(InputError, match="repeats an entry"):
-            measure([1, 1], [1, 2])
+@pytest.mark.parametrize("measure", [rank_biased_overlap, average_overlap])
+def test_lists_that_can_not_be_compared(measure: Any) -> None:
+    assert (measure([], []), measure([1, 2], [3, 4])) == (1, 0)
+    for left, said in (([1], "lists of 1 and 2 entries"), ([1, 1], "repeats an entry")):
+        with pytest.raises(InputError, match=said):
+            measure(left, [1, 2])
     for p in (0, 1, -0.5, 1.5, math.nan):
         with pytest.raises(InputError, match="p of the rank-biased overlap is"):
             rank_biased_overlap([1], [1], p)
 
 
-# The traps of the published code.
-
 PROMPT = [{"role": "user", "content": "Put <think> and </think> around it, then <answer>[1]</answer>.\n[1] a\n[2] b"}]
 
 
-@pytest.mark.parametrize(
-    ("name", "answer", "best"),
-    [
-        *(("exclusion", "[1]", 1), ("exclusion_graded", "[1]", 1)),
-        *(("ranking", "[2] > [1]", 1), ("ranking_mrr", "[2] > [1]", 1)),
-        *(("setwise", "[2]", 1), ("setwise_graded", "[2]", 1)),
-        *(("multi_view", "[2] > [1]", 1.3), ("multi_view_overlap", "[2] > [1]", 1.3)),
-        *(("format", "x", 0), ("tag_count", "x", 0)),
-    ],
-)
-def test_a_perfect_answer_scores_the_maximum_whatever_tags_the_prompt_holds(
-    name: str, answer: str, best: float
-) -> None:
+@pytest.mark.parametrize("name", REWARDS)
+def test_a_perfect_answer_scores_the_maximum_whatever_tags_the_prompt_holds(name: str) -> None:
+    answer = {"iterative": "[1]", "direct": "[2] > [1]", "setwise": "[2]"}.get(STRATEGY.get(name, ""), "x")
     completion = [{"role": "assistant", "content": f"A thought.</think>\n<answer>{answer}</answer>"}]
     [value] = find_reward(name)(
         prompts=[PROMPT], completions=[completion], completion_ids=[[1, 2]], gains=[[0.0, 1.0]], opening=["<think>\n"]
     )
-    assert value == pytest.approx(best)
-    assert best == BOUNDS[name][1]
+    assert value == pytest.approx(BOUNDS[name][1])
 
 
 def test_naming_the_positive_alone_earns_no_full_reward() -> None:
     gains = [0.0] * 11 + [1.0] + [0.0] * 8
     alone = answered("[12]")
-    second = answered(" > ".join(f"[{number}]" for number in [1, 12, *range(2, 12), *range(13, 21)]))
-    assert score("ranking", alone, gains) == pytest.approx(1 / 20)
-    assert score("ranking_mrr", alone, gains) == pytest.approx(1 / 20)
+    second = in_order(1, 12, *range(2, 12), *range(13, 21))
+    for name in ("ranking", "ranking_mrr"):
+        assert score(name, alone, gains) == pytest.approx(1 / 20)
+        assert score(name, second, gains) > 1 / 20
     assert score("multi_view", alone, gains) == 0
-    assert score("ranking", alone, gains) < score("ranking", second, gains)
-    assert score("ranking_mrr", alone, gains) < score("ranking_mrr", second, gains)
 
 
 def test_identifiers_are_read_whole_and_not_by_character() -> None:
     gains = [1.0, 1.0, *[0.0] * 9, 0.0]
     assert score("ranking", answered("[12]"), gains) == pytest.approx(1 / 12 - 1)
     assert score("ranking", answered("a title of candidate 1"), gains) == -1
-
-
-# How TRL calls.
 
 
 def test_messages_and_text_score_the_same_with_and_without_an_opening() -> None:
@@ -497,15 +403,7 @@ def test_only_the_assistants_messages_count() -> None:
     assert exclusion_reward([turn], [ONE_POSITIVE]) == [1]
 
 
-@pytest.mark.parametrize(
-    ("name", "own"),
-    [
-        *(("exclusion", "iterative"), ("exclusion_graded", "iterative")),
-        *(("ranking", "direct"), ("ranking_mrr", "direct")),
-        *(("setwise", "setwise"), ("setwise_graded", "setwise")),
-        *(("multi_view", "direct"), ("multi_view_overlap", "direct")),
-    ],
-)
+@pytest.mark.parametrize(("name", "own"), STRATEGY.items())
 def test_rows_of_other_strategies_score_none(name: str, own: str) -> None:
     strategies = ["iterative", "direct", "setwise"]
     # Gains that nobody scores need not make sense.
@@ -526,86 +424,77 @@ def test_format_and_tags_are_scored_for_every_strategy() -> None:
         assert reward([PERFECT] * 2, strategy=["iterative", "direct"], gains=[ONE_POSITIVE] * 2) == [0, 0]
 
 
-@pytest.mark.parametrize(
-    ("name", "parts", "weights"),
-    [
-        ("exclusion", ["outcome", "format", "tags"], [1, 1, 1]),
-        ("exclusion_graded", ["outcome", "format", "tags"], [1, 1, 1]),
-        ("ranking", ["coverage", "ndcg", "format", "tags"], [1, 1, 1, 1]),
-        ("ranking_mrr", ["reciprocal_rank", "set", "format", "tags"], [1, 1, 1, 1]),
-        ("multi_view", ["format", "permutation", "ndcg", "recall", "rbo"], [1, 0, 1, 0.2, 0.1]),
-        ("multi_view_overlap", ["format", "permutation", "ndcg", "recall", "rbo"], [1, 0, 1, 0.2, 0.1]),
-    ],
-)
-def test_components_are_logged_as_means_and_sum_to_the_reward(
-    name: str, parts: list[str], weights: list[float]
-) -> None:
+FORM = {"format": 1, "tags": 1}
+VIEW_WEIGHTS = {"format": 1, "permutation": 0, "ndcg": 1, "recall": 0.2, "rbo": 0.1}
+PARTS: dict[str, dict[str, float]] = {
+    **{"exclusion": {"outcome": 1, **FORM}, "exclusion_graded": {"outcome": 1, **FORM}},
+    **{"ranking": {"coverage": 1, "ndcg": 1, **FORM}, "ranking_mrr": {"reciprocal_rank": 1, "set": 1, **FORM}},
+    **{"multi_view": VIEW_WEIGHTS, "multi_view_overlap": VIEW_WEIGHTS},
+}
+
+
+@pytest.mark.parametrize(("name", "weights"), PARTS.items())
+def test_components_are_logged_as_means_and_sum_to_the_reward(name: str, weights: dict[str, float]) -> None:
     outputs = [answered("[1]"), answered("[2] > [1] > [3]"), "", "<answer>[9]</answer>", PERFECT]
-    own = "iterative" if name.startswith("exclusion") else "direct"
     told: dict[str, list[float]] = defaultdict(list)
     values = find_reward(name)(
         outputs,
         gains=[ONE_POSITIVE] * 5,
-        strategy=[own] * 4 + ["setwise"],
+        strategy=[STRATEGY[name]] * 4 + ["setwise"],
         log_metric=lambda path, value: told[path].append(value),
     )
-    assert list(told) == [f"rewards/{name}/{part}" for part in parts]
+    assert list(told) == [f"rewards/{name}/{part}" for part in weights]
     assert all(len(logged) == 1 for logged in told.values())
-    weighted = sum(weight * told[f"rewards/{name}/{part}"][0] for part, weight in zip(parts, weights, strict=True))
+    weighted = sum(weight * told[f"rewards/{name}/{part}"][0] for part, weight in weights.items())
     assert values[4] is None
     assert weighted == pytest.approx(sum(value for value in values if value is not None) / 4)
 
 
 @pytest.mark.parametrize("name", REWARDS)
 def test_columns_of_another_length_are_refused(name: str) -> None:
-    reward = find_reward(name)
-    with pytest.raises(InputError, match="opening holds 3 entries for 2 completions"):
-        reward([PERFECT] * 2, gains=[ONE_POSITIVE] * 2, opening=["", "", ""])
+    wrong: dict[str, Any] = {"opening": ["", "", ""], "gains": [ONE_POSITIVE], "strategy": ["direct"]}
+    wrong["reference_order"] = [[0, 1, 2]]
+    for column, values in wrong.items():
+        if column == "opening" or name in STRATEGY:
+            with pytest.raises(InputError, match=f"{column} holds {len(values)} entries for 2 completions: give a li"):
+                find_reward(name)([PERFECT] * 2, **{"gains": [ONE_POSITIVE] * 2, column: values})
     with pytest.raises(InputError, match="opening holds 2 entries for 2 completions: give a list"):
-        reward([PERFECT] * 2, gains=[ONE_POSITIVE] * 2, opening="\n\n")
-    if name not in ("format", "tag_count"):
-        with pytest.raises(InputError, match="gains holds 1 entries for 2 completions"):
-            reward([PERFECT] * 2, gains=[ONE_POSITIVE])
-        with pytest.raises(InputError, match="strategy holds 1 entries for 2 completions"):
-            reward([PERFECT] * 2, gains=[ONE_POSITIVE] * 2, strategy=["direct"])
-    if name.startswith("multi_view"):
-        with pytest.raises(InputError, match="reference_order holds 1 entries for 2 completions"):
-            reward([PERFECT] * 2, gains=[ONE_POSITIVE] * 2, reference_order=[[0, 1, 2]])
-    assert reward([], gains=[]) == []
+        find_reward(name)([PERFECT] * 2, gains=[ONE_POSITIVE] * 2, opening="\n\n")
+    assert find_reward(name)([], gains=[]) == []
 
 
-@pytest.mark.parametrize("bad", [[], None, [1.0, -0.5], [math.nan, 1.0], [math.inf], ["x", 1], 3, "12"])
-def test_gains_that_make_no_sense_are_refused(bad: Any) -> None:
-    with pytest.raises(InputError, match=re.escape(f"gains of row 1 are {bad!r}")):
-        ranking_reward([PERFECT] * 2, [ONE_POSITIVE, bad])
+NONSENSE: list[tuple[dict[str, Any], str]] = [
+    *(
+        ({"gains": [ONE_POSITIVE, bad]}, re.escape(f"gains of row 1 are {bad!r}"))
+        for bad in ([], None, [1.0, -0.5], [math.nan, 1.0], [math.inf], ["x", 1], 3, "12")
+    ),
+    *(
+        ({"completions": [PERFECT, bad]}, "row 1 has opening '' and completion .*: give text")
+        for bad in (None, 3, {"role": "assistant", "content": "x"}, ["x"], [{"role": "assistant"}])
+    ),
+    *(
+        ({"reference_order": [None, bad]}, "reference_order of row 1 is .*: give each of the positions 0 to 2 once")
+        for bad in ([0, 1], [0, 1, 1], [0, 1, 2, 2], [1, 2, 3], [0, 1, 2, 3], [], ["a", "b", "c"])
+    ),
+    ({"opening": [3, ""]}, "row 0 has opening 3 and"),
+    ({"strategy": ["pairwise", "direct"]}, "strategy of row 0 is 'pairwise': use one of iterative, direct, setwise"),
+    # TRL takes thoughts out for tokenizers with a response schema; the tags are lost then.
+    (
+        {"completions": [PERFECT, [{"role": "assistant", "reasoning_content": "Some thought.", "content": PERFECT}]]},
+        "'reasoning_content'.*set the tokenizer's response_schema",
+    ),
+]
 
 
-@pytest.mark.parametrize("bad", [None, 3, {"role": "assistant", "content": "x"}, ["x"], [{"role": "assistant"}]])
-def test_completions_that_make_no_sense_are_refused(bad: Any) -> None:
-    with pytest.raises(InputError, match="completion 1"):
-        exclusion_reward([PERFECT, bad], [ONE_POSITIVE] * 2)
-
-
-def test_openings_and_strategies_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(InputError, match="opening of row 0 is 3"):
-        format_reward([PERFECT], opening=[3])  # type: ignore[list-item]
-    with pytest.raises(InputError, match="strategy of row 0 is 'pairwise': use one of iterative, direct, setwise"):
-        exclusion_reward([PERFECT], [ONE_POSITIVE], strategy=["pairwise"])
-
-
-def test_a_thought_that_was_parsed_out_is_refused() -> None:
-    # TRL does this for tokenizers with a response schema; the tags are lost then.
-    message = {"role": "assistant", "reasoning_content": "Some thought.", "content": "<answer>[1]</answer>"}
-    with pytest.raises(InputError, match=r"'reasoning_content'.*set the tokenizer's response_schema"):
-        exclusion_reward([[message]], [ONE_POSITIVE])
+@pytest.mark.parametrize(("columns", "said"), NONSENSE)
+def test_columns_that_make_no_sense_are_refused(columns: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        multi_view_reward(**{"completions": [PERFECT] * 2, "gains": [ONE_POSITIVE] * 2, **columns})
 
 
 def test_the_registry_names_what_it_offers() -> None:
-    assert list(REWARDS) == list(BOUNDS)
-    assert find_reward("ranking_mrr") is ranking_reward_mrr
     # TRL logs by the function's own name.
-    assert len({reward.__name__ for reward in REWARDS.values()}) == len(REWARDS)
-    assert all("reward" in reward.__name__ for reward in REWARDS.values())
+    assert len({reward.__name__ for reward in REWARDS.values() if "reward" in reward.__name__}) == len(BOUNDS)
     with pytest.raises(InputError, match="reward 'exclude' is unknown: use one of exclusion, exclusion_graded, r"):
         find_reward("exclude")
 
@@ -619,31 +508,15 @@ def test_rewards_do_not_load_torch() -> None:
     assert ran.stdout.strip() == "set()"
 
 
-# Whatever a model writes.
-
 PIECES = [
-    *(
-        "<think>",
-        "</think>",
-        "<answer>",
-        "</answer>",
-        "<THINK>",
-        "</Answer>",
-        "<answer",
-        "</",
-        ">",
-        "<",
-        "\n",
-        " ",
-        "\t",
-    ),
     *("[1]", "[2]", "[3]", "[4]", "[5]", " > ", "[ 1 ]", "[02]", "[0]", "[99]", "[-1]", "[1000000000000000000000]"),
     *("[２]", "[٣]", "[²]", "[", "]", "1", "2", "[[1]]", "a", "worst", "\x00", "\ud800", "\u2028", "é", "答え", "🙂"),
 ]
+TAGS = "<think> </think> <answer> </answer> <THINK> </Answer> <answer </ > <".split() + ["\n", " ", "\t"]
 
 
 @given(
-    output=st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)),
+    output=st.one_of(st.text(), st.lists(st.sampled_from(TAGS + PIECES), max_size=25).map("".join)),
     opening=st.sampled_from(["", "<think>\n", "<think></think><answer>", None]),
     gains=st.lists(st.floats(0, allow_nan=False, allow_infinity=False), min_size=1, max_size=6),
 )
@@ -659,13 +532,11 @@ def test_a_better_order_never_scores_less(gains: list[int], data: st.DataObject)
     order = data.draw(st.permutations(range(len(gains))))
     best = sorted(range(len(gains)), key=lambda position: -gains[position])
     for name in ("ranking", "ranking_mrr", "multi_view", "multi_view_overlap"):
-        found, ideal = (
-            score(name, answered(" > ".join(f"[{position + 1}]" for position in each)), gains) for each in (order, best)
-        )
+        found, ideal = (score(name, in_order(*(position + 1 for position in each)), gains) for each in (order, best))
         assert found <= ideal + 1e-9, name
 
 
-@given(answer=st.lists(st.sampled_from(PIECES[12:]), max_size=6).map("".join), count=st.integers(1, 5))
+@given(answer=st.lists(st.sampled_from(PIECES), max_size=6).map("".join), count=st.integers(1, 5))
 def test_an_exclusion_that_is_rewarded_is_one_that_inference_reads_the_same(answer: str, count: int) -> None:
     gains = [0.0] * count
     if score("exclusion", answered(answer), gains) == 1:
@@ -684,7 +555,7 @@ def test_an_exclusion_that_is_rewarded_is_one_that_inference_reads_the_same(answ
         *("<think>" + "</think> " * 110_000, "<think></think><answer>" * 43_000, "<answer></answer>" * 58_000),
         *(PERFECT * 12_000, "\n" * 1_000_000, *map(answered, ("[1] > " * 160_000, " " * 1_000_000))),
         *map(answered, ("[" + "1" * 1_000_000 + "]", "[" + " " * 1_000_000 + "1")),
-        answered(" > ".join(f"[{number}]" for number in range(100_000))),
+        in_order(*range(100_000)),
     ],
     ids=lambda output: output[-12:],
 )
@@ -696,17 +567,5 @@ def test_a_megabyte_is_scored(output: str) -> None:
 
 def test_a_long_list_of_candidates_is_scored() -> None:
     gains = [float(position % 7) for position in range(5_000)]
-    output = answered(" > ".join(f"[{number}]" for number in range(5_000, 0, -1)))
-    for reward in (ranking_reward, ranking_reward_mrr, multi_view_reward, multi_view_reward_overlap):
-        [value] = reward([output], [gains])
-        assert value is not None and value > 0
-
-
-def test_all_orders_of_four_are_told_apart_by_the_gains_they_put_first() -> None:
-    values = {
-        order: score("ranking", answered(" > ".join(f"[{number}]" for number in order)), [8, 4, 2, 1])
-        for order in itertools.permutations(range(1, 5))
-    }
-    assert max(values, key=lambda order: values[order]) == (1, 2, 3, 4)
-    assert min(values, key=lambda order: values[order]) == (4, 3, 2, 1)
-    assert len({round(value, 9) for value in values.values()}) == 24
+    for name in ("ranking", "ranking_mrr", "multi_view", "multi_view_overlap"):
+        assert score(name, in_order(*range(5_000, 0, -1)), gains) > 0

@@ -23,12 +23,12 @@ from r1ranker_ir.training.trainers.grpo import RankingGRPOConfig, RankingGRPOTra
 WORDS = "flea wool kettle water spring cloth sheep boils degrees larvae".split()
 QUICK: dict[str, Any] = {
     **{"max_steps": 1, "logging_steps": 1, "save_strategy": "no", "report_to": [], "disable_tqdm": True},
-    **{"use_cpu": True, "bf16": False, "gradient_checkpointing": False},
+    **{"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "lr_scheduler_type": "constant"},
 }
 GRPO: dict[str, Any] = {
     # Thoughts begin with [1]; at this temperature nearly every second one begins with something else.
     **{"max_completion_length": 1, "temperature": 4.0, "num_generations": 4, "per_device_train_batch_size": 8},
-    **{"learning_rate": 3e-4, "lr_scheduler_type": "constant"},
+    **{"learning_rate": 3e-4},
 }
 
 
@@ -38,21 +38,25 @@ def pays_for_the_first_identifier(completions: Any, **columns: Any) -> list[floa
 
 @dataclass
 class Bench:
-    """Makes trainers of a checkpoint."""
+    """Makes trainers of a checkpoint; prompts are those of the embedded model."""
 
     checkpoint: Path
     folder: Path
     kind: Any = RankingGRPOTrainer
     config: Any = RankingGRPOConfig
     settings: dict[str, Any] = field(default_factory=lambda: GRPO)
-    loading: dict[str, Any] = field(default_factory=lambda: {"dtype": torch.float32})
+    context_length: int = 1024
+    completion_tokens: int = 40
 
     def __post_init__(self) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(self.checkpoint)
-        own = read_settings(self.checkpoint)
+        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
+        own = read_settings(TINY_CHECKPOINT)
         assert own.template is not None
-        limits = {"max_passage_tokens": own.max_passage_tokens or 64, "context_length": 1024}
-        self.renderer = PromptRenderer(self.tokenizer, own.template, completion_tokens=40, **limits)
+        limits = {"context_length": self.context_length, "completion_tokens": self.completion_tokens}
+        self.renderer = PromptRenderer(
+            self.tokenizer, own.template, max_passage_tokens=own.max_passage_tokens, **limits
+        )
 
     def samples(self, count: int) -> list[Sample]:
         """Lists of two or three candidates in turn, every other pair from a source whose rewards will not differ."""
@@ -71,24 +75,22 @@ class Bench:
         samples = [*self.samples(count), *more]
         return training_rows(Dataset.from_list([row_of(sample) for sample in samples]), self.renderer)
 
+    def arguments(self, **settings: Any) -> Any:
+        """A configuration for short tests."""
+        return self.config(**{"output_dir": str(self.folder), **QUICK, **self.settings, **settings})
+
     def trainer(
-        self,
-        *rewards: Callable[..., Sequence[float | None]],
-        kind: Any = None,
-        config: Any = None,
-        rows: Any = None,
-        options: dict[str, Any] | None = None,
-        **settings: Any,
+        self, *rewards: Callable[..., Sequence[float | None]], rows: Any = None, options: Any = None, **settings: Any
     ) -> Any:
         """A trainer; `options` are its further arguments, `settings` those of its configuration."""
-        args = (config or self.config)(**{"output_dir": str(self.folder), **QUICK, **self.settings, **settings})
-        return (kind or self.kind)(
-            AutoModelForCausalLM.from_pretrained(self.checkpoint, **self.loading),
+        return self.kind(
+            AutoModelForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32),
             list(rewards) or [pays_for_the_first_identifier],
-            args=args,
+            args=self.arguments(**settings),
             train_dataset=self.rows() if rows is None else rows,
             renderer=self.renderer,
-            **({"processing_class": self.tokenizer} | (options or {})),
+            processing_class=self.tokenizer,
+            **(options or {}),
         )
 
 
@@ -108,6 +110,6 @@ def bench(make_bench: Callable[..., Bench]) -> Bench:
 
 
 @pytest.fixture
-def quick() -> dict[str, Any]:
-    """Settings of a configuration for short tests of GRPO."""
-    return QUICK | GRPO
+def weights_of() -> Callable[[Any], dict[str, torch.Tensor]]:
+    """A copy of all parameters of a trainer's model."""
+    return lambda trainer: {name: each.detach().clone() for name, each in trainer.model.named_parameters()}

@@ -33,6 +33,7 @@ from r1ranker_ir.training.jobs.arguments import parse_arguments
 from r1ranker_ir.training.jobs.command import train
 from r1ranker_ir.training.trainers.likelihood import ListCollator, list_loss, query_likelihoods, shares_with_base
 
+Make = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated:FutureWarning")
 
 TEXTS = ("a blue car on the road", "a red boat at sea", "some old bread")
@@ -44,28 +45,31 @@ def record_of(number: int = 0, gains: tuple[float, ...] = (0.0, 3.0, 1.0), query
 
 
 def test_the_loss_is_the_divergence_from_the_gains_shares() -> None:
-    scores = torch.tensor([1.0, 2.0, 0.0, -1.0, 3.0])
-    shares = torch.tensor([0.25, 0.75, 0.5, 0.5, 0.0])
-
-    def divergence(scores: list[float], shares: list[float]) -> float:
-        total = sum(map(math.exp, scores))
-        return sum(p * math.log(p / (math.exp(s) / total)) for s, p in zip(scores, shares, strict=True) if p)
-
-    expected = (divergence([1.0, 2.0], [0.25, 0.75]) + divergence([0.0, -1.0, 3.0], [0.5, 0.5, 0.0])) / 2
+    scores, shares = torch.tensor([1.0, 2.0, 0.0, -1.0, 3.0]), torch.tensor([0.25, 0.75, 0.5, 0.5, 0.0])
+    expected = 0.0
+    for place in (slice(0, 2), slice(2, 5)):
+        told = [math.exp(score) for score in scores[place].tolist()]
+        pairs = zip(told, shares[place].tolist(), strict=True)
+        expected += sum(share * math.log(share * sum(told) / each) for each, share in pairs if share) / 2
     assert float(list_loss(scores, shares, [2, 3])) == pytest.approx(expected, rel=1e-5)
 
 
+def test_shares_and_scores_are_multiplied() -> None:
+    shares = shares_with_base(torch.tensor([0.25, 0.75, 0.0, 1.0]), torch.tensor([1.0, 0.0, 5.0, -5.0]), [2, 2])
+    first, second = 0.25 * math.e, 0.75
+    assert shares.tolist() == pytest.approx([first / (first + second), second / (first + second), 0.0, 1.0])
+
+
 @pytest.mark.parametrize("name", ["chatml", "gemma", "plain"])
-def test_a_batch_holds_what_the_strategy_scores(name: str, make_checkpoint: Callable[..., Path]) -> None:
+def test_a_batch_holds_what_the_strategy_scores(name: str, make_checkpoint: Make) -> None:
     folder = make_checkpoint(name)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    renderer = PromptRenderer(tokenizer, read_settings(folder).template or load_template())
+    renderer = PromptRenderer(AutoTokenizer.from_pretrained(folder), read_settings(folder).template or load_template())
     records = [record_of(1), record_of(2, query="how old is the bread of the whole town")]
     batch = ListCollator(renderer, 0, 32)([row_of(Sample("direct", record)) for record in records])
     assert batch["input_ids"].shape[1] % 32 == 0
     assert batch["shares"].tolist() == [0.0, 0.75, 0.25] * 2
     with torch.no_grad():
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
         told = query_likelihoods(model, batch["input_ids"], batch["labels"])
     rankings = Ranker(folder, strategy="likelihood", device="cpu").rank([record.request for record in records])
     expected = [step.score for ranking in rankings for step in ranking.steps]
@@ -75,41 +79,38 @@ def test_a_batch_holds_what_the_strategy_scores(name: str, make_checkpoint: Call
 def test_a_teachers_gains_are_the_softmax_of_its_cosines() -> None:
     tokenizer = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
     encoder = AutoModel.from_pretrained(TINY_CHECKPOINT).eval()
-
-    def embedded(text: str) -> torch.Tensor:
-        with torch.no_grad():
-            return encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
-
     record = record_of()
     texts = [candidate.text for candidate in record.request.candidates]
-    cosines = [float(torch.cosine_similarity(embedded(record.request.query), embedded(text), dim=0)) for text in texts]
+    with torch.no_grad():
+        query, *passages = (
+            encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
+            for text in (record.request.query, *texts)
+        )
+    cosines = [float(torch.cosine_similarity(query, passage, dim=0)) for passage in passages]
     teaching = Teaching(str(TINY_CHECKPOINT), temperature=0.5, share=0.6)
     teacher = Teacher(teaching)
     assert teacher.similarities(record.request.query, texts) == pytest.approx(cosines, abs=1e-4)
-    told = torch.tensor(cosines).div(0.5).softmax(0) * 0.6 + torch.tensor([0.0, 0.75, 0.25]) * 0.4
+    softmax = torch.tensor(cosines).div(0.5).softmax(0)
+    told = softmax * 0.6 + torch.tensor([0.0, 0.75, 0.25]) * 0.4
     assert teacher.taught(Sample("direct", record)).record.gains == pytest.approx(told.tolist(), abs=1e-4)
-    assert soft_gains(cosines, (0.0,) * 3, teaching) == pytest.approx(
-        torch.tensor(cosines).div(0.5).softmax(0).tolist(), abs=1e-4
-    )
+    assert soft_gains(cosines, (0.0,) * 3, teaching) == pytest.approx(softmax.tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize(("values", "said"), [({"temperature": 0}, "above 0"), ({"share": 1.5}, "from 0 to 1")])
-def test_numbers_of_a_teacher_that_make_no_sense(values: dict[str, float], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        Teaching("encoder", **values)
-
-
-def test_a_teacher_that_is_not_there_is_named() -> None:
+def test_a_teacher_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(InputError, match="above 0"):
+        Teaching("encoder", temperature=0)
+    with pytest.raises(InputError, match="from 0 to 1"):
+        Teaching("encoder", share=1.5)
     with pytest.raises(CheckpointError, match=r"\./nowhere"):
         Teacher(Teaching("./nowhere"))
 
 
 def test_all_candidates_of_a_record_are_cut_alike() -> None:
-    record = record_of()
-    sampling = Sampling(strategy="direct", candidates=3, positives=1, passage_words=(2, 3), seed=4)
-    [sample] = samples_of(record, sampling, Counter())
-    [whole] = samples_of(record, Sampling(strategy="direct", candidates=3, positives=1, seed=4), Counter())
-    cut, uncut = sample.record.request.candidates, whole.record.request.candidates
+    told = {"strategy": "direct", "candidates": 3, "positives": 1, "seed": 4}
+    cut, uncut = (
+        samples_of(record_of(), Sampling(**told, **more), Counter())[0].record.request.candidates
+        for more in ({"passage_words": (2, 3)}, {})
+    )
     assert [candidate.id for candidate in cut] == [candidate.id for candidate in uncut]
     assert len({len(candidate.text.split()) for candidate in cut}) == 1
     with pytest.raises(InputError, match="passage_words holds 0"):
@@ -133,6 +134,7 @@ def recipe(tmp_path: Path, lists: Path, **changes: Any) -> str:
 
 
 LORA = {"use_peft": True, "lora_r": 2, "lora_target_modules": ["q_proj", "up_proj"], "lora_layers": [1]}
+NONSENSE = {"score_scale": 0.0, "pad_to_multiple_of": 0, "base_weight": -1.0}
 
 
 @pytest.mark.parametrize("changes", [{}, LORA | {"dtype": "bfloat16", "bf16": True}], ids=["whole", "adapter"])
@@ -167,12 +169,6 @@ def test_what_the_base_knows_already_need_not_be_learned(tmp_path: Path, lists: 
     assert losses[0] == pytest.approx(0.0, abs=1e-5) and losses[1] > 1e-3
 
 
-def test_shares_and_scores_are_multiplied() -> None:
-    shares = shares_with_base(torch.tensor([0.25, 0.75, 0.0, 1.0]), torch.tensor([1.0, 0.0, 5.0, -5.0]), [2, 2])
-    first, second = 0.25 * math.e, 0.75
-    assert shares.tolist() == pytest.approx([first / (first + second), second / (first + second), 0.0, 1.0])
-
-
 def test_the_packaged_recipe_lowers_the_loss(tmp_path: Path, lists: Path) -> None:
     given = {"model": "tiny", "train_files": lists, "held_out_files": lists, "output_dir": tmp_path / "out"}
     given |= {"max_steps": 12, "lora_r": 4, "warmup_steps": 1, "learning_rate": 5e-3, "report_to": "none"}
@@ -188,22 +184,16 @@ def test_the_packaged_recipe_lowers_the_loss(tmp_path: Path, lists: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"score_scale": 0.0}, "score_scale is 0.0"),
-        ({"pad_to_multiple_of": 0}, "pad_to_multiple_of is 0"),
-        ({"base_weight": -1.0}, "base_weight is -1.0"),
-        ({"use_peft": True, "lora_layers": [1]}, "lora_layers goes with lora_target_modules"),
+        *(({name: value}, f"{name} is {value}") for name, value in NONSENSE.items()),
+        (LORA | {"lora_target_modules": None}, "lora_layers goes with lora_target_modules"),
+        ({}, "request 'q7': no candidate has a gain"),
     ],
 )
-def test_arguments_that_make_no_sense(tmp_path: Path, lists: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        parse_arguments("likelihood", ["--config", recipe(tmp_path, lists, **changes)])
-
-
-def test_lists_without_a_gain_are_named(tmp_path: Path) -> None:
+def test_what_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     path = tmp_path / "none.parquet"
     write_samples(path, [Sample("direct", record_of(7, (0.0, 0.0, 0.0)))])
-    with pytest.raises(InputError, match="request 'q7': no candidate has a gain"):
-        train(parse_arguments("likelihood", ["--config", recipe(tmp_path, path)]))
+    with pytest.raises(InputError, match=said):
+        train(parse_arguments("likelihood", ["--config", recipe(tmp_path, path, **changes)]))
 
 
 def test_the_command_writes_soft_gains(tmp_path: Path) -> None:

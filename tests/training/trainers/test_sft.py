@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
 from r1ranker_ir import Candidate, Ranker
@@ -30,7 +30,9 @@ from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.trainers.sft import NO_LOSS, CompletionTokenizer, RankingSFTConfig, end_of_turn, sft_trainer
 from r1ranker_ir.types import RankingRequest
 
+Make = Callable[..., Any]
 TEXTS = ("a blue car on the road", "a red boat at sea", "some old bread")
+REQUEST = RankingRequest("a red boat", tuple(Candidate(f"d{number}", text) for number, text in enumerate(TEXTS)))
 COMPLETION = "<think>\nThe third one is about bread.\n</think>\n<answer>[3]</answer>"
 RECIPES = ("chatml", "llama3", "gemma", "inst", "thinking", "nfkc", "plain")
 CPU = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False}
@@ -64,25 +66,35 @@ def trainer_of(folder: Path, output: Path, *rows: dict[str, Any], more: Any = No
     tokenizer, renderer = parts(folder)
     quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "logging_strategy": "no"}
     args = RankingSFTConfig(output_dir=str(output), **CPU, **quiet, **options)
-    train_dataset = Dataset.from_list(list(rows) or [row_of()])
-    given = {"args": args, "train_dataset": train_dataset, "renderer": renderer, "tokenizer": tokenizer}
-    return sft_trainer(str(folder), **given, **(more or {}))
+    given = {"args": args, "train_dataset": Dataset.from_list(list(rows) or [row_of()]), "renderer": renderer}
+    return sft_trainer(AutoModelForCausalLM.from_pretrained(folder), tokenizer=tokenizer, **given, **(more or {}))
 
 
-# --- which ids are learned ------------------------------------------------------------------------------------------
+def ranked(folder: Path, **options: Any) -> Any:
+    """How a checkpoint ranks the texts, and the token ids of its first prompt."""
+    ranker = Ranker(folder, strategy="iterative", device="cpu", **options)
+    [ranking] = ranker.rank([REQUEST])
+    prompt = ranker.prompt.ask("iterative", REQUEST, range(3))
+    return ranking, ChatTokenizer(AutoTokenizer.from_pretrained(folder)).prompt_ids(prompt.messages)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("strategy", ["iterative", "direct"])
 def test_the_ids_are_the_prompt_of_inference_then_the_completion_then_the_end(
-    name: str, strategy: str, make_checkpoint: Callable[..., Path]
+    name: str, strategy: str, make_checkpoint: Make
 ) -> None:
     folder = make_checkpoint(name)
     ranker = Ranker(folder, strategy=strategy, device="cpu", max_thought_tokens=50)
-    request = RankingRequest("a red boat", tuple(Candidate(f"d{number}", text) for number, text in enumerate(TEXTS)))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    prompt = ChatTokenizer(tokenizer).prompt_ids(ranker.prompt.ask(strategy, request, range(3)).messages)
-    [row] = tokenized(folder, row_of(strategy=strategy))
+    call = ranker.prompt.ask(strategy, REQUEST, range(3))
+    prompt = ChatTokenizer(tokenizer).prompt_ids(call.messages)
+    # A row of turns whose completion thinks is rendered like a sample.
+    turns = {
+        "prompt": [{"role": message.role, "content": message.content} for message in call.messages],
+        "completion": [{"role": "assistant", "content": COMPLETION}],
+    }
+    [row], [of_turns] = tokenized(folder, row_of(strategy=strategy)), tokenized(folder, turns)
+    assert row == of_turns
     learned = [label for label in row["labels"] if label != NO_LOSS]
     assert row["input_ids"][: len(prompt)] == prompt
     assert row["labels"] == [NO_LOSS] * len(prompt) + row["input_ids"][len(prompt) :]
@@ -91,9 +103,7 @@ def test_the_ids_are_the_prompt_of_inference_then_the_completion_then_the_end(
 
 
 def test_the_embedded_model_learns_the_very_ids_that_it_writes(tmp_path: Path) -> None:
-    ranker = Ranker(TINY_CHECKPOINT, strategy="iterative", device="cpu")
-    request = RankingRequest("a red boat", tuple(Candidate(text, text) for text in TEXTS))
-    [ranking] = ranker.rank([request])
+    ranking, _ = ranked(TINY_CHECKPOINT)
     step = ranking.steps[0]
     (tmp_path / "trace").write_text(json.dumps(trace_of(ranking, "iterative")))
     read = next(read_traces(tmp_path / "trace"))
@@ -106,26 +116,13 @@ def test_the_embedded_model_learns_the_very_ids_that_it_writes(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["chatml", "gemma", "thinking"])
-def test_the_opening_is_learned_neither_once_nor_twice(name: str, make_checkpoint: Callable[..., Path]) -> None:
+def test_the_opening_is_learned_neither_once_nor_twice(name: str, make_checkpoint: Make) -> None:
     bare = COMPLETION.removeprefix("<think>\n")
     end = AutoTokenizer.from_pretrained(make_checkpoint(name)).eos_token
     first, *others = tokenized(
         make_checkpoint(name), row_of(), row_of(bare), row_of(f" <think> \n\n{bare}\n"), row_of(COMPLETION + end)
     )
     assert others == [first] * 3
-
-
-def test_turns_whose_completion_thinks_are_rendered_like_samples(make_checkpoint: Callable[..., Path]) -> None:
-    from r1ranker_ir.training.data.prompting import sample_of
-
-    for name in RECIPES:
-        _, renderer = parts(make_checkpoint(name))
-        messages = renderer.render(sample_of(row_of())).messages
-        turns = {
-            "prompt": [{"role": message.role, "content": message.content} for message in messages],
-            "completion": [{"role": "assistant", "content": COMPLETION}],
-        }
-        assert list(tokenized(make_checkpoint(name), turns)) == list(tokenized(make_checkpoint(name), row_of()))
 
 
 def turns(*roles: str) -> list[dict[str, str]]:
@@ -142,7 +139,7 @@ def turns(*roles: str) -> list[dict[str, str]]:
     ],
 )
 def test_other_prompts_and_completions_give_the_ids_that_trl_gives(
-    row: dict[str, Any], make_checkpoint: Callable[..., Path], tmp_path: Path
+    row: dict[str, Any], make_checkpoint: Make, tmp_path: Path
 ) -> None:
     folder = make_checkpoint("chatml")
     trl = SFTTrainer(str(folder), args=SFTConfig(str(tmp_path), **CPU), train_dataset=Dataset.from_list([row]))
@@ -151,91 +148,75 @@ def test_other_prompts_and_completions_give_the_ids_that_trl_gives(
     assert ours == {name: theirs[name] for name in ("input_ids", "labels")}
 
 
-# --- the end of a turn ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "stops", "expected"),
     [
-        ("chatml", [], "<|im_end|>"),
-        ("chatml", ["<|endoftext|>", "<|im_end|>"], "<|im_end|>"),
-        ("gemma", [], "<eos>"),
-        ("gemma", ["<eos>", "<end_of_turn>"], "<end_of_turn>"),
-        ("plain", [], "<|endoftext|>"),
-        ("inst", [], "</s>"),
+        *(("chatml", [], "<|im_end|>"), ("chatml", ["<|endoftext|>", "<|im_end|>"], "<|im_end|>")),
+        *(("gemma", [], "<eos>"), ("gemma", ["<eos>", "<end_of_turn>"], "<end_of_turn>")),
+        *(("plain", [], "<|endoftext|>"), ("inst", [], "</s>")),
     ],
 )
 def test_a_turn_ends_with_what_the_template_writes_if_generation_stops_there(
-    name: str, stops: list[str], expected: str, make_checkpoint: Callable[..., Path]
+    name: str, stops: list[str], expected: str, make_checkpoint: Make
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(make_checkpoint(name))
     ids = [tokenizer.convert_tokens_to_ids(token) for token in stops]
     assert tokenizer.decode([end_of_turn(tokenizer, GenerationConfig(eos_token_id=ids))]) == expected
 
 
-def test_a_tokenizer_without_an_end_is_refused(make_checkpoint: Callable[..., Path]) -> None:
+def test_a_tokenizer_without_an_end_is_refused(make_checkpoint: Make) -> None:
     tokenizer = AutoTokenizer.from_pretrained(make_checkpoint("plain"))
     tokenizer.eos_token = None
     with pytest.raises(CheckpointError, match="names no token that ends a turn: set its eos_token"):
         end_of_turn(tokenizer, None)
 
 
-# --- what is left out -----------------------------------------------------------------------------------------------
-
-
-def test_rows_that_are_too_long_are_left_out_and_counted(
-    make_checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+def test_rows_that_are_too_long_or_hold_a_control_token_are_left_out_and_counted(
+    make_checkpoint: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = make_checkpoint("chatml")
-    long = row_of(COMPLETION.replace("bread", "bread " * 20))
+    long, ends, opens = (
+        row_of(COMPLETION.replace("bread", text)) for text in ("bread " * 20, "<|im_end|>", "<|im_start|>")
+    )
     [short] = tokenized(folder, row_of())
     length = len(short["input_ids"])
     with caplog.at_level(logging.WARNING):
-        kept = tokenized(folder, long, row_of(), long, max_length=length)
+        kept = tokenized(folder, long, row_of(), ends, opens, long, max_length=length)
     assert list(kept) == [short]
-    assert f"2 of 3 rows are left out: 2 longer than {length} tokens (max_length)" in caplog.text
+    assert (
+        f"4 of 5 rows are left out: 2 longer than {length} tokens (max_length), "
+        "2 with a control token of the model in the completion"
+    ) in caplog.text
     with pytest.raises(InputError, match=f"none of 1 rows can be trained on: 1 longer than {length - 1} tokens"):
         tokenized(folder, row_of(), max_length=length - 1)
 
 
-def test_a_completion_that_ends_its_turn_early_or_opens_another_is_left_out(
-    make_checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    rows = [row_of(COMPLETION.replace("bread", token)) for token in ("<|im_end|>", "<|im_start|>", "bread")]
-    with caplog.at_level(logging.WARNING):
-        kept = tokenized(make_checkpoint("chatml"), *rows)
-    assert len(kept) == 1
-    assert "2 of 3 rows are left out: 2 with a control token of the model in the completion" in caplog.text
-
-
 def test_passages_are_cut_as_at_inference_and_queries_without_room_left_out(
-    make_checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    make_checkpoint: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = make_checkpoint("chatml")
-    [whole] = tokenized(folder, row_of(texts=(*TEXTS[:2], "bread " * 400)))
-    limits = {"context_length": 800, "completion_tokens": 60}
-    endless = row_of() | {"context": "boat " * 2000}
+    long, endless = row_of(texts=(*TEXTS[:2], "bread " * 400)), row_of() | {"context": "boat " * 2000}
+    [whole] = tokenized(folder, long)
     with caplog.at_level(logging.WARNING):
-        [cut] = tokenized(folder, row_of(texts=(*TEXTS[:2], "bread " * 400)), endless, **limits)
+        [cut] = tokenized(folder, long, endless, context_length=800, completion_tokens=60)
     assert len(whole["input_ids"]) > 800 > len(cut["input_ids"]) > 600
     assert "1 of 2 rows are left out: 1 whose query leaves no room for passages" in caplog.text
 
 
-def test_a_completion_that_is_empty_is_left_out(make_checkpoint: Callable[..., Path]) -> None:
-    turns = {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": ""}]}
-    bare = AutoTokenizer.from_pretrained(make_checkpoint("inst"))
-    assert bare.chat_template  # it writes nothing for an assistant's turn
-    with pytest.raises(InputError, match="none of 1 rows can be trained on: 1 without a completion"):
-        tokenized(make_checkpoint("inst"), turns)
+@pytest.mark.parametrize(
+    ("name", "completion", "said"),
+    [
+        ("inst", "", "none of 1 rows can be trained on: 1 without a completion"),
+        ("plain", "y", r"can't render turns .* give prompt and completion as text"),
+    ],
+)
+def test_turns_that_can_not_be_learned(name: str, completion: str, said: str, make_checkpoint: Make) -> None:
+    row = {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": completion}]}
+    with pytest.raises(InputError, match=said):
+        tokenized(make_checkpoint(name), row)
 
 
-def test_turns_need_a_template_unless_they_think(make_checkpoint: Callable[..., Path]) -> None:
-    turns = {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": "y"}]}
-    with pytest.raises(InputError, match=r"can't render turns .* give prompt and completion as text"):
-        tokenized(make_checkpoint("plain"), turns)
-
-
-def test_packing_needs_a_length(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_packing_needs_a_length(make_checkpoint: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="packing is on and max_length is not set"):
         trainer_of(make_checkpoint("chatml"), tmp_path, packing=True)
 
@@ -248,50 +229,37 @@ def test_without_the_extra_it_is_named(missing: str, monkeypatch: pytest.MonkeyP
         importlib.import_module("r1ranker_ir.training.trainers.sft")
 
 
-# --- training -------------------------------------------------------------------------------------------------------
-
-
 def test_the_embedded_model_learns_to_answer_as_it_is_taught(tmp_path: Path) -> None:
-    _, renderer = parts(TINY_CHECKPOINT)
     taught = "<think>\nbread is old\n</think>\n<answer>[3]</answer>"
     rows = [row_of(taught), row_of(taught, texts=(TEXTS[1], TEXTS[0], TEXTS[2]))]
     settings = {"max_steps": 14, "learning_rate": 3e-3, "lr_scheduler_type": "constant"}
-    measured = {"eval_dataset": Dataset.from_list(rows)}
-    trainer = trainer_of(TINY_CHECKPOINT, tmp_path / "run", *rows, more=measured, **settings)
-    before = trainer.evaluate()["eval_loss"]
+    trainer = trainer_of(TINY_CHECKPOINT, tmp_path / "run", *rows, **settings)
+    before = trainer.evaluate(trainer.train_dataset)["eval_loss"]
     trainer.train()
-    after = trainer.evaluate()["eval_loss"]
+    assert trainer.evaluate(trainer.train_dataset)["eval_loss"] < 0.2 < 1 < before
     trainer.save_model(str(tmp_path / "trained"))
     shutil.copy(TINY_CHECKPOINT / SETTINGS_FILE, tmp_path / "trained")
-    assert after < 0.2 < 1 < before
-    ranker = Ranker(tmp_path / "trained", strategy="iterative", device="cpu")
-    request = RankingRequest("a red boat", tuple(Candidate(text, text) for text in TEXTS))
-    [ranking] = ranker.rank([request])
+    ranking, ids = ranked(tmp_path / "trained")
     assert ranking.steps[0].thought == "bread is old"
     assert ranking.order[-1] == 2
     # It has learned to stop as well.
-    ids = renderer.prompt_ids(ranker.prompt.ask("iterative", request, range(3)).messages)
     written = trainer.model.generate(input_ids=torch.tensor([ids]), max_new_tokens=50, do_sample=False)[0, len(ids) :]
     assert written.tolist() == [label for label in trainer.train_dataset[0]["labels"] if label != NO_LOSS]
 
 
-def test_an_adapter_is_trained_alone_and_loads(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_adapter_is_trained_alone_and_loads(make_checkpoint: Make, weights_of: Make, tmp_path: Path) -> None:
     lora = {"peft_config": get_peft_config(ModelConfig(use_peft=True, lora_r=4, lora_target_modules="all-linear"))}
-    settings = {"max_steps": 3, "learning_rate": 1e-2}
-    trainer = trainer_of(make_checkpoint("chatml"), tmp_path / "run", more=lora, **settings)
-    weights = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    trainer = trainer_of(make_checkpoint("chatml"), tmp_path / "run", more=lora, max_steps=3, learning_rate=1e-2)
+    before = weights_of(trainer)
     trainer.train()
     trainer.save_model(str(tmp_path / "adapter"))
-    moved = {name for name, value in trainer.model.named_parameters() if not value.equal(weights[name])}
-    assert moved == {name for name in weights if "lora_" in name}
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
-    assert not (tmp_path / "adapter" / "model.safetensors").exists()
-    ranker = Ranker(tmp_path / "adapter", strategy="iterative", device="cpu", max_thought_tokens=5)
-    [ranking] = ranker.rank([RankingRequest("a red boat", tuple(Candidate(text, text) for text in TEXTS))])
+    moved = {name for name, value in weights_of(trainer).items() if not value.equal(before[name])}
+    assert moved == {name for name in before if "lora_" in name}
+    ranking, _ = ranked(tmp_path / "adapter", max_thought_tokens=5)
     assert sorted(ranking.order) == [0, 1, 2]
 
 
-def test_generation_stops_at_the_token_that_was_learned(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_generation_stops_at_the_token_that_was_learned(make_checkpoint: Make, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(make_checkpoint("chatml"), folder)
     generation = GenerationConfig.from_pretrained(folder)
