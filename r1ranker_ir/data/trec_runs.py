@@ -12,8 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -112,18 +111,11 @@ def parse_line(raw: bytes, where: str, *, first: bool) -> RunLine | None:
         raise DataFileError(
             f"{where}: {len(cells)} columns: a run needs six (query id, Q0, document id, rank, score, tag)"
         )
-    query_id, _, doc_id, rank_cell, score_cell, _ = cells
-    try:
-        rank = whole_number_of(rank_cell)
-    except ValueError:
-        raise DataFileError(f"{where}: rank {quoted(rank_cell)} is not a whole number") from None
-    try:
-        score = number_of(score_cell)
-    except ValueError:
-        raise DataFileError(f"{where}: score {quoted(score_cell)} is not a number") from None
-    if not math.isfinite(score):
-        raise DataFileError(f"{where}: score {quoted(score_cell)} is not finite: such documents can't be ordered")
-    return RunLine(query_id, doc_id, rank, score)
+    query_id, _, doc_id, rank, score, _ = cells
+    line = RunLine(query_id, doc_id, whole_number_of(rank, f"{where}: rank"), number_of(score, f"{where}: score"))
+    if not math.isfinite(line.score):
+        raise DataFileError(f"{where}: score {quoted(score)} is not finite: such documents can't be ordered")
+    return line
 
 
 def repeated_document(line: RunLine, where: str) -> DataFileError:
@@ -158,7 +150,6 @@ class RunWriter:
         self.queries = 0
         self._tag = tag
         self._written: set[str] = set()
-        self._open = False
         self._file = PartialFile(self.output, "--output")
 
     @property
@@ -168,13 +159,10 @@ class RunWriter:
 
     def __enter__(self) -> Self:
         self._file.__enter__()
-        self._open = True
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._file.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        self._file.__exit__(*error)
 
     def write(self, query_id: str, entries: Sequence[RunEntry]) -> None:
         """Writes one query's documents, best first.
@@ -183,8 +171,6 @@ class RunWriter:
         in single precision (trec_eval 10.0 in double) and break ties by document id: a score that is not below the one
         before it is lowered to the next value that is.
         """
-        if not self._open:
-            raise InputError("this RunWriter is not open: use it in a with statement")
         self._file.write("".join(self._query_lines(query_id, entries)).encode())
         self.queries += 1
 

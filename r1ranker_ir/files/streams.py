@@ -14,7 +14,7 @@ from r1ranker_ir.files.terminal_text import visible, visible_bytes
 
 STANDARD_STREAM = "-"
 """Standard input or output, where a file is asked for."""
-_DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|(stdin|stdout|stderr))|/proc/(?:self|\d+)/fd/(\d+)")
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/(?:fd/(\d+)|(stdin|stdout|stderr))")
 _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
@@ -99,12 +99,7 @@ def descriptor_of(path: str | os.PathLike[str]) -> int | None:
 
     Opened by its name, a file behind it would be emptied.
     """
-    # The folder's links are followed (/proc/self), the last one is not: it is what is asked about.
-    whole = Path(os.path.abspath(path))
-    found = _DESCRIPTOR.fullmatch(whole.as_posix()) if os.name == "posix" else None
+    found = _DESCRIPTOR.fullmatch(os.path.abspath(path)) if os.name == "posix" else None
     if found is None:
         return None
-    process = whole.parts[2] if whole.parts[1] == "proc" else "self"
-    if process not in ("self", str(os.getpid())):
-        return None
-    return _STANDARD[found[2]] if found[2] else int(found[1] or found[3])
+    return _STANDARD[found[2]] if found[2] else int(found[1])

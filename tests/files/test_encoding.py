@@ -202,15 +202,6 @@ def test_pipes_are_utf8_whatever_the_locale_says(collection: Path, tmp_path: Pat
     assert wrong.stderr.startswith(b"Error: run file '/none/") and b"Traceback" not in wrong.stderr
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS[:4:3])
-def test_ids_of_the_command_line_are_utf8_too(tmp_path: Path, environment: dict[str, str]) -> None:
-    with TraceWriter(tmp_path / "trace.jsonl", "iterative") as writer:
-        writer.write(Ranking(RankingRequest("hibou", (Candidate("🦉", "x"),), query_id="é\xa01"), (0,), ()))
-    shown = r1ranker("trace", "show", "é\xa01", "--trace", str(tmp_path / "trace.jsonl"), environment=environment)
-    assert shown.returncode == 0, shown.stderr
-    assert "🦉" in shown.stdout.decode("utf-8")
-
-
 def test_names_of_files_that_the_locale_can_not_spell_are_an_error_of_ours(collection: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         f"title = 'x'\n[datasets.'été']\ncorpus = {json.dumps(str(collection))}\n", encoding="utf-8"

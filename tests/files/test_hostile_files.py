@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.ranking_bench import ranking_bench_requests
 from r1ranker_ir.adapters.recommendation.sources import open_interactions
 from r1ranker_ir.adapters.routing.observations import read_observations
-from r1ranker_ir.adapters.routing.profiles import read_model_list, read_profiles
+from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.long_runs import open_run
 from r1ranker_ir.data.request_corpus import holds_requests
@@ -32,7 +32,6 @@ from r1ranker_ir.errors import R1RankerError
 from r1ranker_ir.eval.measuring.calls import read_calls
 from r1ranker_ir.eval.shootouts.entries import read_entries
 from r1ranker_ir.eval.suites.tables import open_suite
-from r1ranker_ir.files import small_files
 from r1ranker_ir.files.json_lines import raw_lines
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.models.identity import checkpoint_identity
@@ -81,11 +80,6 @@ def _both_ways(path: Path) -> None:
         list(run)
 
 
-def _profiles(path: Path) -> None:
-    read_profiles(path)
-    read_model_list(path)
-
-
 def _interactions(path: Path) -> None:
     open_interactions(path.parent, Problems("skip"))
 
@@ -118,10 +112,6 @@ TRACE = {
 }  # fmt: skip
 REQUEST = b'{"query": "fleas", "candidates": [{"text": "a", "gain": 1}, {"text": "b", "scores": {}}]}\n'
 PROFILE = b'[{"name": "a", "price_in": 0.1, "price_out": 1}]'
-LITELLM = (
-    b"model_list:\n  - model_name: a\n    litellm_params: {model: b}\n"
-    b"    model_info: {input_cost_per_token: 1.0e-7, output_cost_per_token: 1.0e-7}\n"
-)
 OURS = b'name = "own"\n[direct]\nuser = "{query} {candidates}"\n'
 RANK_R1 = b'prompt_system = "s"\nprompt_user = "{query} {docs}"\npattern = "<answer>(.*?)</answer>"\n'
 REASONRANK = b'system_prompt_reasoning = "s"\npattern = "<answer>(.*?)</answer>"\n'
@@ -144,9 +134,8 @@ READERS = {
         lambda path: parse_arguments("sft", ["--config", str(path)]),
         b"model: tiny\ntrain_files: [a.parquet]\noutput_dir: out\nuse_cpu: true\nbf16: false\n",
     ),
-    "profiles": Reader("llms.json", _profiles, PROFILE),
-    "profiles in CSV": Reader("llms.csv", _profiles, b"name,price_in,price_out\na,0.1,1\n"),
-    "profiles of LiteLLM": Reader("llms.yaml", _profiles, LITELLM),
+    "profiles": Reader("llms.json", read_profiles, PROFILE),
+    "profiles in CSV": Reader("llms.csv", read_profiles, b"name,price_in,price_out\na,0.1,1\n"),
     "settings": Reader("r1ranker.json", lambda path: read_settings(path.parent), b'{"window_size": 7}'),
     "adapter": Reader(
         "adapter_config.json",
@@ -393,20 +382,6 @@ def test_folder_device_and_missing_file(name: str, place: Callable[[Reader], Pat
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
-@pytest.mark.parametrize("name", SMALL)
-def test_a_pipe_that_nobody_writes_to_is_an_error(
-    name: str, place: Callable[[Reader], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(small_files, "PIPE_SECONDS", 0.2)
-    path = place(READERS[name])
-    os.mkfifo(path)
-    message = refused(READERS[name], path)
-    # Some readers take regular files only, and some files may be missing; what opens a pipe says what it waited for.
-    if name.startswith(("template", "run", "trace", "configuration", "state")):
-        assert message is not None and "nobody has opened for writing within 0.2 seconds" in message
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 @pytest.mark.parametrize("name", ["template", "template of rank_llm", "configuration"])
 def test_a_pipe_with_a_writer_is_read(name: str, place: Callable[[Reader], Path]) -> None:
     reader = READERS[name]
@@ -455,12 +430,6 @@ plain = st.recursive(
     ),
     max_leaves=12,
 )
-
-
-def _dumped(value: Any) -> Iterator[bytes]:
-    text = json.dumps(value)
-    yield text.encode()
-    yield text.encode() + b"\n" + text.encode() + b"\n"
 
 
 @pytest.mark.parametrize("name", SMALL)
