@@ -62,8 +62,8 @@ class RunFile(Mapping[str, tuple[RunEntry, ...]]):
         starts = self._starts[query_id]
         with self._lock:
             self._check_unchanged()
-            lines = [line for start in starts for _, line in self._stretch(start)]
-        return best_first((line.doc_id, line.score, line.rank) for line in lines)
+            lines = [line[1:] for start in starts for _, line in self._stretch(start)]
+        return best_first(lines)
 
     def __contains__(self, query_id: object) -> bool:
         return query_id in self._starts

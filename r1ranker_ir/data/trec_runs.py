@@ -48,21 +48,16 @@ def read_run(path: str | Path) -> dict[str, tuple[RunEntry, ...]]:
     (trec_eval and ir_measures break ties by document id instead, so a measure of a run with ties may see
     another order than a reranker.)
     """
-    scored: dict[str, dict[str, tuple[float, int]]] = {}
+    found: dict[str, dict[str, tuple[str, int, float]]] = {}
     named = name_of(path)
     for number, raw in raw_lines(path):
         where = f"{named}:{number}"
-        line = parse_line(raw, where, first=number == 1)
-        if line is None:
-            continue
-        documents = scored.setdefault(line.query_id, {})
-        if line.doc_id in documents:
-            raise repeated_document(line, where)
-        documents[line.doc_id] = (line.score, line.rank)
-    return {
-        query_id: best_first((doc_id, score, rank) for doc_id, (score, rank) in documents.items())
-        for query_id, documents in scored.items()
-    }
+        if (line := parse_line(raw, where, first=number == 1)) is not None:
+            documents = found.setdefault(line.query_id, {})
+            if line.doc_id in documents:
+                raise repeated_document(line, where)
+            documents[line.doc_id] = line[1:]
+    return {query_id: best_first(documents.values()) for query_id, documents in found.items()}
 
 
 class RunLine(NamedTuple):
@@ -123,10 +118,10 @@ def repeated_document(line: RunLine, where: str) -> DataFileError:
     return DataFileError(f"{where}: document {line.doc_id!r} occurs twice in query {line.query_id!r}: keep one line")
 
 
-def best_first(documents: Iterable[tuple[str, float, int]]) -> tuple[RunEntry, ...]:
-    """Orders one query's documents."""
-    ordered = sorted(documents, key=lambda document: (-document[1], document[2]))
-    return tuple(RunEntry(doc_id, score) for doc_id, score, _ in ordered)
+def best_first(documents: Iterable[tuple[str, int, float]]) -> tuple[RunEntry, ...]:
+    """Orders one query's documents, given with rank and score."""
+    ordered = sorted(documents, key=lambda document: (-document[2], document[1]))
+    return tuple(RunEntry(doc_id, score) for doc_id, _, score in ordered)
 
 
 def write_run(run: Run, output: str | Path, tag: str = "r1ranker") -> None:

@@ -48,26 +48,20 @@ class OutputStream:
     """Writes to a stream; on a terminal, control characters are escaped."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._text: TextIO | None = None
-        self._file: BinaryIO | None = None
+        self._file: BinaryIO | None = None  # none for standard output
         if str(path) == STANDARD_STREAM:
-            self._text = sys.stdout
             return
+        sys.stdout.flush()
         descriptor = descriptor_of(path)
-        if descriptor is None:
-            # Not Path.open("wb"), which would make a file where the pipe has been removed meanwhile.
-            opened = os.open(path, os.O_WRONLY)
-        else:
-            sys.stdout.flush()
-            opened = os.dup(descriptor)
+        # Not Path.open("wb"), which would make a file where the pipe has been removed meanwhile.
+        opened = os.open(path, os.O_WRONLY) if descriptor is None else os.dup(descriptor)
         self._file = cast(BinaryIO, os.fdopen(opened, "wb", buffering=0))
 
     def write(self, piece: bytes) -> None:
         """Writes a piece, whole."""
-        if self._text is not None:
-            _write_standard(self._text, piece)
+        if self._file is None:
+            _write_standard(sys.stdout, piece)
             return
-        assert self._file is not None
         rest = memoryview(visible_bytes(piece) if self._file.isatty() else piece)
         while rest:
             rest = rest[self._file.write(rest) or 0 :]

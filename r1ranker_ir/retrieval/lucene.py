@@ -165,7 +165,7 @@ def _check_index(index: str, folder: Path) -> None:
                 f"folder {index!r} holds no Lucene index (no file segments_*): give the folder that an indexer "
                 f"wrote, or build one with: r1ranker index --corpus … --output {index}"
             )
-    elif folder.is_file() or folder.name != index or not index.strip():
+    elif folder.is_file() or folder.name != index:
         raise InputError(f"there is no index folder {index!r}: check the path, or give a prebuilt index's name")
 
 

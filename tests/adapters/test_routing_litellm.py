@@ -9,14 +9,12 @@ import logging
 import os
 import socket
 import sys
-import threading
 import traceback
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Reply, Request, Serve, completion, refusal
 
 from r1ranker_ir import LLMProfile, RoutingAdapter
 from r1ranker_ir.adapters.routing.messages import question_of
@@ -53,17 +51,12 @@ def litellm() -> Any:
 
 
 def test_the_question_is_what_the_user_said_last() -> None:
-    parts = [
-        {"type": "text", "text": "What is"},
-        {"type": "image_url", "image_url": {}},
-        {"type": "text", "text": "this?"},
-    ]
+    texts = [{"type": "text", "text": text} for text in ("What is", "this?")]
+    parts = [texts[0], {"type": "image_url", "image_url": {}}, texts[1]]
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     assert question_of(chat) == "Hello"
-    assert (
-        question_of([*chat, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": parts}])
-        == "What is\nthis?"
-    )
+    answered = [*chat, {"role": "assistant", "content": "Hi"}]
+    assert question_of([*answered, {"role": "user", "content": parts}]) == "What is\nthis?"
     assert question_of([*chat, {"role": "user", "content": " "}, {"role": "user", "content": None}]) == "Hello"
     for silent in ([], chat[:1], [{"role": "user", "content": [{"type": "image_url"}]}]):
         with pytest.raises(InputError, match=f"none of {len(silent)} messages is a user's text"):
@@ -73,58 +66,36 @@ def test_the_question_is_what_the_user_said_last() -> None:
 # --- the router ----------------------------------------------------------------------------------------------------
 
 
-class LanguageModels(ThreadingHTTPServer):
+class LanguageModels:
     """Answers for all language models with their names, except for those that are down."""
 
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, serve: Serve) -> None:
         self.asked: list[str] = []
         self.down: set[str] = set()
+        self.address = serve(self._answer).base_url
 
     def deployment(self, name: str) -> dict[str, Any]:
-        where = {"api_base": f"http://127.0.0.1:{self.server_port}/v1", "api_key": "none"}
+        where = {"api_base": self.address, "api_key": "none"}
         return {"model_name": name, "litellm_params": {"model": f"openai/{name}", **where}}
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: LanguageModels
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        model = body["model"]
-        self.server.asked.append(model)
+    def _answer(self, request: Request) -> Reply:
+        model = request.body["model"]
+        self.asked.append(model)
+        if model in self.down:
+            return refusal(500, "out of order")
+        if not request.body.get("stream"):
+            return completion(f"I am {model}")
         message = {"role": "assistant", "content": f"I am {model}"}
-        choice = {"index": 0, "finish_reason": "stop"}
-        head = {"id": "1", "created": 1, "model": model}
-        if model in self.server.down:
-            kind, reply = "application/json", json.dumps({"error": {"message": "out of order"}})
-        elif body.get("stream"):
-            chunk = head | {"object": "chat.completion.chunk", "choices": [choice | {"delta": message}]}
-            kind, reply = "text/event-stream", f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
-        else:
-            whole = head | {"object": "chat.completion", "choices": [choice | {"message": message}]}
-            kind, reply = "application/json", json.dumps(whole)
-        self.send_response(500 if model in self.server.down else 200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(reply.encode())))
-        self.end_headers()
-        self.wfile.write(reply.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """The test's output stays readable."""
+        choice = {"index": 0, "finish_reason": "stop", "delta": message}
+        chunk = {"id": "1", "created": 1, "model": model, "object": "chat.completion.chunk", "choices": [choice]}
+        text = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+        return Reply(text, headers={"Content-Type": "text/event-stream"})
 
 
 @pytest.fixture
-def language_models(monkeypatch: pytest.MonkeyPatch) -> Iterator[LanguageModels]:
+def language_models(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> LanguageModels:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = LanguageModels()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    return LanguageModels(serve)
 
 
 @pytest.fixture(scope="module")
@@ -227,13 +198,8 @@ def test_without_deployments_names_are_litellms(litellm: Any, adapter: RoutingAd
 KEY = "sk-Test0nly-9f8e7d6c5b4a39281706"
 
 
-def everything_said(error: BaseException, log: str) -> str:
-    said = [log, "".join(traceback.format_exception(error))]
-    link: BaseException | None = error
-    while link is not None:
-        said += [str(link), repr(link)]
-        link = link.__cause__ or link.__context__
-    return "\n".join(said)
+def everything_said(error: BaseException, log: str = "") -> str:
+    return "\n".join([log, *traceback.format_exception(error), repr(error), repr(error.__cause__ or error.__context__)])
 
 
 @pytest.mark.parametrize(
@@ -251,7 +217,7 @@ def test_no_mistake_in_a_file_of_profiles_shows_a_key(name: str, text: str, tmp_
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError) as caught:
         read_profiles(tmp_path / name)
-    assert KEY not in everything_said(caught.value, "")
+    assert KEY not in everything_said(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -280,4 +246,4 @@ def test_a_router_that_is_refused_shows_no_key(litellm: Any, models: Any, caplog
 def test_profiles_that_are_deployments_show_no_key() -> None:
     with pytest.raises(InputError, match=r"llms\[0\] is an object: give an LLMProfile") as caught:
         RoutingAdapter("m", llms=[{"model_name": "a", "litellm_params": {"api_key": KEY}}])
-    assert KEY not in everything_said(caught.value, "")
+    assert KEY not in everything_said(caught.value)

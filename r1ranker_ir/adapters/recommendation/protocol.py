@@ -44,10 +44,8 @@ class RecommendationProtocol:
     repeats: Literal["drop", "hide", "keep"] = "drop"
 
     def __post_init__(self) -> None:
-        least = {"history": 1, "min_history": 1, "candidates": 2, "users": 1}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
+        for name, bound in {"history": 1, "min_history": 1, "candidates": 2, "users": 1}.items():
+            if (value := getattr(self, name)) is not None and value < bound:
                 raise InputError(f"{name} is {value}: give at least {bound}")
 
 

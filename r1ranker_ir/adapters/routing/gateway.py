@@ -61,17 +61,15 @@ class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take
             )
         if name in deployed:
             raise InputError(f"name is {name!r}, which is also a deployment's model_name: choose another name")
-        refused = ""
+        self.adapter, self.ranked_name = adapter, name
         try:
             super().__init__(model_list=[dict(entry) for entry in model_list], **options)
+            return
         # Its errors share no class of their own.
         except Exception as error:
             refused = _reason(error, model_list, options)
-        if refused:
-            # Not chained to LiteLLM's error, which may hold the keys of model_list.
-            raise InputError(f"LiteLLM refuses model_list or the options: {refused}")
-        self.adapter = adapter
-        self.ranked_name = name
+        # Not chained to LiteLLM's error, which may hold the keys of model_list.
+        raise InputError(f"LiteLLM refuses model_list or the options: {refused}")
 
     def completion(self, model: str, messages: list[Any], **kwargs: Any) -> Any:
         """Completes a chat, as `litellm.Router.completion` does, with the best language model for it."""
