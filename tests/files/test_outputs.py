@@ -42,8 +42,8 @@ title = "One of my own"
 [datasets.own]
 corpus = "corpus"
 """
-SUITE_OPTIONS = ("--reranker", "r1ranker-iterative-tiny", "--depth", "2", "--queries", "2", "--output", "out")
-RERANK = ("--reranker", "r1ranker-iterative-tiny", "--depth", "3", "--queries", "2", "--quiet")
+SUITE_OPTIONS = (*"--reranker r1ranker-iterative-tiny --depth 2 --queries 2 --output out --first-stage bm25s".split(),)
+RERANK = (*"--reranker r1ranker-iterative-tiny --depth 3 --queries 2 --quiet".split(),)
 
 
 def r1ranker(*arguments: str | Path, code: int = 0) -> Any:
@@ -189,74 +189,63 @@ def test_a_shootout_does_not_take_its_run_from_its_own_folder(place: Path, monke
 
 
 @pytest.fixture
-def suite_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same with a suite, as the working folder."""
+def suite(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs a suite on the corpus, with the place as the working folder; gives what it says."""
     monkeypatch.chdir(place)
     (place / "mine.toml").write_text(SUITE)
-    return place
+    return lambda *options, code=0: r1ranker("suite", "mine.toml", *SUITE_OPTIONS, *options, code=code).stderr
 
 
-def test_a_suite_reads_nothing_from_the_folder_that_it_writes(suite_place: Path) -> None:
-    place = suite_place
+def test_a_suite_reads_nothing_from_the_folder_that_it_writes(place: Path, suite: Callable[..., str]) -> None:
     (place / "out" / "own").mkdir(parents=True)
     (place / "bm25.trec").rename(place / "out" / "own" / "bm25.trec")
+    template = (resources.files("r1ranker_ir.prompts") / "default.toml").read_bytes()
+    (place / "out" / "own.toml").write_bytes(template)
     before = contents(place)
-    for option in (
-        ("--first-stage", "run:out/own/bm25.trec"),
-        ("--first-stage", "bm25s", "--template", "out/own.toml"),
-    ):
-        if "--template" in option:
-            before["out/own.toml"] = (resources.files("r1ranker_ir.prompts") / "default.toml").read_bytes()
-            (place / "out" / "own.toml").write_bytes(before["out/own.toml"])
-        said = r1ranker("suite", "mine.toml", *SUITE_OPTIONS, *option, "--overwrite", code=1).stderr
-        assert f"{option[-2]} '{option[-1].removeprefix('run:')}' lies in folder 'out', whose files are written" in said
+    for option, read in (("--first-stage", "run:out/own/bm25.trec"), ("--template", "out/own.toml")):
+        said = suite(option, read, "--overwrite", code=1)
+        assert f"{option} '{read.removeprefix('run:')}' lies in folder 'out', whose files are written" in said
         assert contents(place) == before
 
 
 @pytest.mark.parametrize("cache", ["README.md", "manifest.json", "own/reranked.trec", "own/c.sqlite", "measures.json"])
-def test_a_suite_does_not_write_over_its_cache(suite_place: Path, cache: str) -> None:
-    words = ("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--cache")
-    said = r1ranker(*words, f"out/{cache}", code=1).stderr
+def test_a_suite_does_not_write_over_its_cache(place: Path, suite: Callable[..., str], cache: str) -> None:
+    said = suite("--cache", f"out/{cache}", code=1)
     assert "choose another --output" in said and "--cache" in said
-    assert not (suite_place / "out").exists()
-    r1ranker(*words, "out/c.sqlite")
-    r1ranker(*words, "out/c.sqlite")
+    assert not (place / "out").exists()
+    suite("--cache", "out/c.sqlite")
+    suite("--cache", "out/c.sqlite")
 
 
 @pytest.mark.parametrize("name", ["README.md", "manifest.json", "measures.json"])
-def test_a_suite_overwrites_nothing_that_no_suite_wrote(suite_place: Path, name: str) -> None:
-    place = suite_place
+def test_a_suite_overwrites_nothing_that_no_suite_wrote(place: Path, suite: Callable[..., str], name: str) -> None:
     (place / "out").mkdir()
     (place / "out" / name).write_text("# My project\n")
-    words = ("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--overwrite")
-    assert "is of no suite" in r1ranker(*words, code=1).stderr
+    assert "is of no suite" in suite("--overwrite", code=1)
     assert (place / "out" / name).read_text() == "# My project\n"
     (place / "out" / name).unlink()
-    r1ranker(*words)
-    r1ranker(*words, "--depth", "1")
+    suite("--overwrite")
+    suite("--overwrite", "--depth", "1")
 
 
-def test_two_suites_do_not_share_a_folder(suite_place: Path) -> None:
-    place = suite_place
+def test_two_suites_do_not_share_a_folder(place: Path, suite: Callable[..., str]) -> None:
     with folder_lock(place / "out", "--output"):
-        said = r1ranker("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", code=1).stderr
-    assert "is being written by another run" in said
-    r1ranker("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--save-traces")
+        assert "is being written by another run" in suite(code=1)
+    suite("--save-traces")
     assert {path.name for path in (place / "out").iterdir()} == {"README.md", "manifest.json", "measures.json", "own"}
     assert mode_of(place / "out" / "own" / "traces.jsonl") == 0o600
     assert mode_of(place / "out") == mode_of(place / "out" / "own") == 0o700
 
 
-def test_a_suite_removes_only_what_lies_in_its_folder(suite_place: Path) -> None:
-    place = suite_place
+def test_a_suite_removes_only_what_lies_in_its_folder(place: Path, suite: Callable[..., str]) -> None:
     (place / "out").mkdir()
     (place / "out" / "linked").symlink_to(place / "corpus", target_is_directory=True)
     names = ("linked/corpus.jsonl", "../bm25.trec", str(place / "bm25.trec"), "old.trec")
     (place / "out" / "old.trec").touch()
     (place / "out" / "manifest.json").write_text(json.dumps({"command": ["x"], "files": dict.fromkeys(names, "")}))
-    before = contents(place / "corpus") | {"bm25.trec": (place / "bm25.trec").read_bytes()}
-    r1ranker("suite", "mine.toml", *SUITE_OPTIONS, "--first-stage", "bm25s", "--overwrite")
-    assert contents(place / "corpus") | {"bm25.trec": (place / "bm25.trec").read_bytes()} == before
+    before = contents(place / "corpus"), (place / "bm25.trec").read_bytes()
+    suite("--overwrite")
+    assert (contents(place / "corpus"), (place / "bm25.trec").read_bytes()) == before
     assert not (place / "out" / "old.trec").exists()
 
 
@@ -347,28 +336,17 @@ def test_nothing_is_written_through_a_planted_link(tmp_path: Path, planted: str,
     assert dangling or victim.read_text() == "precious"
 
 
-@pytest.mark.parametrize("write", [write_whole, lambda path, text: _fill(growing_file(path, "--output"), text)])
-def test_whole_files_replace_links(tmp_path: Path, write: Callable[[Path, str], None]) -> None:
+def test_whole_files_replace_links_and_failures_leave_the_earlier_file(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious")
-    (tmp_path / "figures.json").symlink_to("victim")
-    write(tmp_path / "figures.json", "new\u2028\n")
-    assert (tmp_path / "victim").read_text() == "precious"
-    assert (tmp_path / "figures.json").read_bytes() == "new\u2028\n".encode()
-    assert {path.name for path in tmp_path.iterdir()} == {"victim", "figures.json"}
-
-
-def _fill(opened: Any, text: str) -> None:
-    with opened as path:
-        path.write_text(text, encoding="utf-8")
-
-
-def test_a_failure_leaves_the_earlier_file(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("earlier")
+    (tmp_path / "a").symlink_to("victim")
+    write_whole(tmp_path / "a", "new\u2028\n")
+    earlier = {"victim": b"precious", "a": "new\u2028\n".encode()}
+    assert contents(tmp_path) == earlier
     for opened in (whole_file(tmp_path / "a"), growing_file(tmp_path / "a", "--output")):
         with pytest.raises(RuntimeError), opened as path:
             path.write_text("half")
             raise RuntimeError
-    assert contents(tmp_path) == {"a": b"earlier"}
+    assert contents(tmp_path) == earlier
 
 
 # --- locks ----------------------------------------------------------------------------------------------------------
