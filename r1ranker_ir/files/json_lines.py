@@ -47,15 +47,18 @@ def holds_lines_of(path: Path, other: Path) -> bool:
 
     Lines may stand between them, as those of queries that had failed at first do. A file that can't be read holds none.
     """
-    compared = 0
-    lines = (raw for _, raw in raw_lines(path))
-    with contextlib.suppress(OSError, DataFileError):  # of a damaged file, what comes before the damage counts
-        for _, line in raw_lines(other):
-            if line.endswith(b"\n"):
-                compared += 1
-                if line not in lines:  # which takes the lines up to it
-                    return False
+    compared, lines = 0, _undamaged_lines(path)
+    for line in _undamaged_lines(other):
+        if line.endswith(b"\n"):
+            compared += 1
+            if line not in lines:  # which takes the lines up to it
+                return False
     return compared > 0
+
+
+def _undamaged_lines(path: Path) -> Iterator[bytes]:
+    with contextlib.suppress(OSError, DataFileError):
+        yield from (raw for _, raw in raw_lines(path))
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:

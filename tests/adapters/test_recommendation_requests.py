@@ -117,23 +117,16 @@ def test_the_targets_place_tells_nothing() -> None:
     assert all(70 < count < 130 for count in places.values())  # 100 each; the seed is fixed
 
 
-def test_users_are_split_by_their_ids_alone() -> None:
+def test_users_are_split_by_their_ids_alone_and_a_smaller_draw_begins_a_larger_one() -> None:
     source = source_of_many()
-    splits: tuple[Literal["all", "train", "test"], ...] = ("all", "train", "test")
-    parts = {
-        split: {each.request.query_id for each in requests_of(source, RecommendationProtocol(split=split, seed=seed))}
-        for seed, split in enumerate(splits)
-    }
-    assert parts["train"] | parts["test"] == parts["all"] and not parts["train"] & parts["test"]
-    assert 90 < len(parts["test"]) < 150  # 120
 
+    def drawn(**options: Any) -> list[str]:
+        return [each.request.query_id for each in requests_of(source, RecommendationProtocol(**options))]
 
-def test_a_smaller_draw_of_users_is_the_beginning_of_a_larger_one() -> None:
-    source = source_of_many()
-    few, more, other = (
-        [each.request.query_id for each in requests_of(source, RecommendationProtocol(users=users, seed=seed))]
-        for users, seed in ((10, 0), (30, 0), (10, 1))
-    )
+    train, test, every = set(drawn(split="train", seed=1)), set(drawn(split="test", seed=2)), set(drawn())
+    assert train | test == every and not train & test
+    assert 90 < len(test) < 150  # 120
+    few, more, other = drawn(users=10), drawn(users=30), drawn(users=10, seed=1)
     assert few == more[:10] and len(set(more)) == 30
     assert other != few and few != [f"u{number}" for number in range(10)]
 
@@ -152,21 +145,17 @@ def test_users_that_cant_be_used_are_named_and_replaced_in_a_draw() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "options", "said"),
     [
-        ({"history": 0}, "history is 0: give at least 1"),
-        ({"candidates": 1}, "candidates is 1: give at least 2"),
-        ({"users": 0}, "users is 0"),
+        ({"history": 0}, {}, "history is 0: give at least 1"),
+        ({"candidates": 1}, {}, "candidates is 1: give at least 2"),
+        ({"users": 0}, {}, "users is 0"),
+        ({}, {"domain": "cost"}, "domain is 'cost': use one of product, movie"),
     ],
 )
-def test_protocols_that_make_no_sense(values: dict[str, Any], said: str) -> None:
+def test_protocols_that_make_no_sense(values: dict[str, Any], options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        RecommendationProtocol(**values)
-
-
-def test_domains_of_routing_are_none_of_recommendation() -> None:
-    with pytest.raises(InputError, match="domain is 'cost': use one of product, movie"):
-        requests_of(source_of_many(2), RecommendationProtocol(), domain="cost")
+        requests_of(source_of_many(2), RecommendationProtocol(**values), **options)
 
 
 # --- draws ----------------------------------------------------------------------------------------------------------
@@ -192,8 +181,7 @@ def test_items_of_the_same_title_are_drawn_once() -> None:
 
 
 def test_popular_items_are_drawn_more_often() -> None:
-    others = [UserHistory(f"v{number}", ("d", "b" if number else "a", "d")) for number in range(10)]
-    others = [replace(each, next_item="c") for each in others]
+    others = [UserHistory(f"v{number}", ("d", "b" if number else "a", "d"), "c") for number in range(10)]
     first = Counter(
         next(iter(items))
         for items in drawn(
@@ -240,9 +228,8 @@ def test_scores_of_another_recommender() -> None:
     protocol = RecommendationProtocol(candidates=20)
     [judged] = recommendation_requests(source, protocol, problems, scorers={"sasrec": run_order(run, "sasrec", counts)})
 
-    of_items = {
-        candidate.id: score for candidate, score in zip(judged.request.candidates, judged.scores["sasrec"], strict=True)
-    }
+    ids = [candidate.id for candidate in judged.request.candidates]
+    of_items = dict(zip(ids, judged.scores["sasrec"], strict=True))
     assert of_items["i3"] == 2.0
     assert {score for item, score in of_items.items() if item != "i3"} <= {0.0, 1.0}
     assert problems.counts == {"user has no scores of sasrec": 1}
