@@ -46,7 +46,7 @@ def _loader() -> Any:
     """The safe loader of PyYAML, with limits on aliases and depth, and with errors that name the line."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         def __init__(self, text: str) -> None:
             super().__init__(text)
             self.depth = self.unfolded = 0

@@ -173,8 +173,6 @@ def test_a_failure_keeps_the_finished_queries(tmp_path: Path, suffix: str, caplo
     ("entries", "said"),
     [
         ([("a", 1.0), ("a", 0.5)], "document 'a' occurs twice"),
-        ([("a b", 1.0)], "document id 'a b' is empty or holds white space"),
-        ([("", 1.0)], "document id '' is empty"),
         ([("a", 1.0), ("b", 2.0)], "score of document 'b', query 'q', is above"),
         ([("a", float("nan"))], "is not a finite float32"),
         ([("a", 1e300)], "is not a finite float32"),

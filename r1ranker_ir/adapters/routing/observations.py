@@ -127,8 +127,8 @@ def _observation(question: _Question) -> Observation:
         if odd := sorted(set(by_name) ^ set(effects)):
             different = f"{quantity} and effect of different language models"
             raise LeftOutError(question.where, different, f"{odd[0]!r} has one only")
-    amounts = (numbers.get(quantity) for quantity in _AMOUNTS)
-    return Observation(question.query, question.query_id, numbers["effect"], *amounts, where=question.where)
+    costs, read, written = (numbers.get(quantity) for quantity in _AMOUNTS)
+    return Observation(question.query, question.query_id, numbers["effect"], costs, read, written, question.where)
 
 
 def _checked(value: Any, quantity: str, name: str, question: _Question) -> float:
