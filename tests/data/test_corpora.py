@@ -62,14 +62,6 @@ def test_a_folder_gives_queries_judgments_and_documents(tmp_path: Path) -> None:
     ]
 
 
-def test_documents_come_in_the_order_asked_for_and_unknown_ids_are_left_out(tmp_path: Path) -> None:
-    corpus = open_corpus(write_folder(tmp_path))
-    found = {"4": "lice.  Small insects.", "d2": "Ticks wait in the grass."}
-    assert corpus.documents(["4", "none", "d2", "4"]) == found
-    assert list(corpus.documents(iter(["4", "d2"]))) == ["4", "d2"]
-    assert corpus.documents([]) == {}
-
-
 def test_looking_up_documents_keeps_only_those_asked_for(tmp_path: Path) -> None:
     import tracemalloc
 

@@ -28,13 +28,13 @@ from typer.testing import CliRunner
 from r1ranker_ir import Candidate, Ranker, RankingRequest
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.corpora import DEMO_COLLECTION, Corpus, open_corpus
-from r1ranker_ir.data.trec_runs import Run, read_run, write_run
+from r1ranker_ir.data.trec_runs import Run, read_run
 from r1ranker_ir.errors import InputError, MissingExtraError
 from r1ranker_ir.eval.measuring.measures import evaluate, parse_measures
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.retrieval import PyseriniSearcher, RerankPipeline
 from r1ranker_ir.retrieval.first_stages import parse_first_stage, retrieve
-from r1ranker_ir.retrieval.hits import entries_of_hits, run_of_hits, text_of_stored
+from r1ranker_ir.retrieval.hits import entries_of_hits, text_of_stored
 from r1ranker_ir.retrieval.java import JavaRuntime, find_java
 from r1ranker_ir.retrieval.lucene_index import build_index
 from r1ranker_ir.retrieval.pipeline import RerankedHit
@@ -613,22 +613,6 @@ def test_texts_are_read_as_the_collections_store_them(raw: str, text: str) -> No
 
 
 # --- figures --------------------------------------------------------------------------------------------------------
-
-
-def test_trec_eval_of_pyserini_takes_our_runs_and_agrees(
-    java: JavaRuntime, searcher: PyseriniSearcher, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pyserini.eval.trec_eval import trec_eval
-
-    topics = corpus.queries()
-    chain = RerankPipeline(searcher, Backwards(), depth=3)
-    run = run_of_hits(chain.batch_search(list(topics.values()), list(topics), k=20))
-    write_run(run, tmp_path / "run.trec")
-    rows = [f"{judged.query_id} 0 {judged.doc_id} {judged.relevance}\n" for judged in corpus.qrels()]
-    (tmp_path / "qrels.trec").write_text("".join(rows))
-    monkeypatch.setenv("PATH", f"{java.home / 'bin'}{os.pathsep}{os.environ['PATH']}")  # it runs `java`
-    arguments = ["trec_eval", "-c", "-m", "ndcg_cut.10", str(tmp_path / "qrels.trec"), str(tmp_path / "run.trec")]
-    assert trec_eval(arguments) == pytest.approx(ndcg(corpus, read_run(tmp_path / "run.trec")), abs=5e-5)
 
 
 def test_cranfield_by_lucene_and_by_bm25s(java: JavaRuntime, data_folder: Path, tmp_path: Path) -> None:
