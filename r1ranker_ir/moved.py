@@ -28,7 +28,7 @@ MOVED = dict(
     output_paths:files.paths output_streams:files.streams partial_files:files.partial pipes:files.small_files
     plain_data:files.plain_data private_folders:files.locks random_models:models.random_weights
     ranker:rankers.ranker ranking_bench:adapters.ranking_bench
-    ranking_bench_prompts:adapters.ranking_bench_prompts ray_engine:runs.ray_engine ray_worker:runs.ray_worker
+    ranking_bench_prompts:adapters.ranking_bench ray_engine:runs.ray_engine ray_worker:runs.ray_worker
     registry:integrations.registration request_corpus:data.request_corpus request_files:data.request_files
     rerank_inputs:runs.inputs rerank_run:runs.reranking rerankers:integrations.rerankers reranking:runs.requests
     run_files:data.long_runs seeded:strategies.seeded signs:engine.signs

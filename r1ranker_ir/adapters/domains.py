@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from functools import lru_cache
 from importlib import resources
-from typing import Any
 
 from r1ranker_ir.errors import InputError
 
-
-@lru_cache(maxsize=1)
-def _tables() -> Mapping[str, Mapping[str, Any]]:
-    text = resources.files(__package__).joinpath("domains.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
-
-
-def recommendation_domains() -> tuple[str, ...]:
-    """Names the domains of recommendation."""
-    return tuple(_tables()["recommendation"])
+_TABLES = tomllib.loads(resources.files(__package__).joinpath("domains.toml").read_text(encoding="utf-8"))
+RECOMMENDATION_DOMAINS: tuple[str, ...] = tuple(_TABLES["recommendation"])
+ROUTING_WEIGHTS: dict[str, tuple[float, float]] = {
+    name: (objective["effect"], objective["cost"]) for name, objective in _TABLES["routing"].items()
+}
+"""How much effect and cost count in each objective of routing."""
 
 
-def routing_objectives() -> tuple[str, ...]:
-    """Names the objectives of routing."""
-    return tuple(_tables()["routing"])
-
-
-def objective_weights(objective: str) -> tuple[float, float]:
-    """How much effect and cost count in an objective."""
-    known = _tables()["routing"]
-    if objective not in known:
-        raise InputError(f"objective is {objective!r}: use one of {', '.join(known)}, or (weight of effect, of cost)")
-    return known[objective]["effect"], known[objective]["cost"]
-
-
-def aim_of(domain: str) -> str:
+def aim_of(domain: str, known: tuple[str, ...] = (*RECOMMENDATION_DOMAINS, *ROUTING_WEIGHTS)) -> str:
     """What the best candidate of a domain or an objective must be, in words for the prompt."""
-    items, routes = _tables()["recommendation"], _tables()["routing"]
-    if domain in items:
-        return str(items[domain])
-    if domain in routes:
-        return str(routes[domain]["aim"])
-    raise InputError(f"domain is {domain!r}: use one of {', '.join((*items, *routes))}")
+    if domain not in known:
+        raise InputError(f"domain is {domain!r}: use one of {', '.join(known)}")
+    items, routes = _TABLES["recommendation"], _TABLES["routing"]
+    return str(items[domain] if domain in items else routes[domain]["aim"])

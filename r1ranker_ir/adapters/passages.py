@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from r1ranker_ir.adapters.problems import LeftOutError, Problems
+from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import InputError
@@ -45,10 +46,8 @@ class PassageProtocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"candidates": 2, "depth": 1, "min_gain": 1, "queries": 1}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
+        for name, bound in {"candidates": 2, "depth": 1, "min_gain": 1, "queries": 1}.items():
+            if (value := getattr(self, name)) is not None and value < bound:
                 raise InputError(f"{name} is {value}: ask for at least {bound}")
 
 
@@ -64,9 +63,7 @@ def passage_requests(
     topics = corpus.queries()
     if not any(query_id in run for query_id in topics):
         raise InputError(f"none of the run's {len(run)} queries is in corpus {corpus.name!r}: is it a run of it?")
-    grades: dict[str, dict[str, int]] = {}
-    for qrel in corpus.qrels():
-        grades.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
+    grades = gains_of(corpus.qrels())
     usable = []
     for query_id in topics:
         if not any(grade >= protocol.min_gain for grade in grades.get(query_id, {}).values()):
@@ -75,8 +72,7 @@ def passage_requests(
             counts["no results in the run"] += 1
         else:
             usable.append(query_id)
-    folder = Path(corpus.collection)
-    source = folder.name if folder.is_dir() else corpus.name
+    source = Path(corpus.collection).name if Path(corpus.collection).is_dir() else corpus.name
     made = 0
     for start in range(0, len(usable), CHUNK_QUERIES):
         chunk = usable[start : start + CHUNK_QUERIES]
@@ -95,7 +91,7 @@ def passage_requests(
 
 
 def _pool(
-    run: Run, query_id: str, grades: Mapping[str, int], protocol: PassageProtocol
+    run: Run, query_id: str, grades: Mapping[str, float], protocol: PassageProtocol
 ) -> tuple[Sequence[str], Sequence[str]]:
     """A query's relevant passages, and those of the run's top that nobody has judged relevant."""
     # By id: the order of a file of judgments says nothing.

@@ -15,16 +15,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from r1ranker_ir.adapters.domains import aim_of
-from r1ranker_ir.adapters.ranking_bench_prompts import given_prompt
+from r1ranker_ir.adapters.domains import RECOMMENDATION_DOMAINS, ROUTING_WEIGHTS, aim_of
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import DataFileError, InputError, missing_extra
 from r1ranker_ir.files.digests import text_digest
-from r1ranker_ir.types import Candidate, RankingRequest, Task
+from r1ranker_ir.types import Candidate, GivenPrompt, RankingRequest, Task
 
 HUB_NAME = "ulab-ai/Ranking-bench"
 STEPS = "iterative"
@@ -46,16 +44,7 @@ _HISTORY_END = re.compile(r"""['"]\s*\][\s.,;]*\Z|['"]\Z""")
 # The misspelling is the data's own.
 _MODELS_BEGIN = re.compile(r"(?<=\s)and LLM (?:condidates|candidates):")
 _MODEL_LINE = re.compile(r"^\s*# ([^:\n]+): (.+?)\s*$", re.MULTILINE)
-# Which domain's aim a task has: the three routing tasks share their questions and, by the authors' own script, their
-# wording; only labels differ. Passages are ranked for their query alone.
-_DOMAINS = {
-    "rec-movie": "movie",
-    "rec-music": "music",
-    "rec-game": "game",
-    "router-performance": "performance",
-    "router-balance": "balance",
-    "router-cost": "cost",
-}
+_LIST_LINE = re.compile(r"^\[(.*)\][.\s]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,6 +52,10 @@ class Unusable:
     """Why no request can be made of a row."""
 
     reason: str
+
+
+class _UnusableError(Exception):
+    """No request can be made of a row."""
 
 
 def ranking_bench_requests(
@@ -80,16 +73,13 @@ def ranking_bench_requests(
     rows were dropped, by reason. A request's id is made of the query or history alone; the right candidate has gain 1.
     """
     read = used = 0
-    others: Counter[str] = Counter()
-
-    def chosen() -> Iterator[Mapping[str, Any]]:
-        for row in _rows(where, split):
-            if task_name is None or str(row.get("task_name")).lower() == task_name.lower():
-                yield row
-            else:
-                others[str(row.get("task_name"))] += 1
-
-    for row in islice(chosen(), queries):
+    others: set[str] = set()
+    for row in _rows(where, split):
+        if read == queries:
+            break
+        if task_name is not None and str(row.get("task_name")).lower() != task_name.lower():
+            others.add(str(row.get("task_name")))
+            continue
         read += 1
         made = request_of_row(row)
         if isinstance(made, Unusable):
@@ -114,36 +104,30 @@ def request_of_row(row: Mapping[str, Any]) -> JudgedRequest | Unusable:
         return Unusable(str(error))
 
 
-class _UnusableError(Exception):
-    """No request can be made of a row."""
-
-
 def _request(row: Mapping[str, Any]) -> JudgedRequest:
     problem, gt, task_name = (row.get(column) for column in ("problem", "gt", "task_name"))
     if not (isinstance(problem, str) and isinstance(gt, str) and isinstance(task_name, str)):
         raise _UnusableError("problem, gt or task_name is no text")
     texts = _candidates(row.get("candidates"))
     readers = {"passage": _read_passages, "rec": _read_items, "router": _read_models}
-    reader = readers.get(task_name.lower().partition("-")[0])
-    if reader is None:
+    kind, _, domain = task_name.lower().partition("-")
+    if kind not in readers:
         raise _UnusableError(f"unknown task_name {task_name!r}")
-    context, candidates, task = reader(problem, texts)
+    context, candidates, task = readers[kind](problem, texts)
     if not context.strip():
         raise _UnusableError("the query or history is blank")
-    place = _place(gt.strip(), texts, [candidate.id for candidate in candidates])
-    domain = _DOMAINS.get(task_name.lower())
-    return JudgedRequest(
-        RankingRequest(
-            context,
-            candidates,
-            task,
-            text_digest(context)[:16],
-            "" if domain is None else aim_of(domain),
-            given_prompt(problem, [candidate.name or candidate.id for candidate in candidates], texts),
-        ),
-        tuple(float(each == place) for each in range(len(texts))),
-        f"ranking-bench/{task_name}",
-    )
+    names = [candidate.id for candidate in candidates]
+    # The right answer is the candidate of that text, or else of that name.
+    right = [place for place, text in enumerate(texts) if text.strip() == gt.strip()]
+    right = right or [place for place, name in enumerate(names) if name == gt.strip()]
+    if len(right) != 1:
+        raise _UnusableError("gt fits several candidates" if right else "gt is not among the candidates")
+    # The three routing tasks share their questions and, by the authors' own script, their wording; only labels differ.
+    aim = aim_of(domain) if domain in (*RECOMMENDATION_DOMAINS, *ROUTING_WEIGHTS) else ""
+    query_id, given = text_digest(context)[:16], _given_prompt(problem, names, texts)
+    request = RankingRequest(context, candidates, task, query_id, aim, given)
+    gains = tuple(float(place in right) for place in range(len(texts)))
+    return JudgedRequest(request, gains, f"ranking-bench/{task_name}")
 
 
 _Reading = tuple[str, tuple[Candidate, ...], Task]
@@ -180,30 +164,29 @@ def _query_of(problem: str, ends: re.Pattern[str], texts: Sequence[str]) -> _Cut
     """Cuts out the query, behind which the candidates stand: nothing but a label and signs before the first."""
 
     def fits(_: str, end: re.Match[str]) -> bool:
-        first = _find_all(problem, end.end(), texts)
-        return first is not None and _BEFORE_CANDIDATES.fullmatch(problem, end.end(), first) is not None
+        found = _find_all(problem, end.end(), texts)
+        return bool(found) and _BEFORE_CANDIDATES.fullmatch(problem, end.end(), found[0]) is not None
 
     return _cut_out(problem, "query", _QUERY_BEGINS, ends, fits)
 
 
-def _find_all(problem: str, at: int, texts: Sequence[str]) -> int | None:
-    """The place of the first of some texts that follow each other from a place on; `None` where one is missing."""
-    first = None
+def _find_all(problem: str, at: int, texts: Sequence[str]) -> list[int]:
+    """The places of some texts that follow each other from a place on; none where one is missing."""
+    places = []
     for text in texts:
-        found = problem.find(text, at)
-        if found < 0:
-            return None
-        first = found if first is None else first
-        at = found + len(text)
-    return first
+        place = problem.find(text, at)
+        if place < 0:
+            return []
+        places.append(place)
+        at = place + len(text)
+    return places
 
 
 def _read_passages(problem: str, texts: Sequence[str]) -> _Reading:
     """Passages stand in the prompt as `passage 3: text`; only there it is said which text has which name."""
     found = _query_of(problem, _PASSAGES_BEGIN, texts)
     candidates, at = [], found.behind
-    for text in texts:
-        start = problem.find(text, at)
+    for text, start in zip(texts, _find_all(problem, at, texts) or [-1] * len(texts), strict=True):
         label = None if start < 0 else _PASSAGE_LABEL.search(problem, at, start)
         if label is None:
             raise _UnusableError("a candidate is not to be found in the problem")
@@ -216,7 +199,7 @@ def _read_items(problem: str, texts: Sequence[str]) -> _Reading:
     def fits(text: str, end: re.Match[str]) -> bool:
         counts = end[1] is None or int(end[1]) == len(texts)
         closed = not text.startswith("[") or _LIST_ENDS.search(text) is not None
-        return counts and closed and _find_all(problem, end.end(), texts) is not None
+        return counts and closed and bool(_find_all(problem, end.end(), texts))
 
     found = _cut_out(problem, "history", _HISTORY_BEGINS, _ITEMS_BEGIN, fits)
     return _history(found.text), tuple(Candidate(text, text) for text in texts), "item"
@@ -243,13 +226,21 @@ def _read_models(problem: str, texts: Sequence[str]) -> _Reading:
     return found.text, tuple(Candidate(name, text) for name, text in named), "model"
 
 
-def _place(gt: str, texts: Sequence[str], names: Sequence[str]) -> int:
-    """The place of the right answer: the candidate of that text, or else of that name."""
-    places = [place for place, text in enumerate(texts) if text.strip() == gt]
-    places = places or [place for place, name in enumerate(names) if name == gt]
-    if len(places) != 1:
-        raise _UnusableError("gt fits several candidates" if places else "gt is not among the candidates")
-    return places[0]
+def _given_prompt(problem: str, names: Sequence[str], texts: Sequence[str]) -> GivenPrompt | None:
+    """Parts a row's prompt at its list of candidates, so that they can be listed anew.
+
+    They stand on lines with labels, as Python prints a list, or as `'3. text'` between brackets, whatever the numbers.
+    """
+    labelled = "\n".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True))
+    for block in (labelled, repr(list(texts))[1:-1]):
+        if (start := problem.rfind(block)) >= 0:
+            return GivenPrompt(problem[:start], block, problem[start + len(block) :])
+    pattern = ", ".join(rf"'\d+\. {re.escape(text)}'" for text in texts)
+    spans = [line.span(1) for line in _LIST_LINE.finditer(problem) if re.fullmatch(pattern, line[1])]
+    if not spans:
+        return None
+    start, end = spans[-1]
+    return GivenPrompt(problem[:start], problem[start:end], problem[end:])
 
 
 def _candidates(value: Any) -> list[str]:
@@ -272,42 +263,33 @@ def _rows(where: str | Path, split: str) -> Iterator[Mapping[str, Any]]:
         import datasets
     except ImportError as error:
         raise missing_extra("Ranking-bench", "train", error) from error
+    path, row = Path(where), None
+    if str(where) not in CONFIGURATIONS and not path.is_file():
+        raise InputError(
+            f"Ranking-bench {str(path)!r} is neither {' nor '.join(map(repr, CONFIGURATIONS))}, which come from the "
+            "hub, nor a file that exists"
+        )
+    if str(where) not in CONFIGURATIONS and path.suffix not in _FORMATS:
+        raise InputError(f"{str(path)!r} ends in none of {', '.join(_FORMATS)}: convert it")
     try:
         if str(where) in CONFIGURATIONS:
             # Not streamed: a copy on the disk serves the second reading that held-out lists take.
             rows = datasets.load_dataset(HUB_NAME, str(where), split=split)
         else:
-            rows = datasets.load_dataset(_format(Path(where)), data_files=str(where), split="train", streaming=True)
-        opened = iter(rows)
-        first = next(opened, None)
+            rows = datasets.load_dataset(_FORMATS[path.suffix], data_files=str(where), split="train", streaming=True)
+        for number, row in enumerate(rows, start=1):
+            if lacking := [column for column in COLUMNS if column not in row]:
+                raise DataFileError(
+                    f"{where}:{number}: column {lacking[0]!r} is missing (there are {', '.join(row)}): Ranking-bench "
+                    f"has {', '.join(COLUMNS)}"
+                )
+            yield row
     except InputError:
         raise
     except Exception as error:  # datasets raises what its readers, the hub's client and Arrow raise
-        raise InputError(
+        raise DataFileError(
             f"can't load Ranking-bench from {str(where)!r} ({type(error).__name__}: {error}): check the network, or "
             "give a .jsonl or .parquet file with its columns"
         ) from error
-    if first is None:
+    if row is None:
         raise DataFileError(f"{where}: no row: a file with the columns {', '.join(COLUMNS)} is needed")
-    for column in COLUMNS:
-        if column not in first:
-            raise DataFileError(
-                f"{where}:1: column {column!r} is missing (there are {', '.join(first)}): Ranking-bench has "
-                f"{', '.join(COLUMNS)}"
-            )
-    yield first
-    try:
-        yield from opened
-    except Exception as error:
-        raise DataFileError(f"{where}: a row can't be read ({type(error).__name__}: {error})") from error
-
-
-def _format(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(
-            f"Ranking-bench {str(path)!r} is neither {' nor '.join(map(repr, CONFIGURATIONS))}, which come from the "
-            "hub, nor a file that exists"
-        )
-    if path.suffix not in _FORMATS:
-        raise InputError(f"{str(path)!r} ends in none of {', '.join(_FORMATS)}: convert it")
-    return _FORMATS[path.suffix]

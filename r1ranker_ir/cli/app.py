@@ -37,7 +37,7 @@ from r1ranker_ir.cli.suite import suite
 from r1ranker_ir.cli.trace import trace
 from r1ranker_ir.cli.train import train
 from r1ranker_ir.errors import R1RankerError
-from r1ranker_ir.files.terminal_text import argument_text, console, echo, prepare_streams, visible
+from r1ranker_ir.files.terminal_text import console, echo, prepare_streams, visible
 from r1ranker_ir.option_fields import option
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def demo(
     from r1ranker_ir.cli.demo import run_demo
 
     screen = console(soft_wrap=not sys.stdout.isatty())
-    run_demo(screen, query_id=argument_text(query), depth=depth, progress=progress)
+    run_demo(screen, query_id=query, depth=depth, progress=progress)
 
 
 _add(app, compare, doctor, benchmark, shootout)

@@ -14,7 +14,7 @@ from r1ranker_ir.cli.choices import SectionName, listed
 from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.parameters import GroupedCommand, stated_of, with_fields
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.terminal_text import argument_text, echo_data, echo_json
+from r1ranker_ir.files.terminal_text import echo_data, echo_json
 from r1ranker_ir.option_fields import argument, option
 from r1ranker_ir.prompts.sections import find_section, known_sections
 from r1ranker_ir.rankers.settings import SETTINGS, RankerSettings
@@ -159,13 +159,13 @@ def _chosen(told: RankerSettings, settings: CheckpointSettings, model: str | Non
 def _request(query: str, texts: Sequence[str], given: Sequence[float], task: Any, aim: str) -> RankingRequest:
     from r1ranker_ir.types import Candidate, RankingRequest
 
-    documents = [argument_text(text) for text in texts]
+    documents = list(texts)
     scores = given or [float(len(documents) - place) for place in range(len(documents))]
     if len(scores) != len(documents):
         raise InputError(f"{len(scores)} scores for {len(documents)} candidates: give --score once for each, or never")
     pairs = enumerate(zip(documents, scores, strict=True))
     candidates = tuple(Candidate(str(place), text, score) for place, (text, score) in pairs)
-    return RankingRequest(argument_text(query), candidates, task=task, aim=argument_text(aim))
+    return RankingRequest(query, candidates, task=task, aim=aim)
 
 
 def _facts(template: PromptTemplate, section: str, call: Call, limits: UnloadedLimits) -> dict[str, Any]:

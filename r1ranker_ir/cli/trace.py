@@ -13,7 +13,7 @@ import typer
 from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.terminal_text import argument_text, console, echo_json
+from r1ranker_ir.files.terminal_text import console, echo_json
 from r1ranker_ir.option_fields import argument, option
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def show(
     from r1ranker_ir.runs.trace_view import print_ranking
     from r1ranker_ir.runs.traces import find_rankings
 
-    query = argument_text(query)
     found, ids = find_rankings(file, query)
     if not found:
         raise InputError(_unknown(query, file, ids))

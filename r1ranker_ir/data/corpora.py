@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Protocol
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from r1ranker_ir.data.qrels import check_grade, read_beir_qrels, read_trec_qrels
 from r1ranker_ir.data.request_corpus import RequestCorpus, holds_requests
 from r1ranker_ir.errors import DataFileError, InputError, R1RankerError
 from r1ranker_ir.files.json_lines import parse_json_line, placed_json_lines
 from r1ranker_ir.files.offsets import OffsetIndex, file_state, line_number
-from r1ranker_ir.files.records import Id, Record, Words, checked_lines, checked_record
+from r1ranker_ir.files.records import Id, OpenRecord, Words, checked_lines, checked_record
 
 if TYPE_CHECKING:
     from ir_measures import Qrel
@@ -29,16 +29,12 @@ DEMO_COLLECTION = Path(__file__).parents[1] / "demo_collection"
 _HOST = re.compile(r"HTTPS?ConnectionPool\(host=\\*'([^'\\]+)")
 
 
-class _Query(Record):
-    model_config = ConfigDict(extra="ignore")
-
+class _Query(OpenRecord):
     id: Annotated[Id, Field(alias="_id")]
     text: Words
 
 
-class _Document(Record):
-    model_config = ConfigDict(extra="ignore")
-
+class _Document(OpenRecord):
     id: Annotated[Id, Field(alias="_id")]
     text: str
     title: str | None = None
@@ -86,20 +82,16 @@ def open_corpus(name_or_folder: str | Path, split: str | None = None) -> Corpus:
         folder = DEMO_COLLECTION
     if folder.is_dir():
         return FolderCorpus(folder, split or TEST_SPLIT)
-    if folder.is_file():
-        if not holds_requests(folder):
-            raise InputError(
-                f"corpus {str(name_or_folder)!r} is a file: give the folder that holds {LAYOUT}; of files, only those "
-                f"of ranking requests (JSON Lines, .jsonl) can be measured on"
-            )
-        if split is not None:
-            raise InputError(f"split {split!r} was given beside the request file {str(folder)!r}, which has no splits")
-        return RequestCorpus(folder)
-    corpus = IrDatasetsCorpus(str(name_or_folder))
+    if folder.is_file() and not holds_requests(folder):
+        raise InputError(
+            f"corpus {str(name_or_folder)!r} is a file: give the folder that holds {LAYOUT}; of files, only those of "
+            f"ranking requests (JSON Lines, .jsonl) can be measured on"
+        )
+    corpus = RequestCorpus(folder) if folder.is_file() else IrDatasetsCorpus(str(name_or_folder))
     if split is not None:
         raise InputError(
-            f"split {split!r} was given beside the ir_datasets id {corpus.name!r}: splits are for folders, an id "
-            f"carries its own, such as beir/scifact/{split}"
+            f"split {split!r} was given beside {corpus.name!r}, which is no folder: only folders have splits; an id of "
+            f"ir_datasets carries its own, such as beir/scifact/{split}"
         )
     return corpus
 
@@ -134,7 +126,6 @@ class FolderCorpus:
             raise InputError(f"folder {self.name!r} has no corpus.jsonl: a corpus folder holds {LAYOUT}")
 
     def queries(self) -> dict[str, str]:
-        """The text of each query by id, in file order."""
         path = self._folder / "queries.jsonl"
         if not path.is_file():
             raise InputError(f"folder {self.name!r} has no queries.jsonl: a corpus folder holds {LAYOUT}")
@@ -147,10 +138,8 @@ class FolderCorpus:
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have judgments, by name."""
-        found = {path.stem for path in (self._folder / "qrels").glob("*.tsv")}
-        if (self._folder / "qrels.trec").is_file():
-            found.add(TEST_SPLIT)
-        return tuple(sorted(found))
+        trec = [TEST_SPLIT] if (self._folder / "qrels.trec").is_file() else []
+        return tuple(sorted({*trec, *(path.stem for path in (self._folder / "qrels").glob("*.tsv"))}))
 
     def qrels(self) -> list[Qrel]:
         """The judgments of `qrels/<split>.tsv`; for the test split of `qrels.trec` where that is missing."""
@@ -164,10 +153,7 @@ class FolderCorpus:
         raise InputError(f"folder {self.name!r} has no judgments of split {self._split!r}: add {add}{found}")
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
-        """The text of the documents with these ids.
-
-        The first call passes over the file to learn where each document stands, and keeps 16 bytes per document.
-        """
+        # The first call passes over the file to learn where each document stands, and keeps 16 bytes per document.
         wanted = dict.fromkeys(ids)
         if not wanted:
             return {}
@@ -185,7 +171,6 @@ class FolderCorpus:
         return {doc_id: found[doc_id] for doc_id in wanted if doc_id in found}
 
     def iterate_documents(self) -> Iterator[tuple[str, str]]:
-        """Yields id and text of every document, in file order."""
         seen: set[str] = set()
         for number, document in checked_lines(_Document, self._path):
             if document.id in seen:
@@ -197,10 +182,9 @@ class FolderCorpus:
         """Where each document stands in the file, which may have been changed since it was last looked at."""
         state = file_state(file)
         if self._index is None or self._index[0] != state:
-            lines = placed_json_lines(self._path)
             places = (
                 (checked_record(_Document, line.record, f"{self._path}:{line.number}").id, line.offset)
-                for line in lines
+                for line in placed_json_lines(self._path)
             )
             self._index = state, OffsetIndex(places)
         return self._index[1]
@@ -227,8 +211,6 @@ class IrDatasetsCorpus:
             ) from None
 
     def queries(self) -> dict[str, str]:
-        """The text of each query by id, as the dataset words it for searching."""
-        self._require("queries")
         with self._reading("queries"):
             return {
                 query.query_id: str(query.default_text() if hasattr(query, "default_text") else query.text)
@@ -236,10 +218,8 @@ class IrDatasetsCorpus:
             }
 
     def qrels(self) -> list[Qrel]:
-        """The dataset's judgments."""
         from ir_measures import Qrel
 
-        self._require("qrels")
         with self._reading("qrels"):
             judgments = list(self._dataset.qrels_iter())
         if judgments and not hasattr(judgments[0], "relevance"):
@@ -250,16 +230,12 @@ class IrDatasetsCorpus:
         return [Qrel(judged.query_id, judged.doc_id, judged.relevance) for judged in judgments]
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
-        """The text of the documents with these ids from ir_datasets' document store, built on first use."""
         wanted = list(dict.fromkeys(ids))
-        self._require("docs")
         with self._reading("docs"):
             found = self._dataset.docs_store().get_many(wanted)
         return {doc_id: self._text(found[doc_id]) for doc_id in wanted if doc_id in found}
 
     def iterate_documents(self) -> Iterator[tuple[str, str]]:
-        """Yields id and text of every document, in the dataset's order."""
-        self._require("docs")
         with self._reading("docs"):
             for document in self._dataset.docs_iter():
                 yield document.doc_id, self._text(document)
@@ -271,7 +247,8 @@ class IrDatasetsCorpus:
 
         return str(ir_datasets.corpus_id(self.name))
 
-    def _require(self, kind: str) -> None:
+    @contextmanager
+    def _reading(self, kind: str) -> Iterator[None]:
         named = {"docs": "documents", "queries": "queries", "qrels": "judgments (qrels)"}
         if not self._dataset.has(kind):
             offered = [named[other] for other in named if self._dataset.has(other)] or ["nothing that is used here"]
@@ -279,18 +256,18 @@ class IrDatasetsCorpus:
                 f"ir_datasets' {self.name!r} has no {named[kind]}, it offers {', '.join(offered)}: use an id that has "
                 f"them, often one below it such as {self.name + '/test'!r} (the catalogue lists them)"
             )
-
-    @contextmanager
-    def _reading(self, kind: str) -> Iterator[None]:
         # ir_datasets raises whatever its downloader, archive reader or parser raised.
         try:
             yield
         except R1RankerError:
             raise
         except Exception as error:
+            # Where servers do not answer, requests and ir_datasets use many words.
+            hosts = dict.fromkeys(_HOST.findall(str(error)))
+            reason = f"no answer from {', '.join(hosts)}" if hosts else f"{type(error).__name__}: {error}"
             raise InputError(
-                f"ir_datasets could not read the {kind} of {self.name!r} ({_reason(error)}): check the network, the "
-                f"disk, and IR_DATASETS_HOME"
+                f"ir_datasets could not read the {kind} of {self.name!r} ({reason}): check the network, the disk, and "
+                f"IR_DATASETS_HOME"
             ) from error
 
     def _text(self, document: Any) -> str:
@@ -304,9 +281,3 @@ class IrDatasetsCorpus:
             return document_text(title, text)
         fields = ", ".join(getattr(document, "_fields", ()))
         raise InputError(f"the documents of {self.name!r} have no text (fields: {fields}): use another id")
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in few words where it is that servers do not answer: requests and ir_datasets use many."""
-    hosts = dict.fromkeys(_HOST.findall(str(error)))
-    return f"no answer from {', '.join(hosts)}" if hosts else f"{type(error).__name__}: {error}"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Self
-
-import numpy as np
 
 from r1ranker_ir.data.trec_runs import (
     RunEntry,
@@ -24,8 +21,8 @@ from r1ranker_ir.data.trec_runs import (
 )
 from r1ranker_ir.errors import InputError, StorageError
 from r1ranker_ir.files.json_lines import is_gzip
-from r1ranker_ir.files.offsets import OffsetIndex, file_state, line_number
-from r1ranker_ir.files.streams import STANDARD_STREAM
+from r1ranker_ir.files.offsets import file_state, line_number
+from r1ranker_ir.files.streams import is_stream
 
 
 def open_run(path: str | Path) -> RunFile:
@@ -47,42 +44,35 @@ class RunFile(Mapping[str, tuple[RunEntry, ...]]):
     def __init__(self, path: str | Path) -> None:
         self.name = name_of(path)
         self._lock = threading.Lock()
-        self._file = _spool(path, self.name) if _needs_spool(path) else self._opened(path)
-        self._release = weakref.finalize(self, self._file.close)
+        if is_stream(path) or is_gzip(path):
+            self._file = _unpacked(path, self.name)
+        else:
+            with run_errors(path):
+                self._file = Path(path).open("rb")  # noqa: SIM115 (it stays open as long as the run)
+        self.close = weakref.finalize(self, self._file.close)
         try:
             self._state = file_state(self._file)
-            index = OffsetIndex(self._stretches())
+            self._starts = self._stretches()
             self._check_unchanged()
-            self._index = index
-            self._firsts = self._first_stretches()
         except BaseException:
             self.close()
             raise
 
-    @staticmethod
-    def _opened(path: str | Path) -> IO[bytes]:
-        with run_errors(path):
-            return Path(path).open("rb")
-
     def __getitem__(self, query_id: str) -> tuple[RunEntry, ...]:
+        starts = self._starts[query_id]
         with self._lock:
-            lines = [line for start in self._starts_of(query_id) for _, line in self._stretch(start)]
-        if not lines:
-            raise KeyError(query_id)
-        return best_first((line.doc_id, line.score, line.rank) for line in lines)
+            self._check_unchanged()
+            lines = [line[1:] for start in starts for _, line in self._stretch(start)]
+        return best_first(lines)
 
     def __contains__(self, query_id: object) -> bool:
-        with self._lock:
-            return isinstance(query_id, str) and bool(self._starts_of(query_id))
+        return query_id in self._starts
 
     def __iter__(self) -> Iterator[str]:
-        for start in self._firsts:
-            with self._lock:
-                query_id = self._line_at(int(start)).query_id
-            yield query_id
+        return iter(self._starts)
 
     def __len__(self) -> int:
-        return len(self._firsts)
+        return len(self._starts)
 
     def __enter__(self) -> Self:
         return self
@@ -90,17 +80,9 @@ class RunFile(Mapping[str, tuple[RunEntry, ...]]):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of the index in bytes."""
-        return self._index.nbytes + int(self._firsts.nbytes)
-
-    def close(self) -> None:
-        """Closes the file; the run can't be read any more."""
-        self._release()
-
-    def _stretches(self) -> Iterator[tuple[str, int]]:
-        """Checks all lines; yields each stretch of lines of one query, by the query's id and where it starts."""
+    def _stretches(self) -> dict[str, list[int]]:
+        """Checks all lines; query id to where each stretch of its lines starts, in bytes."""
+        starts: dict[str, list[int]] = {}
         query_id: str | None = None
         documents: set[str] = set()
         offset = 0
@@ -110,38 +92,21 @@ class RunFile(Mapping[str, tuple[RunEntry, ...]]):
             if line is not None:
                 if line.query_id != query_id:
                     query_id, documents = line.query_id, set()
-                    yield query_id, offset
+                    starts.setdefault(query_id, []).append(offset)
                 if line.doc_id in documents:
                     raise repeated_document(line, where)
                 documents.add(line.doc_id)
             offset += len(raw)
-
-    def _first_stretches(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """Where each query's first stretch starts, after a check of the queries that have several."""
-        later = []
-        for places in self._index.repeated():
-            seen: dict[str, set[str]] = {}
-            for start in places:
-                query_id = self._line_at(start).query_id
-                if query_id in seen:
-                    later.append(start)
-                documents = seen.setdefault(query_id, set())
-                for offset, line in self._stretch(start):
-                    if line.doc_id in documents:
-                        raise repeated_document(line, f"{self.name}:{line_number(self._file, offset)}")
-                    documents.add(line.doc_id)
-        starts = self._index.starts()
-        return starts[~np.isin(starts, later)] if later else starts
-
-    def _starts_of(self, query_id: str) -> list[int]:
-        return [start for start in self._index.starts_of(query_id) if self._line_at(start).query_id == query_id]
-
-    def _line_at(self, start: int) -> RunLine:
-        return next(self._stretch(start))[1]
+        for apart in (places for places in starts.values() if len(places) > 1):
+            documents = set()
+            for place, line in (found for start in apart for found in self._stretch(start)):
+                if line.doc_id in documents:
+                    raise repeated_document(line, f"{self.name}:{line_number(self._file, place)}")
+                documents.add(line.doc_id)
+        return starts
 
     def _stretch(self, start: int) -> Iterator[tuple[int, RunLine]]:
         """Reads the lines of one query from a place on, until those of another follow; gives their places too."""
-        self._check_unchanged()
         query_id = None
         self._file.seek(start)
         offset = start
@@ -164,27 +129,14 @@ class RunFile(Mapping[str, tuple[RunEntry, ...]]):
             )
 
 
-def _needs_spool(path: str | Path) -> bool:
-    """Whether a run can't be read at any place: standard input, compressed files, pipes such as `<(…)`, devices."""
-    if str(path) == STANDARD_STREAM or is_gzip(path):
-        return True
-    return Path(path).is_fifo() or Path(path).is_char_device()
-
-
-def _spool(path: str | Path, named: str) -> IO[bytes]:
-    """Unpacks a run into a file that has no name, so that nothing is left behind whatever happens."""
-    file: IO[bytes] | None = None
+def _unpacked(path: str | Path, named: str) -> IO[bytes]:
+    """What can't be read at any place, in a file that has no name, so that nothing is left behind whatever happens."""
+    lines = raw_lines(path)  # whose errors are of another kind
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115 (it stays open as long as the run)
-        for _, raw in raw_lines(path):  # whose errors are of another kind
-            file.write(raw)
+        file.writelines(raw for _, raw in lines)
         file.seek(0)
-    except BaseException as error:
-        if file is not None:
-            with contextlib.suppress(OSError):
-                file.close()
-        if not isinstance(error, OSError):
-            raise
+    except OSError as error:
         raise StorageError(
             f"can't unpack {named} into a temporary file ({error.strerror}): make room in the folder for temporary "
             f"files, or name another one in the environment variable TMPDIR"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
 GREATEST_GRADE = 100_000
 """The largest grade of a judgment: trec_eval keeps a counter for each grade up to it, and runs out of memory."""
-_BEIR_HEADER = ("query-id", "corpus-id", "score")
+_BEIR_HEADER = ["query-id", "corpus-id", "score"]
 
 
 def read_beir_qrels(path: Path) -> list[Qrel]:
     """Reads query id, document id and grade, split by tabs; a header line is passed over."""
-    return _read(path, _beir_rows(path))
+    rows = ((number, [cell.strip(WHITE_SPACE) for cell in line.split("\t")]) for number, line in text_lines(path))
+    found = (row for row in rows if row != (1, _BEIR_HEADER))
+    return _read(path, found, (0, 1, 2), "query id, document id and grade are needed, split by tabs")
 
 
 def read_trec_qrels(path: Path) -> list[Qrel]:
     """Reads query id, 0, document id and grade, split by white space."""
-    return _read(path, _trec_rows(path))
+    rows = ((number, split_columns(line)) for number, line in text_lines(path))
+    return _read(path, rows, (0, 2, 3), "query id, 0, document id and grade are needed")
 
 
 def gains_of(qrels: Iterable[Qrel]) -> dict[str, dict[str, float]]:
@@ -44,37 +47,15 @@ def check_grade(grade: int, where: str) -> int:
     return grade
 
 
-def _beir_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    for number, line in text_lines(path):
-        cells = tuple(cell.strip(WHITE_SPACE) for cell in line.split("\t"))
-        if len(cells) != 3:
-            raise DataFileError(
-                f"{path}:{number}: {len(cells)} columns: query id, document id and grade are needed, split by tabs"
-            )
-        if number > 1 or cells != _BEIR_HEADER:
-            yield number, *cells
-
-
-def _trec_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    for number, line in text_lines(path):
-        cells = split_columns(line)
-        if len(cells) != 4:
-            raise DataFileError(f"{path}:{number}: {len(cells)} columns: query id, 0, document id and grade are needed")
-        yield number, cells[0], cells[2], cells[3]
-
-
-def _read(path: Path, rows: Iterator[tuple[int, str, str, str]]) -> list[Qrel]:
+def _read(path: Path, rows: Iterable[tuple[int, list[str]]], places: tuple[int, int, int], needed: str) -> list[Qrel]:
     from ir_measures import Qrel
 
     grades: dict[tuple[str, str], int] = {}
-    for number, query_id, doc_id, cell in rows:
-        try:
-            # int() refuses thousands of digits with an error of its own kind.
-            grade = check_grade(whole_number_of(cell), f"{path}:{number}")
-        except DataFileError:
-            raise
-        except ValueError:
-            raise DataFileError(f"{path}:{number}: grade {quoted(cell)} is not a whole number") from None
+    for number, cells in rows:
+        if len(cells) != places[-1] + 1:
+            raise DataFileError(f"{path}:{number}: {len(cells)} columns: {needed}")
+        query_id, doc_id, cell = (cells[place] for place in places)
+        grade = check_grade(whole_number_of(cell, f"{path}:{number}: grade"), f"{path}:{number}")
         if grades.setdefault((query_id, doc_id), grade) != grade:
             raise DataFileError(
                 f"{path}:{number}: document {doc_id!r} of query {query_id!r} is judged {grade} here and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -87,25 +87,20 @@ class RequestCorpus:
         self._path = path
 
     def queries(self) -> dict[str, str]:
-        """The text of each request's query by its id, in file order."""
         return {judged.request.query_id: judged.request.query for judged in self._requests()}
 
     def qrels(self) -> list[Qrel]:
-        """The judgments that the gains are; see `judgments_of`."""
         return list(judgments_of(self._requests()).qrels)
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
         """Refuses: a candidate's text belongs to its request, with a task and an aim."""
-        self._refuse()
-
-    def iterate_documents(self) -> Iterator[tuple[str, str]]:
-        """Refuses, as `documents` does."""
-        self._refuse()
+        self.iterate_documents()
 
     def _requests(self) -> tuple[JudgedRequest, ...]:
         return with_run_ids(read_requests(self._path))
 
-    def _refuse(self) -> NoReturn:
+    def iterate_documents(self) -> NoReturn:
+        """Refuses, as `documents` does."""
         raise InputError(
             f"{self.name!r} holds ranking requests, and no documents to search or to rerank a run of: rank and measure "
             f"the requests with r1ranker suite {self.name}"
@@ -115,16 +110,14 @@ class RequestCorpus:
 def _words(ids: Sequence[str]) -> list[str]:
     """One-word ids, none twice; the first of each that is a word keeps its own."""
     taken = {each for each in ids if is_run_id(each)}
-    kept: set[str] = set()
-    words = []
+    words: dict[str, None] = {}
     for each in ids:
         word = each
-        if each not in taken or each in kept:
+        if each not in taken or each in words:
             word = stem = run_id_of(each)
             number = 2
             while word in taken:
                 word, number = f"{stem}_{number}", number + 1
-        kept.add(word)
         taken.add(word)
-        words.append(word)
-    return words
+        words[word] = None
+    return list(words)

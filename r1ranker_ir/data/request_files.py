@@ -121,7 +121,7 @@ def read_requests(path: str | Path, *, queries: int | None = None) -> Iterator[J
 def write_requests(path: str | Path, requests: Iterable[JudgedRequest]) -> int:
     """Writes a file of ranking requests, which is there only once it is whole; returns how many there are."""
     count = 0
-    with PartialFile(path, "--output", of_answers=False) as file:
+    with PartialFile(path, "--output") as file:
         for judged in requests:
             line = json.dumps(request_row(judged), ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8", "backslashreplace"))

@@ -12,8 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -49,21 +48,16 @@ def read_run(path: str | Path) -> dict[str, tuple[RunEntry, ...]]:
     (trec_eval and ir_measures break ties by document id instead, so a measure of a run with ties may see
     another order than a reranker.)
     """
-    scored: dict[str, dict[str, tuple[float, int]]] = {}
+    found: dict[str, dict[str, tuple[str, int, float]]] = {}
     named = name_of(path)
     for number, raw in raw_lines(path):
         where = f"{named}:{number}"
-        line = parse_line(raw, where, first=number == 1)
-        if line is None:
-            continue
-        documents = scored.setdefault(line.query_id, {})
-        if line.doc_id in documents:
-            raise repeated_document(line, where)
-        documents[line.doc_id] = (line.score, line.rank)
-    return {
-        query_id: best_first((doc_id, score, rank) for doc_id, (score, rank) in documents.items())
-        for query_id, documents in scored.items()
-    }
+        if (line := parse_line(raw, where, first=number == 1)) is not None:
+            documents = found.setdefault(line.query_id, {})
+            if line.doc_id in documents:
+                raise repeated_document(line, where)
+            documents[line.doc_id] = line[1:]
+    return {query_id: best_first(documents.values()) for query_id, documents in found.items()}
 
 
 class RunLine(NamedTuple):
@@ -112,18 +106,11 @@ def parse_line(raw: bytes, where: str, *, first: bool) -> RunLine | None:
         raise DataFileError(
             f"{where}: {len(cells)} columns: a run needs six (query id, Q0, document id, rank, score, tag)"
         )
-    query_id, _, doc_id, rank_cell, score_cell, _ = cells
-    try:
-        rank = whole_number_of(rank_cell)
-    except ValueError:
-        raise DataFileError(f"{where}: rank {quoted(rank_cell)} is not a whole number") from None
-    try:
-        score = number_of(score_cell)
-    except ValueError:
-        raise DataFileError(f"{where}: score {quoted(score_cell)} is not a number") from None
-    if not math.isfinite(score):
-        raise DataFileError(f"{where}: score {quoted(score_cell)} is not finite: such documents can't be ordered")
-    return RunLine(query_id, doc_id, rank, score)
+    query_id, _, doc_id, rank, score, _ = cells
+    line = RunLine(query_id, doc_id, whole_number_of(rank, f"{where}: rank"), number_of(score, f"{where}: score"))
+    if not math.isfinite(line.score):
+        raise DataFileError(f"{where}: score {quoted(score)} is not finite: such documents can't be ordered")
+    return line
 
 
 def repeated_document(line: RunLine, where: str) -> DataFileError:
@@ -131,10 +118,10 @@ def repeated_document(line: RunLine, where: str) -> DataFileError:
     return DataFileError(f"{where}: document {line.doc_id!r} occurs twice in query {line.query_id!r}: keep one line")
 
 
-def best_first(documents: Iterable[tuple[str, float, int]]) -> tuple[RunEntry, ...]:
-    """Orders one query's documents."""
-    ordered = sorted(documents, key=lambda document: (-document[1], document[2]))
-    return tuple(RunEntry(doc_id, score) for doc_id, score, _ in ordered)
+def best_first(documents: Iterable[tuple[str, int, float]]) -> tuple[RunEntry, ...]:
+    """Orders one query's documents, given with rank and score."""
+    ordered = sorted(documents, key=lambda document: (-document[2], document[1]))
+    return tuple(RunEntry(doc_id, score) for doc_id, _, score in ordered)
 
 
 def write_run(run: Run, output: str | Path, tag: str = "r1ranker") -> None:
@@ -158,7 +145,6 @@ class RunWriter:
         self.queries = 0
         self._tag = tag
         self._written: set[str] = set()
-        self._open = False
         self._file = PartialFile(self.output, "--output")
 
     @property
@@ -168,13 +154,10 @@ class RunWriter:
 
     def __enter__(self) -> Self:
         self._file.__enter__()
-        self._open = True
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._file.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        self._file.__exit__(*error)
 
     def write(self, query_id: str, entries: Sequence[RunEntry]) -> None:
         """Writes one query's documents, best first.
@@ -183,8 +166,6 @@ class RunWriter:
         in single precision (trec_eval 10.0 in double) and break ties by document id: a score that is not below the one
         before it is lowered to the next value that is.
         """
-        if not self._open:
-            raise InputError("this RunWriter is not open: use it in a with statement")
         self._file.write("".join(self._query_lines(query_id, entries)).encode())
         self.queries += 1
 

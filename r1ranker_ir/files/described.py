@@ -11,7 +11,6 @@ _URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _SHORTEST_SECRET = 4
 # Keys are longer.
 _LONGEST_WORD = 12
-_DEEPEST = 20
 
 
 def described(value: Any, *, shows_words: bool = False) -> str:
@@ -37,22 +36,18 @@ def without_secrets(text: str, *structures: Any) -> str:
 
     Secrets are what stands under a name such as `api_key` in the structures that the library was given.
     """
-    secrets = {secret for structure in structures for secret in _secrets_in(structure)}
-    for secret in sorted(secrets, key=len, reverse=True):
+    for secret in sorted(set(_secrets_in(structures)), key=len, reverse=True):
         for written in dict.fromkeys((secret, repr(secret)[1:-1])):
             text = text.replace(written, "***")
     return _URL_CREDENTIALS.sub("***@", text)
 
 
-def _secrets_in(value: Any, *, named: bool = False, depth: int = 0) -> Iterator[str]:
-    if depth > _DEEPEST:
-        return
-    if isinstance(value, str):
-        if named and len(value) >= _SHORTEST_SECRET:
-            yield value
+def _secrets_in(value: Any, *, named: bool = False) -> Iterator[str]:
+    if isinstance(value, str) and named and len(value) >= _SHORTEST_SECRET:
+        yield value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _secrets_in(inner, named=named or bool(_SECRET_NAME.search(str(name))), depth=depth + 1)
+            yield from _secrets_in(inner, named=named or bool(_SECRET_NAME.search(str(name))))
     elif isinstance(value, list | tuple | set):
         for inner in value:
-            yield from _secrets_in(inner, named=named, depth=depth + 1)
+            yield from _secrets_in(inner, named=named)

@@ -8,13 +8,12 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.small_files import open_to_read
 
 LONGEST_LINE = 2**26
 """How many bytes a line may have: more than any document has, and `/dev/zero` is one line without an end."""
@@ -48,23 +47,18 @@ def holds_lines_of(path: Path, other: Path) -> bool:
 
     Lines may stand between them, as those of queries that had failed at first do. A file that can't be read holds none.
     """
-    compared = 0
-    try:
-        with contextlib.closing(_undamaged_lines(path)) as lines:
-            for line in _undamaged_lines(other):
-                if line.endswith(b"\n"):
-                    compared += 1
-                    if line not in lines:  # which takes the lines up to it
-                        return False
-    except OSError:
-        return False
+    compared, lines = 0, _undamaged_lines(path)
+    for line in _undamaged_lines(other):
+        if line.endswith(b"\n"):
+            compared += 1
+            if line not in lines:  # which takes the lines up to it
+                return False
     return compared > 0
 
 
-def _undamaged_lines(path: Path) -> Generator[bytes]:
-    with contextlib.suppress(DataFileError):
-        for _, raw in raw_lines(path):
-            yield raw
+def _undamaged_lines(path: Path) -> Iterator[bytes]:
+    with contextlib.suppress(OSError, DataFileError):
+        yield from (raw for _, raw in raw_lines(path))
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -74,8 +68,8 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """
     number = 0
     try:
-        with _open_binary(path) as file:
-            for number, raw in bounded_lines(file, str(path)):
+        with (gzip.open if is_gzip(path) else open)(path, "rb") as file:
+            for number, raw in bounded_lines(cast(IO[bytes], file), str(path)):
                 yield number, raw
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataFileError(f"{path}:{number + 1}: damaged gzip data ({error}): write the file again") from None
@@ -152,13 +146,3 @@ def parse_json_line(raw: bytes, where: str, *, first: bool) -> dict[str, Any] | 
 
 def _decoded(raw: bytes, *, first: bool) -> str:
     return raw.decode("utf-8-sig" if first else "utf-8")
-
-
-def _open_binary(path: Path) -> IO[bytes]:
-    file = open_to_read(path)
-    if not is_gzip(path):
-        return file
-    unpacked = gzip.GzipFile(fileobj=file, mode="rb")
-    # So that it closes the file with itself, as it does for one that it has opened.
-    unpacked.myfileobj = cast(Any, file)
-    return cast(IO[bytes], unpacked)

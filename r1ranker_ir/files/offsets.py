@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import IO
 
 import numpy as np
@@ -30,29 +30,11 @@ class OffsetIndex:
         self._hashes = found[order]
         self._starts = np.array(starts, dtype=np.int64)[order]
 
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory in bytes."""
-        return int(self._hashes.nbytes + self._starts.nbytes)
-
-    def starts(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The offsets of all records, rising."""
-        return np.sort(self._starts)
-
     def starts_of(self, name: str) -> list[int]:
         """Rising offsets of the records of an id, and hardly ever one of another id with the same hash."""
         wanted = np.int64(_hash_of(name))
         first, behind = (int(np.searchsorted(self._hashes, wanted, side)) for side in ("left", "right"))
         return [int(start) for start in self._starts[first:behind]]
-
-    def repeated(self) -> Iterator[list[int]]:
-        """Yields the offsets, rising, of records that share a hash: of ids that occur more than once."""
-        edges = np.flatnonzero(np.concatenate(([True], self._hashes[1:] != self._hashes[:-1], [True])))
-        for place in np.flatnonzero(np.diff(edges) > 1):
-            yield [int(start) for start in self._starts[edges[place] : edges[place + 1]]]
 
 
 def file_state(file: IO[bytes]) -> tuple[int, int]:

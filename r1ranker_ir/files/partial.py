@@ -35,28 +35,25 @@ class PartialFile:
     What is written goes to `<path>.partial`, each piece out of this process's hands when `write` returns, and the file
     gets its name when all went well. After a failure the whole pieces stay in the partial file, and a log message says
     where; an earlier file of the name stays as it was. One process at a time writes a file. A partial file that is
-    there already is kept as `<path>.partial.1` (or another number) until all its lines are written again; where they
-    are not, it stays. Standard output (`-`), pipes and devices are written to as they are. A name in `.gz` is packed.
+    there already is kept as `<path>.partial.1` (or another number) until a whole file holds its lines. Standard output
+    (`-`), pipes and devices are written to as they are. A name in `.gz` is packed.
 
     Args:
         option: what names the file, such as `--output`.
-        of_answers: a model's answers make the file, which the completions cache may hold should it be begun again.
         private: only its owner may read the file.
     """
 
-    def __init__(self, path: str | Path, option: str, *, of_answers: bool = True, private: bool = False) -> None:
+    def __init__(self, path: str | Path, option: str, *, private: bool = False) -> None:
         self.path = Path(path)
         self.partial = partial_path(path)
         self.pieces = 0
         self._named = str(path)
         self._option = option
-        self._of_answers = of_answers
         self._mode = _PRIVATE if private else _PUBLIC
         self._stream = is_stream(path)
         self._file: IO[bytes] | None = None
         self._below: IO[bytes] | None = None
         self._size = 0
-        self._aside: Path | None = None
         self._lock = contextlib.ExitStack()
         if not self._stream:
             check_place(path, option)
@@ -67,13 +64,11 @@ class PartialFile:
                 self._below = cast(IO[bytes], OutputStream(self._named))
             else:
                 self._lock.enter_context(output_lock(self.path, self._option))
-                self._aside = set_aside(self.partial)
-                if self._aside is not None:
-                    cached = ", and answers that are in the completions cache are not computed anew"
+                if (aside := set_aside(self.partial)) is not None:
                     logger.warning(
-                        "%s is of a run that was stopped: it is begun again%s; what it holds is in %s until it is "
+                        "%s is of a run that was stopped: it is begun again; what it holds is in %s until it is "
                         "written again",
-                        *(self.partial, cached if self._of_answers else "", self._aside),
+                        *(self.partial, aside),
                     )
                 self._below = _open_new(self.partial, self._mode)
             self._file = self._below
@@ -95,31 +90,28 @@ class PartialFile:
     ) -> None:
         with self._lock:
             try:
-                if self._stream:
-                    self._close()
-                elif kind is None:
-                    self._close()
+                if kind is not None and not self._stream:
+                    self._keep()
+                    return
+                self._close()
+                if not self._stream:
                     os.replace(self.partial, self.path)
                     self._drop_repeated()
-                else:
-                    self._keep()
             except OSError as failed:
-                if self._stream:
-                    if kind is None:
-                        raise self._failure(failed) from failed
+                if not self._stream:
+                    self._keep()
+                elif kind is not None:
                     return
-                self._keep()
                 raise self._failure(failed) from failed
 
     def write(self, piece: bytes) -> None:
         """Writes one query's lines."""
-        if self._file is None:
+        if self._file is None or self._below is None:
             raise InputError(f"{self._named!r} is not open: use it in a with statement")
         try:
             self._file.write(piece)
             self._file.flush()
-            if self._below is not self._file and self._below is not None:
-                self._below.flush()
+            self._below.flush()
         except OSError as error:
             if self._named == "-" and isinstance(error, BrokenPipeError):
                 raise  # the reader has seen enough, as `head` has
@@ -140,15 +132,14 @@ class PartialFile:
 
     def _close(self) -> None:
         """Closes the file and what it is written through."""
-        assert self._file is not None
-        assert self._below is not None
+        assert self._file is not None and self._below is not None
         try:
             self._file.close()
         finally:
             self._below.close()
 
     def _keep(self) -> None:
-        """Closes the file with what is whole, and takes it away where that is nothing, or nothing new."""
+        """Closes the file with what is whole, and takes it away where that is nothing."""
         try:
             self._close()
         except OSError:
@@ -158,16 +149,6 @@ class PartialFile:
             logger.warning("stopped early: the %d finished queries are kept in %s", self.pieces, self.partial)
         else:
             self.partial.unlink(missing_ok=True)
-        aside = self._aside
-        if aside is None or not aside.is_file() or aside.is_symlink():
-            return
-        if not self.pieces or holds_lines_of(aside, self.partial):
-            os.replace(aside, self.partial)
-            logger.warning("%s holds what the run before had finished", self.partial)
-        elif holds_lines_of(self.partial, aside):
-            aside.unlink()
-        else:
-            logger.warning("what the run before had finished is kept in %s", aside)
 
     def _failure(self, error: OSError) -> StorageError:
         if self._named == "-":
@@ -199,30 +180,11 @@ def _open_new(path: Path, mode: int = _PUBLIC) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def growing_file(path: str | Path, option: str, *, private: bool = False) -> Iterator[Path]:
-    """As `whole_file`, for what takes a while: it grows in `<path>.partial`, and one process at a time writes it."""
-    if is_stream(path):
-        with whole_file(path) as filled:
-            yield filled
-        return
-    check_place(path, option)
-    partial = partial_path(path)
-    with output_lock(Path(path), option):
-        if (aside := set_aside(partial)) is not None:
-            logger.warning("%s was left behind by an earlier run: it is now %s", partial, aside)
-        _open_new(partial, _PRIVATE if private else _PUBLIC).close()
-        try:
-            yield partial
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def whole_file(path: str | Path, *, private: bool = False) -> Iterator[Path]:
+def growing_file(path: str | Path, option: str | None, *, private: bool = False) -> Iterator[Path]:
     """Gives the name of a new file to fill, which gets the wanted name when all went well and is removed otherwise.
 
     Whatever the name stood for before, a link for instance, is replaced; streams (see `is_stream`) get the content.
+    With an `option`, for what takes a while, it grows in `<path>.partial`, and one process at a time writes it.
     """
     if is_stream(path):
         import shutil
@@ -235,14 +197,26 @@ def whole_file(path: str | Path, *, private: bool = False) -> Iterator[Path]:
             with contextlib.closing(OutputStream(path)) as stream, filled.open("rb") as content:
                 shutil.copyfileobj(content, stream)
         return
-    path = Path(path)
-    growing = path.with_name(f".{secrets.token_hex(4)}.{path.name}.partial")
-    _open_new(growing, _PRIVATE if private else _PUBLIC).close()
-    try:
-        yield growing
-        os.replace(growing, path)
-    finally:
-        growing.unlink(missing_ok=True)
+    with contextlib.ExitStack() as lock:
+        if option is None:
+            growing = Path(path).with_name(f".{secrets.token_hex(4)}.{Path(path).name}.partial")
+        else:
+            check_place(path, option)
+            growing = partial_path(path)
+            lock.enter_context(output_lock(Path(path), option))
+            if (aside := set_aside(growing)) is not None:
+                logger.warning("%s was left behind by an earlier run: it is now %s", growing, aside)
+        _open_new(growing, _PRIVATE if private else _PUBLIC).close()
+        try:
+            yield growing
+            os.replace(growing, path)
+        finally:
+            growing.unlink(missing_ok=True)
+
+
+def whole_file(path: str | Path, *, private: bool = False) -> contextlib.AbstractContextManager[Path]:
+    """As `growing_file`, for what is written at once."""
+    return growing_file(path, None, private=private)
 
 
 def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from r1ranker_ir.errors import InputError
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 # What SQLite keeps beside a database.
 _BESIDE_A_CACHE = ("", "-wal", "-shm", "-journal")
+_OF_A_CORPUS = ("corpus.jsonl", "queries.jsonl", "qrels.trec", ".tsv")
 # What a checkpoint's folder holds; other files in it, such as runs, are nobody's input.
 _OF_A_CHECKPOINT = (".json", ".safetensors", ".bin", ".pt", ".model", ".txt", ".jinja", ".md", ".toml", ".gguf", ".py")
 _MOST_FILES = 10_000
@@ -80,17 +82,7 @@ def check_folder(folder: str | os.PathLike[str], option: str, inputs: Iterable[N
 
 def corpus_inputs(option: str, name: str | os.PathLike[str] | None) -> Iterator[NamedFile]:
     """The files of a corpus that is a folder or a file; those of the ir_datasets catalogue lie in its own folder."""
-    if name is None:
-        return
-    folder = Path(name)
-    if not folder.is_dir():
-        if folder.is_file():
-            yield NamedFile(option, folder)
-        return
-    names = ("corpus.jsonl", "queries.jsonl", "qrels.trec")
-    for path in [*(folder / each for each in names), *sorted((folder / "qrels").glob("*.tsv"))]:
-        if path.is_file():
-            yield NamedFile(option, path)
+    return folder_inputs(option, name, _OF_A_CORPUS)
 
 
 def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
@@ -111,14 +103,10 @@ def folder_inputs(option: str, path: str | os.PathLike[str] | None, endings: tup
     """The files of a folder that are read by their endings, or the file itself."""
     if path is None:
         return
-    whole = Path(path)
-    if whole.is_file():
-        yield NamedFile(option, whole)
-    elif whole.is_dir():
-        found = (Path(folder) / name for folder, _, names in os.walk(whole) for name in sorted(names))
-        for _, each in zip(range(_MOST_FILES), found, strict=False):
-            if each.name.endswith(endings):
-                yield NamedFile(option, each)
+    if Path(path).is_file():
+        yield NamedFile(option, path)
+    found = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in sorted(names))
+    yield from (NamedFile(option, each) for each in islice(found, _MOST_FILES) if each.endswith(endings))
 
 
 def _places(output: NamedFile) -> list[str]:
@@ -128,13 +116,12 @@ def _places(output: NamedFile) -> list[str]:
 
 def _is_left_over(read: str, partial: str) -> bool:
     """Whether a file that is read is one of those that are set aside while an output grows."""
-    name = os.path.basename(os.path.realpath(read))
-    stem, _, number = name.rpartition(".")
-    return number.isdecimal() and _is_same(os.path.join(os.path.dirname(os.path.realpath(read)), stem), partial)
+    stem, _, number = os.path.realpath(read).rpartition(".")
+    return number.isdecimal() and _is_same(stem, partial)
 
 
 def _is_same(one: str, other: str) -> bool:
-    if STANDARD_STREAM in (one, other) and one == other:
+    if one == other == STANDARD_STREAM:
         return True
     states = [_state(path) for path in (one, other)]
     if states[0] is not None and states[1] is not None:

@@ -14,7 +14,7 @@ from r1ranker_ir.files.terminal_text import visible, visible_bytes
 
 STANDARD_STREAM = "-"
 """Standard input or output, where a file is asked for."""
-_DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|(stdin|stdout|stderr))|/proc/(?:self|\d+)/fd/(\d+)")
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/(?:fd/(\d+)|(stdin|stdout|stderr))")
 _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
@@ -48,26 +48,20 @@ class OutputStream:
     """Writes to a stream; on a terminal, control characters are escaped."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._text: TextIO | None = None
-        self._file: BinaryIO | None = None
+        self._file: BinaryIO | None = None  # none for standard output
         if str(path) == STANDARD_STREAM:
-            self._text = sys.stdout
             return
+        sys.stdout.flush()
         descriptor = descriptor_of(path)
-        if descriptor is None:
-            # Not Path.open("wb"), which would make a file where the pipe has been removed meanwhile.
-            opened = os.open(path, os.O_WRONLY)
-        else:
-            sys.stdout.flush()
-            opened = os.dup(descriptor)
+        # Not Path.open("wb"), which would make a file where the pipe has been removed meanwhile.
+        opened = os.open(path, os.O_WRONLY) if descriptor is None else os.dup(descriptor)
         self._file = cast(BinaryIO, os.fdopen(opened, "wb", buffering=0))
 
     def write(self, piece: bytes) -> None:
         """Writes a piece, whole."""
-        if self._text is not None:
-            _write_standard(self._text, piece)
+        if self._file is None:
+            _write_standard(sys.stdout, piece)
             return
-        assert self._file is not None
         rest = memoryview(visible_bytes(piece) if self._file.isatty() else piece)
         while rest:
             rest = rest[self._file.write(rest) or 0 :]
@@ -99,12 +93,7 @@ def descriptor_of(path: str | os.PathLike[str]) -> int | None:
 
     Opened by its name, a file behind it would be emptied.
     """
-    # The folder's links are followed (/proc/self), the last one is not: it is what is asked about.
-    whole = Path(os.path.abspath(path))
-    found = _DESCRIPTOR.fullmatch(whole.as_posix()) if os.name == "posix" else None
+    found = _DESCRIPTOR.fullmatch(os.path.abspath(path)) if os.name == "posix" else None
     if found is None:
         return None
-    process = whole.parts[2] if whole.parts[1] == "proc" else "self"
-    if process not in ("self", str(os.getpid())):
-        return None
-    return _STANDARD[found[2]] if found[2] else int(found[1] or found[3])
+    return _STANDARD[found[2]] if found[2] else int(found[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import sys
 from collections.abc import Iterable
@@ -44,16 +43,6 @@ def prepare_streams() -> None:
             # A stream whose descriptor was exchanged for another kind of file can't be set up anew.
             with contextlib.suppress(OSError):
                 stream.reconfigure(encoding=encoding, errors="backslashreplace")
-
-
-def argument_text(argument: str) -> str:
-    """A text of the command line, which Python has decoded by the locale."""
-    if argument.isascii() or argument.isprintable():
-        return argument
-    try:
-        return os.fsencode(argument).decode("utf-8")
-    except UnicodeError:
-        return argument
 
 
 def echo(message: str = "", *, err: bool = False, nl: bool = True) -> None:

@@ -30,9 +30,7 @@ class FirstStageKind:
         name: how it is asked for; a source may follow it, behind a colon.
         search: makes its run.
         summary: what it does, in a few words for `--help`.
-        source: what has to follow the colon, in words; empty for nothing.
-        written: how that is written, such as `INDEX`.
-        told: what `forms` says of the source.
+        source: what has to follow the colon, such as `INDEX`; empty for nothing.
         reads_file: the source is a run's file, which belongs to what it was made with.
         tag: of the run that it writes; its name where it is empty.
         listed: its place in lists of first stages.
@@ -42,8 +40,6 @@ class FirstStageKind:
     search: Searches = field(hash=False)
     summary: str = ""
     source: str = ""
-    written: str = ""
-    told: str = ""
     reads_file: bool = False
     tag: str = ""
     listed: int = 100
@@ -57,13 +53,13 @@ FIRST_STAGES: Door[FirstStageKind] = Door(
 
 def forms() -> str:
     """How first stages are written."""
-    written = [form_of(kind) + (f" ({kind.told})" if kind.told else "") for kind in FIRST_STAGES.values()]
+    written = [form_of(kind) for kind in FIRST_STAGES.values()]
     return f"{', '.join(written[:-1])} or {written[-1]}"
 
 
 def form_of(kind: FirstStageKind) -> str:
     """How a first stage is written."""
-    return f"{kind.name}:{kind.written}" if kind.source else kind.name
+    return f"{kind.name}:{kind.source}" if kind.source else kind.name
 
 
 @dataclass(frozen=True)
@@ -74,13 +70,8 @@ class FirstStage:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in FIRST_STAGES:
+        if self.kind not in FIRST_STAGES or bool(self.declared.source) != bool(self.source.strip()):
             raise InputError(f"first stage {str(self)!r} is unknown: use {forms()}")
-        wanted = self.declared.source
-        if not wanted and self.source:
-            raise InputError(f"first stage {str(self)!r}: {self.kind} takes nothing after it; write {self.kind}")
-        if wanted and not self.source.strip():
-            raise InputError(f"first stage {str(self)!r} names no source: write {self.kind}: and {wanted}")
 
     @property
     def declared(self) -> FirstStageKind:
@@ -88,15 +79,12 @@ class FirstStage:
         return FIRST_STAGES[self.kind]
 
     def __str__(self) -> str:
-        takes = self.kind in FIRST_STAGES and self.declared.source
-        return f"{self.kind}:{self.source}" if self.source or takes else self.kind
+        return f"{self.kind}:{self.source}" if self.source else self.kind
 
 
 def parse_first_stage(text: str) -> FirstStage:
     """Reads a first stage: its name, such as `bm25s`, and its source where it takes one, as in `run:FILE`."""
-    kind, colon, source = text.partition(":")
-    if kind not in FIRST_STAGES or (colon and not source and not FIRST_STAGES[kind].source):
-        raise InputError(f"first stage {text!r} is unknown: use {forms()}")
+    kind, _, source = text.partition(":")
     return FirstStage(kind, source)
 
 

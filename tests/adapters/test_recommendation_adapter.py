@@ -22,7 +22,6 @@ def recommend() -> Iterator[RecommendationAdapter]:
 def test_items_come_back_in_order_with_reasons(recommend: RecommendationAdapter) -> None:
     before = recommend.summary.queries
     ranking = recommend.rank(history=HISTORY, candidates=OFFERED)
-
     assert isinstance(ranking, Ranking)
     assert sorted(item.id for item in ranking.best_first) == ["42", "Alien (1979)", "Antz (1998)", "Heat (1995)"]
     assert len(ranking.reasons) == 4 and all(ranking.reasons)
@@ -32,7 +31,6 @@ def test_items_come_back_in_order_with_reasons(recommend: RecommendationAdapter)
 
 def test_what_the_model_is_asked(recommend: RecommendationAdapter) -> None:
     [request] = recommend.requests([(HISTORY, OFFERED)])
-
     assert request.query == "A Bug's Life (1998)\nMonsters, Inc. (2001)"  # the latest, a line each
     assert (request.task, request.aim) == ("item", "the movie that this viewer watches next")
     assert request.candidates[:2] == (Candidate("Alien (1979)", "Alien (1979)"), OFFERED[1])
@@ -41,14 +39,12 @@ def test_what_the_model_is_asked(recommend: RecommendationAdapter) -> None:
 def test_users_together_are_ranked_as_they_are_alone(recommend: RecommendationAdapter) -> None:
     users = [(HISTORY, OFFERED[:3]), (HISTORY[:1], OFFERED[1:3])]
     together = recommend.rank_all(users)
-
     assert [ranking.order for ranking in together] == [recommend.rank(*user).order for user in users]
 
 
 def test_any_checkpoint_with_a_strategy(embedded_checkpoint: Path, recommend: RecommendationAdapter) -> None:
     same = RecommendationAdapter(embedded_checkpoint, strategy="iterative", domain="movie", history_length=2)
     direct = RecommendationAdapter("r1ranker-direct", model=embedded_checkpoint, domain="movie", history_length=2)
-
     assert same.rank(HISTORY, OFFERED).order == recommend.rank(HISTORY, OFFERED).order
     assert len(direct.rank(HISTORY, OFFERED).steps) == 1
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.recommendation.baselines import item_knn, popularity, run_order
 from r1ranker_ir.adapters.recommendation.interactions import Interactions, UserHistory
-from r1ranker_ir.adapters.recommendation.negatives import NegativeSampler
-from r1ranker_ir.adapters.recommendation.protocol import REPEATS, RecommendationProtocol, is_test_user
+from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol
 from r1ranker_ir.adapters.recommendation.requests import CandidateLists, recommendation_requests
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import RunEntry
@@ -56,7 +55,6 @@ def test_a_request_is_the_next_choice_among_others(source: Interactions, negativ
     problems = Problems("skip")
     made = list(recommendation_requests(source, protocol, problems, domain="game"))
     by_user = {each.user: each for each in source.histories}
-
     assert len(made) + sum(problems.counts.values()) == len(by_user)
     assert set(problems.counts) <= {"too few items to draw from"}
     assert negatives == "popularity" or not problems.counts
@@ -74,7 +72,8 @@ def test_a_request_is_the_next_choice_among_others(source: Interactions, negativ
 @given(source=sources(), history=st.integers(1, 9), min_history=st.integers(1, 3))
 def test_repeats_give_no_target_away(source: Interactions, history: int, min_history: int) -> None:
     made = {}
-    for repeats in REPEATS:
+    modes: tuple[Literal["drop", "hide", "keep"], ...] = ("drop", "hide", "keep")
+    for repeats in modes:
         protocol = RecommendationProtocol(history, min_history, candidates=4, repeats=repeats)
         counts = Counter[str]()
         requests = recommendation_requests(source, protocol, Problems("skip"), counts=counts)
@@ -103,7 +102,6 @@ def test_the_order_of_users_changes_no_request(source: Interactions, order: rand
     order.shuffle(histories)
     turned = replace(source, histories=tuple(histories))
     protocol = RecommendationProtocol(candidates=4, users=5)
-
     assert requests_of(turned, protocol) == requests_of(source, protocol)
 
 
@@ -119,26 +117,16 @@ def test_the_targets_place_tells_nothing() -> None:
     assert all(70 < count < 130 for count in places.values())  # 100 each; the seed is fixed
 
 
-def test_users_are_split_by_their_ids_alone() -> None:
+def test_users_are_split_by_their_ids_alone_and_a_smaller_draw_begins_a_larger_one() -> None:
     source = source_of_many()
-    splits: tuple[Literal["all", "train", "test"], ...] = ("all", "train", "test")
-    parts = {
-        split: {each.request.query_id for each in requests_of(source, RecommendationProtocol(split=split, seed=seed))}
-        for seed, split in enumerate(splits)
-    }
 
-    assert parts["train"] | parts["test"] == parts["all"] and not parts["train"] & parts["test"]
-    assert parts["test"] == {user for user in parts["all"] if is_test_user(user)}
-    assert 90 < len(parts["test"]) < 150  # 120
+    def drawn(**options: Any) -> list[str]:
+        return [each.request.query_id for each in requests_of(source, RecommendationProtocol(**options))]
 
-
-def test_a_smaller_draw_of_users_is_the_beginning_of_a_larger_one() -> None:
-    source = source_of_many()
-    few, more, other = (
-        [each.request.query_id for each in requests_of(source, RecommendationProtocol(users=users, seed=seed))]
-        for users, seed in ((10, 0), (30, 0), (10, 1))
-    )
-
+    train, test, every = set(drawn(split="train", seed=1)), set(drawn(split="test", seed=2)), set(drawn())
+    assert train | test == every and not train & test
+    assert 90 < len(test) < 150  # 120
+    few, more, other = drawn(users=10), drawn(users=30), drawn(users=10, seed=1)
     assert few == more[:10] and len(set(more)) == 30
     assert other != few and few != [f"u{number}" for number in range(10)]
 
@@ -150,7 +138,6 @@ def test_users_that_cant_be_used_are_named_and_replaced_in_a_draw() -> None:
     protocol = RecommendationProtocol(min_history=2, users=15)
     problems = Problems("skip")
     made = list(recommendation_requests(mixed, protocol, problems))
-
     assert len(made) == 15 and all(judged.request.query_id.startswith("u") for judged in made)
     assert set(problems.counts) == {"short history"}
     with pytest.raises(DataFileError, match=r"user 's\d+': short history: 1 choices before the target"):
@@ -158,45 +145,51 @@ def test_users_that_cant_be_used_are_named_and_replaced_in_a_draw() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "options", "said"),
     [
-        ({"history": 0}, "history is 0: give at least 1"),
-        ({"candidates": 1}, "candidates is 1: give at least 2"),
-        ({"users": 0}, "users is 0"),
-        ({"negatives": "hard"}, "negatives is 'hard': use one of uniform, popularity"),
-        ({"split": "dev"}, "split is 'dev'"),
+        ({"history": 0}, {}, "history is 0: give at least 1"),
+        ({"candidates": 1}, {}, "candidates is 1: give at least 2"),
+        ({"users": 0}, {}, "users is 0"),
+        ({}, {"domain": "cost"}, "domain is 'cost': use one of product, movie"),
     ],
 )
-def test_protocols_that_make_no_sense(values: dict[str, Any], said: str) -> None:
+def test_protocols_that_make_no_sense(values: dict[str, Any], options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        RecommendationProtocol(**values)
-
-
-def test_domains_of_routing_are_none_of_recommendation() -> None:
-    with pytest.raises(InputError, match="domain is 'cost': use one of product, movie"):
-        requests_of(source_of_many(2), RecommendationProtocol(), domain="cost")
+        requests_of(source_of_many(2), RecommendationProtocol(**values), **options)
 
 
 # --- draws ----------------------------------------------------------------------------------------------------------
 
 
+def drawn(titles: dict[str, str], *known: str, candidates: int, negatives: Any, others: Any = ()) -> list[set[str]]:
+    """What is drawn beside the target, by 400 seeds, for a user who chose `known`."""
+    source = Interactions("s", (UserHistory("u", known), *others), titles)
+    found = []
+    for seed in range(400):
+        protocol = RecommendationProtocol(candidates=candidates, negatives=negatives, seed=seed, users=None)
+        [judged] = (each for each in requests_of(source, protocol) if each.request.query_id == "u")
+        found.append({candidate.id for candidate in judged.request.candidates} - {known[-1]})
+    return found
+
+
 def test_items_of_the_same_title_are_drawn_once() -> None:
     titles = {"1": "Go", "2": "go", "3": "Chess", "4": "CHESS", "5": "Poker", "6": "Darts"}
-    sampler = NegativeSampler(titles)
-    for seed in range(50):
-        drawn = sampler.draw(2, ["1", "6"], random.Random(seed))
-        assert drawn is not None
-        assert sorted(titles[item].casefold() for item in drawn) == ["chess", "poker"]
-    assert sampler.draw(3, ["1", "6"], random.Random(0)) is None
+    for items in drawn(titles, "1", "6", candidates=3, negatives="uniform"):
+        assert sorted(titles[item].casefold() for item in items) == ["chess", "poker"]
+    with pytest.raises(DataFileError, match="too few items to draw from: 3 others with titles of their own"):
+        drawn(titles, "1", "6", candidates=4, negatives="uniform")
 
 
 def test_popular_items_are_drawn_more_often() -> None:
-    sampler = NegativeSampler({item: item for item in "abcd"}, {"a": 1, "b": 9, "d": 90})
-    first = Counter(drawn[0] for seed in range(2000) if (drawn := sampler.draw(1, ["d"], random.Random(seed))))
-
+    others = [UserHistory(f"v{number}", ("d", "b" if number else "a", "d"), "c") for number in range(10)]
+    first = Counter(
+        next(iter(items))
+        for items in drawn(
+            {item: item for item in "abcd"}, "d", "c", candidates=2, negatives="popularity", others=others
+        )
+    )
     assert set(first) == {"a", "b"}  # c was never chosen, d by this user
-    assert 0.88 < first["b"] / 2000 < 0.92
-    assert sampler.draw(3, ["d"], random.Random(0)) is None
+    assert 0.85 < first["b"] / 400 < 0.95
 
 
 # --- baselines ------------------------------------------------------------------------------------------------------
@@ -235,9 +228,8 @@ def test_scores_of_another_recommender() -> None:
     protocol = RecommendationProtocol(candidates=20)
     [judged] = recommendation_requests(source, protocol, problems, scorers={"sasrec": run_order(run, "sasrec", counts)})
 
-    of_items = {
-        candidate.id: score for candidate, score in zip(judged.request.candidates, judged.scores["sasrec"], strict=True)
-    }
+    ids = [candidate.id for candidate in judged.request.candidates]
+    of_items = dict(zip(ids, judged.scores["sasrec"], strict=True))
     assert of_items["i3"] == 2.0
     assert {score for item, score in of_items.items() if item != "i3"} <= {0.0, 1.0}
     assert problems.counts == {"user has no scores of sasrec": 1}
@@ -260,9 +252,8 @@ def test_lists_of_a_recommender_keep_their_order() -> None:
     run = dict.fromkeys(["hit", "miss", "again"], entries)
     counts, problems = Counter[str](), Problems("skip")
     protocol = RecommendationProtocol(candidates=5, repeats="keep")
-    made = list(recommendation_requests(source, protocol, problems, lists=CandidateLists(run, "sasrec"), counts=counts))
-
-    [judged] = made
+    lists = CandidateLists(run, "sasrec")
+    [judged] = recommendation_requests(source, protocol, problems, lists=lists, counts=counts)
     assert judged.request.query_id == "hit"
     assert [each.id for each in judged.request.candidates] == ["i9", "i8", "i3", "i7", "i5"]
     assert problems.counts == {"user has no list": 1, "unknown item id": 3}
@@ -280,7 +271,6 @@ def test_targets_are_added_to_lists_on_request() -> None:
     protocol = RecommendationProtocol(candidates=6)
     added = requests_of(source, protocol, lists=CandidateLists(run, "first", add_target=True), **options)
     found = requests_of(source, protocol, lists=CandidateLists(run, "first"), **options)
-
     assert len(added) == 200 and 0 < len(found) < 60
     assert {len(judged.request.candidates) for judged in added} == {6}
     assert all(len(judged.best) == 1 for judged in added)

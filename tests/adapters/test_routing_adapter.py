@@ -27,7 +27,7 @@ def route() -> RoutingAdapter:
     return RoutingAdapter("r1ranker-iterative-tiny", llms=LLMS, objective="balance")
 
 
-def test_a_question_is_ranked_as_a_request_of_the_task(route: RoutingAdapter) -> None:
+def test_a_question_is_ranked_as_a_request_and_choices_are_those_of_the_ranking(route: RoutingAdapter) -> None:
     ranking = route.rank(QUESTION)
     request = ranking.request
     assert (request.query, request.task) == (QUESTION, "model")
@@ -36,10 +36,6 @@ def test_a_question_is_ranked_as_a_request_of_the_task(route: RoutingAdapter) ->
     assert len(ranking.steps) == 2 and len(ranking.reasons) == 3
     [same] = Ranker(TINY_CHECKPOINT, strategy="iterative").rank([route.request(QUESTION)])
     assert same.order == ranking.order
-
-
-def test_choice_order_and_fallbacks_are_those_of_the_ranking(route: RoutingAdapter) -> None:
-    ranking = route.rank(QUESTION)
     order = route.order(QUESTION)
     assert [llm.name for llm in order] == [candidate.id for candidate in ranking.best_first]
     assert set(order) == set(LLMS)
@@ -91,14 +87,16 @@ def test_language_models_that_can_not_be_used(llms: Any, said: str) -> None:
         RoutingAdapter("r1ranker-iterative-tiny", llms=llms)
 
 
-def test_arguments_that_can_not_be_used(route: RoutingAdapter) -> None:
-    with pytest.raises(InputError, match="objective is 'speed'"):
-        RoutingAdapter("r1ranker-iterative-tiny", llms=LLMS, objective="speed")
-    with pytest.raises(InputError, match="is not a registered name"):
-        RoutingAdapter("some/model", llms=LLMS)
-    with pytest.raises(InputError, match="the question is 3: give a text"):
-        route.rank(3)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="blank"):
-        route.choose(" ")
-    with pytest.raises(InputError, match="queries is a text"):
-        route.rank_all("one question")
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda route: RoutingAdapter("r1ranker-iterative-tiny", llms=LLMS, objective="speed"), "objective is 'speed'"),
+        (lambda route: RoutingAdapter("some/model", llms=LLMS), "is not a registered name"),
+        (lambda route: route.rank(3), "the question is 3: give a text"),
+        (lambda route: route.choose(" "), "blank"),
+        (lambda route: route.rank_all("one question"), "queries is a text"),
+    ],
+)
+def test_arguments_that_can_not_be_used(route: RoutingAdapter, call: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        call(route)

@@ -1,27 +1,25 @@
-"""Routing with LiteLLM: prices of its models, and a real router in front of a server on this machine."""
+"""Routing with LiteLLM: a real router in front of a server on this machine, and keys that nothing shows."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import os
 import socket
 import sys
-import threading
 import traceback
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Reply, Request, Serve, completion, refusal
 
 from r1ranker_ir import LLMProfile, RoutingAdapter
-from r1ranker_ir.adapters.routing.litellm_models import import_litellm, profiles_of_model_list
 from r1ranker_ir.adapters.routing.messages import question_of
 from r1ranker_ir.adapters.routing.profiles import read_profiles
-from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
+from r1ranker_ir.errors import InputError, MissingExtraError
 
 pytestmark = pytest.mark.latest
 
@@ -41,83 +39,24 @@ def litellm() -> Any:
 
         patch.setattr(socket, "getaddrinfo", refuse)
         try:
-            package = import_litellm("a test")
+            importlib.import_module("r1ranker_ir.adapters.routing.gateway")
         except MissingExtraError as error:
             pytest.skip(str(error))
         assert not asked
         assert PRICES not in os.environ
-    return package
-
-
-# --- prices --------------------------------------------------------------------------------------------------------
-
-
-def priced(model: str, **info: Any) -> dict[str, Any]:
-    return {"model_name": "ours", "litellm_params": {"model": model}, "model_info": info}
-
-
-def prices_of(*entries: Any) -> tuple[float, float]:
-    [profile] = profiles_of_model_list(list(entries))
-    return profile.price_in, profile.price_out
-
-
-def test_prices_of_a_model_list(litellm: Any, caplog: pytest.LogCaptureFixture) -> None:
-    known = litellm.model_cost["gpt-4o-mini"]
-    prices = pytest.approx((known["input_cost_per_token"] * 1e6, known["output_cost_per_token"] * 1e6))
-    assert prices_of(priced("openai/gpt-4o-mini")) == prices
-    assert prices_of(priced("azure/my-deployment", base_model="gpt-4o-mini")) == prices
-    assert prices_of(priced("gpt-4o-mini", input_cost_per_token="5e-7"))[0] == 0.5
-    assert not caplog.records
-
-    free = priced("gpt-4o-mini", input_cost_per_token=0, output_cost_per_token=0)
-    assert prices_of(free) == (0, 0)
-    assert prices_of(priced("gpt-4o-mini"), free) == prices
-    assert "model_list[1]: the prices of 'ours' differ" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        (
-            priced("openai/mine"),
-            r"model_list\[0\]: LiteLLM knows no prices of the model 'openai/mine': give input_cost",
-        ),
-        ({"model_name": "ours"}, "LiteLLM knows no prices of the model None"),
-        (priced("gpt-4o-mini", input_cost_per_token="low"), "input_cost_per_token is 'low': a number is needed"),
-        (priced("gpt-4o-mini", input_cost_per_token=-1e-6), "price_in is -1"),
-    ],
-)
-def test_prices_that_can_not_be_found(litellm: Any, entry: Any, said: str) -> None:
-    with pytest.raises(DataFileError, match=said):
-        prices_of(entry)
-
-
-def test_litellm_is_needed_for_unknown_prices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def not_installed(name: str) -> None:
-        raise ImportError(f"no {name}")
-
-    monkeypatch.delitem(sys.modules, "litellm", raising=False)
-    monkeypatch.setattr("importlib.import_module", not_installed)
-    assert prices_of(priced("a", input_cost_per_token=1e-6, output_cost_per_token=2e-6)) == (1, 2)
-    with pytest.raises(MissingExtraError, match=r"finding the prices of 'ours'.*r1ranker-ir\[litellm\]"):
-        prices_of(priced("gpt-4o-mini"))
+    return sys.modules["litellm"]
 
 
 # --- the question in a chat ----------------------------------------------------------------------------------------
 
 
 def test_the_question_is_what_the_user_said_last() -> None:
-    parts = [
-        {"type": "text", "text": "What is"},
-        {"type": "image_url", "image_url": {}},
-        {"type": "text", "text": "this?"},
-    ]
+    texts = [{"type": "text", "text": text} for text in ("What is", "this?")]
+    parts = [texts[0], {"type": "image_url", "image_url": {}}, texts[1]]
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     assert question_of(chat) == "Hello"
-    assert (
-        question_of([*chat, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": parts}])
-        == "What is\nthis?"
-    )
+    answered = [*chat, {"role": "assistant", "content": "Hi"}]
+    assert question_of([*answered, {"role": "user", "content": parts}]) == "What is\nthis?"
     assert question_of([*chat, {"role": "user", "content": " "}, {"role": "user", "content": None}]) == "Hello"
     for silent in ([], chat[:1], [{"role": "user", "content": [{"type": "image_url"}]}]):
         with pytest.raises(InputError, match=f"none of {len(silent)} messages is a user's text"):
@@ -127,58 +66,36 @@ def test_the_question_is_what_the_user_said_last() -> None:
 # --- the router ----------------------------------------------------------------------------------------------------
 
 
-class LanguageModels(ThreadingHTTPServer):
+class LanguageModels:
     """Answers for all language models with their names, except for those that are down."""
 
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, serve: Serve) -> None:
         self.asked: list[str] = []
         self.down: set[str] = set()
+        self.address = serve(self._answer).base_url
 
     def deployment(self, name: str) -> dict[str, Any]:
-        where = {"api_base": f"http://127.0.0.1:{self.server_port}/v1", "api_key": "none"}
+        where = {"api_base": self.address, "api_key": "none"}
         return {"model_name": name, "litellm_params": {"model": f"openai/{name}", **where}}
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: LanguageModels
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        model = body["model"]
-        self.server.asked.append(model)
+    def _answer(self, request: Request) -> Reply:
+        model = request.body["model"]
+        self.asked.append(model)
+        if model in self.down:
+            return refusal(500, "out of order")
+        if not request.body.get("stream"):
+            return completion(f"I am {model}")
         message = {"role": "assistant", "content": f"I am {model}"}
-        choice = {"index": 0, "finish_reason": "stop"}
-        head = {"id": "1", "created": 1, "model": model}
-        if model in self.server.down:
-            kind, reply = "application/json", json.dumps({"error": {"message": "out of order"}})
-        elif body.get("stream"):
-            chunk = head | {"object": "chat.completion.chunk", "choices": [choice | {"delta": message}]}
-            kind, reply = "text/event-stream", f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
-        else:
-            whole = head | {"object": "chat.completion", "choices": [choice | {"message": message}]}
-            kind, reply = "application/json", json.dumps(whole)
-        self.send_response(500 if model in self.server.down else 200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(reply.encode())))
-        self.end_headers()
-        self.wfile.write(reply.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """The test's output stays readable."""
+        choice = {"index": 0, "finish_reason": "stop", "delta": message}
+        chunk = {"id": "1", "created": 1, "model": model, "object": "chat.completion.chunk", "choices": [choice]}
+        text = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+        return Reply(text, headers={"Content-Type": "text/event-stream"})
 
 
 @pytest.fixture
-def language_models(monkeypatch: pytest.MonkeyPatch) -> Iterator[LanguageModels]:
+def language_models(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> LanguageModels:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = LanguageModels()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    return LanguageModels(serve)
 
 
 @pytest.fixture(scope="module")
@@ -269,18 +186,6 @@ def test_every_language_model_needs_a_deployment(
         adapter.as_litellm_router(deployments, name="alpha")
 
 
-def test_deployments_of_the_file_that_the_profiles_came_from(
-    litellm: Any, language_models: LanguageModels, tmp_path: Path
-) -> None:
-    info = {"input_cost_per_token": 1e-7, "output_cost_per_token": 1e-7}
-    models = [language_models.deployment(name) | {"model_info": info} for name in ("alpha", "beta")]
-    config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({"model_list": models}))  # JSON is YAML as well
-    adapter = RoutingAdapter("r1ranker-iterative-tiny", llms=config)
-    answer = text_of(adapter.as_litellm_router(num_retries=0).completion("r1ranker", chat("hello")))
-    assert answer == f"I am {adapter.choose('hello').name}"
-
-
 def test_without_deployments_names_are_litellms(litellm: Any, adapter: RoutingAdapter, tmp_path: Path) -> None:
     router = RoutingAdapter("r1ranker-iterative-tiny", llms=[LLMProfile("openai/gpt-4o-mini")]).as_litellm_router()
     assert router.model_list[0]["litellm_params"]["model"] == "openai/gpt-4o-mini"
@@ -293,62 +198,8 @@ def test_without_deployments_names_are_litellms(litellm: Any, adapter: RoutingAd
 KEY = "sk-Test0nly-9f8e7d6c5b4a39281706"
 
 
-def everything_said(error: BaseException, log: str) -> str:
-    said = [log, "".join(traceback.format_exception(error))]
-    link: BaseException | None = error
-    while link is not None:
-        said += [str(link), repr(link)]
-        link = link.__cause__ or link.__context__
-    return "\n".join(said)
-
-
-@pytest.mark.parametrize(
-    "models",
-    [
-        [{"model_name": "a", "litellm_params": ["model: openai/a", f"api_key: {KEY}"]}],
-        [{"model_name": "a", "litellm_params": f"api_key={KEY}"}],
-        [{"model_name": "a", "litellm_params": {"model": {"api_key": KEY}}}],
-        [{"model_name": "a", "litellm_params": {"model": ["openai/a", KEY]}}],
-        [{"model_name": "a", "litellm_params": {"model": "openai/a"}, "model_info": [{"api_key": KEY}]}],
-        [{"model_name": "a", "litellm_params": {"input_cost_per_token": {"api_key": KEY}}}],
-        [{"model_name": "a", "litellm_params": {"input_cost_per_token": KEY, "output_cost_per_token": 1}}],
-        [{"model_name": {"api_key": KEY}}],
-        [f"api_key: {KEY}"],
-        [[KEY]],
-        {"litellm_params": {"api_key": KEY}},
-        KEY,
-    ],
-    ids=lambda models: str(models)[:60],
-)
-def test_no_mistake_in_a_model_list_shows_a_key(
-    litellm: Any, models: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG, logger="r1ranker_ir")
-    config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({"model_list": models}))
-    for read in (lambda: profiles_of_model_list(models), lambda: read_profiles(config)):
-        with pytest.raises(DataFileError) as caught:
-            read()
-        assert KEY not in everything_said(caught.value, caplog.text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"model_list:\n  - model_name: a\n    litellm_params:\n      api_key: '{KEY}\n",
-        f"model_list:\n  - model_name: a\n    litellm_params: {{api_key: {KEY}, model: a: b}}\n",
-        f"model_list:\n  - litellm_params: {{api_key: *{KEY}}}\n",
-        f"model_list: [{{api_key: {KEY}]\n",
-        f"api_key: !{KEY} a\n",
-        f"\tapi_key: {KEY}\n",
-    ],
-)
-def test_no_mistake_in_yaml_shows_a_key(text: str, tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text(text)
-    with pytest.raises(DataFileError, match="not valid YAML: line") as caught:
-        read_profiles(config)
-    assert KEY not in everything_said(caught.value, "") and KEY[3:12] not in str(caught.value)
+def everything_said(error: BaseException, log: str = "") -> str:
+    return "\n".join([log, *traceback.format_exception(error), repr(error), repr(error.__cause__ or error.__context__)])
 
 
 @pytest.mark.parametrize(
@@ -366,7 +217,7 @@ def test_no_mistake_in_a_file_of_profiles_shows_a_key(name: str, text: str, tmp_
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError) as caught:
         read_profiles(tmp_path / name)
-    assert KEY not in everything_said(caught.value, "")
+    assert KEY not in everything_said(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -395,4 +246,4 @@ def test_a_router_that_is_refused_shows_no_key(litellm: Any, models: Any, caplog
 def test_profiles_that_are_deployments_show_no_key() -> None:
     with pytest.raises(InputError, match=r"llms\[0\] is an object: give an LLMProfile") as caught:
         RoutingAdapter("m", llms=[{"model_name": "a", "litellm_params": {"api_key": KEY}}])
-    assert KEY not in everything_said(caught.value, "")
+    assert KEY not in everything_said(caught.value)

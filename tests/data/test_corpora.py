@@ -41,7 +41,7 @@ def write_folder(folder: Path, **files: str) -> Path:
     for name, text in content.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
     return folder
 
 
@@ -51,7 +51,6 @@ def judgments(corpus: Any) -> list[tuple[str, str, int]]:
 
 def test_a_folder_gives_queries_judgments_and_documents(tmp_path: Path) -> None:
     corpus = open_corpus(str(write_folder(tmp_path)))
-
     assert corpus.name == str(tmp_path)
     assert list(corpus.queries().items()) == [("q2", "flea life"), ("q1", "what is a louse")]
     assert judgments(corpus) == [("q2", "d1", 2), ("q2", "d2", 0), ("q1", "4", 1)]
@@ -61,17 +60,6 @@ def test_a_folder_gives_queries_judgments_and_documents(tmp_path: Path) -> None:
         ("d3", "No title at all."),
         ("4", "lice.  Small insects."),
     ]
-
-
-def test_documents_come_in_the_order_asked_for_and_unknown_ids_are_left_out(tmp_path: Path) -> None:
-    corpus = open_corpus(write_folder(tmp_path))
-
-    assert corpus.documents(["4", "none", "d2", "4"]) == {
-        "4": "lice.  Small insects.",
-        "d2": "Ticks wait in the grass.",
-    }
-    assert list(corpus.documents(iter(["4", "d2"]))) == ["4", "d2"]
-    assert corpus.documents([]) == {}
 
 
 def test_looking_up_documents_keeps_only_those_asked_for(tmp_path: Path) -> None:
@@ -85,7 +73,6 @@ def test_looking_up_documents_keeps_only_those_asked_for(tmp_path: Path) -> None
     found = corpus.documents(["d4999", "d7"])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-
     assert list(found) == ["d4999", "d7"]
     assert peak < 500_000  # bytes; the texts together take 2.5 MB
 
@@ -97,11 +84,7 @@ def test_looking_up_documents_keeps_only_those_asked_for(tmp_path: Path) -> None
         ("", "  They jump. ", "They jump."),
         ("Fleas", "", "Fleas"),
         ("", "", ""),
-        (
-            "wing in a\nslipstream .",
-            "Wing in a slipstream .\n  an experiment",
-            "Wing in a slipstream .\n  an experiment",
-        ),
+        ("wing in a\nslip .", "Wing in a slip .\n  an experiment", "Wing in a slip .\n  an experiment"),
         ("Flea", "Fleabane is a plant.", "Flea Fleabane is a plant."),
         ("Flea", "Flea", "Flea"),
     ],
@@ -110,23 +93,11 @@ def test_title_and_text_are_joined_without_repeating_the_title(title: str, text:
     assert document_text(title, text) == joined
 
 
-def test_beir_judgments_win_over_trec_ones(tmp_path: Path) -> None:
-    corpus = open_corpus(write_folder(tmp_path, qrels_trec="q1 0 d1 3\n"))
-
-    assert judgments(corpus)[0] == ("q2", "d1", 2)
-    shutil.rmtree(tmp_path / "qrels")
-    assert judgments(corpus) == [("q1", "d1", 3)]
-
-
 def test_a_folder_gives_the_judgments_of_the_split_that_is_asked_for(tmp_path: Path) -> None:
     write_folder(tmp_path, qrels__train_tsv="q1\td2\t1\n", qrels_trec="q1 0 d1 3\n")
-
+    of_test = [("q2", "d1", 2), ("q2", "d2", 0), ("q1", "4", 1)]
     assert judgments(open_corpus(tmp_path, "train")) == [("q1", "d2", 1)]
-    assert (
-        judgments(open_corpus(tmp_path, "test"))
-        == judgments(open_corpus(tmp_path))
-        == [("q2", "d1", 2), ("q2", "d2", 0), ("q1", "4", 1)]
-    )
+    assert judgments(open_corpus(tmp_path, "test")) == judgments(open_corpus(tmp_path)) == of_test
     assert open_corpus(tmp_path, "train").splits() == ("test", "train")
     with pytest.raises(InputError, match=r"no judgments of split 'dev': add qrels/dev\.tsv, or use .*: test, train$"):
         open_corpus(tmp_path, "dev").qrels()
@@ -139,7 +110,6 @@ def test_splits_of_a_folder_are_one_collection(tmp_path: Path, monkeypatch: pyte
     write_folder(tmp_path / "a")
     write_folder(tmp_path / "b")
     monkeypatch.chdir(tmp_path)
-
     assert open_corpus("a").collection == open_corpus(tmp_path / "a", "train").collection
     assert open_corpus("a").collection != open_corpus("b").collection
 
@@ -151,7 +121,6 @@ def test_beir_judgments_without_a_header_lose_no_line(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
     write_folder(tmp_path)
     (tmp_path / "queries.jsonl").write_bytes('﻿{"_id": "q", "text": "naïve"}\r\n'.encode())
-
     assert open_corpus(tmp_path).queries() == {"q": "naïve"}
 
 
@@ -164,23 +133,20 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
         ("queries_jsonl", '{"_id": true, "text": "a"}\n', "queries.jsonl:1: field '_id' is True"),
         ("queries_jsonl", '{"_id": "q"}\n', "queries.jsonl:1: field 'text' is missing"),
         ("queries_jsonl", '{"_id": "q", "text": 3}\n', "queries.jsonl:1: field 'text' is 3"),
-        (
-            "queries_jsonl",
-            '{"_id": "q", "text": " "}\n',
-            "queries.jsonl:1: field 'text' is ' ': give at least one word",
-        ),
+        ("queries_jsonl", '{"_id": "q", "text": " "}\n', "queries.jsonl:1: field 'text' is ' ': give at least one"),
         ("queries_jsonl", '{"_id": "q", "text": "a"}\n' * 2, "queries.jsonl:2: query id 'q' occurs twice"),
         ("corpus_jsonl", '{"_id": "d", "title": ["x"], "text": "a"}\n', "corpus.jsonl:1: field 'title' is ['x']"),
         ("corpus_jsonl", '{"_id": "d", "title": "x"}\n', "corpus.jsonl:1: field 'text' is missing"),
         ("corpus_jsonl", '{"_id": "d", "text": "a"}\n\n' * 2, "corpus.jsonl:3: document id 'd' occurs twice"),
         ("qrels__test_tsv", "query-id\tcorpus-id\tscore\nq d 1\n", "test.tsv:2: 1 columns"),
         ("qrels__test_tsv", "query-id\tcorpus-id\tscore\nq\td\thigh\n", "test.tsv:2: grade 'high' is not a whole"),
+        ("qrels__test_tsv", "q1 0 d1 3\n", "test.tsv:1: 1 columns"),
+        ("corpus_jsonl", '{"_id": "d", "text": "a"}\n{"_id": "e", "text": "\udcff"}\n', "corpus.jsonl:2: not UTF-8"),
         ("qrels__test_tsv", "q\td\t1\nq\td\t2\n", "test.tsv:2: document 'd' of query 'q' is judged 2 here and 1 above"),
     ],
 )
 def test_malformed_lines_are_named_by_file_and_number(tmp_path: Path, name: str, content: str, said: str) -> None:
     corpus = open_corpus(write_folder(tmp_path, **{name: content}))
-
     with pytest.raises(DataFileError) as caught:
         if name.startswith("queries"):
             corpus.queries()
@@ -189,13 +155,6 @@ def test_malformed_lines_are_named_by_file_and_number(tmp_path: Path, name: str,
         else:
             list(corpus.iterate_documents())
     assert said in str(caught.value)
-
-
-def test_a_document_asked_for_that_occurs_twice_is_an_error(tmp_path: Path) -> None:
-    corpus = open_corpus(write_folder(tmp_path, corpus_jsonl='{"_id": "d", "text": "a"}\n' * 2))
-
-    with pytest.raises(DataFileError, match=r"corpus\.jsonl:2: document id 'd' occurs twice"):
-        corpus.documents(["d"])
 
 
 @pytest.mark.parametrize("hashes", ["different", "equal"])
@@ -230,24 +189,7 @@ def test_a_corpus_that_was_changed_is_read_anew(tmp_path: Path) -> None:
     corpus = open_corpus(write_folder(tmp_path))
     assert corpus.documents(["d3"]) == {"d3": "No title at all."}
     write_folder(tmp_path, corpus_jsonl='{"_id": "new", "text": "a longer text"}\n{"_id": "d3", "text": "now"}\n')
-
     assert corpus.documents(["d3", "new", "d1"]) == {"d3": "now", "new": "a longer text"}
-
-
-def test_trec_judgments_need_four_columns(tmp_path: Path) -> None:
-    write_folder(tmp_path, qrels_trec="q1 0 d1 3\nq1 0 d2\n")
-    shutil.rmtree(tmp_path / "qrels")
-
-    with pytest.raises(DataFileError, match=r"qrels\.trec:2: 3 columns"):
-        open_corpus(tmp_path).qrels()
-
-
-def test_bytes_that_are_no_utf8_are_named_by_line(tmp_path: Path) -> None:
-    write_folder(tmp_path)
-    (tmp_path / "corpus.jsonl").write_bytes(b'{"_id": "d", "text": "a"}\n{"_id": "e", "text": "\xff"}\n')
-
-    with pytest.raises(DataFileError, match=r"corpus\.jsonl:2: not UTF-8"):
-        list(open_corpus(tmp_path).iterate_documents())
 
 
 def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:
@@ -257,16 +199,12 @@ def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:
     (tmp_path / "queries.jsonl").unlink()
     (tmp_path / "qrels" / "test.tsv").rename(tmp_path / "qrels" / "dev.tsv")
     corpus = open_corpus(tmp_path)
-
     with pytest.raises(InputError, match=r"no queries\.jsonl"):
         corpus.queries()
     with pytest.raises(InputError, match=r"no judgments of split 'test': add qrels/test\.tsv or qrels\.trec, .* dev$"):
         corpus.qrels()
-
-
-def test_a_file_is_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a file: give the folder"):
-        open_corpus(write_folder(tmp_path) / "corpus.jsonl")
+        open_corpus(tmp_path / "corpus.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +237,6 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def test_an_ir_datasets_id_gives_queries_judgments_and_documents(catalogue: Any) -> None:
     corpus = open_corpus("r1ranker-test/complete")
-
     assert corpus.queries() == {"q1": "flea", "q2": "tick"}
     assert judgments(corpus) == [("q1", "d1", 2), ("q2", "d2", 1)]
     assert list(corpus.iterate_documents()) == [("d1", "fleas jump"), ("d2", "ticks wait")]
@@ -308,42 +245,27 @@ def test_an_ir_datasets_id_gives_queries_judgments_and_documents(catalogue: Any)
 
 def test_an_ir_datasets_id_carries_its_split(catalogue: Any) -> None:
     assert open_corpus("beir/scifact/train").collection == open_corpus("beir/scifact/test").collection == "beir/scifact"
-    with pytest.raises(InputError, match=r"split 'train' was given beside the ir_datasets id 'r1ranker-test/complete'"):
+    with pytest.raises(InputError, match="split 'train' was given beside 'r1ranker-test/complete'"):
         open_corpus("r1ranker-test/complete", "train")
 
 
-def test_what_an_ir_dataset_lacks_is_said(catalogue: Any) -> None:
-    corpus = open_corpus("r1ranker-test/documents-alone")
-
-    with pytest.raises(
-        InputError, match=r"'r1ranker-test/documents-alone' has no judgments \(qrels\), it offers docum"
-    ):
-        corpus.qrels()
-    with pytest.raises(InputError, match="has no queries"):
-        corpus.queries()
-
-
-def test_a_dataset_that_can_not_be_read_says_why(catalogue: Any) -> None:
-    corpus = open_corpus("r1ranker-test/gone")
-
-    with pytest.raises(InputError, match=r"could not read the queries of 'r1ranker-test/gone' \(FileNotFoundError"):
-        corpus.queries()
-    with pytest.raises(InputError, match="could not read the docs of"):
-        list(corpus.iterate_documents())
+@pytest.mark.parametrize(
+    ("name", "part", "said"),
+    [
+        ("documents-alone", "qrels", r"'r1ranker-test/documents-alone' has no judgments \(qrels\), it offers docum"),
+        ("documents-alone", "queries", "has no queries"),
+        ("gone", "queries", r"could not read the queries of 'r1ranker-test/gone' \(FileNotFoundError"),
+        ("gone", "iterate_documents", "could not read the docs of"),
+    ],
+)
+def test_what_an_ir_dataset_lacks_is_said(catalogue: Any, name: str, part: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        list(getattr(open_corpus(f"r1ranker-test/{name}"), part)())
 
 
 def test_an_unknown_name_suggests_close_ids(catalogue: Any) -> None:
-    with pytest.raises(
-        InputError, match=r"'cranfeild' is neither a folder .* nor an ir_datasets id \(close ids: cranf"
-    ):
+    with pytest.raises(InputError, match=r"'cranfeild' is neither .* nor an ir_datasets id \(close ids: cranf"):
         open_corpus("cranfeild")
-
-
-def test_a_folder_wins_over_an_ir_datasets_id(catalogue: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_folder(tmp_path / "cranfield")
-    monkeypatch.chdir(tmp_path)
-
-    assert list(open_corpus("cranfield").queries()) == ["q2", "q1"]
 
 
 def test_cranfield_is_read_through_ir_datasets_and_leaves_standard_output_clean(tmp_path: Path) -> None:
@@ -374,7 +296,6 @@ sys.stderr.write("RESULT" + json.dumps({
         text=True,
         check=False,
     )
-
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert json.loads(done.stderr.split("RESULT")[1]) == {
@@ -387,11 +308,8 @@ sys.stderr.write("RESULT" + json.dumps({
     }
 
 
-def test_the_packaged_collection_has_a_name_unless_a_folder_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_wins_over_the_packaged_collection_and_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert len(open_corpus("demo-collection").queries()) == 32
-    (tmp_path / "demo-collection").mkdir()
-    with pytest.raises(InputError, match=r"corpus\.jsonl"):
-        open_corpus("demo-collection")
+    for name in ("demo-collection", "cranfield"):
+        assert list(open_corpus(str(write_folder(tmp_path / name).name)).queries()) == ["q2", "q1"]

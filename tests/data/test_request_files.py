@@ -30,20 +30,14 @@ def judged_requests(draw: st.DrawFn) -> JudgedRequest:
     return JudgedRequest(request, gains, draw(TEXT), scores, values)
 
 
-@given(judged=judged_requests())
-def test_a_request_survives_its_line(judged: JudgedRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("requests") / "asked.jsonl"
+@given(judged=judged_requests(), suffix=st.sampled_from(["", ".gz"]))
+def test_a_request_survives_its_line(
+    judged: JudgedRequest, suffix: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("requests") / f"asked.jsonl{suffix}"
     assert write_requests(path, [judged, judged]) == 2
     assert [request_row(each) for each in read_requests(path)] == [request_row(judged)] * 2
-
-
-def test_compressed_files_are_the_same(tmp_path: Path) -> None:
-    request = RankingRequest("q", (Candidate("a", "x"), Candidate("b", "y")), "item", "u1", "the next one")
-    judged = JudgedRequest(request, (0.0, 1.0), "games", {"popularity": (3.0, 1.0)}, {"price": (0.5, -2.0)})
-    write_requests(tmp_path / "asked.jsonl.gz", [judged])
-
-    assert list(read_requests(tmp_path / "asked.jsonl.gz")) == [judged]
-    assert judged.best == (1,)
+    assert list(read_requests(path, queries=1)) == [judged]
 
 
 LINE: dict[str, Any] = {
@@ -75,44 +69,37 @@ def with_second(**changes: Any) -> dict[str, Any]:
         (LINE | {"query": "q"}, "fields 'context' and 'query' are both given: give the one or the other"),
         ({"context": "q"}, "field 'candidates' is missing: give it"),
         (LINE | {"aim": 3}, "field 'aim' is 3: give a text"),
-    ],
-)
-def test_a_malformed_field_is_named(tmp_path: Path, line: dict[str, Any], said: str) -> None:
-    path = tmp_path / "asked.jsonl"
-    path.write_text(f"{json.dumps(LINE)}\n{json.dumps(line)}\n")
-    with pytest.raises(DataFileError, match=rf"asked\.jsonl:2: .*{said}"):
-        list(read_requests(path))
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
         ("[1]", "a JSON list where an object is needed"),
         ("[" * 100_000, "not valid JSON"),
         ('{"context": "q", "candidates": [{"text": "a", "gain": 1%s}]}' % ("0" * 400), "more than 100 digits"),
         ('{"context": "q", "candidates": [{"text": "a", "gain": 1}]', "the file ends within this line"),
     ],
 )
-def test_a_line_that_is_no_request_is_named(tmp_path: Path, line: str, said: str) -> None:
+def test_a_line_that_is_no_request_is_named(tmp_path: Path, line: Any, said: str) -> None:
     path = tmp_path / "asked.jsonl"
-    path.write_text(f"{json.dumps(LINE)}\n{line}")
+    path.write_text(f"{json.dumps(LINE)}\n{line if isinstance(line, str) else json.dumps(line)}")
     with pytest.raises(DataFileError, match=rf"asked\.jsonl:2: .*{said}"):
         list(read_requests(path))
 
 
-def test_columns_that_do_not_fit_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"gains": (1.0,)}, "request 'u1' of 's': 1 gains for 2 candidates"),
+        ({"values": {"cost": (1.0, 2.0, 3.0)}}, "3 cost for 2 candidates"),
+        ({"scores": {"bm25": (1.0, float("nan"))}}, "bm25 holds nan"),
+        ({"gains": (-1.0, 0.0)}, "gain -1.0: give a number of at least 0"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(columns: dict[str, Any], said: str) -> None:
     request = RankingRequest("q", (Candidate("a", "x"), Candidate("b", "y")), query_id="u1")
-    with pytest.raises(InputError, match="request 'u1' of 's': 1 gains for 2 candidates"):
-        JudgedRequest(request, (1.0,), "s")
-    with pytest.raises(InputError, match="3 cost for 2 candidates"):
-        JudgedRequest(request, (1.0, 0.0), values={"cost": (1.0, 2.0, 3.0)})
-    with pytest.raises(InputError, match="bm25 holds nan"):
-        JudgedRequest(request, (1.0, 0.0), scores={"bm25": (1.0, float("nan"))})
+    with pytest.raises(InputError, match=said):
+        JudgedRequest(**{"request": request, "gains": (1.0, 0.0), "source": "s"} | columns)
     assert JudgedRequest(request, (0.0, 0.0)).best == ()
     assert JudgedRequest(request, (0.5, 0.5)).best == (0, 1)
 
 
-def test_a_file_that_is_begun_again_says_no_more_than_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_fails_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     judged = JudgedRequest(RankingRequest("q", (Candidate("a", "x"), Candidate("b", "y"))), (0.0, 1.0))
 
     def stopped() -> Iterator[JudgedRequest]:
@@ -123,9 +110,5 @@ def test_a_file_that_is_begun_again_says_no_more_than_that(tmp_path: Path, caplo
     with pytest.raises(DataFileError):
         write_requests(path, stopped())
     assert not path.exists()
-    caplog.clear()
     assert write_requests(path, [judged]) == 1
-    assert caplog.messages == [
-        f"{path}.partial is of a run that was stopped: it is begun again; what it holds is in {path}.partial.1 until "
-        "it is written again"
-    ]
+    assert f"{path}.partial is of a run that was stopped: it is begun again; what it holds is in" in caplog.text

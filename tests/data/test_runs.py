@@ -47,7 +47,6 @@ def test_writing_and_reading_keeps_queries_order_and_scores(
     path = tmp_path_factory.mktemp("run") / f"run.trec{suffix}"
     write_run(run, path)
     read = read_run(path)
-
     assert list(read) == list(run)
     assert order_of(read) == order_of(run)
     for query_id, entries in run.items():
@@ -62,12 +61,8 @@ def test_writing_and_reading_keeps_queries_order_and_scores(
 def test_a_written_run_looks_like_trec(tmp_path: Path) -> None:
     write_run({"q": (RunEntry("a", 2.5), RunEntry("b", 2.5), RunEntry("c", -1.0))}, tmp_path / "run", tag="bm25")
 
-    lines = (tmp_path / "run").read_text().splitlines()
-    assert [line.split() for line in lines] == [
-        ["q", "Q0", "a", "1", "2.5", "bm25"],
-        ["q", "Q0", "b", "2", "2.49999976", "bm25"],
-        ["q", "Q0", "c", "3", "-1", "bm25"],
-    ]
+    lines = ["q Q0 a 1 2.5 bm25", "q Q0 b 2 2.49999976 bm25", "q Q0 c 3 -1 bm25"]
+    assert (tmp_path / "run").read_text().splitlines() == lines
 
 
 @pytest.mark.parametrize("score", [lambda place: 1 - place / 1000, lambda place: 7.25, lambda place: 0.0])
@@ -93,7 +88,6 @@ def test_documents_are_ordered_by_score_then_rank_then_line(tmp_path: Path) -> N
         "q2 Q0 same-rank-second 4 1 t\n"
         "q2 Q0 top 9 2 t\n"
     )
-
     assert order_of(read_run(tmp_path / "run")) == {
         "q2": ["top", "tied-a", "tied-b", "same-rank-first", "same-rank-second", "low"],
         "q1": ["only"],
@@ -127,21 +121,23 @@ def test_malformed_lines_are_named_by_file_and_number(tmp_path: Path, line: str,
     assert said in str(caught.value)
 
 
-def test_files_that_can_not_be_read_are_errors_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist"):
-        read_run(tmp_path / "none.trec")
-    with pytest.raises(InputError, match="can't read run file"):
-        read_run(tmp_path)
-    (tmp_path / "plain.trec.gz").write_text("q Q0 d 1 3.0 t\n")
-    with pytest.raises(DataFileError, match=r"plain\.trec\.gz:1: damaged gzip data"):
-        read_run(tmp_path / "plain.trec.gz")
-    whole = gzip.compress(b"".join(b"q Q0 d%d 1 3.0 t\n" % number for number in range(5000)))
-    (tmp_path / "cut.trec.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataFileError, match=r"cut\.trec\.gz:\d+: damaged gzip data"):
-        read_run(tmp_path / "cut.trec.gz")
-    (tmp_path / "latin.trec").write_bytes(b"q Q0 d 1 3.0 t\nq Q0 \xe9 1 3.0 t\n")
-    with pytest.raises(DataFileError, match=r"latin\.trec:2: not UTF-8"):
-        read_run(tmp_path / "latin.trec")
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.trec", None, "does not exist"),
+        ("", None, "can't read run file"),
+        ("plain.trec.gz", b"q Q0 d 1 3.0 t\n", r"plain\.trec\.gz:1: damaged gzip data"),
+        ("cut.trec.gz", gzip.compress(b"".join(b"q Q0 d%d 1 3.0 t\n" % n for n in range(5000)))[:9000], "gz:.*damaged"),
+        ("latin.trec", b"q Q0 d 1 3.0 t\nq Q0 \xe9 1 3.0 t\n", r"latin\.trec:2: not UTF-8"),
+    ],
+)
+def test_files_that_can_not_be_read_are_errors_of_ours(
+    tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        read_run(tmp_path / name)
 
 
 def test_a_dash_means_the_standard_streams(
@@ -151,7 +147,6 @@ def test_a_dash_means_the_standard_streams(
     write_run({"q": (RunEntry("a", 1.0),)}, "-", tag="t")
     written = capsys.readouterr().out
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(written.encode())))
-
     assert written == "q Q0 a 1 1 t\n"
     assert read_run("-") == {"q": (RunEntry("a", 1.0),)}
     assert list(tmp_path.iterdir()) == []
@@ -162,9 +157,9 @@ def test_a_failure_keeps_the_finished_queries(tmp_path: Path, suffix: str, caplo
     output = tmp_path / f"run.trec{suffix}"
     with caplog.at_level(logging.WARNING), pytest.raises(RuntimeError), RunWriter(output) as writer:
         writer.write("q1", [RunEntry("a", 1.0)])
+        assert suffix or writer.partial.read_text() == "q1 Q0 a 1 1 r1ranker\n"
         writer.write("q2", [RunEntry("b", 1.0)])
         raise RuntimeError("the server went away")
-
     assert not output.exists()
     assert f"the 2 finished queries are kept in {writer.partial}" in caplog.text
     content = writer.partial.read_bytes()
@@ -174,20 +169,10 @@ def test_a_failure_keeps_the_finished_queries(tmp_path: Path, suffix: str, caplo
     ]
 
 
-def test_each_query_is_on_disk_when_it_is_finished(tmp_path: Path) -> None:
-    with RunWriter(tmp_path / "run.trec") as writer:
-        writer.write("q1", [RunEntry("a", 1.0)])
-        assert (tmp_path / "run.trec.partial").read_text() == "q1 Q0 a 1 1 r1ranker\n"
-    assert (tmp_path / "run.trec").read_text() == "q1 Q0 a 1 1 r1ranker\n"
-    assert not writer.partial.exists()
-
-
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
         ([("a", 1.0), ("a", 0.5)], "document 'a' occurs twice"),
-        ([("a b", 1.0)], "document id 'a b' is empty or holds white space"),
-        ([("", 1.0)], "document id '' is empty"),
         ([("a", 1.0), ("b", 2.0)], "score of document 'b', query 'q', is above"),
         ([("a", float("nan"))], "is not a finite float32"),
         ([("a", 1e300)], "is not a finite float32"),
@@ -195,28 +180,31 @@ def test_each_query_is_on_disk_when_it_is_finished(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_run_can_not_hold_is_refused(tmp_path: Path, entries: list[tuple[str, float]], said: str) -> None:
-    with pytest.raises(InputError, match=r".") as caught:
+    with pytest.raises(InputError, match=said):
         write_run({"q": tuple(RunEntry(*entry) for entry in entries)}, tmp_path / "run")
-    assert said in str(caught.value)
 
 
 def test_a_query_is_written_once_and_a_writer_must_be_open(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path / "run")
     with pytest.raises(InputError, match="not open"):
-        writer.write("q", [])
+        writer.write("other", [])
     with writer:
         writer.write("q", [RunEntry("a", 1.0)])
         with pytest.raises(InputError, match="query 'q' is written twice"):
             writer.write("q", [RunEntry("b", 1.0)])
 
 
-def test_bad_outputs_are_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a folder"):
-        RunWriter(tmp_path)
-    with pytest.raises(InputError, match="does not exist: create it first"):
-        RunWriter(tmp_path / "none" / "run")
-    with pytest.raises(InputError, match="is not one word"):
-        RunWriter(tmp_path / "run", tag="my run")
+@pytest.mark.parametrize(
+    ("name", "tag", "said"),
+    [
+        (".", "t", "is a folder"),
+        ("none/run", "t", "does not exist: create it first"),
+        ("run", "my run", "is not one word"),
+    ],
+)
+def test_bad_outputs_are_refused_before_any_work(tmp_path: Path, name: str, tag: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        RunWriter(tmp_path / name, tag=tag)
 
 
 def test_a_full_disk_is_said_and_keeps_whole_queries(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -111,16 +111,10 @@ def test_ids_that_a_run_can_not_hold_are_refused(tmp_path: Path, space: str) -> 
 )
 @example({(each, f"d{each}"): 1 for each in ODD_IDS})
 def test_judgments_are_read_as_they_were_written(tmp_path_factory: Any, grades: dict[tuple[str, str], int]) -> None:
-    for form in ("trec", "beir"):
+    for name, line in (("qrels.trec", "{} 0 {} {}\n"), ("qrels/test.tsv", "{}\t{}\t{}\n")):
         folder = corpus_of(tmp_path_factory.mktemp("corpora") / "corpus", {"d": "x"}, {"q": "x"})
-        if form == "trec":
-            lines = [f"{query} 0 {document} {grade}\n" for (query, document), grade in grades.items()]
-            (folder / "qrels.trec").write_bytes("".join(lines).encode())
-        else:
-            (folder / "qrels").mkdir()
-            lines = [f"{query}\t{document}\t{grade}\n" for (query, document), grade in grades.items()]
-            header = "query-id\tcorpus-id\tscore\n"
-            (folder / "qrels" / "test.tsv").write_bytes((header + "".join(lines)).encode())
+        (folder / "qrels").mkdir()
+        (folder / name).write_bytes("".join(line.format(*pair, grade) for pair, grade in grades.items()).encode())
         read = {(qrel.query_id, qrel.doc_id): qrel.relevance for qrel in open_corpus(str(folder)).qrels()}
         assert read == grades
 
@@ -176,50 +170,23 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return corpus_of(tmp_path_factory.mktemp("encoding") / "corpus", documents, {"é\xa01": "puces"}, qrels)
 
 
-@pytest.mark.parametrize(
-    "environment", ENVIRONMENTS, ids=lambda environment: ",".join(map("=".join, environment.items()))
-)
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda given: ",".join(map("=".join, given.items())))
 def test_pipes_are_utf8_whatever_the_locale_says(collection: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    expected = r1ranker("search", "--corpus", str(collection), "--output", "-", environment={"PYTHONUTF8": "1"}).stdout
+    corpus, given = ("--corpus", str(collection)), {"environment": environment}
+    expected = r1ranker("search", *corpus, "--output", "-", environment={"PYTHONUTF8": "1"}).stdout
     assert "é\xa01 Q0 🦉".encode() in expected and "東京\u3000一".encode() in expected
-    found = r1ranker("search", "--corpus", str(collection), "--output", "-", environment=environment)
+    found = r1ranker("search", *corpus, "--output", "-", **given)
     assert (found.returncode, found.stdout) == (0, expected), found.stderr
-    file = r1ranker("search", "--corpus", str(collection), "--output", str(tmp_path / "run"), environment=environment)
-    assert (file.returncode, (tmp_path / "run").read_bytes()) == (0, expected)
-    measured = r1ranker(
-        *("evaluate", "--corpus", str(collection), "-", "--measures", "RR", "--format", "json"),
-        environment=environment,
-        input=expected,
-    )
+    file = r1ranker("search", *corpus, "--output", str(tmp_path / "λ.trec"), **given)
+    assert (file.returncode, (tmp_path / "λ.trec").read_bytes()) == (0, expected)
+    measured = r1ranker("evaluate", *corpus, "-", "--measures", "RR", "--format", "json", input=expected, **given)
     assert measured.returncode == 0, measured.stderr
     assert list(json.loads(measured.stdout.decode("utf-8"))[0]["per_query"]) == ["é\xa01"]
-    named = tmp_path / "λ.trec"
-    named.write_bytes(expected)
-    table = r1ranker("evaluate", "--corpus", str(collection), str(named), "--measures", "RR", environment=environment)
+    table = r1ranker("evaluate", *corpus, str(tmp_path / "λ.trec"), "--measures", "RR", **given)
     assert table.returncode == 0, table.stderr
-    wrong = r1ranker("evaluate", "--corpus", str(collection), "/none/λ.trec", environment=environment)
+    wrong = r1ranker("evaluate", *corpus, "/none/λ.trec", **given)
     assert wrong.returncode == 1
     assert wrong.stderr.startswith(b"Error: run file '/none/") and b"Traceback" not in wrong.stderr
-
-
-@pytest.mark.parametrize("environment", ENVIRONMENTS[:4:3])
-def test_ids_of_the_command_line_are_utf8_too(tmp_path: Path, environment: dict[str, str]) -> None:
-    with TraceWriter(tmp_path / "trace.jsonl", "iterative") as writer:
-        writer.write(Ranking(RankingRequest("hibou", (Candidate("🦉", "x"),), query_id="é\xa01"), (0,), ()))
-    shown = r1ranker("trace", "show", "é\xa01", "--trace", str(tmp_path / "trace.jsonl"), environment=environment)
-    assert shown.returncode == 0, shown.stderr
-    assert "🦉" in shown.stdout.decode("utf-8")
-
-
-def test_names_of_files_that_the_locale_can_not_spell_are_an_error_of_ours(collection: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(
-        f"title = 'x'\n[datasets.'été']\ncorpus = {json.dumps(str(collection))}\n", encoding="utf-8"
-    )
-    arguments = ("suite", str(tmp_path / "mine.toml"), "--reranker", "r1ranker-iterative-tiny", "--depth", "2")
-    done = r1ranker(*arguments, "--output", str(tmp_path / "out"), environment=ENVIRONMENTS[3])
-    assert done.returncode == 1
-    assert b"Traceback" not in done.stderr
-    assert b"set the environment variable PYTHONUTF8=1" in done.stderr
 
 
 # --- terminals ------------------------------------------------------------------------------------------------------
@@ -230,9 +197,8 @@ def on_a_terminal(*arguments: str, environment: dict[str, str] | None = None) ->
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "r1ranker_ir", *arguments]
-    process = subprocess.Popen(
-        command, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL, env=os.environ | (environment or {})
-    )
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen(command, **streams, env=os.environ | (environment or {}))
     os.close(theirs)
     got, deadline = b"", time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -316,11 +282,9 @@ def test_a_terminal_of_few_characters_gets_escapes(hostile: Path, collection: Pa
 
 
 def test_pipes_get_data_as_they_are(hostile: Path) -> None:
-    odd = re.sub(r"\s", "", HOSTILE)
-    found = r1ranker("search", "--corpus", str(hostile / "corpus"), "--output", "-")
-    assert odd.encode() in found.stdout
-    run = next(hostile.glob("run*"))
-    measured = r1ranker("evaluate", "--corpus", str(hostile / "corpus"), str(run), "--format", "json")
+    odd, corpus = re.sub(r"\s", "", HOSTILE), ("--corpus", str(hostile / "corpus"))
+    assert odd.encode() in r1ranker("search", *corpus, "--output", "-").stdout
+    measured = r1ranker("evaluate", *corpus, str(next(hostile.glob("run*"))), "--format", "json")
     assert odd in json.loads(measured.stdout)[0]["per_query"]
 
 

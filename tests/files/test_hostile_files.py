@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.ranking_bench import ranking_bench_requests
 from r1ranker_ir.adapters.recommendation.sources import open_interactions
 from r1ranker_ir.adapters.routing.observations import read_observations
-from r1ranker_ir.adapters.routing.profiles import read_model_list, read_profiles
+from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.long_runs import open_run
 from r1ranker_ir.data.request_corpus import holds_requests
@@ -31,7 +31,6 @@ from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.errors import R1RankerError
 from r1ranker_ir.eval.shootouts.entries import read_entries
 from r1ranker_ir.eval.suites.tables import open_suite
-from r1ranker_ir.files import small_files
 from r1ranker_ir.files.json_lines import raw_lines
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.models.identity import checkpoint_identity
@@ -51,27 +50,16 @@ LONGEST_MESSAGE = 5000
 
 @dataclass(frozen=True)
 class Reader:
-    """Something that reads a file.
-
-    Args:
-        file: what the file is called in an empty folder.
-        read: takes the file's path, and reads all of it.
-        valid: content that it reads without an error.
-        beside: other files that it needs, name to content.
-    """
+    """Something that reads a file: its name in an empty folder, and content that is read without an error."""
 
     file: str
     read: Callable[[Path], Any]
     valid: bytes
-    beside: tuple[tuple[str, bytes], ...] = ()
+    beside: tuple[tuple[str, bytes], ...] = ()  # other files that it needs, name to content
 
 
-def _corpus(read: Callable[[Any], Any]) -> Callable[[Path], Any]:
-    def opened(path: Path) -> Any:
-        folder = path.parent if path.parent.name != "qrels" else path.parent.parent
-        return read(open_corpus(folder))
-
-    return opened
+def _corpus(path: Path) -> Any:
+    return open_corpus(path.parent if path.parent.name != "qrels" else path.parent.parent)
 
 
 def _both_ways(path: Path) -> None:
@@ -80,16 +68,16 @@ def _both_ways(path: Path) -> None:
         list(run)
 
 
-def _profiles(path: Path) -> None:
-    read_profiles(path)
-    read_model_list(path)
-
-
 def _interactions(path: Path) -> None:
     open_interactions(path.parent, Problems("skip"))
 
 
-def _documents(corpus: Any) -> None:
+def _observations(path: Path) -> None:
+    read_observations(path, Problems("skip"))
+
+
+def _documents(path: Path) -> None:
+    corpus = _corpus(path)
     list(corpus.iterate_documents())
     corpus.documents(["1"])
 
@@ -97,10 +85,6 @@ def _documents(corpus: Any) -> None:
 def _rank_every_query(path: Path) -> None:
     list(read_trace(path))
     find_rankings(path, "q")
-
-
-def _history(path: Path) -> None:
-    series_of(read_history(path), "loss")
 
 
 TRACE = {
@@ -117,10 +101,6 @@ TRACE = {
 }  # fmt: skip
 REQUEST = b'{"query": "fleas", "candidates": [{"text": "a", "gain": 1}, {"text": "b", "scores": {}}]}\n'
 PROFILE = b'[{"name": "a", "price_in": 0.1, "price_out": 1}]'
-LITELLM = (
-    b"model_list:\n  - model_name: a\n    litellm_params: {model: b}\n"
-    b"    model_info: {input_cost_per_token: 1.0e-7, output_cost_per_token: 1.0e-7}\n"
-)
 OURS = b'name = "own"\n[direct]\nuser = "{query} {candidates}"\n'
 RANK_R1 = b'prompt_system = "s"\nprompt_user = "{query} {docs}"\npattern = "<answer>(.*?)</answer>"\n'
 REASONRANK = b'system_prompt_reasoning = "s"\npattern = "<answer>(.*?)</answer>"\n'
@@ -129,85 +109,57 @@ SUITE = b'title = "own"\n[datasets.one]\ncorpus = "cranfield"\n'
 STATE = b'{"log_history": [{"step": 1, "loss": 0.5}, {"step": 2, "loss": NaN}]}'
 TRAINED = json.dumps({"training": {"seed": 1, "before": {"RR": 0.1}, "after": {"RR": 0.2}, "held_out": []}}).encode()
 
+LINE_OF_TRACE = json.dumps(TRACE).encode() + b"\n"
+NO_DOCUMENTS = (("corpus.jsonl", b""),)
+CHOICES = b"user_id:token\titem_id:token\ttimestamp:float\nu\ta\t1\nu\tb\t2\n"
+ITEMS = b"item_id:token\ttitle:token_seq\na\tone\nb\ttwo\n"
+RATINGS, MOVIES = b"1::1::5::1\n1::2::5::2\n", b"1::a::x\n2::b::y\n"
+SEEN = b'{"query": "fleas", "effect": {"a": 1, "b": 0.5}, "cost": {"a": 1, "b": 2}}\n'
+RECIPE = b"model: tiny\ntrain_files: [a.parquet]\noutput_dir: out\nuse_cpu: true\nbf16: false\n"
+ENTRIES = b"- {name: a, oracle: {noise: 1}, strategy: direct}\n"
+RANKS = b'{"ids": ["a"], "before": [1.0], "after": [2.0]}'
+
+
+def _identity(path: Path) -> None:
+    checkpoint_identity(str(path.parent), None, loading_began=time.time())
+
+
 READERS = {
-    "shootout": Reader(
-        "own.yaml", lambda path: read_entries(str(path)), b"- {name: a, oracle: {noise: 1}, strategy: direct}\n"
-    ),
+    "shootout": Reader("own.yaml", lambda path: read_entries(str(path)), ENTRIES),
     "suite": Reader("own.toml", lambda path: open_suite(str(path)), SUITE),
     "template": Reader("own.toml", open_template, OURS),
     "template of Rank-R1": Reader("own.toml", open_template, RANK_R1),
     "template of ReasonRank": Reader("own.toml", open_template, REASONRANK),
     "template of rank_llm": Reader("own.yaml", open_template, RANK_LLM),
-    "recipe": Reader(
-        "own.yaml",
-        lambda path: parse_arguments("sft", ["--config", str(path)]),
-        b"model: tiny\ntrain_files: [a.parquet]\noutput_dir: out\nuse_cpu: true\nbf16: false\n",
-    ),
-    "profiles": Reader("llms.json", _profiles, PROFILE),
-    "profiles in CSV": Reader("llms.csv", _profiles, b"name,price_in,price_out\na,0.1,1\n"),
-    "profiles of LiteLLM": Reader("llms.yaml", _profiles, LITELLM),
+    "recipe": Reader("own.yaml", lambda path: parse_arguments("sft", ["--config", str(path)]), RECIPE),
+    "profiles": Reader("llms.json", read_profiles, PROFILE),
+    "profiles in CSV": Reader("llms.csv", read_profiles, b"name,price_in,price_out\na,0.1,1\n"),
     "settings": Reader("r1ranker.json", lambda path: read_settings(path.parent), b'{"window_size": 7}'),
-    "adapter": Reader(
-        "adapter_config.json",
-        lambda path: checkpoint_identity(str(path.parent), None, loading_began=time.time()),
-        b'{"base_model_name_or_path": "/nowhere"}',
-    ),
+    "adapter": Reader("adapter_config.json", _identity, b'{"base_model_name_or_path": "/nowhere"}'),
     "configuration": Reader("config.json", lambda path: read_configuration(str(path)), b'{"model_type": "qwen2"}'),
     "requests": Reader("own.jsonl", lambda path: list(read_requests(path)), REQUEST),
     "requests as a corpus": Reader(
         "own.jsonl", lambda path: holds_requests(path) and open_corpus(path).qrels(), REQUEST
     ),
-    "observations": Reader(
-        "seen.jsonl",
-        lambda path: read_observations(path, Problems("skip")),
-        b'{"query": "fleas", "effect": {"a": 1, "b": 0.5}, "cost": {"a": 1, "b": 2}}\n',
-    ),
-    "observations in CSV": Reader(
-        "seen.csv", lambda path: read_observations(path, Problems("skip")), b"query,a,b\nfleas,1,0.5\n"
-    ),
+    "observations": Reader("seen.jsonl", _observations, SEEN),
+    "observations in CSV": Reader("seen.csv", _observations, b"query,a,b\nfleas,1,0.5\n"),
     "run": Reader("own.trec", _both_ways, b"q Q0 a 1 2.5 tag\nq Q0 b 2 1.5 tag\n"),
-    "trace": Reader("own.jsonl", _rank_every_query, json.dumps(TRACE).encode() + b"\n"),
-    "trace to learn from": Reader(
-        "own.jsonl", lambda path: list(read_traces(path)), json.dumps(TRACE).encode() + b"\n"
-    ),
-    "documents": Reader("corpus.jsonl", _corpus(_documents), b'{"_id": "1", "title": "a", "text": "b"}\n'),
+    "trace": Reader("own.jsonl", _rank_every_query, LINE_OF_TRACE),
+    "trace to learn from": Reader("own.jsonl", lambda path: list(read_traces(path)), LINE_OF_TRACE),
+    "documents": Reader("corpus.jsonl", _documents, b'{"_id": "1", "title": "a", "text": "b"}\n'),
     "queries": Reader(
-        "queries.jsonl",
-        _corpus(lambda corpus: corpus.queries()),
-        b'{"_id": "1", "text": "b"}\n',
-        (("corpus.jsonl", b""),),
+        "queries.jsonl", lambda path: _corpus(path).queries(), b'{"_id": "1", "text": "b"}\n', NO_DOCUMENTS
     ),
     "qrels in BEIR's form": Reader(
-        "qrels/test.tsv",
-        _corpus(lambda corpus: corpus.qrels()),
-        b"query-id\tcorpus-id\tscore\nq\ta\t1\n",
-        (("corpus.jsonl", b""),),
+        "qrels/test.tsv", lambda path: _corpus(path).qrels(), b"query-id\tcorpus-id\tscore\nq\ta\t1\n", NO_DOCUMENTS
     ),
-    "qrels in TREC's form": Reader(
-        "qrels.trec", _corpus(lambda corpus: corpus.qrels()), b"q 0 a 1\n", (("corpus.jsonl", b""),)
-    ),
-    "RecBole's choices": Reader(
-        "own.inter",
-        _interactions,
-        b"user_id:token\titem_id:token\ttimestamp:float\nu\ta\t1\nu\tb\t2\n",
-        (("own.item", b"item_id:token\ttitle:token_seq\na\tone\nb\ttwo\n"),),
-    ),
-    "RecBole's items": Reader(
-        "own.item",
-        _interactions,
-        b"item_id:token\ttitle:token_seq\na\tone\nb\ttwo\n",
-        (("own.inter", b"user_id:token\titem_id:token\ttimestamp:float\nu\ta\t1\nu\tb\t2\n"),),
-    ),
-    "MovieLens' ratings": Reader(
-        "ratings.dat", _interactions, b"1::1::5::1\n1::2::5::2\n", (("movies.dat", b"1::a::x\n2::b::y\n"),)
-    ),
-    "MovieLens' movies": Reader(
-        "movies.dat", _interactions, b"1::a::x\n2::b::y\n", (("ratings.dat", b"1::1::5::1\n1::2::5::2\n"),)
-    ),
-    "state of a trainer": Reader("trainer_state.json", _history, STATE),
-    "held-out ranks": Reader(
-        "held_out.json", lambda path: read_ranks(path.parent), b'{"ids": ["a"], "before": [1.0], "after": [2.0]}'
-    ),
+    "qrels in TREC's form": Reader("qrels.trec", lambda path: _corpus(path).qrels(), b"q 0 a 1\n", NO_DOCUMENTS),
+    "RecBole's choices": Reader("own.inter", _interactions, CHOICES, (("own.item", ITEMS),)),
+    "RecBole's items": Reader("own.item", _interactions, ITEMS, (("own.inter", CHOICES),)),
+    "MovieLens' ratings": Reader("ratings.dat", _interactions, RATINGS, (("movies.dat", MOVIES),)),
+    "MovieLens' movies": Reader("movies.dat", _interactions, MOVIES, (("ratings.dat", RATINGS),)),
+    "state of a trainer": Reader("trainer_state.json", lambda path: series_of(read_history(path), "loss"), STATE),
+    "held-out ranks": Reader("held_out.json", lambda path: read_ranks(path.parent), RANKS),
     "trained folder": Reader("r1ranker.json", lambda path: read_trained_run(path.parent), TRAINED),
     "completions": Reader("own.jsonl", read_completions, b'{"prompt": "a", "completion": "b"}\n'),
     "completions in Parquet": Reader("own.parquet", read_completions, b""),
@@ -247,17 +199,11 @@ def refused(reader: Reader, path: Path) -> str | None:
     return message
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "byte order mark"])
 @pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.valid])
-def test_the_valid_content_is_read(name: str, place: Callable[[Reader], Path]) -> None:
+def test_the_valid_content_is_read(name: str, mark: bytes, place: Callable[[Reader], Path]) -> None:
     path = place(READERS[name])
-    path.write_bytes(READERS[name].valid)
-    assert refused(READERS[name], path) is None
-
-
-@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.valid])
-def test_a_byte_order_mark_is_no_content(name: str, place: Callable[[Reader], Path]) -> None:
-    path = place(READERS[name])
-    path.write_bytes(b"\xef\xbb\xbf" + READERS[name].valid)
+    path.write_bytes(mark + READERS[name].valid)
     assert refused(READERS[name], path) is None
 
 
@@ -273,7 +219,6 @@ HOSTILE = {
     "empty": b"",
     "one line break": b"\n",
     "UTF-16": "name: value\n".encode("utf-16"),
-    "UTF-16 of an object": '{"query": "a"}\n'.encode("utf-16"),
     "Latin-1": "name: déjà vu\n".encode("latin-1"),
     "null characters": b"\0" * 1000,
     "a picture": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)),
@@ -290,62 +235,43 @@ HOSTILE = {
     "a huge number": HUGE,
     "a huge number in TOML": b"window = " + HUGE,
     "a huge hexadecimal number": b"name = 0x" + b"f" * 5000,
-    "a huge hexadecimal number in YAML": b"name: 0x" + b"f" * 5000 + b"\n",
     "a huge number in YAML": b"name: " + HUGE + b"\n",
-    "a huge binary number in YAML": b"- {name: 0b" + b"1" * 50000 + b"}\n",
     "a huge number in an object": b'{"query": ' + HUGE + b', "_id": ' + HUGE + b', "window_size": ' + HUGE + b"}\n",
     "a huge number in a run": b"q Q0 a " + HUGE + b" 1 tag\n",
     "a huge score in a run": b"q Q0 a 1 " + HUGE + b" tag\n",
     "a huge grade": b"q\ta\t" + HUGE + b"\n",
     "a huge grade in TREC's form": b"q 0 a " + HUGE + b"\n",
     "a large grade": b"q\ta\t99999999999\n",
-    "a large grade in TREC's form": b"q 0 a 99999999999\n",
     "a huge time": b"1::1::5::" + HUGE + b"\n",
     "a number beyond floats": b'{"query": 1e999, "window_size": 1e999, "log_history": [{"step": 1e999, "loss": 1}]}\n',
     "NaN": b'{"query": NaN, "window_size": NaN, "ids": ["a"], "before": [NaN], "after": [Infinity]}\n',
     "NaN in a list": b'[{"name": "a", "price_in": NaN, "price_out": Infinity}]',
     "nan in YAML": b"- {name: a, oracle: {noise: .nan}, strategy: direct}\n",
-    "inf in TOML": b'name = inf\n[direct]\nuser = nan\n',
     "aliases without end": BOMB,
-    "aliases without end in a list": b"- " + BOMB.replace(b"\n", b"\n  "),
     "aliases without end by merging": MERGE_BOMB,
     "an alias of a long text": b"a: &a " + b"x" * 100_000 + b"\nb: [" + b", ".join([b"*a"] * 5000) + b"]\n",
     "an alias inside itself": b"&a [*a, *a]\n",
-    "an alias inside itself, in a mapping": b"name: &a {b: *a}\nmodel_list: &c [*c]\n",
     "an alias as a key": b"&a {*a : 1}\n",
     "no such alias": b"a: *b\n",
     "a date that is none": b"name: 2024-02-31\n",
-    "a time that is none": b"- {name: 2024-01-01 99:99:99}\n",
     "no whole number": b"name: !!int x\n",
-    "an empty whole number": b'name: !!int ""\n',
-    "no float": b"name: !!float x\n",
     "no truth value": b"name: !!bool x\n",
     "no binary": "name: !!binary é\n".encode(),
     "no mapping": b"name: !!map x\n",
     "no set": b"name: !!set [a]\n",
-    "no omap": b"name: !!omap [a]\n",
-    "no pairs": b"name: !!pairs {a: b}\n",
     "a list as a key": b"? [a, b]\n: c\n",
-    "a mapping as a key": b"? {a: b}\n: c\n",
     "code in YAML": b'name: !!python/object/apply:os.system ["exit 1"]\n',
-    "code in a list of YAML": b"- !!python/object/new:os.system [exit 1]\n",
-    "a class in YAML": b"- !!python/name:os.system\n",
     "a key of null": b"~: a\n",
     "keys of other types": b"1: a\n2.5: b\ntrue: c\n2024-01-01: d\n",
     "a key twice": b"name: a\nname: b\n",
     "a key twice in JSON": b'{"window_size": 3, "window_size": 4}',
     "several documents": b"--- a\n--- b\n",
     "a tab": b"a:\n\t- b\n",
-    "a directive": b"%YAML 9.9\n---\na\n",
-    "a word": b"word",
     "null": b"null",
     "a text": b'"text"',
-    "true": b"true",
     "an empty list": b"[]",
-    "an empty object": b"{}",
     "an object of objects": b'{"a": {}, "template": {}, "training": {}, "datasets": {}, "log_history": {}}',
     "an object of lists": b'{"a": [], "template": [], "training": [], "datasets": [[]], "log_history": [[]]}',
-    "lists of nulls": b'{"datasets": [null], "ids": [null], "before": [null], "after": [null], "training": null}',
     "a surrogate": b'{"query": "\\ud800", "candidates": [{"text": "\\udfff"}], "_id": "\\ud800", "text": "\\ud800"}\n',
     "a list where a text goes": b'{"strategy": ["a"], "task": {"a": 1}, "candidates": [["a"]], "query_id": []}\n',
     "a long line": b'{"query": "' + b"x" * 3_000_000 + b'"}\n',
@@ -381,20 +307,6 @@ def test_folder_device_and_missing_file(name: str, place: Callable[[Reader], Pat
     path.unlink()
     path.symlink_to(path)
     refused(reader, path)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
-@pytest.mark.parametrize("name", SMALL)
-def test_a_pipe_that_nobody_writes_to_is_an_error(
-    name: str, place: Callable[[Reader], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(small_files, "PIPE_SECONDS", 0.2)
-    path = place(READERS[name])
-    os.mkfifo(path)
-    message = refused(READERS[name], path)
-    # Some readers take regular files only, and some files may be missing; what opens a pipe says what it waited for.
-    if name.startswith(("template", "run", "trace", "configuration", "state")):
-        assert message is not None and "nobody has opened for writing within 0.2 seconds" in message
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
@@ -446,12 +358,6 @@ plain = st.recursive(
     ),
     max_leaves=12,
 )
-
-
-def _dumped(value: Any) -> Iterator[bytes]:
-    text = json.dumps(value)
-    yield text.encode()
-    yield text.encode() + b"\n" + text.encode() + b"\n"
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -18,6 +18,7 @@ from r1ranker_ir.data.request_files import read_requests
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.retrieval.bm25 import BM25Index
 from r1ranker_ir.strategies.seeded import seeded_by
+from r1ranker_ir.training.data.sample_files import read_samples
 from r1ranker_ir.types import Candidate, RankingRequest
 
 QUERY = "how long\ud800 do fleas \udcff live"
@@ -29,9 +30,6 @@ REQUEST = RankingRequest(QUERY, CANDIDATES, query_id="q")
 def test_draws_by_ordinary_text_are_those_of_random(text: str) -> None:
     text = text.encode("utf-8", "replace").decode()
     assert seeded_by(text).random() == random.Random(text).random()
-
-
-def test_draws_by_any_text() -> None:
     assert seeded_by("\ud800").random() != seeded_by("\udcff").random()
 
 
@@ -55,41 +53,17 @@ def test_every_strategy_ranks_such_texts(strategy: str, options: dict[str, Any])
 
 def test_files_of_requests_samples_and_measures(tmp_path: Path) -> None:
     requests, samples = tmp_path / "r.jsonl", tmp_path / "s.parquet"
-    rows = [
-        {
-            "id": f"\udcff{number}",
-            "context": f"{QUERY} {number}",
-            "candidates": [{"id": each.id, "text": each.text, "gain": int(each.id == "d2")} for each in CANDIDATES],
-        }
-        for number in range(3)
-    ]
+    candidates = [{"id": each.id, "text": each.text, "gain": int(each.id == "d2")} for each in CANDIDATES]
+    rows = [{"id": f"\udcff{number}", "context": QUERY, "candidates": candidates} for number in range(3)]
     requests.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert [judged.request.query for judged in read_requests(requests)] == [row["context"] for row in rows]
-    runner = CliRunner()
-    made = runner.invoke(app, ["data", "--requests", str(requests), "--output", str(samples), "--candidates", "5"])
-    assert made.exit_code == 0, made.output
-    suite = [
-        "suite",
-        str(requests),
-        "--reranker",
-        "r1ranker-direct-tiny",
-        "--shuffle",
-        "1",
-        "--output",
-        str(tmp_path / "o"),
-    ]
-    read = runner.invoke(app, suite)
-    assert read.exit_code == 0, read.output
-
-
-def test_samples_in_parquet_hold_question_marks(tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
-    from r1ranker_ir.training.data.sample_files import read_samples
-
-    requests, samples = tmp_path / "r.jsonl", tmp_path / "s.parquet"
-    candidates = [{"text": f"{each.text}", "gain": int(each.id == "d2")} for each in CANDIDATES]
-    requests.write_text(json.dumps({"context": QUERY, "candidates": candidates}))
-    CliRunner().invoke(app, ["data", "--requests", str(requests), "--output", str(samples), "--candidates", "5"])
+    assert [judged.request.query for judged in read_requests(requests)] == [QUERY] * 3
+    for command in (
+        f"data --requests {requests} --output {samples} --candidates 5",
+        f"suite {requests} --reranker r1ranker-direct-tiny --shuffle 1 --output {tmp_path / 'o'}",
+    ):
+        done = CliRunner().invoke(app, command.split())
+        assert done.exit_code == 0, done.output
+    # In Parquet there are question marks instead.
     assert {row["context"] for row in read_samples(samples)} == {"how long? do fleas ? live"}
 
 

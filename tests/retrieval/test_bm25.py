@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,6 @@ from r1ranker_ir.retrieval.bm25 import K1, B, BM25Index, search
 
 
 def corpus_of(folder: Path, documents: Mapping[str, str] | Iterable[tuple[str, str]], **queries: str) -> FolderCorpus:
-    import json
-
     rows = documents.items() if isinstance(documents, Mapping) else documents
     (folder / "corpus.jsonl").write_text("".join(json.dumps({"_id": i, "text": text}) + "\n" for i, text in rows))
     (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in queries.items()))
@@ -56,7 +56,6 @@ def test_scores_follow_the_formula(tmp_path: Path) -> None:
 
 def test_only_documents_that_share_a_word_are_found(tmp_path: Path) -> None:
     run = search(corpus_of(tmp_path, DOCUMENTS, flea="flea", none="zebra", stop="to be or not to be", sign="?!"), 100)
-
     assert {query_id: [entry.doc_id for entry in entries] for query_id, entries in run.items()} == {
         "flea": ["d1", "d3"],
         "none": [],
@@ -77,27 +76,27 @@ def test_ties_stay_in_corpus_order_at_every_depth(tmp_path: Path) -> None:
 
 def test_queries_of_ones_own_and_their_order(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, DOCUMENTS, q="flea")
-
     assert list(search(corpus, 1, {"z": "tick", "a": "dog"})) == ["z", "a"]
     assert list(search(corpus, 1)) == ["q"]
     assert search(corpus, 1, {}) == {}
 
 
-def test_what_can_not_be_indexed_or_asked_for_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no documents"):
-        search(corpus_of(tmp_path, {}, q="flea"), 10)
-    with pytest.raises(InputError, match="holds no words of two characters or more"):
-        search(corpus_of(tmp_path, {"d": "", "e": "the"}, q="flea"), 10)
-    corpus = corpus_of(tmp_path, DOCUMENTS, q="flea")
-    with pytest.raises(InputError, match="depth is 0"):
-        search(corpus, 0)
-    with pytest.raises(InputError, match="depth is -1"):
-        BM25Index(corpus).search("flea", -1)
+@pytest.mark.parametrize(
+    ("documents", "depth", "said"),
+    [
+        ({}, 10, "holds no documents"),
+        ({"d": "", "e": "the"}, 10, "holds no words of two characters or more"),
+        (DOCUMENTS, 0, "depth is 0"),
+        (DOCUMENTS, -1, "depth is -1"),
+    ],
+)
+def test_what_can_not_be_indexed_or_asked_for(tmp_path: Path, documents: Any, depth: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        search(corpus_of(tmp_path, documents, q="flea"), depth)
 
 
 def test_a_single_document_and_non_latin_text(tmp_path: Path) -> None:
     run = search(corpus_of(tmp_path, {"d": "Блоха живёт год"}, ru="блоха", en="flea"), 3)
-
     assert [entry.doc_id for entry in run["ru"]] == ["d"]
     assert run["en"] == ()
 

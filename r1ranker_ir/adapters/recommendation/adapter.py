@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from r1ranker_ir.adapters.domains import RECOMMENDATION_DOMAINS, aim_of
 from r1ranker_ir.adapters.recommendation.interactions import clean_title
-from r1ranker_ir.adapters.recommendation.requests import recommendation_aim
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.rankers.source import open_ranker
@@ -43,7 +43,7 @@ class RecommendationAdapter:
             raise InputError(f"history_length is {history_length}: give at least 1")
         self.domain = domain
         self.history_length = history_length
-        self._aim = recommendation_aim(domain)
+        self._aim = aim_of(domain, RECOMMENDATION_DOMAINS)
         self.ranker = open_ranker(reranker, **options)
 
     @property

@@ -47,7 +47,7 @@ class Interactions:
     Args:
         histories: one per user, in the source's order.
         titles: item id to title; every item that a history names has one.
-        domain: what the items are, as far as the format tells; see `domains.recommendation_domains`.
+        domain: what the items are, as far as the format tells; see `RECOMMENDATION_DOMAINS`.
     """
 
     source: str

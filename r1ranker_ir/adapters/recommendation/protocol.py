@@ -15,7 +15,6 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import share_of
 
 TEST_SHARE = 0.2
-REPEATS: tuple[Literal["drop", "hide", "keep"], ...] = ("drop", "hide", "keep")
 
 
 @dataclass(frozen=True)
@@ -45,26 +44,17 @@ class RecommendationProtocol:
     repeats: Literal["drop", "hide", "keep"] = "drop"
 
     def __post_init__(self) -> None:
-        least = {"history": 1, "min_history": 1, "candidates": 2, "users": 1}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
+        for name, bound in {"history": 1, "min_history": 1, "candidates": 2, "users": 1}.items():
+            if (value := getattr(self, name)) is not None and value < bound:
                 raise InputError(f"{name} is {value}: give at least {bound}")
-        choices = {"negatives": ("uniform", "popularity"), "split": ("all", "train", "test"), "repeats": REPEATS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(known)}")
-
-
-def is_test_user(user: str) -> bool:
-    """Whether a user belongs to the fifth that is kept for tests."""
-    return share_of(user) < TEST_SHARE
 
 
 def users_in_order(histories: Iterable[UserHistory], protocol: RecommendationProtocol) -> list[UserHistory]:
     """A split's users: as given, or in the order of the draw, so that a smaller draw begins a larger one."""
     chosen = [
-        each for each in histories if protocol.split == "all" or is_test_user(each.user) == (protocol.split == "test")
+        each
+        for each in histories
+        if protocol.split == "all" or (share_of(each.user) < TEST_SHARE) == (protocol.split == "test")
     ]
     if protocol.users is None:
         return chosen

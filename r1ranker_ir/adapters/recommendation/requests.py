@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
-from r1ranker_ir.adapters.domains import aim_of, recommendation_domains
+from r1ranker_ir.adapters.domains import RECOMMENDATION_DOMAINS, aim_of
 from r1ranker_ir.adapters.problems import LeftOutError, Problems
 from r1ranker_ir.adapters.recommendation.baselines import Scorer, choice_counts
 from r1ranker_ir.adapters.recommendation.interactions import Interactions, UserHistory, unknown_item
-from r1ranker_ir.adapters.recommendation.negatives import NegativeSampler
 from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol, users_in_order
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run
-from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Candidate, RankingRequest
 
 _REPEATED = {
@@ -54,10 +53,10 @@ def recommendation_requests(
     Sampled candidates are in random order, those of `lists` in theirs, without what the user has chosen already; they
     carry the scores of other recommenders (`scorers`). `counts` is told of what is not a problem and should be known.
     """
-    aim = recommendation_aim(interactions.domain if domain is None else domain)
+    aim = aim_of(domain or interactions.domain, RECOMMENDATION_DOMAINS)
     counts = Counter() if counts is None else counts
     titles = interactions.titles
-    sampler = NegativeSampler(titles, choice_counts(interactions) if protocol.negatives == "popularity" else None)
+    sampler = _Sampler(titles, choice_counts(interactions) if protocol.negatives == "popularity" else None)
     made = 0
     for user in users_in_order(interactions.histories, protocol):
         if made == protocol.users:
@@ -66,24 +65,21 @@ def recommendation_requests(
         with problems.leaving_out():
             history = _shown_history(user, titles, protocol, counts)
             if lists is None:
-                candidates = _sampled(user, sampler, protocol.candidates, rng)
+                candidates = sampler.candidates(user, protocol.candidates, rng)
             else:
-                candidates = _listed(user, _known(user, lists, titles, problems, counts), lists, protocol, rng, counts)
-            named = (scorers or {}).items()
-            scores = {name: _scores(name, scorer, user, history, candidates) for name, scorer in named}
+                candidates = _listed(user, lists, protocol.candidates, titles, rng, problems, counts)
+            scores = {}
+            for name, scorer in (scorers or {}).items():
+                if (found := scorer(user.user, history, candidates)) is None:
+                    where, lacking = f"user {user.user!r}", "its run does not name the user"
+                    raise LeftOutError(where, f"user has no scores of {name}", lacking)
+                scores[name] = tuple(found)
             made += 1
             shown = tuple(Candidate(item, titles[item]) for item in candidates)
             query = "\n".join(titles[item] for item in history)
             gains = tuple(float(item == user.target) for item in candidates)
             request = RankingRequest(query, shown, "item", user.user, aim)
             yield JudgedRequest(request, gains, interactions.source, scores)
-
-
-def recommendation_aim(domain: str) -> str:
-    """What a domain's best item must be, in words for the prompt."""
-    if domain not in recommendation_domains():
-        raise InputError(f"domain is {domain!r}: use one of {', '.join(recommendation_domains())}")
-    return aim_of(domain)
 
 
 def _shown_history(
@@ -110,21 +106,42 @@ def _shown_history(
     return known[-protocol.history :]
 
 
-def _sampled(user: UserHistory, sampler: NegativeSampler, count: int, rng: random.Random) -> list[str]:
-    """The target among items that the user has not chosen, in random order: its place tells nothing."""
-    negatives = sampler.draw(count - 1, (*user.known, user.target), rng)
-    if negatives is None:
-        needed = f"{count - 1} others with titles of their own are needed: add items, or ask for fewer candidates"
-        raise LeftOutError(user.where, "too few items to draw from", needed)
-    candidates = [user.target, *negatives]
-    rng.shuffle(candidates)
-    return candidates
+class _Sampler:
+    """Draws items without replacement, alike or by weight; items without a weight are never drawn."""
+
+    def __init__(self, titles: Mapping[str, str], weights: Mapping[str, int] | None) -> None:
+        self._titles = titles
+        self._items = list(titles) if weights is None else [item for item in titles if weights.get(item, 0) > 0]
+        self._cumulative = None if weights is None else list(accumulate(weights[item] for item in self._items))
+        self._texts = {titles[item].casefold() for item in self._items}
+
+    def candidates(self, user: UserHistory, count: int, rng: random.Random) -> list[str]:
+        """The target among items with titles that the user has not chosen, in random order: its place tells nothing."""
+        taken = {self._titles[item].casefold() for item in (*user.known, user.target)}
+        if len(self._texts) - len(self._texts & taken) < count - 1:
+            needed = f"{count - 1} others with titles of their own are needed: add items, or ask for fewer candidates"
+            raise LeftOutError(user.where, "too few items to draw from", needed)
+        candidates = [user.target]
+        while len(candidates) < count:
+            [item] = rng.choices(self._items, cum_weights=self._cumulative)
+            text = self._titles[item].casefold()
+            if text not in taken:
+                taken.add(text)
+                candidates.append(item)
+        rng.shuffle(candidates)
+        return candidates
 
 
-def _known(
-    user: UserHistory, lists: CandidateLists, titles: Mapping[str, str], problems: Problems, counts: Counter[str]
+def _listed(
+    user: UserHistory,
+    lists: CandidateLists,
+    depth: int,
+    titles: Mapping[str, str],
+    rng: random.Random,
+    problems: Problems,
+    counts: Counter[str],
 ) -> list[str]:
-    """A user's list, without what the user has chosen already or nobody knows."""
+    """The top of a user's list, in its order, without what the user has chosen already or nobody knows."""
     entries = lists.run.get(user.user)
     if entries is None:
         raise LeftOutError(f"user {user.user!r}", "user has no list", f"{lists.name} does not name the user")
@@ -136,34 +153,13 @@ def _known(
             unknown_item(problems, f"{lists.name}, user {user.user!r}", item)
         else:
             candidates.append(item)
-    return candidates
-
-
-def _listed(
-    user: UserHistory,
-    known: list[str],
-    lists: CandidateLists,
-    protocol: RecommendationProtocol,
-    rng: random.Random,
-    counts: Counter[str],
-) -> list[str]:
-    """The top of a recommender's list, which is good for windows over long ones: its order is kept."""
-    candidates = known[: protocol.candidates]
+    del candidates[depth:]
     if user.target not in candidates:
         counts[f"lists of {lists.name} that lack the target"] += 1
         if not lists.add_target:
             raise LeftOutError
-        candidates = candidates[: protocol.candidates - 1]
+        del candidates[depth - 1 :]
         candidates.insert(rng.randint(0, len(candidates)), user.target)
     if len(candidates) < 2:
         raise LeftOutError(f"user {user.user!r}", "fewer than 2 candidates", f"{lists.name} has too few known items")
     return candidates
-
-
-def _scores(
-    name: str, scorer: Scorer, user: UserHistory, history: Sequence[str], candidates: Sequence[str]
-) -> tuple[float, ...]:
-    scores = scorer(user.user, history, candidates)
-    if scores is None:
-        raise LeftOutError(f"user {user.user!r}", f"user has no scores of {name}", "its run does not name the user")
-    return tuple(scores)

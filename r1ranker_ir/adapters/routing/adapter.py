@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from r1ranker_ir.adapters.routing.llms import LLMProfile, check_profiles
 from r1ranker_ir.adapters.routing.messages import question_of
 from r1ranker_ir.adapters.routing.objectives import Objective, objective_of
-from r1ranker_ir.adapters.routing.profiles import read_model_list, read_profiles
+from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.rankers.source import open_ranker
 from r1ranker_ir.types import Ranking, RankingRequest
@@ -45,7 +45,6 @@ class RoutingAdapter:
         strategy: str | None = None,
         **options: Any,
     ) -> None:
-        self._file = os.fspath(llms) if isinstance(llms, str | os.PathLike) else None
         self.llms = check_profiles(llms) if not isinstance(llms, str | os.PathLike) else read_profiles(os.fspath(llms))
         self.objective = objective_of(objective)
         self.ranker = open_ranker(reranker, model=model, strategy=strategy, **options)
@@ -144,8 +143,7 @@ class RoutingAdapter:
 
         Args:
             model_list: LiteLLM's list of deployments; their `model_name`s are the names of the language models. Without
-                it the list of the LiteLLM configuration that `llms` was, if it was one, else each language model by a
-                name that LiteLLM knows, such as `openai/gpt-4o-mini`.
+                it each language model by a name that LiteLLM knows, such as `openai/gpt-4o-mini`.
             name: what callers ask for in place of a model to have one chosen; other names are LiteLLM's business.
             options: further arguments of `litellm.Router`.
 
@@ -156,8 +154,6 @@ class RoutingAdapter:
             InputError: if a language model has no deployment, `name` is that of one, or LiteLLM refuses the list.
             MissingExtraError: if LiteLLM is not installed.
         """
-        if model_list is None and self._file is not None:
-            model_list = read_model_list(self._file)
         if model_list is None:
             model_list = [{"model_name": llm.name, "litellm_params": {"model": llm.name}} for llm in self.llms]
         from r1ranker_ir.adapters.routing.gateway import RankedRouter

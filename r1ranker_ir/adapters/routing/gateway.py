@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from r1ranker_ir.adapters.routing.litellm_models import import_litellm
+from pydantic import ValidationError
+
 from r1ranker_ir.adapters.routing.llms import LLMProfile
 from r1ranker_ir.adapters.routing.messages import question_of
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.errors import InputError, missing_extra
 from r1ranker_ir.files.described import described, without_secrets
 
-import_litellm("a LiteLLM router")  # before the next line, which would download a list of prices
+_LOCAL_PRICES = "LITELLM_LOCAL_MODEL_COST_MAP"
 
-from litellm.router import Router  # noqa: E402
+# LiteLLM would download its newest list of prices as it is imported, unless it is told otherwise.
+_untold = _LOCAL_PRICES not in os.environ
+os.environ.setdefault(_LOCAL_PRICES, "True")
+try:
+    from litellm.router import Router
+except ImportError as error:
+    raise missing_extra("a LiteLLM router", "litellm", error) from error
+finally:
+    if _untold:
+        del os.environ[_LOCAL_PRICES]
 
 
 class OrdersModels(Protocol):
@@ -53,17 +64,15 @@ class RankedRouter(Router):  # type: ignore[misc]  # checking LiteLLM would take
             )
         if name in deployed:
             raise InputError(f"name is {name!r}, which is also a deployment's model_name: choose another name")
-        refused = ""
+        self.adapter, self.ranked_name = adapter, name
         try:
             super().__init__(model_list=[dict(entry) for entry in model_list], **options)
+            return
         # Its errors share no class of their own.
         except Exception as error:
             refused = _reason(error, model_list, options)
-        if refused:
-            # Not chained to LiteLLM's error, which may hold the keys of model_list.
-            raise InputError(f"LiteLLM refuses model_list or the options: {refused}")
-        self.adapter = adapter
-        self.ranked_name = name
+        # Not chained to LiteLLM's error, which may hold the keys of model_list.
+        raise InputError(f"LiteLLM refuses model_list or the options: {refused}")
 
     def completion(self, model: str, messages: list[Any], **kwargs: Any) -> Any:
         """Completes a chat, as `litellm.Router.completion` does, with the best language model for it."""
@@ -91,13 +100,8 @@ def _in_order(llms: Sequence[LLMProfile], kwargs: dict[str, Any]) -> tuple[str, 
 
 def _reason(error: Exception, *given: Any) -> str:
     """What LiteLLM, or pydantic for it, says about what it was given, without the values."""
-    listed = getattr(error, "errors", None)
-    if callable(listed):
-        try:
-            each = listed(include_input=False, include_context=False, include_url=False)
-            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in each)
-        except (TypeError, KeyError):
-            told = ""
-    else:
-        told = str(error)
+    told = str(error)
+    if isinstance(error, ValidationError):
+        each = error.errors(include_input=False, include_context=False, include_url=False)
+        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in each)
     return without_secrets(told, *given) or type(error).__name__

@@ -72,22 +72,14 @@ class LLMProfile:
         return Candidate(self.name, self.text)
 
     def price(self, tokens_in: float, tokens_out: float) -> float | None:
-        """What an answer costs.
-
-        Args:
-            tokens_in: tokens that are read.
-            tokens_out: tokens that are written.
-
-        Returns:
-            Dollars; `None` where the prices are not known.
-        """
+        """What an answer costs in dollars, by the tokens that are read and written; `None` without known prices."""
         if self.price_in is None or self.price_out is None:
             return None
         return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
 
 
 def _is_price(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def check_profiles(profiles: Iterable[LLMProfile], where: str = "llms") -> tuple[LLMProfile, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from r1ranker_ir.adapters.domains import aim_of, objective_weights, routing_objectives
+from r1ranker_ir.adapters.domains import ROUTING_WEIGHTS, aim_of
 from r1ranker_ir.errors import InputError
 
 
@@ -36,8 +36,7 @@ def objective_of(objective: str | tuple[float, float] | Objective) -> Objective:
     if isinstance(objective, Objective):
         return objective
     weights = _weights(objective)
-    for name in routing_objectives():
-        effect, cost = objective_weights(name)
+    for name, (effect, cost) in ROUTING_WEIGHTS.items():
         if math.isclose(weights[0] * cost, weights[1] * effect, rel_tol=1e-9) and weights != (0, 0):
             return Objective(*weights, aim_of(name))
     effect, cost = weights
@@ -46,13 +45,13 @@ def objective_of(objective: str | tuple[float, float] | Objective) -> Objective:
 
 
 def _weights(objective: object) -> tuple[float, float]:
-    if isinstance(objective, str) and "," not in objective:
-        return objective_weights(objective)
+    if isinstance(objective, str) and objective in ROUTING_WEIGHTS:
+        return ROUTING_WEIGHTS[objective]
     parts = objective.split(",") if isinstance(objective, str) else objective
     try:
         effect, cost = (float(part) for part in parts)  # type: ignore[attr-defined]  # what is no pair fails here
     except (TypeError, ValueError):
-        known = ", ".join(routing_objectives())
+        known = ", ".join(ROUTING_WEIGHTS)
         raise InputError(
             f"objective is {objective!r}: use one of {known}, or two numbers, the weights of effect and cost"
         ) from None

@@ -13,12 +13,13 @@ Both may name the question by `id`; otherwise its first line's number does. `que
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from r1ranker_ir.adapters.problems import LeftOutError, Problems
 from r1ranker_ir.adapters.routing.tables import is_table, read_table
@@ -35,6 +36,9 @@ _AMOUNTS = ("cost", "input_tokens", "output_tokens")
 _QUANTITIES = ("effect", *_AMOUNTS)
 _FIELDS = (*_QUERY, *_ID, *_LLM, *_QUANTITIES)
 _SUFFIXES = {**{name: name for name in _AMOUNTS}, "total_cost": "cost"}
+
+_Line = tuple[str, int, dict[str, Any]]
+"""File and line, the line's number, and an object as JSON Lines have it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Observation:
 
 
 @dataclass
-class _Row:
+class _Question:
     """What the lines of one question, the first of them at `where`, hold, as yet unchecked.
 
     Args:
@@ -72,15 +76,6 @@ class _Row:
     lines: dict[str, str] = field(default_factory=dict)
 
 
-class _Answer(NamedTuple):
-    """A line of the long form: its question, the language model, the quantities, and whether it has an id."""
-
-    row: _Row
-    llm: Any
-    values: dict[str, Any]
-    named: bool
-
-
 def read_observations(path: str | Path, problems: Problems) -> list[Observation]:
     """Reads a file in either form, `.jsonl`, `.csv` or `.tsv`: questions with effects of the same language models.
 
@@ -89,21 +84,18 @@ def read_observations(path: str | Path, problems: Problems) -> list[Observation]
     path = Path(path)
     if not path.is_file():
         raise InputError(f"file of observations {str(path)!r} does not exist: give a .jsonl or .csv file")
-    if is_table(path):
-        rows = _table_rows(path, problems)
-    elif path.name.removesuffix(".gz").endswith(".jsonl"):
-        rows = _json_rows(path, problems)
-    else:
+    if not is_table(path) and not path.name.removesuffix(".gz").endswith(".jsonl"):
         raise InputError(f"file of observations {str(path)!r}: its ending is unknown: give a .jsonl or .csv file")
+    lines = _table_lines(path, problems) if is_table(path) else _json_lines(path, problems)
     seen: set[str] = set()
     complete = []
-    for row in rows:
+    for question in _questions(lines, problems):
         with problems.leaving_out():
-            if row.query_id in seen:
-                own = f"{row.query_id!r}: give each question one of its own"
-                raise LeftOutError(row.where, "an id given twice", own)
-            seen.add(row.query_id)
-            complete.append(_observation(row))
+            if question.query_id in seen:
+                own = f"{question.query_id!r}: give each question one of its own"
+                raise LeftOutError(question.where, "an id given twice", own)
+            seen.add(question.query_id)
+            complete.append(_observation(question))
     names = dict.fromkeys(name for observation in complete for name in observation.effects)
     observations = []
     for observation in complete:
@@ -114,29 +106,38 @@ def read_observations(path: str | Path, problems: Problems) -> list[Observation]
             observations.append(observation)
     if not observations:
         raise DataFileError(f"{path}: no question is left that could be used: {problems.line()}")
-    _warn_of_scale(path, observations)
+    effects = [effect for observation in observations for effect in observation.effects.values()]
+    if min(effects) < 0 or max(effects) > 1:  # effects in per cent would drown the costs
+        logger.warning(
+            "%s: effects go from %g to %g, while costs go from 0 to 1: scale them, or choose the weights accordingly",
+            *(path, min(effects), max(effects)),
+        )
     return observations
 
 
-def _observation(row: _Row) -> Observation:
-    effects = row.given.get("effect", {})
-    if not row.query.strip():
-        raise LeftOutError(row.where, "a blank question", "give at least one word")
+def _observation(question: _Question) -> Observation:
+    effects = question.given.get("effect", {})
+    if not question.query.strip():
+        raise LeftOutError(question.where, "a blank question", "give at least one word")
     if not effects:
-        raise LeftOutError(row.where, "no effect of a language model", "give at least one")
+        raise LeftOutError(question.where, "no effect of a language model", "give at least one")
     numbers = {}
-    for quantity, by_name in row.given.items():
-        numbers[quantity] = {name: _checked(value, quantity, name, row) for name, value in by_name.items()}
+    for quantity, by_name in question.given.items():
+        numbers[quantity] = {name: _checked(value, quantity, name, question) for name, value in by_name.items()}
         if odd := sorted(set(by_name) ^ set(effects)):
             different = f"{quantity} and effect of different language models"
-            raise LeftOutError(row.where, different, f"{odd[0]!r} has one only")
+            raise LeftOutError(question.where, different, f"{odd[0]!r} has one only")
     costs, read, written = (numbers.get(quantity) for quantity in _AMOUNTS)
-    return Observation(row.query, row.query_id, numbers["effect"], costs, read, written, row.where)
+    return Observation(question.query, question.query_id, numbers["effect"], costs, read, written, question.where)
 
 
-def _checked(value: Any, quantity: str, name: str, row: _Row) -> float:
-    number, where = _number(value), row.lines.get(name, row.where)
-    if number is None:
+def _checked(value: Any, quantity: str, name: str, question: _Question) -> float:
+    """A finite number, also one that a table has written out."""
+    where, number = question.lines.get(name, question.where), math.nan
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(value)
+    if not math.isfinite(number):
         missing = value is None or value == ""
         reason = f"no {quantity} of a language model" if missing else f"{quantity} is no number"
         raise LeftOutError(where, reason, f"that of {name!r} is {quoted(value)}: give a finite number")
@@ -145,129 +146,87 @@ def _checked(value: Any, quantity: str, name: str, row: _Row) -> float:
     return number
 
 
-def _number(value: Any) -> float | None:
-    """A finite number, also one that a table has written out."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _json_rows(path: Path, problems: Problems) -> list[_Row]:
-    wide: list[_Row] = []
-    answers: list[_Answer] = []
-    fields: dict[str, None] = {}
-    for number, raw in readable_lines(path):
-        where = f"{path}:{number}"
-        with problems.leaving_out():
-            try:
-                line = parse_json_line(raw, where, first=number == 1)
-            except DataFileError as error:
-                raise LeftOutError(where, "not a JSON object", str(error).removeprefix(f"{where}: ")) from None
-            if line is None:
-                continue
-            fields |= dict.fromkeys(line)
-            row, named = _row_of(line, where, str(number))
+def _questions(lines: Iterable[_Line], problems: Problems) -> list[_Question]:
+    """The question of each line of the wide form; of the long form, those of one id, or else of one text, together."""
+    questions: dict[object, _Question] = {}
+    unfit: set[object] = set()
+    for where, number, line in lines:
+        key: object = None
+        try:
+            query, query_id, llm = (_one_of(line, names) for names in (_QUERY, _ID, _LLM))
+            if not isinstance(query, str):
+                raise LeftOutError(where, "no question", f"query is {quoted(query)}: give a text")
+            if isinstance(query_id, bool) or not isinstance(query_id, str | int | None) or query_id == "":
+                raise LeftOutError(where, "not an id", f"{quoted(query_id)}: give a text or a whole number")
             effects = line.get("effect")
-            if (llm := _one_of(line, _LLM)) is not None and not isinstance(effects, dict):
-                answers.append(_Answer(row, llm, {name: line.get(name) for name in _QUANTITIES}, named))
-                continue
-            if not isinstance(effects, dict):
+            wide = isinstance(effects, dict)
+            if llm is None and not wide:
                 wanted = "give an object from language model to number"
                 raise LeftOutError(where, "no effects", f"effect is {quoted(effects)}: {wanted}")
-            for name in _QUANTITIES:
-                if (value := line.get(name)) is not None:
-                    row.given[name] = value if isinstance(value, dict) else dict.fromkeys(effects, value)
-            wide.append(row)
-    _warn_of_unused(path, [name for name in fields if name not in _FIELDS])
-    if wide and answers:
-        raise DataFileError(
-            f"{wide[0].where} holds a question and {answers[0].row.where} an answer: give a file of either form"
-        )
-    return wide or _grouped(answers, problems)
-
-
-def _row_of(line: Mapping[str, Any], where: str, number: str) -> tuple[_Row, bool]:
-    """The question of a line, by its id or by the line's number, and whether it has an id."""
-    query, query_id = _one_of(line, _QUERY), _one_of(line, _ID)
-    if not isinstance(query, str):
-        raise LeftOutError(where, "no question", f"query is {quoted(query)}: give a text")
-    if isinstance(query_id, bool) or not isinstance(query_id, str | int | None) or query_id == "":
-        raise LeftOutError(where, "not an id", f"{quoted(query_id)}: give a text or a whole number")
-    return _Row(where, number if query_id is None else str(query_id), query), query_id is not None
-
-
-def _table_rows(path: Path, problems: Problems) -> list[_Row]:
-    header, rows = read_table(path, problems)
-    query, query_id, llm = (next((name for name in names if name in header), None) for names in (_QUERY, _ID, _LLM))
-    if query is None:
-        raise DataFileError(f"{path}:1: no column 'query': the columns are {', '.join(header)}")
-    long = llm is not None and "effect" in header
-    if long:
-        _warn_of_unused(path, [name for name in header if name not in _FIELDS])
-    columns = {} if long else _columns(header, {query, query_id}, path)
-    for column, (_, quantity) in columns.items():
-        if quantity == "effect" and rows and all(_number(row.cells[column]) is None for row in rows):
-            raise DataFileError(
-                f"{path}: column {column!r} holds no number, but every column besides the question and its id stands "
-                f"for a language model: remove it"
-            )
-    wide: list[_Row] = []
-    answers: list[_Answer] = []
-    for line, where, cells in rows:
-        named = query_id is not None and cells[query_id] != ""
-        row = _Row(where, cells[query_id] if query_id and named else str(line), cells[query])
-        if long and llm is not None:
-            answers.append(_Answer(row, cells[llm], {name: cells.get(name) or None for name in _QUANTITIES}, named))
-            continue
-        for column, (name, quantity) in columns.items():
-            if quantity == "effect" or cells[column]:
-                row.given.setdefault(quantity, {})[name] = cells[column]
-        wide.append(row)
-    return _grouped(answers, problems) if long else wide
-
-
-def _columns(header: tuple[str, ...], others: set[str | None], path: Path) -> dict[str, tuple[str, str]]:
-    """Which language model and quantity a column of a wide table stands for."""
-    columns = {}
-    parted = {column: column.rpartition("|") for column in header if column not in others}
-    for column, (name, bar, suffix) in parted.items():
-        if not bar:
-            columns[column] = (column, "effect")
-        elif suffix in _SUFFIXES:
-            columns[column] = (name, _SUFFIXES[suffix])
-    _warn_of_unused(path, [column for column in parted if column not in columns])
-    return columns
-
-
-def _grouped(answers: list[_Answer], problems: Problems) -> list[_Row]:
-    """Puts the answers to a question together: those of one id, else of one text."""
-    questions: dict[tuple[bool, str], _Row] = {}
-    unfit: set[tuple[bool, str]] = set()
-    for row, llm, values, named in answers:
-        key = (named, row.query_id if named else row.query)
-        question = questions.setdefault(key, row)
-        try:
+            key = number if wide else ("id", query_id) if query_id is not None else ("query", query)
+            name = str(number if query_id is None else query_id)
+            question = questions.setdefault(key, _Question(where, name, query))
+            given = {of: value for of in _QUANTITIES if (value := line.get(of)) is not None}
+            if isinstance(effects, dict):
+                for of, value in given.items():
+                    question.given[of] = value if isinstance(value, dict) else dict.fromkeys(effects, value)
+                continue
             if not isinstance(llm, str) or not llm.strip():
-                raise LeftOutError(row.where, "no language model", f"llm is {llm!r}: give its name")
-            if question.query != row.query:
-                other = f"{row.query_id!r}: that of {question.where} asks otherwise"
-                raise LeftOutError(row.where, "one id of two questions", other)
-            if llm in question.given.get("effect", {}):
-                twice = f"of {llm!r}: give one per question, such as the mean"
-                raise LeftOutError(row.where, "an answer given twice", twice)
+                raise LeftOutError(where, "no language model", f"llm is {llm!r}: give its name")
+            if question.query != query:
+                other = f"{name!r}: that of {question.where} asks otherwise"
+                raise LeftOutError(where, "one id of two questions", other)
+            if llm in question.lines:
+                raise LeftOutError(where, "an answer given twice", f"of {llm!r}: give one per question, e.g. the mean")
+            question.lines[llm] = where
+            for of, value in {"effect": None, **given}.items():
+                question.given.setdefault(of, {})[llm] = value
         except LeftOutError as error:
             problems.add(*error.args)
             unfit.add(key)
-            continue
-        question.lines[llm] = row.where
-        for quantity, value in values.items():
-            if quantity == "effect" or value is not None:
-                question.given.setdefault(quantity, {})[llm] = value
     return [question for key, question in questions.items() if key not in unfit]
+
+
+def _json_lines(path: Path, problems: Problems) -> Iterator[_Line]:
+    fields: dict[str, None] = {}
+    for number, raw in readable_lines(path):
+        where = f"{path}:{number}"
+        try:
+            line = parse_json_line(raw, where, first=number == 1)
+        except DataFileError as error:
+            problems.add(where, "not a JSON object", str(error).removeprefix(f"{where}: "))
+            continue
+        if line is not None:
+            fields |= dict.fromkeys(line)
+            yield where, number, line
+    _warn_of_unused(path, [name for name in fields if name not in _FIELDS])
+
+
+def _table_lines(path: Path, problems: Problems) -> Iterator[_Line]:
+    header, rows = read_table(path, problems)
+    if _one_of(dict.fromkeys(header, True), _QUERY) is None:
+        raise DataFileError(f"{path}:1: no column 'query': the columns are {', '.join(header)}")
+    long = "effect" in header and any(name in header for name in _LLM)
+    own = _FIELDS if long else (*_QUERY, *_ID)
+    # Which quantity and language model a column of a wide table stands for.
+    columns: dict[str, tuple[str, str]] = {}
+    for column in header:
+        name, bar, suffix = column.rpartition("|")
+        if column not in own and not long and (not bar or suffix in _SUFFIXES):
+            columns[column] = (_SUFFIXES[suffix], name) if bar else ("effect", column)
+    _warn_of_unused(path, [column for column in header if column not in own and column not in columns])
+    for row in rows:
+        line: dict[str, Any] = {
+            name: row.cells[name] if name in (*_QUERY, *_LLM) else row.cells[name] or None
+            for name in own
+            if name in row.cells
+        }
+        if not long:
+            line["effect"] = {}
+        for column, (quantity, name) in columns.items():
+            if quantity == "effect" or row.cells[column]:
+                line.setdefault(quantity, {})[name] = row.cells[column]
+        yield row.where, row.line, line
 
 
 def _one_of(line: Mapping[str, Any], names: tuple[str, ...]) -> Any:
@@ -278,13 +237,3 @@ def _warn_of_unused(path: Path, names: list[str]) -> None:
     """A field of another name than is known may be a slip of the pen."""
     if names:
         logger.warning("%s: not used: %s", path, ", ".join(names))
-
-
-def _warn_of_scale(path: Path, observations: list[Observation]) -> None:
-    """Costs are in [0, 1]: effects in per cent would drown them."""
-    effects = [effect for observation in observations for effect in observation.effects.values()]
-    if min(effects) < 0 or max(effects) > 1:
-        logger.warning(
-            "%s: effects go from %g to %g, while costs go from 0 to 1: scale them, or choose the weights accordingly",
-            *(path, min(effects), max(effects)),
-        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from r1ranker_ir.adapters.domains import recommendation_domains
+from r1ranker_ir.adapters.domains import RECOMMENDATION_DOMAINS
 from r1ranker_ir.cli.console import start
 from r1ranker_ir.cli.options import QUIET, VERBOSE
 from r1ranker_ir.cli.parameters import with_fields
@@ -35,7 +35,7 @@ def recommendation(
     ),
     domain: str | None = option(
         None,
-        f"What is recommended: {', '.join(recommendation_domains())}; the prompt says so.",
+        f"What is recommended: {', '.join(RECOMMENDATION_DOMAINS)}; the prompt says so.",
         unset="movie for MovieLens, else product",
     ),
     users: int | None = option(None, "Draw N users.", unset="all", least=1),
@@ -88,8 +88,8 @@ def recommendation(
     from r1ranker_ir.data.trec_runs import read_run
     from r1ranker_ir.files.paths import NamedFile, check_outputs, folder_inputs
 
-    if domain is not None and domain not in recommendation_domains():
-        known = ", ".join(recommendation_domains())
+    if domain is not None and domain not in RECOMMENDATION_DOMAINS:
+        known = ", ".join(RECOMMENDATION_DOMAINS)
         raise typer.BadParameter(f"{domain!r} is unknown: use one of {known}", param_hint="--domain")
     if add_targets and candidates_run is None:
         raise typer.BadParameter(

@@ -30,8 +30,8 @@ def routing(
     output: Path = option(..., "JSON Lines file of ranking requests to write."),
     llms: Path | None = option(
         None,
-        "The language models' prices, sizes and descriptions: JSON, CSV, or a LiteLLM configuration.",
-        unset="llms.json, llms.csv or llms.yaml beside the source, else names are all that is known",
+        "The language models' prices, sizes and descriptions, JSON or CSV.",
+        unset="llms.json or llms.csv beside the source, else names are all that is known",
     ),
     objective: str = option(
         "performance", "performance, balance or cost; or the weights of effect and cost, such as 0.7,0.3."
@@ -72,7 +72,7 @@ def routing(
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--objective") from error
     described = llms or next(
-        (file for ending in ("json", "csv", "yaml") if (file := source.with_name(f"llms.{ending}")).is_file()), None
+        (file for ending in ("json", "csv") if (file := source.with_name(f"llms.{ending}")).is_file()), None
     )
     check_outputs(
         (NamedFile("--output", output),),
@@ -113,7 +113,7 @@ def routing(
 def _summary(
     observations: Sequence[Observation], requests: Sequence[JudgedRequest], output_tokens: int
 ) -> Iterator[str]:
-    from r1ranker_ir.adapters.routing.utility import assumed_tokens
+    from r1ranker_ir.adapters.routing.requests import assumed_tokens
 
     alike = sum(not judged.best for judged in requests)
     yield (

@@ -25,9 +25,7 @@ PYSERINI = FirstStageKind(
     "pyserini",
     _search,
     summary="the folder of a Lucene index of the corpus or the name of one of Pyserini's prebuilt indexes",
-    source="the folder of a Lucene index or a prebuilt index's name",
-    written="INDEX",
-    told="an index folder or a prebuilt index's name",
+    source="INDEX",
     tag="pyserini-bm25",
     listed=2,
 )

@@ -39,9 +39,7 @@ RUN = FirstStageKind(
     "run",
     _search,
     summary="a TREC run to cut at --depth",
-    source="the path of a TREC run",
-    written="FILE",
-    told="a TREC run",
+    source="FILE",
     reads_file=True,
     listed=3,
 )
