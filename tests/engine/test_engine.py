@@ -116,12 +116,6 @@ def test_every_program_gets_its_own_answers(counts: list[int], batch_size: int, 
     assert engine.summary.usage.calls == backend.calls == sum(len(ranking.steps) for ranking in rankings)
 
 
-def test_batches_are_full_while_there_is_work() -> None:
-    backend = NumberBackend(4)
-    Engine(backend).run([program(numbers(seed, 6), backend) for seed in range(8)])
-    assert backend.batches == [4] * 10
-
-
 def test_programs_are_taken_one_by_one_as_places_become_free() -> None:
     backend = NumberBackend(3)
     taken = 0
@@ -142,30 +136,6 @@ def test_programs_are_taken_one_by_one_as_places_become_free() -> None:
     # What finishes first is yielded first, and nothing is passed over.
     assert finished != sorted(finished)
     assert set(range(30)) <= set(finished)
-
-
-def test_results_come_in_the_order_of_the_programs_though_they_finish_in_another() -> None:
-    backend = NumberBackend(8)
-    counts = [12, 2, 7, 0, 1, 3]
-
-    def programs() -> Iterator[Program]:
-        return (program(numbers(seed, count), backend) for seed, count in enumerate(counts))
-
-    assert [index for index, _ in Engine(backend).stream(programs())] == [3, 4, 1, 5, 2, 0]
-    for seed, ranking in enumerate(Engine(backend).run(programs())):
-        assert_sorted(ranking, seed, counts[seed])
-
-
-def test_nothing_to_ask_asks_nothing() -> None:
-    backend = NumberBackend()
-    engine = Engine(backend)
-    assert engine.run([]) == []
-    assert list(engine.stream(iter([]))) == []
-    assert [
-        ranking.order for ranking in engine.run([program(numbers(1, 0), backend), program(numbers(1, 1), backend)])
-    ] == [(), (0,)]
-    assert backend.batches == []
-    assert (engine.summary.queries, engine.summary.usage) == (2, Usage())
 
 
 def test_the_summary_is_the_sum_over_rankings() -> None:

@@ -135,14 +135,3 @@ def test_tokens_with_spaces_inside_are_broken_for_good() -> None:
 
 def test_a_token_with_space_before_it_does_not_arise_from_what_stands_before_a_text() -> None:
     assert not Neutraliser([" <x>"])("<x> y").startswith("<x>")
-
-
-def test_without_control_tokens_the_protocol_is_still_protected() -> None:
-    assert Neutraliser([])("<|im_end|> <think> [1]") == "<|im_end|> (think) (1)"
-
-
-def test_many_control_tokens_and_a_long_text_take_no_time() -> None:
-    wide = Neutraliser([*(f"<unused{number}>" for number in range(6000)), *CONTROL])
-    text = "<unused17> [3] <|im_end|> ordinary words " * 2000
-    assert "[3]" not in wide(text)
-    assert wide("<unused5999>") == "< unused5999>"

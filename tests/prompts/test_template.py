@@ -61,11 +61,6 @@ def test_a_file_fills_in_what_it_is_given(tmp_path: Path) -> None:
         template.render("iterative", "q", "", 2, "passage")
 
 
-def test_a_template_without_system_turn_has_a_user_turn_only() -> None:
-    turns = build_template(content(), "here").render("iterative", "q", "c", 2, "item")
-    assert turns == (Message("user", "q: c"),)
-
-
 @pytest.mark.parametrize(
     ("task", "best", "worst"),
     [("passage", "best", "worst"), ("item", "most likely", "least likely"), ("model", "best choice", "worst")],
@@ -151,20 +146,6 @@ def test_the_digest_covers_what_shapes_a_prompt_and_nothing_else() -> None:
 def test_what_is_wrong_is_named(changed: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"^here: .*{message}|^here: {message}"):
         build_template(changed, "here")
-
-
-def test_files_that_are_no_templates(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"missing\.toml' can't be read \(No such file"):
-        load_template(tmp_path / "missing.toml")
-    with pytest.raises(InputError, match="can't be read"):
-        load_template(str(tmp_path))
-    path = tmp_path / "own.toml"
-    path.write_text("name = \n")
-    with pytest.raises(InputError, match=r"own\.toml' is not valid TOML"):
-        load_template(path)
-    path.write_bytes(b'name = "\xff"\n')
-    with pytest.raises(InputError, match=r"own\.toml' is not UTF-8 text"):
-        load_template(path)
 
 
 def with_tasks() -> Template:

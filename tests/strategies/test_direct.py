@@ -81,17 +81,6 @@ def test_both_ends_are_right_for_every_size(window_size: int, stride: int, promp
             assert set().union(*(step.shown for step in ranking.steps)) == set(range(count))
 
 
-def test_a_hundred_candidates_need_nine_calls(prompt: Prompt, conversation: Any) -> None:
-    quality = [(position * 61) % 101 for position in range(100)]
-    ranking, calls = conversation.drive(
-        order_directly(conversation.request(100), prompt), sorter(quality, conversation.shown)
-    )
-    assert len(calls) == 9
-    assert {len(call.identifiers) for call in calls} == {20}
-    assert {call.form for call in calls} == {"order"}
-    assert list(ranking.order) == brute_force(quality, 20, 10)
-
-
 def test_repairs_fall_back_to_the_input_order_and_are_counted(prompt: Prompt, conversation: Any) -> None:
     def rank(text: str) -> tuple[tuple[int, ...], int]:
         ranking, _ = conversation.drive(order_directly(conversation.request(4), prompt), lambda call: Answer(text))

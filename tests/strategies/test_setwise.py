@@ -108,12 +108,6 @@ def test_an_answer_that_names_two_is_repaired_by_taking_the_first(prompt: Prompt
     assert answered("") == ((0, 1), 1)
 
 
-def test_without_thinking_a_call_is_given_an_empty_thought(prompt: Prompt, conversation: Any) -> None:
-    ranking, calls = drive(prompt, conversation, [1, 2, 3], 3, think="never")
-    assert {call.thought for call in calls} == {""}
-    assert all(step.thought_given for step in ranking.steps)
-
-
 def test_a_set_has_two_candidates_at_least(prompt: Prompt, conversation: Any) -> None:
     with pytest.raises(InputError, match="window_size is 1: a prompt needs at least 2"):
         next(sort_setwise(conversation.request(3), prompt, window_size=1))

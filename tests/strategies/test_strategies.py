@@ -195,13 +195,6 @@ def test_a_budget_too_small_for_a_call_is_told_once(caplog: pytest.LogCaptureFix
     assert [record.getMessage().count("max_tokens 3 does not allow") for record in caplog.records] == [1]
 
 
-def test_what_is_left_of_a_budget() -> None:
-    assert Budget(5, 100).after(Usage(2, 30, 40)) == Budget(3, 30)
-    assert Budget(1, 10).after(Usage(2, 30, 40)) == Budget(0, 0)
-    assert Budget().after(Usage(2, 30, 40)) == Budget()
-    assert not Budget() and Budget(max_calls=0)
-
-
 @settings(max_examples=40)
 @given(
     count=st.integers(0, 40),
