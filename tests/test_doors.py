@@ -301,17 +301,6 @@ def test_yes_or_no_is_asked_without_a_thought(name: str, make_checkpoint: Callab
     assert ranker.prompt.template.digest() != replace(ranker.prompt.template, thinks=True).digest()
 
 
-def test_rank1_is_read_from_text_where_there_is_nothing_else(conversation: Any) -> None:
-    options = {name: value for name, value in family_options("rank1", {}).items() if name != "max_thought_tokens"}
-    ranker = Ranker("oracle", strategy="pointwise", backend="oracle", gains=GAINS, **options)
-    said = iter(("</think> false", "</think>\ntrue", "no idea", "<think>false?</think> True"))
-    from r1ranker_ir.types import Answer
-
-    ranking, _ = conversation.drive(ranker.program(REQUEST), lambda call: Answer(next(said)))
-    assert [step.grade for step in ranking.steps] == [0, 10, 5, 10]
-    assert [step.repaired for step in ranking.steps] == [False, False, True, False]
-
-
 def test_rearank_orders_windows_after_a_thought() -> None:
     options = family_options("rearank", {})
     candidates = tuple(Candidate(f"d{n}", f"text {n}") for n in range(45))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.plain_data import parse_toml_text
@@ -73,14 +74,23 @@ class PromptTemplate(ABC):
     """The answer stands in `<answer>` tags."""
     keeps_brackets = False
     """The published system leaves `[1]` in a passage as it is."""
-    keeps_lines = False
-    """The published system leaves line breaks in a passage."""
-    shows_details = False
-    """More of the candidates than their texts is a part of the prompt."""
     named = False
     """Candidates are answered by labels, names or texts, and not by identifiers."""
-    identifier_pattern = NUMBERS
-    """What in a passage could pass for an identifier."""
+
+    @property
+    def keeps_lines(self) -> bool:
+        """Whether the published system leaves line breaks in a passage."""
+        return False
+
+    @property
+    def shows_details(self) -> bool:
+        """Whether more of the candidates than their texts is a part of the prompt."""
+        return False
+
+    @property
+    def identifier_pattern(self) -> re.Pattern[str]:
+        """What in a passage could pass for an identifier."""
+        return NUMBERS
 
     if TYPE_CHECKING:
 
@@ -322,7 +332,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     if not wordings:
         offered = "], [".join(section.name for section in sections if not section.names_excluded)
         raise InputError(f"{source}: a template needs at least one of the sections [{offered}]: add one")
-    tasks = {}
+    tasks: dict[str, TaskForm] = {}
     for task in TASKS:
         if (own := getattr(told, task)) is not None:
             words, its_mark = _wordings(own, sections)
@@ -330,7 +340,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
             tasks[task] = TaskForm(words, own.aim, own.query_separator, order, its_mark)
             if its_mark is not None and mark is None:
                 raise InputError(f"{source}: section [{task}.{MARK_SECTION}] without [{MARK_SECTION}]: add that one")
-    nouns = {task: tuple(told.nouns.get(task, (task, f"{task}s"))) for task in TASKS}
+    nouns: dict[str, Any] = {task: tuple(told.nouns.get(task, (task, f"{task}s"))) for task in TASKS}
     return Template(
         told.name or source,
         wordings,
@@ -374,8 +384,8 @@ def _file_of(sections: tuple[Section, ...]) -> Any:
     shown = ("identifier", "text")
     candidate = Annotated[str, AfterValidator(partial(check_placeholders, allowed=shown, required=shown))]
     words: dict[str, Any] = {section.name: worded(section) for section in sections}
-    text, pair = (str, ""), Annotated[list[str], Field(min_length=2, max_length=2)]
-    order = (Literal["as given", "reversed"], _QUERY_ORDERS[0])
+    text, pair = (str, ""), cast(Any, Annotated[list[str], Field(min_length=2, max_length=2)])
+    order: Any = (Literal["as given", "reversed"], _QUERY_ORDERS[0])
     task = create_model("Task", __base__=Record, aim=text, query_separator=(str, " "), query_order=order, **words)
     words |= dict.fromkeys(TASKS, (task, None))
     return create_model(
@@ -385,7 +395,7 @@ def _file_of(sections: tuple[Section, ...]) -> Any:
         candidate=(candidate, "{identifier} {text}"),
         separator=(str, "\n"),
         empty=text,
-        nouns=(dict[Task, pair], {}),  # type: ignore[valid-type]
+        nouns=(dict[Task, pair], {}),
         choice=(pair, []),
         answer_tags=(bool, True),
         thinks=(bool, True),
