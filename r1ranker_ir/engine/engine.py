@@ -131,9 +131,8 @@ class Engine:
 
     Args:
         backend: answers the calls.
-        max_repair_rate: the share of answers that may need repair before a run is stopped.
-            A run of at least 50 calls is judged by its own answers; one that is shorter, and passes the rate, by the
-            engine's latest 200, of all runs together.
+        max_repair_rate: the share of answers that may need repair before a run is stopped. A run of at least 50 calls
+            is judged by its own answers; one that is shorter, and passes the rate, by the engine's latest 200.
         progress: show a progress bar on a terminal.
         cache: where answers are looked for before the backend is asked, and kept as soon as each of them is there. It
             stays the caller's to close. A backend whose `identity` says that it is not cacheable goes without.

@@ -37,16 +37,11 @@ def _is_invisible(character: str) -> bool:
     return not character.isspace() and unicodedata.category(character) in _INVISIBLE
 
 
-def _control_strings(tokens: Iterable[str]) -> list[str]:
-    """The strings to look for in text that holds single spaces only; longest first.
-
-    Breaking a short one inside a long one would leave the rest of the long one standing.
-    """
+def _control_strings(tokens: Iterable[str]) -> set[str]:
+    """The strings to look for in text that holds single spaces only."""
     spaced = {" ".join(token.split()) for token in tokens}
     both = spaced | {" ".join(_compatible(token).split()) for token in spaced}
-    return sorted(
-        (token for token in both if token and not _WORDS.fullmatch(token)), key=lambda token: (-len(token), token)
-    )
+    return {token for token in both if token and not _WORDS.fullmatch(token)}
 
 
 def any_of(strings: Iterable[str]) -> str:

@@ -395,7 +395,7 @@ def _file_of(sections: tuple[Section, ...]) -> Any:
         candidate=(candidate, "{identifier} {text}"),
         separator=(str, "\n"),
         empty=text,
-        nouns=(dict[Task, pair], {}),
+        nouns=(dict[Task, pair], {}),  # type: ignore[valid-type]
         choice=(pair, []),
         answer_tags=(bool, True),
         thinks=(bool, True),

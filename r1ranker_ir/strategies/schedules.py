@@ -71,7 +71,7 @@ def parse_schedule(text: str) -> Schedule:
             "and P is a probability between 0 and 1, as in halving:5 and confident:0.9"
         )
     kind, number = [*filter(None, found.groups()), "1"][:2]
-    return Schedule(kind, float(number))  # type: ignore[arg-type]  # the pattern knows the kinds
+    return Schedule(kind, float(number))
 
 
 def joint_chances(chances: Sequence[float]) -> list[float]:

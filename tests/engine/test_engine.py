@@ -208,18 +208,6 @@ def test_a_short_run_is_not_stopped_and_warns(caplog: pytest.LogCaptureFixture) 
     assert not caplog.text
 
 
-@pytest.mark.parametrize(("strategy", "calls"), [("iterative", 19), ("direct", 1)])
-def test_a_service_that_ranks_query_by_query_is_stopped(strategy: str, calls: int) -> None:
-    backend = NumberBackend(4, fails=lambda call: True)
-    engine = Engine(backend)
-    finished = 0
-    with pytest.raises(RepairRateError):
-        for seed in range(60):
-            engine.run([program(numbers(seed, 20), backend, strategy)])
-            finished += calls
-    assert finished < 50 <= backend.calls <= 50 + calls
-
-
 def test_a_service_whose_model_breaks_after_a_long_good_time_is_stopped_and_comes_back() -> None:
     broken = False
     backend = NumberBackend(4, fails=lambda call: broken)

@@ -88,9 +88,9 @@ def test_the_hash_guards_the_template(tmp_path: Path) -> None:
         ({"training": "grpo"}, "training is 'grpo'; give an object, or leave it out"),
         ({"training": None}, "training is None; give an object"),
         ({"training": ["grpo"]}, r"training is \['grpo'\]"),
-        ({"template": None}, "the template is None"),
-        ({"template": "default"}, "the template is 'default'"),
-        ({"template": {**TEMPLATE, "colour": 1}}, "unknown key 'colour'"),
+        ({"template": None}, "the record is None: give an object"),
+        ({"template": "default"}, "the record is 'default'"),
+        ({"template": {**TEMPLATE, "colour": 1}}, "field 'colour' is unknown"),
         ({"template": {**TEMPLATE, "direct": {"user": "{candidates}"}}}, r"\[direct\] user: placeholder {query}"),
     ],
 )

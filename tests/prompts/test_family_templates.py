@@ -409,14 +409,6 @@ def test_what_is_wrong_with_a_file_is_named(name: str, text: str, said: str, tmp
     assert str(path) in str(raised.value)
 
 
-def test_a_file_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"can't be read \(No such file or directory\): give a TOML or YAML file"):
-        open_template(tmp_path / "gone.yaml")
-    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"is not UTF-8 text"):
-        open_template(tmp_path / "bytes.yaml")
-
-
 def test_letters_end_with_z(tmp_path: Path) -> None:
     template = opened(tmp_path, LETTERS)
     assert template.identifiers(26)[-1] == "[Z]"
@@ -592,11 +584,3 @@ def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
     assert json.loads(asked.stdout)["section"] == "setwise" and "this project's own words" in asked.stderr
     assert show("--system", "rank-r1", path, "--section", "direct").stderr == ""
     assert "context is 90" in show(*arguments, "--context-length", "90").output
-
-
-def test_scores_can_be_given_to_be_shown(tmp_path: Path) -> None:
-    path = str(opened(tmp_path, SCORED).name)
-    arguments = (path, "--document", "a", "--document", "b")
-    assert "gave [1] 2.000" in show(*arguments).output
-    assert "gave [2] -0.500" in show(*arguments, "--score", "7", "--score", "-0.5").output
-    assert "1 scores for 2 candidates" in show(*arguments, "--score", "7").output

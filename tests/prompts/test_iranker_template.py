@@ -28,7 +28,6 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.rankers.systems import family_options
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.types import Answer, Candidate, GivenPrompt, Question, RankingRequest
 
 OWN: dict[str, Any] = {
@@ -247,36 +246,22 @@ def test_votes_and_budgets_go_with_names(make_checkpoint: Callable[..., Path]) -
     assert rank(make_checkpoint("chatml"), "iterative", request, max_calls=2).budget_reached
 
 
-def drive(
-    strategy: str, template: Any, limits: Any, request: RankingRequest, replies: Sequence[str], **options: Any
-) -> Any:
-    program = STRATEGIES[strategy](request, Prompt(template, limits, **options), options=RankingOptions())
-    call, shown = next(program), []
-    for reply in replies:
-        shown.append(call)
-        try:
-            call = program.send(Answer(reply))
-        except StopIteration as stop:
-            return stop.value, shown
-    raise AssertionError("more calls than replies")
+def test_answers_in_words_make_a_ranking(word_limits: Any, conversation: Any) -> None:
+    def drive(strategy: str, asked: RankingRequest, replies: Sequence[str]) -> tuple[Any, list[Any]]:
+        turn = iter(replies)
+        program = STRATEGIES[strategy](asked, Prompt(built(), word_limits()))
+        ranking, calls = conversation.drive(program, lambda call: Answer(next(turn)))
+        return (ranking.order, ranking.repairs), calls
 
-
-def test_answers_in_words_make_a_ranking(word_limits: Any) -> None:
     request = RankingRequest("q", items("Heat", "Heat 2", "Up"), "item")
-    ranking, calls = drive(
-        "iterative", built(), word_limits(), request,
-        ["so</think><answer>Heat</answer>", "so</think>\n<answer>\n'Up'\n</answer>"],
-    )  # fmt: skip
-    assert ranking.order == (1, 2, 0) and ranking.repairs == 0
-    assert "['Heat 2', 'Up']" in said(calls[1])
-    ranking, _ = drive("direct", built(), word_limits(), request, ["</think><answer>Up\n2. Heat\nheat 2</answer>"])
-    assert ranking.order == (2, 0, 1) and ranking.repairs == 0
-    ranking, _ = drive("direct", built(), word_limits(), request, ["</think><answer>Up\nDune</answer>"])
-    assert ranking.order == (2, 0, 1) and ranking.repairs == 1
+    said_so = ["so</think><answer>Heat</answer>", "so</think>\n<answer>\n'Up'\n</answer>"]
+    found, calls = drive("iterative", request, said_so)
+    assert found == ((1, 2, 0), 0) and "['Heat 2', 'Up']" in said(calls[1])
+    assert drive("direct", request, ["</think><answer>Up\n2. Heat\nheat 2</answer>"])[0] == ((2, 0, 1), 0)
+    assert drive("direct", request, ["</think><answer>Up\nDune</answer>"])[0] == ((2, 0, 1), 1)
     request = RankingRequest("q", items(*"abcdefghijkl"))
     replies = [f"<answer>passage {number}</answer>" for number in (1, 11, 10, 0, 2, 3, 4, 5, 6, 7, 8)]
-    ranking, _ = drive("iterative", built(), word_limits(), request, replies)
-    assert ranking.order == (9, 8, 7, 6, 5, 4, 3, 2, 0, 10, 11, 1) and ranking.repairs == 0
+    assert drive("iterative", request, replies)[0] == ((9, 8, 7, 6, 5, 4, 3, 2, 0, 10, 11, 1), 0)
 
 
 # --- careful and published reading ---------------------------------------------------------------------------------
@@ -313,18 +298,19 @@ def test_a_name_is_read_exactly_in_plain_form_or_where_it_is_the_only_one(answer
     assert (reading.indices, reading.clean) == (() if read is None else (read,), clean)
 
 
-def test_an_order_of_names_is_read_line_by_line() -> None:
-    names = ("Heat", "Heat 2", "Up > Down")
-
-    def reading(answer: str) -> Any:
-        return built().read(f"</think><answer>{answer}</answer>", names, "order")
-
-    assert (reading("Heat 2\nUp > Down\nHeat").indices, reading("Heat 2\nUp > Down\nHeat").clean) == ((1, 2, 0), True)
-    assert reading("1. Heat\n2. Heat 2\n3. Up > Down").clean
-    assert reading("1. Heat\n2. Heat 2\n3. Up > Down").indices == (0, 1, 2)
-    assert (reading("Heat > Heat 2").indices, reading("Heat > Heat 2").clean) == ((0, 1), False)
-    assert (reading("Heat\nHeat\nHeat 2").indices, reading("Heat\nHeat\nHeat 2").clean) == ((0, 1), False)
-    assert not built().read("<think>Heat\nHeat 2\nUp > Down", names, "order").indices
+@pytest.mark.parametrize(
+    ("answer", "read", "clean"),
+    [
+        ("Heat 2\nUp > Down\nHeat", (1, 2, 0), True),
+        ("1. Heat\n2. Heat 2\n3. Up > Down", (0, 1, 2), True),
+        ("Heat > Heat 2", (0, 1), False),
+        ("Heat\nHeat\nHeat 2", (0, 1), False),
+    ],
+)
+def test_an_order_of_names_is_read_line_by_line(answer: str, read: tuple[int, ...], clean: bool) -> None:
+    reading = built().read(f"</think><answer>{answer}</answer>", ("Heat", "Heat 2", "Up > Down"), "order")
+    assert (reading.indices, reading.clean) == (read, clean)
+    assert not built().read(f"<think>{answer}", ("Heat", "Heat 2", "Up > Down"), "order").indices
 
 
 @pytest.mark.parametrize(
@@ -365,31 +351,18 @@ def test_names_as_they_stand_are_always_read(names: list[str]) -> None:
 
 # --- prompts that came with a request -------------------------------------------------------------------------------
 
+AROUND = "{problem_before}{candidates}{problem_behind}"
 ROWS: dict[str, Any] = {
     "form": "iranker",
     "user": "{problem} Answer.",
     "passage": {
-        "task": "passage",
-        "candidate": "{name}: {text}",
-        "answer": "{name}",
-        "iterative": "{problem_before}{candidates}{problem_behind}",
-        "direct": "{problem_before}{candidates}{problem_behind}",
+        **{"task": "passage", "candidate": "{name}: {text}", "answer": "{name}"},
+        **{"iterative": AROUND, "direct": AROUND},
     },
-    "item": {
-        "task": "item",
-        "candidate": "'{number}. {text}'",
-        "separator": ", ",
-        "answer": "{text}",
-        "iterative": "{problem_before}{candidates}{problem_behind}",
-    },
+    "item": {"task": "item", "candidate": "'{number}. {text}'", "separator": ", ", "iterative": AROUND},
     "model": {
-        "task": "model",
-        "candidate": "{name}",
-        "quoted": True,
-        "separator": ", ",
-        "answer": "{name}",
-        "iterative": "{problem_before}{candidates}{problem_behind}",
-        "direct": "It was said:\n{problem}\nOf {count}: [{candidates}]?",
+        **{"task": "model", "candidate": "{name}", "quoted": True, "separator": ", ", "answer": "{name}"},
+        **{"iterative": AROUND, "direct": "It was said:\n{problem}\nOf {count}: [{candidates}]?"},
     },
 }
 PASSAGES = {

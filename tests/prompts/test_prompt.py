@@ -162,22 +162,6 @@ def test_tags_of_ones_own_template_are_protected_too(word_limits: Any) -> None:
     )
 
 
-def test_candidates_are_shown_in_the_order_asked_for(prompt: Prompt) -> None:
-    asked = request("q", ["zero", "one", "two", ""], task="item")
-    call = prompt.ask("direct", asked, [2, 3, 0])
-
-    assert re.findall(r"^\[.*$", call.messages[-1].content, re.MULTILINE) == ["[1] two", "[2] (no text)", "[3] zero"]
-    assert call.identifiers == ("[1]", "[2]", "[3]")
-    assert (call.form, call.cut_passages) == ("order", 0)
-    assert "3 items" in call.messages[-1].content
-
-
-def test_a_template_without_its_section_can_not_ask_for_the_best(word_limits: Any) -> None:
-    template = build_template({"name": "own", "iterative": {"user": "{query} {candidates}"}}, "here")
-    with pytest.raises(InputError, match=r"template 'own' has no \[setwise\] section: it offers iterative"):
-        Prompt(template, word_limits()).ask("setwise", request("q", ["a", "b"]), [0, 1])
-
-
 # --- cutting -------------------------------------------------------------------------------------------------------
 
 

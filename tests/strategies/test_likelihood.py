@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from servers import Reply, Request, Serve, refusal
 
-from r1ranker_ir import BackendError, Candidate, InputError, Ranker, RankingRequest, Reranker
+from r1ranker_ir import BackendError, Candidate, InputError, Ranker, RankingRequest
 from r1ranker_ir.backends.declaration import Capabilities
 from r1ranker_ir.backends.oracle import OracleBackend
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
@@ -170,14 +170,6 @@ def test_it_orders_all_for_another_strategy_to_order_the_top() -> None:
     assert len(ranking.steps) == len(TEXTS) + 2
     [limited] = Cascade(first, second, depth=3, max_calls=6).rank(REQUESTS[:1])
     assert len(limited.steps) == 6 and limited.budget_reached
-
-
-def test_rerankers_knows_it_by_name() -> None:
-    reranker = Reranker("r1ranker-likelihood", model=TINY_CHECKPOINT, device="cpu", verbose=0)
-    assert type(reranker).__name__ == "LikelihoodReranker"
-    results = reranker.rank(REQUESTS[0].query, list(TEXTS))
-    [expected] = ranked(REQUESTS[:1])
-    assert [result.doc_id for result in results.results] == list(expected.order)
 
 
 def scoring(*ways: str) -> Callable[[Request], Reply]:

@@ -75,9 +75,3 @@ def test_where_the_budget_ends_the_rest_stays_below(prompt: Prompt, conversation
     )
     assert ranking.order == (1, 0, 2, 3)
     assert ranking.budget_reached
-
-
-def test_nothing_is_asked_about_a_single_candidate(prompt: Prompt, conversation: Any) -> None:
-    for count in (0, 1):
-        ranking, calls = conversation.drive(grade_each(conversation.request(count), prompt), replies())
-        assert (ranking.order, calls) == (tuple(range(count)), [])
