@@ -219,6 +219,10 @@ def test_a_strategy_and_a_backend_are_taken_as_objects(doubting: Strategy) -> No
     assert "which of these would you drop?" in next(ranker.program(REQUEST)).messages[0].content
     assert trace_of(ranking, ranker.strategy)["strategy"] == "doubt"
     assert "doubt" in STRATEGIES and "doubt" in known_sections()
+    voted = Ranker("mine", strategy=doubting, backend=OracleBackend(gains=GAINS), votes=3).rank([REQUEST])
+    assert len(voted[0].steps) == 3 and sorted(voted[0].order) == [0, 1, 2, 3]
+    with pytest.raises(InputError, match=r"the budget \(max_tokens 1\) is spent, .* can't end early"):
+        Ranker("mine", strategy=doubting, backend=OracleBackend(gains=GAINS), max_tokens=1).rank([REQUEST])
 
 
 def test_a_strategy_of_ones_own_ranks_with_a_checkpoint(doubting: Strategy) -> None:

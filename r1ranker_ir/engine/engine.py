@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,8 @@ from r1ranker_ir.engine.outcomes import FailedRanking, Outcome, ranked_in_order,
 from r1ranker_ir.engine.repairs import ENOUGH_CALLS, RECENT_CALLS, RepairLimit, RunCounts
 from r1ranker_ir.engine.signs import signs_of
 from r1ranker_ir.engine.summary import RunSummary as RunSummary
-from r1ranker_ir.engine.summary import Tally
 from r1ranker_ir.errors import CallError, ContextLengthError, R1RankerError
-from r1ranker_ir.types import Answer, Call, Program, Ranking
+from r1ranker_ir.types import Answer, Call, Program, Ranking, Usage
 
 if TYPE_CHECKING:
     from r1ranker_ir.cache.completions import CompletionsCache
@@ -103,27 +102,27 @@ class _Answers:
         for place in places:
             self.outcomes[place] = outcome
 
-    def tallied(self) -> dict[str, float]:
-        """What they add to a `RunSummary`."""
-        sums = defaultdict[str, float](int, seconds=self.seconds, cached_calls=-len(self.made))
-        for call, answer in zip(self.calls, self.outcomes, strict=True):
-            if not isinstance(answer, Answer):
-                continue
-            sums["cached_calls"] += 1
-            sums["calls"] += answer.usage.calls
-            sums["prompt_tokens"] += answer.usage.prompt_tokens
-            sums["completion_tokens"] += answer.usage.completion_tokens
-            sums["cut_passages"] += call.cut_passages
-            sums["cut_queries"] += call.cut_query
-            if answer.thought_closed:
-                sums["thoughts_closed"] += 1
-                if answer.closed_at is not None:
-                    sums[f"closed_at_{answer.closed_at}"] += 1
-        for answer in self.made:
-            computed = answer.prompt_tokens_computed
+    def tallied(self, cache_memory_peak: int) -> RunSummary:
+        """What they add to a summary."""
+        told = [(call, each) for call, each in zip(self.calls, self.outcomes, strict=True) if isinstance(each, Answer)]
+        closed = Counter(answer.closed_at for _, answer in told if answer.thought_closed)
+        return RunSummary(
+            usage=sum((answer.usage for _, answer in told), Usage()),
+            thoughts_closed=closed.total(),
+            cut_passages=sum(call.cut_passages for call, _ in told),
+            seconds=self.seconds,
+            cached_calls=len(told) - len(self.made),
+            cut_queries=sum(call.cut_query for call, _ in told),
             # All of them where a server does not tell.
-            sums["prompt_tokens_computed"] += answer.usage.prompt_tokens if computed is None else computed
-        return sums
+            prompt_tokens_computed=sum(
+                each.usage.prompt_tokens if each.prompt_tokens_computed is None else each.prompt_tokens_computed
+                for each in self.made
+            ),
+            cache_memory_peak=cache_memory_peak,
+            closed_at_limit=closed["limit"],
+            closed_at_end_of_turn=closed["end_of_turn"],
+            closed_at_answer=closed["answer"],
+        )
 
 
 class Engine:
@@ -156,12 +155,13 @@ class Engine:
         self._cache = _open_answers(cache, backend)
         self._backend_lock = threading.Lock()
         self._recent: deque[int] = deque(maxlen=RECENT_CALLS)
-        self._tally = Tally()
-
-    @property
-    def summary(self) -> RunSummary:
+        self._summary_lock = threading.Lock()
+        self.summary = RunSummary()
         """Counts over everything that this engine has run."""
-        return self._tally.summary
+
+    def _count(self, more: RunSummary) -> None:
+        with self._summary_lock:
+            self.summary = self.summary + more
 
     def run(self, programs: Iterable[Program]) -> list[Ranking]:
         """Runs programs to their end and returns their rankings, in the programs' order.
@@ -276,7 +276,7 @@ class Engine:
             counts.repairs += ranking.repairs - before
             seconds, counts.seconds = counts.seconds + time.perf_counter() - started, 0.0
             signs = signs_of(ranking, None if question is None else question.asks)
-            self._tally.add({"queries": 1, "repairs": ranking.repairs, "seconds": seconds}, signs=signs)
+            self._count(RunSummary(queries=1, repairs=ranking.repairs, seconds=seconds, signs=signs))
             return ranking
         except _OF_ONE as error:
             return FailedRanking(error, "" if question is None else question.request.query_id)
@@ -308,7 +308,7 @@ class Engine:
         except R1RankerError as error:
             failure = error
         peak = 0 if self._keeps_states is None else self._keeps_states.cache_memory_peak
-        self._tally.add(answers.tallied(), cache_memory_peak=peak)
+        self._count(answers.tallied(peak))
         return answers.outcomes, failure
 
     def _ask(self, answers: _Answers) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 from r1ranker_ir.engine.closed_thoughts import of_many
 from r1ranker_ir.engine.signs import NO_SIGNS, Signs
@@ -56,36 +52,10 @@ class RunSummary:
         return of_many(self.thoughts_closed, {where: getattr(self, f"closed_at_{where}") for where in CLOSED_AT})
 
     def __add__(self, other: RunSummary) -> RunSummary:
-        added = RunSummary(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
-        return replace(added, cache_memory_peak=max(self.cache_memory_peak, other.cache_memory_peak))
+        sums = {name: value + getattr(other, name) for name, value in vars(self).items()}
+        return RunSummary(**{**sums, "cache_memory_peak": max(self.cache_memory_peak, other.cache_memory_peak)})
 
     def since(self, before: RunSummary) -> RunSummary:
         """What was done between two looks at one engine's summary; the peak is that of all its time."""
         spent = RunSummary(*(getattr(self, each.name) - getattr(before, each.name) for each in fields(self)))
         return replace(spent, cache_memory_peak=self.cache_memory_peak)
-
-
-class Tally:
-    """Adds up a `RunSummary`, from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: defaultdict[str, Any] = defaultdict(int)
-        self._signs = NO_SIGNS
-        self._peak = 0
-
-    def add(self, counts: Mapping[str, float], *, signs: Signs = NO_SIGNS, cache_memory_peak: int = 0) -> None:
-        """Adds counts by their names in `RunSummary` and `Usage`."""
-        with self._lock:
-            for name, count in counts.items():
-                self._counts[name] += count
-            self._signs += signs
-            self._peak = max(self._peak, cache_memory_peak)
-
-    @property
-    def summary(self) -> RunSummary:
-        """All that was added."""
-        with self._lock:
-            counts = dict(self._counts)
-            usage = Usage(*(counts.pop(each.name, 0) for each in fields(Usage)))
-            return RunSummary(usage=usage, cache_memory_peak=self._peak, signs=self._signs, **counts)
