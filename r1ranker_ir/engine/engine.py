@@ -301,10 +301,7 @@ class Engine:
         answers = _Answers(calls, counts)
         failure: R1RankerError | None = None
         try:
-            if self._cache is None:
-                self._ask(answers)
-            else:
-                self._ask_once(self._cache, answers)
+            self._ask(answers)
         except R1RankerError as error:
             failure = error
         peak = 0 if self._keeps_states is None else self._keeps_states.cache_memory_peak
@@ -312,27 +309,22 @@ class Engine:
         return answers.outcomes, failure
 
     def _ask(self, answers: _Answers) -> None:
-        """Has the backend answer."""
-        # One batch at a time: a model in memory is not safe to use from two threads at once. Seconds count from the
-        # lock on: while several threads wait for their turn, the same second would count for each.
-        with self._backend_lock, answers.timed(), contextlib.closing(self._arriving(answers.calls)) as arriving:
-            check_wanted()
-            for index, outcome in itertools.chain.from_iterable(arriving):
-                answers.take([index], outcome)
-
-    def _ask_once(self, kept: _KeptAnswers, answers: _Answers) -> None:
-        """As `_ask`, but only for what is not in the cache, and for equal calls once."""
-        places: dict[bytes, list[int]] = {}
+        """Has the backend answer what is not in the cache, and equal calls once; without a cache, everything."""
+        kept, places = self._cache, dict[Any, list[int]]()
         with answers.timed():
             for index, call in enumerate(answers.calls):
-                places.setdefault(kept.key_of(call), []).append(index)
-            answers.take_known(places, kept.cache.look_up(list(places)))
+                places.setdefault(index if kept is None else kept.key_of(call), []).append(index)
+            if kept is not None:
+                answers.take_known(places, kept.cache.look_up(list(places)))
         if not places:
             return
+        # One batch at a time: a model in memory is not safe to use from two threads at once. Seconds count from the
+        # lock on: while several threads wait for their turn, the same second would count for each.
         with self._backend_lock, answers.timed():
             check_wanted()
-            # While this thread waited, another one may have had the same calls answered.
-            answers.take_known(places, kept.cache.look_up(list(places)))
+            if kept is not None:
+                # While this thread waited, another one may have had the same calls answered.
+                answers.take_known(places, kept.cache.look_up(list(places)))
             asked = list(places)
             with contextlib.closing(self._arriving([answers.calls[places[key][0]] for key in asked])) as arriving:
                 for together in arriving:
@@ -343,7 +335,7 @@ class Engine:
                             new[asked[index]] = outcome
                     # At once, so that nothing is lost that was paid for, whatever becomes of the others; what was
                     # computed together in one step, so that a run that goes on has the same left to put together.
-                    if new:
+                    if new and kept is not None:
                         for key, first in kept.cache.store(new, model=self.backend.name, version=kept.version).items():
                             answers.put(places[key], first)
 
