@@ -187,8 +187,6 @@ def test_an_installed_package_is_used_from_the_command_line(installed: Path, tmp
     assert "Which of 3 is best?" in prompt.stdout, prompt.stderr
 
 
-# --- objects -------------------------------------------------------------------------------------------------------
-
 DOUBT = Section("doubt", asks="worst", user="{query}: which of these would you drop?\n{candidates}")
 
 
@@ -262,9 +260,6 @@ def test_the_options_that_a_backend_calls_its_own_are_its_own(name: str) -> None
         if other != name:
             taken: Any = backend_class(other)
             assert not set(BACKENDS[name].own) & set(taken.__init__.__annotations__)
-
-
-# --- systems -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FAMILY)

@@ -162,9 +162,6 @@ def test_the_summary_is_the_sum_over_rankings() -> None:
     assert (engine.summary.queries, engine.summary.usage.calls) == (16, len(steps) + 2)
 
 
-# --- the repair limit ----------------------------------------------------------------------------------------------
-
-
 def test_too_many_repairs_stop_a_run_after_fifty_calls() -> None:
     backend = NumberBackend(4, fails=lambda call: call % 3 == 0)
     finished = []
@@ -247,9 +244,6 @@ def test_the_limit_can_be_lifted_and_tightened() -> None:
     once = NumberBackend(1, fails=lambda call: call == 60)
     with pytest.raises(RepairRateError, match="1 of 60 answers"):
         Engine(once, max_repair_rate=0).run([program(numbers(1, 100), once)])
-
-
-# --- threads and failures ------------------------------------------------------------------------------------------
 
 
 def test_several_threads_share_one_engine() -> None:

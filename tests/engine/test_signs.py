@@ -67,9 +67,6 @@ def served(say: Say, strategy: str, asked: Sequence[RankingRequest], caplog: pyt
         return told(ranker, asked, caplog)
 
 
-# --- models that do not rank ------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("strategy", "answer", "words"),
     [
@@ -115,9 +112,6 @@ def test_a_service_that_ranks_query_by_query_is_told_once(caplog: pytest.LogCapt
     assert [len(each) for each in said].count(1) == 1
     assert sum(map(len, said)) == 1
     assert said[0] == []  # one query is too little to tell by
-
-
-# --- models that rank -------------------------------------------------------------------------------------------------
 
 
 def oracle(strategy: str, asked: Sequence[RankingRequest], seed: int | None, **options: Any) -> Ranker:
@@ -168,9 +162,6 @@ def test_the_embedded_model_is_no_matter_of_warnings(strategy: str, tmp_path: Pa
     assert "r1ranker doctor" not in result.stderr
 
 
-# --- the command line -------------------------------------------------------------------------------------------------
-
-
 def test_rerank_suite_and_shootout_say_it(tmp_path: Path) -> None:
     first = tmp_path / "bm25.trec"
     assert CliRunner().invoke(app, ["search", "--corpus", str(COLLECTION), "--output", str(first)]).exit_code == 0
@@ -193,9 +184,6 @@ def test_rerank_suite_and_shootout_say_it(tmp_path: Path) -> None:
     assert "**Mind:** 24 of 24 answers name the first candidate shown" in report
     manifest = json.loads((tmp_path / "suite" / "manifest.json").read_text())
     assert list(manifest["datasets"][0]["signs"]) == ["place"]
-
-
-# --- sums -----------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(0, 6), st.integers(1, 7), st.integers(0, 3))

@@ -137,9 +137,6 @@ def turns(template: FamilyTemplate, query: str = QUERY, texts: list[str] = TEXTS
     return [(message.role, message.content) for message in template.messages(section, Filling(query, texts, "passage"))]
 
 
-# --- what the files' own systems send ------------------------------------------------------------------------------
-
-
 LINES = "[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep\n"
 LETTER_LINES = "[A] fleas jump\n[B] kettles {boil} 100%\n[C] sheep\n"
 
@@ -348,8 +345,6 @@ def test_reasonranks_file_without_a_users_turn_gets_one_of_ours(
     assert said == REASONING and f"\n\n{LINES}" in user and QUERY in user and "3 passages" in user
 
 
-# --- errors --------------------------------------------------------------------------------------------------------
-
 DOCS, GROUP = "{docs}", "(.*?)"
 MALFORMED_TOML = [
     (RANK_R1 + 'colour = "red"', r"'colour' is unknown: use prompt_system, .*doc_prefix"),
@@ -416,9 +411,6 @@ def test_letters_end_with_z(tmp_path: Path) -> None:
         template.identifiers(27)
 
 
-# --- in a Prompt ---------------------------------------------------------------------------------------------------
-
-
 def ask(template: Any, limits: Any, texts: list[str], query: str = "fleas", **options: Any) -> Call:
     prompt = Prompt(template, limits, **options)
     request = RankingRequest(query, tuple(Candidate(str(place), text) for place, text in enumerate(texts)))
@@ -481,9 +473,6 @@ def test_the_digest_covers_what_shapes_a_prompt_and_not_the_name(tmp_path: Path)
     assert re.fullmatch(r"[0-9a-f]{16}", first)
 
 
-# --- careful reading -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "output", "read", "clean"),
     [
@@ -505,9 +494,6 @@ def test_free_answers_are_read_with_the_templates_identifiers(
     call = ask(template, word_limits(), ["a", "b", "c"])
     reading = Prompt(template, word_limits()).read(call, Answer(output))
     assert (reading.indices, reading.clean) == (read, clean)
-
-
-# --- r1ranker prompt show ------------------------------------------------------------------------------------------
 
 
 def show(*arguments: str) -> Any:

@@ -91,9 +91,6 @@ def said(call: Any) -> str:
     return str(call.messages[1].content)
 
 
-# --- prompts -------------------------------------------------------------------------------------------------------
-
-
 def test_passages_keep_their_labels_through_an_elimination(word_limits: Any) -> None:
     prompt = Prompt(built(), word_limits())
     request = RankingRequest("q {x}", items("a", "b {y}", "c"))
@@ -165,9 +162,6 @@ def test_no_text_passes_for_another_candidate(word_limits: Any, texts: list[str]
         assert not any(tag in said(each) for tag in ("<think>", "</answer>", "<|im_end|>"))
 
 
-# --- the assistant's turn -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "inst", "thinking", "plain"])
 def test_the_assistants_turn_is_begun_with_every_chat_template(name: str, load_tokenizer: Callable[[str], Any]) -> None:
     tokenizer = load_tokenizer(name)
@@ -181,9 +175,6 @@ def test_the_assistants_turn_is_begun_with_every_chat_template(name: str, load_t
     assert begun.endswith("I begin.\n<think>") and begun.count("<think>") == 1
     assert begun.startswith(plain.rstrip().removesuffix("<think>").rstrip())
     assert tokenizer.decode(texts.prompt_ids(turns, thinks=None)).endswith("I begin.\n<think>")
-
-
-# --- rankings ------------------------------------------------------------------------------------------------------
 
 
 def rank(checkpoint: Path, strategy: str, request: RankingRequest, **options: Any) -> Any:
@@ -263,8 +254,6 @@ def test_answers_in_words_make_a_ranking(word_limits: Any, conversation: Any) ->
     replies = [f"<answer>passage {number}</answer>" for number in (1, 11, 10, 0, 2, 3, 4, 5, 6, 7, 8)]
     assert drive("iterative", request, replies)[0] == ((9, 8, 7, 6, 5, 4, 3, 2, 0, 10, 11, 1), 0)
 
-
-# --- careful and published reading ---------------------------------------------------------------------------------
 
 NAMES = ("passage 1", "passage 10", "Heat", "Heat 2 (1999)", "Small (8b)", "Small (70b)", "AT&T story")
 
@@ -349,8 +338,6 @@ def test_names_as_they_stand_are_always_read(names: list[str]) -> None:
         assert reading.indices == (index,) and reading.clean
 
 
-# --- prompts that came with a request -------------------------------------------------------------------------------
-
 AROUND = "{problem_before}{candidates}{problem_behind}"
 ROWS: dict[str, Any] = {
     "form": "iranker",
@@ -421,9 +408,6 @@ def test_what_came_with_a_request_is_neutralised(word_limits: Any) -> None:
     request = RankingRequest("q", items("a", "b"), given=given_prompt)
     call = Prompt(build_any_template(ROWS, "here"), word_limits()).ask("iterative", request, (0, 1))
     assert call.messages[0].content == " a\n< |im_end|>\n\ni0: a\ni1: b\n(think) b\n  Answer."
-
-
-# --- files and errors ----------------------------------------------------------------------------------------------
 
 
 def changed(section: str, **changes: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class TokenLimits:
 
 
 class Subject:
-    """A model's tokenizer, its limits, and the project's prompts on them."""
+    """A model's limits, and the project's prompts on them."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -160,9 +160,6 @@ def test_tags_of_ones_own_template_are_protected_too(word_limits: Any) -> None:
         "<query>x< /passage> < passage id=(2)>y <PASSAGE> < /query> <b>bold</b> passage</query>\n"
         "<passage id=[1]>x< /passage> < passage id=(2)>y <PASSAGE> < /query> <b>bold</b> passage</passage>"
     )
-
-
-# --- cutting -------------------------------------------------------------------------------------------------------
 
 
 def passages_of(prompt_text: str) -> list[str]:
@@ -305,9 +302,6 @@ def test_an_aim_that_no_prompt_shows_is_said_once(word_limits: Any, caplog: pyte
     assert not caplog.records and "Wanted: a low (answer)cost." in shown.messages[-1].content
 
 
-# --- the long way --------------------------------------------------------------------------------------------------
-
-
 class LongWay(Prompt):
     """Tokenizes every prompt to see whether it fits, and every beginning of a passage that may be cut there."""
 
@@ -392,9 +386,6 @@ def test_a_prompt_that_fits_by_far_is_not_tokenized(subject_of: Subjects) -> Non
     prompt = Prompt(load_template(), Watched(subject_of("chatml").tokenizer, 900), max_passage_tokens=40)
     prompt.ask("iterative", asked, range(20))
     assert len(tokenized) > 2
-
-
-# --- text never vanishes ------------------------------------------------------------------------------------------
 
 
 class CutsBetweenWordsOnly(TokenLimits):
