@@ -123,13 +123,11 @@ class Door(Mapping[str, T]):
         if not self._complete:
             # Other threads wait here. What is being loaded may ask for what there is: it finds the declarations so far.
             with self._lock:
-                if not self._loading:
+                if not (self._loading or self._complete):
                     self._load()
         return self._found
 
     def _load(self) -> None:
-        if self._complete:  # by a thread that was first
-            return
         self._loading = True
         try:
             own = self._own()
@@ -149,32 +147,25 @@ class Door(Mapping[str, T]):
     def _from_entry_points(self, own: Mapping[str, T]) -> dict[str, T]:
         found: dict[str, T] = {}
         for point in sorted(entry_points(group=self._group), key=lambda point: (point.name, point.value)):
-            declared = self._loaded(point)
-            if declared is None:
-                continue
-            if declared.name in own or declared.name in found:
-                logger.warning("the %s %r of %s is left out: the name is taken", self._noun, declared.name, point.value)
-                continue
-            found[declared.name] = declared
+            try:
+                declared = self._loaded(point)
+                if declared.name in own or declared.name in found:
+                    raise InputError("the name is taken")
+            except Exception as error:
+                # Whatever another package raises when it is imported must not end what does not need it.
+                told = f"is left out: {error}"
+                if not isinstance(error, InputError):
+                    told = f"can't be loaded: {type(error).__name__}: {error}"
+                logger.warning("the %s %r (%s) %s", self._noun, point.name, point.value, told)
+            else:
+                found[declared.name] = declared
         return found
 
-    def _loaded(self, point: EntryPoint) -> T | None:
-        """What an entry point names; `None`, and a warning, where that can't be used."""
-        try:
-            declared = point.load()
-        except Exception as error:
-            # Whatever another package raises when it is imported must not end what does not need it.
-            logger.warning(
-                "the %s %r (%s) can't be loaded: %s: %s",
-                *(self._noun, point.name, point.value, type(error).__name__, error),
-            )
-            return None
+    def _loaded(self, point: EntryPoint) -> T:
+        """What an entry point names."""
+        declared = point.load()
         if not isinstance(declared, self._kind):
-            logger.warning(
-                "the %s %r (%s) is left out: it must be a %s, and is a %s",
-                *(self._noun, point.name, point.value, self._kind.__name__, type(declared).__name__),
-            )
-            return None
+            raise InputError(f"it must be a {self._kind.__name__}, and is a {type(declared).__name__}")
         return declared
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field, fields
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from r1ranker_ir.errors import InputError
@@ -81,26 +81,17 @@ def stated(instance: Any) -> dict[str, Any]:
     return {each.name: value for each in fields(instance) if (value := getattr(instance, each.name)) != each.default}
 
 
-@cache
-def _words_of(kind: type) -> dict[str, tuple[str, ...]]:
-    """The fields of a dataclass that are one of several words, or none, and these words."""
-    found = {}
-    for name, hint in get_type_hints(kind).items():
-        words = [word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)]
-        if words:
-            found[name] = (*words, *(() if type(None) not in get_args(hint) else (None,)))
-    return found
-
-
 def check_offered(instance: Any) -> None:
     """Raises an InputError if a field of a dataclass is less than it may be, or not a word that it may be."""
     for name, offer in offers_of(type(instance)).items():
         value, least = getattr(instance, name), offer.least
         if least is not None and value is not None and value < least:
             raise InputError(f"{name} is {value}: give at least {least:g}")
-    for name, words in _words_of(type(instance)).items():
-        if (value := getattr(instance, name)) not in words:
-            raise InputError(f"{name} is {value!r}: use {' or '.join(filter(None, words))}")
+    for name, hint in get_type_hints(type(instance)).items():
+        words = [word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)]
+        value = getattr(instance, name)
+        if words and value not in words and not (value is None and type(None) in get_args(hint)):
+            raise InputError(f"{name} is {value!r}: use {' or '.join(words)}")
 
 
 def number_or_none(kind: type[int] | type[float], named: str, least: float | None = None) -> Callable[[str], Any]:

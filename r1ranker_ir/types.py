@@ -27,8 +27,7 @@ class Candidate:
     Args:
         id: the caller's name for it; may repeat within a request (chunks of one document do).
         text: what the model reads.
-        score: what the first stage gave it, for templates that show it; `None` where it is unknown. No part of what the
-            candidate is, so not compared.
+        score: what the first stage gave it, for templates that show it; `None` where it is unknown. Not compared.
         name: what prompts call it, where that is not its id; not compared either.
     """
 
@@ -123,18 +122,14 @@ class Call:
         cut_query: the query was shortened.
         thought: what stands before the answer in place of a thought of the model's own; empty for none at all.
         top: of an order, how many places are wanted; 0 for all.
-        ranking: the same number for the calls of one ranking, where the backend keeps states; without influence on
-            answers.
+        ranking: the same number for the calls of one ranking, for backends that keep states; no influence on answers.
         thinks: a thought stands before the answer; else the answer comes straight away.
         tagged: the answer stands in `<answer>` tags.
         free: the model writes its answer freely, and it is read from the text, as the published systems have it.
-        named: the identifiers are labels, names or texts, which may begin one another; in an order each has its own
-            line.
-        sample: tells calls apart that ask the same of a model whose thoughts are sampled: each has a thought of its
-            own.
+        named: the identifiers are labels, names or texts, which may begin one another; an order has a line for each.
+        sample: tells calls apart that ask the same of a model whose thoughts are sampled.
         question: what the messages were rendered from; `None` where they are all that is known. A model is not told.
-        continuation: a text in the assistant's turn whose log-probability is asked for: nothing is generated. Empty
-            where an answer is wanted.
+        continuation: a text of the assistant's whose log-probability is asked for; empty where an answer is wanted.
         ahead: what the same ranking asks next, whatever is answered: engines may have it answered along with this one.
     """
 
@@ -198,11 +193,10 @@ class Answer:
         thought_closed: the model did not close its thought, and it counts as closed where it ended, see `ClosedAt`.
         usage: tokens of this call.
         prompt_tokens_computed: how many of the prompt's tokens were computed for it, and not known from the call
-            before; `None` where the backend can't tell. No part of what was answered, so neither compared nor kept.
+            before; `None` where the backend can't tell. Neither compared nor kept.
         closed_at: where a thought ended that the model did not close; `None` also for answers of earlier versions.
         provisional: another try may bring more: the server left the answer empty, or cut it off. No cache keeps it.
-        log_probabilities: of each token of the call's continuation, given all before it; `text` is the continuation.
-            `None` where an answer was wanted.
+        log_probabilities: of each token of the call's continuation, given all before it; `None` for an answer.
     """
 
     text: str
@@ -237,8 +231,7 @@ class Step:
         marked: of the positions shown, those that the prompt named as excluded already, in the order of exclusion.
         thought_given: the thought is not this call's own: an earlier one's, or none was asked for.
         grade: what the one candidate shown was given, where candidates are graded one by one.
-        confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1:
-            the same number with each of them. See `strategies.votes`.
+        confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1.
         closed_at: where a thought ended that the model did not close; see `Answer`.
         score: the log-likelihood of the query behind the one candidate shown, where that is what is asked for.
     """

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +187,6 @@ def test_an_installed_package_is_used_from_the_command_line(installed: Path, tmp
     assert "Which of 3 is best?" in prompt.stdout, prompt.stderr
 
 
-# --- objects -------------------------------------------------------------------------------------------------------
-
 DOUBT = Section("doubt", asks="worst", user="{query}: which of these would you drop?\n{candidates}")
 
 
@@ -220,6 +217,10 @@ def test_a_strategy_and_a_backend_are_taken_as_objects(doubting: Strategy) -> No
     assert "which of these would you drop?" in next(ranker.program(REQUEST)).messages[0].content
     assert trace_of(ranking, ranker.strategy)["strategy"] == "doubt"
     assert "doubt" in STRATEGIES and "doubt" in known_sections()
+    voted = Ranker("mine", strategy=doubting, backend=OracleBackend(gains=GAINS), votes=3).rank([REQUEST])
+    assert len(voted[0].steps) == 3 and sorted(voted[0].order) == [0, 1, 2, 3]
+    with pytest.raises(InputError, match=r"the budget \(max_tokens 1\) is spent, .* can't end early"):
+        Ranker("mine", strategy=doubting, backend=OracleBackend(gains=GAINS), max_tokens=1).rank([REQUEST])
 
 
 def test_a_strategy_of_ones_own_ranks_with_a_checkpoint(doubting: Strategy) -> None:
@@ -261,9 +262,6 @@ def test_the_options_that_a_backend_calls_its_own_are_its_own(name: str) -> None
             assert not set(BACKENDS[name].own) & set(taken.__init__.__annotations__)
 
 
-# --- systems -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_system_is_one_file(name: str) -> None:
     member = FAMILY[name]
@@ -271,45 +269,30 @@ def test_a_system_is_one_file(name: str) -> None:
     assert member.template is None or STRATEGIES[member.strategy].is_worded_by(open_template(member.template))
 
 
-def test_rank1_scores_by_the_probability_of_true(make_checkpoint: Callable[..., Path]) -> None:
-    options = family_options("rank1", {"max_thought_tokens": 6, "device": "cpu"})
-    ranker = Ranker(make_checkpoint("chatml"), strategy=FAMILY["rank1"].strategy, **options)
-    call = next(ranker.program(REQUEST))
-    assert call.identifiers == ("false", "true") and call.thinks and not call.tagged
-    [answer] = ranker.backend.answer([call])
-    assert answer.probabilities is not None and sum(answer.probabilities.values()) == pytest.approx(1)
-    assert answer.text.rpartition("</think>")[2].strip() in call.identifiers
-    [ranking] = ranker.rank([REQUEST])
-    scores = [step.grade for step in ranking.steps]
-    assert scores[0] == pytest.approx(10 * answer.probabilities["true"])
-    assert list(ranking.order) == sorted(range(4), key=lambda place: -(scores[place] or 0))
-
-
-@pytest.mark.parametrize("name", ["yes-no", "yes-no-query-first"])
-def test_yes_or_no_is_asked_without_a_thought(name: str, make_checkpoint: Callable[..., Path]) -> None:
-    options = family_options(name, {"device": "cpu"})
+@pytest.mark.parametrize(
+    ("name", "words", "thinks"),
+    [
+        ("rank1", ("false", "true"), True),
+        ("yes-no", ("no", "yes"), False),
+        ("yes-no-query-first", ("no", "yes"), False),
+    ],
+)
+def test_systems_score_by_the_probability_of_a_word(
+    name: str, words: tuple[str, str], thinks: bool, make_checkpoint: Callable[..., Path]
+) -> None:
+    options = family_options(name, {"device": "cpu", "max_thought_tokens": 6 if thinks else None})
     ranker = Ranker(make_checkpoint("chatml"), strategy=FAMILY[name].strategy, **options)
     call = next(ranker.program(REQUEST))
+    assert (call.identifiers, call.thinks, call.tagged) == (words, thinks, False)
     said = call.messages[-1].content
-    assert call.identifiers == ("no", "yes") and not (call.thinks or call.tagged)
-    assert (said.index("fleas") < said.index("wool")) == (name == "yes-no-query-first")
+    assert (said.index("fleas") < said.index("wool")) == (name != "yes-no")
+    [answer] = ranker.backend.answer([call])
+    assert answer.probabilities is not None and sum(answer.probabilities.values()) == pytest.approx(1)
     [ranking] = ranker.rank([REQUEST])
-    assert {step.text for step in ranking.steps} <= {"yes", "no"} and ranking.repairs == 0
+    assert {step.text.rpartition("</think>")[2].strip() for step in ranking.steps} <= set(words)
     grades = [step.grade or 0.0 for step in ranking.steps]
-    assert len(set(grades)) > 1
-    assert list(ranking.order) == sorted(range(4), key=lambda place: -grades[place])
-    assert ranker.prompt.template.digest() != replace(ranker.prompt.template, thinks=True).digest()
-
-
-def test_rank1_is_read_from_text_where_there_is_nothing_else(conversation: Any) -> None:
-    options = {name: value for name, value in family_options("rank1", {}).items() if name != "max_thought_tokens"}
-    ranker = Ranker("oracle", strategy="pointwise", backend="oracle", gains=GAINS, **options)
-    said = iter(("</think> false", "</think>\ntrue", "no idea", "<think>false?</think> True"))
-    from r1ranker_ir.types import Answer
-
-    ranking, _ = conversation.drive(ranker.program(REQUEST), lambda call: Answer(next(said)))
-    assert [step.grade for step in ranking.steps] == [0, 10, 5, 10]
-    assert [step.repaired for step in ranking.steps] == [False, False, True, False]
+    assert grades[0] == pytest.approx(10 * answer.probabilities[words[1]]) and len(set(grades)) > 1
+    assert list(ranking.order) == sorted(range(4), key=lambda place: -grades[place]) and ranking.repairs == 0
 
 
 def test_rearank_orders_windows_after_a_thought() -> None:

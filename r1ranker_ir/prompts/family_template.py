@@ -9,21 +9,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import Message
 
 from .answers import Form, Reading, read_answer
-from .details import CandidateDetails, Filling
+from .details import Filling
 from .digest import digest_of_template
 from .neutral import NUMBERS
-from .published import compile_pattern, read_rank_r1, read_rank_r1_order, read_rankgpt, read_reasonrank
+from .published import answer_pattern, read_rank_r1, read_rank_r1_order, read_rankgpt, read_reasonrank
 from .sections import sections_asking
-from .template import YES_OR_NO, TaskForm, Wording, has_placeholder
-from .timed_patterns import timed_pattern
+from .template import YES_OR_NO, PromptTemplate, Wording, has_placeholder
+from .timed_patterns import TimedPattern
 
-Protocol = Literal["rank-r1", "rank-r1-listwise", "reasonrank", "rankgpt", "yes-no"]
 _ASKED = {"best": "the best of the candidates", "order": "an order of the candidates", "grade": "one candidate's grade"}
 _LETTERS = re.compile(r"\[\s*(\d+|[A-Z])\s*\]")
 _PASSAGE = re.compile(r"(?:PASSAGE\s*|\[\s*)(\d+)(?:\s*\])?")
@@ -41,11 +40,10 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class FamilyTemplate:
+class FamilyTemplate(PromptTemplate):
     """A prompt template of another system.
 
     Args:
-        name: for traces and errors.
         protocol: how its answers are read in the published mode.
         asks: for the `best` candidate, for an `order` of all, or for the `grade` of one, a yes or no.
         system: the system turn, nothing filled in; empty for none.
@@ -58,8 +56,7 @@ class FamilyTemplate:
         valid: what a well-formed answer of `rankgpt` looks like; empty where nothing is said.
     """
 
-    name: str
-    protocol: Protocol
+    protocol: Literal["rank-r1", "rank-r1-listwise", "reasonrank", "rankgpt", "yes-no"]
     asks: Literal["best", "order", "grade"]
     system: str
     user: str
@@ -76,15 +73,13 @@ class FamilyTemplate:
     valid: str = ""
     last_role: Literal["user", "document"] = "user"
 
-    named: ClassVar[bool] = False
-
     @property
     def wordings(self) -> Mapping[str, Wording]:
         return dict.fromkeys(sections_asking(self.asks), Wording(self.system, self.user))
 
     @property
     def keeps_lines(self) -> bool:
-        """Whether the published system leaves line breaks in passages and queries; rank_llm makes one line of them."""
+        # rank_llm makes one line of them.
         return self.protocol in ("rank-r1", "rank-r1-listwise", "reasonrank")
 
     @cached_property
@@ -102,15 +97,6 @@ class FamilyTemplate:
                 f"strategy {' or '.join(self.wordings)}, or another template"
             )
         return self.wordings[strategy]
-
-    def form(self, task: str) -> TaskForm:
-        return TaskForm()
-
-    def shows_aim(self, strategy: str, task: str) -> bool:
-        return False
-
-    def only(self, strategy: str) -> FamilyTemplate:
-        return self
 
     def texts(self) -> list[str]:
         return [self.system, self.user, self.candidate, *(turn.text for turn in (*self.before, *self.each))]
@@ -158,33 +144,30 @@ class FamilyTemplate:
 
     def _scores(self, filling: Filling) -> list[str]:
         """The first stage's scores as rank_llm writes them."""
-        details, count = filling.details, len(filling.texts)
+        count = len(filling.texts)
         if not self.shows_details:
             return [""] * count
-        scores = details.scores or (None,) * count
-        known = [score for score in scores if score is not None]
-        if len(known) < count:
-            place = scores.index(None)
-            named = repr(details.names[place]) if details.names else f"number {place + 1}"
+        shown = [None if score is None else f"{score:.3f}" for score in filling.scores or (None,) * count]
+        if None in shown:
+            place = shown.index(None)
+            named = repr(filling.names[place]) if filling.names else f"number {place + 1}"
             raise InputError(
                 f"template {self.name!r} shows {{score}}, the first stage's, and candidate {named} has none: rerank a "
                 "run, whose scores are taken, give Candidate(id, text, score=…), or use a template without {score}"
             )
-        return [f"{score:.3f}" for score in known]
+        return [score for score in shown if score is not None]
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
-        """The turns with next to nothing filled in; `None` where the number of turns depends on the candidates."""
-        filling = Filling("0", ("0",), task, details=CandidateDetails(("0",), (0,), (0.0,)))
-        return None if self.each else self.messages(strategy, filling)
+        return None if self.each else self.messages(strategy, Filling("0", ("0",), task, scores=(0.0,)))
 
     def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
         count = len(names)
         if not published:
             return read_answer(self._in_numbers(output) if self.letters else output, count, form)
         if self.protocol in ("rankgpt", "yes-no"):
-            valid = timed_pattern(self.valid, f"{self.name}: output_validation_regex") if self.valid else None
+            valid = TimedPattern(self.valid, f"{self.name}: output_validation_regex") if self.valid else None
             return read_rankgpt(output, count, letters=self.letters, valid=valid)
-        pattern = compile_pattern(self.pattern, f"{self.name}: pattern")
+        pattern = answer_pattern(self.pattern, f"{self.name}: pattern")
         if self.protocol == "rank-r1":
             return read_rank_r1(output, self.identifiers(count), pattern)
         return (read_rank_r1_order if self.protocol == "rank-r1-listwise" else read_reasonrank)(output, count, pattern)

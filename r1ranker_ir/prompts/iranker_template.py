@@ -8,45 +8,51 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.types import TASKS, GivenPrompt, Message
+from r1ranker_ir.files.records import Record, checked_record
+from r1ranker_ir.types import GivenPrompt, Message, Task
 
 from .answers import Form, Reading
 from .details import Filling
 from .digest import digest_of_template
+from .family_files import holding
 from .named_answers import read_iranker, read_named
-from .template import TaskForm, Wording, check_placeholders, has_placeholder
+from .template import PromptTemplate, TaskForm, Wording, has_placeholder
 
-FORM = "iranker"
-_KEYS = ("form", "name", "system", "user", "opening", "empty")
 _STRATEGIES = ("iterative", "direct")
-_TEXT_KEYS = (
-    *("aim", "default_aim", "answer", "candidate", "separator", "detail", "detail_separator"),
-    *("choice", "choice_separator"),
-)
-_SECTION_KEYS = ("task", *_TEXT_KEYS, "quoted", "first_number", *_STRATEGIES)
 _GIVEN = ("problem", "problem_before", "problem_behind")
-_OF_PROMPT = frozenset(("query", "candidates", "details", "count", "aim", *_GIVEN))
-_OF_CANDIDATE = frozenset(("number", "name", "text", "description"))
 _ANSWERS = ("number", "name", "text")
 _THINK = "<think>"
 _MOST_TWINS = 1000
 
 
-@dataclass(frozen=True)
-class Section:
+def _asking(wording: str) -> str:
+    if not any(has_placeholder(wording, shown) for shown in ("query", *_GIVEN)):
+        raise InputError("placeholder {query} is missing")
+    return wording
+
+
+_OfPrompt = Annotated[
+    str, holding(f"query candidates details count aim {' '.join(_GIVEN)}", "candidates"), AfterValidator(_asking)
+]
+_OfCandidate = Annotated[str, holding("number name text description")]
+
+
+class Section(Record):
     """How requests of one kind are asked about.
 
     Args:
         name: for errors.
         task: of the requests.
-        wordings: `iterative` and `direct` to what is said, with `{query}`, `{candidates}`, `{details}`, `{count}`,
-            `{aim}`; `{problem}`, a prompt that came with the request, and `{problem_before}` and `{problem_behind}`,
-            what stands around its candidates.
+        iterative: what is said, with `{query}`, `{candidates}`, `{details}`, `{count}`, `{aim}`; `{problem}`, a prompt
+            that came with the request, and `{problem_before}` and `{problem_behind}`, what stands around its
+            candidates. `direct`: the same where an order is asked for.
         aim: of the requests; empty for all that no other section is for. `default_aim` is what `{aim}` says without
             one.
         answer: what is answered of a candidate: `{number}`, `{name}` or `{text}`, with words around it.
@@ -58,26 +64,51 @@ class Section:
         choice: of a user's choices, one in `{query}`, with `{number}` and `{text}`.
     """
 
-    name: str
-    task: str
-    wordings: Mapping[str, str]
+    task: Task
+    iterative: _OfPrompt = ""
+    direct: _OfPrompt = ""
     aim: str = ""
-    answer: str = "{text}"
-    candidate: str = "{text}"
+    answer: Annotated[str, holding(" ".join(_ANSWERS))] = "{text}"
+    candidate: _OfCandidate = "{text}"
     separator: str = "\n"
     quoted: bool = False
-    first_number: int = 0
-    detail: str = "{text}"
+    first_number: int = Field(0, ge=0)
+    detail: _OfCandidate = "{text}"
     detail_separator: str = "\n"
-    choice: str = "{text}"
+    choice: Annotated[str, holding("number text", "text")] = "{text}"
     choice_separator: str = "\n"
     default_aim: str = ""
+    name: str = ""
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Section:
+        if not self.wordings:
+            raise InputError(f"no wording: add {' or '.join(_STRATEGIES)}")
+        if not any(has_placeholder(self.answer, shown) for shown in _ANSWERS):
+            raise InputError(f"answer is {self.answer!r}: it must hold {{number}}, {{name}} or {{text}}")
+        detailed = "{details}" in "".join(self.wordings.values())
+        in_lists = (self.candidate, self.detail if detailed else "")
+        if not any(has_placeholder(form, shown) for form in in_lists for shown in ("text", "name", "description")):
+            raise InputError(f"candidate is {self.candidate!r}: it must hold {{text}} or {{name}}")
+        if "\n" not in self.separator and not self.quoted and not _marks(self.candidate, self.separator):
+            raise InputError(
+                f"with the separator {self.separator!r} a candidate's text could pass for two candidates: set quoted = "
+                "true, begin candidate with {number}, or put a line break into the separator"
+            )
+        return self
+
+    @property
+    def wordings(self) -> dict[str, str]:
+        return {strategy: wording for strategy in _STRATEGIES if (wording := getattr(self, strategy))}
+
+    def is_for(self, aim: str) -> bool:
+        """Whether it is for requests with an aim, however that is spaced."""
+        return self.aim.split() == aim.split()
 
     def labels(self, filling: Filling, empty: str) -> list[dict[str, str]]:
         """What stands for each candidate; one that would be answered like another gets a number behind it."""
-        texts, details = filling.texts, filling.details
-        names = details.names or texts
-        places = details.places or range(len(texts))
+        texts = filling.texts
+        names, places = filling.names or texts, filling.places or range(len(texts))
         taken: set[str] = set()
         labels = []
         for text, name, place in zip(texts, names, places, strict=True):
@@ -111,27 +142,24 @@ class Section:
 
     def marks(self) -> list[str]:
         """What a candidate or choice begins with in a list, as regular expressions whose group is the number."""
-        marks = []
-        for form, separator in ((self.candidate, self.separator), (self.choice, self.choice_separator)):
-            beginning = re.split(r"\{(?:text|name|description)\}", form)[0].strip()
-            # A number alone, as in "3. ", says nothing inside a line where each candidate has a line of its own.
-            tells = "\n" not in separator or re.search(r"[^\W\d_]", beginning.replace("{number}", ""))
-            if has_placeholder(beginning, "number") and tells:
-                marks.append(_pattern(beginning))
-        return marks
+        return [*_marks(self.candidate, self.separator), *_marks(self.choice, self.choice_separator)]
 
 
-def _pattern(beginning: str) -> str:
+def _marks(form: str, separator: str) -> list[str]:
+    beginning = re.split(r"\{(?:text|name|description)\}", form)[0].strip()
+    # A number alone, as in "3. ", says nothing inside a line where each candidate has a line of its own.
+    tells = "\n" not in separator or re.search(r"[^\W\d_]", beginning.replace("{number}", ""))
+    if not has_placeholder(beginning, "number") or not tells:
+        return []
     parts = [r"\s*".join(map(re.escape, part.split())) for part in beginning.split("{number}")]
-    return r"\s*(\d+)\s*".join(parts)
+    return [r"\s*(\d+)\s*".join(parts)]
 
 
 @dataclass(frozen=True)
-class IRankerTemplate:
+class IRankerTemplate(PromptTemplate):
     """A prompt template in the form of R1-Ranker's.
 
     Args:
-        name: for traces and errors.
         sections: by kind of request; of those for one task, the one with the request's aim counts, else that without.
         system: the system turn; empty for none.
         user: the user's turn, with `{problem}`: what a section says.
@@ -139,19 +167,15 @@ class IRankerTemplate:
         empty: what is shown for a candidate without text.
     """
 
-    name: str
     sections: tuple[Section, ...]
     system: str = ""
     user: str = "{problem}"
     opening: str = ""
     empty: str = "(no text)"
 
-    thinks: ClassVar[bool] = True
-    tagged: ClassVar[bool] = True
-    keeps_brackets: ClassVar[bool] = True
-    keeps_lines: ClassVar[bool] = False
-    shows_details: ClassVar[bool] = True
-    named: ClassVar[bool] = True
+    keeps_brackets = True
+    shows_details = True
+    named = True
 
     @cached_property
     def wordings(self) -> Mapping[str, Wording]:
@@ -175,14 +199,10 @@ class IRankerTemplate:
                 f"template {self.name!r} has no [{strategy}] wording: it offers {', '.join(self.wordings)}. Use the "
                 "strategy that it is for, or another template"
             )
-        fitting = [each for each in self.sections if each.task == task and strategy in each.wordings]
-        wanted = " ".join(aim.split())
-        for found in (wanted, "") if wanted else ("",):
-            for each in fitting:
-                if " ".join(each.aim.split()) == found:
-                    return each
-        if fitting and not wanted:
-            return fitting[0]
+        fitting = self._fitting(strategy, task)
+        found = [each for each in fitting if each.is_for(aim)] or [each for each in fitting if each.is_for("")]
+        if found or (fitting and not aim.strip()):
+            return (found or fitting)[0]
         aims = ", ".join(repr(each.aim) for each in fitting)
         raise InputError(
             f"template {self.name!r} has no section for {strategy} requests of task {task!r} with the aim {aim!r}"
@@ -193,29 +213,29 @@ class IRankerTemplate:
     def wording(self, strategy: str, task: str) -> Wording:
         return Wording(self.system, self.section(strategy, task).wordings[strategy])
 
+    def _fitting(self, strategy: str, task: str) -> list[Section]:
+        return [each for each in self.sections if each.task == task and strategy in each.wordings]
+
     def form(self, task: str) -> TaskForm:
         return TaskForm(query_separator="\n")
 
     def shows_aim(self, strategy: str, task: str) -> bool:
-        """Whether a request's aim is a part of the prompt, or decides which it is."""
-        fitting = [each for each in self.sections if each.task == task and strategy in each.wordings]
+        fitting = self._fitting(strategy, task)
         return any(each.aim or has_placeholder(each.wordings[strategy], "aim") for each in fitting)
 
     def only(self, strategy: str) -> IRankerTemplate:
-        kept = [
-            replace(each, wordings={strategy: each.wordings[strategy]})
-            for each in self.sections
-            if strategy in each.wordings
-        ]
-        return replace(self, sections=tuple(kept))
+        kept = [each for each in self.sections if strategy in each.wordings]
+        others = dict.fromkeys(set(_STRATEGIES) - {strategy}, "")
+        return replace(self, sections=tuple(each.model_copy(update=others) for each in kept))
 
     def texts(self) -> list[str]:
         forms = [form for each in self.sections for form in (each.candidate, each.detail, each.choice)]
         return [self.system, self.user, *forms, *(text for each in self.sections for text in each.wordings.values())]
 
     def digest(self, *, mark: bool = False) -> str:
-        content = {key: value for key, value in asdict(self).items() if key != "name"}
-        return digest_of_template(content)
+        sections = [{**each.model_dump(exclude=set(_STRATEGIES)), "wordings": each.wordings} for each in self.sections]
+        own = {key: getattr(self, key) for key in ("system", "user", "opening", "empty")}
+        return digest_of_template({**own, "sections": sections})
 
     def identifiers(self, count: int) -> tuple[str, ...]:
         """Labels of `count` candidates of which nothing is known; see `answers`."""
@@ -235,7 +255,7 @@ class IRankerTemplate:
             details=section.detail_separator.join(section.detail.format(**label) for label in labels),
             count=len(filling.texts),
             aim=filling.aim or section.aim or section.default_aim,
-            **self._given(wording, section, filling.details.given),
+            **self._given(wording, section, filling.given),
         )
         turns = [Message("system", self.system)] if self.system else []
         turns.append(Message("user", self.user.format(problem=problem)))
@@ -253,12 +273,29 @@ class IRankerTemplate:
         whole = given.before + given.candidates + given.behind
         return dict(zip(_GIVEN, (whole, given.before, given.behind), strict=True))
 
-    def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
-        """`None`: how much a wording adds depends on the request."""
-        return None
-
     def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
         return (read_iranker if published else read_named)(output, names, form)
+
+
+def _opening(text: str) -> str:
+    if text and not text.rstrip().endswith(_THINK):
+        raise InputError(f"it must end with {_THINK}, which opens the thought")
+    return text
+
+
+def _shown(text: str) -> str:
+    if not text.strip():
+        raise InputError("a candidate without text would have nothing to be answered by")
+    return text
+
+
+class _File(Record):
+    form: Literal["iranker"]
+    name: str = ""
+    system: str = ""
+    user: Annotated[str, holding("problem", "problem")] = "{problem}"
+    opening: Annotated[str, AfterValidator(_opening)] = ""
+    empty: Annotated[str, AfterValidator(_shown)] = "(no text)"
 
 
 def build_iranker_template(content: Mapping[str, Any], source: str) -> IRankerTemplate:
@@ -267,74 +304,17 @@ def build_iranker_template(content: Mapping[str, Any], source: str) -> IRankerTe
     An InputError names what is unknown, missing or of the wrong type, or why a candidate could not be told from the
     next one.
     """
-    if content.get("form") != FORM:
-        raise InputError(
-            f"{source}: form is {content.get('form')!r}: use {FORM!r}, or leave it out for other templates"
-        )
-    defaults = {"name": source, "system": "", "user": "{problem}", "opening": "", "empty": "(no text)"}
-    texts = {key: content.get(key, default) for key, default in defaults.items()}
-    for key, value in texts.items():
-        if not isinstance(value, str):
-            raise InputError(f"{source}: {key} is {value!r}; give a string")
-    check_placeholders(f"{source}: user", texts["user"], ("problem",), ("problem",))
-    if texts["opening"] and not texts["opening"].rstrip().endswith(_THINK):
-        raise InputError(
-            f"{source}: opening is {texts['opening']!r}: it must end with {_THINK}, which opens the thought"
-        )
-    if not texts["empty"].strip():
-        raise InputError(f"{source}: empty is blank: a candidate without text would have nothing to be answered by")
-    found = {key: value for key, value in content.items() if key not in _KEYS}
-    if not found:
+    named = {key: value for key, value in content.items() if key not in _File.model_fields}
+    plain = {key: value for key, value in content.items() if not isinstance(named.get(key), Mapping)}
+    told = checked_record(_File, plain, source, error=InputError)
+    if not named:
         raise InputError(f"{source}: no section: add one such as [passage] with task, candidate, answer and iterative")
-    sections = tuple(_section(key, value, source) for key, value in found.items())
+    sections = [
+        checked_record(Section, {**value, "name": key}, f"{source}: [{key}]", error=InputError)
+        for key, value in named.items()
+    ]
     kinds = [(each.task, " ".join(each.aim.split()), strategy) for each in sections for strategy in each.wordings]
     if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
         task, aim, strategy = twice[0]
         raise InputError(f"{source}: two sections are for {strategy} requests of task {task!r} with the aim {aim!r}")
-    return IRankerTemplate(sections=sections, **texts)
-
-
-def _section(name: str, content: Any, source: str) -> Section:
-    where = f"{source}: [{name}]"
-    if not isinstance(content, Mapping):
-        raise InputError(f"{source}: unknown key {name!r}; use {', '.join(_KEYS)}, or sections")
-    if unknown := [key for key in content if key not in _SECTION_KEYS]:
-        raise InputError(f"{where}: unknown key {unknown[0]!r}; use {', '.join(_SECTION_KEYS)}")
-    if content.get("task") not in TASKS:
-        raise InputError(f"{where}: task is {content.get('task')!r}: use one of {', '.join(TASKS)}")
-    texts = {key: content[key] for key in _TEXT_KEYS if key in content}
-    if bad := [key for key, value in texts.items() if not isinstance(value, str)]:
-        raise InputError(f"{where} {bad[0]} is {texts[bad[0]]!r}; give a string")
-    quoted, first = content.get("quoted", False), content.get("first_number", 0)
-    if not isinstance(quoted, bool):
-        raise InputError(f"{where} quoted is {quoted!r}; give true or false")
-    if isinstance(first, bool) or not isinstance(first, int) or first < 0:
-        raise InputError(f"{where} first_number is {first!r}; give a whole number of at least 0")
-    wordings = {strategy: content[strategy] for strategy in _STRATEGIES if strategy in content}
-    if not wordings:
-        raise InputError(f"{where}: no wording: add {' or '.join(_STRATEGIES)}")
-    for strategy, wording in wordings.items():
-        check_placeholders(f"{where} {strategy}", wording, _OF_PROMPT, ("candidates",))
-        if not any(has_placeholder(wording, shown) for shown in ("query", *_GIVEN)):
-            raise InputError(f"{where} {strategy}: placeholder {{query}} is missing")
-    section = Section(name, content["task"], wordings, quoted=quoted, first_number=first, **texts)
-    check_placeholders(f"{where} candidate", section.candidate, _OF_CANDIDATE)
-    check_placeholders(f"{where} detail", section.detail, _OF_CANDIDATE)
-    check_placeholders(f"{where} choice", section.choice, ("number", "text"), ("text",))
-    check_placeholders(f"{where} answer", section.answer, _ANSWERS)
-    _check_told_apart(section, where)
-    return section
-
-
-def _check_told_apart(section: Section, where: str) -> None:
-    if not any(has_placeholder(section.answer, shown) for shown in _ANSWERS):
-        raise InputError(f"{where} answer is {section.answer!r}: it must hold {{number}}, {{name}} or {{text}}")
-    in_lists = [section.candidate, *([section.detail] if "{details}" in "".join(section.wordings.values()) else [])]
-    if not any(has_placeholder(form, shown) for form in in_lists for shown in ("text", "name", "description")):
-        raise InputError(f"{where} candidate is {section.candidate!r}: it must hold {{text}} or {{name}}")
-    numbered = replace(section, choice="{text}").marks()
-    if "\n" not in section.separator and not section.quoted and not numbered:
-        raise InputError(
-            f"{where}: with the separator {section.separator!r} a candidate's text could pass for two candidates: set "
-            "quoted = true, begin candidate with {number}, or put a line break into the separator"
-        )
+    return IRankerTemplate(told.name or source, tuple(sections), told.system, told.user, told.opening, told.empty)

@@ -6,7 +6,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 
 from .answers import Form, Reading, answer_text
 
@@ -15,8 +15,7 @@ _AROUND = " \t\"'`“”‘’«»[](){}<>.,;:!?*_"
 _ORDER_MARK = re.compile(r"\s+>\s+")
 # An answer that begins like one name alone counts from this many characters.
 _SHORTEST_PART = 3
-_CLOSE = 0.9
-# What the published reading compares letter by letter; beyond, a text is answered exactly or in part.
+# What is compared letter by letter; beyond, a text is answered exactly or in part.
 _LONGEST_COMPARED = 400
 _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
 _LAST_CHARACTERS = 40
@@ -46,42 +45,22 @@ class _Names:
         return self.equal(shorter) if shorter != said else None
 
     def within(self, said: str) -> int | None:
-        """The one name that stands in a sentence, that a part is said of, or that is nearly said."""
+        """The one name that a part is said of, that stands in a sentence, or that is nearly said."""
         sentence = _plain(said)
-        if not sentence:
-            return None
+        found: list[int] = []
         if len(sentence) >= _SHORTEST_PART:
-            begun = [index for index, name in enumerate(self.plain) if name.startswith(sentence)]
-            if begun:
-                return begun[0] if len(begun) == 1 else None
-        spans = [
-            (match.start(), match.end(), index)
-            for index, name in enumerate(self.plain)
-            if name
-            for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", sentence)
-        ]
-        # A name inside a longer one, such as "Heat" in "Heat 2", is not what was said.
-        outer = {
-            index
-            for start, end, index in spans
-            if not any(other[0] <= start and end <= other[1] and other[1] - other[0] > end - start for other in spans)
-        }
-        if outer:
-            return outer.pop() if len(outer) == 1 else None
-        close = [index for index, name in enumerate(self.plain) if _nearly(sentence, name)]
-        return close[0] if len(close) == 1 else None
-
-
-def _nearly(said: str, name: str) -> bool:
-    if not name or max(len(said), len(name)) > _LONGEST_COMPARED or _digits(said) != _digits(name):
-        return False
-    matcher = SequenceMatcher(None, said, name, autojunk=False)
-    return matcher.real_quick_ratio() >= _CLOSE and matcher.quick_ratio() >= _CLOSE and matcher.ratio() >= _CLOSE
-
-
-def _digits(text: str) -> list[str]:
-    """Numbers tell names apart however alike they are otherwise: a sequel, a year, a size."""
-    return re.findall(r"\d+", text)
+            found = [index for index, name in enumerate(self.plain) if name.startswith(sentence)]
+        if sentence and not found:
+            rest = sentence
+            for index in sorted(range(len(self.plain)), key=lambda index: -len(self.plain[index])):
+                # A name inside a longer one, such as "Heat" in "Heat 2", is not what was said.
+                rest, times = re.subn(rf"(?<!\w){re.escape(self.plain[index] or '<')}(?!\w)", "\n", rest)
+                found += [index] * bool(times)
+        if not found and 0 < len(sentence) <= _LONGEST_COMPARED:
+            # Numbers tell names apart however alike they are otherwise: a sequel, a year, a size.
+            alike = [name for name in self.plain if re.findall(r"\d+", name) == re.findall(r"\d+", sentence)]
+            found = [self.plain.index(name) for name in get_close_matches(sentence, alike, 2, 0.9)]
+        return found[0] if len(found) == 1 else None
 
 
 def read_named(output: str, names: Sequence[str], form: Form) -> Reading:
@@ -94,39 +73,19 @@ def read_named(output: str, names: Sequence[str], form: Form) -> Reading:
     text = answer_text(output)
     if text is None:
         return Reading((), False)
-    known = _Names(names)
-    if form == "order":
-        return _read_order(text, known)
-    exact = known.equal(text)
-    if exact is not None:
-        return Reading((exact,), True)
-    for said in (*_lines(text)[:1], text):
-        found = known.equal(said)
-        found = known.within(said) if found is None else found
-        if found is not None:
-            return Reading((found,), False)
-    return Reading((), False)
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()]
-
-
-def _read_order(text: str, known: _Names) -> Reading:
-    lines = _lines(text)
-    if len(lines) == 1 and len(known.names) > 1 and known.equal(lines[0]) is None:
+    known, lines = _Names(names), [line for line in text.splitlines() if line.strip()]
+    if form == "one":
+        if (exact := known.equal(text)) is not None:
+            return Reading((exact,), True)
+        tries = (find(said) for said in (*lines[:1], text) for find in (known.equal, known.within))
+        first = next((index for index in tries if index is not None), None)
+        return Reading(() if first is None else (first,), False)
+    if len(lines) == 1 and len(names) > 1 and known.equal(lines[0]) is None:
         lines = [part for part in _ORDER_MARK.split(lines[0]) if part.strip()]
-    found: list[int] = []
-    clean = True
-    for line in lines:
-        index = known.equal(line)
-        if index is None:
-            index, clean = known.within(line), False
-        if index is None or index in found:
-            clean = False
-            continue
-        found.append(index)
-    return Reading(tuple(found), clean and len(found) == len(known.names))
+    exactly = [known.equal(line) for line in lines]
+    read = [known.within(line) if index is None else index for index, line in zip(exactly, lines, strict=True)]
+    found = tuple(dict.fromkeys(index for index in read if index is not None))
+    return Reading(found, len(found) == len(lines) == len(names) and None not in exactly)
 
 
 def read_iranker(output: str, names: Sequence[str], form: Form) -> Reading:

@@ -6,9 +6,10 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import groupby
+from os.path import commonprefix
 
 from .normal_forms import normalize
-from .string_patterns import any_of
 
 # Possessive, or what looks like the beginning of a tag would have white space behind it divided in every way.
 _PROTOCOL_TAG = re.compile(r"<\s*+(/?+)\s*+(think|answer)\s*+>", re.IGNORECASE)
@@ -18,6 +19,8 @@ NUMBERS = re.compile(r"\[\s*+(\d++)\s*+\]")
 _WORDS = re.compile(r"[^\W_]+(?:[-'’.,&/+ ]+[^\W_]+)*")
 _INVISIBLE = ("Cc", "Cf")
 _COLONS = ":："
+# Deeper nesting than this is left to `re`'s own branches: its parser works by recursion.
+_DEEPEST = 40
 
 
 def _compatible(text: str) -> str:
@@ -34,16 +37,34 @@ def _is_invisible(character: str) -> bool:
     return not character.isspace() and unicodedata.category(character) in _INVISIBLE
 
 
-def _control_strings(tokens: Iterable[str]) -> list[str]:
-    """The strings to look for in text that holds single spaces only; longest first.
-
-    Breaking a short one inside a long one would leave the rest of the long one standing.
-    """
+def _control_strings(tokens: Iterable[str]) -> set[str]:
+    """The strings to look for in text that holds single spaces only."""
     spaced = {" ".join(token.split()) for token in tokens}
     both = spaced | {" ".join(_compatible(token).split()) for token in spaced}
-    return sorted(
-        (token for token in both if token and not _WORDS.fullmatch(token)), key=lambda token: (-len(token), token)
-    )
+    return {token for token in both if token and not _WORDS.fullmatch(token)}
+
+
+def any_of(strings: Iterable[str]) -> str:
+    """A pattern that matches the longest of several strings, none empty, that stands at a place.
+
+    It looks at a common beginning once: a vocabulary may hold thousands of `<unused7>`, and a text as many `<`.
+    """
+    return _branches(sorted(set(strings)), 0)
+
+
+def _branches(strings: list[str], depth: int) -> str:
+    """The same for sorted strings, of which the first may be empty."""
+    if depth > _DEEPEST:
+        return "|".join(re.escape(each) for each in sorted(strings, key=len, reverse=True))
+    ends = strings[0] == ""
+    groups = (list(group) for _, group in groupby(strings[ends:], key=lambda each: each[0]))
+    branches = []
+    for group in groups:
+        beginning = commonprefix([group[0], group[-1]])  # noqa: RUF071  # of strings, as is meant
+        rest = [each[len(beginning) :] for each in group]
+        branches.append(re.escape(beginning) + ("" if rest == [""] else f"(?:{_branches(rest, depth + 1)})"))
+    # The empty one comes last: the longest string that matches is tried first.
+    return "|".join([*branches, *([""] if ends else [])])
 
 
 def _break_token(token: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Protocol
@@ -14,13 +14,13 @@ from r1ranker_ir.prompts.cutting import LONGEST_CLUSTER, cut_at_word
 from r1ranker_ir.types import Answer, Call, Message, Question, RankingRequest, Task
 
 from .answers import Form, Reading
-from .details import NO_DETAILS, Filling, details_of
+from .details import Filling, details_of
 from .neutral import Neutraliser
 from .normal_forms import normalize
 from .sections import Section, find_section
 from .source_text import first_words, repaired
 from .template import GRADES as GRADES
-from .template import TaskForm
+from .template import PromptTemplate as PromptTemplate
 from .text_cache import TextCache
 
 logger = logging.getLogger(__name__)
@@ -52,96 +52,19 @@ class TextLimits(Protocol):
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int: ...
 
 
-class PromptTemplate(Protocol):
-    """What a prompt must know of a template.
-
-    Attributes:
-        name: for traces and errors.
-        wordings: the sections that it has words for, each with its turns.
-        thinks: a thought comes before the answer; `tagged`: which stands in `<answer>` tags.
-        keeps_brackets: the published system leaves `[1]` in a passage as it is; `keeps_lines`: and line breaks.
-        shows_details: more of the candidates than their texts is a part of the prompt.
-        named: candidates are answered by labels, names or texts, and not by identifiers.
-        identifier_pattern: what in a passage could pass for an identifier.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def wordings(self) -> Mapping[str, Any]: ...
-
-    @property
-    def thinks(self) -> bool: ...
-
-    @property
-    def tagged(self) -> bool: ...
-
-    @property
-    def keeps_brackets(self) -> bool: ...
-
-    @property
-    def keeps_lines(self) -> bool: ...
-
-    @property
-    def shows_details(self) -> bool: ...
-
-    @property
-    def named(self) -> bool: ...
-
-    @property
-    def identifier_pattern(self) -> re.Pattern[str]: ...
-
-    def wording(self, strategy: str, task: str) -> Any:
-        """The turns of a section for a task; an InputError says which there are."""
-
-    def form(self, task: str) -> TaskForm:
-        """What is different for a task."""
-
-    def shows_aim(self, strategy: str, task: str) -> bool:
-        """Whether a request's aim is a part of the prompt, or decides which it is."""
-
-    def only(self, strategy: str) -> PromptTemplate:
-        """The template without what it holds for other sections."""
-
-    def digest(self, *, mark: bool = False) -> str:
-        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256."""
-
-    def texts(self) -> Iterable[str]:
-        """All wording around queries and candidates."""
-
-    def identifiers(self, count: int) -> tuple[str, ...]:
-        """The identifiers of a prompt with that many candidates, of which nothing is known."""
-
-    def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
-        """What may be answered, of each candidate in the order of the prompt, none twice; or grades, or two words."""
-
-    def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
-        """Fills the turns of a section; an InputError says what the template or the request lacks."""
-
-    def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
-        """The turns with next to nothing filled in; `None` where what stands around depends on the candidates."""
-
-    def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
-        """Reads which of the names an output gives: as the template's own system does, or as carefully as can be."""
-
-
 def answer_tokens(limits: TextLimits, call: Call) -> int:
     """The most tokens that thought and answer of a call may take, or those of the text that it scores."""
-    if call.continuation:
-        return _for_continuation(limits, call.continuation)
-    ordered = len(call.identifiers) if call.form == "order" else 1
-    return _reserve(limits, ordered) + (_for_names(limits, call.identifiers, call.form) if call.named else 0)
+    return _reserve(limits, call.form, len(call.identifiers), call.identifiers if call.named else (), call.continuation)
 
 
-def _for_continuation(limits: TextLimits, text: str) -> int:
-    return limits.count_tokens(text) + _TOKENS_AT_SEAMS
-
-
-def _for_names(limits: TextLimits, names: Sequence[str], form: Form) -> int:
-    """What names or texts take in an answer beyond what is kept for it anyway."""
+def _reserve(limits: TextLimits, form: Form, count: int, names: Sequence[str], continuation: str) -> int:
+    """What is kept free for a thought and the answer: identifiers of `count` candidates, or their names or texts."""
+    if continuation:
+        return limits.count_tokens(continuation) + _TOKENS_AT_SEAMS
+    ordered = count if form == "order" else 1
+    reserve = limits.answer_reserve + _TOKENS_PER_IDENTIFIER * max(0, ordered - _RESERVED_IDENTIFIERS)
     lengths = [limits.count_tokens(name) + _TOKENS_AT_SEAMS for name in names]
-    return max(0, (sum(lengths) if form == "order" else max(lengths, default=0)) - _ANSWER_TOKENS)
+    return reserve + max(0, (sum(lengths) if form == "order" else max(lengths, default=0)) - _ANSWER_TOKENS)
 
 
 def _with_edges(plain: Callable[[str], str], text: str) -> str:
@@ -151,11 +74,6 @@ def _with_edges(plain: Callable[[str], str], text: str) -> str:
         return text
     start = text.index(inner)
     return f"{text[:start]}{plain(inner)}{text[start + len(inner) :]}"
-
-
-def _reserve(limits: TextLimits, ordered: int) -> int:
-    """What is kept free of the context for a thought and an order of `ordered` identifiers."""
-    return limits.answer_reserve + _TOKENS_PER_IDENTIFIER * max(0, ordered - _RESERVED_IDENTIFIERS)
 
 
 def _equal_limit(lengths: Sequence[int], room: int) -> int:
@@ -226,10 +144,9 @@ class Prompt:
         self._warned: set[tuple[str, str]] = set()
         structure = (*limits.control_tokens, *_own_tags(template))
         identifier = None if self.published and template.keeps_brackets else template.identifier_pattern
-        neutraliser = Neutraliser(structure, identifier, keep_lines=self.published and template.keeps_lines)
-        self._neutralise: Callable[[str], str] = neutraliser
-        self._neutral: Callable[[str], str] = TextCache(neutraliser, _TEXT_BYTES).of
-        self._neutral_query: Callable[[str], str] = TextCache(neutraliser, _QUERY_BYTES).of
+        # Passages are not remembered by `_neutral` as well: they are shown in no other place.
+        self._neutralise = Neutraliser(structure, identifier, keep_lines=self.published and template.keeps_lines)
+        self._neutral: Callable[[str], str] = TextCache(self._neutralise, _TEXT_BYTES).of
         whole = Neutraliser(structure, None, keep_lines=True)
         self._neutral_lines: Callable[[str], str] = TextCache(partial(_with_edges, whole), _QUERY_BYTES).of
         self._passage: Callable[[str], tuple[str, bool]] = TextCache(self._read_passage, _TEXT_BYTES).of
@@ -260,12 +177,10 @@ class Prompt:
         full = [text for text, _ in passages]
         texts = full if limit is None else [self._cut((text, limit)) for text in full]
         query, cut_query = self._shown_query((request.query, request.task))
-        details = NO_DETAILS
-        if template.shows_details:
-            details = details_of(request, shown, self._neutral, self._neutral_lines)
+        details = details_of(request, shown, self._neutral, self._neutral_lines) if template.shows_details else {}
         # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
         longest = "".join(template.identifiers(len(shown))) if section.names_excluded else ""
-        filling = Filling(query, texts, request.task, self._neutral(request.aim), longest, details)
+        filling = Filling(query, texts, request.task, self._neutral(request.aim), longest, **details)
         filling, messages = self._fit(section, request, filling, full)
         names = template.answers(section.name, filling)
         excluded = [names[shown.index(position)] for position in marked]
@@ -304,7 +219,6 @@ class Prompt:
 
     def _read_passage(self, text: str) -> tuple[str, bool]:
         """A passage as plain text, and whether it was cut to its limit in words."""
-        # Not remembered by `_neutral` as well: passages are shown in no other place.
         if self.max_passage_words is None and not self.repair_text:
             return self._neutralise(text), False
         whole = repaired(text.strip()) if self.repair_text else text
@@ -319,7 +233,7 @@ class Prompt:
             query = repaired(query, entities=False)
         form, limit = self.template.form(task), self.max_query_tokens
         if task != "item":
-            whole = self._neutral_query(query)
+            whole = self._neutralise(query)
             shown = whole if limit is None else self._cut_text((whole, limit))
             return shown, shown != whole
         lines = [line for each in query.splitlines() if (line := self._neutral(each))]
@@ -331,7 +245,7 @@ class Prompt:
         joined = form.query_separator.join(reversed(kept) if form.query_reversed else kept)
         # What two lines make together must be as harmless as each of them.
         plain = " ".join(joined.split())
-        harmless = self._neutral_query(plain)
+        harmless = self._neutralise(plain)
         return (joined if harmless == plain else harmless), kept != lines
 
     def _cut_text(self, given: tuple[str, int]) -> str:
@@ -348,19 +262,17 @@ class Prompt:
     ) -> tuple[Filling, tuple[Message, ...]]:
         """Cuts the longest passages until the prompt leaves room for the answer.
 
-        The filling's texts are the passages as they are shown if there is room, `full` the whole
-        ones. Cuts are made of the whole ones: whether one may fall inside a word depends on how long the whole word is.
+        The filling's texts are the passages as shown where there is room. Cuts are made of the whole ones, `full`:
+        whether one may fall inside a word depends on how long the whole word is.
         """
         strategy, shown = section.name, filling.texts
         messages = self.template.messages(strategy, filling)
         if self.limits.context_length is None:
             return filling, messages
-        reserve = _reserve(self.limits, len(shown) if section.asks == "order" else 1)
-        if section.asks == "likelihood":
-            reserve = _for_continuation(self.limits, filling.query)
-        elif self.template.named:
-            names = self.template.answers(strategy, filling)
-            reserve += _for_names(self.limits, names, "order" if section.asks == "order" else "one")
+        form: Form = "order" if section.asks == "order" else "one"
+        names = self.template.answers(strategy, filling) if self.template.named else ()
+        scored = filling.query if section.asks == "likelihood" else ""
+        reserve = _reserve(self.limits, form, len(shown), names, scored)
         budget = self.limits.context_length - reserve
         if self._fits_surely(strategy, request.task, messages, shown, budget):
             return filling, messages

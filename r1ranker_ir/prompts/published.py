@@ -10,41 +10,29 @@ import re
 from collections.abc import Iterable, Sequence
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.quoting import quoted
 
 from .answers import Reading
-from .timed_patterns import TimedPattern, timed_pattern
+from .timed_patterns import TimedPattern, checked_pattern
 
 _THOUGHT_END = "</think>"
-# What rank_llm takes for digits besides the ten: superscripts, subscripts, circled and full-width ones, and those with
-# a stop or a comma.
+# What rank_llm takes for digits besides the ten.
 _OTHER_DIGITS = str.maketrans(
-    {
-        chr(first + offset): str(value + offset)
-        for first, value, count in (
-            (0x2070, 0, 1),
-            (0x2074, 4, 6),
-            (0x2080, 0, 10),
-            (0x2460, 1, 9),
-            (0x2776, 1, 9),
-            (0xFF10, 0, 10),
-            (0x1F100, 0, 10),
-        )
-        for offset in range(count)
-    }
-    | {"¹": "1", "²": "2", "³": "3"}
+    "⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉０１２３４５６７８９🄀🄁🄂🄃🄄🄅🄆🄇🄈🄉①②③④⑤⑥⑦⑧⑨❶❷❸❹❺❻❼❽❾",
+    "0123456789" * 4 + "123456789" * 2,
 )
 _LONGEST_NUMBER = 6
 
 
-def compile_pattern(pattern: str, where: str) -> TimedPattern:
-    """Compiles a template file's pattern, in which a dot stands for a line break too; its first group is the answer."""
-    timed = timed_pattern(pattern, where, re.DOTALL)
-    if timed.compiled.groups < 1:
-        raise InputError(
-            f"{where} is {quoted(pattern)}: put the part that answers into a group, such as <answer>(.*?)</answer>"
-        )
-    return timed
+def checked_answer_pattern(pattern: str) -> str:
+    """A template file's pattern whose first group is the answer."""
+    if re.compile(checked_pattern(pattern)).groups < 1:
+        raise InputError("put the part that answers into a group, such as <answer>(.*?)</answer>")
+    return pattern
+
+
+def answer_pattern(pattern: str, where: str) -> TimedPattern:
+    """Such a pattern to be matched; a dot stands for a line break too."""
+    return TimedPattern(pattern, where, re.DOTALL)
 
 
 def _reading(numbers: Iterable[int], count: int, *, clean: bool = True) -> Reading:

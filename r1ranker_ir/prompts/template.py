@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import string
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.plain_data import parse_toml_text
 from r1ranker_ir.files.small_files import read_small_text
-from r1ranker_ir.types import OF_ONE, TASKS, Message
+from r1ranker_ir.types import OF_ONE, TASKS, Message, Task
 
 from .answers import Form, Reading, identifiers, read_answer
 from .details import Filling
@@ -31,9 +33,6 @@ YES_OR_NO = ("no", "yes")
 _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim"))
 _NAMED = "excluded"
 _NONE_EXCLUDED = "none"
-_CANDIDATE_PLACEHOLDERS = frozenset(("identifier", "text"))
-_KEYS = frozenset(("name", "candidate", "separator", "empty", "nouns", "choice", "answer_tags", "thinks", *TASKS))
-_TASK_KEYS = frozenset(("aim", "query_separator", "query_order"))
 _QUERY_ORDERS = ("as given", "reversed")
 
 
@@ -64,11 +63,95 @@ _NO_FORM = TaskForm()
 
 
 @dataclass(frozen=True)
-class Template:
-    """A prompt template.
+class PromptTemplate(ABC):
+    """What a prompt must know of a template, whosever form it has; `name` is for traces and errors."""
+
+    name: str
+
+    thinks = True
+    """A thought comes before the answer."""
+    tagged = True
+    """The answer stands in `<answer>` tags."""
+    keeps_brackets = False
+    """The published system leaves `[1]` in a passage as it is."""
+    named = False
+    """Candidates are answered by labels, names or texts, and not by identifiers."""
+
+    @property
+    def keeps_lines(self) -> bool:
+        """Whether the published system leaves line breaks in a passage."""
+        return False
+
+    @property
+    def shows_details(self) -> bool:
+        """Whether more of the candidates than their texts is a part of the prompt."""
+        return False
+
+    @property
+    def identifier_pattern(self) -> re.Pattern[str]:
+        """What in a passage could pass for an identifier."""
+        return NUMBERS
+
+    if TYPE_CHECKING:
+
+        @property
+        def wordings(self) -> Mapping[str, Wording]:
+            """The sections that it has words for, each with its turns."""
+
+    @abstractmethod
+    def wording(self, strategy: str, task: str) -> Wording:
+        """The turns of a section for a task; an InputError says which there are."""
+
+    def form(self, task: str) -> TaskForm:
+        """What is different for a task."""
+        return _NO_FORM
+
+    def shows_aim(self, strategy: str, task: str) -> bool:
+        """Whether a request's aim is a part of the prompt, or decides which it is."""
+        return False
+
+    def only(self, strategy: str) -> PromptTemplate:
+        """The template without what it holds for other sections."""
+        return self
+
+    @abstractmethod
+    def digest(self, *, mark: bool = False) -> str:
+        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256.
+
+        With `mark` the sections for layout `mark` count too. Without them, adding one to a template changes nothing for
+        what was trained on the others.
+        """
+
+    @abstractmethod
+    def texts(self) -> Iterable[str]:
+        """All wording around queries and candidates."""
+
+    def identifiers(self, count: int) -> tuple[str, ...]:
+        """The identifiers of a prompt with that many candidates, of which nothing is known."""
+        return identifiers(count)
+
+    @abstractmethod
+    def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
+        """What may be answered, of each candidate in the order of the prompt, none twice; or grades, or two words."""
+
+    @abstractmethod
+    def messages(self, strategy: str, filling: Filling) -> tuple[Message, ...]:
+        """Fills the turns of a section; an InputError says what the template or the request lacks."""
+
+    def unfilled(self, strategy: str, task: str) -> tuple[Message, ...] | None:
+        """The turns with next to nothing filled in; `None` where what stands around depends on the candidates."""
+        return None
+
+    def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
+        """Reads which of the names an output gives: as the template's own system does, or as carefully as can be."""
+        return read_answer(output, len(names), form)
+
+
+@dataclass(frozen=True)
+class Template(PromptTemplate):
+    """A prompt template of the project's own form.
 
     Args:
-        name: for traces and errors.
         wordings: strategy name to its turns.
         candidate: one candidate's line, with `{identifier}` and `{text}`; `separator` stands between them.
         empty: what is shown for a candidate without text.
@@ -77,11 +160,8 @@ class Template:
         mark: the turns of an elimination's prompt that shows the full list and names the excluded; `None` for none.
         choice: what may be answered of a candidate that is shown alone, worst and best, such as `("false", "true")`;
             empty for a grade from 0 to 10.
-        tagged: the answer stands in `<answer>` tags; else right behind the thought.
-        thinks: a thought comes before the answer.
     """
 
-    name: str
     wordings: Mapping[str, Wording]
     candidate: str
     separator: str
@@ -92,12 +172,6 @@ class Template:
     choice: tuple[str, ...] = ()
     tagged: bool = True
     thinks: bool = True
-
-    keeps_brackets: ClassVar[bool] = False
-    keeps_lines: ClassVar[bool] = False
-    shows_details: ClassVar[bool] = False
-    named: ClassVar[bool] = False
-    identifier_pattern: ClassVar[re.Pattern[str]] = NUMBERS
 
     def form(self, task: str) -> TaskForm:
         return self.tasks.get(task, _NO_FORM)
@@ -126,9 +200,6 @@ class Template:
         turns = [turn for wording in wordings for turn in (wording.system, wording.user)]
         return [self.candidate, self.separator, self.empty, *turns]
 
-    def identifiers(self, count: int) -> tuple[str, ...]:
-        return identifiers(count)
-
     def answers(self, strategy: str, filling: Filling) -> tuple[str, ...]:
         asks = find_section(strategy).asks
         if asks == "likelihood":
@@ -136,10 +207,6 @@ class Template:
         if asks == "grade":
             return self.choice or GRADES
         return identifiers(len(filling.texts))
-
-    def read(self, output: str, names: Sequence[str], form: Form, *, published: bool = False) -> Reading:
-        """Reads a free answer; the project's own prompts have one way of reading, so `published` changes nothing."""
-        return read_answer(output, len(names), form)
 
     def shows_aim(self, strategy: str, task: str) -> bool:
         wording = self.wording(strategy, task)
@@ -179,11 +246,6 @@ class Template:
         }
 
     def digest(self, *, mark: bool = False) -> str:
-        """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256.
-
-        With `mark` the sections for layout `mark` count too. Without them, adding one to a template changes nothing for
-        what was trained on the others.
-        """
         whole = self.content()
         content: dict[str, Any] = {
             "wordings": {name: [wording.system, wording.user] for name, wording in self.wordings.items()},
@@ -243,85 +305,102 @@ def has_placeholder(text: str, name: str) -> bool:
     return any(found == name for _, found, _, _ in string.Formatter().parse(text))
 
 
-def check_placeholders(where: str, text: Any, allowed: Iterable[str], required: Iterable[str] = ()) -> None:
-    """Raises an InputError if a text has an unknown placeholder, lacks one, or is not a text with placeholders."""
-    if not isinstance(text, str):
-        raise InputError(f"{where} is {text!r}; give a string")
+def check_placeholders(text: str, allowed: Iterable[str], required: Iterable[str] = (), *, where: str = "") -> str:
+    """The text; an InputError if it has an unknown placeholder, or lacks one, which begins with `where`."""
     try:
         fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
-        raise InputError(f"{where}: {error}; write a literal brace as {{{{ or }}}}") from error
+        raise InputError(f"{where}{error}; write a literal brace as {{{{ or }}}}") from error
     found = {str(name) for _, name, _, _ in fields}
     if any(form or conversion for _, _, form, conversion in fields):
-        raise InputError(f"{where}: a placeholder is a name in braces, without ':' or '!'")
+        raise InputError(f"{where}a placeholder is a name in braces, without ':' or '!'")
     if unknown := found - set(allowed):
         offered = ", ".join(f"{{{name}}}" for name in sorted(allowed))
-        raise InputError(f"{where}: unknown placeholder {{{sorted(unknown)[0]}}}; use {offered}")
+        raise InputError(f"{where}unknown placeholder {{{sorted(unknown)[0]}}}; use {offered}")
     if missing := set(required) - found:
-        raise InputError(f"{where}: placeholder {{{sorted(missing)[0]}}} is missing")
+        raise InputError(f"{where}placeholder {{{sorted(missing)[0]}}} is missing")
+    return text
 
 
 def build_template(content: Mapping[str, Any], source: str) -> Template:
     """Builds a template from parsed TOML or JSON; an InputError names what is unknown, missing or of the wrong type."""
-    if not isinstance(content, Mapping):
-        raise InputError(f"{source}: the template is {content!r}; give its keys and sections")
-    known = _KEYS | set(known_sections())
-    if unknown := set(content) - known:
-        raise InputError(f"{source}: unknown key {sorted(map(str, unknown))[0]!r}; use {', '.join(sorted(known))}")
-    texts = {}
-    for key, default in (("name", source), ("candidate", "{identifier} {text}"), ("separator", "\n"), ("empty", "")):
-        texts[key] = content.get(key, default)
-        if not isinstance(texts[key], str):
-            raise InputError(f"{source}: {key} is {texts[key]!r}; give a string")
-    check_placeholders(f"{source}: candidate", texts["candidate"], _CANDIDATE_PLACEHOLDERS, _CANDIDATE_PLACEHOLDERS)
-    wordings, mark = _read_sections(content, source)
+    from r1ranker_ir.files.records import checked_record
+
+    sections = tuple(known_sections().values())
+    told = checked_record(_file_of(sections), content, source, error=InputError)
+    wordings, mark = _wordings(told, sections)
     if not wordings:
-        sections = [section.name for section in known_sections().values() if not section.names_excluded]
-        offered = f"[{'], ['.join(sections[:-1])}] or [{sections[-1]}]"
-        raise InputError(f"{source}: no section {offered}: a template needs at least one")
-    nouns: dict[str, tuple[str, str]] = {task: (task, f"{task}s") for task in TASKS}
-    own_nouns = content.get("nouns", {})
-    if not isinstance(own_nouns, Mapping):
-        raise InputError(f"{source}: nouns is {own_nouns!r}; give a section of tasks and their nouns")
-    for task, pair in own_nouns.items():
-        if task not in nouns or not isinstance(pair, list) or [type(noun) for noun in pair] != [str, str]:
-            raise InputError(f"{source}: nouns.{task} = {pair!r}; give [singular, plural] for {', '.join(TASKS)}")
-        nouns[task] = (pair[0], pair[1])
-    tasks: dict[str, TaskForm] = {task: _read_task(content[task], source, task) for task in TASKS if task in content}
-    if mark is None and (own := [task for task, form in tasks.items() if form.mark is not None]):
-        raise InputError(f"{source}: section [{own[0]}.{MARK_SECTION}] without [{MARK_SECTION}]: add the general one")
-    choice, flags = content.get("choice", []), {key: content.get(key, True) for key in ("answer_tags", "thinks")}
-    if not isinstance(choice, list) or [type(word) for word in choice] not in ([], [str, str]):
-        raise InputError(f"{source}: choice is {choice!r}; give two words, for the worst and for the best candidate")
-    for key, flag in flags.items():
-        if not isinstance(flag, bool):
-            raise InputError(f"{source}: {key} is {flag!r}; give true or false")
+        offered = "], [".join(section.name for section in sections if not section.names_excluded)
+        raise InputError(f"{source}: a template needs at least one of the sections [{offered}]: add one")
+    tasks: dict[str, TaskForm] = {}
+    for task in TASKS:
+        if (own := getattr(told, task)) is not None:
+            words, its_mark = _wordings(own, sections)
+            order = own.query_order == _QUERY_ORDERS[1]
+            tasks[task] = TaskForm(words, own.aim, own.query_separator, order, its_mark)
+            if its_mark is not None and mark is None:
+                raise InputError(f"{source}: section [{task}.{MARK_SECTION}] without [{MARK_SECTION}]: add that one")
+    nouns: dict[str, Any] = {task: tuple(told.nouns.get(task, (task, f"{task}s"))) for task in TASKS}
     return Template(
-        wordings=wordings,
-        nouns=nouns,
-        tasks=tasks,
-        mark=mark,
-        choice=tuple(choice),
-        tagged=flags["answer_tags"],
-        thinks=flags["thinks"],
-        **texts,
+        told.name or source,
+        wordings,
+        told.candidate,
+        told.separator,
+        told.empty,
+        nouns,
+        tasks,
+        mark,
+        tuple(told.choice),
+        told.answer_tags,
+        told.thinks,
     )
 
 
-def _read_sections(content: Mapping[str, Any], source: str, within: str = "") -> tuple[dict[str, Wording], Any]:
-    """Reads the sections of strategies and that of the `mark` layout, of the template or of one of its tasks."""
-    found = {}
-    for section in known_sections().values():
-        if section.name not in content:
-            continue
-        turns, named = content[section.name], f"[{within}{section.name}]"
-        if not isinstance(turns, Mapping) or not set(turns) <= {"system", "user"} or "user" not in turns:
-            raise InputError(f"{source}: section {named} needs the key user, may have system, and nothing else")
-        wording = Wording(turns.get("system", ""), turns["user"])
-        check_wording(section, wording, f"{source}: {named}")
-        found[section.name] = wording
-    mark = found.pop(MARK_SECTION, None)
-    return found, mark
+def _wordings(told: Any, sections: Iterable[Section]) -> tuple[dict[str, Wording], Wording | None]:
+    """The sections of strategies and that of the `mark` layout, of the template or of one of its tasks."""
+    found = {each.name: turns for each in sections if (turns := getattr(told, each.name)) is not None}
+    wordings = {name: Wording(turns.system, turns.user) for name, turns in found.items()}
+    return wordings, wordings.pop(MARK_SECTION, None)
+
+
+@lru_cache(maxsize=4)
+def _file_of(sections: tuple[Section, ...]) -> Any:
+    """What a template file may hold where these sections are known, as a record."""
+    from pydantic import AfterValidator, Field, create_model
+
+    from r1ranker_ir.files.records import Record
+
+    class Turns(Record):
+        user: str
+        system: str = ""
+
+    def worded(section: Section) -> Any:
+        def check(turns: Turns) -> Turns:
+            check_wording(section, Wording(turns.system, turns.user), f"[{section.name}]")
+            return turns
+
+        return Annotated[Turns, AfterValidator(check)], None
+
+    shown = ("identifier", "text")
+    candidate = Annotated[str, AfterValidator(partial(check_placeholders, allowed=shown, required=shown))]
+    words: dict[str, Any] = {section.name: worded(section) for section in sections}
+    text, pair = (str, ""), cast(Any, Annotated[list[str], Field(min_length=2, max_length=2)])
+    order: Any = (Literal["as given", "reversed"], _QUERY_ORDERS[0])
+    task = create_model("Task", __base__=Record, aim=text, query_separator=(str, " "), query_order=order, **words)
+    words |= dict.fromkeys(TASKS, (task, None))
+    return create_model(
+        "Template",
+        __base__=Record,
+        name=text,
+        candidate=(candidate, "{identifier} {text}"),
+        separator=(str, "\n"),
+        empty=text,
+        nouns=(dict[Task, pair], {}),  # type: ignore[valid-type]
+        choice=(pair, []),
+        answer_tags=(bool, True),
+        thinks=(bool, True),
+        **words,
+    )
 
 
 def check_wording(section: Section, wording: Wording, where: str) -> None:
@@ -330,26 +409,8 @@ def check_wording(section: Section, wording: Wording, where: str) -> None:
     # A query to be scored, and in the prompt already, would be likely behind every candidate.
     query = () if section.asks == "likelihood" else ("query",)
     allowed = _PLACEHOLDERS if query else _PLACEHOLDERS - {"query"}
-    check_placeholders(f"{where} system", wording.system, allowed)
-    check_placeholders(f"{where} user", wording.user, (*allowed, *more), (*query, "candidates", *more))
-
-
-def _read_task(content: Any, source: str, task: str) -> TaskForm:
-    if not isinstance(content, Mapping):
-        raise InputError(f"{source}: {task} is {content!r}; give a section [{task}]")
-    known = _TASK_KEYS | set(known_sections())
-    if unknown := set(content) - known:
-        offered = ", ".join(sorted(known))
-        raise InputError(f"{source}: [{task}]: unknown key {sorted(map(str, unknown))[0]!r}; use {offered}")
-    texts = {key: content.get(key, default) for key, default in (("aim", ""), ("query_separator", " "))}
-    for key, value in texts.items():
-        if not isinstance(value, str):
-            raise InputError(f"{source}: [{task}] {key} is {value!r}; give a string")
-    order = content.get("query_order", _QUERY_ORDERS[0])
-    if order not in _QUERY_ORDERS:
-        raise InputError(f"{source}: [{task}] query_order is {order!r}; use {' or '.join(map(repr, _QUERY_ORDERS))}")
-    wordings, mark = _read_sections(content, source, f"{task}.")
-    return TaskForm(wordings, query_reversed=order == _QUERY_ORDERS[1], mark=mark, **texts)
+    check_placeholders(wording.system, allowed, where=f"{where} system: ")
+    check_placeholders(wording.user, (*allowed, *more), (*query, "candidates", *more), where=f"{where} user: ")
 
 
 def load_template(path: str | Path | None = None) -> Template:

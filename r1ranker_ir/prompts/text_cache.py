@@ -71,9 +71,4 @@ class TextCache(Generic[Key, Result]):
 
 
 def _size(value: Any) -> int:
-    if not isinstance(value, tuple):
-        return sys.getsizeof(value)
-    size = 0
-    for part in value:
-        size += sys.getsizeof(part)
-    return size
+    return sum(map(sys.getsizeof, value)) if isinstance(value, tuple) else sys.getsizeof(value)

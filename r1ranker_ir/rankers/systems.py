@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.doors import Door
-from r1ranker_ir.errors import InputError, R1RankerError
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.prompt import PromptTemplate
 from r1ranker_ir.prompts.template import parse_toml, read_template_text
@@ -76,18 +76,9 @@ class _Systems(Door[FamilyMember]):
     def _own(self) -> dict[str, FamilyMember]:
         return {path.stem: read_system(path) for path in sorted(SYSTEMS.glob("*.toml"))}
 
-    def _loaded(self, point: EntryPoint) -> FamilyMember | None:
-        try:
-            named = point.load()
-        except Exception:
-            return super()._loaded(point)
-        if not isinstance(named, str | os.PathLike):
-            return super()._loaded(point)
-        try:
-            return read_system(named)
-        except R1RankerError as error:
-            logger.warning("the system %r (%s) is left out: %s", point.name, point.value, error)
-            return None
+    def _loaded(self, point: EntryPoint) -> FamilyMember:
+        named = point.load()
+        return read_system(named) if isinstance(named, str | os.PathLike) else super()._loaded(point)
 
 
 FAMILY: Door[FamilyMember] = _Systems(FamilyMember, "r1ranker_ir.systems", "r1ranker_ir.prompts.systems", "system")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from r1ranker_ir.prompts.answers import complete_order, read_answer
+from r1ranker_ir.prompts.answers import Reading, complete_order, read_answer
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
 from r1ranker_ir.types import Answer, Asked, Call, Question, RankingRequest, Step
@@ -74,41 +74,36 @@ def asked_in(call: Call) -> Question:
     return call.question
 
 
-def read_worst(call: Call, answer: Answer, prompt: Prompt) -> Heard:
-    """Which of the call's identifiers goes; the last one where that can't be read."""
+def read_places(call: Call, answer: Answer, prompt: Prompt) -> Reading:
+    """Which of a call's identifiers are answered, by their places, and whether that needs no repair."""
     if answer.choice is not None:
-        return Heard((call.identifiers.index(answer.choice[0]),), False)
+        return Reading(tuple(map(call.identifiers.index, answer.choice)), True)
     listed = len(asked_in(call).shown)
     if len(call.identifiers) == listed:
-        reading = prompt.read(call, answer)
-        places = reading.indices[:1]
-    else:
-        # Excluded ones are shown as well and can be named.
-        reading = read_answer(answer.text, listed, call.form)
-        named = [f"[{index + 1}]" for index in reading.indices[:1]]
-        places = tuple(call.identifiers.index(name) for name in named if name in call.identifiers)
-    return Heard(places, not reading.clean) if places else Heard((len(call.identifiers) - 1,), True)
+        return prompt.read(call, answer)
+    # Excluded ones are shown as well and can be named.
+    reading = read_answer(answer.text, listed, call.form)
+    named = [f"[{index + 1}]" for index in reading.indices]
+    places = tuple(call.identifiers.index(name) for name in named if name in call.identifiers)
+    return Reading(places, reading.clean and len(places) == len(named))
+
+
+def read_worst(call: Call, answer: Answer, prompt: Prompt) -> Heard:
+    """Which of the call's identifiers goes; the last one where that can't be read."""
+    reading = read_places(call, answer, prompt)
+    return Heard(reading.indices[:1] or (len(call.identifiers) - 1,), not reading.clean)
 
 
 def read_best(call: Call, answer: Answer, prompt: Prompt) -> Heard:
     """Which of the call's identifiers is the best; the first by the first stage where that can't be read."""
-    if answer.choice is not None:
-        return Heard((call.identifiers.index(answer.choice[0]),), False)
-    reading = prompt.read(call, answer)
-    if reading.indices:
-        return Heard(reading.indices[:1], not reading.clean)
-    answerable = asked_in(call).answerable
-    return Heard((answerable.index(min(answerable)),), not reading.clean)
+    reading, answerable = read_places(call, answer, prompt), asked_in(call).answerable
+    return Heard(reading.indices[:1] or (answerable.index(min(answerable)),), not reading.clean)
 
 
 def read_order(call: Call, answer: Answer, prompt: Prompt) -> Heard:
     """The order of the call's identifiers; the input order fills in what is missing."""
-    count = len(call.identifiers)
-    if answer.choice is not None:
-        chosen = [call.identifiers.index(identifier) for identifier in answer.choice]
-        return Heard(complete_order(chosen, count), False)
-    reading = prompt.read(call, answer)
-    return Heard(complete_order(reading.indices, count), not reading.clean)
+    reading = read_places(call, answer, prompt)
+    return Heard(complete_order(reading.indices, len(call.identifiers)), not reading.clean)
 
 
 def read_grade(call: Call, answer: Answer, prompt: Prompt) -> Heard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import TextLimits, answer_tokens
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Usage
 
@@ -24,6 +25,9 @@ class Budget:
 
     def __bool__(self) -> bool:
         return self.max_calls is not None or self.max_tokens is not None
+
+    def __str__(self) -> str:
+        return " and ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
 
     def after(self, spent: Usage) -> Budget:
         """What is left of it."""
@@ -72,7 +76,13 @@ def _within(program: Program, budget: Budget, limits: TextLimits) -> Program:
                     call = program.send(answer)
                     continue
             reached = True
-            call = program.throw(BudgetSpent())
+            try:
+                call = program.throw(BudgetSpent())
+            except BudgetSpent:
+                raise InputError(
+                    f"the budget ({budget}) is spent, and this strategy can't end early: leave the budget out, or "
+                    "catch BudgetSpent in its program"
+                ) from None
     except StopIteration as stop:
         ranking: Ranking = stop.value
     if reached and not calls and not of_another:
@@ -80,7 +90,7 @@ def _within(program: Program, budget: Budget, limits: TextLimits) -> Program:
         logger.warning(
             "query %r keeps its order: the budget of %s does not allow a single call, which may take %d tokens",
             request.query_id or request.query[:60],
-            " and ".join(f"{name} {value}" for name, value in vars(budget).items() if value is not None),
+            budget,
             limits.count_prompt_tokens(call.messages) + answer_tokens(limits, call),
         )
     return replace(ranking, budget_reached=True) if reached else ranking

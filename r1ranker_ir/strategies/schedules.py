@@ -13,8 +13,7 @@ from r1ranker_ir.errors import InputError
 SCHEDULES = ("one", "fixed:K", "halving", "halving:M", "confident:P", "all")
 """How schedules are written."""
 
-_PATTERN = re.compile(r"(one|fixed|halving|confident|all)(?::([0-9.]+))?")
-_NEEDS_NUMBER = {"fixed": True, "confident": True, "halving": None, "one": False, "all": False}
+_PATTERN = re.compile(r"(one|all|halving)|(fixed|halving):0*([1-9]\d*)|(confident):(0?\.0*[1-9]\d*)")
 # Sums over the logarithm of time at this distance are exact to about 1e-9: both ends fall off doubly exponentially.
 _STEP = 0.25
 _EARLIEST = -24.0
@@ -66,22 +65,13 @@ def parse_schedule(text: str) -> Schedule:
     at least P, and one where there is none; `all` but the best, so that one call orders the list.
     """
     found = _PATTERN.fullmatch(str(text).strip().lower())
-    needs = _NEEDS_NUMBER[found[1]] if found else False
-    if found is None or (needs is not None and needs != (found[2] is not None)):
-        raise InputError(f"schedule is {text!r}: use one of {', '.join(SCHEDULES)}, such as halving:5")
-    kind, written = found[1], found[2]
-    if written is None:
-        return Schedule(kind)  # type: ignore[arg-type]  # the pattern knows the kinds
-    try:
-        number = float(written)
-    except ValueError:
-        number = math.nan
-    if kind == "confident":
-        if not 0 < number < 1:
-            raise InputError(f"schedule is {text!r}: the probability lies between 0 and 1, as in confident:0.9")
-    elif not (number >= 1 and number.is_integer()):
-        raise InputError(f"schedule is {text!r}: the number is a whole one of at least 1, as in {kind}:5")
-    return Schedule(kind, number)  # type: ignore[arg-type]
+    if found is None:
+        raise InputError(
+            f"schedule is {text!r}: use one of {', '.join(SCHEDULES)}, where K and M are whole numbers of at least 1 "
+            "and P is a probability between 0 and 1, as in halving:5 and confident:0.9"
+        )
+    kind, number = [*filter(None, found.groups()), "1"][:2]
+    return Schedule(kind, float(number))
 
 
 def joint_chances(chances: Sequence[float]) -> list[float]:

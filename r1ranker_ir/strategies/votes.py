@@ -12,7 +12,7 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import Answer, Call, Program, Ranking, Step, Usage
 
-from .asking import asked_in
+from .asking import asked_in, read_places
 from .budget import BudgetSpent
 from .grades import HIGHEST, MIDDLE, grade_of, value_of
 from .options import RankingOptions, VoteBy
@@ -113,14 +113,18 @@ class _Vote:
 
 def _heard(call: Call, asked: Call, answer: Answer, prompt: Prompt) -> _Vote:
     """Reads the answer to one of the calls that decide another one."""
-    names, clean = _read(asked, answer, prompt)
     # A permuted prompt gives the same candidates other identifiers.
-    meant = dict(zip(asked.identifiers, _items(asked), strict=True))
-    named = tuple(meant[name] for name in names)
+    items = _items(asked)
+    if answer.choice is None and asked_in(asked).asks == "grade":
+        grade, repaired = grade_of(answer, asked.identifiers)
+        named = () if repaired else (items[int(grade * (len(items) - 1) / HIGHEST)],)
+    else:
+        reading = read_places(asked, answer, prompt)
+        named, repaired = tuple(items[place] for place in reading.indices), not reading.clean
     whole = (*named, *(item for item in _items(call) if item not in named))
-    told = answer.probabilities
+    meant, told = dict(zip(asked.identifiers, items, strict=True)), answer.probabilities
     chances = None if told is None else {meant[name]: chance for name, chance in told.items()}
-    return _Vote(asked, answer, named, whole, chances, clean)
+    return _Vote(asked, answer, named, whole, chances, not repaired)
 
 
 def _asked(call: Call, prompt: Prompt, options: RankingOptions) -> list[Call]:
@@ -140,21 +144,6 @@ def _asked(call: Call, prompt: Prompt, options: RankingOptions) -> list[Call]:
         changed = ("messages", "identifiers", "cut_passages", "cut_query", "question")
         calls.append(replace(call, **{name: getattr(rendered, name) for name in changed}))
     return calls
-
-
-def _read(call: Call, answer: Answer, prompt: Prompt) -> tuple[tuple[str, ...], bool]:
-    """The identifiers answered, and whether they need no repair."""
-    if answer.choice is not None:
-        return answer.choice, True
-    if asked_in(call).asks == "grade":
-        grade, repaired = grade_of(answer, call.identifiers)
-        name = call.identifiers[int(grade * (len(call.identifiers) - 1) / HIGHEST)]
-        return (() if repaired else (name,)), not repaired
-    shown = len(asked_in(call).shown)
-    names = call.identifiers if len(call.identifiers) == shown else prompt.template.identifiers(shown)
-    reading = prompt.template.read(answer.text, names, call.form, published=prompt.published)
-    named = tuple(names[index] for index in reading.indices if names[index] in call.identifiers)
-    return named, reading.clean and len(named) == len(reading.indices)
 
 
 def _decide(call: Call, votes: Sequence[_Vote], by: VoteBy) -> tuple[Any, ...]:

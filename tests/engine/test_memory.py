@@ -12,42 +12,28 @@ import tempfile
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
+from conftest import WordLimits
 
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.runs.reranking import RankerSource, RunSource, rerank_run
-from r1ranker_ir.types import Answer, Call, Message, Usage
+from r1ranker_ir.types import Answer, Call, Usage
 
 DOCUMENTS, WORDS, DEPTH = 2000, 60, 10
 
 
-class ReversingBackend:
+class ReversingBackend(WordLimits):
     """Takes no time to think: the candidates in reverse are its answer."""
 
     name = "reversing"
     batch_size = 16
-    context_length: int | None = None
-    answer_reserve = 0
-    control_tokens: tuple[str, ...] = ()
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {"backend": self.name}
+    identity: ClassVar[dict[str, Any]] = {"backend": name}
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         return [Answer("a thought", "a thought", call.identifiers[::-1], None, False, Usage(1, 9, 1)) for call in calls]
-
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        return " ".join(text.split()[:max_tokens])
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        return sum(self.count_tokens(message.content) for message in messages)
 
 
 def write_collection(folder: Path, queries: int, documents: int = DOCUMENTS) -> None:

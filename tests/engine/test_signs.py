@@ -53,25 +53,18 @@ def gains(asked: Sequence[RankingRequest], seed: int | None) -> dict[str, dict[s
     return found
 
 
-def said_of(caplog: pytest.LogCaptureFixture, work: Callable[[], Any]) -> list[str]:
+def told(ranker: Ranker, asked: Sequence[RankingRequest], caplog: pytest.LogCaptureFixture) -> list[str]:
     """What is warned of meanwhile."""
     caplog.clear()
     with caplog.at_level(logging.WARNING, "r1ranker_ir"):
-        work()
+        ranker.rank(asked)
     return [record.message for record in caplog.records if record.name == "r1ranker_ir.rankers.ranker"]
-
-
-def told(ranker: Ranker, asked: Sequence[RankingRequest], caplog: pytest.LogCaptureFixture) -> list[str]:
-    return said_of(caplog, lambda: ranker.rank(asked))
 
 
 def served(say: Say, strategy: str, asked: Sequence[RankingRequest], caplog: pytest.LogCaptureFixture) -> list[str]:
     with server(say) as url:
         ranker = Ranker("stub", strategy=strategy, backend="openai", base_url=url, max_repair_rate=1.0)
         return told(ranker, asked, caplog)
-
-
-# --- models that do not rank ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -100,15 +93,16 @@ def test_equal_grades_are_told(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_echo_of_the_input_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    for strategy, say in (("direct", " > ".join), ("iterative", lambda shown: shown[-1])):
+    repaired = "(6 answers were repaired, which fills in that order)"
+    for strategy, say, cause in (
+        ("direct", " > ".join, ""),
+        ("iterative", lambda shown: shown[-1], ""),
+        ("direct", lambda shown: "none of them", repaired),
+    ):
         [said] = served(say, strategy, requests(6, 5), caplog)
+        assert cause in said
         assert "6 of 6 lists come out in the order in which they went in" in said
         assert "either it was the model's own already, or the model repeats its input" in said
-
-
-def test_answers_that_are_all_repaired_are_told_as_the_cause(caplog: pytest.LogCaptureFixture) -> None:
-    [said] = served(lambda shown: "none of them", "direct", requests(6, 5), caplog)
-    assert "(6 answers were repaired, which fills in that order)" in said
 
 
 def test_a_service_that_ranks_query_by_query_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -118,9 +112,6 @@ def test_a_service_that_ranks_query_by_query_is_told_once(caplog: pytest.LogCapt
     assert [len(each) for each in said].count(1) == 1
     assert sum(map(len, said)) == 1
     assert said[0] == []  # one query is too little to tell by
-
-
-# --- models that rank -------------------------------------------------------------------------------------------------
 
 
 def oracle(strategy: str, asked: Sequence[RankingRequest], seed: int | None, **options: Any) -> Ranker:
@@ -171,9 +162,6 @@ def test_the_embedded_model_is_no_matter_of_warnings(strategy: str, tmp_path: Pa
     assert "r1ranker doctor" not in result.stderr
 
 
-# --- the command line -------------------------------------------------------------------------------------------------
-
-
 def test_rerank_suite_and_shootout_say_it(tmp_path: Path) -> None:
     first = tmp_path / "bm25.trec"
     assert CliRunner().invoke(app, ["search", "--corpus", str(COLLECTION), "--output", str(first)]).exit_code == 0
@@ -198,20 +186,12 @@ def test_rerank_suite_and_shootout_say_it(tmp_path: Path) -> None:
     assert list(manifest["datasets"][0]["signs"]) == ["place"]
 
 
-# --- sums -----------------------------------------------------------------------------------------------------------
-
-
 @given(st.integers(0, 6), st.integers(1, 7), st.integers(0, 3))
 def test_signs_of_parts_add_up_to_those_of_the_whole(lists: int, count: int, seed: int) -> None:
     asked = requests(lists, count)
     ranker = oracle("iterative", asked, seed)
     found = [signs_of(ranking, "worst") for ranking in ranker.rank(asked)]
-    whole = sum(found, Signs())
-    first, rest = sum(found[:2], Signs()), sum(found[2:], Signs())
-    added, left = first + rest, whole - first
-    for one, other in ((added, whole), (left, rest), (ranker.summary.signs, whole)):
-        assert vars(one).keys() == vars(other).keys()
-        for name, value in vars(one).items():
-            expected = getattr(other, name)
-            assert value == (pytest.approx(expected) if isinstance(value, float) else expected), name
+    whole, rest = sum(found, Signs()), sum(found[2:], Signs())
+    assert sum(found[:2], Signs()) + rest == ranker.summary.signs == whole
+    assert whole - sum(found[:2], Signs()) == rest
     assert sentences(Signs()) == {}

@@ -83,8 +83,8 @@ def test_the_hash_guards_the_template(tmp_path: Path) -> None:
         ({"strategies": []}, r"strategies is \[\]"),
         ({"strategies": [["iterative"]]}, r"strategies is \[\['iterative'\]\]"),
         ({"training": "grpo"}, "training is 'grpo'; give an object, or leave it out"),
-        ({"template": None}, "the template is None"),
-        ({"template": {**TEMPLATE, "colour": 1}}, "unknown key 'colour'"),
+        ({"template": None}, "the record is None: give an object"),
+        ({"template": {**TEMPLATE, "colour": 1}}, "field 'colour' is unknown"),
         ({"template": {**TEMPLATE, "direct": {"user": "{candidates}"}}}, r"\[direct\] user: placeholder {query}"),
     ],
 )

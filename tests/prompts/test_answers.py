@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1ranker_ir.prompts.answers import answer_text, complete_order, identifiers, read_answer
+from r1ranker_ir.prompts.answers import complete_order, read_answer
 
 Form = Literal["one", "order"]
 
@@ -21,11 +21,6 @@ FRAGMENTS = st.sampled_from(
     ]
 )
 OUTPUTS = st.one_of(st.lists(FRAGMENTS, max_size=20).map("".join), st.text())
-
-
-def test_identifiers_count_from_one() -> None:
-    assert identifiers(0) == ()
-    assert identifiers(11) == (*(f"[{number}]" for number in range(1, 10)), "[10]", "[11]")
 
 
 @given(output=OUTPUTS, count=st.integers(1, 25), form=FORMS)
@@ -123,9 +118,3 @@ def test_enormous_outputs_are_read(output: str) -> None:
     for form in ("one", "order"):
         reading = read_answer(output, 20, form)
         assert sorted(complete_order(reading.indices, 20)) == list(range(20))
-
-
-def test_the_answer_is_what_follows_the_last_thought() -> None:
-    assert answer_text("<think>a</think><think>b</think>c") == "c"
-    assert answer_text("<think>a") is None
-    assert answer_text("plain [2]") == "plain [2]"

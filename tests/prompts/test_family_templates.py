@@ -21,7 +21,7 @@ from r1ranker_ir.prompts.digest import digest_of_messages
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.files import build_any_template, open_template
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.prompts.template import YES_OR_NO, Template, load_template
+from r1ranker_ir.prompts.template import YES_OR_NO, load_template
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.reranking import RunSource
 from r1ranker_ir.strategies.grades import grade_of
@@ -137,31 +137,102 @@ def turns(template: FamilyTemplate, query: str = QUERY, texts: list[str] = TEXTS
     return [(message.role, message.content) for message in template.messages(section, Filling(query, texts, "passage"))]
 
 
-# --- what the files' own systems send ------------------------------------------------------------------------------
+LINES = "[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep\n"
+LETTER_LINES = "[A] fleas jump\n[B] kettles {boil} 100%\n[C] sheep\n"
 
 
-def test_rank_r1s_first_version_has_lines_and_its_second_blank_lines(tmp_path: Path) -> None:
-    first, second = opened(tmp_path, RANK_R1, "a.toml"), opened(tmp_path, RANK_R1_SECOND, "b.toml")
-    system = ("system", "You find the best of several documents. <think> comes first, then <answer>.")
-    around = 'Wanted: "what {{jumps}}". The documents:\n{}\n' + (
-        "Which serves best? As in <think> why </think> <answer>[3]</answer>."
-    )
-    assert turns(first) == [system, ("user", around.format("[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep"))]
-    assert turns(second) == [
-        system,
-        ("user", around.format("[1]: fleas jump\n\n[2]: kettles {boil} 100%\n\n[3]: sheep")),
-    ]
-    assert set(first.wordings) == {"setwise"} and first.thinks and first.tagged
+def of_rank_r1(lines: str) -> list[tuple[str, str]]:
+    user = f'Wanted: "{QUERY}". The documents:\n{lines}\nWhich serves best? As in <think> why </think> '
+    system = "You find the best of several documents. <think> comes first, then <answer>."
+    return [("system", system), ("user", f"{user}<answer>[3]</answer>.")]
+
+
+def of_single_turn(lines: str, kind: str, example: str) -> list[tuple[str, str]]:
+    user = f"There are 3 passages with {kind} in []. What is wanted: {QUERY}.\n{lines}Once more: {QUERY}.\n"
+    user += f"Write all 3 as in {example} and nothing more."
+    return [("system", "You are a sorter of {passages}"), ("user", user)]
+
+
+REASONING = ("system", "You order passages, <think> first </think>, <answer> then </answer>.")
+OPENING = [
+    ("system", "You order passages."),
+    ("user", f"3 passages come.\nThey are for: {QUERY}."),
+    ("assistant", "Let them come."),
+]
+BODIES = [
+    turn
+    for number, text in enumerate(TEXTS, start=1)
+    for turn in (("user", f"[{number}] {text}"), ("assistant", f"There is [{number}]."))
+]
+CLOSING = ("user", f"Wanted: {QUERY}.\nOrder all 3.")
+IN_ORDER = ("user", f"There are 3 passages for {QUERY}.\n{LINES}Once more: {QUERY}. Order all 3 as in [2] > [1].")
+IN_WORDS = "".join(f'PASSAGE{number} = "{text}"\n' for number, text in enumerate(TEXTS, start=1))
+BY_WORDS = f'{IN_WORDS}WANTED: "{QUERY}"\nPASSAGES: [PASSAGE1, PASSAGE2, PASSAGE3]\nSORTED ='
+WHOLE = ("user", f"Here are 3 passages for {QUERY}.\n\n{LINES}Wanted: {QUERY}. Order all 3.")
+UNCONFIRMED = re.sub(r"body_assistant: .*\n", "", MULTI)
+UNOPENED = re.sub(r"prefix_user: \|-\n.*\n.*\nprefix_assistant: .*\n", "", MULTI)
+RENDERED: list[tuple[str, str, list[tuple[str, str]]]] = [
+    # Rank-R1's first version has lines, its second blank lines, and its listwise file asks for an order.
+    ("a.toml", RANK_R1, of_rank_r1(LINES.rstrip())),
+    ("a.toml", RANK_R1_SECOND, of_rank_r1("[1]: fleas jump\n\n[2]: kettles {boil} 100%\n\n[3]: sheep")),
+    ("a.toml", RANK_R1_ORDER, [OPENING[0], IN_ORDER]),
+    ("a.toml", REASONRANK_WHOLE, [REASONING, WHOLE]),
+    ("a.yaml", NUMBERS, of_single_turn(LINES, "numbers", "[2] > [1]")),
+    ("a.yaml", LETTERS, of_single_turn(LETTER_LINES, "letters", "[B] > [A]")),
+    ("a.yaml", BRIGHT, of_single_turn(re.sub(r"(\[.\])", r"- Passage \1:", LETTER_LINES), "letters", "[B] > [A]")),
+    # Parts may be absent or stand elsewhere.
+    ("a.yaml", NO_SUFFIX, [("user", f"Sort for {QUERY}\n\n" + LINES.replace("\n", "\n\n"))]),
+    ("a.yaml", APPENDED, [("user", f"For {QUERY}:\n{LINES}Now {QUERY}")]),
+    ("a.yaml", WORDS, [("user", f"Sort PASSAGES.\n{BY_WORDS}")]),
+    ("a.yaml", MULTI, [*OPENING, *BODIES, CLOSING]),
+    # Without confirmations all candidates come in one turn; without an opening the first candidate begins.
+    ("a.yaml", UNCONFIRMED, [*OPENING, ("user", LINES.replace("\n", "") + CLOSING[1])]),
+    ("a.yaml", UNOPENED, [OPENING[0], *BODIES, CLOSING]),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "said"), RENDERED)
+def test_the_files_own_systems_prompt_is_sent(
+    name: str, text: str, said: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    assert turns(opened(tmp_path, text, name)) == said
+
+
+UNSAID = re.compile(r"output_\w+: .*\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sections", "thinks", "tagged", "letters"),
+    [
+        ("a.toml", RANK_R1, {"setwise"}, True, True, False),
+        ("a.toml", RANK_R1.replace(r"<think>.*?</think>\s*", ""), {"setwise"}, False, True, False),
+        ("a.toml", RANK_R1_ORDER, {"direct"}, False, False, False),
+        ("a.toml", REASONRANK_WHOLE, {"direct"}, True, True, False),
+        ("a.yaml", NUMBERS, {"direct"}, False, False, False),
+        ("a.yaml", REASONING_YAML, {"direct"}, True, True, False),
+        ("a.yaml", LETTERS, {"direct"}, False, False, True),
+        # An order shown in letters is enough where no expression says so.
+        ("a.yaml", UNSAID.sub("", LETTERS), {"direct"}, False, False, True),
+        ("a.yaml", UNSAID.sub("", NUMBERS), {"direct"}, False, False, False),
+    ],
+)
+def test_a_file_says_how_it_is_answered(
+    name: str, text: str, sections: set[str], thinks: bool, tagged: bool, letters: bool, tmp_path: Path
+) -> None:
+    template = opened(tmp_path, text, name)
+    assert set(template.wordings) == sections
+    assert (template.thinks, template.tagged, template.letters) == (thinks, tagged, letters)
+
+
+def test_a_file_is_not_asked_for_what_it_has_no_words_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"asks for the best of the candidates, and has no section \[direct\]"):
-        first.messages("direct", Filling("q", ["a"], "passage"))
+        opened(tmp_path, RANK_R1, "a.toml").messages("direct", Filling("q", ["a"], "passage"))
+    with pytest.raises(InputError, match=r"asks for one candidate's grade, and has no section \[direct\]"):
+        opened(tmp_path, ASKED_OF_ONE).messages("direct", Filling("q", ["a"], "passage"))
 
 
 def test_rank_r1s_listwise_file_asks_for_an_order(tmp_path: Path, word_limits: Any) -> None:
     template = opened(tmp_path, RANK_R1_ORDER, "a.toml")
-    lines = "[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep"
-    user = f"There are 3 passages for {QUERY}.\n{lines}\nOnce more: {QUERY}. Order all 3 as in [2] > [1]."
-    assert turns(template) == [("system", "You order passages."), ("user", user)]
-    assert set(template.wordings) == {"direct"} and not template.thinks and not template.tagged
     call = ask(template, word_limits(), ["a\nb [2]", "x", "y"], published=True)
     assert "\n[1] a\nb [2]\n[2] x\n" in call.messages[-1].content
     prompt = Prompt(template, word_limits(), published=True)
@@ -223,8 +294,6 @@ def test_rank_llms_pointwise_files_for_chat_models(tmp_path: Path, word_limits: 
         ]
     default = opened(tmp_path, re.sub("system_message.*", "message_roles: default", ASKED_OF_ONE), "c.yaml")
     assert [turn.role for turn in Prompt(default, word_limits()).ask("pointwise", request, (0,)).messages] == ["user"]
-    with pytest.raises(InputError, match=r"asks for one candidate's grade, and has no section \[direct\]"):
-        Prompt(plain, word_limits()).ask("direct", request, (0, 1))
     assert len({plain.digest(), roles.digest(), default.digest()}) == 3
 
 
@@ -264,172 +333,70 @@ def test_a_free_yes_or_no_is_read(output: str, grade: float, repaired: bool) -> 
     assert grade_of(Answer(output), YES_OR_NO) == (grade, repaired)
 
 
-def test_a_rank_r1_file_without_a_thought(tmp_path: Path) -> None:
-    template = opened(tmp_path, RANK_R1.replace(r"<think>.*?</think>\s*", ""), "a.toml")
-    assert (template.thinks, template.tagged) == (False, True)
-
-
-def test_reasonranks_file_has_a_users_turn_of_ours_or_the_one_that_is_added(
+def test_reasonranks_file_without_a_users_turn_gets_one_of_ours(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "r1ranker_ir"):
+        opened(tmp_path, REASONRANK_WHOLE, "whole.toml")
+        assert not caplog.text
         bare = opened(tmp_path, REASONRANK, "bare.toml")
     assert "bare.toml holds no user's turn" in caplog.text
-    caplog.clear()
-    with caplog.at_level(logging.WARNING, "r1ranker_ir"):
-        whole = opened(tmp_path, REASONRANK_WHOLE, "whole.toml")
-    assert not caplog.text
-    system = ("system", "You order passages, <think> first </think>, <answer> then </answer>.")
-    lines = "[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep\n"
-    assert turns(whole) == [
-        system,
-        ("user", f"Here are 3 passages for {QUERY}.\n\n{lines}Wanted: {QUERY}. Order all 3."),
-    ]
     [said, (_, user)] = turns(bare)
-    assert said == system
-    assert f"\n\n{lines}" in user and QUERY in user and "3 passages" in user
-    assert set(whole.wordings) == {"direct"} and whole.thinks and whole.tagged
+    assert said == REASONING and f"\n\n{LINES}" in user and QUERY in user and "3 passages" in user
 
 
-SINGLE_TURN = {
-    "numbers": (NUMBERS, "[1] fleas jump\n[2] kettles {boil} 100%\n[3] sheep\n"),
-    "letters": (LETTERS, "[A] fleas jump\n[B] kettles {boil} 100%\n[C] sheep\n"),
-    "bright": (BRIGHT, "- Passage [A]: fleas jump\n- Passage [B]: kettles {boil} 100%\n- Passage [C]: sheep\n"),
-}
-
-
-@pytest.mark.parametrize("name", SINGLE_TURN)
-def test_rank_llms_single_turn_is_prefix_bodies_suffix(name: str, tmp_path: Path) -> None:
-    text, lines = SINGLE_TURN[name]
-    template = opened(tmp_path, text)
-    kind = "numbers" if name == "numbers" else "letters"
-    example = "[2] > [1]" if name == "numbers" else "[B] > [A]"
-    assert turns(template) == [
-        ("system", "You are a sorter of {passages}"),
-        (
-            "user",
-            f"There are 3 passages with {kind} in []. What is wanted: {QUERY}.\n{lines}"
-            f"Once more: {QUERY}.\nWrite all 3 as in {example} and nothing more.",
-        ),
-    ]
-    assert template.letters == (name != "numbers")
-    assert (template.thinks, template.tagged) == (False, False)
-
-
-def test_rank_llms_parts_may_be_absent_or_stand_elsewhere(tmp_path: Path) -> None:
-    lines = "".join(f"[{number}] {text}\n\n" for number, text in enumerate(TEXTS, start=1))
-    assert turns(opened(tmp_path, NO_SUFFIX)) == [("user", f"Sort for {QUERY}\n\n{lines}")]
-    lines = "".join(f"\n[{number}] {text}" for number, text in enumerate(TEXTS, start=1))
-    assert turns(opened(tmp_path, APPENDED)) == [("user", f"For {QUERY}:{lines}\nNow {QUERY}")]
-    words = opened(tmp_path, WORDS)
-    assert words.identifiers(2) == ("PASSAGE1", "PASSAGE2")
-    lines = "".join(f'PASSAGE{number} = "{text}"\n' for number, text in enumerate(TEXTS, start=1))
-    user = f'Sort PASSAGES.\n{lines}WANTED: "{QUERY}"\nPASSAGES: [PASSAGE1, PASSAGE2, PASSAGE3]\nSORTED ='
-    assert turns(words) == [("user", user)]
-
-
-def test_rank_llms_many_turns(tmp_path: Path) -> None:
-    opening = [
-        ("system", "You order passages."),
-        ("user", f"3 passages come.\nThey are for: {QUERY}."),
-        ("assistant", "Let them come."),
-    ]
-    bodies = [
-        turn
-        for number, text in enumerate(TEXTS, start=1)
-        for turn in (("user", f"[{number}] {text}"), ("assistant", f"There is [{number}]."))
-    ]
-    closing = f"Wanted: {QUERY}.\nOrder all 3."
-    assert turns(opened(tmp_path, MULTI)) == [*opening, *bodies, ("user", closing)]
-    # Without confirmations all candidates come in one turn.
-    unconfirmed = re.sub(r"body_assistant: .*\n", "", MULTI)
-    together = "".join(f"[{number}] {text}" for number, text in enumerate(TEXTS, start=1))
-    assert turns(opened(tmp_path, unconfirmed)) == [*opening, ("user", together + closing)]
-    # Without an opening the first candidate begins.
-    unopened = re.sub(r"prefix_user: \|-\n.*\n.*\nprefix_assistant: .*\n", "", MULTI)
-    assert turns(opened(tmp_path, unopened)) == [opening[0], *bodies, ("user", closing)]
-
-
-def test_a_reasoning_template_of_rank_llm_thinks_and_has_tags(tmp_path: Path) -> None:
-    template = opened(tmp_path, REASONING_YAML)
-    assert (template.thinks, template.tagged, template.letters) == (True, True, False)
-
-
-def test_an_order_shown_in_letters_is_enough_where_no_expression_says_so(tmp_path: Path) -> None:
-    text = re.sub(r"output_\w+: .*\n", "", LETTERS)
-    assert opened(tmp_path, text).letters
-    assert not opened(tmp_path, re.sub(r"output_\w+: .*\n", "", NUMBERS)).letters
-
-
-def test_our_own_files_stay_ours(tmp_path: Path) -> None:
-    path = tmp_path / "own.toml"
-    path.write_text('[direct]\nuser = "{query}: {candidates}"\n')
-    assert isinstance(open_template(path), Template)
-
-
-# --- errors --------------------------------------------------------------------------------------------------------
+DOCS, GROUP = "{docs}", "(.*?)"
+MALFORMED_TOML = [
+    (RANK_R1 + 'colour = "red"', r"'colour' is unknown: use prompt_system, .*doc_prefix"),
+    (
+        RANK_R1.replace(DOCS, "{dcs}"),
+        r"'prompt_user' is .*unknown placeholder \{dcs\}; use \{docs\}, \{num\}, \{query\}",
+    ),
+    (RANK_R1.replace(DOCS, ""), r"'prompt_user' is .*placeholder \{docs\} is missing"),
+    (RANK_R1.replace(DOCS, "{docs"), r"'prompt_user' is .*write a literal brace as \{\{ or \}\}"),
+    (RANK_R1.replace("pattern =", "# pattern ="), r"'pattern' is missing"),
+    (RANK_R1.replace(GROUP, ".*?"), r"'pattern' is .*put the part that answers into a group"),
+    (RANK_R1.replace(GROUP, "(.*?"), r"'pattern' is .*not a regular expression"),
+    (RANK_R1 + "doc_separator = 3", r"'doc_separator' is 3: give a text"),
+    (RANK_R1 + 'doc_prefix = "{num}. "', r"doc_prefix is .*must hold \[\{num\}\]"),
+    (RANK_R1 + 'doc_prefix = "[]"', r"'doc_prefix' is .*placeholder \{num\} is missing"),
+    (REASONRANK + 'more = "x"', r"'more' is unknown: use system_prompt_reasoning"),
+    (REASONRANK.replace("system_prompt_reasoning", "system_promt"), r"'system_promt' is unknown: did you mean"),
+    (REASONRANK + 'user_prompt = "{query}"', r"'user_prompt' is .*placeholder \{docs\} is missing"),
+    ("prompt_user = ", r"is not valid TOML"),
+]
+MALFORMED_YAML = [
+    (NUMBERS + "more: x", r"'more' is unknown: use method"),
+    (NUMBERS.replace("{candidate}", "{text}"), r"'body' is .*unknown placeholder \{text\}"),
+    (NUMBERS.replace("{candidate}", ""), r"'body' is .*placeholder \{candidate\} is missing"),
+    (NUMBERS.replace("[{rank}]", "{rank}."), r"body is .*must hold \[\{rank\}\]"),
+    (NUMBERS.replace("{query}", "it"), r"placeholder \{query\} is missing"),
+    (NUMBERS.replace("{query}.", "{query} {score}"), r"unknown placeholder \{score\}"),
+    (NUMBERS.replace("singleturn_listwise", "other"), r"method is 'other': .*use a template of singleturn_listwise"),
+    (NUMBERS.replace('"singleturn_listwise"', "[1]"), r"method is \[1\]: .*use a template of singleturn_listwise"),
+    ("method: pairwise\nbody: 'Q {query} {doc1} {doc2}'\n", r"it holds the input of DuoT5, an encoder-decoder that"),
+    ("method: rankfid\ntext: '{query} [{index}] {passage}'\n", r"it holds the input of LiT5, an encoder-decoder that"),
+    (
+        "method: pointwise\nbody: '{query} {doc_content}?'\n",
+        r"an encoder's or T5's, such as MonoT5, MonoELECTRA or Jina",
+    ),
+    (ASKED_OF_ONE.replace("{doc_content}", "{doc}"), r"'body' is .*unknown placeholder \{doc\}"),
+    (ROLES.replace("instruction:", "system_message:"), r"instruction is missing: with message_roles"),
+    (ROLES.replace("reranker", "judge"), r"'message_roles' is 'judge': it must be '', 'default' or 'reranker'"),
+    (NUMBERS.replace(r"\[(\d+)\]", r"\[(\d+\]"), r"_extraction_regex' is .*not a regular expression"),
+    (re.sub(r"prefix_assistant: .*\n", "", MULTI), r"prefix_user and prefix_assistant go together"),
+    (re.sub(r"body_user: .*\n", "", MULTI), r"'body_user' is missing"),
+    (MULTI.split("suffix_user")[0], r"suffix_user is missing: the last turn is a user's"),
+    ("method: [", r"is not valid YAML"),
+    ("- a\n- b\n", r"the record is \['a', 'b'\]: give an object with name, candidate"),
+]
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "said"),
-    [
-        (
-            RANK_R1 + 'colour = "red"',
-            "a.toml",
-            r"unknown key 'colour'; a Rank-R1 template has prompt_system, .*doc_prefix",
-        ),
-        (
-            RANK_R1.replace("{docs}", "{dcs}"),
-            "a.toml",
-            r"prompt_user: unknown placeholder \{dcs\}; use \{docs\}, \{num\}, \{query\}",
-        ),
-        (RANK_R1.replace("{docs}", ""), "a.toml", r"prompt_user: placeholder \{docs\} is missing"),
-        (RANK_R1.replace("{docs}", "{docs"), "a.toml", r"prompt_user: .*write a literal brace as \{\{ or \}\}"),
-        (RANK_R1.replace("pattern =", "# pattern ="), "a.toml", r"key 'pattern' is missing"),
-        (RANK_R1.replace("(.*?)", ".*?"), "a.toml", r"pattern is .*put the part that answers into a group"),
-        (RANK_R1.replace("(.*?)", "(.*?"), "a.toml", r"pattern is .*not a regular expression"),
-        (RANK_R1 + "doc_separator = 3", "a.toml", r"doc_separator is 3; give a string"),
-        (RANK_R1 + 'doc_prefix = "{num}. "', "a.toml", r"doc_prefix is .*must hold \[\{num\}\]"),
-        (RANK_R1 + 'doc_prefix = "[]"', "a.toml", r"doc_prefix: placeholder \{num\} is missing"),
-        (REASONRANK + 'more = "x"', "a.toml", r"unknown key 'more'; ReasonRank's template has system_prompt_reasoning"),
-        (REASONRANK.replace("system_prompt_reasoning", "system_promt"), "a.toml", r"unknown key 'system_promt'"),
-        (REASONRANK + 'user_prompt = "{query}"', "a.toml", r"user_prompt: placeholder \{docs\} is missing"),
-        (NUMBERS + "more: x", "a.yaml", r"unknown key 'more'; a template of singleturn_listwise has method, body"),
-        (NUMBERS.replace("{candidate}", "{text}"), "a.yaml", r"body: unknown placeholder \{text\}"),
-        (NUMBERS.replace("{candidate}", ""), "a.yaml", r"body: placeholder \{candidate\} is missing"),
-        (NUMBERS.replace("[{rank}]", "{rank}."), "a.yaml", r"body is .*must hold \[\{rank\}\]"),
-        (NUMBERS.replace("{query}", "it"), "a.yaml", r"placeholder \{query\} is missing"),
-        (NUMBERS.replace("{query}.", "{query} {score}"), "a.yaml", r"unknown placeholder \{score\}"),
-        (NUMBERS.replace("singleturn_listwise", "other"), "a.yaml", r"method is 'other': of rank_llm's templates"),
-        (NUMBERS.replace('"singleturn_listwise"', "[1]"), "a.yaml", r"method is \[1\]: of rank_llm's templates those"),
-        (
-            "method: pairwise\nbody: 'Q {query} first {doc1} second {doc2}'\n",
-            "a.yaml",
-            r"method is 'pairwise': it holds the input of DuoT5, an encoder-decoder that compares two documents",
-        ),
-        (
-            "method: rankfid\ntext: 'asked {query} passage [{index}] {passage}'\n",
-            "a.yaml",
-            r"method is 'rankfid': it holds the input of LiT5, an encoder-decoder that reads each passage apart",
-        ),
-        (
-            "method: pointwise\nbody: 'asked {query} told {doc_content} relevant?'\n",
-            "a.yaml",
-            r"input of a model that scores one document, an encoder's or T5's, such as MonoT5, MonoELECTRA or Jina's",
-        ),
-        (ASKED_OF_ONE.replace("{doc_content}", "{doc}"), "a.yaml", r"body: unknown placeholder \{doc\}"),
-        (ROLES.replace("instruction:", "system_message:"), "a.yaml", r"instruction is missing: with message_roles"),
-        (ROLES.replace("reranker", "judge"), "a.yaml", r"message_roles is 'judge': use reranker or default"),
-        (NUMBERS.replace(r"\[(\d+)\]", r"\[(\d+\]"), "a.yaml", r"_extraction_regex is .*not a regular expression"),
-        (re.sub(r"prefix_assistant: .*\n", "", MULTI), "a.yaml", r"prefix_user and prefix_assistant go together"),
-        (re.sub(r"body_user: .*\n", "", MULTI), "a.yaml", r"key 'body_user' is missing"),
-        (MULTI.split("suffix_user")[0], "a.yaml", r"suffix_user is missing: the last turn is a user's"),
-        ("method: [", "a.yaml", r"is not valid YAML"),
-        ("- a\n- b\n", "a.yaml", r"the template is \['a', 'b'\]"),
-        ("prompt_user = ", "a.toml", r"is not valid TOML"),
-    ],
+    ("name", "text", "said"),
+    [*(("a.toml", *each) for each in MALFORMED_TOML), *(("a.yaml", *each) for each in MALFORMED_YAML)],
 )
-def test_what_is_wrong_with_a_file_is_named(text: str, name: str, said: str, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_file_is_named(name: str, text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=said) as raised:
@@ -437,22 +404,11 @@ def test_what_is_wrong_with_a_file_is_named(text: str, name: str, said: str, tmp
     assert str(path) in str(raised.value)
 
 
-def test_a_file_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"can't be read \(No such file or directory\): give a TOML or YAML file"):
-        open_template(tmp_path / "gone.yaml")
-    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"is not UTF-8 text"):
-        open_template(tmp_path / "bytes.yaml")
-
-
 def test_letters_end_with_z(tmp_path: Path) -> None:
     template = opened(tmp_path, LETTERS)
     assert template.identifiers(26)[-1] == "[Z]"
     with pytest.raises(InputError, match=r"26 at most, and a prompt was to show 27: give a smaller window_size"):
         template.identifiers(27)
-
-
-# --- in a Prompt ---------------------------------------------------------------------------------------------------
 
 
 def ask(template: Any, limits: Any, texts: list[str], query: str = "fleas", **options: Any) -> Call:
@@ -517,9 +473,6 @@ def test_the_digest_covers_what_shapes_a_prompt_and_not_the_name(tmp_path: Path)
     assert re.fullmatch(r"[0-9a-f]{16}", first)
 
 
-# --- careful reading -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "output", "read", "clean"),
     [
@@ -543,51 +496,45 @@ def test_free_answers_are_read_with_the_templates_identifiers(
     assert (reading.indices, reading.clean) == (read, clean)
 
 
-# --- r1ranker prompt show ------------------------------------------------------------------------------------------
-
-
 def show(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["prompt", "show", *arguments])
 
 
+def shown(*arguments: str) -> dict[str, Any]:
+    return dict(json.loads(show(*arguments, "--format", "json").stdout))
+
+
 def test_a_prompt_is_shown_with_its_hashes(tmp_path: Path) -> None:
     template = opened(tmp_path, MULTI)
-    path = str(tmp_path / "given.yaml")
-    arguments = (path, "--query", "fleas", "--document", "they jump", "--document", "see [1]")
-    result = show(*arguments)
-    assert result.exit_code == 0, result.output
-    first, *_ = result.output.splitlines()
+    arguments = (str(tmp_path / "given.yaml"), "--query", "fleas", "--document", "they jump", "--document", "see [1]")
+    result, found = show(*arguments), shown(*arguments)
+    first = result.output.splitlines()[0]
     assert re.fullmatch(rf"template .*given\.yaml {template.digest()} · direct · prompt [0-9a-f]{{16}}", first)
-    assert "\n[assistant]\nThere is [2].\n" in result.output
-    assert "\n[user]\n[2] see (1)\n" in result.output
-    found = json.loads(show(*arguments, "--format", "json").output)
+    assert "\n[assistant]\nThere is [2].\n" in result.output and "\n[user]\n[2] see (1)\n" in result.output
     assert (found["template_hash"], found["section"], found["thinks"]) == (template.digest(), "direct", False)
     assert found["identifiers"] == ["[1]", "[2]"]
-    assert [message["role"] for message in found["messages"]][:3] == ["system", "user", "assistant"]
     messages = template.messages("direct", Filling("fleas", ["they jump", "see (1)"], "passage"))
+    assert [message["role"] for message in found["messages"]] == [message.role for message in messages]
     assert found["prompt_hash"] == digest_of_messages(messages)[:16]
 
 
 def test_the_projects_own_prompts_are_shown_by_section() -> None:
-    own = load_template()
     for section in ("iterative", "mark", "direct", "setwise"):
-        found = json.loads(show("--section", section, "--format", "json", "--task", "item").output)
+        found = shown("--section", section, "--task", "item")
         assert found["section"] == section
-        assert found["template_hash"] == own.digest(mark=section == "mark")
-    assert found["messages"][-1]["content"].count("[1]") == 1
-    assert "Dropped before: [3]" in show("--section", "mark").output
-    assert "still in the running" in show().output
+        assert found["template_hash"] == load_template().digest(mark=section == "mark")
+    assert "Dropped before: [3]" in show("--section", "mark").output and "still in the running" in show().output
 
 
 def test_what_can_not_be_shown_is_said(tmp_path: Path) -> None:
     opened(tmp_path, RANK_R1, "a.toml")
-    result = show(str(tmp_path / "a.toml"), "--section", "direct")
-    assert result.exit_code == 1
-    assert "asks for the best of the candidates" in result.output
-    result = show("--section", "mark", "--document", "alone")
-    assert result.exit_code == 1
-    assert "at least two --document" in result.output
-    assert show(str(tmp_path / "gone.toml")).exit_code == 1
+    for arguments, said in (
+        ((str(tmp_path / "a.toml"), "--section", "direct"), "asks for the best of the candidates"),
+        (("--section", "mark", "--document", "alone"), "at least two --document"),
+        ((str(tmp_path / "gone.toml"),), "can't be read"),
+    ):
+        result = show(*arguments)
+        assert result.exit_code == 1 and said in result.output
 
 
 def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
@@ -623,18 +570,3 @@ def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
     assert json.loads(asked.stdout)["section"] == "setwise" and "this project's own words" in asked.stderr
     assert show("--system", "rank-r1", path, "--section", "direct").stderr == ""
     assert "context is 90" in show(*arguments, "--context-length", "90").output
-
-
-def test_scores_can_be_given_to_be_shown(tmp_path: Path) -> None:
-    path = str(opened(tmp_path, SCORED).name)
-    arguments = (path, "--document", "a", "--document", "b")
-    assert "gave [1] 2.000" in show(*arguments).output
-    assert "gave [2] -0.500" in show(*arguments, "--score", "7", "--score", "-0.5").output
-    assert "1 scores for 2 candidates" in show(*arguments, "--score", "7").output
-
-
-def test_published_prompts_are_shown_with_their_brackets(tmp_path: Path) -> None:
-    opened(tmp_path, RANK_R1, "a.toml")
-    arguments = (str(tmp_path / "a.toml"), "--document", "see [2]")
-    assert "[1] see [2]" in show(*arguments, "--published").output
-    assert "[1] see (2)" in show(*arguments).output

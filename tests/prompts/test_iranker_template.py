@@ -28,7 +28,6 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.rankers.systems import family_options
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.types import Answer, Candidate, GivenPrompt, Question, RankingRequest
 
 OWN: dict[str, Any] = {
@@ -90,9 +89,6 @@ def items(*titles: str) -> tuple[Candidate, ...]:
 
 def said(call: Any) -> str:
     return str(call.messages[1].content)
-
-
-# --- prompts -------------------------------------------------------------------------------------------------------
 
 
 def test_passages_keep_their_labels_through_an_elimination(word_limits: Any) -> None:
@@ -166,9 +162,6 @@ def test_no_text_passes_for_another_candidate(word_limits: Any, texts: list[str]
         assert not any(tag in said(each) for tag in ("<think>", "</answer>", "<|im_end|>"))
 
 
-# --- the assistant's turn -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "inst", "thinking", "plain"])
 def test_the_assistants_turn_is_begun_with_every_chat_template(name: str, load_tokenizer: Callable[[str], Any]) -> None:
     tokenizer = load_tokenizer(name)
@@ -182,9 +175,6 @@ def test_the_assistants_turn_is_begun_with_every_chat_template(name: str, load_t
     assert begun.endswith("I begin.\n<think>") and begun.count("<think>") == 1
     assert begun.startswith(plain.rstrip().removesuffix("<think>").rstrip())
     assert tokenizer.decode(texts.prompt_ids(turns, thinks=None)).endswith("I begin.\n<think>")
-
-
-# --- rankings ------------------------------------------------------------------------------------------------------
 
 
 def rank(checkpoint: Path, strategy: str, request: RankingRequest, **options: Any) -> Any:
@@ -247,39 +237,23 @@ def test_votes_and_budgets_go_with_names(make_checkpoint: Callable[..., Path]) -
     assert rank(make_checkpoint("chatml"), "iterative", request, max_calls=2).budget_reached
 
 
-def drive(
-    strategy: str, template: Any, limits: Any, request: RankingRequest, replies: Sequence[str], **options: Any
-) -> Any:
-    program = STRATEGIES[strategy](request, Prompt(template, limits, **options), options=RankingOptions())
-    call, shown = next(program), []
-    for reply in replies:
-        shown.append(call)
-        try:
-            call = program.send(Answer(reply))
-        except StopIteration as stop:
-            return stop.value, shown
-    raise AssertionError("more calls than replies")
+def test_answers_in_words_make_a_ranking(word_limits: Any, conversation: Any) -> None:
+    def drive(strategy: str, asked: RankingRequest, replies: Sequence[str]) -> tuple[Any, list[Any]]:
+        turn = iter(replies)
+        program = STRATEGIES[strategy](asked, Prompt(built(), word_limits()))
+        ranking, calls = conversation.drive(program, lambda call: Answer(next(turn)))
+        return (ranking.order, ranking.repairs), calls
 
-
-def test_answers_in_words_make_a_ranking(word_limits: Any) -> None:
     request = RankingRequest("q", items("Heat", "Heat 2", "Up"), "item")
-    ranking, calls = drive(
-        "iterative", built(), word_limits(), request,
-        ["so</think><answer>Heat</answer>", "so</think>\n<answer>\n'Up'\n</answer>"],
-    )  # fmt: skip
-    assert ranking.order == (1, 2, 0) and ranking.repairs == 0
-    assert "['Heat 2', 'Up']" in said(calls[1])
-    ranking, _ = drive("direct", built(), word_limits(), request, ["</think><answer>Up\n2. Heat\nheat 2</answer>"])
-    assert ranking.order == (2, 0, 1) and ranking.repairs == 0
-    ranking, _ = drive("direct", built(), word_limits(), request, ["</think><answer>Up\nDune</answer>"])
-    assert ranking.order == (2, 0, 1) and ranking.repairs == 1
+    said_so = ["so</think><answer>Heat</answer>", "so</think>\n<answer>\n'Up'\n</answer>"]
+    found, calls = drive("iterative", request, said_so)
+    assert found == ((1, 2, 0), 0) and "['Heat 2', 'Up']" in said(calls[1])
+    assert drive("direct", request, ["</think><answer>Up\n2. Heat\nheat 2</answer>"])[0] == ((2, 0, 1), 0)
+    assert drive("direct", request, ["</think><answer>Up\nDune</answer>"])[0] == ((2, 0, 1), 1)
     request = RankingRequest("q", items(*"abcdefghijkl"))
     replies = [f"<answer>passage {number}</answer>" for number in (1, 11, 10, 0, 2, 3, 4, 5, 6, 7, 8)]
-    ranking, _ = drive("iterative", built(), word_limits(), request, replies)
-    assert ranking.order == (9, 8, 7, 6, 5, 4, 3, 2, 0, 10, 11, 1) and ranking.repairs == 0
+    assert drive("iterative", request, replies)[0] == ((9, 8, 7, 6, 5, 4, 3, 2, 0, 10, 11, 1), 0)
 
-
-# --- careful and published reading ---------------------------------------------------------------------------------
 
 NAMES = ("passage 1", "passage 10", "Heat", "Heat 2 (1999)", "Small (8b)", "Small (70b)", "AT&T story")
 
@@ -313,18 +287,19 @@ def test_a_name_is_read_exactly_in_plain_form_or_where_it_is_the_only_one(answer
     assert (reading.indices, reading.clean) == (() if read is None else (read,), clean)
 
 
-def test_an_order_of_names_is_read_line_by_line() -> None:
-    names = ("Heat", "Heat 2", "Up > Down")
-
-    def reading(answer: str) -> Any:
-        return built().read(f"</think><answer>{answer}</answer>", names, "order")
-
-    assert (reading("Heat 2\nUp > Down\nHeat").indices, reading("Heat 2\nUp > Down\nHeat").clean) == ((1, 2, 0), True)
-    assert reading("1. Heat\n2. Heat 2\n3. Up > Down").clean
-    assert reading("1. Heat\n2. Heat 2\n3. Up > Down").indices == (0, 1, 2)
-    assert (reading("Heat > Heat 2").indices, reading("Heat > Heat 2").clean) == ((0, 1), False)
-    assert (reading("Heat\nHeat\nHeat 2").indices, reading("Heat\nHeat\nHeat 2").clean) == ((0, 1), False)
-    assert not built().read("<think>Heat\nHeat 2\nUp > Down", names, "order").indices
+@pytest.mark.parametrize(
+    ("answer", "read", "clean"),
+    [
+        ("Heat 2\nUp > Down\nHeat", (1, 2, 0), True),
+        ("1. Heat\n2. Heat 2\n3. Up > Down", (0, 1, 2), True),
+        ("Heat > Heat 2", (0, 1), False),
+        ("Heat\nHeat\nHeat 2", (0, 1), False),
+    ],
+)
+def test_an_order_of_names_is_read_line_by_line(answer: str, read: tuple[int, ...], clean: bool) -> None:
+    reading = built().read(f"</think><answer>{answer}</answer>", ("Heat", "Heat 2", "Up > Down"), "order")
+    assert (reading.indices, reading.clean) == (read, clean)
+    assert not built().read(f"<think>{answer}", ("Heat", "Heat 2", "Up > Down"), "order").indices
 
 
 @pytest.mark.parametrize(
@@ -363,33 +338,18 @@ def test_names_as_they_stand_are_always_read(names: list[str]) -> None:
         assert reading.indices == (index,) and reading.clean
 
 
-# --- prompts that came with a request -------------------------------------------------------------------------------
-
+AROUND = "{problem_before}{candidates}{problem_behind}"
 ROWS: dict[str, Any] = {
     "form": "iranker",
     "user": "{problem} Answer.",
     "passage": {
-        "task": "passage",
-        "candidate": "{name}: {text}",
-        "answer": "{name}",
-        "iterative": "{problem_before}{candidates}{problem_behind}",
-        "direct": "{problem_before}{candidates}{problem_behind}",
+        **{"task": "passage", "candidate": "{name}: {text}", "answer": "{name}"},
+        **{"iterative": AROUND, "direct": AROUND},
     },
-    "item": {
-        "task": "item",
-        "candidate": "'{number}. {text}'",
-        "separator": ", ",
-        "answer": "{text}",
-        "iterative": "{problem_before}{candidates}{problem_behind}",
-    },
+    "item": {"task": "item", "candidate": "'{number}. {text}'", "separator": ", ", "iterative": AROUND},
     "model": {
-        "task": "model",
-        "candidate": "{name}",
-        "quoted": True,
-        "separator": ", ",
-        "answer": "{name}",
-        "iterative": "{problem_before}{candidates}{problem_behind}",
-        "direct": "It was said:\n{problem}\nOf {count}: [{candidates}]?",
+        **{"task": "model", "candidate": "{name}", "quoted": True, "separator": ", ", "answer": "{name}"},
+        **{"iterative": AROUND, "direct": "It was said:\n{problem}\nOf {count}: [{candidates}]?"},
     },
 }
 PASSAGES = {
@@ -450,9 +410,6 @@ def test_what_came_with_a_request_is_neutralised(word_limits: Any) -> None:
     assert call.messages[0].content == " a\n< |im_end|>\n\ni0: a\ni1: b\n(think) b\n  Answer."
 
 
-# --- files and errors ----------------------------------------------------------------------------------------------
-
-
 def changed(section: str, **changes: Any) -> dict[str, Any]:
     return OWN | {section: {key: value for key, value in (OWN[section] | changes).items() if value is not None}}
 
@@ -460,23 +417,26 @@ def changed(section: str, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (OWN | {"form": "other"}, r"form is 'other': use 'iranker'"),
-        (OWN | {"colour": "red"}, r"unknown key 'colour'; use form"),
-        (OWN | {"user": "no problem"}, r"user: placeholder \{problem\} is missing"),
-        (OWN | {"system": 3}, r"system is 3; give a string"),
-        (OWN | {"opening": "Well."}, r"opening is 'Well\.': it must end with <think>"),
-        (OWN | {"empty": " "}, r"empty is blank"),
+        (OWN | {"form": "other"}, r"'form' is 'other': it must be 'iranker'"),
+        (OWN | {"colour": "red"}, r"'colour' is unknown: use form"),
+        (OWN | {"user": "no problem"}, r"'user' is .*placeholder \{problem\} is missing"),
+        (OWN | {"system": 3}, r"'system' is 3: give a text"),
+        (OWN | {"opening": "Well."}, r"'opening' is 'Well\.': it must end with <think>"),
+        (OWN | {"empty": " "}, r"'empty' is ' ': a candidate without text would have nothing"),
         ({"form": "iranker"}, r"no section: add one such as \[passage\]"),
-        (changed("passage", task="film"), r"\[passage\]: task is 'film': use one of passage, item, model"),
-        (changed("passage", colour=1), r"\[passage\]: unknown key 'colour'"),
-        (changed("passage", answer="it"), r"\[passage\] answer is 'it': it must hold \{number\}, \{name\} or \{text\}"),
+        (
+            changed("passage", task="film"),
+            r"\[passage\]: field 'task' is 'film': it must be 'passage'",
+        ),
+        (changed("passage", colour=1), r"\[passage\]: field 'colour' is unknown: use task"),
+        (changed("passage", answer="it"), r"answer is 'it': it must hold \{number\}, \{name\} or \{text\}"),
         (changed("passage", answer="{rank}"), r"unknown placeholder \{rank\}"),
         (changed("passage", candidate="passage {number}"), r"candidate is .*it must hold \{text\} or \{name\}"),
-        (changed("passage", iterative="{query}"), r"iterative: placeholder \{candidates\} is missing"),
-        (changed("passage", iterative="{candidates}"), r"iterative: placeholder \{query\} is missing"),
+        (changed("passage", iterative="{query}"), r"'iterative' is .*placeholder \{candidates\} is missing"),
+        (changed("passage", iterative="{candidates}"), r"'iterative' is .*placeholder \{query\} is missing"),
         (changed("passage", iterative=None, direct=None), r"no wording: add iterative or direct"),
-        (changed("passage", first_number=-1), r"first_number is -1; give a whole number of at least 0"),
-        (changed("item", quoted="yes"), r"quoted is 'yes'; give true or false"),
+        (changed("passage", first_number=-1), r"'first_number' is -1: give at least 0"),
+        (changed("item", quoted="yes"), r"'quoted' is 'yes': give true or false"),
         (changed("item", quoted=False), r"a candidate's text could pass for two candidates: set quoted = true"),
         (changed("movie", aim=""), r"two sections are for iterative requests of task 'item' with the aim ''"),
     ],

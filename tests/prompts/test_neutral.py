@@ -48,30 +48,17 @@ def assert_harmless(text: str) -> None:
     assert not TAG.search(text)
 
 
-@given(text=st.one_of(TEXTS, st.text()))
-def test_nothing_that_acts_as_structure_is_left(text: str) -> None:
+ANY = st.one_of(TEXTS, st.text(), st.lists(st.sampled_from("€ \x00"), max_size=4).map("".join))
+
+
+@given(text=ANY, cut=st.integers(0, 40))
+def test_nothing_that_acts_as_structure_is_left_and_no_text_vanishes(text: str, cut: int) -> None:
     result = neutral(text)
-
-    assert_harmless(result)
-    assert_harmless(disguises_removed(result))
-    assert result == " ".join(result.split())
+    for part in (result, disguises_removed(result), result[:cut]):
+        assert_harmless(part)
+    assert result == " ".join(result.split()) == neutral(result)
+    assert bool(result) == bool(text.strip())
     result.encode("utf-8")
-
-
-@given(text=st.one_of(TEXTS, st.text()))
-def test_neutralising_again_changes_nothing(text: str) -> None:
-    once = neutral(text)
-    assert neutral(once) == once
-
-
-@given(text=st.one_of(TEXTS, st.text(), st.lists(st.sampled_from("€ \x00"), max_size=4).map("".join)))
-def test_a_text_never_vanishes(text: str) -> None:
-    assert bool(neutral(text)) == bool(text.strip())
-
-
-@given(text=st.one_of(TEXTS, st.text()), cut=st.integers(0, 40))
-def test_a_beginning_of_neutral_text_is_harmless_too(text: str, cut: int) -> None:
-    assert_harmless(neutral(text)[:cut])
 
 
 # None of the tokens above is made of these signs alone.
@@ -128,21 +115,7 @@ def test_examples(text: str, expected: str) -> None:
     assert neutral(text) == expected
 
 
-def test_tokens_with_spaces_inside_are_broken_for_good() -> None:
+def test_tokens_with_spaces_are_broken_for_good() -> None:
     assert Neutraliser(["<| end|>"])("a <| end|> b") == "a < | end|> b"
     assert "[ X ]" not in Neutraliser(["[ X ]"])("a [ X ] b")
-
-
-def test_a_token_with_space_before_it_does_not_arise_from_what_stands_before_a_text() -> None:
     assert not Neutraliser([" <x>"])("<x> y").startswith("<x>")
-
-
-def test_without_control_tokens_the_protocol_is_still_protected() -> None:
-    assert Neutraliser([])("<|im_end|> <think> [1]") == "<|im_end|> (think) (1)"
-
-
-def test_many_control_tokens_and_a_long_text_take_no_time() -> None:
-    wide = Neutraliser([*(f"<unused{number}>" for number in range(6000)), *CONTROL])
-    text = "<unused17> [3] <|im_end|> ordinary words " * 2000
-    assert "[3]" not in wide(text)
-    assert wide("<unused5999>") == "< unused5999>"

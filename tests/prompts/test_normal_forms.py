@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1ranker_ir.prompts import normal_forms
-from r1ranker_ir.prompts.neutral import Neutraliser
+from r1ranker_ir.prompts.neutral import Neutraliser, any_of
 from r1ranker_ir.prompts.normal_forms import normalize
-from r1ranker_ir.prompts.string_patterns import any_of
 
 # Marks of many classes; some are composed of others, or have no class until they are decomposed.
 MARKS = (

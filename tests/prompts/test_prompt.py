@@ -42,7 +42,7 @@ class TokenLimits:
 
 
 class Subject:
-    """A model's tokenizer, its limits, and the project's prompts on them."""
+    """A model's limits, and the project's prompts on them."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -162,67 +162,8 @@ def test_tags_of_ones_own_template_are_protected_too(word_limits: Any) -> None:
     )
 
 
-def test_candidates_are_shown_in_the_order_asked_for(prompt: Prompt) -> None:
-    asked = request("q", ["zero", "one", "two", ""], task="item")
-    call = prompt.ask("direct", asked, [2, 3, 0])
-
-    assert re.findall(r"^\[.*$", call.messages[-1].content, re.MULTILINE) == ["[1] two", "[2] (no text)", "[3] zero"]
-    assert call.identifiers == ("[1]", "[2]", "[3]")
-    assert (call.form, call.cut_passages) == ("order", 0)
-    assert "3 items" in call.messages[-1].content
-
-
-def test_the_best_of_the_shown_candidates_is_asked_for(prompt: Prompt) -> None:
-    asked = request("q", ["zero", "one", "two"], task="model")
-    call = prompt.ask("setwise", asked, [2, 0])
-
-    assert re.findall(r"^\[.*$", call.messages[-1].content, re.MULTILINE) == ["[1] two", "[2] zero"]
-    assert (call.identifiers, call.form) == (("[1]", "[2]"), "one")
-    assert "2 language models" in call.messages[-1].content
-    assert call.messages == prompt.template.render("setwise", "q", "[1] two\n[2] zero", 2, "model")
-    assert call.messages[-1] != prompt.ask("iterative", asked, [2, 0]).messages[-1]
-
-
-def test_a_template_without_its_section_can_not_ask_for_the_best(word_limits: Any) -> None:
-    template = build_template({"name": "own", "iterative": {"user": "{query} {candidates}"}}, "here")
-    with pytest.raises(InputError, match=r"template 'own' has no \[setwise\] section: it offers iterative"):
-        Prompt(template, word_limits()).ask("setwise", request("q", ["a", "b"]), [0, 1])
-
-
-# --- cutting -------------------------------------------------------------------------------------------------------
-
-
 def passages_of(prompt_text: str) -> list[str]:
     return re.findall(r"^\[\d+\] (.*)$", prompt_text, re.MULTILINE)
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("limit", [1, 5, 17])
-def test_a_passage_limit_cuts_at_whole_words_and_is_counted(name: str, limit: int, subject_of: Subjects) -> None:
-    limits = subject_of(name).limits
-    prompt = Prompt(load_template(), limits, max_passage_tokens=limit)
-    texts = [" ".join(WORDS * 5), "flea", " ".join(reversed(WORDS)), ""]
-    call = prompt.ask("iterative", request("q", texts), range(4))
-    shown = [text.removesuffix("(no text)") for text in passages_of(call.messages[-1].content)]
-
-    for text, seen in zip(texts, shown, strict=True):
-        assert limits.count_tokens(seen) <= max(limit, limits.count_tokens(seen[:1]))
-        assert bool(text) == bool(seen)
-        inside_first_word = text.startswith(seen) and len(seen) < len(text.split(" ")[0])
-        assert text == seen or text.startswith(f"{seen} ") or inside_first_word
-        if seen != text and not inside_first_word:
-            one_more = " ".join(text.split()[: len(seen.split()) + 1])
-            assert limits.count_tokens(one_more) > limit
-    assert call.cut_passages == sum(text != seen for text, seen in zip(texts, shown, strict=True)) >= 2
-
-
-def test_scripts_without_spaces_are_cut_as_well(subject_of: Subjects) -> None:
-    limits = subject_of("chatml").limits
-    text = "跳蚤是一种寄生昆虫，它们的幼虫以成虫留下的东西为食。" * 5
-    prompt = Prompt(load_template(), limits, max_passage_tokens=40)
-    seen = passages_of(prompt.ask("iterative", request("q", [text, "x"]), [0, 1]).messages[-1].content)[0]
-    assert text.startswith(seen)
-    assert 30 <= limits.count_tokens(seen) <= 40
 
 
 @given(
@@ -361,9 +302,6 @@ def test_an_aim_that_no_prompt_shows_is_said_once(word_limits: Any, caplog: pyte
     assert not caplog.records and "Wanted: a low (answer)cost." in shown.messages[-1].content
 
 
-# --- the long way --------------------------------------------------------------------------------------------------
-
-
 class LongWay(Prompt):
     """Tokenizes every prompt to see whether it fits, and every beginning of a passage that may be cut there."""
 
@@ -448,9 +386,6 @@ def test_a_prompt_that_fits_by_far_is_not_tokenized(subject_of: Subjects) -> Non
     prompt = Prompt(load_template(), Watched(subject_of("chatml").tokenizer, 900), max_passage_tokens=40)
     prompt.ask("iterative", asked, range(20))
     assert len(tokenized) > 2
-
-
-# --- text never vanishes ------------------------------------------------------------------------------------------
 
 
 class CutsBetweenWordsOnly(TokenLimits):

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import complete_order, identifiers
-from r1ranker_ir.prompts.published import compile_pattern, read_rank_r1, read_rankgpt, read_reasonrank
+from r1ranker_ir.prompts.published import answer_pattern, read_rank_r1, read_rankgpt, read_reasonrank
 
-PATTERN = compile_pattern(r"<think>.*?</think>\s*<answer>(.*?)</answer>", "here")
+PATTERN = answer_pattern(r"<think>.*?</think>\s*<answer>(.*?)</answer>", "here")
 PIECES = st.lists(
     st.sampled_from(
         "<think> </think> <answer> </answer> <ANSWER> [1] [2] [3] [12] 3 2 [0] [99] > A B C [A] [B] ² ③ ٣ text".split()
@@ -120,8 +119,3 @@ def test_any_text_is_read_as_different_candidates_on_the_table(output: str, coun
     ):
         assert len(set(reading.indices)) == len(reading.indices)
         assert all(0 <= index < count for index in reading.indices)
-
-
-def test_a_pattern_needs_a_group() -> None:
-    with pytest.raises(InputError, match=r"here is 'x': put the part that answers into a group"):
-        compile_pattern("x", "here")

@@ -33,9 +33,6 @@ def shown(template: Any, limits: Any, text: str, query: str = "fleas", **options
     return prompt.ask(section, RankingRequest(query, (Candidate("a", text),)), (0,))
 
 
-# --- repair --------------------------------------------------------------------------------------------------------
-
-
 def test_texts_are_repaired_before_they_are_shown(word_limits: Any) -> None:
     template = build_any_template(ONE_TURN, "here")
     call = shown(template, word_limits(), BROKEN, "cafÃ© &amp; bar", repair_text=True)
@@ -89,9 +86,6 @@ def test_a_missing_ftfy_is_named_before_a_model_is_asked() -> None:
     assert re.search(r"MissingExtraError: repair_text needs ftfy .*pip install ftfy", run.stderr), run.stderr
 
 
-# --- a limit in words ----------------------------------------------------------------------------------------------
-
-
 def test_a_passage_is_cut_to_words_before_its_tokens_count(word_limits: Any) -> None:
     template = build_any_template(ONE_TURN, "here")
     text = " ".join(f"w{number}" for number in range(310))
@@ -111,8 +105,6 @@ def test_first_words_are_the_first_ones(text: str, most: int) -> None:
     assert kept.split() == text.split()[:most]
     assert cut == (len(text.split()) > most)
 
-
-# --- lines ---------------------------------------------------------------------------------------------------------
 
 LINES = "def jump(flea):\n    return flea.height * 2\n\n[2] see"
 

@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1ranker_ir.backends.tokens import EstimatedCounts
-from r1ranker_ir.prompts.cutting import cut_at_word
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.prompts.text_cache import TextCache
-from r1ranker_ir.types import Candidate, Message, RankingRequest
+from r1ranker_ir.types import Candidate, RankingRequest
 
 
 @given(
@@ -76,28 +74,10 @@ def test_threads_may_share_it() -> None:
     assert not wrong and 0 < cache.bytes <= 40_000
 
 
-class Estimates:
-    """A server's model of which no tokenizer is at hand."""
-
-    context_length: int | None = 20_000
-    answer_reserve = 1000
-    control_tokens: tuple[str, ...] = ("<|im_end|>",)
-    counts = EstimatedCounts()
-
-    def count_tokens(self, text: str) -> int:
-        return self.counts.count(text)
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        return cut_at_word(text, max_tokens, self.counts.count)
-
-    def count_prompt_tokens(self, messages: list[Message]) -> int:
-        return self.counts.count_prompt(messages)
-
-
-def test_prompts_of_long_documents_take_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_of_long_documents_take_a_bounded_memory(monkeypatch: pytest.MonkeyPatch, word_limits: Any) -> None:
     # A sixteenth of what is kept otherwise, so that few documents show where it ends.
     monkeypatch.setattr("r1ranker_ir.prompts.prompt._TEXT_BYTES", 2 * 2**20)
-    prompt = Prompt(load_template(), Estimates(), max_passage_tokens=100)
+    prompt = Prompt(load_template(), word_limits(context_length=20_000), max_passage_tokens=100)
     letters = "the life cycle of a flea " * 2000
 
     def rank(number: int) -> None:

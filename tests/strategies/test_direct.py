@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,46 +61,6 @@ def test_an_oracle_gives_what_sliding_windows_give(
     carried = window_size if count <= window_size else window_size - stride
     best = sorted(range(count), key=lambda position: -quality[position])
     assert list(ranking.order[:carried]) == best[:carried]
-
-
-@pytest.mark.parametrize("window_size,stride", [(20, 10), (20, 7), (7, 6), (2, 1), (5, 1)])
-def test_both_ends_are_right_for_every_size(window_size: int, stride: int, prompt: Prompt, conversation: Any) -> None:
-    for count in range(61):
-        quality = list(range(count))  # the best at the very end
-        program = order_directly(conversation.request(count), prompt, window_size=window_size, stride=stride)
-        ranking, calls = conversation.drive(program, sorter(quality, conversation.shown))
-
-        expected = 0 if count < 2 else 1 + max(0, math.ceil((count - window_size) / stride))
-        assert len(calls) == len(ranking.steps) == expected
-        if count:
-            assert ranking.order[0] == count - 1
-        if count > 1:
-            assert 0 in ranking.steps[-1].shown
-            assert count - 1 in ranking.steps[0].shown
-            assert set().union(*(step.shown for step in ranking.steps)) == set(range(count))
-
-
-def test_a_hundred_candidates_need_nine_calls(prompt: Prompt, conversation: Any) -> None:
-    quality = [(position * 61) % 101 for position in range(100)]
-    ranking, calls = conversation.drive(
-        order_directly(conversation.request(100), prompt), sorter(quality, conversation.shown)
-    )
-    assert len(calls) == 9
-    assert {len(call.identifiers) for call in calls} == {20}
-    assert {call.form for call in calls} == {"order"}
-    assert list(ranking.order) == brute_force(quality, 20, 10)
-
-
-def test_repairs_fall_back_to_the_input_order_and_are_counted(prompt: Prompt, conversation: Any) -> None:
-    def rank(text: str) -> tuple[tuple[int, ...], int]:
-        ranking, _ = conversation.drive(order_directly(conversation.request(4), prompt), lambda call: Answer(text))
-        return ranking.order, ranking.repairs
-
-    assert rank("<think>x</think><answer>[4] > [1] > [3] > [2]</answer>") == ((3, 0, 2, 1), 0)
-    assert rank("<think>x</think><answer>[4] > [1]</answer>") == ((3, 0, 1, 2), 1)
-    assert rank("<think>x</think><answer>[4] > [4] > [9] > [2]</answer>") == ((3, 1, 0, 2), 1)
-    assert rank("<think>[4] > [1] > [3] > [2]") == ((0, 1, 2, 3), 1)
-    assert rank("") == ((0, 1, 2, 3), 1)
 
 
 def test_a_tournament_of_a_hundred_takes_eleven_calls(prompt: Prompt, conversation: Any) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
+from servers import Reply, Request, Serve, refusal
 
-from r1ranker_ir import BackendError, Candidate, InputError, Ranker, RankingRequest, Reranker
+from r1ranker_ir import BackendError, Candidate, InputError, Ranker, RankingRequest
 from r1ranker_ir.backends.declaration import Capabilities
 from r1ranker_ir.backends.oracle import OracleBackend
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
@@ -173,79 +172,46 @@ def test_it_orders_all_for_another_strategy_to_order_the_top() -> None:
     assert len(limited.steps) == 6 and limited.budget_reached
 
 
-def test_rerankers_knows_it_by_name() -> None:
-    reranker = Reranker("r1ranker-likelihood", model=TINY_CHECKPOINT, device="cpu", verbose=0)
-    assert type(reranker).__name__ == "LikelihoodReranker"
-    results = reranker.rank(REQUESTS[0].query, list(TEXTS))
-    [expected] = ranked(REQUESTS[:1])
-    assert [result.doc_id for result in results.results] == list(expected.order)
-
-
-class Completions(BaseHTTPRequestHandler):
-    """A server that scores with the embedded model, in the ways that its `ways` names."""
-
-    ways: ClassVar[tuple[str, ...]] = ()
-    model: ClassVar[Any] = None
-
-    def do_POST(self) -> None:
-        import torch
-
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        way = next((way for way in self.ways if body.get(way)), "")
-        status, choice = 200, {"text": "", "index": 0, "finish_reason": "length", "logprobs": None}
-        if self.path != "/v1/completions" or body["max_tokens"] != 1:
-            status = 404
-        elif way:
-            with torch.no_grad():
-                told = torch.log_softmax(self.model(torch.tensor([body["prompt"]])).logits[0], -1)
-            after = [float(told[place, token]) for place, token in enumerate(body["prompt"][1:])]
-            if way == "echo":
-                choice["logprobs"] = {"token_logprobs": [None, *after, -1.0], "tokens": []}
-            else:
-                some = [
-                    {str(token): {"logprob": value}} for token, value in zip(body["prompt"][1:], after, strict=True)
-                ]
-                choice["prompt_logprobs"] = [None, *some]
-        payload = json.dumps({"id": "1", "object": "text_completion", "choices": [choice]}).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """The test's output stays readable."""
-
-
-@pytest.fixture
-def served(request: pytest.FixtureRequest) -> Iterator[str]:
+def scoring(*ways: str) -> Callable[[Request], Reply]:
+    """A server that scores with the embedded model, in the ways that it is told."""
+    import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(TINY_CHECKPOINT)
-    handler = type("Handler", (Completions,), {"ways": request.param, "model": model})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
+
+    def reply(asked: Request) -> Reply:
+        if asked.path != "/v1/completions" or asked.body["max_tokens"] != 1:
+            return refusal(404, "no such place")
+        ids = asked.body["prompt"]
+        way = next((way for way in ways if asked.body.get(way)), "")
+        choice: dict[str, Any] = {"text": "", "index": 0, "finish_reason": "length", "logprobs": None}
+        if way:
+            with torch.no_grad():
+                told = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1)
+            after = [float(told[place, token]) for place, token in enumerate(ids[1:])]
+            some = [{str(token): {"logprob": value}} for token, value in zip(ids[1:], after, strict=True)]
+            echoed = {"logprobs": {"token_logprobs": [None, *after, -1.0], "tokens": []}}
+            choice |= echoed if way == "echo" else {"prompt_logprobs": [None, *some]}
+        return Reply(json.dumps({"id": "1", "object": "text_completion", "choices": [choice]}))
+
+    return reply
 
 
-@pytest.mark.parametrize("served", [("echo",), ("prompt_logprobs",)], indirect=True)
-def test_servers_that_tell_log_probabilities_give_the_same_scores(served: str) -> None:
-    options = {"backend": "openai", "base_url": served, "tokenizer": str(TINY_CHECKPOINT)}
+@pytest.mark.parametrize("way", ["echo", "prompt_logprobs"])
+def test_servers_that_tell_log_probabilities_give_the_same_scores(way: str, serve: Serve) -> None:
+    options = {"backend": "openai", "base_url": serve(scoring(way)).base_url, "tokenizer": str(TINY_CHECKPOINT)}
     remote = Ranker("tiny", strategy="likelihood", settings_from=TINY_CHECKPOINT, **options).rank(REQUESTS)
     for ranking, expected in zip(remote, ranked(), strict=True):
         assert scores(ranking) == pytest.approx(scores(expected), abs=1e-4)
         assert ranking.order == expected.order
 
 
-@pytest.mark.parametrize("served", [()], indirect=True)
-def test_a_server_that_does_not_is_named(served: str) -> None:
+def test_a_server_that_does_not_is_named(serve: Serve) -> None:
+    options = {"strategy": "likelihood", "backend": "openai", "base_url": serve(scoring()).base_url}
     with pytest.raises(BackendError, match="returns no log-probabilities of a given text for model 'tiny'"):
-        Ranker("tiny", strategy="likelihood", backend="openai", base_url=served, tokenizer=str(TINY_CHECKPOINT)).rank(
-            REQUESTS
-        )
+        Ranker("tiny", **options, tokenizer=str(TINY_CHECKPOINT)).rank(REQUESTS)
     with pytest.raises(InputError, match="give tokenizer, the model's hub name or folder"):
-        Ranker("tiny", strategy="likelihood", backend="openai", base_url=served).rank(REQUESTS)
+        Ranker("tiny", **options).rank(REQUESTS)
 
 
 def test_a_backend_without_scores_is_refused_before_it_is_asked() -> None:

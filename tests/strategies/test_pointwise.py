@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from r1ranker_ir.prompts.prompt import GRADES, Prompt
 from r1ranker_ir.prompts.template import load_template
-from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.strategies.pointwise import POINTWISE, grade_each
 from r1ranker_ir.types import TASKS, Answer, Candidate, RankingRequest, Task
@@ -77,18 +75,3 @@ def test_where_the_budget_ends_the_rest_stays_below(prompt: Prompt, conversation
     )
     assert ranking.order == (1, 0, 2, 3)
     assert ranking.budget_reached
-
-
-def test_nothing_is_asked_about_a_single_candidate(prompt: Prompt, conversation: Any) -> None:
-    for count in (0, 1):
-        ranking, calls = conversation.drive(grade_each(conversation.request(count), prompt), replies())
-        assert (ranking.order, calls) == (tuple(range(count)), [])
-
-
-def test_a_local_model_chooses_among_the_grades(make_checkpoint: Callable[..., Path], conversation: Any) -> None:
-    ranker = Ranker(make_checkpoint("chatml"), strategy="pointwise", device="cpu", max_thought_tokens=4)
-    (ranking,) = ranker.rank([conversation.request(3)])
-    assert ranking.repairs == 0
-    grades = [step.grade for step in ranking.steps]
-    assert all(grade is not None and 0 <= grade <= 10 for grade in grades)
-    assert list(ranking.order) == sorted(range(3), key=lambda position: -(grades[position] or 0))

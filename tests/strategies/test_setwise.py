@@ -88,32 +88,6 @@ def test_candidates_are_shown_in_a_random_order_that_is_always_the_same(prompt: 
     assert plain.steps[0].shown == tuple(range(8))
 
 
-def test_a_step_names_the_best_of_those_shown(prompt: Prompt, conversation: Any) -> None:
-    quality = [3, 9, 4]
-    ranking, calls = drive(prompt, conversation, quality, 3)
-    assert ranking.order == (1, 2, 0)
-    assert [(sorted(step.shown), step.outcome) for step in ranking.steps] == [([0, 1, 2], (1,)), ([0, 2], (2,))]
-    assert "best" in calls[0].messages[-1].content
-
-
-def test_an_answer_that_names_two_is_repaired_by_taking_the_first(prompt: Prompt, conversation: Any) -> None:
-    def answered(text: str) -> tuple[tuple[int, ...], int]:
-        program = sort_setwise(conversation.request(2), prompt, options=RankingOptions(shuffle_seed=None))
-        ranking, _ = conversation.drive(program, lambda call: Answer(f"<think>x</think><answer>{text}</answer>"))
-        return ranking.order, ranking.repairs
-
-    assert answered("[2]") == ((1, 0), 0)
-    assert answered("[2] or [1]") == ((1, 0), 1)
-    assert answered("[3]") == ((0, 1), 1)
-    assert answered("") == ((0, 1), 1)
-
-
-def test_without_thinking_a_call_is_given_an_empty_thought(prompt: Prompt, conversation: Any) -> None:
-    ranking, calls = drive(prompt, conversation, [1, 2, 3], 3, think="never")
-    assert {call.thought for call in calls} == {""}
-    assert all(step.thought_given for step in ranking.steps)
-
-
 def test_a_set_has_two_candidates_at_least(prompt: Prompt, conversation: Any) -> None:
     with pytest.raises(InputError, match="window_size is 1: a prompt needs at least 2"):
         next(sort_setwise(conversation.request(3), prompt, window_size=1))

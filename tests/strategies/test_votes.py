@@ -134,13 +134,6 @@ def test_grades_of_several_thoughts_are_averaged(prompt: Prompt, conversation: A
     assert calls[0].messages == calls[1].messages
 
 
-def test_a_model_that_goes_by_places_is_found_out(prompt: Prompt, conversation: Any) -> None:
-    first = lambda call: Answer("", choice=call.identifiers[:1])  # noqa: E731
-    options = RankingOptions(votes=5, top_k=1)
-    ranking, _ = conversation.drive(STRATEGIES["setwise"](conversation.request(5), prompt, options=options), first)
-    assert ranking.steps[0].confidence is not None and ranking.steps[0].confidence <= 0.6
-
-
 def test_votes_undo_noise() -> None:
     requests = [
         RankingRequest(f"query {name}", tuple(Candidate(f"d{n}", f"document {n}") for n in range(20)), query_id=name)
