@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
-from r1ranker_ir.runs.trace_summary import Spread, summary_data
+from r1ranker_ir.runs.trace_summary import Spread
 
 from .doctor import Examination, FormatCheck, StrategyCheck, TemplateFacts
 
@@ -143,7 +144,7 @@ def report_data(found: Examination) -> dict[str, Any]:
                 "verdict": verdict.level,
                 "reasons": list(verdict.reasons),
                 "advice": list(verdict.advice),
-                "summary": summary_data(check.summary),
+                "summary": asdict(check.summary),
             }
             for check, verdict in zip(found.checks, found.verdicts, strict=True)
         },

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from r1ranker_ir.cli.benchmark import benchmark
 from r1ranker_ir.cli.cache import cache
 from r1ranker_ir.cli.compare import compare
-from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.data.answers import answers
 from r1ranker_ir.cli.data.passages import passages
 from r1ranker_ir.cli.data.recommendation import recommendation
@@ -27,7 +27,6 @@ from r1ranker_ir.cli.data.samples import data
 from r1ranker_ir.cli.doctor import doctor
 from r1ranker_ir.cli.evaluate import evaluate
 from r1ranker_ir.cli.model import model
-from r1ranker_ir.cli.options import QUIET, VERBOSE
 from r1ranker_ir.cli.parameters import GroupedCommand, with_fields
 from r1ranker_ir.cli.prompt import prompt
 from r1ranker_ir.cli.rerank import rerank
@@ -135,11 +134,10 @@ _add(app, search, index, rerank, suite, evaluate)
 def demo(
     query: str = option("q01", "Query whose elimination is shown step by step."),
     depth: int = option(10, "Documents to rerank per query.", least=2, most=20),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Run the whole path on the packaged collection with the embedded model: search, rerank, measure, look inside."""
-    progress = start(verbose=verbose, quiet=quiet)
+    progress = messages.start()
     from r1ranker_ir.cli.demo import run_demo
 
     screen = console(soft_wrap=not sys.stdout.isatty())

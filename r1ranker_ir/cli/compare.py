@@ -8,8 +8,8 @@ from typing import Literal
 
 import typer
 
-from r1ranker_ir.cli.console import offer_only_run_queries, start
-from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, QUIET, VERBOSE, measures_option
+from r1ranker_ir.cli.console import MESSAGES, Messages, offer_only_run_queries
+from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, measures_option
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import echo, echo_data, echo_json
 from r1ranker_ir.option_fields import argument, option
@@ -30,9 +30,8 @@ def compare(
     seed: int = option(0, "Seed of these samples.", least=0),
     calls: list[str] | None = option(
         None,
-        "How many model calls a run took: its trace file (rerank --save-traces), its suite's manifest.json, or a "
-        "number of calls per query. RUN is its file or the name that the tables give it; may be given repeatedly. "
-        "The baseline counts as a first stage, without calls, unless it is given too.",
+        "How many model calls a run took: its trace, its suite's manifest.json, or a number of calls per query. RUN is "
+        "its file or its name in the tables; repeatable. The baseline has none, unless it is given too.",
         unset="none",
         metavar="RUN=SOURCE",
     ),
@@ -40,22 +39,17 @@ def compare(
         "table", "How to write it; JSON also holds each query's differences.", flags=("--format",)
     ),
     plot: Path | None = option(
-        None,
-        "Folder for pictures (PNG): each query's differences, a picture a measure; and, with --calls, measures "
-        "against calls.",
-        unset="none",
+        None, "Folder for pictures: differences by query and, with --calls, measures against calls.", unset="none"
     ),
     only_run_queries: bool = ONLY_RUN_QUERIES,
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Compare TREC runs with a baseline: differences with intervals, tests, and queries that got better or worse.
 
     Judged queries that a run lacks count as 0, and nothing is marked between runs that lack different ones; with
-    --only-run-queries they do not count. Queries without judgments do not count. The report
-    says how many there are of each.
+    --only-run-queries they do not count. Queries without judgments do not count. The report says how many there are.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.data import corpora
     from r1ranker_ir.data.trec_runs import Run, read_run
     from r1ranker_ir.eval.measuring.calls import read_calls
@@ -86,9 +80,7 @@ def compare(
     printed = {"csv": echo_data, "json": echo_json}.get(format_, echo)
     printed(FORMATS[format_](compared), nl=False)
     if plot is not None:
-        for path in write_pictures(compared, plot):
-            if not quiet:
-                echo(f"wrote {path}", err=True)
+        messages.say(*(f"wrote {path}" for path in write_pictures(compared, plot)))
 
 
 def calls_by_run(calls: Sequence[str], files: Mapping[str, str]) -> dict[str, str]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.parameters import stated_of, with_fields
 from r1ranker_ir.cli.ranker_options import check_backend_options
 from r1ranker_ir.files.terminal_text import echo, echo_json
@@ -45,15 +44,14 @@ def doctor(
         None, "Close a thought after N tokens.", unset="256; 128 with --quick", least=0
     ),
     format_: Literal["text", "json"] = option("text", "Text to read, or all figures as JSON.", flags=("--format",)),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Examine a model before it is used: chat template, form of answers, place bias, thoughts, speed, and a verdict.
 
     A few short lists of the packaged collection are shown, in each of which one passage answers the query and the
     others are about other things, forwards and backwards. A model that can rank names the same passage both ways.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.eval.doctor.doctor import DoctorSettings, examine
     from r1ranker_ir.eval.doctor.report import report_data, report_lines
 

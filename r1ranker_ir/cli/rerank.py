@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import CORPUS, MISSING, QUIET, RERANK_DEPTH, RUN, RUN_OUTPUT, SHUFFLE, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages
+from r1ranker_ir.cli.options import CORPUS, MISSING, RERANK_DEPTH, RUN, RUN_OUTPUT, SHUFFLE
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.cli.ranker_options import (
     ENGINE,
@@ -17,7 +17,6 @@ from r1ranker_ir.cli.ranker_options import (
     ray_cluster,
 )
 from r1ranker_ir.files.byte_sizes import in_units
-from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 
 if TYPE_CHECKING:
@@ -50,8 +49,7 @@ def rerank(
     options: StatedOptions,
     engine: Literal["local", "ray"] = ENGINE,
     workers: StatedCluster,
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Rerank the top of a TREC run with a language model and write a TREC run.
 
@@ -59,7 +57,7 @@ def rerank(
     (1 - (rank - 1) / n). Queries are written as they finish; after a failure they are kept in <output>.partial. The
     model's answers are kept in a cache: the same command given again goes on where it stopped.
     """
-    progress = start(verbose=verbose, quiet=quiet)
+    progress = messages.start()
     from r1ranker_ir.runs.reranking import RunSource, rerank_run
 
     cluster = ray_cluster(engine, workers)
@@ -71,10 +69,9 @@ def rerank(
         traces=save_traces,
         progress=progress,
         cluster=cluster,
-        announce=not quiet,
+        announce=not messages.quiet,
     )
-    if not quiet:
-        echo(summary_line(summary), err=True)
+    messages.say(summary_line(summary))
 
 
 def summary_line(summary: RunSummary) -> str:

@@ -243,7 +243,7 @@ def leave_out(name: str) -> Callable[[Any], Any]:
         (change_step(shown=["a", "a"]), r"field 'steps\[1\].shown' names a document twice"),
         (
             change_step(outcome=["a", "b"]),
-            r"outcome' is \['a', 'b'\]: iterative names 1 or more of the documents shown",
+            r"outcome' is \['a', 'b'\]: iterative names 1 of the documents shown",
         ),
         (change_step(outcome=["c"]), r"field 'steps\[1\].outcome' is \['c'\]: iterative names 1"),
         (change_step(repaired=0), r"field 'steps\[1\].repaired' is 0: give true or false"),
@@ -285,7 +285,6 @@ def test_a_line_that_was_cut_off_is_named(tmp_path: Path) -> None:
         (b"[]\n", "a JSON list where an object"),
         (b"{}\n", "field 'strategy' is missing"),
         (b'{"query": "\xe9"}\n', "not UTF-8"),
-        (b'{"query_id": "q", "step": 1, "shown": []}\n', "a line for each model call, as earlier versions .* write it"),
     ],
 )
 def test_what_is_no_trace_is_said(tmp_path: Path, content: bytes, said: str) -> None:
@@ -295,7 +294,7 @@ def test_what_is_no_trace_is_said(tmp_path: Path, content: bytes, said: str) -> 
 
 
 def test_what_can_not_be_read_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"trace '.*nowhere' can't be read: No such file"):
+    with pytest.raises(InputError, match=r"'.*nowhere' can't be read \(No such file"):
         list(read_trace(tmp_path / "nowhere"))
     (tmp_path / "trace.gz").write_text("{}")
     with pytest.raises(DataFileError, match=r"trace\.gz:1: damaged gzip data"):
@@ -308,7 +307,7 @@ def test_what_can_not_be_read_is_said(tmp_path: Path) -> None:
 def show(*words: Any, width: int = 80, code: int = 0) -> str:
     done = CliRunner().invoke(app, ["trace", "show", *map(str, words)], env={"COLUMNS": str(width)})
     assert done.exit_code == code, done.output
-    return done.stdout if code == 0 else done.stderr
+    return "".join(f"{line.rstrip().replace(' …', '…')}\n" for line in (done.stderr if code else done.stdout).splitlines())
 
 
 @pytest.fixture
@@ -433,4 +432,4 @@ def test_what_is_not_there_is_said_with_what_is(told: Path, tmp_path: Path) -> N
     assert "Missing option '--trace'" in show("q2", code=2)
     (tmp_path / "empty").touch()
     assert "is empty" in show("q2", "--trace", tmp_path / "empty", code=1)
-    assert "can't be read: No such file" in show("q2", "--trace", tmp_path / "none", code=1)
+    assert "can't be read (No such file" in show("q2", "--trace", tmp_path / "none", code=1)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from r1ranker_ir.adapters.domains import recommendation_domains
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages
+from r1ranker_ir.cli.options import ON_ERROR
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 
 if TYPE_CHECKING:
@@ -28,14 +27,12 @@ BASELINES = ("popularity", "item-knn")
 @with_fields
 def recommendation(
     source: Path = option(
-        ..., "Folder with RecBole's atomic files (.inter, .item) or MovieLens (ml-100k, ml-1m), or one file of it."
+        ..., "Folder with RecBole's atomic files (.inter, .item) or MovieLens (ml-100k, ml-1m), or one of its files."
     ),
-    output: Path = option(
-        ..., "JSON Lines file of ranking requests to write, gzip if it ends in .gz; it is there only once it is whole."
-    ),
+    output: Path = option(..., "JSON Lines file of ranking requests to write, gzip if it ends in .gz."),
     domain: str | None = option(
         None,
-        f"What is recommended: {', '.join(recommendation_domains())}; the prompt says so.",
+        f"What is recommended, for the prompt: {', '.join(recommendation_domains())}.",
         unset="movie for MovieLens, else product",
     ),
     users: int | None = option(None, "Draw N users.", unset="all", least=1),
@@ -49,36 +46,29 @@ def recommendation(
         "uniform", "Draw the other candidates from all items alike, or by how many users chose them."
     ),
     candidates_run: str | None = option(
-        None,
-        "TREC run of a recommender (users as queries, items as documents) whose lists are the candidates, instead "
-        "of a draw.",
+        None, "TREC run of a recommender (users as queries, items as documents) whose lists are the candidates."
     ),
     add_targets: bool = option(
         False, "With --candidates-run: put the target into lists that lack it; otherwise their users are left out."
     ),
     scores: list[str] | None = option(
-        None,
-        "TREC run of another recommender on the same users, such as SASRec, for the table; may be given repeatedly.",
-        metavar="NAME=RUN",
+        None, "TREC run of another recommender on these users, for the table; repeatable.", metavar="NAME=RUN"
     ),
     repeats: Literal["drop", "hide", "keep"] = option(
         "drop",
-        "Users who chose their target before: leave them out, take it out of the history that is shown, or keep it "
-        "there, which gives the answer away.",
+        "Users who chose their target before: leave them out, take it out of the history, or keep it, which gives it "
+        "away.",
     ),
     seed: int = option(0, "Seed of every draw."),
-    on_error: Literal["fail", "skip"] = option(
-        "fail", "Stop at the first line or user that can't be used, or leave such out and count them."
-    ),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    on_error: Literal["fail", "skip"] = ON_ERROR,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Make ranking requests of users' choices: the history as the query, and the next choice among others.
 
     Candidates carry the scores of two baselines, popularity and item-knn. Measure on the file with r1ranker suite, or
     make training samples of it with r1ranker data --requests. Same input and seed give the same file.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.adapters.recommendation import baselines
     from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol
@@ -124,15 +114,12 @@ def recommendation(
         counts=counts,
     )
     written = write_requests(output, _some(requests, source, problems, counts))
-    if not quiet:
-        asked = "" if users in (None, written) else f", not the {users} that were asked for"
-        echo(
-            f"{output}: {written} requests{asked}; {len(interactions.histories)} users and {len(interactions.titles)} "
-            f"items read; {problems.line()}",
-            err=True,
-        )
-        for what, count in counts.items():
-            echo(f"{count} {what}", err=True)
+    asked = "" if users in (None, written) else f", not the {users} that were asked for"
+    messages.say(
+        f"{output}: {written} requests{asked}; {len(interactions.histories)} users and {len(interactions.titles)} "
+        f"items read; {problems.line()}",
+        *(f"{count} {what}" for what, count in counts.items()),
+    )
 
 
 def _named_runs(scores: list[str], candidates_run: str | None) -> dict[str, str]:

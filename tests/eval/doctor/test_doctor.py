@@ -18,7 +18,7 @@ from r1ranker_ir.eval.doctor.doctor import StrategyCheck, verdict_of
 from r1ranker_ir.eval.doctor.lists import clear_lists
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.models.random_weights import open_configuration, random_model
-from r1ranker_ir.runs.trace_summary import TraceCounts
+from r1ranker_ir.runs.trace_summary import summarise
 
 
 def doctor(*arguments: object, code: int = 0) -> Any:
@@ -177,7 +177,7 @@ def test_too_many_lists_are_refused() -> None:
 def test_verdicts_go_by_chance_and_steadiness() -> None:
     reserved = "fit with reservations"
     for right, same, level in ((12, 6, "fit"), (10, 5, "fit"), (8, 5, reserved), (10, 3, reserved), (4, 6, "unfit")):
-        verdict = verdict_of(StrategyCheck("direct", 6, 4, right, same, TraceCounts().summary()))
+        verdict = verdict_of(StrategyCheck("direct", 6, 4, right, same, summarise([])))
         assert verdict.level == level
         assert bool(verdict.reasons) is bool(verdict.advice) or level == reserved
 
@@ -186,5 +186,5 @@ def test_chance_is_the_binomial_tail() -> None:
     import scipy.stats
 
     for right in range(13):
-        check = StrategyCheck("direct", 6, 4, right, 6, TraceCounts().summary())
+        check = StrategyCheck("direct", 6, 4, right, 6, summarise([]))
         assert check.chance == pytest.approx(scipy.stats.binom.sf(right - 1, 12, 0.25))
