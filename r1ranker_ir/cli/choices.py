@@ -10,6 +10,8 @@ from r1ranker_ir.retrieval.first_stages import FIRST_STAGES, form_of
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.types import OF_ONE
 
+CACHE_PLACE = "the environment variable R1RANKER_CACHE, else r1ranker-ir/completions.sqlite in the user's cache folder"
+
 
 def _one_of(names: Iterable[str]) -> Any:
     """The type of an argument that takes these names alone."""
@@ -28,18 +30,16 @@ else:
 
 def strategies_help() -> str:
     """What the strategies do, as one sentence."""
-    said = [strategy.summary for strategy in STRATEGIES.values() if strategy.summary]
-    text = f"{'; '.join(said[:-1])}; or {said[-1]}."
-    return text[0].upper() + text[1:]
+    text = listed([strategy.summary for strategy in STRATEGIES.values() if strategy.summary], "; ")
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def first_stages_help() -> str:
     """What searches, as the end of a sentence."""
-    said = [f"{form_of(kind)}, {kind.summary}" for kind in FIRST_STAGES.values()]
-    return f"{'; '.join(said[:-1])}; or {said[-1]}."
+    return listed([f"{form_of(kind)}, {kind.summary}" for kind in FIRST_STAGES.values()], "; ") + "."
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names in a sentence."""
+def listed(names: Iterable[str], comma: str = ", ") -> str:
+    """Names or phrases in a sentence."""
     each = list(names)
-    return f"{', '.join(each[:-1])} or {each[-1]}"
+    return f"{comma.join(each[:-1])}{';' if comma == '; ' else ''} or {each[-1]}"

@@ -32,27 +32,6 @@ class StandardErrorHandler(logging.Handler):
         tqdm.write(visible(self.format(record)), file=sys.stderr)
 
 
-def start(*, verbose: bool = False, quiet: bool = False) -> bool:
-    """Prepares logging and progress bars."""
-    if verbose and quiet:
-        raise typer.BadParameter("choose one of --verbose and --quiet", param_hint="--quiet")
-    handler = StandardErrorHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    ours = logging.getLogger("r1ranker_ir")
-    ours.addHandler(handler)
-    ours.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    progress = sys.stderr.isatty() and not quiet
-    if not progress:
-        # Read by tqdm when it is first imported: the bars of ir_datasets and transformers have no other switch.
-        os.environ.setdefault("TQDM_DISABLE", "1")
-    catalogue = logging.getLogger("ir_datasets")
-    if verbose:
-        catalogue.removeFilter(_is_warning)
-    else:
-        catalogue.addFilter(_is_warning)  # it sets its own level, so a level set here would not last
-    return progress
-
-
 @dataclass(frozen=True)
 class Messages:
     """How much a verb says on standard error."""
@@ -62,7 +41,21 @@ class Messages:
 
     def start(self) -> bool:
         """Prepares logging, and says whether progress bars are shown."""
-        return start(verbose=self.verbose, quiet=self.quiet)
+        if self.verbose and self.quiet:
+            raise typer.BadParameter("choose one of --verbose and --quiet", param_hint="--quiet")
+        handler = StandardErrorHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        ours = logging.getLogger("r1ranker_ir")
+        ours.addHandler(handler)
+        ours.setLevel(logging.DEBUG if self.verbose else logging.WARNING)
+        progress = sys.stderr.isatty() and not self.quiet
+        if not progress:
+            # Read by tqdm when it is first imported: the bars of ir_datasets and transformers have no other switch.
+            os.environ.setdefault("TQDM_DISABLE", "1")
+        catalogue = logging.getLogger("ir_datasets")
+        # It sets its own level, so a level set here would not last.
+        (catalogue.removeFilter if self.verbose else catalogue.addFilter)(_is_warning)
+        return progress
 
     def say(self, *lines: str) -> None:
         """Prints lines of a summary, unless all is to be quiet."""

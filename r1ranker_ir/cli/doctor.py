@@ -31,13 +31,10 @@ def doctor(
     *,
     model: str = argument(
         ...,
-        "A folder, GGUF file or Hugging Face name, a registered name such as r1ranker-iterative-tiny, or with "
-        "--backend openai the server's name for it.",
+        "A folder, GGUF file, Hugging Face or registered name, or with --backend openai the server's name for it.",
     ),
     options: Stated,
-    queries: int | None = option(
-        None, "How many short lists are shown, each both ways.", unset="6; 3 with --quick", least=1
-    ),
+    queries: int | None = option(None, "Short lists, each shown both ways.", unset="6; 3 with --quick", least=1),
     candidates: int = option(4, "Passages in each list.", least=2),
     quick: bool = option(False, "Fewer lists and shorter thoughts."),
     max_thought_tokens: int | None = option(

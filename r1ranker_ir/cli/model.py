@@ -6,7 +6,7 @@ from typing import Literal
 
 import typer
 
-from r1ranker_ir.cli.console import MESSAGES, Messages, start
+from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo
@@ -43,7 +43,7 @@ def install(name: Literal["small"] = NAME, messages: Messages = MESSAGES) -> Non
 @with_fields
 def path(name: Literal["small"] = NAME) -> None:
     """Print the file of the installed model; exit with 1 if it is not installed."""
-    start()
+    MESSAGES.start()
     from r1ranker_ir.errors import CheckpointError
     from r1ranker_ir.models.small import HUB_NAME, HUB_REVISION, INSTALL_HINT, SMALL_NAME, installed_small
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from r1ranker_ir.cli.choices import SectionName, listed
-from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.console import MESSAGES
 from r1ranker_ir.cli.parameters import GroupedCommand, stated_of, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import argument_text, echo_data, echo_json
@@ -78,13 +78,13 @@ def show(
     Query and passages are cut as they would be for the model: to the limits given here, those of the system or those
     in the model's r1ranker.json, and to its context. The prompt's hash is the one that traces hold.
     """
-    start()
+    MESSAGES.start()
     from r1ranker_ir.backends.limits import unloaded_limits
     from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
     from r1ranker_ir.prompts.digest import digest_of_messages
     from r1ranker_ir.prompts.prompt import Prompt
     from r1ranker_ir.prompts.template import MARK_SECTION
-    from r1ranker_ir.rankers.ranker import is_own_wording, template_of
+    from r1ranker_ir.rankers.ranker import template_of
     from r1ranker_ir.strategies.windows import PROMPT_HASH_DIGITS
     from r1ranker_ir.types import OF_ONE, Candidate, RankingRequest
 
@@ -95,8 +95,7 @@ def show(
     chosen = template_of(told, settings)
     member = None if told.system is None else FAMILY[told.system]
     if member is not None:
-        own = is_own_wording(told.template, settings)
-        for note in wording_notes(told.system, model or member.checkpoint or "", chosen, own=own):
+        for note in wording_notes(told.system, told.template, model or member.checkpoint or "", settings, chosen):
             logger.warning("%s", note)
     wanted = [*([] if member is None else [member.strategy]), *known_sections()]
     asked = section or next((name for name in wanted if name in chosen.wordings), None)

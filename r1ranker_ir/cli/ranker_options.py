@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import typer
 
 from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
-from r1ranker_ir.cli.choices import listed, strategies_help
+from r1ranker_ir.cli.choices import CACHE_PLACE, listed, strategies_help
 from r1ranker_ir.cli.parameters import stated_of
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import model_option, offers_of, option
@@ -25,19 +25,14 @@ from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import RankingOptions
 
 if TYPE_CHECKING:
-    StatedOptions = Mapping[str, Any]
-    StatedCluster = Mapping[str, Any]
+    StatedOptions = StatedCluster = Mapping[str, Any]
 else:
-    StatedOptions = stated_of(RankingOptions, RankerSettings)
-    """What the command line states of how to rank, and of limits and the engine."""
-    StatedCluster = stated_of(RayCluster)
-    """What the command line states of Ray's workers."""
+    StatedOptions, StatedCluster = stated_of(RankingOptions, RankerSettings), stated_of(RayCluster)
 
 RERANKER = option(
     ...,
-    f"{listed(REGISTERED)}; a published system, {listed(FAMILY)}, with its settings; or, with "
-    "--strategy, any causal language model: a Hugging Face name, a folder, a GGUF file, or a "
-    "server's name for it.",
+    f"{listed(REGISTERED)}; a published system, {listed(FAMILY)}, with its settings; or, with --strategy, any causal "
+    "language model: a Hugging Face name, a folder, a GGUF file, or a server's name for it.",
     group="Model",
 )
 ENGINE = option(
@@ -59,7 +54,7 @@ class RankerChoice:
     )
     own_options: list[str] | None = option(
         None,
-        "An option of an installed strategy or backend that is not listed here; may be given repeatedly.",
+        "An option of an installed strategy or backend that is not listed here; repeatable.",
         group="Ranking",
         unset="none",
         flags=("--option",),
@@ -67,11 +62,9 @@ class RankerChoice:
     )
     cache: Path | None = option(
         None,
-        "File in which answers are kept and looked for, so that an interrupted run goes on where it stopped when the "
-        "command is given again.",
+        "File in which answers are kept and looked for: an interrupted command goes on where it stopped.",
         group="Output",
-        unset="the environment variable R1RANKER_CACHE, else r1ranker-ir/completions.sqlite in the user's folder for "
-        "caches",
+        unset=CACHE_PLACE,
     )
     no_cache: bool = option(False, "Keep no answers and look for none.", group="Output")
 

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.options import CORPUS, MISSING, RERANK_DEPTH, RUN, RUN_OUTPUT, SHUFFLE
 from r1ranker_ir.cli.parameters import with_fields
-from r1ranker_ir.cli.ranker_options import (
-    ENGINE,
-    RERANKER,
-    RankerChoice,
-    StatedCluster,
-    StatedOptions,
-    ray_cluster,
-)
+from r1ranker_ir.cli.ranker_options import ENGINE, RERANKER, RankerChoice, StatedCluster, StatedOptions, ray_cluster
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.option_fields import option
 
@@ -29,18 +22,15 @@ def rerank(
     corpus: str = CORPUS,
     run: str = RUN,
     depth: int = RERANK_DEPTH,
-    queries: int | None = option(
-        None, "Only the first N queries of the corpus that the run has.", unset="all", group="What", least=1
-    ),
+    queries: int | None = option(None, "Only the first N queries that both have.", unset="all", group="What", least=1),
     missing: Literal["error", "skip"] = MISSING,
     shuffle: int | None = SHUFFLE,
     reranker: str = RERANKER,
     output: str = RUN_OUTPUT,
     save_traces: Path | None = option(
         None,
-        "JSON Lines file for the trace, gzip if it ends in .gz: a line for each query, with each model call's "
-        "prompt hash, thought, answer, probabilities and tokens. r1ranker trace show prints one; training data can "
-        "be made of it. Grows as <file>.partial until it is whole.",
+        "JSON Lines file for the trace, gzip if it ends in .gz: each query's model calls with thoughts, answers and "
+        "tokens. r1ranker trace show prints one. Grows as <file>.partial until it is whole.",
         unset="none",
         group="Output",
         flags=("--save-traces", "--trace"),
@@ -60,7 +50,6 @@ def rerank(
     progress = messages.start()
     from r1ranker_ir.runs.reranking import RunSource, rerank_run
 
-    cluster = ray_cluster(engine, workers)
     summary = rerank_run(
         RunSource(corpus, run, depth, queries, missing, shuffle),
         choice.source(reranker, options),
@@ -68,7 +57,7 @@ def rerank(
         tag="_".join(reranker.split()),
         traces=save_traces,
         progress=progress,
-        cluster=cluster,
+        cluster=ray_cluster(engine, workers),
         announce=not messages.quiet,
     )
     messages.say(summary_line(summary))

@@ -55,8 +55,7 @@ def shootout(
     from r1ranker_ir.eval.shootouts.report import RESULT_FILE, shootout_data, shootout_sheet
     from r1ranker_ir.eval.shootouts.shootout import RUNS, EqualTerms, run_shootout
     from r1ranker_ir.files.paths import NamedFile
-    from r1ranker_ir.runs.inputs import candidate_inputs
-    from r1ranker_ir.runs.reranking import RunSource
+    from r1ranker_ir.runs.reranking import RunSource, candidate_inputs
 
     source = RunSource(corpus, run, depth, queries, missing)
     terms = EqualTerms(source, parse_measures(measures), max_calls, max_tokens, seed)

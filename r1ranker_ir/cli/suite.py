@@ -133,19 +133,14 @@ def _print_suites(name: str | None) -> None:
 
     for suite_name in suite_names() if name is None else (name,):
         opened = open_suite(suite_name)
-        table = Table(
-            "data set", "corpus", box=box.SIMPLE_HEAD, title=f"{opened.name}: {opened.title}", title_justify="left"
-        )
+        title = f"{opened.name}: {opened.title}"
+        table = Table("data set", "corpus", box=box.SIMPLE_HEAD, title=title, title_justify="left")
         for column in ("documents", "queries", "download", "BM25 index"):
             table.add_column(column, justify="right", no_wrap=True)
-        for dataset in opened.datasets:
-            table.add_row(
-                Text(dataset.name),
-                Text(dataset.origin),
-                *("" if count is None else f"{count:,}" for count in (dataset.documents, dataset.queries)),
-                " + ".join(downloads_of(dataset)),
-                "" if dataset.index_size is None else size_of(dataset.index_size),
-            )
+        for each in opened.datasets:
+            counts = ("" if count is None else f"{count:,}" for count in (each.documents, each.queries))
+            index = "" if each.index_size is None else size_of(each.index_size)
+            table.add_row(Text(each.name), Text(each.origin), *counts, " + ".join(downloads_of(each)), index)
         print_wide(table)
-        for terms in dict.fromkeys(dataset.terms for dataset in opened.datasets if dataset.terms):
+        for terms in dict.fromkeys(each.terms for each in opened.datasets if each.terms):
             echo(f"{terms}\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.console import MESSAGES
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import argument_text, console, echo, echo_json
@@ -39,7 +39,7 @@ def show(
     ),
 ) -> None:
     """Show how one query was ranked: what each model call held, thought and answered, and the order it led to."""
-    start()
+    MESSAGES.start()
     from r1ranker_ir.runs.trace_view import print_ranking
     from r1ranker_ir.runs.traces import find_rankings
 
@@ -81,7 +81,7 @@ def summary(
 
     With --corpus also the measures of the orders that went in and of those that came out.
     """
-    start()
+    MESSAGES.start()
     from r1ranker_ir.runs.requests import entries_of
     from r1ranker_ir.runs.trace_summary import summarise
     from r1ranker_ir.runs.trace_summary_view import measures_lines, summary_lines

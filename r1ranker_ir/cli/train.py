@@ -119,7 +119,7 @@ def train_demo(
     Takes some minutes on two CPU cores. What an earlier call has finished is not done again.
     """
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # as in `start`, which each command calls itself, but too late
+        os.environ.setdefault("TQDM_DISABLE", "1")  # as `Messages.start` does in each command, but too late
     from r1ranker_ir.training.demo.demo import DemoSettings, run_train_demo
 
     def run_command(arguments: Sequence[str]) -> None:

@@ -86,20 +86,13 @@ class Attempts:
 
 
 @dataclass(frozen=True)
-class Worker:
-    """Which worker did something, and with what."""
-
-    name: str  # its process and machine
-    identity: Mapping[str, Any]  # its backend's, see Backend.identity; empty where it could not be opened
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What comes back for one portion."""
 
     rankings: tuple[Ranked, ...]  # or why there is none, in the order of their positions
     summary: RunSummary
-    worker: Worker
+    worker: str  # its process and machine
+    identity: Mapping[str, Any]  # its backend's, see Backend.identity; empty where it could not be opened
     opening_messages: tuple[logging.LogRecord, ...]  # logged while the ranker was opened
     messages: tuple[logging.LogRecord, ...]  # logged meanwhile
     deaths: int  # workers that died over the portion before
@@ -168,8 +161,8 @@ class PortionRanker:
                     failure = self._portable(error)
                 summary = self._ranker.summary.since(before)
         rankings = tuple(ranking for _, ranking in sorted(finished, key=lambda pair: pair[0]))
-        worker, opening = Worker(self._name, self._identity), self._opening_messages
-        return Outcome(rankings, summary, worker, opening, tuple(messages), deaths, failure)
+        opening = self._opening_messages
+        return Outcome(rankings, summary, self._name, self._identity, opening, tuple(messages), deaths, failure)
 
     def _portable(self, error: Exception) -> Exception:
         """Makes an error fit to travel: with its traceback as a note, and as another one if it can't be pickled."""
@@ -193,8 +186,8 @@ def _without_texts(ranking: Ranking) -> Ranking:
 def _messages(level: int) -> Iterator[list[logging.LogRecord]]:
     """Collects what this package logs, in a form that can be pickled."""
     collected: list[logging.LogRecord] = []
-    queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    handler = QueueHandler(queue)
+    handler = QueueHandler(SimpleQueue())
+    handler.enqueue = collected.append  # type: ignore[method-assign]
     ours = logging.getLogger("r1ranker_ir")
     level_before = ours.level
     ours.addHandler(handler)
@@ -204,5 +197,3 @@ def _messages(level: int) -> Iterator[list[logging.LogRecord]]:
     finally:
         ours.removeHandler(handler)
         ours.setLevel(level_before)
-        while not queue.empty():
-            collected.append(queue.get())

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from commands import COLLECTION, r1ranker, said
 
 import r1ranker_ir
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 
-COLLECTION = Path(r1ranker_ir.__file__).parent / "demo_collection"
 DEFAULT = Path(r1ranker_ir.__file__).parent / "prompts" / "default.toml"
 RANK_R1 = '''
 prompt_system = "You compare passages."
@@ -26,22 +24,13 @@ pattern = '<think>.*?</think>\\s*<answer>(.*?)</answer>'
 '''
 
 
-def rerank(*arguments: object, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, ["rerank", "--corpus", str(COLLECTION), *map(str, arguments)])
-    assert result.exit_code == code, result.output
-    return result
-
-
 @pytest.fixture
-def bm25(tmp_path: Path) -> Path:
-    path = tmp_path / "bm25.trec"
-    result = CliRunner().invoke(app, ["search", "--corpus", str(COLLECTION), "--depth", "6", "--output", str(path)])
-    assert result.exit_code == 0, result.output
-    return path
+def rerank(bm25_run, tmp_path):
+    def run(*words: object) -> str:
+        common = ("--depth", 6, "--no-cache", "--max-thought-tokens", 4, "--output", tmp_path / "o.trec")
+        return r1ranker("rerank", "--corpus", COLLECTION, "--run", bm25_run, *common, *words).stderr
 
-
-def steps_of(path: Path) -> list[list[dict[str, Any]]]:
-    return [json.loads(line)["steps"] for line in path.read_text().splitlines()]
+    return run
 
 
 @pytest.mark.parametrize(
@@ -53,70 +42,41 @@ def steps_of(path: Path) -> list[list[dict[str, Any]]]:
         (("--strategy", "iterative", "--votes", 3, "--vote-by", "borda", "--max-calls", 9), [9, 9]),
     ],
 )
-def test_strategies_votes_and_budgets(
-    bm25: Path, tmp_path: Path, options: tuple[object, ...], calls: list[int]
-) -> None:
-    traces, output = tmp_path / "t.jsonl", tmp_path / "o.trec"
-    common = ("--run", bm25, "--queries", 2, "--reranker", TINY_CHECKPOINT, "--template", DEFAULT, "--no-cache")
-    said = rerank(*common, "--max-thought-tokens", 4, *options, "--save-traces", traces, "--output", output).stderr
-
-    assert [len(steps) for steps in steps_of(traces)] == calls
-    assert re.search(rf"2 queries, {sum(calls)} calls", said)
-    before, after = read_run(bm25), read_run(output)
-    assert all(sorted(e.doc_id for e in after[q]) == sorted(e.doc_id for e in before[q]) for q in after)
-    if "--votes" in options:
-        assert all(0 < step["confidence"] <= 1 for steps in steps_of(traces) for step in steps)
+def test_strategies_votes_and_budgets(rerank, bm25_run, tmp_path, options, calls):
+    common = ("--queries", 2, "--reranker", TINY_CHECKPOINT, "--template", DEFAULT, "--save-traces", tmp_path / "t")
+    assert re.search(rf"2 queries, {sum(calls)} calls", rerank(*common, *options))
+    steps: list[Any] = [json.loads(line)["steps"] for line in (tmp_path / "t").read_text().splitlines()]
+    assert [len(each) for each in steps] == calls
+    before, after = read_run(bm25_run), read_run(tmp_path / "o.trec")
+    assert all(sorted(e.doc_id for e in after[q]) == sorted(e.doc_id for e in before[q][:6]) for q in after)
+    assert "--votes" not in options or all(0 < step["confidence"] <= 1 for each in steps for step in each)
 
 
-def test_a_published_system_with_a_file_of_its_own(bm25: Path, tmp_path: Path) -> None:
-    template, output = tmp_path / "rank-r1.toml", tmp_path / "o.trec"
+def test_a_published_system_with_a_file_of_its_own(rerank, tmp_path):
+    template = tmp_path / "rank-r1.toml"
     template.write_text(RANK_R1)
-    common = ("--run", bm25, "--queries", 1, "--reranker", "rank-r1", "--model", TINY_CHECKPOINT, "--no-cache")
-    own = ("--template", template, "--max-thought-tokens", 4, "--top-k", 1, "--max-repair-rate", 1)
-    said = rerank(*common, *own, "--output", output).stderr
+    own = ("--queries", 1, "--reranker", "rank-r1", "--model", TINY_CHECKPOINT, "--template", template)
     # Six candidates are the root and its children: one call.
-    assert "1 queries, 1 calls" in said and ", 0 repairs" in said
-    published = rerank(*common, *own, "--answers", "published", "--output", output).stderr
-    assert "1 queries, 1 calls" in published and ", 1 repairs" in published
+    for more, repairs in (((), 0), (("--answers", "published"), 1)):
+        summary = rerank(*own, "--top-k", 1, "--max-repair-rate", 1, *more)
+        assert "1 queries, 1 calls" in summary and f", {repairs} repairs" in summary
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--reranker", "rankgpt"), "works with any chat model: name one"),
-        (
-            ("--reranker", "first", "--strategy", "iterative"),
-            "'first' is the direct strategy: leave strategy='iterative' out",
-        ),
-        (("--reranker", TINY_CHECKPOINT, "--strategy", "pointwise", "--sort", "heap"), "sort"),
-    ],
-)
-def test_what_does_not_go_together_is_explained(
-    bm25: Path, tmp_path: Path, options: tuple[object, ...], said: str
-) -> None:
-    words = ("rerank", "--corpus", COLLECTION, "--run", bm25, *options, "--output", tmp_path / "o")
-    result = CliRunner().invoke(app, [*map(str, words)])
-    assert result.exit_code in (1, 2)
-    assert said in " ".join(result.output.replace("│", " ").split())
-
-
-def test_a_system_without_its_template_is_told_in_the_run_the_trace_and_the_manifest(
-    bm25: Path, tmp_path: Path
-) -> None:
-    traces, output = tmp_path / "t.jsonl", tmp_path / "o.trec"
-    system = ("--reranker", "rank-r1", "--model", TINY_CHECKPOINT, "--settings-from", tmp_path, "--no-cache")
-    few = ("--queries", 2, "--max-thought-tokens", 4, "--top-k", 1, "--max-repair-rate", 1)
-    said = rerank("--run", bm25, *system, *few, "--save-traces", traces, "--output", output).stderr
+def test_a_system_without_its_template_is_told_in_the_run_the_trace_and_the_manifest(rerank, tmp_path):
     words = "'rank-r1' is asked in this project's own words"
-    assert said.count(words) == 1
-    for line in traces.read_text().splitlines():
+    system = ("--reranker", "rank-r1", "--model", TINY_CHECKPOINT, "--settings-from", tmp_path)
+    few = ("--queries", 2, "--top-k", 1, "--max-repair-rate", 1)
+    assert rerank(*system, *few, "--save-traces", tmp_path / "t.jsonl").count(words) == 1
+    for line in (tmp_path / "t.jsonl").read_text().splitlines():
         [note] = json.loads(line)["notes"]
         assert words in note
-    shown = CliRunner().invoke(app, ["trace", "show", "q01", "--trace", str(traces)]).stdout
-    assert words in " ".join(shown.split())
-    suite = ("suite", COLLECTION, *system, *few, "--depth", 6, "--output", tmp_path / "suite")
-    result = CliRunner().invoke(app, list(map(str, suite)))
-    assert result.exit_code == 0, result.output
+    assert words in said(r1ranker("trace", "show", "q01", "--trace", tmp_path / "t.jsonl"))
+    quick = ("--max-thought-tokens", 4, "--no-cache", "--depth", 6, "--output", tmp_path / "suite")
+    r1ranker("suite", COLLECTION, *system, *few, *quick)
     ranker = json.loads((tmp_path / "suite" / "manifest.json").read_text())["reranker"]
-    assert ranker["system"] == "rank-r1"
-    assert words in ranker["notes"][0]
+    assert ranker["system"] == "rank-r1" and words in ranker["notes"][0]
+
+
+def test_a_sort_of_another_strategy_is_explained(bm25_run, tmp_path):
+    words = ("--reranker", TINY_CHECKPOINT, "--strategy", "pointwise", "--sort", "heap", "--output", tmp_path / "o")
+    assert "sort" in said(r1ranker("rerank", "--corpus", COLLECTION, "--run", bm25_run, *words, code=1))
