@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from r1ranker_ir.cli.choices import CACHE_PLACE
 from r1ranker_ir.cli.console import MESSAGES
+from r1ranker_ir.cli.options import CACHE_PLACE
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from r1ranker_ir.cli.choices import SectionName, listed
 from r1ranker_ir.cli.console import MESSAGES
+from r1ranker_ir.cli.options import SectionName, listed
 from r1ranker_ir.cli.parameters import GroupedCommand, stated_of, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import argument_text, echo_data, echo_json
@@ -84,7 +84,7 @@ def show(
     from r1ranker_ir.prompts.digest import digest_of_messages
     from r1ranker_ir.prompts.prompt import Prompt
     from r1ranker_ir.prompts.template import MARK_SECTION
-    from r1ranker_ir.rankers.ranker import template_of
+    from r1ranker_ir.rankers.ranker import prompt_limits, template_of
     from r1ranker_ir.strategies.windows import PROMPT_HASH_DIGITS
     from r1ranker_ir.types import OF_ONE, Candidate, RankingRequest
 
@@ -112,16 +112,7 @@ def show(
     request = RankingRequest(argument_text(query), candidates, task=task, aim=argument_text(aim))
     thought = settings.max_thought_tokens if told.max_thought_tokens is None else told.max_thought_tokens
     read = unloaded_limits(model, context_length=context_length, max_thought_tokens=thought)
-    passage, longest = told.max_passage_tokens, told.max_query_tokens
-    filled = Prompt(
-        chosen,
-        read,
-        published=published,
-        max_passage_tokens=settings.max_passage_tokens if passage is None else passage,
-        max_query_tokens=settings.max_query_tokens if longest is None else longest,
-        max_passage_words=told.max_passage_words,
-        repair_text=bool(told.repair_text),
-    )
+    filled = Prompt(chosen, read, published=published, **prompt_limits(told, settings))
     found, shown = find_section(asked), range(len(candidates))
     if found.names_excluded and len(shown) < 2:
         raise InputError(f"section {asked} names excluded candidates: give at least two --document")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import typer
 
 from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
-from r1ranker_ir.cli.choices import CACHE_PLACE, listed, strategies_help
+from r1ranker_ir.cli.options import CACHE_PLACE, listed, strategies_help
 from r1ranker_ir.cli.parameters import stated_of
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import model_option, offers_of, option
@@ -25,7 +25,8 @@ from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import RankingOptions
 
 if TYPE_CHECKING:
-    StatedOptions = StatedCluster = Mapping[str, Any]
+    StatedOptions = Mapping[str, Any]
+    StatedCluster = Mapping[str, Any]
 else:
     StatedOptions, StatedCluster = stated_of(RankingOptions, RankerSettings), stated_of(RayCluster)
 

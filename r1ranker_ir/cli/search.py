@@ -6,9 +6,8 @@ import logging
 import time
 from pathlib import Path
 
-from r1ranker_ir.cli.choices import first_stages_help
 from r1ranker_ir.cli.console import MESSAGES, Messages
-from r1ranker_ir.cli.options import CORPUS, RUN_OUTPUT
+from r1ranker_ir.cli.options import CORPUS, RUN_OUTPUT, first_stages_help
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.option_fields import option
 

@@ -112,15 +112,8 @@ class Ranker:
             self.backend = open_backend(backend, self.model, **{"max_thought_tokens": thought, **sizes, **own})
         else:
             self.backend = backend
-        self.prompt = Prompt(
-            self.template,
-            self.backend,
-            max_passage_tokens=_first(told.max_passage_tokens, checkpoint.max_passage_tokens),
-            max_query_tokens=_first(told.max_query_tokens, checkpoint.max_query_tokens),
-            published=told.answers == "published",
-            max_passage_words=told.max_passage_words,
-            repair_text=bool(told.repair_text),
-        )
+        limits = prompt_limits(told, checkpoint)
+        self.prompt = Prompt(self.template, self.backend, published=told.answers == "published", **limits)
         self._said: set[str] = set()
         self.engine = Engine(self.backend, max_repair_rate=told.max_repair_rate, progress=progress, cache=kept)
 
@@ -210,8 +203,15 @@ class Ranker:
         )
 
 
-def _first(given: int | None, default: int | None) -> int | None:
-    return default if given is None else given
+def prompt_limits(given: RankerSettings, checkpoint: CheckpointSettings) -> dict[str, Any]:
+    """What a `Prompt` makes of passages and queries: the caller's limits, else the checkpoint's."""
+    passage, query = given.max_passage_tokens, given.max_query_tokens
+    return {
+        "max_passage_tokens": checkpoint.max_passage_tokens if passage is None else passage,
+        "max_query_tokens": checkpoint.max_query_tokens if query is None else query,
+        "max_passage_words": given.max_passage_words,
+        "repair_text": bool(given.repair_text),
+    }
 
 
 def _window(given: RankerSettings, checkpoint: CheckpointSettings) -> tuple[int, int]:

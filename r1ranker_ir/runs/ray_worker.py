@@ -70,17 +70,16 @@ class Attempts:
         self._begun: Counter[int] = Counter()
 
     def opening(self) -> int:
-        """Notes that a worker opens its ranker; gives how many have died without any portion having been finished."""
+        """A worker opens its ranker; gives how many have died without any portion having been finished."""
         self._opened += 1
         return max(0, self._opened - self._workers)
 
     def beginning(self, portion: int) -> int:
-        """Notes that a portion is begun; gives how many workers have died over it."""
+        """A portion is begun; gives how many workers have died over it."""
         self._begun[portion] += 1
         return self._begun[portion] - 1
 
     def finished(self, portion: int) -> None:
-        """Notes that a portion is done."""
         self._opened = 0
         del self._begun[portion]
 
@@ -140,7 +139,7 @@ class PortionRanker:
 
     def _rank(self, number: int, deaths: int) -> Outcome:
         start, stop = self._job.portions.bounds(number)
-        finished: list[tuple[int, Ranked]] = []
+        finished: dict[int, Ranked] = {}
         failure, summary = self._failure, RunSummary()
         if failure is None and deaths > MOST_DEATHS:
             failure = BackendError(f"{deaths} workers died over the same queries, {start + 1} to {stop}. {_ADVICE}")
@@ -154,13 +153,13 @@ class PortionRanker:
                         if isinstance(ranked, FailedRanking):
                             error = self._portable(ranked.error)
                             portable = error if isinstance(error, R1RankerError) else BackendError(str(error))
-                            finished.append((place, replace(ranked, error=portable)))
+                            finished[place] = replace(ranked, error=portable)
                         else:
-                            finished.append((place, ranked if self._job.traced else _without_texts(ranked)))
+                            finished[place] = ranked if self._job.traced else _without_texts(ranked)
                 except Exception as error:
                     failure = self._portable(error)
                 summary = self._ranker.summary.since(before)
-        rankings = tuple(ranking for _, ranking in sorted(finished, key=lambda pair: pair[0]))
+        rankings = tuple(finished[place] for place in sorted(finished))
         opening = self._opening_messages
         return Outcome(rankings, summary, self._name, self._identity, opening, tuple(messages), deaths, failure)
 
@@ -187,7 +186,7 @@ def _messages(level: int) -> Iterator[list[logging.LogRecord]]:
     """Collects what this package logs, in a form that can be pickled."""
     collected: list[logging.LogRecord] = []
     handler = QueueHandler(SimpleQueue())
-    handler.enqueue = collected.append  # type: ignore[method-assign]
+    handler.enqueue = collected.append  # type: ignore[assignment, method-assign]
     ours = logging.getLogger("r1ranker_ir")
     level_before = ours.level
     ours.addHandler(handler)

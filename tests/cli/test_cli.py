@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,16 @@ from r1ranker_ir.rankers.names import REGISTERED
 SUMMARY = re.compile(
     r"^(\d+) queries, (\d+) calls, (\d+) tokens in, (\d+) tokens out, (\d+) repairs, [\d.]+ seconds", re.MULTILINE
 )
+
+DEFAULT = Path(r1ranker_ir.__file__).parent / "prompts" / "default.toml"
+RANK_R1 = '''
+prompt_system = "You compare passages."
+prompt_user = """Wanted: {query}
+{docs}
+Name the best one between <answer> and </answer>, after a thought between <think> and </think>."""
+pattern = '<think>.*?</think>\\s*<answer>(.*?)</answer>'
+'''
+SHORT = ("--depth", 6, "--no-cache", "--max-thought-tokens", 4)
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +200,53 @@ def test_missing_documents_stop_or_are_skipped(rerank, tmp_path):
     assert sorted(order_of(tmp_path / "out")["q01"]) == ["p054", "p191"]
 
 
+# --- strategies and published systems ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        (("--strategy", "setwise", "--sort", "bubble", "--top-k", 1, "--window-size", 3), [3, 3]),
+        (("--strategy", "pointwise"), [6, 6]),
+        (("--strategy", "pointwise", "--max-calls", 4), [4, 4]),
+        (("--strategy", "iterative", "--votes", 3, "--vote-by", "borda", "--max-calls", 9), [9, 9]),
+    ],
+)
+def test_strategies_votes_and_budgets(rerank, bm25_run, tmp_path, options, calls):
+    words = (*SHORT, "--queries", 2, "--template", DEFAULT, "--save-traces", tmp_path / "t")
+    assert re.search(rf"2 queries, {sum(calls)} calls", rerank("o", *words, *options, reranker=TINY_CHECKPOINT).stderr)
+    steps: list[Any] = [json.loads(line)["steps"] for line in (tmp_path / "t").read_text().splitlines()]
+    assert [len(each) for each in steps] == calls
+    before, after = read_run(bm25_run), read_run(tmp_path / "o")
+    assert all(sorted(e.doc_id for e in after[q]) == sorted(e.doc_id for e in before[q][:6]) for q in after)
+    assert "--votes" not in options or all(0 < step["confidence"] <= 1 for each in steps for step in each)
+
+
+def test_a_published_system_with_a_file_of_its_own(rerank, tmp_path):
+    template = tmp_path / "rank-r1.toml"
+    template.write_text(RANK_R1)
+    own = (*SHORT, "--queries", 1, "--model", TINY_CHECKPOINT, "--template", template, "--top-k", 1)
+    # Six candidates are the root and its children: one call.
+    for more, repairs in (((), 0), (("--answers", "published"), 1)):
+        summary = rerank("o", *own, "--max-repair-rate", 1, *more, reranker="rank-r1").stderr
+        assert "1 queries, 1 calls" in summary and f", {repairs} repairs" in summary
+
+
+def test_a_system_without_its_template_is_told_in_the_run_the_trace_and_the_manifest(rerank, tmp_path):
+    words = "'rank-r1' is asked in this project's own words"
+    few = (*SHORT, "--model", TINY_CHECKPOINT, "--settings-from", tmp_path, "--queries", 2, "--top-k", 1)
+    told = rerank("o", *few, "--max-repair-rate", 1, "--save-traces", tmp_path / "t.jsonl", reranker="rank-r1")
+    assert told.stderr.count(words) == 1
+    for line in (tmp_path / "t.jsonl").read_text().splitlines():
+        [note] = json.loads(line)["notes"]
+        assert words in note
+    assert words in said(r1ranker("trace", "show", "q01", "--trace", tmp_path / "t.jsonl"))
+    suite = ("--reranker", "rank-r1", "--max-repair-rate", 1, "--output", tmp_path / "suite")
+    r1ranker("suite", COLLECTION, *few, *suite)
+    ranker = json.loads((tmp_path / "suite" / "manifest.json").read_text())["reranker"]
+    assert ranker["system"] == "rank-r1" and words in ranker["notes"][0]
+
+
 # --- rerank with a server -------------------------------------------------------------------------------------------
 
 
@@ -258,6 +316,7 @@ def test_answers_that_can_not_be_used_are_counted_and_stop_a_run(served, serve):
         ("r1ranker-direct-tiny", "--engine ray --workers 2 --gpus-per-worker -1", "gpus_per_worker is -1.0: give 0"),
         ("r1ranker-direct-tiny", "--engine ray --workers 2 --cpus-per-worker 0", "cpus_per_worker is 0.0: give a num"),
         ("rankgpt", "", "works with any chat model: name one"),
+        ("m", "--strategy pointwise --sort sideways", "'sideways' is not one of"),
         ("first", "--strategy iterative", "'first' is the direct strategy: leave strategy='iterative' out"),
     ],
 )

@@ -11,8 +11,8 @@ from typing import Literal
 
 import typer
 
-from r1ranker_ir.cli.choices import SamplingName
 from r1ranker_ir.cli.console import MESSAGES, Messages
+from r1ranker_ir.cli.options import SamplingName
 from r1ranker_ir.cli.parameters import is_stated, made_of, refuse_stated, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import option
