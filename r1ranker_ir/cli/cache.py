@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from r1ranker_ir.cache.completions import CacheInfo, CompletionsCache
 
 cache = typer.Typer(
-    help="Look at the answers that are kept between runs, or remove them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="Look at the answers that are kept between runs, or remove them.", no_args_is_help=True, rich_markup_mode=None
 )
 
 CACHE_FILE = option(None, "The cache's file.", unset=CACHE_PLACE)

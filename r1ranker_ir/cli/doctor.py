@@ -30,8 +30,7 @@ else:
 def doctor(
     *,
     model: str = argument(
-        ...,
-        "A folder, GGUF file, Hugging Face or registered name, or with --backend openai the server's name for it.",
+        ..., "A folder, GGUF file, Hugging Face or registered name, or with --backend openai the server's name for it."
     ),
     options: Stated,
     queries: int | None = option(None, "Short lists, each shown both ways.", unset="6; 3 with --quick", least=1),

@@ -13,9 +13,7 @@ from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument
 
 model = typer.Typer(
-    help="Put a small language model on this machine, or say where it is.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="Put a small language model on this machine, or say where it is.", no_args_is_help=True, rich_markup_mode=None
 )
 
 NAME = argument("small", "small, which is SmolLM2-135M-Instruct.", metavar="[NAME]")

@@ -24,9 +24,7 @@ JUDGED_CORPUS = option(
     group="What",
 )
 ONLY_RUN_QUERIES = option(
-    False,
-    "Count only the judged queries that all runs have; else one that a run lacks counts as 0.",
-    group="What",
+    False, "Count only the judged queries that all runs have; else one that a run lacks counts as 0.", group="What"
 )
 RUN_OUTPUT = option(
     ...,

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from r1ranker_ir.runs.traces import TracedRanking
 
 trace = typer.Typer(
-    help="Look into the traces that r1ranker rerank --save-traces writes.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="Look into the traces that r1ranker rerank --save-traces writes.", no_args_is_help=True, rich_markup_mode=None
 )
 
 

@@ -90,26 +90,15 @@ def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict
 
 
 def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
-    chances = step.probabilities
-    return {
-        "prompt_hash": step.prompt_hash,
-        "shown": [ids[place] for place in step.shown],
-        "outcome": [ids[place] for place in step.outcome],
-        "thought": step.thought,
-        "text": step.text,
-        "probabilities": None if chances is None else [chances.get(place) for place in step.shown],
-        "repaired": step.repaired,
-        "thought_closed": step.thought_closed,
-        "cut_passages": step.cut_passages,
-        "cut_query": step.cut_query,
-        "usage": asdict(step.usage),
-        **({"closed_at": step.closed_at} if step.closed_at else {}),
-        **({"marked": [ids[place] for place in step.marked]} if step.marked else {}),
-        **({"thought_given": True} if step.thought_given else {}),
-        **({"grade": step.grade} if step.grade is not None else {}),
-        **({"score": step.score} if step.score is not None else {}),
-        **({"confidence": step.confidence} if step.confidence is not None else {}),
+    """A step as `_Step` reads it; what is seldom said is left out where it is the default."""
+    said: dict[str, Any] = {
+        name: [ids[place] for place in getattr(step, name)] for name in ("shown", "outcome", "marked")
     }
+    chances = step.probabilities
+    said["probabilities"] = None if chances is None else [chances.get(place) for place in step.shown]
+    said["usage"] = asdict(step.usage)
+    data = {name: said.get(name, getattr(step, name)) for name in _Step.model_fields}
+    return {name: value for name, value in data.items() if name not in _SELDOM or value != _SELDOM[name]}
 
 
 def read_trace(path: str | Path, *, interrupted: bool = False) -> Iterator[TracedRanking]:
@@ -176,6 +165,13 @@ class _Step(OpenRecord):
     grade: float | None = None
     score: float | None = None
     confidence: float | None = None
+
+
+_SELDOM = {
+    name: field.get_default(call_default_factory=True)
+    for name, field in _Step.model_fields.items()
+    if not field.is_required()
+}
 
 
 class _Line(OpenRecord):

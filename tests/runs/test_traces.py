@@ -219,10 +219,7 @@ def leave_out(name: str) -> Callable[[Any], Any]:
         (change(steps=["a"]), r"field 'steps\[0\]' is 'a': give an object with prompt_hash, shown"),
         (change_step(shown=["x"]), r"field 'steps\[1\].shown' names 'x', of which texts has no text"),
         (change_step(shown=["a", "a"]), r"field 'steps\[1\].shown' names a document twice"),
-        (
-            change_step(outcome=["a", "b"]),
-            r"outcome' is \['a', 'b'\]: iterative names 1 of the documents shown",
-        ),
+        (change_step(outcome=["a", "b"]), r"outcome' is \['a', 'b'\]: iterative names 1 of the documents shown"),
         (change_step(outcome=["c"]), r"field 'steps\[1\].outcome' is \['c'\]: iterative names 1"),
         (
             change_step(probabilities=[1.0]),
