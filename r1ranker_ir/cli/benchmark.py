@@ -36,56 +36,33 @@ def benchmark(
         None, "A checkpoint: a folder, a Hugging Face name, or tiny for the embedded model.", metavar="MODEL"
     ),
     config_only: str | None = option(
-        None,
-        "Random weights in the shape of a configuration: a Hugging Face name or folder; a JSON file as transformers "
-        "writes them, or the packaged qwen2-25m or qwen2.5-3b (these with the embedded model's tokenizer).",
-        unset="none",
-        metavar="NAME_OR_JSON",
+        None, "Random weights in this shape: a Hugging Face name, folder or JSON file, qwen2-25m or qwen2.5-3b."
     ),
     variants: str | None = option(
         None,
         "Rows, split by spaces: naive, or parts joined by +: a schedule, mark, think=first, think=never, top-k=5, "
         "show-best-first, direct, no-reuse.",
-        unset="all documented ones that the model can do",
+        unset="all documented ones",
     ),
     candidates: int = option(20, "Passages per list.", least=2),
     passage_tokens: int = option(100, "Tokens of each passage.", least=1),
     thought_tokens: int | None = option(
-        None,
-        "Tokens of each thought; none ends before. With --corpus, where a thought is closed.",
-        unset="64; with --corpus the checkpoint's limit",
-        least=0,
+        None, "Tokens of each thought, at most with --corpus.", unset="64; with --corpus the checkpoint's", least=0
     ),
-    queries: int | None = option(
-        None, "How many lists; with --corpus, the first N of the run.", unset="1; with --corpus all", least=1
-    ),
-    order: Literal["first-stage", "random"] = option(
-        "first-stage", "The order in which candidates go: the first stage's last one first, or random."
-    ),
+    queries: int | None = option(None, "Lists, or queries of the run.", unset="1; with --corpus all", least=1),
+    order: Literal["first-stage", "random"] = option("first-stage", "How candidates go: last ones first, or random."),
     naive_queries: int | None = option(None, "Lists of the naive loop, scaled to all.", unset="all", least=1),
     repeat: int = option(1, "Measure each row N times, and show the median of the seconds.", least=1),
     template: Path | None = option(None, "Prompt template (TOML) for speed.", unset="the project's"),
-    corpus: str | None = option(
-        None,
-        "Measure quality against cost on this judged corpus, as r1ranker rerank takes it; nothing is forced.",
-        unset="speed is measured on made-up lists",
-    ),
+    corpus: str | None = option(None, "Measure quality, too, on this judged corpus.", unset="speed on made-up lists"),
     run: str | None = option(None, "First-stage TREC run to rerank, with --corpus."),
     depth: int = option(20, "Documents to rerank per query, with --corpus.", least=2),
     measure: str = option("nDCG@10", "Measures as ir_measures writes them, split by spaces, with --corpus."),
     batch_size: int | None = option(None, "Calls at once.", unset="16; with --corpus the checkpoint's", least=1),
-    dtype: str = option(
-        "auto",
-        "Numbers that the model computes in: float32, bfloat16, float16, or auto, as r1ranker rerank takes it. "
-        "Several, split by commas, are measured one after the other and compared.",
-    ),
+    dtype: str = option("auto", "auto, float32, bfloat16 or float16; several, split by commas, are compared."),
     memory: Memory,
     seed: int = option(0, "Seed of random weights, texts and order.", least=0),
-    output: Path | None = option(
-        None,
-        "Folder for benchmark.json and benchmark.png; of several --dtype, each has a folder in it.",
-        unset="only the table is printed",
-    ),
+    output: Path | None = option(None, "Folder for benchmark.json and benchmark.png.", unset="only the table is shown"),
     messages: Messages = MESSAGES,
 ) -> None:
     """Measure calls, tokens and seconds of each way to rank, on a checkpoint or on random weights.

@@ -22,9 +22,7 @@ def compare(
     runs: list[str] = argument(..., "TREC runs to compare, gzip if they end in .gz; - for standard input."),
     measures: str = measures_option("nDCG@10 RR@10"),
     test: Literal["ttest", "randomisation"] = option("ttest", "The paired two-sided test over the queries."),
-    correction: Literal["holm", "bonferroni", "none"] = option(
-        "holm", "Correction of the p-values for their number, over all runs and measures."
-    ),
+    correction: Literal["holm", "bonferroni", "none"] = option("holm", "Correction of the p-values for their number."),
     alpha: float = option(0.05, "Mark differences whose corrected p-value is at most this.", least=0.0, most=1.0),
     resamples: int = option(10_000, "Random samples of the randomisation test and of the intervals.", least=100),
     seed: int = option(0, "Seed of these samples.", least=0),
@@ -35,9 +33,7 @@ def compare(
         unset="none",
         metavar="RUN=SOURCE",
     ),
-    format_: Literal["table", "markdown", "csv", "json"] = option(
-        "table", "How to write it; JSON also holds each query's differences.", flags=("--format",)
-    ),
+    format_: Literal["table", "markdown", "csv", "json"] = option("table", "How to write it.", flags=("--format",)),
     plot: Path | None = option(
         None, "Folder for pictures: differences by query and, with --calls, measures against calls.", unset="none"
     ),

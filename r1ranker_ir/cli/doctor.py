@@ -36,9 +36,7 @@ def doctor(
     queries: int | None = option(None, "Short lists, each shown both ways.", unset="6; 3 with --quick", least=1),
     candidates: int = option(4, "Passages in each list.", least=2),
     quick: bool = option(False, "Fewer lists and shorter thoughts."),
-    max_thought_tokens: int | None = option(
-        None, "Close a thought after N tokens.", unset="256; 128 with --quick", least=0
-    ),
+    max_thought_tokens: int | None = option(None, "Tokens of a thought.", unset="256; 128 with --quick", least=0),
     format_: Literal["text", "json"] = option("text", "Text to read, or all figures as JSON.", flags=("--format",)),
     messages: Messages = MESSAGES,
 ) -> None:

@@ -26,25 +26,13 @@ JUDGED_CORPUS = option(
 ONLY_RUN_QUERIES = option(
     False, "Count only the judged queries that all runs have; else one that a run lacks counts as 0.", group="What"
 )
-RUN_OUTPUT = option(
-    ...,
-    "Run file to write, gzip if it ends in .gz; - for standard output. Grows as <output>.partial until it is whole.",
-    group="Output",
-)
+RUN_OUTPUT = option(..., "Run file to write, gzip if it ends in .gz; - for standard output.", group="Output")
 RUN = option(..., "First-stage TREC run, gzip if it ends in .gz; - for standard input.", group="What")
-RERANK_DEPTH = option(
-    100, "Documents to rerank per query, from the top of the run; those below are not written.", group="What", least=1
-)
-MISSING = option(
-    "error", "What to do about documents of the run that the corpus lacks; either way they are named.", group="What"
-)
+RERANK_DEPTH = option(100, "Documents to rerank and write per query, from the top.", group="What", least=1)
+MISSING = option("error", "What to do about documents that the corpus lacks; they are named.", group="What")
 ON_ERROR = option("fail", "What to do about what can't be used: stop with an error, or leave out and count it.")
 SHUFFLE = option(
-    None,
-    "Shuffle each query's documents, cut at --depth, to see how much the first stage's order matters.",
-    unset="keep the run's order",
-    group="What",
-    metavar="SEED",
+    None, "Shuffle each query's documents, cut at --depth.", unset="keep their order", group="What", metavar="SEED"
 )
 
 

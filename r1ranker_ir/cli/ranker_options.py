@@ -36,9 +36,7 @@ RERANKER = option(
     "language model: a Hugging Face name, a folder, a GGUF file, or a server's name for it.",
     group="Model",
 )
-ENGINE = option(
-    "local", "Do the work in this process, or spread it over the workers of a Ray cluster (--workers).", group="Engine"
-)
+ENGINE = option("local", "Work in this process, or over the --workers of a Ray cluster.", group="Engine")
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,7 @@ class RankerChoice:
         metavar="NAME=VALUE",
     )
     cache: Path | None = option(
-        None,
-        "File in which answers are kept and looked for: an interrupted command goes on where it stopped.",
-        group="Output",
-        unset=CACHE_PLACE,
+        None, "Where answers are kept, so that a command goes on where it stopped.", group="Output", unset=CACHE_PLACE
     )
     no_cache: bool = option(False, "Keep no answers and look for none.", group="Output")
 

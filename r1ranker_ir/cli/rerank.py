@@ -29,8 +29,7 @@ def rerank(
     output: str = RUN_OUTPUT,
     save_traces: Path | None = option(
         None,
-        "JSON Lines file for the trace, gzip if it ends in .gz: each query's model calls with thoughts, answers and "
-        "tokens. r1ranker trace show prints one. Grows as <file>.partial until it is whole.",
+        "JSON Lines file for each query's model calls, gzip if it ends in .gz. Grows as <file>.partial until whole.",
         unset="none",
         group="Output",
         flags=("--save-traces", "--trace"),

@@ -20,9 +20,7 @@ def shootout(
     corpus: str = CORPUS,
     run: str = RUN,
     rerankers: str = option(
-        ...,
-        "YAML file that lists the rerankers, or a packaged one's name: oracle (all strategies, with a noisy oracle "
-        "in place of a model) or tiny (the embedded model).",
+        ..., "YAML file of rerankers, or a packaged one: oracle (a noisy oracle as model) or tiny (the embedded model)."
     ),
     depth: int = RERANK_DEPTH,
     queries: int | None = option(None, "Only the first N judged queries.", unset="all judged ones", least=1),
@@ -36,9 +34,7 @@ def shootout(
     seed: int = option(0, "Seed of noise and sampling, where a reranker names none, and of intervals.", least=0),
     missing: Literal["error", "skip"] = MISSING,
     output: Path | None = option(
-        None,
-        "Folder for shootout.json, shootout.png and runs/, where each run is written once it is finished.",
-        unset="only the table is printed",
+        None, "Folder for shootout.json, shootout.png and each finished run.", unset="only the table is printed"
     ),
     messages: Messages = MESSAGES,
 ) -> None:

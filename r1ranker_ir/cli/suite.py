@@ -56,15 +56,11 @@ def suite(
         group="What",
     ),
     depth: int = RERANK_DEPTH,
-    queries: int | None = option(
-        None, "Only the first N judged queries, or requests, of each data set.", unset="all", group="What", least=1
-    ),
+    queries: int | None = option(None, "Only the first N of each data set.", unset="all", group="What", least=1),
     missing: Literal["error", "skip"] = MISSING,
     shuffle: int | None = SHUFFLE,
     measures: str | None = measures_option(None, unset="the data set's"),
-    list_suites: bool = option(
-        False, "Show suites and data sets: sizes, downloads and licence steps.", group="What", flags=("--list",)
-    ),
+    list_suites: bool = option(False, "Show suites, sizes and licence steps.", group="What", flags=("--list",)),
     reranker: str | None = option(None, "As for r1ranker rerank.", group="Model"),
     output: Path | None = option(None, "Folder for all results.", unset="runs/<suite>-<reranker>", group="Output"),
     overwrite: bool = option(False, "Replace another command's results there.", group="Output"),

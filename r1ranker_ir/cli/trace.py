@@ -64,14 +64,8 @@ def show(
 @trace.command()
 @with_fields
 def summary(
-    file: str = argument(
-        ..., "The trace, gzip if it ends in .gz, or the .partial file of a run that was stopped; - for standard input."
-    ),
-    corpus: str | None = option(
-        None,
-        "Whose judgments count, to measure the orders before and after: as for r1ranker evaluate.",
-        unset="no measures",
-    ),
+    file: str = argument(..., "The trace, or the .partial file of a run that was stopped; - for standard input."),
+    corpus: str | None = option(None, "Measure the orders before and after by its judgments.", unset="no measures"),
     measures: str = option("nDCG@10 RR@10 AP", "With --corpus: measures as ir_measures writes them, split by spaces."),
     format_: Literal["text", "json"] = option("text", "Text to read, or all figures as JSON.", flags=("--format",)),
 ) -> None:

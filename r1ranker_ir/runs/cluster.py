@@ -25,17 +25,13 @@ class RayCluster:
 
     workers: int = engine_option(1, "Processes of --engine ray, each with a model of its own.", unset="none", least=1)
     cpus_per_worker: float | None = engine_option(
-        None,
-        "CPUs that Ray sets aside for a worker, and its threads.",
-        unset="an equal share of this machine's; 1 on a Ray that runs already",
+        None, "CPUs of a worker, and its threads.", unset="an equal share; 1 on a Ray that runs already"
     )
-    gpus_per_worker: float = engine_option(
-        0, "GPUs that Ray sets aside for a worker, which sees no others; 0.5 lets two share one."
-    )
+    gpus_per_worker: float = engine_option(0, "GPUs of a worker, which sees no others; 0.5 lets two share one.")
     address: str | None = engine_option(
         None,
         "A running Ray to use: auto for this machine's, or the host:port of its head.",
-        unset="the environment variable RAY_ADDRESS, else Ray is started on this machine for this run",
+        unset="the environment variable RAY_ADDRESS, else Ray is started for this run",
         flags=("--ray-address",),
     )
 

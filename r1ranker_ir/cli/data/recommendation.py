@@ -31,33 +31,23 @@ def recommendation(
     ),
     output: Path = option(..., "JSON Lines file of ranking requests to write, gzip if it ends in .gz."),
     domain: str | None = option(
-        None,
-        f"What is recommended, for the prompt: {', '.join(recommendation_domains())}.",
-        unset="movie for MovieLens, else product",
+        None, f"What the prompt says: {', '.join(recommendation_domains())}.", unset="movie for MovieLens, else product"
     ),
     users: int | None = option(None, "Draw N users.", unset="all", least=1),
-    split: Literal["all", "train", "test"] = option(
-        "all", "Of which users: of 80% for training, of the other 20% for tests (by their ids), or of all."
-    ),
+    split: Literal["all", "train", "test"] = option("all", "Which users: all, 80% for training, or 20% for tests."),
     history: int = option(20, "Choices before the target that are shown, the latest.", least=1),
     min_history: int = option(1, "Choices before the target that a user must have to be used.", least=1),
     candidates: int = option(20, "Length of a list, its target included; of --candidates-run, its depth.", least=2),
-    negatives: Literal["uniform", "popularity"] = option(
-        "uniform", "Draw the other candidates from all items alike, or by how many users chose them."
-    ),
+    negatives: Literal["uniform", "popularity"] = option("uniform", "How the other candidates are drawn."),
     candidates_run: str | None = option(
         None, "TREC run of a recommender (users as queries, items as documents) whose lists are the candidates."
     ),
-    add_targets: bool = option(
-        False, "With --candidates-run: put the target into lists that lack it; otherwise their users are left out."
-    ),
+    add_targets: bool = option(False, "Put the target into lists of --candidates-run that lack it, or skip them."),
     scores: list[str] | None = option(
         None, "TREC run of another recommender on these users, for the table; repeatable.", metavar="NAME=RUN"
     ),
     repeats: Literal["drop", "hide", "keep"] = option(
-        "drop",
-        "Users who chose their target before: leave them out, take it out of the history, or keep it, which gives it "
-        "away.",
+        "drop", "Users who chose their target before: leave them out, hide it in the history, or keep it there."
     ),
     seed: int = option(0, "Seed of every draw."),
     on_error: Literal["fail", "skip"] = ON_ERROR,

@@ -23,9 +23,7 @@ def routing(
     ),
     output: Path = option(..., "JSON Lines file of ranking requests to write."),
     llms: Path | None = option(
-        None,
-        "The language models' prices, sizes and descriptions: JSON, CSV, or a LiteLLM configuration.",
-        unset="llms.json, llms.csv or llms.yaml beside the source, else names are all that is known",
+        None, "The models' prices, sizes and descriptions: JSON, CSV or LiteLLM's.", unset="llms.* beside the source"
     ),
     objective: str = option(
         "performance", "performance, balance or cost; or the weights of effect and cost, such as 0.7,0.3."
@@ -33,9 +31,7 @@ def routing(
     fit: Path | None = option(
         None, "Further observations, to find the best single language model on.", unset="the source, in hindsight"
     ),
-    cost_scale: Literal["question", "file"] = option(
-        "question", "What cost 1 stands for: the dearest answer to the question, or of the file."
-    ),
+    cost_scale: Literal["question", "file"] = option("question", "Whose dearest answer costs 1."),
     output_tokens: int = option(256, "Tokens of an answer, for its cost, where neither is given.", least=0),
     seed: int = option(0, "Seed of the candidates' order."),
     on_error: Literal["fail", "skip"] = ON_ERROR,

@@ -41,9 +41,7 @@ def make_samples(
         None, "Trace whose steps are kept where they fit the corpus's judgments; repeatable, the first seed's first."
     ),
     split: str | None = option(
-        None,
-        "Whose judgments a folder gives (ids carry their split), or the split of Ranking-bench.",
-        unset="train; test for folders without qrels/train.tsv",
+        None, "The split of a folder or of Ranking-bench.", unset="train; test for folders without qrels/train.tsv"
     ),
     queries: int | None = option(None, "Only the first N queries, requests or rows.", unset="all", least=1),
     depth: int = option(100, "Documents per query to keep, from the top of the run.", least=1),
@@ -55,9 +53,7 @@ def make_samples(
     ),
     judged_only: bool = option(False, "Leave out what nobody has judged; otherwise its gain is 0."),
     source: str | None = option(None, "What to call the source in the samples.", unset="the corpus, file or task"),
-    strategy: SamplingName = option(
-        "iterative", "Steps of an elimination, whole lists, the best of a list, or windows over the run."
-    ),
+    strategy: SamplingName = option("iterative", "Eliminations, whole lists, the best of a list, or windows."),
     candidates: int = option(10, "Length of a list, its positive included.", least=2),
     negatives: Literal["top", "random"] = option("top", "Negatives that the run ranks highest, or random ones of it."),
     positives: int | None = option(None, "Positives drawn per query, one list each.", unset="all", least=1),
