@@ -168,17 +168,6 @@ def test_failing_examples_are_noticed(tmp_path, commands):
         run_bash(bash, tmp_path, commands)
 
 
-def test_comments_hold_for_the_next_block_alone(tmp_path):
-    page = tmp_path / "page.md"
-    fence = "```bash\nfalse\n```\n\n"
-    page.write_text(f"<!-- not run: a reason -->\n{fence}{fence}<!-- needs: cranfield -->\n\nText.\n\n{fence}    x\n")
-    blocks = read_blocks(page)
-    assert [block.not_run for block in blocks] == ["a reason", None, None, None]
-    assert [block.needs for block in blocks] == [None] * 4
-    assert [block.line for block in blocks[:3]] == [3, 7, 15]
-    assert blocks[3].language not in LANGUAGES  # an indented block has no language and is refused
-
-
 def build_site(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--clean", "--strict"], cwd=folder, capture_output=True, text=True

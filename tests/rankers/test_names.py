@@ -157,7 +157,7 @@ def observe(function, *given):
 
 def mapping(factory, near, ours):
     """What rerankers makes of names that are not ours, with each of its types and with none."""
-    kinds = sorted(set(factory.DEFAULTS) | set(factory.DEPS_MAPPING) - {"rankgpt"} | {"APIRanker"})
+    kinds = sorted({*factory.DEFAULTS, *factory.DEPS_MAPPING, "APIRanker"} - {"rankgpt"})
     checkpoints = [model for defaults in factory.DEFAULTS.values() for model in defaults.values()]
     found = {}
     for name in sorted({*kinds, *checkpoints, *near, ""}):
