@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from r1ranker_ir.adapters.domains import recommendation_domains
+from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol
 from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.options import ON_ERROR
 from r1ranker_ir.cli.parameters import with_fields
@@ -26,6 +27,7 @@ BASELINES = ("popularity", "item-knn")
 
 @with_fields
 def recommendation(
+    *,
     source: Path = option(
         ..., "Folder with RecBole's atomic files (.inter, .item) or MovieLens (ml-100k, ml-1m), or one of its files."
     ),
@@ -33,12 +35,7 @@ def recommendation(
     domain: str | None = option(
         None, f"What the prompt says: {', '.join(recommendation_domains())}.", unset="movie for MovieLens, else product"
     ),
-    users: int | None = option(None, "Draw N users.", unset="all", least=1),
-    split: Literal["all", "train", "test"] = option("all", "Which users: all, 80% for training, or 20% for tests."),
-    history: int = option(20, "Choices before the target that are shown, the latest.", least=1),
-    min_history: int = option(1, "Choices before the target that a user must have to be used.", least=1),
-    candidates: int = option(20, "Length of a list, its target included; of --candidates-run, its depth.", least=2),
-    negatives: Literal["uniform", "popularity"] = option("uniform", "How the other candidates are drawn."),
+    protocol: RecommendationProtocol,
     candidates_run: str | None = option(
         None, "TREC run of a recommender (users as queries, items as documents) whose lists are the candidates."
     ),
@@ -46,10 +43,6 @@ def recommendation(
     scores: list[str] | None = option(
         None, "TREC run of another recommender on these users, for the table; repeatable.", metavar="NAME=RUN"
     ),
-    repeats: Literal["drop", "hide", "keep"] = option(
-        "drop", "Users who chose their target before: leave them out, hide it in the history, or keep it there."
-    ),
-    seed: int = option(0, "Seed of every draw."),
     on_error: Literal["fail", "skip"] = ON_ERROR,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -61,7 +54,6 @@ def recommendation(
     messages.start()
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.adapters.recommendation import baselines
-    from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol
     from r1ranker_ir.adapters.recommendation.requests import CandidateLists, recommendation_requests
     from r1ranker_ir.adapters.recommendation.sources import open_interactions
     from r1ranker_ir.data.request_files import write_requests
@@ -76,7 +68,6 @@ def recommendation(
             "it goes with --candidates-run: lists that are drawn hold the target already", param_hint="--add-targets"
         )
     runs = _named_runs(scores or [], candidates_run)
-    protocol = RecommendationProtocol(history, min_history, candidates, negatives, split, users, seed, repeats)
     check_outputs(
         (NamedFile("--output", output),),
         (
@@ -104,7 +95,7 @@ def recommendation(
         counts=counts,
     )
     written = write_requests(output, _some(requests, source, problems, counts))
-    asked = "" if users in (None, written) else f", not the {users} that were asked for"
+    asked = "" if protocol.users in (None, written) else f", not the {protocol.users} that were asked for"
     messages.say(
         f"{output}: {written} requests{asked}; {len(interactions.histories)} users and {len(interactions.titles)} "
         f"items read; {problems.line()}",
