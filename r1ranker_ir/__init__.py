@@ -30,31 +30,29 @@ from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 from r1ranker_ir.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from rerankers import Reranker as Reranker
+    from rerankers import Reranker
 
-    from r1ranker_ir.adapters.recommendation.adapter import RecommendationAdapter as RecommendationAdapter
-    from r1ranker_ir.adapters.routing.adapter import RoutingAdapter as RoutingAdapter
-    from r1ranker_ir.adapters.routing.llms import LLMProfile as LLMProfile
-    from r1ranker_ir.integrations.rerankers import DRankerReranker as DRankerReranker
-    from r1ranker_ir.integrations.rerankers import IRankerReranker as IRankerReranker
-    from r1ranker_ir.integrations.rerankers import LikelihoodReranker as LikelihoodReranker
-    from r1ranker_ir.integrations.rerankers import PointwiseReranker as PointwiseReranker
-    from r1ranker_ir.integrations.rerankers import SetwiseReranker as SetwiseReranker
-    from r1ranker_ir.integrations.rerankers import TracedResults as TracedResults
-    from r1ranker_ir.rankers.ranker import Ranker as Ranker
+    from r1ranker_ir.adapters.recommendation.adapter import RecommendationAdapter
+    from r1ranker_ir.adapters.routing.adapter import RoutingAdapter
+    from r1ranker_ir.adapters.routing.llms import LLMProfile
+    from r1ranker_ir.integrations.rerankers import (
+        DRankerReranker,
+        IRankerReranker,
+        LikelihoodReranker,
+        PointwiseReranker,
+        SetwiseReranker,
+        TracedResults,
+    )
+    from r1ranker_ir.rankers.ranker import Ranker
 
+_RERANKERS = "DRankerReranker IRankerReranker LikelihoodReranker PointwiseReranker SetwiseReranker TracedResults"
 _LAZY = {
-    "DRankerReranker": "r1ranker_ir.integrations.rerankers",
-    "IRankerReranker": "r1ranker_ir.integrations.rerankers",
+    **dict.fromkeys(_RERANKERS.split(), "r1ranker_ir.integrations.rerankers"),
     "LLMProfile": "r1ranker_ir.adapters.routing.llms",
-    "LikelihoodReranker": "r1ranker_ir.integrations.rerankers",
-    "PointwiseReranker": "r1ranker_ir.integrations.rerankers",
     "Ranker": "r1ranker_ir.rankers.ranker",
     "RecommendationAdapter": "r1ranker_ir.adapters.recommendation.adapter",
     "Reranker": "rerankers",
     "RoutingAdapter": "r1ranker_ir.adapters.routing.adapter",
-    "SetwiseReranker": "r1ranker_ir.integrations.rerankers",
-    "TracedResults": "r1ranker_ir.integrations.rerankers",
 }
 
 __all__ = [

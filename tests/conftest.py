@@ -77,25 +77,15 @@ DEEPSEEK = (
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """What to make a checkpoint of.
+    """What to make a checkpoint of."""
 
-    Args:
-        architecture: the `model_type` of transformers.
-        tokenizer: `bytes` for byte-level BPE, `metaspace` for the SentencePiece kind, `nfkc` for byte-level BPE
-            behind a normaliser that undoes disguises.
-        chat_template: a Jinja template, or none.
-        special: bos (or none), eos and further special tokens.
-        added: further tokens of the vocabulary that are not special.
-        config: what differs from a small default.
-    """
-
-    architecture: str
-    tokenizer: str
+    architecture: str  # the `model_type` of transformers
+    tokenizer: str  # `bytes` for byte-level BPE, `metaspace` for SentencePiece, `nfkc` for BPE behind a normaliser
     chat_template: str | None
-    special: tuple[str, ...]
+    special: tuple[str, ...]  # eos first
     bos: str | None = None
-    added: tuple[str, ...] = ()
-    config: dict[str, Any] = field(default_factory=dict)
+    added: tuple[str, ...] = ()  # tokens that are not special
+    config: dict[str, Any] = field(default_factory=dict)  # what differs from a small default
 
 
 RECIPES: dict[str, ModelRecipe] = {
@@ -108,11 +98,7 @@ RECIPES: dict[str, ModelRecipe] = {
         bos="<|begin_of_text|>",
     ),
     "gemma": ModelRecipe(
-        "gemma",
-        "metaspace",
-        GEMMA,
-        ("<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"),
-        bos="<bos>",
+        *("gemma", "metaspace", GEMMA, ("<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"), "<bos>"),
         added=("<table>", "[multimodal]"),
         config={"head_dim": 8},
     ),
@@ -178,19 +164,9 @@ def _small_model(architecture: str, vocabulary: int, *, seed: int = 0, **config:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    settings = {
-        "vocab_size": vocabulary,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 1024,
-        "initializer_range": 0.3,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-    }
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 1024}
+    settings = dict(vocab_size=vocabulary, **sizes, num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3)
+    settings |= dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     if architecture == "gpt_neox":
         del settings["num_key_value_heads"]
     torch.manual_seed(seed)
@@ -307,6 +283,16 @@ def serve() -> Iterator[Serve]:
             return running.enter_context(serving(*behaviours))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def bm25_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BM25's run of the packaged collection."""
+    from commands import COLLECTION, r1ranker
+
+    path = tmp_path_factory.mktemp("first") / "bm25.trec"
+    r1ranker("search", "--corpus", COLLECTION, "--output", path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -66,16 +66,9 @@ def read_blocks(page: Path) -> list[Block]:
     for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
         if token.type in ("fence", "code_block"):
             assert token.map is not None
-            blocks.append(
-                Block(
-                    page=page,
-                    line=token.map[0] + 2,
-                    language=token.info.split()[0] if token.info else "",
-                    code=token.content,
-                    not_run=asked.get("not run"),
-                    needs=asked.get("needs"),
-                )
-            )
+            language = token.info.split()[0] if token.info else ""
+            said = asked.get("not run"), asked.get("needs")
+            blocks.append(Block(page, token.map[0] + 2, language, token.content, *said))
         if token.type == "html_block":
             asked = dict(COMMENT.findall(token.content))
         elif token.type not in ("list_item_open", "bullet_list_open", "ordered_list_open"):
@@ -126,20 +119,13 @@ def offline_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @every_page
-def test_blocks_are_in_known_languages(page: Path) -> None:
+def test_blocks_are_in_known_languages_and_data_parse(page):
     for block in read_blocks(page):
         assert block.language in LANGUAGES, f"{block.place}: language {block.language!r}: use one of {LANGUAGES}"
         assert block.not_run is None or len(block.not_run) > 10, f"{block.place}: say why it is not run"
         assert block.needs in (None, "cranfield"), f"{block.place}: needs {block.needs!r}: unknown"
-
-
-@every_page
-def test_data_blocks_parse(page: Path) -> None:
-    for block in read_blocks(page):
-        if block.language == "toml":
-            assert tomllib.loads(block.code), block.place
-        elif block.language == "json":
-            assert json.loads(block.code), block.place
+        if block.language in ("toml", "json"):
+            assert (tomllib if block.language == "toml" else json).loads(block.code), block.place
 
 
 @pytest.fixture
@@ -155,7 +141,7 @@ def own_declarations() -> Iterator[None]:
 
 @every_page
 @pytest.mark.usefixtures("own_declarations")
-def test_examples_run(page: Path, offline_folder: Path, commands: Path) -> None:
+def test_examples_run(page, offline_folder, commands):
     namespace: dict[str, object] = {"__name__": "__main__"}
     lacking = []
     for block in read_blocks(page):
@@ -171,7 +157,7 @@ def test_examples_run(page: Path, offline_folder: Path, commands: Path) -> None:
         pytest.skip(f"all but {', '.join(lacking)} were run: those need Cranfield, and {COLLECTIONS} does not exist")
 
 
-def test_failing_examples_are_noticed(tmp_path: Path, commands: Path) -> None:
+def test_failing_examples_are_noticed(tmp_path, commands):
     page = tmp_path / "page.md"
     page.write_text("# A page\n\n```python\nx = 1\nraise OSError(x)\n```\n\n```bash\nr1ranker nonsense\n```\n")
     python, bash = read_blocks(page)
@@ -180,17 +166,6 @@ def test_failing_examples_are_noticed(tmp_path: Path, commands: Path) -> None:
     assert caught.traceback[-1].lineno + 1 == 5
     with pytest.raises(AssertionError, match="nonsense"):
         run_bash(bash, tmp_path, commands)
-
-
-def test_comments_hold_for_the_next_block_alone(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    fence = "```bash\nfalse\n```\n\n"
-    page.write_text(f"<!-- not run: a reason -->\n{fence}{fence}<!-- needs: cranfield -->\n\nText.\n\n{fence}    x\n")
-    blocks = read_blocks(page)
-    assert [block.not_run for block in blocks] == ["a reason", None, None, None]
-    assert [block.needs for block in blocks] == [None] * 4
-    assert [block.line for block in blocks[:3]] == [3, 7, 15]
-    assert blocks[3].language not in LANGUAGES  # an indented block has no language and is refused
 
 
 def build_site(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -206,7 +181,7 @@ def site_source(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_site_builds(site_source: Path) -> None:
+def test_site_builds(site_source):
     done = build_site(site_source)
     assert done.returncode == 0, done.stdout + done.stderr
     for page in (ROOT / "docs").rglob("*.md"):
@@ -215,7 +190,7 @@ def test_site_builds(site_source: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["no-such-page.md", "quickstart.md#no-such-heading", "../README.md"])
-def test_broken_links_fail_the_build(site_source: Path, link: str) -> None:
+def test_broken_links_fail_the_build(site_source, link):
     with (site_source / "docs" / "index.md").open("a", encoding="utf-8") as page:
         page.write(f"\n\n[broken]({link})\n")
     done = build_site(site_source)
@@ -223,29 +198,20 @@ def test_broken_links_fail_the_build(site_source: Path, link: str) -> None:
     assert "index.md" in done.stdout + done.stderr
 
 
-def test_navigation_names_every_page_once() -> None:
+def test_navigation_names_every_page_once_and_readme_links_lead_somewhere():
     # Zensical does not mind an entry without a page, nor a page without an entry.
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     named = [path for entry in navigation for path in entry.values()]
     assert sorted(named) == sorted(page.name for page in (ROOT / "docs").rglob("*.md"))
-
-
-def test_readme_links_lead_somewhere() -> None:
     tokens = MarkdownIt().parse((ROOT / "README.md").read_text(encoding="utf-8"))
     inline = [child for token in tokens for child in token.children or ()]
     targets = [str(child.attrs["href"]) for child in inline if child.type == "link_open"]
     local = [target for target in targets if "://" not in target]
-    assert local
-    assert [target for target in local if not (ROOT / target.partition("#")[0]).exists()] == []
+    assert local and [target for target in local if not (ROOT / target.partition("#")[0]).exists()] == []
 
 
-def test_reference_names_everything_that_the_package_offers() -> None:
-    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    assert [name for name in r1ranker_ir.__all__ if not re.search(rf"`{re.escape(name)}\b", text)] == []
-
-
-def test_error_page_names_every_exception() -> None:
-    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+def test_the_reference_names_what_the_package_offers_and_the_error_page_every_exception():
+    reference, page = ((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("reference", "errors"))
+    assert [name for name in r1ranker_ir.__all__ if not re.search(rf"`{re.escape(name)}\b", reference)] == []
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert len(kinds) > 5
-    assert [kind.__name__ for kind in kinds if f"`{kind.__name__}`" not in text] == []
+    assert len(kinds) > 5 and [kind.__name__ for kind in kinds if f"`{kind.__name__}`" not in page] == []

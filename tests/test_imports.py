@@ -87,7 +87,7 @@ def level(module: str) -> int:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name])
-def test_a_module_imports_nothing_above_it(module: str) -> None:
+def test_a_module_imports_nothing_above_it(module):
     if module in ("moved", "eval", "training"):
         pytest.skip("it has no place of its own: it imports nothing, or any module by name")
     assert level(module) >= 0, f"{module} has no place in LEVELS"
@@ -95,7 +95,7 @@ def test_a_module_imports_nothing_above_it(module: str) -> None:
     assert not above, f"{module} imports {', '.join(sorted(above))}, which stand above it"
 
 
-def test_no_module_imports_itself_by_a_detour() -> None:
+def test_no_module_imports_itself_by_a_detour():
     arrows = {name: set(imports(name, for_types=False)) - {name} for name in MODULES}
     state: dict[str, int] = {}
 

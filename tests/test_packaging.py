@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-import email.message
 import os
 import re
 import shutil
@@ -79,64 +78,36 @@ def wheel_contents(wheel: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def wheel_metadata(wheel: Path) -> email.message.Message:
-    [name] = [name for name in wheel_contents(wheel) if name.endswith(".dist-info/METADATA")]
-    return email.message_from_bytes(wheel_contents(wheel)[name])
-
-
-def test_wheel_holds_every_source_file_and_nothing_else(distributions: Distributions) -> None:
-    names = {name for name in wheel_contents(distributions.wheel_of_tree) if ".dist-info/" not in name}
-    assert names == source_files()
-
-
-def test_wheel_holds_what_the_package_reads_at_run_time(distributions: Distributions) -> None:
+def test_wheel_holds_every_source_file_and_what_is_read_at_run_time(distributions):
     contents = wheel_contents(distributions.wheel_of_tree)
-    for name in (
-        "r1ranker_ir/py.typed",
-        "r1ranker_ir/demo_collection/corpus.jsonl",
-        "r1ranker_ir/demo_collection/queries.jsonl",
-        "r1ranker_ir/demo_collection/qrels/test.tsv",
-        "r1ranker_ir/tiny/README.md",
-        "r1ranker_ir/tiny/config.json",
-        "r1ranker_ir/tiny/model.safetensors",
-        "r1ranker_ir/tiny/r1ranker.json",
-        "r1ranker_ir/tiny/tokenizer.json",
-    ):
-        assert name in contents
+    assert {name for name in contents if ".dist-info/" not in name} == source_files()
+    read = "py.typed demo_collection/corpus.jsonl demo_collection/queries.jsonl demo_collection/qrels/test.tsv".split()
+    read += [f"tiny/{name}" for name in "README.md config.json model.safetensors r1ranker.json tokenizer.json".split()]
+    assert [name for name in read if f"r1ranker_ir/{name}" not in contents] == []
     assert any(name.startswith("r1ranker_ir/prompts/") and name.endswith(".toml") for name in contents)
     assert sum(len(data) for name, data in contents.items() if name.startswith("r1ranker_ir/tiny/")) <= LARGEST_MODEL
 
 
-def test_sdist_builds_into_the_same_wheel(distributions: Distributions) -> None:
-    of_tree, of_sdist = wheel_contents(distributions.wheel_of_tree), wheel_contents(distributions.wheel_of_sdist)
-    assert of_sdist.keys() == of_tree.keys()
-    assert [name for name in of_tree if of_tree[name] != of_sdist[name]] == []
-
-
-def test_sdist_holds_the_licence_and_the_tables_of_the_build(distributions: Distributions) -> None:
+def test_sdist_builds_into_the_same_wheel(distributions):
+    assert wheel_contents(distributions.wheel_of_tree) == wheel_contents(distributions.wheel_of_sdist)
     with tarfile.open(distributions.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "LICENSE", "README.md", "PKG-INFO", "eval/__init__.py", "training/__init__.py"} <= names
 
 
-def test_metadata(distributions: Distributions) -> None:
-    metadata = wheel_metadata(distributions.wheel_of_tree)
-    assert metadata["Name"] == "r1ranker-ir"
-    assert metadata["Version"] == version("r1ranker-ir")
-    assert metadata["License-Expression"] == "Apache-2.0"
-    assert metadata["Requires-Python"] == ">=3.11"
-    assert {"local", "small", "openai", "langchain", "eval", "pyserini", "ray", "litellm", "train", "dev"} == set(
-        metadata.get_all("Provides-Extra", ())
-    )
-    [licence] = [name for name in wheel_contents(distributions.wheel_of_tree) if name.endswith("licenses/LICENSE")]
-    assert b"Apache License" in wheel_contents(distributions.wheel_of_tree)[licence]
-
-
-def test_base_install_needs_nothing_heavy(distributions: Distributions) -> None:
-    requirements = [Requirement(text) for text in wheel_metadata(distributions.wheel_of_tree).get_all("Requires-Dist")]
+def test_metadata_and_a_base_install_without_anything_heavy(distributions):
+    contents = wheel_contents(distributions.wheel_of_tree)
+    [name] = [name for name in contents if name.endswith(".dist-info/METADATA")]
+    metadata = email.message_from_bytes(contents[name])
+    said = {"Name": "r1ranker-ir", "Version": version("r1ranker-ir"), "License-Expression": "Apache-2.0"}
+    assert {key: metadata[key] for key in said} == said and metadata["Requires-Python"] == ">=3.11"
+    extras = "local small openai langchain eval pyserini ray litellm train dev".split()
+    assert set(extras) == set(metadata.get_all("Provides-Extra", ()))
+    [licence] = [name for name in contents if name.endswith("licenses/LICENSE")]
+    assert b"Apache License" in contents[licence]
+    requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
     base = {canonicalize_name(each.name) for each in requirements if each.marker is None}
-    assert base
-    assert base.isdisjoint(HEAVY)
+    assert base and base.isdisjoint(HEAVY)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +142,7 @@ def outside(installed: Path, folder: Path, *command: str) -> subprocess.Complete
     )
 
 
-def test_wheel_is_what_gets_imported(installed: Path, tmp_path: Path) -> None:
+def test_wheel_is_what_gets_imported(installed, tmp_path):
     code = (
         "import r1ranker_ir, r1ranker_ir.eval.measuring.measures, r1ranker_ir.training; "
         "print(r1ranker_ir.__file__, r1ranker_ir.eval.__file__, r1ranker_ir.training.__file__, r1ranker_ir.__version__)"
@@ -183,82 +154,67 @@ def test_wheel_is_what_gets_imported(installed: Path, tmp_path: Path) -> None:
     assert found == version("r1ranker-ir")
 
 
-def test_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    # Whatever a wheel lacks is missing from short lists too, and its ten candidates a query take a minute.
-    done = outside(installed, tmp_path, "r1ranker", "demo", "--depth", "3")
+RANKS = """
+import r1ranker_ir
+from rerankers import Reranker
+results = Reranker("r1ranker-iterative-tiny").rank("flea eggs", ["a flea lays eggs", "a boat", "the moon"])
+print(sorted(result.doc_id for result in results), len(results.trace))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        # Whatever a wheel lacks is missing from short lists too, and its ten candidates per query take a minute.
+        (("r1ranker", "demo", "--depth", "3"), ("nDCG@10", "RR", "BM25", "DRanker", "IRanker")),
+        (("python", "-c", RANKS), ("[0, 1, 2] 2",)),
+    ],
+)
+def test_the_wheel_runs(installed, tmp_path, command, expected):
+    done = outside(installed, tmp_path, *command)
     assert done.returncode == 0, done.stdout + done.stderr
-    for expected in ("nDCG@10", "RR", "BM25", "DRanker", "IRanker"):
-        assert expected in done.stdout
+    assert all(each in done.stdout for each in expected)
 
 
-def test_rerankers_finds_the_names_of_the_wheel(installed: Path, tmp_path: Path) -> None:
-    code = (
-        "import r1ranker_ir\n"
-        "from rerankers import Reranker\n"
-        "results = Reranker('r1ranker-iterative-tiny').rank('flea eggs', ['a flea lays eggs', 'a boat', 'the moon'])\n"
-        "print(sorted(result.doc_id for result in results), len(results.trace))\n"
-    )
-    done = outside(installed, tmp_path, "python", "-c", code)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[0, 1, 2] 2"  # above it, rerankers says what it loads
-
-
-def pyproject() -> dict[str, dict[str, object]]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
-
-def test_constraints_pin_every_direct_dependency() -> None:
+def test_constraints_pin_every_direct_dependency():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict[str, str]()
+    pins = {}
     for line in lines:
-        if line.startswith("#"):
-            continue
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)", line)
-        assert match, f"{line!r} is not a plain pin"
-        pins[canonicalize_name(match[1])] = match[2]
-    project = pyproject()["project"]
-    extras = [text for texts in project["optional-dependencies"].values() for text in texts]  # type: ignore[attr-defined]
-    for text in [*project["dependencies"], *extras]:  # type: ignore[misc]
-        requirement = Requirement(text)
-        name = canonicalize_name(requirement.name)
-        assert name in pins, f"constraints.txt does not pin {name}"
-        assert requirement.specifier.contains(pins[name]), f"{name}=={pins[name]} is not {requirement.specifier}"
+        if not line.startswith("#"):
+            match = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)", line)
+            assert match, f"{line!r} is not a plain pin"
+            pins[canonicalize_name(match[1])] = match[2]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    for requirement in map(Requirement, [*project["dependencies"], *extras]):
+        pinned = pins.get(canonicalize_name(requirement.name), "0")
+        assert requirement.specifier.contains(pinned), f"{requirement.name}: {pinned} is not {requirement.specifier}"
 
 
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def outcome(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(["make", *arguments], cwd=folder, env=inherited, capture_output=True, text=True)
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.run(command, cwd=folder, env=inherited, **both)
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])
 @pytest.mark.parametrize("interpreter", ["false", "/nowhere/python3.9"])
-def test_make_asks_for_a_newer_python(tmp_path: Path, target: str, interpreter: str) -> None:
+def test_make_asks_for_a_newer_python(tmp_path, target, interpreter):
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    done = make(tmp_path, target, f"PYTHON={interpreter}")
-    assert done.returncode != 0
-    assert "Python 3.11 or newer" in done.stderr
+    done = outcome(tmp_path, "make", target, f"PYTHON={interpreter}")
+    assert done.returncode != 0 and "Python 3.11 or newer" in done.stdout
     assert not (tmp_path / ".venv").exists()
 
 
 @pytest.mark.parametrize(
     ("lint", "tests", "succeeds"), [(0, 0, True), (1, 0, False), (0, 1, False)], ids=["clean", "lint", "tests"]
 )
-def test_ci_fails_with_lint_or_tests_and_ends_with_the_summary(
-    tmp_path: Path, lint: int, tests: int, succeeds: bool
-) -> None:
+def test_ci_fails_with_lint_or_tests_and_ends_with_the_summary(tmp_path, lint, tests, succeeds):
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
     summary = "3 passed in 0.10s"
     (tmp_path / "Makefile").write_text(f"lint:\n\t@exit {lint}\ntest:\n\t@echo '{summary}'; exit {tests}\n")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(
-        ["bash", tmp_path / ".ci" / "run"],
-        cwd="/",
-        env=inherited,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    done = outcome(Path("/"), "bash", tmp_path / ".ci" / "run")
     assert (done.returncode == 0) == succeeds
     assert done.stdout.splitlines()[-1] == summary

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
-
-from r1ranker_ir.runs.trace_summary import summary_data
 
 from .doctor import Examination, StrategyCheck
 
@@ -117,7 +116,7 @@ def report_data(found: Examination) -> dict[str, Any]:
             "verdict": verdict.level,
             "reasons": list(verdict.reasons),
             "advice": list(verdict.advice),
-            "summary": summary_data(check.summary),
+            "summary": asdict(check.summary),
         }
     return {
         "model": found.model,

@@ -26,8 +26,7 @@ from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.files.locks import folder_lock, make_folder
 from r1ranker_ir.files.paths import NamedFile, check_folder, check_outputs, corpus_inputs
 from r1ranker_ir.retrieval.first_stages import parse_first_stage
-from r1ranker_ir.runs.inputs import ranker_inputs
-from r1ranker_ir.runs.reranking import RankerSource, RequestSource, rerank_run
+from r1ranker_ir.runs.reranking import RankerSource, RequestSource, ranker_inputs, rerank_run
 
 from .baselines import FOLDER as BASELINES
 from .baselines import first_choices

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from r1ranker_ir.cli.benchmark import benchmark
 from r1ranker_ir.cli.cache import cache
 from r1ranker_ir.cli.compare import compare
-from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.data.answers import answers
 from r1ranker_ir.cli.data.passages import passages
 from r1ranker_ir.cli.data.recommendation import recommendation
@@ -27,7 +27,6 @@ from r1ranker_ir.cli.data.samples import data
 from r1ranker_ir.cli.doctor import doctor
 from r1ranker_ir.cli.evaluate import evaluate
 from r1ranker_ir.cli.model import model
-from r1ranker_ir.cli.options import QUIET, VERBOSE
 from r1ranker_ir.cli.parameters import GroupedCommand, with_fields
 from r1ranker_ir.cli.prompt import prompt
 from r1ranker_ir.cli.rerank import rerank
@@ -51,42 +50,39 @@ class Verbs(TyperGroup):
         return super().main(*args, **options)
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        with _visible_usage_errors():
+        with _explained():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with _visible_usage_errors():
-            return self._invoke(ctx)
-
-    def _invoke(self, ctx: Any) -> Any:
         ours = logging.getLogger("r1ranker_ir")
         level, handlers = ours.level, list(ours.handlers)
         try:
-            return super().invoke(ctx)
-        except R1RankerError as error:
-            logger.debug("the error was raised here", exc_info=True)
-            echo(f"Error: {error}", err=True)
-            raise typer.Exit(1) from error
-        except UnicodeEncodeError as error:
-            encoding = sys.getfilesystemencoding()
-            if encoding == "utf-8" or error.encoding.replace("_", "-").lower() != encoding:
-                raise
-            echo(
-                f"Error: a file is called {error.object!r}, and file names are {encoding} here: set the environment "
-                f"variable PYTHONUTF8=1, or a locale with UTF-8 (LC_ALL=C.UTF-8)",
-                err=True,
-            )
-            raise typer.Exit(1) from error
+            with _explained():
+                return super().invoke(ctx)
         finally:
             ours.setLevel(level)
             ours.handlers[:] = handlers
 
 
 @contextlib.contextmanager
-def _visible_usage_errors() -> Iterator[None]:
-    """Escapes control characters in what a mistake on the command line repeats of it."""
+def _explained() -> Iterator[None]:
+    """Ends the command with an error in words; escapes control characters in what usage errors repeat of it."""
     try:
         yield
+    except R1RankerError as error:
+        logger.debug("the error was raised here", exc_info=True)
+        echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except UnicodeEncodeError as error:
+        encoding = sys.getfilesystemencoding()
+        if encoding == "utf-8" or error.encoding.replace("_", "-").lower() != encoding:
+            raise
+        echo(
+            f"Error: a file is called {error.object!r}, and file names are {encoding} here: set the environment "
+            f"variable PYTHONUTF8=1, or a locale with UTF-8 (LC_ALL=C.UTF-8)",
+            err=True,
+        )
+        raise typer.Exit(1) from error
     except Exception as error:
         if isinstance(message := getattr(error, "message", None), str):
             error.message = visible(message)  # type: ignore[attr-defined]
@@ -127,30 +123,22 @@ def _add(to: typer.Typer, *verbs: Callable[..., None]) -> None:
         to.command(cls=GroupedCommand)(verb)
 
 
-_add(app, search, index, rerank, suite, evaluate)
-
-
-@app.command(cls=GroupedCommand)
 @with_fields
 def demo(
     query: str = option("q01", "Query whose elimination is shown step by step."),
     depth: int = option(10, "Documents to rerank per query.", least=2, most=20),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Run the whole path on the packaged collection with the embedded model: search, rerank, measure, look inside."""
-    progress = start(verbose=verbose, quiet=quiet)
+    progress = messages.start()
     from r1ranker_ir.cli.demo import run_demo
 
     screen = console(soft_wrap=not sys.stdout.isatty())
     run_demo(screen, query_id=query, depth=depth, progress=progress)
 
 
-_add(app, compare, doctor, benchmark, shootout)
+_add(app, search, index, rerank, suite, evaluate, demo, compare, doctor, benchmark, shootout)
 _add(data, answers, passages, recommendation, routing)
-app.add_typer(data, name="data")
-app.add_typer(train, name="train")
-app.add_typer(cache, name="cache")
-app.add_typer(model, name="model")
-app.add_typer(prompt, name="prompt")
+for _name, _verbs in (("data", data), ("train", train), ("cache", cache), ("model", model), ("prompt", prompt)):
+    app.add_typer(_verbs, name=_name)
 app.add_typer(trace, name="trace")

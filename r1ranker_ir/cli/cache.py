@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.console import MESSAGES
+from r1ranker_ir.cli.options import CACHE_PLACE
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.files.terminal_text import echo
@@ -18,25 +19,17 @@ if TYPE_CHECKING:
     from r1ranker_ir.cache.completions import CacheInfo, CompletionsCache
 
 cache = typer.Typer(
-    help="Look at the answers that are kept between runs, or remove them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="Look at the answers that are kept between runs, or remove them.", no_args_is_help=True, rich_markup_mode=None
 )
 
-CACHE_FILE = option(
-    None,
-    "The cache's file.",
-    unset="the environment variable R1RANKER_CACHE, else r1ranker-ir/completions.sqlite in the user's folder for "
-    "caches",
-    flags=("--cache",),
-)
+CACHE_FILE = option(None, "The cache's file.", unset=CACHE_PLACE)
 
 
 @cache.command()
 @with_fields
 def info(cache: Path | None = CACHE_FILE) -> None:
     """Say where the cache lies, how much it holds, how old it is, and of which models."""
-    start()
+    MESSAGES.start()
     opened = _open_existing(cache)
     if opened is not None:
         with opened:
@@ -47,15 +40,11 @@ def info(cache: Path | None = CACHE_FILE) -> None:
 @cache.command()
 @with_fields
 def clear(
-    model: str | None = option(
-        None,
-        "Only the answers of this model: a registered name, or a name that `cache info` shows.",
-        unset="all answers",
-    ),
+    model: str | None = option(None, "Only this model's answers, by a name that `cache info` shows.", unset="all"),
     cache: Path | None = CACHE_FILE,
 ) -> None:
     """Remove answers from the cache and give their room on the disk back."""
-    start()
+    MESSAGES.start()
     from r1ranker_ir.rankers.source import checkpoint_of
 
     opened = _open_existing(cache)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from r1ranker_ir.cli.console import offer_only_run_queries, start
-from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, QUIET, VERBOSE, measures_option
+from r1ranker_ir.cli.console import MESSAGES, Messages, offer_only_run_queries
+from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, measures_option
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import echo, echo_json
 from r1ranker_ir.option_fields import argument, option
@@ -28,8 +28,7 @@ def compare(
         "table", "How to write it; JSON also holds each query's differences.", flags=("--format",)
     ),
     only_run_queries: bool = ONLY_RUN_QUERIES,
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Compare TREC runs with a baseline: differences with intervals, tests, and queries that got better or worse.
 
@@ -37,7 +36,7 @@ def compare(
     --only-run-queries they do not count. Queries without judgments do not count. The report
     says how many there are of each.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.data import corpora
     from r1ranker_ir.data.trec_runs import Run, read_run
     from r1ranker_ir.eval.measuring.comparison import ComparisonSettings, check_comparable, compare_runs

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.parameters import stated_of, with_fields
 from r1ranker_ir.cli.ranker_options import check_backend_options
 from r1ranker_ir.files.terminal_text import echo, echo_json
@@ -31,29 +30,22 @@ else:
 def doctor(
     *,
     model: str = argument(
-        ...,
-        "A folder, GGUF file or Hugging Face name, a registered name such as r1ranker-iterative-tiny, or with "
-        "--backend openai the server's name for it.",
+        ..., "A folder, GGUF file, Hugging Face or registered name, or with --backend openai the server's name for it."
     ),
     options: Stated,
-    queries: int | None = option(
-        None, "How many short lists are shown, each both ways.", unset="6; 3 with --quick", least=1
-    ),
+    queries: int | None = option(None, "Short lists, each shown both ways.", unset="6; 3 with --quick", least=1),
     candidates: int = option(4, "Passages in each list.", least=2),
     quick: bool = option(False, "Fewer lists and shorter thoughts."),
-    max_thought_tokens: int | None = option(
-        None, "Close a thought after N tokens.", unset="256; 128 with --quick", least=0
-    ),
+    max_thought_tokens: int | None = option(None, "Tokens of a thought.", unset="256; 128 with --quick", least=0),
     format_: Literal["text", "json"] = option("text", "Text to read, or all figures as JSON.", flags=("--format",)),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Examine a model before it is used: chat template, form of answers, place bias, thoughts, speed, and a verdict.
 
     A few short lists of the packaged collection are shown, in each of which one passage answers the query and the
     others are about other things, forwards and backwards. A model that can rank names the same passage both ways.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.eval.doctor.doctor import examine
     from r1ranker_ir.eval.doctor.report import report_data, report_lines
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from r1ranker_ir.cli.console import offer_only_run_queries, print_wide, start
-from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, QUIET, VERBOSE, measures_option
+from r1ranker_ir.cli.console import MESSAGES, Messages, offer_only_run_queries, print_wide
+from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, measures_option
 from r1ranker_ir.cli.parameters import with_fields
-from r1ranker_ir.files.terminal_text import echo, echo_json
+from r1ranker_ir.files.terminal_text import echo_json
 from r1ranker_ir.option_fields import argument, option
 
 
@@ -21,15 +21,14 @@ def evaluate(
         "table", "A table of means, or JSON that also holds each query's values.", flags=("--format",)
     ),
     only_run_queries: bool = ONLY_RUN_QUERIES,
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Measure TREC runs against the judgments of a corpus.
 
     Judged queries that a run lacks count as 0 and are reported; with --only-run-queries they do not count. Ties are
     broken by document id, as in trec_eval.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.data import corpora
     from r1ranker_ir.data.trec_runs import Run, read_run
     from r1ranker_ir.eval.measuring import measures as measuring
@@ -41,8 +40,7 @@ def evaluate(
     if only_run_queries:
         qrels, found, judged = measuring.common_queries(qrels, found)
         counted = len({judgment.query_id for judgment in qrels})
-        if not quiet:
-            echo(f"measured over {counted} of {judged} judged queries: those that all runs have", err=True)
+        messages.say(f"measured over {counted} of {judged} judged queries: those that all runs have")
     evaluations = {name: measuring.evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
     offer_only_run_queries(evaluations)
     if format_ == "json":

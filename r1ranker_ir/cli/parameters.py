@@ -21,12 +21,7 @@ V = TypeVar("V", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class StatedOf:
-    """In the annotation of a mapping: it holds what the command line states of the fields of dataclasses.
-
-    Args:
-        kinds: the dataclasses.
-        only: the fields that are offered; empty for all.
-    """
+    """In the annotation of a mapping: it holds what the command line states of some fields, or all, of dataclasses."""
 
     kinds: tuple[type, ...]
     only: tuple[str, ...] = ()
@@ -65,19 +60,16 @@ def with_fields(verb: V) -> V:
     for each in inspect.signature(verb).parameters.values():
         hint = hints[each.name]
         marks = [mark for mark in get_args(hint)[1:] if isinstance(mark, StatedOf)] if get_origin(hint) else []
+        whole = hint if isinstance(hint, type) and is_dataclass(hint) else None
         if isinstance(each.default, Field) and (offer := offer_of(each.default)) is not None:
             parameters.append(_parameter(each.name, hint, each.default.default, offer))
-            continue
-        if isinstance(hint, type) and is_dataclass(hint):
-            made, whole = _parameters(hint), hint
-        elif marks:
-            made = [made for kind in marks[0].kinds for made in _parameters(kind, marks[0].only)]
-            whole = None
+        elif whole is not None or marks:
+            mark = marks[0] if whole is None else StatedOf((whole,))
+            made = [made for kind in mark.kinds for made in _parameters(kind, mark.only)]
+            parameters += made
+            taken[each.name] = whole, tuple(one.name for one in made)
         else:
             parameters.append(each.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
-            continue
-        parameters += made
-        taken[each.name] = whole, tuple(one.name for one in made)
     # Typer fills one context only: the verb's own, where it has one.
     own = next((each.name for each in parameters if each.annotation is typer.Context), None)
     if own is None:
@@ -134,17 +126,12 @@ def command_words(ctx: typer.Context, *, left_out: Collection[str] = ()) -> list
             words.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:
             for each in value if isinstance(value, list | tuple) else [value]:
-                words += [parameter.opts[0], _as_given(each)]
+                said = "none" if each is None else str(each)
+                words += [parameter.opts[0], json.dumps(each) if isinstance(each, Mapping) else said]
     return words
 
 
-def _as_given(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return json.dumps(value)
-    return "none" if value is None else str(value)
-
-
-def _parameters(kind: type, only: tuple[str, ...] = ()) -> list[inspect.Parameter]:
+def _parameters(kind: type, only: tuple[str, ...]) -> list[inspect.Parameter]:
     hints, defaults = get_type_hints(kind), {each.name: each.default for each in fields(kind)}
     return [
         _parameter(name, hints[name], defaults[name], offer)
@@ -169,20 +156,11 @@ def _parameter(name: str, hint: Any, default: Any, offer: Offer) -> inspect.Para
         kind = str | None if default is None else str
     elif offer.choices is not None:
         kind = Literal.__getitem__(tuple(offer.choices()))
-    given = typer.Argument(**offered) if offer.argument else typer.Option(*_flags(name, hint, offer), **offered)
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if default is ... else default,
-        annotation=Annotated[kind, given],
-    )
-
-
-def _flags(name: str, hint: Any, offer: Offer) -> tuple[str, ...]:
-    if offer.flags:
-        return offer.flags
     # Without a flag of its own, a switch would get a second one to turn it off.
-    return (f"--{name.replace('_', '-')}",) if hint is bool else ()
+    flags = offer.flags or ((f"--{name.replace('_', '-')}",) if hint is bool else ())
+    given = typer.Argument(**offered) if offer.argument else typer.Option(*flags, **offered)
+    empty = inspect.Parameter.empty if default is ... else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=Annotated[kind, given])
 
 
 def _reader(parse: Callable[[str], Any]) -> Callable[[Any], Any]:

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from r1ranker_ir.cli.choices import SectionName, listed
-from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.console import MESSAGES
+from r1ranker_ir.cli.options import SectionName, listed
 from r1ranker_ir.cli.parameters import GroupedCommand, stated_of, with_fields
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.terminal_text import echo_data, echo_json
+from r1ranker_ir.files.terminal_text import argument_text, echo_data, echo_json
 from r1ranker_ir.option_fields import argument, option
 from r1ranker_ir.prompts.sections import find_section, known_sections
 from r1ranker_ir.rankers.settings import SETTINGS, RankerSettings
 from r1ranker_ir.rankers.systems import FAMILY, family_options, wording_notes
 
 if TYPE_CHECKING:
-    from r1ranker_ir.backends.limits import UnloadedLimits
-    from r1ranker_ir.models.checkpoints import CheckpointSettings
-    from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
-    from r1ranker_ir.types import Call, RankingRequest
-
     Limits = Mapping[str, Any]
 else:
     Limits = stated_of(
@@ -55,39 +50,25 @@ def about_prompts() -> None:
 def show(
     *,
     template: Path | None = argument(
-        None,
-        "Template file: the project's own TOML, Rank-R1's or ReasonRank's, or rank_llm's YAML.",
-        unset="the project's own template",
+        None, "A template: this project's TOML, Rank-R1's, ReasonRank's, or rank_llm's YAML.", unset="the project's own"
     ),
-    section: SectionName | None = option(
-        None, "What is asked for, of a template that has several.", unset="the system's, else the first it has"
-    ),
+    section: SectionName | None = option(None, "What is asked for.", unset="the system's, else the template's first"),
     query: str = option(_QUERY, "The query to fill in."),
-    document: list[str] | None = option(
-        None, "A candidate to fill in; may be given again.", unset="three short ones", flags=("--document",)
-    ),
+    document: list[str] | None = option(None, "A candidate to fill in; repeatable.", unset="three short ones"),
     task: Literal["passage", "item", "model"] = option("passage", "What the candidates are."),
-    published: bool = option(
-        False, "As its own system sends it, with the brackets and line breaks that it leaves in passages."
-    ),
+    published: bool = option(False, "As its own system sends it, with brackets and line breaks in passages."),
     system: str | None = option(
-        None,
-        f"A published system whose limits count, and whose template where none is given: {listed(FAMILY)}.",
-        unset="none",
+        None, f"A published system, for its limits and its template: {listed(FAMILY)}.", unset="none"
     ),
     model: str | None = option(
         None,
-        "Folder or Hugging Face name of the model: its tokenizer counts and cuts, and its context and "
-        "r1ranker.json set limits. Its weights are not loaded.",
+        "Folder or Hugging Face name of the model, whose tokenizer, context and r1ranker.json count.",
         unset="tokens are estimated, and no context is known",
     ),
     context_length: int | None = option(None, "Tokens that prompt and answer may take.", unset="the model's", least=1),
     limits: Limits,
     score: list[float] | None = option(
-        None,
-        "What the first stage gave a candidate, in the candidates' order, for templates that show it.",
-        unset="the number of candidates, and down to 1",
-        flags=("--score",),
+        None, "The first stage's score of each candidate, for templates that show it.", unset="N, and down to 1"
     ),
     aim: str = option("", "What is asked of the best candidate.", unset="none"),
     format_: Literal["text", "json"] = option("text", "Text to read, or messages as JSON.", flags=("--format",)),
@@ -97,41 +78,68 @@ def show(
     Query and passages are cut as they would be for the model: to the limits given here, those of the system or those
     in the model's r1ranker.json, and to its context. The prompt's hash is the one that traces hold.
     """
-    start()
+    MESSAGES.start()
     from r1ranker_ir.backends.limits import UnloadedLimits
     from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
+    from r1ranker_ir.prompts.digest import digest_of_messages
     from r1ranker_ir.prompts.prompt import Prompt
+    from r1ranker_ir.prompts.template import MARK_SECTION
+    from r1ranker_ir.rankers.ranker import prompt_limits, template_of
+    from r1ranker_ir.strategies.windows import PROMPT_HASH_DIGITS
+    from r1ranker_ir.types import OF_ONE, Candidate, RankingRequest
 
     given = {**limits, **({} if template is None else {"template": template})}
     options = given if system is None else family_options(system.lower(), given)
     told = RankerSettings(**{name: value for name, value in options.items() if name in SETTINGS})
     settings = CheckpointSettings() if model is None else read_settings(model)
-    chosen = _chosen(told, settings, model)
-    asked = section or _first_section(chosen, None if told.system is None else FAMILY[told.system].strategy)
+    chosen = template_of(told, settings)
+    member = None if told.system is None else FAMILY[told.system]
+    if member is not None:
+        for note in wording_notes(told.system, told.template, model or member.checkpoint or "", settings, chosen):
+            logger.warning("%s", note)
+    wanted = [*([] if member is None else [member.strategy]), *known_sections()]
+    asked = section or next((name for name in wanted if name in chosen.wordings), None)
+    if asked is None:
+        raise InputError(f"template {chosen.name!r} has no section that can be shown, but {', '.join(chosen.wordings)}")
     chosen.wording(asked, task)
-    request = _request(query, document or _DOCUMENTS, score or (), task, aim)
+
+    texts = [argument_text(text) for text in document or _DOCUMENTS]
+    scores = score or [float(len(texts) - place) for place in range(len(texts))]
+    if len(scores) != len(texts):
+        raise InputError(f"{len(scores)} scores for {len(texts)} candidates: give --score once for each, or never")
+    pairs = enumerate(zip(texts, scores, strict=True))
+    candidates = tuple(Candidate(str(place), text, gain) for place, (text, gain) in pairs)
+    request = RankingRequest(argument_text(query), candidates, task=task, aim=argument_text(aim))
     thought = settings.max_thought_tokens if told.max_thought_tokens is None else told.max_thought_tokens
     read = UnloadedLimits(model, context_length=context_length, max_thought_tokens=thought)
-    passage, longest = told.max_passage_tokens, told.max_query_tokens
-    filled = Prompt(
-        chosen,
-        read,
-        published=published,
-        max_passage_tokens=settings.max_passage_tokens if passage is None else passage,
-        max_query_tokens=settings.max_query_tokens if longest is None else longest,
-        max_passage_words=told.max_passage_words,
-        repair_text=bool(told.repair_text),
-    )
-    call = _call(filled, asked, request)
+    filled = Prompt(chosen, read, published=published, **prompt_limits(told, settings))
+    found, shown = find_section(asked), range(len(candidates))
+    if found.names_excluded and len(shown) < 2:
+        raise InputError(f"section {asked} names excluded candidates: give at least two --document")
+    shown = shown[:1] if found.asks in OF_ONE else shown
+    call = filled.ask(found, request, shown, shown[-1:] if found.names_excluded else ())
+
     rendered = read.render(call.messages, None if published else call.thinks)
-    facts = _facts(chosen, asked, call, read)
+    facts: dict[str, Any] = {
+        "template": chosen.name,
+        "template_hash": chosen.digest(mark=asked == MARK_SECTION),
+        "section": asked,
+        "prompt_hash": digest_of_messages(call.messages)[:PROMPT_HASH_DIGITS],
+        "identifiers": list(call.identifiers),
+        "thinks": chosen.thinks,
+        "answer_tags": chosen.tagged,
+        "tokens": read.count_prompt_tokens(call.messages),
+        "counted": read.name,
+        "cut_passages": call.cut_passages,
+        "cut_query": call.cut_query,
+        **({} if rendered is None else {"rendered": rendered}),
+        **({"continuation": call.continuation} if call.continuation else {}),
+        "messages": [{"role": message.role, "content": message.content} for message in call.messages],
+    }
     if format_ == "json":
-        turns = [{"role": message.role, "content": message.content} for message in call.messages]
-        facts |= {} if rendered is None else {"rendered": rendered}
-        facts |= {"continuation": call.continuation} if call.continuation else {}
-        echo_json(json.dumps({**facts, "messages": turns}, indent=2, ensure_ascii=False))
+        echo_json(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    echo_data(f"template {facts['template']} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
+    echo_data(f"template {chosen.name} {facts['template_hash']} · {asked} · prompt {facts['prompt_hash']}")
     passages = "1 passage cut" if call.cut_passages == 1 else f"{call.cut_passages} passages cut"
     cut = [passages] * bool(call.cut_passages) + ["the query cut"] * call.cut_query
     echo_data(", ".join([f"{facts['tokens']} tokens ({read.name})", *cut]))
@@ -141,69 +149,3 @@ def show(
         echo_data(f"\n[assistant, whose log-likelihood is the score]\n{call.continuation}")
     if rendered is not None:
         echo_data(f"\n[as the model gets it]\n{rendered}")
-
-
-def _chosen(told: RankerSettings, settings: CheckpointSettings, model: str | None) -> PromptTemplate:
-    """The template that is shown; logs where it is not the published system's own."""
-    from r1ranker_ir.rankers.ranker import is_own_wording, template_of
-
-    chosen = template_of(told, settings)
-    if told.system is not None:
-        asked_model = model or FAMILY[told.system].checkpoint or ""
-        own = is_own_wording(told.template, settings)
-        for note in wording_notes(told.system, asked_model, chosen, own=own):
-            logger.warning("%s", note)
-    return chosen
-
-
-def _request(query: str, texts: Sequence[str], given: Sequence[float], task: Any, aim: str) -> RankingRequest:
-    from r1ranker_ir.types import Candidate, RankingRequest
-
-    documents = list(texts)
-    scores = given or [float(len(documents) - place) for place in range(len(documents))]
-    if len(scores) != len(documents):
-        raise InputError(f"{len(scores)} scores for {len(documents)} candidates: give --score once for each, or never")
-    pairs = enumerate(zip(documents, scores, strict=True))
-    candidates = tuple(Candidate(str(place), text, score) for place, (text, score) in pairs)
-    return RankingRequest(query, candidates, task=task, aim=aim)
-
-
-def _facts(template: PromptTemplate, section: str, call: Call, limits: UnloadedLimits) -> dict[str, Any]:
-    from r1ranker_ir.prompts.digest import digest_of_messages
-    from r1ranker_ir.prompts.template import MARK_SECTION
-    from r1ranker_ir.strategies.windows import PROMPT_HASH_DIGITS
-
-    return {
-        "template": template.name,
-        "template_hash": template.digest(mark=section == MARK_SECTION),
-        "section": section,
-        "prompt_hash": digest_of_messages(call.messages)[:PROMPT_HASH_DIGITS],
-        "identifiers": list(call.identifiers),
-        "thinks": template.thinks,
-        "answer_tags": template.tagged,
-        "tokens": limits.count_prompt_tokens(call.messages),
-        "counted": limits.name,
-        "cut_passages": call.cut_passages,
-        "cut_query": call.cut_query,
-    }
-
-
-def _first_section(template: PromptTemplate, wanted: str | None) -> str:
-    """The wanted section where the template has it, else the first that it has."""
-    named = [name for name in (wanted, *known_sections()) if name is not None and name in template.wordings]
-    if not named:
-        raise InputError(
-            f"template {template.name!r} has no section that can be shown, but {', '.join(template.wordings)}"
-        )
-    return named[0]
-
-
-def _call(prompt: Prompt, section: str, request: RankingRequest) -> Call:
-    from r1ranker_ir.types import OF_ONE
-
-    asked, shown = find_section(section), range(len(request.candidates))
-    if asked.names_excluded and len(shown) < 2:
-        raise InputError(f"section {section} names excluded candidates: give at least two --document")
-    if asked.asks in OF_ONE:
-        shown = shown[:1]
-    return prompt.ask(asked, request, shown, shown[-1:] if asked.names_excluded else ())

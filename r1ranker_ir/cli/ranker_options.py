@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import typer
 
 from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
-from r1ranker_ir.cli.choices import listed, strategies_help
+from r1ranker_ir.cli.options import CACHE_PLACE, listed, strategies_help
 from r1ranker_ir.cli.parameters import stated_of
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import model_option, offers_of, option
@@ -28,21 +28,15 @@ if TYPE_CHECKING:
     StatedOptions = Mapping[str, Any]
     StatedCluster = Mapping[str, Any]
 else:
-    StatedOptions = stated_of(RankingOptions, RankerSettings)
-    """What the command line states of how to rank, and of limits and the engine."""
-    StatedCluster = stated_of(RayCluster)
-    """What the command line states of Ray's workers."""
+    StatedOptions, StatedCluster = stated_of(RankingOptions, RankerSettings), stated_of(RayCluster)
 
 RERANKER = option(
     ...,
-    f"{listed(REGISTERED)}; a published system, {listed(FAMILY)}, with its settings; or, with "
-    "--strategy, any causal language model: a Hugging Face name, a folder, a GGUF file, or a "
-    "server's name for it.",
+    f"{listed(REGISTERED)}; a published system, {listed(FAMILY)}, with its settings; or, with --strategy, any causal "
+    "language model: a Hugging Face name, a folder, a GGUF file, or a server's name for it.",
     group="Model",
 )
-ENGINE = option(
-    "local", "Do the work in this process, or spread it over the workers of a Ray cluster (--workers).", group="Engine"
-)
+ENGINE = option("local", "Work in this process, or over the --workers of a Ray cluster.", group="Engine")
 
 
 @dataclass(frozen=True)
@@ -59,19 +53,14 @@ class RankerChoice:
     )
     own_options: list[str] | None = option(
         None,
-        "An option of an installed strategy or backend that is not listed here; may be given repeatedly.",
+        "An option of an installed strategy or backend that is not listed here; repeatable.",
         group="Ranking",
         unset="none",
         flags=("--option",),
         metavar="NAME=VALUE",
     )
     cache: Path | None = option(
-        None,
-        "File in which answers are kept and looked for, so that an interrupted run goes on where it stopped when the "
-        "command is given again.",
-        group="Output",
-        unset="the environment variable R1RANKER_CACHE, else r1ranker-ir/completions.sqlite in the user's folder for "
-        "caches",
+        None, "Where answers are kept, so that a command goes on where it stopped.", group="Output", unset=CACHE_PLACE
     )
     no_cache: bool = option(False, "Keep no answers and look for none.", group="Output")
 

@@ -5,19 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import CORPUS, MISSING, QUIET, RERANK_DEPTH, RUN, RUN_OUTPUT, SHUFFLE, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages
+from r1ranker_ir.cli.options import CORPUS, MISSING, RERANK_DEPTH, RUN, RUN_OUTPUT, SHUFFLE
 from r1ranker_ir.cli.parameters import with_fields
-from r1ranker_ir.cli.ranker_options import (
-    ENGINE,
-    RERANKER,
-    RankerChoice,
-    StatedCluster,
-    StatedOptions,
-    ray_cluster,
-)
+from r1ranker_ir.cli.ranker_options import ENGINE, RERANKER, RankerChoice, StatedCluster, StatedOptions, ray_cluster
 from r1ranker_ir.files.byte_sizes import in_units
-from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 
 if TYPE_CHECKING:
@@ -30,18 +22,14 @@ def rerank(
     corpus: str = CORPUS,
     run: str = RUN,
     depth: int = RERANK_DEPTH,
-    queries: int | None = option(
-        None, "Only the first N queries of the corpus that the run has.", unset="all", group="What", least=1
-    ),
+    queries: int | None = option(None, "Only the first N queries that both have.", unset="all", group="What", least=1),
     missing: Literal["error", "skip"] = MISSING,
     shuffle: int | None = SHUFFLE,
     reranker: str = RERANKER,
     output: str = RUN_OUTPUT,
     save_traces: Path | None = option(
         None,
-        "JSON Lines file for the trace, gzip if it ends in .gz: a line for each query, with each model call's "
-        "prompt hash, thought, answer, probabilities and tokens. r1ranker trace show prints one; training data can "
-        "be made of it. Grows as <file>.partial until it is whole.",
+        "JSON Lines file for each query's model calls, gzip if it ends in .gz. Grows as <file>.partial until whole.",
         unset="none",
         group="Output",
         flags=("--save-traces", "--trace"),
@@ -50,8 +38,7 @@ def rerank(
     options: StatedOptions,
     engine: Literal["local", "ray"] = ENGINE,
     workers: StatedCluster,
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Rerank the top of a TREC run with a language model and write a TREC run.
 
@@ -59,10 +46,9 @@ def rerank(
     (1 - (rank - 1) / n). Queries are written as they finish; after a failure they are kept in <output>.partial. The
     model's answers are kept in a cache: the same command given again goes on where it stopped.
     """
-    progress = start(verbose=verbose, quiet=quiet)
+    progress = messages.start()
     from r1ranker_ir.runs.reranking import RunSource, rerank_run
 
-    cluster = ray_cluster(engine, workers)
     summary = rerank_run(
         RunSource(corpus, run, depth, queries, missing, shuffle),
         choice.source(reranker, options),
@@ -70,11 +56,10 @@ def rerank(
         tag="_".join(reranker.split()),
         traces=save_traces,
         progress=progress,
-        cluster=cluster,
-        announce=not quiet,
+        cluster=ray_cluster(engine, workers),
+        announce=not messages.quiet,
     )
-    if not quiet:
-        echo(summary_line(summary), err=True)
+    messages.say(summary_line(summary))
 
 
 def summary_line(summary: RunSummary) -> str:

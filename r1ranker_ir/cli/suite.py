@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from r1ranker_ir.cli.console import print_wide, start
-from r1ranker_ir.cli.options import MISSING, QUIET, SHUFFLE, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages, print_wide
+from r1ranker_ir.cli.options import MISSING, RERANK_DEPTH, SHUFFLE, measures_option
 from r1ranker_ir.cli.parameters import command_words, made_of, refuse_stated, with_fields
 from r1ranker_ir.cli.ranker_options import ENGINE, RankerChoice, StatedCluster, StatedOptions, ray_cluster
 from r1ranker_ir.files.terminal_text import echo
@@ -18,12 +18,11 @@ from r1ranker_ir.option_fields import argument, option
 if TYPE_CHECKING:
     from r1ranker_ir.eval.suites.tables import Suite
 
-# What says which documents of a corpus are reranked, and so nothing to ranking requests, which hold their candidates.
 _OF_CORPORA = dict.fromkeys(
     ("first_stage", "depth", "missing"),
     "ranking requests hold their candidates, and all of them are ranked: leave it out",
 )
-# Where things go, and what is said meanwhile: this changes no result, so it is not part of the command in a manifest.
+# What changes no result is not part of the command in a manifest.
 _NO_RESULT = {"list_suites", "output", "overwrite", "cache", "no_cache", "cache_memory", "verbose", "quiet"}
 
 
@@ -33,8 +32,8 @@ def suite(
     ctx: typer.Context,
     name: str | None = argument(
         None,
-        "trec-dl, beir, bright or ranking-bench; a TOML file like theirs; a file of ranking requests (.jsonl); a "
-        "folder in BEIR layout; or an ir_datasets id.",
+        "trec-dl, beir, bright or ranking-bench; a TOML file like theirs; ranking requests (.jsonl); a folder in BEIR "
+        "layout; or an ir_datasets id.",
         metavar="SUITE",
     ),
     datasets: str | None = option(
@@ -46,49 +45,31 @@ def suite(
     ),
     source: str | None = option(
         None,
-        "With ranking-bench: a folder with a file of ranking requests for each task, such as movie.jsonl, or a "
-        "file with Ranking-bench's columns.",
+        "With ranking-bench: a folder of ranking requests, such as movie.jsonl, or a file with its columns.",
         unset="the Hugging Face hub",
         group="What",
     ),
     first_stage: str | None = option(
         None,
-        "bm25s; pyserini:bm25, each data set's own prebuilt index; pyserini:INDEX; or run:FILE. In the last two, "
-        "{dataset} stands for a data set's name.",
+        "bm25s; pyserini:bm25, each one's prebuilt index; pyserini:INDEX or run:FILE, with {dataset} for its name.",
         unset="pyserini:bm25 for a suite, bm25s for a folder",
         group="What",
     ),
-    depth: int = option(100, "Documents to rerank per query, from the top of the first stage.", group="What", least=1),
-    queries: int | None = option(
-        None, "Only the first N judged queries, or requests, of each data set.", unset="all", group="What", least=1
-    ),
+    depth: int = RERANK_DEPTH,
+    queries: int | None = option(None, "Only the first N of each data set.", unset="all", group="What", least=1),
     missing: Literal["error", "skip"] = MISSING,
     shuffle: int | None = SHUFFLE,
-    measures: str | None = option(
-        None,
-        "Measures as ir_measures writes them, split by spaces: nDCG@10 RR(rel=2)@10 …",
-        unset="the data set's",
-        group="What",
-    ),
-    list_suites: bool = option(
-        False, "Show suites and data sets: sizes and licence steps.", group="What", flags=("--list",)
-    ),
-    reranker: str | None = option(
-        None,
-        "As for `r1ranker rerank`: a registered name or, with --strategy, any causal language model.",
-        group="Model",
-    ),
+    measures: str | None = measures_option(None, unset="the data set's"),
+    list_suites: bool = option(False, "Show suites, sizes and licence steps.", group="What", flags=("--list",)),
+    reranker: str | None = option(None, "As for r1ranker rerank.", group="Model"),
     output: Path | None = option(None, "Folder for all results.", unset="runs/<suite>-<reranker>", group="Output"),
     overwrite: bool = option(False, "Replace another command's results there.", group="Output"),
-    save_traces: bool = option(
-        False, "Keep each query's model calls as JSON Lines, a file for each data set.", group="Output"
-    ),
+    save_traces: bool = option(False, "Keep each query's model calls, a file for each data set.", group="Output"),
     choice: RankerChoice,
     options: StatedOptions,
     engine: Literal["local", "ray"] = ENGINE,
     workers: StatedCluster,
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Run the data sets of a suite: first stage, reranking, measures, and published figures beside ours.
 
@@ -96,7 +77,7 @@ def suite(
     report. The same command given again goes on where it stopped and writes the same files. A data set that fails is
     reported and the others are run; the exit code is 1 then.
     """
-    progress = start(verbose=verbose, quiet=quiet)
+    progress = messages.start()
     if list_suites:
         _print_suites(name)
         return
@@ -120,11 +101,9 @@ def suite(
         cluster=ray_cluster(engine, workers),
         command=command_words(ctx, left_out=_NO_RESULT),
     )
-    say = (lambda message: None) if quiet else (lambda message: echo(message, err=True))
-    results = run_suite(chosen, ranker, folder, settings, overwrite=overwrite, progress=progress, say=say)
+    results = run_suite(chosen, ranker, folder, settings, overwrite=overwrite, progress=progress, say=messages.say)
     failed = [result.dataset.name for result in results if result.failed is not None]
-    if not quiet:
-        echo(f"{len(results) - len(failed)} of {len(results)} data sets done: {folder / 'README.md'}", err=True)
+    messages.say(f"{len(results) - len(failed)} of {len(results)} data sets done: {folder / 'README.md'}")
     if failed:
         raise typer.Exit(1)
 

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from r1ranker_ir.cli.console import start
+from r1ranker_ir.cli.console import MESSAGES
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.terminal_text import console, echo_json
+from r1ranker_ir.files.terminal_text import console, echo, echo_json
 from r1ranker_ir.option_fields import argument, option
 
 if TYPE_CHECKING:
-    from r1ranker_ir.data.trec_runs import Run
+    from r1ranker_ir.data.trec_runs import Run, RunEntry
     from r1ranker_ir.runs.traces import TracedRanking
 
 trace = typer.Typer(
-    help="Look into the traces that r1ranker rerank --save-traces writes.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="Look into the traces that r1ranker rerank --save-traces writes.", no_args_is_help=True, rich_markup_mode=None
 )
-
-_CLOSE_AMONG = 100_000
 
 
 @trace.command()
@@ -40,7 +37,7 @@ def show(
     ),
 ) -> None:
     """Show how one query was ranked: what each model call held, thought and answered, and the order it led to."""
-    start()
+    MESSAGES.start()
     from r1ranker_ir.runs.trace_view import print_ranking
     from r1ranker_ir.runs.traces import find_rankings
 
@@ -66,14 +63,8 @@ def show(
 @trace.command()
 @with_fields
 def summary(
-    file: str = argument(
-        ..., "The trace, gzip if it ends in .gz, or the .partial file of a run that was stopped; - for standard input."
-    ),
-    corpus: str | None = option(
-        None,
-        "Whose judgments count, to measure the orders before and after: as for r1ranker evaluate.",
-        unset="no measures",
-    ),
+    file: str = argument(..., "The trace, or the .partial file of a run that was stopped; - for standard input."),
+    corpus: str | None = option(None, "Measure the orders before and after by its judgments.", unset="no measures"),
     measures: str = option("nDCG@10 RR@10 AP", "With --corpus: measures as ir_measures writes them, split by spaces."),
     format_: Literal["text", "json"] = option("text", "Text to read, or all figures as JSON.", flags=("--format",)),
 ) -> None:
@@ -81,39 +72,35 @@ def summary(
 
     With --corpus also the measures of the orders that went in and of those that came out.
     """
-    start()
-    from r1ranker_ir.data.trec_runs import RunEntry
+    MESSAGES.start()
     from r1ranker_ir.runs.requests import entries_of
-    from r1ranker_ir.runs.trace_summary import TraceCounts, summary_data
-    from r1ranker_ir.runs.trace_summary_view import measures_lines, print_summary
+    from r1ranker_ir.runs.trace_summary import summarise
+    from r1ranker_ir.runs.trace_summary_view import measures_lines, summary_lines
     from r1ranker_ir.runs.traces import read_trace
 
-    counts = TraceCounts()
     before: dict[str, tuple[RunEntry, ...]] = {}
     after: dict[str, tuple[RunEntry, ...]] = {}
-    for traced in read_trace(file, interrupted=True):
-        counts.add(traced)
-        if corpus is not None:
-            request = traced.ranking.request
-            if request.query_id in after:
-                raise InputError(
-                    f"trace {file!r} ranks query {request.query_id!r} twice: give the trace of one run to measure it"
-                )
-            before[request.query_id] = entries_of(replace(traced.ranking, order=tuple(range(len(request.candidates)))))
-            after[request.query_id] = entries_of(traced.ranking)
-    found = counts.summary()
+
+    def rankings() -> Iterator[TracedRanking]:
+        for traced in read_trace(file, interrupted=True):
+            query_id = traced.ranking.request.query_id
+            if corpus is not None and query_id in after:
+                raise InputError(f"trace {file!r} ranks query {query_id!r} twice: give the trace of one run to measure")
+            if corpus is not None:
+                before[query_id] = entries_of(replace(traced.ranking, order=tuple(range(len(traced.ranking.order)))))
+                after[query_id] = entries_of(traced.ranking)
+            yield traced
+
+    found = summarise(rankings())
     if not found.rankings:
         raise InputError(_empty(file))
     measured = None if corpus is None else _measured(corpus, measures, before, after)
     if format_ == "json":
-        data = {**summary_data(found), **({} if measured is None else {"measures": measured})}
+        data = asdict(found) | ({} if measured is None else {"measures": measured})
         echo_json(json.dumps(data, indent=2, ensure_ascii=False))
         return
-    terminal = console()
-    print_summary(terminal, found)
-    if measured is not None:
-        for line in measures_lines(**measured):
-            terminal.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in (*summary_lines(found), *([] if measured is None else measures_lines(**measured))):
+        echo(line)
 
 
 def _measured(corpus: str, measures: str, before: Run, after: Run) -> dict[str, Any]:
@@ -124,9 +111,8 @@ def _measured(corpus: str, measures: str, before: Run, after: Run) -> dict[str, 
     parsed = parse_measures(measures)
     qrels, runs, judged = common_queries(open_corpus(corpus).qrels(), {"before": before, "after": after})
     means = {name: evaluate(qrels, run, parsed, name=name).mean for name, run in runs.items()}
-    counted = len({judgment.query_id for judgment in qrels})
     shown = {name: {str(measure): value for measure, value in mean.items()} for name, mean in means.items()}
-    return {**shown, "counted": counted, "judged": judged}
+    return {**shown, "counted": len({judgment.query_id for judgment in qrels}), "judged": judged}
 
 
 def _data_of(traced: TracedRanking, step: int | None) -> dict[str, Any]:
@@ -142,7 +128,7 @@ def _data_of(traced: TracedRanking, step: int | None) -> dict[str, Any]:
 def _unknown(query: str, file: Path, ids: list[str]) -> str:
     if not ids:
         return _empty(file)
-    close = difflib.get_close_matches(query, ids[:_CLOSE_AMONG], n=3)
+    close = difflib.get_close_matches(query, ids[:100_000], n=3)
     shown = ("close ones are " if close else "such as ") + ", ".join(close or ids[:3])
     return f"trace {str(file)!r} has no query {query!r} among its {len(ids)}: {shown}"
 

@@ -6,20 +6,19 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from r1ranker_ir.cli.console import print_wide, start
-from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages, print_wide
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.files.terminal_text import console, echo
 from r1ranker_ir.option_fields import argument, option
 
 if TYPE_CHECKING:
-    from r1ranker_ir.files.paths import NamedFile
+    pass
 
 train = typer.Typer(
     help="Train a ranker: SFT, GRPO or PPO by a recipe; draw what was logged, and compare trainings.",
@@ -27,54 +26,62 @@ train = typer.Typer(
     rich_markup_mode=None,
 )
 
-# The parser of TRL reads what stands after these verbs: --help, too.
-_UNPARSED = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-
+_RUNS = argument(..., "Trained folders; those of one label, such as seeds, are averaged.", metavar="[LABEL=]FOLDER...")
 _METHODS = {
-    "sft": "Fine-tune on prompts and completions: r1ranker train sft --config tiny-sft; --help lists all arguments.",
-    "grpo": "Reinforce by GRPO: r1ranker train grpo --config tiny-iranker-grpo --model out/sft; --help lists all "
-    "arguments.",
-    "ppo": "Reinforce by PPO: r1ranker train ppo --config tiny-iranker-ppo --model out/sft; --help lists all "
-    "arguments.",
+    "sft": "Fine-tune on prompts and completions: r1ranker train sft --config tiny-sft.",
+    "grpo": "Reinforce by GRPO: r1ranker train grpo --config tiny-iranker-grpo --model out/sft.",
+    "ppo": "Reinforce by PPO: r1ranker train ppo --config tiny-iranker-ppo --model out/sft.",
     "likelihood": "Distil soft gains into query likelihoods: r1ranker train likelihood --config small-likelihood.",
-    "episodes": "Reinforce by GRPO on whole eliminations: r1ranker train episodes --config tiny-episodes-grpo --model "
-    "out/sft.",
+    "episodes": "Reinforce by GRPO on whole eliminations: r1ranker train episodes --config tiny-episodes-grpo.",
 }
 
 
-def _verb_of(method: str) -> Callable[[typer.Context], None]:
-    def verb(context: typer.Context) -> None:
-        run_training(method, context.args)
+def run_training(context: typer.Context) -> None:
+    """Reads the arguments of a training and runs it."""
+    method, arguments = str(context.command.name), context.args
+    # Before the libraries are imported, whose bars have no other switch.
+    progress = Messages(quiet="--quiet" in arguments).start()
+    from r1ranker_ir.training.jobs.arguments import build_parser, parse_arguments
+    from r1ranker_ir.training.jobs.recipe_parser import CommandLineError
 
-    return verb
+    if "--help" in arguments or "-h" in arguments:
+        echo(build_parser(method).format_help())
+        return
+    # Set by TRL, asked for by TRL.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+    try:
+        parsed = parse_arguments(method, arguments)
+    except CommandLineError as error:
+        raise typer.BadParameter(str(error)) from error
+    from r1ranker_ir.training.jobs.command import train
+
+    # Of several processes one talks.
+    quiet = parsed.run.quiet or parsed.trainer.process_index > 0
+    level = logging.WARNING if quiet else logging.DEBUG if parsed.run.verbose else logging.INFO
+    logging.getLogger("r1ranker_ir").setLevel(level)
+    Messages(quiet=quiet).say(train(parsed, progress=progress and not quiet).line())
 
 
 for _method, _help in _METHODS.items():
-    train.command(_method, help=_help, context_settings=_UNPARSED, add_help_option=False)(_verb_of(_method))
+    # The parser of TRL reads what stands after these verbs: --help, too.
+    _unparsed = {"allow_extra_args": True, "ignore_unknown_options": True}
+    train.command(_method, help=_help, context_settings=_unparsed, add_help_option=False)(run_training)
 
 
 @train.command("curves")
 @with_fields
 def train_curves(
-    runs: list[str] = argument(
-        ...,
-        "Trained folders; those of one label, such as seeds, become a mean with its range.",
-        metavar="[LABEL=]FOLDER...",
-    ),
+    runs: list[str] = _RUNS,
     output: Path = option(..., "PNG to write."),
     x: str = option("step", "What is logged to draw over: step, generated_tokens, …"),
     title: str = option("", "Stands over the picture.", unset=None),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Draw the curves of one or more trainings into one picture."""
-    start(verbose=verbose, quiet=quiet)
-    from r1ranker_ir.files.paths import NamedFile, check_outputs
+    messages.start()
     from r1ranker_ir.training.jobs.curves import plot_curves, read_history
 
-    named = labelled(runs)
-    check_outputs((NamedFile("--output", output),), _inputs(named))
+    named = _by_label(runs, output)
     histories = {label: [read_history(folder) for folder in folders] for label, folders in named.items()}
     plot_curves(histories, output, x=x, title=title)
 
@@ -82,24 +89,17 @@ def train_curves(
 @train.command("compare")
 @with_fields
 def train_compare(
-    runs: list[str] = argument(
-        ...,
-        "Trained folders; those of one label, such as seeds, become a mean with its 95% interval.",
-        metavar="[LABEL=]FOLDER...",
-    ),
+    runs: list[str] = _RUNS,
     output: list[Path] | None = option(None, "Also write the tables: .md, .json or .txt; may be given repeatedly."),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Compare trainings: held-out measures before and after, gains, costs, accuracy by list length, paired tests."""
-    start(verbose=verbose, quiet=quiet)
-    from r1ranker_ir.files.paths import NamedFile, check_outputs
+    messages.start()
     from r1ranker_ir.training.jobs import comparison_tables
     from r1ranker_ir.training.jobs.comparison import compare, read_run
 
-    named = labelled(runs)
     comparison_tables.check_outputs(output or ())
-    check_outputs([NamedFile("--output", path) for path in output or ()], _inputs(named))
+    named = _by_label(runs, *(output or ()))
     compared = compare({label: [read_run(folder) for folder in given] for label, given in named.items()})
     for sheet in comparison_tables.sheets(compared):
         print_wide(sheet.table())
@@ -119,13 +119,11 @@ def train_demo(
     Takes some minutes on two CPU cores. What an earlier call has finished is not done again.
     """
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # as in `start`, which each command calls itself, but too late
+        os.environ.setdefault("TQDM_DISABLE", "1")  # as `Messages.start` does in each command, but too late
     from r1ranker_ir.training.demo.demo import DemoSettings, run_train_demo
 
-    command = ctx.find_root().command
-
     def run_command(arguments: Sequence[str]) -> None:
-        command.main(list(arguments), prog_name="r1ranker")
+        ctx.find_root().command.main(list(arguments), prog_name="r1ranker")
 
     screen = console(soft_wrap=not sys.stdout.isatty())
     run_train_demo(screen, DemoSettings(output), run_command, overwrite=overwrite)
@@ -141,43 +139,14 @@ def train_recipes() -> None:
     echo(f"\nin {RECIPES}")
 
 
-def _inputs(named: Mapping[str, Sequence[str]]) -> Iterator[NamedFile]:
-    from r1ranker_ir.files.paths import checkpoint_inputs
+def _by_label(runs: Sequence[str], *outputs: Path) -> dict[str, list[str]]:
+    """Label to trained folders, in the order given; an unlabelled folder has its name. None may be written over."""
+    from r1ranker_ir.files.paths import NamedFile, check_outputs, checkpoint_inputs
 
-    return (file for folders in named.values() for folder in folders for file in checkpoint_inputs("RUN", folder))
-
-
-def labelled(runs: Sequence[str]) -> dict[str, list[str]]:
-    """Label to trained folders, both in the order given: each `LABEL=FOLDER`, or a folder labelled with its name."""
     folders: dict[str, list[str]] = {}
     for run in runs:
         label, equals, folder = run.partition("=")
         folders.setdefault(label if equals else Path(run).resolve().name, []).append(folder if equals else run)
+    read = [file for each in folders.values() for folder in each for file in checkpoint_inputs("RUN", folder)]
+    check_outputs([NamedFile("--output", path) for path in outputs], read)
     return folders
-
-
-def run_training(method: str, arguments: Sequence[str]) -> None:
-    """Reads the arguments of a training and runs it."""
-    # Before the libraries are imported, whose bars have no other switch.
-    progress = start(verbose=False, quiet="--quiet" in arguments)
-    from r1ranker_ir.training.jobs.arguments import build_parser, parse_arguments
-    from r1ranker_ir.training.jobs.recipe_parser import CommandLineError
-
-    if "--help" in arguments or "-h" in arguments:
-        echo(build_parser(method).format_help())
-        return
-    # Set by TRL, asked for by TRL.
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
-    try:
-        parsed = parse_arguments(method, arguments)
-    except CommandLineError as error:
-        raise typer.BadParameter(str(error)) from error
-    from r1ranker_ir.training.jobs.command import train
-
-    # Of several processes one talks.
-    quiet = parsed.run.quiet or parsed.trainer.process_index > 0
-    level = logging.WARNING if quiet else logging.DEBUG if parsed.run.verbose else logging.INFO
-    logging.getLogger("r1ranker_ir").setLevel(level)
-    summary = train(parsed, progress=progress and not quiet)
-    if not quiet:
-        echo(summary.line(), err=True)

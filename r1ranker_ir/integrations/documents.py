@@ -33,15 +33,15 @@ def read_documents(
     values = [docs] if single else read_list(docs, docs_name, "texts or Documents")
     ids = _read_beside(doc_ids, single, f"doc_ids{at}", values, docs_name)
     rows = _read_beside(metadata, single, f"metadata{at}", values, docs_name)
-    entries = []
-    for position, (value, given_id, given_row) in enumerate(zip(values, ids, rows, strict=True)):
+    for position, (given_id, row) in enumerate(zip(ids, rows, strict=True)):
         if doc_ids is not None and given_id is None:
             raise InputError(f"doc_ids{at}[{position}] is None: give an id, or leave doc_ids out")
-        if not isinstance(given_row, Mapping | None):
-            raise InputError(f"metadata{at}[{position}] is {_describe(given_row)}: give a dict or None")
-        where = docs_name if single else f"{docs_name}[{position}]"
-        entries.append(_read_document(value, given_id, given_row, position, where))
-    return entries
+        if not isinstance(row, Mapping | None):
+            raise InputError(f"metadata{at}[{position}] is {_describe(row)}: give a dict or None")
+    return [
+        _read_document(*given, position, docs_name if single else f"{docs_name}[{position}]")
+        for position, given in enumerate(zip(values, ids, rows, strict=True))
+    ]
 
 
 def read_list(value: Any, name: str, contents: str) -> list[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-from types import ModuleType
 from typing import Any
 
 import wrapt
@@ -26,11 +25,7 @@ _WRAPPED = "__knows_r1ranker_names__"
 
 def register_when_imported() -> None:
     """Registers the names now if `rerankers` is loaded, else as soon as it is."""
-
-    def on_import(module: ModuleType) -> None:
-        register()
-
-    wrapt.register_post_import_hook(on_import, _FACTORY_MODULE)
+    wrapt.register_post_import_hook(lambda module: register(), _FACTORY_MODULE)
 
 
 def register() -> None:
@@ -57,32 +52,25 @@ def register() -> None:
 
 
 def _offer(factory: Any) -> None:
-    for name, registered in REGISTERED.items():
-        factory.AVAILABLE_RANKERS[name] = _opener(_open_reranker, registered.strategy)
-    for name in FAMILY:
-        factory.AVAILABLE_RANKERS[name] = _opener(_open_system, name)
+    for name in (*REGISTERED, *FAMILY):
+        factory.AVAILABLE_RANKERS[name] = _opener(name)
 
 
 @functools.cache
-def _opener(opens: Any, name: str) -> Any:
-    return functools.partial(opens, name)
+def _opener(name: str) -> Any:
+    return functools.partial(_open, name)
 
 
-def _open_reranker(strategy: str, /, *arguments: Any, **options: Any) -> Any:
-    # Its class derives from one of rerankers, which is still being imported while the names are registered.
-    from r1ranker_ir.integrations.rerankers import RERANKERS
-
-    return RERANKERS[strategy](*arguments, **options)
-
-
-def _open_system(name: str, /, *arguments: Any, **options: Any) -> Any:
+def _open(name: str, /, *arguments: Any, **options: Any) -> Any:
     if name == _SHARED and "backend" not in options:
         factory: Any = importlib.import_module(_FACTORY_MODULE)
         # A KeyError is what rerankers expects where its own class's dependencies are missing.
         return factory.AVAILABLE_RANKERS[_THEIRS](*arguments, **options)
-    from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS
+    # Our classes derive from one of rerankers, which is still being imported while the names are registered.
+    from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS, RERANKERS
 
-    return FAMILY_RERANKERS[name](*arguments, **options)
+    kind: Any = FAMILY_RERANKERS[name] if name in FAMILY else RERANKERS[REGISTERED[name].strategy]
+    return kind(*arguments, **options)
 
 
 def _with_our_names(choose: Any, factory: Any) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from rerankers.documents import Document
 from rerankers.models.ranker import BaseRanker
@@ -25,6 +26,9 @@ from r1ranker_ir.types import Candidate, RankingRequest
 
 if TYPE_CHECKING:
     from r1ranker_ir.integrations.langchain import R1RankerCompressor
+
+
+T = TypeVar("T", bound=BaseRanker)
 
 
 class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no types
@@ -73,18 +77,14 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
             raise CheckpointError(_explain(self.checkpoint, error)) from error
 
     def _choose_strategy(self, name: str, wanted: str | None) -> str:
-        own = type(self).strategy
-        if not own and is_registered(name):
-            own = REGISTERED[name.lower()].strategy
+        own = type(self).strategy or (REGISTERED[name.lower()].strategy if is_registered(name) else "")
+        kind = type(self).__name__
         if not own and wanted is None:
-            offered = ", ".join(STRATEGIES)
-            raise InputError(f"{type(self).__name__} has no strategy of its own: give strategy=, one of {offered}")
+            raise InputError(f"{kind} has no strategy of its own: give strategy=, one of {', '.join(STRATEGIES)}")
         if own and wanted not in (None, own):
             other = RERANKERS.get(str(wanted))
-            instead = f"use {other.__name__}" if other is not None else f"use one of {', '.join(RERANKERS)}"
-            raise InputError(
-                f"{type(self).__name__} is the {own} strategy, not {quoted(wanted)}: {instead}, or drop strategy="
-            )
+            instead = f"one of {', '.join(RERANKERS)}" if other is None else other.__name__
+            raise InputError(f"{kind} is the {own} strategy, not {quoted(wanted)}: use {instead}, or drop strategy=")
         return own or str(wanted)
 
     def _find(self, name: str, model: str | os.PathLike[str] | None, given: Mapping[str, Any]) -> RankerSource:
@@ -117,7 +117,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
             R1RankerError: if the model or its server fails.
         """
         entries = read_documents(docs, doc_ids, metadata)
-        return self._rank([self._read_request(query, entries, "query")], [entries])[0]
+        return self._rank([_read_request(query, entries, "query")], [entries])[0]
 
     def rank_batch(
         self,
@@ -151,7 +151,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         for index, (query, docs, ids, rows) in enumerate(zip(query_list, doc_lists, id_lists, row_lists, strict=True)):
             documents = read_list(docs, f"docs_per_query[{index}]", "texts or Documents")
             entries = read_documents(documents, ids, rows, query_index=index)
-            requests.append(self._read_request(query, entries, f"queries[{index}]"))
+            requests.append(_read_request(query, entries, f"queries[{index}]"))
             entry_lists.append(entries)
         return self._rank(requests, entry_lists)
 
@@ -183,14 +183,6 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         from r1ranker_ir.integrations.langchain import R1RankerCompressor
 
         return R1RankerCompressor(reranker=self, k=k)
-
-    def _read_request(self, query: Any, entries: Sequence[Entry], name: str) -> RankingRequest:
-        if not isinstance(query, str):
-            described = "None" if query is None else f"a {type(query).__name__}"
-            raise InputError(f"{name} is {described}: give a text")
-        if not query.strip():
-            raise InputError(f"{name} is blank: give at least one word")
-        return RankingRequest(query, tuple(Candidate(str(entry.doc_id), entry.document.text) for entry in entries))
 
     def _rank(self, requests: Sequence[RankingRequest], entry_lists: Sequence[Sequence[Entry]]) -> list[TracedResults]:
         try:
@@ -252,50 +244,47 @@ class FamilyReranker(R1RankerReranker):
         return find_ranker(self.system, model, None, given)
 
 
-_OF_SYSTEMS: dict[str, type[FamilyReranker]] = {}
-
-
-def _of_systems() -> Mapping[str, type[FamilyReranker]]:
-    for name, member in FAMILY.items():
-        if name not in _OF_SYSTEMS:
-            said = {"system": name, "strategy": member.strategy, "__doc__": member.summary, "__module__": __name__}
-            title = member.reranker or f"{_in_one_word(name)}Reranker"
-            _OF_SYSTEMS[name] = type(title, (FamilyReranker,), said)
-    return {name: _OF_SYSTEMS[name] for name in FAMILY}
-
-
-FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = Derived(_of_systems)
-"""System to its class, such as `RankR1Reranker`: these are attributes of this module as well."""
-
-_OF_STRATEGIES: dict[str, type[R1RankerReranker]] = {
+_OWN: dict[str, type[R1RankerReranker]] = {
     reranker.strategy: reranker
     for reranker in (IRankerReranker, DRankerReranker, SetwiseReranker, PointwiseReranker, LikelihoodReranker)
 }
 
 
-def _of_strategies() -> Mapping[str, type[R1RankerReranker]]:
-    for name, strategy in STRATEGIES.items():
-        if name not in _OF_STRATEGIES:
-            said = {"strategy": name, "__doc__": strategy.summary, "__module__": __name__}
-            _OF_STRATEGIES[name] = type(f"{_in_one_word(name)}Reranker", (R1RankerReranker,), said)
-    return {name: _OF_STRATEGIES[name] for name in STRATEGIES}
+@functools.cache
+def _class(base: type[T], name: str, doc: str, title: str = "", **said: str) -> type[T]:
+    title = title or "".join(part.capitalize() for part in re.split(r"\W+", name)) + "Reranker"
+    return type(title, (base,), {**said, "__doc__": doc, "__module__": __name__})
 
 
-def _in_one_word(name: str) -> str:
-    return "".join(part.capitalize() for part in re.split(r"\W+", name))
-
-
-RERANKERS: Mapping[str, type[R1RankerReranker]] = Derived(_of_strategies)
+FAMILY_RERANKERS: Mapping[str, type[FamilyReranker]] = Derived(
+    lambda: {
+        name: _class(FamilyReranker, name, each.summary, each.reranker, system=name, strategy=each.strategy)
+        for name, each in FAMILY.items()
+    }
+)
+"""System to its class, such as `RankR1Reranker`: these are attributes of this module as well."""
+RERANKERS: Mapping[str, type[R1RankerReranker]] = Derived(
+    lambda: {
+        name: _OWN.get(name) or _class(R1RankerReranker, name, each.summary, strategy=name)
+        for name, each in STRATEGIES.items()
+    }
+)
 """Strategy to its class; those of strategies that have none of their own are made."""
 
 
 def __getattr__(name: str) -> Any:
-    if name.endswith("Reranker"):
-        for made in (FAMILY_RERANKERS, RERANKERS):
-            for reranker in made.values():
-                if reranker.__name__ == name:
-                    return reranker
+    for reranker in (*FAMILY_RERANKERS.values(), *RERANKERS.values()) if name.endswith("Reranker") else ():
+        if reranker.__name__ == name:
+            return reranker
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _read_request(query: Any, entries: Sequence[Entry], name: str) -> RankingRequest:
+    if not isinstance(query, str):
+        raise InputError(f"{name} is {'None' if query is None else f'a {type(query).__name__}'}: give a text")
+    if not query.strip():
+        raise InputError(f"{name} is blank: give at least one word")
+    return RankingRequest(query, tuple(Candidate(str(entry.doc_id), entry.document.text) for entry in entries))
 
 
 def _read_per_query(values: Any, queries: int, name: str, *, optional: bool = False) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.engine.outcomes import FailedRanking, Outcome, ranked_in_order, ranked_or_failed
@@ -51,11 +52,7 @@ class Cascade:
         return ranked_in_order(self.outcomes(requests), len(requests))
 
     def stream(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Ranking]]:
-        """Ranks requests and yields each as it finishes; see `Ranker.stream`.
-
-        Yields:
-            The request's index and its ranking, whose steps are those of both rankers.
-        """
+        """Ranks requests and yields each as it finishes, with the steps of both rankers; see `Ranker.stream`."""
         return ranked_or_failed(self.outcomes(requests))
 
     def outcomes(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Outcome]]:
@@ -108,10 +105,8 @@ def _joined(first: Ranking, second: Ranking) -> Ranking:
 def _moved(step: Step, top: Sequence[int]) -> Step:
     """A step in terms of the whole request's positions."""
     chances = step.probabilities
-    return replace(
-        step,
-        shown=tuple(top[place] for place in step.shown),
-        outcome=tuple(top[place] for place in step.outcome),
-        marked=tuple(top[place] for place in step.marked),
-        probabilities=None if chances is None else {top[place]: chance for place, chance in chances.items()},
-    )
+    moved: dict[str, Any] = {
+        name: tuple(top[place] for place in getattr(step, name)) for name in ("shown", "outcome", "marked")
+    }
+    moved["probabilities"] = None if chances is None else {top[place]: chance for place, chance in chances.items()}
+    return replace(step, **moved)

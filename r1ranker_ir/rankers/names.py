@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import os
 import re
 from collections.abc import Mapping
@@ -13,8 +12,7 @@ from typing import Literal
 
 from r1ranker_ir.doors import Derived
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, SETTINGS_FILE, TINY_CHECKPOINT
+from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
 from r1ranker_ir.models.small import SMALL_NAME
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers.systems import FAMILY
@@ -27,11 +25,7 @@ _OURS = re.compile(r"r1[-_ ]?ranker([-_ ]|$)", re.IGNORECASE)
 
 
 class NameChoiceError(InputError):
-    """A reranker's name, a model and a strategy do not go together.
-
-    Attributes:
-        argument: the one that has to change.
-    """
+    """A reranker's name, a model and a strategy do not go together; `argument` is the one that has to change."""
 
     def __init__(self, message: str, argument: Literal["reranker", "model", "strategy"] = "reranker") -> None:
         super().__init__(message)
@@ -51,19 +45,10 @@ _FIXED = MappingProxyType({"tiny": "the embedded model", "small": SMALL_NAME})
 """How names end that take no other model, and what they mean."""
 
 
-@functools.cache
-def _embedded_strategies() -> tuple[str, ...]:
-    """Those that the embedded model follows."""
-    settings = parse_json((TINY_CHECKPOINT / SETTINGS_FILE).read_text(encoding="utf-8"))
-    return tuple(settings["strategies"])
-
-
 def _registered() -> Mapping[str, RegisteredName]:
     default = {f"r1ranker-{name}": RegisteredName(name, DEFAULT_CHECKPOINT) for name in STRATEGIES}
-    tiny = {
-        f"r1ranker-{name}-tiny": RegisteredName(name, os.fspath(TINY_CHECKPOINT), _FIXED["tiny"])
-        for name in _embedded_strategies()
-    }
+    embedded = os.fspath(TINY_CHECKPOINT)
+    tiny = {f"r1ranker-{name}-tiny": RegisteredName(name, embedded, _FIXED["tiny"]) for name in ("iterative", "direct")}
     # Of the strategies the small model is fit for this one alone, see docs/small-model.md.
     small = {"r1ranker-likelihood-small": RegisteredName("likelihood", SMALL_NAME, _FIXED["small"])}
     return default | tiny | small
@@ -112,19 +97,10 @@ def unknown_name(name: str) -> NameChoiceError:
 
 
 def resolve(name: str, model: str | os.PathLike[str] | None = None) -> tuple[str, str]:
-    """Finds the checkpoint and the strategy of a registered name.
+    """Finds the checkpoint and the strategy of a registered name; case does not matter.
 
-    Args:
-        name: one of `REGISTERED`; case does not matter.
-        model: a checkpoint instead of the default one. Without it the environment variable `R1RANKER_MODEL` is
-            asked, then the default is taken. The names that end in `-tiny` or `-small` always mean one model: they
-            take no other one and do not ask the environment.
-
-    Returns:
-        The checkpoint (a hub name or a folder) and the strategy.
-
-    Raises:
-        NameChoiceError: if the name is unknown, `model` is blank, or another one than the name always means.
+    The checkpoint is `model`, else the environment variable `R1RANKER_MODEL`, else the default. The names that end in
+    `-tiny` or `-small` always mean one model. A `NameChoiceError` if a name is unknown, or `model` can't be one.
     """
     registered = REGISTERED.get(name.lower())
     if registered is None:

@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from r1ranker_ir.backends import BACKENDS, DeclaredBackend, check_options, open_backend
 from r1ranker_ir.cache.completions import CompletionsCache, open_cache
 from r1ranker_ir.engine.engine import Engine, RunSummary
-from r1ranker_ir.engine.outcomes import FailedRanking, Outcome
+from r1ranker_ir.engine.outcomes import FailedRanking, Outcome, ranked_in_order, ranked_or_failed
 from r1ranker_ir.engine.signs import warnings_of
 from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError
 from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
@@ -21,7 +21,7 @@ from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.rankers.names import is_registered, refuse_unknown
 from r1ranker_ir.rankers.settings import ANSWERS, SETTINGS, RankerSettings, sorted_arguments
-from r1ranker_ir.rankers.systems import FAMILY, wording_notes
+from r1ranker_ir.rankers.systems import wording_notes
 from r1ranker_ir.strategies import STRATEGIES, Strategy
 from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import RankingOptions
@@ -29,8 +29,6 @@ from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.types import Program, Ranking, RankingRequest
 
 logger = logging.getLogger(__name__)
-
-_Item = TypeVar("_Item")
 
 
 class Ranker:
@@ -69,7 +67,13 @@ class Ranker:
         self.options, told = sorted_arguments(declared, given, options, settings)
         backend, runs_on = told.backend, told.declared_backend
         if runs_on.capabilities.reads_checkpoint:
-            _refuse_name(os.fspath(model))
+            # The hub would say so only after many retries.
+            refuse_unknown(model)
+            if is_registered(os.fspath(model)) and not os.path.isdir(model):
+                raise InputError(
+                    f"model is {model!r}, which is a reranker's name: use it with Reranker, or give what "
+                    "r1ranker_ir.rankers.names.resolve says of it, a checkpoint and a strategy"
+                )
         own = told.of_backend()
         check_options(backend, own, (*(each.name for each in fields(declared.options)), *sorted(SETTINGS)))
         if told.answers not in ANSWERS:
@@ -78,7 +82,7 @@ class Ranker:
         self.strategy = declared.name
         self.settings = told
         _check_options(self.options, declared, runs_on, told)
-        checkpoint = _settings_of(self.model, told)
+        checkpoint = settings_of(self.model, told)
         if told.template is None and declared.name not in checkpoint.strategies and not declared.section.user:
             raise CheckpointError(
                 f"checkpoint {self.model!r} does not follow the strategy {declared.name!r}: its r1ranker.json names "
@@ -97,9 +101,7 @@ class Ranker:
                 )
             _warn_of_other_template(self.model, checkpoint, self.template, declared.section.name)
         self.system = told.system
-        self.notes = wording_notes(
-            told.system, self.model, self.template, own=is_own_wording(told.template, checkpoint)
-        )
+        self.notes = wording_notes(told.system, told.template, self.model, checkpoint, self.template)
         for note in self.notes:
             logger.warning("%s", note)
         self.template.wording(declared.asked_with(self.options).name, "passage")
@@ -110,15 +112,8 @@ class Ranker:
             self.backend = open_backend(backend, self.model, **{"max_thought_tokens": thought, **sizes, **own})
         else:
             self.backend = backend
-        self.prompt = Prompt(
-            self.template,
-            self.backend,
-            max_passage_tokens=_first(told.max_passage_tokens, checkpoint.max_passage_tokens),
-            max_query_tokens=_first(told.max_query_tokens, checkpoint.max_query_tokens),
-            published=told.answers == "published",
-            max_passage_words=told.max_passage_words,
-            repair_text=bool(told.repair_text),
-        )
+        limits = prompt_limits(told, checkpoint)
+        self.prompt = Prompt(self.template, self.backend, published=told.answers == "published", **limits)
         self._said: set[str] = set()
         self.engine = Engine(self.backend, max_repair_rate=told.max_repair_rate, progress=progress, cache=kept)
 
@@ -142,8 +137,9 @@ class Ranker:
             R1RankerError: what ended the work early, such as a `BackendError` for a server that can't be reached. In
                 each of these errors, `rankings` are those that were finished.
         """
+        requests = list(requests)
         try:
-            return self.engine.run([self.program(request) for request in requests])
+            return ranked_in_order(self.outcomes(requests), len(requests))
         finally:
             self.warn_of_signs()
 
@@ -170,11 +166,8 @@ class Ranker:
             FailedRankingsError: if some requests could not be ranked, once all others are finished.
             R1RankerError: what ended the work early.
         """
-        return self._watched(self.engine.stream(self._programs(requests)))
-
-    def _watched(self, finished: Iterator[tuple[int, Ranking]]) -> Iterator[tuple[int, Ranking]]:
         try:
-            yield from finished
+            yield from ranked_or_failed(self.outcomes(requests))
         except R1RankerError:
             self.warn_of_signs()
             raise
@@ -203,20 +196,15 @@ class Ranker:
         """
         names: dict[int, str] = {}
 
-        def named(requests: Iterable[RankingRequest]) -> Iterator[RankingRequest]:
+        def programs() -> Iterator[Program]:
             for index, request in enumerate(requests):
                 names[index] = request.query_id
-                yield request
+                yield self.program(request)
 
-        counted = _Counted(named(requests), len(requests)) if isinstance(requests, Sized) else named(requests)
-        for index, outcome in self.engine.outcomes(self._programs(counted)):
+        made = _Counted(programs(), len(requests)) if isinstance(requests, Sized) else programs()
+        for index, outcome in self.engine.outcomes(made):
             query_id = names.pop(index, "")
             yield index, replace(outcome, query_id=query_id) if isinstance(outcome, FailedRanking) else outcome
-
-    def _programs(self, requests: Iterable[RankingRequest]) -> Iterable[Program]:
-        if isinstance(requests, Sized):
-            return _Counted(map(self.program, requests), len(requests))
-        return map(self.program, requests)
 
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""
@@ -225,28 +213,23 @@ class Ranker:
         )
 
 
-def _refuse_name(model: str) -> None:
-    """Says at once that a reranker's name is not a model, which the hub says only after many retries."""
-    refuse_unknown(model)
-    if is_registered(model) and not os.path.isdir(model):
-        raise InputError(
-            f"model is {model!r}, which is a reranker's name: use it with Reranker, or give what "
-            "r1ranker_ir.rankers.names.resolve says of it, a checkpoint and a strategy"
-        )
-
-
-def _first(given: int | None, default: int | None) -> int | None:
-    return default if given is None else given
+def prompt_limits(given: RankerSettings, checkpoint: CheckpointSettings) -> dict[str, Any]:
+    """What a `Prompt` makes of passages and queries: the caller's limits, else the checkpoint's."""
+    passage, query = given.max_passage_tokens, given.max_query_tokens
+    return {
+        "max_passage_tokens": checkpoint.max_passage_tokens if passage is None else passage,
+        "max_query_tokens": checkpoint.max_query_tokens if query is None else query,
+        "max_passage_words": given.max_passage_words,
+        "repair_text": bool(given.repair_text),
+    }
 
 
 def _window(given: RankerSettings, checkpoint: CheckpointSettings) -> tuple[int, int]:
     """Window size and stride: a window smaller than the checkpoint's own still has to overlap with the next one."""
     size = checkpoint.window_size if given.window_size is None else given.window_size
-    stride = given.stride
-    if stride is None:
-        stride = checkpoint.stride
-        if size < checkpoint.window_size or stride >= size:
-            stride = min(stride, max(1, size // 2))
+    stride = checkpoint.stride if given.stride is None else given.stride
+    if given.stride is None and (size < checkpoint.window_size or stride >= size):
+        stride = min(stride, max(1, size // 2))
     check_window(size, stride)
     return size, stride
 
@@ -268,29 +251,21 @@ def _thought_tokens(given: RankerSettings, checkpoint: CheckpointSettings, templ
 
 
 @dataclass(frozen=True)
-class _Counted(Generic[_Item]):
-    """Things that are made one by one, and how many there will be: what the engine's progress bar needs."""
+class _Counted:
+    """Programs that are made one by one, and how many there will be: what the engine's progress bar needs."""
 
-    items: Iterable[_Item]
+    programs: Iterator[Program]
     count: int
 
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[_Item]:
-        return iter(self.items)
+    def __iter__(self) -> Iterator[Program]:
+        return self.programs
 
 
-def notes_unopened(model: str, given: RankerSettings) -> tuple[str, ...]:
-    """What `Ranker.notes` would say, without a model in memory."""
-    if given.system is None:
-        return ()
-    checkpoint = _settings_of(model, given)
-    own = is_own_wording(given.template, checkpoint)
-    return wording_notes(given.system, model, template_of(given, checkpoint), own=own)
-
-
-def _settings_of(model: str, given: RankerSettings) -> CheckpointSettings:
+def settings_of(model: str, given: RankerSettings) -> CheckpointSettings:
+    """The settings of a checkpoint, or of the one whose settings are to count."""
     reads = given.declared_backend.capabilities.reads_checkpoint
     if not reads and given.settings_from is None and not Path(model).is_dir():
         # A server's name for its model is not a hub name, and nobody's business but the server's.
@@ -298,63 +273,49 @@ def _settings_of(model: str, given: RankerSettings) -> CheckpointSettings:
     return read_settings(given.settings_from or model, given.revision)
 
 
-def is_own_wording(template: PromptTemplate | str | Path | None, settings: CheckpointSettings) -> bool:
-    """Whether a wording is the checkpoint's or the caller's: not the default one, nor one that stands in for it."""
-    if template is None:
-        own = settings.template
-        return bool(settings.training) or (own is not None and own.digest() != load_template().digest())
-    stand_ins = [each.template for each in FAMILY.values() if each.template]
-    return not (isinstance(template, str | Path) and Path(template) in stand_ins)
-
-
 def _check_options(
     options: RankingOptions, strategy: Strategy, backend: DeclaredBackend, given: RankerSettings
 ) -> None:
     """Says before a model is loaded that the strategy or the backend can't do what is asked of it."""
     check_options_of(strategy, options)
-    can = backend.capabilities
-    if not can.takes_thought and options.think != "always":
-        raise InputError(
-            f"think={options.think!r} needs a backend that can be given a thought, and {backend.name!r} can't: use the "
-            f"backend {_able('takes_thought')}, or tell what it asks itself not to think (extra_body)"
-        )
-    if strategy.asks == "likelihood" and not can.scores:
-        raise InputError(
-            f"{strategy.name} goes by the log-probabilities of a given text, which {backend.name!r} does not tell: use "
-            f"the backend {_able('scores')}, or another strategy"
-        )
-    if not can.probabilities and (needing := strategy.by_probabilities(options)):
-        raise InputError(
-            f"{needing} goes by the probabilities of the identifiers, which {backend.name!r} does not give: use the "
-            f"backend {_able('probabilities')}, or leave the option out"
-        )
-    same = not can.samples_differ and isinstance(given.backend, str | DeclaredBackend) and not given.temperature
-    if same and options.votes > 1 and options.vote_among == "thoughts":
+    needing = strategy.by_probabilities(options)
+    for needed, capability, said, way_out in (
+        (
+            options.think != "always",
+            "takes_thought",
+            f"think={options.think!r} needs a backend that can be given a thought, and {backend.name!r} can't",
+            "tell what it asks itself not to think (extra_body)",
+        ),
+        (
+            strategy.asks == "likelihood",
+            "scores",
+            f"{strategy.name} goes by the log-probabilities of a given text, which {backend.name!r} does not tell",
+            "another strategy",
+        ),
+        (
+            needing,
+            "probabilities",
+            f"{needing} goes by the probabilities of the identifiers, which {backend.name!r} does not give",
+            "leave the option out",
+        ),
+    ):
+        if needed and not getattr(backend.capabilities, capability):
+            able = [each for each in BACKENDS.values() if each.offered and getattr(each.capabilities, capability)]
+            raise InputError(f"{said}: use the backend {' or '.join(repr(each.name) for each in able)}, or {way_out}")
+    differs = backend.capabilities.samples_differ or not isinstance(given.backend, str | DeclaredBackend)
+    if not differs and not given.temperature and options.votes > 1 and options.vote_among == "thoughts":
         raise InputError(
             "vote_among='thoughts' needs thoughts that differ: give a temperature above 0, such as 0.7, or use "
             "vote_among='permutations'"
         )
 
 
-def _able(capability: str) -> str:
-    able = [each.name for each in BACKENDS.values() if each.offered and getattr(each.capabilities, capability)]
-    return " or ".join(map(repr, able))
-
-
 def _warn_of_other_template(model: str, settings: CheckpointSettings, template: PromptTemplate, section: str) -> None:
-    """Says that a checkpoint is asked with another prompt than it was trained on."""
+    """Says that a checkpoint is asked with another prompt than it was trained on, for what this strategy asks."""
     own = settings.template
-    if own is None or not settings.training:
-        return
-    # What a template holds for other strategies changes nothing for this one.
-    asked, trained = (each.only(section).digest() for each in (template, own))
-    if asked != trained:
+    if own is not None and settings.training and own.only(section).digest() != template.only(section).digest():
         logger.warning(
             "checkpoint %r was trained with the template %r (%s) and is asked with %r (%s): what it learned may not "
             "show. Leave template out to use its own, or train it again with this one (--template)",
-            model,
-            own.name,
-            own.digest(),
-            template.name,
-            template.digest(),
+            *(model, own.name, own.digest(), template.name, template.digest()),
         )

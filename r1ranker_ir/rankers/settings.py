@@ -73,40 +73,32 @@ class RankerSettings:
 
     template: PromptTemplate | str | Path | None = ranking_option(
         None,
-        "Prompt template: a TOML file of this project, also in IRanker's form, or the own file of Rank-R1, ReasonRank "
-        "or rank_llm.",
+        "Prompt template: this project's TOML, also in IRanker's form, or Rank-R1's, ReasonRank's or rank_llm's file.",
         unset="the checkpoint's or the system's",
         parse=str,
     )
     answers: Answers = ranking_option(
         "constrained",
-        "Have answers chosen among the candidates, where the backend can; or written freely, and read as the "
-        "template's own system reads them.",
+        "Have answers chosen among the candidates; or written freely, and read as the template's system does.",
     )
     window_size: int | None = limit_option(
         None, "Most documents in one prompt.", unset="the checkpoint's, usually 20", least=2
     )
     stride: int | None = limit_option(
-        None,
-        "Documents by which a window moves on in lists longer than a window; below the window size.",
-        unset="the checkpoint's, usually 10",
-        least=1,
+        None, "Documents by which a window moves on.", unset="the checkpoint's, usually 10", least=1
     )
     max_passage_tokens: int | None = limit_option(
-        None,
-        "Cut each passage to N of the model's tokens, at the end of a word where one fits.",
-        unset="only as much as the context asks for",
-        least=1,
+        None, "Cut each passage to N of the model's tokens.", unset="as the context asks for", least=1
     )
     max_passage_words: int | None = limit_option(
         None,
-        "Cut each passage to N words (separated by white space) before its tokens are counted.",
+        "Cut each passage to N words before its tokens are counted.",
         unset="no limit; 300 for the systems listwise, first and rankgpt",
         least=1,
     )
     repair_text: bool | None = limit_option(
         None,
-        "Repair the characters of queries and passages (mojibake, HTML entities) with ftfy before they are shown.",
+        "Repair the characters of queries and passages (mojibake, HTML entities) with ftfy.",
         unset=_repairing_systems,
         flags=("--repair-text/--no-repair-text",),
     )
@@ -124,33 +116,28 @@ class RankerSettings:
     )
     settings_from: str | os.PathLike[str] | None = model_option(
         None,
-        "Folder or Hugging Face name whose r1ranker.json (prompt template, window, limits) counts, for a server that "
-        "knows its model by another name.",
+        "Folder or Hugging Face name whose r1ranker.json (template, window, limits) counts.",
         unset="the model's own",
         parse=str,
     )
     backend: str | Backend | DeclaredBackend = engine_option(DEFAULT_BACKEND, _backends_help, choices=_offered_backends)
     base_url: str | None = backend_option(
         None,
-        "Address of the server, such as http://localhost:8000/v1, for --backend openai. A key is read from the "
-        "environment only (OPENAI_API_KEY).",
+        "Address of the server, such as http://localhost:8000/v1; its key is read from OPENAI_API_KEY only.",
         unset="the environment variable OPENAI_BASE_URL, else OpenAI's",
     )
     batch_size: int | None = engine_option(
-        None,
-        "Calls at once: the batch on the transformers backend, open requests on the openai one.",
-        unset="the checkpoint's, usually 16",
-        least=1,
+        None, "Calls at once, in a batch or at a server.", unset="the checkpoint's, usually 16", least=1
     )
     temperature: float | None = backend_option(
         0.0,
-        "Sampling temperature; 0 is greedy. none leaves the field out, for a server that refuses it.",
+        "Sampling temperature; 0 is greedy, none leaves the field out for a server that refuses it.",
         metavar="FLOAT|none",
         parse=number_or_none(float, "the temperature", 0),
     )
     seed: int | None = backend_option(
         0,
-        "Seed of the sampling. none leaves the field out, for a server that refuses it.",
+        "Seed of the sampling; none leaves the field out for a server that refuses it.",
         metavar="INTEGER|none",
         parse=number_or_none(int, "the seed"),
     )
@@ -159,39 +146,29 @@ class RankerSettings:
     )
     max_retries: int = backend_option(5, "How often a request to a server is tried again.", least=0)
     extra_body: Mapping[str, object] | None = backend_option(
-        None,
-        "Further fields of a server's requests, as a JSON object.",
-        unset="none",
-        metavar="JSON",
-        parse=_json_object,
+        None, "Further fields of a server's requests (JSON).", unset="none", metavar="JSON", parse=_json_object
     )
     device: str | None = backend_option(
         None, "Device of the transformers backend, such as cpu, cuda, cuda:1 or mps.", unset="the best there is"
     )
     dtype: Dtype = backend_option(
         "auto",
-        "Numbers that the transformers backend computes in. auto is the checkpoint's own; on a CPU, bfloat16 for "
-        "models of 50 million parameters and more where the CPU has instructions for it, else float32.",
+        "Numbers that the transformers backend computes in. auto is the checkpoint's own; on a CPU, bfloat16 from 50 "
+        "million parameters on where the CPU has instructions for it, else float32.",
     )
     cache_memory: int | str | None = backend_option(
         None,
-        "Memory for what a prompt shares with the one before in its ranking, so that it is not computed again: bytes, "
-        "or a size such as 4GiB or 512MB; 0 for none. For --backend transformers, and with --engine ray for each "
-        "worker.",
+        "Memory, of each worker, for what a prompt shares with the one before in its ranking: bytes, or a size such as "
+        "4GiB or 512MB; 0 for none.",
         unset="4GiB",
         metavar="SIZE",
         parse=lambda text: parse_bytes(text, "the size"),
     )
     revision: str | None = model_option(
-        None,
-        "Branch, tag or commit of the model on the Hugging Face hub, for --backend transformers.",
-        unset="main",
-        of_backend=True,
+        None, "Branch, tag or commit of the model on the Hugging Face hub.", unset="main", of_backend=True
     )
     trust_remote_code: bool = model_option(
-        False,
-        "Run the Python code that comes with a model, for --backend transformers; do so only if you trust its authors.",
-        of_backend=True,
+        False, "Run the Python code that comes with a model; only if you trust its authors.", of_backend=True
     )
     cache: CompletionsCache | str | os.PathLike[str] | None = None
     system: str | None = None

@@ -18,7 +18,7 @@ from r1ranker_ir.rankers.names import (
     unknown_name,
 )
 from r1ranker_ir.rankers.settings import RankerSettings, sorted_arguments
-from r1ranker_ir.rankers.systems import FAMILY, family_options
+from r1ranker_ir.rankers.systems import FAMILY, family_options, wording_notes
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import PUBLISHED, RankingOptions
 
@@ -45,9 +45,13 @@ class RankerSource:
 
     def notes(self) -> tuple[str, ...]:
         """What an opened ranker's `notes` say, without its model."""
-        from r1ranker_ir.rankers.ranker import notes_unopened
+        from r1ranker_ir.rankers.ranker import settings_of, template_of
 
-        return notes_unopened(self.model, self.settings)
+        told = self.settings
+        if told.system is None:
+            return ()
+        checkpoint = settings_of(self.model, told)
+        return wording_notes(told.system, told.template, self.model, checkpoint, template_of(told, checkpoint))
 
     def stated(self) -> dict[str, Any]:
         """The arguments of a `Ranker` that differ from their defaults, by name."""
@@ -67,20 +71,10 @@ def find_ranker(
     strategy: str | None = None,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> RankerSource:
-    """Finds what to run for a name.
+    """Finds what to run for a name: a registered one, a published system's, or with `strategy` any model.
 
-    Args:
-        name: a registered name, a published system's, or with `strategy` any model.
-        model: a checkpoint in place of the name's own.
-        strategy: how to use a model that is not a registered name.
-        given: further arguments of `Ranker`; they win over a published system's settings.
-
-    Returns:
-        The ranker, not yet opened.
-
-    Raises:
-        NameChoiceError: if the first three do not go together, or the name is unknown.
-        InputError: if the arguments do not go together.
+    `model` is a checkpoint in place of the name's own; `given`, further arguments of `Ranker`, win over a system's
+    settings. A NameChoiceError if name, model and strategy do not go together.
     """
     said = os.fspath(name)
     if is_registered(said):
@@ -92,14 +86,14 @@ def find_ranker(
         checkpoint, own = given_model(model) or str(member.checkpoint), member.strategy
         given = family_options(said.lower(), given)
     else:
-        checkpoint, own = _unregistered(said, model, strategy)
+        checkpoint, own = said, _strategy_of(said, model, strategy)
     if strategy not in (None, own):
         raise NameChoiceError(f"{said!r} is the {own} strategy: leave strategy={strategy!r} out", "strategy")
     return ranker_source(checkpoint, own, given)
 
 
-def _unregistered(said: str, model: str | os.PathLike[str] | None, strategy: str | None) -> tuple[str, str]:
-    """A model by its own name, and how to use it."""
+def _strategy_of(said: str, model: str | os.PathLike[str] | None, strategy: str | None) -> str:
+    """How to use a model that is named itself."""
     if not said.strip():
         raise NameChoiceError("the model's name is blank: give a registered name, a Hugging Face name or a folder")
     refuse_unknown(said)
@@ -113,7 +107,7 @@ def _unregistered(said: str, model: str | os.PathLike[str] | None, strategy: str
             f"use it with the name 'r1ranker-{strategy}'",
             "model",
         )
-    return said, strategy
+    return strategy
 
 
 def checkpoint_of(name: str) -> str:

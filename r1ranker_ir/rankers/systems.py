@@ -12,14 +12,18 @@ from typing import Any
 
 from r1ranker_ir.doors import Door
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.models.checkpoints import CheckpointSettings
 from r1ranker_ir.prompts.family_template import FamilyTemplate
 from r1ranker_ir.prompts.prompt import PromptTemplate
-from r1ranker_ir.prompts.template import parse_toml, read_template_text
+from r1ranker_ir.prompts.template import load_template, parse_toml, read_template_text
 
 logger = logging.getLogger(__name__)
 
 SYSTEMS = Path(__file__).parents[1] / "prompts" / "systems"
-_TEXTS = ("strategy", "checkpoint", "source", "words", "summary", "reranker")
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("strategy", "checkpoint", "source", "words", "summary", "reranker"), str),
+    **{"settings": dict, "trained_on": dict, "listed": int, "template": (str, dict)},
+}
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,15 @@ def read_system(path: str | os.PathLike[str]) -> FamilyMember:
     """
     file = Path(path)
     content = parse_toml(read_template_text(file, "TOML"), str(file))
-    tables = ("settings", "trained_on")
-    if unknown := sorted(set(content) - {*_TEXTS, *tables, "template", "listed"}):
-        raise InputError(f"{file}: unknown key {unknown[0]!r} of a system")
     if "strategy" not in content:
         raise InputError(f"{file}: strategy is missing: a system ranks by one")
-    for kind, names in ((str, _TEXTS), (dict, tables), (int, ("listed",))):
-        for name in names:
-            if name in content and type(content[name]) is not kind:
-                raise InputError(f"{file}: {name} is {content[name]!r}: give a {kind.__name__}")
+    for key, value in content.items():
+        if key not in _KINDS:
+            raise InputError(f"{file}: unknown key {key!r} of a system: use one of {', '.join(_KINDS)}")
+        if not isinstance(value, kind := _KINDS[key]):
+            wanted = kind.__name__ if isinstance(kind, type) else "file's name or a section"
+            raise InputError(f"{file}: {key} is {value!r}: give a {wanted}")
     given = content.pop("template", None)
-    if given is not None and not isinstance(given, str | dict):
-        raise InputError(f"{file}: template is {given!r}: give a file's name or a section")
     template = None if given is None else (file.parent / given if isinstance(given, str) else file).resolve()
     return FamilyMember(name=file.stem, template=template, **content)
 
@@ -96,26 +97,39 @@ def family_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def wording_notes(system: str | None, model: str, template: PromptTemplate, *, own: bool) -> tuple[str, ...]:
-    """Says where a published system is asked in other words than its checkpoints were trained on."""
+def wording_notes(
+    system: str | None,
+    given: PromptTemplate | str | Path | None,
+    model: str,
+    checkpoint: CheckpointSettings,
+    template: PromptTemplate,
+) -> tuple[str, ...]:
+    """Says where a published system is asked in other words than its checkpoints were trained on.
+
+    `template` is the one in use, `given` what the caller gave: own words are the checkpoint's or the caller's.
+    """
     if system is None:
         return ()
-    if not own:
-        member = FAMILY[system]
-        remedy = f"Give its project's template file (--template, template=; {member.source})"
-        if member.words:
-            remedy = (
-                f"{member.words} ({member.source}): write them into a template file, as "
-                "docs/templates.md says, and give that (--template, template=)"
-            )
-        return (
-            f"{system!r} is asked in this project's own words (template {_short(template.name)!r}), not in those of "
-            f"the published system: figures may differ from the published ones, and checkpoints show what they learned "
-            f"on the wording they were trained on. {remedy}",
+    member = FAMILY[system]
+    if given is None:
+        own, other = checkpoint.template, load_template().digest()
+        published = bool(checkpoint.training) or (own is not None and own.digest() != other)
+    else:
+        stand_ins = [each.template for each in FAMILY.values() if each.template]
+        published = not (isinstance(given, str | Path) and Path(given) in stand_ins)
+    if published:
+        return _form_notes(member, model, template) if isinstance(template, FamilyTemplate) else ()
+    remedy = f"Give its project's template file (--template, template=; {member.source})"
+    if member.words:
+        remedy = (
+            f"{member.words} ({member.source}): write them into a template file, as docs/templates.md says, and give "
+            "that (--template, template=)"
         )
-    if isinstance(template, FamilyTemplate):
-        return _form_notes(FAMILY[system], model, template)
-    return ()
+    return (
+        f"{system!r} is asked in this project's own words (template {Path(template.name).name!r}), not in those of "
+        f"the published system: figures may differ from the published ones, and checkpoints show what they learned "
+        f"on the wording they were trained on. {remedy}",
+    )
 
 
 def _form_notes(member: FamilyMember, model: str, template: FamilyTemplate) -> tuple[str, ...]:
@@ -131,10 +145,6 @@ def _form_notes(member: FamilyMember, model: str, template: FamilyTemplate) -> t
     remedy = "take doc_prefix and doc_separator out of the file" if plain else f'give doc_prefix = "{before}"'
     return (
         f"checkpoints of {member.name}'s version {version.removeprefix('v')} were trained on candidates as "
-        f"{trained!r}, and template {_short(template.name)!r} shows them as {shown!r}: {remedy} for the form that "
+        f"{trained!r}, and template {Path(template.name).name!r} shows them as {shown!r}: {remedy} for the form that "
         f"{model!r} knows",
     )
-
-
-def _short(name: str) -> str:
-    return Path(name).name

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,27 +25,25 @@ class RayCluster:
 
     workers: int = engine_option(1, "Processes of --engine ray, each with a model of its own.", unset="none", least=1)
     cpus_per_worker: float | None = engine_option(
-        None,
-        "CPUs that Ray sets aside for a worker, and its threads.",
-        unset="an equal share of this machine's; 1 on a Ray that runs already",
+        None, "CPUs of a worker, and its threads.", unset="an equal share; 1 on a Ray that runs already"
     )
-    gpus_per_worker: float = engine_option(
-        0, "GPUs that Ray sets aside for a worker, which sees no others; 0.5 lets two share one."
-    )
+    gpus_per_worker: float = engine_option(0, "GPUs of a worker, which sees no others; 0.5 lets two share one.")
     address: str | None = engine_option(
         None,
         "A running Ray to use: auto for this machine's, or the host:port of its head.",
-        unset="the environment variable RAY_ADDRESS, else Ray is started on this machine for this run",
+        unset="the environment variable RAY_ADDRESS, else Ray is started for this run",
         flags=("--ray-address",),
     )
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise InputError(f"workers is {self.workers}: ask for at least 1")
-        if self.cpus_per_worker is not None and not 0 < self.cpus_per_worker < math.inf:
-            raise InputError(f"cpus_per_worker is {self.cpus_per_worker}: give a number above 0")
-        if not 0 <= self.gpus_per_worker < math.inf:
-            raise InputError(f"gpus_per_worker is {self.gpus_per_worker}: give 0 or more")
+        cpus, gpus = self.cpus_per_worker, self.gpus_per_worker
+        for name, value, fits, wanted in (
+            ("workers", self.workers, self.workers >= 1, "at least 1"),
+            ("cpus_per_worker", cpus, cpus is None or 0 < cpus < math.inf, "a number above 0"),
+            ("gpus_per_worker", gpus, 0 <= gpus < math.inf, "0 or more"),
+        ):
+            if not fits:
+                raise InputError(f"{name} is {value}: give {wanted}")
 
 
 def import_ray() -> Any:
@@ -65,6 +62,17 @@ def connected(cluster: RayCluster) -> Iterator[float]:
     """Connects to Ray, or starts it, unless that is done already; gives the CPUs of a worker."""
     ray = import_ray()
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
+    told = logging.getLogger("ray.data")
+    level = told.level
+    if not logger.isEnabledFor(logging.DEBUG):
+        told.setLevel(logging.CRITICAL)
+    try:
+        yield from _connected(ray, cluster)
+    finally:
+        told.setLevel(level)
+
+
+def _connected(ray: Any, cluster: RayCluster) -> Iterator[float]:
     if ray.is_initialized():
         if cluster.address:
             raise InputError(
@@ -100,37 +108,15 @@ def _hushed() -> Iterator[None]:
     if logger.isEnabledFor(logging.DEBUG) or _LEVEL_VARIABLE in os.environ:
         yield
         return
-    os.environ[_LEVEL_VARIABLE] = "fatal"
-    # They say on standard error that they have read this.
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as aside, open(os.dup(2), "wb") as standard_error:
-        os.dup2(aside.fileno(), 2)
+    os.environ[_LEVEL_VARIABLE] = "fatal"
+    with open(os.devnull, "wb") as nowhere, open(os.dup(2), "wb") as standard_error:
+        os.dup2(nowhere.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(standard_error.fileno(), 2)
             del os.environ[_LEVEL_VARIABLE]
-            aside.seek(0)
-            standard_error.writelines(line for line in aside if _LEVEL_VARIABLE.encode() not in line)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps what Ray Data says about itself in its log file."""
-    consoles = [
-        handler
-        for handler in logging.getLogger("ray.data").handlers
-        if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray.")
-    ]
-    levels = [handler.level for handler in consoles]
-    if not logger.isEnabledFor(logging.DEBUG):
-        for handler in consoles:
-            handler.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for handler, level in zip(consoles, levels, strict=True):
-            handler.setLevel(level)
 
 
 def _cores() -> int:

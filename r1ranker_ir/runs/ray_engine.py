@@ -26,8 +26,8 @@ from r1ranker_ir.files.streams import STANDARD_STREAM
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.rankers.source import RankerSource
 from r1ranker_ir.runs.cluster import RayCluster as RayCluster
-from r1ranker_ir.runs.cluster import connected, import_ray, quiet
-from r1ranker_ir.runs.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions, Worker
+from r1ranker_ir.runs.cluster import connected, import_ray
+from r1ranker_ir.runs.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions
 from r1ranker_ir.runs.requests import RequestSource, RunSource
 from r1ranker_ir.version import VERSION
 
@@ -60,12 +60,15 @@ class RayEngine:
         self._progress = progress
         self._limit = RepairLimit(ranker.settings.max_repair_rate)
         self._spool: tempfile.TemporaryDirectory[str] | None = None
-        if isinstance(candidates, RunSource) and _is_read_once(candidates.run):
+        if isinstance(candidates, RunSource) and (candidates.run == STANDARD_STREAM or Path(candidates.run).is_fifo()):
             self._spool = tempfile.TemporaryDirectory(prefix="r1ranker-")
             candidates = replace(candidates, run=_spooled(candidates.run, Path(self._spool.name)))
         portions = _portions(len(candidates.requests()), cluster.workers, _batch_size(ranker))
         self._job = Job(
-            _from_anywhere(candidates),
+            # Others name their files so that they are found from any working folder.
+            replace(candidates, corpus=_absolute(candidates.corpus), run=os.path.abspath(candidates.run))
+            if isinstance(candidates, RunSource)
+            else candidates,
             # Whether too much is repaired can only be said of all workers' answers together.
             _ranker_from_anywhere(ranker, max_repair_rate=1.0),
             portions,
@@ -73,74 +76,43 @@ class RayEngine:
             traced,
             logging.getLogger("r1ranker_ir").getEffectiveLevel(),
         )
-        self._summary = RunSummary()
-
-    @property
-    def summary(self) -> RunSummary:
+        self.summary = RunSummary()
         """Counts over all workers; the seconds are the sum of theirs."""
-        return self._summary
 
     def outcomes(self) -> Generator[Ranked]:
         """Ranks the run."""
-        job = self._job
-        checks = _Checks()
+        job, first = self._job, None
         bar: tqdm[Any] = tqdm(total=job.portions.queries, unit="query", disable=None if self._progress else True)
-        with connected(self._cluster) as cpus, quiet(), bar:
+        with connected(self._cluster) as cpus, bar:
             _check_room(job, cpus, self._cluster.gpus_per_worker, local_files=self._spool is not None)
             for outcome in _outcomes(job, self._cluster, cpus):
-                checks.look_at(outcome)
-                self._summary = self._summary + outcome.summary
+                # Each worker opens the same ranker and has the same to say about it.
+                for record in (*(() if first else outcome.opening_messages), *outcome.messages):
+                    target = logging.getLogger(record.name)
+                    if target.isEnabledFor(record.levelno):
+                        target.handle(record)
+                if outcome.failure is None:
+                    first = first or outcome
+                    _check_same_model(first, outcome)
+                self.summary = self.summary + outcome.summary
                 bar.update(outcome.summary.queries)
-                bar.set_postfix(calls=self._summary.usage.calls, repairs=self._summary.repairs)
+                bar.set_postfix(calls=self.summary.usage.calls, repairs=self.summary.repairs)
                 if outcome.deaths:
                     logger.warning("%d workers died and were replaced; their queries were begun again", outcome.deaths)
                 yield from outcome.rankings
                 if outcome.failure is not None:
                     raise outcome.failure
-                self._limit.check(self._summary.usage.calls, self._summary.repairs, job.ranker.model)
-        self._limit.warn(self._summary.usage.calls, self._summary.repairs, job.ranker.model)
+                self._limit.check(self.summary.usage.calls, self.summary.repairs, job.ranker.model)
+        self._limit.warn(self.summary.usage.calls, self.summary.repairs, job.ranker.model)
 
 
-class _Checks:
-    """Compares the workers with each other, and passes on what they have logged."""
-
-    def __init__(self) -> None:
-        self._first: Worker | None = None
-        self._known: set[str] = set()
-        self._said: set[tuple[str, str]] = set()
-
-    def look_at(self, outcome: Outcome) -> None:
-        """Raises a CheckpointError if a new worker runs another model than the first."""
-        for record in outcome.opening_messages:
-            # Each worker opens the same ranker and has the same to say about it.
-            if (record.name, record.getMessage()) not in self._said:
-                self._said.add((record.name, record.getMessage()))
-                _log(record)
-        for record in outcome.messages:
-            _log(record)
-        worker = outcome.worker
-        if outcome.failure is None and worker.name not in self._known:
-            self._known.add(worker.name)
-            self._first = self._first or worker
-            _check_same_model(self._first, worker)
-            logger.info("a worker is at work: %s", worker.name)
-
-
-def _log(record: logging.LogRecord) -> None:
-    target = logging.getLogger(record.name)
-    if target.isEnabledFor(record.levelno):
-        target.handle(record)
-
-
-def _check_same_model(first: Worker, worker: Worker) -> None:
-    differing = []
-    for name in sorted({*first.identity, *worker.identity}):
-        one, other = first.identity.get(name), worker.identity.get(name)
-        if one != other:
-            differing.append(f"{name} ({one!r} and {other!r})")
+def _check_same_model(first: Outcome, other: Outcome) -> None:
+    names = sorted({*first.identity, *other.identity})
+    pairs = [(name, first.identity.get(name), other.identity.get(name)) for name in names]
+    differing = [f"{name} ({one!r} and {two!r})" for name, one, two in pairs if one != two]
     if differing:
         raise CheckpointError(
-            f"two workers would not give the same answers, {first.name} and {worker.name}: they differ in "
+            f"two workers would not give the same answers, {first.worker} and {other.worker}: they differ in "
             f"{', '.join(differing)}. Put the same checkpoint and the same versions on every machine"
         )
 
@@ -152,10 +124,10 @@ def _check_room(job: Job, cpus: float, gpus: float, *, local_files: bool) -> Non
     room = sum(int(min(machine.get(name, 0) / need for name, need in needs.items())) for machine in machines)
     wanted = " and ".join(f"{need:g} {name}" for name, need in needs.items())
     if room == 0:
+        offers = "; ".join(f"{machine.get('CPU', 0):g} CPU, {machine.get('GPU', 0):g} GPU" for machine in machines)
         raise InputError(
-            f"a worker needs {wanted}, and no machine of the Ray cluster has that "
-            f"({'; '.join(_offer_of(machine) for machine in machines)}): ask for less with --cpus-per-worker or "
-            f"--gpus-per-worker, or add a machine"
+            f"a worker needs {wanted}, and no machine of the Ray cluster has that ({offers}): ask for less with "
+            f"--cpus-per-worker or --gpus-per-worker, or add a machine"
         )
     if room < job.workers:
         logger.warning(
@@ -170,10 +142,6 @@ def _check_room(job: Job, cpus: float, gpus: float, *, local_files: bool) -> Non
     computes = settings.declared_backend.capabilities.reads_checkpoint and settings.device in (None, "cuda")
     if computes and not gpus and any(machine.get("GPU") for machine in machines):
         logger.warning("the Ray cluster has GPUs and the workers get none: give them some with --gpus-per-worker")
-
-
-def _offer_of(machine: Mapping[str, float]) -> str:
-    return ", ".join(f"{machine.get(name, 0):g} {name}" for name in ("CPU", "GPU"))
 
 
 def _outcomes(job: Job, cluster: RayCluster, cpus: float) -> Iterator[Outcome]:
@@ -202,10 +170,9 @@ def _outcomes(job: Job, cluster: RayCluster, cpus: float) -> Iterator[Outcome]:
             num_cpus=cpus,
             num_gpus=cluster.gpus_per_worker or None,
         )
-    expected = 0
     rows = iter(dataset.iter_rows())
     try:
-        for row in rows:
+        for expected, row in zip(range(count), rows, strict=True):
             if row["version"] != VERSION:
                 raise InputError(
                     f"a Ray worker has r1ranker-ir {row['version']}, and here it is {VERSION}: install "
@@ -213,7 +180,6 @@ def _outcomes(job: Job, cluster: RayCluster, cpus: float) -> Iterator[Outcome]:
                 )
             if row["portion"] != expected:
                 raise RuntimeError(f"Ray gave portion {row['portion']} back where {expected} was due")
-            expected += 1
             yield pickle.loads(row["outcome"])
     except ray.exceptions.RayError as error:
         raise _explained(error) from error
@@ -221,8 +187,6 @@ def _outcomes(job: Job, cluster: RayCluster, cpus: float) -> Iterator[Outcome]:
         if isinstance(rows, Generator):
             rows.close()  # ends the workers, before what they ask
         ray.kill(attempts)
-    if expected != job.portions.count:
-        raise RuntimeError(f"Ray gave {expected} of {job.portions.count} portions back")
 
 
 def _explained(error: Exception) -> BackendError:
@@ -253,26 +217,15 @@ def _batch_size(ranker: RankerSource) -> int:
 
 def _spooled(run: str, folder: Path) -> str:
     """Copies standard input or a pipe into a file, since several processes will read it."""
-    path = folder / ("standard-input.trec" if run == STANDARD_STREAM else Path(run).name)
     from_input = run == STANDARD_STREAM
+    path = folder / ("standard-input.trec" if from_input else Path(run).name)
     with path.open("wb") as file, nullcontext(sys.stdin.buffer) if from_input else open(run, "rb") as pipe:
         shutil.copyfileobj(pipe, file)
     return str(path)
 
 
-def _is_read_once(run: str) -> bool:
-    return run == STANDARD_STREAM or Path(run).is_fifo()
-
-
-def _from_anywhere(candidates: RequestSource) -> RequestSource:
-    """Names a run's files so that they are found from any working folder; others name theirs so themselves."""
-    if not isinstance(candidates, RunSource):
-        return candidates
-    return replace(candidates, corpus=_absolute(candidates.corpus), run=os.path.abspath(candidates.run))
-
-
 def _ranker_from_anywhere(ranker: RankerSource, **changes: Any) -> RankerSource:
-    """The same for a ranker; a server's address is taken from this process's environment."""
+    """Names a ranker's files so that they are found from any folder; takes addresses from this environment."""
     settings = ranker.settings
     named = {name: settings.get(name) for name in ("settings_from", "template", "tokenizer")}
     found = {name: _absolute(value) for name, value in named.items() if isinstance(value, str | os.PathLike)}

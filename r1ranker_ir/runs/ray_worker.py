@@ -70,27 +70,18 @@ class Attempts:
         self._begun: Counter[int] = Counter()
 
     def opening(self) -> int:
-        """Notes that a worker opens its ranker; gives how many have died without any portion having been finished."""
+        """A worker opens its ranker; gives how many have died without any portion having been finished."""
         self._opened += 1
         return max(0, self._opened - self._workers)
 
     def beginning(self, portion: int) -> int:
-        """Notes that a portion is begun; gives how many workers have died over it."""
+        """A portion is begun; gives how many workers have died over it."""
         self._begun[portion] += 1
         return self._begun[portion] - 1
 
     def finished(self, portion: int) -> None:
-        """Notes that a portion is done."""
         self._opened = 0
         del self._begun[portion]
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Which worker did something, and with what."""
-
-    name: str  # its process and machine
-    identity: Mapping[str, Any]  # its backend's, see Backend.identity; empty where it could not be opened
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,8 @@ class Outcome:
 
     rankings: tuple[Ranked, ...]  # or why there is none, in the order of their positions
     summary: RunSummary
-    worker: Worker
+    worker: str  # its process and machine
+    identity: Mapping[str, Any]  # its backend's, see Backend.identity; empty where it could not be opened
     opening_messages: tuple[logging.LogRecord, ...]  # logged while the ranker was opened
     messages: tuple[logging.LogRecord, ...]  # logged meanwhile
     deaths: int  # workers that died over the portion before
@@ -147,7 +139,7 @@ class PortionRanker:
 
     def _rank(self, number: int, deaths: int) -> Outcome:
         start, stop = self._job.portions.bounds(number)
-        finished: list[tuple[int, Ranked]] = []
+        finished: dict[int, Ranked] = {}
         failure, summary = self._failure, RunSummary()
         if failure is None and deaths > MOST_DEATHS:
             failure = BackendError(f"{deaths} workers died over the same queries, {start + 1} to {stop}. {_ADVICE}")
@@ -161,15 +153,15 @@ class PortionRanker:
                         if isinstance(ranked, FailedRanking):
                             error = self._portable(ranked.error)
                             portable = error if isinstance(error, R1RankerError) else BackendError(str(error))
-                            finished.append((place, replace(ranked, error=portable)))
+                            finished[place] = replace(ranked, error=portable)
                         else:
-                            finished.append((place, ranked if self._job.traced else _without_texts(ranked)))
+                            finished[place] = ranked if self._job.traced else _without_texts(ranked)
                 except Exception as error:
                     failure = self._portable(error)
                 summary = self._ranker.summary.since(before)
-        rankings = tuple(ranking for _, ranking in sorted(finished, key=lambda pair: pair[0]))
-        worker, opening = Worker(self._name, self._identity), self._opening_messages
-        return Outcome(rankings, summary, worker, opening, tuple(messages), deaths, failure)
+        rankings = tuple(finished[place] for place in sorted(finished))
+        opening = self._opening_messages
+        return Outcome(rankings, summary, self._name, self._identity, opening, tuple(messages), deaths, failure)
 
     def _portable(self, error: Exception) -> Exception:
         """Makes an error fit to travel: with its traceback as a note, and as another one if it can't be pickled."""
@@ -193,8 +185,8 @@ def _without_texts(ranking: Ranking) -> Ranking:
 def _messages(level: int) -> Iterator[list[logging.LogRecord]]:
     """Collects what this package logs, in a form that can be pickled."""
     collected: list[logging.LogRecord] = []
-    queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    handler = QueueHandler(queue)
+    handler = QueueHandler(SimpleQueue())
+    handler.enqueue = collected.append  # type: ignore[assignment, method-assign]
     ours = logging.getLogger("r1ranker_ir")
     level_before = ours.level
     ours.addHandler(handler)
@@ -204,5 +196,3 @@ def _messages(level: int) -> Iterator[list[logging.LogRecord]]:
     finally:
         ours.removeHandler(handler)
         ours.setLevel(level_before)
-        while not queue.empty():
-            collected.append(queue.get())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -81,25 +81,24 @@ class RunRequests:
 
     def __iter__(self) -> Iterator[RankingRequest]:
         """Yields the requests, as often as it is asked to."""
-        return self._requests(report=True)
+        return self.read(report=True)
 
     def between(self, start: int, stop: int) -> Iterator[tuple[int, RankingRequest]]:
         """Yields the requests at some positions."""
-        for first in range(start, min(stop, len(self)), CHUNK_QUERIES):
-            yield from self._chunk(first, min(first + CHUNK_QUERIES, stop, len(self)), report=True)
+        return self._between(start, stop, report=True)
 
-    def check_first(self) -> None:
-        """Looks for the documents of the first request, without a word in the log."""
-        next(self._requests(report=False), None)
-
-    def _requests(self, *, report: bool) -> Iterator[RankingRequest]:
+    def read(self, *, report: bool) -> Iterator[RankingRequest]:
+        """Yields the requests, and logs what is skipped if that is wanted."""
         found = False
-        for first in range(0, len(self), CHUNK_QUERIES):
-            for _, request in self._chunk(first, min(first + CHUNK_QUERIES, len(self)), report=report):
-                found = True
-                yield request
+        for _, request in self._between(0, len(self), report=report):
+            found = True
+            yield request
         if not found:
             raise InputError(f"corpus {self.corpus.name!r} holds none of the run's documents: is it a run of it?")
+
+    def _between(self, start: int, stop: int, *, report: bool) -> Iterator[tuple[int, RankingRequest]]:
+        for first in range(start, min(stop, len(self)), CHUNK_QUERIES):
+            yield from self._chunk(first, min(first + CHUNK_QUERIES, stop, len(self)), report=report)
 
     def _chunk(self, start: int, stop: int, *, report: bool) -> Iterator[tuple[int, RankingRequest]]:
         query_ids = self.query_ids[start:stop]
@@ -109,11 +108,18 @@ class RunRequests:
         missing = [doc_id for doc_id in wanted if doc_id not in texts]
         if missing and (report or self.missing == "error"):
             part = "the run" if len(self) <= CHUNK_QUERIES else f"the run's queries {start + 1} to {stop}"
-            _handle_missing(self.corpus, part, missing, self.missing)
+            said = f"{len(missing)} documents of {part} are not in corpus {self.corpus.name!r}"
+            if len(missing) > SHOWN_IDS:
+                logger.info("%s: %s", said, ", ".join(missing))
+            if self.missing == "error":
+                raise InputError(
+                    f"{said}: {shown_ids(missing)}. Check that the run belongs to it, or leave them out with "
+                    f"--missing skip (missing='skip')"
+                )
+            logger.warning("%s and are skipped: %s", said, shown_ids(missing))
         for position, query_id, entries in zip(range(start, stop), query_ids, top, strict=True):
-            candidates = [
-                Candidate(entry.doc_id, texts[entry.doc_id], entry.score) for entry in entries if entry.doc_id in texts
-            ]
+            kept = (entry for entry in entries if entry.doc_id in texts)
+            candidates = [Candidate(entry.doc_id, texts[entry.doc_id], entry.score) for entry in kept]
             if not candidates:
                 if report:
                     logger.warning("query %s is left out: the corpus holds none of its documents", query_id)
@@ -144,14 +150,21 @@ def requests_of_run(
     topics = corpus.queries()
     found, without = list[str](), list[str]()
     for query_id in topics:
-        (found if _has_results(run, query_id) else without).append(query_id)
+        # A query that a file names has at least one line there; to look at the entries would mean to read them all.
+        has_results = query_id in run if isinstance(run, RunFile) else bool(run.get(query_id))
+        (found if has_results else without).append(query_id)
     if not found:
         raise InputError(f"none of the run's {len(run)} queries is in corpus {corpus.name!r}: is it a run of it?")
-    _report_queries(corpus, run, topics, without)
+    for ids, what in (
+        ([query_id for query_id in run if query_id not in topics], "of the run are not in corpus %s and are left out"),
+        (without, "of corpus %s have no results in the run"),
+    ):
+        if ids:
+            logger.warning(f"%d queries {what}: %s", len(ids), corpus.name, shown_ids(ids))
     query_ids = found[:queries]
     texts = [topics[query_id] for query_id in query_ids]
     requests = RunRequests(corpus, run, query_ids, texts, depth, missing, shuffle)
-    requests.check_first()
+    next(requests.read(report=False), None)
     return requests
 
 
@@ -159,29 +172,21 @@ _Outcome = TypeVar("_Outcome", Ranking, Outcome)
 
 
 def in_order(finished: Iterable[tuple[int, _Outcome]]) -> Generator[_Outcome]:
-    """Puts rankings that finish in any order into the order of their requests, so that a run's lines do not depend
-    on the batch size.
-    """
+    """Puts rankings that finish in any order into the order of their requests; a failure loses no finished one."""
     waiting: dict[int, _Outcome] = {}
     turn = 0
-    source = iter(finished)
-    failure: BaseException | None = None
-    while True:
-        try:
-            position, ranking = next(source)
-        except StopIteration:
-            break
-        except BaseException as error:
-            failure = error
-            break
-        waiting[position] = ranking
-        while turn in waiting:
-            yield waiting.pop(turn)
-            turn += 1
-    for position in sorted(waiting):
-        yield waiting[position]
-    if failure is not None:
-        raise failure
+    try:
+        for position, ranking in finished:
+            waiting[position] = ranking
+            while turn in waiting:
+                yield waiting.pop(turn)
+                turn += 1
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield from (waiting[position] for position in sorted(waiting))
+        raise
+    yield from (waiting[position] for position in sorted(waiting))
 
 
 def entries_of(ranking: Ranking) -> tuple[RunEntry, ...]:
@@ -189,37 +194,4 @@ def entries_of(ranking: Ranking) -> tuple[RunEntry, ...]:
     candidates = ranking.request.candidates
     return tuple(
         RunEntry(candidates[place].id, 1 - position / len(candidates)) for position, place in enumerate(ranking.order)
-    )
-
-
-def _has_results(run: Run, query_id: str) -> bool:
-    # A query that a file names has at least one line there; to look at the entries would mean to read them all.
-    return query_id in run if isinstance(run, RunFile) else bool(run.get(query_id))
-
-
-def _report_queries(corpus: Corpus, run: Run, topics: Mapping[str, str], without: Sequence[str]) -> None:
-    unknown = [query_id for query_id in run if query_id not in topics]
-    if unknown:
-        logger.warning(
-            "%d queries of the run are not in corpus %s and are left out: %s",
-            len(unknown),
-            corpus.name,
-            shown_ids(unknown),
-        )
-    if without:
-        logger.warning(
-            "%d queries of corpus %s have no results in the run: %s", len(without), corpus.name, shown_ids(without)
-        )
-
-
-def _handle_missing(corpus: Corpus, part: str, ids: Sequence[str], missing: Literal["skip", "error"]) -> None:
-    if len(ids) > SHOWN_IDS:
-        logger.info("documents that are not in corpus %s: %s", corpus.name, ", ".join(ids))
-    if missing == "error":
-        raise InputError(
-            f"{len(ids)} documents of {part} are not in corpus {corpus.name!r}: {shown_ids(ids)}. Check that the run "
-            f"belongs to it, or leave them out with --missing skip (missing='skip')"
-        )
-    logger.warning(
-        "%d documents of %s are not in corpus %s and are skipped: %s", len(ids), part, corpus.name, shown_ids(ids)
     )

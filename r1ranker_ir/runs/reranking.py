@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,8 @@ from r1ranker_ir.engine.outcomes import FailedRanking, failed_rankings, log_fail
 from r1ranker_ir.engine.signs import warnings_of
 from r1ranker_ir.errors import R1RankerError
 from r1ranker_ir.files.locks import check_unlocked
-from r1ranker_ir.files.paths import NamedFile, check_outputs
+from r1ranker_ir.files.paths import NamedFile, cache_inputs, check_outputs, checkpoint_inputs, corpus_inputs
 from r1ranker_ir.rankers.source import RankerSource as RankerSource
-from r1ranker_ir.runs.inputs import candidate_inputs, ranker_inputs
 from r1ranker_ir.runs.requests import RequestSource as RequestSource
 from r1ranker_ir.runs.requests import RunSource as RunSource
 from r1ranker_ir.runs.requests import entries_of, in_order
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from r1ranker_ir.runs.ray_engine import RayEngine
 
 logger = logging.getLogger(__name__)
+
+_OF_A_RANKER = {
+    "template": "--template",
+    "settings_from": "--settings-from",
+    "tokenizer": "the tokenizer",
+    "adapter": "the adapter",
+}
 
 
 def rerank_run(
@@ -52,8 +59,8 @@ def rerank_run(
     )
     writer = RunWriter(output, tag=tag)
     trace = None if traces is None else TraceWriter(traces, ranker.strategy, ranker.notes())
-    for option, path in (("--output", output), ("--save-traces", traces)):
-        check_unlocked(path, option)
+    check_unlocked(output, "--output")
+    check_unlocked(traces, "--save-traces")
     engine: Ranker | RayEngine
     if cluster is None:
         requests = candidates.requests()
@@ -83,3 +90,18 @@ def rerank_run(
         if failed:
             raise failed_rankings(failed, writer.queries)
     return engine.summary
+
+
+def candidate_inputs(candidates: RequestSource) -> Iterator[NamedFile]:
+    """The files that the candidates come from, with the options that name them."""
+    yield from corpus_inputs("--corpus", getattr(candidates, "corpus", None))
+    yield NamedFile("--run", getattr(candidates, "run", None))
+    yield NamedFile("the requests", getattr(candidates, "path", None))
+
+
+def ranker_inputs(ranker: RankerSource) -> Iterator[NamedFile]:
+    """The files that a ranker reads, or keeps its answers in, with the options that name them."""
+    yield from cache_inputs("--cache", ranker.settings.get("cache"))
+    yield from checkpoint_inputs("--model", ranker.model)
+    for name, option in _OF_A_RANKER.items():
+        yield from checkpoint_inputs(option, ranker.settings.get(name))

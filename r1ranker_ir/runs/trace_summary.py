@@ -7,16 +7,12 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from r1ranker_ir.engine.signs import Signs, sentences, signs_of
 from r1ranker_ir.prompts.answers import answer_text
 from r1ranker_ir.runs.traces import TracedRanking
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.types import Step, Usage
-
-NOTHING_READ = "no identifier in the answer"
-"""The kind of a repair where nothing is known of what was answered."""
 
 PERSISTENCE = 0.9
 """How probable it is that a reader goes on from one place to the next, for `rank_biased_overlap`."""
@@ -92,117 +88,80 @@ _ENDINGS = {
     None: "not closed, cause not recorded",
 }
 CLOSED = "closed by the model"
-"""How a thought ends that the model closes itself."""
-
-
-class TraceCounts:
-    """Takes in rankings one after the other; `summary` says what they show."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._strategies: Counter[str] = Counter()
-        self._query_ids: set[str] = set()
-        self._lengths: list[int] = []
-        self._calls: list[int] = []
-        self._usage = Usage()
-        self._named: Counter[int] = Counter()
-        self._shown: Counter[int] = Counter()
-        self._grades: Counter[int] = Counter()
-        self._repairs: Counter[str] = Counter()
-        self._words: list[int] = []
-        self._tokens: list[int] = []
-        self._endings: Counter[str] = Counter()
-        self._agreements: list[tuple[float, float]] = []
-        self._notes: dict[str, None] = {}
-        self._signs = Signs()
-
-    def add(self, traced: TracedRanking) -> None:
-        """Takes in one ranking."""
-        ranking = traced.ranking
-        self._strategies[traced.strategy] += 1
-        self._query_ids.add(ranking.request.query_id)
-        self._lengths.append(len(ranking.order))
-        self._calls.append(ranking.usage.calls)
-        self._usage += ranking.usage
-        self._counts["ended_by_budget"] += ranking.budget_reached
-        self._notes.update(dict.fromkeys(traced.notes))
-        self._signs += signs_of(ranking, asked_by(traced.strategy))
-        for step in ranking.steps:
-            self._add_answer(step)
-            self._add_thought(step)
-        if len(ranking.order) > 1:
-            self._agreements.append((kendall_tau(ranking.order), rank_biased_overlap(ranking.order)))
-            self._counts["unchanged"] += ranking.order == tuple(range(len(ranking.order)))
-            self._counts["first_kept"] += ranking.order[0] == 0
-
-    def _add_answer(self, step: Step) -> None:
-        self._counts["cut_passages"] += step.cut_passages
-        self._counts["cut_queries"] += step.cut_query
-        if step.repaired:
-            self._repairs[repair_of(step)] += 1
-        elif step.grade is not None:
-            self._grades[round(step.grade)] += 1
-        else:
-            left = [position for position in step.shown if position not in step.marked]
-            if len(left) > 1:
-                self._named[left.index(step.outcome[0]) + 1] += 1
-                self._shown[len(left)] += 1
-
-    def _add_thought(self, step: Step) -> None:
-        self._tokens.append(step.usage.completion_tokens)
-        if step.thought_given:
-            self._counts["given_thoughts"] += 1
-        elif not step.thought.strip() and not step.thought_closed:
-            self._counts["without_thought"] += 1
-        else:
-            self._words.append(len(step.thought.split()))
-            self._endings[_ENDINGS[step.closed_at] if step.thought_closed else CLOSED] += 1
-
-    def summary(self) -> TraceSummary:
-        """Says what all of them show."""
-        counted = ("ended_by_budget", "without_thought", "given_thoughts", "cut_passages", "cut_queries")
-        return TraceSummary(
-            strategies=dict(self._strategies),
-            queries=len(self._query_ids),
-            rankings=len(self._lengths),
-            candidates=_spread(self._lengths) or Spread(0, 0, 0, 0),
-            usage=self._usage,
-            calls=_spread(self._calls) or Spread(0, 0, 0, 0),
-            answers=len(self._tokens),
-            places=tuple(self._places()),
-            unread=self._repairs.total(),
-            grades=dict(sorted(self._grades.items())),
-            repairs=dict(self._repairs.most_common()),
-            thoughts=len(self._words),
-            thought_words=_spread(self._words),
-            completion_tokens=_spread(self._tokens),
-            endings=dict(self._endings.most_common()),
-            agreement=self._agreement(),
-            notes=tuple(self._notes),
-            signs=sentences(self._signs),
-            **{name: self._counts[name] for name in counted},
-        )
-
-    def _places(self) -> Iterable[PlaceShare]:
-        for place in range(1, max(self._shown, default=0) + 1):
-            able = {length: count for length, count in self._shown.items() if length >= place}
-            expected = sum(count / length for length, count in able.items())
-            yield PlaceShare(place, self._named[place], sum(able.values()), expected)
-
-    def _agreement(self) -> Agreement | None:
-        if not self._agreements:
-            return None
-        tau, overlap = map(statistics.fmean, zip(*self._agreements, strict=True))
-        counts = self._counts
-        return Agreement(len(self._agreements), counts["unchanged"], tau, overlap, counts["first_kept"])
 
 
 def summarise(rankings: Iterable[TracedRanking]) -> TraceSummary:
-    """Summarises rankings of a trace."""
-    counts = TraceCounts()
+    """Takes rankings in one after the other, and says what they show."""
+    strategies, endings, repairs, counts = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    named, shown, grades = Counter[int](), Counter[int](), Counter[int]()
+    lengths, calls, words, tokens = list[int](), list[int](), list[int](), list[int]()
+    query_ids, notes, agreements = set[str](), dict[str, None](), list[tuple[float, float]]()
+    usage, signs = Usage(), Signs()
     for traced in rankings:
-        counts.add(traced)
-    return counts.summary()
+        ranking = traced.ranking
+        strategies[traced.strategy] += 1
+        query_ids.add(ranking.request.query_id)
+        lengths.append(len(ranking.order))
+        calls.append(ranking.usage.calls)
+        usage += ranking.usage
+        counts["ended_by_budget"] += ranking.budget_reached
+        notes.update(dict.fromkeys(traced.notes))
+        signs += signs_of(ranking, asked_by(traced.strategy))
+        if len(ranking.order) > 1:
+            agreements.append((kendall_tau(ranking.order), rank_biased_overlap(ranking.order)))
+            counts["unchanged"] += ranking.order == tuple(range(len(ranking.order)))
+            counts["first_kept"] += ranking.order[0] == 0
+        for step in ranking.steps:
+            counts["cut_passages"] += step.cut_passages
+            counts["cut_queries"] += step.cut_query
+            tokens.append(step.usage.completion_tokens)
+            left = [position for position in step.shown if position not in step.marked]
+            if step.repaired:
+                repairs[repair_of(step)] += 1
+            elif step.grade is not None:
+                grades[round(step.grade)] += 1
+            elif len(left) > 1:
+                named[left.index(step.outcome[0]) + 1] += 1
+                shown[len(left)] += 1
+            if step.thought_given:
+                counts["given_thoughts"] += 1
+            elif not step.thought.strip() and not step.thought_closed:
+                counts["without_thought"] += 1
+            else:
+                words.append(len(step.thought.split()))
+                endings[_ENDINGS[step.closed_at] if step.thought_closed else CLOSED] += 1
+    agreement = None
+    if agreements:
+        tau, overlap = map(statistics.fmean, zip(*agreements, strict=True))
+        agreement = Agreement(len(agreements), counts["unchanged"], tau, overlap, counts["first_kept"])
+    counted = ("ended_by_budget", "without_thought", "given_thoughts", "cut_passages", "cut_queries")
+    return TraceSummary(
+        strategies=dict(strategies),
+        queries=len(query_ids),
+        rankings=len(lengths),
+        candidates=_spread(lengths) or Spread(0, 0, 0, 0),
+        usage=usage,
+        calls=_spread(calls) or Spread(0, 0, 0, 0),
+        answers=len(tokens),
+        places=tuple(_places(named, shown)),
+        unread=repairs.total(),
+        grades=dict(sorted(grades.items())),
+        repairs=dict(repairs.most_common()),
+        thoughts=len(words),
+        thought_words=_spread(words),
+        completion_tokens=_spread(tokens),
+        endings=dict(endings.most_common()),
+        agreement=agreement,
+        notes=tuple(notes),
+        signs=dict(sentences(signs)),
+        **{name: counts[name] for name in counted},
+    )
+
+
+def _places(named: Mapping[int, int], shown: Mapping[int, int]) -> Iterable[PlaceShare]:
+    for place in range(1, max(shown, default=0) + 1):
+        able = {length: count for length, count in shown.items() if length >= place}
+        yield PlaceShare(place, named[place], sum(able.values()), sum(count / n for n, count in able.items()))
 
 
 def _spread(values: Sequence[int]) -> Spread | None:
@@ -243,7 +202,7 @@ def repair_of(step: Step) -> str:
         return "not one whole grade in range" if _NUMBER.search(answer) else "no grade in the answer"
     named = _IDENTIFIER.findall(answer) or _NUMBER.findall(answer)
     if not named:
-        return NOTHING_READ
+        return "no identifier in the answer"
     places = [ord(name) - ord("A") + 1 if name.isalpha() else int(name[:6]) for name in named]
     if any(not 1 <= place <= len(step.shown) for place in places):
         return "an identifier that was not shown"
@@ -256,16 +215,3 @@ def repair_of(step: Step) -> str:
     if len(places) < len(step.outcome):
         return "not all identifiers of an order"
     return "not in the form that was asked for"
-
-
-def summary_data(summary: TraceSummary) -> dict[str, Any]:
-    """Lays a summary out as plain data for JSON, with full precision."""
-    return {name: _plain(value) for name, value in vars(summary).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    return _plain(vars(value)) if hasattr(value, "__dataclass_fields__") else value

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from r1ranker_ir.files.terminal_text import visible
 from r1ranker_ir.runs.trace_summary import Spread, TraceSummary
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 _SHOWN_PLACES = 20
-
-
-def print_summary(console: Console, summary: TraceSummary) -> None:
-    """Prints the lines of a summary."""
-    for line in summary_lines(summary):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def summary_lines(summary: TraceSummary) -> Iterator[str]:

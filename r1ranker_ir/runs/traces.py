@@ -35,11 +35,11 @@ def traced_strategies() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TracedRanking:
-    """One line of a trace."""
+    """One line of a trace; `notes` say how the model was asked, such as in other words than a system's own."""
 
-    strategy: str  # what made the ranking
+    strategy: str
     ranking: Ranking
-    notes: tuple[str, ...] = ()  # about how the model was asked, such as a published system in other words than its own
+    notes: tuple[str, ...] = ()
 
 
 class TraceWriter:
@@ -90,26 +90,15 @@ def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict
 
 
 def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
-    chances = step.probabilities
-    return {
-        "prompt_hash": step.prompt_hash,
-        "shown": [ids[place] for place in step.shown],
-        "outcome": [ids[place] for place in step.outcome],
-        "thought": step.thought,
-        "text": step.text,
-        "probabilities": None if chances is None else [chances.get(place) for place in step.shown],
-        "repaired": step.repaired,
-        "thought_closed": step.thought_closed,
-        "cut_passages": step.cut_passages,
-        "cut_query": step.cut_query,
-        "usage": asdict(step.usage),
-        **({"closed_at": step.closed_at} if step.closed_at else {}),
-        **({"marked": [ids[place] for place in step.marked]} if step.marked else {}),
-        **({"thought_given": True} if step.thought_given else {}),
-        **({"grade": step.grade} if step.grade is not None else {}),
-        **({"score": step.score} if step.score is not None else {}),
-        **({"confidence": step.confidence} if step.confidence is not None else {}),
+    """A step as `_Step` reads it; what is seldom said is left out where it is the default."""
+    said: dict[str, Any] = {
+        name: [ids[place] for place in getattr(step, name)] for name in ("shown", "outcome", "marked")
     }
+    chances = step.probabilities
+    said["probabilities"] = None if chances is None else [chances.get(place) for place in step.shown]
+    said["usage"] = asdict(step.usage)
+    data = {name: said.get(name, getattr(step, name)) for name in _Step.model_fields}
+    return {name: value for name, value in data.items() if name not in _SELDOM or value != _SELDOM[name]}
 
 
 def read_trace(path: str | Path, *, interrupted: bool = False) -> Iterator[TracedRanking]:
@@ -125,32 +114,16 @@ def find_rankings(path: str | Path, query_id: str) -> tuple[list[TracedRanking],
     """A query's rankings (several in a joined file), and the ids of all queries."""
     found, ids = [], []
     for number, row in _rows(path):
-        named = row.get("query_id")
-        ids.append(str(named))
-        if named == query_id:
+        ids.append(str(row.get("query_id")))
+        if row.get("query_id") == query_id:
             found.append(_ranking_of(row, f"{path}:{number}"))
     return found, ids
 
 
 def _rows(path: str | Path, *, interrupted: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        for number, row in _json_rows(path, interrupted=interrupted):
-            if "step" in row and "steps" not in row:
-                raise DataFileError(
-                    f"{path}:{number}: a line for each model call, as earlier versions wrote traces: write it again "
-                    f"with r1ranker rerank --save-traces"
-                )
-            yield number, row
-    except InputError as error:
-        if not isinstance(error.__cause__, OSError):
-            raise
-        partial = f"{path}.partial"
-        way_out = f"a run that was stopped left {partial!r}" if Path(partial).exists() else "give a JSON Lines file"
-        reason = error.__cause__.strerror
-        raise InputError(f"trace {str(path)!r} can't be read: {reason}: {way_out}") from error.__cause__
-
-
-def _json_rows(path: str | Path, *, interrupted: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    partial = Path(f"{path}.partial")
+    if partial.exists() and not Path(path).exists():
+        raise InputError(f"trace {str(path)!r} is not finished: a run that was stopped left {str(partial)!r}")
     lines = enumerate(sys.stdin.buffer, start=1) if str(path) == "-" else readable_lines(Path(path))
     whole = False  # whether the line at hand has its end; only the last one can lack it
     try:
@@ -192,6 +165,13 @@ class _Step(OpenRecord):
     grade: float | None = None
     score: float | None = None
     confidence: float | None = None
+
+
+_SELDOM = {
+    name: field.get_default(call_default_factory=True)
+    for name, field in _Step.model_fields.items()
+    if not field.is_required()
+}
 
 
 class _Line(OpenRecord):
@@ -245,14 +225,13 @@ def _step_of(step: _Step, places: Mapping[str, int], strategy: str, field: str) 
         raise DataFileError(f"{field}marked' is {quoted(step.marked)}: name documents that are shown")
     left = [place for place in shown if place not in marked]
     asks = asked_by(strategy)
+    least, most = 1, max(1, len(left) - 1) if asks == "worst" else len(left)
     if asks == "order":
-        fits, wanted = len(outcome) == len(left), f"{len(left)}"
+        least = len(left)
     elif asks == "best" or asks in OF_ONE:
-        fits, wanted = len(outcome) == 1, "1"
-    else:
-        most = max(1, len(left) - 1) if asks == "worst" else len(left)
-        fits, wanted = 1 <= len(outcome) <= most, "1 or more"
-    if not fits or not set(outcome) <= set(left):
+        most = 1
+    if not least <= len(outcome) <= most or not set(outcome) <= set(left):
+        wanted = f"{least}" if least == most else f"{least} or more"
         raise DataFileError(
             f"{field}outcome' is {quoted(step.outcome)}: {strategy} names {wanted} of the documents shown, each once"
         )
@@ -261,12 +240,11 @@ def _step_of(step: _Step, places: Mapping[str, int], strategy: str, field: str) 
         raise DataFileError(
             f"{field}probabilities' is {quoted(chances)}: give a number or null for each document shown"
         )
-    said = dict(step)
-    said |= {"shown": shown, "outcome": outcome, "marked": marked, "usage": Usage(**dict(step.usage))}
+    known = None
     if chances is not None:
-        pairs = zip(shown, chances, strict=True)
-        said["probabilities"] = {place: chance for place, chance in pairs if chance is not None}
-    return Step(**said)
+        known = {place: chance for place, chance in zip(shown, chances, strict=True) if chance is not None}
+    places_of = {"shown": shown, "outcome": outcome, "marked": marked, "probabilities": known}
+    return Step(**{**dict(step), **places_of, "usage": Usage(**dict(step.usage))})
 
 
 def _places(ids: Sequence[str], places: Mapping[str, int], field: str) -> tuple[int, ...]:

@@ -34,51 +34,32 @@ def test_documents_are_reordered_in_copies(ranker, documents):
     assert isinstance(compressor, BaseDocumentCompressor) and compressor.k == 10
     kept = compressor.compress_documents(documents, QUERY)
     order = ranker.rank(QUERY, TEXTS).ranking.order
-    assert [document.page_content for document in kept] == [TEXTS[place] for place in order]
-    assert [document.id for document in kept] == [f"d{place}" for place in order]
-    assert [document.metadata for document in kept] == [
-        {"source": f"s{place}", "relevance_score": 1 - (rank - 1) / 4, "rank": rank}
+    assert [(each.page_content, each.id, each.metadata) for each in kept] == [
+        (TEXTS[place], f"d{place}", {"source": f"s{place}", "relevance_score": 1 - (rank - 1) / 4, "rank": rank})
         for rank, place in enumerate(order, 1)
     ]
     assert [document.metadata for document in documents] == [{"source": f"s{n}"} for n in range(4)]
+    for k, length in ((1, 1), (4, 4), (9, 4), (None, 4)):
+        best = ranker.as_langchain_compressor(k=k)
+        assert best.compress_documents(documents, QUERY) == kept[:length]
+        assert asyncio.run(best.acompress_documents(documents, QUERY)) == kept[:length]
 
 
-@pytest.mark.parametrize(("k", "length"), [(1, 1), (3, 3), (4, 4), (9, 4), (None, 4)])
-def test_the_best_k_are_kept(ranker, documents, k, length):
-    every = ranker.as_langchain_compressor(k=None).compress_documents(documents, QUERY)
-    assert ranker.as_langchain_compressor(k=k).compress_documents(documents, QUERY) == every[:length]
-
-
-@pytest.mark.parametrize("k", [0, -1, "many"])
-def test_k_has_to_be_positive(ranker, k):
-    with pytest.raises(ValidationError, match="k"):
-        ranker.as_langchain_compressor(k=k)
-
-
-def test_another_ranker_is_refused():
-    from r1ranker_ir.integrations.langchain import R1RankerCompressor
-
-    with pytest.raises(ValidationError, match="RanksTexts"):
-        R1RankerCompressor(reranker="r1ranker-iterative-tiny")
-
-
-def test_async_gives_the_same(ranker, documents):
-    compressor = ranker.as_langchain_compressor(k=2)
-    kept = asyncio.run(compressor.acompress_documents(documents, QUERY))
-    assert kept == compressor.compress_documents(documents, QUERY)
-
-
-def test_equal_texts_keep_their_metadata(ranker):
+def test_equal_texts_keep_their_metadata_and_none_are_none(ranker):
     documents = [Document(page_content="same", metadata={"n": n}) for n in range(3)]
     kept = ranker.as_langchain_compressor().compress_documents(documents, QUERY)
     assert sorted(document.metadata["n"] for document in kept) == [0, 1, 2]
-
-
-def test_no_documents(ranker):
     assert ranker.as_langchain_compressor().compress_documents([], QUERY) == []
 
 
-def test_errors_are_ours(ranker, documents):
+def test_what_makes_no_sense_is_refused(ranker, documents):
+    from r1ranker_ir.integrations.langchain import R1RankerCompressor
+
+    for k in (0, "many"):
+        with pytest.raises(ValidationError, match="k"):
+            ranker.as_langchain_compressor(k=k)
+    with pytest.raises(ValidationError, match="RanksTexts"):
+        R1RankerCompressor(reranker="r1ranker-iterative-tiny")
     with pytest.raises(InputError, match="query is blank"):
         ranker.as_langchain_compressor().compress_documents(documents, " ")
 
@@ -88,12 +69,10 @@ def test_inside_a_compression_retriever(ranker, documents):
         def _get_relevant_documents(self, query, *, run_manager):
             return documents
 
-    retriever = ContextualCompressionRetriever(
-        base_compressor=ranker.as_langchain_compressor(k=2), base_retriever=FixedRetriever()
-    )
-    expected = ranker.as_langchain_compressor(k=2).compress_documents(documents, QUERY)
-    assert retriever.invoke(QUERY) == expected
-    assert asyncio.run(retriever.ainvoke(QUERY)) == expected
+    compressor = ranker.as_langchain_compressor(k=2)
+    retriever = ContextualCompressionRetriever(base_compressor=compressor, base_retriever=FixedRetriever())
+    expected = compressor.compress_documents(documents, QUERY)
+    assert retriever.invoke(QUERY) == asyncio.run(retriever.ainvoke(QUERY)) == expected
 
 
 def test_without_langchain_the_error_says_what_to_install(ranker, monkeypatch):

@@ -41,16 +41,13 @@ def oracle(strategy: str, gains: dict[str, dict[str, float]], noise: float = 0, 
     depth=st.integers(2, 12),
     batch_sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)),
 )
-def test_the_top_is_ordered_by_the_second_and_the_rest_by_the_first(
-    counts: list[int], depth: int, batch_sizes: tuple[int, int]
-) -> None:
+def test_the_top_is_ordered_by_the_second_and_the_rest_by_the_first(counts, depth, batch_sizes):
     requests, gains = requests_of(counts)
     first = oracle("direct", gains, noise=8, batch_size=batch_sizes[0])
     second = oracle("setwise", gains, top_k=depth, window_size=4, batch_size=batch_sizes[1])
     alone = first.rank(requests)
     cascade = Cascade(first, second, depth=depth)
     rankings = cascade.rank(requests)
-
     assert [ranking.request for ranking in rankings] == requests
     for request, before, after in zip(requests, alone, rankings, strict=True):
         worth = [gains[request.query_id][candidate.id] for candidate in request.candidates]
@@ -67,7 +64,7 @@ def test_the_top_is_ordered_by_the_second_and_the_rest_by_the_first(
     )
 
 
-def test_the_second_gets_what_the_first_has_left_over() -> None:
+def test_the_second_gets_what_the_first_has_left_over():
     requests, gains = requests_of([40, 12])
     first, second = oracle("direct", gains), oracle("iterative", gains)
     rankings = Cascade(first, second, depth=10, max_calls=6).rank(requests)
@@ -75,13 +72,12 @@ def test_the_second_gets_what_the_first_has_left_over() -> None:
     assert [ranking.usage.calls for ranking in rankings] == [6, 6]
     assert [first.summary.usage.calls, second.summary.usage.calls] == [4, 8]
     assert all(ranking.budget_reached for ranking in rankings)
-
     generous = Cascade(first, second, depth=10, max_calls=100).rank(requests)
     assert not any(ranking.budget_reached for ranking in generous)
     assert [ranking.usage.calls for ranking in generous] == [3 + 9, 1 + 9]
 
 
-def test_one_ranker_may_be_both() -> None:
+def test_one_ranker_may_be_both():
     requests, gains = requests_of([30])
     ranker = oracle("direct", gains)
     cascade = Cascade(ranker, ranker, depth=5)
@@ -91,7 +87,7 @@ def test_one_ranker_may_be_both() -> None:
 
 
 @pytest.mark.parametrize("options", [{"depth": 1}, {"max_calls": 0}, {"max_tokens": 0}])
-def test_limits_that_make_no_sense_are_errors(options: dict[str, int]) -> None:
+def test_limits_that_make_no_sense_are_errors(options):
     ranker = oracle("direct", {})
     with pytest.raises(InputError, match="give at least"):
         Cascade(ranker, ranker, **options)  # type: ignore[arg-type]

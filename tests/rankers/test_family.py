@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rerankers
-from servers import Serve, completion
+from servers import completion
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS, FirstReranker, ListwiseReranker, RankGPTReranker
@@ -36,17 +35,15 @@ pattern = '<think>.*?</think>\s*<answer>(.*?)</answer>'
 
 
 @pytest.fixture
-def reasonrank_file(tmp_path: Path) -> Path:
-    path = tmp_path / "listwise_prompt_r1.toml"
-    path.write_text(REASONRANK)
-    return path
+def reasonrank_file(tmp_path):
+    (tmp_path / "listwise_prompt_r1.toml").write_text(REASONRANK)
+    return tmp_path / "listwise_prompt_r1.toml"
 
 
 @pytest.fixture
-def rank_r1_file(tmp_path: Path) -> Path:
-    path = tmp_path / "prompt_setwise-R1.toml"
-    path.write_text(RANK_R1)
-    return path
+def rank_r1_file(tmp_path):
+    (tmp_path / "prompt_setwise-R1.toml").write_text(RANK_R1)
+    return tmp_path / "prompt_setwise-R1.toml"
 
 
 def opened(checkpoint: Path | str, model_type: str, **options: Any) -> Any:
@@ -55,11 +52,21 @@ def opened(checkpoint: Path | str, model_type: str, **options: Any) -> Any:
     return found
 
 
+PUBLISHED = {"answers": "published", "max_repair_rate": 1.0}
+
+
+def ranked(ranker: Any) -> Any:
+    """The documents ranked, after a check that each is there once."""
+    found = ranker.rank("fleas", DOCUMENTS)
+    assert sorted(result.doc_id for result in found.results) == [0, 1, 2, 3, 4]
+    return found
+
+
 # --- names ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_type_leads_to_its_class(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_type_leads_to_its_class(name, monkeypatch):
     built = []
     monkeypatch.setattr(
         FAMILY_RERANKERS[name], "__init__", lambda self, *given, **options: built.append((given, options))
@@ -69,7 +76,7 @@ def test_a_type_leads_to_its_class(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert built == [(("some/model",), {"verbose": 0, "backend": "openai"})] * 2
 
 
-def test_a_name_alone_takes_its_own_checkpoint() -> None:
+def test_a_name_alone_takes_its_own_checkpoint():
     for name, reranker in FAMILY_RERANKERS.items():
         assert factory._get_model_type("x/y", name) == name
         if FAMILY[name].checkpoint is None:
@@ -87,7 +94,7 @@ def test_a_name_alone_takes_its_own_checkpoint() -> None:
             reranker("some/model", model="other/model")
 
 
-def test_rerankers_own_rankgpt_goes_on_answering(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rerankers_own_rankgpt_goes_on_answering(monkeypatch):
     monkeypatch.setitem(
         factory.AVAILABLE_RANKERS, "RankGPTRanker", lambda *given, **options: ("theirs", given, options)
     )
@@ -98,7 +105,7 @@ def test_rerankers_own_rankgpt_goes_on_answering(monkeypatch: pytest.MonkeyPatch
     assert rerankers.Reranker("gpt-4o", model_type="rankgpt", verbose=0) is None
 
 
-def test_a_callers_options_win() -> None:
+def test_a_callers_options_win():
     options = family_options("first", {"window_size": 7, "template": "mine.yaml", "device": "cpu"})
     assert options["window_size"] == 7 and options["template"] == "mine.yaml" and options["device"] == "cpu"
     assert options["think"] == "never" and options["stride"] == 10
@@ -111,56 +118,43 @@ def test_a_callers_options_win() -> None:
 # --- locally -------------------------------------------------------------------------------------------------------
 
 
-def test_listwise_ranks_without_a_thought(make_checkpoint: Callable[..., Path]) -> None:
+def test_listwise_ranks_without_a_thought(make_checkpoint):
     ranker = opened(make_checkpoint("chatml"), "listwise", device="cpu")
     assert isinstance(ranker, ListwiseReranker)
-    found = ranker.rank("fleas", DOCUMENTS)
-    assert sorted(result.doc_id for result in found.results) == [0, 1, 2, 3, 4]
-    [step] = found.trace
-    assert step.thought == "" and not step.thought_closed and found.repairs == 0
+    [step] = ranked(ranker).trace
+    assert step.thought == "" and not step.thought_closed and not step.repaired
     assert step.text == " > ".join(f"[{place + 1}]" for place in step.outcome)
     backend = ranker.ranker.backend
     assert (backend.max_thought_tokens, ranker.ranker.window_size, ranker.ranker.stride) == (0, 20, 10)
 
 
-def test_first_ranks_by_one_place(make_checkpoint: Callable[..., Path]) -> None:
+def test_first_ranks_by_one_place(make_checkpoint):
     ranker = opened(make_checkpoint("chatml"), "first", device="cpu", window_size=4, stride=2)
     assert isinstance(ranker, FirstReranker)
-    found = ranker.rank("fleas", DOCUMENTS)
+    found = ranked(ranker)
     assert [len(step.shown) for step in found.trace] == [4, 3]
     for step in found.trace:
-        assert step.probabilities is not None
-        assert list(step.outcome) == sorted(step.shown, key=lambda place: -step.probabilities[place])
+        assert list(step.outcome) == sorted(step.shown, key=lambda place, chances=step.probabilities: -chances[place])
     with pytest.raises(InputError, match=r"template .*family_first\.toml' names candidates by letters, 26 at most"):
         opened(make_checkpoint("chatml"), "first", device="cpu", window_size=40).rank("q", ["a"] * 30)
 
 
-def test_reasonrank_thinks_and_is_read_as_published_on_demand(
-    make_checkpoint: Callable[..., Path], reasonrank_file: Path
-) -> None:
+def test_reasonrank_thinks_and_is_read_as_published_on_demand(make_checkpoint, reasonrank_file):
     options = {"device": "cpu", "template": reasonrank_file, "max_thought_tokens": 5}
-    ranker = opened(make_checkpoint("chatml"), "reasonrank", **options)
-    found = ranker.rank("fleas", DOCUMENTS)
+    found = ranked(opened(make_checkpoint("chatml"), "reasonrank", **options))
     [step] = found.trace
-    assert step.text.startswith("<think>\n") and step.text.endswith("</answer>")
-    assert found.repairs == 0
-    published = opened(make_checkpoint("chatml"), "reasonrank", answers="published", max_repair_rate=1.0, **options)
-    found = published.rank("fleas", DOCUMENTS)
+    assert step.text.startswith("<think>\n") and step.text.endswith("</answer>") and found.repairs == 0
+    found = ranked(opened(make_checkpoint("chatml"), "reasonrank", **PUBLISHED, **options))
     # A random model writes nothing of the kind, and what can't be read is counted.
-    assert found.repairs == 1
-    assert sorted(result.doc_id for result in found.results) == [0, 1, 2, 3, 4]
     [step] = found.trace
-    assert step.probabilities is None and "<answer>" not in step.text
+    assert found.repairs == 1 and step.probabilities is None and "<answer>" not in step.text
 
 
-def test_rank_r1_picks_the_best_of_sets(make_checkpoint: Callable[..., Path], rank_r1_file: Path) -> None:
+def test_rank_r1_picks_the_best_of_sets(make_checkpoint, rank_r1_file):
     options = {"device": "cpu", "template": rank_r1_file, "max_thought_tokens": 4, "window_size": 3, "top_k": 2}
-    found = opened(make_checkpoint("chatml"), "rank-r1", **options).rank("fleas", DOCUMENTS)
-    assert sorted(result.doc_id for result in found.results) == [0, 1, 2, 3, 4]
-    assert all(len(step.shown) <= 3 for step in found.trace)
-    assert found.repairs == 0
-    published = opened(make_checkpoint("chatml"), "rank-r1", answers="published", max_repair_rate=1.0, **options)
-    found = published.rank("fleas", DOCUMENTS)
+    found = ranked(opened(make_checkpoint("chatml"), "rank-r1", **options))
+    assert all(len(step.shown) <= 3 for step in found.trace) and found.repairs == 0
+    found = ranked(opened(make_checkpoint("chatml"), "rank-r1", **PUBLISHED, **options))
     # With nothing to be read, the first stage's order stays, and every call is counted as a repair.
     assert found.repairs == len(found.trace) > 0
     assert [result.doc_id for result in found.results] == [0, 1, 2, 3, 4]
@@ -174,7 +168,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
 
 
-def test_rankgpt_shows_a_passage_a_turn(serve: Serve) -> None:
+def test_rankgpt_shows_a_passage_a_turn(serve):
     server = serve(completion("[3] > [1] > [2]"), completion("[2] > [2]"))
     ranker = opened("gpt-4o", "rankgpt", backend="openai", base_url=server.base_url)
     assert isinstance(ranker, RankGPTReranker)
@@ -187,7 +181,7 @@ def test_rankgpt_shows_a_passage_a_turn(serve: Serve) -> None:
     assert found.repairs == 1
 
 
-def test_letters_are_read_from_a_server(serve: Serve) -> None:
+def test_letters_are_read_from_a_server(serve):
     address = serve(completion("[C] > [A] > [B]")).base_url
     found = opened("zephyr", "first", backend="openai", base_url=address, think="always").rank("fleas", DOCUMENTS[:3])
     assert [result.doc_id for result in found.results] == [2, 0, 1] and found.repairs == 0
@@ -195,7 +189,7 @@ def test_letters_are_read_from_a_server(serve: Serve) -> None:
         opened("zephyr", "first", backend="openai", base_url=address)
 
 
-def test_published_reading_and_ours_differ_where_they_should(serve: Serve, reasonrank_file: Path) -> None:
+def test_published_reading_and_ours_differ_where_they_should(serve, reasonrank_file):
     # The thought never ended: the published reading takes its numbers, ours does not.
     address = serve(completion("<think>perhaps [3], then [2]")).base_url
     request = RankingRequest("fleas", tuple(Candidate(text, text) for text in DOCUMENTS[:3]))
@@ -218,17 +212,14 @@ def notes_of(name: str, model: str, template: Path | None = None) -> tuple[str, 
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_system_without_its_template_says_whose_words_are_used(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_system_without_its_template_says_whose_words_are_used(name, caplog):
     [note] = notes_of(name, "served")
-
     assert f"'{name}' is asked in this project's own words" in note
     assert FAMILY[name].source in note and "--template" in note
     assert [record.message for record in caplog.records] == [note]
 
 
-def test_a_system_with_its_own_template_has_nothing_to_say(
-    rank_r1_file: Path, reasonrank_file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_system_with_its_own_template_has_nothing_to_say(rank_r1_file, reasonrank_file, caplog):
     for name, path in (("rank-r1", rank_r1_file), ("reasonrank", reasonrank_file)):
         assert notes_of(name, "ielabgroup/Rank-R1-7B-v0.1", path) == ()
     assert Ranker("served", strategy="direct", backend="openai", base_url="http://127.0.0.1:9/v1").notes == ()
@@ -245,7 +236,7 @@ def test_a_system_with_its_own_template_has_nothing_to_say(
         (RANK_R1, "ielabgroup/Rank-R1-32B-v0.2", "version 0.2 were trained on candidates as '[1]: text'"),
     ],
 )
-def test_rank_r1_shows_candidates_as_its_version_was_trained(text: str, model: str, said: str, tmp_path: Path) -> None:
+def test_rank_r1_shows_candidates_as_its_version_was_trained(text, model, said, tmp_path):
     path = tmp_path / "setwise.toml"
     path.write_text(text)
     found = " ".join(notes_of("rank-r1", model, path))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from r1ranker_ir.errors import CheckpointError, ContextLengthError, InputError
-from r1ranker_ir.prompts.template import Template, build_template, load_template
+from r1ranker_ir.prompts.template import build_template, load_template
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 
@@ -46,11 +46,10 @@ def request(count: int, seed: int = 0, **options: Any) -> RankingRequest:
 # --- settings and options ------------------------------------------------------------------------------------------
 
 
-def test_the_checkpoints_settings_are_honoured(with_settings: Callable[[dict[str, Any]], Path]) -> None:
+def test_the_checkpoints_settings_are_honoured(with_settings):
     settings = {"window_size": 4, "stride": 3, "max_passage_tokens": 2, "max_thought_tokens": 0, "batch_size": 3}
     folder = with_settings({**settings, "template": TEMPLATE, "strategies": ["direct", "iterative"]})
     ranker = Ranker(str(folder), strategy="iterative", device="cpu")
-
     assert (ranker.window_size, ranker.stride, ranker.backend.batch_size) == (4, 3, 3)
     assert ranker.template == build_template(TEMPLATE, "short")
     [ranking] = ranker.rank([request(9)])
@@ -59,26 +58,14 @@ def test_the_checkpoints_settings_are_honoured(with_settings: Callable[[dict[str
     assert all(step.thought == "" and step.thought_closed for step in ranking.steps)
 
 
-def test_what_the_caller_says_goes_before_the_checkpoint(
-    with_settings: Callable[[dict[str, Any]], Path], tmp_path: Path
-) -> None:
+def test_what_the_caller_says_goes_before_the_checkpoint(with_settings, tmp_path):
     folder = with_settings(
         {"window_size": 4, "stride": 3, "max_passage_tokens": 2, "max_thought_tokens": 0, "template": TEMPLATE}
     )
     own = tmp_path / "own.toml"
     own.write_text('name = "own"\n[direct]\nuser = "mine {query}\\n{candidates}"\n')
-    ranker = Ranker(
-        folder,
-        strategy="direct",
-        template=own,
-        window_size=7,
-        stride=2,
-        max_passage_tokens=50,
-        max_thought_tokens=5,
-        batch_size=1,
-        max_repair_rate=0.5,
-        device="cpu",
-    )
+    told = {"window_size": 7, "stride": 2, "max_passage_tokens": 50, "max_thought_tokens": 5, "batch_size": 1}
+    ranker = Ranker(folder, strategy="direct", template=own, **told, max_repair_rate=0.5, device="cpu")
     assert (ranker.window_size, ranker.stride, ranker.template.name) == (7, 2, "own")
     assert (ranker.prompt.max_passage_tokens, ranker.backend.batch_size) == (50, 1)
     assert ranker.engine.max_repair_rate == 0.5
@@ -102,13 +89,7 @@ def test_what_the_caller_says_goes_before_the_checkpoint(
         ({"window_size": 8}, None, None, (8, 4)),
     ],
 )
-def test_a_window_of_the_callers_still_overlaps(
-    settings: dict[str, Any],
-    window_size: int | None,
-    stride: int | None,
-    expected: tuple[int, int],
-    with_settings: Callable[[dict[str, Any]], Path],
-) -> None:
+def test_a_window_of_the_callers_still_overlaps(settings, window_size, stride, expected, with_settings):
     ranker = Ranker(with_settings(settings), strategy="direct", window_size=window_size, stride=stride, device="cpu")
     assert (ranker.window_size, ranker.stride) == expected
 
@@ -117,11 +98,7 @@ def test_a_window_of_the_callers_still_overlaps(
     ("options", "error", "message"),
     [
         ({"strategy": "heap"}, InputError, "strategy is 'heap': use one of iterative, direct"),
-        (
-            {"strategy": "direct"},
-            CheckpointError,
-            r"does not follow the strategy 'direct': its r1ranker\.json names iter",
-        ),
+        ({"strategy": "direct"}, CheckpointError, r"the strategy 'direct': its r1ranker\.json names iter"),
         ({"window_size": 1}, InputError, "window_size is 1: a prompt needs at least 2"),
         ({"stride": 20}, InputError, "stride is 20: give 1 to 19"),
         ({"template": "missing.toml"}, InputError, r"template 'missing\.toml' can't be read"),
@@ -131,24 +108,16 @@ def test_a_window_of_the_callers_still_overlaps(
         ({"max_repair_rate": 2}, InputError, "max_repair_rate is 2"),
         ({"answers": "free"}, InputError, "answers is 'free': use constrained or published"),
         ({"backend": "jax"}, InputError, "backend is 'jax': use one of transformers, openai"),
-        (
-            {"temprature": 1},
-            InputError,
-            r"backend 'transformers' has no option 'temprature': did you mean 'temperature'. It takes .*temperature",
-        ),
+        ({"temprature": 1}, InputError, r"'transformers' has no option 'temprature': did you mean 'temperature'. It t"),
     ],
 )
-def test_what_makes_no_sense_is_said(
-    options: dict[str, Any], error: type[Exception], message: str, with_settings: Callable[[dict[str, Any]], Path]
-) -> None:
+def test_what_makes_no_sense_is_said(options, error, message, with_settings):
     folder = with_settings({"strategies": ["iterative"]})
     with pytest.raises(error, match=message):
         Ranker(folder, **({"strategy": "iterative", "device": "cpu"} | options))
 
 
-def test_a_template_of_ones_own_opens_a_strategy_and_must_serve_it(
-    with_settings: Callable[[dict[str, Any]], Path],
-) -> None:
+def test_a_template_of_ones_own_opens_a_strategy_and_must_serve_it(with_settings):
     folder = with_settings({"strategies": ["iterative"]})
     assert Ranker(folder, strategy="direct", template=load_template(), device="cpu").strategy == "direct"
     iterative = build_template({key: value for key, value in TEMPLATE.items() if key != "direct"}, "own")
@@ -156,52 +125,37 @@ def test_a_template_of_ones_own_opens_a_strategy_and_must_serve_it(
         Ranker(folder, strategy="direct", template=iterative, device="cpu")
 
 
+OTHER_DIRECT = build_template({**TEMPLATE, "direct": {"user": "else {query} {candidates}"}}, "here")
+
+
 @pytest.mark.parametrize(
-    ("own", "other", "named"),
+    ("trained", "own", "other", "named"),
     [
-        (TEMPLATE, load_template(), ("short", "default")),
-        (None, build_template(TEMPLATE, "here"), ("default", "short")),
+        (True, TEMPLATE, load_template(), ("short", "default")),
+        (True, None, build_template(TEMPLATE, "here"), ("default", "short")),
+        (True, TEMPLATE, None, None),
+        (True, TEMPLATE, build_template({**TEMPLATE, "name": "the same by another name"}, "here"), None),
+        (True, TEMPLATE, OTHER_DIRECT, None),  # a section of another strategy is not asked for
+        (False, TEMPLATE, load_template(), None),
     ],
 )
-def test_a_trained_checkpoint_asked_with_another_template_warns_once(
-    own: dict[str, Any] | None,
-    other: Template,
-    named: tuple[str, str],
-    with_settings: Callable[[dict[str, Any]], Path],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    content = {"training": {"method": "grpo"}} | ({"template": own} if own else {})
-    folder = with_settings(content)
+def test_a_trained_checkpoint_asked_in_other_words_warns_once(trained, own, other, named, with_settings, caplog):
+    folder = with_settings(({"training": {"method": "grpo"}} if trained else {}) | ({"template": own} if own else {}))
     trained_on = build_template(own, "here") if own else load_template()
     ranker = Ranker(folder, strategy="iterative", template=other, max_thought_tokens=1, device="cpu")
     ranker.rank([request(3)])
-    [warning] = [record.getMessage() for record in caplog.records if record.name == "r1ranker_ir.rankers.ranker"]
-    assert f"checkpoint '{folder}' was trained with the template '{named[0]}' ({trained_on.digest()})" in warning
-    assert f"is asked with '{named[1]}' ({other.digest()})" in warning
-    assert "Leave template out to use its own, or train it again with this one (--template)" in warning
-    assert ranker.template == other
+    warnings = [record.getMessage() for record in caplog.records if record.name == "r1ranker_ir.rankers.ranker"]
+    assert len(warnings) == bool(named)
+    if named:
+        assert (
+            f"checkpoint '{folder}' was trained with the template '{named[0]}' ({trained_on.digest()})" in warnings[0]
+        )
+        assert f"is asked with '{named[1]}' ({other.digest()})" in warnings[0]
+        assert "Leave template out to use its own, or train it again with this one (--template)" in warnings[0]
+        assert ranker.template == other
 
 
-@pytest.mark.parametrize("content", [{"training": {"method": "grpo"}, "template": TEMPLATE}, {}, {"training": {}}])
-def test_the_own_template_and_untrained_checkpoints_warn_of_nothing(
-    content: dict[str, Any],
-    with_settings: Callable[[dict[str, Any]], Path],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    folder = with_settings(content)
-    renamed = build_template({**TEMPLATE, "name": "the same by another name"}, "here")
-    Ranker(folder, strategy="iterative", device="cpu")
-    Ranker(folder, strategy="iterative", template=renamed, device="cpu")
-    # A section of another strategy is not asked for.
-    more = build_template({**TEMPLATE, "direct": {"user": "else {query} {candidates}"}}, "here")
-    Ranker(folder, strategy="iterative", template=more, device="cpu")
-    assert not [record for record in caplog.records if record.name == "r1ranker_ir.rankers.ranker"]
-
-
-def test_settings_that_do_not_fit_are_found_before_the_weights_are_loaded(
-    with_settings: Callable[[dict[str, Any]], Path],
-) -> None:
+def test_settings_that_do_not_fit_are_found_before_the_weights_are_loaded(with_settings):
     folder = with_settings({"template": TEMPLATE, "template_hash": "0" * 16})
     (folder / "model.safetensors").write_bytes(b"not loaded")
     with pytest.raises(CheckpointError, match="template_hash"):
@@ -209,7 +163,7 @@ def test_settings_that_do_not_fit_are_found_before_the_weights_are_loaded(
 
 
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/folder"])
-def test_a_checkpoint_that_is_not_there(name: str) -> None:
+def test_a_checkpoint_that_is_not_there(name):
     with pytest.raises(CheckpointError, match=f"checkpoint '{name}' can't be loaded: .*r1ranker-iterative-tiny"):
         Ranker(name, strategy="iterative")
 
@@ -222,16 +176,8 @@ def outline(ranking: Ranking) -> list[Any]:
 
 
 @pytest.mark.parametrize("strategy", ["iterative", "direct"])
-def test_rankings_depend_neither_on_batch_size_nor_on_other_queries(
-    strategy: str, make_checkpoint: Callable[..., Path]
-) -> None:
-    options: dict[str, Any] = {
-        "strategy": strategy,
-        "window_size": 5,
-        "stride": 2,
-        "max_thought_tokens": 4,
-        "device": "cpu",
-    }
+def test_rankings_depend_neither_on_batch_size_nor_on_other_queries(strategy, make_checkpoint):
+    options = {"strategy": strategy, "window_size": 5, "stride": 2, "max_thought_tokens": 4, "device": "cpu"}
     requests = [request(count, seed=count) for count in (7, 1, 3, 0, 6, 5)]
     alone = Ranker(make_checkpoint("llama3"), batch_size=1, **options)
     expected = [alone.rank([each])[0] for each in requests]
@@ -246,7 +192,7 @@ def test_rankings_depend_neither_on_batch_size_nor_on_other_queries(
     assert alone.summary.usage.calls == sum(len(ranking.steps) for ranking in expected)
 
 
-def test_streaming_a_list_and_a_generator_gives_what_rank_gives(make_checkpoint: Callable[..., Path]) -> None:
+def test_streaming_a_list_and_a_generator_gives_what_rank_gives(make_checkpoint):
     ranker = Ranker(make_checkpoint("chatml"), strategy="iterative", max_thought_tokens=2, batch_size=2, device="cpu")
     requests = [request(count, seed=count) for count in (4, 2, 3)]
     expected = [outline(ranking) for ranking in ranker.rank(requests)]
@@ -257,10 +203,9 @@ def test_streaming_a_list_and_a_generator_gives_what_rank_gives(make_checkpoint:
     assert ranker.summary.queries == 9
 
 
-def test_long_passages_are_cut_to_the_models_context(make_checkpoint: Callable[..., Path]) -> None:
-    ranker = Ranker(
-        make_checkpoint("chatml"), strategy="iterative", max_thought_tokens=3, context_length=700, device="cpu"
-    )
+def test_long_passages_are_cut_to_the_models_context(make_checkpoint):
+    options = {"max_thought_tokens": 3, "context_length": 700, "device": "cpu"}
+    ranker = Ranker(make_checkpoint("chatml"), strategy="iterative", **options)
     long = RankingRequest("flea", tuple(Candidate(str(n), "the wool of sheep " * (40 * n)) for n in range(1, 5)))
     [ranking] = ranker.rank([long])
     assert ranking.steps[0].cut_passages >= 2
@@ -279,39 +224,20 @@ QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize(("strategy", "mean_rank"), [("iterative", 1.3), ("direct", 1.3)])
-def test_the_embedded_model_finds_passages_by_the_words_of_the_query(
-    strategy: str, mean_rank: float, embedded_checkpoint: Path
-) -> None:
-    requests = []
+@pytest.mark.parametrize("strategy", ["iterative", "direct"])
+def test_the_embedded_model_finds_passages_by_the_words_of_the_query(strategy, embedded_checkpoint):
+    requests, places = [], []
     for query, place in itertools.product(QUESTIONS, (0, 2, 5)):
         others = [text for other, text in QUESTIONS.items() if other != query]
         others += ["Bread is baked from flour.", "The train leaves at noon.", "Stars shine at night."]
         others.insert(place, QUESTIONS[query])
+        places.append(place)
         requests.append(RankingRequest(query, tuple(Candidate(text, text) for text in others)))
     rankings = Ranker(embedded_checkpoint, strategy=strategy, device="cpu").rank(requests)
-    right = [[candidate.text for candidate in asked.candidates].index(QUESTIONS[asked.query]) for asked in requests]
-    ranks = [1 + ranking.order.index(position) for position, ranking in zip(right, rankings, strict=True)]
+    ranks = [1 + ranking.order.index(place) for place, ranking in zip(places, rankings, strict=True)]
     steps = [step for ranking in rankings for step in ranking.steps]
-
     assert all(sorted(ranking.order) == list(range(6)) for ranking in rankings)
     # By chance it would be 3.5.
-    assert sum(ranks) / len(ranks) < mean_rank, ranks
+    assert sum(ranks) / len(ranks) < 1.3, ranks
     assert all(step.probabilities and sum(step.probabilities.values()) == pytest.approx(1) for step in steps)
-    assert not any(step.repaired for step in steps)
-    assert not any(step.thought_closed for step in steps)
-
-
-def test_the_embedded_model_on_passages_of_a_real_collection(data_folder: Path, embedded_checkpoint: Path) -> None:
-    from r1ranker_ir.data.corpora import open_corpus
-    from r1ranker_ir.data.trec_runs import read_run
-    from r1ranker_ir.runs.requests import requests_of_run
-
-    folder = data_folder / "trec-dl-2019"
-    run = read_run(folder / "run.bm25.trec")
-    requests = requests_of_run(open_corpus(str(folder)), run, 8, queries=2, shuffle=1)
-    single = Ranker(embedded_checkpoint, strategy="direct", batch_size=1, device="cpu").rank(requests)
-    batched = Ranker(embedded_checkpoint, strategy="direct", batch_size=8, device="cpu").rank(requests)
-    assert [outline(ranking) for ranking in single] == [outline(ranking) for ranking in batched]
-    assert all(sorted(ranking.order) == list(range(8)) for ranking in single)
-    assert any(ranking.order != tuple(range(8)) for ranking in single)
+    assert not any(step.repaired or step.thought_closed for step in steps)

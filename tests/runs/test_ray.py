@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,12 @@ from typing import Any
 import psutil
 import pytest
 import servers
+from commands import COLLECTION, r1ranker
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 import r1ranker_ir
 from r1ranker_ir.cache.completions import CompletionsCache
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.request_files import JudgedRequest, write_requests
 from r1ranker_ir.data.trec_runs import read_run
@@ -46,16 +44,7 @@ from r1ranker_ir.types import Candidate, RankingRequest
 
 pytest.importorskip("ray")
 
-COLLECTION = str(resources.files("r1ranker_ir") / "demo_collection")
-TWO = RayCluster(workers=2)
-
-
-@pytest.fixture(scope="module")
-def first_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("first") / "bm25.trec"
-    result = CliRunner().invoke(app, ["search", "--corpus", COLLECTION, "--output", str(path)])
-    assert result.exit_code == 0, result.output
-    return path
+TWO, ONE = RayCluster(workers=2), RayCluster(workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +88,8 @@ def workers() -> list[psutil.Process]:
     return ray_processes("PortionRanker")
 
 
-def run_of(first_stage: Path, **changes: Any) -> RunSource:
-    return replace(RunSource(COLLECTION, str(first_stage), depth=5, queries=12), **changes)
+def run_of(bm25_run: Path, **changes: Any) -> RunSource:
+    return replace(RunSource(COLLECTION, str(bm25_run), depth=5, queries=12), **changes)
 
 
 def tiny(**options: Any) -> RankerSource:
@@ -161,63 +150,38 @@ def served(url: str, **options: Any) -> RankerSource:
     return ranker_source("served-name", "iterative", {"backend": "openai", "base_url": url, **options})
 
 
-@dataclass(frozen=True)
-class Done:
-    """What one process made of the run."""
-
-    run: bytes
-    trace: Path
-    summary: RunSummary
-
-
-@pytest.fixture(scope="module")
-def by_one_process(first_stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    folder = tmp_path_factory.mktemp("one")
-    summary = rerank_run(run_of(first_stage), tiny(), folder / "out", tag="tiny", traces=folder / "trace")
-    return Done((folder / "out").read_bytes(), folder / "trace", summary)
-
-
 # --- the same result ------------------------------------------------------------------------------------------------
 
 
-def test_two_workers_write_what_one_process_writes(
-    ray: Any, first_stage: Path, by_one_process: Done, tmp_path: Path
-) -> None:
-    output, trace = tmp_path / "out", tmp_path / "trace"
-    summary = rerank_run(run_of(first_stage), tiny(), output, tag="tiny", traces=trace, cluster=TWO)
-    assert output.read_bytes() == by_one_process.run
-    (ours, numbers), (theirs, expected) = map(without_probabilities, (trace, by_one_process.trace))
+def test_two_workers_write_what_one_process_writes(ray, bm25_run, tmp_path):
+    summaries = [
+        rerank_run(run_of(bm25_run), tiny(), tmp_path / name, tag="t", traces=tmp_path / f"{name}.jsonl", cluster=each)
+        for name, each in (("one", None), ("two", TWO))
+    ]
+    assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
+    (ours, numbers), (theirs, expected) = (without_probabilities(tmp_path / f"{name}.jsonl") for name in ("two", "one"))
     assert ours == theirs
     assert numbers == pytest.approx(expected, rel=1e-3, abs=1e-6)
-    assert counts(summary) == counts(by_one_process.summary)
-    assert summary.seconds > 0
+    assert counts(summaries[0]) == counts(summaries[1]) and summaries[1].seconds > 0
     assert ray.is_initialized()  # whoever has connected shuts it down
 
 
-def test_ranking_requests_are_shared_too(ray: Any, tmp_path: Path) -> None:
+def test_ranking_requests_are_shared_too(ray, tmp_path):
     requests = []
     for n in range(6):
         candidates = tuple(Candidate(f"d{i}", f"item {n} {i}") for i in range(4))
         request = RankingRequest(f"user {n}", candidates, "item", f"u{n}", "aim")
         requests.append(JudgedRequest(request, (1.0, 0.0, 0.0, 0.0)))
     write_requests(tmp_path / "asked.jsonl", requests)
-    source = RequestFileSource(str(tmp_path / "asked.jsonl"), shuffle=1)
-    prompts: list[str] = []
-
-    def answer(request: Request) -> str:
-        prompts.append(request.prompt)
-        return an_answer(request)
-
-    with server(answer) as url:
+    source, prompts = RequestFileSource(str(tmp_path / "asked.jsonl"), shuffle=1), []
+    with server(lambda request: prompts.append(request.prompt) or an_answer(request)) as url:
         for name, cluster in (("one", None), ("two", TWO)):
             rerank_run(source, served(url), tmp_path / name, tag="t", cluster=cluster)
     assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
     assert len(prompts) == 2 * 6 * 3 and all("Wanted: aim." in prompt for prompt in prompts)
 
 
-def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
-    ray: Any, first_stage: Path, tmp_path: Path, own_cache: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(ray, bm25_run, tmp_path, own_cache, caplog):
     killed: list[int] = []
 
     def answer_until_the_middle(request: Request) -> str:
@@ -228,7 +192,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
             killed.append(asking.pid)
         return an_answer(request)
 
-    source = run_of(first_stage)
+    source = run_of(bm25_run)
     with server(an_answer) as url:
         alone = rerank_run(source, served(url), tmp_path / "alone", tag="t")
     with server(answer_until_the_middle) as url:
@@ -246,17 +210,15 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_error_in_a_worker_is_raised_here_and_finished_queries_are_kept(
-    ray: Any, first_stage: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_error_in_a_worker_is_raised_here_and_finished_queries_are_kept(ray, bm25_run, tmp_path, caplog):
     output = tmp_path / "out"
     # One worker takes the queries in order, two calls for each: the server refuses the third query.
     with (
         server(lambda request: an_answer(request) if request.number <= 4 else None) as url,
         pytest.raises(BackendError, match="no such model") as caught,
     ):
-        source, one = served(url, batch_size=1), RayCluster(workers=1)
-        rerank_run(run_of(first_stage, depth=3), source, output, tag="served", cluster=one)
+        source = served(url, batch_size=1)
+        rerank_run(run_of(bm25_run, depth=3), source, output, tag="served", cluster=ONE)
     assert "raised in a worker, process " in caught.value.__notes__[-1]
     assert not output.exists()
     kept = [line.split()[0] for line in (tmp_path / "out.partial").read_text().splitlines()]
@@ -265,9 +227,7 @@ def test_an_error_in_a_worker_is_raised_here_and_finished_queries_are_kept(
     wait_until(lambda: not workers())
 
 
-def test_refused_queries_are_named_and_the_others_ranked_by_all_workers(
-    ray: Any, first_stage: Path, tmp_path: Path
-) -> None:
+def test_refused_queries_are_named_and_the_others_ranked_by_all_workers(ray, bm25_run, tmp_path):
     refused = ("q03", "q08")
     texts = {query_id: text for query_id, text in open_corpus(COLLECTION).queries().items() if query_id in refused}
 
@@ -277,9 +237,9 @@ def test_refused_queries_are_named_and_the_others_ranked_by_all_workers(
     output = tmp_path / "out"
     with server(reply, refused=(400, "flagged by the content filter")) as url:
         with pytest.raises(FailedRankingsError, match="2 of 10 rankings failed") as caught:
-            rerank_run(run_of(first_stage, queries=10), served(url), output, tag="served", cluster=TWO)
+            rerank_run(run_of(bm25_run, queries=10), served(url), output, tag="served", cluster=TWO)
         with pytest.raises(FailedRankingsError):
-            rerank_run(run_of(first_stage, queries=10), served(url), tmp_path / "alone", tag="served")
+            rerank_run(run_of(bm25_run, queries=10), served(url), tmp_path / "alone", tag="served")
     for query_id in refused:
         assert f"query {query_id!r}" in str(caught.value)
     assert "flagged by the content filter" in str(caught.value)
@@ -288,24 +248,16 @@ def test_refused_queries_are_named_and_the_others_ranked_by_all_workers(
     assert (tmp_path / "out.partial").read_bytes() == (tmp_path / "alone.partial").read_bytes()
 
 
-def test_an_error_while_the_ranker_is_opened_is_raised_here(ray: Any, first_stage: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="window_size is 1"):
-        rerank_run(
-            run_of(first_stage), served("http://127.0.0.1:9", window_size=1), tmp_path / "out", tag="t", cluster=TWO
-        )
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_repair_limit_holds_over_all_workers_together(ray: Any, first_stage: Path, tmp_path: Path) -> None:
+def test_the_repair_limit_holds_over_all_workers_together(ray, bm25_run, tmp_path):
     # 32 and 28 calls: the workers' own would be too few to say anything, below 50.
     with (
         server(lambda _: "no answer") as url,
         pytest.raises(RepairRateError, match=r"^60 of 60 answers of 'served-name' had to be repaired \(100%"),
     ):
-        rerank_run(run_of(first_stage, queries=15), served(url), tmp_path / "out", tag="t", cluster=TWO)
+        rerank_run(run_of(bm25_run, queries=15), served(url), tmp_path / "out", tag="t", cluster=TWO)
 
 
-def test_workers_that_die_again_and_again_are_given_up(ray: Any, first_stage: Path, tmp_path: Path) -> None:
+def test_workers_that_die_again_and_again_are_given_up(ray, bm25_run, tmp_path):
     killed = []
 
     def kill_who_asks(request: Request) -> str:
@@ -314,9 +266,8 @@ def test_workers_that_die_again_and_again_are_given_up(ray: Any, first_stage: Pa
         killed.append(asking.pid)
         return "too late"
 
-    one = RayCluster(workers=1)
     with server(kill_who_asks) as url, pytest.raises(BackendError, match=r"3 workers died before any had finished"):
-        rerank_run(run_of(first_stage, queries=2), served(url, batch_size=1), tmp_path / "out", tag="t", cluster=one)
+        rerank_run(run_of(bm25_run, queries=2), served(url, batch_size=1), tmp_path / "out", tag="t", cluster=ONE)
     assert len(set(killed)) == 3
 
 
@@ -349,28 +300,29 @@ class OtherVersion(RankerSource):
         (OtherVersion, InputError, f"a Ray worker has r1ranker-ir 0.0.9, and here it is {r1ranker_ir.__version__}"),
     ],
 )
-def test_workers_that_do_not_match_are_refused(
-    ray: Any, first_stage: Path, tmp_path: Path, kind: type[RankerSource], error: type[Exception], message: str
-) -> None:
+def test_workers_that_do_not_match_are_refused(ray, bm25_run, tmp_path, kind, error, message):
     (tmp_path / "meeting").mkdir()
     with server(an_answer) as url:
         source = served(url, meeting=str(tmp_path / "meeting"))
         differing = kind(source.model, source.strategy, source.options, source.settings)
         with pytest.raises(error, match=message):
-            rerank_run(run_of(first_stage), differing, tmp_path / "out", tag="t", cluster=TWO)
+            rerank_run(run_of(bm25_run), differing, tmp_path / "out", tag="t", cluster=TWO)
     assert not (tmp_path / "out").exists()
 
 
-def test_an_address_is_refused_where_a_connection_is(ray: Any, first_stage: Path, tmp_path: Path) -> None:
-    elsewhere = RayCluster(1, address="elsewhere:6379")
-    with pytest.raises(InputError, match="connected to a Ray already: leave the address 'elsewhere:6379' out"):
-        rerank_run(run_of(first_stage), tiny(), tmp_path / "out", tag="t", cluster=elsewhere)
-
-
-def test_a_worker_that_fits_nowhere_is_said(ray: Any, first_stage: Path, tmp_path: Path) -> None:
-    for cluster in (RayCluster(1, gpus_per_worker=1), RayCluster(1, cpus_per_worker=3)):
-        with pytest.raises(InputError, match=r"no machine of the Ray cluster has that \(2 CPU, 0 GPU\)"):
-            rerank_run(run_of(first_stage), tiny(), tmp_path / "out", tag="t", cluster=cluster)
+@pytest.mark.parametrize(
+    ("cluster", "options", "said"),
+    [
+        (RayCluster(1, address="elsewhere:6379"), {}, "connected to a Ray already: leave the address 'elsewhere:6379'"),
+        (RayCluster(1, gpus_per_worker=1), {}, r"no machine of the Ray cluster has that \(2 CPU, 0 GPU\)"),
+        (RayCluster(1, cpus_per_worker=3), {}, r"no machine of the Ray cluster has that \(2 CPU, 0 GPU\)"),
+        (TWO, {"window_size": 1}, "window_size is 1"),  # said by the workers, which open the ranker
+    ],
+)
+def test_what_can_not_be_run_is_said(ray, bm25_run, tmp_path, cluster, options, said):
+    with pytest.raises(InputError, match=said):
+        rerank_run(run_of(bm25_run), tiny(**options), tmp_path / "out", tag="t", cluster=cluster)
+    assert not list(tmp_path.iterdir())
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -383,10 +335,10 @@ def wait_until(true: Callable[[], bool]) -> None:
 # --- a Ray of our own -----------------------------------------------------------------------------------------------
 
 
-def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(first_stage: Path, tmp_path: Path) -> None:
+def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(bm25_run, tmp_path):
     """Also: the run from standard input, to standard output, and the same messages on standard error."""
     known = {process.pid for process in ray_processes()}
-    run = first_stage.read_text().split("\n", 1)[1] + "unknown Q0 d 1 1 t\nq01 Q0 no-such 0 999 t\n"
+    run = bm25_run.read_text().split("\n", 1)[1] + "unknown Q0 d 1 1 t\nq01 Q0 no-such 0 999 t\n"
     arguments = [
         *("rerank", "--corpus", COLLECTION, "--depth", "5", "--queries", "12", "--output", "-", "--run", "-"),
         *("--missing", "skip"),
@@ -416,42 +368,15 @@ def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(first_sta
     wait_until(lambda: not [each for each in ray_processes() if each.pid not in known])
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--workers", "2"], "only --engine ray has workers"),
-        (["--ray-address", "auto"], "only --engine ray has workers"),
-        (["--engine", "ray"], "--engine ray needs a number of them, such as --workers 2"),
-        (["--engine", "ray", "--workers", "2", "--gpus-per-worker", "-1"], "gpus_per_worker is -1.0: give 0 or more"),
-        (["--engine", "ray", "--workers", "2", "--cpus-per-worker", "0"], "cpus_per_worker is 0.0: give a number"),
-    ],
-)
-def test_options_that_do_not_go_together(options: list[str], message: str, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, [*rerank_arguments(tmp_path), *options], env={"COLUMNS": "500"})
-    assert result.exit_code == 2
-    assert message in result.stderr
-
-
-def test_without_ray_the_extra_is_named(first_stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_extra_is_named(bm25_run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    arguments = [*rerank_arguments(tmp_path, first_stage), "--engine", "ray", "--workers", "2"]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 1
-    assert 'pip install "r1ranker-ir[ray]"' in result.stderr
-
-
-def rerank_arguments(folder: Path, run: Path | str = "no-such-file") -> list[str]:
-    named = ["--corpus", COLLECTION, "--run", str(run), "--output", str(folder / "out")]
-    return ["rerank", "--reranker", "r1ranker-iterative-tiny", *named]
-
-
-def test_ray_is_not_imported_before_it_is_needed() -> None:
-    code = "import sys, r1ranker_ir.runs.ray_engine, r1ranker_ir.cli.app; sys.exit('ray' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    named = ("--corpus", COLLECTION, "--run", bm25_run, "--output", tmp_path / "out", "--engine", "ray", "--workers", 2)
+    said = r1ranker("rerank", "--reranker", "r1ranker-iterative-tiny", *named, code=1).stderr
+    assert 'pip install "r1ranker-ir[ray]"' in said
 
 
 @given(queries=st.integers(1, 10**7), count=st.integers(1, 3000))
-def test_portions_hold_each_position_once_and_are_nearly_equal(queries: int, count: int) -> None:
+def test_portions_hold_each_position_once_and_are_nearly_equal(queries, count):
     count = min(queries, count)
     portions = Portions(queries, count)
     bounds = [portions.bounds(number) for number in range(count)]

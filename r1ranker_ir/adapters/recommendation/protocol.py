@@ -13,35 +13,30 @@ from typing import Literal
 from r1ranker_ir.adapters.recommendation.interactions import UserHistory
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import share_of
+from r1ranker_ir.option_fields import option
 
 TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class RecommendationProtocol:
-    """How requests are made of users' histories.
+    """How requests are made of users' histories; each field says what it is for.
 
-    Args:
-        history: how many choices before the target are shown, from the latest back.
-        min_history: users with fewer choices before the target can't be used.
-        candidates: how long a list is, the target included; of lists from a run, how far down they are taken.
-        negatives: the other candidates are drawn from all items alike, or by how often users chose them.
-        split: requests of 80% of the users for training, of the other 20% for tests, or of all; a user's id alone
-            decides which.
-        users: how many users are drawn; all, in the source's order, if `None`.
-        repeats: what becomes of users who chose the target, or an item of its title, before, so that it can be looked
-            up in their history. `drop` leaves them out, `hide` takes it out of their history, `keep` changes nothing.
-        seed: of every draw; a user's draws depend on it and the user's id alone.
+    A user's id alone decides to which split it belongs; a user's draws depend on the seed and the id alone.
     """
 
-    history: int = 20
-    min_history: int = 1
-    candidates: int = 20
-    negatives: Literal["uniform", "popularity"] = "uniform"
-    split: Literal["all", "train", "test"] = "all"
-    users: int | None = None
-    seed: int = 0
-    repeats: Literal["drop", "hide", "keep"] = "drop"
+    history: int = option(20, "Choices before the target that are shown, the latest.", least=1)
+    min_history: int = option(1, "Choices before the target that a user must have to be used.", least=1)
+    candidates: int = option(20, "Length of a list, its target included; of lists from a run, its depth.", least=2)
+    negatives: Literal["uniform", "popularity"] = option(
+        "uniform", "Draw the other candidates from all items alike, or by how many users chose them."
+    )
+    split: Literal["all", "train", "test"] = option("all", "Which users: all, 80% for training, or 20% for tests.")
+    users: int | None = option(None, "Draw N users.", unset="all", least=1)
+    seed: int = option(0, "Seed of every draw.")
+    repeats: Literal["drop", "hide", "keep"] = option(
+        "drop", "Users who chose their target before: leave them out, hide it in the history, or keep it there."
+    )
 
     def __post_init__(self) -> None:
         for name, bound in {"history": 1, "min_history": 1, "candidates": 2, "users": 1}.items():

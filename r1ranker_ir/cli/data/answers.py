@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.parameters import with_fields
-from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 
 
@@ -22,16 +20,14 @@ def answers(
     ),
     seed: int = option(0, "Seed of the choice among candidates that are worth the same."),
     rows: int | None = option(None, "Only the first N samples.", unset="all", least=1),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Complete samples with the answers that their gains ask for, to fine-tune a model on them.
 
     The answers are right and the thoughts are the one that you give: a start for reinforcement learning, or a baseline.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.training.data.gold_answers import write_gold_answers
 
     count = write_gold_answers(samples, output, thought, seed=seed, rows=rows)
-    if not quiet:
-        echo(f"{output}: {count} samples with their answers", err=True)
+    messages.say(f"{output}: {count} samples with their answers")

@@ -6,10 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import CORPUS, QUIET, RUN, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages
+from r1ranker_ir.cli.options import CORPUS, ON_ERROR, RUN
 from r1ranker_ir.cli.parameters import with_fields
-from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 
 
@@ -27,17 +26,14 @@ def passages(
     split: str | None = option(None, "Whose judgments a folder gives; ids carry their split.", unset="test"),
     queries: int | None = option(None, "Only the first N queries.", unset="all", least=1),
     seed: int = option(0, "Seed of every draw."),
-    on_error: Literal["fail", "skip"] = option(
-        "fail", "What to do about queries with too few passages: stop, or leave out and count them."
-    ),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    on_error: Literal["fail", "skip"] = ON_ERROR,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Make ranking requests of passages: one relevant passage among others that a first stage found.
 
     r1ranker suite measures on the file, and r1ranker data --requests makes training samples of it.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.adapters.passages import PassageProtocol, passage_requests
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.data.corpora import open_corpus
@@ -55,13 +51,11 @@ def passages(
             f"no request could be made of corpus {corpus!r} and run {run!r}: {_line(counts)}; {problems.line()}"
         )
     write_requests(output, requests)
-    if not quiet:
-        echo(
-            f"{output}: {len(requests)} requests with {candidates} passages each; {_line(counts)}; {problems.line()}",
-            err=True,
-        )
+    messages.say(
+        f"{output}: {len(requests)} requests with {candidates} passages each; {_line(counts)}; {problems.line()}"
+    )
 
 
 def _line(counts: Counter[str]) -> str:
     reasons = ", ".join(f"{count} × {reason}" for reason, count in counts.most_common())
-    return f"{sum(counts.values())} queries passed over" + (f" ({reasons})" if reasons else "")
+    return f"{counts.total()} queries passed over" + (f" ({reasons})" if reasons else "")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from r1ranker_ir.adapters.domains import RECOMMENDATION_DOMAINS
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol
+from r1ranker_ir.cli.console import MESSAGES, Messages
+from r1ranker_ir.cli.options import ON_ERROR
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 
 if TYPE_CHECKING:
@@ -27,61 +27,33 @@ BASELINES = ("popularity", "item-knn")
 
 @with_fields
 def recommendation(
+    *,
     source: Path = option(
-        ..., "Folder with RecBole's atomic files (.inter, .item) or MovieLens (ml-100k, ml-1m), or one file of it."
+        ..., "Folder with RecBole's atomic files (.inter, .item) or MovieLens (ml-100k, ml-1m), or one of its files."
     ),
-    output: Path = option(
-        ..., "JSON Lines file of ranking requests to write, gzip if it ends in .gz; it is there only once it is whole."
-    ),
+    output: Path = option(..., "JSON Lines file of ranking requests to write, gzip if it ends in .gz."),
     domain: str | None = option(
-        None,
-        f"What is recommended: {', '.join(RECOMMENDATION_DOMAINS)}; the prompt says so.",
-        unset="movie for MovieLens, else product",
+        None, f"What the prompt says: {', '.join(RECOMMENDATION_DOMAINS)}.", unset="movie for MovieLens, else product"
     ),
-    users: int | None = option(None, "Draw N users.", unset="all", least=1),
-    split: Literal["all", "train", "test"] = option(
-        "all", "Of which users: of 80% for training, of the other 20% for tests (by their ids), or of all."
-    ),
-    history: int = option(20, "Choices before the target that are shown, the latest.", least=1),
-    min_history: int = option(1, "Choices before the target that a user must have to be used.", least=1),
-    candidates: int = option(20, "Length of a list, its target included; of --candidates-run, its depth.", least=2),
-    negatives: Literal["uniform", "popularity"] = option(
-        "uniform", "Draw the other candidates from all items alike, or by how many users chose them."
-    ),
+    protocol: RecommendationProtocol,
     candidates_run: str | None = option(
-        None,
-        "TREC run of a recommender (users as queries, items as documents) whose lists are the candidates, instead "
-        "of a draw.",
+        None, "TREC run of a recommender (users as queries, items as documents) whose lists are the candidates."
     ),
-    add_targets: bool = option(
-        False, "With --candidates-run: put the target into lists that lack it; otherwise their users are left out."
-    ),
+    add_targets: bool = option(False, "Put the target into lists of --candidates-run that lack it, or skip them."),
     scores: list[str] | None = option(
-        None,
-        "TREC run of another recommender on the same users, such as SASRec, for the table; may be given repeatedly.",
-        metavar="NAME=RUN",
+        None, "TREC run of another recommender on these users, for the table; repeatable.", metavar="NAME=RUN"
     ),
-    repeats: Literal["drop", "hide", "keep"] = option(
-        "drop",
-        "Users who chose their target before: leave them out, take it out of the history that is shown, or keep it "
-        "there, which gives the answer away.",
-    ),
-    seed: int = option(0, "Seed of every draw."),
-    on_error: Literal["fail", "skip"] = option(
-        "fail", "Stop at the first line or user that can't be used, or leave such out and count them."
-    ),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    on_error: Literal["fail", "skip"] = ON_ERROR,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Make ranking requests of users' choices: the history as the query, and the next choice among others.
 
     Candidates carry the scores of two baselines, popularity and item-knn. Measure on the file with r1ranker suite, or
     make training samples of it with r1ranker data --requests. Same input and seed give the same file.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.adapters.recommendation import baselines
-    from r1ranker_ir.adapters.recommendation.protocol import RecommendationProtocol
     from r1ranker_ir.adapters.recommendation.requests import CandidateLists, recommendation_requests
     from r1ranker_ir.adapters.recommendation.sources import open_interactions
     from r1ranker_ir.data.request_files import write_requests
@@ -96,7 +68,6 @@ def recommendation(
             "it goes with --candidates-run: lists that are drawn hold the target already", param_hint="--add-targets"
         )
     runs = _named_runs(scores or [], candidates_run)
-    protocol = RecommendationProtocol(history, min_history, candidates, negatives, split, users, seed, repeats)
     check_outputs(
         (NamedFile("--output", output),),
         (
@@ -124,15 +95,12 @@ def recommendation(
         counts=counts,
     )
     written = write_requests(output, _some(requests, source, problems, counts))
-    if not quiet:
-        asked = "" if users in (None, written) else f", not the {users} that were asked for"
-        echo(
-            f"{output}: {written} requests{asked}; {len(interactions.histories)} users and {len(interactions.titles)} "
-            f"items read; {problems.line()}",
-            err=True,
-        )
-        for what, count in counts.items():
-            echo(f"{count} {what}", err=True)
+    asked = "" if protocol.users in (None, written) else f", not the {protocol.users} that were asked for"
+    messages.say(
+        f"{output}: {written} requests{asked}; {len(interactions.histories)} users and {len(interactions.titles)} "
+        f"items read; {problems.line()}",
+        *(f"{count} {what}" for what, count in counts.items()),
+    )
 
 
 def _named_runs(scores: list[str], candidates_run: str | None) -> dict[str, str]:

@@ -2,68 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import typer
 
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages
+from r1ranker_ir.cli.options import ON_ERROR
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
-
-if TYPE_CHECKING:
-    from r1ranker_ir.adapters.routing.observations import Observation
-    from r1ranker_ir.data.request_files import JudgedRequest
 
 
 @with_fields
 def routing(
     source: Path = option(
         ...,
-        "What each language model's answers were worth: JSON Lines (query, effect) or CSV, a question a row with a "
-        "column for each language model, or query, llm, effect, cost.",
+        "What each language model's answers were worth: JSON Lines (query, effect), or CSV with a column for each "
+        "language model, or with query, llm, effect, cost.",
     ),
     output: Path = option(..., "JSON Lines file of ranking requests to write."),
     llms: Path | None = option(
-        None,
-        "The language models' prices, sizes and descriptions, JSON or CSV.",
-        unset="llms.json or llms.csv beside the source, else names are all that is known",
+        None, "The models' prices, sizes and descriptions: JSON or CSV.", unset="llms.* beside the source"
     ),
     objective: str = option(
         "performance", "performance, balance or cost; or the weights of effect and cost, such as 0.7,0.3."
     ),
     fit: Path | None = option(
-        None,
-        "Further observations, to find the best single language model on.",
-        unset="the source itself, and the baseline is called so: in hindsight",
+        None, "Further observations, to find the best single language model on.", unset="the source, in hindsight"
     ),
-    cost_scale: Literal["question", "file"] = option(
-        "question", "What cost 1 stands for: the dearest answer to the question, or the dearest of the file."
-    ),
+    cost_scale: Literal["question", "file"] = option("question", "Whose dearest answer costs 1."),
     output_tokens: int = option(256, "Tokens of an answer, for its cost, where neither is given.", least=0),
     seed: int = option(0, "Seed of the candidates' order."),
-    on_error: Literal["fail", "skip"] = option(
-        "fail", "What to do about rows that can't be used: stop with an error, or leave out and count them."
-    ),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    on_error: Literal["fail", "skip"] = ON_ERROR,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Make ranking requests for routing: which language model should get the question.
 
     A request's gains are utilities: effect × its weight − cost × its weight, cost in [0, 1]. r1ranker suite measures on
     the file, and r1ranker data --requests makes training samples of it.
     """
-    start(verbose=verbose, quiet=quiet)
+    messages.start()
     from r1ranker_ir.adapters.problems import Problems
     from r1ranker_ir.adapters.routing.llms import LLMProfile
     from r1ranker_ir.adapters.routing.objectives import objective_of
     from r1ranker_ir.adapters.routing.observations import read_observations
     from r1ranker_ir.adapters.routing.profiles import read_profiles
-    from r1ranker_ir.adapters.routing.requests import observed_llms, routing_requests
+    from r1ranker_ir.adapters.routing.requests import assumed_tokens, observed_llms, routing_requests
     from r1ranker_ir.data.request_files import write_requests
     from r1ranker_ir.files.paths import NamedFile, check_outputs
 
@@ -100,27 +85,17 @@ def routing(
         )
     )
     write_requests(output, requests)
-    if not quiet:
-        for line in _summary(observations, requests, output_tokens):
-            echo(line, err=True)
-        echo(f"profiles: {'names alone' if described is None else described}", err=True)
-        if unsized := [llm.name for llm in chosen if llm.parameters is None]:
-            echo(f"no baseline 'largest': no size is known of {', '.join(unsized)}", err=True)
-        echo(f"utility: {wanted}, cost 1 being the dearest of the {cost_scale}", err=True)
-        echo(f"{output}: {len(observations)} questions, {len(chosen)} language models, {problems.line()}", err=True)
-
-
-def _summary(
-    observations: Sequence[Observation], requests: Sequence[JudgedRequest], output_tokens: int
-) -> Iterator[str]:
-    from r1ranker_ir.adapters.routing.requests import assumed_tokens
-
-    alike = sum(not judged.best for judged in requests)
-    yield (
-        f"all language models are worth the same on {alike} of {len(requests)} questions ({alike / len(requests):.1%})"
-    )
+    alike, count = sum(not judged.best for judged in requests), len(requests)
+    messages.say(f"all language models are worth the same on {alike} of {count} questions ({alike / count:.1%})")
     if "cost" in requests[0].values and (assumed := sum(map(assumed_tokens, observations))):
-        yield (
+        messages.say(
             f"tokens were not counted for {assumed} questions, and assumed: a fourth of the question's bytes in, "
             f"{output_tokens} out"
         )
+    messages.say(f"profiles: {'names alone' if described is None else described}")
+    if unsized := [llm.name for llm in chosen if llm.parameters is None]:
+        messages.say(f"no baseline 'largest': no size is known of {', '.join(unsized)}")
+    messages.say(
+        f"utility: {wanted}, cost 1 being the dearest of the {cost_scale}",
+        f"{output}: {len(observations)} questions, {len(chosen)} language models, {problems.line()}",
+    )

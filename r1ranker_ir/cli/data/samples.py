@@ -5,17 +5,16 @@ Its own verbs, such as `r1ranker data recommendation`, write request files; each
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import typer
 
-from r1ranker_ir.cli.choices import SamplingName
-from r1ranker_ir.cli.console import start
-from r1ranker_ir.cli.options import QUIET, VERBOSE
+from r1ranker_ir.cli.console import MESSAGES, Messages
+from r1ranker_ir.cli.options import SamplingName
 from r1ranker_ir.cli.parameters import is_stated, made_of, refuse_stated, with_fields
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 
 _OF_TRACES_ALONE = {"traces", "best", "min_ndcg"}
@@ -29,47 +28,32 @@ data = typer.Typer(rich_markup_mode=None)
 @with_fields
 def make_samples(
     context: typer.Context,
-    output: Path | None = option(
-        None,
-        "Parquet file of samples to write (of --traces also JSON Lines, .jsonl); it is there only once it is whole.",
-    ),
+    output: Path | None = option(None, "Parquet file of samples to write; of --traces also JSON Lines (.jsonl)."),
     corpus: str | None = option(
         None, "With --run or --traces: an ir_datasets id such as beir/scifact/train, or a folder in BEIR layout."
     ),
-    run: str | None = option(
-        None, "First-stage TREC run of the corpus, for negatives; gzip if it ends in .gz; - for standard input."
-    ),
-    requests: Path | None = option(
-        None, "JSON Lines file of ranking requests: context, candidates with text and gain."
-    ),
+    run: str | None = option(None, "First-stage TREC run of the corpus, for negatives; - for standard input."),
+    requests: Path | None = option(None, "Ranking requests (.jsonl): context, candidates with text and gain."),
     ranking_bench: str | None = option(
-        None,
-        "ulab-ai/Ranking-bench: its configuration (iterative or direct), or a .jsonl or .parquet file with its "
-        "columns.",
+        None, "ulab-ai/Ranking-bench: iterative or direct, or a .jsonl or .parquet file with its columns."
     ),
     traces: list[Path] | None = option(
-        None,
-        "Trace of r1ranker rerank --save-traces, the first seed's first; may be given repeatedly. Steps that fit "
-        "the corpus's judgments are kept, to fine-tune on.",
+        None, "Trace whose steps are kept where they fit the corpus's judgments; repeatable, the first seed's first."
     ),
     split: str | None = option(
-        None,
-        "Whose judgments a folder gives (ids carry their split), or the split of Ranking-bench.",
-        unset="train; test for folders without qrels/train.tsv",
+        None, "The split of a folder or of Ranking-bench.", unset="train; test for folders without qrels/train.tsv"
     ),
     queries: int | None = option(None, "Only the first N queries, requests or rows.", unset="all", least=1),
     depth: int = option(100, "Documents per query to keep, from the top of the run.", least=1),
     add_positives: bool | None = option(
         None,
-        "Add positives that the run lacks, or leave them out.",
-        unset="add them, except for windows",
+        "Add positives that the run lacks.",
+        unset="except for windows",
         flags=("--add-positives/--only-retrieved",),
     ),
     judged_only: bool = option(False, "Leave out what nobody has judged; otherwise its gain is 0."),
     source: str | None = option(None, "What to call the source in the samples.", unset="the corpus, file or task"),
-    strategy: SamplingName = option(
-        "iterative", "Steps of an elimination, whole lists, the best of a list, or windows over the run."
-    ),
+    strategy: SamplingName = option("iterative", "Eliminations, whole lists, the best of a list, or windows."),
     candidates: int = option(10, "Length of a list, its positive included.", least=2),
     negatives: Literal["top", "random"] = option("top", "Negatives that the run ranks highest, or random ones of it."),
     positives: int | None = option(None, "Positives drawn per query, one list each.", unset="all", least=1),
@@ -77,47 +61,40 @@ def make_samples(
     window_size: int = option(20, "Length of a window.", least=2),
     stride: int = option(10, "Places by which windows move up; below the window size.", least=1),
     passage_words: list[int] | None = option(
-        None,
-        "Cut candidates to N words; may be given repeatedly: one of the numbers is drawn per query.",
-        unset="whole",
-        least=1,
+        None, "Cut candidates to N words; of several numbers, one is drawn per query.", unset="whole", least=1
     ),
     teacher: str | None = option(
-        None,
-        "A sentence encoder (folder or hub name, mean pooling) whose similarities become soft gains of the training "
-        "samples.",
+        None, "A sentence encoder (folder or hub name, mean pooling) whose similarities become soft gains."
     ),
-    teacher_temperature: float = option(
-        0.05, "With --teacher: what divides its cosines before the softmax over a list."
-    ),
-    teacher_share: float = option(
-        0.8, "With --teacher: its share of a gain; the rest is the judgments'.", least=0.0, most=1.0
-    ),
+    teacher_temperature: float = option(0.05, "With --teacher: what divides its cosines before the softmax."),
+    teacher_share: float = option(0.8, "With --teacher: its share of a gain, the rest judged.", least=0.0, most=1.0),
     as_given: bool = option(False, "Each request or row is a list already: one sample, in its order."),
     seed: int = option(0, "Seed of every draw."),
     best: int = option(1, "With --traces: how many tries of each step are kept.", least=1),
     min_ndcg: float = option(0.0, "With --traces: the least nDCG@10 of an ordering that is kept.", least=0.0, most=1.0),
     test_corpus: list[str] | None = option(
-        None, "A corpus whose test queries and their positives must not be trained on; may be given repeatedly."
+        None, "A corpus whose test queries and their positives must not be trained on; repeatable."
     ),
     leaks: Literal["error", "drop"] = option("error", "What to do about test data: stop with an error, or drop them."),
     hold_out: float | None = option(None, "Share of the queries to hold out, chosen by their ids.", unset="none"),
     hold_out_output: Path | None = option(None, "Parquet file for the lists of the held-out queries."),
-    verbose: bool = VERBOSE,
-    quiet: bool = QUIET,
+    messages: Messages = MESSAGES,
 ) -> None:
     """Make training samples of judgments and a run, of ranking requests, of Ranking-bench, or of a model's traces.
 
     Same input and seed give the same file. Queries without a positive or a negative are dropped and counted. The
     commands below make ranking requests of other data; their options stand after their names.
     """
+    given = _given(context)
     if context.invoked_subcommand is not None:
-        _check_no_options(context, context.invoked_subcommand)
+        if given:
+            misplaced, verb = next(iter(given.values())), context.invoked_subcommand
+            raise typer.BadParameter(f"{misplaced} stands before {verb!r}: write the options after it")
         return
     if output is None:
         raise typer.BadParameter("it is missing: name the file of samples to write", param_hint="--output")
-    progress = start(verbose=verbose, quiet=quiet)
-    _check_traces(context)
+    progress = messages.start()
+    _check_traces(given)
     if teacher is None:
         refuse_stated(context, dict.fromkeys(_OF_TEACHERS_ALONE, "it goes with --teacher: name a sentence encoder"))
     if traces:
@@ -133,10 +110,9 @@ def make_samples(
             min_ndcg=min_ndcg,
             test_corpora=tuple(test_corpus or ()),
             leaks=leaks,
-            announce=not quiet,
+            announce=not messages.quiet,
         )
-        if not quiet:
-            echo(f"{output}: {selection.report()}", err=True)
+        messages.say(f"{output}: {selection.report()}")
         return
     from r1ranker_ir.training.data.command import DataCommandArguments, make_data
     from r1ranker_ir.training.data.samples import Sampling
@@ -149,21 +125,11 @@ def make_samples(
         arguments = made_of(context, DataCommandArguments, sampling=sampling, teaching=teaching, test_corpora=tests)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
-    summary = make_data(arguments, progress=progress, announce=not quiet)
-    if not quiet:
-        for line in summary.lines():
-            echo(line, err=True)
+    messages.say(*make_data(arguments, progress=progress, announce=not messages.quiet).lines())
 
 
-def _check_no_options(context: typer.Context, command: str) -> None:
-    """Refuses options that stand before the name of a command, where they would do nothing."""
-    if given := list(_given(context).values()):
-        raise typer.BadParameter(f"{given[0]} stands before {command!r}: write the options after it")
-
-
-def _check_traces(context: typer.Context) -> None:
+def _check_traces(given: Mapping[str, str]) -> None:
     """Refuses options that do not go with --traces, or not without it."""
-    given = _given(context)
     if "traces" not in given:
         if lone := [option for name, option in given.items() if name in _OF_TRACES_ALONE]:
             raise typer.BadParameter(f"{lone[0]} goes with --traces: name the traces to choose from")

@@ -19,7 +19,7 @@ from r1ranker_ir.eval.doctor.doctor import StrategyCheck
 from r1ranker_ir.eval.doctor.lists import clear_lists
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.models.random_weights import open_configuration, random_model
-from r1ranker_ir.runs.trace_summary import TraceCounts
+from r1ranker_ir.runs.trace_summary import summarise
 
 
 def doctor(*arguments: object, code: int = 0) -> Any:
@@ -173,7 +173,7 @@ def test_too_many_lists_are_refused() -> None:
 
 
 def check_of(right: int, same: int) -> StrategyCheck:
-    return StrategyCheck("direct", 6, 4, right, same, TraceCounts().summary())
+    return StrategyCheck("direct", 6, 4, right, same, summarise([]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""The command `r1ranker` in the tests' own process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+import r1ranker_ir
+from r1ranker_ir.cli.app import app
+from r1ranker_ir.data.trec_runs import read_run
+
+COLLECTION = str(Path(r1ranker_ir.__file__).parent / "demo_collection")
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def r1ranker(*words: object, code: int = 0, stdin: str | bytes | None = None, width: int = 500) -> Any:
+    """Runs a verb and checks its exit code."""
+    result = CliRunner().invoke(app, [str(word) for word in words], input=stdin, env={"COLUMNS": str(width)})
+    assert result.exit_code == code, result.output
+    return result
+
+
+def said(result: Any) -> str:
+    """All that was printed, whatever the width of the terminal."""
+    return " ".join(result.output.replace("│", " ").split())
+
+
+def order_of(path: Path) -> dict[str, list[str]]:
+    return {query_id: [entry.doc_id for entry in entries] for query_id, entries in read_run(path).items()}
