@@ -47,7 +47,7 @@ def is_adapter(model: str, revision: str | None) -> bool:
 
 
 @contextmanager
-def _quiet_bars_off_terminal() -> Iterator[None]:
+def quiet_bars_off_terminal() -> Iterator[None]:
     """Hides the bars of transformers and the hub where standard error is not a terminal."""
     from transformers.utils import logging as bars
 
@@ -81,7 +81,7 @@ def load_model(
     elif dtype == "auto" and placed == "cpu":
         weights["dtype"] = _ON_CPU
     try:
-        with _quiet_bars_off_terminal():
+        with quiet_bars_off_terminal():
             loaded, tokenizer = _load(model, revision, trust_remote_code, weights)
         ready = (loaded if device_map is not None else loaded.to(placed)).eval()
     except R1RankerError:
@@ -152,8 +152,11 @@ def load_weights(model: str, options: dict[str, Any], weights: dict[str, Any]) -
             f"checkpoint {model!r} lacks {len(missing)} of its weights, among them {missing[0]!r}: it is incomplete, "
             f"or not a causal language model (an embedding model, for example). {OFFLINE_HINT}"
         )
+    if is_small(model):
+        # An adapter that is trained on it finds its base by the name, on any machine.
+        return made_ordinary(loaded, model)
     # A whole path, so that an adapter that is trained on it finds its base from any folder.
-    return made_ordinary(loaded, model if is_small(model) else os.path.abspath(model)) if packed else loaded
+    return made_ordinary(loaded, os.path.abspath(model)) if packed else loaded
 
 
 def _explain(model: str, error: Exception, of: str = "") -> str:

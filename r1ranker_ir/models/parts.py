@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from r1ranker_ir.models.gguf import source_of
+from r1ranker_ir.models.small import is_small
 
 FOREIGN_CODE_HINT = (
     "it needs Python code that comes with it, and such code is not run unasked. Use one that needs none; or read the "
@@ -24,6 +25,8 @@ def load_tokenizer(model: str, options: Mapping[str, Any]) -> Any:
 
     with source_of(model, options) as (source, arguments):
         loaded: Any = AutoTokenizer.from_pretrained(source, **arguments)
+    if is_small(model):
+        loaded.name_or_path = model
     if file := arguments.get("gguf_file"):
         loaded.name_or_path = model
         _split_digits(loaded, file)
