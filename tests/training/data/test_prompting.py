@@ -241,13 +241,6 @@ def test_rows_come_after_a_thousand_that_are_left_out(renderer_for: Callable[[in
     assert rows["id"] == ["first", "second"]
 
 
-def test_a_stream_gives_the_same_rows(renderer: PromptRenderer) -> None:
-    data = Dataset.from_list([row_of(each) for each in fitting_and_too_long(2)])
-    streamed = training_rows(data.to_iterable_dataset(), renderer)
-    assert not hasattr(streamed, "num_rows")
-    assert list(streamed) == list(training_rows(data, renderer))
-
-
 def test_rows_of_one_file_for_two_templates_are_kept_apart(
     renderer: PromptRenderer, load_tokenizer: Callable[[str], Any], tmp_path: Path
 ) -> None:

@@ -16,7 +16,6 @@ from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 from r1ranker_ir.training.data import from_runs as retrieved
-from r1ranker_ir.training.data.from_requests import requested_records
 from r1ranker_ir.training.data.from_runs import Retrieval, retrieved_records
 
 TEXTS = {
@@ -119,77 +118,6 @@ def test_texts_are_looked_up_for_some_queries_at_a_time(tmp_path: Path, monkeypa
     assert asked == [["d2", "d1", "d3"]]
     assert list(records) == whole[1:]
     assert asked[1:] == [["d4", "d1"]]
-
-
-# --- files of ranking requests --------------------------------------------------------------------------------------
-
-
-def test_a_request_file_gives_a_record_per_line(tmp_path: Path) -> None:
-    path = tmp_path / "asked.jsonl"
-    candidates = [{"id": "a", "text": "A", "gain": 2}, {"text": "B"}, {"id": 3, "text": "C", "gain": 0.5}]
-    first = {"id": 7, "context": "fleas", "task": "item", "source": "mine", "candidates": candidates}
-    path.write_text(f"\ufeff{json.dumps(first)}\n\n" + '{"query": "ticks", "candidates": [{"text": "D", "gain": 1}]}\n')
-    mine, plain = requested_records(path)
-    assert [(each.id, each.text) for each in mine.request.candidates] == [("a", "A"), ("1", "B"), ("3", "C")]
-    assert mine.gains == (2.0, 0.0, 0.5)
-    told = [(each.request.query, each.request.task, each.request.query_id, each.source) for each in (mine, plain)]
-    assert told == [("fleas", "item", "7", "mine"), ("ticks", "passage", "3", "asked")]
-    assert [record.source for record in requested_records(path, queries=1, source="one")] == ["one"]
-
-
-GOOD = {"context": "c", "candidates": [{"text": "a", "gain": 1}, {"text": "b"}]}
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ([], "a JSON list where an object is needed"),
-        ({"candidates": []}, "field 'context' is missing"),
-        (GOOD | {"query": "c"}, "fields 'context' and 'query' are both given"),
-        (GOOD | {"context": 3}, "field 'context' is 3: give a text"),
-        (GOOD | {"context": " \n"}, "field 'context' is ' \\n': give at least one word"),
-        (GOOD | {"gains": [1, 0]}, "field 'gains' is unknown: use context"),
-        ({"context": "c"}, "field 'candidates' is missing"),
-        (GOOD | {"candidates": {"a": 1}}, "field 'candidates' is {'a': 1}: give a list"),
-        (GOOD | {"candidates": ["a", "b"]}, "field 'candidates[0]' is 'a': give an object with text, id, gain"),
-        (GOOD | {"candidates": [{"text": "a"}, {"gain": 1}]}, "field 'candidates[1].text' is missing"),
-        (GOOD | {"candidates": [{"text": ""}]}, "field 'candidates[0].text' is '': give at least one word"),
-        (GOOD | {"candidates": [{"text": "a", "label": 1}]}, "field 'candidates[0].label' is unknown"),
-        (GOOD | {"candidates": [{"text": "a", "gain": "1"}]}, "field 'candidates[0].gain' is '1': give a number"),
-        (GOOD | {"candidates": [{"text": "a", "gain": True}]}, "field 'candidates[0].gain' is True: give a number"),
-        (GOOD | {"candidates": [{"text": "a", "gain": -1}]}, "field 'candidates[0].gain' is -1"),
-        (
-            GOOD | {"candidates": [{"text": "a", "gain": float("nan")}]},
-            "field 'candidates[0].gain' is nan: give a finite",
-        ),
-        (
-            GOOD | {"candidates": [{"text": "a", "gain": float("inf")}]},
-            "field 'candidates[0].gain' is inf: give a finite",
-        ),
-        (GOOD | {"candidates": [{"text": "a", "id": ["x"]}]}, "field 'candidates[0].id' is ['x']: give a text"),
-        (GOOD | {"id": ""}, "field 'id' is '': give a text that is not empty"),
-        (GOOD | {"task": "films"}, "field 'task' is 'films': it must be 'passage', 'item' or 'model'"),
-        (GOOD | {"source": None}, "field 'source' is None: give a text"),
-    ],
-)
-def test_bad_requests_are_named_by_file_line_and_field(tmp_path: Path, row: Any, said: str) -> None:
-    path = json_lines(tmp_path / "asked.jsonl", [GOOD, row])
-    with pytest.raises(DataFileError) as caught:
-        list(requested_records(path))
-    assert str(caught.value).startswith(f"{path}:2: ")
-    assert said in str(caught.value)
-
-
-def test_lines_that_are_no_json_and_files_that_are_not_there_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "asked.jsonl"
-    path.write_bytes(json.dumps(GOOD).encode() + b"\n\n{'context'}\n")
-    with pytest.raises(DataFileError, match=r"asked\.jsonl:3: not valid JSON"):
-        list(requested_records(path))
-    path.write_bytes(b'{"context": "\xff"}\n')
-    with pytest.raises(DataFileError, match=r"asked\.jsonl:1: not UTF-8"):
-        list(requested_records(path))
-    with pytest.raises(InputError, match=r"'.*none\.jsonl' does not exist"):
-        list(requested_records(tmp_path / "none.jsonl"))
 
 
 # --- Ranking-bench --------------------------------------------------------------------------------------------------

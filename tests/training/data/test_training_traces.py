@@ -47,30 +47,30 @@ ordering = functools.partial(step_of, "direct")
     ("step", "reason"),
     [
         (exclusion("abc", "c"), traces.KEPT),
-        (exclusion("abc", "b"), traces.MISSES_JUDGMENTS),
-        (exclusion("abc", "a"), traces.MISSES_JUDGMENTS),
+        (exclusion("abc", "b"), "misses the judgments"),
+        (exclusion("abc", "a"), "misses the judgments"),
         # Nothing worthless is left: the lesser of two good ones may go.
         (exclusion("ab", "b"), traces.KEPT),
-        (exclusion("ab", "a"), traces.MISSES_JUDGMENTS),
-        (exclusion("abc", "c", repaired=True), traces.REPAIRED),
-        (exclusion("abc", "c", thought_closed=True), traces.NOT_CLOSED),
-        (exclusion("abc", "c", thought_closed=True, closed_at="limit"), traces.THOUGHT_CLOSED),
-        (exclusion("abc", "c", thought_closed=True, closed_at="end_of_turn"), traces.TURN_ENDED),
-        (exclusion("abc", "c", thought_closed=True, closed_at="answer"), traces.ANSWER_IN_THOUGHT),
-        (exclusion("abc", "c", thought=" \n"), traces.NO_THOUGHT),
-        (exclusion("abc", "c", thought="so <Answer>[2]"), traces.TAGS_IN_THOUGHT),
-        (exclusion("abc", "c", query_id="unjudged"), traces.NOT_JUDGED),
-        (exclusion("abc", "c", query_id="negative"), traces.NOT_JUDGED),
-        (exclusion("abc", "c", query_id="nowhere"), traces.NOT_JUDGED),
-        (exclusion("cde", "c"), traces.NOT_JUDGED),
+        (exclusion("ab", "a"), "misses the judgments"),
+        (exclusion("abc", "c", repaired=True), "repaired"),
+        (exclusion("abc", "c", thought_closed=True), "thought not closed by the model"),
+        (exclusion("abc", "c", thought_closed=True, closed_at="limit"), "thought closed at the limit"),
+        (exclusion("abc", "c", thought_closed=True, closed_at="end_of_turn"), "turn ended within the thought"),
+        (exclusion("abc", "c", thought_closed=True, closed_at="answer"), "answer begun without closing the thought"),
+        (exclusion("abc", "c", thought=" \n"), "no thought"),
+        (exclusion("abc", "c", thought="so <Answer>[2]"), "a tag of the protocol in the thought"),
+        (exclusion("abc", "c", query_id="unjudged"), "query without a judged candidate"),
+        (exclusion("abc", "c", query_id="negative"), "query without a judged candidate"),
+        (exclusion("abc", "c", query_id="nowhere"), "query without a judged candidate"),
+        (exclusion("cde", "c"), "query without a judged candidate"),
         (ordering("cba", "abc"), traces.KEPT),
         (ordering("abc", "abc"), traces.KEPT),
         (ordering("cba", "bac"), traces.KEPT),
-        (ordering("bac", "bac"), traces.NOT_BETTER),
-        (ordering("bac", "bca"), traces.NOT_BETTER),
-        (ordering("abc", "bac"), traces.NOT_BETTER),
-        (ordering("cba", "abc", repaired=True), traces.REPAIRED),
-        (ordering("cde", "edc"), traces.NOT_JUDGED),
+        (ordering("bac", "bac"), "no better than the order shown"),
+        (ordering("bac", "bca"), "no better than the order shown"),
+        (ordering("abc", "bac"), "no better than the order shown"),
+        (ordering("cba", "abc", repaired=True), "repaired"),
+        (ordering("cde", "edc"), "query without a judged candidate"),
     ],
 )
 def test_a_step_is_kept_or_left_out_for_its_reason(step: TraceStep, reason: str) -> None:
@@ -83,14 +83,14 @@ def test_a_step_is_kept_or_left_out_for_its_reason(step: TraceStep, reason: str)
 def test_candidates_of_equal_gain_teach_nothing() -> None:
     alike = {"q": {"a": 1.0, "b": 1.0}}
     for step in (exclusion("ab", "b"), ordering("ab", "ba")):
-        assert select_steps([step], alike).counts == {traces.KEPT: 0, traces.EQUAL_GAINS: 1}
+        assert select_steps([step], alike).counts == {traces.KEPT: 0, "nothing to tell apart": 1}
 
 
 def test_an_ordering_has_to_reach_the_least_ndcg() -> None:
     # Gains 1, 2, 0 in this order: (1 + 2 / log2(3)) / (2 + 1 / log2(3)) = 2.26186 / 2.63093 = 0.85972.
     better = ordering("cba", "bac")
     assert select_steps([better], JUDGMENTS, min_ndcg=0.8597).counts == {traces.KEPT: 1}
-    assert select_steps([better], JUDGMENTS, min_ndcg=0.8598).counts == {traces.KEPT: 0, traces.BELOW_MINIMUM: 1}
+    assert select_steps([better], JUDGMENTS, min_ndcg=0.8598).counts == {traces.KEPT: 0, "below the least nDCG": 1}
 
 
 def test_the_sample_holds_what_was_shown_and_the_completion_is_in_the_protocols_form() -> None:
@@ -253,7 +253,7 @@ def test_kept_steps_are_written_and_read_back(tmp_path: Path, name: str) -> None
     two = write_trace(tmp_path / "2", ranking_of("q", thought="because"))
     selection = completions_from_traces([one, two], corpus, tmp_path / name, best=2)
     # Of r, the second step excludes b, which is the good one.
-    assert selection.counts == {traces.KEPT: 5, traces.MISSES_JUDGMENTS: 1}
+    assert selection.counts == {traces.KEPT: 5, "misses the judgments": 1}
     rows = read_completions(tmp_path / name)
     assert [row["id"] for row in rows] == ["q", "q", "q", "q", "r"]
     assert rows[0] == {
@@ -341,22 +341,22 @@ def test_prompts_and_completions_as_trl_defines_them_pass(tmp_path: Path, prompt
     ("rows", "said"),
     [
         ([], "it holds no row"),
-        ([{"context": "x"}], ":1: field 'candidates' is missing: give it"),
+        ([{"context": "x", "strategy": "direct"}], ":1: field 'candidates' is missing: give it"),
         ([SAMPLE, SAMPLE | {"completion": None}], ":2: field 'completion' is missing: give it"),
         ([SAMPLE | {"context": " "}], ":1: field 'context' is ' ': give at least one word"),
         ([SAMPLE | {"candidates": "ab"}], ":1: field 'candidates' is 'ab': give a list"),
         ([SAMPLE | {"candidates": ["a", 1]}], r"field 'candidates\[1\]' is 1: give a text"),
-        ([SAMPLE | {"gains": [1]}], ":1: field 'gains' has 1 entries for 2 candidates"),
+        ([SAMPLE | {"gains": [1]}], ":1: the record: gains has 1 values for 2 candidates"),
         ([SAMPLE | {"gains": ["1", "2"]}], r":1: field 'gains\[0\]' is '1': give a number"),
         ([SAMPLE | {"gains": [1, -1]}], r":1: field 'gains\[1\]' is -1: give at least 0$"),
         ([SAMPLE | {"gains": [1, float("nan")]}], r":1: field 'gains\[1\]' is nan: give a finite number"),
-        ([SAMPLE | {"candidate_ids": ["1"]}], ":1: field 'candidate_ids' has 1 entries for 2"),
+        ([SAMPLE | {"candidate_ids": ["1"]}], ":1: the record: candidate_ids has 1 values for 2"),
         ([SAMPLE | {"strategy": "pointwise"}], ":1: field 'strategy' is 'pointwise'"),
         ([SAMPLE | {"task": "essay"}], ":1: field 'task' is 'essay'"),
-        ([{"prompt": "x"}], ":1: field completion is None: give a text"),
-        ([{"prompt": "x", "completion": "y"}, {"prompt": TURNS[0], "completion": TURNS[1]}], ":2: field prompt"),
-        ([{"prompt": [], "completion": TURNS[1]}], r":1: field prompt is \[\]: .*two lists of turns"),
-        ([{"prompt": TURNS[0], "completion": [{"role": "assistant"}]}], ":1: field completion is"),
+        ([{"prompt": "x"}], ":1: field 'completion' is missing: give it"),
+        ([{"prompt": "x", "completion": "y"}, {"prompt": TURNS[0], "completion": TURNS[1]}], ":2: field 'prompt' is"),
+        ([{"prompt": [], "completion": TURNS[1]}], r":1: field 'prompt' is \[\]: give at least 1"),
+        ([{"prompt": TURNS[0], "completion": [{"role": "assistant"}]}], r":1: field 'completion\[0\].content' is missing: give it"),
         (["text"], ":1: a JSON str where an object is needed"),
     ],
 )
