@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from r1ranker_ir.files.records import Record
 
@@ -18,10 +18,9 @@ HELD_OUT_FILE = "held_out.json"
 class HeldOutRanks(Record):
     """The reciprocal ranks of held-out lists, in the order of `ids`; `before` is empty where it is not known."""
 
-    # JSON has lists in place of tuples.
-    ids: tuple[str, ...] = Field(strict=False)
-    before: tuple[float, ...] = Field(strict=False)
-    after: tuple[float, ...] = Field(strict=False)
+    ids: list[str]
+    before: list[float]
+    after: list[float]
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -27,66 +26,40 @@ _NO_SETTINGS = frozenset(
 _NO_SETTINGS_FROM = ("logging_", "log_", "save_", "report_", "hub_", "push_", "dataloader_")
 
 
-@dataclass(frozen=True)
-class DataFile:
+class DataFile(OpenRecord):
     """A file that a model was trained on or measured with."""
 
-    name: str
+    name: str = ""
     sha256: str
     rows: int | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class TrainingRecord:
+class TrainingRecord(OpenRecord):
     """What a model was trained with: the key `training` of `r1ranker.json`."""
 
-    method: str
-    base_model: str
-    strategies: tuple[str, ...]
-    data: tuple[DataFile, ...]
-    seed: int
-    arguments: Mapping[str, Any]
-    libraries: Mapping[str, str]
-    base_revision: str | None = None
-    held_out: tuple[DataFile, ...] = ()
-    rewards: tuple[str, ...] = ()
-    steps: int = 0
-    generated_tokens: int | None = None
-    seconds: float | None = None
-    before: Mapping[str, float] = field(default_factory=dict)
-    after: Mapping[str, float] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """The record as JSON, without what is empty."""
-        content = dataclasses.asdict(self)
-        return {key: value for key, value in content.items() if value not in (None, (), [], {})}
-
-
-class _ReadFile(OpenRecord):
-    sha256: str
-
-
-class ReadRecord(OpenRecord):
-    """What is read of a `TrainingRecord` again; what was empty is not in the file."""
-
-    seed: int
-    method: str | None = None
-    base_model: str | None = None
-    base_revision: str | None = None
+    method: str = ""
+    base_model: str = ""
     strategies: list[str] = Field(default_factory=list)
-    rewards: list[str] = Field(default_factory=list)
-    data: list[_ReadFile] = Field(default_factory=list)
-    held_out: list[_ReadFile] = Field(default_factory=list)
+    data: list[DataFile] = Field(default_factory=list)
+    seed: int
     arguments: dict[str, Any] = Field(default_factory=dict)
     libraries: dict[str, str] = Field(default_factory=dict)
+    base_revision: str | None = None
+    held_out: list[DataFile] = Field(default_factory=list)
+    rewards: list[str] = Field(default_factory=list)
+    steps: int = 0
     generated_tokens: int | None = None
     seconds: float | None = None
     before: dict[str, float] = Field(default_factory=dict)
     after: dict[str, float] = Field(default_factory=dict)
 
+    def as_json(self) -> dict[str, Any]:
+        """The record as JSON, without what is empty."""
+        return {key: value for key, value in self.model_dump().items() if value not in (None, [], {})}
 
-def describe_file(path: str | Path, rows: int | None = None) -> DataFile:
+
+def describe_file(path: str | Path) -> DataFile:
     """Says which file a model was trained on."""
     path = Path(path)
     try:
@@ -94,9 +67,9 @@ def describe_file(path: str | Path, rows: int | None = None) -> DataFile:
     except OSError as error:
         raise InputError(f"data file {str(path)!r} can't be read: {error.strerror}") from error
     if path.suffix != ".parquet":
-        return DataFile(path.name, digest, rows)
+        return DataFile(name=path.name, sha256=digest)
     with opened_parquet(path) as file:
-        return DataFile(path.name, digest, file.metadata.num_rows, read_metadata(path))
+        return DataFile(name=path.name, sha256=digest, rows=file.metadata.num_rows, metadata=read_metadata(path))
 
 
 def library_versions() -> dict[str, str]:
@@ -127,6 +100,4 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return NotImplemented
+    return value if value is None or isinstance(value, str | int | float | bool) else NotImplemented

@@ -23,8 +23,8 @@ def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tup
 
     A mixture and a curriculum put rows in an order of their own: they turn the trainer's shuffling off.
     """
-    parts = [_read_rows(arguments, path) for path in arguments.data.train_files]
-    rows = _in_order(arguments, parts)
+    read = read_completions if arguments.method == "sft" else read_samples
+    rows = _in_order(arguments, [read(path) for path in arguments.data.train_files])
     strategies = Counter(rows["strategy"]) if "strategy" in rows.column_names else Counter[str]()
     if arguments.method == "sft":
         return rows, strategies
@@ -35,10 +35,6 @@ def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tup
 
         return episode_rows(rows, renderer), Counter({"iterative": len(rows)})
     return training_rows(rows, renderer), strategies
-
-
-def _read_rows(arguments: TrainingArguments, path: str) -> Any:
-    return read_completions(path) if arguments.method == "sft" else read_samples(path)
 
 
 def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
@@ -64,13 +60,9 @@ def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
         if "gains" not in rows.column_names:
             raise InputError("curriculum length needs samples, which know their candidates: give such files")
         _keep_order(config)
-        rows = order_by_length(
-            rows,
-            boundaries=data.curriculum_boundaries or (),
-            length=_rows_taken(arguments),
-            revisit=data.curriculum_revisit,
-            seed=seed,
-        )
+        stages, revisit = data.curriculum_boundaries or (), data.curriculum_revisit
+        length = _rows_taken(arguments)
+        rows = order_by_length(rows, boundaries=stages, length=length, revisit=revisit, seed=seed)
     return rows
 
 

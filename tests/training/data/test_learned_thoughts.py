@@ -112,7 +112,10 @@ def test_an_answer_without_a_thought_follows_the_prompt_that_asks_for_none(
             "reasoning and thinking both hold a thought: give one",
         ),
         (row_of({"content": "b", "reasoning": ["a"]}), "field 'completion[0].reasoning' is ['a']: give a text"),
-        (row_of({"content": "b", "tool_calls": [{"name": "x"}]}), "field 'completion[0].tool_calls' is unknown: use reasoning_content, "),
+        (
+            row_of({"content": "b", "tool_calls": [{"name": "x"}]}),
+            "field 'completion[0].tool_calls' is unknown: use reasoning_content, ",
+        ),
         (row_of({"content": "b"}, {"role": "user", "content": "c"}), "ends with another turn than the assistant's"),
         (row_of({"content": "b"}, reasoning_content="a"), "the row has reasoning_content, which would not be learned"),
         ({"prompt": "p", "completion": "c", "reasoning": "a"}, "the row has reasoning, which would not be learned"),

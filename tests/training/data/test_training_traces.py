@@ -356,7 +356,10 @@ def test_prompts_and_completions_as_trl_defines_them_pass(tmp_path: Path, prompt
         ([{"prompt": "x"}], ":1: field 'completion' is missing: give it"),
         ([{"prompt": "x", "completion": "y"}, {"prompt": TURNS[0], "completion": TURNS[1]}], ":2: field 'prompt' is"),
         ([{"prompt": [], "completion": TURNS[1]}], r":1: field 'prompt' is \[\]: give at least 1"),
-        ([{"prompt": TURNS[0], "completion": [{"role": "assistant"}]}], r":1: field 'completion\[0\].content' is missing: give it"),
+        (
+            [{"prompt": TURNS[0], "completion": [{"role": "assistant"}]}],
+            r":1: field 'completion\[0\].content' is missing: give it",
+        ),
         (["text"], ":1: a JSON str where an object is needed"),
     ],
 )

@@ -36,12 +36,12 @@ def record() -> TrainingRecord:
     return TrainingRecord(
         method="grpo",
         base_model="someone/base-3b",
-        strategies=("iterative",),
-        data=(DataFile("steps.parquet", "ab" * 32, 7, {"seed": 3, "corpus": "x|y"}),),
+        strategies=["iterative"],
+        data=[DataFile(name="steps.parquet", sha256="ab" * 32, rows=7, metadata={"seed": 3, "corpus": "x|y"})],
         seed=11,
         arguments={"learning_rate": 2e-5},
         libraries={"trl": "9.9", "r1ranker-ir": "0.1.0"},
-        rewards=("exclusion", "format"),
+        rewards=["exclusion", "format"],
         steps=40,
         generated_tokens=1234,
         before={"RR": 0.25},
@@ -217,7 +217,7 @@ def test_card_says_what_the_record_holds(record: TrainingRecord) -> None:
     assert "| learning_rate | 2e-05 |" in card
     assert "x\\|y" in card
     # The hub refuses a base that is not a repository.
-    local = dataclasses.replace(record, base_model="sft", before={}, after={})
+    local = record.model_copy(update={"base_model": "sft", "before": {}, "after": {}})
     card = write_card(local, settings_content(CheckpointSettings(), ["iterative"], local))
     assert "base_model:" not in card
     assert "Held-out" not in card
@@ -231,7 +231,7 @@ def test_data_file_is_described(tmp_path: Path) -> None:
     assert (found.name, found.rows, found.metadata["seed"]) == ("steps.parquet", 3, 5)
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     lines.write_text("{}\n", encoding="utf-8")
-    assert describe_file(lines) == DataFile("rows.jsonl", hashlib.sha256(b"{}\n").hexdigest())
+    assert describe_file(lines) == DataFile(name="rows.jsonl", sha256=hashlib.sha256(b"{}\n").hexdigest())
     with pytest.raises(InputError, match="can't be read"):
         describe_file(tmp_path / "nowhere.parquet")
     (tmp_path / "x.parquet").write_bytes(b"no parquet")
