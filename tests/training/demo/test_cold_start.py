@@ -18,9 +18,9 @@ from r1ranker_ir.training.data.completion_files import read_completions
 from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.demo.cold_start import ColdStartTeacher, complete_all, main
-from r1ranker_ir.training.demo.examples import END, ExampleEncoder, Mode
 from r1ranker_ir.training.demo.lexicon import build_lexicon, read_documentation
-from r1ranker_ir.training.demo.lists import CandidateList
+from r1ranker_ir.training.demo.lists import CandidateList, Mode
+from r1ranker_ir.training.tiny_model.examples import END, ExampleEncoder
 from r1ranker_ir.types import Candidate
 
 FLEAS = ("a function of 20 days", "the FLEAS of this function", "nothing", "one flea")

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.rankers.ranker import Ranker
-from r1ranker_ir.training.demo.examples import IDENTIFIERS, ExampleEncoder, Mode
 from r1ranker_ir.training.demo.lexicon import STOP_WORDS, Lexicon, build_lexicon, read_documentation, strip_plural
 from r1ranker_ir.training.demo.lists import (
+    IDENTIFIERS,
     MOST_SIGNS,
     CandidateList,
+    Mode,
     excluded_position,
     falling_order,
     first_place,
@@ -26,6 +27,7 @@ from r1ranker_ir.training.demo.lists import (
     word_weight,
 )
 from r1ranker_ir.training.tiny_model import train as training
+from r1ranker_ir.training.tiny_model.examples import ExampleEncoder
 from r1ranker_ir.training.tiny_model.lists import Shape, generate_list
 from r1ranker_ir.training.tiny_model.tokenizer import MARKS, train_tokenizer
 from r1ranker_ir.training.tiny_model.train import CURRICULUM, Options, train
