@@ -58,12 +58,10 @@ class TrainingSummary:
 
     def line(self) -> str:
         """Steps, tokens, seconds and held-out measures in one line."""
-        record = self.record
-        parts = [f"{record.steps} steps"]
+        record, parts = self.record, [f"{self.record.steps} steps"]
         if record.generated_tokens is not None:
             parts.append(f"{record.generated_tokens} tokens generated")
-        if record.seconds is not None:
-            parts.append(f"{record.seconds:.1f} seconds")
+        parts.append(f"{record.seconds or 0:.1f} seconds")
         for name in ("RR", "nDCG@10"):
             if name in record.before and name in record.after:
                 parts.append(f"held-out {name} {record.before[name]:.4f} before, {record.after[name]:.4f} after")
@@ -174,14 +172,13 @@ def _renderer(arguments: TrainingArguments, settings: CheckpointSettings, model:
     kept = thought_limit(settings.max_thought_tokens, context) + ANSWER_TOKENS
     reserve = max(kept, getattr(arguments.trainer, "max_completion_length", None) or 0)
     wanted = arguments.data.max_prompt_length
-    if wanted is not None:
-        context = wanted + reserve if context is None else min(context, wanted + reserve)
+    contexts = [context, None if wanted is None else wanted + reserve]
     return PromptRenderer(
         tokenizer,
         settings.template or load_template(),
         max_passage_tokens=settings.max_passage_tokens,
         max_query_tokens=settings.max_query_tokens,
-        context_length=context,
+        context_length=min((each for each in contexts if each is not None), default=None),
         completion_tokens=reserve,
     )
 

@@ -80,15 +80,24 @@ def _cell(value: MeanEstimate | None, form: str = ".4f", *, margin: bool = True)
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """Lays a comparison out as plain data, with full precision."""
-    return {
-        "level": LEVEL,
-        "methods": [_method_json(method) for method in comparison.methods],
-        "differences": [
-            {name: value for name, value in vars(pair).items() if name != "lists"}
-            | {"measure": MEASURE, "difference": _estimate_json(pair.difference, pair.lists)}
-            for pair in comparison.differences
-        ],
-    }
+    methods = []
+    for method in comparison.methods:
+        told: dict[str, Any] = {"method": method.label}
+        for name, key in (("generated_tokens",) * 2, ("seconds",) * 2, ("gain", "gain_percent")):
+            told[key] = _estimate_json(getattr(method, name), len(method.runs))
+        for name in ("before", "after"):
+            means = getattr(method, name).items()
+            told[name] = {measure: _estimate_json(value, len(method.runs)) for measure, value in means}
+        shown = {"seed", "generated_tokens", "seconds", "before", "after"}
+        told["runs"] = [
+            {"folder": str(run.folder), **run.record.model_dump(include=shown), "gain_percent": run.gain}
+            for run in method.runs
+        ]
+        methods.append(told)
+    differences = [vars(pair) | {"measure": MEASURE} for pair in comparison.differences]
+    for pair in differences:
+        pair["difference"] = _estimate_json(pair["difference"], pair.pop("lists"))
+    return {"level": LEVEL, "methods": methods, "differences": differences}
 
 
 def _estimate_json(value: MeanEstimate | None, count: int) -> dict[str, float | int | None] | None:
@@ -96,23 +105,6 @@ def _estimate_json(value: MeanEstimate | None, count: int) -> dict[str, float | 
         return None
     low, high = value.interval or (None, None)
     return {"mean": value.mean, "low": low, "high": high, "count": count}
-
-
-def _method_json(method: MethodSummary) -> dict[str, Any]:
-    count = len(method.runs)
-    runs = []
-    for run in method.runs:
-        told = run.record.model_dump(include={"seed", "generated_tokens", "seconds", "before", "after"})
-        runs.append({"folder": str(run.folder), **told, "gain_percent": run.gain})
-    return {
-        "method": method.label,
-        "generated_tokens": _estimate_json(method.generated_tokens, count),
-        "seconds": _estimate_json(method.seconds, count),
-        "gain_percent": _estimate_json(method.gain, count),
-        "before": {name: _estimate_json(value, count) for name, value in method.before.items()},
-        "after": {name: _estimate_json(value, count) for name, value in method.after.items()},
-        "runs": runs,
-    }
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
@@ -125,9 +117,8 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
 
 def check_outputs(paths: Sequence[Path]) -> None:
     """Refuses files whose form can't be told."""
-    for path in paths:
-        if path.suffix.lower() not in FORMATS:
-            raise InputError(f"output {str(path)!r}: give a name that ends in {', '.join(FORMATS)}")
+    if odd := [path for path in paths if path.suffix.lower() not in FORMATS]:
+        raise InputError(f"output {str(odd[0])!r}: give a name that ends in {', '.join(FORMATS)}")
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
