@@ -128,9 +128,7 @@ def test_an_answer_without_a_thought_follows_the_prompt_that_asks_for_none(
             "has 3 turns and a thought",
         ),
         (
-            {"prompt": [*PROMPT, {"role": "assistant", "content": "x", "reasoning_content": "y"}], **row_of()}
-            | {"prompt": [{"role": "assistant", "content": "x", "reasoning_content": "y"}, *PROMPT]}
-            | {"completion": [{"role": "assistant", "content": "z"}]},
+            {**row_of({"content": "z"}), "prompt": [{"role": "assistant", "content": "x", "thinking": "y"}, *PROMPT]},
             "a turn of prompt has a thought of its own",
         ),
         (row_of({"content": " \n"}), "the assistant's turn of completion is blank"),
