@@ -42,7 +42,7 @@ MOVED = dict(
     training.curves:training.jobs.curves training.data_command:training.data.command
     training.demo_report:training.demo.report training.episodes:training.trainers.episodes
     training.gold_answers:training.data.gold_answers training.grpo:training.trainers.grpo
-    training.held_out:training.jobs.held_out training.held_out_file:training.jobs.held_out_file
+    training.held_out:training.jobs.held_out training.held_out_file:training.jobs.record
     training.leakage:training.data.leakage training.mixture:training.trainers.mixture
     training.model_card:training.jobs.model_card training.model_loading:training.jobs.model_loading
     training.normalisation:training.trainers.normalisation training.output_folder:training.jobs.output_folder

@@ -76,8 +76,6 @@ class DataCommandArguments:
                 f"--ranking-bench {STEPS} holds step samples, and --strategy {self.sampling.strategy} needs whole "
                 "lists: use --ranking-bench direct"
             )
-        if self.queries is not None and self.queries < 1:
-            raise InputError(f"--queries is {self.queries}: ask for at least 1")
 
 
 @dataclass

@@ -32,11 +32,6 @@ class Retrieval:
     queries: int | None = None
     source: str | None = None
 
-    def __post_init__(self) -> None:
-        for name, value in (("depth", self.depth), ("queries", self.queries)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: ask for at least 1")
-
 
 def retrieved_records(
     corpus: Corpus, run: Run, retrieval: Retrieval, dropped: Counter[str], left_out: Counter[str]

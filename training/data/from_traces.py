@@ -111,10 +111,6 @@ def select_steps(
     exclude several at once, mark what is excluded or use an earlier thought; and a step whose candidates all have the
     same gain teaches nothing.
     """
-    if best < 1:
-        raise InputError(f"best is {best}: keep at least 1 try for each step")
-    if not 0 <= min_ndcg <= 1:
-        raise InputError(f"min_ndcg is {min_ndcg}: give 0 to 1")
     counts = Counter({KEPT: 0})
     leaks: list[Leak] = []
     queries: dict[str, int] = {}

@@ -50,13 +50,6 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("strategy", sampling_strategies()), ("negatives", ("top", "random"))):
-            if (value := getattr(self, name)) not in known:
-                raise InputError(f"{name} is {value!r}: use one of {', '.join(known)}")
-        counts = {"positives": self.positives, "passage_words": min(self.passage_words, default=None)}
-        for name, count, least in [("candidates", self.candidates, 2), *((name, counts[name], 1) for name in counts)]:
-            if count is not None and count < least:
-                raise InputError(f"{name} is {count}: give at least {least}")
         check_window(self.window_size, self.stride)
         if self.as_given and self.strategy == WINDOWS:
             raise InputError(f"as_given goes with {', '.join(sample_strategies())}: windows are cut from longer lists")

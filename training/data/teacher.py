@@ -18,13 +18,7 @@ _TEXTS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Teaching:
-    """Who teaches, and how far it is believed.
-
-    Args:
-        model: folder or hub name of an `AutoModel` checkpoint whose embeddings are means over its last hidden states.
-        temperature: the cosines of a list are divided by it before the softmax.
-        share: how much of a gain is the teacher's, from 0 to 1; the rest goes by the gains that there were.
-    """
+    """Who teaches (an `AutoModel` checkpoint whose embeddings are means over its last hidden states), and how far."""
 
     model: str
     temperature: float = 0.05

@@ -25,7 +25,6 @@ from r1ranker_ir.training.data.prompting import PromptRenderer
 from .arguments import DataArguments, TrainingArguments, trainer_class
 from .curves import plot_curves
 from .held_out import HeldOutResult, rank_held_out
-from .held_out_file import write_ranks
 from .json_records import write_record
 from .model_card import write_card
 from .model_loading import load_for_training
@@ -42,7 +41,7 @@ from .output_folder import (
 )
 from .progress import HELD_OUT, HeldOutMeasurements, show_progress
 from .recipe_files import find_template
-from .record import TrainingRecord, changed_arguments, describe_file, library_versions
+from .record import TrainingRecord, changed_arguments, describe_file, library_versions, write_ranks
 from .rows import held_out_records, rows_to_train
 from .trained_folder import base_name, save_trained_folder, settings_content
 

@@ -15,9 +15,8 @@ from r1ranker_ir.eval.measuring.significance import MeanEstimate, paired_t_test,
 from r1ranker_ir.files.records import OpenRecord
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE
 
-from .held_out_file import HeldOutRanks, read_ranks
 from .json_records import read_record
-from .record import TrainingRecord
+from .record import HeldOutRanks, TrainingRecord, read_ranks
 
 logger = logging.getLogger(__name__)
 

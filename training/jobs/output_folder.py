@@ -18,9 +18,8 @@ from r1ranker_ir.quoting import quoted
 
 from .arguments import TrainingArguments
 from .curves import STATE_FILE
-from .held_out_file import HELD_OUT_FILE
 from .json_records import read_record
-from .record import TrainingRecord
+from .record import HELD_OUT_FILE, TrainingRecord
 from .trained_folder import CARD_FILE, is_finished, take_down
 
 logger = logging.getLogger(__name__)

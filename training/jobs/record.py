@@ -1,21 +1,25 @@
-"""The record of a training: its method, data, seed, arguments and versions, as a trained folder carries it."""
+"""What a trained folder carries of its training: method, data, seed, arguments and versions, and held-out ranks."""
 
 from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import file_digest
-from r1ranker_ir.files.records import OpenRecord
+from r1ranker_ir.files.records import OpenRecord, Record
 from r1ranker_ir.training.data.sample_files import opened_parquet, read_metadata, versions
 
+from .json_records import read_record, write_record
+
+HELD_OUT_FILE = "held_out.json"
+"""How each held-out list was ranked before and after the training."""
 LIBRARIES = ("r1ranker-ir", "trl", "transformers", "torch", "peft", "datasets", "accelerate")
 # Arguments that say where, how often it is noted and on what machine, or that the record states elsewhere.
 _NO_SETTINGS = frozenset(
@@ -57,6 +61,34 @@ class TrainingRecord(OpenRecord):
     def as_json(self) -> dict[str, Any]:
         """The record as JSON, without what is empty."""
         return {key: value for key, value in self.model_dump().items() if value not in (None, [], {})}
+
+
+class HeldOutRanks(Record):
+    """The reciprocal ranks of held-out lists, in the order of `ids`; `before` is empty where it is not known."""
+
+    ids: list[str]
+    before: list[float]
+    after: list[float]
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        if len(self.after) != len(self.ids) or len(self.before) not in (0, len(self.ids)):
+            raise ValueError(f"give one number per list, of {len(self.ids)} lists")
+        return self
+
+
+def write_ranks(folder: str | Path, ids: Sequence[str], before: Sequence[float], after: Sequence[float]) -> None:
+    """Writes the file into a folder; ranks that do not fit the lists, as after a change of lists, are left out."""
+    if len(after) == len(ids):
+        known = list(before) if len(before) == len(ids) else []
+        content = {"ids": list(ids), "before": known, "after": list(after)}
+        write_record(Path(folder) / HELD_OUT_FILE, content, "output_dir")
+
+
+def read_ranks(folder: str | Path) -> HeldOutRanks | None:
+    """Reads the file of a trained folder; `None` if there is no such file."""
+    path = Path(folder) / HELD_OUT_FILE
+    return read_record(HeldOutRanks, path, "remove it, or train again", finite=True) if path.exists() else None
 
 
 def describe_file(path: str | Path) -> DataFile:

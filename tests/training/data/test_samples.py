@@ -220,10 +220,6 @@ def test_windows_cover_the_list_as_the_direct_strategy_does(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"strategy": "listwise"}, "strategy is 'listwise': use one of iterative, direct"),
-        ({"candidates": 1}, "candidates is 1: give at least 2"),
-        ({"negatives": "hard"}, "negatives is 'hard'"),
-        ({"positives": 0}, "positives is 0"),
         ({"window_size": 5, "stride": 5}, "stride is 5"),
         ({"strategy": "windows", "as_given": True}, "as_given goes with"),
     ],

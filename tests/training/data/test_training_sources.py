@@ -105,8 +105,6 @@ def test_queries_are_limited_in_the_order_of_the_corpus(tmp_path: Path) -> None:
     assert not dropped
     with pytest.raises(InputError, match=r"none of the run's 1 queries is in corpus .*mine"):
         records_of(corpus, run_of(q9="d1"))
-    with pytest.raises(InputError, match="depth is 0"):
-        records_of(corpus, run_of(q2="d2"), depth=0)
 
 
 def test_texts_are_looked_up_for_some_queries_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

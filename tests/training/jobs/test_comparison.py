@@ -26,7 +26,7 @@ from r1ranker_ir.training.jobs.comparison import (
     summarise,
 )
 from r1ranker_ir.training.jobs.comparison_tables import comparison_json, sheets
-from r1ranker_ir.training.jobs.held_out_file import HeldOutRanks, read_ranks, write_ranks
+from r1ranker_ir.training.jobs.record import HeldOutRanks, read_ranks, write_ranks
 
 IDS = ("q1", "q2", "q2", "q3")
 
