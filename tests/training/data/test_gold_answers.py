@@ -51,21 +51,19 @@ def test_among_equals_the_seed_and_the_record_choose() -> None:
     assert again[0] == again[1] and len(set(again)) > 1
 
 
-def test_the_thought_names_the_first_of_the_answer() -> None:
+def test_the_thought_names_the_first_of_the_answer_and_never_breaks_the_protocol() -> None:
     completion = gold_completion(sample((0.0, 1.0)), " {id} {is} best: {identifier} ")
     assert completion == "<think>\nd1 {is} best: [2]\n</think>\n<answer>[2] > [1]</answer>"
-    with pytest.raises(InputError, match=r"holds the tag </think>"):
-        gold_completion(sample((0.0, 1.0)), "x</think>")
-    with pytest.raises(InputError, match="request 'q': there is no candidate"):
-        gold_completion(sample(()))
-
-
-def test_an_id_that_would_break_the_protocol_is_refused() -> None:
     candidates = (Candidate("a</think>", "x"), Candidate("b", "y"))
     tagged = Sample("direct", judged("a question", candidates, (1.0, 0.0), "item", "q", "here"))
-    with pytest.raises(InputError, match="request 'q': the thought 'a</think> is best' holds the tag </think>"):
-        gold_completion(tagged, "{id} is best")
     assert gold_completion(tagged, "{identifier} is best").startswith("<think>\n[1] is best\n</think>")
+    for asked, thought, said in (
+        (sample((0.0, 1.0)), "x</think>", "holds the tag </think>"),
+        (sample(()), "", "request 'q': there is no candidate"),
+        (tagged, "{id} is best", "request 'q': the thought 'a</think> is best' holds the tag </think>"),
+    ):
+        with pytest.raises(InputError, match=said):
+            gold_completion(asked, thought)
 
 
 def test_a_file_is_completed_but_for_samples_that_ask_for_nothing(tmp_path: Path) -> None:

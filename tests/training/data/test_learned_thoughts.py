@@ -132,14 +132,10 @@ def test_an_answer_without_a_thought_follows_the_prompt_that_asks_for_none(
             "a turn of prompt has a thought of its own",
         ),
         (row_of({"content": " \n"}), "the assistant's turn of completion is blank"),
-        (row_of({"content": ""}), "the assistant's turn of completion is blank"),
         ({"prompt": "p", "completion": " \n"}, "field 'completion' is ' \\n': give at least one word"),
         (row_of({"content": "Well. <think>a</think>b"}), "has <think> behind its beginning ('Well. <think>"),
-        (row_of({"content": "<think>a</think><think>c</think>b"}), "has <think> behind its beginning"),
         (row_of({"content": "b"}, tools=[{"name": "x"}]), "the row has tools, which would not be learned"),
-        (row_of({"content": "b"}, chat_template_kwargs={"a": 1}), "the row has chat_template_kwargs, which would"),
         ({"prompt": "p", "completion": "c", "images": ["x.png"]}, "the row has images, which would not be learned"),
-        ({"prompt": "p", "completion": "c", "completion_mask": [0]}, "the row has completion_mask, which would"),
     ],
 )
 def test_what_would_be_less_is_refused_with_its_line(row: dict[str, Any], error: str, tmp_path: Path) -> None:

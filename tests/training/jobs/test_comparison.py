@@ -179,8 +179,6 @@ def test_what_can_not_be_compared_well_is_said(tmp_path: Path, caplog: pytest.Lo
         ('{"strategies": []}', InputError, "no record of a training"),
         ("[]", DataFileError, "the record is .*give an object with training"),
         ('{"training": {}}', DataFileError, "training.seed' is missing: give it. This is not what .*: train again"),
-        ('{"training": {"seed": 0, "before": []}}', DataFileError, "field 'training.before' is .*give an object"),
-        ('{"training": {"seed": 0, "before": {"RR": "much"}}}', DataFileError, "RR' is 'much': give a number"),
         ('{"training": {"seed": 0, "before": {"RR": NaN}}}', DataFileError, "RR' is nan: give a finite number"),
         ('{"training": {"seed": 0}}', InputError, "no held-out measures"),
         ('{"training": {"seed": 0, "held_out": [{}]}}', DataFileError, "held_out.0..sha256' is missing"),
@@ -196,12 +194,7 @@ def test_folder_that_can_not_be_compared_is_explained(
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        *("{", "[]", '{"ids": ["a"], "before": []}', '{"ids": ["a"], "before": [], "after": []}'),
-        *('{"ids": ["a"], "before": [1, 1], "after": [1]}', '{"ids": ["a"], "before": [], "after": [NaN]}'),
-        '{"ids": ["a"], "before": [], "after": ["high"]}',
-    ],
+    "content", ["{", '{"ids": ["a"], "before": [1, 1], "after": [1]}', '{"ids": ["a"], "before": [], "after": [NaN]}']
 )
 def test_malformed_ranks_name_their_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "held_out.json").write_text(content, encoding="utf-8")

@@ -7,8 +7,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +142,6 @@ def test_what_is_missing_is_named_and_recipes_are_listed() -> None:
     [
         ({"learnin_rate": 1}, "unknown key 'learnin_rate': did you mean learning_rate"),
         ({"max_steps": "many"}, "max_steps is 'many': invalid int value: 'many'"),
-        ({"max_steps": [1]}, "max_steps is [1]: give one value"),
         ({"use_cpu": "perhaps"}, "use_cpu is 'perhaps': Truthy value expected"),
         ({"zero_variance": "maybe"}, "zero_variance is 'maybe': invalid choice: 'maybe' (choose from"),
         ({"num_generations": 3}, "must be divisible by num_generations (3)"),
@@ -167,7 +164,6 @@ def test_what_is_missing_is_named_and_recipes_are_listed() -> None:
         ({"output_dir": None}, "name one with output_dir"),
         ({"output_dir": str(TINY_CHECKPOINT)}, "is the model to be trained"),
         ({"resume_from_checkpoint": "last"}, "holds no checkpoint"),
-        ({"resume_from_checkpoint": "nowhere"}, "'nowhere' is not a checkpoint"),
     ],
 )
 def test_recipe_that_can_not_be_run_is_explained(recipe: Recipe, changes: dict[str, Any], said: str) -> None:
@@ -437,13 +433,3 @@ def test_curves_of_folders_become_a_picture(tmp_path: Path) -> None:
     r1ranker("train", "curves", f"seeds={tmp_path / 'a'}", f"seeds={tmp_path / 'b'}", "--output", output, code=0)
     assert output.read_bytes().startswith(b"\x89PNG")
     assert "does not exist" in r1ranker("train", "curves", tmp_path / "nowhere", "--output", output, code=1)
-
-
-def test_package_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "r1ranker_ir", "train", "--help"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    for verb in ("sft", "grpo", "ppo", "episodes", "curves", "recipes"):
-        assert verb in done.stdout
-    assert "r1ranker train" in done.stdout

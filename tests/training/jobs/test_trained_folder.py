@@ -15,7 +15,7 @@ from r1ranker_ir import Candidate, Ranker, RankingRequest
 from r1ranker_ir.errors import CheckpointError, DataFileError, InputError
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, CheckpointSettings, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.prompts.template import build_template, load_template
+from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.jobs.model_card import write_card
@@ -169,13 +169,6 @@ def test_record_is_read_back_with_the_settings(tmp_path: Path) -> None:
     assert (written["method"], written["steps"], written["rewards"]) == ("grpo", 40, ["exclusion", "format"])
     assert "base_revision" not in written
     assert TrainingRecord.model_validate(written) == RECORD
-
-
-@pytest.mark.parametrize("template", [load_template(), read_settings(TINY_CHECKPOINT).template], ids=["own", "tiny"])
-def test_template_survives_being_written(template: Any) -> None:
-    built = build_template(json.loads(json.dumps(template.content())), "test")
-    assert built == template
-    assert built.digest() == template.digest()
 
 
 def test_strategy_without_a_wording_is_refused() -> None:
