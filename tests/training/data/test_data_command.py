@@ -321,19 +321,16 @@ def test_what_is_wanted_goes_from_the_request_to_the_prompt(tmp_path: Path) -> N
 
 
 def test_ranking_bench_rows(tmp_path: Path) -> None:
-    path = tmp_path / "bench.jsonl"
     texts = ["Fleas live a year.", "Ticks wait.", "Bees dance."]
     block = "".join(f"passage {place}: {text}\n" for place, text in enumerate(texts))
-    row = {
-        "problem": f"## Here is a query: the age of fleas and candidate passages:\n{block}\nRank them.",
-        "gt": "passage 0",
-        "candidates": texts,
-        "task_name": "Passage-5",
-    }
+    problem = f"## Here is a query: the age of fleas and candidate passages:\n{block}\nRank them."
+    row = {"problem": problem, "gt": "passage 0", "candidates": texts, "task_name": "Passage-5"}
+    path = tmp_path / "bench.jsonl"
     path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"gt": "passage 7"}) + "\n")
     said = data("--ranking-bench", path, "--output", tmp_path / "out", "--seed", 1)
-    assert [len(each["candidates"]) for each in rows_of(tmp_path / "out")] == [2, 3]
-    assert all(each["candidate_ids"][each["gains"].index(1.0)] == "passage 0" for each in rows_of(tmp_path / "out"))
+    rows = rows_of(tmp_path / "out")
+    assert [len(each["candidates"]) for each in rows] == [2, 3]
+    assert all(each["candidate_ids"][each["gains"].index(1.0)] == "passage 0" for each in rows)
     assert "2 queries read, 1 dropped: 1 gt is not among the candidates" in said
 
 
