@@ -191,7 +191,7 @@ class _Making:
         self, arguments: DataCommandArguments, sampling: Sampling, summary: Summary, *, progress: bool
     ) -> None:
         self._arguments, self._sampling, self._summary, self._progress = arguments, sampling, summary, progress
-        self._collection = None
+        self._collection: str | None = None
         if arguments.corpus is not None and arguments.run is not None:
             self._corpus = open_training_corpus(arguments.corpus, arguments.split)
             self._run, self._collection = read_run(arguments.run), self._corpus.collection

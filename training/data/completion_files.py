@@ -156,6 +156,9 @@ class _TurnsRow(OpenRecord):
         return {name: [turn.learned() for turn in getattr(self, name)] for name in ("prompt", "completion")}
 
 
+_Kind = type[_SampleRow] | type[_TextRow] | type[_TurnsRow]
+
+
 def _is_empty(value: Any) -> bool:
     return value is None or value in ("", [], {})
 
@@ -209,7 +212,7 @@ def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Datas
     numbered = chain.from_iterable(map(_rows, files))
     first = next(numbered)
     prompt = first[1].get("prompt")
-    kind = _SampleRow if "prompt" not in first[1] else _TextRow if isinstance(prompt, str) else _TurnsRow
+    kind: _Kind = _SampleRow if "prompt" not in first[1] else _TextRow if isinstance(prompt, str) else _TurnsRow
     if kind is _SampleRow:
         schema = sample_schema("completion")
     else:
@@ -237,7 +240,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from rows
 
 
-def _learned(kind: type[_SampleRow | _TextRow | _TurnsRow], row: dict[str, Any], where: str) -> dict[str, Any]:
+def _learned(kind: _Kind, row: dict[str, Any], where: str) -> dict[str, Any]:
     """What is learned of a row, which is refused where that would be less than it says."""
     lost = [name for name in _NOT_LEARNED if not _is_empty(row.get(name))]
     if kind is not _SampleRow:

@@ -63,7 +63,7 @@ class Teacher:
         """The cosine of each text's embedding with the query's; texts are cut where the encoder's positions end."""
         import torch
 
-        asked, found, most = [query, *texts], [], self._max_length
+        asked, found, most = [query, *texts], list[Any](), self._max_length
         options = {"padding": True, "truncation": True, "max_length": most, "return_tensors": "pt"}
         with torch.inference_mode():
             for start in range(0, len(asked), _TEXTS_AT_ONCE):

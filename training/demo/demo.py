@@ -40,6 +40,7 @@ _NOTE, _PICTURE = "train-demo.json", "train-demo.png"
 _SAMPLES = ("steps.parquet", "lists.parquet")
 _SCRIPTS = {module.__name__: module.main for module in (documentation, cold_start)}
 
+_Words = list[str | Path]
 RunCommand = Callable[[Sequence[str]], None]
 """Runs `r1ranker` with what stands after it, in this process; a failure is a `SystemExit`."""
 
@@ -100,13 +101,23 @@ def demo_parts(settings: DemoSettings) -> list[Part]:
     out = settings.output
     corpus, data, weak, trained = out / "python-docs", out / "data", out / "sft", out / "grpo"
     run, held_out, steps, lists = (data / name for name in ("bm25.trec", "held_out.parquet", *_SAMPLES))
-    library = [] if settings.library is None else ["--library", settings.library]
+    library: _Words = [] if settings.library is None else ["--library", settings.library]
     sampling = f"--depth 200 --negatives random --candidates {settings.candidates} --seed 0 --hold-out 0.25"
-    shared = ["r1ranker", "data", "--corpus", corpus, "--run", run, *sampling.split(), "--hold-out-output", held_out]
+    shared: _Words = [
+        "r1ranker",
+        "data",
+        "--corpus",
+        corpus,
+        "--run",
+        run,
+        *sampling.split(),
+        "--hold-out-output",
+        held_out,
+    ]
     lazily = ["--lazy", "0.6", "--max-passage-tokens", "24"]
     cold = [data / f"cold-{name}" for name in _SAMPLES]
-    sft = ["r1ranker", "train", "sft", "--config", "tiny-sft"]
-    grpo = ["r1ranker", "train", "grpo", "--config", "tiny-iranker-grpo", "--model", weak]
+    sft: _Words = ["r1ranker", "train", "sft", "--config", "tiny-sft"]
+    grpo: _Words = ["r1ranker", "train", "grpo", "--config", "tiny-iranker-grpo", "--model", weak]
     if out != OUTPUT:
         # In the folder `out` all files lie where the recipes look for them.
         sft += ["--train_files", *cold, "--held_out_files", held_out, "--output_dir", weak]
@@ -143,7 +154,7 @@ def demo_parts(settings: DemoSettings) -> list[Part]:
     ]
 
 
-def _part(title: str, command: Sequence[str | Path], makes: tuple[Path, ...], trains: Path | None = None) -> Part:
+def _part(title: str, command: _Words, makes: tuple[Path, ...], trains: Path | None = None) -> Part:
     return Part(title, tuple(map(str, command)), makes, trains)
 
 

@@ -117,8 +117,8 @@ def summarise(label: str, runs: Sequence[TrainedRun]) -> MethodSummary:
         [{"tokens": run.record.generated_tokens, "seconds": run.record.seconds, "gain": run.gain} for run in runs]
     )
     before, after = (estimated([getattr(run.record, name) for run in runs]) for name in ("before", "after"))
-    of_costs = (costs.get(name) for name in ("tokens", "seconds", "gain"))
-    return MethodSummary(label, tuple(runs), *of_costs, before, after)
+    tokens, seconds, gain = (costs.get(name) for name in ("tokens", "seconds", "gain"))
+    return MethodSummary(label, tuple(runs), tokens, seconds, gain, before, after)
 
 
 def paired_difference(first: MethodSummary, second: MethodSummary) -> PairedDifference | None:

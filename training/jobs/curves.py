@@ -130,7 +130,7 @@ def _draw(axis: Any, names: Mapping[str, str], histories: Mapping[str, Sequence[
     """Draws a panel; returns the lines by their runs' labels."""
     from matplotlib.ticker import MaxNLocator
 
-    handles = {}
+    handles: dict[str, Any] = {}
     for run, (label, logs) in enumerate(histories.items()):
         for line, (key, name) in enumerate(names.items()):
             kind = run if len(histories) > 1 else line

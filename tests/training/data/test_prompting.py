@@ -45,8 +45,8 @@ class Model:
     def __init__(self, backend: Any, tokenizer: Any, template: Template, most: int | None, context_length: int) -> None:
         self.backend = backend
         self.prompt = Prompt(template, backend, max_passage_tokens=most)
-        limits = {"max_passage_tokens": most, "context_length": context_length}
-        self.renderer = PromptRenderer(tokenizer, template, **limits, completion_tokens=backend.answer_reserve)  # type: ignore[arg-type]
+        limits: dict[str, Any] = {"max_passage_tokens": most, "context_length": context_length}
+        self.renderer = PromptRenderer(tokenizer, template, **limits, completion_tokens=backend.answer_reserve)
 
     def check(self, sample: Sample, call: Call) -> None:
         """Compares a call of inference with what training makes of its candidates."""
