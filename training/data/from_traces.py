@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.request_files import JudgedRequest
@@ -203,7 +203,12 @@ def completions_from_traces(
         )
     if not selection.completed:
         raise InputError(f"nothing fits the judgments, so {str(output)!r} is not written: {selection.report()}")
-    arguments = {"traces": [Path(path).name for path in traces], "corpus": corpus, "split": split, "best": best}
+    arguments: dict[str, Any] = {
+        "traces": [Path(path).name for path in traces],
+        "corpus": corpus,
+        "split": split,
+        "best": best,
+    }
     arguments |= {"min_ndcg": min_ndcg, "test_corpora": list(test_corpora), "leaks": leaks}
     made_of = {"arguments": arguments, "counts": dict(selection.counts)}
     write_completions(output, selection.completed, made_of, private=True)  # as the traces are

@@ -29,11 +29,6 @@ NO_NEGATIVE = "no candidate of lower gain than a positive"
 NO_WINDOW = "no window with differing gains"
 
 
-def sampling_strategies() -> tuple[str, ...]:
-    """What samples can be made for."""
-    return (*sample_strategies(), WINDOWS)
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How records become samples."""

@@ -198,9 +198,7 @@ def parse_arguments(method: str, arguments: Sequence[str]) -> TrainingArguments:
             raise CommandLineError(f"argument --config: one recipe only, not {' and '.join(map(repr, given.config))}")
         for name in given.config:
             parser.take_recipe(name)
-        *parsed, remaining = parser.parse_args_into_dataclasses(
-            told, return_remaining_strings=True, look_for_args_file=False
-        )
+        parsed: Any = parser.parse_args_into_dataclasses(told, return_remaining_strings=True, look_for_args_file=False)
     except InputError:
         raise
     # The checks of TRL and transformers raise these for every kind of mistake.
@@ -208,9 +206,9 @@ def parse_arguments(method: str, arguments: Sequence[str]) -> TrainingArguments:
         raise InputError(f"{parser.prog}: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise InputError(f"{parser.prog}: a value is nested too deeply") from None
+    data, model, run, trainer, remaining = parsed
     if remaining:
         options = [option for action in parser._actions for option in action.option_strings]
         wrong = remaining[0].partition("=")[0]
         raise CommandLineError(f"unknown argument {wrong!r}{close_to(wrong, options)}")
-    data, model, run, trainer = parsed
     return TrainingArguments(method, run, data, model, trainer)

@@ -78,8 +78,9 @@ def rank_held_out(
         )
         size, stride = settings.window_size, settings.stride
         # As Ranker has it: windows have to overlap.
-        windows = {"window_size": size, "stride": stride if stride < size else max(1, size // 2)}
-        programs = [STRATEGIES[strategy](record.request, prompt, **windows) for record in records]
+        stride = stride if stride < size else max(1, size // 2)
+        make = STRATEGIES[strategy]
+        programs = [make(record.request, prompt, window_size=size, stride=stride) for record in records]
         return measure_rankings(Engine(backend, max_repair_rate=1.0).run(programs), records)
     finally:
         model.train(was_training)

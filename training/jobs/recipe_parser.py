@@ -26,10 +26,10 @@ class CommandLineError(InputError):
     """The command line itself can't be understood."""
 
 
-class RecipeParser(HfArgumentParser):  # type: ignore[misc]  # transformers' types are not all there
+class RecipeParser(HfArgumentParser):
     """A parser that takes its defaults from a recipe, and raises where argparse would print and exit."""
 
-    def __init__(self, dataclass_types: Sequence[type], *, prog: str, description: str) -> None:
+    def __init__(self, dataclass_types: Sequence[Any], *, prog: str, description: str) -> None:
         # An abbreviation would hide a misspelt name behind one that only begins alike.
         super().__init__(list(dataclass_types), prog=prog, description=description, allow_abbrev=False)
 
