@@ -103,17 +103,8 @@ def demo_parts(settings: DemoSettings) -> list[Part]:
     run, held_out, steps, lists = (data / name for name in ("bm25.trec", "held_out.parquet", *_SAMPLES))
     library: _Words = [] if settings.library is None else ["--library", settings.library]
     sampling = f"--depth 200 --negatives random --candidates {settings.candidates} --seed 0 --hold-out 0.25"
-    shared: _Words = [
-        "r1ranker",
-        "data",
-        "--corpus",
-        corpus,
-        "--run",
-        run,
-        *sampling.split(),
-        "--hold-out-output",
-        held_out,
-    ]
+    shared: _Words = [*"r1ranker data --corpus".split(), corpus, "--run", run, *sampling.split()]
+    shared += ["--hold-out-output", held_out]
     lazily = ["--lazy", "0.6", "--max-passage-tokens", "24"]
     cold = [data / f"cold-{name}" for name in _SAMPLES]
     sft: _Words = ["r1ranker", "train", "sft", "--config", "tiny-sft"]
