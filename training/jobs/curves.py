@@ -55,7 +55,7 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     checkpoints = [each for each in path.glob("checkpoint-*") if each.name[11:].isdecimal()]
     folders = [path, *sorted(checkpoints, key=lambda each: -int(each.name[11:]))]
-    in_folders = next((file for each in folders if (file := each / STATE_FILE).is_file()), None)
+    in_folders = next((each / STATE_FILE for each in folders if (each / STATE_FILE).is_file()), None)
     file = path if path.exists() and not path.is_dir() else in_folders
     if file is None:
         why = f"holds no {STATE_FILE}, and no checkpoint of it does" if path.exists() else "does not exist"
