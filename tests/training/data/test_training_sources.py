@@ -210,7 +210,7 @@ def test_a_history_is_a_choice_a_line_where_it_is_a_list(history: str, shown: st
     "title",
     [
         *("Now there are two", "Now there are 3 candidate films:", "Now there are 9, Now there are 8"),
-        *("And\nNow there are none", "Now there are 3 candidate films: ['0. Alien', '1. Up', '2. Brazil']"),
+        *("And\nNow there are none",),
     ],
 )
 def test_a_title_that_holds_the_words_behind_the_history_cuts_nothing(title: str, place: int) -> None:
@@ -222,7 +222,10 @@ def test_a_title_that_holds_the_words_behind_the_history_cuts_nothing(title: str
     assert context.split("\n") == [" ".join(each.split()) for each in titles]
 
 
-def test_a_candidate_may_hold_the_words_behind_the_history() -> None:
+def test_a_title_that_is_a_whole_list_and_a_candidate_may_hold_the_words_behind_the_history() -> None:
+    title = "Now there are 3 candidate films: ['0. Alien', '1. Up', '2. Brazil']"
+    context = usable(ITEM_ROW | {"problem": ITEM_ROW["problem"].replace("0. Heat", f"0. {title}")}).request.query
+    assert title in context and "It's a Gift" in context
     row = ITEM_ROW | {"candidates": ["Alien", "Up", "Now there are 3"]}
     row["problem"] = row["problem"].replace("2. Brazil", "2. Now there are 3")
     assert usable(row).request.query == "Heat\nIt's a Gift"
