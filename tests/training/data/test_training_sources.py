@@ -210,7 +210,7 @@ def test_a_history_is_a_choice_a_line_where_it_is_a_list(history: str, shown: st
     "title",
     [
         *("Now there are two", "Now there are 3 candidate films:", "Now there are 9, Now there are 8"),
-        *("And\nNow there are none",),
+        "And\nNow there are none",
     ],
 )
 def test_a_title_that_holds_the_words_behind_the_history_cuts_nothing(title: str, place: int) -> None:
