@@ -20,7 +20,10 @@ _HEADINGS = ("held out", "embedded model", "weak start", "after GRPO", "over the
 
 def print_measures(console: Console, weak: TrainedRun, trained: TrainedRun) -> None:
     """Prints held-out measures of the embedded model, the weak start and the trained ranker."""
-    console.print(Sheet("", _HEADINGS, tuple(_rows(weak, trained))).table())
+    table = Sheet("", _HEADINGS, tuple(_rows(weak, trained))).table()
+    for column in table.columns[1:]:
+        column.no_wrap = False  # headings take two lines on a narrow terminal
+    console.print(table)
     for name, run in (("SFT", weak), ("GRPO", trained)):
         tokens = run.record.generated_tokens
         generated = "" if tokens is None else f", {tokens} tokens generated"
