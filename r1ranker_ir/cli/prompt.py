@@ -14,7 +14,7 @@ from r1ranker_ir.cli.console import MESSAGES
 from r1ranker_ir.cli.options import SectionName, listed
 from r1ranker_ir.cli.parameters import GroupedCommand, stated_of, with_fields
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.files.terminal_text import argument_text, echo_data, echo_json
+from r1ranker_ir.files.terminal_text import echo_data, echo_json
 from r1ranker_ir.option_fields import argument, option
 from r1ranker_ir.prompts.sections import find_section, known_sections
 from r1ranker_ir.rankers.settings import SETTINGS, RankerSettings
@@ -103,13 +103,13 @@ def show(
         raise InputError(f"template {chosen.name!r} has no section that can be shown, but {', '.join(chosen.wordings)}")
     chosen.wording(asked, task)
 
-    texts = [argument_text(text) for text in document or _DOCUMENTS]
+    texts = list(document or _DOCUMENTS)
     scores = score or [float(len(texts) - place) for place in range(len(texts))]
     if len(scores) != len(texts):
         raise InputError(f"{len(scores)} scores for {len(texts)} candidates: give --score once for each, or never")
     pairs = enumerate(zip(texts, scores, strict=True))
     candidates = tuple(Candidate(str(place), text, gain) for place, (text, gain) in pairs)
-    request = RankingRequest(argument_text(query), candidates, task=task, aim=argument_text(aim))
+    request = RankingRequest(query, candidates, task=task, aim=aim)
     thought = settings.max_thought_tokens if told.max_thought_tokens is None else told.max_thought_tokens
     read = UnloadedLimits(model, context_length=context_length, max_thought_tokens=thought)
     filled = Prompt(chosen, read, published=published, **prompt_limits(told, settings))

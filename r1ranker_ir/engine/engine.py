@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -67,6 +68,9 @@ class _Active:
     def asked(self) -> list[Call]:
         """The call that it waits for, and those that it will make next, whatever is answered."""
         return [] if self.call is None else [self.call, *self.call.ahead]
+
+
+_Arrived = queue.SimpleQueue[tuple[_Active, _Flight]]
 
 
 class _Run:
@@ -225,7 +229,7 @@ class Engine:
 
     def _as_answered(self, run: _Run, backend: TakesCalls) -> Iterator[tuple[int, Outcome]]:
         """Runs programs each at its own pace: the next call of each goes out as soon as its answer is in."""
-        arrived: queue.SimpleQueue[tuple[_Active, _Flight]] = queue.SimpleQueue()
+        arrived: _Arrived = queue.SimpleQueue()
         ended_by: BaseException | None = None
         try:
             while True:
@@ -261,9 +265,7 @@ class Engine:
         if ended_by is not None:
             raise ended_by
 
-    def _send(
-        self, run: _Run, entry: _Active, backend: TakesCalls, arrived: queue.SimpleQueue[tuple[_Active, _Flight]]
-    ) -> None:
+    def _send(self, run: _Run, entry: _Active, backend: TakesCalls, arrived: _Arrived) -> None:
         """Sends what a program waits for and is not under way yet."""
         under_way = [flight.call for flight in entry.flights]
         new = [call for call in entry.asked() if call not in under_way]
@@ -280,7 +282,7 @@ class Engine:
             )
             if key:
                 run.asked[key] = flight.future
-            flight.future.add_done_callback(lambda _, flight=flight: arrived.put((entry, flight)))
+            flight.future.add_done_callback(partial(_arrive, arrived, entry, flight))
 
     def _land(self, flight: _Flight, counts: RunCounts) -> None:
         """Takes what became of a call: an answer is kept and counted; raises what concerns all calls."""
@@ -409,6 +411,10 @@ class Engine:
         finally:
             if told is not None and not isinstance(told, CallError):
                 self._recent.append(counts.repairs - repairs)
+
+
+def _arrive(arrived: _Arrived, entry: _Active, flight: _Flight, _: Future[Answer]) -> None:
+    arrived.put((entry, flight))
 
 
 def _cancel(entry: _Active) -> None:

@@ -43,7 +43,7 @@ from r1ranker_ir.training.data.sample_files import check_samples, read_metadata
 from r1ranker_ir.training.jobs.arguments import parse_arguments
 from r1ranker_ir.training.jobs.comparison import read_run as read_trained_run
 from r1ranker_ir.training.jobs.curves import read_history, series_of
-from r1ranker_ir.training.jobs.held_out_file import read_ranks
+from r1ranker_ir.training.jobs.record import read_ranks
 
 LONGEST_MESSAGE = 5000
 

@@ -11,19 +11,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.json_lines import json_lines
 from r1ranker_ir.files.partial import growing_file
 from r1ranker_ir.files.records import OpenRecord, Words, checked_record
 from r1ranker_ir.quoting import quoted
-from r1ranker_ir.types import Task
 
-from .records import Sample, sample_strategies
-from .sample_files import ROWS_AT_ONCE, SampleWriter, needing_parquet, parquet_rows, row_of, sample_schema, storable
+from .records import Sample
+from .sample_files import (
+    COLUMNS,
+    ROWS_AT_ONCE,
+    SampleRow,
+    needing_parquet,
+    parquet_rows,
+    row_of,
+    sample_schema,
+    sample_writer,
+    storable,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -44,14 +53,114 @@ class CompletedSample:
     completion: str
 
 
-class _SampleRow(OpenRecord):
-    context: Words
+class _Thinking(OpenRecord):
+    """What may give a thought apart from its text; fields that are empty count as left out."""
+
+    reasoning_content: str = ""
+    reasoning: str = ""
+    thinking: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, told: Any) -> Any:
+        if not isinstance(told, dict):
+            return told
+        return {name: value for name, value in told.items() if name == "content" or not _is_empty(value)}
+
+    def with_thought(self, text: str) -> str:
+        """The text with the thought that was given apart, as it is learned."""
+        given = [name for name in _THOUGHTS if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both hold a thought: give one")
+        thought = getattr(self, given[0]).strip() if given else ""
+        if thought and any(tag in each for tag in (_THINK, _THINK_END) for each in (thought, text)):
+            raise ValueError(
+                f"a thought in {given[0]} and a tag of a thought in the text: give it once, there or between {_THINK} "
+                f"and {_THINK_END}"
+            )
+        return f"{_THINK}\n{thought}\n{_THINK_END}\n{text.lstrip()}" if thought else text
+
+
+class _SampleRow(SampleRow, _Thinking):
     candidates: Annotated[list[str], Field(min_length=1)]
-    strategy: str
     completion: Words
-    task: Task = "passage"
-    candidate_ids: list[str] | None = None
-    gains: list[Annotated[float, Field(ge=0)]] | None = None
+
+    @model_validator(mode="after")
+    def _thought_fits(self) -> Self:
+        self.with_thought(self.completion)
+        return self
+
+    def learned(self) -> dict[str, Any]:
+        count = len(self.candidates)
+        return {
+            **{name: getattr(self, name) for name in COLUMNS},
+            "candidate_ids": self.candidate_ids or [str(number) for number in range(1, count + 1)],
+            "gains": self.gains or [0.0] * count,
+            "completion": self.with_thought(self.completion),
+        }
+
+
+class _TextRow(OpenRecord):
+    prompt: Words
+    completion: Words
+
+    def learned(self) -> dict[str, Any]:
+        return self.model_dump()
+
+
+class _Turn(_Thinking):
+    model_config = ConfigDict(extra="forbid")
+
+    role: str
+    content: str
+
+    @model_validator(mode="after")
+    def _thought_fits(self) -> Self:
+        if self.role != "assistant" and self.with_thought("") != "":
+            raise ValueError("only an assistant's turn has a thought: leave it out")
+        self.with_thought(self.content)
+        return self
+
+    def learned(self) -> dict[str, str]:
+        return {"role": self.role, "content": self.with_thought(self.content)}
+
+
+class _TurnsRow(OpenRecord):
+    prompt: Annotated[list[_Turn], Field(min_length=1)]
+    completion: Annotated[list[_Turn], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _can_be_learned(self) -> Self:
+        if any(turn.with_thought("") for turn in self.prompt):
+            raise ValueError("a turn of prompt has a thought of its own: models are shown earlier answers alone")
+        turns = [turn.learned() for turn in self.completion]
+        if {turns[0]["role"], turns[-1]["role"]} != {"assistant"}:
+            raise ValueError("completion begins or ends with another turn than the assistant's: leave that out")
+        for turn in turns:
+            text = turn["content"].strip()
+            if not text:
+                raise ValueError(f"the {turn['role']}'s turn of completion is blank: give a text")
+            if turn["role"] == "assistant" and _THINK in text.removeprefix(_THINK):
+                raise ValueError(
+                    f"an assistant's turn of completion has {_THINK} behind its beginning ({quoted(text)}): a turn has "
+                    "one thought, with nothing before it"
+                )
+        if len(turns) > 1 and any(tag in turn["content"] for turn in turns for tag in (_THINK, _THINK_END)):
+            raise ValueError(
+                f"completion has {len(turns)} turns and a thought, which models write one turn at a time: make a row "
+                "of each assistant's turn, with the turns before it as its prompt"
+            )
+        return self
+
+    def learned(self) -> dict[str, Any]:
+        return {name: [turn.learned() for turn in getattr(self, name)] for name in ("prompt", "completion")}
+
+
+_Kind = type[_SampleRow] | type[_TextRow] | type[_TurnsRow]
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ("", [], {})
 
 
 def write_completions(
@@ -64,7 +173,7 @@ def write_completions(
     """Writes samples with completions; a file of that name is there only once it is whole."""
     path = Path(path)
     if _suffix(path) == ".parquet":
-        with SampleWriter(path, "completion", private=private) as writer:
+        with sample_writer(path, "completion", private=private) as writer:
             for entry in completed:
                 writer.write(entry.sample, completion=entry.completion)
             writer.describe(metadata or {})
@@ -88,22 +197,6 @@ def _suffix(path: Path) -> str:
     return path.suffix
 
 
-def _parquet_library() -> Any:
-    with needing_parquet():
-        import pyarrow
-    return pyarrow
-
-
-def _schema(kind: str) -> Any:
-    """The Arrow schema of a kind of rows."""
-    pyarrow = _parquet_library()
-    if kind == "samples":
-        return sample_schema("completion")
-    turns = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
-    column = turns if kind == "turns" else pyarrow.string()
-    return pyarrow.schema([("prompt", column), ("completion", column)])
-
-
 def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Dataset:
     """Reads files of prompts and completions.
 
@@ -115,14 +208,20 @@ def read_completions(paths: str | Path | Sequence[str | Path]) -> datasets.Datas
         raise InputError("no file of prompts and completions is given: name at least one")
     with needing_parquet():
         import datasets
-    pyarrow = _parquet_library()
+        import pyarrow
     numbered = chain.from_iterable(map(_rows, files))
     first = next(numbered)
-    kind = _kind(first[1])
-    check = {"samples": _sample_row, "texts": _text_row, "turns": _turns_row}[kind]
-    checked = (storable(check(row, where)) for where, row in chain([first], numbered))
-    tables, schema = [], _schema(kind)
-    while several := list(islice(checked, ROWS_AT_ONCE)):
+    prompt = first[1].get("prompt")
+    kind: _Kind = _SampleRow if "prompt" not in first[1] else _TextRow if isinstance(prompt, str) else _TurnsRow
+    if kind is _SampleRow:
+        schema = sample_schema("completion")
+    else:
+        turns = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
+        column = pyarrow.string() if kind is _TextRow else turns
+        schema = pyarrow.schema([("prompt", column), ("completion", column)])
+    learned = (_learned(kind, row, where) for where, row in chain([first], numbered))
+    tables = []
+    while several := list(islice(learned, ROWS_AT_ONCE)):
         tables.append(pyarrow.Table.from_pylist(several, schema))
     return datasets.Dataset(pyarrow.concat_tables(tables))
 
@@ -141,136 +240,17 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from rows
 
 
-def _with_thought(told: Mapping[str, Any], content: str, where: str, what: str) -> str:
-    """An assistant's text with the thought that a row gives apart, as it is learned."""
-    given = [name for name in _THOUGHTS if told.get(name) not in (None, "", [])]
-    if not given:
-        return content
-    thought = told[given[0]]
-    if len(given) > 1 or not isinstance(thought, str):
-        raise DataFileError(f"{where}: {what} has {' and '.join(given)}, {thought!r}: give one thought, as a text")
-    if not thought.strip():
-        return content
-    if any(tag in text for tag in (_THINK, _THINK_END) for text in (thought, content)):
+def _learned(kind: _Kind, row: dict[str, Any], where: str) -> dict[str, Any]:
+    """What is learned of a row, which is refused where that would be less than it says."""
+    lost = [name for name in _NOT_LEARNED if not _is_empty(row.get(name))]
+    if kind is not _SampleRow:
+        lost += [name for name in _THOUGHTS if not _is_empty(row.get(name))]
+    elif "context" not in row:
+        lost += [name for name in ("messages", "text") if row.get(name)]
+    if lost:
         raise DataFileError(
-            f"{where}: {what} has a thought in {given[0]} and a tag of a thought in its text: give it once, "
-            f"either there or between {_THINK} and {_THINK_END}"
+            f"{where}: the row has {' and '.join(lost)}, which would not be learned: write what it adds into prompt "
+            "and completion, as two texts or two lists of turns"
         )
-    return f"{_THINK}\n{thought.strip()}\n{_THINK_END}\n{content.lstrip()}"
-
-
-def _kind(row: Mapping[str, Any]) -> str:
-    if "prompt" not in row:
-        return "samples"
-    return "texts" if isinstance(row["prompt"], str) else "turns"
-
-
-def _check_columns(row: Mapping[str, Any], where: str) -> None:
-    """Refuses a row that would be learned without a part of it."""
-    if told := [name for name in _NOT_LEARNED if row.get(name) not in (None, "", [], {})]:
-        raise DataFileError(
-            f"{where}: the row has {' and '.join(told)}, which would not be learned: remove it, or write what it adds "
-            "into prompt and completion"
-        )
-
-
-def _sample_row(row: dict[str, Any], where: str) -> dict[str, Any]:
-    if other := [name for name in ("messages", "text") if row.get(name) and "context" not in row]:
-        raise DataFileError(
-            f"{where}: a row of {other[0]} does not say what is to be learned: give what is asked as prompt and the "
-            "answer as completion, as two texts or two lists of turns"
-        )
-    _check_columns(row, where)
-    # Columns of Parquet files that a row has nothing for.
-    read = checked_record(_SampleRow, {name: value for name, value in row.items() if value not in (None, "")}, where)
-    texts, names, gains = read.candidates, read.candidate_ids, read.gains
-    names = [str(number) for number in range(1, len(texts) + 1)] if names is None else names
-    gains = [0.0] * len(texts) if gains is None else gains
-    for name, values in (("candidate_ids", names), ("gains", gains)):
-        if len(values) != len(texts):
-            raise DataFileError(f"{where}: field {name!r} has {len(values)} entries for {len(texts)} candidates")
-    if read.strategy not in (known := sample_strategies()):
-        raise DataFileError(f"{where}: field 'strategy' is {quoted(read.strategy)}: use one of {', '.join(known)}")
-    return {
-        **{name: str(row.get(name) or "") for name in ("id", "source", "aim")},
-        "task": read.task,
-        "strategy": read.strategy,
-        "context": read.context,
-        "candidate_ids": names,
-        "candidates": texts,
-        "gains": gains,
-        "completion": _with_thought(row, read.completion, where, "the row"),
-    }
-
-
-def _text_row(row: dict[str, Any], where: str) -> dict[str, Any]:
-    _check_columns(row, where)
-    for name in ("prompt", "completion"):
-        if not isinstance(row.get(name), str) or not row[name].strip():
-            raise DataFileError(
-                f"{where}: field {name} is {quoted(row.get(name))}: give a text, as in the file's first row"
-            )
-    if _with_thought(row, "", where, "the row"):
-        raise DataFileError(
-            f"{where}: the row has a thought beside its completion, and text is learned as it is: put the thought into "
-            f"the completion, between {_THINK} and {_THINK_END}"
-        )
-    return {"prompt": row["prompt"], "completion": row["completion"]}
-
-
-def _turns_row(row: dict[str, Any], where: str) -> dict[str, Any]:
-    _check_columns(row, where)
-    if _with_thought(row, "", where, "the row"):
-        raise DataFileError(f"{where}: the row has a thought beside its turns: put it into the assistant's turn")
-    prompt, completion = (_turns(row.get(name), name, where) for name in ("prompt", "completion"))
-    if {completion[0]["role"], completion[-1]["role"]} != {"assistant"}:
-        raise DataFileError(f"{where}: field completion begins or ends with another turn than the assistant's")
-    for turn in completion:
-        _check_content(turn, where)
-    thinks = any(tag in turn["content"] for turn in completion for tag in (_THINK, _THINK_END))
-    if len(completion) > 1 and thinks:
-        raise DataFileError(
-            f"{where}: field completion has {len(completion)} turns and a thought, which models write one turn at a "
-            "time: make a row of each assistant's turn, with the turns before it as its prompt"
-        )
-    return {"prompt": prompt, "completion": completion}
-
-
-def _check_content(turn: Mapping[str, str], where: str) -> None:
-    """Refuses a turn that could not be learned as it is."""
-    text = turn["content"].strip()
-    if not text:
-        raise DataFileError(f"{where}: the {turn['role']}'s turn of field completion is blank: give a text")
-    if turn["role"] == "assistant" and _THINK in text.removeprefix(_THINK):
-        raise DataFileError(
-            f"{where}: an assistant's turn of field completion has {_THINK} behind its beginning ({quoted(text)}): a "
-            f"turn has one thought, with nothing before it"
-        )
-
-
-def _turns(value: Any, name: str, where: str) -> list[dict[str, str]]:
-    turns = value if isinstance(value, list) else []
-    told = [turn for turn in turns if isinstance(turn, dict) and isinstance(turn.get("content"), str)]
-    if not told or len(told) != len(turns) or any(not isinstance(turn.get("role"), str) for turn in told):
-        raise DataFileError(
-            f"{where}: field {name} is {quoted(value)}: prompt and completion are two texts, or two lists of turns "
-            f"with role and content"
-        )
-    return [_turn(turn, name, where) for turn in told]
-
-
-def _turn(turn: Mapping[str, Any], name: str, where: str) -> dict[str, str]:
-    """A turn as it is kept: with a thought that it gives apart, and without anything that would be left out."""
-    known = ("role", "content", *_THOUGHTS)
-    if other := [key for key, value in turn.items() if key not in known and value not in (None, "", [], {})]:
-        raise DataFileError(
-            f"{where}: a turn of field {name} has {', '.join(map(repr, other))}, which would not be learned: a turn "
-            f"has role and content, and an assistant's its thought in {_THOUGHTS[0]}"
-        )
-    content = _with_thought(turn, turn["content"], where, f"a turn of field {name}")
-    if content != turn["content"] and (name == "prompt" or turn["role"] != "assistant"):
-        raise DataFileError(
-            f"{where}: a turn of field {name} has a thought of its own: only an assistant's turn in the completion can "
-            "have one, and of turns before it models are shown the answers alone"
-        )
-    return {"role": turn["role"], "content": content}
+    learned: dict[str, Any] = storable(checked_record(kind, row, where).learned())
+    return learned

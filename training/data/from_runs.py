@@ -32,11 +32,6 @@ class Retrieval:
     queries: int | None = None
     source: str | None = None
 
-    def __post_init__(self) -> None:
-        for name, value in (("depth", self.depth), ("queries", self.queries)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: ask for at least 1")
-
 
 def retrieved_records(
     corpus: Corpus, run: Run, retrieval: Retrieval, dropped: Counter[str], left_out: Counter[str]
@@ -57,12 +52,10 @@ def retrieved_records(
     grades = {query_id: all_grades.get(query_id, {}) for query_id in found}
     source = source_of(corpus) if retrieval.source is None else retrieval.source
     for start in range(0, len(found), _QUERIES_AT_ONCE):
-        chosen: dict[str, list[str]] = {}
-        for query_id in found[start : start + _QUERIES_AT_ONCE]:
-            if any(grades[query_id].values()):
-                chosen[query_id] = _chosen(run, query_id, grades[query_id], retrieval)
-            else:
-                dropped["no document judged relevant"] += 1
+        asked = found[start : start + _QUERIES_AT_ONCE]
+        answered = [query_id for query_id in asked if any(grades[query_id].values())]
+        dropped.update(["no document judged relevant"] * (len(asked) - len(answered)))
+        chosen = {query_id: _chosen(run, query_id, grades[query_id], retrieval) for query_id in answered}
         texts = corpus.documents(dict.fromkeys(doc_id for doc_ids in chosen.values() for doc_id in doc_ids))
         for query_id, doc_ids in chosen.items():
             kept = _readable(doc_ids, texts, grades[query_id], left_out)
@@ -94,16 +87,12 @@ def _readable(
     """The documents that have a text of their own."""
     best: dict[bytes, str] = {}
     for doc_id in doc_ids:
-        if doc_id not in texts:
-            left_out["not in the corpus"] += 1
-        elif not texts[doc_id].strip():
-            left_out["blank"] += 1
-        else:
-            digest = digest_of(texts[doc_id])
-            other = best.setdefault(digest, doc_id)
-            if other != doc_id:
-                left_out["the same text as another"] += 1
-                if grades.get(doc_id, 0.0) > grades.get(other, 0.0):
-                    best[digest] = doc_id
+        if not texts.get(doc_id, "").strip():
+            left_out["blank" if doc_id in texts else "not in the corpus"] += 1
+            continue
+        other = best.setdefault(digest := digest_of(texts[doc_id]), doc_id)
+        left_out.update(["the same text as another"] * (other != doc_id))
+        if grades.get(doc_id, 0.0) > grades.get(other, 0.0):
+            best[digest] = doc_id
     kept = set(best.values())
     return [doc_id for doc_id in doc_ids if doc_id in kept]

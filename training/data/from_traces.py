@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.request_files import JudgedRequest
@@ -22,7 +22,7 @@ from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.training.data.ranking_measures import ndcg
 from r1ranker_ir.types import ClosedAt, RankingRequest, Step
 
-from .command import open_training_corpus
+from .command import SHOWN_LEAKS, open_training_corpus
 from .completion_files import CompletedSample, write_completions
 from .leakage import Leak, TestData, test_data_of
 from .records import TAGS, Sample, sample_strategies
@@ -31,39 +31,18 @@ Judgments = Mapping[str, Mapping[str, float]]
 """Query id to document id to gain; what is not judged is worth 0."""
 
 KEPT = "kept"
-REPAIRED = "repaired"
-THOUGHT_CLOSED = "thought closed at the limit"
-TURN_ENDED = "turn ended within the thought"
-ANSWER_IN_THOUGHT = "answer begun without closing the thought"
-NOT_CLOSED = "thought not closed by the model"
-NO_THOUGHT = "no thought"
-TAGS_IN_THOUGHT = "a tag of the protocol in the thought"
-OTHER_PROMPT = "prompt with marked exclusions or a given thought"
-OTHER_STRATEGY = "of a strategy that is not trained"
-SEVERAL_EXCLUDED = "several excluded at once"
-NOT_JUDGED = "query without a judged candidate"
-EQUAL_GAINS = "nothing to tell apart"
-MISSES_JUDGMENTS = "misses the judgments"
-NOT_BETTER = "no better than the order shown"
-BELOW_MINIMUM = "below the least nDCG"
 SHARED_WITH_TEST = "shared with test data"
 REPEATED = "the same completion again"
 NOT_AMONG_BEST = "not among the best"
-REASONS = (
-    *(KEPT, REPAIRED, THOUGHT_CLOSED, TURN_ENDED, ANSWER_IN_THOUGHT, NOT_CLOSED, NO_THOUGHT, TAGS_IN_THOUGHT),
-    *(OTHER_PROMPT, OTHER_STRATEGY, SEVERAL_EXCLUDED, NOT_JUDGED, EQUAL_GAINS, MISSES_JUDGMENTS, NOT_BETTER),
-    *(BELOW_MINIMUM, SHARED_WITH_TEST, REPEATED, NOT_AMONG_BEST),
-)
-"""What can become of a step, in the order in which it is looked at."""
-
+OTHER_PROMPT = "prompt with marked exclusions or a given thought"
+SEVERAL_EXCLUDED = "several excluded at once"
 _NOT_CLOSED: Mapping[ClosedAt | None, str] = {
-    "limit": THOUGHT_CLOSED,
-    "end_of_turn": TURN_ENDED,
-    "answer": ANSWER_IN_THOUGHT,
-    None: NOT_CLOSED,
+    "limit": "thought closed at the limit",
+    "end_of_turn": "turn ended within the thought",
+    "answer": "answer begun without closing the thought",
+    None: "thought not closed by the model",
 }
 _CUTOFF = 10
-_SHOWN_LEAKS = 5
 
 
 @dataclass(frozen=True)
@@ -98,9 +77,9 @@ class Selection:
 
     def report(self) -> str:
         """Says in one line how many steps were kept, and why the others were not."""
-        others = ", ".join(f"{self.counts[why]} {why}" for why in REASONS if why != KEPT and self.counts.get(why))
-        total = sum(self.counts.values())
-        return f"{self.counts.get(KEPT, 0)} of {total} steps kept" + (f"; left out: {others}" if others else "")
+        others = ", ".join(f"{count} {why}" for why, count in self.counts.items() if why != KEPT)
+        kept = f"{self.counts[KEPT]} of {sum(self.counts.values())} steps kept"
+        return kept + (f"; left out: {others}" if others else "")
 
 
 def read_traces(path: str | Path) -> Iterator[TraceStep]:
@@ -110,14 +89,6 @@ def read_traces(path: str | Path) -> Iterator[TraceStep]:
         for number, step in enumerate(traced.ranking.steps, start=1):
             shown = tuple(request.candidates[position] for position in step.shown)
             yield TraceStep(replace(request, candidates=shown), traced.strategy, number, step)
-
-
-@dataclass(frozen=True)
-class _Try:
-    """A step that fits the judgments; smaller sorts better."""
-
-    rank: tuple[float, int, int]
-    completed: CompletedSample
 
 
 def select_steps(
@@ -140,72 +111,60 @@ def select_steps(
     exclude several at once, mark what is excluded or use an earlier thought; and a step whose candidates all have the
     same gain teaches nothing.
     """
-    if best < 1:
-        raise InputError(f"best is {best}: keep at least 1 try for each step")
-    if not 0 <= min_ndcg <= 1:
-        raise InputError(f"min_ndcg is {min_ndcg}: give 0 to 1")
-    counts = Counter[str]()
+    counts = Counter({KEPT: 0})
     leaks: list[Leak] = []
     queries: dict[str, int] = {}
-    tries: dict[tuple[int, str, int], list[_Try]] = {}
+    # What fits, with what it is sorted by: quality, the length of its thought, and its place.
+    tries: dict[tuple[int, str, int], list[tuple[float, int, int, CompletedSample]]] = {}
     for place, step in enumerate(steps):
         query_id = step.request.query_id
         query, known = queries.setdefault(query_id, len(queries)), judgments.get(query_id, {})
         gains = tuple(known.get(candidate.id, 0.0) for candidate in step.request.candidates)
         reason, quality = _verdict(step, gains, min_ndcg)
+        record = JudgedRequest(step.request, gains, source)
+        completed = CompletedSample(Sample(step.strategy, record), step.completion)
+        kept = tries.setdefault((query, step.strategy, step.number), [])
+        if reason == KEPT and test is not None and (found := test.leaks_of(record, collection)):
+            reason = SHARED_WITH_TEST
+            leaks += found
+        elif reason == KEPT and any(entry[-1] == completed for entry in kept):
+            reason = REPEATED
         if reason != KEPT:
             counts[reason] += 1
             continue
-        record = JudgedRequest(step.request, gains, source)
-        if test is not None and (found := test.leaks_of(record, collection)):
-            counts[SHARED_WITH_TEST] += 1
-            leaks += found
-            continue
-        completed = CompletedSample(Sample(step.strategy, record), step.completion)
-        kept = tries.setdefault((query, step.strategy, step.number), [])
-        if any(entry.completed == completed for entry in kept):
-            counts[REPEATED] += 1
-            continue
-        kept.append(_Try((-quality, len(step.step.thought.strip()), place), completed))
-        kept.sort(key=lambda entry: entry.rank)
-        if len(kept) > best:
-            kept.pop()
-            counts[NOT_AMONG_BEST] += 1
-    chosen = tuple(entry.completed for key in sorted(tries) for entry in tries[key])
+        kept.append((-quality, len(step.step.thought.strip()), place, completed))
+        kept.sort(key=lambda entry: entry[:3])
+        counts[NOT_AMONG_BEST] += len(kept[best:])
+        del kept[best:]
+    chosen = tuple(entry[-1] for key in sorted(tries) for entry in tries[key])
     counts[KEPT] = len(chosen)
-    met = {reason: counts[reason] for reason in REASONS if counts[reason] or reason == KEPT}
-    return Selection(chosen, met, tuple(dict.fromkeys(leaks))[:_SHOWN_LEAKS])
+    met = {reason: count for reason, count in counts.items() if count or reason == KEPT}
+    return Selection(chosen, met, tuple(dict.fromkeys(leaks))[:SHOWN_LEAKS])
 
 
 def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[str, float]:
     """Why a step is left out, or that it is kept and how good it is."""
-    told, thought = step.step, step.step.thought.lower()
-    if told.repaired:
-        return REPAIRED, 0.0
-    if told.thought_closed:
-        return _NOT_CLOSED[told.closed_at], 0.0
-    if not thought.strip():
-        return NO_THOUGHT, 0.0
-    if any(tag in thought for tag in TAGS):
-        return TAGS_IN_THOUGHT, 0.0
-    if told.thought_given or told.marked:
-        return OTHER_PROMPT, 0.0
-    if step.strategy not in sample_strategies():
-        return OTHER_STRATEGY, 0.0
-    asks = asked_by(step.strategy)
-    if asks == "worst" and len(step.outcome) > 1:
-        return SEVERAL_EXCLUDED, 0.0
-    if not any(gains):
-        return NOT_JUDGED, 0.0
-    if min(gains) == max(gains):
-        return EQUAL_GAINS, 0.0
+    told, thought, asks = step.step, step.step.thought.lower(), asked_by(step.strategy)
+    left_out = {
+        "repaired": told.repaired,
+        _NOT_CLOSED[told.closed_at]: told.thought_closed,
+        "no thought": not thought.strip(),
+        "a tag of the protocol in the thought": any(tag in thought for tag in TAGS),
+        OTHER_PROMPT: told.thought_given or bool(told.marked),
+        "of a strategy that is not trained": step.strategy not in sample_strategies(),
+        SEVERAL_EXCLUDED: asks == "worst" and len(step.outcome) > 1,
+        "query without a judged candidate": not any(gains),
+        "nothing to tell apart": len(set(gains)) < 2,
+    }
+    if reason := next((reason for reason, so in left_out.items() if so), None):
+        return reason, 0.0
     if asks in ("worst", "best"):
         wanted = min(gains) if asks == "worst" else max(gains)
-        return (KEPT, 1.0) if gains[step.outcome[0]] == wanted else (MISSES_JUDGMENTS, 0.0)
+        return (KEPT, 1.0) if gains[step.outcome[0]] == wanted else ("misses the judgments", 0.0)
     reached = ndcg([gains[place] for place in step.outcome], gains, _CUTOFF)
     if reached < 1 and reached <= ndcg(gains, gains, _CUTOFF):
-        return NOT_BETTER, 0.0
-    return (KEPT, reached) if reached >= min_ndcg else (BELOW_MINIMUM, 0.0)
+        return "no better than the order shown", 0.0
+    return (KEPT, reached) if reached >= min_ndcg else ("below the least nDCG", 0.0)
 
 
 def completions_from_traces(
@@ -244,15 +203,13 @@ def completions_from_traces(
         )
     if not selection.completed:
         raise InputError(f"nothing fits the judgments, so {str(output)!r} is not written: {selection.report()}")
-    arguments = {
+    arguments: dict[str, Any] = {
         "traces": [Path(path).name for path in traces],
         "corpus": corpus,
         "split": split,
         "best": best,
-        "min_ndcg": min_ndcg,
-        "test_corpora": list(test_corpora),
-        "leaks": leaks,
     }
+    arguments |= {"min_ndcg": min_ndcg, "test_corpora": list(test_corpora), "leaks": leaks}
     made_of = {"arguments": arguments, "counts": dict(selection.counts)}
     write_completions(output, selection.completed, made_of, private=True)  # as the traces are
     return selection

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from r1ranker_ir.errors import InputError
@@ -52,14 +53,12 @@ def write_gold_answers(
 
     def completed() -> Iterator[CompletedSample]:
         read = read_samples([samples])
-        nothing = True
-        for row in read if rows is None else read.take(min(rows, len(read))):
-            sample = sample_of(row)
-            if len(set(sample.record.gains)) > 1:
-                nothing = False
-                yield CompletedSample(sample, gold_completion(sample, thought, seed=seed))
-        if nothing:  # said here, where an earlier file of the name is still untouched
+        some = (sample_of(row) for row in (read if rows is None else read.take(min(rows, len(read)))))
+        asking = (sample for sample in some if len(set(sample.record.gains)) > 1)
+        if (first := next(asking, None)) is None:  # said here, where an earlier file of the name is still untouched
             raise InputError(f"{samples}: all candidates of each sample are worth the same: there is nothing to learn")
+        for sample in chain([first], asking):
+            yield CompletedSample(sample, gold_completion(sample, thought, seed=seed))
 
     check_outputs((NamedFile("--output", output),), (NamedFile("--samples", samples),))
     made_of = {"samples": samples.name, "made_of": read_metadata(samples), "thought": thought, "seed": seed}

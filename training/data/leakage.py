@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from r1ranker_ir.data.corpora import Corpus, open_corpus
@@ -50,8 +49,8 @@ class TestData:
 
     queries: dict[bytes, str] = field(default_factory=dict)
     positives: dict[bytes, str] = field(default_factory=dict)
-    query_ids: dict[tuple[str, str], str] = field(default_factory=dict)
-    positive_ids: dict[tuple[str, str], str] = field(default_factory=dict)
+    query_ids: dict[tuple[str | None, str], str] = field(default_factory=dict)
+    positive_ids: dict[tuple[str | None, str], str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.queries)
@@ -59,20 +58,14 @@ class TestData:
     def add_corpus(self, corpus: Corpus) -> None:
         """Adds the judged queries of a corpus, and the documents judged relevant to them."""
         topics = corpus.queries()
-        judged, relevant = dict[str, None](), dict[str, None]()
-        for judgment in corpus.qrels():
-            if judgment.query_id in topics:
-                judged[judgment.query_id] = None
-                if judgment.relevance > 0:
-                    relevant[judgment.doc_id] = None
-        for query_id in judged:
+        judgments = [judgment for judgment in corpus.qrels() if judgment.query_id in topics]
+        for query_id in {judgment.query_id for judgment in judgments}:
             self.queries[digest_of(topics[query_id])] = corpus.name
             self.query_ids[corpus.collection, query_id] = corpus.name
-        for doc_id in relevant:
-            self.positive_ids[corpus.collection, doc_id] = corpus.name
-        for text in corpus.documents(relevant).values():
-            if text.strip():
-                self.positives[digest_of(text)] = corpus.name
+        relevant = dict.fromkeys(judgment.doc_id for judgment in judgments if judgment.relevance > 0)
+        self.positive_ids |= dict.fromkeys(((corpus.collection, doc_id) for doc_id in relevant), corpus.name)
+        texts = corpus.documents(relevant).values()
+        self.positives |= dict.fromkeys((digest_of(text) for text in texts if text.strip()), corpus.name)
 
     def add_record(self, record: JudgedRequest, name: str) -> None:
         """Adds a record that is kept for evaluation: its query and all of its positives, by their texts."""
@@ -82,28 +75,18 @@ class TestData:
                 self.positives[digest_of(record.request.candidates[place].text)] = name
 
     def leaks_of(self, record: JudgedRequest, collection: str | None = None) -> list[Leak]:
-        """Finds what a training record shares with the test data."""
-        test = self.queries.get(digest_of(record.request.query)) or self._by_id(
-            self.query_ids, collection, record.request.query_id
-        )
+        """Finds what a training record shares with the test data; ids count within their collection alone."""
+        request, asked = record.request, record.request.query_id
+        test = self.queries.get(digest_of(request.query)) or self.query_ids.get((collection, asked))
         if test is not None:
-            return [Leak(QUERY_LEAKS, record.request.query_id, "", _opening(record.request.query), test)]
-        if record.request.task != "passage":
-            return []
+            return [Leak(QUERY_LEAKS, asked, "", _opening(request.query), test)]
         leaks = []
-        for place in positives_of(record):
-            candidate = record.request.candidates[place]
-            test = self._by_id(self.positive_ids, collection, candidate.id)
-            test = test or self.positives.get(digest_of(candidate.text))
+        for place in positives_of(record) if request.task == "passage" else ():
+            candidate = request.candidates[place]
+            test = self.positive_ids.get((collection, candidate.id)) or self.positives.get(digest_of(candidate.text))
             if test is not None:
-                leaks.append(
-                    Leak(POSITIVE_LEAKS, record.request.query_id, candidate.id, _opening(candidate.text), test)
-                )
+                leaks.append(Leak(POSITIVE_LEAKS, asked, candidate.id, _opening(candidate.text), test))
         return leaks
-
-    @staticmethod
-    def _by_id(ids: dict[tuple[str, str], str], collection: str | None, id_: str) -> str | None:
-        return None if collection is None else ids.get((collection, id_))
 
 
 def test_data_of(corpora: Sequence[str]) -> TestData:
@@ -124,23 +107,13 @@ def digest_of(text: str) -> bytes:
     return hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def without_leaks(record: JudgedRequest, leaks: Iterable[Leak]) -> JudgedRequest | None:
-    """Takes out of a record what it shares with the test data."""
-    found = list(leaks)
-    if any(leak.what == QUERY_LEAKS for leak in found):
+def without_leaks(record: JudgedRequest, leaks: Sequence[Leak]) -> JudgedRequest | None:
+    """Takes out of a record what it shares with the test data; `None` where that is its query."""
+    if any(leak.what == QUERY_LEAKS for leak in leaks):
         return None
-    leaking = {leak.candidate_id for leak in found}
-    kept = [
-        place
-        for place, candidate in enumerate(record.request.candidates)
-        if record.gains[place] == 0 or candidate.id not in leaking
-    ]
-    return shown_of(record, kept)
-
-
-def count_leaks(leaks: Iterable[Leak]) -> Counter[str]:
-    """Counts leaks by what they are."""
-    return Counter(leak.what for leak in leaks)
+    leaking = {leak.candidate_id for leak in leaks}
+    shown = enumerate(zip(record.request.candidates, record.gains, strict=True))
+    return shown_of(record, [place for place, (each, gain) in shown if gain == 0 or each.id not in leaking])
 
 
 def _opening(text: str, length: int = 60) -> str:

@@ -120,29 +120,27 @@ def training_rows(samples: Any, renderer: PromptRenderer) -> Any:
     """Adds prompts to samples."""
     from datasets import Features, Value
 
-    dropped = 0
+    left_out: set[int] = set()
 
-    def add_prompt(row: dict[str, Any]) -> dict[str, Any]:
-        nonlocal dropped
+    def add_prompt(row: dict[str, Any], place: int) -> dict[str, Any]:
+        turns: list[dict[str, str]] = []
         try:
-            call = renderer.render(sample_of(row))
+            turns = turns_of(renderer.render(sample_of(row)).messages)
         except ContextLengthError as error:
-            dropped += 1
             logger.info("left out: %s", error)
-            return {"prompt": [], "opening": OPENING}
-        return {"prompt": turns_of(call.messages), "opening": OPENING}
+            left_out.add(place)
+        return {"prompt": turns, "opening": OPENING}
 
-    if not hasattr(samples, "num_rows"):
-        return samples.map(add_prompt).filter(lambda row: bool(row["prompt"]))
     # The type is said: rows that are left out have no turns that would show it.
     turn = {"role": Value("string"), "content": Value("string")}
     features = Features({**samples.features, "prompt": [turn], "opening": Value("string")})
     # A fingerprint of our own, which names the file of the rows: hashing the function would pickle the tokenizer.
     fingerprint = f"{samples._fingerprint[:40]}-{renderer.digest()}"
-    rows = samples.map(add_prompt, features=features, load_from_cache_file=False, new_fingerprint=fingerprint)
-    if dropped:
-        logger.warning("%d of %d samples are left out: their query leaves no room for passages", dropped, len(samples))
-        rows = rows.select([place for place, turns in enumerate(rows["prompt"]) if turns])
-    if not len(rows):
-        raise InputError(f"none of the {len(samples)} samples fits into {renderer.context_length} tokens: raise it")
-    return rows
+    options = {"with_indices": True, "load_from_cache_file": False, "new_fingerprint": fingerprint}
+    rows = samples.map(add_prompt, features=features, **options)
+    if len(left_out) == len(rows):
+        raise InputError(f"none of the {len(rows)} samples fits into {renderer.context_length} tokens: raise it")
+    if not left_out:
+        return rows
+    logger.warning("%d of %d samples are left out: their query leaves no room for passages", len(left_out), len(rows))
+    return rows.select([place for place in range(len(rows)) if place not in left_out])

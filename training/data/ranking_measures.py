@@ -78,13 +78,5 @@ def _agreements(ranking: Sequence[Hashable], reference: Sequence[Hashable]) -> l
         raise InputError(f"lists of {len(ranking)} and {len(reference)} entries are compared: give equally long ones")
     if len(set(ranking)) < len(ranking) or len(set(reference)) < len(reference):
         raise InputError("a list that is compared repeats an entry: give each once")
-    seen: set[Hashable] = set()
-    shared = 0
-    shares = []
-    for depth, (left, right) in enumerate(zip(ranking, reference, strict=True), start=1):
-        for entry in (left, right):
-            # The second list to bring an entry makes it a shared one.
-            shared += entry in seen
-            seen.add(entry)
-        shares.append(shared / depth)
-    return shares
+    depths = range(1, len(ranking) + 1)
+    return [len(set(ranking[:depth]).intersection(reference[:depth])) / depth for depth in depths]

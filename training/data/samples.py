@@ -29,11 +29,6 @@ NO_NEGATIVE = "no candidate of lower gain than a positive"
 NO_WINDOW = "no window with differing gains"
 
 
-def sampling_strategies() -> tuple[str, ...]:
-    """What samples can be made for."""
-    return (*sample_strategies(), WINDOWS)
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How records become samples."""
@@ -50,16 +45,6 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.strategy not in sampling_strategies():
-            raise InputError(f"strategy is {self.strategy!r}: use one of {', '.join(sampling_strategies())}")
-        if self.negatives not in ("top", "random"):
-            raise InputError(f"negatives is {self.negatives!r}: use top or random")
-        if self.candidates < 2:
-            raise InputError(f"candidates is {self.candidates}: a list needs at least 2 to compare")
-        if self.positives is not None and self.positives < 1:
-            raise InputError(f"positives is {self.positives}: draw at least 1 per record")
-        if few := [words for words in self.passage_words if words < 1]:
-            raise InputError(f"passage_words holds {few[0]}: leave at least 1 word of a passage")
         check_window(self.window_size, self.stride)
         if self.as_given and self.strategy == WINDOWS:
             raise InputError(f"as_given goes with {', '.join(sample_strategies())}: windows are cut from longer lists")
@@ -70,37 +55,35 @@ class Sampling:
         return self.strategy in STRATEGIES and STRATEGIES[self.strategy].asks == "worst"
 
 
-def record_rng(seed: int, record: JudgedRequest) -> random.Random:
+def record_rng(seed: int, record: JudgedRequest, *more: str) -> random.Random:
     """The random numbers of a record: they depend on seed, source and id alone, so that order changes nothing."""
-    return random.Random(json.dumps([seed, record.source, record.request.query_id]))
+    return random.Random(json.dumps([seed, record.source, record.request.query_id, *more]))
 
 
 def samples_of(record: JudgedRequest, sampling: Sampling, dropped: Counter[str]) -> list[Sample]:
     """Makes all samples of a record."""
+    samples: list[Sample] = []
     if not positives_of(record, sampling.min_gain):
-        dropped[NO_POSITIVE] += 1
-        return []
-    rng = record_rng(sampling.seed, record)
-    record = _shortened(record, sampling)
-    if sampling.strategy == WINDOWS:
-        samples = window_samples(record, sampling.window_size, sampling.stride)
-        if not samples:
-            dropped[NO_WINDOW] += 1
-        return samples
-    if len(set(record.gains)) < 2:
-        dropped[NO_NEGATIVE] += 1
-        return []
+        reason = NO_POSITIVE
+    elif sampling.strategy == WINDOWS:
+        reason = NO_WINDOW
+        samples = window_samples(_shortened(record, sampling), sampling.window_size, sampling.stride)
+    else:
+        reason = NO_NEGATIVE
+        if len(set(record.gains)) > 1:
+            samples = _list_samples(_shortened(record, sampling), sampling)
+    dropped.update(() if samples else (reason,))
+    return samples
+
+
+def _list_samples(record: JudgedRequest, sampling: Sampling) -> list[Sample]:
     if sampling.as_given:
         return [Sample(sampling.strategy, record)]
-    samples = []
-    for chosen in lists_of(record, sampling, rng):
-        if sampling.makes_steps:
-            samples += step_samples(chosen, rng, sampling.strategy)
-        else:
-            samples.append(shuffled_sample(chosen, sampling.strategy, rng))
-    if not samples:
-        dropped[NO_NEGATIVE] += 1
-    return samples
+    rng = record_rng(sampling.seed, record)
+    lists = lists_of(record, sampling, rng)
+    if sampling.makes_steps:
+        return [sample for chosen in lists for sample in step_samples(chosen, rng, sampling.strategy)]
+    return [shuffled_sample(chosen, sampling.strategy, rng) for chosen in lists]
 
 
 def _shortened(record: JudgedRequest, sampling: Sampling) -> JudgedRequest:
@@ -108,8 +91,7 @@ def _shortened(record: JudgedRequest, sampling: Sampling) -> JudgedRequest:
     if not sampling.passage_words:
         return record
     # Drawn by itself, so that cutting changes no other draw.
-    draw = random.Random(json.dumps([sampling.seed, record.source, record.request.query_id, "words"]))
-    words = draw.choice(sampling.passage_words)
+    words = record_rng(sampling.seed, record, "words").choice(sampling.passage_words)
     cut = tuple(replace(each, text=" ".join(each.text.split()[:words])) for each in record.request.candidates)
     # A prompt that came with the request shows the candidates whole.
     return replace(record, request=replace(record.request, candidates=cut, given=None))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError, missing_extra
+from r1ranker_ir.errors import CheckpointError, InputError, missing_extra
 from r1ranker_ir.models.loading import check_exists, way_out
 from r1ranker_ir.models.parts import FOREIGN_CODE_HINT, needs_foreign_code
 
@@ -18,13 +18,7 @@ _TEXTS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Teaching:
-    """Who teaches, and how far it is believed.
-
-    Args:
-        model: folder or hub name of an `AutoModel` checkpoint whose embeddings are means over its last hidden states.
-        temperature: the cosines of a list are divided by it before the softmax.
-        share: how much of a gain is the teacher's, from 0 to 1; the rest goes by the gains that there were.
-    """
+    """Who teaches (an `AutoModel` checkpoint whose embeddings are means over its last hidden states), and how far."""
 
     model: str
     temperature: float = 0.05
@@ -67,42 +61,32 @@ class Teacher:
 
     def similarities(self, query: str, texts: Sequence[str]) -> tuple[float, ...]:
         """The cosine of each text's embedding with the query's; texts are cut where the encoder's positions end."""
-        query_embedding, *embeddings = self._embed([query, *texts])
-        return tuple(float(embedding @ query_embedding) for embedding in embeddings)
-
-    def _embed(self, texts: Sequence[str]) -> list[Any]:
         import torch
 
-        found = []
+        asked, found, most = [query, *texts], list[Any](), self._max_length
+        options = {"padding": True, "truncation": True, "max_length": most, "return_tensors": "pt"}
         with torch.inference_mode():
-            for start in range(0, len(texts), _TEXTS_AT_ONCE):
-                batch = self._tokenizer(
-                    list(texts[start : start + _TEXTS_AT_ONCE]),
-                    padding=True,
-                    truncation=True,
-                    max_length=self._max_length,
-                    return_tensors="pt",
-                )
+            for start in range(0, len(asked), _TEXTS_AT_ONCE):
+                batch = self._tokenizer(asked[start : start + _TEXTS_AT_ONCE], **options)
                 hidden = self._model(**batch).last_hidden_state
                 mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
                 found.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
-        return list(torch.cat(found))
+        query_embedding, *embeddings = torch.cat(found)
+        return tuple(float(embedding @ query_embedding) for embedding in embeddings)
 
 
 def _load(name: str) -> tuple[Any, Any]:
     check_exists(name)
     try:
         from transformers import AutoModel, AutoTokenizer
-    except ImportError as error:
-        raise missing_extra("A teacher", "local", error) from error
-    try:
+
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         return tokenizer, AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False).eval()
-    except R1RankerError:
-        raise
     # transformers and safetensors raise whatever their file formats provoke: a KeyError as well as an OSError.
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError):
+            raise missing_extra("A teacher", "local", error) from error
+        told = f"{' '.join(str(error).split())[:600] or type(error).__name__} — {way_out(name)}"
         if needs_foreign_code(error):
-            raise CheckpointError(f"teacher {name!r} can't be loaded: {FOREIGN_CODE_HINT}") from error
-        reason = " ".join(str(error).split())[:600] or type(error).__name__
-        raise CheckpointError(f"teacher {name!r} can't be loaded: {reason} — {way_out(name)}") from error
+            told = FOREIGN_CODE_HINT
+        raise CheckpointError(f"teacher {name!r} can't be loaded: {told}") from error

@@ -24,9 +24,8 @@ from r1ranker_ir.training.data.prompting import OPENING, sample_of
 from r1ranker_ir.training.data.records import Sample
 from r1ranker_ir.training.data.sample_files import read_samples
 
-from .examples import IDENTIFIERS, ExampleEncoder, Mode
 from .lexicon import build_lexicon, read_documentation
-from .lists import CandidateList
+from .lists import IDENTIFIERS, CandidateList, Mode, completion_of
 
 MODES: dict[str, Mode] = {"iterative": "exclude", "direct": "order"}
 _ANSWER = "<answer>"
@@ -45,11 +44,9 @@ class ColdStartTeacher:
             raise InputError(f"lazy is {lazy}: give a share from 0 to 1")
         if max_passage_tokens < 1:
             raise InputError(f"max_passage_tokens is {max_passage_tokens}: give at least 1")
-        self._lazy = lazy
-        self._most = max_passage_tokens
-        self._rng = rng
+        self._lazy, self._most, self._rng = lazy, max_passage_tokens, rng
         self._tokenizer = PreTrainedTokenizerFast.from_pretrained(TINY_CHECKPOINT)
-        self._encoder = ExampleEncoder(self._tokenizer, _common_words())
+        self._ids = lru_cache(maxsize=200_000)(lambda text: self._tokenizer.encode(text, add_special_tokens=False))
 
     def _words(self, text: str, most: int | None = None) -> tuple[str, ...]:
         ids = self._tokenizer.encode(text, add_special_tokens=False)[:most]
@@ -65,15 +62,12 @@ class ColdStartTeacher:
             raise InputError(f"{named}: {count} candidates: use lists of 1 to {len(IDENTIFIERS)}")
         passages = tuple(self._words(candidate.text, self._most) for candidate in request.candidates)
         shown = CandidateList(self._words(request.query), passages)
-        example = self._encoder.encode(shown, MODES[sample.strategy])
-        start = example.weights.index(next(weight for weight in example.weights if weight > 0))
-        written = str(self._tokenizer.decode(example.ids[start:], skip_special_tokens=True)).strip()
-        thought, _, _ = written.rpartition(_ANSWER)
+        pieces = completion_of(shown, MODES[sample.strategy], _common_words())
+        written = str(self._tokenizer.decode([id_ for piece in pieces for id_ in self._ids(piece.text)])).strip()
         if self._rng.random() >= self._lazy:
             return OPENING + written
-        numbers = range(1, count + 1)
-        answer = f"[{numbers[-1]}]" if sample.asks == "worst" else " > ".join(f"[{n}]" for n in numbers)
-        return f"{OPENING}{thought}{_ANSWER}{answer}</answer>"
+        by_position = IDENTIFIERS[:count] if sample.asks == "order" else IDENTIFIERS[count - 1 : count]
+        return f"{OPENING}{written.rpartition(_ANSWER)[0]}{_ANSWER}{' > '.join(by_position)}</answer>"
 
 
 def complete_all(teacher: ColdStartTeacher, samples: Path, most: int | None) -> Iterator[CompletedSample]:

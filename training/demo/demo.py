@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +24,10 @@ from r1ranker_ir.training.jobs.comparison import read_run
 from r1ranker_ir.training.jobs.json_records import read_record, write_record
 
 try:
+    from r1ranker_ir.training.jobs.output_folder import CURVES_FILE
+
     from . import cold_start, documentation
-    from .report import find_example, gains_line, print_example, print_line, print_measures
+    from .report import gains_line, print_line, print_measures
 except ImportError as error:
     raise missing_extra("The training demo", "train", error) from error
 
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
 OUTPUT = Path("out")
 """Where the tiny recipes look for their data, seen from the folder that the command is run in."""
 _NOTE, _PICTURE = "train-demo.json", "train-demo.png"
+_SAMPLES = ("steps.parquet", "lists.parquet")
 _SCRIPTS = {module.__name__: module.main for module in (documentation, cold_start)}
 
+_Words = list[str | Path]
 RunCommand = Callable[[Sequence[str]], None]
 """Runs `r1ranker` with what stands after it, in this process; a failure is a `SystemExit`."""
 
@@ -71,99 +75,78 @@ def run_train_demo(
 ) -> None:
     """Runs what is not finished yet, then shows before and after."""
     out, started = settings.output, time.perf_counter()
+    weak, trained = out / "sft", out / "grpo"
     print_line(console, _INTRODUCTION)
     with folder_lock(out, "--output"):
         run_parts(console, demo_parts(settings), out / _NOTE, run_command, overwrite=overwrite)
     console.rule("before and after, on queries that were held out")
-    weak, trained = out / "sft", out / "grpo"
     start, finish = read_run(weak), read_run(trained)
     print_measures(console, start, finish)
-    print_example(console, find_example(out / "data" / "held_out.parquet", weak, trained))
     with whole_file(out / _PICTURE) as growing:
-        shutil.copyfile(_curves(out), growing)
+        shutil.copyfile(trained / CURVES_FILE, growing)
     console.rule("what is there now")
-    print_line(console, f"reward and other curves   {out / _PICTURE}, the same as {_curves(out)}")
-    print_line(console, f"the weak start            {weak}")
-    print_line(console, f"the trained ranker        {trained}")
-    print_line(console, f'to use it in Python       Reranker("{trained}", model_type="r1ranker-iterative")')
-    seconds = time.perf_counter() - started
-    print_line(console, f"\n{seconds / 60:.1f} minutes in all")
-    print_line(console, gains_line(start, finish))
+    for line in (
+        f"reward and other curves   {out / _PICTURE}, the same as {trained / CURVES_FILE}",
+        f"the weak start            {weak}",
+        f"the trained ranker        {trained}",
+        f'to use it in Python       Reranker("{trained}", model_type="r1ranker-iterative")',
+        f"\n{(time.perf_counter() - started) / 60:.1f} minutes in all",
+        gains_line(start, finish),
+    ):
+        print_line(console, line)
 
 
 def demo_parts(settings: DemoSettings) -> list[Part]:
     """Lists what the demo runs."""
     out = settings.output
-    return [*_data_parts(settings), *_completion_parts(out / "data"), *_training_parts(settings)]
-
-
-def _data_parts(settings: DemoSettings) -> list[Part]:
-    corpus, data = settings.output / "python-docs", settings.output / "data"
-    run, held_out = data / "bm25.trec", data / "held_out.parquet"
-    library = () if settings.library is None else ("--library", str(settings.library))
+    corpus, data, weak, trained = out / "python-docs", out / "data", out / "sft", out / "grpo"
+    run, held_out, steps, lists = (data / name for name in ("bm25.trec", "held_out.parquet", *_SAMPLES))
+    library: _Words = [] if settings.library is None else ["--library", settings.library]
     sampling = f"--depth 200 --negatives random --candidates {settings.candidates} --seed 0 --hold-out 0.25"
-    shared = ("r1ranker", "data", "--corpus", str(corpus), "--run", str(run), *sampling.split())
-    shared += ("--hold-out-output", str(held_out))
+    shared: _Words = [*"r1ranker data --corpus".split(), corpus, "--run", run, *sampling.split()]
+    shared += ["--hold-out-output", held_out]
+    lazily = ["--lazy", "0.6", "--max-passage-tokens", "24"]
+    cold = [data / f"cold-{name}" for name in _SAMPLES]
+    sft: _Words = ["r1ranker", "train", "sft", "--config", "tiny-sft"]
+    grpo: _Words = ["r1ranker", "train", "grpo", "--config", "tiny-iranker-grpo", "--model", weak]
+    if out != OUTPUT:
+        # In the folder `out` all files lie where the recipes look for them.
+        sft += ["--train_files", *cold, "--held_out_files", held_out, "--output_dir", weak]
+        grpo += ["--train_files", steps, "--held_out_files", held_out, "--output_dir", trained]
     return [
-        Part(
+        _part(
             "a collection: first lines of docstrings as queries, the rest of each as its relevant document",
-            (*_script(documentation.__name__), "--output", str(corpus), "--most-words", "4", *library),
+            ["python", "-m", documentation.__name__, "--output", corpus, "--most-words", "4", *library],
             (corpus / "corpus.jsonl", corpus / "queries.jsonl", corpus / "qrels" / "train.tsv"),
         ),
-        Part(
+        _part(
             "a first stage, which the negatives come from",
-            ("r1ranker", "search", "--corpus", str(corpus), "--depth", "200", "--output", str(run)),
+            ["r1ranker", "search", "--corpus", corpus, "--depth", "200", "--output", run],
             (run,),
         ),
         *(
-            Part(
+            _part(
                 f"samples: {words}; a quarter of the queries is held out",
-                (*shared, "--strategy", strategy, "--output", str(data / name)),
-                (data / name, held_out),
+                [*shared, "--strategy", strategy, "--output", output],
+                (output, held_out),
             )
-            for words, strategy, name in (
-                ("single steps", "iterative", "steps.parquet"),
-                ("whole lists", "direct", "lists.parquet"),
-            )
+            for words, strategy, output in (("single steps", "iterative", steps), ("whole lists", "direct", lists))
         ),
+        *(
+            _part(
+                f"completions to start from: {words}",
+                ["python", "-m", cold_start.__name__, "--samples", samples, "--output", output, *lazily],
+                (output,),
+            )
+            for words, samples, output in (("single steps", steps, cold[0]), ("whole lists", lists, cold[1]))
+        ),
+        _part("a weak start, by supervised fine-tuning", [*sft, *settings.sft], (weak / "config.json",), weak),
+        _part("GRPO", [*grpo, *settings.grpo], (trained / "config.json", trained / CURVES_FILE), trained),
     ]
 
 
-def _completion_parts(data: Path) -> list[Part]:
-    return [
-        Part(
-            f"completions to start from: {words}",
-            (*_script(cold_start.__name__), "--samples", str(data / name), "--output", str(data / f"cold-{name}"))
-            + ("--lazy", "0.6", "--max-passage-tokens", "24"),
-            (data / f"cold-{name}",),
-        )
-        for words, name in (("single steps", "steps.parquet"), ("whole lists", "lists.parquet"))
-    ]
-
-
-def _training_parts(settings: DemoSettings) -> list[Part]:
-    out = settings.output
-    data, weak, trained = out / "data", out / "sft", out / "grpo"
-    sft: tuple[str, ...] = ("r1ranker", "train", "sft", "--config", "tiny-sft")
-    grpo: tuple[str, ...] = ("r1ranker", "train", "grpo", "--config", "tiny-iranker-grpo", "--model", str(weak))
-    if out != OUTPUT:
-        # In the folder `out` all files lie where the recipes look for them.
-        held_out = ("--held_out_files", str(data / "held_out.parquet"), "--output_dir")
-        sft += ("--train_files", str(data / "cold-steps.parquet"), str(data / "cold-lists.parquet"))
-        sft += (*held_out, str(weak))
-        grpo += ("--train_files", str(data / "steps.parquet"), *held_out, str(trained))
-    return [
-        Part("a weak start, by supervised fine-tuning", sft + settings.sft, (weak / "config.json",), weak),
-        Part("GRPO", grpo + settings.grpo, (trained / "config.json", _curves(out)), trained),
-    ]
-
-
-def _script(module: str) -> tuple[str, ...]:
-    return ("python", "-m", module)
-
-
-def _curves(output: Path) -> Path:
-    return output / "grpo" / "curves.png"
+def _part(title: str, command: _Words, makes: tuple[Path, ...], trains: Path | None = None) -> Part:
+    return Part(title, tuple(map(str, command)), makes, trains)
 
 
 def run_parts(
@@ -174,7 +157,8 @@ def run_parts(
     A part is finished if the note of an earlier call says that this very command has made what is there, and no part
     before it is run again.
     """
-    states = {} if overwrite else _read_note(note)
+    noted = not overwrite and note.exists()
+    states = read_record(_Note, note, "start anew with --overwrite").root if noted else {}
     again = overwrite
     for number, part in enumerate(parts, start=1):
         line = shlex.join(part.command)
@@ -193,13 +177,16 @@ def run_parts(
                 "--output, or replace it with --overwrite"
             )
         print_line(console, f"$ {shlex.join(command)}")
-        for path in part.makes:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        _write_note(note, states | {line: "begun"})
+        try:
+            for path in (note, *part.makes):
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"can't make {error.filename!r}: {error.strerror}: choose another --output") from error
+        write_record(note, states | {line: "begun"}, "--output", indent=2)
         started = time.perf_counter()
         _run(command, run_command)
         states[line] = "finished"
-        _write_note(note, states)
+        write_record(note, states, "--output", indent=2)
         print_line(console, f"{time.perf_counter() - started:.0f} seconds")
 
 
@@ -217,15 +204,3 @@ def _run(command: Sequence[str], run_command: RunCommand) -> None:
 
 class _Note(RootModel[dict[str, str]]):
     """What has become of each command."""
-
-
-def _read_note(path: Path) -> dict[str, str]:
-    return read_record(_Note, path, "start anew with --overwrite").root if path.exists() else {}
-
-
-def _write_note(path: Path, states: Mapping[str, str]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't write {str(path)!r}: {error.strerror}: choose another --output") from error
-    write_record(path, states, "--output", indent=2)

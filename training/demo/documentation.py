@@ -59,14 +59,16 @@ def write_collection(output: Path, *, content_words: tuple[int, int] = (2, 8), l
             pairs.setdefault(documented.description[:200], documented)
     if not pairs:
         raise InputError(f"{str(library)!r} holds no Python files with docstrings that fit: give another folder")
-    corpus, queries, judgments = [], [], ["query-id\tcorpus-id\tscore"]
-    for number, documented in enumerate(pairs.values()):
-        corpus.append(json.dumps({"_id": f"d{number}", "text": documented.description}))
-        queries.append(json.dumps({"_id": f"q{number}", "text": documented.summary}))
-        judgments.append(f"q{number}\td{number}\t1")
+    written = {
+        "corpus.jsonl": [
+            json.dumps({"_id": f"d{n}", "text": each.description}) for n, each in enumerate(pairs.values())
+        ],
+        "queries.jsonl": [json.dumps({"_id": f"q{n}", "text": each.summary}) for n, each in enumerate(pairs.values())],
+        "qrels/train.tsv": ["query-id\tcorpus-id\tscore", *(f"q{n}\td{n}\t1" for n in range(len(pairs)))],
+    }
     try:
         (output / "qrels").mkdir(parents=True, exist_ok=True)
-        for name, lines in (("corpus.jsonl", corpus), ("queries.jsonl", queries), ("qrels/train.tsv", judgments)):
+        for name, lines in written.items():
             (output / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"can't write {str(output)!r}: {error.strerror}: choose another output") from error

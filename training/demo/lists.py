@@ -11,11 +11,14 @@ signs.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from .lexicon import STOP_WORDS
 
+IDENTIFIERS = tuple(f"[{number}]" for number in range(1, 21))
+Mode = Literal["exclude", "order"]
 MAX_WALKED_WORDS = 8
 # Where a place ends, in words from the passage's start: early ones are told apart more finely.
 PLACE_ENDS = (2, 4, 7, 11, 16, 22, 29)
@@ -29,6 +32,15 @@ class CandidateList:
 
     query: tuple[str, ...]
     passages: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A word or mark of a completion: whether it decides something, and which part that is measured it belongs to."""
+
+    text: str
+    decides: bool = True
+    part: Literal["walk", "signs", "answer"] | None = None
 
 
 def walked_words(query: Sequence[str]) -> list[str]:
@@ -60,3 +72,40 @@ def excluded_position(weights: Sequence[int], places: Sequence[int]) -> int:
 def falling_order(weights: Sequence[int]) -> list[int]:
     """The candidates by falling weight, ties in input order."""
     return sorted(range(len(weights)), key=lambda i: (-weights[i], i))
+
+
+def completion_of(shown: CandidateList, mode: Mode, common: Collection[str]) -> Iterator[Piece]:
+    """Thought and answer to a list, behind the opened thought."""
+    walked = walked_words(shown.query)
+    weights = [match_weight(walked, passage, common) for passage in shown.passages]
+    places = [first_place(walked, passage) for passage in shown.passages]
+    for number, passage in enumerate(shown.passages):
+        # The first line finds the words in the query; the others only repeat it.
+        walks: Literal["walk"] | None = None if number else "walk"
+        yield Piece(f"[{number + 1}]")
+        for word in walked:
+            yield Piece(word, decides=number == 0, part=walks)
+            for sign in "+" * word_weight(word, common) if word in passage else "-":
+                yield Piece(sign, part="signs")
+        yield Piece(f"={weights[number]}", part=walks)
+        yield Piece(f"@{places[number]}")
+        if mode == "exclude":
+            # The candidate that would go if the list ended here.
+            worst = excluded_position(weights[: number + 1], places)
+            yield Piece(";", decides=False)
+            yield from map(Piece, (f"={weights[worst]}", f"@{places[worst]}", f"[{worst + 1}]"))
+        yield Piece("\n", decides=False)
+    if mode == "order":
+        # The identifiers under every number of signs that is possible, from the greatest to none.
+        for weight in range(min(MOST_SIGNS, sum(word_weight(word, common) for word in walked)), -1, -1):
+            yield Piece(f"={weight}")
+            yield from (Piece(f"[{place + 1}]") for place, its in enumerate(weights) if its == weight)
+        yield Piece("\n", decides=False)
+    order = [excluded_position(weights, places)] if mode == "exclude" else falling_order(weights)
+    yield Piece("</think>")
+    yield from (Piece("\n", decides=False), Piece("<answer>", decides=False))
+    for rank, position in enumerate(order):
+        if rank:
+            yield Piece(">", decides=False)
+        yield Piece(f"[{position + 1}]", part="answer")
+    yield Piece("</answer>", decides=False)

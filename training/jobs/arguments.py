@@ -7,17 +7,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError, missing_extra
-from r1ranker_ir.files.small_files import read_small_text
-from r1ranker_ir.files.yaml_text import parse_yaml
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, TINY_NAMES
-from r1ranker_ir.quoting import quoted
 
-from .recipe_files import find_recipe, recipe_names
+from .recipe_files import recipe_names
 
 try:
     from trl import ModelConfig, get_peft_config, get_quantization_config
@@ -29,7 +26,7 @@ except ImportError as error:
 
 @dataclass(frozen=True)
 class Method:
-    """A way of training: the names of its module, and of two classes there; and words for `--help` and model cards."""
+    """A way of training: the names of its module, and of two things there; and words for `--help` and model cards."""
 
     module: str
     config: str
@@ -95,15 +92,12 @@ class DataArguments:
     max_prompt_length: int | None = _option("Tokens that a prompt may take; passages are cut until it fits.", None)
 
     def __post_init__(self) -> None:
-        if self.train_weights is not None:
-            if len(self.train_weights) != len(self.train_files):
-                raise InputError(
-                    f"train_weights holds {len(self.train_weights)} numbers for {len(self.train_files)} train_files: "
-                    "give one per file"
-                )
-            if any(not weight > 0 for weight in self.train_weights):
-                raise InputError(f"train_weights is {self.train_weights}: give numbers above 0")
-        if self.curriculum == "length" and self.train_weights is not None:
+        weights = self.train_weights
+        if weights is not None and (len(weights) != len(self.train_files) or not all(each > 0 for each in weights)):
+            raise InputError(
+                f"train_weights is {weights} for {len(self.train_files)} train_files: give one number above 0 per file"
+            )
+        if self.curriculum == "length" and weights is not None:
             raise InputError("curriculum length puts all samples in one order: leave train_weights out")
         for name in ("held_out_queries", "max_passage_tokens", "max_query_tokens", "max_prompt_length"):
             value = getattr(self, name)
@@ -171,11 +165,6 @@ class TrainingArguments:
     trainer: Any
 
 
-def config_class(method: str) -> Any:
-    """The class of a method's trainer arguments."""
-    return METHODS[method].named("config")
-
-
 def trainer_class(method: str) -> Any:
     """The class of a method's trainer, or the function that makes it."""
     return METHODS[method].named("trainer")
@@ -184,7 +173,7 @@ def trainer_class(method: str) -> Any:
 def build_parser(method: str) -> RecipeParser:
     """Builds the parser of a method."""
     return RecipeParser(
-        (DataArguments, ModelArguments, RunArguments, config_class(method)),
+        (DataArguments, ModelArguments, RunArguments, METHODS[method].named("config")),
         prog=f"r1ranker train {method}",
         description=f"Trains a ranker by {METHODS[method].words}. --config names a recipe: a YAML file of these "
         f"arguments, or one of {', '.join(recipe_names())}. What stands on the command line goes before what the "
@@ -195,55 +184,25 @@ def build_parser(method: str) -> RecipeParser:
 def parse_arguments(method: str, arguments: Sequence[str]) -> TrainingArguments:
     """Reads a recipe and the command line."""
     parser = build_parser(method)
-    told = list(_with_found_recipe(arguments, parser))
     try:
-        if parser.recipe:
-            # TRL reads it again by itself, but knows no bounds and says no line.
-            _check_recipe(parser.recipe)
-        *parsed, remaining = parser.parse_args_and_config(told, return_remaining_strings=True)
-    except InputError as error:
-        # TRL's own checks know nothing of recipes and raise ValueError for every kind of mistake.
-        if error.__class__ in (InputError, CommandLineError):
-            raise
-        raise InputError(str(error)) from error
+        recipes = RecipeParser((), prog=parser.prog, description="")
+        recipes.add_argument("--config", action="append", default=[])
+        given, told = recipes.parse_known_args(list(arguments))
+        if len(given.config) > 1:
+            raise CommandLineError(f"argument --config: one recipe only, not {' and '.join(map(repr, given.config))}")
+        for name in given.config:
+            parser.take_recipe(name)
+        parsed: Any = parser.parse_args_into_dataclasses(told, return_remaining_strings=True, look_for_args_file=False)
+    except InputError:
+        raise
+    # The checks of TRL and transformers raise these for every kind of mistake.
     except (ValueError, TypeError, NotImplementedError, ImportError, LookupError, ArithmeticError) as error:
         raise InputError(f"{parser.prog}: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise InputError(f"{parser.prog}: a value is nested too deeply") from None
-    except OSError as error:
-        raise InputError(f"recipe {parser.recipe!r} can't be read: {error.strerror}") from error
+    data, model, run, trainer, remaining = parsed
     if remaining:
         options = [option for action in parser._actions for option in action.option_strings]
         wrong = remaining[0].partition("=")[0]
         raise CommandLineError(f"unknown argument {wrong!r}{close_to(wrong, options)}")
-    data, model, run, trainer = parsed
     return TrainingArguments(method, run, data, model, trainer)
-
-
-def _check_recipe(name: str) -> None:
-    text = read_small_text(find_recipe(name), f"recipe {name!r}", "give a YAML file of training arguments")
-    content = parse_yaml(text, f"recipe {name!r}", feature="A recipe", extra="train")
-    if not isinstance(content, dict):
-        raise InputError(f"recipe {name!r} is {quoted(content)}: it must contain a YAML mapping of training arguments")
-    if odd := [key for key in content if not isinstance(key, str)]:
-        raise InputError(f"recipe {name!r}: the key {quoted(odd[0])} is not a text")
-
-
-def _with_found_recipe(arguments: Sequence[str], parser: RecipeParser) -> Iterator[str]:
-    """The arguments, with the recipe's path in the form and the place that TRL's parser looks for."""
-    given: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if name != "--config":
-            yield argument
-            continue
-        value = value if equals else next(rest, "")
-        if not value or value.startswith("--"):
-            raise CommandLineError("argument --config: give a recipe")
-        given.append(value)
-    if len(given) > 1:
-        raise CommandLineError(f"argument --config: one recipe only, not {' and '.join(map(repr, given))}")
-    if given:
-        parser.recipe = given[0]
-        yield from ("--config", os.fspath(find_recipe(given[0])))

@@ -7,9 +7,7 @@ import copy
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,7 @@ from r1ranker_ir.training.data.prompting import PromptRenderer
 
 from .arguments import DataArguments, TrainingArguments, trainer_class
 from .curves import plot_curves
-from .held_out import rank_held_out
-from .held_out_file import write_ranks
+from .held_out import HeldOutResult, rank_held_out
 from .json_records import write_record
 from .model_card import write_card
 from .model_loading import load_for_training
@@ -44,7 +41,7 @@ from .output_folder import (
 )
 from .progress import HELD_OUT, HeldOutMeasurements, show_progress
 from .recipe_files import find_template
-from .record import TrainingRecord, changed_arguments, describe_file, library_versions
+from .record import TrainingRecord, changed_arguments, describe_file, library_versions, write_ranks
 from .rows import held_out_records, rows_to_train
 from .trained_folder import base_name, save_trained_folder, settings_content
 
@@ -60,12 +57,10 @@ class TrainingSummary:
 
     def line(self) -> str:
         """Steps, tokens, seconds and held-out measures in one line."""
-        record = self.record
-        parts = [f"{record.steps} steps"]
+        record, parts = self.record, [f"{self.record.steps} steps"]
         if record.generated_tokens is not None:
             parts.append(f"{record.generated_tokens} tokens generated")
-        if record.seconds is not None:
-            parts.append(f"{record.seconds:.1f} seconds")
+        parts.append(f"{record.seconds or 0:.1f} seconds")
         for name in ("RR", "nDCG@10"):
             if name in record.before and name in record.after:
                 parts.append(f"held-out {name} {record.before[name]:.4f} before, {record.after[name]:.4f} after")
@@ -99,7 +94,7 @@ def _check_inputs_stay(arguments: TrainingArguments, folder: Path) -> None:
 def _train_into(
     folder: Path, checkpoint: Path | None, arguments: TrainingArguments, *, progress: bool
 ) -> TrainingSummary:
-    config = arguments.trainer
+    config, main = arguments.trainer, arguments.trainer.process_index == 0
     settings = _settings(arguments)
     set_seed(config.seed)
     model, tokenizer = load_for_training(arguments.model, trust_remote_code=config.trust_remote_code)
@@ -109,8 +104,7 @@ def _train_into(
     rows, strategies = rows_to_train(arguments, renderer)
     held_out = held_out_records(arguments.data)
     held_out_strategy = _held_out_strategy(arguments.data, strategies, settings) if held_out else ""
-    record = start_record(arguments, tuple(strategies))
-    main = config.process_index == 0
+    record = start_record(arguments, list(strategies))
     if checkpoint is not None:
         check_continues(folder, record)
     # What the trained folder will say can't be wrong after hours of training.
@@ -118,13 +112,10 @@ def _train_into(
     settings_content(settings, offered)
     trainer = _build_trainer(arguments, model, tokenizer, renderer, rows)
     show_progress(trainer, bar=progress)
-    asked: dict[str, Any] = {
-        "tokenizer": tokenizer,
-        "renderer": renderer,
-        "strategy": held_out_strategy,
-        "settings": settings,
-    }
-    measure = partial(rank_held_out, records=held_out, **asked)
+
+    def measure(trained: Any) -> HeldOutResult:
+        return rank_held_out(trained, tokenizer, renderer, held_out, held_out_strategy, settings)
+
     measured = HeldOutMeasurements(trainer, measure, getattr(config, "held_out_every", 0))
     if held_out:
         trainer.add_callback(measured)
@@ -156,7 +147,11 @@ def _train_into(
     )
     trainer.save_state()
     if main and arguments.run.curves:
-        _draw(trainer.state.log_history, folder)
+        try:
+            plot_curves({folder.name: [trainer.state.log_history]}, folder / CURVES_FILE, title=folder.name)
+        except R1RankerError as error:
+            # The model is saved: a picture is no reason to fail.
+            logger.warning("no curves are drawn: %s", error)
     return TrainingSummary(record, folder)
 
 
@@ -176,14 +171,13 @@ def _renderer(arguments: TrainingArguments, settings: CheckpointSettings, model:
     kept = thought_limit(settings.max_thought_tokens, context) + ANSWER_TOKENS
     reserve = max(kept, getattr(arguments.trainer, "max_completion_length", None) or 0)
     wanted = arguments.data.max_prompt_length
-    if wanted is not None:
-        context = wanted + reserve if context is None else min(context, wanted + reserve)
+    contexts = [context, None if wanted is None else wanted + reserve]
     return PromptRenderer(
         tokenizer,
         settings.template or load_template(),
         max_passage_tokens=settings.max_passage_tokens,
         max_query_tokens=settings.max_query_tokens,
-        context_length=context,
+        context_length=min((each for each in contexts if each is not None), default=None),
         completion_tokens=reserve,
     )
 
@@ -202,19 +196,19 @@ def _held_out_strategy(data: DataArguments, trained: Counter[str], settings: Che
     return wanted
 
 
-def start_record(arguments: TrainingArguments, strategies: tuple[str, ...]) -> TrainingRecord:
+def start_record(arguments: TrainingArguments, strategies: list[str]) -> TrainingRecord:
     """Records what is known before the first step."""
-    config = arguments.trainer
-    told = [changed_arguments(each) for each in (config, arguments.data, arguments.model)]
+    config, data = arguments.trainer, arguments.data
+    told = [changed_arguments(each) for each in (config, data, arguments.model)]
     return TrainingRecord(
         method=arguments.method,
         base_model=base_name(arguments.model.model),
         base_revision=arguments.model.revision,
         strategies=strategies,
-        data=tuple(describe_file(path) for path in arguments.data.train_files),
-        held_out=tuple(describe_file(path) for path in arguments.data.held_out_files or ()),
+        data=[describe_file(path) for path in data.train_files],
+        held_out=[describe_file(path) for path in data.held_out_files or ()],
         seed=config.seed,
-        rewards=tuple(getattr(config, "rewards", ())),
+        rewards=list(getattr(config, "rewards", ())),
         arguments=told[0] | told[1] | told[2],
         libraries=library_versions(),
     )
@@ -225,22 +219,16 @@ def _build_trainer(
 ) -> Any:
     config = arguments.trainer
     config.disable_tqdm = False
-    options: dict[str, Any] = {
-        "args": config,
-        "train_dataset": rows,
-        "renderer": renderer,
-        # An adapter to go on with is on the model already.
-        "peft_config": None if hasattr(model, "peft_config") else arguments.model.peft_config(),
-    }
+    # An adapter to go on with is on the model already.
+    adapter = None if hasattr(model, "peft_config") else arguments.model.peft_config()
+    options = {"args": config, "train_dataset": rows, "renderer": renderer, "peft_config": adapter}
+    options["tokenizer" if arguments.method == "sft" else "processing_class"] = tokenizer
     try:
-        if arguments.method == "sft":
-            return trainer_class("sft")(model, tokenizer=tokenizer, **options)
-        if arguments.method == "likelihood":
-            return trainer_class("likelihood")(model, processing_class=tokenizer, **options)
+        if arguments.method in ("sft", "likelihood"):
+            return trainer_class(arguments.method)(model, **options)
         from r1ranker_ir.training.rewards.rewards import find_reward
 
-        rewards = [find_reward(name) for name in config.rewards]
-        return trainer_class(arguments.method)(model, rewards, processing_class=tokenizer, **options)
+        return trainer_class(arguments.method)(model, [find_reward(name) for name in config.rewards], **options)
     except R1RankerError:
         raise
     # TRL checks what goes together in its trainers, and imports there what only some settings need.
@@ -250,25 +238,12 @@ def _build_trainer(
 
 def _finished(record: TrainingRecord, trainer: Any, seconds: float) -> TrainingRecord:
     """The record with what is known after the last step."""
-    measured = [entry for entry in trainer.state.log_history if f"{HELD_OUT}RR" in entry]
-    before, after = (
+    measured = [
         {name.removeprefix(HELD_OUT): value for name, value in entry.items() if name.startswith(HELD_OUT)}
-        for entry in ((measured[0], measured[-1]) if measured else ({}, {}))
-    )
+        for entry in trainer.state.log_history
+        if f"{HELD_OUT}RR" in entry
+    ]
     generated = getattr(trainer, "generated", None)
-    return replace(
-        record,
-        steps=trainer.state.global_step,
-        generated_tokens=None if generated is None else generated.count,
-        seconds=round(seconds, 1),
-        before=before,
-        after=after,
-    )
-
-
-def _draw(history: Sequence[dict[str, Any]], folder: Path) -> None:
-    try:
-        plot_curves({folder.name: [history]}, folder / CURVES_FILE, title=folder.name)
-    except R1RankerError as error:
-        # The model is saved: a picture is no reason to fail.
-        logger.warning("no curves are drawn: %s", error)
+    known: dict[str, Any] = {"steps": trainer.state.global_step, "seconds": round(seconds, 1)}
+    known["generated_tokens"] = None if generated is None else generated.count
+    return record.model_copy(update=known | ({"before": measured[0], "after": measured[-1]} if measured else {}))

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.measuring.significance import LEVEL as LEVEL
-from r1ranker_ir.eval.measuring.significance import paired_t_test, t_interval
+from r1ranker_ir.eval.measuring.significance import MeanEstimate, paired_t_test, t_estimate
 from r1ranker_ir.files.records import OpenRecord
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE
 
-from .held_out_file import HeldOutRanks, read_ranks
 from .json_records import read_record
-from .record import ReadRecord
+from .record import HeldOutRanks, TrainingRecord, read_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -28,54 +26,35 @@ MEASURE = "RR"
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """One finished training.
-
-    `before` and `after` are held-out measures of the base model and of the trained one; `held_out` says which lists
-    they were measured with: the files' SHA-256, and how many lists were taken.
-    """
+    """One finished training: its record, and how each held-out list was ranked."""
 
     folder: Path
-    seed: int
-    generated_tokens: int | None
-    seconds: float | None
-    before: Mapping[str, float]
-    after: Mapping[str, float]
-    held_out: tuple[Any, ...]
+    record: TrainingRecord
     ranks: HeldOutRanks | None
+
+    @property
+    def held_out(self) -> tuple[Any, ...]:
+        """Which lists it was measured with: the files' SHA-256, and how many lists were taken."""
+        return *(file.sha256 for file in self.record.held_out), self.record.arguments.get("held_out_queries")
 
     @property
     def gain(self) -> float | None:
         """By how many percent the measure has risen; `None` where it was 0."""
-        before, after = self.before[MEASURE], self.after[MEASURE]
+        before, after = self.record.before[MEASURE], self.record.after[MEASURE]
         return 100 * (after - before) / before if before else None
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean, and half of its interval: `None` for a single value."""
-
-    mean: float
-    margin: float | None
-    count: int
-
-    def as_json(self) -> dict[str, float | int | None]:
-        """Mean, both ends of the interval, and the number of values."""
-        margin = self.margin
-        ends = (None, None) if margin is None else (self.mean - margin, self.mean + margin)
-        return {"mean": self.mean, "low": ends[0], "high": ends[1], "count": self.count}
-
-
-@dataclass(frozen=True)
 class MethodSummary:
-    """What one method reaches over its runs."""
+    """What one method reaches over its runs; `None` where a run does not say."""
 
     label: str
     runs: tuple[TrainedRun, ...]
-    generated_tokens: Estimate | None
-    seconds: Estimate | None
-    gain: Estimate | None
-    before: Mapping[str, Estimate]
-    after: Mapping[str, Estimate]
+    generated_tokens: MeanEstimate | None
+    seconds: MeanEstimate | None
+    gain: MeanEstimate | None
+    before: Mapping[str, MeanEstimate]
+    after: Mapping[str, MeanEstimate]
 
 
 @dataclass(frozen=True)
@@ -87,10 +66,11 @@ class PairedDifference:
 
     first: str
     second: str
-    difference: Estimate
+    difference: MeanEstimate
     p_value: float
     better: int
     worse: int
+    lists: int
 
 
 @dataclass(frozen=True)
@@ -101,10 +81,13 @@ class Comparison:
     differences: tuple[PairedDifference, ...]
 
 
+class _Settings(OpenRecord):
+    training: TrainingRecord | None = None
+
+
 def read_run(folder: str | Path) -> TrainedRun:
     """Reads what a trained folder says of its training."""
-    folder = Path(folder)
-    path = folder / SETTINGS_FILE
+    path = Path(folder) / SETTINGS_FILE
     if not path.is_file():
         raise InputError(f"{str(folder)!r} holds no {SETTINGS_FILE}: give folders of finished trainings")
     record = read_record(_Settings, path, "train again").training
@@ -112,50 +95,29 @@ def read_run(folder: str | Path) -> TrainedRun:
         raise InputError(f"{path} holds no record of a training: give folders that r1ranker train has written")
     if MEASURE not in record.before or MEASURE not in record.after:
         raise InputError(f"{str(folder)!r} holds no held-out measures: train with held_out_files")
-    return TrainedRun(
-        folder=folder,
-        seed=record.seed,
-        generated_tokens=record.generated_tokens,
-        seconds=record.seconds,
-        before=record.before,
-        after=record.after,
-        held_out=(tuple(file.sha256 for file in record.held_out), record.arguments.get("held_out_queries")),
-        ranks=read_ranks(folder),
-    )
-
-
-class _Settings(OpenRecord):
-    training: ReadRecord | None = None
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Estimates a mean, with Student's t for the interval."""
-    interval = t_interval(values)
-    margin = None if interval is None else (interval.high - interval.low) / 2
-    return Estimate(math.fsum(values) / len(values), margin, len(values))
-
-
-def _all_or_none(values: Sequence[float | None]) -> Estimate | None:
-    known = [value for value in values if value is not None]
-    return estimate(known) if known and len(known) == len(values) else None
+    return TrainedRun(Path(folder), record, read_ranks(folder))
 
 
 def summarise(label: str, runs: Sequence[TrainedRun]) -> MethodSummary:
     """Takes the runs of one method together: means of the measures that all of them have."""
-    seeds = [run.seed for run in runs]
+    seeds = [run.record.seed for run in runs]
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         logger.warning(
             "%s: %s more than once: runs of one seed are not independent, and the interval is too small",
             label,
             ", ".join(f"seed {seed}" for seed in twice),
         )
-    before, after = (
-        {name: estimate([each[name] for each in measured]) for name in measured[0] if all(name in m for m in measured)}
-        for measured in ([run.before for run in runs], [run.after for run in runs])
+
+    def estimated(rows: Sequence[Mapping[str, float | None]]) -> dict[str, MeanEstimate]:
+        columns = {name: [row.get(name) for row in rows] for name in rows[0]}
+        known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+        return {name: t_estimate(values) for name, values in known.items() if len(values) == len(rows)}
+
+    costs = estimated(
+        [{"tokens": run.record.generated_tokens, "seconds": run.record.seconds, "gain": run.gain} for run in runs]
     )
-    tokens, seconds, gain = (
-        _all_or_none([getattr(run, name) for run in runs]) for name in ("generated_tokens", "seconds", "gain")
-    )
+    before, after = (estimated([getattr(run.record, name) for run in runs]) for name in ("before", "after"))
+    tokens, seconds, gain = (costs.get(name) for name in ("tokens", "seconds", "gain"))
     return MethodSummary(label, tuple(runs), tokens, seconds, gain, before, after)
 
 
@@ -166,28 +128,28 @@ def paired_difference(first: MethodSummary, second: MethodSummary) -> PairedDiff
     """
     runs = (*first.runs, *second.runs)
     kept = [run.ranks for run in runs if run.ranks is not None]
-    if len(kept) < len(runs) or len({each.ids for each in kept}) > 1 or len(kept[0].ids) < 2:
-        return None
-    if len({run.held_out for run in runs}) > 1:
+    lists = {(*run.held_out, *(run.ranks.ids if run.ranks else ())) for run in runs}
+    if len(kept) < len(runs) or len(lists) > 1 or len(kept[0].ids) < 2:
         return None
     one, other = (
-        [math.fsum(values) / len(values) for values in zip(*(each.after for each in some), strict=True)]
+        [fmean(values) for values in zip(*(each.after for each in some), strict=True)]
         for some in (kept[: len(first.runs)], kept[len(first.runs) :])
     )
     differences = [ours - theirs for ours, theirs in zip(one, other, strict=True)]
     better, worse = (sum(sign * value > 0 for value in differences) for sign in (1, -1))
-    p_value = paired_t_test(differences)
-    return PairedDifference(first.label, second.label, estimate(differences), p_value, better, worse)
+    mean, p_value = t_estimate(differences), paired_t_test(differences)
+    return PairedDifference(first.label, second.label, mean, p_value, better, worse, len(differences))
 
 
 def compare(runs: Mapping[str, Sequence[TrainedRun]]) -> Comparison:
     """Compares methods, each a label with its runs."""
-    if not runs or not all(runs.values()):
+    every = [run for each in runs.values() for run in each]
+    folders = [run.folder.resolve() for run in every]
+    if not every:
         raise InputError("nothing to compare: give at least one trained folder")
-    folders = [run.folder.resolve() for each in runs.values() for run in each]
     if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
         raise InputError(f"{str(twice)!r} is given twice: give each trained folder once")
-    if len({run.held_out for each in runs.values() for run in each}) > 1:
+    if len({run.held_out for run in every}) > 1:
         logger.warning("the trainings were not measured with the same held-out lists: their measures differ for that")
     methods = [summarise(label, each) for label, each in runs.items()]
     pairs = [paired_difference(*pair) for pair in combinations(methods, 2)]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.output.pictures import COLOURS, new_figure, write_png
+from r1ranker_ir.eval.output.pictures import COLOURS, new_figure, tidy, write_png
 from r1ranker_ir.files.records import OpenRecord
 
 from .json_records import read_record
@@ -19,6 +18,22 @@ LogHistory = Sequence[Mapping[str, Any]]
 """What a trainer has logged: one mapping a time, with `step` and the values by name."""
 
 STATE_FILE = "trainer_state.json"
+PANELS = {
+    "Loss": re.compile(r"loss|eval_loss"),
+    "Token accuracy": re.compile(r"mean_token_accuracy|eval_mean_token_accuracy"),
+    "Reward": re.compile(r"reward"),
+    "Reward by component": re.compile(r"rewards/((?:[^/]+/)*(?!(?:mean|std)$)[^/]+)(?:/mean)?"),
+    "KL to the reference": re.compile(r"kl"),
+    "Entropy (nats per token)": re.compile(r"entropy"),
+    "Completion length (tokens)": re.compile(r"completions/mean_length"),
+    "Completions cut at the limit (share)": re.compile(r"completions/clipped_ratio"),
+    "Groups without variance (share)": re.compile(r"frac_reward_zero_std"),
+    "Value loss": re.compile(r"value_loss|loss/value|value/loss"),
+    "Held-out RR": re.compile(r"held_out/RR"),
+    "Held-out nDCG@10": re.compile(r"held_out/nDCG@10"),
+    "Held-out accuracy by list length": re.compile(r"held_out/accuracy@(\d+)"),
+}
+"""The titles of the picture's fields, and what each draws."""
 
 _STYLES = ("-", "--", ":", "-.")
 _POINTS: dict[str, Any] = {"marker": "o", "markersize": 3.5}
@@ -27,32 +42,6 @@ _PANEL_INCHES = (4.4, 3.0)
 # A line of this many points or more is smoothed, over one part in this many of its points on either side.
 _POINTS_TO_SMOOTH = 30
 _SMOOTHED_SHARE = 20
-_ACCURACY_KEY = re.compile(r"held_out/accuracy@(\d+)")
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One field of the picture."""
-
-    title: str
-    keys: re.Pattern[str]
-    measured: bool = False
-
-
-PANELS = (
-    Panel("Loss", re.compile(r"loss|eval_loss")),
-    Panel("Token accuracy", re.compile(r"mean_token_accuracy|eval_mean_token_accuracy")),
-    Panel("Reward", re.compile(r"reward")),
-    Panel("Reward by component", re.compile(r"rewards/((?:[^/]+/)*(?!(?:mean|std)$)[^/]+)(?:/mean)?")),
-    Panel("KL to the reference", re.compile(r"kl")),
-    Panel("Entropy (nats per token)", re.compile(r"entropy")),
-    Panel("Completion length (tokens)", re.compile(r"completions/mean_length")),
-    Panel("Completions cut at the limit (share)", re.compile(r"completions/clipped_ratio")),
-    Panel("Groups without variance (share)", re.compile(r"frac_reward_zero_std")),
-    Panel("Value loss", re.compile(r"value_loss|loss/value|value/loss")),
-    Panel("Held-out RR", re.compile(r"held_out/RR"), measured=True),
-    Panel("Held-out nDCG@10", re.compile(r"held_out/nDCG@10"), measured=True),
-)
 
 
 class _State(OpenRecord):
@@ -63,20 +52,16 @@ class _State(OpenRecord):
 
 def read_history(path: str | Path) -> list[dict[str, Any]]:
     """Reads what a trainer has logged: from a `trainer_state.json`, or a folder that holds one, or a checkpoint."""
+    path = Path(path)
+    checkpoints = [each for each in path.glob("checkpoint-*") if each.name[11:].isdecimal()]
+    folders = [path, *sorted(checkpoints, key=lambda each: -int(each.name[11:]))]
+    in_folders = next((each / STATE_FILE for each in folders if (each / STATE_FILE).is_file()), None)
+    file = path if path.exists() and not path.is_dir() else in_folders
+    if file is None:
+        why = f"holds no {STATE_FILE}, and no checkpoint of it does" if path.exists() else "does not exist"
+        raise InputError(f"{str(path)!r} {why}: give a trained folder")
     # A trainer logs NaN where it had no loss.
-    return read_record(_State, _state_file(Path(path)), "give a trained folder").log_history
-
-
-def _state_file(path: Path) -> Path:
-    if not path.is_dir():
-        if not path.exists():
-            raise InputError(f"{str(path)!r} does not exist: give a trained folder or its {STATE_FILE}")
-        return path
-    checkpoints = {int(each.name[11:]): each for each in path.glob("checkpoint-*") if each.name[11:].isdecimal()}
-    for folder in (path, *(checkpoints[step] for step in sorted(checkpoints, reverse=True))):
-        if (folder / STATE_FILE).is_file():
-            return folder / STATE_FILE
-    raise InputError(f"{str(path)!r} holds no {STATE_FILE}, and no checkpoint of it does: give a trained folder")
+    return read_record(_State, file, "give a trained folder").log_history
 
 
 def series_of(history: LogHistory, key: str, x: str = "step") -> tuple[list[float], list[float]]:
@@ -99,96 +84,79 @@ def plot_curves(
 ) -> None:
     """Draws the logs of one or more trainings as a PNG.
 
-    A line of many points is drawn as its moving mean; of a single run the points themselves stay visible, pale.
+    A line of many points is drawn as its moving mean; the logs of one label become their mean with its range.
     """
     fields = _fields(histories, x)
-    lengths = _lengths(histories)
-    count = len(fields) + bool(lengths)
-    if not count:
+    if not fields:
         raise InputError(f"none of {', '.join(map(repr, histories)) or 'no logs'} holds a value over {x!r} to draw")
-    columns = min(_COLUMNS, count)
-    rows = math.ceil(count / columns)
+    columns = min(_COLUMNS, len(fields))
+    rows = math.ceil(len(fields) / columns)
     width, height = _PANEL_INCHES
     figure = new_figure(width * columns, height * rows + 0.5, feature="Drawing curves", extra="train")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     handles: dict[str, Any] = {}
-    for number, (panel, keys) in enumerate(fields):
-        _draw(axes[number], panel, keys, histories, x, handles)
-    if lengths:
-        _draw_lengths(axes[count - 1], lengths, histories)
-    for unused in axes[count:]:
+    for axis, (name, keys) in zip(axes, fields.items(), strict=False):
+        handles = _draw(axis, keys, histories, x) | handles
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel(x.replace("_", " "), fontsize=9)
+    for unused in axes[len(fields) :]:
         unused.set_visible(False)
     if len(histories) > 1:
-        figure.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, len(handles)), frameon=False
-        )
+        below = {"loc": "outside lower center", "ncols": min(4, len(handles)), "frameon": False}
+        figure.legend(list(handles.values()), list(handles), **below)
     if title:
         figure.suptitle(title)
     write_png(figure, path)
 
 
-def _fields(histories: Mapping[str, Sequence[LogHistory]], x: str) -> list[tuple[Panel, list[str]]]:
-    """The panels that have something to show, with the keys that each draws."""
+def _fields(histories: Mapping[str, Sequence[LogHistory]], x: str) -> dict[str, dict[str, str]]:
+    """The titles of what there is to show, each with the keys that are drawn and what they are called."""
     logs = [log for runs in histories.values() for log in runs]
     logged = dict.fromkeys(str(key) for log in logs for entry in log for key in entry)
     drawable = [key for key in logged if any(series_of(log, key, x)[0] for log in logs)]
-    fields = []
-    for panel in PANELS:
-        keys = [key for key in drawable if panel.keys.fullmatch(key)]
-        if len(histories) > 1 and len(keys) > 1:
+    fields: dict[str, dict[str, str]] = {}
+    for title, pattern in PANELS.items():
+        found = [match for key in drawable if (match := pattern.fullmatch(key))]
+        names = {each[0]: each[pattern.groups].removesuffix("_reward").replace("_", " ") for each in found}
+        if len(histories) > 1 and len(names) > 1:
             # Colours tell the runs apart, so that each component gets a panel of its own.
-            fields += [(Panel(f"{panel.title}: {_line_name(panel, key)}", panel.keys), [key]) for key in keys]
-        elif keys and not (panel.title == "Reward by component" and len(keys) == 1 and "reward" in drawable):
-            fields.append((panel, keys))
+            fields |= {f"{title}: {name}": {key: name} for key, name in names.items()}
+        elif names and not (title == "Reward by component" and len(names) == 1 and "reward" in drawable):
+            fields[title] = names
     return fields
 
 
-def _line_name(panel: Panel, key: str) -> str:
-    found = panel.keys.fullmatch(key)
-    name = found.group(1) if found and panel.keys.groups else key
-    return name.removesuffix("_reward").replace("_", " ")
+def _draw(axis: Any, names: Mapping[str, str], histories: Mapping[str, Sequence[LogHistory]], x: str) -> dict[str, Any]:
+    """Draws a panel; returns the lines by their runs' labels."""
+    from matplotlib.ticker import MaxNLocator
 
-
-def _draw(
-    axis: Any, panel: Panel, keys: list[str], histories: Mapping[str, Sequence[LogHistory]], x: str, handles: Any
-) -> None:
+    handles: dict[str, Any] = {}
     for run, (label, logs) in enumerate(histories.items()):
-        for line, key in enumerate(keys):
+        for line, (key, name) in enumerate(names.items()):
             kind = run if len(histories) > 1 else line
             look = {"color": COLOURS[kind % len(COLOURS)], "linestyle": _STYLES[kind // len(COLOURS) % len(_STYLES)]}
             positions, low, mean, high = _band([series_of(log, key, x) for log in logs])
             if not positions:
                 continue
-            smooth = not panel.measured and len(positions) >= _POINTS_TO_SMOOTH
-            if smooth and len(logs) == 1:
-                axis.plot(positions, mean, color=look["color"], alpha=0.25, linewidth=0.8)
-            if smooth:
+            measured = key.startswith("held_out/")
+            if not measured and len(positions) >= _POINTS_TO_SMOOTH:
+                if len(logs) == 1:
+                    axis.plot(positions, mean, color=look["color"], alpha=0.25, linewidth=0.8)
                 low, mean, high = (_moving_mean(values, len(values) // _SMOOTHED_SHARE) for values in (low, mean, high))
             if len(logs) > 1:
                 axis.fill_between(positions, low, high, color=look["color"], alpha=0.15, linewidth=0)
-            marks = _POINTS if panel.measured or len(positions) < 3 else {}
-            [drawn] = axis.plot(positions, mean, linewidth=1.6, label=_line_name(panel, key), **look, **marks)
+            marks = _POINTS if measured or len(positions) < 3 else {}
+            [drawn] = axis.plot(positions, mean, linewidth=1.6, label=name, **look, **marks)
             handles.setdefault(f"{label} ({len(logs)} runs)" if len(logs) > 1 else label, drawn)
-    axis.set_title(panel.title, fontsize=10)
-    axis.set_xlabel(x.replace("_", " "), fontsize=9)
-    _tidy(axis)
-    if len(keys) > 1:
+    if len(names) > 1:
         axis.legend(fontsize=8, frameon=False)
-
-
-def _tidy(axis: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis.tick_params(labelsize=8)
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
+    tidy(axis)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
     axis.margins(x=0.03)
+    return handles
 
 
-def _band(
-    series: Sequence[tuple[list[float], list[float]]],
-) -> tuple[list[float], list[float], list[float], list[float]]:
+def _band(series: Sequence[tuple[list[float], list[float]]]) -> tuple[list[float], ...]:
     """Positions that all runs reach, with least, mean and greatest value there; between logged points it is linear."""
     import numpy as np
 
@@ -206,30 +174,3 @@ def _moving_mean(values: Sequence[float], reach: int) -> list[float]:
     """The mean of each value and of up to `reach` neighbours on either side."""
     around = [values[max(0, place - reach) : place + reach + 1] for place in range(len(values))]
     return [sum(window) / len(window) for window in around]
-
-
-def _lengths(histories: Mapping[str, Sequence[LogHistory]]) -> list[int]:
-    """The numbers of candidates that held-out accuracy is known for."""
-    keys = {str(key) for runs in histories.values() for log in runs for entry in log for key in entry}
-    return sorted(int(found.group(1)) for key in keys if (found := _ACCURACY_KEY.fullmatch(key)))
-
-
-def _draw_lengths(axis: Any, lengths: Sequence[int], histories: Mapping[str, Sequence[LogHistory]]) -> None:
-    """Accuracy over the number of candidates shown, at the first and at the last measurement."""
-    from matplotlib.lines import Line2D
-
-    for run, logs in enumerate(histories.values()):
-        colour = COLOURS[run % len(COLOURS)]
-        for place, style in ((0, ":"), (-1, "-")):
-            means = {}
-            for length in lengths:
-                measured = [series_of(log, f"held_out/accuracy@{length}")[1] for log in logs]
-                # A single measurement is the last one.
-                if values := [series[place] for series in measured if len(series) > (place == 0)]:
-                    means[length] = sum(values) / len(values)
-            axis.plot(list(means), list(means.values()), color=colour, linestyle=style, linewidth=1.6, **_POINTS)
-    axis.set_title("Held-out accuracy by list length", fontsize=10)
-    axis.set_xlabel("candidates shown", fontsize=9)
-    _tidy(axis)
-    shown = [Line2D([], [], color="#555555", linestyle=style, **_POINTS) for style in (":", "-")]
-    axis.legend(shown, ["first measurement", "last"], fontsize=8, frameon=False)

@@ -41,6 +41,13 @@ class HeldOutResult:
     rankings: tuple[Ranking, ...]
     closed_at: Mapping[ClosedAt, int] = field(default_factory=dict)
 
+    def values(self) -> dict[str, float]:
+        """What is logged of it."""
+        closed = {f"closed_at_{where}": count for where, count in self.closed_at.items()}
+        accuracies = {f"accuracy@{length}": value for length, value in self.accuracy_by_length.items()}
+        counts = {"repairs": self.repairs, "thoughts_closed": self.thoughts_closed}
+        return {**self.measures, **accuracies, **counts, **closed}
+
 
 def rank_held_out(
     model: Any,
@@ -69,12 +76,11 @@ def rank_held_out(
             max_passage_tokens=renderer.max_passage_tokens,
             max_query_tokens=renderer.max_query_tokens,
         )
-        window_size, stride = settings.window_size, settings.stride
-        if stride >= window_size:
-            # As Ranker has it: windows have to overlap.
-            stride = max(1, window_size // 2)
+        size, stride = settings.window_size, settings.stride
+        # As Ranker has it: windows have to overlap.
+        stride = stride if stride < size else max(1, size // 2)
         make = STRATEGIES[strategy]
-        programs = [make(record.request, prompt, window_size=window_size, stride=stride) for record in records]
+        programs = [make(record.request, prompt, window_size=size, stride=stride) for record in records]
         return measure_rankings(Engine(backend, max_repair_rate=1.0).run(programs), records)
     finally:
         model.train(was_training)

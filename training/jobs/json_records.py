@@ -15,16 +15,16 @@ from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
 
 def read_record(kind: type[AnyRecord], path: Path, way_out: str, *, finite: bool = False) -> AnyRecord:
     """Reads a file as a record of some kind; errors name the file, the field and the way out."""
+
+    def not_ours(told: str) -> DataFileError:
+        return DataFileError(f"{told}. This is not what a training writes: {way_out}")
+
     text = read_small_text(path, str(path), way_out, error=DataFileError, most=RECORD_BYTES)
     try:
         content = parse_json(text, finite=finite)
     except ValueError as error:
-        raise DataFileError(f"{path} can't be read: it is not valid JSON ({error}): {way_out}") from error
-    return checked_record(kind, content, str(path), error=lambda told: _not_ours(told, way_out))
-
-
-def _not_ours(told: str, way_out: str) -> DataFileError:
-    return DataFileError(f"{told}. This is not what a training writes: {way_out}")
+        raise not_ours(f"{path} can't be read: it is not valid JSON ({error})") from error
+    return checked_record(kind, content, str(path), error=not_ours)
 
 
 def write_record(path: Path, content: Any, choose: str, *, indent: int | None = None) -> None:

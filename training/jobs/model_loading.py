@@ -21,34 +21,25 @@ def load_for_training(arguments: ModelArguments, *, trust_remote_code: bool = Fa
     name = arguments.model
     check_exists(name)
     try:
-        return _load(arguments, trust_remote_code)
+        place, revision = located(name, arguments.revision)
+        local = only_local(place, revision)
+        source = {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": local}
+        if not is_adapter(place, revision):
+            return _load_weights(name, arguments, source), load_tokenizer(name, source)
+        if arguments.use_peft:
+            return load_adapter(name, source, lambda base, at: _load_weights(base, arguments, at), trainable=True)
     except R1RankerError:
         raise
     # transformers, peft and safetensors raise whatever their file formats provoke: a KeyError as well as an OSError.
     except Exception as error:
+        reason = " ".join(str(error).split())[:600]
+        told = f"{type(error).__name__}: {reason} — {way_out(name)}"
         if needs_foreign_code(error):
-            raise CheckpointError(f"model {name!r} can't be loaded for training: {FOREIGN_CODE_HINT}") from error
-        reason = " ".join(str(error).split())[:600] or type(error).__name__
-        raise CheckpointError(
-            f"model {name!r} can't be loaded for training: {type(error).__name__}: {reason} — {way_out(name)}"
-        ) from error
-
-
-def _load(arguments: ModelArguments, trust_remote_code: bool) -> tuple[Any, Any]:
-    name = arguments.model
-    place, revision = located(name, arguments.revision)
-    source = {
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
-        "local_files_only": only_local(place, revision),
-    }
-    if not is_adapter(place, revision):
-        return _load_weights(name, arguments, source), load_tokenizer(name, source)
-    if not arguments.use_peft:
-        raise CheckpointError(
-            f"model {name!r} is a LoRA adapter: add use_peft to train it further, or merge it into its base first"
-        )
-    return load_adapter(name, source, lambda base, where: _load_weights(base, arguments, where), trainable=True)
+            told = FOREIGN_CODE_HINT
+        raise CheckpointError(f"model {name!r} can't be loaded for training: {told}") from error
+    raise CheckpointError(
+        f"model {name!r} is a LoRA adapter: add use_peft to train it further, or merge it into its base first"
+    )
 
 
 def _load_weights(name: str, arguments: ModelArguments, source: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -17,9 +18,8 @@ from r1ranker_ir.quoting import quoted
 
 from .arguments import TrainingArguments
 from .curves import STATE_FILE
-from .held_out_file import HELD_OUT_FILE
 from .json_records import read_record
-from .record import ReadRecord, TrainingRecord
+from .record import HELD_OUT_FILE, TrainingRecord
 from .trained_folder import CARD_FILE, is_finished, take_down
 
 logger = logging.getLogger(__name__)
@@ -51,64 +51,56 @@ def output_folder(arguments: TrainingArguments) -> Path:
 
 
 def model_folders(name: str) -> list[Path]:
-    """Finds the folders on this machine that a model is loaded from."""
+    """Finds the folders on this machine that a model is loaded from: its own, and that of an adapter's base."""
     folder = Path(name)
     if not folder.is_dir():
         return []
-    config = folder / "adapter_config.json"
-    if not config.is_file():
-        return [folder]
-    try:
-        content = parse_json(read_small_text(config, str(config), ""), finite=False)
-    except ValueError:  # loading it says what is wrong
-        return [folder]
-    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    config, base = folder / "adapter_config.json", None
+    with contextlib.suppress(ValueError):  # loading it says what is wrong
+        content = parse_json(read_small_text(config, str(config), ""), finite=False) if config.is_file() else {}
+        base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
     return [folder, *([Path(base)] if isinstance(base, str) and Path(base).is_dir() else [])]
 
 
 def find_checkpoint(arguments: TrainingArguments, folder: Path) -> Path | None:
     """Finds the checkpoint to go on from."""
-    wanted = arguments.trainer.resume_from_checkpoint
-    if wanted is None or str(wanted).lower() in ("", "false"):
+    wanted = str(arguments.trainer.resume_from_checkpoint or "")
+    if wanted.lower() in ("", "false"):
         return None
     if arguments.run.overwrite:
         raise InputError("choose one of overwrite, which starts anew, and resume_from_checkpoint")
-    if str(wanted).lower() in _LAST_CHECKPOINT:
-        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-        if last is None:
+    if wanted.lower() in _LAST_CHECKPOINT:
+        if (last := _last_checkpoint(folder)) is None:
             raise InputError(f"{str(folder)!r} holds no checkpoint to go on from: leave resume_from_checkpoint out")
-        return Path(last)
-    checkpoint = Path(str(wanted))
-    if not (checkpoint / STATE_FILE).is_file():
-        raise InputError(f"resume_from_checkpoint {str(checkpoint)!r} is not a checkpoint: give its folder, or last")
-    return checkpoint
+        return last
+    if not (Path(wanted) / STATE_FILE).is_file():
+        raise InputError(f"resume_from_checkpoint {wanted!r} is not a checkpoint: give its folder, or last")
+    return Path(wanted)
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    return None if last is None else Path(last)
 
 
 def check_is_free(arguments: TrainingArguments, folder: Path, checkpoint: Path | None) -> None:
     """Refuses a folder that holds another run, whose files would mix with this one's."""
     if checkpoint is not None or not folder.is_dir():
         return
-    last = get_last_checkpoint(str(folder))
-    if last is not None and Path(arguments.model.model).resolve().is_relative_to(folder.resolve()):
-        raise InputError(
-            f"the model {arguments.model.model!r} lies in the output folder {str(folder)!r}: give another output_dir"
-        )
+    last, model = _last_checkpoint(folder), arguments.model.model
+    if last is not None and Path(model).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"the model {model!r} lies in the output folder {str(folder)!r}: give another output_dir")
     if arguments.run.overwrite:
         return
     if is_finished(folder):
-        raise InputError(
-            f"output_dir {str(folder)!r} holds a trained model: give another folder, or overwrite to replace it"
-        )
-    if last is not None:
-        raise InputError(
-            f"output_dir {str(folder)!r} holds checkpoints, the last one {Path(last).name!r}: go on from there with "
-            "resume_from_checkpoint last, give another folder, or overwrite to start anew"
-        )
-    if foreign := _files_of_others(folder):
-        raise InputError(
-            f"output_dir {str(folder)!r} holds {foreign[0]!r}, which no training wrote there and would be "
-            "replaced: give another folder, or overwrite to replace it"
-        )
+        there = "a trained model"
+    elif last is not None:
+        there = f"checkpoints, the last one {last.name!r}: go on from there with resume_from_checkpoint last"
+    elif foreign := _files_of_others(folder):
+        there = f"{foreign[0]!r}, which no training wrote there and would be replaced"
+    else:
+        return
+    raise InputError(f"output_dir {str(folder)!r} holds {there}; or give another folder, or overwrite to start anew")
 
 
 def _files_of_others(folder: Path) -> list[str]:
@@ -134,8 +126,8 @@ def check_continues(folder: Path, record: TrainingRecord) -> None:
     if not path.exists():
         logger.warning("%s holds no %s: whether this is the same training can't be told", folder, RUN_FILE)
         return
-    before = read_record(ReadRecord, path, "start anew with overwrite")
-    now = ReadRecord(**json.loads(json.dumps(record.as_json())))
+    before = read_record(TrainingRecord, path, "start anew with overwrite")
+    now = TrainingRecord.model_validate(json.loads(json.dumps(record.as_json())))
     for key in ("method", "base_model", "base_revision", "seed", "rewards", "strategies"):
         was, is_now = getattr(before, key), getattr(now, key)
         if was != is_now:
@@ -143,7 +135,7 @@ def check_continues(folder: Path, record: TrainingRecord) -> None:
                 f"the checkpoint's training has {key} {quoted(was)}, this one {is_now!r}: go on with the same, or "
                 "start anew in another folder"
             )
-    if before.data != now.data:
+    if [file.sha256 for file in before.data] != [file.sha256 for file in now.data]:
         raise InputError(
             "the train_files are not those of the checkpoint's training, or in another order: go on with the same "
             "ones, or start anew in another folder"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
@@ -48,9 +48,8 @@ def show_progress(trainer: Trainer, *, bar: bool) -> None:
     """Replaces the trainer's own output, which goes to standard output, by messages and a bar."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    if bar:
-        trainer.add_callback(_Bar())
-    trainer.add_callback(LogLines())
+    for callback in (*([_Bar()] if bar else []), LogLines()):
+        trainer.add_callback(callback)
 
 
 class HeldOutMeasurements(KeptCallback):
@@ -86,30 +85,17 @@ class HeldOutMeasurements(KeptCallback):
             self._log()
 
     def _log(self) -> None:
-        trainer = self._trainer
+        trainer: Any = self._trainer
         # Every process ranks all lists: sharded weights have to be gathered in all of them at once.
-        gathered: AbstractContextManager[Any] = nullcontext()
-        if trainer.is_fsdp_enabled and hasattr(trainer, "_dist"):
-            gathered = trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False)
+        sharded = trainer.is_fsdp_enabled and hasattr(trainer, "_dist")
+        gathered = trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False) if sharded else nullcontext()
         with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model, gathered:
             result = self._measure(model)
         self.after = result.reciprocal_ranks
-        control = trainer.control
-        wanted = control.should_log
-        # TRL's own log would flush the metrics of the steps since the last one into this entry.
+        wanted = trainer.control.should_log
         written = getattr(trainer, "generated", None)
         spent = {} if written is None else {"generated_tokens": float(written.count)}
-        Trainer.log(trainer, log_entry(result) | spent)
+        # TRL's own log would flush the metrics of the steps since the last one into this entry.
+        Trainer.log(trainer, {f"{HELD_OUT}{name}": value for name, value in result.values().items()} | spent)
         # Logging takes back the wish to log, and the step's own values are still to come.
-        control.should_log = wanted
-
-
-def log_entry(result: HeldOutResult) -> dict[str, float]:
-    """Names held-out measures as they are logged."""
-    values: dict[str, float] = {f"{HELD_OUT}{name}": value for name, value in result.measures.items()}
-    values |= {f"{HELD_OUT}accuracy@{length}": value for length, value in result.accuracy_by_length.items()}
-    return values | {
-        f"{HELD_OUT}repairs": result.repairs,
-        f"{HELD_OUT}thoughts_closed": result.thoughts_closed,
-        **{f"{HELD_OUT}closed_at_{where}": count for where, count in result.closed_at.items()},
-    }
+        trainer.control.should_log = wanted

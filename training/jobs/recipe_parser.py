@@ -1,4 +1,4 @@
-"""TRL's parser of arguments, with recipes whose keys and values are checked as those of the command line are."""
+"""transformers' parser of arguments, with recipes that are checked as the command line is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from trl import TrlParser
+from transformers import HfArgumentParser
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.small_files import read_small_text
+from r1ranker_ir.files.yaml_text import parse_yaml
 from r1ranker_ir.quoting import quoted
 
-_OUR_PACKAGE = "r1ranker_ir."
+from .recipe_files import find_recipe
+
 _MATCHES = 3
 
 
@@ -23,106 +26,67 @@ class CommandLineError(InputError):
     """The command line itself can't be understood."""
 
 
-class RecipeParser(TrlParser):  # type: ignore[misc]  # TRL's types are not all there
-    """TRL's parser, which checks the values of a recipe as it does those of the command line."""
+class RecipeParser(HfArgumentParser):
+    """A parser that takes its defaults from a recipe, and raises where argparse would print and exit."""
 
-    def __init__(self, dataclass_types: Sequence[type], *, prog: str, description: str) -> None:
+    def __init__(self, dataclass_types: Sequence[Any], *, prog: str, description: str) -> None:
         # An abbreviation would hide a misspelt name behind one that only begins alike.
         super().__init__(list(dataclass_types), prog=prog, description=description, allow_abbrev=False)
-        self.recipe = ""
 
     def error(self, message: str) -> NoReturn:
         """Raises what argparse would print and exit with."""
         raise CommandLineError(message)
 
-    def _kinds(self) -> dict[str, tuple[Any, ...]]:
-        """The types that each argument may have."""
-        kinds: dict[str, tuple[Any, ...]] = {}
-        for dtype in self.dataclass_types:
-            for name, hint in typing.get_type_hints(dtype).items():
-                union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-                parts = typing.get_args(hint) if union else (hint,)
-                kinds[name] = tuple(typing.get_origin(part) or part for part in parts)
-        return kinds
-
-    def _named(self) -> dict[str, argparse.Action]:
+    def take_recipe(self, name: str) -> None:
+        """Makes a recipe's values the defaults."""
+        where = f"recipe {name!r}"
+        text = read_small_text(find_recipe(name), where, "give a YAML file of training arguments")
+        content = parse_yaml(text, where, feature="A recipe", extra="train")
+        if not isinstance(content, dict):
+            raise InputError(f"{where} is {quoted(content)}: it must contain a YAML mapping of training arguments")
         # A flag that is on by default has a complement of the same name, after it.
-        return {action.dest: action for action in reversed(self._actions) if action.dest != "help"}
-
-    def set_defaults_with_config(self, **kwargs: Any) -> list[str]:
-        """Takes a recipe's values as defaults."""
-        named, kinds = self._named(), self._kinds()
-        values = {}
-        for key, value in kwargs.items():
+        named = {action.dest: action for action in reversed(self._actions) if action.dest != "help"}
+        hints = {name: hint for dtype in self.dataclass_types for name, hint in typing.get_type_hints(dtype).items()}
+        for key, value in content.items():
             if key not in named:
-                raise InputError(f"recipe {self.recipe!r}: unknown key {key!r}{close_to(key, named)}")
-            values[key] = self._converted(key, value, named[key], kinds.get(key, (str,)))
-        remaining: list[str] = super().set_defaults_with_config(**values)
-        return remaining
-
-    def _converted(self, key: str, value: Any, action: argparse.Action, kinds: tuple[Any, ...]) -> Any:
-        def refuse(why: str) -> NoReturn:
-            raise InputError(f"recipe {self.recipe!r}: {key} is {quoted(value)}: {why}")
-
-        if value is None:
-            return None if type(None) in kinds else refuse("it can't be left empty")
-        if isinstance(value, dict):
-            return value if dict in kinds else refuse("no mapping goes here")
-        convert = action.type if callable(action.type) else str
-
-        def one(part: Any) -> Any:
-            if isinstance(part, list | dict) or part is None:
-                refuse("give single values")
+                raise InputError(f"{where}: unknown key {quoted(key)}{close_to(str(key), named)}")
             try:
-                converted = convert(str(part))
-            except (ValueError, TypeError, argparse.ArgumentTypeError):
-                refuse(f"give {_a_value_of(action.type)}")
-            if action.choices is not None and converted not in action.choices:
-                refuse(f"choose among {', '.join(map(str, action.choices))}")
-            return converted
+                named[key].default = self._converted(value, named[key], hints.get(key))
+            except (argparse.ArgumentError, ValueError) as error:
+                problem = getattr(error, "message", None) or str(error)
+                raise InputError(f"{where}: {key} is {quoted(value)}: {problem}") from error
+            named[key].required = False
 
-        if isinstance(value, list):
-            return [one(part) for part in value] if list in kinds else refuse("give one value, not a list")
-        return [one(value)] if action.nargs == "+" else one(value)
+    def _converted(self, value: Any, action: argparse.Action, hint: Any) -> Any:
+        parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+        if value is None or isinstance(value, list | dict):
+            if type(value) not in [typing.get_origin(part) or part for part in parts]:
+                raise ValueError("give one value")
+            if not isinstance(value, list):
+                return value
+        converted = [self._get_value(action, str(each)) for each in (value if isinstance(value, list) else [value])]
+        for each in converted:
+            self._check_value(action, each)
+        return converted if isinstance(value, list) or action.nargs == "+" else converted[0]
 
     def format_help(self) -> str:
         """The help, this project's own arguments before TRL's and transformers'."""
-        ours, theirs = set[str](), set[str]()
-        sections: list[tuple[str, set[str]]] = []
-        for dtype in self.dataclass_types:
-            names = {each.name for each in dataclasses.fields(dtype)}
-            inherited = {
-                each.name
-                for parent in dtype.__mro__[1:]
-                if dataclasses.is_dataclass(parent) and not parent.__module__.startswith(_OUR_PACKAGE)
-                for each in dataclasses.fields(parent)
-            }
-            theirs |= inherited
-            ours |= names - inherited
-            sections.append((f"{_words(dtype.__name__)} of r1ranker", names - inherited))
-        sections.append(("arguments of TRL and transformers", theirs - ours))
+        parents = [parent for dtype in self.dataclass_types for parent in dtype.__mro__ if parent is not object]
+        theirs = {
+            each.name
+            for parent in parents
+            if dataclasses.is_dataclass(parent) and not parent.__module__.startswith("r1ranker_ir.")
+            for each in dataclasses.fields(parent)
+        }
         formatter = self._get_formatter()
         formatter.add_usage(f"{self.prog} [--config RECIPE] [--ARGUMENT VALUE ...]", [], [])
         formatter.add_text(self.description)
-        for title, names in sections:
+        for title, of_others in (("arguments of r1ranker", False), ("arguments of TRL and transformers", True)):
             formatter.start_section(title)
-            formatter.add_arguments([action for action in self._actions if action.dest in names])
+            formatter.add_arguments([each for each in self._actions[1:] if (each.dest in theirs) is of_others])
             formatter.end_section()
         text: str = formatter.format_help()
         return text
-
-
-def _a_value_of(kind: Any) -> str:
-    kinds = {"int": "a whole number", "float": "a number", "string_to_bool": "true or false"}
-    name = getattr(kind, "__name__", str(kind))
-    return kinds.get(name, f"a value of type {name}")
-
-
-def _words(name: str) -> str:
-    """`ModelArguments` as `model arguments`, `RankingGRPOConfig` as `GRPO arguments`."""
-    if name.endswith("Config"):
-        return f"{name.removeprefix('Ranking').removesuffix('Config')} arguments"
-    return name.lower().replace("arguments", " arguments")
 
 
 def close_to(name: str, known: Iterable[str]) -> str:

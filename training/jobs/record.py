@@ -1,22 +1,25 @@
-"""The record of a training: its method, data, seed, arguments and versions, as a trained folder carries it."""
+"""What a trained folder carries of its training: method, data, seed, arguments and versions, and held-out ranks."""
 
 from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import file_digest
-from r1ranker_ir.files.records import OpenRecord
+from r1ranker_ir.files.records import OpenRecord, Record
 from r1ranker_ir.training.data.sample_files import opened_parquet, read_metadata, versions
 
+from .json_records import read_record, write_record
+
+HELD_OUT_FILE = "held_out.json"
+"""How each held-out list was ranked before and after the training."""
 LIBRARIES = ("r1ranker-ir", "trl", "transformers", "torch", "peft", "datasets", "accelerate")
 # Arguments that say where, how often it is noted and on what machine, or that the record states elsewhere.
 _NO_SETTINGS = frozenset(
@@ -27,66 +30,68 @@ _NO_SETTINGS = frozenset(
 _NO_SETTINGS_FROM = ("logging_", "log_", "save_", "report_", "hub_", "push_", "dataloader_")
 
 
-@dataclass(frozen=True)
-class DataFile:
+class DataFile(OpenRecord):
     """A file that a model was trained on or measured with."""
 
-    name: str
+    name: str = ""
     sha256: str
     rows: int | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class TrainingRecord:
+class TrainingRecord(OpenRecord):
     """What a model was trained with: the key `training` of `r1ranker.json`."""
 
-    method: str
-    base_model: str
-    strategies: tuple[str, ...]
-    data: tuple[DataFile, ...]
-    seed: int
-    arguments: Mapping[str, Any]
-    libraries: Mapping[str, str]
-    base_revision: str | None = None
-    held_out: tuple[DataFile, ...] = ()
-    rewards: tuple[str, ...] = ()
-    steps: int = 0
-    generated_tokens: int | None = None
-    seconds: float | None = None
-    before: Mapping[str, float] = field(default_factory=dict)
-    after: Mapping[str, float] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """The record as JSON, without what is empty."""
-        content = dataclasses.asdict(self)
-        return {key: value for key, value in content.items() if value not in (None, (), [], {})}
-
-
-class _ReadFile(OpenRecord):
-    sha256: str
-
-
-class ReadRecord(OpenRecord):
-    """What is read of a `TrainingRecord` again; what was empty is not in the file."""
-
-    seed: int
-    method: str | None = None
-    base_model: str | None = None
-    base_revision: str | None = None
+    method: str = ""
+    base_model: str = ""
     strategies: list[str] = Field(default_factory=list)
-    rewards: list[str] = Field(default_factory=list)
-    data: list[_ReadFile] = Field(default_factory=list)
-    held_out: list[_ReadFile] = Field(default_factory=list)
+    data: list[DataFile] = Field(default_factory=list)
+    seed: int
     arguments: dict[str, Any] = Field(default_factory=dict)
     libraries: dict[str, str] = Field(default_factory=dict)
+    base_revision: str | None = None
+    held_out: list[DataFile] = Field(default_factory=list)
+    rewards: list[str] = Field(default_factory=list)
+    steps: int = 0
     generated_tokens: int | None = None
     seconds: float | None = None
     before: dict[str, float] = Field(default_factory=dict)
     after: dict[str, float] = Field(default_factory=dict)
 
+    def as_json(self) -> dict[str, Any]:
+        """The record as JSON, without what is empty."""
+        return {key: value for key, value in self.model_dump().items() if value not in (None, [], {})}
 
-def describe_file(path: str | Path, rows: int | None = None) -> DataFile:
+
+class HeldOutRanks(Record):
+    """The reciprocal ranks of held-out lists, in the order of `ids`; `before` is empty where it is not known."""
+
+    ids: list[str]
+    before: list[float]
+    after: list[float]
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        if len(self.after) != len(self.ids) or len(self.before) not in (0, len(self.ids)):
+            raise ValueError(f"give one number per list, of {len(self.ids)} lists")
+        return self
+
+
+def write_ranks(folder: str | Path, ids: Sequence[str], before: Sequence[float], after: Sequence[float]) -> None:
+    """Writes the file into a folder; ranks that do not fit the lists, as after a change of lists, are left out."""
+    if len(after) == len(ids):
+        known = list(before) if len(before) == len(ids) else []
+        content = {"ids": list(ids), "before": known, "after": list(after)}
+        write_record(Path(folder) / HELD_OUT_FILE, content, "output_dir")
+
+
+def read_ranks(folder: str | Path) -> HeldOutRanks | None:
+    """Reads the file of a trained folder; `None` if there is no such file."""
+    path = Path(folder) / HELD_OUT_FILE
+    return read_record(HeldOutRanks, path, "remove it, or train again", finite=True) if path.exists() else None
+
+
+def describe_file(path: str | Path) -> DataFile:
     """Says which file a model was trained on."""
     path = Path(path)
     try:
@@ -94,9 +99,9 @@ def describe_file(path: str | Path, rows: int | None = None) -> DataFile:
     except OSError as error:
         raise InputError(f"data file {str(path)!r} can't be read: {error.strerror}") from error
     if path.suffix != ".parquet":
-        return DataFile(path.name, digest, rows)
+        return DataFile(name=path.name, sha256=digest)
     with opened_parquet(path) as file:
-        return DataFile(path.name, digest, file.metadata.num_rows, read_metadata(path))
+        return DataFile(name=path.name, sha256=digest, rows=file.metadata.num_rows, metadata=read_metadata(path))
 
 
 def library_versions() -> dict[str, str]:
@@ -127,6 +132,4 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return NotImplemented
+    return value if value is None or isinstance(value, str | int | float | bool) else NotImplemented

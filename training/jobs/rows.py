@@ -22,8 +22,8 @@ def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tup
 
     A mixture and a curriculum put rows in an order of their own: they turn the trainer's shuffling off.
     """
-    parts = [_read_rows(arguments, path) for path in arguments.data.train_files]
-    rows = _in_order(arguments, parts)
+    read = read_completions if arguments.method == "sft" else read_samples
+    rows = _in_order(arguments, [read(path) for path in arguments.data.train_files])
     strategies = Counter(rows["strategy"]) if "strategy" in rows.column_names else Counter[str]()
     if arguments.method == "sft":
         return rows, strategies
@@ -34,10 +34,6 @@ def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tup
 
         return episode_rows(rows, renderer), Counter({"iterative": len(rows)})
     return training_rows(rows, renderer), strategies
-
-
-def _read_rows(arguments: TrainingArguments, path: str) -> Any:
-    return read_completions(path) if arguments.method == "sft" else read_samples(path)
 
 
 def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:

@@ -41,20 +41,18 @@ def settings_content(
             f"the template {template.name!r} has no section [{lacking[0]}], so a model can't offer that strategy: "
             f"choose among {', '.join(template.wordings)}"
         )
-    content: dict[str, Any] = {
+    limits = {name: getattr(base, name) for name in ("max_passage_tokens", "max_query_tokens")}
+    return {
         "strategies": list(strategies),
         "template": template.content(),
         "template_hash": template.digest(),
         "window_size": base.window_size,
         "stride": base.stride,
+        **{name: limit for name, limit in limits.items() if limit is not None},
+        "max_thought_tokens": base.max_thought_tokens,
+        "batch_size": base.batch_size,
+        **({} if record is None else {"training": record.as_json()}),
     }
-    for name in ("max_passage_tokens", "max_query_tokens"):
-        if (limit := getattr(base, name)) is not None:
-            content[name] = limit
-    content |= {"max_thought_tokens": base.max_thought_tokens, "batch_size": base.batch_size}
-    if record is not None:
-        content["training"] = record.as_json()
-    return content
 
 
 def _with_wording(template: Template, section: Section) -> Template:
@@ -67,9 +65,7 @@ def _with_wording(template: Template, section: Section) -> Template:
 
 
 def base_name(model: str) -> str:
-    """What a model is called in a record: a hub name as it is, a folder or file by its name, the embedded model by its
-    own.
-    """
+    """What a model is called in a record: a hub name as it is, a folder or file by its name."""
     if os.path.realpath(model) == os.path.realpath(TINY_CHECKPOINT):
         return "r1ranker-iterative-tiny"
     return Path(model).resolve().name if Path(model).exists() else model

@@ -8,7 +8,8 @@ from typing import Any
 
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE
 from r1ranker_ir.prompts.template import build_template
-from r1ranker_ir.training.demo.examples import MODE_WORDS
+
+from .examples import MODE_WORDS
 
 TEMPLATE: dict[str, Any] = {
     "name": "tiny",

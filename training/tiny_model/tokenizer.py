@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from r1ranker_ir.training.demo.examples import ASSISTANT, END, IDENTIFIERS, USER
 from r1ranker_ir.training.demo.lexicon import PLURAL
+from r1ranker_ir.training.demo.lists import IDENTIFIERS
+
+from .examples import ASSISTANT, END, USER
 
 WORD_END = "</w>"
 PAD = "<|pad|>"

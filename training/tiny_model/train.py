@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from r1ranker_ir.training.demo.examples import END, IDENTIFIERS, MODE_WORDS, NO_LABEL, Example, ExampleEncoder, Mode
 from r1ranker_ir.training.demo.lexicon import Lexicon, build_lexicon, read_documentation
+from r1ranker_ir.training.demo.lists import IDENTIFIERS, Mode
 
+from .examples import END, MODE_WORDS, NO_LABEL, Example, ExampleEncoder
 from .lists import Shape, generate_list
 from .settings import write_settings
 from .tokenizer import PAD, train_tokenizer
@@ -281,7 +282,7 @@ def optimise(
             warm_up = min(1.0, (progress.step - first + 1) / WARM_UP_STEPS)
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = options.lr * warm_up * decay(progress.step, total)
-            batch = collate(next(batches), encoder.mark(PAD)[0])
+            batch = collate(next(batches), encoder.word(PAD)[0])
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 loss, probe_loss = training_loss(body, model.lm_head, probes, batch)
             (loss + PROBE_WEIGHT * probe_loss).backward()

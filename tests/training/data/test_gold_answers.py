@@ -15,7 +15,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.data.completion_files import read_completions
 from r1ranker_ir.training.data.gold_answers import gold_completion, write_gold_answers
 from r1ranker_ir.training.data.records import Sample, judged
-from r1ranker_ir.training.data.sample_files import SampleWriter
+from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.rewards.rewards import find_reward
 from r1ranker_ir.types import Candidate
 
@@ -51,30 +51,26 @@ def test_among_equals_the_seed_and_the_record_choose() -> None:
     assert again[0] == again[1] and len(set(again)) > 1
 
 
-def test_the_thought_names_the_first_of_the_answer() -> None:
+def test_the_thought_names_the_first_of_the_answer_and_never_breaks_the_protocol() -> None:
     completion = gold_completion(sample((0.0, 1.0)), " {id} {is} best: {identifier} ")
     assert completion == "<think>\nd1 {is} best: [2]\n</think>\n<answer>[2] > [1]</answer>"
-    with pytest.raises(InputError, match=r"holds the tag </think>"):
-        gold_completion(sample((0.0, 1.0)), "x</think>")
-    with pytest.raises(InputError, match="request 'q': there is no candidate"):
-        gold_completion(sample(()))
-
-
-def test_an_id_that_would_break_the_protocol_is_refused() -> None:
     candidates = (Candidate("a</think>", "x"), Candidate("b", "y"))
     tagged = Sample("direct", judged("a question", candidates, (1.0, 0.0), "item", "q", "here"))
-    with pytest.raises(InputError, match="request 'q': the thought 'a</think> is best' holds the tag </think>"):
-        gold_completion(tagged, "{id} is best")
     assert gold_completion(tagged, "{identifier} is best").startswith("<think>\n[1] is best\n</think>")
+    for asked, thought, said in (
+        (sample((0.0, 1.0)), "x</think>", "holds the tag </think>"),
+        (sample(()), "", "request 'q': there is no candidate"),
+        (tagged, "{id} is best", "request 'q': the thought 'a</think> is best' holds the tag </think>"),
+    ):
+        with pytest.raises(InputError, match=said):
+            gold_completion(asked, thought)
 
 
 def test_a_file_is_completed_but_for_samples_that_ask_for_nothing(tmp_path: Path) -> None:
     from r1ranker_ir.cli.app import app
 
     made = [sample((0.0, 1.0, 0.5)), sample((0.5, 0.5)), sample((1.0, 0.0), "iterative")]
-    with SampleWriter(tmp_path / "samples.parquet") as writer:
-        for each in made:
-            writer.write(each)
+    write_samples(tmp_path / "samples.parquet", made)
     output = tmp_path / "gold.jsonl"
     options = ["--samples", str(tmp_path / "samples.parquet"), "--output", str(output), "--thought", "{id}"]
     done = CliRunner().invoke(app, ["data", "answers", *options])
@@ -90,12 +86,9 @@ def test_a_file_is_completed_but_for_samples_that_ask_for_nothing(tmp_path: Path
 
 
 def test_where_nothing_is_asked_for_no_file_is_left(tmp_path: Path) -> None:
-    with SampleWriter(tmp_path / "samples.parquet") as writer:
-        writer.write(sample((0.5, 0.5)))
-    with pytest.raises(InputError, match="all candidates of each sample are worth the same"):
-        write_gold_answers(tmp_path / "samples.parquet", tmp_path / "gold.parquet")
+    write_samples(tmp_path / "samples.parquet", [sample((0.5, 0.5))])
     (tmp_path / "gold.jsonl").write_text("earlier answers")
-    with pytest.raises(InputError, match="nothing to learn"):
+    with pytest.raises(InputError, match="all candidates of each sample are worth the same: there is nothing to learn"):
         write_gold_answers(tmp_path / "samples.parquet", tmp_path / "gold.jsonl")
     assert (tmp_path / "gold.jsonl").read_text() == "earlier answers"
     (tmp_path / "gold.jsonl").unlink()

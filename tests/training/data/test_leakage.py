@@ -14,7 +14,6 @@ from r1ranker_ir.training.data.leakage import (
     POSITIVE_LEAKS,
     QUERY_LEAKS,
     TestData,
-    count_leaks,
     digest_of,
     without_leaks,
 )
@@ -88,7 +87,6 @@ def test_positives_leak_where_a_test_query_has_them_too(tmp_path: Path) -> None:
     assert [(leak.what, leak.candidate_id) for leak in leaks] == [(POSITIVE_LEAKS, "x1"), (POSITIVE_LEAKS, "d4")]
     assert str(leaks[0]).startswith("positive 'x1' of query 'train-1' is a test query's positive of ")
     assert [leak.candidate_id for leak in test.leaks_of(record)] == ["x1"]
-    assert count_leaks(leaks) == {POSITIVE_LEAKS: 2}
     clean = without_leaks(record, leaks)
     assert clean is not None
     assert [candidate.id for candidate in clean.request.candidates] == ["d1", "d2", "d3"]
@@ -99,17 +97,12 @@ def test_positives_leak_where_a_test_query_has_them_too(tmp_path: Path) -> None:
 def test_a_record_without_leaks_stays_and_one_with_a_test_query_goes() -> None:
     test = TestData()
     test.add_record(record_of("how old are fleas", ("a", "A year.", 1.0), ("b", "They jump.", 0.0)), "held out")
+    test.add_record(record_of("a history", ("a", "A film", 1.0), task="item"), "held out")
     clean = record_of("what jumps", ("a", "they jump", 1.0), ("b", "ticks", 0.0))
     leaking = record_of("How old are fleas", ("a", "they jump", 1.0))
-    assert test.leaks_of(clean) == []
-    assert without_leaks(clean, []) == clean
+    assert without_leaks(clean, test.leaks_of(clean)) == clean
     assert without_leaks(leaking, test.leaks_of(leaking)) is None
-
-
-def test_items_and_models_are_shared_by_all_and_only_queries_leak() -> None:
-    test = TestData()
-    test.add_record(record_of("a history", ("a", "A film", 1.0), task="item"), "held out")
-    same_item = record_of("another history", ("a", "A film", 1.0), task="item")
+    # Items and models are shared by all, and only queries leak.
+    assert test.leaks_of(record_of("another history", ("a", "A film", 1.0), task="item")) == []
     same_history = record_of("A history.", ("b", "Another film", 1.0), task="item")
-    assert test.leaks_of(same_item) == []
     assert [leak.what for leak in test.leaks_of(same_history)] == [QUERY_LEAKS]

@@ -42,23 +42,11 @@ HOSTILE = (
 class Model:
     """A model as it ranks, and as it is trained: two views that know nothing of each other."""
 
-    def __init__(
-        self, backend: Any, tokenizer: Any, template: Template, max_passage_tokens: int | None, context_length: int
-    ) -> None:
+    def __init__(self, backend: Any, tokenizer: Any, template: Template, most: int | None, context_length: int) -> None:
         self.backend = backend
-        self.prompt = Prompt(template, backend, max_passage_tokens=max_passage_tokens)
-        self.renderer = PromptRenderer(
-            tokenizer,
-            template,
-            max_passage_tokens=max_passage_tokens,
-            context_length=context_length,
-            completion_tokens=backend.answer_reserve,
-        )
-
-    def seen_at_inference(self, call: Call) -> list[int]:
-        """The token ids that the backend begins with."""
-        ids: list[int] = self.backend._texts.prompt_ids(call.messages)
-        return ids
+        self.prompt = Prompt(template, backend, max_passage_tokens=most)
+        limits: dict[str, Any] = {"max_passage_tokens": most, "context_length": context_length}
+        self.renderer = PromptRenderer(tokenizer, template, **limits, completion_tokens=backend.answer_reserve)
 
     def check(self, sample: Sample, call: Call) -> None:
         """Compares a call of inference with what training makes of its candidates."""
@@ -67,7 +55,7 @@ class Model:
         assert (rendered.form, rendered.cut_passages) == (call.form, call.cut_passages)
         [row] = training_rows(Dataset.from_list([row_of(sample)]), self.renderer)
         assert row["prompt"] == [{"role": turn.role, "content": turn.content} for turn in call.messages]
-        assert self.renderer.prompt_ids(row["prompt"]) == self.seen_at_inference(call)
+        assert self.renderer.prompt_ids(row["prompt"]) == self.backend._texts.prompt_ids(call.messages)
 
 
 Models = Callable[..., Model]
@@ -208,23 +196,18 @@ def renderer(renderer_for: Callable[[int], PromptRenderer]) -> PromptRenderer:
     return renderer_for(220)
 
 
-def test_columns_are_kept_and_prompts_are_added(renderer: PromptRenderer) -> None:
-    samples = fitting_and_too_long(0)
-    rows = training_rows(Dataset.from_list([row_of(each) | {"weight": 3} for each in samples]), renderer)
+def test_columns_are_kept_and_samples_without_room_are_left_out_and_counted(
+    renderer: PromptRenderer, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = fitting_and_too_long(2)
+    data = Dataset.from_list([row_of(each) | {"weight": 3} for each in samples])
+    with caplog.at_level(logging.INFO, "r1ranker_ir.training.data.prompting"):
+        rows = training_rows(data, renderer)
     assert rows.column_names == [*COLUMNS, "weight", "prompt", "opening"]
-    for row, each in zip(rows, samples, strict=True):
+    for row, each in zip(rows, samples[2:], strict=True):
         assert sample_of(row) == each
         assert (row["weight"], row["opening"]) == (3, OPENING)
         assert row["prompt"][-1]["content"] == renderer.render(each).messages[-1].content
-
-
-def test_samples_without_room_are_left_out_and_counted(
-    renderer: PromptRenderer, caplog: pytest.LogCaptureFixture
-) -> None:
-    data = Dataset.from_list([row_of(each) for each in fitting_and_too_long(2)])
-    with caplog.at_level(logging.INFO, "r1ranker_ir.training.data.prompting"):
-        rows = training_rows(data, renderer)
-    assert rows["id"] == ["first", "second"]
     assert "2 of 4 samples are left out: their query leaves no room" in caplog.text
     assert "query 'long 1' does not fit" in caplog.text
     with pytest.raises(InputError, match="none of the 2 samples fits into 220 tokens: raise it"):
@@ -239,13 +222,6 @@ def test_rows_come_after_a_thousand_that_are_left_out(renderer_for: Callable[[in
     samples = fitting_and_too_long(1000)
     rows = training_rows(Dataset.from_list([row_of(each) for each in samples]), renderer_for(100))
     assert rows["id"] == ["first", "second"]
-
-
-def test_a_stream_gives_the_same_rows(renderer: PromptRenderer) -> None:
-    data = Dataset.from_list([row_of(each) for each in fitting_and_too_long(2)])
-    streamed = training_rows(data.to_iterable_dataset(), renderer)
-    assert not hasattr(streamed, "num_rows")
-    assert list(streamed) == list(training_rows(data, renderer))
 
 
 def test_rows_of_one_file_for_two_templates_are_kept_apart(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,11 @@ import pytest
 
 from r1ranker_ir.adapters import ranking_bench
 from r1ranker_ir.adapters.ranking_bench import Unusable, ranking_bench_requests, request_of_row
-from r1ranker_ir.data.corpora import open_corpus
+from r1ranker_ir.data.corpora import Corpus, open_corpus
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
 from r1ranker_ir.training.data import from_runs as retrieved
-from r1ranker_ir.training.data.from_requests import requested_records
 from r1ranker_ir.training.data.from_runs import Retrieval, retrieved_records
 
 TEXTS = {
@@ -52,144 +52,69 @@ def shown(record: JudgedRequest) -> list[tuple[str, float]]:
 # --- a corpus with judgments and a run ------------------------------------------------------------------------------
 
 
+def records_of(
+    corpus: Corpus, run: Run, dropped: Counter[str] | None = None, left_out: Counter[str] | None = None, **options: Any
+) -> list[JudgedRequest]:
+    counted = Counter() if dropped is None else dropped, Counter() if left_out is None else left_out
+    return list(retrieved_records(corpus, run, Retrieval(**options), *counted))
+
+
 def test_a_record_holds_the_run_in_its_order_with_grades_and_then_lacking_positives(tmp_path: Path) -> None:
     corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d7 1\nq1 0 d4 3\nq1 0 d1 2\nq1 0 d3 -1\n"))
-    [record] = retrieved_records(corpus, run_of(q1="d3 d1 d2"), Retrieval(), Counter(), Counter())
+    [record] = records_of(corpus, run_of(q1="d3 d1 d2"))
     assert shown(record) == [("d3", 0.0), ("d1", 2.0), ("d2", 0.0), ("d4", 3.0), ("d7", 1.0)]
     request = record.request
     assert (request.query, request.query_id, record.source, request.task) == ("about q1", "q1", "mine", "passage")
     assert record.request.candidates[0].text == "Lice are small."
 
 
-def test_what_is_kept_of_a_run_can_be_chosen(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"add_positives": False}, [("d2", 0), ("d3", 0), ("d1", 2), ("d7", 0)]),
+        ({"judged_only": True}, [("d3", 0), ("d1", 2), ("d4", 3)]),
+        ({"depth": 2}, [("d2", 0), ("d3", 0), ("d4", 3), ("d1", 2)]),
+        ({"depth": 2, "add_positives": False}, [("d2", 0), ("d3", 0)]),
+    ],
+)
+def test_what_is_kept_of_a_run_can_be_chosen(tmp_path: Path, options: dict[str, Any], expected: Any) -> None:
     corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d4 3\nq1 0 d1 2\nq1 0 d3 0\n"))
-    run = run_of(q1="d2 d3 d1 d7")
-
-    def records(**options: Any) -> list[tuple[str, float]]:
-        [record] = retrieved_records(corpus, run, Retrieval(**options), Counter(), Counter())
-        return shown(record)
-
-    assert records(add_positives=False) == [("d2", 0), ("d3", 0), ("d1", 2), ("d7", 0)]
-    assert records(judged_only=True) == [("d3", 0), ("d1", 2), ("d4", 3)]
-    assert records(depth=2) == [("d2", 0), ("d3", 0), ("d4", 3), ("d1", 2)]
-    assert records(depth=2, add_positives=False) == [("d2", 0), ("d3", 0)]
-    with pytest.raises(InputError, match="depth is 0"):
-        records(depth=0)
+    [record] = records_of(corpus, run_of(q1="d2 d3 d1 d7"), **options)
+    assert shown(record) == expected
 
 
 def test_queries_and_documents_that_can_not_be_used_are_counted_by_reason(tmp_path: Path) -> None:
     judged = "q1 0 d1 1\nq1 0 gone 1\nq2 0 d2 0\nq4 0 d1 1\n"
     corpus = open_corpus(write_corpus(tmp_path / "mine", judged, ("q1", "q2", "q3", "q4", "q5")))
-    run = run_of(q1="d2 d6 d5 lost", q2="d1", q3="d1", other="d1")
-    dropped: Counter[str] = Counter()
-    left_out: Counter[str] = Counter()
-    [record] = retrieved_records(corpus, run, Retrieval(), dropped, left_out)
+    dropped, left_out = Counter[str](), Counter[str]()
+    [record] = records_of(corpus, run_of(q1="d2 d6 d5 lost", q2="d1", q3="d1", other="d1"), dropped, left_out)
     assert shown(record) == [("d2", 0.0), ("d1", 1.0)]
     assert dropped == {"not in the run": 2, "no document judged relevant": 2}
     assert left_out == {"blank": 1, "not in the corpus": 2, "the same text as another": 1}
-
-
-def test_of_equal_texts_the_one_with_the_greatest_gain_stays(tmp_path: Path) -> None:
+    # Of equal texts, the one with the greatest gain stays.
     corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d5 1\n"))
-    [record] = retrieved_records(corpus, run_of(q1="d2 d1 d5 d3"), Retrieval(), Counter(), Counter())
+    [record] = records_of(corpus, run_of(q1="d2 d1 d5 d3"))
     assert shown(record) == [("d1", 0.0), ("d5", 1.0), ("d3", 0.0)]
 
 
 def test_queries_are_limited_in_the_order_of_the_corpus(tmp_path: Path) -> None:
     corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d1 1\nq2 0 d1 1\nq3 0 d1 1\n"))
-    dropped: Counter[str] = Counter()
-    run = run_of(q3="d2", q2="d2")
-    records = retrieved_records(corpus, run, Retrieval(queries=1, source="named"), dropped, Counter())
+    dropped = Counter[str]()
+    records = records_of(corpus, run_of(q3="d2", q2="d2"), dropped, queries=1, source="named")
     assert [(record.request.query_id, record.source) for record in records] == [("q2", "named")]
     assert not dropped
     with pytest.raises(InputError, match=r"none of the run's 1 queries is in corpus .*mine"):
-        list(retrieved_records(corpus, run_of(q9="d1"), Retrieval(), Counter(), Counter()))
+        records_of(corpus, run_of(q9="d1"))
 
 
 def test_texts_are_looked_up_for_some_queries_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d1 1\nq2 0 d1 1\nq3 0 d1 1\n"))
-    run = run_of(q1="d2", q2="d3", q3="d4")
-    whole = list(retrieved_records(corpus, run, Retrieval(), Counter(), Counter()))
-    asked = []
-    look_up = corpus.documents
+    run, asked, look_up = run_of(q1="d2", q2="d3", q3="d4"), list[list[str]](), corpus.documents
+    whole = records_of(corpus, run)
     monkeypatch.setattr(corpus, "documents", lambda ids: (asked.append(list(ids)), look_up(asked[-1]))[1])
     monkeypatch.setattr(retrieved, "_QUERIES_AT_ONCE", 2)
-    records = retrieved_records(corpus, run, Retrieval(), Counter(), Counter())
-    assert next(records) == whole[0]
-    assert asked == [["d2", "d1", "d3"]]
-    assert list(records) == whole[1:]
-    assert asked[1:] == [["d4", "d1"]]
-
-
-# --- files of ranking requests --------------------------------------------------------------------------------------
-
-
-def test_a_request_file_gives_a_record_per_line(tmp_path: Path) -> None:
-    path = tmp_path / "asked.jsonl"
-    candidates = [{"id": "a", "text": "A", "gain": 2}, {"text": "B"}, {"id": 3, "text": "C", "gain": 0.5}]
-    first = {"id": 7, "context": "fleas", "task": "item", "source": "mine", "candidates": candidates}
-    path.write_text(f"\ufeff{json.dumps(first)}\n\n" + '{"query": "ticks", "candidates": [{"text": "D", "gain": 1}]}\n')
-    mine, plain = requested_records(path)
-    assert [(each.id, each.text) for each in mine.request.candidates] == [("a", "A"), ("1", "B"), ("3", "C")]
-    assert mine.gains == (2.0, 0.0, 0.5)
-    told = [(each.request.query, each.request.task, each.request.query_id, each.source) for each in (mine, plain)]
-    assert told == [("fleas", "item", "7", "mine"), ("ticks", "passage", "3", "asked")]
-    assert [record.source for record in requested_records(path, queries=1, source="one")] == ["one"]
-
-
-GOOD = {"context": "c", "candidates": [{"text": "a", "gain": 1}, {"text": "b"}]}
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ([], "a JSON list where an object is needed"),
-        ({"candidates": []}, "field 'context' is missing"),
-        (GOOD | {"query": "c"}, "fields 'context' and 'query' are both given"),
-        (GOOD | {"context": 3}, "field 'context' is 3: give a text"),
-        (GOOD | {"context": " \n"}, "field 'context' is ' \\n': give at least one word"),
-        (GOOD | {"gains": [1, 0]}, "field 'gains' is unknown: use context"),
-        ({"context": "c"}, "field 'candidates' is missing"),
-        (GOOD | {"candidates": {"a": 1}}, "field 'candidates' is {'a': 1}: give a list"),
-        (GOOD | {"candidates": ["a", "b"]}, "field 'candidates[0]' is 'a': give an object with text, id, gain"),
-        (GOOD | {"candidates": [{"text": "a"}, {"gain": 1}]}, "field 'candidates[1].text' is missing"),
-        (GOOD | {"candidates": [{"text": ""}]}, "field 'candidates[0].text' is '': give at least one word"),
-        (GOOD | {"candidates": [{"text": "a", "label": 1}]}, "field 'candidates[0].label' is unknown"),
-        (GOOD | {"candidates": [{"text": "a", "gain": "1"}]}, "field 'candidates[0].gain' is '1': give a number"),
-        (GOOD | {"candidates": [{"text": "a", "gain": True}]}, "field 'candidates[0].gain' is True: give a number"),
-        (GOOD | {"candidates": [{"text": "a", "gain": -1}]}, "field 'candidates[0].gain' is -1"),
-        (
-            GOOD | {"candidates": [{"text": "a", "gain": float("nan")}]},
-            "field 'candidates[0].gain' is nan: give a finite",
-        ),
-        (
-            GOOD | {"candidates": [{"text": "a", "gain": float("inf")}]},
-            "field 'candidates[0].gain' is inf: give a finite",
-        ),
-        (GOOD | {"candidates": [{"text": "a", "id": ["x"]}]}, "field 'candidates[0].id' is ['x']: give a text"),
-        (GOOD | {"id": ""}, "field 'id' is '': give a text that is not empty"),
-        (GOOD | {"task": "films"}, "field 'task' is 'films': it must be 'passage', 'item' or 'model'"),
-        (GOOD | {"source": None}, "field 'source' is None: give a text"),
-    ],
-)
-def test_bad_requests_are_named_by_file_line_and_field(tmp_path: Path, row: Any, said: str) -> None:
-    path = json_lines(tmp_path / "asked.jsonl", [GOOD, row])
-    with pytest.raises(DataFileError) as caught:
-        list(requested_records(path))
-    assert str(caught.value).startswith(f"{path}:2: ")
-    assert said in str(caught.value)
-
-
-def test_lines_that_are_no_json_and_files_that_are_not_there_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "asked.jsonl"
-    path.write_bytes(json.dumps(GOOD).encode() + b"\n\n{'context'}\n")
-    with pytest.raises(DataFileError, match=r"asked\.jsonl:3: not valid JSON"):
-        list(requested_records(path))
-    path.write_bytes(b'{"context": "\xff"}\n')
-    with pytest.raises(DataFileError, match=r"asked\.jsonl:1: not UTF-8"):
-        list(requested_records(path))
-    with pytest.raises(InputError, match=r"'.*none\.jsonl' does not exist"):
-        list(requested_records(tmp_path / "none.jsonl"))
+    assert records_of(corpus, run) == whole
+    assert asked == [["d2", "d1", "d3"], ["d4", "d1"]]
 
 
 # --- Ranking-bench --------------------------------------------------------------------------------------------------
@@ -280,31 +205,27 @@ def test_a_history_is_a_choice_a_line_where_it_is_a_list(history: str, shown: st
     assert usable(ITEM_ROW | {"problem": problem}).request.query.split("\n") == shown.split("|")
 
 
-HOLDS_THE_END = (
-    *("Now there are two", "Now there are 3 candidate films:", "Now there are 9, Now there are 8"),
-    "And\nNow there are none",
-)
-
-
-@pytest.mark.parametrize("title", HOLDS_THE_END)
 @pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    "title",
+    [
+        *("Now there are two", "Now there are 3 candidate films:", "Now there are 9, Now there are 8"),
+        "And\nNow there are none",
+    ],
+)
 def test_a_title_that_holds_the_words_behind_the_history_cuts_nothing(title: str, place: int) -> None:
     titles = ["Heat", "Ronin"]
     titles.insert(place, title)
     history = ", ".join(f"'{number}. {each}'" for number, each in enumerate(titles))
     problem = ITEM_ROW["problem"].replace("['0. Heat', '1. It's a Gift']", f"[{history}]")
-    assert usable(ITEM_ROW | {"problem": problem}).request.query.split("\n") == [
-        " ".join(each.split()) for each in titles
-    ]
+    context = usable(ITEM_ROW | {"problem": problem}).request.query
+    assert context.split("\n") == [" ".join(each.split()) for each in titles]
 
 
-def test_a_title_that_is_a_whole_list_is_kept_on_one_line() -> None:
+def test_a_title_that_is_a_whole_list_and_a_candidate_may_hold_the_words_behind_the_history() -> None:
     title = "Now there are 3 candidate films: ['0. Alien', '1. Up', '2. Brazil']"
     context = usable(ITEM_ROW | {"problem": ITEM_ROW["problem"].replace("0. Heat", f"0. {title}")}).request.query
     assert title in context and "It's a Gift" in context
-
-
-def test_a_candidate_may_hold_the_words_behind_the_history() -> None:
     row = ITEM_ROW | {"candidates": ["Alien", "Up", "Now there are 3"]}
     row["problem"] = row["problem"].replace("2. Brazil", "2. Now there are 3")
     assert usable(row).request.query == "Heat\nIt's a Gift"
@@ -325,16 +246,14 @@ def test_a_query_may_hold_the_words_behind_it(place: str) -> None:
         assert " ".join(changed.request.query.split()) == f"{own}, {query}"
 
 
-def test_tasks_are_told_whatever_the_case_of_their_names() -> None:
-    assert usable(ITEM_ROW | {"task_name": "rec-movie"}).request.aim == usable(ITEM_ROW).request.aim
-
-
 def test_rows_on_one_query_share_an_id_whatever_their_lists_and_aims() -> None:
     shorter = PASSAGE_ROW | {"candidates": PASSAGES[:2]}
     performance = MODEL_ROW | {"task_name": "Router-Performance", "gt": "Large (70b)"}
     assert usable(shorter).request.query_id == usable(PASSAGE_ROW).request.query_id != usable(ITEM_ROW).request.query_id
     assert usable(performance).request.query_id == usable(MODEL_ROW).request.query_id
     assert usable(performance).request.aim != usable(MODEL_ROW).request.aim
+    # Tasks are told whatever the case of their names.
+    assert usable(ITEM_ROW | {"task_name": "rec-movie"}).request.aim == usable(ITEM_ROW).request.aim
 
 
 @pytest.mark.parametrize("write", [json.dumps, repr])
@@ -347,9 +266,7 @@ def test_candidate_lists_may_be_text(write: Any) -> None:
     ("row", "reason"),
     [
         (PASSAGE_ROW | {"gt": None}, "problem, gt or task_name is no text"),
-        (PASSAGE_ROW | {"candidates": None}, "candidates are no list of texts"),
         (PASSAGE_ROW | {"candidates": "a, b"}, "candidates are no list of texts"),
-        (PASSAGE_ROW | {"candidates": "{'a': 1}"}, "candidates are no list of texts"),
         (PASSAGE_ROW | {"candidates": ["a", 2]}, "candidates are no list of texts"),
         (PASSAGE_ROW | {"candidates": ["a", " "]}, "candidates are no list of texts"),
         (PASSAGE_ROW | {"candidates": PASSAGES[:1]}, "fewer than 2 candidates"),
@@ -362,7 +279,6 @@ def test_candidate_lists_may_be_text(write: Any) -> None:
         (ITEM_ROW | {"candidates": ["Up", "Alien", "Up"]}, "gt fits several candidates"),
         (ITEM_ROW | {"problem": "in order: ['0. '] Now there are"}, "the query or history is blank"),
         (MODEL_ROW | {"problem": "Here is a query:   and LLM candidates: []"}, "the query or history is blank"),
-        (MODEL_ROW | {"problem": "models"}, "the query is not to be found in the problem"),
     ],
 )
 def test_rows_that_can_not_be_used_have_a_reason(row: dict[str, Any], reason: str) -> None:
@@ -389,39 +305,31 @@ def test_the_hubs_configurations_are_loaded_by_name(monkeypatch: pytest.MonkeyPa
     import datasets
 
     asked: list[Any] = []
-
-    def load(*arguments: Any, **options: Any) -> Any:
-        asked.append((arguments, options))
-        return [PASSAGE_ROW]
-
+    load = lambda *words, **options: asked.append((words, options)) or [PASSAGE_ROW]  # noqa: E731
     monkeypatch.setattr(datasets, "load_dataset", load)
-
     assert list(ranking_bench_requests("direct", Counter(), split="test")) == [usable(PASSAGE_ROW)]
     assert asked == [((ranking_bench.HUB_NAME, "direct"), {"split": "test"})]
 
 
 def test_what_is_wrong_with_a_whole_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(path: Path | str) -> list[JudgedRequest]:
-        return list(ranking_bench_requests(path, Counter()))
-
-    with pytest.raises(InputError, match="neither 'iterative' nor 'direct', which come from the hub, nor a file"):
-        read("iteratve")
     (tmp_path / "bench.txt").write_text("x")
-    with pytest.raises(InputError, match=r"ends in none of \.json, \.jsonl, \.parquet"):
-        read(tmp_path / "bench.txt")
-    lacking = json_lines(tmp_path / "lacking.jsonl", [{"problem": "p", "gt": "g"}])
-    with pytest.raises(
-        DataFileError, match=r"lacking\.jsonl:1: column 'candidates' is missing \(there are problem, gt"
-    ):
-        read(lacking)
-    useless = json_lines(tmp_path / "useless.jsonl", [ITEM_ROW | {"gt": "x"}] * 2 + [ITEM_ROW | {"problem": "x"}])
-    with pytest.raises(DataFileError, match=r"none of 3 rows could be used \(2 × gt is not among the candidates, 1 × "):
-        read(useless)
     (tmp_path / "broken.jsonl").write_text('{"problem": \n')
-    with pytest.raises(InputError, match=r"can't load Ranking-bench from '.*broken\.jsonl'"):
-        read(tmp_path / "broken.jsonl")
-    with pytest.raises(InputError, match=r"can't load Ranking-bench from 'direct' .*give a \.jsonl or \.parquet"):
-        read("direct")  # tests are offline
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    json_lines(tmp_path / "lacking.jsonl", [{"problem": "p", "gt": "g"}])
+    json_lines(tmp_path / "useless.jsonl", [ITEM_ROW | {"gt": "x"}] * 2 + [ITEM_ROW | {"problem": "x"}])
+    for where, error, said in (
+        ("iteratve", InputError, "neither 'iterative' nor 'direct', which come from the hub, nor a file"),
+        (tmp_path / "bench.txt", InputError, r"ends in none of \.json, \.jsonl, \.parquet"),
+        (
+            tmp_path / "lacking.jsonl",
+            DataFileError,
+            r"lacking\.jsonl:1: column 'candidates' is missing \(there are prob",
+        ),
+        (tmp_path / "useless.jsonl", DataFileError, r"none of 3 rows could be used \(2 × gt is not among the cand"),
+        (tmp_path / "broken.jsonl", InputError, r"can't load Ranking-bench from '.*broken\.jsonl'"),
+        ("direct", InputError, r"can't load Ranking-bench from 'direct' .*give a \.jsonl or"),  # tests are offline
+    ):
+        with pytest.raises(error, match=said):
+            list(ranking_bench_requests(where, Counter()))
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"r1ranker-ir\[train\]"):
-        read("direct")
+        list(ranking_bench_requests("direct", Counter()))

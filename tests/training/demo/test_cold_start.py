@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,9 +20,9 @@ from r1ranker_ir.training.data.completion_files import read_completions
 from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.demo.cold_start import ColdStartTeacher, complete_all, main
-from r1ranker_ir.training.demo.examples import END, ExampleEncoder, Mode
 from r1ranker_ir.training.demo.lexicon import build_lexicon, read_documentation
-from r1ranker_ir.training.demo.lists import CandidateList
+from r1ranker_ir.training.demo.lists import CandidateList, Mode
+from r1ranker_ir.training.tiny_model.examples import END, ExampleEncoder
 from r1ranker_ir.types import Candidate
 
 FLEAS = ("a function of 20 days", "the FLEAS of this function", "nothing", "one flea")
@@ -47,7 +49,7 @@ def thought_of(completion: str) -> list[str]:
     return [" ".join(line.split()) for line in completion.partition("</think>")[0].splitlines()]
 
 
-def test_diligent_exclusion_follows_its_counts() -> None:
+def test_diligent_answers_follow_their_counts_and_lazy_ones_the_position() -> None:
     completion = teacher_of(0.0).complete(sample("iterative"))
     assert thought_of(completion) == [
         "<think>",
@@ -56,18 +58,11 @@ def test_diligent_exclusion_follows_its_counts() -> None:
         "[3] flea - function - =0 @9; =0 @9 [3]",
         "[4] flea + + function - =2 @1; =0 @9 [3]",
     ]
-    assert answer_of(completion) == "[3]"
-
-
-def test_diligent_order_follows_its_counts() -> None:
-    completion = teacher_of(0.0).complete(sample("direct"))
-    assert thought_of(completion)[-1] == "=3 [2] =2 [4] =1 [1] =0 [3]"
-    assert answer_of(completion) == "[2]>[4]>[1]>[3]"
-
-
-def test_lazy_answers_go_by_position_after_the_same_thought() -> None:
-    for strategy, answer in (("iterative", "[4]"), ("direct", "[1]>[2]>[3]>[4]")):
-        lazy, diligent = (teacher_of(share).complete(sample(strategy)) for share in (1.0, 0.0))  # type: ignore[arg-type]
+    ordered = teacher_of(0.0).complete(sample("direct"))
+    assert thought_of(ordered)[-1] == "=3 [2] =2 [4] =1 [1] =0 [3]"
+    assert (answer_of(completion), answer_of(ordered)) == ("[3]", "[2]>[4]>[1]>[3]")
+    for strategy, diligent, answer in (("iterative", completion, "[4]"), ("direct", ordered, "[1]>[2]>[3]>[4]")):
+        lazy = teacher_of(1.0).complete(sample(strategy))
         assert thought_of(lazy) == thought_of(diligent)
         assert answer_of(lazy) == answer
 
@@ -113,33 +108,33 @@ def test_completion_is_token_by_token_what_the_embedded_model_learned(strategy: 
     assert [*completion, tokenizer.convert_tokens_to_ids(END)] == learned[-len(completion) - 1 :]
 
 
-def test_what_can_not_be_completed_is_explained() -> None:
-    with pytest.raises(InputError, match="'setwise'"):
-        teacher_of(0.0).complete(sample("setwise"))
-    with pytest.raises(InputError, match="21 candidates"):
-        teacher_of(0.0).complete(sample("iterative", ("a",) * 21))
-    with pytest.raises(InputError, match=r"lazy is 1\.5"):
-        ColdStartTeacher(1.5, 24, random.Random(0))
-    with pytest.raises(InputError, match="max_passage_tokens is 0"):
-        ColdStartTeacher(0.5, 0, random.Random(0))
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (lambda: teacher_of(0.0).complete(sample("setwise")), "'setwise'"),
+        (lambda: teacher_of(0.0).complete(sample("iterative", ("a",) * 21)), "21 candidates"),
+        (lambda: ColdStartTeacher(1.5, 24, random.Random(0)), r"lazy is 1\.5"),
+        (lambda: ColdStartTeacher(0.5, 0, random.Random(0)), "max_passage_tokens is 0"),
+    ],
+)
+def test_what_can_not_be_completed_is_explained(work: Callable[[], Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        work()
 
 
 def test_script_writes_what_sft_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    samples = tmp_path / "steps.parquet"
-    write_samples(samples, [sample("iterative"), sample("direct"), sample("iterative")])
-    for name, seed in (("one", "7"), ("two", "7"), ("three", "8")):
-        output = tmp_path / f"{name}.parquet"
-        main(["--samples", str(samples), "--output", str(output), "--lazy", "0.5", "--seed", seed, "--rows", "2"])
-    assert "2 completions" in capsys.readouterr().out
-    rows = read_completions([tmp_path / "one.parquet"])
-    assert rows["strategy"] == ["iterative", "direct"]
-    assert rows["completion"] == read_completions([tmp_path / "two.parquet"])["completion"]
-    assert len(list(complete_all(teacher_of(0.0), samples, None))) == 3
-
-
-def test_script_explains_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--samples", str(tmp_path / "nowhere.parquet"), "--output", str(tmp_path / "out.parquet")])
     assert stop.value.code == 1
     assert "nowhere.parquet" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+    samples = tmp_path / "steps.parquet"
+    write_samples(samples, [sample("iterative"), sample("direct"), sample("iterative")])
+    for name in ("one", "two"):
+        output = tmp_path / f"{name}.parquet"
+        main(["--samples", str(samples), "--output", str(output), "--lazy", "0.5", "--seed", "7", "--rows", "2"])
+    assert "2 completions" in capsys.readouterr().out
+    one, two = (read_completions([tmp_path / f"{name}.parquet"]) for name in ("one", "two"))
+    assert one["strategy"] == ["iterative", "direct"]
+    assert one["completion"] == two["completion"]
+    assert len(list(complete_all(teacher_of(0.0), samples, None))) == 3

@@ -14,16 +14,11 @@ from statistics import fmean
 import pytest
 from rich.console import Console
 
-from r1ranker_ir import Candidate
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import DataFileError, InputError
-from r1ranker_ir.training.data.records import judged
 from r1ranker_ir.training.demo.demo import OUTPUT, DemoSettings, Part, demo_parts, run_parts, run_train_demo
-from r1ranker_ir.training.demo.report import StepPair, print_example
 from r1ranker_ir.training.jobs.arguments import parse_arguments
 from r1ranker_ir.training.jobs.comparison import read_run
-from r1ranker_ir.training.jobs.held_out_file import read_ranks
-from r1ranker_ir.types import Step, Usage
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -71,45 +66,28 @@ def test_commands_are_shown_as_they_run(finished: tuple[DemoSettings, str]) -> N
     settings, text = finished
     shown = [tuple(shlex.split(line.removeprefix("$ "))) for line in text.splitlines() if line.startswith("$ ")]
     assert shown == [part.command for part in demo_parts(settings)]
-    assert [command[:4] for command in shown][-2:] == [
-        ("r1ranker", "train", "sft", "--config"),
-        ("r1ranker", "train", "grpo", "--config"),
-    ]
 
 
 def test_before_and_after_are_shown(finished: tuple[DemoSettings, str]) -> None:
     settings, text = finished
-    run = read_run(settings.output / "grpo")
-    row = next(line.split() for line in text.splitlines() if line.strip().startswith("MRR"))
-    assert row[2:4] == [f"{run.before['RR']:.4f}", f"{run.after['RR']:.4f}"]
-    assert "right exclusions of 2 candidates" in text
-    assert "one step of an elimination, before and after" in text
-    picture = settings.output / "train-demo.png"
-    assert str(picture) in text
-    assert picture.read_bytes() == (settings.output / "grpo" / "curves.png").read_bytes()
-
-
-def test_the_last_line_says_what_is_gained_over_the_embedded_model_too(finished: tuple[DemoSettings, str]) -> None:
-    settings, text = finished
     weak, trained = read_run(settings.output / "sft"), read_run(settings.output / "grpo")
-    after = trained.after["RR"]
-    over_start, over_embedded = (100 * (after - run.before["RR"]) / run.before["RR"] for run in (trained, weak))
+    before, after = trained.record.before["RR"], trained.record.after["RR"]
+    over_start, over_embedded = (
+        100 * (after - run.record.before["RR"]) / run.record.before["RR"] for run in (trained, weak)
+    )
+    row = next(line.split() for line in text.splitlines() if line.strip().startswith("MRR"))
+    assert row[2:] == [f"{before:.4f}", f"{after:.4f}", f"{over_start:+.1f}%", f"{over_embedded:+.1f}%"]
+    assert "right exclusions of 2 candidates" in text
     last = text.strip().splitlines()[-1]
     assert f"{over_start:+.1f}% over the start that was weakened on purpose" in last
     assert f"{over_embedded:+.1f}% over the embedded model" in last
-    row = next(line.split() for line in text.splitlines() if line.strip().startswith("MRR"))
-    assert row[4:] == [f"{over_start:+.1f}%", f"{over_embedded:+.1f}%"]
-
-
-def test_trained_folders_keep_the_ranks_of_their_lists(finished: tuple[DemoSettings, str]) -> None:
-    settings, _ = finished
-    for name in ("sft", "grpo"):
-        run = read_run(settings.output / name)
-        assert run.ranks is not None
-        assert run.ranks == read_ranks(settings.output / name)
-        assert len(run.ranks.ids) == 2
-        assert fmean(run.ranks.before) == pytest.approx(run.before["RR"])
-        assert fmean(run.ranks.after) == pytest.approx(run.after["RR"])
+    picture = settings.output / "train-demo.png"
+    assert str(picture) in text
+    assert picture.read_bytes() == (settings.output / "grpo" / "curves.png").read_bytes()
+    for run in (weak, trained):
+        assert run.ranks is not None and len(run.ranks.ids) == 2
+        assert fmean(run.ranks.before) == pytest.approx(run.record.before["RR"])
+        assert fmean(run.ranks.after) == pytest.approx(run.record.after["RR"])
 
 
 def test_finished_parts_are_not_done_again(finished: tuple[DemoSettings, str]) -> None:
@@ -145,16 +123,9 @@ def test_default_commands_are_those_of_the_recipes() -> None:
 def run_some(parts: list[Part], folder: Path, *, overwrite: bool = False) -> list[str]:
     """Runs parts; returns what was run, by the verb or the script's name."""
     text = show(lambda console: run_parts(console, parts, folder / "note.json", run_command, overwrite=overwrite))
-    lines = text.splitlines()
-    commands = [
-        line.removeprefix("$ ")
-        for line, following in pairwise(lines)
-        if line.startswith("$ ") and following != "finished before"
-    ]
-    return [
-        command.split()[1] if command.startswith("r1ranker") else command.split()[2].split(".")[-1]
-        for command in commands
-    ]
+    ran = [line.split() for line, after in pairwise(text.splitlines()) if after != "finished before"]
+    commands = [words[1:] for words in ran if words[:1] == ["$"]]
+    return [words[1] if words[0] == "r1ranker" else words[2].rpartition(".")[2] for words in commands]
 
 
 def test_what_is_missing_is_made_with_all_that_follows(tmp_path: Path) -> None:
@@ -172,27 +143,22 @@ def test_what_is_missing_is_made_with_all_that_follows(tmp_path: Path) -> None:
     assert run_some(parts, tmp_path) == ["documentation", "search", "data"]
 
 
-def test_part_that_stopped_is_not_finished(tmp_path: Path) -> None:
-    parts = demo_parts(settings_in(tmp_path))[:1]
+def test_part_that_stopped_is_not_finished_and_its_note_is_checked(tmp_path: Path) -> None:
+    parts, note = demo_parts(settings_in(tmp_path))[:1], tmp_path / "note.json"
     run_some(parts, tmp_path)
-    note = tmp_path / "note.json"
     note.write_text(note.read_text(encoding="utf-8").replace("finished", "begun"), encoding="utf-8")
     assert run_some(parts, tmp_path) == ["documentation"]
+    for content in ("{", "[]"):
+        note.write_text(content, encoding="utf-8")
+        with pytest.raises(DataFileError, match=r"note\.json.*--overwrite"):
+            run_some(parts, tmp_path)
+    with pytest.raises(InputError):
+        run_some(parts, note)
 
 
-def test_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    part = next(part for part in demo_parts(settings) if part.trains is not None)
-    assert part.trains is not None
-    part.trains.mkdir(parents=True)
-    (part.trains / "config.json").write_text("{}", encoding="utf-8")
-    for _ in range(2):
-        with pytest.raises(InputError, match=r"holds something else already.*--overwrite"):
-            run_some([part], tmp_path)
-    assert [path.name for path in part.trains.iterdir()] == ["config.json"]
-
-
-def test_training_that_was_begun_may_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_of_somebody_else_is_not_replaced_and_one_that_was_begun_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     part = next(part for part in demo_parts(settings_in(tmp_path)) if part.trains is not None)
     assert part.trains is not None
     # The samples are missing, so it fails; and again, with another message if the folder were in its way.
@@ -202,55 +168,11 @@ def test_training_that_was_begun_may_be_replaced(tmp_path: Path, capsys: pytest.
         assert "cold-steps.parquet': give one" in capsys.readouterr().err
         part.trains.mkdir(parents=True, exist_ok=True)
         (part.trains / "config.json").write_text("{}", encoding="utf-8")
-
-
-@pytest.mark.parametrize("content", ["{", "[]"])
-def test_malformed_note_is_explained(tmp_path: Path, content: str) -> None:
-    (tmp_path / "note.json").write_text(content, encoding="utf-8")
-    with pytest.raises(DataFileError, match=r"note\.json.*--overwrite"):
-        run_some(demo_parts(settings_in(tmp_path))[:1], tmp_path)
-
-
-def test_note_that_can_not_be_written_is_explained(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(InputError):
-        run_some(demo_parts(settings_in(tmp_path))[:1], tmp_path / "file")
-
-
-# --- the example ----------------------------------------------------------------------------------------------------
-
-RECORD = judged("flea [life]", tuple(Candidate(f"d{place}", f"text {place}") for place in range(4)), (0, 0, 0, 1))
-
-
-def step(shown: tuple[int, ...], excluded: int, thought: str = "[1] flea -", *, repaired: bool = False) -> Step:
-    return Step(shown, (excluded,), thought, f"{thought}</think>", None, repaired, False, 0, Usage())
-
-
-def test_clearest_example_is_a_habit_that_was_lost() -> None:
-    def pair(before: int, after: int, shown: tuple[int, ...] = (0, 1, 3), thought: str = "[1] flea -") -> StepPair:
-        return StepPair(RECORD, step(shown, before), step(shown, after, thought))
-
-    best = pair(3, 0)
-    worse = [
-        pair(3, 0, (0, 1, 2, 3)),  # longer
-        pair(3, 0, thought="[1] flea +"),  # another thought
-        pair(3, 0, (0, 3, 1)),  # wrong, but not by position
-        pair(3, 3),  # wrong after
-        pair(1, 0),  # right before
-    ]
-    assert max([*worse, best], key=lambda each: each.clearness) is best
-    assert [each.clearness for each in worse] == sorted((each.clearness for each in worse), reverse=True)
-
-
-def test_example_shows_thoughts_and_verdicts() -> None:
-    pair = StepPair(RECORD, step((0, 2, 3), 3), step((0, 2, 3), 2, "[1] flea -\n[2] [life] -", repaired=True))
-    text = show(lambda console: print_example(console, pair))
-    assert "Query: flea [life]" in text
-    assert "[3] text 3 (relevant)" in text
-    assert "    [2] [life] -" in text
-    before, after = text.split("after GRPO:")
-    assert "excludes [3]: wrong, it is relevant, and the last one shown" in before
-    assert "excludes [2]: right (the answer was repaired)" in after
+    (tmp_path / "note.json").unlink()
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"holds something else already.*--overwrite"):
+            run_some([part], tmp_path)
+    assert [path.name for path in part.trains.iterdir()] == ["config.json"]
 
 
 # --- at full size ---------------------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ def record(*gains: float) -> JudgedRequest:
     return judged("q", tuple(Candidate("d", f"text {place}") for place in range(len(gains))), gains)
 
 
-def ranking(one: JudgedRequest, order: Sequence[int], steps: Sequence[Step] = ()) -> Ranking:
-    return Ranking(one.request, tuple(order), tuple(steps))
+def ranking(one: JudgedRequest, order: Sequence[int], *steps: Step) -> Ranking:
+    return Ranking(one.request, tuple(order), steps)
 
 
 def step(shown: Sequence[int], *outcome: int, repaired: bool = False, thought_closed: bool = False) -> Step:
@@ -45,9 +45,8 @@ def step(shown: Sequence[int], *outcome: int, repaired: bool = False, thought_cl
 
 def test_measures_by_hand() -> None:
     records = [record(0, 1, 0), record(2, 0, 1), record(0, 0), record(0.5)]
-    result = measure_rankings(
-        [ranking(one, order) for one, order in zip(records, [(0, 2, 1), (1, 2, 0), (1, 0), (0,)], strict=True)], records
-    )
+    orders = [(0, 2, 1), (1, 2, 0), (1, 0), (0,)]
+    result = measure_rankings([ranking(one, order) for one, order in zip(records, orders, strict=True)], records)
     # The positive is third; then the grades 0, 1, 2 in this order, whose best is 2, 1, 0; then nothing to be found.
     graded = (1 / math.log2(3) + 2 / math.log2(4)) / (2 + 1 / math.log2(3))
     assert result.reciprocal_ranks == pytest.approx((1 / 3, 1 / 2, 0, 1))
@@ -80,8 +79,7 @@ def brute_force(records: Sequence[JudgedRequest], orders: Sequence[Sequence[int]
     return sum(reciprocal) / len(records), sum(normalised) / len(records)
 
 
-binary = st.sampled_from([0.0, 1.0])
-graded = st.integers(0, 4).map(float)
+binary, graded = st.sampled_from([0.0, 1.0]), st.integers(0, 4).map(float)
 fractional = st.floats(0, 1).map(lambda gain: round(gain, 4))
 gain_lists = st.sampled_from([binary, graded, fractional]).flatmap(lambda one: st.lists(one, min_size=1, max_size=15))
 judged_orders = gain_lists.flatmap(lambda gains: st.tuples(st.just(gains), st.permutations(range(len(gains)))))
@@ -90,8 +88,7 @@ judged_orders = gain_lists.flatmap(lambda gains: st.tuples(st.just(gains), st.pe
 @settings(deadline=None)
 @given(st.lists(judged_orders, min_size=1, max_size=4))
 def test_measures_are_those_of_the_formulas(lists: list[tuple[list[float], list[int]]]) -> None:
-    records = [record(*gains) for gains, _ in lists]
-    orders = [order for _, order in lists]
+    records, orders = [record(*gains) for gains, _ in lists], [order for _, order in lists]
     result = measure_rankings([ranking(one, order) for one, order in zip(records, orders, strict=True)], records)
     reciprocal, normalised = brute_force(records, orders)
     assert result.measures["RR"] == pytest.approx(reciprocal, abs=1e-6)
@@ -101,38 +98,23 @@ def test_measures_are_those_of_the_formulas(lists: list[tuple[list[float], list[
 
 def test_accuracy_by_length_by_hand() -> None:
     first, second = record(0, 1, 0, 2), record(1, 1, 0)
-    eliminated = ranking(
-        first,
-        (3, 0, 1, 2),
-        [
-            step((0, 1, 2, 3), 2),  # right
-            step((0, 1, 3), 1),  # right: there is a better one
-            step((0, 3), 0),  # right
-        ],
-    )
-    other = ranking(
-        second,
-        (2, 0, 1),
-        [
-            step((0, 1, 2), 1),  # wrong: one of two best ones
-            step((0, 2), 0),  # wrong
-        ],
-    )
-    equal = ranking(second, (0, 1, 2), [step((2, 1, 0), 2), step((0, 1), 1)])  # right, and nothing to choose among
+    # All right: where it excludes a relevant one, there is a better one.
+    eliminated = ranking(first, (3, 0, 1, 2), step((0, 1, 2, 3), 2), step((0, 1, 3), 1), step((0, 3), 0))
+    other = ranking(second, (2, 0, 1), step((0, 1, 2), 1), step((0, 2), 0))  # both wrong
+    equal = ranking(second, (0, 1, 2), step((2, 1, 0), 2), step((0, 1), 1))  # right, and nothing to choose among
     assert accuracy_by_length([eliminated, other, equal], [first, second, second]) == {2: 1 / 2, 3: 2 / 3, 4: 1.0}
     assert list(accuracy_by_length([eliminated], [first])) == [2, 3, 4]
-    ordered = ranking(first, (3, 1, 0, 2), [step((0, 1, 2, 3), 3, 1, 0, 2)])
-    assert accuracy_by_length([ordered], [first]) == {}
-    assert accuracy_by_length([], []) == {}
+    assert accuracy_by_length([ranking(first, (3, 1, 0, 2), step((0, 1, 2, 3), 3, 1, 0, 2))], [first]) == {}
 
 
 def test_repairs_and_closed_thoughts_are_summed() -> None:
     one = record(0, 1, 0)
-    steps = [step((0, 1, 2), 2, repaired=True, thought_closed=True), step((0, 1), 0, thought_closed=True)]
-    steps[0] = replace(steps[0], closed_at="end_of_turn")
-    result = measure_rankings([ranking(one, (1, 0, 2), steps), ranking(one, (0, 1, 2), steps[1:])], [one, one])
+    repaired = replace(step((0, 1, 2), 2, repaired=True, thought_closed=True), closed_at="end_of_turn")
+    closed = step((0, 1), 0, thought_closed=True)
+    result = measure_rankings([ranking(one, (1, 0, 2), repaired, closed), ranking(one, (0, 1, 2), closed)], [one, one])
     assert (result.repairs, result.thoughts_closed, result.closed_at) == (1, 3, {"end_of_turn": 1})
     assert [one.order for one in result.rankings] == [(1, 0, 2), (0, 1, 2)]
+    assert {"repairs": 1, "thoughts_closed": 3, "closed_at_end_of_turn": 1}.items() <= result.values().items()
 
 
 # --- with a model in memory -----------------------------------------------------------------------------------------
@@ -150,12 +132,10 @@ def loaded() -> Loaded:
 
 
 def lists(*lengths: int) -> list[JudgedRequest]:
-    chosen = random.Random(0)
-    found = []
+    """Lists whose gains are all different, so that every exclusion is right or wrong."""
+    chosen, found = random.Random(0), []
     for number, length in enumerate(lengths):
-        texts = [" ".join(chosen.choices(WORDS, k=4)) for _ in range(length)]
-        candidates = tuple(Candidate(f"{number}-{place}", text) for place, text in enumerate(texts))
-        # All different, so that every exclusion is right or wrong.
+        candidates = [Candidate(f"{number}-{place}", " ".join(chosen.choices(WORDS, k=4))) for place in range(length)]
         found.append(judged("flea larvae", candidates, tuple(map(float, range(length))), id=f"q{number}"))
     return found
 
@@ -176,7 +156,12 @@ def outline(found: Ranking) -> list[Any]:
 def test_rankings_are_those_of_the_ranker(strategy: str, loaded: Loaded) -> None:
     records = lists(5, 2, 3, 1)
     ranker = Ranker(TINY_CHECKPOINT, strategy=strategy, max_thought_tokens=40, device="cpu")
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
     result = measured(loaded, records, strategy, TINY_CHECKPOINT, 40)
+    # Otherwise how often one measures would change what is trained.
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in loaded[0].parameters())
     expected = ranker.rank([one.request for one in records])
     assert [outline(found) for found in result.rankings] == [outline(found) for found in expected]
     assert result == measure_rankings(expected, records)
@@ -199,30 +184,18 @@ def test_windows_are_those_of_the_ranker(window_size: int, stride: int, loaded: 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_goes_back_to_what_it_was_in(training: bool, loaded: Loaded) -> None:
-    model, _ = loaded
-    modes = []
+    model, modes = loaded[0], list[bool]()
     hook = model.register_forward_pre_hook(lambda *_: modes.append(model.training))
     model.train(training)
+    too_long = judged("flea " * 3000, record(0, 1).request.candidates, (0.0, 1.0))
     try:
         measured(loaded, lists(2), "iterative", TINY_CHECKPOINT, 2)
         assert model.training is training
         assert modes and not any(modes)
-        too_long = judged("flea " * 3000, record(0, 1).request.candidates, (0.0, 1.0))
-        with pytest.raises(ContextLengthError):
-            measured(loaded, [too_long], "iterative", TINY_CHECKPOINT, 1024)
-        assert model.training is training
-        with pytest.raises(KeyError):
-            measured(loaded, lists(2), "heap", TINY_CHECKPOINT, 1024)
-        assert model.training is training
+        for records, strategy, error in (([too_long], "iterative", ContextLengthError), (lists(2), "heap", KeyError)):
+            with pytest.raises(error):
+                measured(loaded, records, strategy, TINY_CHECKPOINT, 1024)
+            assert model.training is training
     finally:
         hook.remove()
         model.eval()
-
-
-def test_measuring_leaves_random_numbers_and_gradients_alone(loaded: Loaded) -> None:
-    torch.manual_seed(5)
-    state = torch.get_rng_state()
-    measured(loaded, lists(3), "iterative", TINY_CHECKPOINT, 2)
-    # Otherwise how often one measures would change what is trained.
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in loaded[0].parameters())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.template import load_template
@@ -21,14 +21,9 @@ TRAINING_PAGE = Path(__file__).resolve().parents[3] / "docs" / "training.md"
 PUBLISHED: dict[str, dict[str, Any]] = {
     "iranker-ppo-paper": {
         **{"gpus": 4, "model": "Qwen/Qwen2.5-3B-Instruct", "rewards": ["exclusion"], "generated_at_once": 64},
-        **{
-            "update": 32,
-            "num_generations": 1,
-            "epsilon": 0.2,
-            "max_prompt_length": 1400,
-            "max_completion_length": 1024,
-        },
-        **{"learning_rate": 1e-6, "temperature": 1.0, "beta": 0.001, "use_bias_correction_kl": False, "batches": 1501},
+        **{"update": 32, "num_generations": 1, "epsilon": 0.2, "max_prompt_length": 1400},
+        **{"max_completion_length": 1024, "learning_rate": 1e-6, "temperature": 1.0, "beta": 0.001},
+        **{"use_bias_correction_kl": False, "batches": 1501},
     },
     "rank-r1-grpo": {
         **{"use_peft": True, "lora_r": 16, "lora_alpha": 32, "rewards": ["setwise"], "learning_rate": 1e-5},
@@ -74,44 +69,27 @@ def told(arguments: TrainingArguments, name: str) -> Any:
 
 
 @every_recipe
-def test_recipe_parses_and_fits_together(name: str) -> None:
-    arguments = parse(name)
+def test_recipe_parses_and_runs_by_the_command_in_its_comment(name: str) -> None:
+    arguments, words = parse(name), command(name)
     assert arguments.method in METHODS
     assert arguments.trainer.output_dir.startswith("out/")
     assert set(getattr(arguments.trainer, "rewards", ())) <= set(REWARDS)
-
-
-@every_recipe
-def test_recipe_runs_by_the_command_in_its_comment(name: str) -> None:
-    words = command(name)
     assert words[words.index("--config") + 1] == name
     # What follows the recipe there is understood as well.
     parse(name, *words[words.index("--config") + 2 :])
 
 
 @every_recipe
-def test_recipe_says_what_it_is_and_whether_it_was_run(name: str) -> None:
+def test_recipe_says_what_it_is_and_whether_it_was_run_as_the_documentation_does(name: str) -> None:
     assert len(describe_recipes()[name]) > 20
     said = " ".join(comment(name).replace("#", " ").split())
-    assert re.search(r"Run here: (yes|no|a few steps)\b", said)
     assert "Hardware: " in said
     assert name.startswith(("tiny-", "small-")) or "PROTOCOLS.md" in said
-
-
-@every_recipe
-def test_documentation_says_what_the_recipe_says(name: str) -> None:
     page = TRAINING_PAGE.read_text(encoding="utf-8")
     [row] = [line for line in page.splitlines() if line.startswith("| `") and f"`{name}`" in line]
     _, _, methods, *_, run, _ = (cell.strip() for cell in row.split("|"))
     assert command(name)[0] in methods.split(", ")
-    said = " ".join(comment(name).replace("#", " ").split())
-    assert f"Run here: {run}" in said
-
-
-@every_recipe
-def test_recipe_sets_nothing_twice(name: str) -> None:
-    keys = re.findall(r"^(\w[\w.]*):", (RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(keys) == sorted(set(keys))
+    assert re.search(r"Run here: (yes|no|a few steps)\b", said) and f"Run here: {run}" in said
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -156,23 +134,18 @@ def test_full_recipe_shares_its_batch_among_three_gpus() -> None:
     assert at_once == 48
 
 
-def test_recipe_is_found_by_name_and_by_path(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("find", "name", "ending"), [(find_recipe, "tiny-sft", "yaml"), (find_template, "tiny-domains", "toml")]
+)
+def test_a_recipe_and_a_template_are_found_by_name_and_by_path(
+    find: Callable[[str], Path], name: str, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_recipe("tiny-sft") == find_recipe("tiny-sft.yaml") == RECIPES / "tiny-sft.yaml"
-    own = tmp_path / "tiny-sft.yaml"
-    own.write_text(yaml.safe_dump({"model": "tiny"}), encoding="utf-8")
-    # A file at hand goes before a packaged recipe of its name.
-    assert find_recipe("tiny-sft.yaml").resolve() == own
-    assert find_recipe("tiny-sft") == RECIPES / "tiny-sft.yaml"
-    with pytest.raises(InputError, match=r"is not a file.*tiny-iranker-grpo"):
-        find_recipe("elsewhere/tiny-sft.yaml")
-
-
-def test_a_template_is_found_by_name_and_by_path(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert find_template("tiny-domains") == find_template("tiny-domains.toml") == RECIPES / "tiny-domains.toml"
+    packaged, own = RECIPES / f"{name}.{ending}", Path(f"{name}.{ending}")
+    assert find(name) == find(str(own)) == packaged
+    # A file at hand goes before a packaged one of its name.
+    own.touch()
+    assert (find(str(own)), find(name)) == (own, packaged)
+    with pytest.raises(InputError, match=rf"is not a file.*{name}"):
+        find(f"elsewhere/{own}")
     assert load_template(find_template("tiny-domains")).shows_aim("direct", "model")
-    Path("tiny-domains.toml").touch()
-    assert find_template("tiny-domains.toml") == Path("tiny-domains.toml")
-    with pytest.raises(InputError, match="packaged templates tiny-domains"):
-        find_template("tiny-domain")

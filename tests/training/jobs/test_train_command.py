@@ -7,8 +7,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +40,7 @@ from r1ranker_ir.training.trainers.sft import sft_trainer
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated:FutureWarning")
 
 WORDS = "apple boat cloud desk eagle flute grape house island jacket kettle lemon moon nest ocean piano".split()
+ANSWER = "<think>\n[1] no\n</think>\n<answer>[1]</answer>"
 CPU = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none", "seed": 3}
 
 
@@ -67,8 +66,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     steps = [Sample("iterative", make_record(number, 2, rng)) for number in range(24)]
     write_samples(found.steps, steps, {"seed": 0})
     write_samples(found.lists, [Sample("direct", make_record(100 + number, 2, rng)) for number in range(4)])
-    answer = "<think>\n[1] no\n</think>\n<answer>[1]</answer>"
-    write_completions(found.completions, [CompletedSample(sample, answer) for sample in steps])
+    write_completions(found.completions, [CompletedSample(sample, ANSWER) for sample in steps])
     return found
 
 
@@ -94,6 +92,11 @@ def recipe(tmp_path: Path, data: Data) -> Recipe:
     return write
 
 
+def tiny_renderer() -> PromptRenderer:
+    template = read_settings(TINY_CHECKPOINT).template
+    return PromptRenderer(AutoTokenizer.from_pretrained(TINY_CHECKPOINT), template or load_template())
+
+
 def run(method: str, path: Path, *arguments: str) -> TrainingSummary:
     return train(parse_arguments(method, ["--config", str(path), *arguments]))
 
@@ -117,7 +120,7 @@ def r1ranker(*arguments: str | Path, code: int) -> str:
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--zero_variance", "maybe"], "invalid choice: 'maybe'"),
         (["stray"], "unknown argument 'stray'"),
-        (["--config"], "argument --config: give a recipe"),
+        (["--config"], "argument --config: expected one argument"),
         (["--config", "a.yaml", "--config", "b.yaml"], "one recipe only"),
         (["--quiet", "--verbose"], "choose one of --quiet and --verbose"),
     ],
@@ -127,24 +130,23 @@ def test_command_line_that_can_not_be_understood(recipe: Recipe, arguments: list
     assert said in r1ranker("train", "grpo", *given, code=2)
 
 
-def test_required_arguments_are_named() -> None:
+def test_what_is_missing_is_named_and_recipes_are_listed() -> None:
     said = r1ranker("train", "grpo", "--use_cpu", "true", code=2)
-    assert "--train_files" in said
-    assert "--model" in said
+    assert "--train_files" in said and "--model" in said
+    assert "tiny-iranker-grpo" in r1ranker("train", "grpo", "--config", "nowhere.yaml", code=1)
+    assert "iranker-ppo-paper IRanker-3B" in r1ranker("train", "recipes", code=0)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"learnin_rate": 1}, "unknown key 'learnin_rate': did you mean learning_rate"),
-        ({"max_steps": "many"}, "max_steps is 'many': give a whole number"),
-        ({"max_steps": [1]}, "max_steps is [1]: give one value"),
-        ({"use_cpu": "perhaps"}, "use_cpu is 'perhaps': give true or false"),
-        ({"rewards": [["exclusion"]]}, "give single values"),
-        ({"zero_variance": "maybe"}, "choose among keep, drop, replace"),
+        ({"max_steps": "many"}, "max_steps is 'many': invalid int value: 'many'"),
+        ({"use_cpu": "perhaps"}, "use_cpu is 'perhaps': Truthy value expected"),
+        ({"zero_variance": "maybe"}, "zero_variance is 'maybe': invalid choice: 'maybe' (choose from"),
         ({"num_generations": 3}, "must be divisible by num_generations (3)"),
-        ({"env": 3}, "`env` field should be a dict"),
-        ({"train_weights": [1, 2]}, "2 numbers for 1 train_files"),
+        ({"env": 3}, "unknown key 'env'"),
+        ({"train_weights": [1, 2]}, "train_weights is [1.0, 2.0] for 1 train_files"),
         ({"load_in_4bit": True}, "add use_peft"),
         ({"model": " "}, "model is blank"),
         ({"held_out_queries": 0}, "held_out_queries is 0"),
@@ -160,7 +162,6 @@ def test_required_arguments_are_named() -> None:
         ({"output_dir": None}, "name one with output_dir"),
         ({"output_dir": str(TINY_CHECKPOINT)}, "is the model to be trained"),
         ({"resume_from_checkpoint": "last"}, "holds no checkpoint"),
-        ({"resume_from_checkpoint": "nowhere"}, "'nowhere' is not a checkpoint"),
     ],
 )
 def test_recipe_that_can_not_be_run_is_explained(recipe: Recipe, changes: dict[str, Any], said: str) -> None:
@@ -180,10 +181,6 @@ def test_malformed_recipe_is_explained(tmp_path: Path, content: bytes, said: str
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
     assert said in r1ranker("train", "sft", "--config", path, code=1)
-
-
-def test_missing_recipe_names_the_packaged_ones() -> None:
-    assert "tiny-iranker-grpo" in r1ranker("train", "grpo", "--config", "nowhere.yaml", code=1)
 
 
 def test_command_line_goes_before_the_recipe(recipe: Recipe) -> None:
@@ -209,51 +206,34 @@ def test_help_shows_own_arguments_first(method: str, own: str) -> None:
     assert theirs < text.index("--learning_rate")
 
 
-def test_recipes_are_listed() -> None:
-    assert "iranker-ppo-paper IRanker-3B" in r1ranker("train", "recipes", code=0)
-
-
 # --- folders --------------------------------------------------------------------------------------------------------
 
 
-def test_output_folder_of_another_run_is_refused(recipe: Recipe, tmp_path: Path) -> None:
-    (tmp_path / "out" / "checkpoint-2").mkdir(parents=True)
-    path = recipe("sft")
-    with pytest.raises(InputError, match=r"holds checkpoints.*resume_from_checkpoint.*overwrite"):
-        run("sft", path)
-    (tmp_path / "out" / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(InputError, match=r"holds a trained model.*overwrite"):
-        run("sft", path)
-    with pytest.raises(InputError, match="choose one of overwrite"):
-        run("sft", path, "--overwrite", "--resume_from_checkpoint", "last")
-    with pytest.raises(InputError, match="lies in the output folder"):
-        run("sft", path, "--overwrite", "--model", str(tmp_path / "out" / "checkpoint-2"))
-
-
-@pytest.mark.parametrize("name", ["README.md", "curves.png", "embeddings.safetensors", "r1ranker.json"])
-def test_files_of_others_in_the_output_folder_stay(recipe: Recipe, tmp_path: Path, name: str) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / name).write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match=f"holds '{name}', which no training wrote there"):
-        run("sft", recipe("sft"))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
-    assert (tmp_path / "out" / name).read_text(encoding="utf-8") == "mine"
-
-
-def test_a_model_is_not_removed_with_the_run_that_is_overwritten(recipe: Recipe, tmp_path: Path) -> None:
-    base = tmp_path / "out" / "checkpoint-base"
-    base.mkdir(parents=True)
-    (base / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(InputError, match=r"model .* lies in folder"):
-        run("sft", recipe("sft"), "--overwrite", "--model", str(base))
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
-    (adapter / "adapter_config.json").write_text(
-        json.dumps({"base_model_name_or_path": str(tmp_path / "out")}), encoding="utf-8"
-    )
-    with pytest.raises(InputError, match="is the model to be trained"):
-        run("sft", recipe("sft"), "--overwrite", "--model", str(adapter))
-    assert (base / "config.json").exists()
+@pytest.mark.parametrize(
+    ("there", "told", "said"),
+    [
+        ("checkpoint-2/x", "", r"holds checkpoints.*resume_from_checkpoint.*overwrite"),
+        ("config.json", "", r"holds a trained model.*overwrite"),
+        ("config.json", "--overwrite --resume_from_checkpoint last", "choose one of overwrite"),
+        ("checkpoint-2/x", "--overwrite --model {out}/checkpoint-2", "lies in the output folder"),
+        ("checkpoint-base/config.json", "--overwrite --model {out}/checkpoint-base", r"model .* lies in folder"),
+        ("adapter/x", "--overwrite --model {out}/../adapter", "is the model to be trained"),
+        *((name, "", f"holds '{name}', which no training wrote there") for name in ("README.md", "curves.png")),
+        *((name, "", f"holds '{name}', which no") for name in ("embeddings.safetensors", "r1ranker.json")),
+    ],
+)
+def test_what_lies_in_the_output_folder_stays(recipe: Recipe, tmp_path: Path, there: str, told: str, said: str) -> None:
+    out, adapter = tmp_path / "out", tmp_path / "adapter"
+    file = out / there
+    for folder in (adapter, file.parent):
+        folder.mkdir(parents=True)
+    file.write_text("mine", encoding="utf-8")
+    base = json.dumps({"base_model_name_or_path": str(out)})
+    (adapter / "adapter_config.json").write_text(base, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        run("sft", recipe("sft"), *told.format(out=out).split())
+    assert [path for path in out.rglob("*") if path.is_file()] == [file]
+    assert file.read_text(encoding="utf-8") == "mine"
 
 
 def go_on(whole: Path, to: Path, checkpoint: int) -> None:
@@ -332,7 +312,7 @@ def test_what_goes_on_is_the_same_training(
     recipe: Recipe, tmp_path: Path, data: Data, caplog: pytest.LogCaptureFixture
 ) -> None:
     def record(**changes: Any) -> TrainingRecord:
-        return start_record(parse_arguments("grpo", ["--config", str(recipe("grpo", **changes))]), ("iterative",))
+        return start_record(parse_arguments("grpo", ["--config", str(recipe("grpo", **changes))]), ["iterative"])
 
     (tmp_path / "training_run.json").write_text(json.dumps(record().as_json()), encoding="utf-8")
     check_continues(tmp_path, record())
@@ -389,17 +369,16 @@ def test_other_methods_write_folders_that_rank(
 
 def test_fine_tuning_shows_short_lists_first(recipe: Recipe, tmp_path: Path) -> None:
     """GRPO's trainer has another switch for its shuffling than the one for fine-tuning."""
-    answer = "<think>\n[1] no\n</think>\n<answer>[1]</answer>"
-    lists = [tuple(Candidate(f"d{place}", "moon") for place in range(2 + number % 3)) for number in range(12)]
-    records = [
-        judged("apple", shown, (1.0, *[0.0] * (len(shown) - 1)), id=str(number)) for number, shown in enumerate(lists)
-    ]
-    write_completions(tmp_path / "sft.jsonl", [CompletedSample(Sample("iterative", each), answer) for each in records])
+    completed = []
+    for number in range(12):
+        shown = tuple(Candidate(f"d{place}", "moon") for place in range(2 + number % 3))
+        record = judged("apple", shown, (1.0, *[0.0] * (len(shown) - 1)), id=str(number))
+        completed.append(CompletedSample(Sample("iterative", record), ANSWER))
+    write_completions(tmp_path / "sft.jsonl", completed)
     path = recipe("sft", train_files=[str(tmp_path / "sft.jsonl")], curriculum="length", per_device_train_batch_size=4)
     arguments = parse_arguments("sft", ["--config", str(path), "--max_steps", "3"])
     tokenizer = AutoTokenizer.from_pretrained(TINY_CHECKPOINT)
-    renderer = PromptRenderer(tokenizer, read_settings(TINY_CHECKPOINT).template or load_template())
-    rows, _ = rows_to_train(arguments, renderer)
+    rows, _ = rows_to_train(arguments, renderer := tiny_renderer())
     model = AutoModelForCausalLM.from_pretrained(TINY_CHECKPOINT)
     trainer = sft_trainer(model, args=arguments.trainer, train_dataset=rows, renderer=renderer, tokenizer=tokenizer)
     tokens = [int(mask.sum()) for batch in trainer.get_train_dataloader() for mask in batch["attention_mask"]]
@@ -429,9 +408,7 @@ def test_a_mixture_is_as_long_as_the_steps_take(
 
     path = recipe(method, train_weights=[1.0], max_steps=5, save_strategy="no", **settings)
     arguments = parse_arguments(method, ["--config", str(path)])
-    tokenizer, template = AutoTokenizer.from_pretrained(TINY_CHECKPOINT), read_settings(TINY_CHECKPOINT).template
-    assert template is not None
-    rows, strategies = rows_to_train(arguments, PromptRenderer(tokenizer, template))
+    rows, strategies = rows_to_train(arguments, tiny_renderer())
     assert (len(rows), strategies.total()) == (taken, taken)
     config = arguments.trainer
     if method == "sft":
@@ -455,13 +432,3 @@ def test_curves_of_folders_become_a_picture(tmp_path: Path) -> None:
     r1ranker("train", "curves", f"seeds={tmp_path / 'a'}", f"seeds={tmp_path / 'b'}", "--output", output, code=0)
     assert output.read_bytes().startswith(b"\x89PNG")
     assert "does not exist" in r1ranker("train", "curves", tmp_path / "nowhere", "--output", output, code=1)
-
-
-def test_package_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "r1ranker_ir", "train", "--help"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    for verb in ("sft", "grpo", "ppo", "episodes", "curves", "recipes"):
-        assert verb in done.stdout
-    assert "r1ranker train" in done.stdout

@@ -15,7 +15,7 @@ from r1ranker_ir import Candidate, Ranker, RankingRequest
 from r1ranker_ir.errors import CheckpointError, DataFileError, InputError
 from r1ranker_ir.models.checkpoints import SETTINGS_FILE, TINY_CHECKPOINT, CheckpointSettings, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.prompts.template import build_template, load_template
+from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.jobs.model_card import write_card
@@ -30,23 +30,21 @@ from r1ranker_ir.training.jobs.record import (
 from r1ranker_ir.training.jobs.trained_folder import base_name, is_finished, save_trained_folder, settings_content
 from r1ranker_ir.types import Task
 
-
-@pytest.fixture
-def record() -> TrainingRecord:
-    return TrainingRecord(
-        method="grpo",
-        base_model="someone/base-3b",
-        strategies=("iterative",),
-        data=(DataFile("steps.parquet", "ab" * 32, 7, {"seed": 3, "corpus": "x|y"}),),
-        seed=11,
-        arguments={"learning_rate": 2e-5},
-        libraries={"trl": "9.9", "r1ranker-ir": "0.1.0"},
-        rewards=("exclusion", "format"),
-        steps=40,
-        generated_tokens=1234,
-        before={"RR": 0.25},
-        after={"RR": 0.5},
-    )
+RECORD = TrainingRecord(
+    method="grpo",
+    base_model="someone/base-3b",
+    strategies=["iterative"],
+    data=[DataFile(name="steps.parquet", sha256="ab" * 32, rows=7, metadata={"seed": 3, "corpus": "x|y"})],
+    seed=11,
+    arguments={"learning_rate": 2e-5},
+    libraries={"trl": "9.9", "r1ranker-ir": "0.1.0"},
+    rewards=["exclusion", "format"],
+    steps=40,
+    generated_tokens=1234,
+    before={"RR": 0.25},
+    after={"RR": 0.5},
+)
+SETTINGS = settings_content(read_settings(TINY_CHECKPOINT), ["iterative"])
 
 
 class TinyTokenizer:
@@ -64,28 +62,33 @@ def copy_weights(folder: Path) -> None:
     (folder / "value_head.safetensors").write_bytes(b"head")
 
 
-def save(folder: Path, settings: dict[str, Any], **options: Any) -> None:
+def save(folder: Path, settings: dict[str, Any] = SETTINGS, **options: Any) -> None:
     arguments: dict[str, Any] = {"save_weights": copy_weights, "tokenizer": TinyTokenizer(), "card": "# A card\n"}
     save_trained_folder(folder, settings=settings, **(arguments | options))
-
-
-@pytest.fixture
-def settings() -> dict[str, Any]:
-    return settings_content(read_settings(TINY_CHECKPOINT), ["iterative"])
 
 
 def files_of(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_saved_folder_ranks_as_its_base_does(tmp_path: Path, settings: dict[str, Any]) -> None:
-    save(tmp_path / "out", settings)
+def test_saved_folder_ranks_as_its_base_does_with_what_was_trained(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    save(folder)
     texts = ["the life cycle of a flea", "a star lives long", "fleas jump far in a cycle"]
     request = RankingRequest("flea cycle", tuple(Candidate(str(place), text) for place, text in enumerate(texts)))
-    rankers = [Ranker(folder, strategy="iterative") for folder in (tmp_path / "out", TINY_CHECKPOINT)]
+    rankers = [Ranker(each, strategy="iterative") for each in (folder, TINY_CHECKPOINT)]
     [ranking], [expected] = (ranker.rank([request]) for ranker in rankers)
     assert ranking.order == expected.order
     assert rankers[0].template.digest() == rankers[1].template.digest()
+    assert read_settings(TINY_CHECKPOINT).strategies == ("iterative", "direct")
+    assert read_settings(folder).strategies == ("iterative",)
+    with pytest.raises(CheckpointError, match="direct"):
+        Ranker(folder, strategy="direct")
+    # Files of the trainer are not among them.
+    assert files_of(folder) == {
+        *("config.json", "generation_config.json", "model.safetensors", SETTINGS_FILE, "README.md"),
+        *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    }
 
 
 def test_saved_folder_asks_in_the_words_of_each_task(tmp_path: Path) -> None:
@@ -103,102 +106,69 @@ def test_saved_folder_asks_in_the_words_of_each_task(tmp_path: Path) -> None:
     assert asked("passage", "") == "exclude two lines\n[1] small\n[2] large"
 
 
-def test_saved_folder_offers_what_was_trained_and_holds_no_files_of_the_trainer(
-    tmp_path: Path, settings: dict[str, Any]
-) -> None:
-    save(tmp_path / "out", settings)
-    assert read_settings(TINY_CHECKPOINT).strategies == ("iterative", "direct")
-    assert read_settings(tmp_path / "out").strategies == ("iterative",)
-    with pytest.raises(CheckpointError, match="direct"):
-        Ranker(tmp_path / "out", strategy="direct")
-    assert files_of(tmp_path / "out") == {
-        *("config.json", "generation_config.json", "model.safetensors"),
-        *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
-        *(SETTINGS_FILE, "README.md"),
-    }
-
-
 @pytest.mark.parametrize("crash_at", ["weights", "tokenizer"])
-def test_crash_leaves_nothing_that_loads(tmp_path: Path, settings: dict[str, Any], crash_at: str) -> None:
+def test_crash_leaves_nothing_that_loads(tmp_path: Path, crash_at: str) -> None:
     def crash(folder: Path) -> None:
         copy_weights(folder)
         raise KeyboardInterrupt
 
     class Crashing:
-        def save_pretrained(self, folder: Path) -> None:
-            raise KeyboardInterrupt
+        save_pretrained = staticmethod(crash)
 
     options: dict[str, Any] = {"save_weights": crash} if crash_at == "weights" else {"tokenizer": Crashing()}
     with pytest.raises(KeyboardInterrupt):
-        save(tmp_path / "out", settings, **options)
+        save(tmp_path / "out", **options)
     assert not is_finished(tmp_path / "out")
     # The next try finds what is left and gets through.
-    save(tmp_path / "out", settings)
+    save(tmp_path / "out")
     assert is_finished(tmp_path / "out")
     assert ".unfinished" not in files_of(tmp_path / "out")
 
 
-def test_what_makes_a_folder_loadable_comes_last(
-    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_an_earlier_model_goes_first_and_what_makes_a_folder_loadable_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("adapter_config.json", "adapter_model.safetensors", "curves.png"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    (tmp_path / "checkpoint-5").mkdir()
     moved: list[str] = []
     replace = Path.replace
 
     def noted(self: Path, target: Path) -> Path:
-        assert not is_finished(tmp_path / "out")
+        assert not is_finished(tmp_path)
         moved.append(self.name)
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", noted)
-    save(tmp_path / "out", settings)
+    save(tmp_path)
     assert moved[-1] == "config.json"
+    assert {"curves.png", "checkpoint-5"} <= files_of(tmp_path)
+    assert not {"adapter_config.json", "adapter_model.safetensors"} & files_of(tmp_path)
 
 
-def test_earlier_model_is_taken_down_first(tmp_path: Path, settings: dict[str, Any]) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    for name in ("adapter_config.json", "adapter_model.safetensors", "curves.png"):
-        (folder / name).write_text("{}", encoding="utf-8")
-    (folder / "checkpoint-5").mkdir()
-    save(folder, settings)
-    assert "adapter_config.json" not in files_of(folder)
-    assert "adapter_model.safetensors" not in files_of(folder)
-    assert {"curves.png", "checkpoint-5"} <= files_of(folder)
-
-
-def test_weights_are_gathered_and_the_main_process_writes_the_rest(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_weights_are_gathered_and_the_main_process_writes_the_rest(tmp_path: Path) -> None:
     called: list[Path] = []
-    save(tmp_path / "out", settings, save_weights=called.append, main_process=False)
+    save(tmp_path / "out", save_weights=called.append, main_process=False)
     assert len(called) == 1
     assert not (tmp_path / "out").exists()
     with pytest.raises(CheckpointError, match="FULL_STATE_DICT"):
-        save(tmp_path / "out", settings, save_weights=lambda folder: None)
+        save(tmp_path / "out", save_weights=lambda folder: None)
     assert not is_finished(tmp_path / "out")
 
 
-def test_record_is_read_back_with_the_settings(
-    tmp_path: Path, settings: dict[str, Any], record: TrainingRecord
-) -> None:
+def test_record_is_read_back_with_the_settings(tmp_path: Path) -> None:
     base = dataclasses.replace(read_settings(TINY_CHECKPOINT), max_passage_tokens=33)
-    content = settings_content(base, ["iterative", "direct"], record)
-    save(tmp_path / "out", content)
+    save(tmp_path / "out", settings_content(base, ["iterative", "direct"], RECORD))
     found = read_settings(tmp_path / "out")
-    assert found.template == base.template
-    assert (found.window_size, found.stride, found.batch_size) == (base.window_size, base.stride, base.batch_size)
-    assert (found.max_passage_tokens, found.max_thought_tokens) == (33, base.max_thought_tokens)
+    for name in ("template", "window_size", "stride", "batch_size", "max_passage_tokens", "max_thought_tokens"):
+        assert getattr(found, name) == getattr(base, name)
     written = json.loads((tmp_path / "out" / SETTINGS_FILE).read_text(encoding="utf-8"))["training"]
     assert written["data"] == [
         {"name": "steps.parquet", "sha256": "ab" * 32, "rows": 7, "metadata": {"seed": 3, "corpus": "x|y"}}
     ]
     assert (written["method"], written["steps"], written["rewards"]) == ("grpo", 40, ["exclusion", "format"])
     assert "base_revision" not in written
-
-
-@pytest.mark.parametrize("template", [load_template(), read_settings(TINY_CHECKPOINT).template], ids=["own", "tiny"])
-def test_template_survives_being_written(template: Any) -> None:
-    built = build_template(json.loads(json.dumps(template.content())), "test")
-    assert built == template
-    assert built.digest() == template.digest()
+    assert TrainingRecord.model_validate(written) == RECORD
 
 
 def test_strategy_without_a_wording_is_refused() -> None:
@@ -207,17 +177,15 @@ def test_strategy_without_a_wording_is_refused() -> None:
     assert "max_passage_tokens" not in settings_content(CheckpointSettings(), ["setwise"])
 
 
-def test_card_says_what_the_record_holds(record: TrainingRecord) -> None:
-    card = write_card(record, settings_content(CheckpointSettings(), ["iterative"], record))
-    header = card.split("---")[1]
-    assert "base_model: someone/base-3b" in header
+def test_card_says_what_the_record_holds() -> None:
+    card = write_card(RECORD, settings_content(CheckpointSettings(), ["iterative"], RECORD))
+    assert "base_model: someone/base-3b" in card.split("---")[1]
     for said in ("GRPO", "40 optimizer steps", "seed 11", "1234 tokens", "`exclusion`, `format`", "ab" * 32):
         assert said in card
-    assert "| RR | 0.2500 | 0.5000 |" in card
-    assert "| learning_rate | 2e-05 |" in card
-    assert "x\\|y" in card
+    for said in ("| RR | 0.2500 | 0.5000 |", "| learning_rate | 2e-05 |", "x\\|y"):
+        assert said in card
     # The hub refuses a base that is not a repository.
-    local = dataclasses.replace(record, base_model="sft", before={}, after={})
+    local = RECORD.model_copy(update={"base_model": "sft", "before": {}, "after": {}})
     card = write_card(local, settings_content(CheckpointSettings(), ["iterative"], local))
     assert "base_model:" not in card
     assert "Held-out" not in card
@@ -231,12 +199,12 @@ def test_data_file_is_described(tmp_path: Path) -> None:
     assert (found.name, found.rows, found.metadata["seed"]) == ("steps.parquet", 3, 5)
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     lines.write_text("{}\n", encoding="utf-8")
-    assert describe_file(lines) == DataFile("rows.jsonl", hashlib.sha256(b"{}\n").hexdigest())
+    assert describe_file(lines) == DataFile(name="rows.jsonl", sha256=hashlib.sha256(b"{}\n").hexdigest())
     with pytest.raises(InputError, match="can't be read"):
         describe_file(tmp_path / "nowhere.parquet")
-    (tmp_path / "x.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataFileError, match=r"x\.parquet: not a Parquet file"):
-        describe_file(tmp_path / "x.parquet")
+    path.write_bytes(b"no parquet")
+    with pytest.raises(DataFileError, match=r"steps\.parquet: not a Parquet file"):
+        describe_file(path)
 
 
 def test_changed_arguments_are_those_that_say_what_was_learned(tmp_path: Path) -> None:
@@ -246,23 +214,19 @@ def test_changed_arguments_are_those_that_say_what_was_learned(tmp_path: Path) -
     found = changed_arguments(
         RankingGRPOConfig(**plain, learning_rate=0.5, hub_token="secret", seed=3, logging_steps=1, rewards=["ranking"])
     )
-    assert found["learning_rate"] == 0.5
-    assert found["use_cpu"] is True
+    assert (found["learning_rate"], found["use_cpu"]) == (0.5, True)
     assert not {"output_dir", "hub_token", "seed", "logging_steps", "rewards"} & set(found)
     assert "secret" not in json.dumps(found)
 
 
-def test_base_model_is_named_without_its_place(tmp_path: Path) -> None:
+def test_base_model_and_versions_are_named_without_their_place(tmp_path: Path) -> None:
+    import torch
+    import trl
+
     assert base_name(str(TINY_CHECKPOINT)) == "r1ranker-iterative-tiny"
     assert base_name("Qwen/Qwen2.5-3B-Instruct") == "Qwen/Qwen2.5-3B-Instruct"
     (tmp_path / "sft").mkdir()
     assert base_name(str(tmp_path / "sft") + "/") == "sft"
-
-
-def test_versions_are_those_installed() -> None:
-    import torch
-    import trl
-
     found = library_versions()
     assert (found["trl"], found["torch"]) == (trl.__version__, torch.__version__)
     assert {"python", "r1ranker-ir", "transformers", "datasets", "accelerate", "peft"} <= set(found)

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.rankers.ranker import Ranker
-from r1ranker_ir.training.demo.examples import IDENTIFIERS, ExampleEncoder, Mode
 from r1ranker_ir.training.demo.lexicon import STOP_WORDS, Lexicon, build_lexicon, read_documentation, strip_plural
 from r1ranker_ir.training.demo.lists import (
+    IDENTIFIERS,
     MOST_SIGNS,
     CandidateList,
+    Mode,
     excluded_position,
     falling_order,
     first_place,
@@ -26,6 +27,7 @@ from r1ranker_ir.training.demo.lists import (
     word_weight,
 )
 from r1ranker_ir.training.tiny_model import train as training
+from r1ranker_ir.training.tiny_model.examples import ExampleEncoder
 from r1ranker_ir.training.tiny_model.lists import Shape, generate_list
 from r1ranker_ir.training.tiny_model.tokenizer import MARKS, train_tokenizer
 from r1ranker_ir.training.tiny_model.train import CURRICULUM, Options, train
@@ -62,20 +64,14 @@ def test_encoding_survives_any_text_and_marks_stay_single_tokens(encoder: Exampl
 
 
 def test_marks_are_one_token_each(encoder: ExampleEncoder) -> None:
-    for mark in MARKS:
-        assert len(encoder.tokenizer.encode(mark, add_special_tokens=False)) == 1
-
-
-def test_same_seed_gives_the_same_list(lexicon: Lexicon) -> None:
-    shape = Shape((2, 5), (4, 12), (1, 4))
-    lists = [generate_list(random.Random(3), shape, lexicon) for _ in range(2)]
-    assert lists[0] == lists[1] != generate_list(random.Random(4), shape, lexicon)
+    assert [len(encoder.tokenizer.encode(mark, add_special_tokens=False)) for mark in MARKS] == [1] * len(MARKS)
 
 
 @given(st.integers(0, 10_000))
-def test_lists_keep_to_their_shape(lexicon: Lexicon, seed: int) -> None:
+def test_lists_keep_to_their_shape_and_seed(lexicon: Lexicon, seed: int) -> None:
     shape = Shape((2, 6), (4, 12), (1, 4))
-    generated = generate_list(random.Random(seed), shape, lexicon)
+    generated, again, other = (generate_list(random.Random(each), shape, lexicon) for each in (seed, seed, seed + 1))
+    assert generated == again != other
     assert 2 <= len(generated.passages) <= 6
     assert all(len(passage) == 0 or 4 <= len(passage) <= 12 for passage in generated.passages)
     assert len(walked_words(generated.query)) <= 4
@@ -91,18 +87,14 @@ def test_common_words_are_the_frequent_ones() -> None:
 
 
 def test_walk_weight_and_place_of_a_list_worked_by_hand() -> None:
-    query = "how long is the life cycle of a flea life".split()
-    assert walked_words(query) == ["life", "cycle", "flea"]
+    assert walked_words("how long is the life cycle of a flea life".split()) == ["life", "cycle", "flea"]
     passage = "it take one two three four the cycle of a flea".split()
-    assert match_weight(["life", "cycle", "flea"], passage, {"cycle", "life"}) == 1 + 2
-    assert match_weight(["life", "cycle", "flea"], passage, set()) == 2 + 2
-    assert match_weight(["life"], passage, set()) == 0
-    assert match_weight("abcdefgh", "abcdefgh", {"a", "b", "c", "d", "e", "f", "g"}) == 7 + 2
+    for common, weight in (({"cycle", "life"}, 1 + 2), (set[str](), 2 + 2)):
+        assert match_weight(["life", "cycle", "flea"], passage, common) == weight
     assert match_weight("abcdefgh", "abcdefgh", set()) == MOST_SIGNS == 9
     assert first_place(["life", "cycle", "flea"], passage) == 4
     assert [first_place(["x"], ["y"] * before + ["x"]) for before in (0, 1, 2, 3, 4, 28, 29)] == [1, 1, 2, 2, 3, 7, 8]
-    assert first_place(["life"], passage) == 9
-    assert first_place(["life"], ["x"] * 60 + ["life"]) == 8
+    assert (first_place(["life"], passage), first_place(["life"], ["x"] * 60 + ["life"])) == (9, 8)
     assert excluded_position([2, 1, 1, 1], [1, 4, 2, 4]) == 3
     assert falling_order([1, 3, 0, 3]) == [1, 3, 0, 2]
 
@@ -110,43 +102,37 @@ def test_walk_weight_and_place_of_a_list_worked_by_hand() -> None:
 FLEAS = CandidateList(("the", "flea", "cycle"), (("a", "flea"), ("no", "thing"), ("cycle", "flea")))
 
 
-def completion_of(encoder: ExampleEncoder, candidates: CandidateList, mode: Mode) -> str:
-    example = encoder.encode(candidates, mode)
-    written = [token for token, weight in zip(example.ids, example.weights, strict=True) if weight]
-    return re.sub(r"\s+", " ", str(encoder.tokenizer.decode(written)))
+def written(encoder: ExampleEncoder, common: set[str], candidates: CandidateList, mode: Mode) -> str:
+    example = ExampleEncoder(encoder.tokenizer, common).encode(candidates, mode)
+    learned = [token for token, weight in zip(example.ids, example.weights, strict=True) if weight]
+    return re.sub(r"\s+", " ", str(encoder.tokenizer.decode(learned)))
 
 
-def test_exclusion_decodes_to_the_protocol(encoder: ExampleEncoder) -> None:
-    text = completion_of(ExampleEncoder(encoder.tokenizer, {"cycle"}), FLEAS, "exclude")
+def test_thoughts_and_answers_decode_to_the_protocol(encoder: ExampleEncoder) -> None:
+    text = written(encoder, {"cycle"}, FLEAS, "exclude")
     assert "[1] flea + + cycle - =2 @1; =2 @1 [1] [2]" in text
     assert "[2] flea - cycle - =0 @9; =0 @9 [2] [3]" in text
     assert "[3] flea + + cycle + =3 @1; =0 @9 [2]" in text
     assert re.search(r"</think> ?<answer> ?\[2\] ?</answer>", text)
-
-
-def test_ordering_decodes_to_the_protocol(encoder: ExampleEncoder) -> None:
-    text = completion_of(ExampleEncoder(encoder.tokenizer, {"cycle"}), FLEAS, "order")
+    text = written(encoder, {"cycle"}, FLEAS, "order")
     for line in ("[1] flea + + cycle - =2 @1", "[2] flea - cycle - =0 @9", "[3] flea + + cycle + =3 @1"):
         assert line in text
     # Every number of signs that the query's words can make, the greatest first.
     assert "=3 [3] =2 [1] =1 =0 [2]" in text
     assert re.search(r"<answer> ?\[3\] ?> ?\[1\] ?> ?\[2\] ?</answer>", text)
-
-
-def test_commonness_of_words_decides_between_candidates(encoder: ExampleEncoder) -> None:
+    # How common a word is decides between candidates.
     one_each = CandidateList(("flea", "cycle"), (("flea",), ("cycle",)))
     for common, worst in (("flea", "1"), ("cycle", "2")):
-        text = completion_of(ExampleEncoder(encoder.tokenizer, {common}), one_each, "exclude")
-        assert re.search(rf"<answer> ?\[{worst}\] ?</answer>", text)
+        assert re.search(rf"<answer> ?\[{worst}\] ?</answer>", written(encoder, {common}, one_each, "exclude"))
 
 
-def test_signs_beyond_nine_are_cut_in_both_modes(encoder: ExampleEncoder) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_signs_beyond_nine_are_cut(encoder: ExampleEncoder, mode: Mode) -> None:
     words = ("flea", "cycle", "dog", "night", "moon")
-    for mode in MODES:
-        text = completion_of(ExampleEncoder(encoder.tokenizer, set()), CandidateList(words, (words, ())), mode)
-        assert text.count("+") == 10
-        assert "=9" in text
-        assert "=10" not in text
+    text = written(encoder, set(), CandidateList(words, (words, ())), mode)
+    assert text.count("+") == 10
+    assert "=9" in text
+    assert "=10" not in text
 
 
 @pytest.mark.parametrize("mode", MODES)
