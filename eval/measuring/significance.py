@@ -75,6 +75,11 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     return Interval(mean - reach, mean + reach)
 
 
+def t_estimate(values: Sequence[float]) -> MeanEstimate:
+    """A mean with the interval of Student's t."""
+    return MeanEstimate(math.fsum(values) / len(values), t_interval(values))
+
+
 def randomisation_test(differences: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> float:
     """The two-sided p-value of swapping the two runs of random queries (Fisher, 1935; Smucker et al., CIKM 2007).
 

@@ -50,8 +50,8 @@ def _differences(comparison: Comparison) -> Sheet:
             str(difference.measure),
             difference.mean.text("+"),
             NOTHING if difference.relative is None else f"{100 * difference.relative:+.1f}%",
-            _p_text(difference.p_value),
-            _p_text(difference.corrected) + (_MARK if difference.significant else ""),
+            p_text(difference.p_value),
+            p_text(difference.corrected) + (_MARK if difference.significant else ""),
             f"{difference.wins} / {difference.ties} / {difference.losses}",
         )
         for difference in comparison.differences
@@ -62,7 +62,7 @@ def _differences(comparison: Comparison) -> Sheet:
     return Sheet(title, headings, tuple(rows), words=2)
 
 
-def _p_text(value: float) -> str:
+def p_text(value: float) -> str:
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
