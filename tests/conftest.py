@@ -7,12 +7,11 @@ import gc
 import itertools
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +20,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from servers import Behaviour, ScriptedServer, Serve, serving
+from stand_ins import Conversation, WordLimits
 
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
-from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("untimed", deadline=None)
@@ -371,24 +370,6 @@ def data_folder() -> Path:
     return folder
 
 
-@dataclass
-class WordLimits:
-    """A model that counts words and has no system of turns: for tests of what is independent of the model."""
-
-    context_length: int | None = None
-    answer_reserve: int = 0
-    control_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
-
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        return " ".join(text.split()[:max_tokens])
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        return sum(self.count_tokens(message.content) for message in messages)
-
-
 @pytest.fixture(scope="session")
 def prompt() -> Prompt:
     """The project's prompts, without any limit of length."""
@@ -399,37 +380,6 @@ def prompt() -> Prompt:
 def word_limits() -> type[WordLimits]:
     """Makes the limits of a model that counts words: `word_limits(context_length=100)`."""
     return WordLimits
-
-
-class Conversation:
-    """Requests about numbered documents, and what is to be seen in the calls that their programs make."""
-
-    @staticmethod
-    def request(count: int, query: str = "which number is largest", **options: Any) -> RankingRequest:
-        """A request whose candidates' texts are `document 0`, `document 1`, …"""
-        candidates = tuple(Candidate(f"d{number}", f"document {number}") for number in range(count))
-        return RankingRequest(query, candidates, **options)
-
-    @staticmethod
-    def shown(call: Call) -> list[int]:
-        """The documents that a call's prompt holds, in its order, after a check of their identifiers."""
-        lines = re.findall(r"^\[(\d+)\] document (\d+)$", call.messages[-1].content, re.MULTILINE)
-        assert [f"[{number}]" for number, _ in lines] == list(call.identifiers)
-        return [int(document) for _, document in lines]
-
-    @staticmethod
-    def drive(program: Program, reply: Callable[[Call], Answer]) -> tuple[Ranking, list[Call]]:
-        """Runs a program by hand; returns its ranking and all of its calls."""
-        calls: list[Call] = []
-        answer: Answer | None = None
-        while True:
-            try:
-                call = next(program) if answer is None else program.send(answer)
-            except StopIteration as stop:
-                ranking: Ranking = stop.value
-                return ranking, calls
-            calls.append(call)
-            answer = reply(call)
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from conftest import WordLimits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stand_ins import WordLimits
 
 from r1ranker_ir.cache.completions import CompletionsCache
 from r1ranker_ir.engine.engine import Engine, RunSummary

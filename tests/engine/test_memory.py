@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
-from conftest import WordLimits
+from stand_ins import WordLimits
 
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.runs.reranking import RankerSource, RunSource, rerank_run

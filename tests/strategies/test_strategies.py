@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Conversation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stand_ins import Conversation
 
 from r1ranker_ir.backends.oracle import OracleBackend
 from r1ranker_ir.errors import InputError
