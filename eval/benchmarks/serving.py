@@ -15,6 +15,7 @@ from typing import Any
 from r1ranker_ir.backends.base import Backend
 from r1ranker_ir.backends.openai import OpenAIBackend
 from r1ranker_ir.engine.engine import Engine
+from r1ranker_ir.eval.output.sheets import Sheet
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
@@ -49,6 +50,17 @@ class ServingRow:
         return self.baseline / self.seconds
 
 
+def serving_sheet(rows: Sequence[ServingRow]) -> Sheet:
+    """A row per comparison."""
+    cells = [
+        (row.name, f"{row.seconds:.1f}", row.against, f"{row.baseline:.1f}", f"{row.ratio:.2f}", str(row.same).lower())
+        for row in rows
+    ]
+    return Sheet(
+        "What waiting costs", ("what", "seconds", "against", "seconds", "ratio", "same rankings"), tuple(cells)
+    )
+
+
 class _WholeBatches:
     """A server's backend that answers whole batches only, as engines in lockstep ask."""
 
@@ -61,6 +73,7 @@ class _WholeBatches:
         return getattr(self._backend, name)
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
+        """Answers a whole batch."""
         return self._backend.answer(calls)
 
 

@@ -38,6 +38,9 @@ def benchmark(
     config_only: str | None = option(
         None, "Random weights in this shape: a Hugging Face name, folder or JSON file, qwen2-25m or qwen2.5-3b."
     ),
+    server: bool = option(
+        False, "Measure what waiting costs, on a slow server on loopback and with threads on the embedded model."
+    ),
     variants: str | None = option(
         None,
         "Rows, split by spaces: naive, or parts joined by +: a schedule, mark, think=first, think=never, top-k=5, "
@@ -72,6 +75,14 @@ def benchmark(
     corpus stand beside the costs.
     """
     progress = messages.start()
+    if server:
+        if model is not None or config_only is not None or corpus is not None:
+            raise typer.BadParameter("it has a server and a model of its own: give neither", param_hint="--server")
+        from r1ranker_ir.eval.benchmarks.serving import Waiting, measure_server, measure_threads, serving_sheet
+
+        rows = measure_server(Waiting(), queries=queries or 64, tasks=min(queries or 32, 32), candidates=candidates)
+        print_wide(serving_sheet([*rows, measure_threads()]).table())
+        return
     if (model is None) == (config_only is None):
         raise typer.BadParameter("give one of them: a checkpoint, or --config-only", param_hint="MODEL")
     if corpus is not None and config_only is not None:
