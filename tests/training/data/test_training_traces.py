@@ -202,7 +202,7 @@ def test_a_malformed_line_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text() + path.read_text().replace('"thought": "why"', '"thought": null'))
     with pytest.raises(DataFileError, match=re.escape(f"{path}:2: field 'steps[0].thought' is None: give a text")):
         list(read_traces(path))
-    with pytest.raises(InputError, match=r"trace '.*nowhere' can't be read: No such file"):
+    with pytest.raises(InputError, match=r"nowhere' can't be read .No such file"):
         list(read_traces(tmp_path / "nowhere"))
 
 
