@@ -62,12 +62,8 @@ def route(requests: Sequence[RankingRequest], reranked: Run, settings: SuiteSett
 def write_routed(routed: Routed, result: DataSetResult, folder: Path, settings: SuiteSettings) -> None:
     """Writes both runs, and has the report name them."""
     assert result.requests is not None
-    named = (
-        Baseline("router", ROUTER_RUN, routed.router),
-        Baseline(
-            f"router, then {settings.reranker} below a margin of {settings.margin:g}", CASCADE_RUN, routed.cascade
-        ),
-    )
+    both = f"router; {settings.reranker} below margin {settings.margin:g}"
+    named = (Baseline("router", ROUTER_RUN, routed.router), Baseline(both, CASCADE_RUN, routed.cascade))
     for each in named:
         write_run(each.run or {}, folder / each.file, tag=Path(each.file).stem)
     count = len(routed.router)

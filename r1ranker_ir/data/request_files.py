@@ -8,8 +8,8 @@ Each line is an object with
   `scores` (name to number: how other rankers would order the candidates, more for better) and `values` (name to number:
   what choosing the candidate brings, such as its cost); best first by whatever found them;
 - optionally `id` (the line's number where missing), `task` (`passage`, `item` or `model`; the first where missing),
-  `tag` (the kind of query), `aim` (what the best candidate must be; empty where missing) and `source` (the file's name without its ending where
-  missing).
+  `tag` (the kind of query), `aim` (what the best candidate must be; empty where missing) and `source` (the file's name
+  without its ending where missing).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ class SentenceEncoder:
         self._tokenizer, self._model = _load(model, role)
         limits = (self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None))
         self._max_length = min(limit for limit in limits if limit is not None)
+        self.width: int = self._model.config.hidden_size
 
     def embed(self, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """A row a text; texts are cut where the encoder's positions end."""
@@ -28,14 +29,14 @@ class SentenceEncoder:
 
         options = {"padding": True, "truncation": True, "max_length": self._max_length, "return_tensors": "pt"}
         by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        found = np.zeros((len(texts), self._model.config.hidden_size), np.float32)
+        found = np.zeros((len(texts), self.width), np.float32)
         with torch.inference_mode():
             for start in range(0, len(texts), _TEXTS_AT_ONCE):
                 places = by_length[start : start + _TEXTS_AT_ONCE]
                 batch = self._tokenizer([texts[place] for place in places], **options)
                 hidden = self._model(**batch).last_hidden_state
                 mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-                means = (hidden * mask).sum(1) / mask.sum(1)
+                means = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
                 found[places] = torch.nn.functional.normalize(means, dim=-1).float().numpy()
         return found
 

@@ -83,11 +83,9 @@ class Router:
         if not self.encoder:
             return None
         encoder = SentenceEncoder(self.encoder)
-        width = encoder.embed(["?"]).shape[1]
-        if width != len(self.weights) - len(self.vocabulary):
-            wanted = len(self.weights) - len(self.vocabulary)
+        if encoder.width != (wanted := len(self.weights) - len(self.vocabulary)):
             raise CheckpointError(
-                f"sentence encoder {self.encoder!r} makes vectors of {width} numbers, and the router was trained on "
+                f"sentence encoder {self.encoder!r} makes vectors of {encoder.width} numbers, and the router was trained on "
                 f"{wanted}: put its own encoder there, or {_WAY_OUT}"
             )
         return encoder

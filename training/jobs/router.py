@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,9 @@ def train_router(job: RouterJob) -> Iterator[str]:
         if not job.overwrite:
             raise InputError(f"--output {str(job.output)!r} holds a router: give another folder, or add --overwrite")
     began = time.monotonic()
+    if job.told.encoder and Path(job.told.encoder).is_dir():
+        # The router must find it from any folder.
+        job = replace(job, told=replace(job.told, encoder=os.path.abspath(job.told.encoder)))
     given = observed_in(list(read_requests(job.requests)), str(job.requests))
     held_out = None
     if job.held_out is not None:

@@ -33,7 +33,7 @@ class Distillation:
         encoder: checkpoint of a sentence encoder; empty for words alone.
     """
 
-    temperatures: tuple[float, ...] = (0.1, 0.3, 1.0)
+    temperatures: tuple[float, ...] = (0.3, 1.0, 3.0)
     strengths: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
     tag_share: float = 0.3
     folds: int = 5
