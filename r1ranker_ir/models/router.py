@@ -85,7 +85,7 @@ class Router:
         encoder = SentenceEncoder(self.encoder)
         if encoder.width != (wanted := len(self.weights) - len(self.vocabulary)):
             raise CheckpointError(
-                f"sentence encoder {self.encoder!r} makes vectors of {encoder.width} numbers, and the router was trained on "
+                f"sentence encoder {self.encoder!r} makes {encoder.width} numbers, and the router was trained on "
                 f"{wanted}: put its own encoder there, or {_WAY_OUT}"
             )
         return encoder
