@@ -76,12 +76,13 @@ def first_choices(requests: Sequence[JudgedRequest], run: Run | None = None) -> 
     found = {}
     for name in dict.fromkeys(name for judged in with_candidates for name in judged.values):
         if all(name in judged.values for judged in with_candidates):
-            brought = [_first(judged, judged.values[name], run) for judged in with_candidates]
+            brought = [value_of_first(judged, judged.values[name], run) for judged in with_candidates]
             found[name] = sum(brought) / len(brought)
     return found
 
 
-def _first(judged: JudgedRequest, column: Sequence[float], run: Run | None) -> float:
+def value_of_first(judged: JudgedRequest, column: Sequence[float], run: Run | None) -> float:
+    """What a run's first candidate of a request brings, or a random one."""
     if run is None:
         return sum(column) / len(column)
     ids = [candidate.id for candidate in judged.request.candidates]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from r1ranker_ir.rankers.unsure import MARGIN
 
 if TYPE_CHECKING:
     from r1ranker_ir.engine.engine import RunSummary
@@ -32,6 +35,8 @@ class SuiteSettings:
     shuffle: int | None = None  # a seed to shuffle each query's documents with before they are reranked
     traces: bool = False  # keep each query's model calls
     cluster: RayCluster | None = None  # the Ray workers that share the work; this process does it if None
+    router: Path | None = None  # folder of a distilled router, to be measured beside the reranker
+    margin: float = MARGIN  # the reranker is asked where the router's margin is below this
     command: Sequence[str] = ()  # without what changes no result; a folder belongs to one command
 
 

@@ -34,6 +34,7 @@ from .data import JudgedQueries, JudgedRunSource, checksums, read_judged_queries
 from .folder import MANIFEST, MEASURES, REPORT, claim_folder, write_summaries
 from .requests import RequestFileSource, read_dataset_requests, request_checksums
 from .results import FIRST_STAGE_RUN, REQUESTS, RERANKED_RUN, TRACES, DataSetResult, SuiteSettings
+from .routers import CASCADE_RUN, ROUTER_RUN, check_router, latency, note_leads, route, write_routed
 from .tables import DataSet, Suite, needs_of
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def run_suite(
     traces. The three files are written anew after each data set, and a data set that fails leaves the others. The
     same command over the same data writes the same bytes again.
     """
+    check_router(settings)
     plans = [_plan(dataset, suite, settings) for dataset in suite.datasets]
     folder = Path(output)
     read = list(ranker_inputs(ranker))
@@ -84,7 +86,7 @@ def run_suite(
         shared: dict[int | None, _SharedRanker] = {}
         for plan in plans:
             source = _source_for(plan.dataset, ranker, shared)
-            error = _run_dataset(plan, folder / plan.dataset.name, source, settings, progress=progress)
+            error = _run_dataset(plan, folder / plan.dataset.name, source, settings, progress=progress, say=say)
             results.append(plan)
             write_summaries(folder, suite, settings, ranker, results)
             say(_outcome(plan))
@@ -146,13 +148,21 @@ def _source_for(dataset: DataSet, ranker: RankerSource, shared: dict[int | None,
 
 
 def _run_dataset(
-    result: DataSetResult, folder: Path, ranker: RankerSource, settings: SuiteSettings, *, progress: bool
+    result: DataSetResult,
+    folder: Path,
+    ranker: RankerSource,
+    settings: SuiteSettings,
+    *,
+    progress: bool,
+    say: Callable[[str], None],
 ) -> R1RankerError | None:
     """Runs one data set as far as it goes; gives the error that ended it."""
     find = _compare_baselines if result.dataset.is_of_requests else _search
     try:
         judged = find(result, folder, settings, progress=progress)
         _rerank(result, judged, folder, ranker, settings, progress=progress)
+        if settings.router is not None and result.requests is not None:
+            say(_route(result, judged, folder, settings))
     except R1RankerError as error:
         logger.error("%s: %s", result.dataset.name, error)
         found = result.evaluations or result.dataset.is_of_requests
@@ -225,6 +235,17 @@ def _rerank(
     )
     _evaluate(result, judged, folder, RERANKED_RUN)
     result.ranker, result.summary = described, summary.since(before)
+
+
+def _route(result: DataSetResult, judged: JudgedQueries, folder: Path, settings: SuiteSettings) -> str:
+    """Measures the router, and the cascade with what was reranked; gives their latency in words."""
+    source = RequestFileSource(str((folder / REQUESTS).resolve()), settings.shuffle)
+    routed = route(source.requests().listed, read_run(folder / RERANKED_RUN), settings)
+    write_routed(routed, result, folder, settings)
+    for file in (ROUTER_RUN, CASCADE_RUN):
+        _evaluate(result, judged, folder, file)
+    note_leads(judged.requests, result, folder, settings)
+    return latency(routed, result)
 
 
 def _candidates(dataset: DataSet, folder: Path, settings: SuiteSettings) -> RequestSource:

@@ -14,6 +14,7 @@ from r1ranker_ir.cli.parameters import command_words, made_of, refuse_stated, wi
 from r1ranker_ir.cli.ranker_options import ENGINE, RankerChoice, StatedCluster, StatedOptions, ray_cluster
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument, option
+from r1ranker_ir.rankers.unsure import MARGIN
 
 if TYPE_CHECKING:
     from r1ranker_ir.eval.suites.tables import Suite
@@ -62,6 +63,15 @@ def suite(
     measures: str | None = measures_option(None, unset="the data set's"),
     list_suites: bool = option(False, "Show suites, sizes and licence steps.", group="What", flags=("--list",)),
     reranker: str | None = option(None, "As for r1ranker rerank.", group="Model"),
+    router: Path | None = option(
+        None,
+        "Folder of r1ranker train router, measured beside, alone and with the reranker where it is unsure.",
+        unset="none",
+        group="Model",
+    ),
+    margin: float = option(
+        MARGIN, "The router is unsure where its first two chances differ by less.", group="Model", least=0, most=1
+    ),
     output: Path | None = option(None, "Folder for all results.", unset="runs/<suite>-<reranker>", group="Output"),
     overwrite: bool = option(False, "Replace another command's results there.", group="Output"),
     save_traces: bool = option(False, "Keep each query's model calls, a file for each data set.", group="Output"),
@@ -90,6 +100,8 @@ def suite(
 
     ranker = choice.source(reranker, options)
     chosen = _chosen(name, datasets, source)
+    if router is not None and not all(dataset.is_of_requests for dataset in chosen.datasets):
+        raise typer.BadParameter("a router is measured on files of ranking requests alone", param_hint="--router")
     if all(dataset.is_of_requests for dataset in chosen.datasets):
         refuse_stated(ctx, _OF_CORPORA)
     label = re.sub(r"[^\w.-]+", "_", reranker).strip("_.") or "reranker"

@@ -1,4 +1,4 @@
-"""The verbs `r1ranker train …`: supervised fine-tuning, GRPO, PPO; curves of what was logged, and comparisons."""
+"""The verbs `r1ranker train …`: fine-tuning, GRPO, PPO, routers; curves, and comparisons."""
 
 from __future__ import annotations
 
@@ -66,6 +66,36 @@ for _method, _help in _METHODS.items():
     # The parser of TRL reads what stands after these verbs: --help, too.
     _unparsed = {"allow_extra_args": True, "ignore_unknown_options": True}
     train.command(_method, help=_help, context_settings=_unparsed, add_help_option=False)(run_training)
+
+
+@train.command("router")
+@with_fields
+def train_router(
+    requests: Path = argument(..., "Requests of r1ranker data routing, to learn from.", metavar="REQUESTS"),
+    output: Path = option(..., "Folder of the router to write."),
+    held_out: Path | None = option(
+        None, "Requests to measure it on once; their questions are not learned.", unset="none"
+    ),
+    encoder: str = option("", "A sentence encoder's folder or Hugging Face name, beside the words.", unset="none"),
+    most_terms: int = option(3000, "Size of the vocabulary; 0 for the encoder alone.", least=0),
+    tag_share: float = option(0.3, "How much of a label is the mean of the question's tag.", least=0, most=1),
+    folds: int = option(5, "Folds of the cross-validation that chooses temperature and regularization.", least=2),
+    seed: int = option(0, "Seed of the folds."),
+    overwrite: bool = option(False, "Replace a router in the folder."),
+    messages: Messages = MESSAGES,
+) -> None:
+    """Distil what answers were worth into a small classifier that chooses a language model by the question.
+
+    Softmaxes of utilities are its labels. RoutingAdapter("FOLDER") and r1ranker suite use the folder.
+    """
+    messages.start()
+    from r1ranker_ir.training.jobs.router import RouterJob
+    from r1ranker_ir.training.jobs.router import train_router as lines_of
+    from r1ranker_ir.training.trainers.router import Distillation
+
+    told = Distillation(tag_share=tag_share, folds=folds, most_terms=most_terms, encoder=encoder, seed=seed)
+    for line in lines_of(RouterJob(requests, output, held_out, told, overwrite)):
+        messages.say(line)
 
 
 @train.command("curves")

@@ -8,8 +8,8 @@ Each line is an object with
   `scores` (name to number: how other rankers would order the candidates, more for better) and `values` (name to number:
   what choosing the candidate brings, such as its cost); best first by whatever found them;
 - optionally `id` (the line's number where missing), `task` (`passage`, `item` or `model`; the first where missing),
-  `aim` (what the best candidate must be; empty where missing) and `source` (the file's name without its ending where
-  missing).
+  `tag` (the kind of query), `aim` (what the best candidate must be; empty where missing) and `source` (the file's name
+  without its ending where missing).
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class _Line(Record):
     task: Task = TASKS[0]
     aim: str = ""
     source: str = ""
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class JudgedRequest:
         source: the data set that it comes from.
         scores: name of another ranker to its scores, more for better.
         values: name of a quantity to what choosing each candidate brings of it.
+        tag: the kind of query, such as a subject; empty where it is not known.
     """
 
     request: RankingRequest
@@ -68,6 +70,7 @@ class JudgedRequest:
     source: str = ""
     scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    tag: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.request.candidates)
@@ -140,6 +143,7 @@ def request_row(judged: JudgedRequest) -> dict[str, Any]:
                 row[name] = {of: column[place] for of, column in columns.items()}
         candidates.append(row)
     row = {"id": request.query_id, "task": request.task, "source": judged.source, "context": request.query}
+    row |= {"tag": judged.tag} if judged.tag else {}
     return row | ({"aim": request.aim} if request.aim else {}) | {"candidates": candidates}
 
 
@@ -158,6 +162,7 @@ def _request(line: _Line, where: str, default_id: str, default_source: str) -> J
         line.source if "source" in line.model_fields_set else default_source,
         _columns("scores", [each.scores for each in line.candidates], where),
         _columns("values", [each.values for each in line.candidates], where),
+        line.tag,
     )
 
 

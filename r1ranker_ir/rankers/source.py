@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from r1ranker_ir.models.router import is_router
 from r1ranker_ir.rankers.names import (
     NameChoiceError,
     given_model,
@@ -85,6 +86,8 @@ def find_ranker(
             raise NameChoiceError(f"{said!r} works with any chat model: name one as model", "model")
         checkpoint, own = given_model(model) or str(member.checkpoint), member.strategy
         given = family_options(said.lower(), given)
+    elif is_router(said):
+        checkpoint, own, given = said, strategy or "direct", {"backend": "router", **given}
     else:
         checkpoint, own = said, _strategy_of(said, model, strategy)
     if strategy not in (None, own):

@@ -11,7 +11,9 @@ from r1ranker_ir.adapters.routing.messages import question_of
 from r1ranker_ir.adapters.routing.objectives import Objective, objective_of
 from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.rankers.source import open_ranker
+from r1ranker_ir.rankers.unsure import MARGIN, UnsureCascade
 from r1ranker_ir.types import Ranking, RankingRequest
 
 if TYPE_CHECKING:
@@ -23,11 +25,14 @@ class RoutingAdapter:
     """Chooses among language models by question; may be used from several threads.
 
     Args:
-        reranker: a registered name, or, with `strategy`, any checkpoint.
+        reranker: a registered name, the folder of a distilled router (`r1ranker train router`), or, with `strategy`,
+            any checkpoint.
         llms: the language models to choose from, or a file that `read_profiles` reads.
         objective: `performance`, `balance` or `cost`, or the weights of effect and cost. The ranker reads it in words.
         model: a checkpoint in place of a registered name's own.
         strategy: how to use a checkpoint that is no registered name: `iterative` or `direct`.
+        unsure: a registered name or a ranker, to be asked where the router is unsure; `None` for nobody.
+        margin: the router is unsure where its first language model's chance is less than so much above the second's.
         options: further arguments of `Ranker`.
 
     Raises:
@@ -43,11 +48,17 @@ class RoutingAdapter:
         objective: str | tuple[float, float] | Objective = "performance",
         model: str | os.PathLike[str] | None = None,
         strategy: str | None = None,
+        unsure: str | os.PathLike[str] | Ranker | None = None,
+        margin: float = MARGIN,
         **options: Any,
     ) -> None:
         self.llms = check_profiles(llms) if not isinstance(llms, str | os.PathLike) else read_profiles(os.fspath(llms))
         self.objective = objective_of(objective)
-        self.ranker = open_ranker(reranker, model=model, strategy=strategy, **options)
+        first = open_ranker(reranker, model=model, strategy=strategy, **options)
+        self.ranker: Ranker | UnsureCascade = first
+        if unsure is not None:
+            second = unsure if isinstance(unsure, Ranker) else open_ranker(unsure)
+            self.ranker = UnsureCascade(first, second, margin)
         self._candidates = tuple(llm.candidate() for llm in self.llms)
 
     @property

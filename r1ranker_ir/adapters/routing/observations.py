@@ -7,8 +7,8 @@ Two forms, as JSON Lines or as a CSV file with a header:
   for all), or columns such as `NAME|cost` (`|total_cost`, as RouterBench has it, is understood as well).
 - long, an answer a line: `query`, `llm` and `effect`, where known `cost`, `input_tokens` and `output_tokens`.
 
-Both may name the question by `id`; otherwise its first line's number does. `question` and `prompt` stand for `query`,
-`sample_id` for `id`, `model` for `llm`.
+Both may name the question by `id`; otherwise its first line's number does. `tag` is the kind of question.
+`question` and `prompt` stand for `query`, `sample_id` for `id`, `model` for `llm`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ logger = logging.getLogger(__name__)
 _QUERY = ("query", "question", "prompt")
 _ID = ("id", "sample_id")
 _LLM = ("llm", "model")
+_TAG = ("tag",)
 _AMOUNTS = ("cost", "input_tokens", "output_tokens")
 _QUANTITIES = ("effect", *_AMOUNTS)
-_FIELDS = (*_QUERY, *_ID, *_LLM, *_QUANTITIES)
+_FIELDS = (*_QUERY, *_ID, *_LLM, *_TAG, *_QUANTITIES)
 _SUFFIXES = {**{name: name for name in _AMOUNTS}, "total_cost": "cost"}
 
 _Line = tuple[str, int, dict[str, Any]]
@@ -49,6 +50,7 @@ class Observation:
         effects: the worth of each answer, more for better.
         costs: its cost, in any one unit; `None` where not known, as the tokens that it read and wrote.
         where: file and line.
+        tag: the kind of question; empty where it is not known.
     """
 
     query: str
@@ -58,6 +60,7 @@ class Observation:
     input_tokens: Mapping[str, float] | None = None
     output_tokens: Mapping[str, float] | None = None
     where: str = ""
+    tag: str = ""
 
 
 @dataclass
@@ -72,6 +75,7 @@ class _Question:
     where: str
     query_id: str
     query: str
+    tag: str = ""
     given: dict[str, dict[str, Any]] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
 
@@ -128,7 +132,9 @@ def _observation(question: _Question) -> Observation:
             different = f"{quantity} and effect of different language models"
             raise LeftOutError(question.where, different, f"{odd[0]!r} has one only")
     costs, read, written = (numbers.get(quantity) for quantity in _AMOUNTS)
-    return Observation(question.query, question.query_id, numbers["effect"], costs, read, written, question.where)
+    return Observation(
+        question.query, question.query_id, numbers["effect"], costs, read, written, question.where, question.tag
+    )
 
 
 def _checked(value: Any, quantity: str, name: str, question: _Question) -> float:
@@ -158,6 +164,8 @@ def _questions(lines: Iterable[_Line], problems: Problems) -> list[_Question]:
                 raise LeftOutError(where, "no question", f"query is {quoted(query)}: give a text")
             if isinstance(query_id, bool) or not isinstance(query_id, str | int | None) or query_id == "":
                 raise LeftOutError(where, "not an id", f"{quoted(query_id)}: give a text or a whole number")
+            if not isinstance(tag := _one_of(line, _TAG) or "", str):
+                raise LeftOutError(where, "not a tag", f"{quoted(tag)}: give a text")
             effects = line.get("effect")
             wide = isinstance(effects, dict)
             if llm is None and not wide:
@@ -165,7 +173,7 @@ def _questions(lines: Iterable[_Line], problems: Problems) -> list[_Question]:
                 raise LeftOutError(where, "no effects", f"effect is {quoted(effects)}: {wanted}")
             key = number if wide else ("id", query_id) if query_id is not None else ("query", query)
             name = str(number if query_id is None else query_id)
-            question = questions.setdefault(key, _Question(where, name, query))
+            question = questions.setdefault(key, _Question(where, name, query, tag))
             given = {of: value for of in _QUANTITIES if (value := line.get(of)) is not None}
             if isinstance(effects, dict):
                 for of, value in given.items():
@@ -207,7 +215,7 @@ def _table_lines(path: Path, problems: Problems) -> Iterator[_Line]:
     if _one_of(dict.fromkeys(header, True), _QUERY) is None:
         raise DataFileError(f"{path}:1: no column 'query': the columns are {', '.join(header)}")
     long = "effect" in header and any(name in header for name in _LLM)
-    own = _FIELDS if long else (*_QUERY, *_ID)
+    own = _FIELDS if long else (*_QUERY, *_ID, *_TAG)
     # Which quantity and language model a column of a wide table stands for.
     columns: dict[str, tuple[str, str]] = {}
     for column in header:

@@ -164,10 +164,13 @@ def routing_requests(
             values["cost"] = outcome.costs
         scores |= fixed
         values["utility"] = outcome.utilities
+        values["regret"] = tuple(max(outcome.utilities) - utility for utility in outcome.utilities)
         candidates = tuple(llms[place].candidate() for place in order)
         request = RankingRequest(query, candidates, "model", query_id, objective.aim)
         columns = ({name: _in_order(column, order) for name, column in table.items()} for table in (scores, values))
-        yield JudgedRequest(request, _in_order(_gains(outcome.utilities), order), source, *columns)
+        yield JudgedRequest(
+            request, _in_order(_gains(outcome.utilities), order), source, *columns, outcome.observation.tag
+        )
 
 
 def _in_order(column: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
