@@ -91,7 +91,7 @@ class R1RankerTransformer(pt.Transformer):  # type: ignore[misc]  # not checked 
 
     def schematic(self, *, input_columns: list[str] | None) -> dict[str, Any]:
         """How PyTerrier draws it."""
-        return {"label": "R1Ranker"}
+        return {"label": "R1Ranker", "help_url": None}
 
     def _options(self) -> tuple[str, ...]:
         return (
