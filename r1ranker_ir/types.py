@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+import json
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.quoting import quoted
 
 Task = Literal["passage", "item", "model"]
 TASKS: tuple[Task, ...] = ("passage", "item", "model")
@@ -255,6 +257,10 @@ class Step:
     score: float | None = None
 
 
+_SELDOM = frozenset({"marked", "thought_given", "grade", "confidence", "closed_at", "score"})
+"""Fields of a step that plain data leave out where they are at their defaults."""
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The result for one request.
@@ -307,6 +313,66 @@ class Ranking:
     def usage(self) -> Usage:
         """Calls and tokens over all steps."""
         return sum((step.usage for step in self.steps), Usage())
+
+    def __repr__(self) -> str:
+        ids = [candidate.id for candidate in self.best_first]
+        more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+        repairs = f", {self.repairs} repaired" if self.repairs else ""
+        ended = ", ended by its budget" if self.budget_reached else ""
+        best = ", ".join(map(quoted, ids[:_SHOWN])) + more
+        return (
+            f"<Ranking of {quoted(self.request.query)}: {best or 'nothing'}; {len(self.steps)} steps{repairs}{ended}>"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ranking as plain data for JSON: what a line of a trace has, but for the strategy.
+
+        Candidates go by their ids; where ids repeat, the later ones get a number, as in `a#2`.
+        """
+        request, ids = self.request, _distinct([candidate.id for candidate in self.request.candidates])
+        return {
+            "query_id": request.query_id,
+            "query": request.query,
+            "task": request.task,
+            "aim": request.aim,
+            "texts": {name: candidate.text for name, candidate in zip(ids, request.candidates, strict=True)},
+            "order": [ids[place] for place in self.order],
+            "repairs": self.repairs,
+            "usage": asdict(self.usage),
+            **({"budget_reached": True} if self.budget_reached else {}),
+            "steps": [_step_data(step, ids) for step in self.steps],
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+
+_SHOWN = 5
+"""How many candidates a `repr` names."""
+
+
+def _distinct(ids: Sequence[str]) -> list[str]:
+    """Ids of which each names one candidate: those that repeat get the next free number behind them."""
+    taken, found = set(ids), dict[str, None]()
+    for name in ids:
+        number, free = 2, name
+        while free in found or (free != name and free in taken):
+            free, number = f"{name}#{number}", number + 1
+        found[free] = None
+    return list(found)
+
+
+def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
+    """A step as plain data, with the ids of candidates in place of their positions."""
+    said = [each for each in fields(step) if each.name not in _SELDOM or getattr(step, each.name) != each.default]
+    data = {each.name: getattr(step, each.name) for each in said}
+    for name in {"shown", "outcome", "marked"} & data.keys():
+        data[name] = [ids[place] for place in data[name]]
+    if step.probabilities is not None:
+        data["probabilities"] = [step.probabilities.get(place) for place in step.shown]
+    data["usage"] = asdict(step.usage)
+    return data
 
 
 Program = Generator[Call, Answer, Ranking]

@@ -94,7 +94,7 @@ app = typer.Typer(
     name="r1ranker",
     help="Rerank search results with language models that reason: one exclusion at a time, or a whole list at once.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

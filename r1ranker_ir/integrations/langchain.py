@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from r1ranker_ir.errors import missing_extra
 
@@ -13,19 +13,10 @@ try:
 except ImportError as error:
     raise missing_extra("the LangChain compressor", "langchain", error) from error
 
-from r1ranker_ir.integrations.results import TracedResults
+from r1ranker_ir.integrations.results import RanksTexts, TracedResults
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
-
-
-@runtime_checkable
-class RanksTexts(Protocol):
-    """What orders texts for a query, such as the classes of `integrations.rerankers`."""
-
-    def rank(self, query: str, docs: Sequence[str]) -> TracedResults: ...
-
-    async def rank_async(self, query: str, docs: Sequence[str]) -> TracedResults: ...
 
 
 class R1RankerCompressor(BaseDocumentCompressor):

@@ -22,7 +22,7 @@ from r1ranker_ir.rankers.names import REGISTERED, is_registered
 from r1ranker_ir.rankers.source import RankerSource, find_ranker
 from r1ranker_ir.rankers.systems import FAMILY
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import Candidate, RankingRequest
+from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 
 if TYPE_CHECKING:
     from r1ranker_ir.integrations.langchain import R1RankerCompressor
@@ -168,8 +168,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         batches. When a task is cancelled, it makes no further calls, and a server's requests under way are dropped.
         """
         entries = read_documents(docs, doc_ids, metadata)
-        ranking = await self.ranker.rank_async(_read_request(query, entries, "query"))
-        return TracedResults(ranking, entries)
+        return self._results(await self.ranker.rank_async(_read_request(query, entries, "query")), entries)
 
     def score(self, query: str, doc: str) -> float:
         """Refuses: a list ranker compares documents with each other and has no score for one pair."""
@@ -190,9 +189,15 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         except R1RankerError as error:
             # What was paid for is not lost with the others.
             pairs = zip(error.rankings, entry_lists, strict=False)
-            error.results = [None if ranking is None else TracedResults(ranking, own) for ranking, own in pairs]
+            error.results = [None if ranking is None else self._results(ranking, own) for ranking, own in pairs]
             raise
-        return [TracedResults(ranking, entries) for ranking, entries in zip(rankings, entry_lists, strict=True)]
+        return [self._results(ranking, entries) for ranking, entries in zip(rankings, entry_lists, strict=True)]
+
+    def _results(self, ranking: Ranking, entries: Sequence[Entry]) -> TracedResults:
+        return TracedResults(ranking, entries, self.ranker.strategy, self.ranker.notes)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{repr(self.ranker).removeprefix(type(self.ranker).__name__)}"
 
 
 class IRankerReranker(R1RankerReranker):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from rerankers.results import RankedResults, Result
 
 from r1ranker_ir.integrations.documents import Entry
+from r1ranker_ir.quoting import quoted
+from r1ranker_ir.runs.traces import CASCADE, TracedRanking
 from r1ranker_ir.types import Ranking, Step, Usage
 
 
@@ -27,6 +30,9 @@ class TracedResult(Result):  # type: ignore[misc]  # rerankers has no types
         super().__init__(entry.document, score=1 - (rank - 1) / of, rank=rank)
         self.doc_id = entry.doc_id
         self.metadata = entry.metadata
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.rank}: {quoted(self.doc_id)}, {quoted(self.document.text)}>"
 
     def __getattr__(self, item: str) -> Any:
         # Without this, copying and unpickling ask a still empty object for its document, endlessly.
@@ -52,10 +58,13 @@ class TracedResults(RankedResults):  # type: ignore[misc]  # rerankers has no ty
 
     results: list[TracedResult]
 
-    def __init__(self, ranking: Ranking, entries: Sequence[Entry]) -> None:
+    def __init__(
+        self, ranking: Ranking, entries: Sequence[Entry], strategy: str = CASCADE, notes: Sequence[str] = ()
+    ) -> None:
         results = [TracedResult(entries[place], rank, len(entries)) for rank, place in enumerate(ranking.order, 1)]
         super().__init__(results=results, query=ranking.request.query, has_scores=True)
         self.ranking = ranking
+        self._traced = TracedRanking(strategy, ranking, tuple(notes))
 
     @property
     def trace(self) -> tuple[Step, ...]:
@@ -80,3 +89,35 @@ class TracedResults(RankedResults):  # type: ignore[misc]  # rerankers has no ty
         """The score of the best result with that id; `None` if no document has it."""
         result = self.get_result_by_docid(doc_id)
         return None if result is None else result.score
+
+    def to_dict(self) -> dict[str, Any]:
+        """The results as plain data for JSON: `results`, best first, and all that a line of a trace has.
+
+        Texts are in `texts`, under the ids of `order`, which is in the order of `results`.
+        """
+        kept = ("rank", "doc_id", "score", "metadata")
+        rows = [{name: getattr(result, name) for name in kept} for result in self.results]
+        reasons = self.ranking.reasons
+        return {
+            "results": [{**row, "reason": reason} for row, reason in zip(rows, reasons, strict=True)],
+            **self._traced.to_dict(),
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON, which `r1ranker trace` reads; values that JSON does not have become texts."""
+        return json.dumps(self.to_dict(), default=str)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.ranking!r}>"
+
+    def _repr_html_(self) -> str:
+        return self._traced._repr_html_()
+
+
+@runtime_checkable
+class RanksTexts(Protocol):
+    """What orders texts for a query, such as the classes of `integrations.rerankers`."""
+
+    def rank(self, query: str, docs: Sequence[str]) -> TracedResults: ...
+
+    async def rank_async(self, query: str, docs: Sequence[str]) -> TracedResults: ...

@@ -38,6 +38,9 @@ class Cascade:
         self.depth = depth
         self.budget = Budget(max_calls, max_tokens)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.first!r}, {self.second!r}, depth={self.depth})"
+
     @property
     def summary(self) -> RunSummary:
         """Calls, tokens, repairs and seconds of both so far; a query counts when the second one has finished it."""

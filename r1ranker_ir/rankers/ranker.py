@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sized
@@ -19,6 +20,7 @@ from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.prompts.files import open_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers.names import is_registered, refuse_unknown
 from r1ranker_ir.rankers.settings import ANSWERS, SETTINGS, RankerSettings, sorted_arguments
 from r1ranker_ir.rankers.systems import wording_notes
@@ -117,6 +119,12 @@ class Ranker:
         self._said: set[str] = set()
         self.engine = Engine(self.backend, max_repair_rate=told.max_repair_rate, progress=progress, cache=kept)
 
+    def __repr__(self) -> str:
+        # Without what goes to a server beside a prompt, which may hold secrets.
+        given = {**self.options.stated(), **self.settings.stated()}
+        shown = [f"{name}={_shown(value)}" for name, value in given.items() if name != "extra_body"]
+        return f"{type(self).__name__}({', '.join([quoted(self.model), f'strategy={self.strategy!r}', *shown])})"
+
     @property
     def summary(self) -> RunSummary:
         """Queries, calls, tokens, repairs and seconds so far."""
@@ -206,11 +214,39 @@ class Ranker:
             query_id = names.pop(index, "")
             yield index, replace(outcome, query_id=query_id) if isinstance(outcome, FailedRanking) else outcome
 
+    def having(self, **changes: Any) -> Ranker:
+        """A ranker with other options, `window_size` or `stride`, on the same model, engine, cache and counters.
+
+        Args:
+            changes: fields of the strategy's options, such as `schedule="halving"`; `window_size`; `stride`.
+
+        Raises:
+            InputError: if an option is unknown or makes no sense.
+        """
+        declared, window = STRATEGIES[self.strategy], ("window_size", "stride")
+        known = (*(each.name for each in fields(self.options)), *window)
+        if unknown := [name for name in changes if name not in known]:
+            raise InputError(f"{unknown[0]!r} can't be changed of an open ranker: use one of {', '.join(known)}")
+        again = copy.copy(self)
+        own = {name: value for name, value in changes.items() if name not in window}
+        again.options = replace(self.options, **own)
+        again.settings = self.settings.having(**{name: changes[name] for name in window if name in changes})
+        _check_options(again.options, declared, again.settings.declared_backend, again.settings)
+        again.template.wording(declared.asked_with(again.options).name, "passage")
+        if again.settings != self.settings:
+            again.window_size, again.stride = _window(again.settings, settings_of(self.model, again.settings))
+        return again
+
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""
         return STRATEGIES[self.strategy](
             request, self.prompt, window_size=self.window_size, stride=self.stride, options=self.options
         )
+
+
+def _shown(value: object) -> str:
+    plain = value is None or isinstance(value, str | int | float | Path)
+    return quoted(value) if plain else f"<{type(value).__name__}>"
 
 
 def prompt_limits(given: RankerSettings, checkpoint: CheckpointSettings) -> dict[str, Any]:

@@ -23,10 +23,10 @@ def print_ranking(console: Console, traced: TracedRanking, step: int | None = No
     ranking, request = traced.ranking, traced.ranking.request
     for label, text in ((f"Query {request.query_id}", request.query), ("Wanted", request.aim)):
         if text:
-            _print(console, (f"{_one_line(label)}: ", "bold"), _one_line(text))
-    _print(console, (_summary(traced), "dim"))
+            _print(console, (f"{one_line(label)}: ", "bold"), one_line(text))
+    _print(console, (summary_of(traced), "dim"))
     for note in traced.notes:
-        _print(console, (f"  ! {_one_line(note)}", "yellow"))
+        _print(console, (f"  ! {one_line(note)}", "yellow"))
     for number, each in enumerate(ranking.steps, start=1):
         if step in (None, number):
             console.print()
@@ -41,14 +41,14 @@ def print_ranking(console: Console, traced: TracedRanking, step: int | None = No
 
 def _print_step(console: Console, traced: TracedRanking, step: Step, heading: str) -> None:
     said = f"   {step.usage.prompt_tokens} tokens in, {step.usage.completion_tokens} out"
-    hashed = f" · prompt {_one_line(step.prompt_hash)}" if step.prompt_hash else ""
+    hashed = f" · prompt {one_line(step.prompt_hash)}" if step.prompt_hash else ""
     _print(console, (heading, "bold"), (said + hashed, "dim"))
-    for flag in _flags(step):
+    for flag in flags_of(step):
         _print(console, (f"  ! {flag}", "yellow"))
     candidates, excluded = traced.ranking.request.candidates, []
     rows = []
     for place, position in enumerate(step.shown, start=1):
-        outcome = _outcome(step, position, asked_by(traced.strategy))
+        outcome = outcome_of(step, position, asked_by(traced.strategy))
         chance = (step.probabilities or {}).get(position)
         excluded.append(outcome == "excluded")
         each = candidates[position]
@@ -56,10 +56,11 @@ def _print_step(console: Console, traced: TracedRanking, step: Step, heading: st
     _print_rows(console, rows, ["red" if out else "" for out in excluded])
     if step.thought.strip():
         _print_indented(console, "Thought", step.thought)
-    _print_indented(console, "Answer" if step.score is None else "Scored", _after_thought(step) or "nothing")
+    _print_indented(console, "Answer" if step.score is None else "Scored", after_thought(step) or "nothing")
 
 
-def _flags(step: Step) -> list[str]:
+def flags_of(step: Step) -> list[str]:
+    """What is out of the ordinary about a step, in words."""
     given = "answered with the thought of an earlier call" if step.thought else "answered without a thought"
     passages = "1 passage" if step.cut_passages == 1 else f"{step.cut_passages} passages"
     confidence = step.confidence
@@ -74,7 +75,7 @@ def _flags(step: Step) -> list[str]:
     return [flag for holds, flag in flags if holds]
 
 
-def _outcome(step: Step, position: int, asks: str | None) -> str:
+def outcome_of(step: Step, position: int, asks: str | None) -> str:
     """What became of a candidate that a prompt held."""
     if len(step.outcome) == len(step.shown) > 1:
         return f"{step.outcome.index(position) + 1}."
@@ -92,7 +93,7 @@ def _print_rows(console: Console, rows: Sequence[tuple[str, ...]], styles: Seque
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
-    columns = [column for cells in zip(*rows, strict=True) if any(column := [_one_line(cell) for cell in cells])]
+    columns = [column for cells in zip(*rows, strict=True) if any(column := [one_line(cell) for cell in cells])]
     widths = [max(map(cell_len, column)) for column in columns[:-1]]
     room = max(_LEAST_TEXT, console.width - 2 - sum(width + 2 for width in widths))
     for number, (*cells, text) in enumerate(zip(*columns, strict=True)):
@@ -102,7 +103,8 @@ def _print_rows(console: Console, rows: Sequence[tuple[str, ...]], styles: Seque
         console.print(Text(line, styles[number] if styles else ""), no_wrap=True, overflow="ignore", crop=False)
 
 
-def _summary(traced: TracedRanking) -> str:
+def summary_of(traced: TracedRanking) -> str:
+    """Strategy, size and costs of a ranking."""
     ranking, usage = traced.ranking, traced.ranking.usage
     parts = [
         f"{traced.strategy}: {_counted(len(ranking.request.candidates), ranking.request.task)}",
@@ -118,7 +120,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
-def _after_thought(step: Step) -> str:
+def after_thought(step: Step) -> str:
     """What the model wrote behind its thought."""
     _, closed, answer = step.text.rpartition("</think>")
     return (answer if closed else step.text.replace(step.thought, "", 1) if step.thought else step.text).strip()
@@ -140,5 +142,6 @@ def _print(console: Console, *parts: str | tuple[str, str]) -> None:
     console.print(Text.assemble(*parts))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text without line breaks and control characters."""
     return visible(" ".join(text.split()))

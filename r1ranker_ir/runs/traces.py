@@ -41,6 +41,19 @@ class TracedRanking:
     ranking: Ranking
     notes: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """The line as plain data for JSON, with document ids in place of positions."""
+        return trace_of(self.ranking, self.strategy, self.notes)
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON, which `r1ranker trace` reads."""
+        return json.dumps(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        from r1ranker_ir.runs.notebook_view import ranking_html
+
+        return ranking_html(self)
+
 
 class TraceWriter:
     """Writes a trace query by query; a context manager that treats its file as `PartialFile` does.
@@ -71,34 +84,10 @@ class TraceWriter:
 
 def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """A ranking as plain data for JSON Lines, with document ids in place of positions."""
-    request = ranking.request
-    ids = [candidate.id for candidate in request.candidates]
-    return {
-        "query_id": request.query_id,
-        "query": request.query,
-        "task": request.task,
-        "aim": request.aim,
-        "strategy": strategy,
-        **({"notes": list(notes)} if notes else {}),
-        "texts": {candidate.id: candidate.text for candidate in request.candidates},
-        "order": [ids[place] for place in ranking.order],
-        "repairs": ranking.repairs,
-        "usage": asdict(ranking.usage),
-        **({"budget_reached": True} if ranking.budget_reached else {}),
-        "steps": [_step_data(step, ids) for step in ranking.steps],
-    }
-
-
-def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
-    """A step as `_Step` reads it; what is seldom said is left out where it is the default."""
-    said: dict[str, Any] = {
-        name: [ids[place] for place in getattr(step, name)] for name in ("shown", "outcome", "marked")
-    }
-    chances = step.probabilities
-    said["probabilities"] = None if chances is None else [chances.get(place) for place in step.shown]
-    said["usage"] = asdict(step.usage)
-    data = {name: said.get(name, getattr(step, name)) for name in _Step.model_fields}
-    return {name: value for name, value in data.items() if name not in _SELDOM or value != _SELDOM[name]}
+    data = ranking.to_dict()
+    data["steps"] = [{name: step[name] for name in _Step.model_fields if name in step} for step in data["steps"]]
+    head = {name: data[name] for name in ("query_id", "query", "task", "aim")}
+    return {**head, "strategy": strategy, **({"notes": list(notes)} if notes else {}), **data}
 
 
 def read_trace(path: str | Path, *, interrupted: bool = False) -> Iterator[TracedRanking]:
@@ -146,7 +135,7 @@ class _Usage(Record):
 
 
 class _Step(OpenRecord):
-    """A step of a line as `_step_data` writes it."""
+    """A step of a line as `Ranking.to_dict` has it."""
 
     prompt_hash: str
     shown: list[str]
@@ -165,13 +154,6 @@ class _Step(OpenRecord):
     grade: float | None = None
     score: float | None = None
     confidence: float | None = None
-
-
-_SELDOM = {
-    name: field.get_default(call_default_factory=True)
-    for name, field in _Step.model_fields.items()
-    if not field.is_required()
-}
 
 
 class _Line(OpenRecord):
