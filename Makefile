@@ -19,7 +19,7 @@ TYPE_TREE := .mypy_cache/tree
 .PHONY: help demo train-demo test test-latest docs lint wheel clean
 
 help:
-	@echo "make demo        search and rerank the packaged collection with the embedded model"
+	@echo "make demo        search and rerank the packaged collection, with a real small model"
 	@echo "make train-demo  train the embedded model with GRPO and show before and after; some minutes"
 	@echo "make test        run the tests"
 	@echo "make test-latest run the tests of loading, decoding, ranking and training with the newest releases of the libraries"
@@ -36,8 +36,9 @@ $(BASE_STAMP):
 	@touch $@
 
 $(DEMO_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
-	@echo "Installing r1ranker-ir[local] into $(VENV); PyTorch is large, so the first time takes a while" >&2
-	@$(PIP) --editable '.[local]'
+	@echo "Installing r1ranker-ir[small] into $(VENV); PyTorch is large, so the first time takes a while" >&2
+	@$(PIP) --editable '.[small]'
+	@$(VENV)/bin/r1ranker model install small --quiet || echo "The demo goes on without the small model" >&2
 	@touch $@
 
 $(TRAIN_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt

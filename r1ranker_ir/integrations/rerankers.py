@@ -168,7 +168,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         batches. When a task is cancelled, it makes no further calls, and a server's requests under way are dropped.
         """
         entries = read_documents(docs, doc_ids, metadata)
-        ranking = await self.ranker.rank_async(self._read_request(query, entries, "query"))
+        ranking = await self.ranker.rank_async(_read_request(query, entries, "query"))
         return TracedResults(ranking, entries)
 
     def score(self, query: str, doc: str) -> float:
