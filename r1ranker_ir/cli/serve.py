@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +72,12 @@ def serve(
     start_logs(verbose=messages.verbose, quiet=messages.quiet)
     keys = [key for each in os.environ.get(KEYS, "").split(",") if (key := each.strip())]
     service = Service(sources, limits, fallback=fallback, keys=keys)
-    run_service(service, listening)
+    run_service(service, listening, _announce)
+
+
+def _announce(url: str) -> None:
+    fields = {"fields": {"url": url}}
+    logging.getLogger(__name__).warning("listening", extra=fields)
 
 
 def _named(words: list[str], choice: RankerChoice, options: StatedOptions) -> dict[str, RankerSource]:

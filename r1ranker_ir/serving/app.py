@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
@@ -18,7 +16,7 @@ from starlette.responses import Response
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.serving.answers import ORDER_HEADER, Json, rerank_answer, scores_answer
-from r1ranker_ir.serving.forms import Failure, RerankAnswer, RerankTexts, RerankV1, RerankV2, TextScore, read_texts
+from r1ranker_ir.serving.forms import Failure, RerankAnswer, RerankEither, RerankV1, RerankV2, TextScore, read_texts
 from r1ranker_ir.serving.gate import App, Gate
 from r1ranker_ir.serving.metrics import Metrics
 from r1ranker_ir.serving.refusals import ModelFailure, RefusedRequest, error_body
@@ -43,8 +41,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _KEY = Depends(HTTPBearer(auto_error=False, description="A key of the service, where it asks for one."))
 
 
-def application(service: Service) -> App:
-    """The service as an ASGI application, which loads the models when it starts."""
+def application(service: Service, failed: Callable[[], None] = lambda: None) -> App:
+    """The service as an ASGI application, which loads the models when it starts; `failed` is called if it can't."""
     app = FastAPI(
         title="R1-Ranker-IR",
         version=VERSION,
@@ -53,12 +51,12 @@ def application(service: Service) -> App:
         redoc_url=None,
         default_response_class=Json,
     )
-    app.state.service = service
+    app.state.service, app.state.failed = service, failed
     app.state.metrics = metrics = Metrics(service)
     asked: dict[str, Any] = {"responses": _ERRORS, "dependencies": [_KEY]}
     app.post("/v1/rerank", response_model=RerankAnswer, **asked)(rerank_v1)
     app.post("/v2/rerank", response_model=RerankAnswer, **asked)(rerank_v2)
-    app.post("/rerank", response_model=list[TextScore], **asked)(rerank_texts)
+    app.post("/rerank", response_model=list[TextScore] | RerankAnswer, **asked)(rerank_either)
     app.get("/v1/models", responses={401: _ERRORS[401]}, dependencies=[_KEY])(models)
     app.get("/health")(health)
     app.get("/ready", responses={503: _ERRORS[503]})(ready)
@@ -79,8 +77,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             service.open()
         except Exception:
-            # It is told by whoever runs the service, once this has ended.
-            os.kill(os.getpid(), signal.SIGTERM)
+            # What it was is said by whoever runs the service.
+            app.state.failed()
 
     if not service.is_ready:
         threading.Thread(target=load, name="r1ranker-loading", daemon=True).start()
@@ -97,8 +95,10 @@ async def rerank_v2(request: Request, asked: RerankV2) -> Response:
     return await _rerank(request, asked, 2, asked.max_tokens_per_doc)
 
 
-async def rerank_texts(request: Request, asked: RerankTexts) -> Response:
-    """Rerank texts, in the form of text-embeddings-inference."""
+async def rerank_either(request: Request, asked: RerankEither) -> Response:
+    """Rerank texts, in the form of text-embeddings-inference; documents as /v1/rerank does, as vLLM has it."""
+    if isinstance(asked, RerankV1):
+        return await _rerank(request, asked, 1, None)
     served = await _served(request, asked.model, asked.query, asked.texts, deadline=asked.deadline)
     return Json(scores_answer(served, asked), headers={ORDER_HEADER: served.order})
 
@@ -187,5 +187,6 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
 async def _refuse_fields(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    return _error(request, 422, f"{place}: {first['msg']}")
+    place = ".".join(map(str, first["loc"][1:])) or "the body"
+    told = str(first["msg"]).removeprefix("Value error, ")
+    return _error(request, 422, f"{place}: {told}")

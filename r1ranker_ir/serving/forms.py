@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from r1ranker_ir.files.records import OpenRecord, Words
 from r1ranker_ir.serving.refusals import RefusedRequest
@@ -46,6 +47,16 @@ class RerankTexts(OpenRecord):
     model: Named = None
     return_text: bool = False
     deadline: Seconds = None
+
+
+def _form(body: Any) -> str:
+    return "documents" if isinstance(body, Mapping) and "documents" in body and "texts" not in body else "texts"
+
+
+RerankEither = Annotated[
+    Annotated[RerankTexts, Tag("texts")] | Annotated[RerankV1, Tag("documents")], Discriminator(_form)
+]
+"""What servers take at /rerank: text-embeddings-inference `texts`, vLLM and others `documents`."""
 
 
 class _Told(BaseModel):

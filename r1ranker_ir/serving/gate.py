@@ -94,7 +94,7 @@ class Gate:
             return
         scheme, _, key = authorization.partition(" ")
         # Each is compared, in the same time whether it fits or not.
-        shown = key.strip().encode("utf-8", "surrogateescape")
+        shown = key.strip().encode("latin-1")  # as the header was decoded
         fits = [hmac.compare_digest(shown, known.encode()) for known in self.service.keys]
         if scheme.lower() != "bearer" or not any(fits):
             raise RefusedRequest("the key is missing or unknown: send it as Authorization: Bearer KEY", 401)

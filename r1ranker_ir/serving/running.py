@@ -17,8 +17,12 @@ def run_service(service: Service, listening: Listening, started: Callable[[str],
 
     `started` is told the address once the service listens.
     """
+
+    def stop() -> None:
+        server.should_exit = True
+
     config = uvicorn.Config(
-        application(service),
+        application(service, stop),
         host=listening.host,
         port=listening.port,
         log_config=None,
