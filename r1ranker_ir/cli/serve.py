@@ -62,17 +62,17 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise missing_extra("The service", "serve", error) from error
-    from r1ranker_ir.serving.logs import start_logs
+    from r1ranker_ir.serving.logs import json_logs
     from r1ranker_ir.serving.running import run_service
     from r1ranker_ir.serving.service import Service
 
     if messages.verbose and messages.quiet:
         raise typer.BadParameter("choose one of --verbose and --quiet", param_hint="--quiet")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    start_logs(verbose=messages.verbose, quiet=messages.quiet)
     keys = [key for each in os.environ.get(KEYS, "").split(",") if (key := each.strip())]
     service = Service(sources, limits, fallback=fallback, keys=keys)
-    run_service(service, listening, _announce)
+    with json_logs(verbose=messages.verbose, quiet=messages.quiet):
+        run_service(service, listening, _announce)
 
 
 def _announce(url: str) -> None:

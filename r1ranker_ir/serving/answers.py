@@ -78,5 +78,5 @@ def scores_answer(served: Served, asked: RerankTexts) -> list[dict[str, Any]]:
             "score": score_of(rank, len(order)),
             **({"text": asked.texts[index]} if asked.return_text else {}),
         }
-        for rank, index in enumerate(order, start=1)
+        for rank, index in enumerate(order[: asked.top_n], start=1)
     ]

@@ -6,21 +6,24 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.serving.answers import ORDER_HEADER, Json, rerank_answer, scores_answer
 from r1ranker_ir.serving.forms import Failure, RerankAnswer, RerankEither, RerankV1, RerankV2, TextScore, read_texts
 from r1ranker_ir.serving.gate import App, Gate
+from r1ranker_ir.serving.live import events
 from r1ranker_ir.serving.metrics import Metrics
 from r1ranker_ir.serving.refusals import ModelFailure, RefusedRequest, error_body
 from r1ranker_ir.serving.service import Served, Service
+from r1ranker_ir.types import Program
 from r1ranker_ir.version import VERSION
 
 T = TypeVar("T")
@@ -38,6 +41,11 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         503: "The models are being loaded.",
     }.items()
 }
+_PAGE = Path(__file__).with_name("page.html")
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 _KEY = Depends(HTTPBearer(auto_error=False, description="A key of the service, where it asks for one."))
 
 
@@ -57,6 +65,8 @@ def application(service: Service, failed: Callable[[], None] = lambda: None) -> 
     app.post("/v1/rerank", response_model=RerankAnswer, **asked)(rerank_v1)
     app.post("/v2/rerank", response_model=RerankAnswer, **asked)(rerank_v2)
     app.post("/rerank", response_model=list[TextScore] | RerankAnswer, **asked)(rerank_either)
+    app.post("/v1/rerank/events", response_class=StreamingResponse, **asked)(rerank_events)
+    app.get("/", response_class=Response, include_in_schema=False)(page)
     app.get("/v1/models", responses={401: _ERRORS[401]}, dependencies=[_KEY])(models)
     app.get("/health")(health)
     app.get("/ready", responses={503: _ERRORS[503]})(ready)
@@ -101,6 +111,28 @@ async def rerank_either(request: Request, asked: RerankEither) -> Response:
         return await _rerank(request, asked, 1, None)
     served = await _served(request, asked.model, asked.query, asked.texts, deadline=asked.deadline)
     return Json(scores_answer(served, asked), headers={ORDER_HEADER: served.order})
+
+
+async def rerank_events(request: Request, asked: RerankV1) -> Response:
+    """Rerank as /v1/rerank does, told as it happens: an event `step` per call, and at the end `result` or `error`."""
+    texts, request_id = read_texts(asked), request.state.request_id
+    service: Service = request.app.state.service
+    service.ranker_of(asked.model)
+
+    async def ranked(watch: Callable[[Program], Program]) -> dict[str, Any]:
+        given: dict[str, Any] = {"request_id": request_id, "deadline": asked.deadline, "watched": watch}
+        served = await service.rank(asked.model, asked.query, texts, **given)
+        request.state.served = served
+        return rerank_answer(served, asked, 1, request_id)
+
+    return StreamingResponse(events(ranked), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def page(request: Request) -> Response:
+    """A page to try it."""
+    return Response(
+        _PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": _POLICY}
+    )
 
 
 async def models(request: Request) -> Response:

@@ -45,6 +45,7 @@ class RerankTexts(OpenRecord):
     query: Words
     texts: list[str]
     model: Named = None
+    top_n: Annotated[int, Field(ge=1)] | None = None
     return_text: bool = False
     deadline: Seconds = None
 

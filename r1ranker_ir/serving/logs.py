@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,16 +30,23 @@ class JsonLines(logging.Formatter):
         return json.dumps(said)
 
 
-def start_logs(*, verbose: bool = False, quiet: bool = False) -> None:
-    """Sends what the service and its server log to standard error.
+@contextlib.contextmanager
+def json_logs(*, verbose: bool = False, quiet: bool = False) -> Iterator[None]:
+    """Sends what the service and its server log to standard error meanwhile.
 
     Verbose logs hold the words of errors, which may quote texts.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    for name in ("r1ranker_ir", "uvicorn"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.setLevel(level)
-        logger.propagate = False
+    loggers = [logging.getLogger(name) for name in ("r1ranker_ir", "uvicorn")]
+    before = [(each.level, list(each.handlers)) for each in loggers]
+    for each in loggers:
+        each.handlers[:] = [handler]
+        each.setLevel(level)
+    try:
+        yield
+    finally:
+        for each, (was, handlers) in zip(loggers, before, strict=True):
+            each.setLevel(was)
+            each.handlers[:] = handlers

@@ -86,3 +86,34 @@ def test_the_service_tells_what_it_is_and_does(numbers):
     described = numbers.get("/openapi.json").json()
     assert {"/v1/rerank", "/v2/rerank", "/rerank", "/v1/models", "/health", "/ready"} <= set(described["paths"])
     assert "openapi.json" in numbers.get("/docs").text
+
+
+def test_a_ranking_is_told_as_it_happens(numbers):
+    text = numbers.post("/v1/rerank/events", ASKED).raise_for_status().text
+    told = [[line.partition(": ")[2] for line in event.splitlines()] for event in text.strip().split("\n\n")]
+    assert [name for name, _ in told] == ["step"] * 3 + ["result"]
+    steps = [json.loads(data) for name, data in told if name == "step"]
+    assert [(step["shown"], step["thought"]) for step in steps] == [
+        ([0, 1, 2, 3], "3"),
+        ([0, 1, 3], "1"),
+        ([1, 3], "2"),
+    ]
+    assert [each["index"] for each in json.loads(told[-1][1])["results"]] == BEST_FIRST
+    assert 'path="/v1/rerank/events",status="200"' in numbers.get("/metrics").text
+    assert numbers.post("/v1/rerank/events", {**ASKED, "model": "nowhere"}).status_code == 404
+
+
+def test_what_leaves_is_told(embedded):
+    body = {"query": "how far do fleas jump", "documents": ["the moon", "fleas jump far", "a boat"]}
+    text = embedded.post("/v1/rerank/events", body).raise_for_status().text
+    *steps, result = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    gone = [place for step in steps for place in step["outcome"]]
+    assert [each["index"] for each in result["results"]][:0:-1] == gone and len(gone) == 2
+
+
+def test_the_page_takes_nothing_from_elsewhere(numbers):
+    page = numbers.get("/")
+    assert (
+        "<form" in page.text and "innerHTML" not in page.text and "http" not in page.text.lower().replace("http-", "")
+    )
+    assert "default-src 'none'" in page.headers["content-security-policy"]
