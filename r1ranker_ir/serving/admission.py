@@ -36,16 +36,7 @@ class Admission:
         """
         if self._free.locked() and self.waiting >= self._queue:
             raise RefusedRequest("the service is busy: try again later", 429, retry_after=self.retry_after())
-        self.waiting += 1
-        try:
-            await asyncio.wait_for(self._free.acquire(), max(0.0, seconds))
-        except TimeoutError:
-            found = False
-        else:
-            found = True
-        finally:
-            self.waiting -= 1
-        if not found:
+        if not await self._found(seconds):
             yield False
             return
         self.active += 1
@@ -56,6 +47,18 @@ class Admission:
             self.active -= 1
             self._free.release()
             self._seconds += _WEIGHT * (time.monotonic() - started - self._seconds)
+
+    async def _found(self, seconds: float) -> bool:
+        if not self._free.locked():
+            # Taken at once, before anybody else looks.
+            return await self._free.acquire()
+        self.waiting += 1
+        try:
+            return await asyncio.wait_for(self._free.acquire(), max(0.0, seconds))
+        except TimeoutError:
+            return False
+        finally:
+            self.waiting -= 1
 
     def retry_after(self) -> int:
         """Whole seconds until those who wait now will probably have been served."""

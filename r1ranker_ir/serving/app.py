@@ -73,6 +73,7 @@ def application(service: Service, failed: Callable[[], None] = lambda: None) -> 
     app.get("/metrics", response_class=Response)(counts)
     app.add_exception_handler(InputError, _refuse)
     app.add_exception_handler(ModelFailure, _fail)
+    app.add_exception_handler(Exception, _fail)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_http)
     paths = frozenset(path for each in app.routes if (path := getattr(each, "path", "")))
@@ -208,7 +209,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _fail(request: Request, error: Exception) -> Response:
-    return _error(request, 500, str(error))
+    # The words of others may quote a text.
+    return _error(request, 500, str(error) if isinstance(error, ModelFailure) else "the service failed")
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:

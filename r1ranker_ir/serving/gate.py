@@ -71,7 +71,8 @@ class Gate:
                 await self.app(scope, _replayed(whole, receive), marked)
         except RefusedRequest as refused:
             body = error_body(refused.status, str(refused), request_id)
-            await Json(body, refused.status)(scope, receive, marked)
+            asks = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
+            await Json(body, refused.status, headers=asks)(scope, receive, marked)
         except Exception as error:
             # An error of this program: its words may quote a text.
             logger.error("the request failed (%s)", type(error).__name__, extra={"fields": {"id": request_id}})

@@ -191,6 +191,17 @@ def test_no_request_is_the_services_fault(steady, path, body):
     answer.json()
 
 
+def test_an_error_of_the_service_itself_is_told_without_texts(numbers, monkeypatch, caplog):
+    async def rank(*_, **__):
+        raise RuntimeError("number 5 of a text")
+
+    monkeypatch.setattr(numbers.service, "rank", rank)
+    answer = numbers.post("/v1/rerank", ASKED)
+    assert answer.status_code == 500 and answer.json()["message"] == "the service failed"
+    assert "number 5" not in caplog.text and "RuntimeError" in caplog.text
+    assert "error" in numbers.post("/v1/rerank/events", ASKED).text
+
+
 @pytest.mark.parametrize("given", [{"max_documents": 0}, {"deadline": 0}, {"deadline": float("nan")}, {"max_bytes": 0}])
 def test_limits_that_make_no_sense(given):
     with pytest.raises(InputError, match=next(iter(given))):
