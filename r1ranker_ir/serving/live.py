@@ -4,45 +4,68 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from r1ranker_ir.errors import R1RankerError
-from r1ranker_ir.types import Answer, Call, Program
+from r1ranker_ir.types import Answer, Call, Program, Ranking
 
 Told = tuple[str, dict[str, Any]]
 """The name of an event, and its data."""
 
 
-def watched(program: Program, tell: Callable[[Call, Answer], None]) -> Program:
-    """The same program, which tells of each answer before it goes on."""
+Step = tuple[Call, Answer, Call | Ranking]
+"""A call, its answer, and what came of it: the next call, or the ranking."""
+
+
+def watched(program: Program, tell: Callable[[Step], None]) -> Program:
+    """The same program, which tells of each answer and what came of it."""
+    asked: tuple[Call, Answer] | None = None
     try:
         call = next(program)
         while True:
+            if asked is not None:
+                tell((*asked, call))
+                asked = None
             try:
                 answer = yield call
             except Exception as error:
                 call = program.throw(error)
             else:
-                tell(call, answer)
+                asked = call, answer
                 call = program.send(answer)
     except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+        ranking: Ranking = stop.value
+        if asked is not None:
+            tell((*asked, ranking))
+        return ranking
     finally:
         program.close()
 
 
-def step_data(call: Call, answer: Answer) -> dict[str, Any]:
-    """What an answer says, with positions in the request; `outcome` is empty where only the strategy can read it."""
+def step_data(call: Call, answer: Answer, after: Call | Ranking) -> dict[str, Any]:
+    """What an answer says, with positions in the request; `outcome` is empty where it can't be told yet."""
     question = call.question
-    chosen = (answer.choice or ())[: call.top or None]
-    places = {} if question is None else dict(zip(call.identifiers, question.answerable, strict=False))
     return {
         "asks": "" if question is None else question.asks,
         "shown": [] if question is None else list(question.answerable),
-        "outcome": [places[each] for each in chosen if each in places],
+        "outcome": list(_outcome(call, answer, after)),
         "thought": answer.thought,
     }
+
+
+def _outcome(call: Call, answer: Answer, after: Call | Ranking) -> Sequence[int]:
+    if call.question is None:
+        return ()
+    shown = call.question.answerable
+    if answer.choice is not None:
+        places = dict(zip(call.identifiers, shown, strict=False))
+        return [places[each] for each in answer.choice[: call.top or None] if each in places]
+    if isinstance(after, Ranking):
+        return after.steps[-1].outcome if after.steps else ()
+    # A text that the strategy alone can read: whoever it no longer shows has left.
+    left = () if after.question is None else after.question.answerable
+    return [place for place in shown if place not in left] if set(left) < set(shown) else ()
 
 
 async def events(
@@ -54,7 +77,7 @@ async def events(
     async def work() -> None:
         try:
             result = await ranked(
-                lambda program: watched(program, lambda *each: told.put_nowait(("step", step_data(*each))))
+                lambda program: watched(program, lambda step: told.put_nowait(("step", step_data(*step))))
             )
             told.put_nowait(("result", result))
         except R1RankerError as error:

@@ -93,6 +93,7 @@ def test_a_ranking_is_told_as_it_happens(numbers):
     told = [[line.partition(": ")[2] for line in event.splitlines()] for event in text.strip().split("\n\n")]
     assert [name for name, _ in told] == ["step"] * 3 + ["result"]
     steps = [json.loads(data) for name, data in told if name == "step"]
+    assert [step["outcome"] for step in steps] == [[2], [0], [3]]
     assert [(step["shown"], step["thought"]) for step in steps] == [
         ([0, 1, 2, 3], "3"),
         ([0, 1, 3], "1"),
