@@ -22,7 +22,7 @@ LEVELS = (
     ("retrieval",),
     ("runs",),
     ("adapters",),
-    ("integrations",),
+    ("integrations", "serving"),
     ("",),  # the package itself: what it offers by name
     ("eval.measuring", "eval.output"),
     ("eval.benchmarks",),

@@ -1,4 +1,4 @@
-"""The `r1ranker` command: search, index, rerank, suite, evaluate, benchmark, shootout, demo, data and train.
+"""The `r1ranker` command: search, index, rerank, serve, suite, evaluate, benchmark, shootout, demo, data and train.
 
 Results go to files or standard output; messages, progress and summaries go to standard error. Exit codes: 0 when all
 went well, 1 for an error that is explained, 2 for a command line that can't be understood.
@@ -31,6 +31,7 @@ from r1ranker_ir.cli.parameters import GroupedCommand, with_fields
 from r1ranker_ir.cli.prompt import prompt
 from r1ranker_ir.cli.rerank import rerank
 from r1ranker_ir.cli.search import index, search
+from r1ranker_ir.cli.serve import serve
 from r1ranker_ir.cli.shootout import shootout
 from r1ranker_ir.cli.suite import suite
 from r1ranker_ir.cli.trace import trace
@@ -137,7 +138,7 @@ def demo(
     run_demo(screen, query_id=query, depth=depth, progress=progress)
 
 
-_add(app, search, index, rerank, suite, evaluate, demo, compare, doctor, benchmark, shootout)
+_add(app, search, index, rerank, serve, suite, evaluate, demo, compare, doctor, benchmark, shootout)
 _add(data, answers, passages, recommendation, routing)
 for _name, _verbs in (("data", data), ("train", train), ("cache", cache), ("model", model), ("prompt", prompt)):
     app.add_typer(_verbs, name=_name)

@@ -1,0 +1,1 @@
+"""The rerank service: rankers behind HTTP, in the forms that existing clients know."""
