@@ -443,7 +443,7 @@ def test_profiles_beside_the_source_and_no_profiles_at_all(tmp_path: Path) -> No
     assert "profiles: names alone" in routing(*given)
     [judged] = read_requests(output)
     assert of(judged, judged.values["utility"]) == {"small": 0.0, "big": 1.0}
-    assert set(judged.values) == {"effect", "utility"} and "cheapest" not in judged.scores
+    assert set(judged.values) == {"effect", "utility", "regret"} and "cheapest" not in judged.scores
     assert "router.csv:2: costs count, but are neither given" in routing(*given, "--objective", "cost", code=1)
 
     saved(source, "query,small,big,small|cost,big|cost\nx,0,1,2,4\n")
