@@ -118,17 +118,19 @@ def test_ids_that_repeat_are_told_apart_in_data(tmp_path: Path) -> None:
 
 
 def test_rankers_say_what_they_are() -> None:
-    ranker = oracle(schedule="halving", max_thought_tokens=9)
-    assert repr(ranker).startswith("Ranker('m', strategy='iterative', schedule='halving', max_thought_tokens=9, ")
+    ranker = oracle(max_calls=9, max_thought_tokens=9)
+    assert repr(ranker).startswith("Ranker('m', strategy='iterative', max_calls=9, max_thought_tokens=9, ")
     assert "backend=<OracleBackend>" in repr(ranker) and len(repr(ranker)) < 200
     assert repr(Cascade(ranker, ranker, depth=3)) == f"Cascade({ranker!r}, {ranker!r}, depth=3)"
-    assert "secret" not in repr(Ranker("m", strategy="direct", backend="openai", extra_body={"key": "secret"}))
+    assert "secret" not in repr(
+        Ranker("m", strategy="direct", backend="openai", base_url="http://secret@a/v1", extra_body={"a": "secret"})
+    )
 
 
 def test_a_ranker_with_other_options_shares_the_model() -> None:
     ranker = oracle()
-    other = ranker.having(schedule="halving", window_size=7)
-    assert (other.options.schedule, other.window_size, ranker.options.schedule) == ("halving", 7, None)
+    other = ranker.having(max_calls=9, window_size=7)
+    assert (other.options.max_calls, other.window_size, ranker.options.max_calls) == (9, 7, None)
     assert ranker.window_size == 20 and other.stride < 7 and other.engine is ranker.engine
     for changes, said in (
         ({"colour": 1}, "'colour' can't be changed of an open ranker: use one of schedule, "),
