@@ -35,6 +35,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core: their threads would wait for each other
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # rerankers imports litellm where it is installed
 
 TRAINING_TEXT = [

@@ -120,9 +120,9 @@ class Ranker:
         self.engine = Engine(self.backend, max_repair_rate=told.max_repair_rate, progress=progress, cache=kept)
 
     def __repr__(self) -> str:
-        # Without what goes to a server beside a prompt, which may hold secrets.
+        # Without where and what a server is sent beside a prompt, which may hold secrets.
         given = {**self.options.stated(), **self.settings.stated()}
-        shown = [f"{name}={_shown(value)}" for name, value in given.items() if name != "extra_body"]
+        shown = [f"{name}={_shown(value)}" for name, value in given.items() if name not in ("base_url", "extra_body")]
         return f"{type(self).__name__}({', '.join([quoted(self.model), f'strategy={self.strategy!r}', *shown])})"
 
     @property

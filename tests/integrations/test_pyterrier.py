@@ -72,13 +72,13 @@ def test_an_experiment_and_a_grid_search(ranker: Ranker, capsys: pytest.CaptureF
     transformer = R1RankerTransformer(ranker)
     pipeline = BM25 >> transformer
     measured = pt.Experiment([BM25, pipeline], TOPICS, QRELS, ["map"], names=["bm25", "reranked"], validate="error")
-    assert measured.set_index("name")["map"].to_dict() == {"bm25": pytest.approx(11 / 24), "reranked": 1.0}
-    grid: dict[Any, Any] = {transformer: {"depth": [1, None], "schedule": ["halving", None], "window_size": [20]}}
+    assert measured.set_index("name")["map"].to_dict() == {"bm25": pytest.approx(1 / 3), "reranked": 1.0}
+    grid: dict[Any, Any] = {transformer: {"depth": [1, None], "max_calls": [9, 1], "window_size": [20]}}
     scanned = pt.GridScan(pipeline, grid, TOPICS, QRELS, ["map"])
     assert len(scanned) == 4 and scanned["map"].max() == 1.0 and scanned["map"].min() < 0.5
     best, _, setting = pt.GridSearch(pipeline, grid, TOPICS, QRELS, "map", return_type="both")
-    assert {name: value for _, name, value in setting} == {"depth": None, "schedule": "halving", "window_size": 20}
-    assert grid[transformer] and transformer.get_parameter("schedule") == "halving" and ranker.options.schedule is None
+    assert {name: value for _, name, value in setting} == {"depth": None, "max_calls": 9, "window_size": 20}
+    assert grid[transformer] and transformer.get_parameter("max_calls") == 9 and ranker.options.max_calls is None
     assert best(TOPICS).docno.tolist()[0] == "d3" and ranker.summary.queries > 4
 
 
@@ -109,7 +109,7 @@ def test_what_makes_no_sense_is_refused(ranker: Ranker) -> None:
         transformer.set_parameter("colour", 1)
     with pytest.raises(InputError, match="schedule"):
         transformer.set_parameter("schedule", "sideways")
-    with pytest.raises(InputError, match="the text of document 'd0' is nan: give a text"):
+    with pytest.raises(InputError, match="the text of document 'd3' is nan: give a text"):
         transformer(FOUND.assign(text=float("nan")))
     with pytest.raises(pt.validate.InputValidationError, match="text"):
         transformer(FOUND.drop(columns="text"))
