@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from loopback import Running
 
 WORDS = "flea star boat kettle wool moon river cat spider bread egg leap shine bite".split()
@@ -32,8 +31,8 @@ def test_every_answer_is_that_of_the_same_request_alone(embedded):
     assert together == [alone[number % 12] for number in range(128)]
 
 
-@pytest.mark.parametrize("count", [300])
-def test_requests_share_batches(numbers, backend, count):
+def test_requests_share_batches(numbers, backend):
+    count = 300
     with ThreadPoolExecutor(64) as pool:
         list(pool.map(lambda number: ranked(numbers, number), range(count)))
     assert sum(backend.batches) <= 2 * count and len(backend.batches) < count
