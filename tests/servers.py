@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -37,13 +38,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server sends; `promised` bytes are announced, so a larger number breaks the reply off."""
+    """What the server sends; `promised` bytes are announced, so a larger number breaks the reply off.
+
+    Between the bytes of one with a `drip` so many seconds pass.
+    """
 
     body: str
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     promised: int | None = None
+    drip: float = 0.0
 
 
 DROP = Reply("", promised=-1)
@@ -70,14 +75,47 @@ def refusal(status: int, message: str, **fields: Any) -> Reply:
     return Reply(json.dumps({"error": {"message": message, **fields}}), status=status, headers=headers)
 
 
+def obeying(pick: Callable[[Sequence[str]], str], thought: str = "a", **reply: Any) -> Behaviour:
+    """A server that holds its model to the schema of a request, as vLLM does; the model picks among identifiers."""
+
+    def answer(request: Request) -> Reply:
+        fields = request.body["response_format"]["json_schema"]["schema"]["properties"]
+        wanted = fields["answer"]
+        left = list(wanted.get("enum") or wanted["items"]["enum"])
+        picked = [pick(left)]
+        while len(picked) < wanted.get("minItems", 1):
+            left.remove(picked[-1])
+            picked.append(pick(left))
+        said = {"thought": thought} if "thought" in fields else {}
+        return completion(json.dumps({**said, "answer": picked if "items" in wanted else picked[0]}), **reply)
+
+    return answer
+
+
+def with_tokens(reply: Reply, tokens: Sequence[tuple[str, dict[str, float]]]) -> Reply:
+    """The reply with its tokens, each beside the probabilities at its place."""
+
+    def scored(text: str, chance: float) -> dict[str, Any]:
+        return {"token": text, "logprob": math.log(chance), "bytes": list(text.encode())}
+
+    body = json.loads(reply.body)
+    body["choices"][0]["logprobs"] = {
+        "content": [
+            {**scored(text, chances.get(text, 1.0)), "top_logprobs": [scored(*each) for each in chances.items()]}
+            for text, chances in tokens
+        ]
+    }
+    return replace(reply, body=json.dumps(body))
+
+
 class ScriptedServer(ThreadingHTTPServer):
     """Plays one behaviour per request, in their order; the last one is repeated."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, behaviours: Sequence[Behaviour]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, behaviours: Sequence[Behaviour], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.behaviours = list(behaviours)
         self.requests: list[Request] = []
         self.times: list[float] = []
@@ -128,7 +166,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(payload) if reply.promised is None else reply.promised))
         self.end_headers()
-        self.wfile.write(payload)
+        for piece in [payload] if not reply.drip else [payload[place : place + 1] for place in range(len(payload))]:
+            self.wfile.write(piece)
+            time.sleep(reply.drip)
         self.close_connection = reply.promised is not None
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -136,9 +176,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(*behaviours: Behaviour) -> Iterator[ScriptedServer]:
+def serving(*behaviours: Behaviour, port: int = 0) -> Iterator[ScriptedServer]:
     """A server that runs meanwhile; the fixture `serve` starts several."""
-    server = ScriptedServer(behaviours)
+    server = ScriptedServer(behaviours, port)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield server

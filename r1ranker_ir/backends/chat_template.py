@@ -53,7 +53,8 @@ def _turns(messages: Iterable[Message], in_parts: bool) -> list[_Turn]:
     return [{"role": each.role, "content": [{"type": "text", "text": each.content}]} for each in messages]
 
 
-def _merged(messages: Sequence[Message]) -> tuple[Message, ...]:
+def merged(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The turns with the system's text at the beginning of the user's."""
     if [message.role for message in messages[:2]] != ["system", "user"]:
         return tuple(messages)
     text = "\n\n".join(message.content for message in messages[:2])
@@ -138,7 +139,7 @@ class ChatTemplate:
 
     def taken(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The turns as the template takes them: a system turn that it refuses or drops is part of the user's."""
-        return _merged(messages) if self._way_of(_roles(messages)).merged else tuple(messages)
+        return merged(messages) if self._way_of(_roles(messages)).merged else tuple(messages)
 
     def open(self, messages: Sequence[Message], *, thinks: bool | None = True, opening: str = "") -> str:
         """Renders a prompt up to the place where the model goes on; for `thinks` see `with_thought`."""
@@ -177,7 +178,7 @@ class ChatTemplate:
         self, messages: Sequence[Message], way: _Way, switches: Mapping[str, Any]
     ) -> tuple[str, Exception | None, list[int]]:
         texts = [message.content for message in messages]
-        given = _turns(_merged(messages) if way.merged else messages, way.in_parts)
+        given = _turns(merged(messages) if way.merged else messages, way.in_parts)
         rendered, error = self._try(given, True, **switches)
         if error:
             return "", error, []

@@ -14,6 +14,9 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError
 from r1ranker_ir.backends.replies import FailedReplyError
 
 _DETAIL_CHARACTERS = 400
+# What a proxy or a server that starts answers, in place of the model's server.
+_AWAY_STATUSES = (502, 503, 504)
+_AWAY = ("ConnectError", "ConnectTimeout")
 # Whoever asks, and whatever for: no credentials, no money, no such address or model, too many requests.
 _STATUSES_OF_ALL = (401, 402, 404, 405, 407, 429)
 _FORBIDDEN = 403
@@ -41,6 +44,18 @@ _CHANGES = {
 """What to change about a request that the server understood and refused, by its words; the first that fits counts."""
 
 
+class RefusedReplyError(Exception):
+    """A reply that is not taken; its message, behind "the server at …", says why, and `advice` what to do.
+
+    `of_all` says that the next request would meet the same.
+    """
+
+    def __init__(self, words: str, advice: str, *, of_all: bool = False) -> None:
+        super().__init__(words)
+        self.advice = advice
+        self.of_all = of_all
+
+
 def status_of(error: object) -> int | None:
     """The HTTP status that a server refused with, or named in a reply."""
     if isinstance(error, APIStatusError):
@@ -57,6 +72,10 @@ def is_refused(error: Exception) -> bool:
 def concerns_all(error: Exception) -> bool:
     """Whether the next request would meet the same failure, whatever it asks."""
     status = status_of(error)
+    if isinstance(error, RefusedReplyError):
+        return error.of_all
+    if asked_to_wait(error) > _LONGEST_ASKED_FOR:
+        return True
     if status == _FORBIDDEN:
         # Some gateways refuse a flagged text with the status of a key that lacks permission.
         return not _ABOUT_CONTENT.search(words_of(error))
@@ -73,14 +92,23 @@ def words_of(error: Exception) -> str:
             # OpenAI and vLLM say message, FastAPI servers detail, Ollama error.
             body = next((body[name] for name in ("message", "detail", "error") if body.get(name)), body)
         return str(body or "")
-    if isinstance(error, APITimeoutError):
+    if isinstance(error, APITimeoutError | RefusedReplyError):
         return ""
     return str((error.__cause__ or "") if isinstance(error, APIConnectionError) else error)
 
 
-def refuses(reply: object, field: str = "") -> bool:
-    """Whether the server refused a request for its form, and named the field when it did."""
-    return isinstance(reply, Exception) and status_of(reply) in (400, 422) and field in words_of(reply)
+def is_away(error: Exception) -> bool:
+    """Whether no server answers at the address, or a proxy says so."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _AWAY_STATUSES
+    return isinstance(error, APIConnectionError) and type(error.__cause__).__name__ in _AWAY
+
+
+def asked_to_wait(error: Exception) -> float:
+    """Seconds that a failing server asked to wait; 0 where it did not."""
+    if isinstance(error, APIStatusError):
+        return asked_for(error.response.headers)
+    return error.asked_to_wait if isinstance(error, FailedReplyError) else 0.0
 
 
 def shorten(text: str) -> str:
@@ -91,6 +119,8 @@ def shorten(text: str) -> str:
 
 def what_failed(error: Exception) -> str:
     """Says what the server did, to follow the words "the server at …"."""
+    if isinstance(error, RefusedReplyError):
+        return str(error)
     if isinstance(error, FailedReplyError):
         return f"sent no chat completion, but a failure (as of status {error.status}),"
     if (status := status_of(error)) is not None:
@@ -105,6 +135,13 @@ def what_failed(error: Exception) -> str:
 def what_to_do(error: Exception, attempts: int, concurrency: int, timeout: float) -> str:
     """How the user may get past a failure, in a sentence without its full stop; `timeout` in seconds."""
     status = status_of(error)
+    if isinstance(error, RefusedReplyError):
+        return error.advice
+    if (asked := asked_to_wait(error)) > _LONGEST_ASKED_FOR:
+        return (
+            f"It asks to wait {asked:.0f} seconds before the next request, and at most {_LONGEST_ASKED_FOR:g} are "
+            "waited for: give the command again after that time, or use another server or key"
+        )
     again = f"It was tried up to {attempts} times: raise max_retries, or lower concurrency (now {concurrency})"
     if isinstance(error, APITimeoutError):
         return f"{again}, or raise timeout (now {timeout:g} seconds)"
@@ -126,11 +163,11 @@ def what_to_do(error: Exception, attempts: int, concurrency: int, timeout: float
 
 def pause_before_retry(error: Exception, headers: Mapping[str, str], attempt: int) -> float | None:
     """Seconds to wait before a request is sent again; `None` if it would fail again, or the wait would be too long."""
-    asked_for = _asked_for(headers)
-    if asked_for > _LONGEST_ASKED_FOR or not _is_passing(error, headers, attempt):
+    asked = asked_for(headers)
+    if asked > _LONGEST_ASKED_FOR or not _is_passing(error, headers, attempt):
         return None
     longest = min(_FIRST_PAUSE * 2.0 ** min(attempt, _MOST_DOUBLINGS), _LONGEST_PAUSE)
-    return asked_for if asked_for > 0 else longest * (1 - 0.25 * random.random())
+    return asked if asked > 0 else longest * (1 - 0.25 * random.random())
 
 
 def _is_passing(error: Exception, headers: Mapping[str, str], attempt: int) -> bool:
@@ -146,7 +183,7 @@ def _is_passing(error: Exception, headers: Mapping[str, str], attempt: int) -> b
     return status in _PASSING or status >= 500
 
 
-def _asked_for(headers: Mapping[str, str]) -> float:
+def asked_for(headers: Mapping[str, str]) -> float:
     """The pause in seconds that a server asks for; 0 where it does not, or not in a form that can be read."""
     told = headers.get("retry-after", "")
     for number, seconds_each in ((headers.get("retry-after-ms", ""), 0.001), (told, 1.0)):

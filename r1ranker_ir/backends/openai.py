@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from r1ranker_ir.backends.base import Turn
+from r1ranker_ir.backends.chat_answers import read_chat_answer
+from r1ranker_ir.backends.chat_requests import ChatRequests
 from r1ranker_ir.backends.endpoint import find_endpoint
 from r1ranker_ir.backends.limits import check_least
+from r1ranker_ir.backends.refusals import LIMIT_FIELDS, LimitField, RequestForm, left_out_by_hand
 from r1ranker_ir.backends.replies import Reply, read_reply
 from r1ranker_ir.backends.server_scores import (
     NO_SCORES,
@@ -28,42 +30,34 @@ from r1ranker_ir.backends.server_scores import (
     lacks_scores,
     read_scores,
 )
-from r1ranker_ir.backends.slots import Slots
-from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought, where_closed
 from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts, TokenizerCounts
 from r1ranker_ir.errors import BackendError, CallError, InputError, missing_extra
+from r1ranker_ir.files.byte_sizes import parse_bytes
 from r1ranker_ir.types import Answer, Call, Message, Usage
 
 try:
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+    from openai import AsyncOpenAI
 
     from r1ranker_ir.backends import failures
+    from r1ranker_ir.backends.attempts import Attempts
+    from r1ranker_ir.backends.connection import MOST_BYTES, Connection, make_client
 except ImportError as error:
     raise missing_extra("the openai backend", "openai", error) from error
 
 _log = logging.getLogger(__name__)
 
-LimitField = Literal["max_tokens", "max_completion_tokens"]
-_OTHER_FIELD: dict[LimitField, LimitField] = {
-    "max_tokens": "max_completion_tokens",
-    "max_completion_tokens": "max_tokens",
-}
 ANSWER_TOKENS = 160
 _TOKENS_PER_IDENTIFIER = 8
-_CONNECT_SECONDS = 10.0
-# Between the samples of one call; runs with the seeds 0, 1, 2, … must not share any.
-_SEEDS_APART = 1_000_003
-_MOST_BYTES = 16 * 2**20
-_Read = TypeVar("_Read")
 
 
 class OpenAIBackend(CountedTexts):
     """A model behind a chat-completions endpoint: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, hosted ones.
 
-    Such servers can't be made to choose among the identifiers, so an answer's text is left to be parsed. A thought
-    that does not end within its limit can't be closed portably either: what came is returned, marked as an unended
-    thought by `<think>` in front and by `thought_closed`, and the strategy repairs and counts it. `closed_at` tells a
-    thought that ran into the limit from one within which the model ended its turn.
+    An answer is asked for by a JSON schema that has the call's identifiers alone, and with log-probabilities, which
+    become the identifiers' probabilities. What a server refuses or does not know is left out from then on: the answer's
+    text is then parsed. A thought that does not end within its limit can't be closed portably: what came is returned,
+    marked as an unended thought by `<think>` in front and by `thought_closed`, and the strategy repairs and counts it.
+    `closed_at` tells a thought that ran into the limit from one within which the model ended its turn.
 
     The key is read from `OPENAI_API_KEY` alone; it is kept out of errors, answers and logs, also when a server sends it
     back. What may pass is tried again, with growing, jittered pauses or after the time that the server asks for.
@@ -73,11 +67,18 @@ class OpenAIBackend(CountedTexts):
         batch_size: how many rankings are under way at once; `None` for twice the concurrency.
         max_thought_tokens: tokens for the thought; the answer gets 160 more, or 8 an identifier if that is more.
         temperature: 0 for greedy decoding; `None` sends none, for models that refuse the parameter.
-        seed: `None` sends none. A server that refuses it is asked without it where temperature is 0.
+        seed: `None` sends none.
         timeout: seconds that a server may stay silent before a request counts as lost.
+        request_timeout: seconds that a request may take in all.
+        wait: seconds for which a server that can't be reached is waited for; `None` for 90 where it has answered
+            before, and as long as `max_retries` take where it has not.
+        max_reply_bytes: a longer reply is not read; bytes, or a size such as `16MiB`.
         tokenizer: name or folder of the served model's tokenizer; without it tokens are estimated (`EstimatedCounts`).
         limit_field: the request field that holds the token limit; `auto` begins with `max_completion_tokens` at OpenAI
             and with `max_tokens` elsewhere, and changes over when the server refuses it.
+        leave_out: what is never sent, a list or a text with commas: `response_format`, `logprobs`, `system` (its turn
+            becomes part of the user's), `temperature`, `seed`, `max_tokens`, `max_completion_tokens`. What a server
+            refuses is left out without being named.
     """
 
     _counts: EstimatedCounts | TokenizerCounts
@@ -93,20 +94,27 @@ class OpenAIBackend(CountedTexts):
         temperature: float | None = 0.0,
         seed: int | None = 0,
         timeout: float = 120.0,
+        request_timeout: float = 1800.0,
         max_retries: int = 5,
+        wait: float | None = None,
+        max_reply_bytes: int | str = MOST_BYTES,
         context_length: int | None = None,
         tokenizer: str | None = None,
         limit_field: LimitField | Literal["auto"] = "auto",
         extra_body: Mapping[str, object] | None = None,
+        leave_out: str | Iterable[str] = (),
     ) -> None:
         if not model.strip():
             raise InputError("model is blank: give the name under which the server knows its model")
         check_least(1, concurrency=concurrency, batch_size=batch_size, max_thought_tokens=max_thought_tokens)
         check_least(1, context_length=context_length)
-        check_least(0, max_retries=max_retries)
-        if timeout <= 0:
-            raise InputError(f"timeout is {timeout} seconds: give more than 0")
-        if limit_field not in ("auto", *_OTHER_FIELD):
+        check_least(0, max_retries=max_retries, wait=wait)
+        for name, seconds in (("timeout", timeout), ("request_timeout", request_timeout)):
+            if not seconds > 0:
+                raise InputError(f"{name} is {seconds} seconds: give more than 0")
+        most_bytes = parse_bytes(max_reply_bytes, "max_reply_bytes")
+        check_least(1, max_reply_bytes=most_bytes)
+        if limit_field not in ("auto", *LIMIT_FIELDS):
             raise InputError(f"limit_field is {limit_field!r}: use auto, max_tokens or max_completion_tokens")
 
         self._endpoint = find_endpoint(base_url)
@@ -123,23 +131,29 @@ class OpenAIBackend(CountedTexts):
         self._max_thought_tokens = max_thought_tokens
         self._timeout = timeout
         self._max_retries = max_retries
-        self._may_change_field = limit_field == "auto"
-        first: LimitField = "max_completion_tokens" if self._endpoint.is_openai else "max_tokens"
-        self._limit_field: LimitField = first if limit_field == "auto" else limit_field
+        self._most_bytes = most_bytes
+        self._attempts = Attempts(max_retries, request_timeout, wait)
+        left_out = left_out_by_hand(leave_out)
+        temperature = None if "temperature" in left_out else temperature
+        seed = None if "seed" in left_out else seed
         sampling = {"temperature": temperature, "seed": seed, "extra_body": dict(extra_body) if extra_body else None}
         self._options: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
+        known = LIMIT_FIELDS[::-1] if self._endpoint.is_openai else LIMIT_FIELDS
+        self._requests = ChatRequests(model, self._options, limit_field, known, left_out)
+        # Beside what `temperature` and `seed` say already.
+        others = sorted(left_out - {"temperature", "seed"})
         self._asked_with = {
             "base_url": self._endpoint.base_url,
             "model": model,
             "max_thought_tokens": max_thought_tokens,
             "limit_field": limit_field,
             "tokenizer": tokenizer,
+            **({"leave_out": others} if others else {}),
             **self._options,
         }
         self._warned_of_opening = False
         self._ways = WAYS
-        self._sends_seed = "seed" in self._options
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._opening = threading.Lock()
 
     def __repr__(self) -> str:
@@ -175,23 +189,14 @@ class OpenAIBackend(CountedTexts):
         connection = self._open_connection()
         return connection.start(self._answered(connection, call, turn, stop))
 
-    def _open_connection(self) -> _Connection:
+    def _open_connection(self) -> Connection:
         with self._opening:
             # A forked child inherits the object but not the thread that its loop runs in.
             if self._connection is None or self._connection.pid != os.getpid():
-                self._connection = _Connection(self._make_client(), self._concurrency)
+                client = make_client(self._endpoint, self._timeout, self._most_bytes)
+                self._connection = Connection(client, self._concurrency)
                 weakref.finalize(self, self._connection.close)
             return self._connection
-
-    def _make_client(self) -> AsyncOpenAI:
-        return AsyncOpenAI(
-            api_key=self._endpoint.key,
-            base_url=self._endpoint.base_url,
-            default_headers=self._endpoint.headers,
-            timeout=Timeout(self._timeout, connect=min(self._timeout, _CONNECT_SECONDS)),
-            max_retries=0,  # see `failures`: the SDK's own do not look into replies of status 200
-            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [_read_bounded]}),
-        )
 
     def _explain(self, error: Exception) -> str:
         """Says what failed, where, and what to do, without secrets."""
@@ -201,7 +206,7 @@ class OpenAIBackend(CountedTexts):
         failed = f"the server at {self._endpoint.base_url} {failures.what_failed(error)} when asked for model"
         return self._endpoint.scrub(f"{failed} {self.name!r}{f': {words}' if words else ''}. {advice}")
 
-    async def _answered(self, connection: _Connection, call: Call, turn: Turn, stop: threading.Event) -> Answer:
+    async def _answered(self, connection: Connection, call: Call, turn: Turn, stop: threading.Event) -> Answer:
         async with connection.slots.taken(turn):
             if stop.is_set():
                 raise asyncio.CancelledError
@@ -230,7 +235,7 @@ class OpenAIBackend(CountedTexts):
         failed: Exception = NoScoresError()
         for way in self._ways:
             send = partial(create, model=self.name, prompt=text.tokens, max_tokens=1, temperature=0)
-            scores = await self._until_replied(
+            scores = await self._attempts.until_replied(
                 stop, partial(send, extra_body={**more, **way}), partial(read_scores, text=text)
             )
             if not isinstance(scores, Exception):
@@ -243,27 +248,29 @@ class OpenAIBackend(CountedTexts):
         return failed
 
     async def _ask(self, client: AsyncOpenAI, call: Call, stop: threading.Event) -> Answer | Exception:
-        """Asks, and again with the limit's other name, or without a seed by which nothing is sampled, if refused."""
+        """Asks, and again without what the server refuses; what it refused is left out from then on."""
+        requests, limit = self._requests, self._token_limit(call)
+        started = form = requests.form
         first: Exception | None = None
-        started = field, seeded = self._limit_field, self._sends_seed
+        create: Any = client.chat.completions.with_raw_response.create
         while True:
-            reply = await self._request(client, call, stop, field, seeded=seeded)
+            fields = requests.fields(call, form, limit)
+
+            def after(failure: Exception, form: RequestForm = form, fields: Any = fields) -> RequestForm | None:
+                return requests.after(form, failures.status_of(failure), failures.words_of(failure), fields)
+
+            reply = await self._attempts.until_replied(
+                stop, partial(create, **fields), read_reply, is_final=lambda failure, after=after: bool(after(failure))
+            )
             if isinstance(reply, Reply):
-                if (field, seeded) != started:
-                    _log.info(
-                        "%s is sent %s, %s a seed, from here on", self.name, field, "with" if seeded else "without"
-                    )
-                    self._limit_field, self._sends_seed = field, seeded
-                return self._read(call, reply)
-            if self._may_change_field and field == started[0] and failures.refuses(reply, field):
-                field = _OTHER_FIELD[field]
-            elif seeded and self._options.get("temperature") == 0 and failures.refuses(reply, "seed"):
-                seeded = False
-            elif first is not None and failures.refuses(reply) and not failures.refuses(reply, "seed"):
-                return first  # the fields were not what the server minded, and its first words say what was
-            else:
-                return reply
-            first = first or reply
+                answer = self._read(call, reply, form, by_schema="response_format" in fields)
+                requests.answered(form, fields, reply, answer)
+                return answer
+            if (further := after(reply)) is None:
+                requests.refused(form)
+                # If it refused the limit's other name for something else, its first words say what.
+                return first if first is not None and form.limit != started.limit else reply
+            form, first = further, first or reply
 
     def _turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The turns to send: without the beginning of the assistant's, unless the server was told to go on from it."""
@@ -280,44 +287,6 @@ class OpenAIBackend(CountedTexts):
             )
         return self._counts.turns(messages[:-1])
 
-    async def _request(
-        self, client: AsyncOpenAI, call: Call, stop: threading.Event, field: LimitField, *, seeded: bool
-    ) -> Reply | Exception:
-        # Lone surrogates, as broken JSON leaves them in passages, can't be sent as UTF-8.
-        messages = [
-            {"role": message.role, "content": message.content.encode("utf-8", "replace").decode("utf-8")}
-            for message in call.messages
-        ]
-        options: dict[str, Any] = {**self._options, field: self._token_limit(call)}
-        if seeded:
-            options["seed"] += _SEEDS_APART * call.sample
-        else:
-            options.pop("seed", None)
-        create: Any = client.chat.completions.with_raw_response.create
-        return await self._until_replied(
-            stop, partial(create, model=self.name, messages=messages, **options), read_reply
-        )
-
-    async def _until_replied(
-        self, stop: threading.Event, send: Callable[[], Awaitable[Any]], read: Callable[[bytes], _Read]
-    ) -> _Read | Exception:
-        """Sends a request until there is a reply, or no reason to try again."""
-        for attempt in range(self._max_retries + 1):
-            headers: Mapping[str, str] = {}
-            try:
-                raw = await send()
-                headers = raw.headers
-                return read(raw.content)
-            # Whatever a server sends, and whatever the SDK makes of it, is a failed request.
-            except Exception as error:
-                failure = error
-                headers = headers or getattr(getattr(error, "response", None), "headers", {})
-            pause = failures.pause_before_retry(failure, headers, attempt)
-            if pause is None or attempt == self._max_retries or stop.is_set():
-                break
-            await asyncio.sleep(pause)
-        return failure
-
     def _token_limit(self, call: Call) -> int:
         identifiers = len(call.identifiers) if call.form == "order" else 1
         room = _TOKENS_PER_IDENTIFIER * identifiers
@@ -325,76 +294,16 @@ class OpenAIBackend(CountedTexts):
             room = sum(self.count_tokens(identifier) + _TOKENS_PER_IDENTIFIER for identifier in call.identifiers)
         return self._max_thought_tokens + max(ANSWER_TOKENS, room)
 
-    def _read(self, call: Call, reply: Reply) -> Answer:
-        content, reasoning = self._endpoint.scrub(reply.content), self._endpoint.scrub(reply.reasoning)
-        if answers_in_reasoning(call, content, reasoning):
-            text, thought_alone = reasoning + content, False
-        else:
-            text = join_reasoning(reasoning, content, ended=bool(content) or not reply.ran_out)
-            thought_alone = bool(reasoning) and not content.strip()
-        closed_at = where_closed(text, thought_alone=thought_alone, ran_out=reply.ran_out)
-        if closed_at and text and "<think>" not in text:
-            # The chat template had opened the thought; without this mark its numbers would pass for an answer.
-            text = f"<think>{text}"
+    def _read(self, call: Call, reply: Reply, form: RequestForm, *, by_schema: bool) -> Answer:
+        scrubbed = replace(
+            reply, content=self._endpoint.scrub(reply.content), reasoning=self._endpoint.scrub(reply.reasoning)
+        )
+        answer = read_chat_answer(call, scrubbed, by_schema=by_schema)
         counted, written = reply.prompt_tokens, reply.completion_tokens
         prompt_tokens = self.count_prompt_tokens(call.messages) if counted is None else counted
-        return Answer(
-            text=text,
-            thought=split_thought(text)[0],
-            thought_closed=closed_at is not None,
-            closed_at=closed_at,
-            usage=Usage(1, prompt_tokens, self.count_tokens(text) if written is None else written),
+        return replace(
+            answer,
+            usage=Usage(1, prompt_tokens, self.count_tokens(answer.text) if written is None else written),
             prompt_tokens_computed=None if reply.reused_tokens is None else max(0, prompt_tokens - reply.reused_tokens),
-            provisional=not reply.is_final(self._token_limit(call)),
+            provisional=not reply.is_final(self._token_limit(call)) or not self._requests.is_repeatable(form),
         )
-
-
-class _Connection:
-    """An SDK client and the event loop that it lives in, in a thread of its own.
-
-    The caller may be inside a loop already, so the loop can't be the caller's; and unlike a pool of blocked threads,
-    a loop can drop requests that are under way when a batch has failed or is interrupted.
-    """
-
-    def __init__(self, client: AsyncOpenAI, concurrency: int) -> None:
-        self.pid = os.getpid()
-        self.client = client
-        self.slots = Slots(concurrency)
-        self._closing = asyncio.Event()
-        started: Future[asyncio.AbstractEventLoop] = Future()
-        self._thread = threading.Thread(target=self._live, args=(started,), name="r1ranker-openai", daemon=True)
-        self._thread.start()
-        self._loop = started.result()
-
-    def start(self, work: Coroutine[Any, Any, Answer]) -> Future[Answer]:
-        """Begins a coroutine in the connection's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def close(self) -> None:
-        """Drops what is under way and ends the thread."""
-        if self.pid != os.getpid() or not self._thread.is_alive():
-            return
-        self._loop.call_soon_threadsafe(self._closing.set)
-        # The last reference to a backend may be dropped by its own loop, which must not wait for itself.
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=1.0)
-
-    def _live(self, started: Future[asyncio.AbstractEventLoop]) -> None:
-        async def until_closed() -> None:
-            async with self.client:
-                started.set_result(asyncio.get_running_loop())
-                await self._closing.wait()
-
-        asyncio.run(until_closed())
-
-
-async def _read_bounded(response: Any) -> None:
-    """A hook of the HTTP client: reads a reply, unpacked, up to 16 MiB, however much a server sends."""
-    read = bytearray()
-    async with contextlib.aclosing(response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            read += chunk
-            if len(read) >= _MOST_BYTES:
-                break
-    await response.aclose()
-    response._content = bytes(read[:_MOST_BYTES])  # what the client takes for read, whichever HTTP library it uses

@@ -7,13 +7,18 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from r1ranker_ir.backends.channels import in_one_form
+from r1ranker_ir.backends.odds import WrittenToken, read_tokens
+
 # Names that servers give the end of an answer which is as long as the model wanted it.
 _COMPLETE_ENDS = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "function_call")
 _LIMIT_ENDS = ("length", "max_tokens")
 _FILTER_ENDS = "content_filter safety prohibited_content recitation blocklist spii error_toxic refusal".split()
 _BROKEN_ENDS = ("error", "abort", "aborted", "cancelled", "canceled", "timeout", "insufficient_system_resource")
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
-_REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary")
+_REASONING_FIELDS = "reasoning_content reasoning thinking reasoning_details reasoning_text thoughts".split()
+_REASONING_PARTS = (
+    "thinking reasoning reasoning.text reasoning.summary reasoning_text reasoning_content summary_text thought".split()
+)
 _TEXT_FIELDS = ("text", "thinking", "reasoning", "summary", "content")
 # Statuses of errors that are named in words only; the first that fits counts.
 _STATUS_BY_WORDS = {
@@ -37,19 +42,24 @@ class UnreadableReplyError(ValueError):
 
 
 class FailedReplyError(Exception):
-    """A reply of status 200 that says that the request has failed; `status` is the one that it should have had."""
+    """A reply of status 200 that says that the request has failed; `status` is the one that it should have had.
+
+    `asked_to_wait` are the seconds that it asks for before the next request.
+    """
 
     def __init__(self, words: str, status: int, *, filtered: bool = False) -> None:
         super().__init__(words)
         self.status = status
         self.filtered = filtered
+        self.asked_to_wait = 0.0
 
 
 @dataclass(frozen=True)
 class Reply:
     """What counts of a chat completion, as far as the server says it.
 
-    `reasoning` is a thought that came apart from the text; `reused_tokens` of the prompt were in a prefix cache.
+    `reasoning` is a thought that came apart from the text; `reused_tokens` of the prompt were in a prefix cache; of
+    `tokens` the server gives the log-probabilities.
     """
 
     content: str
@@ -58,6 +68,7 @@ class Reply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     reused_tokens: int | None = None
+    tokens: tuple[WrittenToken, ...] = ()
 
     @property
     def ran_out(self) -> bool:
@@ -115,12 +126,13 @@ def read_reply(body: bytes) -> Reply:
     thoughts += [_flat(message.get(name)) for name in _REASONING_FIELDS]
     usage = _object(content.get("usage"))
     return Reply(
-        _sendable(text),
-        _sendable(next((each for each in thoughts if each.strip()), "")),
+        in_one_form(_sendable(text)),
+        in_one_form(_sendable(next((each for each in thoughts if each.strip()), ""))),
         finish_reason,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
         _count(_object(usage.get("prompt_tokens_details")).get("cached_tokens")),
+        read_tokens(choice.get("logprobs")),
     )
 
 

@@ -32,7 +32,7 @@ def join_reasoning(reasoning: str, content: str, *, ended: bool = True) -> str:
     if not reasoning:
         return content
     # Some servers leave the tags in.
-    reasoning = reasoning.removeprefix("<think>").removesuffix("</think>")
+    reasoning = reasoning.removeprefix("<think>").removesuffix("</think>").replace("</think>", "\n")
     inner, rest = split_thought(content) if "</think>" in content else ("", content)
     thought = f"{reasoning}\n\n{inner}" if inner else reasoning
     return f"<think>{thought}</think>{rest}" if ended else f"<think>{thought}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +46,10 @@ def _json_object(text: str) -> dict[str, Any]:
             '\'{"chat_template_kwargs": {"enable_thinking": false}}\''
         )
     return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for word in text.split(",") if (name := word.strip()))
 
 
 def _offered_backends() -> Iterator[str]:
@@ -144,7 +148,29 @@ class RankerSettings:
     timeout: float = backend_option(
         120.0, "Seconds that a server may stay silent before a request counts as lost.", least=0
     )
+    request_timeout: float = backend_option(1800.0, "Seconds that a request to a server may take in all.", least=0)
     max_retries: int = backend_option(5, "How often a request to a server is tried again.", least=0)
+    wait: float | None = backend_option(
+        None,
+        "Seconds for which a server that can't be reached is waited for, beyond --max-retries.",
+        unset="90 where it has answered before, else none",
+        least=0,
+    )
+    max_reply_bytes: int | str = backend_option(
+        "16MiB",
+        "Longest reply of a server that is read: bytes, or a size such as 16MiB.",
+        metavar="SIZE",
+        parse=lambda text: parse_bytes(text, "the size"),
+    )
+    leave_out: Sequence[str] = backend_option(
+        (),
+        "Fields that a server is never sent, with commas between them: response_format, logprobs, system (its turn "
+        "becomes part of the user's), temperature, seed, max_tokens, max_completion_tokens. What a server refuses is "
+        "left out from then on without this option.",
+        unset="none",
+        metavar="NAMES",
+        parse=_names,
+    )
     extra_body: Mapping[str, object] | None = backend_option(
         None, "Further fields of a server's requests (JSON).", unset="none", metavar="JSON", parse=_json_object
     )

@@ -26,7 +26,11 @@ OPENAI = DeclaredBackend(
     own={
         "base_url": "calls a server",
         "timeout": "waits for a server",
+        "request_timeout": "waits for a server",
         "max_retries": "asks a server again",
+        "wait": "waits for a server",
+        "max_reply_bytes": "reads a server's replies",
+        "leave_out": "sends requests to a server",
         "extra_body": "sends requests to a server",
     },
     options_of=_options_of,

@@ -1,0 +1,94 @@
+"""A chat server's reply as the answer to a call: its thought, where that ended, its identifiers, and how likely they
+were."""
+
+from __future__ import annotations
+
+import re
+
+from r1ranker_ir.backends.odds import chances_of
+from r1ranker_ir.backends.replies import Reply
+from r1ranker_ir.backends.structured import Structured, places_of, read_structured
+from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought, where_closed
+from r1ranker_ir.types import Answer, Call, ClosedAt
+
+_TAG = re.compile(r"</?think>|</?answer>")
+_LAST_LINE = re.compile(r"\n\s*(?:\**(?:final )?answer\**\s*:?\**)?\s*\**(?P<said>[^\n]+?)\**\s*\Z", re.IGNORECASE)
+
+
+def read_chat_answer(call: Call, reply: Reply, *, by_schema: bool) -> Answer:
+    """The answer without its usage; `by_schema` says that one by the schema was asked for."""
+    structured = _structured(call, reply) if by_schema else None
+    if structured is not None:
+        return _of_schema(call, reply, structured)
+    text, thought_alone = _joined(call, reply)
+    closed_at = where_closed(text, thought_alone=thought_alone, ran_out=reply.ran_out)
+    if closed_at and text and "<think>" not in text:
+        # The chat template had opened the thought; without this mark its numbers would pass for an answer.
+        text = f"<think>{text}"
+    name = _named_first(call, text)
+    return _answer(call, reply, text, split_thought(text)[0], closed_at, name)
+
+
+def _joined(call: Call, reply: Reply) -> tuple[str, bool]:
+    """Thought and text in one, and whether it is a thought alone."""
+    content, reasoning = reply.content, reply.reasoning
+    if answers_in_reasoning(call, content, reasoning):
+        return reasoning + content, False
+    if not content.strip() and not reply.ran_out and (found := _LAST_LINE.search(reasoning)) is not None:
+        said = found["said"].strip().strip("*").split(" > ")
+        if len(said) == places_of(call) and {*said} <= {*call.identifiers}:
+            return join_reasoning(reasoning[: found.start()], found["said"].strip("*")), False
+    text = join_reasoning(reasoning, content, ended=bool(content) or not reply.ran_out)
+    return text, bool(reasoning) and not content.strip()
+
+
+def _structured(call: Call, reply: Reply) -> Structured | None:
+    found = read_structured(call, reply.content)
+    # A server that expects a thought takes an answer without one for it.
+    return read_structured(call, reply.reasoning) if found is None and not reply.content.strip() else found
+
+
+def _of_schema(call: Call, reply: Reply, structured: Structured) -> Answer:
+    apart = reply.reasoning if reply.content.strip() else ""
+    parts = (_TAG.sub("", part).strip() for part in (apart, structured.before, structured.thought))
+    thought = "\n\n".join(filter(None, parts))
+    closed_at: ClosedAt | None = None
+    if structured.names is None:
+        closed_at = "limit" if reply.ran_out else "end_of_turn"
+    choice = structured.choice(call)
+    name = choice[0] if choice is not None and call.form == "one" else ""
+    return _answer(call, reply, structured.text(call, thought), thought, closed_at, name, choice)
+
+
+def _answer(
+    call: Call,
+    reply: Reply,
+    text: str,
+    thought: str,
+    closed_at: ClosedAt | None,
+    name: str,
+    choice: tuple[str, ...] | None = None,
+) -> Answer:
+    return Answer(
+        text=text,
+        thought=thought,
+        choice=choice,
+        probabilities=_chances(call, reply, name, '"answer"' if choice is not None else "<answer>"),
+        thought_closed=closed_at is not None,
+        closed_at=closed_at,
+    )
+
+
+def _named_first(call: Call, text: str) -> str:
+    """The identifier with which the answer in a text begins; empty where it begins otherwise."""
+    rest = split_thought(text)[1].replace("</think>", "", 1).rpartition("<answer>")[2].lstrip()
+    return max((name for name in call.identifiers if rest.startswith(name)), key=len, default="")
+
+
+def _chances(call: Call, reply: Reply, name: str, behind: str) -> dict[str, float] | None:
+    """How likely each identifier was where the only one is written, by the tokens of the reply."""
+    if not name or call.form != "one" or call.free or len(call.identifiers) < 2:
+        return None
+    written = "".join(token.text for token in reply.tokens)
+    begin = written.find(name, max(written.rfind(behind), written.rfind("</think>"), 0))
+    return None if begin < 0 else chances_of(reply.tokens, begin, call.identifiers)
