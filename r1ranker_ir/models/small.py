@@ -6,7 +6,6 @@ import importlib.util
 import os
 from pathlib import Path
 
-
 SMALL_NAME = "smollm2-135m-instruct"
 """What stands for the model wherever a checkpoint is named; case does not matter, and a folder of that name wins."""
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
