@@ -262,7 +262,7 @@ def _thought_tokens(given: RankerSettings, checkpoint: CheckpointSettings, templ
     if given.max_thought_tokens is not None:
         return given.max_thought_tokens
     # What does not think needs no room for it, where the answer's form is ours to say.
-    can = given.declared_backend.capabilities
+    can = given.capabilities
     straight = not template.thinks and given.answers == "constrained" and can.constrains and can.reads_checkpoint
     return 0 if straight else checkpoint.max_thought_tokens
 
@@ -312,7 +312,7 @@ def _check_options(
 ) -> None:
     """Says before a model is loaded that the strategy or the backend can't do what is asked of it."""
     check_options_of(strategy, options)
-    can = backend.capabilities
+    can = given.capabilities
     if not can.takes_thought and options.think != "always":
         raise InputError(
             f"think={options.think!r} needs a backend that can be given a thought, and {backend.name!r} can't: use the "

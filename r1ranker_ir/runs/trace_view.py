@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.engine.closed_thoughts import of_one
+from r1ranker_ir.engine.summary import HOW_CHOSEN
 from r1ranker_ir.files.terminal_text import visible
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.types import Ranking, Step
@@ -54,6 +55,8 @@ def print_ranking(console: Console, traced: TracedRanking, step: int | None = No
 def _print_step(console: Console, traced: TracedRanking, step: Step, heading: str) -> None:
     usage = step.usage
     said = [f"{usage.prompt_tokens} tokens in, {usage.completion_tokens} out"]
+    if step.chosen_by is not None:
+        said.append(HOW_CHOSEN[step.chosen_by])
     if step.prompt_hash:
         said.append(f"prompt {_one_line(step.prompt_hash)}")
     _print(console, _styled(heading, "bold"), _styled(f"   {' · '.join(said)}", "dim"))

@@ -20,7 +20,7 @@ from r1ranker_ir.files.records import OpenRecord, Record, Words, checked_record
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import asked_by
-from r1ranker_ir.types import OF_ONE, Candidate, ClosedAt, Ranking, RankingRequest, Step, Task, Usage
+from r1ranker_ir.types import OF_ONE, Candidate, ChosenBy, ClosedAt, Ranking, RankingRequest, Step, Task, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
         "cut_query": step.cut_query,
         "usage": asdict(step.usage),
         **({"closed_at": step.closed_at} if step.closed_at else {}),
+        **({"chosen_by": step.chosen_by} if step.chosen_by else {}),
         **({"marked": [ids[place] for place in step.marked]} if step.marked else {}),
         **({"thought_given": True} if step.thought_given else {}),
         **({"grade": step.grade} if step.grade is not None else {}),
@@ -187,6 +188,7 @@ class _Step(OpenRecord):
     cut_query: bool
     usage: _Usage
     closed_at: ClosedAt | None = None
+    chosen_by: ChosenBy | None = None
     marked: list[str] = Field(default_factory=list)
     thought_given: bool = False
     grade: float | None = None

@@ -70,6 +70,7 @@ def record_step(
         thought_given=call.thought is not None,
         grade=grade,
         closed_at=answer.closed_at,
+        chosen_by=answer.chosen_by,
     )
 
 

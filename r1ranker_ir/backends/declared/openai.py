@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from r1ranker_ir.backends.declaration import Capabilities, DeclaredBackend
+
+
+Api = Literal["chat", "completions"]
+"""By which endpoint a server is asked."""
+_BY_CHAT = Capabilities(samples=True, scores=True, leaves_out=("temperature", "seed"))
 
 
 def _options_of(checkpoint: str, batch_size: int | None, of_checkpoint: int) -> dict[str, Any]:
@@ -18,16 +25,25 @@ def _options_of(checkpoint: str, batch_size: int | None, of_checkpoint: int) -> 
     return options
 
 
+def _able_with(options: Mapping[str, Any]) -> Capabilities:
+    if options.get("api") != "completions":
+        return _BY_CHAT
+    return replace(_BY_CHAT, constrains=True, probabilities=True, takes_thought=True)
+
+
 OPENAI = DeclaredBackend(
     "openai",
     partial(pkgutil.resolve_name, "r1ranker_ir.backends.openai:OpenAIBackend"),
-    Capabilities(samples=True, scores=True, leaves_out=("temperature", "seed")),
+    _BY_CHAT,
+    _able_with,
     summary="call an OpenAI-compatible server",
     own={
         "base_url": "calls a server",
         "timeout": "waits for a server",
         "max_retries": "asks a server again",
         "extra_body": "sends requests to a server",
+        "api": "calls a server",
+        "tokenizer": "has its tokens counted here",
     },
     options_of=_options_of,
     calls_at_once=32,
