@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from servers import Reply, Request, refusal
 
+from r1ranker_ir.models.key_value_cache import cache_argument, cache_of
+
 _LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+class RefusedError(Exception):
+    """What a reader of constraints raises of one that the server does not take."""
 
 
 def of_choice(name: str) -> Callable[[dict[str, Any]], list[str] | None]:
@@ -68,6 +74,9 @@ class ModelServer:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        self.pieces = [self._decode([token]).replace(" ", "") for token in range(len(self.tokenizer))]
+
     def __call__(self, request: Request) -> Reply:
         if not request.path.endswith("/v1/completions"):
             return refusal(404, "Not Found")
@@ -81,8 +90,11 @@ class ModelServer:
         if asked > self.most_scores:
             return refusal(400, f"Requested sample logprobs of {asked}, which is greater than max allowed")
         ids = prompt if isinstance(prompt, list) else self.tokenizer.encode(prompt, add_special_tokens=False)
-        with self.lock, torch.inference_mode():
-            return self._reply(body, list(ids), asked)
+        try:
+            with self.lock, torch.inference_mode():
+                return self._reply(body, list(ids), asked)
+        except RefusedError as error:
+            return refusal(400, str(error))
 
     def _reply(self, body: dict[str, Any], prompt: list[int], asked: int) -> Reply:
         texts = self.texts(body) if self.texts else None
@@ -90,8 +102,9 @@ class ModelServer:
         written, first, text, cached, finish, stopped = list[int](), None, "", None, "length", None
         given = torch.tensor([prompt])
         for _ in range(body["max_tokens"]):
-            output = self.model(input_ids=given, past_key_values=cached, use_cache=True)
-            cached, logits = output.past_key_values, output.logits[0, -1].float()
+            given_cache = {} if cached is None else {cache_argument(self.model): cached}
+            output = self.model(input_ids=given, use_cache=True, **given_cache)
+            cached, logits = cache_of(output), output.logits[0, -1].float()
             if texts is not None:
                 allowed = self._allowed(texts, text)
                 if not allowed:
@@ -127,9 +140,12 @@ class ModelServer:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def _allowed(self, texts: Sequence[str], written: str) -> list[int]:
-        left = [text[len(written) :] for text in texts if text.startswith(written)]
-        pieces = [self._decode([token]) for token in range(len(self.tokenizer))]
-        return [number for number, piece in enumerate(pieces) if piece and any(map(str.startswith, left, [piece] * 99))]
+        # The embedded model's tokens bring spaces of their own.
+        wanted, said = [text.replace(" ", "") for text in texts], written.replace(" ", "")
+        left = tuple(text[len(said) :] for text in wanted if text.startswith(said))
+        return [
+            number for number, piece in enumerate(self.pieces) if piece and any(text.startswith(piece) for text in left)
+        ]
 
     def _told(self, token: int, scores: Any, count: int, by_number: bool) -> dict[str, Any]:
         best = torch.topk(scores, min(count, len(scores)))

@@ -48,7 +48,7 @@ class _Written:
     def note(self, reply: Completion) -> Completion:
         """Remembers of the first request how much of the prompt the server had to compute."""
         if self.computed is None and reply.reply.reused_tokens is not None:
-            self.computed = max(0, len(self.prompt) - reply.reply.reused_tokens)
+            self.computed = max(0, len(self.prompt) + self.given - reply.reply.reused_tokens)
         return reply
 
 
@@ -222,7 +222,7 @@ class Completions:
             probabilities=row.probabilities,
             thought_closed=row.closed_at is not None,
             closed_at=row.closed_at,
-            usage=Usage(1, len(row.prompt), len(row.ids) - row.given),
+            usage=Usage(1, len(row.prompt) + row.given, len(row.ids) - row.given),
             prompt_tokens_computed=row.computed,
             chosen_by=chosen_by,
         )
@@ -272,7 +272,9 @@ class Completions:
         texts = {said[name]: name for name in options}
         most = max(map(len, options.values())) + _MORE_TOKENS
         reply = await self._constrained(row, (), list(texts), {"max_tokens": most}, post)
-        return texts.get(reply.text) or {text.strip(): name for text, name in texts.items()}.get(reply.text.strip())
+        # Some tokens bring spaces of their own.
+        bare = {"".join(text.split()): name for text, name in texts.items()}
+        return texts.get(reply.text) or bare.get("".join(reply.text.split()))
 
     async def _constrained(
         self, row: _Written, prefix: Tokens, texts: Sequence[str], fields: Mapping[str, Any], post: Post
@@ -280,7 +282,7 @@ class Completions:
         """Asks for what follows, held to some texts if the server can be; one that refuses is not asked to again."""
         prompt, asked = [*row.prompt, *row.ids, *prefix], {"temperature": 0, **fields}
         constraint = self._able.constraint
-        if constraint is not None and all(texts) and not any("\ufffd" in text for text in texts):
+        if constraint is not None and texts and all(texts) and not any("\ufffd" in text for text in texts):
             try:
                 return row.note(await self._ask(post, prompt, asked | constraint.of(texts)))
             except RequestFailedError as error:
@@ -298,12 +300,17 @@ class Completions:
         assert able.scores is not None
         found: dict[int, float] = {}
         bound = math.inf
+        held = able.constraint is not None
         while missing := [token for token in branches if token not in found]:
-            texts = [self._rest(said[name], prefix, tokens) for name, tokens in _through(search, prefix, missing)]
+            through = _through(search, prefix, missing) if held else []
+            texts = [self._rest(said[name], prefix, tokens) for name, tokens in through]
             reply = await self._constrained(row, prefix, texts, {"max_tokens": 1, **able.scores}, post)
             new = {token: score for token in missing if (score := self._score_of(token, reply)) is not None}
             # A server that tells them after it was held to fewer options tells too much.
             found |= {token: min(score, bound) for token, score in new.items()}
+            if not new and not found and held:
+                held = False  # as where it writes the identifier in other tokens
+                continue
             if not new:
                 break
             # What is not among the likeliest that are told is at most as likely as the last of these; and of those that
@@ -311,7 +318,8 @@ class Completions:
             bound = min(reply.scores.values())
             left = len(branches) - len(found)
             share = left * math.exp(bound - _log_of_sum(found.values()))
-            if self._able.constraint is None or not search.exhaustive or share < _NEGLIGIBLE:
+            held = held and self._able.constraint is not None
+            if not held or not search.exhaustive or share < _NEGLIGIBLE:
                 break
         return [found.get(token, bound) for token in branches] if found else None
 

@@ -273,9 +273,7 @@ class OpenAIBackend(CountedTexts):
         except RequestFailedError as error:
             self._check_endpoint(error.failure)
             return error.failure
-        return replace(
-            answer, text=self._endpoint.scrub(answer.text), thought=self._endpoint.scrub(answer.thought)
-        )
+        return replace(answer, text=self._endpoint.scrub(answer.text), thought=self._endpoint.scrub(answer.thought))
 
     def _post(self, client: AsyncOpenAI, stop: threading.Event) -> Post:
         create: Any = client.completions.with_raw_response.create

@@ -131,7 +131,7 @@ async def find_abilities(post: Post, tokenize: Callable[[str], Sequence[int]]) -
     constraint = None
     for each in CONSTRAINTS:
         reply = await _tried(post, asked, each.of(_WORDS), _TRIAL_TOKENS)
-        if reply is not None and reply.text.strip() in _WORDS:
+        if reply is not None and "".join(reply.text.split()) in _WORDS:
             constraint = each
             break
     found = Abilities(takes_tokens, constraint, scores, told)
