@@ -69,10 +69,12 @@ class OpenAIBackend(CountedTexts):
     """A model behind a chat-completions endpoint: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, hosted ones.
 
     With `api="completions"` prompts are rendered here, thoughts are closed, and answers are chosen among the
-    identifiers, as on the backend `transformers`; see `backends.completions`. With `api="chat"` servers can't be made
-    to choose among the identifiers, so an answer's text is left to be parsed; a thought that does not end within its limit can't be closed portably either: what came is returned, marked as an unended
-    thought by `<think>` in front and by `thought_closed`, and the strategy repairs and counts it. `closed_at` tells a
-    thought that ran into the limit from one within which the model ended its turn.
+    identifiers, as on the backend `transformers`; see `backends.completions`.
+
+    With `api="chat"` servers can't be made to choose among the identifiers, so an answer's text is left to be parsed. A
+    thought that does not end within its limit can't be closed portably either: what came is returned, marked as an
+    unended thought by `<think>` in front and by `thought_closed`, and the strategy repairs and counts it. `closed_at`
+    tells a thought that ran into the limit from one within which the model ended its turn.
 
     The key is read from `OPENAI_API_KEY` alone; it is kept out of errors, answers and logs, also when a server sends it
     back. What may pass is tried again, with growing, jittered pauses or after the time that the server asks for.

@@ -59,7 +59,7 @@ def read_completion(body: bytes) -> Completion:
 
 
 def _scores(told: Any) -> dict[Token, float]:
-    """Log-probabilities at the first place, in the form of OpenAI's completions or of its chat, which llama.cpp uses."""
+    """Log-probabilities at the first place, in the form of OpenAI's completions, or of its chat as llama.cpp has it."""
     pairs = _of_chat(told) if isinstance(told, dict) and "content" in told else _of_completions(told)
     found: dict[Token, float] = {}
     for token, score in pairs:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from r1ranker_ir.backends.declaration import Capabilities, DeclaredBackend
 
-
 Api = Literal["chat", "completions"]
 """By which endpoint a server is asked."""
 _BY_CHAT = Capabilities(samples=True, scores=True, leaves_out=("temperature", "seed"))
