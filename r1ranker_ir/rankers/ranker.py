@@ -337,8 +337,12 @@ def _check_options(
 
 
 def _able(capability: str) -> str:
-    able = [each.name for each in BACKENDS.values() if each.offered and getattr(each.capabilities, capability)]
-    return " or ".join(map(repr, able))
+    able = []
+    for each in BACKENDS.values():
+        ways = [f" with {name}={value!r}" for (name, value), can in each.able_with.items() if getattr(can, capability)]
+        if each.offered and (getattr(each.capabilities, capability) or ways):
+            able.append(f"{each.name!r}{'' if getattr(each.capabilities, capability) else ways[0]}")
+    return " or ".join(able)
 
 
 def _warn_of_other_template(model: str, settings: CheckpointSettings, template: PromptTemplate, section: str) -> None:

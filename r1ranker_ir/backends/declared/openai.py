@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,17 +23,11 @@ def _options_of(checkpoint: str, batch_size: int | None, of_checkpoint: int) -> 
     return options
 
 
-def _able_with(options: Mapping[str, Any]) -> Capabilities:
-    if options.get("api") != "completions":
-        return _BY_CHAT
-    return replace(_BY_CHAT, constrains=True, probabilities=True, takes_thought=True)
-
-
 OPENAI = DeclaredBackend(
     "openai",
     partial(pkgutil.resolve_name, "r1ranker_ir.backends.openai:OpenAIBackend"),
     _BY_CHAT,
-    _able_with,
+    {("api", "completions"): replace(_BY_CHAT, constrains=True, probabilities=True, takes_thought=True)},
     summary="call an OpenAI-compatible server",
     own={
         "base_url": "calls a server",
