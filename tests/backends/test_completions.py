@@ -219,8 +219,8 @@ def test_a_constraint_that_is_refused_later_is_left_out(
 
     options, _ = start("llama.cpp", texts=texts)
     with caplog.at_level(logging.WARNING):
-        served = ranker("m", **options, **WAYS["straight"]).rank(REQUESTS)
-    assert_same(served, local(**WAYS["straight"]))
+        served = ranker("m", **options, **WAYS["order"]).rank(REQUESTS)
+    assert_same(served, local(**WAYS["order"]), probabilities=False)
     assert "the server refuses grammar from now on: " in caplog.text
     assert {step.chosen_by for each in served for step in each.steps} == {"log_probabilities"}
 
@@ -249,7 +249,17 @@ def test_what_is_missing_is_said(serve: Serve) -> None:
 def test_the_doctor_shows_what_a_server_can_do(start: Callable[..., Any]) -> None:
     options, _ = start("llama.cpp")
     asked = ["doctor", "m", "--backend", "openai", "--base-url", options["base_url"], "--api", "completions"]
-    asked += ["--tokenizer", str(TINY_CHECKPOINT), "--quick", "--queries", "1", "--max-thought-tokens", "2"]
+    asked += [
+        "--tokenizer",
+        str(TINY_CHECKPOINT),
+        "--quick",
+        "--queries",
+        "1",
+        "--candidates",
+        "2",
+        "--max-thought-tokens",
+        "2",
+    ]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
     assert (
