@@ -202,7 +202,7 @@ class Completions:
     async def _parsed(self, row: _Written, post: Post) -> Answer:
         """Lets the server write the answer, for the strategy to read."""
         row.chosen, row.probabilities = [], None
-        fields = {"max_tokens": self._room(row.call), "temperature": 0}
+        fields: dict[str, Any] = {"max_tokens": self._room(row.call), "temperature": 0}
         fields |= {"stop": [_ANSWER_END]} if row.call.tagged else {}
         reply = row.note(await self._ask(post, row.prompt + row.ids, fields))
         answer = self._to_answer(row, self._texts.decode(row.ids) + reply.text, "parsing")

@@ -16,8 +16,6 @@ from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 
 from r1ranker_ir.backends.base import Turn
-from r1ranker_ir.backends.completions import NO_TOKENIZER as PROMPTS_NEED_TOKENIZER
-from r1ranker_ir.backends.completions import Completions
 from r1ranker_ir.backends.declared.openai import OPENAI, Api
 from r1ranker_ir.backends.endpoint import find_endpoint
 from r1ranker_ir.backends.limits import check_least
@@ -42,6 +40,8 @@ try:
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
     from r1ranker_ir.backends import failures
+    from r1ranker_ir.backends.completions import NO_TOKENIZER as PROMPTS_NEED_TOKENIZER
+    from r1ranker_ir.backends.completions import Completions
     from r1ranker_ir.backends.server_abilities import NO_COMPLETIONS, Abilities, Post, RequestFailedError
     from r1ranker_ir.backends.server_replies import Completion, read_completion
 except ImportError as error:

@@ -121,7 +121,7 @@ async def find_abilities(post: Post, tokenize: Callable[[str], Sequence[int]]) -
     tokens = list(tokenize(_QUESTION))
     takes_tokens = await _takes_tokens(post, tokens)
     asked: list[int] | str = tokens if takes_tokens else _QUESTION
-    told = {} if await _tried(post, asked, _TOLD, 1) is None else _TOLD
+    told: dict[str, Any] = {} if await _tried(post, asked, _TOLD, 1) is None else _TOLD
     scores = None
     for fields in _SCORES:
         reply = await _tried(post, asked, fields, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r1ranker_ir.backends.replies import Reply, UnreadableReplyError, read_choice, read_reply
@@ -51,6 +51,8 @@ def read_completion(body: bytes) -> Completion:
     # Ends, filters and counts are those of a chat completion.
     chat = {"finish_reason": choice.get("finish_reason"), "message": {"content": text}}
     reply = read_reply(json.dumps({"choices": [chat], "usage": content.get("usage")}).encode())
+    # Whatever a chat's text would be made of: what is sent back has to be what was written.
+    reply = replace(reply, content=text.encode("utf-8", "replace").decode("utf-8"))
     ids = choice.get("token_ids")
     whole = isinstance(ids, list) and all(type(each) is int for each in ids)
     told = [choice[name] for name in _STOP_FIELDS if name in choice]
