@@ -21,6 +21,11 @@ ClosedAt = Literal["limit", "end_of_turn", "answer"]
 """Where a thought ended that the model did not close: at its limit, with the model's turn, or before its answer."""
 CLOSED_AT: tuple[ClosedAt, ...] = ("limit", "end_of_turn", "answer")
 
+ChosenBy = Literal["constraint", "log_probabilities", "parsing"]
+"""How a server's answer was chosen: it was held to the identifiers, they were compared by what it told of them, or its
+text was read."""
+CHOSEN_BY: tuple[ChosenBy, ...] = ("constraint", "log_probabilities", "parsing")
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -199,6 +204,7 @@ class Answer:
         closed_at: where a thought ended that the model did not close; `None` also for answers of earlier versions.
         provisional: another try may bring more: the server left the answer empty, or cut it off. No cache keeps it.
         log_probabilities: of each token of the call's continuation, given all before it; `None` for an answer.
+        chosen_by: how a server's completions endpoint was made to choose; `None` of other backends. Not compared.
     """
 
     text: str
@@ -211,6 +217,7 @@ class Answer:
     closed_at: ClosedAt | None = None
     provisional: bool = field(default=False, compare=False)
     log_probabilities: tuple[float, ...] | None = None
+    chosen_by: ChosenBy | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -236,6 +243,7 @@ class Step:
         confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1.
         closed_at: where a thought ended that the model did not close; see `Answer`.
         score: the log-likelihood of the query behind the one candidate shown, where that is what is asked for.
+        chosen_by: how a server's completions endpoint was made to choose; see `Answer`.
     """
 
     shown: tuple[int, ...]
@@ -255,9 +263,10 @@ class Step:
     confidence: float | None = None
     closed_at: ClosedAt | None = None
     score: float | None = None
+    chosen_by: ChosenBy | None = None
 
 
-_SELDOM = frozenset({"marked", "thought_given", "grade", "confidence", "closed_at", "score"})
+_SELDOM = frozenset({"marked", "thought_given", "grade", "confidence", "closed_at", "score", "chosen_by"})
 """Fields of a step that plain data leave out where they are at their defaults."""
 
 

@@ -130,6 +130,7 @@ class Examination:
     reading: float | None  # tokens of prompts per second; None where that can't be told apart
     writing: float | None  # tokens written per second, over all rows of a batch
     seconds: float  # of all calls
+    server: Mapping[str, Any] | None = None  # what it can do at /completions, where it is asked there
 
 
 def examine(
@@ -157,6 +158,7 @@ def examine(
         opened = open_model(model, None, device=device, dtype=dtype, seed=0)
         options["loaded"], checkpoint = (opened.model, opened.tokenizer), str(opened.checkpoint)
     strategies = _strategies(checkpoint, options)
+    server = None if opened is not None else _abilities(checkpoint, strategies[0], options)
     started = time.perf_counter()
     checks, texts = [], list[Ranking]()
     with nullcontext() if opened is None else metered(opened.model) as meter:
@@ -172,7 +174,13 @@ def examine(
     writing: float | None = sum(check.summary.usage.completion_tokens for check in checks) / seconds
     if meter is not None:
         reading, writing = meter.reading.rate, meter.writing.rate
-    return Examination(model, backend, template, format_of(texts), tuple(checks), reading, writing, seconds)
+    return Examination(model, backend, template, format_of(texts), tuple(checks), reading, writing, seconds, server)
+
+
+def _abilities(model: str, strategy: str, options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    find = getattr(Ranker(model, strategy=strategy, **options).backend, "find_abilities", None)
+    found = None if find is None else find()
+    return None if found is None else dict(found.described())
 
 
 def _strategies(checkpoint: str, options: Mapping[str, Any]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
+
+from r1ranker_ir.engine.summary import HOW_CHOSEN
 
 from .doctor import Examination, StrategyCheck
 
@@ -35,6 +37,8 @@ def report_lines(found: Examination) -> Iterator[str]:
         ends = ", ".join(map(_quoted, facts.end_tokens)) or "none known: only the limit ends a thought"
         think = "one token" if facts.think_token else "several tokens, so the model was hardly trained with it"
         yield f"End of turn: {ends}; <think> is {think}"
+    if found.server is not None:
+        yield f"Completions endpoint: {_server(found.server)}"
     if form.outputs:
         yield (
             f"Form, when nothing holds it: of {form.outputs} outputs {form.thoughts} close a thought, {form.answers} "
@@ -55,6 +59,15 @@ def report_lines(found: Examination) -> Iterator[str]:
         yield from (f"    because {reason}" for reason in check.verdict.reasons)
         yield from (f"    what to do: {advice}" for advice in check.verdict.advice)
     yield overall(found)
+
+
+def _server(able: Mapping[str, Any]) -> str:
+    prompts = "prompts as tokens" if able["token_ids"] else "prompts as text only"
+    told = able["log_probabilities"]
+    fields = "none" if told is None else " and ".join(f"{name}={value}" for name, value in told.items())
+    held = "by nothing that is known" if able["constraint"] is None else f"by {able['constraint']}"
+    chosen = HOW_CHOSEN[able["chosen_by"]]
+    return f"{prompts}; held to the identifiers {held}; log-probabilities: {fields}; so answers are {chosen}"
 
 
 def overall(found: Examination) -> str:
@@ -122,6 +135,7 @@ def report_data(found: Examination) -> dict[str, Any]:
         "model": found.model,
         "backend": found.backend,
         "template": None if found.template is None else vars(found.template),
+        **({} if found.server is None else {"server": dict(found.server)}),
         "format": vars(found.format),
         "speed": {name: getattr(found, name) for name in ("reading", "writing", "seconds")},
         "strategies": strategies,

@@ -22,6 +22,7 @@ from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.models.identity import checkpoint_identity
 from r1ranker_ir.rankers.ranker import template_of
+from r1ranker_ir.types import CHOSEN_BY
 
 if TYPE_CHECKING:
     from r1ranker_ir.engine.engine import RunSummary
@@ -116,7 +117,10 @@ def _described(
 def counts(summary: RunSummary) -> dict[str, int]:
     """What a second run counts again: no seconds, and cached answers like fresh ones."""
     names = ("repairs", "thoughts_closed", *_CLOSED, "cut_passages", "cut_queries")
-    return {"queries": summary.queries, **asdict(summary.usage), **{name: getattr(summary, name) for name in names}}
+    found = {"queries": summary.queries, **asdict(summary.usage), **{name: getattr(summary, name) for name in names}}
+    chosen = {f"chosen_by_{how}": getattr(summary, f"chosen_by_{how}") for how in CHOSEN_BY}
+    # Named where a server's completions endpoint was asked.
+    return {**found, **chosen} if any(chosen.values()) else found
 
 
 def hardware() -> dict[str, Any]:

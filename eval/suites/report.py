@@ -173,7 +173,8 @@ def _notes(result: DataSetResult) -> list[str]:
             f"{summary.queries} queries reranked: {usage.calls} calls, {usage.prompt_tokens} tokens in, "
             f"{usage.completion_tokens} tokens out, {summary.repairs} repairs, "
             f"{summary.closed_thoughts or '0 thoughts not closed by the model'}, {summary.cut_passages} passages cut"
-            + (f", the query cut in {summary.cut_queries} calls." if summary.cut_queries else ".")
+            + (f", the query cut in {summary.cut_queries} calls" if summary.cut_queries else "")
+            + (f", {summary.choices}." if summary.choices else ".")
         )
         notes += map(_mind, sentences(summary.signs).values())
     return notes

@@ -15,7 +15,7 @@ from r1ranker_ir.types import Answer, Call
 _log = logging.getLogger(__name__)
 
 # Between the samples of one call; runs with the seeds 0, 1, 2, … must not share any.
-_SEEDS_APART = 1_000_003
+SEEDS_APART = 1_000_003
 # With the likeliest 20 tokens beside each, a longer reply would take more than 10 MB.
 _MOST_TOKENS_WITH_LOGPROBS = 4096
 # Fields of `extra_body` by which users ask for what these parts ask for.
@@ -70,7 +70,7 @@ class ChatRequests:
         if form.limit is not None:
             fields[form.limit] = limit
         if "seed" in fields:
-            fields["seed"] += _SEEDS_APART * call.sample
+            fields["seed"] += SEEDS_APART * call.sample
         if takes_schema(call):
             fields["response_format"] = response_format(call)
             if call.form == "one" and form.sends("logprobs") and limit <= _MOST_TOKENS_WITH_LOGPROBS:

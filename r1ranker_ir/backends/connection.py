@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
@@ -16,11 +16,11 @@ from r1ranker_ir.backends.endpoint import Endpoint
 from r1ranker_ir.backends.failures import RefusedReplyError
 from r1ranker_ir.backends.slots import Slots
 from r1ranker_ir.files.byte_sizes import in_units
-from r1ranker_ir.types import Answer
 
 MOST_BYTES = 16 * 2**20
 """How long a reply may be unless another limit is given."""
 _CONNECT_SECONDS = 10.0
+_Read = TypeVar("_Read")
 _Origin = tuple[str, str, int | None]
 
 
@@ -88,7 +88,7 @@ class Connection:
         self._thread.start()
         self._loop = started.result()
 
-    def start(self, work: Coroutine[Any, Any, Answer]) -> Future[Answer]:
+    def start(self, work: Coroutine[Any, Any, _Read]) -> Future[_Read]:
         """Begins a coroutine in the connection's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 

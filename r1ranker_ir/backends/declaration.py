@@ -45,6 +45,7 @@ class DeclaredBackend:
         name: how it is asked for.
         opens: finds its class, whose dependencies are imported only then; called with the model and its options.
         capabilities: what it can do.
+        able_with: what it can do in place of `capabilities` where an option has a value.
         summary: what it does, in a few words for `--help`.
         offered: the command line offers it.
         own: options that others do not take, and what they are for, as in "runs a model on a device".
@@ -59,6 +60,7 @@ class DeclaredBackend:
     name: str
     opens: Callable[[], Any] = field(hash=False)
     capabilities: Capabilities = Capabilities()
+    able_with: Mapping[tuple[str, Any], Capabilities] = field(default_factory=dict, hash=False)
     summary: str = ""
     offered: bool = True
     own: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -67,3 +69,8 @@ class DeclaredBackend:
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     libraries: tuple[str, ...] = ()
     listed: int = 100
+
+    def capabilities_with(self, options: Mapping[str, Any]) -> Capabilities:
+        """What it can do with some options."""
+        found = (able for (name, value), able in self.able_with.items() if options.get(name) == value)
+        return next(found, self.capabilities)

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from r1ranker_ir.backends.base import Turn
 from r1ranker_ir.backends.chat_answers import read_chat_answer
-from r1ranker_ir.backends.chat_requests import ChatRequests
+from r1ranker_ir.backends.chat_requests import SEEDS_APART, ChatRequests
+from r1ranker_ir.backends.declared.openai import OPENAI, Api
 from r1ranker_ir.backends.endpoint import find_endpoint
 from r1ranker_ir.backends.limits import check_least
 from r1ranker_ir.backends.refusals import LIMIT_FIELDS, LimitField, RequestForm, left_out_by_hand
@@ -27,6 +28,7 @@ from r1ranker_ir.backends.server_scores import (
     WAYS,
     NoScoresError,
     ScoredText,
+    lacks_endpoint,
     lacks_scores,
     read_scores,
 )
@@ -40,7 +42,11 @@ try:
 
     from r1ranker_ir.backends import failures
     from r1ranker_ir.backends.attempts import Attempts
+    from r1ranker_ir.backends.completions import NO_TOKENIZER as PROMPTS_NEED_TOKENIZER
+    from r1ranker_ir.backends.completions import Completions
     from r1ranker_ir.backends.connection import MOST_BYTES, Connection, make_client
+    from r1ranker_ir.backends.server_abilities import NO_COMPLETIONS, Abilities, Post, RequestFailedError
+    from r1ranker_ir.backends.server_replies import Completion, read_completion
 except ImportError as error:
     raise missing_extra("the openai backend", "openai", error) from error
 
@@ -48,16 +54,22 @@ _log = logging.getLogger(__name__)
 
 ANSWER_TOKENS = 160
 _TOKENS_PER_IDENTIFIER = 8
+# Raised whenever the completions endpoint is asked the same call otherwise than before.
+_CHOOSING = 1
 
 
 class OpenAIBackend(CountedTexts):
     """A model behind a chat-completions endpoint: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, hosted ones.
 
-    An answer is asked for by a JSON schema that has the call's identifiers alone, and with log-probabilities, which
-    become the identifiers' probabilities. What a server refuses or does not know is left out from then on: the answer's
-    text is then parsed. A thought that does not end within its limit can't be closed portably: what came is returned,
-    marked as an unended thought by `<think>` in front and by `thought_closed`, and the strategy repairs and counts it.
-    `closed_at` tells a thought that ran into the limit from one within which the model ended its turn.
+    With `api="chat"`, an answer is asked for by a JSON schema that has the call's identifiers alone, and with
+    log-probabilities, which become the identifiers' probabilities. What a server refuses or does not know is left out
+    from then on: the answer's text is then parsed. A thought that does not end within its limit can't be closed
+    portably: what came is returned, marked as an unended thought by `<think>` in front and by `thought_closed`, and the
+    strategy repairs and counts it. `closed_at` tells a thought that ran into the limit from one within which the model
+    ended its turn.
+
+    With `api="completions"` prompts are rendered here, thoughts are closed, and answers are chosen among the
+    identifiers, as on the backend `transformers`; see `backends.completions`.
 
     The key is read from `OPENAI_API_KEY` alone; it is kept out of errors, answers and logs, also when a server sends it
     back. What may pass is tried again, with growing, jittered pauses or after the time that the server asks for.
@@ -74,6 +86,7 @@ class OpenAIBackend(CountedTexts):
             before, and as long as `max_retries` take where it has not.
         max_reply_bytes: a longer reply is not read; bytes, or a size such as `16MiB`.
         tokenizer: name or folder of the served model's tokenizer; without it tokens are estimated (`EstimatedCounts`).
+        api: `chat`, or `completions` for servers that go on from a prompt of ours, which needs `tokenizer`.
         limit_field: the request field that holds the token limit; `auto` begins with `max_completion_tokens` at OpenAI
             and with `max_tokens` elsewhere, and changes over when the server refuses it.
         leave_out: what is never sent, a list or a text with commas: `response_format`, `logprobs`, `system` (its turn
@@ -103,10 +116,16 @@ class OpenAIBackend(CountedTexts):
         limit_field: LimitField | Literal["auto"] = "auto",
         extra_body: Mapping[str, object] | None = None,
         leave_out: str | Iterable[str] = (),
+        api: Api = "chat",
     ) -> None:
         if not model.strip():
             raise InputError("model is blank: give the name under which the server knows its model")
-        check_least(1, concurrency=concurrency, batch_size=batch_size, max_thought_tokens=max_thought_tokens)
+        check_least(1, concurrency=concurrency, batch_size=batch_size)
+        if api not in get_args(Api):
+            raise InputError(f"api is {api!r}: use {' or '.join(get_args(Api))}")
+        check_least(0 if api == "completions" else 1, max_thought_tokens=max_thought_tokens)
+        if api == "completions" and tokenizer is None:
+            raise InputError(PROMPTS_NEED_TOKENIZER)
         check_least(1, context_length=context_length)
         check_least(0, max_retries=max_retries, wait=wait)
         for name, seconds in (("timeout", timeout), ("request_timeout", request_timeout)):
@@ -151,6 +170,17 @@ class OpenAIBackend(CountedTexts):
             **({"leave_out": others} if others else {}),
             **self._options,
         }
+        self.capabilities = OPENAI.capabilities_with({"api": api})
+        self._completions: Completions | None = None
+        if api == "completions":
+            assert isinstance(self._counts, TokenizerCounts)
+            self._asked_with |= {"api": api, "choosing": _CHOOSING}
+            self._completions = Completions(
+                self._counts,
+                max_thought_tokens=max_thought_tokens,
+                sampling=self._sampled,
+                room=lambda call: self._token_limit(call) - max_thought_tokens,
+            )
         self._warned_of_opening = False
         self._ways = WAYS
         self._connection: Connection | None = None
@@ -185,7 +215,8 @@ class OpenAIBackend(CountedTexts):
             raise InputError(NO_TOKENIZER)
         # As the served model's chat template takes them, if it is known: a text that it drops is an error before
         # anything is sent.
-        call = replace(call, messages=self._turns(call.messages))
+        if self._completions is None:
+            call = replace(call, messages=self._turns(call.messages))
         connection = self._open_connection()
         return connection.start(self._answered(connection, call, turn, stop))
 
@@ -210,7 +241,8 @@ class OpenAIBackend(CountedTexts):
         async with connection.slots.taken(turn):
             if stop.is_set():
                 raise asyncio.CancelledError
-            reply = await (self._score if call.continuation else self._ask)(connection.client, call, stop)
+            ask = self._ask if self._completions is None else self._complete
+            reply = await (self._score if call.continuation else ask)(connection.client, call, stop)
         if isinstance(reply, Answer):
             return reply
         # Not chained to the SDK's error: that one holds the request with its headers, and the unscrubbed reply.
@@ -221,6 +253,60 @@ class OpenAIBackend(CountedTexts):
         failure = CallError(self._explain(reply))
         failure.refused = failures.is_refused(reply)
         raise failure
+
+    def find_abilities(self) -> Abilities | None:
+        """Asks the server what it can do at `/completions`, where that is where it is asked."""
+        if self._completions is None:
+            return None
+        stop, connection = threading.Event(), self._open_connection()
+
+        async def found() -> Abilities | Exception:
+            assert self._completions is not None
+            try:
+                return await self._completions.find_abilities(self._post(connection.client, stop))
+            except RequestFailedError as error:
+                return error.failure
+
+        reply = connection.start(found()).result()
+        if isinstance(reply, Exception):
+            self._check_endpoint(reply)
+            raise BackendError(self._explain(reply))
+        return reply
+
+    async def _complete(self, client: AsyncOpenAI, call: Call, stop: threading.Event) -> Answer | Exception:
+        """Has a thought written and an answer chosen, in several requests."""
+        assert self._completions is not None
+        try:
+            answer = await self._completions.answer(call, self._post(client, stop))
+        except RequestFailedError as error:
+            self._check_endpoint(error.failure)
+            return error.failure
+        return replace(answer, text=self._endpoint.scrub(answer.text), thought=self._endpoint.scrub(answer.thought))
+
+    def _post(self, client: AsyncOpenAI, stop: threading.Event) -> Post:
+        create: Any = client.completions.with_raw_response.create
+        more = self._options.get("extra_body") or {}
+
+        async def post(prompt: list[int] | str, fields: Mapping[str, Any]) -> Completion:
+            send = partial(create, model=self.name, prompt=prompt, extra_body={**more, **fields})
+            reply = await self._attempts.until_replied(stop, send, read_completion)
+            if isinstance(reply, Exception):
+                raise RequestFailedError(reply)
+            return reply
+
+        return post
+
+    def _sampled(self, sample: int) -> dict[str, Any]:
+        """The fields of a request at the completions endpoint that writes a thought."""
+        options = {name: value for name, value in self._options.items() if name != "extra_body"}
+        if "seed" in options:
+            options["seed"] += SEEDS_APART * sample
+        return {**options, **(self._options.get("extra_body") or {})}
+
+    def _check_endpoint(self, failure: Exception) -> None:
+        """Raises a BackendError if the server has no completions endpoint."""
+        if lacks_endpoint(failures.status_of(failure), failures.words_of(failure)):
+            raise BackendError(self._endpoint.scrub(NO_COMPLETIONS.format(self._endpoint.base_url)))
 
     @staticmethod
     def _lacks_scores(failure: Exception) -> bool:

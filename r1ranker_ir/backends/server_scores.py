@@ -71,11 +71,15 @@ def _is_score(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def lacks_endpoint(status: int | None, words: str) -> bool:
+    """Whether a server has nothing at the address; that it does not know the model is another matter."""
+    return status in _MISSING_ENDPOINT and "model" not in words.lower()
+
+
 def lacks_scores(failure: Exception, status: int | None, words: str) -> bool:
     """Whether a server can't tell log-probabilities of a prompt in the way that it was asked."""
-    said = words.lower()
     if status in _MISSING_ENDPOINT:
-        # An unknown model is another matter.
-        return "model" not in said
+        return lacks_endpoint(status, words)
+    said = words.lower()
     refused = status in (400, 422) and any(word in said for word in ("echo", "logprobs", "extra"))
     return refused or isinstance(failure, NoScoresError)

@@ -70,6 +70,11 @@ class ChatTokenizer:
         """Counts the tokens of a whole prompt, the opened thought included."""
         return len(self.prompt_ids(messages))
 
+    def prompt_text(self, ids: Sequence[int]) -> str:
+        """A prompt as text, without what a server's tokenizer puts in front itself."""
+        begun = len(self._opening) if list(ids[: len(self._opening)]) == self._opening else 0
+        return self.decode(ids[begun:])
+
     def template_digest(self) -> str:
         """A hash of what the chat template makes of a short conversation; some templates write today's date."""
         ids = self.prompt_ids([Message("system", "s"), Message("user", "u")])

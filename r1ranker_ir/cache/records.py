@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from r1ranker_ir.prompts.digest import digest_of_messages
-from r1ranker_ir.types import Answer, Call, ClosedAt, Usage
+from r1ranker_ir.types import Answer, Call, ChosenBy, ClosedAt, Usage
 
 FORMAT = 1
 """The form of keys, of values and of the tables; raised with every change."""
@@ -64,8 +64,9 @@ def encode(key: bytes, answer: Answer) -> bytes:
             answer.thought_closed,
             [usage.calls, usage.prompt_tokens, usage.completion_tokens],
             # Left out where there is nothing to say, as in the records of versions that did not know it.
-            *([answer.closed_at] if answer.closed_at or answer.log_probabilities else []),
-            *([answer.log_probabilities] if answer.log_probabilities else []),
+            *([answer.closed_at] if answer.closed_at or answer.log_probabilities or answer.chosen_by else []),
+            *([answer.log_probabilities] if answer.log_probabilities or answer.chosen_by else []),
+            *([answer.chosen_by] if answer.chosen_by else []),
         ]
     )
     if long := len(content) > _LONG_BYTES:
@@ -87,7 +88,8 @@ def decode(key: bytes, value: bytes) -> Answer | None:
     record = json.loads(content.decode("utf-8", "surrogatepass"))
     text, thought, choice, identifiers, thought_closed, usage = record[:6]
     closed_at: ClosedAt | None = record[6] if len(record) > 6 else None
-    log_probabilities = tuple(record[7]) if len(record) > 7 else None
+    log_probabilities = tuple(record[7]) if len(record) > 7 and record[7] else None
+    chosen_by: ChosenBy | None = record[8] if len(record) > 8 else None
     probabilities = struct.unpack(f"<{len(numbers) // 8}d", numbers)
     return Answer(
         text=text,
@@ -98,6 +100,7 @@ def decode(key: bytes, value: bytes) -> Answer | None:
         usage=Usage(*usage),
         closed_at=closed_at,
         log_probabilities=log_probabilities,
+        chosen_by=chosen_by,
     )
 
 

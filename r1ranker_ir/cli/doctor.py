@@ -19,7 +19,10 @@ from r1ranker_ir.rankers.names import NameChoiceError
 from r1ranker_ir.rankers.settings import RankerSettings
 from r1ranker_ir.rankers.source import checkpoint_of
 
-_OPTIONS = ("backend", "base_url", "template", "batch_size", "device", "dtype", "timeout", "max_retries", "extra_body")
+_OPTIONS = (
+    *("backend", "base_url", "api", "tokenizer", "template", "batch_size", "device", "dtype"),
+    *("timeout", "max_retries", "extra_body"),
+)
 if TYPE_CHECKING:
     Stated = Mapping[str, Any]
 else:

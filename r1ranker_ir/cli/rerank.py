@@ -80,6 +80,8 @@ def summary_line(summary: RunSummary) -> str:
         parts.append(f"{in_units(summary.cache_memory_peak)} of keys and values kept at most")
     if summary.thoughts_closed:
         parts.append(summary.closed_thoughts)
+    if summary.choices:
+        parts.append(summary.choices)
     if summary.cut_passages:
         parts.append(f"{summary.cut_passages} passages cut")
     if summary.cut_queries:

@@ -439,6 +439,8 @@ def _tallied(calls: Sequence[Call], told: Sequence[Told | CallError]) -> dict[st
             sums["thoughts_closed"] += 1
             if answer.closed_at is not None:
                 sums[f"closed_at_{answer.closed_at}"] += 1
+        if answer.chosen_by is not None:
+            sums[f"chosen_by_{answer.chosen_by}"] += 1
         if not made:
             sums["cached_calls"] += 1
             continue

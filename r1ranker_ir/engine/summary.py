@@ -10,7 +10,14 @@ from typing import Any
 
 from r1ranker_ir.engine.closed_thoughts import of_many
 from r1ranker_ir.engine.signs import NO_SIGNS, Signs
-from r1ranker_ir.types import CLOSED_AT, Usage
+from r1ranker_ir.types import CLOSED_AT, ChosenBy, Usage
+
+HOW_CHOSEN: dict[ChosenBy, str] = {
+    "constraint": "chosen under a constraint",
+    "log_probabilities": "chosen by log-probabilities",
+    "parsing": "read from text",
+}
+"""How a server's completions endpoint was made to choose, in words."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class RunSummary:
         cache_memory_peak: the most bytes that the backend has kept between calls, in one process.
         closed_at_limit: how many of `thoughts_closed` ran into the limit; likewise `closed_at_end_of_turn` and
             `closed_at_answer`. The rest was not recorded.
+        chosen_by_constraint: answers of a server's completions endpoint that it was held to; likewise
+            `chosen_by_log_probabilities` and `chosen_by_parsing`.
         signs: whether answers name one place, grades are equal and orders those that went in; see `signs.sentences`.
     """
 
@@ -48,7 +57,16 @@ class RunSummary:
     closed_at_limit: int = 0
     closed_at_end_of_turn: int = 0
     closed_at_answer: int = 0
+    chosen_by_constraint: int = 0
+    chosen_by_log_probabilities: int = 0
+    chosen_by_parsing: int = 0
     signs: Signs = NO_SIGNS
+
+    @property
+    def choices(self) -> str:
+        """How a server's completions endpoint was made to choose, in words; empty for other backends."""
+        counts = {words: getattr(self, f"chosen_by_{how}") for how, words in HOW_CHOSEN.items()}
+        return ", ".join(f"{count} answers {words}" for words, count in counts.items() if count)
 
     @property
     def closed_thoughts(self) -> str:

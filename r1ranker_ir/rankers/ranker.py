@@ -281,7 +281,7 @@ def _thought_tokens(given: RankerSettings, checkpoint: CheckpointSettings, templ
     if given.max_thought_tokens is not None:
         return given.max_thought_tokens
     # What does not think needs no room for it, where the answer's form is ours to say.
-    can = given.declared_backend.capabilities
+    can = given.capabilities
     straight = not template.thinks and given.answers == "constrained" and can.constrains and can.reads_checkpoint
     return 0 if straight else checkpoint.max_thought_tokens
 
@@ -335,15 +335,23 @@ def _check_options(
             "leave the option out",
         ),
     ):
-        if needed and not getattr(backend.capabilities, capability):
-            able = [each for each in BACKENDS.values() if each.offered and getattr(each.capabilities, capability)]
-            raise InputError(f"{said}: use the backend {' or '.join(repr(each.name) for each in able)}, or {way_out}")
-    differs = backend.capabilities.samples_differ or not isinstance(given.backend, str | DeclaredBackend)
+        if needed and not getattr(given.capabilities, capability):
+            raise InputError(f"{said}: use the backend {_able(capability)}, or {way_out}")
+    differs = given.capabilities.samples_differ or not isinstance(given.backend, str | DeclaredBackend)
     if not differs and not given.temperature and options.votes > 1 and options.vote_among == "thoughts":
         raise InputError(
             "vote_among='thoughts' needs thoughts that differ: give a temperature above 0, such as 0.7, or use "
             "vote_among='permutations'"
         )
+
+
+def _able(capability: str) -> str:
+    able = []
+    for each in BACKENDS.values():
+        ways = [f" with {name}={value!r}" for (name, value), can in each.able_with.items() if getattr(can, capability)]
+        if each.offered and (getattr(each.capabilities, capability) or ways):
+            able.append(f"{each.name!r}{'' if getattr(each.capabilities, capability) else ways[0]}")
+    return " or ".join(able)
 
 
 def _warn_of_other_template(model: str, settings: CheckpointSettings, template: PromptTemplate, section: str) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND, DeclaredBackend, declared_backend
+from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND, Capabilities, DeclaredBackend, declared_backend
 from r1ranker_ir.backends.base import Backend
+from r1ranker_ir.backends.declared.openai import Api
 from r1ranker_ir.cache.completions import CompletionsCache
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.byte_sizes import parse_bytes
@@ -145,6 +146,17 @@ class RankerSettings:
         metavar="INTEGER|none",
         parse=number_or_none(int, "the seed"),
     )
+    api: Api = backend_option(
+        "chat",
+        "How a server is asked: chat leaves prompt and answer to it; completions renders the prompt here, closes the "
+        "thought, and has the answer chosen among the candidates, as far as the server can.",
+    )
+    tokenizer: str | None = backend_option(
+        None,
+        "Folder or Hugging Face name of the served model's tokenizer and chat template, for exact counts; --api "
+        "completions needs it.",
+        unset="the model's or --settings-from's, if that is a folder; else tokens are estimated",
+    )
     timeout: float = backend_option(
         120.0, "Seconds that a server may stay silent before a request counts as lost.", least=0
     )
@@ -203,6 +215,11 @@ class RankerSettings:
     @property
     def declared_backend(self) -> DeclaredBackend:
         return declared_backend(self.backend)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend can do with its arguments."""
+        return self.declared_backend.capabilities_with(self.of_backend())
 
     def of_backend(self) -> dict[str, Any]:
         """The backend's own arguments, as far as they are not its defaults."""

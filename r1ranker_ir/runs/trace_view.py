@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from r1ranker_ir.engine.closed_thoughts import of_one
+from r1ranker_ir.engine.summary import HOW_CHOSEN
 from r1ranker_ir.files.terminal_text import visible
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.types import Step
@@ -41,8 +42,9 @@ def print_ranking(console: Console, traced: TracedRanking, step: int | None = No
 
 def _print_step(console: Console, traced: TracedRanking, step: Step, heading: str) -> None:
     said = f"   {step.usage.prompt_tokens} tokens in, {step.usage.completion_tokens} out"
+    chosen = f" · {HOW_CHOSEN[step.chosen_by]}" if step.chosen_by is not None else ""
     hashed = f" · prompt {one_line(step.prompt_hash)}" if step.prompt_hash else ""
-    _print(console, (heading, "bold"), (said + hashed, "dim"))
+    _print(console, (heading, "bold"), (said + chosen + hashed, "dim"))
     for flag in flags_of(step):
         _print(console, (f"  ! {flag}", "yellow"))
     candidates, excluded = traced.ranking.request.candidates, []

@@ -20,7 +20,7 @@ from r1ranker_ir.files.records import OpenRecord, Record, Words, checked_record
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import asked_by
-from r1ranker_ir.types import OF_ONE, Candidate, ClosedAt, Ranking, RankingRequest, Step, Task, Usage
+from r1ranker_ir.types import OF_ONE, Candidate, ChosenBy, ClosedAt, Ranking, RankingRequest, Step, Task, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +149,7 @@ class _Step(OpenRecord):
     cut_query: bool
     usage: _Usage
     closed_at: ClosedAt | None = None
+    chosen_by: ChosenBy | None = None
     marked: list[str] = Field(default_factory=list)
     thought_given: bool = False
     grade: float | None = None

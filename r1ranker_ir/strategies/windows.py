@@ -70,6 +70,7 @@ def record_step(
         thought_given=call.thought is not None,
         grade=grade,
         closed_at=answer.closed_at,
+        chosen_by=answer.chosen_by,
     )
 
 
@@ -77,8 +78,8 @@ def chances_of(call: Call, answer: Answer, option: str) -> list[float]:
     """The probability of each of a call's identifiers, in their order; an InputError names the option needing them."""
     if answer.probabilities is None:
         raise InputError(
-            f"{option} goes by the probabilities of the identifiers, and this backend gives none: use the backend "
-            "'transformers', or leave the option out"
+            f"{option} goes by the probabilities of the identifiers, and this backend, or the server that it asks, "
+            "gives none: use the backend 'transformers', or leave the option out"
         )
     return [answer.probabilities.get(identifier, 0.0) for identifier in call.identifiers]
 
