@@ -43,7 +43,7 @@ class Attempts:
         send: Callable[[], Awaitable[Any]],
         read: Callable[[bytes], _Read],
         *,
-        is_final: Callable[[Exception], bool] = lambda _: False,
+        is_final: Callable[[Exception], object] = lambda _: None,
     ) -> _Read | Exception:
         """Sends a request and reads its reply; failures that are `is_final` are not tried again."""
         attempt, since = 0, None

@@ -39,7 +39,7 @@ def _pair(value: Any) -> tuple[str, float] | None:
     if not isinstance(value, dict):
         return None
     token, score = value.get("token"), value.get("logprob")
-    if not isinstance(token, str) or type(score) not in (int, float) or not score <= 1e-3:
+    if not isinstance(token, str) or not isinstance(score, int | float) or isinstance(score, bool) or not score <= 1e-3:
         return None
     return token, math.exp(min(float(score), 0.0))
 

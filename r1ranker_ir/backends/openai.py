@@ -345,9 +345,7 @@ class OpenAIBackend(CountedTexts):
             def after(failure: Exception, form: RequestForm = form, fields: Any = fields) -> RequestForm | None:
                 return requests.after(form, failures.status_of(failure), failures.words_of(failure), fields)
 
-            reply = await self._attempts.until_replied(
-                stop, partial(create, **fields), read_reply, is_final=lambda failure, after=after: bool(after(failure))
-            )
+            reply = await self._attempts.until_replied(stop, partial(create, **fields), read_reply, is_final=after)
             if isinstance(reply, Reply):
                 answer = self._read(call, reply, form, by_schema="response_format" in fields)
                 requests.answered(form, fields, reply, answer)
