@@ -167,10 +167,11 @@ def routing_requests(
         values["regret"] = tuple(max(outcome.utilities) - utility for utility in outcome.utilities)
         candidates = tuple(llms[place].candidate() for place in order)
         request = RankingRequest(query, candidates, "model", query_id, objective.aim)
-        columns = ({name: _in_order(column, order) for name, column in table.items()} for table in (scores, values))
-        yield JudgedRequest(
-            request, _in_order(_gains(outcome.utilities), order), source, *columns, outcome.observation.tag
+        ordered, brought = (
+            {name: _in_order(column, order) for name, column in table.items()} for table in (scores, values)
         )
+        gains = _in_order(_gains(outcome.utilities), order)
+        yield JudgedRequest(request, gains, source, ordered, brought, outcome.observation.tag)
 
 
 def _in_order(column: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
