@@ -54,10 +54,10 @@ def read_completion(body: bytes) -> Completion:
     # Whatever a chat's text would be made of: what is sent back has to be what was written.
     reply = replace(reply, content=text.encode("utf-8", "replace").decode("utf-8"))
     ids = choice.get("token_ids")
-    whole = isinstance(ids, list) and all(type(each) is int for each in ids)
+    written = tuple(ids) if isinstance(ids, list) and all(type(each) is int for each in ids) else None
     told = [choice[name] for name in _STOP_FIELDS if name in choice]
     stopped_at = None if not told else told[0] if isinstance(told[0], str) else ""
-    return Completion(reply, tuple(ids) if whole else None, stopped_at, _scores(choice.get("logprobs")))
+    return Completion(reply, written, stopped_at, _scores(choice.get("logprobs")))
 
 
 def _scores(told: Any) -> dict[Token, float]:

@@ -68,14 +68,16 @@ class R1RankerComponent:
     def to_dict(self) -> dict[str, Any]:
         """The component as plain data, for a pipeline that is saved."""
         own = {"name": self.name, "model": self.model, "strategy": self.strategy, "top_k": self.top_k}
-        return default_to_dict(self, **own, options=_plain(self.options), traces=self.traces)
+        told: dict[str, Any] = default_to_dict(self, **own, options=_plain(self.options), traces=self.traces)
+        return told
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> R1RankerComponent:
         """The component that `to_dict` described."""
-        return default_from_dict(cls, data)
+        made: R1RankerComponent = default_from_dict(cls, data)
+        return made
 
-    @component.output_types(documents=list[Document], trace=dict[str, Any])
+    @component.output_types(documents=list[Document], trace=dict[str, Any])  # type: ignore[untyped-decorator]
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """Ranks documents.
 
@@ -94,7 +96,7 @@ class R1RankerComponent:
         [ranking] = self._opened().rank([_request(query, documents)])
         return self._output(ranking, documents, top_k)
 
-    @component.output_types(documents=list[Document], trace=dict[str, Any])
+    @component.output_types(documents=list[Document], trace=dict[str, Any])  # type: ignore[untyped-decorator]
     async def run_async(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """Ranks documents while the event loop goes on; as `run` in everything else."""
         ranking = await self._opened().rank_async(_request(query, documents))

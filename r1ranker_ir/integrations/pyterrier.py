@@ -52,9 +52,10 @@ class R1RankerTransformer(pt.Transformer):  # type: ignore[misc]  # not checked 
         text_field: str = "text",
         traces: bool = True,
     ) -> None:
-        self.ranker = ranker.ranker if isinstance(ranker, R1RankerReranker) else ranker
-        if not isinstance(self.ranker, Ranker | Cascade):
+        opened = ranker.ranker if isinstance(ranker, R1RankerReranker) else ranker
+        if not isinstance(opened, Ranker | Cascade):
             raise InputError(f"ranker is {quoted(ranker)}: give a Ranker, a Cascade or a reranker")
+        self.ranker: Ranker | Cascade = opened
         self.depth = _checked_depth(depth)
         self.text_field = text_field
         self.traces = traces
@@ -69,7 +70,7 @@ class R1RankerTransformer(pt.Transformer):  # type: ignore[misc]  # not checked 
 
     def get_parameter(self, name: str) -> Any:
         """A parameter by name; see the class."""
-        if name in self._options():
+        if isinstance(self.ranker, Ranker) and name in self._options():
             return getattr(self.ranker if name in _OF_RANKER else self.ranker.options, name)
         self._check(name)
         return getattr(self, name)

@@ -17,6 +17,8 @@ from r1ranker_ir.prompts.template import Template, build_template, load_template
 from r1ranker_ir.strategies import STRATEGIES
 
 SETTINGS_FILE = "r1ranker.json"
+ROUTER_FILE = "router.json"
+"""What makes a folder a distilled router's, see `models.router`."""
 DEFAULT_CHECKPOINT = "Qwen/Qwen2.5-3B-Instruct"
 TINY_CHECKPOINT = Path(__file__).parents[1] / "tiny"
 TINY_NAMES = ("r1ranker-iterative-tiny", "r1ranker-direct-tiny")
@@ -61,6 +63,11 @@ def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
     except (ImportError, OSError, ValueError):
         return None
     return Path(found) if found else None
+
+
+def is_router(model: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a distilled router."""
+    return (Path(model) / ROUTER_FILE).is_file()
 
 
 def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = None) -> CheckpointSettings:

@@ -24,9 +24,10 @@ from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.files.plain_data import parse_json
 from r1ranker_ir.files.records import OpenRecord, checked_record
 from r1ranker_ir.files.small_files import read_small_text
+from r1ranker_ir.models.checkpoints import ROUTER_FILE
 from r1ranker_ir.models.encoder import SentenceEncoder
 
-ROUTER_FILE, NUMBERS_FILE = "router.json", "router.npz"
+NUMBERS_FILE = "router.npz"
 TERMS = {"ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b|[^\w\s]"}
 """How scikit-learn's `TfidfVectorizer` is told to read questions: words and signs, and pairs of them."""
 _WAY_OUT = "train the router again: r1ranker train router"
@@ -98,11 +99,6 @@ def tfidf(**options: Any) -> Any:
     except ImportError as error:
         raise missing_extra("A distilled router", "router", error) from error
     return TfidfVectorizer(**TERMS, **options)
-
-
-def is_router(model: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a distilled router."""
-    return (Path(model) / ROUTER_FILE).is_file()
 
 
 def save_router(folder: Path, router: Router) -> None:

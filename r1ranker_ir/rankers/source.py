@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from r1ranker_ir.models.router import is_router
+from r1ranker_ir.models.checkpoints import is_router
 from r1ranker_ir.rankers.names import (
     NameChoiceError,
     given_model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -44,16 +45,25 @@ class Metrics:
     def __init__(self, service: Service) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_OfEngines(service))
-        given = {"registry": self._registry}
-        self._requests = Counter("r1ranker_requests", "Requests by path and status.", ["path", "status"], **given)
-        self._orders = Counter("r1ranker_rankings", "Rankings by how they ended.", ["model", "order"], **given)
-        self._seconds = Histogram(
-            "r1ranker_ranking_seconds", "Seconds of a ranking, waiting included.", ["model"], buckets=_SECONDS, **given
+        self._requests = Counter(
+            "r1ranker_requests", "Requests by path and status.", ["path", "status"], registry=self._registry
         )
-        self._documents = Counter("r1ranker_documents", "Documents that were ranked.", ["model"], **given)
+        self._orders = Counter(
+            "r1ranker_rankings", "Rankings by how they ended.", ["model", "order"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "r1ranker_ranking_seconds",
+            "Seconds of a ranking, waiting included.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._documents = Counter(
+            "r1ranker_documents", "Documents that were ranked.", ["model"], registry=self._registry
+        )
         for name, said in (("active", "Requests being ranked."), ("waiting", "Requests that wait for a place.")):
-            gauge = Gauge(f"r1ranker_{name}", said, **given)
-            gauge.set_function(lambda name=name: getattr(service.admission, name))
+            gauge = Gauge(f"r1ranker_{name}", said, registry=self._registry)
+            gauge.set_function(partial(getattr, service.admission, name))
 
     def count_request(self, path: str, status: int) -> None:
         """Counts what was answered."""
