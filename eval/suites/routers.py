@@ -11,7 +11,7 @@ from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run, read_run, write_run
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.measuring.significance import t_estimate
-from r1ranker_ir.models.router import is_router
+from r1ranker_ir.models.checkpoints import is_router
 from r1ranker_ir.rankers.source import find_ranker
 from r1ranker_ir.rankers.unsure import check_margin, margin_of
 from r1ranker_ir.runs.requests import entries_of

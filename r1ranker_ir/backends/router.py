@@ -11,7 +11,8 @@ import numpy as np
 from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import file_digest
-from r1ranker_ir.models.router import NUMBERS_FILE, ROUTER_FILE, load_router
+from r1ranker_ir.models.checkpoints import ROUTER_FILE
+from r1ranker_ir.models.router import NUMBERS_FILE, load_router
 from r1ranker_ir.types import Answer, Call, Candidate, Question, Usage
 
 

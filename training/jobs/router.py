@@ -17,8 +17,8 @@ from r1ranker_ir.eval.measuring.significance import t_estimate
 from r1ranker_ir.eval.output.sheets import markdown_table
 from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.files.paths import NamedFile, check_outputs
-from r1ranker_ir.models.checkpoints import SETTINGS_FILE, CheckpointSettings
-from r1ranker_ir.models.router import NUMBERS_FILE, ROUTER_FILE, is_router, save_router
+from r1ranker_ir.models.checkpoints import ROUTER_FILE, SETTINGS_FILE, CheckpointSettings, is_router
+from r1ranker_ir.models.router import NUMBERS_FILE, save_router
 from r1ranker_ir.training.data.sample_files import versions
 from r1ranker_ir.training.trainers.router import (
     UTILITY,
