@@ -47,11 +47,10 @@ $(TRAIN_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
 	@touch $(DEMO_STAMP) $@
 
 $(TEST_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
-	@echo "Installing r1ranker-ir[local,openai,langchain,eval,pyserini,ray,litellm,llama-index,haystack,pyterrier,serve,train,dev] into $(VENV); the first time takes a while" >&2
+	@echo "Installing r1ranker-ir[local,openai,langchain,eval,pyserini,ray,litellm,serve,train,dev] into $(VENV); the first time takes a while" >&2
 	@$(PIP) --editable '.[local,openai,langchain,eval,pyserini,ray,serve,train,dev]'
 	@# By itself: together with the others, pip 23 collects garbage for many minutes before it ends.
 	@$(PIP) --editable '.[litellm]'
-	@$(PIP) --editable '.[llama-index,haystack,pyterrier]'
 	@touch $(DEMO_STAMP) $(TRAIN_STAMP) $@
 
 demo: $(DEMO_STAMP)

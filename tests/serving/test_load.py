@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from loopback import Running
 
 WORDS = "flea star boat kettle wool moon river cat spider bread egg leap shine bite".split()
@@ -24,6 +25,7 @@ def ranked(service: Running, number: int, **more: object) -> list[int]:
     return [each["index"] for each in answer["results"]]
 
 
+@pytest.mark.slow
 def test_every_answer_is_that_of_the_same_request_alone(embedded):
     alone = [ranked(embedded, number) for number in range(12)]
     with ThreadPoolExecutor(64) as pool:
