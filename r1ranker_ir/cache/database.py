@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ class Database:
             with contextlib.suppress(FileExistsError):
                 # A link may lead to a file that is not there yet.
                 os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            _tighten(path)
         except OSError as error:
             raise StorageError(f"the cache {str(path)!r} can't be used: {error.strerror}: {_WAY_OUT}") from error
         self._open()
@@ -163,6 +165,22 @@ def _transaction(connection: sqlite3.Connection, kind: Literal["DEFERRED", "IMME
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _tighten(path: Path) -> None:
+    """Takes the right to read from those who can't write: earlier releases gave it, and it is of no use to them.
+
+    Whoever may read and write shares the cache on purpose, and goes on doing so.
+    """
+    if os.name != "posix":
+        return
+    for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with contextlib.suppress(OSError):
+            state = each.stat()
+            mode = stat.S_IMODE(state.st_mode)
+            kept = mode & ~sum(read for read, write in ((0o040, 0o020), (0o004, 0o002)) if not mode & write)
+            if kept != mode and state.st_uid == os.geteuid():
+                each.chmod(kept)
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -287,7 +287,7 @@ def test_a_folder_of_something_else_is_not_used(table: Path) -> None:
     Path("out").mkdir()
     Path("out/thesis.tex").write_text("x")
     assert "is not empty" in suite("small", *FAST, "--output", "out", code=1).stderr
-    assert "is a file" in suite("small", *FAST, "--output", "out/thesis.tex", code=1).stderr
+    assert "File exists" in suite("small", *FAST, "--output", "out/thesis.tex", code=1).stderr
     Path("out/manifest.json").write_text(json.dumps({"command": ["x"], "files": {"../small/corpus.jsonl": ""}}))
     Path("one.trec").write_text("q1 Q0 d4 1 3 x\n")
     suite("small", *FAST, "--first-stage", "run:one.trec", "--output", "out", "--overwrite")
