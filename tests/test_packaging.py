@@ -168,7 +168,7 @@ print(sorted(result.doc_id for result in results), len(results.trace))
     ("command", "expected"),
     [
         # Whatever a wheel lacks is missing from short lists too, and its ten candidates per query take a minute.
-        (("r1ranker", "demo", "--depth", "3"), ("nDCG@10", "RR", "BM25", "DRanker", "IRanker")),
+        (("r1ranker", "demo", "--depth", "3"), ("nDCG@10", "RR", "BM25", "r1ranker-iterative-tiny")),
         (("python", "-c", RANKS), ("[0, 1, 2] 2",)),
     ],
 )

@@ -195,6 +195,10 @@ def test_an_error_of_the_service_itself_is_told_without_texts(numbers, monkeypat
     async def rank(*_, **__):
         raise RuntimeError("number 5 of a text")
 
+    # Whatever other tests have made of the loggers above it.
+    told = logging.getLogger("r1ranker_ir.serving.gate")
+    monkeypatch.setattr(told, "disabled", False)
+    monkeypatch.setattr(told, "handlers", [caplog.handler])
     monkeypatch.setattr(numbers.service, "rank", rank)
     answer = numbers.post("/v1/rerank", ASKED)
     assert answer.status_code == 500 and answer.json()["message"] == "the service failed"
