@@ -16,6 +16,19 @@ from r1ranker_ir.types import Answer, Call, ChosenBy, ClosedAt, Usage
 from .choice import ChoiceSearch, Tokens, told_apart
 from .server_abilities import Abilities, Post, RequestFailedError, find_abilities
 from .server_replies import Completion
+from .tagged_answers import (
+    ANSWER_END,
+    ANSWER_START,
+    THOUGHT_END,
+    THOUGHT_START,
+    closing_of,
+    given_opening,
+    identifier_tokens,
+    opens_thought,
+    places_of,
+    said_at,
+    text_and_thought,
+)
 from .thoughts import split_thought
 from .tokens import TokenizerCounts
 
@@ -25,8 +38,6 @@ NO_TOKENIZER = (
     "api='completions' renders prompts here, and the served model's chat template and tokens are not known: give "
     "tokenizer, the model's hub name or a folder with its tokenizer, or use api='chat'"
 )
-_THOUGHT_START, _THOUGHT_END, _ANSWER_START, _ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
-_TAIL_TOKENS = 12
 _MORE_TOKENS = 8
 # What the options that a server says nothing of may have together, at most, before it is asked for them again.
 _NEGLIGIBLE = 0.005
@@ -98,9 +109,8 @@ class Completions:
         if call.free:
             return await self._written_freely(call, post)
         row = await self._opened(call, post)
-        places = 1 if call.form == "one" else call.top or len(call.identifiers)
-        for place in range(places):
-            if not await self._choose(row, place, places, post):
+        for place in range(places_of(call)):
+            if not await self._choose(row, place, post):
                 return await self._parsed(row, post)
         return self._to_answer(row, self._texts.decode(row.ids), self._able.chosen_by)
 
@@ -118,26 +128,18 @@ class Completions:
     async def _opened(self, call: Call, post: Post) -> _Written:
         """The call up to the place of its first identifier."""
         row = _Written(call, self._texts.prompt_ids(call.messages, thinks=call.thinks))
-        start = _ANSWER_START if call.tagged else ""
         if not call.thinks or call.thought is not None:
-            # No empty line where nothing was thought: models are fine-tuned on answers without a thought in this form.
-            thought = f"{call.thought}\n" if call.thought else ""
-            opening = f"{thought}{_THOUGHT_END}\n{start}" if call.thinks else start
+            opening = given_opening(call)
             row.ids = list(self._texts.continuation(opening)) if opening else []
             row.given = len(row.ids)
             return row
         rest = ""
         stopped: ClosedAt = "limit"
         if self._max_thought_tokens:
-            fields = {**self._sampling(call.sample), "max_tokens": self._max_thought_tokens, "stop": [_THOUGHT_END]}
+            fields = {**self._sampling(call.sample), "max_tokens": self._max_thought_tokens, "stop": [THOUGHT_END]}
             reply = row.note(await self._ask(post, row.prompt, {**self._able.told, **fields}))
             row.ids, rest, stopped = self._thought(reply)
-        text, closing = self._texts.decode(row.ids) + rest, rest
-        if _THOUGHT_END in text:
-            closing += "" if _ANSWER_START in text.rpartition(_THOUGHT_END)[2] else f"\n{start}"
-        else:
-            row.closed_at = "answer" if _ANSWER_START in text else stopped
-            closing += "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{start}"
+        closing, row.closed_at = closing_of(call, self._texts.decode(row.ids) + rest, rest, stopped)
         row.ids += self._texts.continuation(closing) if closing else ()
         return row
 
@@ -147,11 +149,11 @@ class Completions:
         ids = list(reply.token_ids or ())
         if not ids or not decode(ids).startswith(text):
             ids = list(self._texts.said_ids(text)) if text else []
-        tags = [tag for tag in (_THOUGHT_END, _ANSWER_START) if tag in text]
+        tags = [tag for tag in (THOUGHT_END, ANSWER_START) if tag in text]
         if not tags and self._stopped_at_tag(reply, len(ids)):
-            tags = [_THOUGHT_END]
-            if _THOUGHT_END not in decode(ids):
-                ids = list(self._texts.said_ids(text + _THOUGHT_END))
+            tags = [THOUGHT_END]
+            if THOUGHT_END not in decode(ids):
+                ids = list(self._texts.said_ids(text + THOUGHT_END))
         if not tags:
             while ids and decode(ids[:-1]).startswith(text):
                 ids.pop()  # such as the end of the turn
@@ -169,10 +171,10 @@ class Completions:
     def _stopped_at_tag(self, reply: Completion, tokens: int) -> bool:
         """Whether a thought ended at its closing tag, as far as the server tells."""
         if reply.reply.ran_out or reply.stopped_at is not None:
-            return reply.stopped_at == _THOUGHT_END
+            return reply.stopped_at == THOUGHT_END
         if reply.token_ids is not None:
-            return _THOUGHT_END in self._texts.decode(reply.token_ids)
-        written, tag = reply.reply.completion_tokens, len(self._texts.continuation(_THOUGHT_END))
+            return THOUGHT_END in self._texts.decode(reply.token_ids)
+        written, tag = reply.reply.completion_tokens, len(self._texts.continuation(THOUGHT_END))
         # The end of a turn is one token: where the tag is several, their number tells which of the two was written.
         return written is None or tag == 1 or abs(written - tokens - tag) < abs(written - tokens - 1)
 
@@ -183,11 +185,10 @@ class Completions:
         fields = {**self._sampling(call.sample), "max_tokens": self._max_thought_tokens + self._room(call)}
         reply = row.note(await self._ask(post, row.prompt, fields))
         text = reply.text
-        if _THOUGHT_END not in text and call.thinks:
-            opened = self._texts.decode(row.prompt[-_TAIL_TOKENS:]).rstrip().endswith(_THOUGHT_START)
-            thinking = opened or _THOUGHT_START in text
+        if THOUGHT_END not in text and call.thinks:
+            thinking = opens_thought(self._texts, row.prompt) or THOUGHT_START in text
             ended: ClosedAt = "limit" if reply.reply.ran_out else "end_of_turn"
-            row.closed_at = ended if ended == "limit" or (thinking and _ANSWER_START not in text) else None
+            row.closed_at = ended if ended == "limit" or (thinking and ANSWER_START not in text) else None
         written = reply.reply.completion_tokens
         usage = Usage(1, len(row.prompt), self._texts.count(text) if written is None else written)
         return Answer(
@@ -203,7 +204,7 @@ class Completions:
         """Lets the server write the answer, for the strategy to read."""
         row.chosen, row.probabilities = [], None
         fields: dict[str, Any] = {"max_tokens": self._room(row.call), "temperature": 0}
-        fields |= {"stop": [_ANSWER_END]} if row.call.tagged else {}
+        fields |= {"stop": [ANSWER_END]} if row.call.tagged else {}
         reply = row.note(await self._ask(post, row.prompt + row.ids, fields))
         answer = self._to_answer(row, self._texts.decode(row.ids) + reply.text, "parsing")
         counted = reply.reply.completion_tokens
@@ -212,9 +213,7 @@ class Completions:
 
     def _to_answer(self, row: _Written, written: str, chosen_by: ChosenBy) -> Answer:
         call = row.call
-        text = f"<think>\n{written.rstrip()}" if call.thinks else written.strip()
-        text += _ANSWER_END if call.tagged and not text.endswith(_ANSWER_END) else ""
-        thought = written.partition(_THOUGHT_END)[0].partition(_ANSWER_START)[0].strip() if call.thinks else ""
+        text, thought = text_and_thought(call, written)
         return Answer(
             text=text,
             thought=thought,
@@ -227,11 +226,11 @@ class Completions:
             chosen_by=chosen_by,
         )
 
-    async def _choose(self, row: _Written, place: int, places: int, post: Post) -> bool:
+    async def _choose(self, row: _Written, place: int, post: Post) -> bool:
         """Chooses the identifier of a place and appends it; False where the server can't be made to."""
         call = row.call
-        said = {name: self._said(call, name, place, places) for name in call.identifiers if name not in row.chosen}
-        options = {name: self._tokens(call, name, text, place) for name, text in said.items()}
+        said = {name: said_at(call, name, place) for name in call.identifiers if name not in row.chosen}
+        options = {name: identifier_tokens(self._texts, call, name, place) for name in said}
         if call.named:
             options = told_apart(options)
         search = ChoiceSearch(options, exhaustive=place == 0 and self._able.scores is not None)
@@ -250,20 +249,6 @@ class Completions:
         row.chosen.append(name)
         row.ids += options[name]
         return True
-
-    def _said(self, call: Call, name: str, place: int, places: int) -> str:
-        """An identifier as it stands at a place of the answer; what follows a name tells it from a longer one."""
-        if call.named:
-            return f"{name}{_ANSWER_END if place == places - 1 else chr(10)}"
-        return name if place == 0 else f" > {name}"
-
-    def _tokens(self, call: Call, name: str, said: str, place: int) -> Tokens:
-        if call.named:
-            return self._texts.named_ids(said, first=place == 0)
-        is_letter = name[0] == "[" and name[1:-1].isalpha()
-        if place == 0 and call.form == "one" and not call.tagged and is_letter:
-            return self._texts.letter_ids(name)
-        return self._texts.identifier_ids(name, first=place == 0, tagged=call.tagged)
 
     async def _held_to(
         self, row: _Written, options: Mapping[str, Tokens], said: Mapping[str, str], post: Post

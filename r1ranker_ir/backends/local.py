@@ -31,6 +31,18 @@ from .decoding import DecodingSession, SeparateSession, attention_span
 from .limits import ANSWER_TOKENS, check_least, configured_context, thought_limit
 from .scoring import Scorer
 from .states import PromptStates, StateStore, depends_on_beginning_only
+from .tagged_answers import (
+    ANSWER_START,
+    TAIL_TOKENS,
+    THOUGHT_END,
+    THOUGHT_START,
+    closing_of,
+    given_opening,
+    identifier_tokens,
+    opens_thought,
+    places_of,
+    text_and_thought,
+)
 from .texts import ChatTokenizer
 from .thoughts import split_thought
 from .tokens import CountedTexts
@@ -45,8 +57,6 @@ CACHE_MEMORY = 4 * 2**30
 _DECODING = 1
 """Raised whenever this file answers the same call otherwise than before: answers in caches then no longer count."""
 _COMPUTED_BY = ("torch", "transformers", "tokenizers")
-_THOUGHT_START, _THOUGHT_END, _ANSWER_START, _ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
-_TAIL_TOKENS = 12
 # Kept for an identifier in a freely written answer; choosing appends and takes back some 3 such sequences.
 _TOKENS_PER_IDENTIFIER = 8
 _COLUMNS_PER_IDENTIFIER = 3 * _TOKENS_PER_IDENTIFIER
@@ -72,20 +82,13 @@ class _Row:
     computed: int = 0
 
 
-def _places(call: Call) -> int:
-    """How many identifiers of an answer are chosen."""
-    if call.free:
-        return 0
-    return 1 if call.form == "one" else call.top or len(call.identifiers)
-
-
 def _free_thought_closed_at(row: _Row, text: str) -> ClosedAt | None:
     """Where a freely written thought ended that the model did not close."""
-    if _THOUGHT_END in text or not row.call.thinks:
+    if THOUGHT_END in text or not row.call.thinks:
         return None
     # Without a thought that was opened, what a model has said by the end of its turn is its answer.
-    opened = row.opened or _THOUGHT_START in text
-    return None if row.stopped == "end_of_turn" and (not opened or _ANSWER_START in text) else row.stopped
+    opened = row.opened or THOUGHT_START in text
+    return None if row.stopped == "end_of_turn" and (not opened or ANSWER_START in text) else row.stopped
 
 
 class TransformersBackend(CountedTexts):
@@ -224,14 +227,11 @@ class TransformersBackend(CountedTexts):
         if call.free:
             # Nothing is opened for the model: the published systems leave the whole turn to it.
             room = max(ANSWER_TOKENS, self._tokens_of_answer(call))
-            opened = self._texts.decode(prompt[-_TAIL_TOKENS:]).rstrip().endswith(_THOUGHT_START)
+            opened = opens_thought(self._texts, prompt)
             return _Row(call, prompt, limit=self.max_thought_tokens + room, opened=opened)
         if call.thinks and call.thought is None:
             return _Row(call, prompt, limit=self.max_thought_tokens)
-        # No empty line where nothing was thought: models are fine-tuned on answers without a thought in this form.
-        thought = f"{call.thought}\n" if call.thought else ""
-        opening = f"{thought}{_THOUGHT_END}\n" if call.thinks else ""
-        opening += _ANSWER_START if call.tagged else ""
+        opening = given_opening(call)
         given = list(self._texts.continuation(opening)) if opening else []
         return _Row(call, prompt + given, written=list(given), given=len(given), thinking=False)
 
@@ -248,7 +248,7 @@ class TransformersBackend(CountedTexts):
         session = self._open_session(rows, self._known(rows))
         self._think(session, rows)
         self._open_answer(session, rows)
-        for place in range(max(_places(row.call) for row in rows)):
+        for place in range(max(places_of(row.call) for row in rows)):
             self._choose(session, rows, place)
         if self._states is not None and any(row.call.ranking for row in rows):
             for row, states in zip(rows, session.take_prompts(), strict=True):
@@ -319,12 +319,12 @@ class TransformersBackend(CountedTexts):
         row.written.append(token)
         if row.call.free or not self._texts.may_end_tag(token):
             return True
-        tail = self._texts.decode(row.written[-_TAIL_TOKENS:])
-        ends = [tail.find(tag) + len(tag) for tag in (_THOUGHT_END, _ANSWER_START) if tag in tail]
+        tail = self._texts.decode(row.written[-TAIL_TOKENS:])
+        ends = [tail.find(tag) + len(tag) for tag in (THOUGHT_END, ANSWER_START) if tag in tail]
         if not ends:
             return True
         row.thinking = False
-        before = self._texts.decode(row.written[-_TAIL_TOKENS:-1])
+        before = self._texts.decode(row.written[-TAIL_TOKENS:-1])
         if not tail[min(ends) :].strip() or not tail.startswith(before):
             return True
         # In `</think><answer>` a vocabulary may hold `><` as one token: half a tag would then stand in the way of ours.
@@ -340,12 +340,7 @@ class TransformersBackend(CountedTexts):
                 closings.append(())
                 continue
             text = self._texts.decode(row.written) + row.rest_of_tag
-            closing, start = row.rest_of_tag, _ANSWER_START if row.call.tagged else ""
-            if _THOUGHT_END in text:
-                closing += "" if _ANSWER_START in text.rpartition(_THOUGHT_END)[2] else f"\n{start}"
-            else:
-                row.closed_at = "answer" if _ANSWER_START in text else row.stopped
-                closing += "" if _ANSWER_START in text else f"\n{_THOUGHT_END}\n{start}"
+            closing, row.closed_at = closing_of(row.call, text, row.rest_of_tag, row.stopped)
             closings.append(self._texts.continuation(closing) if closing else ())
         session.append_sequences(closings)
         for row, ids in zip(rows, closings, strict=True):
@@ -355,11 +350,11 @@ class TransformersBackend(CountedTexts):
         """Chooses the identifier of one place in every row that has it and appends it."""
         searches: list[ChoiceSearch | None] = []
         for row in rows:
-            if place >= _places(row.call):
+            if place >= places_of(row.call):
                 searches.append(None)
                 continue
             left = [identifier for identifier in row.call.identifiers if identifier not in row.chosen]
-            options = {identifier: self._identifier_ids(row.call, identifier, place) for identifier in left}
+            options = {identifier: identifier_tokens(self._texts, row.call, identifier, place) for identifier in left}
             searches.append(ChoiceSearch(told_apart(options) if row.call.named else options, exhaustive=place == 0))
         while any(search is not None and search.pending is not None for search in searches):
             prefixes: list[Tokens] = [(search.pending or ()) if search is not None else () for search in searches]
@@ -376,20 +371,9 @@ class TransformersBackend(CountedTexts):
             row.written.extend(chosen)
             if place == 0:
                 row.probabilities = search.probabilities
-            if len(row.chosen) < _places(row.call):
+            if len(row.chosen) < places_of(row.call):
                 appended[index] = chosen
         session.append_sequences(appended)
-
-    def _identifier_ids(self, call: Call, identifier: str, place: int) -> Tokens:
-        """An identifier's tokens at a place of the answer."""
-        if call.named:
-            # What follows a name tells it from a longer one.
-            end = _ANSWER_END if place == _places(call) - 1 else "\n"
-            return self._texts.named_ids(f"{identifier}{end}", first=place == 0)
-        is_letter = identifier[0] == "[" and identifier[1:-1].isalpha()
-        if place == 0 and call.form == "one" and not call.tagged and is_letter:
-            return self._texts.letter_ids(identifier)
-        return self._texts.identifier_ids(identifier, first=place == 0, tagged=call.tagged)
 
     def _to_answer(self, row: _Row) -> Answer:
         written, call = self._texts.decode(row.written), row.call
@@ -397,9 +381,7 @@ class TransformersBackend(CountedTexts):
             text, thought = written, split_thought(written)[0]
             row.closed_at = _free_thought_closed_at(row, text)
         else:
-            text = f"<think>\n{written.rstrip()}" if call.thinks else written.strip()
-            text += _ANSWER_END if call.tagged and not text.endswith(_ANSWER_END) else ""
-            thought = written.partition(_THOUGHT_END)[0].partition(_ANSWER_START)[0].strip() if call.thinks else ""
+            text, thought = text_and_thought(call, written)
         return Answer(
             text=text,
             thought=thought,
