@@ -13,7 +13,7 @@ from r1ranker_ir.backends.base import Backend, TakesCalls, Turn
 from r1ranker_ir.backends.cancelling import check_wanted
 from r1ranker_ir.cache.completions import CompletionsCache
 from r1ranker_ir.cache.records import key_maker, version_of
-from r1ranker_ir.engine.gathering import Told
+from r1ranker_ir.engine.gathering import Keyed, Told
 from r1ranker_ir.engine.summary import Tally
 from r1ranker_ir.types import Answer, Call
 
@@ -28,10 +28,6 @@ class KeptAnswers:
     key_of: Callable[[Call], bytes]
     model: str
     version: str
-
-    def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, Answer]:
-        """Finds what is known."""
-        return self.cache.look_up(keys)
 
     def keep(self, answers: Mapping[bytes, Answer]) -> Mapping[bytes, Answer]:
         """Stores answers that will not change, and gives the first that was ever stored of each."""
@@ -61,52 +57,48 @@ class Answers:
         self._under_way = 0
         self._began = 0.0
 
-    def known(self, calls: Sequence[Call]) -> list[Told | None]:
+    def keyed(self, calls: Sequence[Call]) -> list[Keyed]:
+        """Calls with their keys, which take as long to compute as a cache takes to answer: once for each."""
+        return [(call, b"" if self._kept is None else self._kept.key_of(call)) for call in calls]
+
+    def known(self, asked: Sequence[Keyed]) -> list[Told | None]:
         """What the cache knows of calls."""
         if self._kept is None:
-            return [None] * len(calls)
+            return [None] * len(asked)
         started = time.perf_counter()
-        keys = [self._kept.key_of(call) for call in calls]
-        found = self._kept.look_up(list(dict.fromkeys(keys)))
+        found = self._kept.cache.look_up(list(dict.fromkeys(key for _, key in asked)))
         self._tally.add({"seconds": time.perf_counter() - started})
-        return [(found[key], False) if key in found else None for key in keys]
+        return [(found[key], False) if key in found else None for _, key in asked]
 
-    def made(self, calls: Sequence[Call]) -> list[Told]:
+    def made(self, asked: Sequence[Keyed]) -> list[Told]:
         """Has a batch answered: equal calls once, and nothing that has become known meanwhile."""
         check_wanted()
         started = time.perf_counter()
         try:
-            return self._batch(calls) if self._kept is None else self._batch_once(self._kept, calls)
+            if self._kept is None:
+                return [(answer, True) for answer in self._batch([call for call, _ in asked])]
+            return self._batch_once(self._kept, asked)
         finally:
             self._tally.add({"seconds": time.perf_counter() - started})
 
-    def _batch(self, calls: Sequence[Call]) -> list[Told]:
-        answers = self._backend.answer(calls)
+    def _batch(self, calls: Sequence[Call]) -> list[Answer]:
+        answers = self._backend.answer(calls) if calls else []
         if len(answers) != len(calls):
             raise ValueError(f"backend {self._backend.name!r} gave {len(answers)} answers to {len(calls)} calls")
-        return [(answer, True) for answer in answers]
+        return answers
 
-    def _batch_once(self, kept: KeptAnswers, calls: Sequence[Call]) -> list[Told]:
-        keys = [kept.key_of(call) for call in calls]
-        asked: dict[bytes, Call] = {}
-        for key, call in zip(keys, calls, strict=True):
-            asked.setdefault(key, call)
-        known = dict(kept.look_up(list(asked)))
-        new = {key: call for key, call in asked.items() if key not in known}
-        made = (
-            {key: answer for key, (answer, _) in zip(new, self._batch(list(new.values())), strict=True)} if new else {}
-        )
+    def _batch_once(self, kept: KeptAnswers, asked: Sequence[Keyed]) -> list[Told]:
+        calls = {key: call for call, key in reversed(asked)}
+        known = kept.cache.look_up(list(calls))
+        new = [key for key in dict.fromkeys(key for _, key in asked) if key not in known]
+        made = dict(zip(new, self._batch([calls[key] for key in new]), strict=True))
         # Together, so that a run that goes on has the same left to put together.
         found = {**known, **made, **kept.keep(made)}
         told = list[Told]()
-        for key in keys:
+        for _, key in asked:
             told.append((found[key], key in made))
             made.pop(key, None)
         return told
-
-    def key_of(self, call: Call) -> bytes:
-        """What equal calls have in common; nothing where no cache says which are equal."""
-        return b"" if self._kept is None else self._kept.key_of(call)
 
     def begin(self, backend: TakesCalls, call: Call, turn: Turn, stop: threading.Event) -> Future[Answer]:
         """Has one call answered, see `TakesCalls.submit`."""
@@ -128,9 +120,6 @@ class Answers:
             spent = 0.0 if self._under_way else time.perf_counter() - self._began
         self._tally.add({"seconds": spent})
 
-    def keep(self, call: Call, answer: Answer) -> Answer:
+    def keep(self, key: bytes, answer: Answer) -> Answer:
         """Keeps an answer that was made, at once, so that nothing is lost that was paid for."""
-        if self._kept is None:
-            return answer
-        key = self._kept.key_of(call)
-        return self._kept.keep({key: answer}).get(key, answer)
+        return answer if self._kept is None else self._kept.keep({key: answer}).get(key, answer)

@@ -38,9 +38,11 @@ _IN_A_ROW = 2
 
 @dataclass(eq=False)
 class _Flight:
-    """A call under way: its future, which may be that of an equal call, and what was told, an error included."""
+    """A call under way: what is known of it, or a future, which may be that of an equal call; `told` once it landed."""
 
     call: Call
+    key: bytes
+    known: Told | None = None
     future: Future[Answer] | None = None
     shared: bool = False
     told: Told | CallError | None = None
@@ -215,9 +217,10 @@ class Engine:
                 return
             asked = [entry.asked() for entry in run.active]
             calls = list(itertools.chain.from_iterable(asked))
-            told = self._answers.known(calls)
+            keyed = self._answers.keyed(calls)
+            told = self._answers.known(keyed)
             if left := [place for place, each in enumerate(told) if each is None]:
-                made = self._shared.answer([calls[place] for place in left], run.active[0].ranking)
+                made = self._shared.answer([keyed[place] for place in left], run.active[0].ranking)
                 for place, each in zip(left, made, strict=True):
                     told[place] = each
             arrived = iter(self._counted(calls, told, run.counts))
@@ -239,7 +242,7 @@ class Engine:
                         yield self._finished(run, entry, outcome)
                     else:
                         self._send(run, entry, backend, arrived)
-                if not any(entry.flights for entry in run.active):
+                if all(flight.told is not None for entry in run.active for flight in entry.flights):
                     break
                 entry, flight = arrived.get()
                 try:
@@ -268,14 +271,13 @@ class Engine:
     def _send(self, run: _Run, entry: _Active, backend: TakesCalls, arrived: _Arrived) -> None:
         """Sends what a program waits for and is not under way yet."""
         under_way = [flight.call for flight in entry.flights]
-        new = [call for call in entry.asked() if call not in under_way]
-        for call, known in zip(new, self._answers.known(new), strict=True):
-            flight = _Flight(call, told=known)
+        new = self._answers.keyed([call for call in entry.asked() if call not in under_way])
+        for (call, key), known in zip(new, self._answers.known(new), strict=True):
+            flight = _Flight(call, key, known)
             entry.flights.append(flight)
             if known is not None:
                 arrived.put((entry, flight))
                 continue
-            key = self._answers.key_of(call)
             flight.shared = key in run.asked
             flight.future = (
                 run.asked[key] if flight.shared else self._answers.begin(backend, call, entry.turn, run.stop)
@@ -286,14 +288,16 @@ class Engine:
 
     def _land(self, flight: _Flight, counts: RunCounts) -> None:
         """Takes what became of a call: an answer is kept and counted; raises what concerns all calls."""
-        if flight.future is not None and not flight.future.cancelled():
+        if flight.future is None:
+            flight.told = flight.known
+        elif not flight.future.cancelled():
             error = flight.future.exception()
             if isinstance(error, CallError):
                 flight.told = error
             elif error is not None:
                 raise error
             else:
-                flight.told = self._answers.keep(flight.call, flight.future.result()), not flight.shared
+                flight.told = self._answers.keep(flight.key, flight.future.result()), not flight.shared
         if flight.told is not None:
             self._counted([flight.call], [flight.told], counts)
 
@@ -308,19 +312,20 @@ class Engine:
                 return outcome
 
     async def _told_async(self, calls: Sequence[Call], entry: _Active, counts: RunCounts) -> list[Told | CallError]:
-        told: list[Told | CallError | None] = [*self._answers.known(calls)]
+        keyed = self._answers.keyed(calls)
+        told: list[Told | CallError | None] = [*self._answers.known(keyed)]
         left = [place for place, each in enumerate(told) if each is None]
-        asked = [calls[place] for place in left]
+        asked = [keyed[place] for place in left]
         if asked and self._takes_calls is None:
             for place, made in zip(left, await self._shared.answer_async(asked, entry.ranking), strict=True):
                 told[place] = made
         elif self._takes_calls is not None:
             stop = threading.Event()
-            futures = [self._answers.begin(self._takes_calls, call, entry.turn, stop) for call in asked]
+            futures = [self._answers.begin(self._takes_calls, call, entry.turn, stop) for call, _ in asked]
             outcomes = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
-            for place, outcome in zip(left, outcomes, strict=True):
+            for place, (_, key), outcome in zip(left, asked, outcomes, strict=True):
                 if isinstance(outcome, Answer):
-                    told[place] = self._answers.keep(calls[place], outcome), True
+                    told[place] = self._answers.keep(key, outcome), True
                 elif isinstance(outcome, CallError):
                     told[place] = outcome
                 else:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from r1ranker_ir.backends.cancelling import wanted_by
 from r1ranker_ir.types import Answer, Call
 
+Keyed = tuple[Call, bytes]
+"""A call, and what it has in common with equal ones; empty where no cache says which are equal."""
 Told = tuple[Answer, bool]
 """An answer, and whether it was made for this call: else it was known, or came with an equal call."""
 
@@ -24,7 +26,7 @@ _SECONDS_TO_GATHER = 0.005
 class _Asked:
     """What a run asks at once, and the number of its oldest ranking."""
 
-    calls: Sequence[Call]
+    calls: Sequence[Keyed]
     number: int
     told: Future[list[Told]] = field(default_factory=Future)
     dropped: bool = False
@@ -41,7 +43,7 @@ class SharedBatches:
         size: how many calls are answered together.
     """
 
-    def __init__(self, compute: Callable[[Sequence[Call]], list[Told]], size: int) -> None:
+    def __init__(self, compute: Callable[[Sequence[Keyed]], list[Told]], size: int) -> None:
         self._compute = compute
         self._size = size
         self._changed = threading.Condition()
@@ -63,7 +65,7 @@ class SharedBatches:
                 self._runs += Counter()
                 self._changed.notify_all()
 
-    def answer(self, calls: Sequence[Call], number: int) -> list[Told]:
+    def answer(self, calls: Sequence[Keyed], number: int) -> list[Told]:
         """Waits for answers, and makes them as long as nobody else does."""
         asked = _Asked(calls, number)
         with self._changed:
@@ -78,7 +80,7 @@ class SharedBatches:
             raise
         return asked.told.result()
 
-    async def answer_async(self, calls: Sequence[Call], number: int) -> list[Told]:
+    async def answer_async(self, calls: Sequence[Keyed], number: int) -> list[Told]:
         """Waits for answers without a thread; one thread makes them for all tasks."""
         asked = _Asked(calls, number)
         with self._changed:

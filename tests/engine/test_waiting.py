@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import random
 import re
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from servers import Reply, Request, Serve, completion
+from stand_ins import WordLimits
 
+from r1ranker_ir.backends.base import Turn
 from r1ranker_ir.backends.openai import OpenAIBackend
+from r1ranker_ir.cache.completions import CompletionsCache
 from r1ranker_ir.engine.engine import Engine
 from r1ranker_ir.errors import BackendError, CallError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.iterative import eliminate
-from r1ranker_ir.types import Answer, Call, Candidate, Message, Ranking, RankingRequest, Usage
+from r1ranker_ir.types import Answer, Call, Candidate, Ranking, RankingRequest, Usage
 
 
 def largest_last(text: str) -> str:
@@ -29,15 +35,13 @@ def largest_last(text: str) -> str:
     return f"<think>x</think><answer>[{max(shown, key=lambda each: int(each[1]))[0]}]</answer>"
 
 
-class SlowBackend:
+class SlowBackend(WordLimits):
     """A model in memory: one batch at a time, each of which takes a moment."""
 
     name = "slow"
-    context_length = None
-    answer_reserve = 0
-    control_tokens = ()
 
     def __init__(self, batch_size: int = 8) -> None:
+        super().__init__()
         self.identity = {"backend": "slow"}
         self.batch_size = batch_size
         self.batches: list[int] = []
@@ -53,14 +57,34 @@ class SlowBackend:
             raise BackendError("a cursed passage")
         return [Answer(largest_last(text), "x", usage=Usage(1, 10, 1)) for text in texts]
 
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
 
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        return " ".join(text.split()[:max_tokens])
+class ScoresLater(WordLimits):
+    """Takes calls of one ranking, which asks ahead, and answers once all are there: the first one last of all."""
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        return sum(len(message.content.split()) for message in messages)
+    name = "scores"
+    batch_size = 4
+
+    def __init__(self, calls: int, first: Exception | None = None) -> None:
+        super().__init__()
+        self.identity = {"backend": "scores"}
+        self.calls, self.first = calls, first
+        self.futures: list[Future[Answer]] = []
+
+    def submit(self, call: Call, turn: Turn, stop: threading.Event) -> Future[Answer]:
+        self.futures.append(Future())
+        if len(self.futures) == self.calls:
+            threading.Thread(target=self._answer).start()
+        return self.futures[-1]
+
+    def _answer(self) -> None:
+        for place, future in reversed(list(enumerate(self.futures))):
+            if place == 0 and self.first is not None:
+                future.set_exception(self.first)
+            else:
+                future.set_result(Answer("query", log_probabilities=(-float(place),), usage=Usage(1, 10, 1)))
+
+    def answer(self, calls: Sequence[Call]) -> list[Answer]:
+        raise AssertionError("calls are submitted")
 
 
 def request(number: int, count: int = 5, words: str = "") -> RankingRequest:
@@ -202,3 +226,28 @@ def test_one_failed_call_fails_its_ranking_alone(serve: Serve) -> None:
     outcomes = asyncio.run(rank_all())
     assert isinstance(outcomes.pop(2), CallError)
     assert all(map(is_sorted, outcomes))
+
+
+def by_likelihood(backend: ScoresLater, number: int) -> Any:
+    return STRATEGIES["likelihood"](request(number), Prompt(load_template(), backend))
+
+
+def test_a_failure_behind_answers_to_what_was_asked_ahead_ends_the_run() -> None:
+    backend = ScoresLater(5, BackendError("the server is gone"))
+    ended = queue.SimpleQueue[str]()
+
+    def run() -> None:
+        with pytest.raises(BackendError, match="the server is gone"):
+            Engine(backend).run([by_likelihood(backend, 0)])
+        ended.put("with its error")
+
+    threading.Thread(target=run, daemon=True).start()
+    assert ended.get(timeout=20) == "with its error"
+
+
+def test_cached_answers_to_what_was_asked_ahead_are_counted(tmp_path: Path) -> None:
+    with CompletionsCache(tmp_path / "cache.sqlite") as cache:
+        for cached in (0, 5):
+            engine = Engine(backend := ScoresLater(5), cache=cache)
+            assert engine.run([by_likelihood(backend, 0)])[0].order == (0, 1, 2, 3, 4)
+            assert (engine.summary.usage.calls, engine.summary.cached_calls) == (5, cached)
