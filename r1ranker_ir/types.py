@@ -384,5 +384,10 @@ def _step_data(step: Step, ids: Sequence[str]) -> dict[str, Any]:
     return data
 
 
+def place_score(place: int, count: int) -> float:
+    """1 for the first of `count` places, in equal steps down to 1/count for the last; places count from 0."""
+    return 1 - place / count
+
+
 Program = Generator[Call, Answer, Ranking]
 """A ranking program: yields calls, is sent answers, returns a ranking."""

@@ -19,7 +19,7 @@ from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.rankers.source import find_ranker
 from r1ranker_ir.runs.traces import TracedRanking
-from r1ranker_ir.types import Candidate, Ranking, RankingRequest
+from r1ranker_ir.types import Candidate, Ranking, RankingRequest, place_score
 
 
 @component
@@ -110,8 +110,8 @@ class R1RankerComponent:
 
     def _output(self, ranking: Ranking, documents: list[Document], top_k: int | None) -> dict[str, Any]:
         best = ranking.order[: self.top_k if top_k is None else _checked(top_k)]
-        steps = len(ranking.order)
-        kept = [replace(documents[place], score=1 - rank / steps) for rank, place in enumerate(best)]
+        count = len(ranking.order)
+        kept = [replace(documents[each], score=place_score(place, count)) for place, each in enumerate(best)]
         ranker = self._opened()
         trace = {"trace": TracedRanking(ranker.strategy, ranking, ranker.notes).to_dict()} if self.traces else {}
         return {"documents": kept, **trace}

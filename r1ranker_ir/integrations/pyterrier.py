@@ -19,7 +19,7 @@ from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers.cascade import Cascade
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.traces import CASCADE, TracedRanking
-from r1ranker_ir.types import Candidate, Ranking, RankingRequest
+from r1ranker_ir.types import Candidate, Ranking, RankingRequest, place_score
 
 _OF_RANKER = ("window_size", "stride")
 
@@ -126,7 +126,7 @@ class R1RankerTransformer(pt.Transformer):  # type: ignore[misc]  # not checked 
 
     def _with_results(self, rows: pd.DataFrame, rankings: list[Ranking]) -> pd.DataFrame:
         again, places = rows.copy(), range(len(rows))
-        again["score"] = _column(again, (1 - place / len(rows) for place in places), "float64")
+        again["score"] = _column(again, (place_score(place, len(rows)) for place in places), "float64")
         again["rank"] = _column(again, (place + pt.model.FIRST_RANK for place in places), "int64")
         if self.traces:
             traced = self._trace(rankings[0]) if rankings else {}

@@ -11,7 +11,7 @@ from rerankers.results import RankedResults, Result
 from r1ranker_ir.integrations.documents import Entry
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.runs.traces import CASCADE, TracedRanking
-from r1ranker_ir.types import Ranking, Step, Usage
+from r1ranker_ir.types import Ranking, Step, Usage, place_score
 
 
 class TracedResult(Result):  # type: ignore[misc]  # rerankers has no types
@@ -27,7 +27,7 @@ class TracedResult(Result):  # type: ignore[misc]  # rerankers has no types
     """
 
     def __init__(self, entry: Entry, rank: int, of: int) -> None:
-        super().__init__(entry.document, score=1 - (rank - 1) / of, rank=rank)
+        super().__init__(entry.document, score=place_score(rank - 1, of), rank=rank)
         self.doc_id = entry.doc_id
         self.metadata = entry.metadata
 

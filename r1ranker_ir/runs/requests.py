@@ -14,7 +14,7 @@ from r1ranker_ir.engine.outcomes import Outcome
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.quoting import SHOWN_IDS, shown_ids
 from r1ranker_ir.strategies.seeded import seeded_by
-from r1ranker_ir.types import Candidate, Ranking, RankingRequest
+from r1ranker_ir.types import Candidate, Ranking, RankingRequest, place_score
 
 logger = logging.getLogger(__name__)
 
@@ -193,5 +193,6 @@ def entries_of(ranking: Ranking) -> tuple[RunEntry, ...]:
     """Turns a ranking into entries of a run."""
     candidates = ranking.request.candidates
     return tuple(
-        RunEntry(candidates[place].id, 1 - position / len(candidates)) for position, place in enumerate(ranking.order)
+        RunEntry(candidates[position].id, place_score(place, len(candidates)))
+        for place, position in enumerate(ranking.order)
     )

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from r1ranker_ir.runs.traces import trace_of
 from r1ranker_ir.serving.forms import RerankTexts, RerankV1
 from r1ranker_ir.serving.service import Served
+from r1ranker_ir.types import place_score
 
 ORDER_HEADER = "X-R1Ranker-Order"
 """Where every ranking says how it ended, also in forms whose body has no place for it."""
@@ -30,17 +31,12 @@ class Json(Response):
         return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
-def score_of(rank: int, count: int) -> float:
-    """1 − (rank − 1) / n for the rank among n documents, from 1 on."""
-    return 1 - (rank - 1) / count
-
-
 def rerank_answer(served: Served, asked: RerankV1, version: int, request_id: str) -> dict[str, Any]:
     """The body for clients of Jina and Cohere."""
     order, usage = served.ranking.order, served.ranking.usage
     results = []
-    for rank, index in enumerate(order[: asked.top_n], start=1):
-        result: dict[str, Any] = {"index": index, "relevance_score": score_of(rank, len(order))}
+    for place, index in enumerate(order[: asked.top_n]):
+        result: dict[str, Any] = {"index": index, "relevance_score": place_score(place, len(order))}
         if asked.return_documents:
             given = asked.documents[index]
             result["document"] = given if isinstance(given, Mapping) else {"text": given}
@@ -75,8 +71,8 @@ def scores_answer(served: Served, asked: RerankTexts) -> list[dict[str, Any]]:
     return [
         {
             "index": index,
-            "score": score_of(rank, len(order)),
+            "score": place_score(place, len(order)),
             **({"text": asked.texts[index]} if asked.return_text else {}),
         }
-        for rank, index in enumerate(order[: asked.top_n], start=1)
+        for place, index in enumerate(order[: asked.top_n])
     ]
