@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 
 from r1ranker_ir.errors import DataFileError, R1RankerError
 from r1ranker_ir.files.json_lines import json_lines
+from r1ranker_ir.files.plain_data import parse_json
+from r1ranker_ir.files.small_files import SETTINGS_BYTES, read_small_text
 from r1ranker_ir.quoting import quoted
 
 
@@ -80,6 +82,25 @@ def checked_record(
         problem = _problem(kind, refused, shown)
     # Outside of the clause: pydantic's own error would stay its context, and shows values, which may be secret.
     raise error(f"{where}: {problem}")
+
+
+def record_of_file(
+    kind: type[AnyRecord],
+    path: Path,
+    way_out: str,
+    *,
+    error: Callable[[str], R1RankerError] = DataFileError,
+    most: int = SETTINGS_BYTES,
+    finite: bool = True,
+    unique: bool = False,
+) -> AnyRecord:
+    """Makes a record of a JSON file of at most `most` bytes; `finite` and `unique` as for `parse_json`."""
+    text = read_small_text(path, str(path), way_out, error=error, most=most)
+    try:
+        content = parse_json(text, finite=finite, unique=unique)
+    except ValueError as unreadable:
+        raise error(f"{path} is not valid JSON ({unreadable}): {way_out}") from unreadable
+    return checked_record(kind, content, str(path), error=error)
 
 
 def checked_lines(kind: type[AnyRecord], path: Path) -> Iterator[tuple[int, AnyRecord]]:

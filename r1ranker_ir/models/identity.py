@@ -12,9 +12,7 @@ from typing import Any
 
 from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.files.digests import file_digest
-from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.records import OpenRecord, checked_record
-from r1ranker_ir.files.small_files import read_small_text
+from r1ranker_ir.files.records import OpenRecord, record_of_file
 from r1ranker_ir.models.gguf import gguf_file
 from r1ranker_ir.models.small import located
 
@@ -70,12 +68,7 @@ def _with_base(identity: dict[str, Any], adapter_config: Path, loading_began: fl
     if not adapter_config.is_file():
         return identity
     way_out = "correct the adapter's file"
-    text = read_small_text(adapter_config, str(adapter_config), way_out, error=CheckpointError)
-    try:
-        content = parse_json(text, finite=False)
-    except ValueError as error:
-        raise CheckpointError(f"{adapter_config} is not valid JSON ({error}): {way_out}") from error
-    config = checked_record(_AdapterConfig, content, str(adapter_config), error=CheckpointError)
+    config = record_of_file(_AdapterConfig, adapter_config, way_out, error=CheckpointError, finite=False)
     if os.path.realpath(config.base_model_name_or_path) == os.path.realpath(adapter_config.parent):
         raise CheckpointError(f"{adapter_config} names its own folder as base_model_name_or_path: {way_out}")
     base = checkpoint_identity(config.base_model_name_or_path, config.revision, loading_began=loading_began)

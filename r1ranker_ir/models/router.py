@@ -21,9 +21,7 @@ from pydantic import Field
 
 from r1ranker_ir.errors import CheckpointError, missing_extra
 from r1ranker_ir.files.partial import write_whole
-from r1ranker_ir.files.plain_data import parse_json
-from r1ranker_ir.files.records import OpenRecord, checked_record
-from r1ranker_ir.files.small_files import read_small_text
+from r1ranker_ir.files.records import OpenRecord, record_of_file
 from r1ranker_ir.models.checkpoints import ROUTER_FILE
 from r1ranker_ir.models.encoder import SentenceEncoder
 
@@ -116,12 +114,7 @@ def load_router(folder: str | os.PathLike[str]) -> Router:
     path, numbers = Path(folder) / ROUTER_FILE, Path(folder) / NUMBERS_FILE
     if not path.is_file():
         raise CheckpointError(f"{os.fspath(folder)!r} holds no {ROUTER_FILE}: give the folder of a distilled router")
-    text = read_small_text(path, str(path), _WAY_OUT, error=CheckpointError, most=_MOST_BYTES)
-    try:
-        content = parse_json(text, unique=True)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): {_WAY_OUT}") from error
-    told = checked_record(_RouterFile, content, str(path), error=CheckpointError)
+    told = record_of_file(_RouterFile, path, _WAY_OUT, error=CheckpointError, most=_MOST_BYTES, unique=True)
     try:
         with np.load(numbers, allow_pickle=False) as file:
             idf, weights, intercepts = (np.asarray(file[name], np.float64) for name in _NUMBERS)
