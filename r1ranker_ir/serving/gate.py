@@ -46,7 +46,8 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.monotonic(), 499  # until something is sent, nobody has waited for it
+        started, accounted = time.monotonic(), False
+        status = 499  # until something is sent, nobody has waited for it
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get(REQUEST_ID.lower().encode(), "")
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
@@ -62,7 +63,15 @@ class Gate:
                     (REQUEST_ID.lower().encode(), request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
                 ]
+            elif not message.get("more_body", False):
+                account()  # first, so that whoever has the answer finds it counted
             await send(message)
+
+        def account() -> None:
+            nonlocal accounted
+            if not accounted:
+                accounted = True
+                self._account(scope, status, time.monotonic() - started)
 
         try:
             self._check_key(scope["path"], headers.get(b"authorization", ""))
@@ -80,15 +89,19 @@ class Gate:
             if status == 499:
                 await Json(error_body(500, "the service failed", request_id), 500)(scope, receive, marked)
         finally:
-            path = scope["path"] if scope["path"] in self.paths else "other"
-            self.metrics.count_request(path, status)
-            fields = {"id": request_id, "path": path, "status": status, "seconds": time.monotonic() - started}
-            fields["seconds"] = round(time.monotonic() - started, 4)
-            if isinstance(served := state.get("served"), Served):
-                self.metrics.count_ranking(served)
-                fields |= _fields_of(served)
-            quiet = path in ("/health", "/ready", "/metrics")
-            logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": fields})
+            account()
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        """Counts and logs a request that has been answered, or whose client has gone."""
+        path = scope["path"] if scope["path"] in self.paths else "other"
+        self.metrics.count_request(path, status)
+        state = scope["state"]
+        fields = {"id": state["request_id"], "path": path, "status": status, "seconds": round(seconds, 4)}
+        if isinstance(served := state.get("served"), Served):
+            self.metrics.count_ranking(served)
+            fields |= _fields_of(served)
+        quiet = path in ("/health", "/ready", "/metrics")
+        logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": fields})
 
     def _check_key(self, path: str, authorization: str) -> None:
         if not self.service.keys or path in OPEN:
