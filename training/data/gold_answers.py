@@ -7,7 +7,8 @@ learning, or a baseline for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from r1ranker_ir.prompts.answers import identifiers
 
 from .completion_files import CompletedSample, write_completions
 from .prompting import OPENING, sample_of
+from .quoted_thoughts import Quoting
 from .records import TAGS, Sample
 from .sample_files import read_metadata, read_samples
 from .samples import record_rng
@@ -35,21 +37,44 @@ def gold_completion(sample: Sample, thought: str = "", *, seed: int = 0) -> str:
         shown = "\n".join(candidate.id for candidate in candidates)
         rng = random.Random(f"{record_rng(seed, record).random()}:{shown}")
         order = [rng.choice([place for place, gain in enumerate(gains) if gain == wanted])]
-    names = identifiers(len(gains))
-    filled = thought.replace("{id}", candidates[order[0]].id).replace("{identifier}", names[order[0]]).strip()
+    first = identifiers(len(gains))[order[0]]
+    filled = thought.replace("{id}", candidates[order[0]].id).replace("{identifier}", first).strip()
     if tags := [tag for tag in TAGS if tag in filled]:
         raise InputError(
             f"request {record.request.query_id!r}: the thought {filled!r} holds the tag {tags[0]}: give a text without "
             "the protocol's tags, and {identifier} in place of {id} where ids hold them"
         )
-    inner = f"{filled}\n" if filled else ""
-    return f"{OPENING}{inner}</think>\n<answer>{' > '.join(names[place] for place in order)}</answer>"
+    return completion_of(filled, order, len(gains))
+
+
+def quoting_completion(sample: Sample, quoting: Quoting) -> str:
+    """Writes the assistant's turn whose thought quotes and grades the candidates, and whose answer follows from it."""
+    grades = quoting.grades(sample)
+    best_first = sorted(range(len(grades)), key=lambda place: -grades[place])
+    answer = {"order": best_first, "worst": best_first[-1:]}.get(sample.asks, best_first[:1])
+    return completion_of(quoting.thought(sample, grades), answer, len(grades))
+
+
+def completion_of(thought: str, answer: Sequence[int], candidates: int) -> str:
+    """An assistant's turn in the protocol's form: a thought, and places of candidates as the answer."""
+    names = identifiers(candidates)
+    inner = f"{thought}\n" if thought else ""
+    return f"{OPENING}{inner}</think>\n<answer>{' > '.join(names[place] for place in answer)}</answer>"
 
 
 def write_gold_answers(
-    samples: Path, output: Path, thought: str = "", *, seed: int = 0, rows: int | None = None
+    samples: Path,
+    output: Path,
+    thought: str = "",
+    *,
+    quoting: Quoting | None = None,
+    seed: int = 0,
+    rows: int | None = None,
 ) -> int:
-    """Completes the samples of a file with gold answers."""
+    """Completes the samples of a file with gold answers, behind the thought given or thoughts that quote."""
+
+    def complete(sample: Sample) -> str:
+        return gold_completion(sample, thought, seed=seed) if quoting is None else quoting_completion(sample, quoting)
 
     def completed() -> Iterator[CompletedSample]:
         read = read_samples([samples])
@@ -58,8 +83,13 @@ def write_gold_answers(
         if (first := next(asking, None)) is None:  # said here, where an earlier file of the name is still untouched
             raise InputError(f"{samples}: all candidates of each sample are worth the same: there is nothing to learn")
         for sample in chain([first], asking):
-            yield CompletedSample(sample, gold_completion(sample, thought, seed=seed))
+            yield CompletedSample(sample, complete(sample))
 
     check_outputs((NamedFile("--output", output),), (NamedFile("--samples", samples),))
     made_of = {"samples": samples.name, "made_of": read_metadata(samples), "thought": thought, "seed": seed}
+    if quoting is not None:
+        made_of |= {
+            "quotes": quoting.words,
+            "teacher": None if quoting.teacher is None else asdict(quoting.teacher.teaching),
+        }
     return write_completions(output, completed(), {"made_by": "gold answers", **made_of})

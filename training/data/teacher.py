@@ -43,7 +43,7 @@ class Teacher:
     """Gives samples soft gains."""
 
     def __init__(self, teaching: Teaching) -> None:
-        self._teaching = teaching
+        self.teaching = teaching
         self._encoder = SentenceEncoder(teaching.model, "teacher")
 
     def taught(self, sample: Sample) -> Sample:
@@ -51,7 +51,7 @@ class Teacher:
         record = sample.record
         texts = [candidate.text for candidate in record.request.candidates]
         similarities = self.similarities(record.request.query, texts)
-        return replace(sample, record=replace(record, gains=soft_gains(similarities, record.gains, self._teaching)))
+        return replace(sample, record=replace(record, gains=soft_gains(similarities, record.gains, self.teaching)))
 
     def similarities(self, query: str, texts: Sequence[str]) -> tuple[float, ...]:
         """The cosine of each text's embedding with the query's; texts are cut where the encoder's positions end."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.option_fields import option
@@ -18,16 +20,39 @@ def answers(
         "What the thought says; {id} and {identifier} stand for the candidate that the answer names first.",
         unset="nothing",
     ),
+    quotes: int | None = option(
+        None,
+        "Thoughts quote N words of each candidate, those nearest to the query, and grade it from 0 to 9.",
+        unset="no quotes",
+        least=1,
+    ),
+    teacher: str | None = option(
+        None,
+        "With --quotes: a sentence encoder (folder or hub name, mean pooling) whose cosines are graded.",
+        unset="the gains alone",
+    ),
+    teacher_share: float = option(
+        0.8, "With --teacher: its share of a grade; the rest is the gain's.", least=0.0, most=1.0
+    ),
     seed: int = option(0, "Seed of the choice among candidates that are worth the same."),
     rows: int | None = option(None, "Only the first N samples.", unset="all", least=1),
     messages: Messages = MESSAGES,
 ) -> None:
     """Complete samples with the answers that their gains ask for, to fine-tune a model on them.
 
-    The answers are right and the thoughts are the one that you give: a start for reinforcement learning, or a baseline.
+    The answers are right, and the thoughts are the one that you give, or quotes and grades that the answers follow
+    from: a start for reinforcement learning, or a baseline.
     """
     messages.start()
+    if quotes is None and teacher is not None:
+        raise typer.BadParameter("it goes with --quotes: say how many words a thought quotes", param_hint="--teacher")
+    if quotes is not None and thought:
+        raise typer.BadParameter("it does not go with --quotes: leave one of the two out", param_hint="--thought")
     from r1ranker_ir.training.data.gold_answers import write_gold_answers
+    from r1ranker_ir.training.data.quoted_thoughts import Quoting
+    from r1ranker_ir.training.data.teacher import Teacher, Teaching
 
-    count = write_gold_answers(samples, output, thought, seed=seed, rows=rows)
+    graded_by = None if teacher is None else Teacher(Teaching(teacher, share=teacher_share))
+    quoting = None if quotes is None else Quoting(quotes, graded_by)
+    count = write_gold_answers(samples, output, thought, quoting=quoting, seed=seed, rows=rows)
     messages.say(f"{output}: {count} samples with their answers")

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.data.completion_files import read_completions
-from r1ranker_ir.training.data.gold_answers import gold_completion, write_gold_answers
+from r1ranker_ir.training.data.gold_answers import gold_completion, quoting_completion, write_gold_answers
+from r1ranker_ir.training.data.quoted_thoughts import Quoting, quote_of
+from r1ranker_ir.training.data.quoted_thoughts import read as read_quotes
 from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.rewards.rewards import find_reward
@@ -27,7 +29,7 @@ def sample(gains: tuple[float, ...], strategy: str = "direct", name: str = "q") 
 
 def named(completion: str) -> list[int]:
     """The places that an answer names, from 0."""
-    inner = re.fullmatch(r"<think>\n(?:.*\n)?</think>\n<answer>(.*)</answer>", completion)
+    inner = re.fullmatch(r"<think>\n(?:.*\n)?</think>\n<answer>(.*)</answer>", completion, re.DOTALL)
     assert inner is not None, completion
     return [int(number) - 1 for number in re.findall(r"\[(\d+)\]", inner[1])]
 
@@ -83,6 +85,67 @@ def test_a_file_is_completed_but_for_samples_that_ask_for_nothing(tmp_path: Path
     completions = [row["completion"] for row in rows]
     assert find_reward("ranking")(completions=completions, **columns)[0] == pytest.approx(1.0)
     assert find_reward("exclusion")(completions=completions, **columns)[1] == 1.0
+
+
+WORD = st.sampled_from(["fleas", "jump", "[3]", "the", '"far"', "<answer>", "moon", "ship", "of"])
+
+
+@given(
+    query=st.lists(WORD, min_size=1, max_size=4).map(" ".join),
+    texts=st.lists(st.lists(WORD, max_size=12).map(" ".join), min_size=2, max_size=9),
+    strategy=st.sampled_from(["direct", "iterative", "setwise"]),
+    data=st.data(),
+)
+def test_thoughts_that_quote_are_read_back_and_the_answer_follows_from_them(query, texts, strategy, data) -> None:
+    gains = data.draw(st.lists(st.floats(0, 3), min_size=len(texts), max_size=len(texts)))
+    asked = Sample(
+        strategy, judged(query, tuple(Candidate(str(place), text) for place, text in enumerate(texts)), gains)
+    )
+    completion = quoting_completion(asked, Quoting(words=3))
+    thought = completion.partition("<think>\n")[2].partition("\n</think>")[0]
+    remarks = read_quotes(thought)
+    assert [remark.place for remark in remarks] == list(range(len(texts)))
+    assert all(remark.quote in re.sub('[][<>"]', "", " ".join(texts[remark.place].split())) for remark in remarks)
+    grades = [remarks[place].grade for place in named(completion)]
+    everyone = sorted((remark.grade for remark in remarks), reverse=True)
+    assert grades == {"direct": everyone, "iterative": everyone[-1:], "setwise": everyone[:1]}[strategy]
+
+
+@pytest.mark.parametrize(
+    ("text", "quote"),
+    [
+        ("The moon is far. A flea jumps very far, they say.", "flea jumps very far,"),
+        ("nothing of it at all here", "nothing of it at"),
+        ("flea jumps", "flea jumps"),
+        ("[1] fleas jump <b> or do fleas really jump", "do fleas really jump"),
+        ("", ""),
+    ],
+)
+def test_the_words_nearest_to_the_query_are_quoted(text, quote) -> None:
+    assert quote_of("how far do fleas jump", text, 4) == quote
+
+
+def test_options_of_quotes_stand_together(tmp_path: Path) -> None:
+    from r1ranker_ir.cli.app import app
+
+    write_samples(tmp_path / "samples.parquet", [sample((0.0, 1.0))])
+    required = [
+        "data",
+        "answers",
+        "--samples",
+        str(tmp_path / "samples.parquet"),
+        "--output",
+        str(tmp_path / "a.jsonl"),
+    ]
+    assert CliRunner().invoke(app, [*required, "--quotes", "2"]).exit_code == 0
+    [row] = read_completions(tmp_path / "a.jsonl")
+    assert row["completion"] == '<think>\n[1] "text 0" 0\n[2] "text 1" 9\n</think>\n<answer>[2] > [1]</answer>'
+    for given_options, said in (
+        (["--teacher", "x"], "it goes with --quotes"),
+        (["--quotes", "2", "--thought", "so"], "does not go with --quotes"),
+    ):
+        refused = CliRunner().invoke(app, [*required, *given_options])
+        assert refused.exit_code == 2 and said in " ".join(refused.stderr.replace("│", "").split())
 
 
 def test_where_nothing_is_asked_for_no_file_is_left(tmp_path: Path) -> None:
