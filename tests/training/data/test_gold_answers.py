@@ -114,7 +114,7 @@ def test_thoughts_that_quote_are_read_back_and_the_answer_follows_from_them(quer
 @pytest.mark.parametrize(
     ("text", "quote"),
     [
-        ("The moon is far. A flea jumps very far, they say.", "flea jumps very far,"),
+        ("The moon is far. A flea jumps very far, they say.", "far. A flea jumps"),
         ("nothing of it at all here", "nothing of it at"),
         ("flea jumps", "flea jumps"),
         ("[1] fleas jump <b> or do fleas really jump", "do fleas really jump"),
