@@ -19,6 +19,7 @@ from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.json_lines import json_lines
 from r1ranker_ir.files.partial import growing_file
 from r1ranker_ir.files.records import OpenRecord, Words, checked_record
+from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.quoting import quoted
 
 from .records import Sample
@@ -51,6 +52,13 @@ class CompletedSample:
 
     sample: Sample
     completion: str
+
+
+def completion_of(thought: str, answer: Sequence[int], candidates: int) -> str:
+    """An assistant's turn in the protocol's form: a thought, and places of candidates as the answer."""
+    names = identifiers(candidates)
+    inner = f"{thought}\n" if thought else ""
+    return f"{_THINK}\n{inner}{_THINK_END}\n<answer>{' > '.join(names[place] for place in answer)}</answer>"
 
 
 class _Thinking(OpenRecord):

@@ -16,14 +16,13 @@ from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
-from r1ranker_ir.prompts.answers import identifiers
 from r1ranker_ir.runs.traces import read_trace
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.training.data.ranking_measures import ndcg
 from r1ranker_ir.types import ClosedAt, RankingRequest, Step
 
 from .command import SHOWN_LEAKS, open_training_corpus
-from .completion_files import CompletedSample, write_completions
+from .completion_files import CompletedSample, completion_of, write_completions
 from .leakage import Leak, TestData, test_data_of
 from .records import TAGS, Sample, sample_strategies
 
@@ -62,9 +61,7 @@ class TraceStep:
     @property
     def completion(self) -> str:
         """The assistant's turn in the protocol's form, whatever stood between thought and answer in the teacher's."""
-        names = identifiers(len(self.step.shown))
-        answer = " > ".join(names[place] for place in self.outcome)
-        return f"<think>\n{self.step.thought.strip()}\n</think>\n<answer>{answer}</answer>"
+        return completion_of(self.step.thought.strip(), self.outcome, len(self.step.shown))
 
 
 @dataclass(frozen=True)

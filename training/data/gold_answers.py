@@ -7,7 +7,7 @@ learning, or a baseline for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -16,8 +16,8 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.paths import NamedFile, check_outputs
 from r1ranker_ir.prompts.answers import identifiers
 
-from .completion_files import CompletedSample, write_completions
-from .prompting import OPENING, sample_of
+from .completion_files import CompletedSample, completion_of, write_completions
+from .prompting import sample_of
 from .quoted_thoughts import Quoting
 from .records import TAGS, Sample
 from .sample_files import read_metadata, read_samples
@@ -53,13 +53,6 @@ def quoting_completion(sample: Sample, quoting: Quoting) -> str:
     best_first = sorted(range(len(grades)), key=lambda place: -grades[place])
     answer = {"order": best_first, "worst": best_first[-1:]}.get(sample.asks, best_first[:1])
     return completion_of(quoting.thought(sample, grades), answer, len(grades))
-
-
-def completion_of(thought: str, answer: Sequence[int], candidates: int) -> str:
-    """An assistant's turn in the protocol's form: a thought, and places of candidates as the answer."""
-    names = identifiers(candidates)
-    inner = f"{thought}\n" if thought else ""
-    return f"{OPENING}{inner}</think>\n<answer>{' > '.join(names[place] for place in answer)}</answer>"
 
 
 def write_gold_answers(
