@@ -24,7 +24,8 @@ from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.models.router import load_router
 from r1ranker_ir.rankers.unsure import UnsureCascade, margin_of
-from r1ranker_ir.training.trainers.router import Distillation, Observed, distil, repeated_in, soft_labels
+from r1ranker_ir.training.trainers.distillation import Distillation
+from r1ranker_ir.training.trainers.router import Observed, distil, repeated_in, soft_labels
 
 LLMS = (
     LLMProfile("chat", 0.1, 0.1, "short chats", "7B"),

@@ -94,7 +94,7 @@ def test_lesser_grades_are_neither_relevant_nor_negatives(folder: Path) -> None:
     [
         ({}, "query q4: no relevant passage has a text: of blank"),
         ({"candidates": 6}, "query q2: too few other passages in the run: 4 of 5; use a deeper run"),
-        ({"candidates": 1}, "candidates is 1: ask for at least 2"),
+        ({"candidates": 1}, "candidates is 1: give at least 2"),
     ],
 )
 def test_queries_that_cannot_be_used_are_named(folder: Path, options: dict[str, Any], said: str) -> None:
