@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import r1ranker
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from r1ranker_ir import LLMProfile, Ranker, RoutingAdapter
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.routing.observations import read_observations
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.request_files import read_requests
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
@@ -48,9 +47,7 @@ def made_questions(count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def run(*arguments: str | Path, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [*map(str, arguments)])
-    assert result.exit_code == code, result.output
-    return result.output
+    return str(r1ranker(*arguments, code=code, width=80).output)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from commands import COLLECTION, r1ranker
+from commands import tree as contents
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,10 +50,6 @@ def place(tmp_path: Path, bm25_run: Path) -> Path:
     shutil.copytree(COLLECTION, tmp_path / "corpus")
     shutil.copy(bm25_run, tmp_path / "bm25.trec")
     return tmp_path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # --- an output is no input ------------------------------------------------------------------------------------------
