@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,14 @@ def said(result: Any) -> str:
 
 def order_of(path: Path) -> dict[str, list[str]]:
     return {query_id: [entry.doc_id for entry in entries] for query_id, entries in read_run(path).items()}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """The files of a folder and of those in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def manifest_of(folder: str | Path) -> dict[str, Any]:
+    """What a suite's folder says of how it was made."""
+    content: dict[str, Any] = json.loads((Path(folder) / "manifest.json").read_text())
+    return content

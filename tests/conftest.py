@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,15 +177,15 @@ def _small_model(architecture: str, vocabulary: int, *, seed: int = 0, **config:
 # process forked off, with the caller's arguments, folder, environment and streams.
 COMMAND_SERVER = """
 import json, os, signal, socket, sys
-import torch, transformers.models.llama.modeling_llama
-import trl.trainer.grpo_trainer, trl.trainer.sft_trainer
+for name in sys.argv[2:]:
+    __import__(name)
 from r1ranker_ir.cli.app import app
 
 listening = socket.socket(socket.AF_UNIX)
 listening.bind(sys.argv[1])
 listening.listen()
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 while True:
     caller, _ = listening.accept()
     if os.fork():
@@ -206,7 +206,7 @@ while True:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
-    sys.argv = ["r1ranker", *order["arguments"]]
+    sys.argv = ["r1ranker", *(os.fsdecode(word.encode("latin-1")) for word in order["arguments"])]
     sys.exit(app())
 """
 # What stands for the command; it starts at once.
@@ -215,7 +215,8 @@ COMMAND = """\
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    order = dict(arguments=sys.argv[1:], folder=os.getcwd(), environment=dict(os.environ))
+    words = [os.fsencode(word).decode("latin-1") for word in sys.argv[1:]]
+    order = dict(arguments=words, folder=os.getcwd(), environment=dict(os.environ))
     socket.send_fds(server, [json.dumps(order).encode() + b"\\n"], [0, 1, 2])
     sys.exit(int(server.recv(9) or 99))
 """
@@ -244,20 +245,38 @@ def own_cache(caches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def commands() -> Iterator[Path]:
-    """A folder with the command `r1ranker`: a process of its own each time, which need not import torch again."""
+@contextmanager
+def command_server(*imported: str, **environment: str) -> Iterator[Path]:
+    """A folder with the command `r1ranker`: a process of its own each time, which need not import these again."""
     # Not one of pytest's folders, since a socket's address has to be short.
     with tempfile.TemporaryDirectory(prefix="r1ranker-") as name:
         command, address = Path(name) / "r1ranker", f"{name}/socket"
         command.write_text(COMMAND.format(python=sys.executable, address=address), encoding="utf-8")
         command.chmod(0o755)
-        arguments = [sys.executable, "-c", COMMAND_SERVER, address]
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            assert server.stdout.readline() == "ready\n"
-            yield command.parent
-            server.kill()
+        arguments = [sys.executable, "-c", COMMAND_SERVER, address, *imported]
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUTF8"}
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=inherited | environment) as server:
+            try:
+                assert server.stdout is not None
+                assert server.stdout.readline() == b"ready\n"
+                yield command.parent
+            finally:
+                server.kill()
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Path]:
+    """The command in processes that need not import torch and TRL again."""
+    trainers = ("trl.trainer.grpo_trainer", "trl.trainer.sft_trainer")
+    with command_server("torch", "transformers.models.llama.modeling_llama", *trainers) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def light_commands() -> Iterator[Path]:
+    """The command in processes that have imported the command line alone."""
+    with command_server() as folder:
+        yield folder
 
 
 @pytest.fixture

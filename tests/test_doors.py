@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import command_server
 
 from r1ranker_ir import Candidate, InputError, Ranker, RankingRequest, Reranker
 from r1ranker_ir.backends import BACKENDS, backend_class
@@ -122,11 +123,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def run(installed: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
-
-
 STAGES = """
 from r1ranker_ir.retrieval.first_stages import FirstStageKind
 from r1ranker_ir.data.trec_runs import RunEntry
@@ -153,38 +149,37 @@ def test_an_installed_package_is_used_from_python(installed: Path) -> None:
         "[ranking] = ranker.rank([RankingRequest('q', candidates)])\n"
         "print(ranking.order, ranker.window_size, ranker.strategy, resolve('r1ranker-top-one', 'm'))\n"
     )
-    done = run(installed, "-c", code)
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout == "(2, 0, 1, 3, 4) 3 top-one ('m', 'top-one')\n", done.stderr
     assert "the strategy 'gone' (r1ranker_more.nowhere:GONE) can't be loaded: ModuleNotFoundError" in done.stderr
 
 
 def test_an_installed_package_is_used_from_the_command_line(installed: Path, tmp_path: Path) -> None:
-    helped = run(installed, "-m", "r1ranker_ir", "rerank", "--help")
-    assert "likelihood|top-one" in "".join(helped.stdout.split()) and "openai|longest" in helped.stdout
-    assert "move the best one to the front" in " ".join(helped.stdout.split())
     corpus, found, ranked, traces = (tmp_path / name for name in ("corpus", "a.trec", "b.trec", "traces.jsonl"))
     (corpus / "qrels").mkdir(parents=True)
     rows = [{"_id": f"d{n}", "text": text, "title": ""} for n, text in enumerate(TEXTS)]
     (corpus / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     (corpus / "queries.jsonl").write_text('{"_id": "q", "text": "fleas"}\n', encoding="utf-8")
     (corpus / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td1\t1\n", encoding="utf-8")
-    searched = run(
-        installed, "-m", "r1ranker_ir", "search", "--corpus", str(corpus), "--first-stage", "unsorted", "--output",
-        str(found),
-    )  # fmt: skip
-    assert searched.returncode == 0, searched.stderr
+    with command_server(PYTHONPATH=str(installed)) as commands:
+
+        def said(*words: object) -> str:
+            command = [str(commands / "r1ranker"), *map(str, words)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        helped = said("rerank", "--help")
+        said("search", "--corpus", corpus, "--first-stage", "unsorted", "--output", found)
+        model = ("--reranker", "any", "--strategy", "top-one", "--backend", "longest", "--no-cache")
+        said("rerank", "--corpus", corpus, "--run", found, *model, "--output", ranked, "--save-traces", traces)
+        shown, prompt = said("trace", "show", "q", "--trace", traces), said("prompt", "show", "--section", "top-one")
+    assert "likelihood|top-one" in "".join(helped.split()) and "openai|longest" in helped
+    assert "move the best one to the front" in " ".join(helped.split())
     assert [line.split()[2] for line in found.read_text().splitlines()] == ["d0", "d1", "d2", "d3"]
-    done = run(
-        installed, "-m", "r1ranker_ir", "rerank", "--corpus", str(corpus), "--run", str(found), "--reranker", "any",
-        "--strategy", "top-one", "--backend", "longest", "--output", str(ranked), "--save-traces", str(traces),
-        "--no-cache",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     assert [line.split()[2] for line in ranked.read_text().splitlines()] == ["d1", "d0", "d2", "d3"]
-    shown = run(installed, "-m", "r1ranker_ir", "trace", "show", "q", "--trace", str(traces))
-    assert "best" in shown.stdout, shown.stderr
-    prompt = run(installed, "-m", "r1ranker_ir", "prompt", "show", "--section", "top-one")
-    assert "Which of 3 is best?" in prompt.stdout, prompt.stderr
+    assert "best" in shown and "Which of 3 is best?" in prompt
 
 
 DOUBT = Section("doubt", asks="worst", user="{query}: which of these would you drop?\n{candidates}")

@@ -199,8 +199,7 @@ def outcome(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=folder, env=inherited, **both)
 
 
-@pytest.mark.parametrize("target", ["demo", "test"])
-@pytest.mark.parametrize("interpreter", ["false", "/nowhere/python3.9"])
+@pytest.mark.parametrize(("target", "interpreter"), [("demo", "false"), ("test", "/nowhere/python3.9")])
 def test_make_asks_for_a_newer_python(tmp_path, target, interpreter):
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.option_fields import option
 
 from .meter import Metered
 from .variants import NAIVE
@@ -16,17 +17,19 @@ FLOOR = "one forward pass"
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """What is ranked, and how it is measured."""
+    """What is ranked, and how it is measured; each field says what it is for."""
 
-    candidates: int = 20  # passages per list
-    passage_tokens: int = 100  # of each, by the model's tokenizer
-    thought_tokens: int = 64  # of each thought; none ends before
-    queries: int = 1  # lists
-    order: Literal["first-stage", "random"] = "first-stage"  # in which candidates go; the first stage's last one first
-    batch_size: int = 16  # calls at once
-    seed: int = 0  # of texts and order
-    repeat: int = 1  # measurements per variant; the one of median seconds counts
-    naive_queries: int | None = None  # lists that the naive loop ranks, scaled to all of them; None: all
+    candidates: int = option(20, "Passages per list.", least=2)
+    passage_tokens: int = option(100, "Tokens of each passage.", least=1)
+    thought_tokens: int = option(
+        64, "Tokens of each thought, at most with --corpus.", unset="64; with --corpus the checkpoint's", least=0
+    )
+    queries: int = option(1, "Lists, or queries of the run.", unset="1; with --corpus all", least=1)
+    order: Literal["first-stage", "random"] = option("first-stage", "How candidates go: last ones first, or random.")
+    batch_size: int = option(16, "Calls at once.", unset="16; with --corpus the checkpoint's", least=1)
+    seed: int = option(0, "Seed of random weights, texts and order.", least=0)
+    repeat: int = option(1, "Measure each row N times, and show the median of the seconds.", least=1)
+    naive_queries: int | None = option(None, "Lists of the naive loop, scaled to all.", unset="all", least=1)
     cache_memory: int | str | None = None  # as TransformersBackend takes it; its own limit if None
 
     def __post_init__(self) -> None:

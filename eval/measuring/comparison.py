@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.errors import InputError
 
 from .measures import Evaluation
+from .settings import ComparisonSettings
 from .significance import (
-    RESAMPLES,
     ROUNDING,
-    Correction,
     Interval,
     MeanEstimate,
-    Test,
     bootstrap_interval,
     correct,
     paired_t_test,
@@ -30,26 +28,6 @@ if TYPE_CHECKING:
 
 # The same for every run, or no matter of quality.
 _NOT_COMPARED = {"NumQ": "the queries", "NumRel": "the relevant documents", "NumRet": "the retrieved documents"}
-_LEAST_RESAMPLES = 100  # with fewer, 95% can't be told from all
-
-
-@dataclass(frozen=True)
-class ComparisonSettings:
-    """How runs are tested."""
-
-    test: Test = "ttest"  # a paired two-sided test over the queries
-    correction: Correction = "holm"  # for the number of tests: over all runs and measures of the comparison
-    alpha: float = 0.05  # from which corrected p-value down a difference counts as significant
-    resamples: int = RESAMPLES  # random samples of the randomisation test and of the intervals that are drawn
-    seed: int = 0  # of these samples; the same ones are drawn for every run and measure
-
-    def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
-            raise InputError(f"alpha is {self.alpha}: give the probability of a false alarm, such as 0.05")
-        if self.resamples < _LEAST_RESAMPLES:
-            raise InputError(
-                f"resamples is {self.resamples}: give at least {_LEAST_RESAMPLES}; {RESAMPLES:,} are usual"
-            )
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from r1ranker_ir.errors import InputError, missing_extra
 
-Test = Literal["ttest", "randomisation"]
-Correction = Literal["none", "holm", "bonferroni"]
+from .settings import RESAMPLES, Correction
 
 LEVEL = 0.95
 """How much of the distribution an interval covers."""
-RESAMPLES = 10_000
-"""How many random samples randomisation tests and intervals take."""
 ROUNDING = 1e-12
 """Differences up to this are rounding errors, and count as none."""
 # Random samples are drawn in batches of about this many values, so that memory stays flat.

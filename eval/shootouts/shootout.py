@@ -15,8 +15,9 @@ from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.trec_runs import Run, write_run
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.errors import InputError, R1RankerError
-from r1ranker_ir.eval.measuring.comparison import Comparison, ComparisonSettings, check_comparable, compare_runs
+from r1ranker_ir.eval.measuring.comparison import Comparison, check_comparable, compare_runs
 from r1ranker_ir.eval.measuring.measures import Evaluation, evaluate
+from r1ranker_ir.eval.measuring.settings import ComparisonSettings
 from r1ranker_ir.eval.output.manifest import ranker_settings
 from r1ranker_ir.rankers.cascade import Cascade
 from r1ranker_ir.rankers.ranker import Ranker

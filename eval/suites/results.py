@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from r1ranker_ir.option_fields import model_option, option
 from r1ranker_ir.rankers.unsure import MARGIN
+from r1ranker_ir.runs.cluster import RayCluster
+from r1ranker_ir.runs.run_source import DEPTH, MISSING, SHUFFLE
 
 if TYPE_CHECKING:
     from r1ranker_ir.engine.engine import RunSummary
     from r1ranker_ir.eval.measuring.measures import Evaluation
-    from r1ranker_ir.runs.ray_engine import RayCluster
 
     from .baselines import Baseline
     from .tables import DataSet
@@ -23,21 +25,38 @@ FIRST_STAGE_RUN, RERANKED_RUN, TRACES, REQUESTS = "first-stage.trec", "reranked.
 
 @dataclass(frozen=True)
 class SuiteSettings:
-    """How a suite is run."""
+    """How a suite is run; each field says what it is for. A folder belongs to one command."""
 
-    reranker: str  # its name in reports
-    depth: int = 100  # documents reranked per query; runs go no deeper. Ranking requests are ranked whole
-    # bm25s, pyserini:bm25 (each data set's prebuilt index), pyserini:INDEX, or run:FILE with {dataset} for the name
-    first_stage: str | None = None
-    measures: str | None = None  # in place of the data sets' own
-    queries: int | None = None  # only the first judged queries, or requests, of each data set
-    missing: Literal["error", "skip"] = "error"  # about documents that the corpus lacks
-    shuffle: int | None = None  # a seed to shuffle each query's documents with before they are reranked
-    traces: bool = False  # keep each query's model calls
+    first_stage: str | None = option(
+        None,
+        "bm25s; pyserini:bm25, each one's prebuilt index; pyserini:INDEX or run:FILE, with {dataset} for its name.",
+        unset="pyserini:bm25 for a suite, bm25s for a folder",
+        group="What",
+    )
+    depth: int = DEPTH
+    queries: int | None = option(None, "Only the first N of each data set.", unset="all", group="What", least=1)
+    missing: Literal["error", "skip"] = MISSING
+    shuffle: int | None = SHUFFLE
+    measures: str | None = option(
+        None,
+        "Measures as ir_measures writes them, split by spaces: RR(rel=2)@10, P@5, R@100, …",
+        unset="the data set's",
+        group="What",
+    )
+    reranker: str = model_option("", "As for r1ranker rerank.", unset=None)
+    router: Path | None = model_option(
+        None,
+        "Folder of r1ranker train router, measured beside, alone and with the reranker where it is unsure.",
+        unset="none",
+    )
+    margin: float = model_option(
+        MARGIN, "The router is unsure where its first two chances differ by less.", least=0, most=1
+    )
+    traces: bool = option(
+        False, "Keep each query's model calls, a file for each data set.", group="Output", flags=("--save-traces",)
+    )
     cluster: RayCluster | None = None  # the Ray workers that share the work; this process does it if None
-    router: Path | None = None  # folder of a distilled router, to be measured beside the reranker
-    margin: float = MARGIN  # the reranker is asked where the router's margin is below this
-    command: Sequence[str] = ()  # without what changes no result; a folder belongs to one command
+    command: Sequence[str] = ()  # without what changes no result
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from r1ranker_ir.adapters.passage_protocol import PassageProtocol
 from r1ranker_ir.adapters.problems import LeftOutError, Problems
 from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.request_files import JudgedRequest
@@ -23,32 +23,6 @@ from r1ranker_ir.types import Candidate, RankingRequest
 
 if TYPE_CHECKING:
     from r1ranker_ir.data.corpora import Corpus
-
-
-@dataclass(frozen=True)
-class PassageProtocol:
-    """How a query's candidates are chosen.
-
-    Args:
-        candidates: how many there are, the relevant one included.
-        negatives: `random` ones of the run's top, or those that the run ranks highest (`top`).
-        depth: how many documents of the run count as its top.
-        min_gain: the least grade of a relevant passage. What is judged above 0 and below this is not used.
-        queries: only the first N queries that a request can be made of; all if `None`.
-        seed: of every draw. A query's candidates do not depend on what other queries there are.
-    """
-
-    candidates: int = 5
-    negatives: Literal["random", "top"] = "random"
-    depth: int = 100
-    min_gain: int = 1
-    queries: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, bound in {"candidates": 2, "depth": 1, "min_gain": 1, "queries": 1}.items():
-            if (value := getattr(self, name)) is not None and value < bound:
-                raise InputError(f"{name} is {value}: ask for at least {bound}")
 
 
 def passage_requests(

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from r1ranker_ir.cli.console import MESSAGES, Messages, claimed_folder, print_wide
-from r1ranker_ir.cli.parameters import command_words, made_of, refuse_stated, stated_of, with_fields
+from r1ranker_ir.cli.parameters import StatedOf, command_words, refuse_stated, with_fields
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.benchmarks.rows import SpeedSettings
 from r1ranker_ir.option_fields import argument, option
 from r1ranker_ir.rankers.settings import RankerSettings
 
 if TYPE_CHECKING:
     from r1ranker_ir.eval.benchmarks.rows import SpeedResult
 
-    Memory = Mapping[str, Any]
-else:
-    Memory = stated_of(RankerSettings, only=("device", "cache_memory"))
+Memory = Annotated[Mapping[str, Any], StatedOf(RankerSettings, only=("device", "cache_memory"))]
+Speed = Annotated[Mapping[str, Any], StatedOf(SpeedSettings)]
 
 _OF_SPEED = dict.fromkeys(
     ("candidates", "passage_tokens", "order", "repeat", "naive_queries", "template"),
@@ -47,24 +47,14 @@ def benchmark(
         "show-best-first, direct, no-reuse.",
         unset="all documented ones",
     ),
-    candidates: int = option(20, "Passages per list.", least=2),
-    passage_tokens: int = option(100, "Tokens of each passage.", least=1),
-    thought_tokens: int | None = option(
-        None, "Tokens of each thought, at most with --corpus.", unset="64; with --corpus the checkpoint's", least=0
-    ),
-    queries: int | None = option(None, "Lists, or queries of the run.", unset="1; with --corpus all", least=1),
-    order: Literal["first-stage", "random"] = option("first-stage", "How candidates go: last ones first, or random."),
-    naive_queries: int | None = option(None, "Lists of the naive loop, scaled to all.", unset="all", least=1),
-    repeat: int = option(1, "Measure each row N times, and show the median of the seconds.", least=1),
+    speed: Speed,
     template: Path | None = option(None, "Prompt template (TOML) for speed.", unset="the project's"),
     corpus: str | None = option(None, "Measure quality, too, on this judged corpus.", unset="speed on made-up lists"),
     run: str | None = option(None, "First-stage TREC run to rerank, with --corpus."),
     depth: int = option(20, "Documents to rerank per query, with --corpus.", least=2),
     measure: str = option("nDCG@10", "Measures as ir_measures writes them, split by spaces, with --corpus."),
-    batch_size: int | None = option(None, "Calls at once.", unset="16; with --corpus the checkpoint's", least=1),
     dtype: str = option("auto", "auto, float32, bfloat16 or float16; several, split by commas, are compared."),
     memory: Memory,
-    seed: int = option(0, "Seed of random weights, texts and order.", least=0),
     output: Path | None = option(None, "Folder for benchmark.json and benchmark.png.", unset="only the table is shown"),
     messages: Messages = MESSAGES,
 ) -> None:
@@ -80,7 +70,8 @@ def benchmark(
             raise typer.BadParameter("it has a server and a model of its own: give neither", param_hint="--server")
         from r1ranker_ir.eval.benchmarks.serving import Waiting, measure_server, measure_threads, serving_sheet
 
-        rows = measure_server(Waiting(), queries=queries or 64, tasks=min(queries or 32, 32), candidates=candidates)
+        queries, candidates = speed.get("queries", 64), speed.get("candidates", SpeedSettings.candidates)
+        rows = measure_server(Waiting(), queries=queries, tasks=min(queries, 32), candidates=candidates)
         print_wide(serving_sheet([*rows, measure_threads()]).table())
         return
     if (model is None) == (config_only is None):
@@ -92,7 +83,6 @@ def benchmark(
     refuse_stated(ctx, _OF_QUALITY if corpus is None else _OF_SPEED)
     from r1ranker_ir.eval.benchmarks import report
     from r1ranker_ir.eval.benchmarks.model import BenchmarkModel, open_model, parse_dtypes
-    from r1ranker_ir.eval.benchmarks.rows import SpeedSettings
     from r1ranker_ir.eval.benchmarks.speed import measure_speed
     from r1ranker_ir.eval.benchmarks.variants import DEFAULT_VARIANTS, QUALITY_VARIANTS, parse_variants
     from r1ranker_ir.eval.measuring.measures import parse_measures
@@ -109,13 +99,7 @@ def benchmark(
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--dtype") from error
     wording, measures = load_template(template), parse_measures(measure)
-    settings = made_of(
-        ctx,
-        SpeedSettings,
-        thought_tokens=64 if thought_tokens is None else thought_tokens,
-        queries=1 if queries is None or corpus is not None else queries,
-        batch_size=16 if batch_size is None else batch_size,
-    )
+    settings = SpeedSettings(**speed, cache_memory=memory.get("cache_memory"))
     command, written = command_words(ctx, left_out={"output", "verbose", "quiet"}), list[Path]()
 
     def place(dtype: str) -> Path | None:
@@ -131,18 +115,18 @@ def benchmark(
             written.append(folder / report.PICTURE)
 
     def measured(dtype: str) -> SpeedResult | None:
-        opened = open_model(model, config_only, dtype=dtype, device=memory.get("device"), seed=seed)
+        opened = open_model(model, config_only, dtype=dtype, device=memory.get("device"), seed=settings.seed)
         if corpus is None or run is None:
-            speed = measure_speed(opened, chosen, settings, template=wording, progress=progress)
-            show(opened, dtype, report.speed_sheet(speed, opened), report.speed_data(speed), report.plot_speed, speed)
-            return speed
+            row = measure_speed(opened, chosen, settings, template=wording, progress=progress)
+            show(opened, dtype, report.speed_sheet(row, opened), report.speed_data(row), report.plot_speed, row)
+            return row
         quality = measure_quality(
             opened,
             chosen if variants is not None else possible_variants(str(opened.checkpoint), chosen),
-            RunSource(corpus, run, depth, queries),
+            RunSource(corpus, run, depth, speed.get("queries")),
             measures,
-            batch_size=batch_size,
-            max_thought_tokens=thought_tokens,
+            batch_size=speed.get("batch_size"),
+            max_thought_tokens=speed.get("thought_tokens"),
             cache_memory=memory.get("cache_memory"),
             progress=progress,
         )
@@ -158,7 +142,7 @@ def benchmark(
     folders = [folder for each in dtypes if (folder := place(each)) is not None]
     with claimed_folder(output, (report.RESULT_FILE, report.PICTURE), read, report.FEATURE, folders):
         # One model at a time is in memory.
-        speeds = {each: speed for each in dtypes if (speed := measured(each)) is not None}
+        speeds = {each: row for each in dtypes if (row := measured(each)) is not None}
         if len(speeds) > 1:
             print_wide(report.dtypes_sheet(speeds).table())
             if output is not None:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from r1ranker_ir.cli.console import MESSAGES, Messages, offer_only_run_queries
 from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, measures_option
-from r1ranker_ir.cli.parameters import with_fields
+from r1ranker_ir.cli.parameters import StatedOf, with_fields
+from r1ranker_ir.eval.measuring.settings import ComparisonSettings
 from r1ranker_ir.files.terminal_text import echo, echo_json
 from r1ranker_ir.option_fields import argument, option
+
+StatedSettings = Annotated[Mapping[str, Any], StatedOf(ComparisonSettings)]
 
 
 @with_fields
 def compare(
+    *,
     corpus: str = JUDGED_CORPUS,
     baseline: str = option(..., "TREC run that the others are compared with, such as BM25's."),
     runs: list[str] = argument(..., "TREC runs to compare, gzip if they end in .gz; - for standard input."),
     measures: str = measures_option("nDCG@10 RR@10"),
-    test: Literal["ttest", "randomisation"] = option("ttest", "The paired two-sided test over the queries."),
-    correction: Literal["holm", "bonferroni", "none"] = option(
-        "holm", "Correction of the p-values for their number, over all runs and measures."
-    ),
-    alpha: float = option(0.05, "Mark differences whose corrected p-value is at most this.", least=0.0, most=1.0),
-    resamples: int = option(10_000, "Random samples of the randomisation test and of the intervals.", least=100),
-    seed: int = option(0, "Seed of these samples.", least=0),
+    settings: StatedSettings,
     format_: Literal["table", "markdown", "json"] = option(
         "table", "How to write it; JSON also holds each query's differences.", flags=("--format",)
     ),
@@ -39,12 +38,11 @@ def compare(
     messages.start()
     from r1ranker_ir.data import corpora
     from r1ranker_ir.data.trec_runs import Run, read_run
-    from r1ranker_ir.eval.measuring.comparison import ComparisonSettings, check_comparable, compare_runs
+    from r1ranker_ir.eval.measuring.comparison import check_comparable, compare_runs
     from r1ranker_ir.eval.measuring.measures import common_queries, evaluate, parse_measures, short_names
     from r1ranker_ir.eval.output.comparison_report import FORMATS
 
-    settings = ComparisonSettings(test, correction, alpha, resamples, seed)
-    parsed = parse_measures(measures)
+    compared_by, parsed = ComparisonSettings(**settings), parse_measures(measures)
     check_comparable(parsed)
     files = dict(zip(short_names([baseline, *runs]), [baseline, *runs], strict=True))
     name_of_baseline = next(iter(files))
@@ -55,6 +53,6 @@ def compare(
         qrels, found, judged = common_queries(qrels, found)
     evaluations = {name: evaluate(qrels, run, parsed, name=name) for name, run in found.items()}
     offer_only_run_queries(evaluations)
-    compared = compare_runs(evaluations, name_of_baseline, settings, judged=judged)
+    compared = compare_runs(evaluations, name_of_baseline, compared_by, judged=judged)
     printed = echo_json if format_ == "json" else echo
     printed(FORMATS[format_](compared), nl=False)

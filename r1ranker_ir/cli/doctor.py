@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
 from r1ranker_ir.cli.console import MESSAGES, Messages
-from r1ranker_ir.cli.parameters import stated_of, with_fields
+from r1ranker_ir.cli.parameters import StatedOf, with_fields
 from r1ranker_ir.cli.ranker_options import check_backend_options
 from r1ranker_ir.files.terminal_text import echo, echo_json
 from r1ranker_ir.option_fields import argument, option
@@ -23,10 +23,7 @@ _OPTIONS = (
     *("backend", "base_url", "api", "tokenizer", "template", "batch_size", "device", "dtype"),
     *("timeout", "max_retries", "extra_body"),
 )
-if TYPE_CHECKING:
-    Stated = Mapping[str, Any]
-else:
-    Stated = stated_of(RankerSettings, only=_OPTIONS)
+Stated = Annotated[Mapping[str, Any], StatedOf(RankerSettings, only=_OPTIONS)]
 
 
 @with_fields

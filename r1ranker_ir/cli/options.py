@@ -9,15 +9,8 @@ from r1ranker_ir.option_fields import option
 from r1ranker_ir.prompts.sections import known_sections
 from r1ranker_ir.retrieval.first_stages import FIRST_STAGES, form_of
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import OF_ONE
 
 CACHE_PLACE = "the environment variable R1RANKER_CACHE, else r1ranker-ir/completions.sqlite in the user's cache folder"
-CORPUS = option(
-    ...,
-    "A folder in BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv or qrels.trec), demo-collection, or an "
-    "ir_datasets id.",
-    group="What",
-)
 JUDGED_CORPUS = option(
     ...,
     "Whose judgments count: an ir_datasets id; a BEIR folder; or ranking requests (.jsonl) with their gains.",
@@ -27,13 +20,7 @@ ONLY_RUN_QUERIES = option(
     False, "Count only the judged queries that all runs have; else one that a run lacks counts as 0.", group="What"
 )
 RUN_OUTPUT = option(..., "Run file to write, gzip if it ends in .gz; - for standard output.", group="Output")
-RUN = option(..., "First-stage TREC run, gzip if it ends in .gz; - for standard input.", group="What")
-RERANK_DEPTH = option(100, "Documents to rerank and write per query, from the top.", group="What", least=1)
-MISSING = option("error", "What to do about documents that the corpus lacks; they are named.", group="What")
 ON_ERROR = option("fail", "What to do about what can't be used: stop with an error, or leave out and count it.")
-SHUFFLE = option(
-    None, "Shuffle each query's documents, cut at --depth.", unset="keep their order", group="What", metavar="SEED"
-)
 
 
 def _one_of(names: Iterable[str]) -> Any:
@@ -42,11 +29,8 @@ def _one_of(names: Iterable[str]) -> Any:
 
 
 if TYPE_CHECKING:
-    SamplingName = str
     SectionName = str
 else:
-    SamplingName = _one_of([*(name for name, each in STRATEGIES.items() if each.asks not in OF_ONE), "windows"])
-    """What training samples are made for: a strategy that compares candidates, or windows over a run."""
     SectionName = _one_of(known_sections())
     """A section of a template."""
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import Field, dataclass, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -15,21 +15,14 @@ from typer.core import TyperCommand
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import GROUPS, Offer, offer_of, offers_of
 
-T = TypeVar("T")
 V = TypeVar("V", bound=Callable[..., None])
 
 
-@dataclass(frozen=True)
 class StatedOf:
     """In the annotation of a mapping: it holds what the command line states of some fields, or all, of dataclasses."""
 
-    kinds: tuple[type, ...]
-    only: tuple[str, ...] = ()
-
-
-def stated_of(*kinds: type, only: tuple[str, ...] = ()) -> Any:
-    """The annotation of a verb's parameter that takes what is stated of the fields of dataclasses, by name."""
-    return Annotated[Mapping[str, Any], StatedOf(kinds, only)]
+    def __init__(self, *kinds: type, only: tuple[str, ...] = ()) -> None:
+        self.kinds, self.only = kinds, only
 
 
 class GroupedCommand(TyperCommand):
@@ -50,7 +43,7 @@ class GroupedCommand(TyperCommand):
 def with_fields(verb: V) -> V:
     """Lets a verb take dataclasses: each of their offered fields is a parameter on the command line.
 
-    A parameter that is annotated with a dataclass is given an instance; one annotated by `stated_of` a mapping of the
+    A parameter that is annotated with a dataclass is given an instance; one annotated by `StatedOf` a mapping of the
     fields that the command line states; others have an `option` or an `argument` as their default.
     """
     hints = get_type_hints(verb, include_extras=True)
@@ -64,7 +57,7 @@ def with_fields(verb: V) -> V:
         if isinstance(each.default, Field) and (offer := offer_of(each.default)) is not None:
             parameters.append(_parameter(each.name, hint, each.default.default, offer))
         elif whole is not None or marks:
-            mark = marks[0] if whole is None else StatedOf((whole,))
+            mark = marks[0] if whole is None else StatedOf(whole)
             made = [made for kind in mark.kinds for made in _parameters(kind, mark.only)]
             parameters += made
             taken[each.name] = whole, tuple(one.name for one in made)
@@ -80,7 +73,7 @@ def with_fields(verb: V) -> V:
         current: typer.Context = given.pop(context) if own is None else given[own]
         for name, (whole, names) in taken.items():
             values = {each: given.pop(each) for each in names}
-            stated = {each: value for each, value in values.items() if is_stated(current, each)}
+            stated = {each: _told(value) for each, value in values.items() if is_stated(current, each)}
             given[name] = stated if whole is None else whole(**stated)
         verb(**given)
 
@@ -88,12 +81,6 @@ def with_fields(verb: V) -> V:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run  # type: ignore[return-value]
-
-
-def made_of(context: typer.Context, kind: type[T], **more: Any) -> T:
-    """An instance of a dataclass, made of the verb's parameters that are called like its fields, and of more."""
-    names = {each.name for each in fields(kind)} & set(context.params)  # type: ignore[arg-type]
-    return kind(**{**{name: context.params[name] for name in names}, **more})
 
 
 def is_stated(context: typer.Context, name: str) -> bool:
@@ -156,11 +143,17 @@ def _parameter(name: str, hint: Any, default: Any, offer: Offer) -> inspect.Para
         kind = str | None if default is None else str
     elif offer.choices is not None:
         kind = Literal.__getitem__(tuple(offer.choices()))
+    elif get_origin(hint) is tuple:  # of any length: the option is repeatable
+        kind, default = list[get_args(hint)[0]] | None, None  # type: ignore[misc]
     # Without a flag of its own, a switch would get a second one to turn it off.
     flags = offer.flags or ((f"--{name.replace('_', '-')}",) if hint is bool else ())
     given = typer.Argument(**offered) if offer.argument else typer.Option(*flags, **offered)
     empty = inspect.Parameter.empty if default is ... else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=Annotated[kind, given])
+
+
+def _told(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _reader(parse: Callable[[str], Any]) -> Callable[[Any], Any]:

@@ -6,13 +6,13 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from r1ranker_ir.cli.console import MESSAGES
 from r1ranker_ir.cli.options import SectionName, listed
-from r1ranker_ir.cli.parameters import GroupedCommand, stated_of, with_fields
+from r1ranker_ir.cli.parameters import GroupedCommand, StatedOf, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo_data, echo_json
 from r1ranker_ir.option_fields import argument, option
@@ -20,13 +20,13 @@ from r1ranker_ir.prompts.sections import find_section, known_sections
 from r1ranker_ir.rankers.settings import SETTINGS, RankerSettings
 from r1ranker_ir.rankers.systems import FAMILY, family_options, wording_notes
 
-if TYPE_CHECKING:
-    Limits = Mapping[str, Any]
-else:
-    Limits = stated_of(
+Limits = Annotated[
+    Mapping[str, Any],
+    StatedOf(
         RankerSettings,
         only=("max_passage_tokens", "max_passage_words", "max_query_tokens", "max_thought_tokens", "repair_text"),
-    )
+    ),
+]
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from r1ranker_ir.backends import BACKENDS, DEFAULT_BACKEND
 from r1ranker_ir.cli.options import CACHE_PLACE, listed, strategies_help
-from r1ranker_ir.cli.parameters import stated_of
+from r1ranker_ir.cli.parameters import StatedOf
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import model_option, offers_of, option
 from r1ranker_ir.rankers.names import REGISTERED, NameChoiceError
@@ -24,11 +24,8 @@ from r1ranker_ir.runs.cluster import RayCluster
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import RankingOptions
 
-if TYPE_CHECKING:
-    StatedOptions = Mapping[str, Any]
-    StatedCluster = Mapping[str, Any]
-else:
-    StatedOptions, StatedCluster = stated_of(RankingOptions, RankerSettings), stated_of(RayCluster)
+StatedOptions = Annotated[Mapping[str, Any], StatedOf(RankingOptions, RankerSettings)]
+StatedCluster = Annotated[Mapping[str, Any], StatedOf(RayCluster)]
 
 RERANKER = option(
     ...,

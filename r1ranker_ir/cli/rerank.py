@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from r1ranker_ir.cli.console import MESSAGES, Messages
-from r1ranker_ir.cli.options import CORPUS, MISSING, RERANK_DEPTH, RUN, RUN_OUTPUT, SHUFFLE
+from r1ranker_ir.cli.options import RUN_OUTPUT
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.cli.ranker_options import ENGINE, RERANKER, RankerChoice, StatedCluster, StatedOptions, ray_cluster
 from r1ranker_ir.files.byte_sizes import in_units
 from r1ranker_ir.option_fields import option
+from r1ranker_ir.runs.run_source import RunSource
 
 if TYPE_CHECKING:
     from r1ranker_ir.engine.engine import RunSummary
@@ -19,12 +20,7 @@ if TYPE_CHECKING:
 @with_fields
 def rerank(
     *,
-    corpus: str = CORPUS,
-    run: str = RUN,
-    depth: int = RERANK_DEPTH,
-    queries: int | None = option(None, "Only the first N queries that both have.", unset="all", group="What", least=1),
-    missing: Literal["error", "skip"] = MISSING,
-    shuffle: int | None = SHUFFLE,
+    candidates: RunSource,
     reranker: str = RERANKER,
     output: str = RUN_OUTPUT,
     save_traces: Path | None = option(
@@ -47,10 +43,10 @@ def rerank(
     model's answers are kept in a cache: the same command given again goes on where it stopped.
     """
     progress = messages.start()
-    from r1ranker_ir.runs.reranking import RunSource, rerank_run
+    from r1ranker_ir.runs.reranking import rerank_run
 
     summary = rerank_run(
-        RunSource(corpus, run, depth, queries, missing, shuffle),
+        candidates,
         choice.source(reranker, options),
         output,
         tag="_".join(reranker.split()),

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 from r1ranker_ir.cli.console import MESSAGES, Messages
-from r1ranker_ir.cli.options import CORPUS, RUN_OUTPUT, first_stages_help
+from r1ranker_ir.cli.options import RUN_OUTPUT, first_stages_help
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.option_fields import option
+from r1ranker_ir.runs.run_source import CORPUS
 
 logger = logging.getLogger(__name__)
 

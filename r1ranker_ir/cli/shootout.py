@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any
 
 import typer
 
 from r1ranker_ir.cli.console import MESSAGES, Messages, claimed_folder, print_wide
-from r1ranker_ir.cli.options import CORPUS, MISSING, RERANK_DEPTH, RUN
-from r1ranker_ir.cli.parameters import command_words, with_fields
+from r1ranker_ir.cli.parameters import StatedOf, command_words, with_fields
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
+from r1ranker_ir.runs.run_source import RunSource
+
+StatedSource = Annotated[Mapping[str, Any], StatedOf(RunSource, only=("corpus", "run", "depth", "queries", "missing"))]
 
 
 @with_fields
 def shootout(
+    *,
     ctx: typer.Context,
-    corpus: str = CORPUS,
-    run: str = RUN,
+    source: StatedSource,
     rerankers: str = option(
         ..., "YAML file of rerankers, or a packaged one: oracle (a noisy oracle as model) or tiny (the embedded model)."
     ),
-    depth: int = RERANK_DEPTH,
-    queries: int | None = option(None, "Only the first N judged queries.", unset="all judged ones", least=1),
     measures: str = option("nDCG@10", "Measures as ir_measures writes them, split by spaces; the first one is drawn."),
     max_calls: int | None = option(
         None, "Most calls per query; then a reranker's best order so far counts.", unset="no limit", least=1
@@ -32,7 +33,6 @@ def shootout(
         None, "Most tokens that these calls may read and write.", unset="no limit", least=1
     ),
     seed: int = option(0, "Seed of noise and sampling, where a reranker names none, and of intervals.", least=0),
-    missing: Literal["error", "skip"] = MISSING,
     output: Path | None = option(
         None, "Folder for shootout.json, shootout.png and each finished run.", unset="only the table is printed"
     ),
@@ -57,13 +57,13 @@ def shootout(
     )
     from r1ranker_ir.eval.shootouts.shootout import RUNS, EqualTerms, run_shootout
     from r1ranker_ir.files.paths import NamedFile
-    from r1ranker_ir.runs.reranking import RunSource, candidate_inputs
+    from r1ranker_ir.runs.reranking import candidate_inputs
 
-    source = RunSource(corpus, run, depth, queries, missing)
-    terms = EqualTerms(source, parse_measures(measures), max_calls, max_tokens, seed)
+    candidates = RunSource(**source)
+    terms = EqualTerms(candidates, parse_measures(measures), max_calls, max_tokens, seed)
     entries = read_entries(rerankers)
     runs = [f"{RUNS}/{run_file(name)}" for name in (FIRST_STAGE, *(entry.name for entry in entries))]
-    read = (*candidate_inputs(source), NamedFile("RERANKERS", rerankers))
+    read = (*candidate_inputs(candidates), NamedFile("RERANKERS", rerankers))
     with claimed_folder(output, (RESULT_FILE, PICTURE, *runs), read, FEATURE):
         result = run_shootout(
             entries, terms, folder=output, progress=progress, say=lambda name: messages.say(f"{name} …")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from r1ranker_ir.cli.console import MESSAGES, Messages, print_wide
-from r1ranker_ir.cli.options import MISSING, RERANK_DEPTH, SHUFFLE, measures_option
-from r1ranker_ir.cli.parameters import command_words, made_of, refuse_stated, with_fields
+from r1ranker_ir.cli.parameters import command_words, refuse_stated, with_fields
 from r1ranker_ir.cli.ranker_options import ENGINE, RankerChoice, StatedCluster, StatedOptions, ray_cluster
+from r1ranker_ir.eval.suites.results import SuiteSettings
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument, option
-from r1ranker_ir.rankers.unsure import MARGIN
 
 if TYPE_CHECKING:
     from r1ranker_ir.eval.suites.tables import Suite
@@ -50,31 +50,10 @@ def suite(
         unset="the Hugging Face hub",
         group="What",
     ),
-    first_stage: str | None = option(
-        None,
-        "bm25s; pyserini:bm25, each one's prebuilt index; pyserini:INDEX or run:FILE, with {dataset} for its name.",
-        unset="pyserini:bm25 for a suite, bm25s for a folder",
-        group="What",
-    ),
-    depth: int = RERANK_DEPTH,
-    queries: int | None = option(None, "Only the first N of each data set.", unset="all", group="What", least=1),
-    missing: Literal["error", "skip"] = MISSING,
-    shuffle: int | None = SHUFFLE,
-    measures: str | None = measures_option(None, unset="the data set's"),
+    settings: SuiteSettings,
     list_suites: bool = option(False, "Show suites, sizes and licence steps.", group="What", flags=("--list",)),
-    reranker: str | None = option(None, "As for r1ranker rerank.", group="Model"),
-    router: Path | None = option(
-        None,
-        "Folder of r1ranker train router, measured beside, alone and with the reranker where it is unsure.",
-        unset="none",
-        group="Model",
-    ),
-    margin: float = option(
-        MARGIN, "The router is unsure where its first two chances differ by less.", group="Model", least=0, most=1
-    ),
     output: Path | None = option(None, "Folder for all results.", unset="runs/<suite>-<reranker>", group="Output"),
     overwrite: bool = option(False, "Replace another command's results there.", group="Output"),
-    save_traces: bool = option(False, "Keep each query's model calls, a file for each data set.", group="Output"),
     choice: RankerChoice,
     options: StatedOptions,
     engine: Literal["local", "ray"] = ENGINE,
@@ -93,27 +72,22 @@ def suite(
         return
     if name is None:
         raise typer.BadParameter("name one, or use --list", param_hint="SUITE")
-    if reranker is None:
+    if not settings.reranker:
         raise typer.BadParameter("name one", param_hint="--reranker")
-    from r1ranker_ir.eval.suites.results import SuiteSettings
     from r1ranker_ir.eval.suites.suite import run_suite
 
-    ranker = choice.source(reranker, options)
+    ranker = choice.source(settings.reranker, options)
     chosen = _chosen(name, datasets, source)
-    if router is not None and not all(dataset.is_of_requests for dataset in chosen.datasets):
+    of_requests = all(dataset.is_of_requests for dataset in chosen.datasets)
+    if settings.router is not None and not of_requests:
         raise typer.BadParameter("a router is measured on files of ranking requests alone", param_hint="--router")
-    if all(dataset.is_of_requests for dataset in chosen.datasets):
+    if of_requests:
         refuse_stated(ctx, _OF_CORPORA)
-    label = re.sub(r"[^\w.-]+", "_", reranker).strip("_.") or "reranker"
+    label = re.sub(r"[^\w.-]+", "_", settings.reranker).strip("_.") or "reranker"
     folder = output or Path("runs") / f"{chosen.name}-{label}"
-    settings = made_of(
-        ctx,
-        SuiteSettings,
-        traces=save_traces,
-        cluster=ray_cluster(engine, workers),
-        command=command_words(ctx, left_out=_NO_RESULT),
-    )
-    results = run_suite(chosen, ranker, folder, settings, overwrite=overwrite, progress=progress, say=messages.say)
+    command = command_words(ctx, left_out=_NO_RESULT)
+    told = replace(settings, cluster=ray_cluster(engine, workers), command=command)
+    results = run_suite(chosen, ranker, folder, told, overwrite=overwrite, progress=progress, say=messages.say)
     failed = [result.dataset.name for result in results if result.failed is not None]
     messages.say(f"{len(results) - len(failed)} of {len(results)} data sets done: {folder / 'README.md'}")
     if failed:

@@ -6,19 +6,19 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any
 
 import typer
 
 from r1ranker_ir.cli.console import MESSAGES, Messages, print_wide
-from r1ranker_ir.cli.parameters import with_fields
+from r1ranker_ir.cli.parameters import StatedOf, with_fields
 from r1ranker_ir.files.terminal_text import console, echo
 from r1ranker_ir.option_fields import argument, option
+from r1ranker_ir.training.trainers.distillation import Distillation
 
-if TYPE_CHECKING:
-    pass
+StatedDistillation = Annotated[Mapping[str, Any], StatedOf(Distillation)]
 
 train = typer.Typer(
     help="Train a ranker: SFT, GRPO or PPO by a recipe; draw what was logged, and compare trainings.",
@@ -71,16 +71,13 @@ for _method, _help in _METHODS.items():
 @train.command("router")
 @with_fields
 def train_router(
+    *,
     requests: Path = argument(..., "Requests of r1ranker data routing, to learn from.", metavar="REQUESTS"),
     output: Path = option(..., "Folder of the router to write."),
     held_out: Path | None = option(
         None, "Requests to measure it on once; their questions are not learned.", unset="none"
     ),
-    encoder: str = option("", "A sentence encoder's folder or Hugging Face name, beside the words.", unset="none"),
-    most_terms: int = option(3000, "Size of the vocabulary; 0 for the encoder alone.", least=0),
-    tag_share: float = option(0.3, "How much of a label is the mean of the question's tag.", least=0, most=1),
-    folds: int = option(5, "Folds of the cross-validation that chooses temperature and regularization.", least=2),
-    seed: int = option(0, "Seed of the folds."),
+    told: StatedDistillation,
     overwrite: bool = option(False, "Replace a router in the folder."),
     messages: Messages = MESSAGES,
 ) -> None:
@@ -91,10 +88,8 @@ def train_router(
     messages.start()
     from r1ranker_ir.training.jobs.router import RouterJob
     from r1ranker_ir.training.jobs.router import train_router as lines_of
-    from r1ranker_ir.training.trainers.router import Distillation
 
-    told = Distillation(tag_share=tag_share, folds=folds, most_terms=most_terms, encoder=encoder, seed=seed)
-    for line in lines_of(RouterJob(requests, output, held_out, told, overwrite)):
+    for line in lines_of(RouterJob(requests, output, held_out, Distillation(**told), overwrite)):
         messages.say(line)
 
 

@@ -28,7 +28,8 @@ from r1ranker_ir.rankers.source import RankerSource
 from r1ranker_ir.runs.cluster import RayCluster as RayCluster
 from r1ranker_ir.runs.cluster import connected, import_ray
 from r1ranker_ir.runs.ray_worker import Attempts, Job, Outcome, PortionRanker, Portions
-from r1ranker_ir.runs.requests import RequestSource, RunSource
+from r1ranker_ir.runs.requests import RequestSource
+from r1ranker_ir.runs.run_source import RunSource
 from r1ranker_ir.version import VERSION
 
 logger = logging.getLogger(__name__)

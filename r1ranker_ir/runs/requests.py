@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from r1ranker_ir.data.corpora import Corpus, open_corpus
-from r1ranker_ir.data.long_runs import RunFile, open_run
+from r1ranker_ir.data.corpora import Corpus
+from r1ranker_ir.data.long_runs import RunFile
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.engine.outcomes import Outcome
 from r1ranker_ir.errors import InputError
@@ -40,23 +40,6 @@ class RequestSource(Protocol):
     def requests(self) -> Requests:
         """Opens the files and gives the requests."""
         ...
-
-
-@dataclass(frozen=True)
-class RunSource:
-    """Which candidates to rerank, named so that another process can find them too."""
-
-    corpus: str  # an ir_datasets id or a folder
-    run: str  # the first stage's TREC run; - for standard input
-    depth: int  # documents reranked per query, from the top
-    queries: int | None = None  # only the first N queries
-    missing: Literal["skip", "error"] = "error"  # about documents that the corpus lacks
-    shuffle: int | None = None  # a seed to shuffle each query's documents with; None keeps the run's order
-
-    def requests(self) -> RunRequests:
-        """Opens the files and gives the requests, to be read chunk by chunk; see `requests_of_run`."""
-        corpus, limits = open_corpus(self.corpus), {"queries": self.queries, "shuffle": self.shuffle}
-        return requests_of_run(corpus, open_run(self.run), self.depth, missing=self.missing, **limits)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from r1ranker_ir.files.locks import check_unlocked
 from r1ranker_ir.files.paths import NamedFile, cache_inputs, check_outputs, checkpoint_inputs, corpus_inputs
 from r1ranker_ir.rankers.source import RankerSource as RankerSource
 from r1ranker_ir.runs.requests import RequestSource as RequestSource
-from r1ranker_ir.runs.requests import RunSource as RunSource
 from r1ranker_ir.runs.requests import entries_of, in_order
+from r1ranker_ir.runs.run_source import RunSource as RunSource
 from r1ranker_ir.runs.traces import TraceWriter
 
 if TYPE_CHECKING:

@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import r1ranker
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from r1ranker_ir import LLMProfile, Ranker, RoutingAdapter
 from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.routing.observations import read_observations
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.request_files import read_requests
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.models.router import load_router
 from r1ranker_ir.rankers.unsure import UnsureCascade, margin_of
-from r1ranker_ir.training.trainers.router import Distillation, Observed, distil, repeated_in, soft_labels
+from r1ranker_ir.training.trainers.distillation import Distillation
+from r1ranker_ir.training.trainers.router import Observed, distil, repeated_in, soft_labels
 
 LLMS = (
     LLMProfile("chat", 0.1, 0.1, "short chats", "7B"),
@@ -47,9 +47,7 @@ def made_questions(count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def run(*arguments: str | Path, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [*map(str, arguments)])
-    assert result.exit_code == code, result.output
-    return result.output
+    return str(r1ranker(*arguments, code=code, width=80).output)
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import r1ranker
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from r1ranker_ir.adapters.passages import PassageProtocol, passage_requests
 from r1ranker_ir.adapters.problems import Problems
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.request_files import JudgedRequest, read_requests
 from r1ranker_ir.data.trec_runs import RunEntry, write_run
@@ -94,7 +93,7 @@ def test_lesser_grades_are_neither_relevant_nor_negatives(folder: Path) -> None:
     [
         ({}, "query q4: no relevant passage has a text: of blank"),
         ({"candidates": 6}, "query q2: too few other passages in the run: 4 of 5; use a deeper run"),
-        ({"candidates": 1}, "candidates is 1: ask for at least 2"),
+        ({"candidates": 1}, "candidates is 1: give at least 2"),
     ],
 )
 def test_queries_that_cannot_be_used_are_named(folder: Path, options: dict[str, Any], said: str) -> None:
@@ -107,14 +106,12 @@ def test_queries_that_cannot_be_used_are_named(folder: Path, options: dict[str, 
 def test_the_command_writes_them_and_says_what_it_left_out(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "passage-5.jsonl"
     command = ["data", "passages", "--corpus", str(folder), "--run", str(folder / "run.trec"), "--output", str(output)]
-    failed = CliRunner().invoke(app, command)
-    assert failed.exit_code == 1 and "--on-error skip" in failed.output and not output.exists()
-    done = CliRunner().invoke(app, [*command, "--on-error", "skip", "--seed", "3"])
-    assert done.exit_code == 0, done.output
+    assert "--on-error skip" in r1ranker(*command, code=1).output and not output.exists()
+    done = r1ranker(*command, "--on-error", "skip", "--seed", 3)
     assert (
         "passage-5.jsonl: 2 requests with 5 passages each; 2 queries passed over (1 × no passage judged relevant, "
         "1 × no results in the run); 1 rows left out (1 × no relevant passage has a text)"
     ) in done.stderr
     assert list(read_requests(output)) == made(folder, Problems("skip"), seed=3)
-    none = CliRunner().invoke(app, [*command, "--on-error", "skip", "--candidates", "50"])
-    assert none.exit_code == 1 and "no request could be made" in none.output
+    none = r1ranker(*command, "--on-error", "skip", "--candidates", 50, code=1)
+    assert "no request could be made" in none.output

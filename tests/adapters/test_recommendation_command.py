@@ -10,16 +10,14 @@ from typing import Any
 
 import ir_measures
 import pytest
-from typer.testing import CliRunner
+from commands import r1ranker
 
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.request_files import JudgedRequest, read_requests
 
 
 def recommendation(*arguments: Any, code: int = 0) -> str:
     """Runs the verb and gives what it says on standard error."""
-    result = CliRunner().invoke(app, ["data", "recommendation", *map(str, arguments)])
-    assert result.exit_code == code, result.output
+    result = r1ranker("data", "recommendation", *arguments, code=code)
     assert result.stdout == ""
     return " ".join(result.stderr.split()) if code == 2 else result.stderr
 
@@ -132,8 +130,7 @@ def test_command_lines_that_make_no_sense(arguments: list[str], said: str) -> No
     ],
 )
 def test_options_before_the_command_are_refused(arguments: str, said: str) -> None:
-    result = CliRunner().invoke(app, arguments.split())
-    assert result.exit_code == 2 and said in " ".join(result.stderr.split())
+    assert said in " ".join(r1ranker(*arguments.split(), code=2).stderr.split())
 
 
 def reciprocal_rank(made: list[JudgedRequest], orders: list[list[int]]) -> float:
@@ -152,13 +149,10 @@ def test_requests_that_give_the_answer_away_are_told_of(tmp_path: Path) -> None:
         *("--candidates", 5, "--repeats", "keep", "--quiet"),
     )
     samples = tmp_path / "steps.parquet"
-    made = CliRunner().invoke(app, ["data", "--requests", str(output), "--output", str(samples), "--candidates", "5"])
+    made = r1ranker("data", "--requests", output, "--output", samples, "--candidates", 5)
     assert "in 15 of 30 requests the best candidate is the only one that stands in the user's history" in made.stderr
     runs = tmp_path / "runs"
-    measured = CliRunner().invoke(
-        app, ["suite", str(output), "--reranker", "r1ranker-direct-tiny", "--queries", "12", "--output", str(runs)]
-    )
-    assert measured.exit_code == 0, measured.output
+    measured = r1ranker("suite", output, "--reranker", "r1ranker-direct-tiny", "--queries", 12, "--output", runs)
     assert "in 12 of 12 requests the best candidate is the only one" in " ".join(measured.stderr.split())
 
 

@@ -14,9 +14,9 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from commands import r1ranker
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from r1ranker_ir import LLMProfile
 from r1ranker_ir.adapters.problems import Problems
@@ -24,7 +24,6 @@ from r1ranker_ir.adapters.routing.objectives import Objective, objective_of
 from r1ranker_ir.adapters.routing.observations import Observation, read_observations
 from r1ranker_ir.adapters.routing.profiles import read_profiles
 from r1ranker_ir.adapters.routing.requests import observed_llms, outcomes, routing_requests
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.request_files import JudgedRequest, read_requests
 from r1ranker_ir.errors import DataFileError, InputError
 
@@ -402,8 +401,7 @@ def test_the_order_of_candidates_tells_nothing() -> None:
 
 
 def routing(*arguments: Any, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["data", "routing", *map(str, arguments)])
-    assert result.exit_code == code, result.output
+    result = r1ranker("data", "routing", *arguments, code=code)
     assert result.stdout == ""
     return " ".join(result.stderr.split())
 

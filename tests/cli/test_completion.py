@@ -17,7 +17,7 @@ import pytest
         ("r1ranker rerank --strategy ", {"iterative", "direct", "likelihood"}),
     ],
 )
-def test_verbs_options_and_values_are_completed(commands: Path, line: str, offered: set[str]) -> None:
+def test_verbs_options_and_values_are_completed(light_commands: Path, line: str, offered: set[str]) -> None:
     asked = {"_R1RANKER_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-    done = subprocess.run([commands / "r1ranker"], env={**os.environ, **asked}, capture_output=True, text=True)
+    done = subprocess.run([light_commands / "r1ranker"], env={**os.environ, **asked}, capture_output=True, text=True)
     assert offered <= set(done.stdout.split()), done.stderr

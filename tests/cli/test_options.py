@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import typer
@@ -14,7 +15,7 @@ from r1ranker_ir import InputError, Ranker, RecommendationAdapter
 from r1ranker_ir.backends.endpoint import find_endpoint
 from r1ranker_ir.backends.oracle import OracleBackend
 from r1ranker_ir.cli.app import app
-from r1ranker_ir.cli.parameters import GroupedCommand, command_words, stated_of, with_fields
+from r1ranker_ir.cli.parameters import GroupedCommand, StatedOf, command_words, with_fields
 from r1ranker_ir.cli.ranker_options import RankerChoice
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.option_fields import argument, limit_option, number_or_none, offers_of, option, stated
@@ -46,7 +47,7 @@ def bake(*, dish: str = argument(..., "What is baked."), oven: Oven) -> None:
 
 @kitchen.command(cls=GroupedCommand)
 @with_fields
-def plan(*, given: stated_of(Oven, only=("heat", "timer"))) -> None:  # type: ignore[valid-type]
+def plan(*, given: Annotated[Mapping[str, Any], StatedOf(Oven, only=("heat", "timer"))]) -> None:
     seen.append(dict(given))
 
 
@@ -55,7 +56,7 @@ def plan(*, given: stated_of(Oven, only=("heat", "timer"))) -> None:  # type: ig
 def tell(
     *,
     ctx: typer.Context,
-    given: stated_of(RankerSettings),  # type: ignore[valid-type]
+    given: Annotated[Mapping[str, Any], StatedOf(RankerSettings)],
     more: list[str] | None = option(None, "More."),
 ) -> None:
     seen.append(command_words(ctx, left_out=("device",)))

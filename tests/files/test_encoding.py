@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import re
-import select
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import ir_measures
 import pytest
 import pytrec_eval
+from conftest import command_server
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -46,14 +45,8 @@ ids = st.text(st.characters(exclude_characters=" \t\n\r\v\f\0", exclude_categori
 )
 
 
-def r1ranker(*arguments: str, environment: dict[str, str] | None = None, **options: Any) -> Any:
-    given_environment = {name: value for name, value in os.environ.items() if name != "PYTHONUTF8"}
-    return subprocess.run(
-        [sys.executable, "-m", "r1ranker_ir", *arguments],
-        env=given_environment | (environment or {}),
-        capture_output=True,
-        **options,
-    )
+def r1ranker(commands: Path, *arguments: str, **options: Any) -> Any:
+    return subprocess.run([commands / "r1ranker", *arguments], capture_output=True, **options)
 
 
 def corpus_of(folder: Path, documents: dict[str, str], queries: dict[str, str], qrels: str = "") -> Path:
@@ -171,20 +164,24 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda given: ",".join(map("=".join, given.items())))
-def test_pipes_are_utf8_whatever_the_locale_says(collection: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    corpus, given = ("--corpus", str(collection)), {"environment": environment}
-    expected = r1ranker("search", *corpus, "--output", "-", environment={"PYTHONUTF8": "1"}).stdout
+def test_pipes_are_utf8_whatever_the_locale_says(
+    collection: Path, tmp_path: Path, light_commands: Path, environment: dict[str, str]
+) -> None:
+    corpus = ("--corpus", str(collection))
+    expected = r1ranker(light_commands, "search", *corpus, "--output", "-").stdout
     assert "é\xa01 Q0 🦉".encode() in expected and "東京\u3000一".encode() in expected
-    found = r1ranker("search", *corpus, "--output", "-", **given)
+    with command_server(**environment) as commands:
+        found = r1ranker(commands, "search", *corpus, "--output", "-")
+        file = r1ranker(commands, "search", *corpus, "--output", str(tmp_path / "λ.trec"))
+        as_json = ("evaluate", *corpus, "-", "--measures", "RR", "--format", "json")
+        measured = r1ranker(commands, *as_json, input=expected)
+        table = r1ranker(commands, "evaluate", *corpus, str(tmp_path / "λ.trec"), "--measures", "RR")
+        wrong = r1ranker(commands, "evaluate", *corpus, "/none/λ.trec")
     assert (found.returncode, found.stdout) == (0, expected), found.stderr
-    file = r1ranker("search", *corpus, "--output", str(tmp_path / "λ.trec"), **given)
     assert (file.returncode, (tmp_path / "λ.trec").read_bytes()) == (0, expected)
-    measured = r1ranker("evaluate", *corpus, "-", "--measures", "RR", "--format", "json", input=expected, **given)
     assert measured.returncode == 0, measured.stderr
     assert list(json.loads(measured.stdout.decode("utf-8"))[0]["per_query"]) == ["é\xa01"]
-    table = r1ranker("evaluate", *corpus, str(tmp_path / "λ.trec"), "--measures", "RR", **given)
     assert table.returncode == 0, table.stderr
-    wrong = r1ranker("evaluate", *corpus, "/none/λ.trec", **given)
     assert wrong.returncode == 1
     assert wrong.stderr.startswith(b"Error: run file '/none/") and b"Traceback" not in wrong.stderr
 
@@ -192,26 +189,17 @@ def test_pipes_are_utf8_whatever_the_locale_says(collection: Path, tmp_path: Pat
 # --- terminals ------------------------------------------------------------------------------------------------------
 
 
-def on_a_terminal(*arguments: str, environment: dict[str, str] | None = None) -> str:
+def on_a_terminal(commands: Path, *arguments: str) -> str:
     """Runs a command with a terminal as its standard output and error; gives what the terminal gets."""
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "r1ranker_ir", *arguments]
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": theirs, "stderr": theirs}
-    process = subprocess.Popen(command, **streams, env=os.environ | (environment or {}))
-    os.close(theirs)
-    got, deadline = b"", time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if select.select([ours], [], [], 1.0)[0]:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            got += piece
-    process.wait(10)
-    os.close(ours)
+    got = b""
+    with subprocess.Popen([commands / "r1ranker", *arguments], **streams), open(ours, "rb", buffering=0) as terminal:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # the terminal has ended
+            while piece := terminal.read(65536):
+                got += piece
     return got.decode("utf-8", "replace")
 
 
@@ -259,32 +247,31 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_acts_on_a_terminal(hostile: Path, command: str) -> None:
+def test_nothing_acts_on_a_terminal(hostile: Path, light_commands: Path, command: str) -> None:
     names = {
         "corpus": hostile / "corpus",
         "run": next(hostile.glob("run*")),
         "trace": hostile / "trace.jsonl",
         "wrong": hostile / "wrong.toml",
     }
-    said = on_a_terminal(*(word.format(**names) for word in COMMANDS[command]))
+    said = on_a_terminal(light_commands, *(word.format(**names) for word in COMMANDS[command]))
     assert said.strip()
     assert "Traceback" not in said
     assert acts_on_a_terminal(said) == []
     assert "\x1b[31m" not in said.replace("\x1b[31mred", "") or "red" not in said
 
 
-def test_a_terminal_of_few_characters_gets_escapes(hostile: Path, collection: Path) -> None:
-    said = on_a_terminal(
-        "search", "--corpus", str(collection), "--output", "-", environment={"PYTHONIOENCODING": "ascii"}
-    )
+def test_a_terminal_of_few_characters_gets_escapes(collection: Path) -> None:
+    with command_server(PYTHONIOENCODING="ascii") as commands:
+        said = on_a_terminal(commands, "search", "--corpus", str(collection), "--output", "-")
     assert "\\xe9" in said and "\\U0001f989" in said
     assert "Traceback" not in said
 
 
-def test_pipes_get_data_as_they_are(hostile: Path) -> None:
+def test_pipes_get_data_as_they_are(hostile: Path, light_commands: Path) -> None:
     odd, corpus = re.sub(r"\s", "", HOSTILE), ("--corpus", str(hostile / "corpus"))
-    assert odd.encode() in r1ranker("search", *corpus, "--output", "-").stdout
-    measured = r1ranker("evaluate", *corpus, str(next(hostile.glob("run*"))), "--format", "json")
+    assert odd.encode() in r1ranker(light_commands, "search", *corpus, "--output", "-").stdout
+    measured = r1ranker(light_commands, "evaluate", *corpus, str(next(hostile.glob("run*"))), "--format", "json")
     assert odd in json.loads(measured.stdout)[0]["per_query"]
 
 

@@ -361,7 +361,7 @@ plain = st.recursive(
 
 
 @pytest.mark.parametrize("name", SMALL)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_content(name: str, place: Callable[[Reader], Path], data: st.DataObject) -> None:
     reader = READERS[name]
@@ -391,7 +391,7 @@ def changed(value: Any, data: st.DataObject) -> Any:
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if READERS[name].valid[:1] in (b"{", b"[")])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_valid_content_with_another_part(name: str, place: Callable[[Reader], Path], data: st.DataObject) -> None:
     path = place(READERS[name])

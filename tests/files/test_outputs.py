@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import COLLECTION, r1ranker
+from commands import tree as contents
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from r1ranker_ir.cache.completions import open_cache
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.trec_runs import RunEntry, RunWriter, read_run, write_run
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.shootouts.entries import FIRST_STAGE, run_file
@@ -35,8 +35,6 @@ from r1ranker_ir.types import Answer
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes are POSIX's")
 
-COLLECTION = Path(str(resources.files("r1ranker_ir") / "demo_collection"))
-R1RANKER = [sys.executable, "-m", "r1ranker_ir"]
 SUITE = """
 title = "One of my own"
 [datasets.own]
@@ -46,22 +44,12 @@ SUITE_OPTIONS = (*"--reranker r1ranker-iterative-tiny --depth 2 --queries 2 --ou
 RERANK = (*"--reranker r1ranker-iterative-tiny --depth 3 --queries 2 --quiet".split(),)
 
 
-def r1ranker(*arguments: str | Path, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result
-
-
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(tmp_path: Path, bm25_run: Path) -> Path:
     """A folder with a corpus of its own, its BM25 run, and other files that commands read."""
     shutil.copytree(COLLECTION, tmp_path / "corpus")
-    r1ranker("search", "--corpus", tmp_path / "corpus", "--output", tmp_path / "bm25.trec", "--quiet")
+    shutil.copy(bm25_run, tmp_path / "bm25.trec")
     return tmp_path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # --- an output is no input ------------------------------------------------------------------------------------------
@@ -82,11 +70,23 @@ def other_name(path: Path, way: str) -> Path:
     return path.parent / (way or path.name)
 
 
-@pytest.mark.parametrize("way", ["", "way/..", "link", "hard", "folder"])
-@pytest.mark.parametrize("option", ["--output", "--save-traces"])
+# Each way and each file with either option.
 @pytest.mark.parametrize(
-    "read",
-    ["bm25.trec", "corpus/corpus.jsonl", "corpus/queries.jsonl", "corpus/qrels/test.tsv", "own.toml", "c.sqlite"],
+    ("option", "read", "way"),
+    [
+        ("--output", "bm25.trec", "way/.."),
+        ("--output", "corpus/corpus.jsonl", "link"),
+        ("--output", "corpus/queries.jsonl", "hard"),
+        ("--output", "corpus/qrels/test.tsv", "folder"),
+        ("--output", "own.toml", ""),
+        ("--output", "c.sqlite", "hard"),
+        ("--save-traces", "bm25.trec", "folder"),
+        ("--save-traces", "corpus/corpus.jsonl", ""),
+        ("--save-traces", "corpus/queries.jsonl", "way/.."),
+        ("--save-traces", "corpus/qrels/test.tsv", "hard"),
+        ("--save-traces", "own.toml", "link"),
+        ("--save-traces", "c.sqlite", "link"),
+    ],
 )
 def test_rerank_writes_over_nothing_that_it_reads(place: Path, way: str, option: str, read: str) -> None:
     (place / "own.toml").write_bytes((resources.files("r1ranker_ir.prompts") / "default.toml").read_bytes())
@@ -108,13 +108,11 @@ def test_rerank_writes_over_nothing_that_it_reads(place: Path, way: str, option:
 
 
 def test_a_run_is_not_read_where_the_new_one_grows(place: Path) -> None:
-    partial = place / "new.trec.partial"
-    (place / "bm25.trec").rename(partial)
+    partial = (place / "bm25.trec").rename(place / "new.trec.partial")
     before = contents(place)
-    result = r1ranker(
-        *("rerank", "--corpus", place / "corpus", "--run", partial, "--output", place / "new.trec", *RERANK), code=1
-    )
-    assert "--output" in result.stderr and "grows as" in result.stderr
+    words = ("rerank", "--corpus", place / "corpus", "--run", partial, "--output", place / "new.trec", *RERANK)
+    said = r1ranker(*words, code=1).stderr
+    assert "--output" in said and "grows as" in said
     assert contents(place) == before
 
 
@@ -208,22 +206,22 @@ def test_a_suite_reads_nothing_from_the_folder_that_it_writes(place: Path, suite
         assert contents(place) == before
 
 
-@pytest.mark.parametrize("cache", ["README.md", "manifest.json", "own/reranked.trec", "own/c.sqlite", "measures.json"])
-def test_a_suite_does_not_write_over_its_cache(place: Path, suite: Callable[..., str], cache: str) -> None:
-    said = suite("--cache", f"out/{cache}", code=1)
-    assert "choose another --output" in said and "--cache" in said
-    assert not (place / "out").exists()
+def test_a_suite_does_not_write_over_its_cache(place: Path, suite: Callable[..., str]) -> None:
+    for cache in ("README.md", "manifest.json", "own/reranked.trec", "own/c.sqlite", "measures.json"):
+        said = suite("--cache", f"out/{cache}", code=1)
+        assert "choose another --output" in said and "--cache" in said
+        assert not (place / "out").exists()
     suite("--cache", "out/c.sqlite")
     suite("--cache", "out/c.sqlite")
 
 
-@pytest.mark.parametrize("name", ["README.md", "manifest.json", "measures.json"])
-def test_a_suite_overwrites_nothing_that_no_suite_wrote(place: Path, suite: Callable[..., str], name: str) -> None:
+def test_a_suite_overwrites_nothing_that_no_suite_wrote(place: Path, suite: Callable[..., str]) -> None:
     (place / "out").mkdir()
-    (place / "out" / name).write_text("# My project\n")
-    assert "is of no suite" in suite("--overwrite", code=1)
-    assert (place / "out" / name).read_text() == "# My project\n"
-    (place / "out" / name).unlink()
+    for name in ("README.md", "manifest.json", "measures.json"):
+        (place / "out" / name).write_text("# My project\n")
+        assert "is of no suite" in suite("--overwrite", code=1)
+        assert (place / "out" / name).read_text() == "# My project\n"
+        (place / "out" / name).unlink()
     suite("--overwrite")
     suite("--overwrite", "--depth", "1")
 
@@ -249,11 +247,12 @@ def test_a_suite_removes_only_what_lies_in_its_folder(place: Path, suite: Callab
     assert not (place / "out" / "old.trec").exists()
 
 
-def test_standard_output_that_goes_to_an_input_is_refused(place: Path) -> None:
+def test_standard_output_that_goes_to_an_input_is_refused(place: Path, light_commands: Path) -> None:
     run = place / "bm25.trec"
     before = run.read_bytes()
-    command = [*R1RANKER, "search", "--corpus", "corpus", "--output", "-", "--first-stage", f"run:{run}"]
+    words = ["search", "--corpus", "corpus", "--output", "-", "--first-stage", f"run:{run}"]
     with run.open("ab") as appended:
+        command = [light_commands / "r1ranker", *words]
         done = subprocess.run(command, cwd=place, stdout=appended, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert "is the same file as --first-stage" in done.stderr
@@ -284,10 +283,10 @@ def test_a_pipe_gets_the_run_and_stays_a_pipe(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("output", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"])
-def test_names_of_standard_output_are_standard_output(place: Path, output: str) -> None:
+def test_names_of_standard_output_are_standard_output(place: Path, light_commands: Path, output: str) -> None:
     if not Path(output).exists() and output != "-":
         pytest.skip(f"this system has no {output}")
-    command = [*R1RANKER, "search", "--corpus", "corpus", "--quiet", "--output", output]
+    command = [light_commands / "r1ranker", "search", "--corpus", "corpus", "--quiet", "--output", output]
     piped = subprocess.run(command, cwd=place, capture_output=True)
     assert piped.stdout == (place / "bm25.trec").read_bytes(), piped.stderr
     with (place / "said").open("ab") as said:
@@ -298,15 +297,15 @@ def test_names_of_standard_output_are_standard_output(place: Path, output: str) 
     assert (place / "said").read_bytes() == b"before\n" + (place / "bm25.trec").read_bytes()
 
 
-def test_traces_and_requests_go_to_pipes_too(place: Path) -> None:
-    command = [*R1RANKER, "rerank", "--corpus", "corpus", "--run", "bm25.trec", *RERANK]
+def test_traces_and_requests_go_to_pipes_too(place: Path, light_commands: Path) -> None:
+    command = [light_commands / "r1ranker", "rerank", "--corpus", "corpus", "--run", "bm25.trec", *RERANK]
     command += ["--output", "out", "--save-traces", "-"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)
     assert [json.loads(line)["query_id"] for line in done.stdout.splitlines()] == list(read_run(place / "out"))
     request = {"context": "q", "candidates": [{"text": "a", "gain": 1}, {"text": "b"}]}
     (place / "asked.jsonl").write_text(json.dumps(request) + "\n")
     words = "data --requests asked.jsonl --as-given --strategy direct --output /dev/stdout"
-    samples = subprocess.run([*R1RANKER, *words.split()], cwd=place, capture_output=True)
+    samples = subprocess.run([light_commands / "r1ranker", *words.split()], cwd=place, capture_output=True)
     assert samples.stdout.startswith(b"PAR1"), samples.stderr
 
 

@@ -6,9 +6,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from commands import r1ranker
 
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.corpora import DEMO_COLLECTION, Corpus, open_corpus
 from r1ranker_ir.data.trec_runs import RunEntry, read_run, write_run
 from r1ranker_ir.errors import InputError
@@ -77,9 +76,7 @@ def test_a_run_is_cut_and_put_in_the_order_of_the_queries(
 def test_search_takes_a_first_stage(tmp_path: Path) -> None:
     def search(stage: str, output: str, *more: str, code: int = 0) -> str:
         place = ["--corpus", str(DEMO_COLLECTION), "--output", str(tmp_path / output)]
-        result = CliRunner().invoke(app, ["search", "--first-stage", stage, *place, *more])
-        assert result.exit_code == code, result.output
-        return result.stderr
+        return str(r1ranker("search", "--first-stage", stage, *place, *more, code=code).stderr)
 
     search("bm25s", "full", "--depth", "9")
     search(f"run:{tmp_path / 'full'}", "cut", "--depth", "4", "--queries", "3")

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import COLLECTION, r1ranker
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from r1ranker_ir import Candidate, Ranker, RankingRequest
-from r1ranker_ir.cli.app import app
-from r1ranker_ir.data.corpora import DEMO_COLLECTION, Corpus, open_corpus
+from r1ranker_ir.data.corpora import Corpus, open_corpus
 from r1ranker_ir.data.trec_runs import Run, read_run
 from r1ranker_ir.errors import InputError, MissingExtraError
 from r1ranker_ir.eval.measuring.measures import evaluate, parse_measures
@@ -38,8 +37,6 @@ from r1ranker_ir.retrieval.hits import entries_of_hits, text_of_stored
 from r1ranker_ir.retrieval.java import JavaRuntime, find_java
 from r1ranker_ir.retrieval.lucene_index import build_index
 from r1ranker_ir.retrieval.pipeline import RerankedHit
-
-COLLECTION = str(DEMO_COLLECTION)
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +72,6 @@ def index(java: JavaRuntime, ranker: Ranker, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def searcher(index: Path) -> PyseriniSearcher:
     return PyseriniSearcher(index)
-
-
-def r1ranker(*arguments: str | Path, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -615,7 +606,9 @@ def test_texts_are_read_as_the_collections_store_them(raw: str, text: str) -> No
 # --- figures --------------------------------------------------------------------------------------------------------
 
 
-def test_cranfield_by_lucene_and_by_bm25s(java: JavaRuntime, data_folder: Path, tmp_path: Path) -> None:
+def test_cranfield_by_lucene_and_by_bm25s(
+    java: JavaRuntime, data_folder: Path, tmp_path: Path, light_commands: Path
+) -> None:
     shutil.copytree(
         data_folder / "ir_datasets" / "cranfield", tmp_path / "home" / "cranfield", copy_function=shutil.copyfile
     )
@@ -623,7 +616,7 @@ def test_cranfield_by_lucene_and_by_bm25s(java: JavaRuntime, data_folder: Path, 
 
     def r1ranker(*arguments: object) -> str:
         # A process of its own: ir_datasets looks for its home once, and other tests had another one.
-        command = [sys.executable, "-m", "r1ranker_ir", *map(str, arguments)]
+        command = [light_commands / "r1ranker", *map(str, arguments)]
         environment = os.environ | {"IR_DATASETS_HOME": str(tmp_path / "home")}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr

@@ -335,7 +335,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 # --- a Ray of our own -----------------------------------------------------------------------------------------------
 
 
-def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(bm25_run, tmp_path):
+def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(bm25_run, tmp_path, light_commands):
     """Also: the run from standard input, to standard output, and the same messages on standard error."""
     known = {process.pid for process in ray_processes()}
     run = bm25_run.read_text().split("\n", 1)[1] + "unknown Q0 d 1 1 t\nq01 Q0 no-such 0 999 t\n"
@@ -348,7 +348,7 @@ def test_the_command_starts_a_ray_of_its_own_and_leaves_nothing_behind(bm25_run,
         environment = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none", "RAY_worker_niceness": "0"}
         alone, on_ray = (
             subprocess.run(
-                [sys.executable, "-m", "r1ranker_ir", *arguments, *options],
+                [light_commands / "r1ranker", *arguments, *options],
                 input=run,
                 capture_output=True,
                 text=True,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from r1ranker_ir.adapters.ranking_bench import STEPS, ranking_bench_requests
 from r1ranker_ir.data.corpora import TEST_SPLIT, Corpus, FolderCorpus, open_corpus
@@ -18,12 +18,13 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import share_of
 from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 
+from .arguments import DataCommandArguments
 from .from_runs import Retrieval, retrieved_records
 from .leakage import Leak, TestData, test_data_of, without_leaks
 from .records import Sample
 from .sample_files import SampleWriter, sample_writer
 from .samples import Sampling, count_windows, samples_of
-from .teacher import Teacher, Teaching
+from .teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -31,51 +32,6 @@ TRAIN_SPLIT = "train"
 HELD_OUT = "the held-out lists"
 SHOWN_LEAKS = 5
 """How many leaks a message names."""
-
-
-@dataclass(frozen=True)
-class DataCommandArguments:
-    """What `r1ranker data` is asked for."""
-
-    output: Path
-    sampling: Sampling = field(default_factory=Sampling)
-    teaching: Teaching | None = None
-    corpus: str | None = None
-    run: str | None = None
-    requests: Path | None = None
-    ranking_bench: str | None = None
-    split: str | None = None
-    source: str | None = None
-    queries: int | None = None
-    depth: int = 100
-    add_positives: bool | None = None
-    judged_only: bool = False
-    test_corpora: tuple[str, ...] = ()
-    leaks: Literal["error", "drop"] = "error"
-    hold_out: float | None = None
-    hold_out_output: Path | None = None
-
-    def __post_init__(self) -> None:
-        given = {"corpus": self.corpus, "requests": self.requests, "ranking-bench": self.ranking_bench}
-        named = [f"--{name}" for name, value in given.items() if value is not None]
-        if len(named) != 1:
-            raise InputError(
-                f"{' and '.join(named) or 'no source'} {'are' if named else 'is'} given: give one of --corpus (with "
-                "--run), --requests, --ranking-bench and --traces (with --corpus)"
-            )
-        if (self.corpus is None) != (self.run is None):
-            raise InputError("--corpus and --run go together: the run gives the negatives, the corpus the rest")
-        if self.requests is not None and self.split is not None:
-            raise InputError("--split is for folders and Ranking-bench: a file of requests has no splits")
-        if (self.hold_out is None) != (self.hold_out_output is None):
-            raise InputError("--hold-out and --hold-out-output go together: give both or neither")
-        if self.hold_out is not None and not 0 < self.hold_out < 1:
-            raise InputError(f"--hold-out is {self.hold_out}: give a share above 0 and below 1")
-        if self.ranking_bench == STEPS and not self.sampling.makes_steps:
-            raise InputError(
-                f"--ranking-bench {STEPS} holds step samples, and --strategy {self.sampling.strategy} needs whole "
-                "lists: use --ranking-bench direct"
-            )
 
 
 @dataclass

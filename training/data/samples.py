@@ -15,6 +15,7 @@ from typing import Literal
 
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.option_fields import option
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.windows import check_window, sliding
 
@@ -31,18 +32,24 @@ NO_WINDOW = "no window with differing gains"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How records become samples."""
+    """How records become samples; each field says what it is for."""
 
-    strategy: str = "iterative"
-    candidates: int = 10
-    negatives: Negatives = "top"
-    positives: int | None = None
-    min_gain: float = 0.0
-    window_size: int = 20
-    stride: int = 10
-    passage_words: tuple[int, ...] = ()
-    as_given: bool = False
-    seed: int = 0
+    strategy: str = option(
+        "iterative",
+        "Eliminations, whole lists, the best of a list, or windows.",
+        choices=lambda: (*sample_strategies(), WINDOWS),
+    )
+    candidates: int = option(10, "Length of a list, its positive included.", least=2)
+    negatives: Negatives = option("top", "Negatives that the run ranks highest, or random ones of it.")
+    positives: int | None = option(None, "Positives drawn per query, one list each.", unset="all", least=1)
+    min_gain: float = option(0.0, "Least gain of a positive; above 0 in any case.", unset="above 0", least=0.0)
+    window_size: int = option(20, "Length of a window.", least=2)
+    stride: int = option(10, "Places by which windows move up; below the window size.", least=1)
+    passage_words: tuple[int, ...] = option(
+        (), "Cut candidates to N words; of several numbers, one is drawn per query.", unset="whole", least=1
+    )
+    as_given: bool = option(False, "Each request or row is a list already: one sample, in its order.")
+    seed: int = option(0, "Seed of every draw.")
 
     def __post_init__(self) -> None:
         check_window(self.window_size, self.stride)

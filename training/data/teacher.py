@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.models.encoder import SentenceEncoder
+from r1ranker_ir.option_fields import option
 
 from .records import Sample
 
@@ -17,8 +17,12 @@ class Teaching:
     """Who teaches (an `AutoModel` checkpoint whose embeddings are means over its last hidden states), and how far."""
 
     model: str
-    temperature: float = 0.05
-    share: float = 0.8
+    temperature: float = option(
+        0.05, "With --teacher: what divides its cosines before the softmax.", flags=("--teacher-temperature",)
+    )
+    share: float = option(
+        0.8, "With --teacher: its share of a gain, the rest judged.", flags=("--teacher-share",), least=0.0, most=1.0
+    )
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -43,6 +47,8 @@ class Teacher:
     """Gives samples soft gains."""
 
     def __init__(self, teaching: Teaching) -> None:
+        from r1ranker_ir.models.encoder import SentenceEncoder
+
         self.teaching = teaching
         self._encoder = SentenceEncoder(teaching.model, "teacher")
 

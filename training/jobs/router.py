@@ -20,9 +20,9 @@ from r1ranker_ir.files.paths import NamedFile, check_outputs
 from r1ranker_ir.models.checkpoints import ROUTER_FILE, SETTINGS_FILE, CheckpointSettings, is_router
 from r1ranker_ir.models.router import NUMBERS_FILE, save_router
 from r1ranker_ir.training.data.sample_files import versions
+from r1ranker_ir.training.trainers.distillation import Distillation
 from r1ranker_ir.training.trainers.router import (
     UTILITY,
-    Distillation,
     Distilled,
     Observed,
     distil,

@@ -16,41 +16,10 @@ from r1ranker_ir.errors import InputError, missing_extra
 from r1ranker_ir.models.encoder import SentenceEncoder
 from r1ranker_ir.models.router import Numbers, Router, tfidf
 
+from .distillation import Distillation
+
 UTILITY = "utility"
 _MOST_STEPS = 200
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """How a router is trained; of each tuple, cross-validation chooses one.
-
-    Args:
-        temperatures: utilities are divided by it before the softmax.
-        strengths: inverse regularization, C as scikit-learn has it.
-        tag_share: how much of a label is the mean label of the question's tag.
-        folds: parts of the training questions, each of which is predicted from the others once.
-        most_terms: the vocabulary's size; 0 for none, where there is an encoder.
-        encoder: checkpoint of a sentence encoder; empty for words alone.
-    """
-
-    temperatures: tuple[float, ...] = (0.3, 1.0, 3.0)
-    strengths: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
-    tag_share: float = 0.3
-    folds: int = 5
-    most_terms: int = 3000
-    encoder: str = ""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("temperatures", "strengths"):
-            if not (values := getattr(self, name)) or min(values) <= 0:
-                raise InputError(f"{name} is {values}: give at least one number, all above 0")
-        if not 0 <= self.tag_share <= 1:
-            raise InputError(f"tag_share is {self.tag_share}: give a number from 0 to 1")
-        if self.folds < 2:
-            raise InputError(f"folds is {self.folds}: give at least 2")
-        if self.most_terms < 0 or (self.most_terms == 0 and not self.encoder):
-            raise InputError(f"most_terms is {self.most_terms}: give at least 1, or name an encoder")
 
 
 @dataclass(frozen=True)

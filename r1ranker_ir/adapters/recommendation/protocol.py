@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r1ranker_ir.adapters.recommendation.interactions import UserHistory
-from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import share_of
-from r1ranker_ir.option_fields import option
+from r1ranker_ir.option_fields import check_offered, option
 
 TEST_SHARE = 0.2
 
@@ -39,9 +38,7 @@ class RecommendationProtocol:
     )
 
     def __post_init__(self) -> None:
-        for name, bound in {"history": 1, "min_history": 1, "candidates": 2, "users": 1}.items():
-            if (value := getattr(self, name)) is not None and value < bound:
-                raise InputError(f"{name} is {value}: give at least {bound}")
+        check_offered(self)
 
 
 def users_in_order(histories: Iterable[UserHistory], protocol: RecommendationProtocol) -> list[UserHistory]:

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any
 
 import typer
 
 from r1ranker_ir.cli.console import MESSAGES, Messages
-from r1ranker_ir.cli.options import SamplingName
-from r1ranker_ir.cli.parameters import is_stated, made_of, refuse_stated, with_fields
+from r1ranker_ir.cli.parameters import StatedOf, is_stated, refuse_stated, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import option
+from r1ranker_ir.training.data.arguments import DataCommandArguments
+from r1ranker_ir.training.data.samples import Sampling
+from r1ranker_ir.training.data.teacher import Teaching
+
+StatedArguments = Annotated[Mapping[str, Any], StatedOf(DataCommandArguments)]
+StatedSampling = Annotated[Mapping[str, Any], StatedOf(Sampling)]
+StatedTeaching = Annotated[Mapping[str, Any], StatedOf(Teaching)]
 
 _OF_TRACES_ALONE = {"traces", "best", "min_ndcg"}
-_OF_TEACHERS_ALONE = ("teacher_temperature", "teacher_share")
-_WITH_TRACES = _OF_TRACES_ALONE | {"corpus", "split", "test_corpus", "leaks", "output", "verbose", "quiet"}
+_OF_TEACHERS_ALONE = ("temperature", "share")
+_WITH_TRACES = _OF_TRACES_ALONE | {"corpus", "split", "test_corpora", "leaks", "output", "verbose", "quiet"}
 
 data = typer.Typer(rich_markup_mode=None)
 
@@ -27,57 +33,20 @@ data = typer.Typer(rich_markup_mode=None)
 @data.callback(invoke_without_command=True)
 @with_fields
 def make_samples(
+    *,
     context: typer.Context,
     output: Path | None = option(None, "Parquet file of samples to write; of --traces also JSON Lines (.jsonl)."),
-    corpus: str | None = option(
-        None, "With --run or --traces: an ir_datasets id such as beir/scifact/train, or a folder in BEIR layout."
-    ),
-    run: str | None = option(None, "First-stage TREC run of the corpus, for negatives; - for standard input."),
-    requests: Path | None = option(None, "Ranking requests (.jsonl): context, candidates with text and gain."),
-    ranking_bench: str | None = option(
-        None, "ulab-ai/Ranking-bench: iterative or direct, or a .jsonl or .parquet file with its columns."
-    ),
+    asked: StatedArguments,
+    sampling: StatedSampling,
     traces: list[Path] | None = option(
         None, "Trace whose steps are kept where they fit the corpus's judgments; repeatable, the first seed's first."
-    ),
-    split: str | None = option(
-        None, "The split of a folder or of Ranking-bench.", unset="train; test for folders without qrels/train.tsv"
-    ),
-    queries: int | None = option(None, "Only the first N queries, requests or rows.", unset="all", least=1),
-    depth: int = option(100, "Documents per query to keep, from the top of the run.", least=1),
-    add_positives: bool | None = option(
-        None,
-        "Add positives that the run lacks.",
-        unset="except for windows",
-        flags=("--add-positives/--only-retrieved",),
-    ),
-    judged_only: bool = option(False, "Leave out what nobody has judged; otherwise its gain is 0."),
-    source: str | None = option(None, "What to call the source in the samples.", unset="the corpus, file or task"),
-    strategy: SamplingName = option("iterative", "Eliminations, whole lists, the best of a list, or windows."),
-    candidates: int = option(10, "Length of a list, its positive included.", least=2),
-    negatives: Literal["top", "random"] = option("top", "Negatives that the run ranks highest, or random ones of it."),
-    positives: int | None = option(None, "Positives drawn per query, one list each.", unset="all", least=1),
-    min_gain: float = option(0.0, "Least gain of a positive; above 0 in any case.", unset="above 0", least=0.0),
-    window_size: int = option(20, "Length of a window.", least=2),
-    stride: int = option(10, "Places by which windows move up; below the window size.", least=1),
-    passage_words: list[int] | None = option(
-        None, "Cut candidates to N words; of several numbers, one is drawn per query.", unset="whole", least=1
     ),
     teacher: str | None = option(
         None, "A sentence encoder (folder or hub name, mean pooling) whose similarities become soft gains."
     ),
-    teacher_temperature: float = option(0.05, "With --teacher: what divides its cosines before the softmax."),
-    teacher_share: float = option(0.8, "With --teacher: its share of a gain, the rest judged.", least=0.0, most=1.0),
-    as_given: bool = option(False, "Each request or row is a list already: one sample, in its order."),
-    seed: int = option(0, "Seed of every draw."),
+    teaching: StatedTeaching,
     best: int = option(1, "With --traces: how many tries of each step are kept.", least=1),
     min_ndcg: float = option(0.0, "With --traces: the least nDCG@10 of an ordering that is kept.", least=0.0, most=1.0),
-    test_corpus: list[str] | None = option(
-        None, "A corpus whose test queries and their positives must not be trained on; repeatable."
-    ),
-    leaks: Literal["error", "drop"] = option("error", "What to do about test data: stop with an error, or drop them."),
-    hold_out: float | None = option(None, "Share of the queries to hold out, chosen by their ids.", unset="none"),
-    hold_out_output: Path | None = option(None, "Parquet file for the lists of the held-out queries."),
     messages: Messages = MESSAGES,
 ) -> None:
     """Make training samples of judgments and a run, of ranking requests, of Ranking-bench, or of a model's traces.
@@ -100,29 +69,17 @@ def make_samples(
     if traces:
         from r1ranker_ir.training.data.from_traces import completions_from_traces
 
-        assert corpus is not None
+        chosen: dict[str, Any] = {"split": None, "leaks": "error", "test_corpora": (), **asked}
         selection = completions_from_traces(
-            traces,
-            corpus,
-            output,
-            split=split,
-            best=best,
-            min_ndcg=min_ndcg,
-            test_corpora=tuple(test_corpus or ()),
-            leaks=leaks,
-            announce=not messages.quiet,
+            traces, output=output, best=best, min_ndcg=min_ndcg, announce=not messages.quiet, **chosen
         )
         messages.say(f"{output}: {selection.report()}")
         return
-    from r1ranker_ir.training.data.command import DataCommandArguments, make_data
-    from r1ranker_ir.training.data.samples import Sampling
-    from r1ranker_ir.training.data.teacher import Teaching
+    from r1ranker_ir.training.data.command import make_data
 
     try:
-        sampling = made_of(context, Sampling, passage_words=tuple(passage_words or ()))
-        teaching = None if teacher is None else Teaching(teacher, teacher_temperature, teacher_share)
-        tests = tuple(test_corpus or ())
-        arguments = made_of(context, DataCommandArguments, sampling=sampling, teaching=teaching, test_corpora=tests)
+        taught = None if teacher is None else Teaching(teacher, **teaching)
+        arguments = DataCommandArguments(output, Sampling(**sampling), taught, **asked)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
     messages.say(*make_data(arguments, progress=progress, announce=not messages.quiet).lines())

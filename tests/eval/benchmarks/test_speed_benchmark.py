@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import r1ranker
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from r1ranker_ir.cli.app import app
-from r1ranker_ir.data.corpora import open_corpus
-from r1ranker_ir.data.trec_runs import write_run
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.models.random_weights import CONFIGURATIONS, open_configuration, random_model
 from r1ranker_ir.prompts.prompt import Prompt
-from r1ranker_ir.retrieval.bm25 import search
 from r1ranker_ir.strategies.options import RankingOptions
 
 torch = pytest.importorskip("torch")
@@ -94,9 +90,7 @@ def shrinking(counts: TransformersBackend, texts: ChatTokenizer, prompt: Prompt)
 
 
 def run(*arguments: object, code: int = 0) -> Any:
-    done = CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
-    assert done.exit_code == code, done.output
-    return done
+    return r1ranker("benchmark", *arguments, code=code)
 
 
 def shared(first: Sequence[int], second: Sequence[int]) -> int:
@@ -320,19 +314,11 @@ def test_table_json_and_picture(small: Path, tmp_path: Path) -> None:
     assert variants["naive"]["times_faster_than_naive"] == pytest.approx(1)
 
 
-@pytest.fixture(scope="module")
-def bm25(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """BM25's run of the packaged collection."""
-    path = tmp_path_factory.mktemp("runs") / "bm25.trec"
-    corpus = open_corpus(DEMO)
-    write_run(search(corpus, 10, corpus.queries()), path, tag="bm25")
-    return path
-
-
-def test_quality_against_cost(bm25: Path, tmp_path: Path) -> None:
+def test_quality_against_cost(bm25_run: Path, tmp_path: Path) -> None:
     done = run(
-        *("tiny", "--corpus", DEMO, "--run", bm25, "--depth", 4, "--queries", 2, "--thought-tokens", 4, "--measure"),
-        *("nDCG@3 RR", "--variants", "halving one think=never direct", "--device", "cpu", "--output", tmp_path),
+        *("tiny", "--corpus", DEMO, "--run", bm25_run, "--depth", 4, "--queries", 2, "--thought-tokens", 4),
+        *("--measure", "nDCG@3 RR", "--variants", "halving one think=never direct", "--device", "cpu"),
+        *("--output", tmp_path),
     )
     assert "minus one (95% interval)" in done.stdout and "2 judged queries" in done.stdout
     assert (tmp_path / "benchmark.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -412,8 +398,8 @@ def test_mistakes_are_explained(small: Path, arguments: list[str], code: int, me
         (["--run", "no-such.trec"], 1, "no-such.trec"),
     ],
 )
-def test_mistakes_about_quality(bm25: Path, arguments: list[str], code: int, message: str) -> None:
-    given = [str(bm25) if argument == "RUN" else argument for argument in arguments]
+def test_mistakes_about_quality(bm25_run: Path, arguments: list[str], code: int, message: str) -> None:
+    given = [str(bm25_run) if argument == "RUN" else argument for argument in arguments]
     shown = run("tiny", "--corpus", DEMO, *given, code=code).output.replace("│", " ")
     assert message in " ".join(shown.split())
 

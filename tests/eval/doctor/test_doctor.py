@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import scipy.stats
+from commands import r1ranker
 from servers import Request, completion, serving
-from typer.testing import CliRunner
 
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.doctor.doctor import StrategyCheck
 from r1ranker_ir.eval.doctor.lists import clear_lists
@@ -23,9 +22,7 @@ from r1ranker_ir.runs.trace_summary import summarise
 
 
 def doctor(*arguments: object, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, ["doctor", *map(str, arguments)])
-    assert result.exit_code == code, result.output
-    return result
+    return r1ranker("doctor", *arguments, code=code)
 
 
 def asked_for(content: str) -> str:
@@ -146,7 +143,7 @@ def test_a_server_that_does_not_keep_to_the_form_is_unfit() -> None:
 
 
 def test_a_server_that_is_not_there_is_an_error() -> None:
-    result = doctor("stub", "--backend", "openai", "--base-url", "http://127.0.0.1:9/v1", "--quick", code=1)
+    result = doctor("stub", "--backend", "openai", "--base-url", "http://127.0.0.1:9/v1", "--quick", "--max-retries", 0, code=1)
     assert "Error:" in result.stderr
 
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 import scipy.stats
+from commands import r1ranker
 from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import Qrel
-from typer.testing import CliRunner
 
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.trec_runs import RunEntry, read_run, write_run
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.measuring.comparison import Comparison, ComparisonSettings, compare_runs
@@ -326,12 +325,6 @@ def test_a_file_given_twice_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
-
-
-def r1ranker(*arguments: str | Path, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture

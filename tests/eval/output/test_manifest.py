@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from commands import r1ranker
 
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.eval.output.manifest import counts, determinism, hardware, ranker_settings, unopened_settings, versions
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
@@ -56,8 +55,7 @@ def test_credentials_of_an_address_are_kept_out(tmp_path: Path, monkeypatch: pyt
     Path("qrels.trec").write_text("q1 0 d1 1\n")
     arguments = ["suite", ".", "--reranker", "r1ranker-direct", "--backend", "openai", "--first-stage", "run:none.trec"]
     address = "http://me:my-long-password@127.0.0.1:9/v1"
-    result = CliRunner().invoke(app, [*arguments, "--base-url", address, "--output", "out"])
-    assert result.exit_code == 1
+    result = r1ranker(*arguments, "--base-url", address, "--output", "out", code=1)
     written = "".join(path.read_text() for path in Path("out").rglob("*") if path.is_file())
     assert "--base-url" in written and "http://127.0.0.1:9/v1" in written
     assert "my-long-password" not in written + result.output

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from commands import r1ranker
 
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.shootouts.entries import CascadeEntry, Entry, read_entries, shootout_names
 
@@ -27,10 +26,8 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def shot(*arguments: object, code: int = 0) -> Result:
-    done = CliRunner().invoke(app, ["shootout", *map(str, arguments)])
-    assert done.exit_code == code, done.output
-    return done
+def shot(*arguments: object, code: int = 0) -> Any:
+    return r1ranker("shootout", *arguments, code=code)
 
 
 def listed(folder: Path, rows: object, name: str = "mine.yaml") -> Path:
@@ -85,9 +82,7 @@ def test_table_json_picture_and_runs(made: list[str], tmp_path: Path) -> None:
             assert f"{measure['mean']:.4f} ({low:.4f} to {high:.4f})" in done.stdout
     # What was written is what was measured.
     files = [tmp_path / "out" / "runs" / name for name in ("first_stage.trec", "points,_then_heap.trec")]
-    measured = CliRunner().invoke(
-        app, ["evaluate", *made[:2], "--measures", "nDCG@10", "--format", "json", *map(str, files)]
-    )
+    measured = r1ranker("evaluate", *made[:2], "--measures", "nDCG@10", "--format", "json", *files)
     first, cascade = (each["mean"]["nDCG@10"] for each in json.loads(measured.stdout))
     assert first == pytest.approx(before["nDCG@10"]["mean"])
     assert cascade == pytest.approx(rows["points, then heap"]["measures"]["nDCG@10"]["mean"])

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import manifest_of, r1ranker, tree
 from ir_measures import Qrel
 from servers import Reply, Request, ScriptedServer, completion, serving
-from typer.testing import CliRunner
 
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.request_files import JudgedRequest, read_requests, write_requests
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.eval.measuring.measures import evaluate, parse_measures
@@ -48,17 +47,8 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture
 def served(server: ScriptedServer) -> tuple[str, ...]:
     """The options that name the server's model."""
-    named = (
-        "--reranker",
-        "r1ranker-direct",
-        "--model",
-        "knowing",
-        "--backend",
-        "openai",
-        "--base-url",
-        server.base_url,
-    )
-    return (*named, "--no-cache", "--batch-size", "1")
+    named = "--reranker r1ranker-direct --model knowing --backend openai --no-cache --batch-size 1".split()
+    return (*named, "--base-url", server.base_url)
 
 
 def judged(
@@ -76,18 +66,7 @@ def judged(
 
 
 def suite(*arguments: str | Path, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, ["suite", *map(str, arguments)])
-    assert result.exit_code == code, result.output
-    return result
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def manifest_of(folder: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((Path(folder) / "manifest.json").read_text())
-    return content
+    return r1ranker("suite", *arguments, code=code)
 
 
 def row(report: str, name: str) -> list[str]:
@@ -166,12 +145,10 @@ def test_runs_of_a_suite_are_compared_on_its_requests(served: tuple[str, ...]) -
     runs = ["out/films/baselines/popularity.trec", "out/films/reranked.trec"]
     for corpus in ("films.jsonl", "out/films/requests.jsonl"):
         command = ["compare", "--corpus", corpus, "--baseline", *runs, "--measures", "RR", "--format", "json"]
-        done = CliRunner().invoke(app, command)
-        assert done.exit_code == 0, done.output
+        done = r1ranker(*command)
         means = {run["run"]: run["means"]["RR"]["mean"] for run in json.loads(done.stdout)["runs"]}
         assert means == {"popularity": pytest.approx(0.375), "reranked": 1.0}
-    done = CliRunner().invoke(app, ["evaluate", "--corpus", "films.jsonl", *runs, "--measures", "RR"])
-    assert done.exit_code == 0 and "0.3750" in done.stdout
+    assert "0.3750" in r1ranker("evaluate", "--corpus", "films.jsonl", *runs, "--measures", "RR").stdout
     assert "4 requests have ids" not in Path("out/README.md").read_text()
     assert "2 requests have ids" in Path("out/README.md").read_text()
 
@@ -232,8 +209,7 @@ def test_only_the_first_requests_are_run_and_nothing_is_searched(served: tuple[s
     assert len(list(read_requests("out/films/requests.jsonl"))) == 1
     corpus = ("--corpus", "films.jsonl.gz", "--output", "x")
     for command in (("search", *corpus), ("rerank", *corpus, "--run", "out/films/reranked.trec", *served)):
-        done = CliRunner().invoke(app, command)
-        assert done.exit_code == 1 and "with r1ranker suite films.jsonl.gz" in done.output
+        assert "with r1ranker suite films.jsonl.gz" in r1ranker(*command, code=1).output
 
 
 def test_shuffling_keeps_each_request_its_own_order(tmp_path: Path) -> None:

@@ -6,16 +6,14 @@ import importlib.metadata
 import json
 import shutil
 import subprocess
-import sys
 import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from commands import manifest_of, r1ranker, tree
 
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.errors import DataFileError, InputError
@@ -117,18 +115,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def suite(*arguments: str | Path, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, ["suite", *map(str, arguments)])
-    assert result.exit_code == code, result.output
-    return result
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    return content
+    return r1ranker("suite", *arguments, code=code)
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------
@@ -277,7 +264,7 @@ def test_an_interrupted_command_is_known_again(table: Path, monkeypatch: pytest.
         shutil.rmtree("out")
         with monkeypatch.context() as patched:
             patched.setattr(f"r1ranker_ir.eval.suites.suite.{stop}", interrupt)
-            assert CliRunner().invoke(app, ["suite", *map(str, command)]).exit_code == 130
+            suite(*command, code=130)
         assert set(tree(Path("out"))) <= {"manifest.json", "small/first-stage.trec"}
         suite(*command)
         assert tree(Path("out")) == whole
@@ -451,10 +438,10 @@ def write_bright(home: Path) -> None:
         parquet.write_table(pyarrow.Table.from_pylist(content), home / catalogue[key]["cache_path"])
 
 
-def test_ids_of_the_catalogue_are_run(tmp_path: Path) -> None:
+def test_ids_of_the_catalogue_are_run(tmp_path: Path, light_commands: Path) -> None:
     write_bright(tmp_path / "ir_datasets" / "bright")
     # In a process of its own: ir_datasets keeps the home that it first saw.
-    command = [sys.executable, "-m", "r1ranker_ir", "suite", "bright", *FAST, "--datasets", "pony"]
+    command = [light_commands / "r1ranker", "suite", "bright", *FAST, "--datasets", "pony"]
     done = subprocess.run([*command, "--first-stage", "bm25s"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "bright-r1ranker-direct-tiny"
