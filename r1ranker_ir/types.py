@@ -204,7 +204,7 @@ class Answer:
         closed_at: where a thought ended that the model did not close; `None` also for answers of earlier versions.
         provisional: another try may bring more: the server left the answer empty, or cut it off. No cache keeps it.
         log_probabilities: of each token of the call's continuation, given all before it; `None` for an answer.
-        chosen_by: how a server's completions endpoint was made to choose; `None` of other backends. Not compared.
+        chosen_by: how the identifiers were chosen on a server; `None` of other backends. Not compared.
     """
 
     text: str
@@ -243,7 +243,7 @@ class Step:
         confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1.
         closed_at: where a thought ended that the model did not close; see `Answer`.
         score: the log-likelihood of the query behind the one candidate shown, where that is what is asked for.
-        chosen_by: how a server's completions endpoint was made to choose; see `Answer`.
+        chosen_by: how the identifiers were chosen on a server; see `Answer`.
     """
 
     shown: tuple[int, ...]

@@ -60,7 +60,8 @@ class ModelServer:
         most_scores: more than so many are refused.
         takes_tokens: prompts may be tokens.
         stop_field: how it names the text at which it stopped; none for a server that does not tell.
-        tells_tokens: `return_token_ids` is known.
+        tells_tokens: by which field it is asked for the tokens that it writes: `return_token_ids`, or `verbose`, which
+            makes it tell at which text it stopped as well.
     """
 
     model: Any
@@ -70,7 +71,7 @@ class ModelServer:
     most_scores: int = 1000
     takes_tokens: bool = True
     stop_field: str = ""
-    tells_tokens: bool = False
+    tells_tokens: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -86,7 +87,9 @@ class ModelServer:
         prompt = body["prompt"]
         if isinstance(prompt, list) and not self.takes_tokens:
             return refusal(400, "prompt must be a string")
-        asked = body.get("n_probs" if self.scores == "content" else "logprobs", 0) if self.scores else 0
+        asked = body.get("logprobs", 0) if self.scores else 0
+        if self.scores == "content":
+            asked = body.get("n_probs", asked)
         if asked > self.most_scores:
             return refusal(400, f"Requested sample logprobs of {asked}, which is greater than max allowed")
         ids = prompt if isinstance(prompt, list) else self.tokenizer.encode(prompt, add_special_tokens=False)
@@ -129,12 +132,16 @@ class ModelServer:
         choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
         if self.stop_field:
             choice[self.stop_field] = stopped
-        if self.tells_tokens and body.get("return_token_ids"):
+        besides: dict[str, Any] = {}
+        if self.tells_tokens == "return_token_ids" and body.get("return_token_ids"):
             choice["token_ids"] = written
+        if self.tells_tokens == "verbose" and body.get("verbose"):
+            tokens = written if body.get("return_tokens") else []
+            besides["__verbose"] = {"content": text, "tokens": tokens, "stopping_word": stopped or ""}
         if asked and first is not None:
             choice["logprobs"] = self._told(*first, asked, bool(body.get("return_tokens_as_token_ids")))
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(written)}
-        return Reply(json.dumps({"object": "text_completion", "choices": [choice], "usage": usage}))
+        return Reply(json.dumps({"object": "text_completion", "choices": [choice], "usage": usage, **besides}))
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))

@@ -119,7 +119,7 @@ def counts(summary: RunSummary) -> dict[str, int]:
     names = ("repairs", "thoughts_closed", *_CLOSED, "cut_passages", "cut_queries")
     found = {"queries": summary.queries, **asdict(summary.usage), **{name: getattr(summary, name) for name in names}}
     chosen = {f"chosen_by_{how}": getattr(summary, f"chosen_by_{how}") for how in CHOSEN_BY}
-    # Named where a server's completions endpoint was asked.
+    # Named where a server was asked.
     return {**found, **chosen} if any(chosen.values()) else found
 
 

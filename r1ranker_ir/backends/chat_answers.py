@@ -9,7 +9,7 @@ from r1ranker_ir.backends.odds import chances_of
 from r1ranker_ir.backends.replies import Reply
 from r1ranker_ir.backends.structured import Structured, places_of, read_structured
 from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought, where_closed
-from r1ranker_ir.types import Answer, Call, ClosedAt
+from r1ranker_ir.types import Answer, Call, ChosenBy, ClosedAt
 
 _TAG = re.compile(r"</?think>|</?answer>")
 _LAST_LINE = re.compile(r"\n\s*(?:\**(?:final )?answer\**\s*:?\**)?\s*\**(?P<said>[^\n]+?)\**\s*\Z", re.IGNORECASE)
@@ -76,7 +76,15 @@ def _answer(
         probabilities=_chances(call, reply, name, '"answer"' if choice is not None else "<answer>"),
         thought_closed=closed_at is not None,
         closed_at=closed_at,
+        chosen_by=_chosen_by(call, choice),
     )
+
+
+def _chosen_by(call: Call, choice: tuple[str, ...] | None) -> ChosenBy | None:
+    """How the identifiers were chosen; `None` where there are none to be held to."""
+    if call.free or not call.identifiers:
+        return None
+    return "parsing" if choice is None else "constraint"
 
 
 def _named_first(call: Call, text: str) -> str:

@@ -320,9 +320,14 @@ class OpenAIBackend(CountedTexts):
         more = self._options.get("extra_body") or {}
         failed: Exception = NoScoresError()
         for way in self._ways:
-            send = partial(create, model=self.name, prompt=text.tokens, max_tokens=1, temperature=0)
+            fields = way(text)
+            prompt, most = fields.pop("prompt"), fields.pop("max_tokens")
+            send = partial(create, model=self.name, prompt=prompt, max_tokens=most, temperature=0)
             scores = await self._attempts.until_replied(
-                stop, partial(send, extra_body={**more, **way}), partial(read_scores, text=text)
+                stop,
+                partial(send, extra_body={**more, **fields}),
+                partial(read_scores, text=text),
+                is_final=self._lacks_scores,
             )
             if not isinstance(scores, Exception):
                 self._ways = (way,)

@@ -71,7 +71,10 @@ CONSTRAINTS = (
 )
 """vLLM's, that of its earlier versions, SGLang's and llama.cpp's."""
 
-_TOLD = {"return_token_ids": True, "skip_special_tokens": False}
+_TOLD: tuple[dict[str, Any], ...] = (
+    {"return_token_ids": True, "skip_special_tokens": False},  # vLLM's
+    {"return_tokens": True, "verbose": True},  # llama.cpp's
+)
 _BY_NUMBER = {"return_tokens_as_token_ids": True}
 _SCORES: tuple[dict[str, Any], ...] = (
     # Without a limit, vLLM's, OpenAI's; with tokens by their numbers where that is known.
@@ -121,7 +124,13 @@ async def find_abilities(post: Post, tokenize: Callable[[str], Sequence[int]]) -
     tokens = list(tokenize(_QUESTION))
     takes_tokens = await _takes_tokens(post, tokens)
     asked: list[int] | str = tokens if takes_tokens else _QUESTION
-    told: dict[str, Any] = {} if await _tried(post, asked, _TOLD, 1) is None else _TOLD
+    told: dict[str, Any] = {}
+    for fields in _TOLD:
+        reply = await _tried(post, asked, fields, 1)
+        # What a server takes may count although it tells no tokens.
+        told = fields if reply is not None and (reply.token_ids or not told) else told
+        if reply is not None and reply.token_ids:
+            break
     scores = None
     for fields in _SCORES:
         reply = await _tried(post, asked, fields, 1)

@@ -15,6 +15,9 @@ Token = int | str
 _NUMBERED = "token_id:"
 # What servers call the text at which they stopped.
 _STOP_FIELDS = ("stop_reason", "matched_stop", "stopping_word")
+# Where tokens stand: in vLLM's choices, and in what llama.cpp tells besides.
+_TOKEN_FIELDS = ("token_ids", "tokens")
+_BESIDES = "__verbose"
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,12 @@ def read_completion(body: bytes) -> Completion:
     reply = read_reply(json.dumps({"choices": [chat], "usage": content.get("usage")}).encode())
     # Whatever a chat's text would be made of: what is sent back has to be what was written.
     reply = replace(reply, content=text.encode("utf-8", "replace").decode("utf-8"))
-    ids = choice.get("token_ids")
+    besides = content.get(_BESIDES)
+    told = {**(besides if isinstance(besides, dict) else {}), **choice}
+    ids = next((told[name] for name in _TOKEN_FIELDS if told.get(name)), None)
     written = tuple(ids) if isinstance(ids, list) and all(type(each) is int for each in ids) else None
-    told = [choice[name] for name in _STOP_FIELDS if name in choice]
-    stopped_at = None if not told else told[0] if isinstance(told[0], str) else ""
+    stops = [told[name] for name in _STOP_FIELDS if name in told]
+    stopped_at = None if not stops else stops[0] if isinstance(stops[0], str) else ""
     return Completion(reply, written, stopped_at, _scores(choice.get("logprobs")))
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from r1ranker_ir.backends.replies import read_choice
 
-WAYS: tuple[Mapping[str, object], ...] = ({"echo": True, "logprobs": 1}, {"prompt_logprobs": 1})
-"""The fields that make servers return them: of the completions endpoint as OpenAI had it, and vLLM's own."""
 NO_SCORES = (
-    "the server at {} returns no log-probabilities of a given text for model {!r}, neither by echo and logprobs nor by "
-    "prompt_logprobs at /completions, and the strategy likelihood goes by them: serve the model with vLLM, or use the "
-    "backend 'transformers'"
+    "the server at {} returns no log-probabilities of a given text for model {!r}, neither by echo and logprobs, nor "
+    "by prompt_logprobs, nor under a grammar of tokens at /completions, and the strategy likelihood goes by them: "
+    "serve the model with vLLM or llama.cpp, or use the backend 'transformers'"
 )
 """What is said of a server that can't tell them; with its address and the model's name."""
 NO_TOKENIZER = (
@@ -22,6 +20,8 @@ NO_TOKENIZER = (
     "the model's hub name or folder, or on the command line its folder as --settings-from"
 )
 _MISSING_ENDPOINT = (404, 405, 501)
+# llama.cpp says of what it does not know that the server has failed.
+_NOT_KNOWN = (400, 422, 500)
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,28 @@ class ScoredText:
 
     @property
     def tokens(self) -> list[int]:
-        """What is sent: as tokens, so that no server puts something of its own in front."""
+        """All of it: as tokens, so that no server puts something of its own in front."""
         return [*self.prompt, *self.continuation]
+
+
+Way = Callable[[ScoredText], dict[str, Any]]
+"""The fields of a request that makes servers of some kind return them."""
+
+
+def _read_with(**fields: Any) -> Way:
+    """A request that has all read, and a token written, which some servers insist on."""
+    return lambda text: {"prompt": text.tokens, "max_tokens": 1, **fields}
+
+
+def _written_out(text: ScoredText) -> dict[str, Any]:
+    """A request that has the continuation written, by a grammar that allows nothing else."""
+    rule = " ".join(f"<[{token}]>" for token in text.continuation)
+    held = {"grammar": f"root ::= {rule}", "n_probs": 1}
+    return {"prompt": list(text.prompt), "max_tokens": len(text.continuation), **held}
+
+
+WAYS: tuple[Way, ...] = (_read_with(echo=True, logprobs=1), _read_with(prompt_logprobs=1), _written_out)
+"""Of the completions endpoint as OpenAI had it, vLLM's own, and llama.cpp's."""
 
 
 class NoScoresError(Exception):
@@ -44,7 +64,8 @@ class NoScoresError(Exception):
 def read_scores(body: bytes, text: ScoredText) -> tuple[float, ...]:
     """Reads the log-probability of each token of the continuation; a NoScoresError says that the reply has none."""
     choice, _ = read_choice(body)
-    scores = (_by_prompt(choice, text) or _by_echo(choice))[len(text.prompt) :][: len(text.continuation)]
+    scores = _by_writing(choice, text)
+    scores = scores or (_by_prompt(choice, text) or _by_echo(choice))[len(text.prompt) :][: len(text.continuation)]
     if len(scores) < len(text.continuation) or not all(map(_is_score, scores)):
         raise NoScoresError
     return tuple(map(float, scores))
@@ -67,6 +88,16 @@ def _by_prompt(choice: Mapping[str, Any], text: ScoredText) -> Sequence[Any]:
     return [each.get("logprob") if isinstance(each, dict) else None for each in own]
 
 
+def _by_writing(choice: Mapping[str, Any], text: ScoredText) -> Sequence[Any]:
+    """llama.cpp's form: each token that was written, with its number."""
+    told = choice.get("logprobs")
+    places = told.get("content") if isinstance(told, dict) else None
+    if not isinstance(places, list) or not all(isinstance(place, dict) for place in places):
+        return []
+    written = tuple(place.get("id") for place in places)
+    return [place.get("logprob") for place in places] if written == text.continuation else []
+
+
 def _is_score(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
@@ -81,5 +112,5 @@ def lacks_scores(failure: Exception, status: int | None, words: str) -> bool:
     if status in _MISSING_ENDPOINT:
         return lacks_endpoint(status, words)
     said = words.lower()
-    refused = status in (400, 422) and any(word in said for word in ("echo", "logprobs", "extra"))
+    refused = status in _NOT_KNOWN and any(word in said for word in ("echo", "logprobs", "extra", "grammar"))
     return refused or isinstance(failure, NoScoresError)

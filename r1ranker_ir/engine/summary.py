@@ -17,7 +17,7 @@ HOW_CHOSEN: dict[ChosenBy, str] = {
     "log_probabilities": "chosen by log-probabilities",
     "parsing": "read from text",
 }
-"""How a server's completions endpoint was made to choose, in words."""
+"""How answers were chosen on a server, in words."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class RunSummary:
         cache_memory_peak: the most bytes that the backend has kept between calls, in one process.
         closed_at_limit: how many of `thoughts_closed` ran into the limit; likewise `closed_at_end_of_turn` and
             `closed_at_answer`. The rest was not recorded.
-        chosen_by_constraint: answers of a server's completions endpoint that it was held to; likewise
-            `chosen_by_log_probabilities` and `chosen_by_parsing`.
+        chosen_by_constraint: answers of a server that was held to the identifiers, by a JSON schema or in its own way;
+            likewise `chosen_by_log_probabilities` and `chosen_by_parsing`.
         signs: whether answers name one place, grades are equal and orders those that went in; see `signs.sentences`.
     """
 
@@ -64,7 +64,7 @@ class RunSummary:
 
     @property
     def choices(self) -> str:
-        """How a server's completions endpoint was made to choose, in words; empty for other backends."""
+        """How answers were chosen on a server, in words; empty for other backends."""
         counts = {words: getattr(self, f"chosen_by_{how}") for how, words in HOW_CHOSEN.items()}
         return ", ".join(f"{count} answers {words}" for words, count in counts.items() if count)
 

@@ -31,11 +31,11 @@ FORMS: dict[str, dict[str, Any]] = {
         "scores": "numbered",
         "most_scores": 20,
         "stop_field": "stop_reason",
-        "tells_tokens": True,
+        "tells_tokens": "return_token_ids",
     },
     "vllm before": {"texts": of_choice("guided_choice"), "scores": "numbered", "most_scores": 5},
     "sglang": {"texts": of_regex, "scores": "masked", "stop_field": "matched_stop"},
-    "llama.cpp": {"texts": of_grammar, "scores": "content"},
+    "llama.cpp": {"texts": of_grammar, "scores": "content", "tells_tokens": "verbose"},
     "unheld": {"scores": "openai", "most_scores": 100},
     "held, silent": {"texts": of_grammar, "takes_tokens": False},
     "nothing": {"takes_tokens": False},
@@ -263,6 +263,6 @@ def test_the_doctor_shows_what_a_server_can_do(start: Callable[..., Any]) -> Non
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
     assert (
-        "Completions endpoint: prompts as tokens; held to the identifiers by grammar; log-probabilities: n_probs=64; "
-        "so answers are chosen under a constraint"
+        "Completions endpoint: prompts as tokens; held to the identifiers by grammar; log-probabilities: logprobs=64 "
+        "and return_tokens_as_token_ids=True; so answers are chosen under a constraint"
     ) in result.output

@@ -59,11 +59,13 @@ def test_answers_are_chosen_by_the_schema(
     assert order is None or ranking.order[:1] == order[:1]
     assert calls is None or len(server.requests) == calls
     assert {step.thought for step in ranking.steps} == {"a"}
+    assert {step.chosen_by for step in ranking.steps} == {"constraint"}
 
 
 def test_an_order_that_repeats_itself_is_repaired(serve: Serve) -> None:
     ranking = rank(serve(completion('{"thought": "a", "answer": ["[3]", "[3]", "[1]"]}')), "direct", 3)
     assert (ranking.order, ranking.repairs) == ((2, 0, 1), 1)
+    assert {step.chosen_by for step in ranking.steps} == {"parsing"}
 
 
 def plain(request: Request) -> Reply:
@@ -103,6 +105,11 @@ def test_what_a_server_can_not_do_is_asked_for_once(
         assert (ranking.order, ranking.steps) == (expected.order, expected.steps)
     assert len(server.requests) <= 3 * len(chat.requests) + most
     assert "response_format" not in server.requests[-1].body
+    summary = ranker.summary
+    assert (summary.chosen_by_parsing, summary.choices) == (
+        summary.usage.calls,
+        f"{summary.usage.calls} answers read from text",
+    )
 
 
 def test_fewer_alternatives_are_asked_for_before_none(serve: Serve) -> None:

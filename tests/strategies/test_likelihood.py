@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,9 +181,16 @@ def scoring(*ways: str) -> Callable[[Request], Reply]:
     model = AutoModelForCausalLM.from_pretrained(TINY_CHECKPOINT)
 
     def reply(asked: Request) -> Reply:
-        if asked.path != "/v1/completions" or asked.body["max_tokens"] != 1:
+        if asked.path != "/v1/completions":
             return refusal(404, "no such place")
-        ids = asked.body["prompt"]
+        if asked.body.get("echo") and "grammar" in ways:
+            return refusal(500, "Only no echo is supported")  # as llama.cpp says it
+        ids, written = (
+            asked.body["prompt"],
+            [int(token) for token in re.findall(r"<\[(\d+)\]>", asked.body.get("grammar", ""))],
+        )
+        assert asked.body["max_tokens"] == (len(written) or 1)
+        ids = [*ids, *written]
         way = next((way for way in ways if asked.body.get(way)), "")
         choice: dict[str, Any] = {"text": "", "index": 0, "finish_reason": "length", "logprobs": None}
         if way:
@@ -191,13 +199,15 @@ def scoring(*ways: str) -> Callable[[Request], Reply]:
             after = [float(told[place, token]) for place, token in enumerate(ids[1:])]
             some = [{str(token): {"logprob": value}} for token, value in zip(ids[1:], after, strict=True)]
             echoed = {"logprobs": {"token_logprobs": [None, *after, -1.0], "tokens": []}}
-            choice |= echoed if way == "echo" else {"prompt_logprobs": [None, *some]}
+            places = [{"id": token, "logprob": value} for token, value in zip(ids[1:], after, strict=True)]
+            grown = {"logprobs": {"content": places[-len(written) :]}}
+            choice |= {"echo": echoed, "prompt_logprobs": {"prompt_logprobs": [None, *some]}, "grammar": grown}[way]
         return Reply(json.dumps({"id": "1", "object": "text_completion", "choices": [choice]}))
 
     return reply
 
 
-@pytest.mark.parametrize("way", ["echo", "prompt_logprobs"])
+@pytest.mark.parametrize("way", ["echo", "prompt_logprobs", "grammar"])
 def test_servers_that_tell_log_probabilities_give_the_same_scores(way: str, serve: Serve) -> None:
     options = {"backend": "openai", "base_url": serve(scoring(way)).base_url, "tokenizer": str(TINY_CHECKPOINT)}
     remote = Ranker("tiny", strategy="likelihood", settings_from=TINY_CHECKPOINT, **options).rank(REQUESTS)
