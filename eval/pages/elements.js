@@ -33,7 +33,9 @@ function rowOf(cells, tag = "td") {
 }
 
 function tableOf(caption, headings, rows) {
-  const head = rowOf(headings.map(each => each instanceof Element ? each : make("th", {scope: "col"}, each)));
+  // A heading stands over its figures as they do.
+  const figures = Array.from(rows[0]?.children ?? [], each => each.classList.contains("figure"));
+  const head = rowOf(headings.map((each, index) => each instanceof Element ? each : make("th", {scope: "col", class: figures[index] ? "figure" : null}, each)));
   return make("table", {}, make("caption", {}, caption), make("thead", {}, head), make("tbody", {}, ...rows));
 }
 

@@ -22,7 +22,7 @@ _SCRIPTS = ("elements.js", "texts.js", "elimination.js", "query.js", "table.js",
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page above the queries: tables, remarks, and a picture as SVG that was made here."""
+    """A part of the page beside the queries: tables, remarks, and a picture as SVG that was made here."""
 
     title: str
     sheets: tuple[Sheet, ...]
@@ -30,8 +30,10 @@ class Section:
     picture: str = ""
 
 
-def page_of(sections: Sequence[Section], overview: Mapping[str, Any], chunks: Mapping[str, str]) -> str:
-    """The whole page: sections, what the table of queries shows, and compressed pieces by name."""
+def page_of(
+    above: Sequence[Section], overview: Mapping[str, Any], chunks: Mapping[str, str], below: Sequence[Section] = ()
+) -> str:
+    """The whole page: sections around the table of queries, what that shows, and compressed pieces by name."""
     style = "\n" + _read("report.css")
     script = '\n"use strict";\n' + "\n".join(map(_read, _SCRIPTS))
     policy = (
@@ -43,7 +45,8 @@ def page_of(sections: Sequence[Section], overview: Mapping[str, Any], chunks: Ma
         style=style,
         script=script,
         version=escape(VERSION),
-        sections="\n".join(map(_section, sections)),
+        above="\n".join(map(_section, above)),
+        below="\n".join(map(_section, below)),
         overview=page_json(overview),
         chunks="\n".join(f'<script type="text/plain" id="{name}">{piece}</script>' for name, piece in chunks.items()),
     )

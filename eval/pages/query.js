@@ -7,7 +7,7 @@ function chance(value) {
 
 function gradeCell(candidate, most) {
   const judged = judgmentOf(candidate, most);
-  return make("td", {class: judged.name}, make("span", {class: "sign", "aria-hidden": "true"}, judged.sign), " " + judged.words);
+  return make("td", {class: `judgment ${judged.name}`}, make("span", {class: "sign", "aria-hidden": "true"}, judged.sign), " " + judged.words);
 }
 
 function identified(candidate) {

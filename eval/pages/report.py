@@ -48,7 +48,7 @@ def build_report(
     qrels: Sequence[Qrel] | None = None,
     sections: Sequence[Section] = (),
 ) -> str:
-    """Makes the page; `qrels` are judgments in place of the corpus's own, `sections` what else is to stand there."""
+    """Makes the page; `qrels` are judgments in place of the corpus's own, `sections` what else is to stand below."""
     measures = parse_measures(settings.measures)
     check_comparable(measures)
     judgments = list(corpus.qrels() if qrels is None else qrels)
@@ -78,7 +78,7 @@ def build_report(
     for (trace, query_id), piece in pieces.items():
         chunks[f"t{trace}-{numbers[query_id]}"] = piece
     overview = _overview(sources, told, evaluations, measures, queries, list(shown))
-    return page_of([*_summary(evaluations, judged), *sections], overview, chunks)
+    return page_of([*_summary(evaluations, judged)], overview, chunks, sections)
 
 
 def _passed(
