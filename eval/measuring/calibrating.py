@@ -174,7 +174,7 @@ def calibration_error(said: _Values, relevant: _Values) -> float:
 
 
 def _binned(said: _Values) -> list[np.ndarray[Any, np.dtype[np.bool_]]]:
-    numbers = np.minimum((said * BINS).astype(int), BINS - 1)
+    numbers = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], said)
     return [numbers == number for number in range(BINS) if (numbers == number).any()]
 
 
