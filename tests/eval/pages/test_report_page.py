@@ -91,4 +91,5 @@ def test_a_thousand_queries_stay_usable(browser: Any, tmp_path: Path) -> None:
         found.page.get_by_role("button", name="Show more queries").click()
         assert len(found.texts("#table tbody tr")) == 200
         found.page.goto(f"{url}#query-999")
+        found.page.locator("svg .line").first.wait_for()
         assert found.page.locator("svg .line").count() == 20
