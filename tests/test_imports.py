@@ -25,7 +25,7 @@ LEVELS = (
     ("integrations", "serving"),
     ("",),  # the package itself: what it offers by name
     ("eval.measuring", "eval.output"),
-    ("eval.benchmarks",),
+    ("eval.benchmarks", "eval.pages"),
     ("eval.doctor", "eval.shootouts", "eval.suites"),
     ("training.data",),
     ("training.rewards",),

@@ -31,7 +31,7 @@ _CORRECTIONS = {
 _P_HEADINGS = {"holm": "p (Holm)", "bonferroni": "p (Bonferroni)", "none": "p (uncorrected)"}
 
 
-def _means(comparison: Comparison) -> Sheet:
+def means_sheet(comparison: Comparison) -> Sheet:
     with_missing = any(run.missing for run in comparison.all_runs)
     headings = ["run", *map(str, comparison.measures), *["without results"] * with_missing]
     rows = []
@@ -43,7 +43,7 @@ def _means(comparison: Comparison) -> Sheet:
     return Sheet(f"Means over {some}{judged}, with {LEVEL:.0%} intervals", tuple(headings), tuple(rows))
 
 
-def _differences(comparison: Comparison) -> Sheet:
+def differences_sheet(comparison: Comparison) -> Sheet:
     rows = [
         (
             difference.run,
@@ -143,13 +143,13 @@ def _about_queries(comparison: Comparison) -> list[str]:
 
 def as_text(comparison: Comparison) -> str:
     """Two tables and the notes, for the terminal."""
-    return tables_text((_means(comparison), _differences(comparison))) + "\n".join(notes(comparison)) + "\n"
+    return tables_text((means_sheet(comparison), differences_sheet(comparison))) + "\n".join(notes(comparison)) + "\n"
 
 
 def as_markdown(comparison: Comparison) -> str:
     """Two tables and the notes in Markdown."""
     listed = "\n".join(f"- {note}" for note in notes(comparison))
-    return "\n\n".join([_means(comparison).markdown(), _differences(comparison).markdown(), listed]) + "\n"
+    return "\n\n".join([means_sheet(comparison).markdown(), differences_sheet(comparison).markdown(), listed]) + "\n"
 
 
 def as_json(comparison: Comparison) -> str:

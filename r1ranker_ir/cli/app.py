@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from r1ranker_ir.cli.benchmark import benchmark
 from r1ranker_ir.cli.cache import cache
+from r1ranker_ir.cli.calibrate import calibrate
 from r1ranker_ir.cli.compare import compare
 from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.data.answers import answers
@@ -29,6 +30,7 @@ from r1ranker_ir.cli.evaluate import evaluate
 from r1ranker_ir.cli.model import model
 from r1ranker_ir.cli.parameters import GroupedCommand, with_fields
 from r1ranker_ir.cli.prompt import prompt
+from r1ranker_ir.cli.report import report
 from r1ranker_ir.cli.rerank import rerank
 from r1ranker_ir.cli.search import index, search
 from r1ranker_ir.cli.serve import serve
@@ -138,7 +140,7 @@ def demo(
     run_demo(screen, query_id=query, depth=depth, progress=progress)
 
 
-_add(app, search, index, rerank, serve, suite, evaluate, demo, compare, doctor, benchmark, shootout)
+_add(app, search, index, rerank, serve, suite, evaluate, demo, compare, report, calibrate, doctor, benchmark, shootout)
 _add(data, answers, passages, recommendation, routing)
 for _name, _verbs in (("data", data), ("train", train), ("cache", cache), ("model", model), ("prompt", prompt)):
     app.add_typer(_verbs, name=_name)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r1ranker_ir.errors import DataFileError
+from r1ranker_ir.errors import DataFileError, InputError
 from r1ranker_ir.files.json_lines import WHITE_SPACE, split_columns, text_lines
 from r1ranker_ir.files.plain_data import whole_number_of
 from r1ranker_ir.quoting import quoted
@@ -30,6 +30,13 @@ def read_trec_qrels(path: Path) -> list[Qrel]:
     """Reads query id, 0, document id and grade, split by white space."""
     rows = ((number, split_columns(line)) for number, line in text_lines(path))
     return _read(path, rows, (0, 2, 3), "query id, 0, document id and grade are needed")
+
+
+def read_qrels(path: Path) -> list[Qrel]:
+    """Reads BEIR's TSV if the name ends in .tsv, else TREC qrels."""
+    if not path.is_file():
+        raise InputError(f"qrels file {str(path)!r} does not exist: check the path")
+    return read_beir_qrels(path) if path.suffix == ".tsv" else read_trec_qrels(path)
 
 
 def gains_of(qrels: Iterable[Qrel]) -> dict[str, dict[str, float]]:

@@ -11,6 +11,7 @@ from typing import Any
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.files.plain_data import parse_json
 from r1ranker_ir.files.small_files import RECORD_BYTES, read_small_text
+from r1ranker_ir.models.calibration import Calibration, read_calibrations
 from r1ranker_ir.models.hub import only_local
 from r1ranker_ir.models.small import located
 from r1ranker_ir.prompts.template import Template, build_template, load_template
@@ -45,9 +46,10 @@ class CheckpointSettings:
     max_thought_tokens: int = 1024
     batch_size: int = 16
     training: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)  # by strategy
 
 
-def _find_settings_file(checkpoint: str, revision: str | None) -> Path | None:
+def settings_file(checkpoint: str, revision: str | None) -> Path | None:
     """The settings file in a local folder, beside a file, or in the hub's repository."""
     folder = Path(checkpoint)
     if folder.exists():
@@ -72,9 +74,17 @@ def is_router(model: str | os.PathLike[str]) -> bool:
 
 def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = None) -> CheckpointSettings:
     """Reads a checkpoint's `r1ranker.json`: in its folder, beside its GGUF file or on the hub; else the defaults."""
-    path = _find_settings_file(*located(os.fspath(checkpoint), revision))
-    if path is None:
-        return CheckpointSettings(template=load_template())
+    path = settings_file(*located(os.fspath(checkpoint), revision))
+    return CheckpointSettings(template=load_template()) if path is None else read_settings_file(path)
+
+
+def read_settings_file(path: Path) -> CheckpointSettings:
+    """Reads a `r1ranker.json`."""
+    return _settings(settings_content(path), path)
+
+
+def settings_content(path: Path) -> Mapping[str, Any]:
+    """What a `r1ranker.json` holds, as it stands there."""
     text = read_small_text(path, str(path), "correct the file or remove it", error=CheckpointError, most=RECORD_BYTES)
     try:
         # What a training has recorded of itself may be a NaN; the settings are checked one by one.
@@ -83,11 +93,11 @@ def read_settings(checkpoint: str | os.PathLike[str], revision: str | None = Non
         raise CheckpointError(f"{path} can't be read: {error}. Correct the file or remove it") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds {type(content).__name__}: it must be a JSON object")
-    return _settings(content, path)
+    return content
 
 
 def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
-    known = {"strategies", "template", "template_hash", "training", *_COUNTS}
+    known = {"strategies", "template", "template_hash", "training", "calibration", *_COUNTS}
     if unknown := set(content) - known:
         raise CheckpointError(f"{path}: unknown key {sorted(map(str, unknown))[0]!r}; use {', '.join(sorted(known))}")
     template = load_template()
@@ -118,4 +128,6 @@ def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
     training = content.get("training", {})
     if not isinstance(training, Mapping):
         raise CheckpointError(f"{path}: training is {training!r}; give an object, or leave it out")
-    return CheckpointSettings(strategies=tuple(strategies), template=template, training=training, **values)
+    calibration = read_calibrations(content.get("calibration", {}), str(path))
+    told = {"template": template, "training": training, "calibration": calibration}
+    return CheckpointSettings(strategies=tuple(strategies), **told, **values)

@@ -90,6 +90,7 @@ class Ranker:
                 f"checkpoint {self.model!r} does not follow the strategy {declared.name!r}: its r1ranker.json names "
                 f"{', '.join(checkpoint.strategies)}. Choose one of these, or pass a template of your own"
             )
+        self.calibration = checkpoint.calibration.get(declared.name)
         # Before the model: a cache that can't be used is said without having to wait for the weights.
         cache = told.cache
         kept = cache if cache is None or isinstance(cache, CompletionsCache) else open_cache(cache)
@@ -213,6 +214,19 @@ class Ranker:
         for index, outcome in self.engine.outcomes(made):
             query_id = names.pop(index, "")
             yield index, replace(outcome, query_id=query_id) if isinstance(outcome, FailedRanking) else outcome
+
+    def relevance(self, ranking: Ranking) -> tuple[float, ...] | None:
+        """How probable it is that each candidate of a ranking is relevant, by the checkpoint's calibration.
+
+        Args:
+            ranking: one that this ranker made.
+
+        Returns:
+            Beside each of `ranking.best_first` a probability from 0 to 1, never rising; `None` where the checkpoint has
+            no calibration of the strategy (see `r1ranker calibrate`), or the ranking was not made to its end.
+        """
+        asks = STRATEGIES[self.strategy].asks
+        return None if self.calibration is None else self.calibration.relevance_of(ranking, asks)
 
     def having(self, **changes: Any) -> Ranker:
         """A ranker with other options, `window_size` or `stride`, on the same model, engine, cache and counters.

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from r1ranker_ir.runs.traces import trace_of
 from r1ranker_ir.serving.forms import RerankTexts, RerankV1
 from r1ranker_ir.serving.service import Served
-from r1ranker_ir.types import place_score
 
 ORDER_HEADER = "X-R1Ranker-Order"
 """Where every ranking says how it ended, also in forms whose body has no place for it."""
@@ -35,8 +34,8 @@ def rerank_answer(served: Served, asked: RerankV1, version: int, request_id: str
     """The body for clients of Jina and Cohere."""
     order, usage = served.ranking.order, served.ranking.usage
     results = []
-    for place, index in enumerate(order[: asked.top_n]):
-        result: dict[str, Any] = {"index": index, "relevance_score": place_score(place, len(order))}
+    for index, score in list(zip(order, served.scores, strict=True))[: asked.top_n]:
+        result: dict[str, Any] = {"index": index, "relevance_score": score}
         if asked.return_documents:
             given = asked.documents[index]
             result["document"] = given if isinstance(given, Mapping) else {"text": given}
@@ -47,6 +46,7 @@ def rerank_answer(served: Served, asked: RerankV1, version: int, request_id: str
         "object": "list",
         "model": served.model,
         "order": served.order,
+        "calibrated": served.relevance is not None,
         "results": results,
         "usage": {
             "total_tokens": read + written,
@@ -67,12 +67,8 @@ def rerank_answer(served: Served, asked: RerankV1, version: int, request_id: str
 
 def scores_answer(served: Served, asked: RerankTexts) -> list[dict[str, Any]]:
     """The body for clients of text-embeddings-inference."""
-    order = served.ranking.order
+    scored = list(zip(served.ranking.order, served.scores, strict=True))
     return [
-        {
-            "index": index,
-            "score": place_score(place, len(order)),
-            **({"text": asked.texts[index]} if asked.return_text else {}),
-        }
-        for place, index in enumerate(order[: asked.top_n])
+        {"index": index, "score": score, **({"text": asked.texts[index]} if asked.return_text else {})}
+        for index, score in scored[: asked.top_n]
     ]

@@ -140,7 +140,10 @@ async def models(request: Request) -> Response:
     """The rerankers that `model` may name."""
     service: Service = request.app.state.service
     named = {"object": "model", "created": service.started, "owned_by": "r1ranker-ir"}
-    data = [{"id": name, **named, "strategy": service.strategy_of(name)} for name in service.names]
+    data = [
+        {"id": name, **named, "strategy": service.strategy_of(name), "calibrated": service.is_calibrated(name)}
+        for name in service.names
+    ]
     return Json({"object": "list", "data": data})
 
 

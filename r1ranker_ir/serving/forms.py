@@ -65,7 +65,11 @@ class _Told(BaseModel):
 
 
 class RerankResult(_Told):
-    """A document's index in the request, and its score: 1 − (rank − 1) / n, which only says the rank again."""
+    """A document's index in the request, and its score.
+
+    The score is the probability that it is relevant where the answer says `calibrated`; else 1 − (rank − 1) / n, which
+    only says the rank again.
+    """
 
     index: int
     relevance_score: float
@@ -87,6 +91,7 @@ class RerankAnswer(_Told):
     id: str
     model: str
     order: str
+    calibrated: bool
     results: list[RerankResult]
     usage: Tokens
     meta: dict[str, Any]

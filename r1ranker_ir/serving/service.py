@@ -17,7 +17,7 @@ from r1ranker_ir.serving.admission import Admission
 from r1ranker_ir.serving.deadline import rank_in_time
 from r1ranker_ir.serving.limits import ServiceLimits
 from r1ranker_ir.serving.refusals import ModelFailure, RefusedRequest
-from r1ranker_ir.types import Candidate, Program, Ranking, RankingRequest
+from r1ranker_ir.types import Candidate, Program, Ranking, RankingRequest, place_score
 
 if TYPE_CHECKING:
     from r1ranker_ir.rankers.ranker import Ranker
@@ -31,7 +31,10 @@ back in the order it came in, because the model failed."""
 
 @dataclass(frozen=True)
 class Served:
-    """A ranking as it is answered: by which ranker, how it ended, and the seconds from its arrival."""
+    """A ranking as it is answered: by which ranker, how it ended, and the seconds from its arrival.
+
+    `relevance` stands beside the ranking's `best_first`: a calibrated probability; `None` without a calibration.
+    """
 
     model: str
     strategy: str
@@ -39,6 +42,13 @@ class Served:
     ranking: Ranking
     order: Order
     seconds: float
+    relevance: tuple[float, ...] | None = None
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The score of each document, best first: calibrated where it can be, else what only says the place again."""
+        count = len(self.ranking.order)
+        return tuple(place_score(place, count) for place in range(count)) if self.relevance is None else self.relevance
 
 
 class Service:
@@ -79,6 +89,10 @@ class Service:
     def strategy_of(self, name: str) -> str:
         """The strategy of a reranker."""
         return self._sources[name].strategy
+
+    def is_calibrated(self, name: str) -> bool:
+        """Whether a reranker, once it is loaded, gives probabilities of relevance."""
+        return name in self.rankers and self.rankers[name].calibration is not None
 
     def open(self) -> None:
         """Loads the models, which takes its time; what fails is also kept in `failure`."""
@@ -136,7 +150,8 @@ class Service:
             if found:
                 kept, order = await self._ranked(ranker, request, max_tokens, until, watched)
         seconds = time.monotonic() - started
-        return Served(name, ranker.strategy, ranker.notes, kept, order, seconds)  # type: ignore[arg-type]
+        relevance = ranker.relevance(kept) if order == "complete" else None
+        return Served(name, ranker.strategy, ranker.notes, kept, order, seconds, relevance)  # type: ignore[arg-type]
 
     async def _ranked(
         self,

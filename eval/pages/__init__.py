@@ -1,0 +1,1 @@
+"""Pages to look at: one HTML file that works offline, and what stands on it."""
