@@ -160,7 +160,7 @@ def test_an_installed_package_is_used_from_python(installed: Path) -> None:
 
 def test_an_installed_package_is_used_from_the_command_line(installed: Path, tmp_path: Path) -> None:
     helped = run(installed, "-m", "r1ranker_ir", "rerank", "--help")
-    assert "likelihood|top-one" in "".join(helped.stdout.split()) and "openai|longest" in helped.stdout
+    assert "groupwise|top-one" in "".join(helped.stdout.split()) and "openai|longest" in helped.stdout
     assert "move the best one to the front" in " ".join(helped.stdout.split())
     corpus, found, ranked, traces = (tmp_path / name for name in ("corpus", "a.trec", "b.trec", "traces.jsonl"))
     (corpus / "qrels").mkdir(parents=True)

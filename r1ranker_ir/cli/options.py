@@ -9,7 +9,7 @@ from r1ranker_ir.option_fields import option
 from r1ranker_ir.prompts.sections import known_sections
 from r1ranker_ir.retrieval.first_stages import FIRST_STAGES, form_of
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import OF_ONE
+from r1ranker_ir.types import COMPARED
 
 CACHE_PLACE = "the environment variable R1RANKER_CACHE, else r1ranker-ir/completions.sqlite in the user's cache folder"
 CORPUS = option(
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     SamplingName = str
     SectionName = str
 else:
-    SamplingName = _one_of([*(name for name, each in STRATEGIES.items() if each.asks not in OF_ONE), "windows"])
+    SamplingName = _one_of([*(name for name, each in STRATEGIES.items() if each.asks in COMPARED), "windows"])
     """What training samples are made for: a strategy that compares candidates, or windows over a run."""
     SectionName = _one_of(known_sections())
     """A section of a template."""
