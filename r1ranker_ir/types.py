@@ -12,9 +12,11 @@ from r1ranker_ir.quoting import quoted
 
 Task = Literal["passage", "item", "model"]
 TASKS: tuple[Task, ...] = ("passage", "item", "model")
-Asked = Literal["worst", "best", "order", "grade", "likelihood"]
-"""What a prompt asks for: the worst or the best of the candidates shown, their order, a grade of the only one, or how
-likely the query is behind that one."""
+Asked = Literal["worst", "best", "order", "grade", "grades", "likelihood"]
+"""What a prompt asks for: the worst or the best of the candidates shown, their order, a grade of the only one or grades
+of all, or how likely the query is behind the only one."""
+COMPARED: tuple[Asked, ...] = ("worst", "best", "order")
+"""What is asked of candidates that are compared, and answered by identifiers alone."""
 OF_ONE: tuple[Asked, ...] = ("grade", "likelihood")
 """What is asked of a candidate that is shown alone."""
 ClosedAt = Literal["limit", "end_of_turn", "answer"]

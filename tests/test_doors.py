@@ -175,7 +175,7 @@ def test_an_installed_package_is_used_from_the_command_line(installed: Path, tmp
         model = ("--reranker", "any", "--strategy", "top-one", "--backend", "longest", "--no-cache")
         said("rerank", "--corpus", corpus, "--run", found, *model, "--output", ranked, "--save-traces", traces)
         shown, prompt = said("trace", "show", "q", "--trace", traces), said("prompt", "show", "--section", "top-one")
-    assert "likelihood|top-one" in "".join(helped.split()) and "openai|longest" in helped
+    assert "groupwise|top-one" in "".join(helped.split()) and "openai|longest" in helped
     assert "move the best one to the front" in " ".join(helped.split())
     assert [line.split()[2] for line in found.read_text().splitlines()] == ["d0", "d1", "d2", "d3"]
     assert [line.split()[2] for line in ranked.read_text().splitlines()] == ["d1", "d0", "d2", "d3"]

@@ -17,7 +17,7 @@ from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.trace_summary import TraceSummary, summarise
 from r1ranker_ir.runs.traces import TracedRanking
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import OF_ONE, Ranking
+from r1ranker_ir.types import COMPARED, Ranking
 
 from .lists import ClearList, clear_lists
 
@@ -165,7 +165,7 @@ def examine(
         for strategy in strategies:
             check, rankings = _check(checkpoint, strategy, lists, options)
             checks.append(check)
-            texts += rankings if opened is None and STRATEGIES[strategy].asks not in OF_ONE else []
+            texts += rankings if opened is None and STRATEGIES[strategy].asks in COMPARED else []
         if opened is not None:
             free = Ranker(checkpoint, strategy=strategies[0], **options, answers="published", max_calls=1)
             texts = free.rank([each.request for each in lists])

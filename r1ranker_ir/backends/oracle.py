@@ -15,6 +15,7 @@ from r1ranker_ir.types import Answer, Call, Question, Usage
 
 # Probabilities are told for gains up to so far apart; a wider span is drawn together, so that none vanishes.
 _SPAN = 30.0
+_HIGHEST = 10
 
 _Chosen = tuple[tuple[str, ...], dict[str, float]]
 
@@ -89,6 +90,8 @@ class OracleBackend(CountedTexts):
             told = -float(np.logaddexp(0.0, self._greatest - worth))
             usage = Usage(1, self.count_prompt_tokens(call.messages), self.count_tokens(call.continuation))
             return Answer(call.continuation, log_probabilities=(told,), usage=usage)
+        if call.question.asks == "grades":
+            return self._grades(gains, call, call.question)
         answers = self._grade if call.question.asks == "grade" else self._order
         choice, probabilities = answers(gains, call, call.question)
         answer = f"</think>\n<answer>{' > '.join(choice)}</answer>"
@@ -132,6 +135,18 @@ class OracleBackend(CountedTexts):
         probabilities = dict.fromkeys(grades, 0.0)
         probabilities[grades[lower]], probabilities[grades[lower + 1]] = lower + 1 - worth, worth - lower
         return (grades[round(worth)],), probabilities
+
+    def _grades(self, gains: Sequence[float], call: Call, question: Question) -> Answer:
+        """Grades of a group, written as a model would write them."""
+        worth = (np.asarray(gains) + self._noise_of(call, question, len(gains))) / (self._greatest or 1.0) * _HIGHEST
+        told = ", ".join(
+            f'"{name}": {grade:.4f}'
+            for name, grade in zip(call.identifiers, np.clip(worth, 0.0, _HIGHEST).tolist(), strict=True)
+        )
+        answer = f"</think>\n<answer>{{{told}}}</answer>"
+        thought = 0 if call.thought is not None else self.max_thought_tokens
+        usage = Usage(1, self.count_prompt_tokens(call.messages), thought + self.count_tokens(answer))
+        return Answer(f"<think>\n{answer}", usage=usage)
 
 
 def _number(*parts: object) -> int:

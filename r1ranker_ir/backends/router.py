@@ -13,7 +13,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import file_digest
 from r1ranker_ir.models.checkpoints import ROUTER_FILE
 from r1ranker_ir.models.router import NUMBERS_FILE, load_router
-from r1ranker_ir.types import Answer, Call, Candidate, Question, Usage
+from r1ranker_ir.types import COMPARED, Answer, Call, Candidate, Question, Usage
 
 
 class RouterBackend(CountedTexts):
@@ -65,6 +65,6 @@ class RouterBackend(CountedTexts):
 
 
 def _question(call: Call) -> Question:
-    if call.question is None or call.question.asks in ("grade", "likelihood"):
+    if call.question is None or call.question.asks not in COMPARED:
         raise InputError("a distilled router orders language models for a question: use it with the strategy direct")
     return call.question

@@ -197,7 +197,7 @@ class Prompt:
             "free": self.published and not scored and (section.asks != "grade" or names == GRADES),
             "named": template.named and not scored,
             "question": Question(section.name, section.asks, request, tuple(shown), tuple(marked)),
-            "form": "order" if section.asks == "order" else "one",
+            "form": "order" if section.asks in ("order", "grades") else "one",
             "identifiers": tuple(name for name in names if name not in excluded) if excluded else names,
             "continuation": query if scored else "",
         }
@@ -269,7 +269,7 @@ class Prompt:
         messages = self.template.messages(strategy, filling)
         if self.limits.context_length is None:
             return filling, messages
-        form: Form = "order" if section.asks == "order" else "one"
+        form: Form = "order" if section.asks in ("order", "grades") else "one"
         names = self.template.answers(strategy, filling) if self.template.named else ()
         scored = filling.query if section.asks == "likelihood" else ""
         reserve = _reserve(self.limits, form, len(shown), names, scored)

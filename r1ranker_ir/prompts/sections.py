@@ -19,8 +19,8 @@ class Section:
 
     Args:
         name: of the template's section.
-        asks: for the `worst` or the `best` of the candidates shown, for an `order` of them, for a `grade` of the only
-            one, or for the `likelihood` of the query behind it, which then is no part of the wording.
+        asks: for the `worst` or the `best` of the candidates shown, for an `order` of them, for `grades` of them, for a
+            `grade` of the only one, or for the `likelihood` of the query behind it, which then is not in the wording.
         names_excluded: its prompts show candidates that are excluded already, and name them.
         user: the user's turn where a template has no such section; empty where a template must have one.
         system: the system's turn that goes with `user`; empty for none.

@@ -160,6 +160,7 @@ class Template(PromptTemplate):
         mark: the turns of an elimination's prompt that shows the full list and names the excluded; `None` for none.
         choice: what may be answered of a candidate that is shown alone, worst and best, such as `("false", "true")`;
             empty for a grade from 0 to 10.
+        opening: how the assistant's turn begins, before anything is answered; empty for nothing.
     """
 
     wordings: Mapping[str, Wording]
@@ -172,6 +173,7 @@ class Template(PromptTemplate):
     choice: tuple[str, ...] = ()
     tagged: bool = True
     thinks: bool = True
+    opening: str = ""
 
     def form(self, task: str) -> TaskForm:
         return self.tasks.get(task, _NO_FORM)
@@ -243,6 +245,7 @@ class Template(PromptTemplate):
             **({"choice": list(self.choice)} if self.choice else {}),
             **({} if self.tagged else {"answer_tags": False}),
             **({} if self.thinks else {"thinks": False}),
+            **({"opening": self.opening} if self.opening else {}),
         }
 
     def digest(self, *, mark: bool = False) -> str:
@@ -285,7 +288,8 @@ class Template(PromptTemplate):
         values["aim"] = aim or self.form(task).aim
         values[_NAMED] = excluded or _NONE_EXCLUDED
         user = Message("user", wording.user.format_map(values))
-        return (Message("system", wording.system.format_map(values)), user) if wording.system else (user,)
+        system = (Message("system", wording.system.format_map(values)),) if wording.system else ()
+        return (*system, user, *((Message("assistant", self.opening),) if self.opening else ()))
 
 
 def _kept(wordings: Mapping[str, Wording], strategy: str) -> dict[str, Wording]:
@@ -353,6 +357,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
         tuple(told.choice),
         told.answer_tags,
         told.thinks,
+        told.opening,
     )
 
 
@@ -399,6 +404,7 @@ def _file_of(sections: tuple[Section, ...]) -> Any:
         choice=(pair, []),
         answer_tags=(bool, True),
         thinks=(bool, True),
+        opening=text,
         **words,
     )
 

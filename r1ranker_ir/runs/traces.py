@@ -209,7 +209,7 @@ def _step_of(step: _Step, places: Mapping[str, int], strategy: str, field: str) 
     left = [place for place in shown if place not in marked]
     asks = asked_by(strategy)
     least, most = 1, max(1, len(left) - 1) if asks == "worst" else len(left)
-    if asks == "order":
+    if asks in ("order", "grades"):
         least = len(left)
     elif asks == "best" or asks in OF_ONE:
         most = 1

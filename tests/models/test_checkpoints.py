@@ -31,7 +31,7 @@ def write(folder: Path, content: Any) -> Path:
 def test_defaults_without_a_file(tmp_path: Path) -> None:
     settings = read_settings(tmp_path)
     assert settings == CheckpointSettings(template=load_template())
-    assert settings.strategies == ("iterative", "direct", "setwise", "pointwise", "likelihood")
+    assert settings.strategies == ("iterative", "direct", "setwise", "pointwise", "likelihood", "groupwise")
     assert (settings.window_size, settings.stride, settings.training) == (20, 10, {})
     assert (settings.max_passage_tokens, settings.max_thought_tokens) == (None, 1024)
     assert read_settings(str(write(tmp_path, {}))) == settings
@@ -48,9 +48,13 @@ def test_what_a_file_says_is_honoured(tmp_path: Path) -> None:
 
 def test_strategies_follow_the_templates_sections(tmp_path: Path) -> None:
     iterative = {key: value for key, value in TEMPLATE.items() if key != "direct"}
-    assert read_settings(write(tmp_path, {"template": iterative})).strategies == ("iterative", "likelihood")
+    assert read_settings(write(tmp_path, {"template": iterative})).strategies == (
+        "iterative",
+        "likelihood",
+        "groupwise",
+    )
     setwise = {"template": {**iterative, "setwise": iterative["iterative"]}}
-    assert read_settings(write(tmp_path, setwise)).strategies == ("iterative", "setwise", "likelihood")
+    assert read_settings(write(tmp_path, setwise)).strategies == ("iterative", "setwise", "likelihood", "groupwise")
     with pytest.raises(CheckpointError, match="strategies names 'direct', but the template has no section for it"):
         read_settings(write(tmp_path, {"template": iterative, "strategies": ["iterative", "direct"]}))
 

@@ -27,7 +27,8 @@ def content(**changes: Any) -> dict[str, Any]:
 def test_the_projects_template_serves_all_strategies_and_tasks() -> None:
     template = load_template()
     worded = ("iterative", "direct", "setwise", "pointwise")
-    assert (*template.wordings, "likelihood") == tuple(STRATEGIES) == (*worded, "likelihood")
+    own = ("likelihood", "groupwise")
+    assert (*template.wordings, *own) == tuple(STRATEGIES) == (*worded, *own)
     for strategy in tuple(STRATEGIES)[:3]:
         for task in TASKS:
             turns = template.render(strategy, "how long do fleas live", "[1] a\n[2] b", 2, task)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import OF_ONE, Asked, Candidate, RankingRequest, Task
+from r1ranker_ir.types import COMPARED, Asked, Candidate, RankingRequest, Task
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 """The tags of the protocol."""
@@ -15,7 +15,7 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 def sample_strategies() -> tuple[str, ...]:
     """The strategies whose questions can be trained on: those that compare candidates."""
-    return tuple(name for name, strategy in STRATEGIES.items() if strategy.asks not in OF_ONE)
+    return tuple(name for name, strategy in STRATEGIES.items() if strategy.asks in COMPARED)
 
 
 def judged(
