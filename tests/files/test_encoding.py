@@ -34,7 +34,6 @@ ODD = "\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u3000\ufeff"
 ODD_IDS = [f"q{odd}1" for odd in ODD] + ["Île_1", "東京\u3000一", "\xa0first", "last\u3000", "e\u0301", "🦉"]
 HOSTILE = "a\x1b[31mred\x1b]0;title\x07\u202egnp.exe\u2066\x9b2J\x7f\rb"
 ENVIRONMENTS = [
-    {"PYTHONIOENCODING": "cp1252"},
     {"PYTHONIOENCODING": "ascii"},
     {"PYTHONIOENCODING": "utf-16"},
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
