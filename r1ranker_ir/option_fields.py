@@ -82,11 +82,13 @@ def stated(instance: Any) -> dict[str, Any]:
 
 
 def check_offered(instance: Any) -> None:
-    """Raises an InputError if a field of a dataclass is less than it may be, or not a word that it may be."""
+    """Raises an InputError if a field of a dataclass is less or more than it may be, or not a word that it may be."""
     for name, offer in offers_of(type(instance)).items():
-        value, least = getattr(instance, name), offer.least
+        value, least, most = getattr(instance, name), offer.least, offer.most
         if least is not None and value is not None and value < least:
             raise InputError(f"{name} is {value}: give at least {least:g}")
+        if most is not None and value is not None and value > most:
+            raise InputError(f"{name} is {value}: give at most {most:g}")
     for name, hint in get_type_hints(type(instance)).items():
         words = [word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)]
         value = getattr(instance, name)

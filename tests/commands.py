@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,20 @@ def manifest_of(folder: str | Path) -> dict[str, Any]:
     """What a suite's folder says of how it was made."""
     content: dict[str, Any] = json.loads((Path(folder) / "manifest.json").read_text())
     return content
+
+
+def write_corpus(
+    folder: Path,
+    documents: Mapping[str, str],
+    queries: Mapping[str, str],
+    judged: Mapping[tuple[str, str], int] | None = None,
+) -> Path:
+    """Writes a folder in BEIR layout; its judgments, if any, as TREC qrels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, texts in (("corpus", documents), ("queries", queries)):
+        rows = (json.dumps({"_id": key, "text": text}, ensure_ascii=False) + "\n" for key, text in texts.items())
+        (folder / f"{name}.jsonl").write_text("".join(rows), encoding="utf-8", newline="\n")
+    if judged is not None:
+        lines = (f"{query} 0 {document} {grade}\n" for (query, document), grade in judged.items())
+        (folder / "qrels.trec").write_text("".join(lines), encoding="utf-8", newline="\n")
+    return folder

@@ -27,7 +27,7 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 
 # How long an example takes says more about the machine's other work than about the code.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, max_examples=50)
 settings.load_profile("untimed")
 
 # No test may depend on the network; set before transformers and the hub are imported.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import write_corpus
 from conftest import command_server
 
 from r1ranker_ir import Candidate, InputError, Ranker, RankingRequest, Reranker
@@ -157,11 +157,7 @@ def test_an_installed_package_is_used_from_python(installed: Path) -> None:
 
 def test_an_installed_package_is_used_from_the_command_line(installed: Path, tmp_path: Path) -> None:
     corpus, found, ranked, traces = (tmp_path / name for name in ("corpus", "a.trec", "b.trec", "traces.jsonl"))
-    (corpus / "qrels").mkdir(parents=True)
-    rows = [{"_id": f"d{n}", "text": text, "title": ""} for n, text in enumerate(TEXTS)]
-    (corpus / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    (corpus / "queries.jsonl").write_text('{"_id": "q", "text": "fleas"}\n', encoding="utf-8")
-    (corpus / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td1\t1\n", encoding="utf-8")
+    write_corpus(corpus, {f"d{n}": text for n, text in enumerate(TEXTS)}, {"q": "fleas"}, {("q", "d1"): 1})
     with command_server(PYTHONPATH=str(installed)) as commands:
 
         def said(*words: object) -> str:

@@ -50,10 +50,10 @@ def test_unknown_attribute():
 
 def test_old_names_of_modules_lead_to_modules_of_today():
     code = (
-        "import importlib, warnings; import r1ranker_ir; from r1ranker_ir.moved import MOVED\n"
+        "import importlib.util, warnings; import r1ranker_ir; from r1ranker_ir.moved import MOVED\n"
         "warnings.simplefilter('error', FutureWarning)\n"
         "for old, new in MOVED.items():\n"
-        "    importlib.import_module('r1ranker_ir.' + new)\n"
+        "    assert importlib.util.find_spec('r1ranker_ir.' + new), new\n"
         "    try: importlib.import_module('r1ranker_ir.' + old)\n"
         "    except FutureWarning as warning: assert new in str(warning), old\n"
         "    else: raise AssertionError(old)\n"

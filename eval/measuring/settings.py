@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.option_fields import option
+from r1ranker_ir.option_fields import check_offered, option
 
 Test = Literal["ttest", "randomisation"]
 Correction = Literal["holm", "bonferroni", "none"]
@@ -31,7 +31,4 @@ class ComparisonSettings:
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
             raise InputError(f"alpha is {self.alpha}: give the probability of a false alarm, such as 0.05")
-        if self.resamples < _LEAST_RESAMPLES:
-            raise InputError(
-                f"resamples is {self.resamples}: give at least {_LEAST_RESAMPLES}; {RESAMPLES:,} are usual"
-            )
+        check_offered(self)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1ranker_ir.errors import BackendError, InputError, missing_extra
-from r1ranker_ir.option_fields import engine_option
+from r1ranker_ir.option_fields import check_offered, engine_option
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +36,9 @@ class RayCluster:
     )
 
     def __post_init__(self) -> None:
+        check_offered(self)
         cpus, gpus = self.cpus_per_worker, self.gpus_per_worker
         for name, value, fits, wanted in (
-            ("workers", self.workers, self.workers >= 1, "at least 1"),
             ("cpus_per_worker", cpus, cpus is None or 0 < cpus < math.inf, "a number above 0"),
             ("gpus_per_worker", gpus, 0 <= gpus < math.inf, "0 or more"),
         ):

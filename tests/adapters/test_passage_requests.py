@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import r1ranker
+from commands import r1ranker, write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,13 +31,8 @@ RUN = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("collection") / "notes"
-    folder.mkdir()
     queries = {f"q{number}": f"what is {number}" for number in range(1, 6)}
-    for name, texts in (("corpus", TEXTS), ("queries", queries)):
-        lines = (json.dumps({"_id": key, "text": text}) + "\n" for key, text in texts.items())
-        (folder / f"{name}.jsonl").write_text("".join(lines))
-    (folder / "qrels.trec").write_text("".join(f"{q} 0 {d} {grade}\n" for (q, d), grade in QRELS.items()))
+    folder = write_corpus(tmp_path_factory.mktemp("collection") / "notes", TEXTS, queries, QRELS)
     write_run(run_of(RUN), folder / "run.trec")
     return folder
 

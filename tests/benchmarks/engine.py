@@ -8,7 +8,6 @@ beside its model. With `--memory` it prints the largest memory of the process as
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -16,13 +15,14 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
+import typer
+
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.engine.engine import Engine
-from r1ranker_ir.errors import InputError, R1RankerError
 from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
@@ -94,20 +94,6 @@ class InstantBackend:
 
 
 @dataclass(frozen=True)
-class EngineFigures:
-    """What one way of ranking took beside the backend's answers; times are microseconds a call."""
-
-    schedule: str  # how many candidates leave at a step
-    max_passage_tokens: int | None  # what is shown of a passage
-    queries: int  # how many were ranked
-    calls: int  # how many calls that took
-    own: float  # all but the backend's answers and making the requests; the sum of the next three
-    tokenizing: float  # counting tokens and cutting passages, which the backend's tokenizer does for the prompts
-    prompting: float  # programs and prompts
-    bookkeeping: float  # the engine
-
-
-@dataclass(frozen=True)
 class EngineBenchmark:
     """What is ranked."""
 
@@ -116,10 +102,6 @@ class EngineBenchmark:
     stride: int = 10  # how many leave a window
     batch_size: int = 16  # how many queries are under way at once
     context_length: int = 32_768  # the model's
-
-    def __post_init__(self) -> None:
-        if self.candidates < 2:
-            raise InputError(f"candidates is {self.candidates}: no call is made for fewer than 2")
 
     def backend(self) -> InstantBackend:
         return InstantBackend(context_length=self.context_length, batch_size=self.batch_size)
@@ -146,10 +128,8 @@ class EngineBenchmark:
         for request in self._requests(queries, making):
             yield eliminate(request, prompt, window_size=self.window_size, stride=self.stride, options=options)
 
-    def measure(self, queries: int, schedule: str = "one", max_passage_tokens: int | None = None) -> EngineFigures:
-        """Ranks queries and takes the time."""
-        if queries < 1:
-            raise InputError(f"queries is {queries}: rank at least 1")
+    def measure(self, queries: int, schedule: str = "one", max_passage_tokens: int | None = None) -> dict[str, Any]:
+        """Ranks queries and takes the time, in microseconds per call: all but answers and making requests is `own`."""
         backend, making, whole = self.backend(), _Stopwatch(), _Stopwatch()
         engine = Engine(backend)
         with whole:
@@ -159,8 +139,10 @@ class EngineBenchmark:
         own = whole.seconds - making.seconds - backend.answering.seconds
         tokenizing = backend.tokenizing.seconds
         prompting = engine.summary.seconds - backend.answering.seconds - tokenizing
-        parts = (own, tokenizing, prompting, own - tokenizing - prompting)
-        return EngineFigures(schedule, max_passage_tokens, queries, calls, *(1e6 * part / calls for part in parts))
+        parts = {"own": own, "tokenizing": tokenizing, "prompting": prompting}
+        parts["bookkeeping"] = own - tokenizing - prompting
+        asked = {"schedule": schedule, "max_passage_tokens": max_passage_tokens, "queries": queries, "calls": calls}
+        return asked | {name: 1e6 * part / calls for name, part in parts.items()}
 
     def memory(self, queries: Sequence[int]) -> Iterator[dict[str, int]]:
         """Streams queries through the engine and looks at the largest memory in between."""
@@ -171,52 +153,28 @@ class EngineBenchmark:
                 unit = 1 if sys.platform == "darwin" else 1024
                 yield {"queries": number, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
-    def compare(
-        self, queries: int, schedules: Sequence[str], passage_tokens: Sequence[int | None]
-    ) -> Iterator[dict[str, Any]]:
-        """Measures every schedule with every limit of a passage."""
-        for schedule in schedules:
-            for limit in passage_tokens:
-                yield asdict(self.measure(queries, schedule, limit))
 
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python tests/benchmarks/engine.py",
-        description="Measure what engine, programs and prompts take beside a backend, in microseconds a call.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    for option in fields(EngineBenchmark):
-        parser.add_argument(
-            f"--{option.name.replace('_', '-')}", type=int, default=option.default, help="see EngineBenchmark"
-        )
-    parser.add_argument("--queries", type=int, default=1000, help="ranked")
-    parser.add_argument("--schedules", nargs="+", default=["one", "halving:5"], help="to compare")
-    parser.add_argument(
-        "--max-passage-tokens",
-        nargs="+",
-        type=lambda text: None if text == "all" else int(text),
-        default=[None, 64],
-        help="to compare; all for whole passages",
-    )
-    parser.add_argument("--memory", nargs="+", type=int, help="print memory after these counts of queries, no times")
-    parser.add_argument("--output", help="JSON file for the figures")
-    given = parser.parse_args(arguments)
+def main(
+    *,
+    candidates: int = typer.Option(100, min=2, help="Per query."),
+    queries: int = typer.Option(1000, min=1, help="Ranked."),
+    schedule: list[str] = typer.Option(["one", "halving:5"], help="To compare."),  # noqa: B008
+    passage_tokens: list[int] = typer.Option([0, 64], help="Limits to compare; 0 for whole passages."),  # noqa: B008
+    memory: list[int] = typer.Option([], help="Print memory after these counts of queries, no times."),  # noqa: B008
+    output: str = typer.Option("", help="JSON file for the figures."),
+) -> None:
+    """Measure what engine, programs and prompts take beside a backend, in microseconds per call."""
     # Threads of the tokenizer would only make the clocks differ.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    found = []
-    try:
-        benchmark = EngineBenchmark(**{option.name: getattr(given, option.name) for option in fields(EngineBenchmark)})
-        compared = benchmark.compare(given.queries, given.schedules, given.max_passage_tokens)
-        for figures in benchmark.memory(given.memory) if given.memory else compared:
-            found.append(figures)
-            told = {name: round(value) if isinstance(value, float) else value for name, value in figures.items()}
-            print(", ".join(f"{name} {value}" for name, value in told.items()), flush=True)
-    except R1RankerError as error:
-        parser.error(str(error))
-    if given.output:
-        write_whole(given.output, json.dumps({"benchmark": asdict(benchmark), "figures": found}, indent=2) + "\n")
+    benchmark, found = EngineBenchmark(candidates), []
+    compared = (benchmark.measure(queries, each, limit or None) for each in schedule for limit in passage_tokens)
+    for figures in benchmark.memory(memory) if memory else compared:
+        found.append(figures)
+        told = {name: round(value) if isinstance(value, float) else value for name, value in figures.items()}
+        print(", ".join(f"{name} {value}" for name, value in told.items()), flush=True)
+    if output:
+        write_whole(output, json.dumps({"benchmark": asdict(benchmark), "figures": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

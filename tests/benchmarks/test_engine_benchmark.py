@@ -7,6 +7,7 @@ import json
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks.engine import EngineBenchmark, main
@@ -21,36 +22,24 @@ SMALL = EngineBenchmark(candidates=30, batch_size=2)
 def test_calls_and_times_are_consistent(schedule: str, calls: int) -> None:
     assert isinstance(SMALL.backend(), Backend)
     found = SMALL.measure(3, schedule, 20)
-    assert found.calls == 3 * calls
-    assert found.own == pytest.approx(found.tokenizing + found.prompting + found.bookkeeping)
-    assert min(found.tokenizing, found.prompting, found.bookkeeping) > 0
+    parts = [found[name] for name in ("tokenizing", "prompting", "bookkeeping")]
+    assert found["calls"] == 3 * calls and found["own"] == pytest.approx(sum(parts)) and min(parts) > 0
 
 
-def test_the_command_prints_a_line_for_each_combination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_times_or_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "figures.json"
-    main([*"--queries 2 --candidates 4 --max-passage-tokens all 9 --output".split(), str(output)])
+    small: dict[str, Any] = {"candidates": 4, "queries": 2, "output": str(output), "schedule": ["one", "halving:5"]}
+    main(**small, passage_tokens=[0, 9], memory=[])
     lines = capsys.readouterr().out.splitlines()
     combinations = [(schedule, shown) for schedule in ("one", "halving:5") for shown in (None, 9)]
     for line, (schedule, shown) in zip(lines, combinations, strict=True):
         assert line.startswith(f"schedule {schedule}, max_passage_tokens {shown}, queries 2, calls 6, own ")
     written = json.loads(output.read_text())
-    assert [each["calls"] for each in written["figures"]] == [6] * 4
-    assert written["benchmark"]["candidates"] == 4
-
-
-def test_the_command_prints_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output = tmp_path / "memory.json"
-    main(["--candidates", "3", "--memory", "8", "2", "--output", str(output)])
+    assert [each["calls"] for each in written["figures"]] == [6] * 4 and written["benchmark"]["candidates"] == 4
+    main(**small, passage_tokens=[], memory=[8, 2])
     assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == ["queries 2", "queries 8"]
     first, last = json.loads(output.read_text())["figures"]
     assert 10**6 < first["peak_bytes"] <= last["peak_bytes"]
-
-
-@pytest.mark.parametrize("option", ["candidates", "queries", "stride"])
-def test_what_makes_no_sense_is_said(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main([f"--{option}", "0"])
-    assert f"{option} is 0" in capsys.readouterr().err
 
 
 def test_nothing_is_left_of_a_ranking_that_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import typer
-from commands import COLLECTION, SHARED, order_of, r1ranker, said
+from commands import COLLECTION, SHARED, order_of, r1ranker, said, write_corpus
 from servers import completion, refusal
 
 import r1ranker_ir
@@ -84,8 +84,7 @@ def test_search_writes_a_run_and_says_what_it_did(tmp_path):
 
 
 def test_search_reports_queries_without_hits(tmp_path):
-    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "text": "a flea"}\n')
-    (tmp_path / "queries.jsonl").write_text('{"_id": "hit", "text": "flea"}\n{"_id": "none", "text": "zebra"}\n')
+    write_corpus(tmp_path, {"d": "a flea"}, {"hit": "flea", "none": "zebra"})
     result = r1ranker("search", "--corpus", tmp_path, "--output", tmp_path / "run")
     assert order_of(tmp_path / "run") == {"hit": ["d"]}
     assert "1 queries match no document and are not in the run: none" in result.stderr

@@ -14,6 +14,7 @@ from typing import Any
 import ir_measures
 import pytest
 import pytrec_eval
+from commands import write_corpus
 from conftest import command_server
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -33,7 +34,6 @@ ODD = "\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u3000\ufeff"
 ODD_IDS = [f"q{odd}1" for odd in ODD] + ["Île_1", "東京\u3000一", "\xa0first", "last\u3000", "e\u0301", "🦉"]
 HOSTILE = "a\x1b[31mred\x1b]0;title\x07\u202egnp.exe\u2066\x9b2J\x7f\rb"
 ENVIRONMENTS = [
-    {"PYTHONIOENCODING": "cp1252"},
     {"PYTHONIOENCODING": "ascii"},
     {"PYTHONIOENCODING": "utf-16"},
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
@@ -47,15 +47,6 @@ ids = st.text(st.characters(exclude_characters=" \t\n\r\v\f\0", exclude_categori
 
 def r1ranker(commands: Path, *arguments: str, **options: Any) -> Any:
     return subprocess.run([commands / "r1ranker", *arguments], capture_output=True, **options)
-
-
-def corpus_of(folder: Path, documents: dict[str, str], queries: dict[str, str], qrels: str = "") -> Path:
-    folder.mkdir()
-    for name, texts in (("corpus", documents), ("queries", queries)):
-        lines = (json.dumps({"_id": each, "text": text}, ensure_ascii=False) + "\n" for each, text in texts.items())
-        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
-    (folder / "qrels.trec").write_bytes(qrels.encode())
-    return folder
 
 
 # --- round trips ----------------------------------------------------------------------------------------------------
@@ -105,7 +96,7 @@ def test_ids_that_a_run_can_not_hold_are_refused(tmp_path: Path, space: str) -> 
 @example({(each, f"d{each}"): 1 for each in ODD_IDS})
 def test_judgments_are_read_as_they_were_written(tmp_path_factory: Any, grades: dict[tuple[str, str], int]) -> None:
     for name, line in (("qrels.trec", "{} 0 {} {}\n"), ("qrels/test.tsv", "{}\t{}\t{}\n")):
-        folder = corpus_of(tmp_path_factory.mktemp("corpora") / "corpus", {"d": "x"}, {"q": "x"})
+        folder = write_corpus(tmp_path_factory.mktemp("corpora"), {"d": "x"}, {"q": "x"})
         (folder / "qrels").mkdir()
         (folder / name).write_bytes("".join(line.format(*pair, grade) for pair, grade in grades.items()).encode())
         read = {(qrel.query_id, qrel.doc_id): qrel.relevance for qrel in open_corpus(str(folder)).qrels()}
@@ -138,8 +129,8 @@ def test_measures_are_trec_evals_where_ids_hold_white_space_of_unicode(tmp_path:
     queries = dict.fromkeys(ODD_IDS, "x")
     grades = {each: {f"{each}{place}": place % 3 for place in range(6)} for each in ODD_IDS}
     scores = {each: {f"{each}{place}": 1.0 / (1 + (place * 5) % 6) for place in range(6)} for each in ODD_IDS}
-    qrels = "".join(f"{q} 0 {d} {grade}\n" for q, judged in grades.items() for d, grade in judged.items())
-    corpus = open_corpus(str(corpus_of(tmp_path / "corpus", {"d": "x"}, queries, qrels)))
+    judged = {(query, doc): grade for query, own in grades.items() for doc, grade in own.items()}
+    corpus = open_corpus(write_corpus(tmp_path / "corpus", {"d": "x"}, queries, judged))
     run = tmp_path / "run.trec"
     lines = [f"{q} Q0 {d} 1 {score} t\r\n" for q, scored in scores.items() for d, score in scored.items()]
     run.write_bytes("".join(lines).encode())
@@ -159,8 +150,8 @@ def test_measures_are_trec_evals_where_ids_hold_white_space_of_unicode(tmp_path:
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     documents = {"Île_1": "puces vivent longtemps", "東京\u3000一": "puces", "b\u2028": "étoile", "🦉": "puces hiboux"}
-    qrels = "é\xa01 0 Île_1 1\né\xa01 0 東京\u3000一 0\n"
-    return corpus_of(tmp_path_factory.mktemp("encoding") / "corpus", documents, {"é\xa01": "puces"}, qrels)
+    judged = {("é\xa01", "Île_1"): 1, ("é\xa01", "東京\u3000一"): 0}
+    return write_corpus(tmp_path_factory.mktemp("encoding"), documents, {"é\xa01": "puces"}, judged)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda given: ",".join(map("=".join, given.items())))
@@ -214,9 +205,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus, a run and a trace whose ids and texts try to take over the terminal."""
     place = tmp_path_factory.mktemp("hostile")
     odd = re.sub(r"\s", "", HOSTILE)
-    corpus_of(
-        place / "corpus", {odd: f"flea {HOSTILE}", "d": "flea"}, {odd: f"flea {HOSTILE}"}, f"{odd} 0 d 1\nx 0 d 1\n"
-    )
+    text, judged = f"flea {HOSTILE}", {(odd, "d"): 1, ("x", "d"): 1}
+    write_corpus(place / "corpus", {odd: text, "d": "flea"}, {odd: text}, judged)
     write_run({odd: (RunEntry(odd, 1.0),), f"{odd}2": (RunEntry(odd, 1.0),)}, place / f"run{odd}")
     with TraceWriter(place / "trace.jsonl", "iterative") as writer:
         request = RankingRequest(HOSTILE, (Candidate(HOSTILE, HOSTILE), Candidate("d", "x")), query_id="q")

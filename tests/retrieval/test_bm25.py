@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import write_corpus
 
 from r1ranker_ir.data.corpora import FolderCorpus, open_corpus
 from r1ranker_ir.errors import InputError
@@ -16,10 +16,7 @@ from r1ranker_ir.retrieval.bm25 import K1, B, BM25Index, search
 
 
 def corpus_of(folder: Path, documents: Mapping[str, str] | Iterable[tuple[str, str]], **queries: str) -> FolderCorpus:
-    rows = documents.items() if isinstance(documents, Mapping) else documents
-    (folder / "corpus.jsonl").write_text("".join(json.dumps({"_id": i, "text": text}) + "\n" for i, text in rows))
-    (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in queries.items()))
-    corpus = open_corpus(folder)
+    corpus = open_corpus(write_corpus(folder, dict(documents), queries))
     assert isinstance(corpus, FolderCorpus)
     return corpus
 

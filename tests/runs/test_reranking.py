@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
+from commands import write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,11 +31,8 @@ def make_corpus(tmp_path) -> Callable[[Iterable[int]], Corpus]:
     """A corpus of twelve documents with queries of these numbers."""
 
     def make(numbers: Iterable[int]) -> Corpus:
-        documents = [{"_id": doc_id, "text": f"text of {doc_id}"} for doc_id in DOC_IDS]
-        queries = [{"_id": f"q{number}", "text": f"query {number}"} for number in numbers]
-        for name, rows in (("corpus", documents), ("queries", queries)):
-            (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-        return open_corpus(tmp_path)
+        documents = {doc_id: f"text of {doc_id}" for doc_id in DOC_IDS}
+        return open_corpus(write_corpus(tmp_path, documents, {f"q{number}": f"query {number}" for number in numbers}))
 
     return make
 

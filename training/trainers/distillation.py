@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.option_fields import option
+from r1ranker_ir.option_fields import check_offered, option
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,6 @@ class Distillation:
         for name in ("temperatures", "strengths"):
             if not (values := getattr(self, name)) or min(values) <= 0:
                 raise InputError(f"{name} is {values}: give at least one number, all above 0")
-        if not 0 <= self.tag_share <= 1:
-            raise InputError(f"tag_share is {self.tag_share}: give a number from 0 to 1")
-        if self.folds < 2:
-            raise InputError(f"folds is {self.folds}: give at least 2")
-        if self.most_terms < 0 or (self.most_terms == 0 and not self.encoder):
+        check_offered(self)
+        if self.most_terms == 0 and not self.encoder:
             raise InputError(f"most_terms is {self.most_terms}: give at least 1, or name an encoder")

@@ -143,9 +143,8 @@ def test_a_server_that_does_not_keep_to_the_form_is_unfit() -> None:
 
 
 def test_a_server_that_is_not_there_is_an_error() -> None:
-    result = doctor(
-        "stub", "--backend", "openai", "--base-url", "http://127.0.0.1:9/v1", "--quick", "--max-retries", 0, code=1
-    )
+    served = ("--backend", "openai", "--base-url", "http://127.0.0.1:9/v1", "--max-retries", 0)
+    result = doctor("stub", *served, "--quick", code=1)
     assert "Error:" in result.stderr
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import r1ranker
+from commands import r1ranker, write_corpus
 
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.eval.output.manifest import counts, determinism, hardware, ranker_settings, unopened_settings, versions
@@ -50,9 +50,7 @@ def test_machine_and_settings_are_plain_data() -> None:
 
 def test_credentials_of_an_address_are_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("corpus.jsonl").write_text('{"_id": "d1", "text": "fleas"}\n')
-    Path("queries.jsonl").write_text('{"_id": "q1", "text": "fleas"}\n')
-    Path("qrels.trec").write_text("q1 0 d1 1\n")
+    write_corpus(tmp_path, {"d1": "fleas"}, {"q1": "fleas"}, {("q1", "d1"): 1})
     arguments = ["suite", ".", "--reranker", "r1ranker-direct", "--backend", "openai", "--first-stage", "run:none.trec"]
     address = "http://me:my-long-password@127.0.0.1:9/v1"
     result = r1ranker(*arguments, "--base-url", address, "--output", "out", code=1)

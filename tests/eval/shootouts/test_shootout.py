@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from commands import r1ranker
+from commands import r1ranker, write_corpus
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.shootouts.entries import CascadeEntry, Entry, read_entries, shootout_names
@@ -42,15 +42,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("corpus")
     drawing = random.Random(0)
     ids = [f"d{place}" for place in range(DEPTH)]
-    lines = [json.dumps({"_id": each, "text": f"text of {each}"}) for each in ids]
-    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
     queries = ["unjudged", *(f"q{number}" for number in range(QUERIES))]
-    lines = [json.dumps({"_id": each, "text": f"query {each}"}) for each in queries]
-    (folder / "queries.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    judged = ["query-id\tcorpus-id\tscore"]
-    judged += [f"{query}\t{each}\t{drawing.choice([0, 0, 0, 1, 2, 3])}" for query in queries[1:] for each in ids]
-    (folder / "qrels").mkdir()
-    (folder / "qrels" / "test.tsv").write_text("\n".join(judged) + "\n", encoding="utf-8")
+    judged = {(query, each): drawing.choice([0, 0, 0, 1, 2, 3]) for query in queries[1:] for each in ids}
+    documents = {each: f"text of {each}" for each in ids}
+    write_corpus(folder, documents, {each: f"query {each}" for each in queries}, judged)
     run = [f"{query} Q0 {each} {rank} {-rank} made" for query in queries for rank, each in enumerate(ids, 1)]
     (folder / "run.trec").write_text("\n".join(run) + "\n", encoding="utf-8")
     return ["--corpus", str(folder), "--run", str(folder / "run.trec"), "--quiet"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import manifest_of, r1ranker, tree
+from commands import manifest_of, r1ranker, tree, write_corpus
 from ir_measures import Qrel
 from servers import Reply, Request, ScriptedServer, completion, serving
 
@@ -225,10 +225,7 @@ def test_shuffling_keeps_each_request_its_own_order(tmp_path: Path) -> None:
 
 def test_a_table_may_hold_request_files_and_corpora(served: tuple[str, ...]) -> None:
     write_requests("films.jsonl", FILMS)
-    Path("corpus/qrels").mkdir(parents=True)
-    Path("corpus/corpus.jsonl").write_text('{"_id": "d1", "text": "good fleas"}\n{"_id": "d2", "text": "fleas"}\n')
-    Path("corpus/queries.jsonl").write_text('{"_id": "q1", "text": "fleas"}\n')
-    Path("corpus/qrels.trec").write_text("q1 0 d1 1\n")
+    write_corpus(Path("corpus"), {"d1": "good fleas", "d2": "fleas"}, {"q1": "fleas"}, {("q1", "d1"): 1})
     table = '[datasets.corpus]\ncorpus = "corpus"\nmeasures = "RR"\n[datasets.films]\ncorpus = "films.jsonl"\n'
     Path("both.toml").write_text(table)
     suite("both.toml", *served, "--depth", "2", "--output", "out")

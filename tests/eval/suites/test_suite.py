@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import manifest_of, r1ranker, tree
+from commands import manifest_of, r1ranker, tree, write_corpus
 
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.trec_runs import read_run
@@ -97,10 +97,8 @@ def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_collection(folder: Path) -> Path:
-    (folder / "qrels").mkdir(parents=True)
-    for name, texts in (("corpus", DOCUMENTS), ("queries", QUERIES)):
-        lines = (json.dumps({"_id": key, "text": text}) + "\n" for key, text in texts.items())
-        (folder / f"{name}.jsonl").write_text("".join(lines))
+    write_corpus(folder, DOCUMENTS, QUERIES)
+    (folder / "qrels").mkdir()
     lines = ["query-id\tcorpus-id\tscore\n", *(f"{q}\t{d}\t{grade}\n" for (q, d), grade in QRELS.items())]
     (folder / "qrels" / "test.tsv").write_text("".join(lines))
     (folder / "qrels" / "dev.tsv").write_text("q1\td2\t1\n")
