@@ -14,6 +14,7 @@ LEVELS = (
     ("doors", "files"),
     ("prompts", "data"),
     ("strategies",),
+    ("thoughts",),
     ("models",),
     ("backends",),
     ("cache",),

@@ -103,5 +103,6 @@ def ranker_inputs(ranker: RankerSource) -> Iterator[NamedFile]:
     """The files that a ranker reads, or keeps its answers in, with the options that name them."""
     yield from cache_inputs("--cache", ranker.settings.get("cache"))
     yield from checkpoint_inputs("--model", ranker.model)
+    yield NamedFile("--thoughts", ranker.settings.thoughts)
     for name, option in _OF_A_RANKER.items():
         yield from checkpoint_inputs(option, ranker.settings.get(name))
