@@ -123,7 +123,7 @@ def _examples(ranker: Ranker | RankerSource) -> dict[str, Any]:
         return {}
     bank = read_bank(told.thoughts)
     said = {"bank": Path(bank.path).name, "digest": bank.digest, "held": len(bank.examples)}
-    return {"thoughts": {**said, "examples": told.examples, "kind": told.example_kind}}
+    return {"thoughts": {**said, "examples": told.examples, "kind": told.example_kind, "encoder": told.example_encoder}}
 
 
 def counts(summary: RunSummary) -> dict[str, int]:

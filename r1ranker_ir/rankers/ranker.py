@@ -223,12 +223,12 @@ class Ranker:
 
         Args:
             changes: fields of the strategy's options, such as `schedule="halving"`; `window_size`; `stride`;
-                `thoughts`, `examples`, `example_kind`.
+                `thoughts`, `examples`, `example_kind`, `example_encoder`.
 
         Raises:
             InputError: if an option is unknown or makes no sense.
         """
-        declared, worked = STRATEGIES[self.strategy], ("thoughts", "examples", "example_kind")
+        declared, worked = STRATEGIES[self.strategy], ("thoughts", "examples", "example_kind", "example_encoder")
         window = ("window_size", "stride", *worked)
         known = (*(each.name for each in fields(self.options)), *window)
         if unknown := [name for name in changes if name not in known]:
@@ -299,7 +299,7 @@ def _examples(given: RankerSettings, strategy: Strategy) -> ExampleChooser:
             f"bank {bank.path!r} holds no thoughts that fit the strategy {strategy.name!r}: build one of traces of "
             "that strategy, or leave thoughts out"
         )
-    return ExampleChooser(bank, given.examples, given.example_kind)
+    return ExampleChooser(bank, given.examples, given.example_kind, given.example_encoder)
 
 
 def _thought_tokens(given: RankerSettings, checkpoint: CheckpointSettings, template: PromptTemplate) -> int:

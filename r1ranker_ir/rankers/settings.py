@@ -97,6 +97,9 @@ class RankerSettings:
     example_kind: ExampleKind = ranking_option(
         "nearest", "Examples of the nearest queries, random ones, or the nearest ones' answers without their thoughts."
     )
+    example_encoder: str | None = ranking_option(
+        None, "Sentence encoder (a folder or Hugging Face name) that says which queries are near.", unset="BM25"
+    )
     window_size: int | None = limit_option(
         None, "Most documents in one prompt.", unset="the checkpoint's, usually 20", least=2
     )

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import Asked, RankingRequest
 
 from .bank import ThoughtBank
+
+if TYPE_CHECKING:
+    from r1ranker_ir.models.encoder import SentenceEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +37,29 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
+def _open_encoder(model: str) -> SentenceEncoder:
+    from r1ranker_ir.models.encoder import SentenceEncoder
+
+    return SentenceEncoder(model)
+
+
 class ExampleChooser:
     """Chooses examples for requests: the same for the same request, whatever came before.
 
     Args:
         bank: where they come from.
         count: how many are chosen, at most one of a query.
-        kind: the `nearest` queries' by BM25, `random` ones, or the nearest ones' `answers` without their thoughts.
+        kind: the `nearest` queries', `random` ones, or the nearest ones' `answers` without their thoughts.
+        encoder: a sentence encoder (see `SentenceEncoder`) that says which queries are near; BM25 where there is none.
 
     `left_out` holds why how many queries of the bank were left out, summed over the requests asked about.
     """
 
-    def __init__(self, bank: ThoughtBank, count: int, kind: ExampleKind = "nearest") -> None:
+    def __init__(
+        self, bank: ThoughtBank, count: int, kind: ExampleKind = "nearest", encoder: str | None = None
+    ) -> None:
         self.bank, self.count, self.kind = bank, count, kind
+        self._encoder = None if encoder is None else _open_encoder(encoder)
         self.left_out = dict.fromkeys((OWN, NEAR_DUPLICATE, SHARED), 0)
         self._told: set[str] = set()
         self._seen: set[tuple[str, str]] = set()
@@ -79,7 +92,14 @@ class ExampleChooser:
         index.index(tokenizer.to_tokenized_tuple(tokens), show_progress=False)
         return tokenizer, index
 
+    @cached_property
+    def _vectors(self) -> np.ndarray:
+        assert self._encoder is not None
+        return self._encoder.embed([example.query for example in self.bank.examples])
+
     def _scores(self, query: str) -> np.ndarray:
+        if self._encoder is not None:
+            return self._vectors @ self._encoder.embed([query])[0]
         if not any(self._queries):
             return np.zeros(len(self._queries))
         tokenizer, index = self._index

@@ -15,6 +15,7 @@ from stand_ins import WordLimits
 from r1ranker_ir import Candidate, Ranker, RankingRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.output.manifest import ranker_settings
+from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import build_template, load_template
 from r1ranker_ir.prompts.worked_examples import WorkedExample
@@ -80,6 +81,14 @@ def test_the_nearest_are_chosen_and_nothing_that_gives_the_query_away(bank: Path
     drawn = ids(ExampleChooser(read_bank(bank), 9, "random"), request())
     assert sorted(drawn) == ["cats", "dogs", "wool"]
     assert drawn == ids(ExampleChooser(read_bank(bank), 9, "random"), request())
+
+
+def test_an_encoder_may_say_what_is_near(bank: Path) -> None:
+    chooser = ExampleChooser(read_bank(bank), 2, encoder=str(TINY_CHECKPOINT))
+    found = ids(chooser, request())
+    vectors = chooser._encoder.embed([request().query, *(each.query for each in BANK[:3])])  # type: ignore[union-attr]
+    near = sorted(range(3), key=lambda place: -float(vectors[place + 1] @ vectors[0]))
+    assert found == [BANK[place].query_id for place in near if vectors[place + 1] @ vectors[0] > 0][:2]
 
 
 def test_a_query_with_several_thoughts_gives_the_shortest_list(tmp_path: Path) -> None:
@@ -151,6 +160,7 @@ def test_a_ranker_knows_its_bank(bank: Path) -> None:
     assert ranker.rank([asked])[0].order == (0, 1)
     held = ranker_settings(ranker)["thoughts"]
     said = {"bank": "bank.sqlite", "held": 9, "examples": 1, "kind": "nearest", "digest": read_bank(bank).digest}
+    said["encoder"] = None
     assert held == said
     without = Ranker("oracle", strategy="iterative", **told)
     assert "thoughts" not in ranker_settings(without)
