@@ -15,6 +15,7 @@ LEVELS = (
     ("prompts", "data"),
     ("strategies",),
     ("models",),
+    ("thoughts",),
     ("backends",),
     ("cache",),
     ("engine",),

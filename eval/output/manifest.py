@@ -22,6 +22,7 @@ from r1ranker_ir.files.partial import write_whole
 from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.models.identity import checkpoint_identity
 from r1ranker_ir.rankers.ranker import template_of
+from r1ranker_ir.thoughts.bank import read_bank
 from r1ranker_ir.types import CHOSEN_BY
 
 if TYPE_CHECKING:
@@ -108,10 +109,21 @@ def _described(
         **({"repair_text": True} if told.repair_text else {}),
         "max_repair_rate": told.max_repair_rate,
         **({"answers": "published"} if told.answers == "published" else {}),
+        **_examples(ranker),
         **({} if told.system is None else {"system": told.system}),
         **({"notes": list(notes)} if notes else {}),
         **ranker.options.stated(),
     }
+
+
+def _examples(ranker: Ranker | RankerSource) -> dict[str, Any]:
+    """The bank of thoughts that worked examples come from, and how many of them."""
+    told = ranker.settings
+    if told.thoughts is None:
+        return {}
+    bank = read_bank(told.thoughts)
+    said = {"bank": Path(bank.path).name, "digest": bank.digest, "held": len(bank.examples)}
+    return {"thoughts": {**said, "examples": told.examples, "kind": told.example_kind, "encoder": told.example_encoder}}
 
 
 def counts(summary: RunSummary) -> dict[str, int]:

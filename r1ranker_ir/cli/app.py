@@ -36,6 +36,7 @@ from r1ranker_ir.cli.search import index, search
 from r1ranker_ir.cli.serve import serve
 from r1ranker_ir.cli.shootout import shootout
 from r1ranker_ir.cli.suite import suite
+from r1ranker_ir.cli.thoughts import thoughts
 from r1ranker_ir.cli.trace import trace
 from r1ranker_ir.cli.train import train
 from r1ranker_ir.errors import R1RankerError
@@ -145,3 +146,4 @@ _add(data, answers, passages, recommendation, routing)
 for _name, _verbs in (("data", data), ("train", train), ("cache", cache), ("model", model), ("prompt", prompt)):
     app.add_typer(_verbs, name=_name)
 app.add_typer(trace, name="trace")
+app.add_typer(thoughts, name="thoughts")

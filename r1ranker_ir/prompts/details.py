@@ -22,6 +22,7 @@ class Filling:
         names: of each candidate its name, or its id; this and what follows is there for templates that show it alone.
         places: of each candidate its place in the request, from 0; the same in every prompt of a ranking.
         scores: what the first stage gave each candidate; `None` where that is unknown.
+        examples: worked examples, with an empty line behind them; empty for none.
         given: the prompt that came with the request; `None` where none did.
     """
 
@@ -34,6 +35,7 @@ class Filling:
     places: Sequence[int] = ()
     scores: Sequence[float | None] = ()
     given: GivenPrompt | None = None
+    examples: str = ""
 
 
 def details_of(

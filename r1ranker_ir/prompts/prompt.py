@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.prompts.cutting import LONGEST_CLUSTER, cut_at_word
-from r1ranker_ir.types import Answer, Call, Message, Question, RankingRequest, Task
+from r1ranker_ir.types import COMPARED, Answer, Call, Message, Question, RankingRequest, Task
 
 from .answers import Form, Reading
 from .details import Filling, details_of
@@ -22,6 +22,7 @@ from .source_text import first_words, repaired
 from .template import GRADES as GRADES
 from .template import PromptTemplate as PromptTemplate
 from .text_cache import TextCache
+from .worked_examples import FindsExamples, example_text, examples_text
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ _RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER, _ANSWER_TOKENS = 20, 8, 160
 # What a text's tokens may be more inside a prompt than alone, and a wording's around what is filled in.
 _TOKENS_AT_SEAMS, _TOKENS_AT_WORDING_SEAMS = 8, 64
 # Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
+# What is kept of a candidate's text in a worked example.
+_EXAMPLE_PASSAGE_TOKENS = 64
 _TAG_NAME = re.compile(r"</?([^\W\d][\w-]*)")
 
 
@@ -118,6 +121,8 @@ class Prompt:
         max_passage_words: a passage is cut to this many words, those that white space separates, before its tokens are
             counted; `None` for no limit in words.
         repair_text: repair the characters of queries and passages before anything else; see `source_text.repaired`.
+        examples: finds worked examples for a question, the most useful one first; as many are shown as there is room
+            for beside whole passages.
 
     Raises:
         InputError: if a limit is less than 1.
@@ -132,6 +137,7 @@ class Prompt:
     published: bool = False
     max_passage_words: int | None = None
     repair_text: bool = False
+    examples: FindsExamples | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_passage_tokens", "max_query_tokens", "max_passage_words"):
@@ -185,7 +191,7 @@ class Prompt:
         names = template.answers(section.name, filling)
         excluded = [names[shown.index(position)] for position in marked]
         if section.names_excluded:
-            messages = template.messages(section.name, replace(filling, excluded="".join(excluded)))
+            messages = self._messages(section, replace(filling, excluded="".join(excluded)))
         cut = sum(short or text != whole for text, (whole, short) in zip(filling.texts, passages, strict=True))
         scored = section.asks == "likelihood"
         made: dict[str, Any] = {
@@ -266,7 +272,9 @@ class Prompt:
         whether one may fall inside a word depends on how long the whole word is.
         """
         strategy, shown = section.name, filling.texts
-        messages = self.template.messages(strategy, filling)
+        worked = self._worked_examples(section, request)
+        filling = replace(filling, examples=examples_text(worked)) if worked else filling
+        messages = self._messages(section, filling)
         if self.limits.context_length is None:
             return filling, messages
         form: Form = "order" if section.asks in ("order", "grades") else "one"
@@ -277,6 +285,11 @@ class Prompt:
         if self._fits_surely(strategy, request.task, messages, shown, budget):
             return filling, messages
         total = self.limits.count_prompt_tokens(messages)
+        while worked and total > budget:
+            worked = worked[:-1]
+            filling = replace(filling, examples=examples_text(worked) if worked else "")
+            messages = self._messages(section, filling)
+            total = self.limits.count_prompt_tokens(messages)
         lengths = [self._count(text) for text in shown]
         around = total - sum(lengths)
         room = budget - around
@@ -289,11 +302,32 @@ class Prompt:
                 for text, whole, length in zip(shown, full, lengths, strict=True)
             ]
             filling = replace(filling, texts=texts)
-            messages = self.template.messages(strategy, filling)
+            messages = self._messages(section, filling)
             total = self.limits.count_prompt_tokens(messages)
             # Tokens at the seams can differ from the sum of the parts: take the excess off and try again.
             room = sum(min(length, limit) for length in lengths) - max(1, total - budget)
         return filling, messages
+
+    def _worked_examples(self, section: Section, request: RankingRequest) -> list[str]:
+        """The examples for a question as plain text, the most useful one first."""
+        if self.examples is None or section.asks not in COMPARED:
+            return []
+        limit = min(self.max_passage_tokens or _EXAMPLE_PASSAGE_TOKENS, _EXAMPLE_PASSAGE_TOKENS)
+        return [
+            example_text(each, self._neutral, lambda text: self._cut((text, limit)))
+            for each in self.examples(request, section.asks)
+        ]
+
+    def _messages(self, section: Section, filling: Filling) -> tuple[Message, ...]:
+        """The turns, with the examples where the template has them, or before the user's first turn."""
+        messages = self.template.messages(section.name, filling)
+        if not filling.examples or self.template.places_examples(section.name, filling.task):
+            return messages
+        first = next((place for place, each in enumerate(messages) if each.role == "user"), None)
+        if first is None:
+            return messages
+        turn = Message("user", f"{filling.examples}{messages[first].content}")
+        return (*messages[:first], turn, *messages[first + 1 :])
 
     def _count_unfilled(self, strategy: str, task: Task) -> int | None:
         """How many tokens less than bytes a prompt takes that has next to nothing filled in, seams considered.

@@ -30,7 +30,7 @@ GRADES = tuple(f"[{grade}]" for grade in range(11))
 """What may be answered of a candidate that is shown alone, from useless to perfect."""
 YES_OR_NO = ("no", "yes")
 """The same, where a template asks whether it is relevant."""
-_PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim"))
+_PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim", "examples"))
 _NAMED = "excluded"
 _NONE_EXCLUDED = "none"
 _QUERY_ORDERS = ("as given", "reversed")
@@ -108,6 +108,10 @@ class PromptTemplate(ABC):
 
     def shows_aim(self, strategy: str, task: str) -> bool:
         """Whether a request's aim is a part of the prompt, or decides which it is."""
+        return False
+
+    def places_examples(self, strategy: str, task: str) -> bool:
+        """Whether a section says itself where worked examples stand; else they come before the user's first turn."""
         return False
 
     def only(self, strategy: str) -> PromptTemplate:
@@ -214,6 +218,10 @@ class Template(PromptTemplate):
         wording = self.wording(strategy, task)
         return any(has_placeholder(turn, "aim") for turn in (wording.system, wording.user))
 
+    def places_examples(self, strategy: str, task: str) -> bool:
+        wording = self.wording(strategy, task)
+        return any(has_placeholder(turn, "examples") for turn in (wording.system, wording.user))
+
     def only(self, strategy: str) -> Template:
         tasks = {
             task: replace(form, wordings=_kept(form.wordings, strategy), mark=None) for task, form in self.tasks.items()
@@ -268,24 +276,34 @@ class Template(PromptTemplate):
         query, texts, task = filling.query, filling.texts, filling.task
         if find_section(strategy).asks in OF_ONE:
             # No identifier: the only numbers that may be answered are grades.
-            return self.render(strategy, query, texts[0] or self.empty, 1, task, filling.aim)
+            shown = texts[0] or self.empty
+            return self.render(strategy, query, shown, 1, task, filling.aim, examples=filling.examples)
         lines = [
             self.candidate.format(identifier=identifier, text=text or self.empty).rstrip()
             for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
         ]
         candidates = self.separator.join(lines)
-        return self.render(strategy, query, candidates, len(texts), task, filling.aim, filling.excluded)
+        said = filling.aim, filling.excluded, filling.examples
+        return self.render(strategy, query, candidates, len(texts), task, *said)
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...]:
         return self.render(strategy, "0", "0", 0, task, "0", "0")
 
     def render(
-        self, strategy: str, query: str, candidates: str, count: int, task: str, aim: str = "", excluded: str = ""
+        self,
+        strategy: str,
+        query: str,
+        candidates: str,
+        count: int,
+        task: str,
+        aim: str = "",
+        excluded: str = "",
+        examples: str = "",
     ) -> tuple[Message, ...]:
         """Fills one section's turns with candidate lines, all of it neutralised: system first where there is one."""
         wording, (noun, nouns) = self.wording(strategy, task), self.nouns[task]
         values = {"query": query, "candidates": candidates, "count": count, "noun": noun, "nouns": nouns}
-        values["aim"] = aim or self.form(task).aim
+        values |= {"aim": aim or self.form(task).aim, "examples": examples}
         values[_NAMED] = excluded or _NONE_EXCLUDED
         user = Message("user", wording.user.format_map(values))
         system = (Message("system", wording.system.format_map(values)),) if wording.system else ()

@@ -28,6 +28,8 @@ from r1ranker_ir.strategies import STRATEGIES, Strategy
 from r1ranker_ir.strategies.checks import check_options_of
 from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.strategies.windows import check_window
+from r1ranker_ir.thoughts.bank import read_bank
+from r1ranker_ir.thoughts.choosing import EXAMPLE_KINDS, ExampleChooser
 from r1ranker_ir.types import Program, Ranking, RankingRequest
 
 logger = logging.getLogger(__name__)
@@ -103,6 +105,7 @@ class Ranker:
                     f"strategy {' or '.join(self.template.wordings)}"
                 )
             _warn_of_other_template(self.model, checkpoint, self.template, declared.section.name)
+        self.examples = None if told.thoughts is None else _examples(told, declared)
         self.system = told.system
         self.notes = wording_notes(told.system, told.template, self.model, checkpoint, self.template)
         for note in self.notes:
@@ -116,7 +119,8 @@ class Ranker:
         else:
             self.backend = backend
         limits = prompt_limits(told, checkpoint)
-        self.prompt = Prompt(self.template, self.backend, published=told.answers == "published", **limits)
+        published = told.answers == "published"
+        self.prompt = Prompt(self.template, self.backend, published=published, examples=self.examples, **limits)
         self._said: set[str] = set()
         self.engine = Engine(self.backend, max_repair_rate=told.max_repair_rate, progress=progress, cache=kept)
 
@@ -229,15 +233,17 @@ class Ranker:
         return None if self.calibration is None else self.calibration.relevance_of(ranking, asks)
 
     def having(self, **changes: Any) -> Ranker:
-        """A ranker with other options, `window_size` or `stride`, on the same model, engine, cache and counters.
+        """A ranker with other options, windows or worked examples, on the same model, engine, cache and counters.
 
         Args:
-            changes: fields of the strategy's options, such as `schedule="halving"`; `window_size`; `stride`.
+            changes: fields of the strategy's options, such as `schedule="halving"`; `window_size`; `stride`;
+                `thoughts`, `examples`, `example_kind`, `example_encoder`.
 
         Raises:
             InputError: if an option is unknown or makes no sense.
         """
-        declared, window = STRATEGIES[self.strategy], ("window_size", "stride")
+        declared, worked = STRATEGIES[self.strategy], ("thoughts", "examples", "example_kind", "example_encoder")
+        window = ("window_size", "stride", *worked)
         known = (*(each.name for each in fields(self.options)), *window)
         if unknown := [name for name in changes if name not in known]:
             raise InputError(f"{unknown[0]!r} can't be changed of an open ranker: use one of {', '.join(known)}")
@@ -249,6 +255,9 @@ class Ranker:
         again.template.wording(declared.asked_with(again.options).name, "passage")
         if again.settings != self.settings:
             again.window_size, again.stride = _window(again.settings, settings_of(self.model, again.settings))
+        if any(name in changes for name in worked):
+            again.examples = None if again.settings.thoughts is None else _examples(again.settings, declared)
+            again.prompt = replace(self.prompt, examples=again.examples)
         return again
 
     def program(self, request: RankingRequest) -> Program:
@@ -289,6 +298,22 @@ def template_of(given: RankerSettings, checkpoint: CheckpointSettings) -> Prompt
     if given.template is None:
         return checkpoint.template or load_template()
     return open_template(given.template) if isinstance(given.template, str | Path) else given.template
+
+
+def _examples(given: RankerSettings, strategy: Strategy) -> ExampleChooser:
+    """What chooses worked examples from the bank of thoughts."""
+    assert given.thoughts is not None
+    if given.example_kind not in EXAMPLE_KINDS:
+        raise InputError(f"example_kind is {given.example_kind!r}: use one of {', '.join(EXAMPLE_KINDS)}")
+    if given.examples < 1:
+        raise InputError(f"examples is {given.examples}: give at least 1, or leave thoughts out")
+    bank = read_bank(given.thoughts)
+    if not any(example.asks == strategy.asks for example in bank.examples):
+        raise InputError(
+            f"bank {bank.path!r} holds no thoughts that fit the strategy {strategy.name!r}: build one of traces of "
+            "that strategy, or leave thoughts out"
+        )
+    return ExampleChooser(bank, given.examples, given.example_kind, given.example_encoder)
 
 
 def _thought_tokens(given: RankerSettings, checkpoint: CheckpointSettings, template: PromptTemplate) -> int:

@@ -30,6 +30,7 @@ from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers.systems import FAMILY
 from r1ranker_ir.strategies import Strategy
 from r1ranker_ir.strategies.options import RankingOptions
+from r1ranker_ir.thoughts.choosing import ExampleKind
 
 Answers = Literal["constrained", "published"]
 ANSWERS: tuple[Answers, ...] = ("constrained", "published")
@@ -85,6 +86,19 @@ class RankerSettings:
     answers: Answers = ranking_option(
         "constrained",
         "Have answers chosen among the candidates; or written freely, and read as the template's system does.",
+    )
+    thoughts: str | os.PathLike[str] | None = ranking_option(
+        None,
+        "Bank of thoughts (r1ranker thoughts build) from which prompts get worked examples.",
+        unset="no examples",
+        parse=str,
+    )
+    examples: int = ranking_option(3, "Most worked examples in a prompt, as far as there is room.", least=1)
+    example_kind: ExampleKind = ranking_option(
+        "nearest", "Examples of the nearest queries, random ones, or the nearest ones' answers without their thoughts."
+    )
+    example_encoder: str | None = ranking_option(
+        None, "Sentence encoder (a folder or Hugging Face name) that says which queries are near.", unset="BM25"
     )
     window_size: int | None = limit_option(
         None, "Most documents in one prompt.", unset="the checkpoint's, usually 20", least=2

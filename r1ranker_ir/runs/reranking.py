@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from r1ranker_ir.rankers.ranker import Ranker
     from r1ranker_ir.runs.cluster import RayCluster
     from r1ranker_ir.runs.ray_engine import RayEngine
+    from r1ranker_ir.thoughts.choosing import ExampleChooser
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +63,11 @@ def rerank_run(
     check_unlocked(output, "--output")
     check_unlocked(traces, "--save-traces")
     engine: Ranker | RayEngine
+    examples: ExampleChooser | None = None
     if cluster is None:
         requests = candidates.requests()
         engine = ranker.open(progress=progress)
+        examples = engine.examples
         outcomes = in_order(engine.outcomes(requests))
     else:
         from r1ranker_ir.runs.ray_engine import RayEngine
@@ -89,6 +92,8 @@ def rerank_run(
                 logger.warning("%s", line)
         if failed:
             raise failed_rankings(failed, writer.queries)
+    if examples is not None:
+        logger.info("%s", examples.report())
     return engine.summary
 
 
@@ -103,5 +108,6 @@ def ranker_inputs(ranker: RankerSource) -> Iterator[NamedFile]:
     """The files that a ranker reads, or keeps its answers in, with the options that name them."""
     yield from cache_inputs("--cache", ranker.settings.get("cache"))
     yield from checkpoint_inputs("--model", ranker.model)
+    yield NamedFile("--thoughts", ranker.settings.thoughts)
     for name, option in _OF_A_RANKER.items():
         yield from checkpoint_inputs(option, ranker.settings.get(name))
