@@ -77,7 +77,7 @@ test-latest:
 	@$(LATEST_PIP) --editable '.[litellm]'
 	@$(LATEST)/bin/python -m pip check
 	@$(LATEST)/bin/python -m pip freeze --exclude-editable | grep -iE '^(torch|transformers|tokenizers|peft|trl|accelerate|datasets|openai|langchain-core|litellm)=='
-	@$(LATEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m 'latest and not slow and not gpu'
+	@$(LATEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m 'latest and not slow and not gpu and not llamacpp'
 
 docs: $(TEST_STAMP)
 	@$(VENV)/bin/zensical build --clean --strict

@@ -331,8 +331,13 @@ class OpenAIBackend(CountedTexts):
             )
             if not isinstance(scores, Exception):
                 self._ways = (way,)
-                usage = Usage(1, len(text.prompt), len(text.continuation))
-                return Answer(call.continuation, log_probabilities=scores, usage=usage)
+                read = len(text.prompt)
+                return Answer(
+                    call.continuation,
+                    log_probabilities=scores.values,
+                    usage=Usage(1, read, len(text.continuation)),
+                    prompt_tokens_computed=None if scores.reused is None else max(0, read - scores.reused),
+                )
             failed = scores
             if not self._lacks_scores(failed):
                 break

@@ -131,9 +131,14 @@ def read_reply(body: bytes) -> Reply:
         finish_reason,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
-        _count(_object(usage.get("prompt_tokens_details")).get("cached_tokens")),
+        reused_tokens(content),
         read_tokens(choice.get("logprobs")),
     )
+
+
+def reused_tokens(content: dict[str, Any]) -> int | None:
+    """How many tokens of the prompt were in a prefix cache, as a whole reply says it."""
+    return _count(_object(_object(content.get("usage")).get("prompt_tokens_details")).get("cached_tokens"))
 
 
 def _parts(content: Any) -> list[Any] | None:

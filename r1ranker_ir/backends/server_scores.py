@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from r1ranker_ir.backends.replies import read_choice
+from r1ranker_ir.backends.replies import read_choice, reused_tokens
 
 NO_SCORES = (
     "the server at {} returns no log-probabilities of a given text for model {!r}, neither by echo and logprobs, nor "
@@ -22,6 +23,8 @@ NO_TOKENIZER = (
 _MISSING_ENDPOINT = (404, 405, 501)
 # llama.cpp says of what it does not know that the server has failed.
 _NOT_KNOWN = (400, 422, 500)
+# `transformers serve` has no prompts as tokens, and calls fields unexpected.
+_SAID_OF_SCORES = re.compile(r"echo|logprobs|extra|unexpected|grammar|prompt must be a string", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,21 @@ class NoScoresError(Exception):
     """A reply of status 200 without the log-probabilities that were asked for."""
 
 
-def read_scores(body: bytes, text: ScoredText) -> tuple[float, ...]:
-    """Reads the log-probability of each token of the continuation; a NoScoresError says that the reply has none."""
-    choice, _ = read_choice(body)
+class Scores(NamedTuple):
+    """The log-probability of each token of the continuation, and how much of the prompt was in a prefix cache."""
+
+    values: tuple[float, ...]
+    reused: int | None
+
+
+def read_scores(body: bytes, text: ScoredText) -> Scores:
+    """Reads them; a NoScoresError says that the reply has none."""
+    choice, content = read_choice(body)
     scores = _by_writing(choice, text)
     scores = scores or (_by_prompt(choice, text) or _by_echo(choice))[len(text.prompt) :][: len(text.continuation)]
     if len(scores) < len(text.continuation) or not all(map(_is_score, scores)):
         raise NoScoresError
-    return tuple(map(float, scores))
+    return Scores(tuple(map(float, scores)), reused_tokens(content))
 
 
 def _by_echo(choice: Mapping[str, Any]) -> Sequence[Any]:
@@ -111,6 +121,5 @@ def lacks_scores(failure: Exception, status: int | None, words: str) -> bool:
     """Whether a server can't tell log-probabilities of a prompt in the way that it was asked."""
     if status in _MISSING_ENDPOINT:
         return lacks_endpoint(status, words)
-    said = words.lower()
-    refused = status in _NOT_KNOWN and any(word in said for word in ("echo", "logprobs", "extra", "grammar"))
+    refused = status in _NOT_KNOWN and _SAID_OF_SCORES.search(words) is not None
     return refused or isinstance(failure, NoScoresError)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Reply, Request, Serve, refusal
+from servers import Behaviour, Reply, Request, Serve, refusal
 
 from r1ranker_ir import BackendError, Candidate, InputError, Ranker, RankingRequest
 from r1ranker_ir.backends.declaration import Capabilities
@@ -216,8 +216,17 @@ def test_servers_that_tell_log_probabilities_give_the_same_scores(way: str, serv
         assert ranking.order == expected.order
 
 
-def test_a_server_that_does_not_is_named(serve: Serve) -> None:
-    options = {"strategy": "likelihood", "backend": "openai", "base_url": serve(scoring()).base_url}
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        scoring(),
+        refusal(500, "Only no echo is supported"),
+        Reply('{"detail": "prompt must be a string."}', status=400),
+        Reply('{"detail": "Unexpected fields in the request: {echo}"}', status=422),
+    ],
+)
+def test_a_server_that_does_not_is_named(serve: Serve, behaviour: Behaviour) -> None:
+    options = {"strategy": "likelihood", "backend": "openai", "base_url": serve(behaviour).base_url}
     with pytest.raises(BackendError, match="returns no log-probabilities of a given text for model 'tiny'"):
         Ranker("tiny", **options, tokenizer=str(TINY_CHECKPOINT)).rank(REQUESTS)
     with pytest.raises(InputError, match="give tokenizer, the model's hub name or folder"):
