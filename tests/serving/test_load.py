@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import statistics
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -31,6 +33,35 @@ def test_every_answer_is_that_of_the_same_request_alone(embedded):
     with ThreadPoolExecutor(64) as pool:
         together = list(pool.map(lambda number: ranked(embedded, number % 12), range(128)))
     assert together == [alone[number % 12] for number in range(128)]
+
+
+@pytest.mark.slow
+def test_five_hundred_requests_of_64_clients(embedded, monkeypatch):
+    """Prints how long they wait, and how full the batches are: docs/serving.md has the figures."""
+    backend, sizes = embedded.service.rankers["small"].backend, []
+    answer = backend.answer
+
+    def counted(calls):
+        sizes.append(len(calls))
+        return answer(calls)
+
+    def timed(number: int) -> float:
+        started = time.monotonic()
+        assert sorted(ranked(embedded, number, model="small")) == [0, 1, 2]
+        return time.monotonic() - started
+
+    monkeypatch.setattr(backend, "answer", counted)
+    began = time.monotonic()
+    with ThreadPoolExecutor(64) as pool:
+        seconds = list(pool.map(timed, range(500)))
+    whole = time.monotonic() - began
+    cuts = statistics.quantiles(seconds, n=20)
+    filled = sum(sizes) / (len(sizes) * backend.batch_size)
+    print(
+        f"\n500 requests in {whole:.1f} s; p50 {statistics.median(seconds):.2f} s, p95 {cuts[-1]:.2f} s; "
+        f"{sum(sizes)} calls in {len(sizes)} batches of {backend.batch_size} at most, {filled:.0%} filled"
+    )
+    assert sum(sizes) <= 1000 and len(sizes) < 500
 
 
 def test_requests_share_batches(numbers, backend):
