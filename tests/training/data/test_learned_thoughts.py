@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +47,10 @@ PROMPT = [{"role": "system", "content": "Think in <think> and </think>."}, {"rol
 def learn(make_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[..., tuple[str, str, str]]:
     """Reads a row from a file and tokenizes it; gives prompt and learned text, and the prompt of ranking."""
 
+    plain = AutoTokenizer.from_pretrained(make_checkpoint("chatml"))
+
     def learned(template: str, row: dict[str, Any], *, thinks: bool = True) -> tuple[str, str, str]:
-        tokenizer = AutoTokenizer.from_pretrained(make_checkpoint("chatml"))
+        tokenizer = copy.deepcopy(plain)
         tokenizer.chat_template = template
         path = tmp_path / "rows.jsonl"
         path.write_text(json.dumps(row) + "\n")
@@ -79,9 +82,8 @@ FORMS: list[Callable[[str, str], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(thought=WORDS, answer=WORDS, form=st.sampled_from(FORMS))
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(list(TEMPLATES)), thought=WORDS, answer=WORDS, form=st.sampled_from(FORMS))
 def test_thought_and_answer_are_learned_as_they_are(
     name: str, thought: str, answer: str, form: Any, learn: Callable[..., tuple[str, str, str]]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import logging
 import pickle
 from collections.abc import Callable, Sequence
@@ -90,8 +91,9 @@ def sample(strategy: str, query: str, texts: Sequence[str], **options: Any) -> S
 # --- the same as at inference ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*RECIPES, "embedded"])
-@pytest.mark.parametrize("strategy", ["iterative", "direct"])
+@pytest.mark.parametrize(
+    ("name", "strategy"), zip([*RECIPES, "embedded"], itertools.cycle(["iterative", "direct"]), strict=False)
+)
 def test_every_call_of_a_ranking_is_trained_as_it_is_asked(
     name: str, strategy: str, model_of: Models, conversation: Any
 ) -> None:
@@ -111,9 +113,8 @@ def test_every_call_of_a_ranking_is_trained_as_it_is_asked(
         assert len(ids) == model.renderer.count_prompt_tokens(call.messages)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), name=st.sampled_from(RECIPES))
 def test_cut_and_hostile_passages_are_trained_as_they_are_asked(
     name: str, model_of: Models, data: st.DataObject
 ) -> None:
@@ -128,7 +129,7 @@ def test_cut_and_hostile_passages_are_trained_as_they_are_asked(
     model.check(asked, model.prompt.ask(strategy, request, range(len(texts))))
 
 
-@pytest.mark.parametrize("name", [*RECIPES, "embedded"])
+@pytest.mark.parametrize("name", ["chatml", "inst", "narrow", "embedded"])
 def test_long_passages_are_cut_to_the_same_context(name: str, model_of: Models) -> None:
     roomy = model_of(name, context_length=4096)
     asked = sample("iterative", "flea", [" ".join(WORDS * 40), "wool", " ".join(WORDS * 30)])

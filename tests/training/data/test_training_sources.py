@@ -16,7 +16,6 @@ from r1ranker_ir.data.corpora import Corpus, open_corpus
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.errors import DataFileError, InputError, MissingExtraError
-from r1ranker_ir.training.data import from_runs as retrieved
 from r1ranker_ir.training.data.from_runs import Retrieval, retrieved_records
 
 TEXTS = {
@@ -105,16 +104,6 @@ def test_queries_are_limited_in_the_order_of_the_corpus(tmp_path: Path) -> None:
     assert not dropped
     with pytest.raises(InputError, match=r"none of the run's 1 queries is in corpus .*mine"):
         records_of(corpus, run_of(q9="d1"))
-
-
-def test_texts_are_looked_up_for_some_queries_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus = open_corpus(write_corpus(tmp_path / "mine", "q1 0 d1 1\nq2 0 d1 1\nq3 0 d1 1\n"))
-    run, asked, look_up = run_of(q1="d2", q2="d3", q3="d4"), list[list[str]](), corpus.documents
-    whole = records_of(corpus, run)
-    monkeypatch.setattr(corpus, "documents", lambda ids: (asked.append(list(ids)), look_up(asked[-1]))[1])
-    monkeypatch.setattr(retrieved, "_QUERIES_AT_ONCE", 2)
-    assert records_of(corpus, run) == whole
-    assert asked == [["d2", "d1", "d3"], ["d4", "d1"]]
 
 
 # --- Ranking-bench --------------------------------------------------------------------------------------------------

@@ -89,19 +89,6 @@ def r1ranker(*arguments: str | Path, code: int = 0) -> str:
 # --- figures --------------------------------------------------------------------------------------------------------
 
 
-def test_gain_is_the_mean_of_the_gains_of_the_seeds(tmp_path: Path) -> None:
-    runs = [
-        read_run(trained(tmp_path / "0", seed=0, before=0.4, after=0.5)),  # +25%
-        read_run(trained(tmp_path / "1", seed=1, before=0.2, after=0.3)),  # +50%
-    ]
-    found = summarise("IRanker", runs)
-    assert found.gain is not None and found.generated_tokens is not None
-    # s = 17.678, s/√2 = 12.5; t for 1 degree of freedom is 12.7062.
-    assert (found.gain.mean, half(found.gain)) == pytest.approx((37.5, 12.7062 * 12.5), rel=1e-5)
-    means = found.before["RR"].mean, found.after["RR"].mean, found.generated_tokens.mean
-    assert means == pytest.approx((0.3, 0.4, 1000.5))
-
-
 def test_what_a_run_lacks_is_not_made_up(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole")
     bare = trained(tmp_path / "bare", seed=1, before=0, exclusions=False, generated_tokens=None, seconds=None)

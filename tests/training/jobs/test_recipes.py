@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Callable
@@ -56,6 +57,7 @@ def command(name: str) -> list[str]:
     return shlex.split(line)
 
 
+@functools.cache
 def parse(name: str, *more: str) -> TrainingArguments:
     # use_cpu: bfloat16 is refused where there is neither a GPU nor the word that none is wanted.
     return parse_arguments(command(name)[0], ["--config", name, "--use_cpu", "true", *more])

@@ -83,10 +83,11 @@ class Bench:
         self, *rewards: Callable[..., Sequence[float | None]], rows: Any = None, options: Any = None, **settings: Any
     ) -> Any:
         """A trainer; `options` are its further arguments, `settings` those of its configuration."""
+        arguments = self.arguments(**settings)  # what these refuse costs no loading
         return self.kind(
             AutoModelForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32),
             list(rewards) or [pays_for_the_first_identifier],
-            args=self.arguments(**settings),
+            args=arguments,
             train_dataset=self.rows() if rows is None else rows,
             renderer=self.renderer,
             processing_class=self.tokenizer,
