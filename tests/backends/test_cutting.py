@@ -83,7 +83,7 @@ TEXTS = st.one_of(
 @given(text=TEXTS, limit=st.integers(1, 60))
 @example(text="a" + "\u0301" * 500, limit=1)
 @example(text="ok " + "\u0301" * 500, limit=7)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_what_is_left_is_a_beginning_that_can_be_read(
     counter: str, text: str, limit: int, count_of: Callable[[str], Any]
 ) -> None:
@@ -122,7 +122,7 @@ WORDS = st.text(st.sampled_from("abcdeéñжלß한3-'.,;"), min_size=1, max_siz
 
 @pytest.mark.parametrize("counter", COUNTERS)
 @given(text=st.lists(WORDS, max_size=40).map(" ".join), limit=st.integers(1, 120))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_ordinary_text_is_cut_between_words(
     counter: str, text: str, limit: int, count_of: Callable[[str], Any]
 ) -> None:

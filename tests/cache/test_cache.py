@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -312,6 +313,19 @@ def test_processes_share_a_file_that_none_of_them_finds_there(path: Path) -> Non
         found = cache.look_up([key(number) for number in range(300)])
         assert {each.text for each in found.values()} == set(map(str, range(300)))
     assert rows_of(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_threads_share_a_cache(path: Path) -> None:
+    with CompletionsCache(path) as cache, ThreadPoolExecutor(8) as pool:
+
+        def work(seed: int) -> None:
+            for number in random.Random(seed).sample(range(60), 60):
+                cache.store({key(number): answer(number)}, model=f"m{seed}")
+                assert cache.look_up([key(number)]) == {key(number): answer(number)}
+
+        list(pool.map(work, range(8)))
+        assert cache.look_up([key(number) for number in range(60)]) == {key(n): answer(n) for n in range(60)}
+        assert cache.info().entries == 60
 
 
 FORK = """

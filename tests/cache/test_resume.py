@@ -64,9 +64,13 @@ def watched_connect(*arguments, **options):
 TransformersBackend._decode, sqlite3.connect = counted_decode, watched_connect
 print("ready", flush=True)
 for line in sys.stdin:
-    order = json.loads(line)
-    if child := os.fork():
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    children = []
+    for order in json.loads(line):  # all at once
+        if not (child := os.fork()):
+            break
+        children.append(child)
+    else:
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in children]), flush=True)
         continue
     output = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
@@ -97,19 +101,30 @@ class Reranking:
         (folder / "log").touch()
         return folder
 
-    def __call__(self, folder: Path, *options: str, deadly: int = 0, cache: Path = Path("cache.sqlite")) -> int:
+    def __call__(self, folder: Path, *options: str, deadly: int = 0, cache: Path | None = Path("cache.sqlite")) -> int:
         """The exit code, -9 where it was killed; the cache is in the folder unless told otherwise."""
+        return self._run([self._order(folder, options, cache, deadly)])[0]
+
+    def together(self, runs: list[tuple[Path, tuple[str, ...]]], cache: Path) -> list[int]:
+        """The exit codes of runs, each with its folder and options, that go on at the same time on one cache."""
+        return self._run([self._order(folder, options, cache) for folder, options in runs])
+
+    def _order(self, folder: Path, options: tuple[str, ...], cache: Path | None, deadly: int = 0) -> dict[str, object]:
         arguments: list[object] = ["rerank", "--corpus", COLLECTION, "--run", self.run]
         arguments += ["--reranker", "r1ranker-iterative-tiny"]
         arguments += ["--depth", DEPTH, "--batch-size", BATCH, "--max-thought-tokens", 3, "--device", "cpu"]
         arguments += ["--output", folder / "run.trec", "--save-traces", folder / "trace.jsonl"]
-        arguments += ["--cache", folder / cache, "--queries", QUERIES, *options]  # the last of each option counts
-        order = {"said": str(folder / "said"), "log": str(folder / "log"), "deadly": deadly}
-        order["arguments"] = list(map(str, arguments))
+        arguments += [] if cache is None else ["--cache", folder / cache]
+        arguments += ["--queries", QUERIES, *options]  # the last of each option counts
+        order: dict[str, object] = {"said": str(folder / "said"), "log": str(folder / "log"), "deadly": deadly}
+        return {**order, "arguments": list(map(str, arguments))}
+
+    def _run(self, orders: list[dict[str, object]]) -> list[int]:
         assert self._server.stdin is not None and self._server.stdout is not None
-        self._server.stdin.write(json.dumps(order) + "\n")
+        self._server.stdin.write(json.dumps(orders) + "\n")
         self._server.stdin.flush()
-        return int(self._server.stdout.readline())
+        codes: list[int] = json.loads(self._server.stdout.readline())
+        return codes
 
 
 def said(folder: Path) -> str:
@@ -260,6 +275,29 @@ def test_the_verbs_show_and_empty_the_cache(uninterrupted: Path, own_cache: Path
     assert r1ranker("cache", "clear", "--model", "r1ranker-direct-tiny") == f"{CALLS} answers removed, 0 {left}"
     own_cache.write_bytes(cache.read_bytes())
     assert r1ranker("cache", "clear") == f"{CALLS} answers removed, 0 {left}"
+
+
+def test_without_a_cache_everything_is_computed_each_time(reranking: Reranking, own_cache: Path) -> None:
+    folder = reranking.place()
+    for runs in (1, 2):
+        assert reranking(folder, "--queries", "2", "--no-cache", cache=None) == 0, said(folder)
+        assert logged(folder, "calls") == runs * 2 * (DEPTH - 1)
+        assert "cached" not in said(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["log", "run.trec", "said", "trace.jsonl"]
+    assert not own_cache.exists()
+
+
+def test_runs_at_once_share_a_cache(reranking: Reranking, uninterrupted: Path, tmp_path: Path) -> None:
+    """Each in a process of its own: all end as one alone, and each asks no call twice."""
+    cache, expected = tmp_path / "cache.sqlite", read_run(uninterrupted / "run.trec")
+    places = {reranking.place(): number for number in (QUERIES, QUERIES, 4)}
+    options = [("--queries", str(number)) for number in places.values()]
+    assert reranking.together(list(zip(places, options, strict=True)), cache) == [0, 0, 0]
+    for folder, number in places.items():
+        assert read_run(folder / "run.trec") == dict(list(expected.items())[:number])
+        assert logged(folder, "calls") <= number * (DEPTH - 1)
+    assert rows(cache, "SELECT count(*) FROM answers") == [(CALLS,)]
+    assert rows(cache, "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_caches_that_can_not_be_used_stop_before_the_model_is_loaded(tmp_path: Path, reranking: Reranking) -> None:

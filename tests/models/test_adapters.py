@@ -14,8 +14,10 @@ from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from r1ranker_ir import Candidate, Ranker, RankingRequest
 from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.models.loading import load_model
+from r1ranker_ir.rankers.systems import family_options
 from r1ranker_ir.training.jobs.arguments import ModelArguments
 from r1ranker_ir.training.jobs.model_loading import load_for_training
 
@@ -114,6 +116,30 @@ def test_an_adapter_with_more_tokens_scores_as_when_it_was_saved(
     further, _ = load_for_training(ModelArguments(model=str(trained.folder), use_peft=True))
     assert any(parameter.requires_grad for parameter in further.parameters())
     torch.testing.assert_close(trained.scores_of(further.eval()), trained.scores)
+
+
+def test_an_adapter_of_rank_r1s_layout_answers_as_the_merged_model(make_checkpoint: Make, tmp_path: Path) -> None:
+    """Random weights in the form of the checkpoints, an adapter without a tokenizer, since these can't be had here."""
+    base = make_checkpoint("chatml")
+    torch.manual_seed(3)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    config = LoraConfig(r=16, lora_alpha=32, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
+    adapted: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    adapted.merge_and_unload().save_pretrained(str(tmp_path / "merged"))
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "merged")
+
+    def chances(folder: Path) -> dict[str, float]:
+        options = family_options("rank-r1", {"device": "cpu", "max_thought_tokens": 6, "max_repair_rate": 1.0})
+        texts = ("fleas jump", "kettles boil", "wool")
+        request = RankingRequest("fleas", tuple(Candidate(text, text) for text in texts))
+        ranking = Ranker(folder, strategy="setwise", **options).rank([request])[0]
+        return dict(ranking.steps[0].probabilities or {})
+
+    plain, adapter, merged = (chances(folder) for folder in (base, tmp_path / "adapter", tmp_path / "merged"))
+    assert len(adapter) == 3
+    assert adapter == pytest.approx(merged, abs=1e-3)
+    assert max(abs(adapter[each] - plain[each]) for each in plain) > 1e-3
 
 
 @pytest.mark.parametrize("saving", [False, True])
