@@ -191,6 +191,16 @@ def test_site_builds(site_source):
         assert "<h1" in (site_source / "site" / name).read_text(encoding="utf-8"), name
 
 
+def test_the_notebook_was_executed_and_its_code_runs():
+    notebook = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))
+    namespace: dict[str, object] = {}
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for cell in cells:
+        assert [output["output_type"] for output in cell["outputs"]] == ["execute_result"]
+        exec("".join(cell["source"]), namespace)
+    assert "text/html" in cells[0]["outputs"][0]["data"]
+
+
 @pytest.mark.parametrize("link", ["no-such-page.md", "quickstart.md#no-such-heading", "../README.md"])
 def test_broken_links_fail_the_build(site_source, link):
     with (site_source / "docs" / "index.md").open("a", encoding="utf-8") as page:

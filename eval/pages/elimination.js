@@ -40,22 +40,25 @@ function shortened(text, most) {
 function pictureOf(traced, candidates) {
   const columns = placesOf(traced), count = traced.before.length, last = columns.length - 1;
   const most = greatestGrade(candidates), left = new Set(traced.left);
-  const row = count > 40 ? 15 : 20, side = 150, top = 30, gap = last ? Math.max(9, Math.min(110, 640 / last)) : 110;
+  const row = count > 40 ? 15 : 20, side = 150, top = 30, gap = last ? Math.max(7, Math.min(110, 640 / last)) : 110;
   const width = 2 * side + gap * Math.max(1, last), height = top + row * count + 26;
   const x = step => side + gap * step, y = place => top + row * (place + 0.5);
   const picture = draw("svg", {viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-labelledby": "picture-title picture-told"});
   picture.append(draw("title", {id: "picture-title"}, "How the ranking came about"), draw("desc", {id: "picture-told"}, toldOf(traced, candidates, most)));
   const every = Math.ceil(26 / gap);
   for (let step = 0; step <= last; step += 1) {
-    picture.append(draw("line", {class: "grid", x1: x(step), x2: x(step), y1: top, y2: top + row * count}));
-    if (step && (step % every === 0 || step === 1)) picture.append(draw("text", {class: "axis", x: x(step), y: height - 8, "text-anchor": "middle"}, String(step)));
+    const told = step % every === 0 || step === 1 || step === last;
+    if (told) picture.append(draw("line", {class: "grid", x1: x(step), x2: x(step), y1: top, y2: top + row * count}));
+    if (step && told && (step === last || last - step >= every)) picture.append(draw("text", {class: "axis", x: x(step), y: height - 8, "text-anchor": "middle"}, String(step)));
   }
   picture.append(
     draw("text", {class: "axis", x: side - 8, y: 18, "text-anchor": "end"}, "before"),
     draw("text", {class: "axis", x: x(Math.max(1, last)) + 8, y: 18}, "after"),
     draw("text", {class: "axis", x: side - 8, y: height - 8, "text-anchor": "end"}, "call"),
   );
-  for (const each of traced.before) {
+  // The best judged ones last, so that they lie on top.
+  const weight = each => candidates[each].grade ?? -1;
+  for (const each of traced.before.slice().sort((one, other) => weight(one) - weight(other))) {
     const candidate = candidates[each], judged = judgmentOf(candidate, most), out = left.has(each);
     const leaves = out ? traced.settled[each] : last, path = step => columns[step].get(each);
     const line = draw("g", {class: `line ${judged.name}`, "data-candidate": each});

@@ -53,7 +53,7 @@ def build_report(
     check_comparable(measures)
     judgments = list(corpus.qrels() if qrels is None else qrels)
     queries: dict[str, QueryCandidates] = {}
-    pieces: dict[str, str] = {}
+    pieces: dict[tuple[int, str], str] = {}
     told = [
         _passed(number, name, rankings, queries, pieces, settings.characters)
         for number, (name, rankings) in enumerate(traces.items())

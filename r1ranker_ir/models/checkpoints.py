@@ -129,5 +129,5 @@ def _settings(content: Mapping[str, Any], path: Path) -> CheckpointSettings:
     if not isinstance(training, Mapping):
         raise CheckpointError(f"{path}: training is {training!r}; give an object, or leave it out")
     calibration = read_calibrations(content.get("calibration", {}), str(path))
-    told = {"template": template, "training": training, "calibration": calibration}
+    told: dict[str, Any] = {"template": template, "training": training, "calibration": calibration}
     return CheckpointSettings(strategies=tuple(strategies), **told, **values)
