@@ -10,8 +10,6 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
 from r1ranker_ir.prompts.worked_examples import WorkedExample
 from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.types import Asked, RankingRequest
@@ -19,6 +17,8 @@ from r1ranker_ir.types import Asked, RankingRequest
 from .bank import ThoughtBank
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from r1ranker_ir.models.encoder import SentenceEncoder
 
 logger = logging.getLogger(__name__)
@@ -98,6 +98,8 @@ class ExampleChooser:
         return self._encoder.embed([example.query for example in self.bank.examples])
 
     def _scores(self, query: str) -> np.ndarray:
+        import numpy as np
+
         if self._encoder is not None:
             return self._vectors @ self._encoder.embed([query])[0]
         if not any(self._queries):
