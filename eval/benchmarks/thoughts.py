@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.trec_runs import Run
@@ -58,8 +59,10 @@ def compare_thoughts(
     runs: dict[str, Run] = {}
     left_out: dict[str, str] = {}
     tokens: dict[str, int] = {}
-    opened, kinds = ranker.open(progress=progress), {NAMES[kind]: {"example_kind": kind} for kind in EXAMPLE_KINDS}
-    for name, changes in {BASELINE: {"thoughts": None}, **kinds}.items():
+    opened = ranker.open(progress=progress)
+    asked_with: dict[str, dict[str, Any]] = {BASELINE: {"thoughts": None}}
+    asked_with |= {NAMES[kind]: {"example_kind": kind} for kind in EXAMPLE_KINDS}
+    for name, changes in asked_with.items():
         asking, before = opened.having(**changes), opened.summary.usage
         runs[name] = {ranking.request.query_id: entries_of(ranking) for ranking in asking.rank(requests)}
         tokens[name] = (opened.summary.usage - before).prompt_tokens

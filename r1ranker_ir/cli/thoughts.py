@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import typer
 
@@ -36,8 +36,8 @@ def build(
     messages.start()
     from r1ranker_ir.training.data.thought_bank import build_bank
 
-    limits = {"min_ndcg": min_ndcg, "max_candidates": max_candidates}
-    built = build_bank(traces, corpus, output, split=split, announce=not messages.quiet, **limits)  # type: ignore[arg-type]
+    told = {"split": split, "min_ndcg": min_ndcg, "max_candidates": max_candidates}
+    built = build_bank(traces, corpus, output, announce=not messages.quiet, **dict[str, Any](told))
     messages.say(built.report())
 
 

@@ -8,9 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Literal, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from r1ranker_ir.prompts.worked_examples import WorkedExample
 from r1ranker_ir.strategies.seeded import seeded_by
@@ -19,6 +17,8 @@ from r1ranker_ir.types import Asked, RankingRequest
 from .bank import ThoughtBank
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from r1ranker_ir.models.encoder import SentenceEncoder
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class ExampleChooser:
         return [_words(example.query) for example in self.bank.examples]
 
     @cached_property
-    def _index(self) -> tuple[object, object]:
+    def _index(self) -> tuple[Any, Any]:
         import bm25s
         import Stemmer
 
@@ -98,13 +98,16 @@ class ExampleChooser:
         return self._encoder.embed([example.query for example in self.bank.examples])
 
     def _scores(self, query: str) -> np.ndarray:
+        import numpy as np
+
         if self._encoder is not None:
-            return self._vectors @ self._encoder.embed([query])[0]
+            near: np.ndarray = self._vectors @ self._encoder.embed([query])[0]
+            return near
         if not any(self._queries):
             return np.zeros(len(self._queries))
         tokenizer, index = self._index
-        [tokens] = tokenizer.streaming_tokenize([query], update_vocab=False, allow_empty=False)  # type: ignore[attr-defined]
-        scores: np.ndarray = index.get_scores(tokens) if tokens else np.zeros(len(self._queries))  # type: ignore[attr-defined]
+        [tokens] = tokenizer.streaming_tokenize([query], update_vocab=False, allow_empty=False)
+        scores: np.ndarray = index.get_scores(tokens) if tokens else np.zeros(len(self._queries))
         return scores
 
     def _choose(self, request: RankingRequest, asks: Asked) -> tuple[WorkedExample, ...]:
