@@ -9,10 +9,12 @@ from typing import Any
 from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.measuring.comparison import Comparison, ComparisonSettings, compare_runs
+from r1ranker_ir.eval.measuring.comparison import Comparison, compare_runs
 from r1ranker_ir.eval.measuring.measures import evaluate, parse_measures
+from r1ranker_ir.eval.measuring.settings import ComparisonSettings
 from r1ranker_ir.rankers.source import RankerSource
-from r1ranker_ir.runs.requests import RunSource, entries_of
+from r1ranker_ir.runs.requests import entries_of
+from r1ranker_ir.runs.run_source import RunSource
 from r1ranker_ir.thoughts.bank import read_bank
 from r1ranker_ir.thoughts.choosing import EXAMPLE_KINDS
 

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import typer
 
 from r1ranker_ir.cli.console import MESSAGES, Messages
-from r1ranker_ir.cli.options import JUDGED_CORPUS, MISSING, RERANK_DEPTH, RUN, measures_option
+from r1ranker_ir.cli.options import measures_option
 from r1ranker_ir.cli.parameters import GroupedCommand, with_fields
 from r1ranker_ir.cli.ranker_options import RERANKER, RankerChoice, StatedOptions
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
+from r1ranker_ir.runs.run_source import RunSource
 
 thoughts = typer.Typer(
     help="Keep thoughts that led to right answers, and show them to other models.",
@@ -45,11 +46,7 @@ def build(
 @with_fields
 def compare(
     *,
-    corpus: str = JUDGED_CORPUS,
-    run: str = RUN,
-    depth: int = RERANK_DEPTH,
-    queries: int | None = option(None, "Only the first N queries that both have.", unset="all", group="What", least=1),
-    missing: Literal["error", "skip"] = MISSING,
+    candidates: RunSource,
     measures: str = measures_option("nDCG@10 RR@10"),
     format_: Literal["table", "markdown", "json"] = option(
         "table", "How to write it; JSON also holds each query's differences.", flags=("--format",), group="Output"
@@ -63,10 +60,8 @@ def compare(
     progress = messages.start()
     from r1ranker_ir.eval.benchmarks.thoughts import compare_thoughts
     from r1ranker_ir.eval.output.comparison_report import FORMATS
-    from r1ranker_ir.runs.requests import RunSource
 
-    source = RunSource(corpus, run, depth, queries, missing)
-    found = compare_thoughts(source, choice.source(reranker, options), measures=measures, progress=progress)
+    found = compare_thoughts(candidates, choice.source(reranker, options), measures=measures, progress=progress)
     echo(FORMATS[format_](found.comparison), nl=False)
     messages.say(f"{found.of_the_bank} judged queries of the run are in the bank and were not asked")
     for name, tokens in found.tokens.items():
