@@ -95,7 +95,8 @@ class ExampleChooser:
     @cached_property
     def _vectors(self) -> np.ndarray:
         assert self._encoder is not None
-        return self._encoder.embed([example.query for example in self.bank.examples])
+        vectors: np.ndarray = self._encoder.embed([example.query for example in self.bank.examples])
+        return vectors
 
     def _scores(self, query: str) -> np.ndarray:
         import numpy as np
