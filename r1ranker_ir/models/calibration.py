@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Literal
-
-import numpy as np
 
 from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.files.digests import text_digest
@@ -78,6 +76,8 @@ class Calibration(Record):
 
     def map(self, signals: Sequence[float]) -> list[float]:
         """The probability of relevance of each signal."""
+        import numpy as np
+
         mapped: list[float] = np.interp(signals, self.signals, self.relevance).tolist()
         return mapped
 
@@ -119,7 +119,7 @@ def read_calibrations(content: object, where: str) -> dict[str, Calibration]:
         fields = {name: each for name, each in given.items() if name != "digest"}
         calibration = checked_record(Calibration, fields, named, error=CheckpointError)
         lengths = {len(calibration.signals), len(calibration.relevance)}
-        if len(lengths) != 1 or not calibration.signals or not (_rises(calibration.signals, calibration.relevance)):
+        if len(lengths) != 1 or not calibration.signals or not _rises(calibration.signals, calibration.relevance):
             raise CheckpointError(f"{named} is no monotone map: {again}")
         if given.get("digest") != calibration.digest():
             raise CheckpointError(
@@ -130,9 +130,6 @@ def read_calibrations(content: object, where: str) -> dict[str, Calibration]:
     return found
 
 
-def _rises(signals: Iterable[float], relevance: Sequence[float]) -> bool:
-    return bool(
-        np.all(np.diff(list(signals)) > 0)
-        and np.all(np.diff(relevance) >= 0)
-        and 0 <= relevance[0] <= relevance[-1] <= 1
-    )
+def _rises(signals: Sequence[float], relevance: Sequence[float]) -> bool:
+    signals_rise = all(one < other for one, other in pairwise(signals))
+    return signals_rise and list(relevance) == sorted(relevance) and 0 <= relevance[0] <= relevance[-1] <= 1
