@@ -65,8 +65,9 @@ train-demo: export MALLOC_TOP_PAD_ := 268435456
 train-demo: $(TRAIN_STAMP)
 	@$(VENV)/bin/r1ranker train demo $(if $(OVERWRITE),--overwrite)
 
+# Three on two cores: many tests wait for a process or a server.
 test: $(TEST_STAMP)
-	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	@$(RUN) -m pytest --numprocesses 3 --dist worksteal
 
 # Installs anew each time, since releases come without a change here. LiteLLM by itself, as above.
 test-latest:

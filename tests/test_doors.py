@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_server import command_server
 from commands import write_corpus
-from conftest import command_server
 
 from r1ranker_ir import Candidate, InputError, Ranker, RankingRequest, Reranker
 from r1ranker_ir.backends import BACKENDS, backend_class

@@ -14,8 +14,8 @@ from typing import Any
 import ir_measures
 import pytest
 import pytrec_eval
+from command_server import command_server
 from commands import write_corpus
-from conftest import command_server
 from hypothesis import example, given
 from hypothesis import strategies as st
 

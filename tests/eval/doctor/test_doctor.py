@@ -30,12 +30,17 @@ def asked_for(content: str) -> str:
     lowered = content.lower()
     if "this passage is to be graded" in lowered:
         return "pointwise"
+    if "passages are to be graded" in lowered:
+        return "groupwise"
     return "direct" if "order all" in lowered else "iterative" if "worst" in lowered else "setwise"
 
 
 BEST = {
     each.request.query: next(c.text for c in each.request.candidates if c.id == each.best) for each in clear_lists(8, 4)
 }
+
+
+STRATEGIES_TRIED = ("iterative", "direct", "setwise", "pointwise", "groupwise")
 
 
 def knowing(asked: Request) -> str:
@@ -47,6 +52,8 @@ def knowing(asked: Request) -> str:
         return f"[{9 if wanted in content else 1}]"
     best = next((name for name, text in shown.items() if text == wanted), "")
     others = [name for name in shown if name != best]
+    if kind == "groupwise":
+        return json.dumps({name: 9 if name == best else 1 for name in shown})
     return {"iterative": others[-1], "setwise": best, "direct": " > ".join([best, *others])}[kind]
 
 
@@ -87,8 +94,8 @@ def test_random_weights_can_not_rank(tmp_path: Path) -> None:
     random_model(config, device="cpu", dtype="float32", seed=0).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     result = doctor(tmp_path, "--quick", "--max-thought-tokens", 24)
-    assert re.findall(r"^  (\w+): (.*)$", result.stdout, re.MULTILINE)[-4:] == [
-        (name, "unfit") for name in ("iterative", "direct", "setwise", "pointwise")
+    assert re.findall(r"^  (\w+): (.*)$", result.stdout, re.MULTILINE)[-5:] == [
+        (name, "unfit") for name in STRATEGIES_TRIED
     ]
     assert "This model can't rank with any strategy that was tried" in result.stdout
     assert "of 3 outputs 0 close a thought, 0 hold an <answer>, 0 could be used" in result.stdout
@@ -117,7 +124,7 @@ def test_a_server_that_ranks_is_fit() -> None:
     found = examined(knowing)
     assert found["template"] is None
     assert {name: each["verdict"] for name, each in found["strategies"].items()} == dict.fromkeys(
-        ("iterative", "direct", "setwise", "pointwise"), "fit"
+        STRATEGIES_TRIED, "fit"
     )
     assert found["format"]["readable"] == found["format"]["thoughts"] == found["format"]["outputs"]
 
