@@ -44,14 +44,14 @@ $(DEMO_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
 $(TRAIN_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
 	@echo "Installing r1ranker-ir[local,train] into $(VENV); PyTorch is large, so the first time takes a while" >&2
 	@$(PIP) --editable '.[local,train]'
-	@touch $(DEMO_STAMP) $@
+	@touch $@
 
 $(TEST_STAMP): $(BASE_STAMP) pyproject.toml constraints.txt
 	@echo "Installing r1ranker-ir[local,openai,langchain,eval,pyserini,ray,litellm,serve,train,dev] into $(VENV); the first time takes a while" >&2
 	@$(PIP) --editable '.[local,openai,langchain,eval,pyserini,ray,serve,train,dev]'
 	@# By itself: together with the others, pip 23 collects garbage for many minutes before it ends.
 	@$(PIP) --editable '.[litellm]'
-	@touch $(DEMO_STAMP) $(TRAIN_STAMP) $@
+	@touch $(TRAIN_STAMP) $@
 
 demo: $(DEMO_STAMP)
 	@$(VENV)/bin/r1ranker demo

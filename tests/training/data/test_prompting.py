@@ -92,7 +92,7 @@ def sample(strategy: str, query: str, texts: Sequence[str], **options: Any) -> S
 
 
 @pytest.mark.parametrize(
-    ("name", "strategy"), zip([*RECIPES, "embedded"], itertools.cycle(["iterative", "direct"]), strict=False)
+    ("name", "strategy"), list(zip([*RECIPES, "embedded"], itertools.cycle(["iterative", "direct"]), strict=False))
 )
 def test_every_call_of_a_ranking_is_trained_as_it_is_asked(
     name: str, strategy: str, model_of: Models, conversation: Any

@@ -79,7 +79,9 @@ def ranked(folder: Path, **options: Any) -> Any:
     return ranking, ChatTokenizer(AutoTokenizer.from_pretrained(folder)).prompt_ids(prompt.messages)
 
 
-@pytest.mark.parametrize(("name", "strategy"), zip(RECIPES, itertools.cycle(["iterative", "direct"]), strict=False))
+@pytest.mark.parametrize(
+    ("name", "strategy"), list(zip(RECIPES, itertools.cycle(["iterative", "direct"]), strict=False))
+)
 def test_the_ids_are_the_prompt_of_inference_then_the_completion_then_the_end(
     name: str, strategy: str, make_checkpoint: Make
 ) -> None:
