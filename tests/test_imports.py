@@ -15,6 +15,7 @@ LEVELS = (
     ("prompts", "data"),
     ("strategies",),
     ("models",),
+    ("retrieval.bm25", "retrieval.first_stages"),
     ("thoughts",),
     ("backends",),
     ("cache",),

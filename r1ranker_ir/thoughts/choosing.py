@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from r1ranker_ir.prompts.worked_examples import WorkedExample
 from r1ranker_ir.strategies.seeded import seeded_by
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from r1ranker_ir.models.encoder import SentenceEncoder
+    from r1ranker_ir.retrieval.bm25 import BM25Index
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,6 @@ EXAMPLE_KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
 OWN, NEAR_DUPLICATE, SHARED = "the query itself", "a near-duplicate of the query", "a candidate in common"
 NEAR = 0.8
 """From this share of common words on (Jaccard), two queries are near-duplicates."""
-# As the project's first stage has them (retrieval/bm25.py).
-_K1, _B = 0.9, 0.4
 _WORD = re.compile(r"\w+")
 
 
@@ -41,6 +40,17 @@ def _open_encoder(model: str) -> SentenceEncoder:
     from r1ranker_ir.models.encoder import SentenceEncoder
 
     return SentenceEncoder(model)
+
+
+@dataclass
+class _Queries:
+    """Queries as documents to search, each named by its place."""
+
+    name: str
+    queries: Sequence[str]
+
+    def iterate_documents(self) -> Iterator[tuple[str, str]]:
+        return ((str(place), query) for place, query in enumerate(self.queries))
 
 
 class ExampleChooser:
@@ -82,15 +92,10 @@ class ExampleChooser:
         return [_words(example.query) for example in self.bank.examples]
 
     @cached_property
-    def _index(self) -> tuple[Any, Any]:
-        import bm25s
-        import Stemmer
+    def _index(self) -> BM25Index:
+        from r1ranker_ir.retrieval.bm25 import BM25Index
 
-        tokenizer = bm25s.tokenization.Tokenizer(stemmer=Stemmer.Stemmer("english"), stopwords="english")
-        tokens = list(tokenizer.streaming_tokenize((each.query for each in self.bank.examples), allow_empty=False))
-        index = bm25s.BM25(k1=_K1, b=_B, method="lucene", backend="numpy")
-        index.index(tokenizer.to_tokenized_tuple(tokens), show_progress=False)
-        return tokenizer, index
+        return BM25Index(_Queries(self.bank.path, [example.query for example in self.bank.examples]))
 
     @cached_property
     def _vectors(self) -> np.ndarray:
@@ -98,18 +103,13 @@ class ExampleChooser:
         vectors: np.ndarray = self._encoder.embed([example.query for example in self.bank.examples])
         return vectors
 
-    def _scores(self, query: str) -> np.ndarray:
-        import numpy as np
-
+    def _scores(self, query: str) -> Sequence[float]:
         if self._encoder is not None:
-            near: np.ndarray = self._vectors @ self._encoder.embed([query])[0]
+            near: Sequence[float] = (self._vectors @ self._encoder.embed([query])[0]).tolist()
             return near
         if not any(self._queries):
-            return np.zeros(len(self._queries))
-        tokenizer, index = self._index
-        [tokens] = tokenizer.streaming_tokenize([query], update_vocab=False, allow_empty=False)
-        scores: np.ndarray = index.get_scores(tokens) if tokens else np.zeros(len(self._queries))
-        return scores
+            return [0.0] * len(self._queries)
+        return self._index.score(query, [str(place) for place in range(len(self._queries))])
 
     def _choose(self, request: RankingRequest, asks: Asked) -> tuple[WorkedExample, ...]:
         fitting = [
