@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from r1ranker_ir.errors import InputError, missing_extra
+from r1ranker_ir.eval.measuring.settings import CalibrationSettings
 from r1ranker_ir.models.calibration import By, Calibration, FittedOn, Reliability, ReliabilityBin, signals_of
-from r1ranker_ir.runs.traces import CASCADE, TracedRanking
+from r1ranker_ir.runs.traces import CASCADE, TracedRanking, once_each
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.types import place_score
 
@@ -19,20 +20,6 @@ BINS = 10
 """How many equal parts of 0 to 1 the calibration error is summed over."""
 _LEAST_QUERIES = 2
 _Values = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@dataclass(frozen=True)
-class CalibrationSettings:
-    """What is fitted on what."""
-
-    relevant_from: int = 1  # the least grade that counts as relevant
-    unjudged: Literal["irrelevant", "skip"] = "irrelevant"
-    held_out: float = 0.3  # share of the queries that nothing is fitted on
-    seed: int = 0  # of the split of queries
-
-    def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise InputError(f"held_out is {self.held_out}: give a share of the queries between 0 and 1, such as 0.3")
 
 
 @dataclass(frozen=True)
@@ -102,12 +89,10 @@ def _judged(
 ) -> tuple[str, By, dict[str, _Judged]]:
     found: dict[str, _Judged] = {}
     kinds: set[tuple[str, By]] = set()
-    for traced in rankings:
+    for traced in once_each(rankings, "the trace"):
         ranking, query_id = traced.ranking, traced.ranking.request.query_id
         if traced.strategy == CASCADE:
             raise InputError("the trace is of a cascade, whose calls come of two rankers: calibrate one of them")
-        if query_id in found:
-            raise InputError(f"the trace ranks query {query_id!r} twice: give the trace of one run")
         if query_id not in gains or ranking.budget_reached or not ranking.steps:
             continue
         by, signals = signals_of(ranking, asked_by(traced.strategy))

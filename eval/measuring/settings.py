@@ -1,4 +1,4 @@
-"""How runs are compared: which test, which correction, and how many samples."""
+"""How runs are compared, and how places and probabilities are calibrated."""
 
 from __future__ import annotations
 
@@ -32,3 +32,19 @@ class ComparisonSettings:
         if not 0 < self.alpha < 1:
             raise InputError(f"alpha is {self.alpha}: give the probability of a false alarm, such as 0.05")
         check_offered(self)
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What a map to probabilities of relevance is fitted on; each field says what it is for."""
+
+    relevant_from: int = option(1, "The least grade that counts as relevant.", group="What", least=1)
+    unjudged: Literal["irrelevant", "skip"] = option(
+        "irrelevant", "What candidates without a judgment count as.", group="What"
+    )
+    held_out: float = option(0.3, "Share of the queries that nothing is fitted on, to measure the map on.", most=1.0)
+    seed: int = option(0, "Seed of the split of queries.", least=0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise InputError(f"held_out is {self.held_out}: give a share of the queries between 0 and 1, such as 0.3")

@@ -91,7 +91,7 @@ def _passed(
 ) -> TraceNotes:
     """Takes in a trace, ranking by ranking, so that only what the page shows is kept."""
     told = TraceNotes(name)
-    for traced in told.take(iter(rankings)):
+    for traced in told.take(rankings):
         request = traced.ranking.request
         candidates = queries.setdefault(request.query_id, QueryCandidates(request.query))
         places = candidates.add(traced.ranking, characters)

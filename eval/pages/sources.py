@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from r1ranker_ir.data.trec_runs import Run, RunEntry
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.measuring.measures import short_names
-from r1ranker_ir.runs.traces import TracedRanking
+from r1ranker_ir.runs.traces import TracedRanking, once_each
 from r1ranker_ir.types import place_score
 
 INPUT_ORDER = "input order"
@@ -25,13 +25,11 @@ class TraceNotes:
     after: dict[str, tuple[RunEntry, ...]] = field(default_factory=dict)
     costs: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def take(self, rankings: Iterator[TracedRanking]) -> Iterator[TracedRanking]:
+    def take(self, rankings: Iterable[TracedRanking]) -> Iterator[TracedRanking]:
         """Lets rankings pass and notes them."""
-        for traced in rankings:
+        for traced in once_each(rankings, f"trace {self.name!r}"):
             ranking = traced.ranking
             query_id = ranking.request.query_id
-            if query_id in self.after:
-                raise InputError(f"trace {self.name!r} ranks query {query_id!r} twice: give the trace of one run")
             self.before[query_id] = _entries([each.id for each in ranking.request.candidates])
             self.after[query_id] = _entries([each.id for each in ranking.best_first])
             usage = ranking.usage

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from r1ranker_ir.cli.console import MESSAGES, Messages, print_wide
 from r1ranker_ir.cli.options import JUDGED_CORPUS
 from r1ranker_ir.cli.parameters import with_fields
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.measuring.settings import CalibrationSettings
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument, option
 
 
 @with_fields
 def calibrate(
+    *,
     trace: str = argument(..., "Trace of rerank --save-traces, of one ranker with the options it is to be used with."),
     corpus: str = JUDGED_CORPUS,
     qrels: Path | None = option(
         None, "Judgments in place of the corpus's: TREC qrels, or BEIR's if it ends in .tsv.", group="What", unset=""
     ),
-    relevant_from: int = option(1, "The least grade that counts as relevant.", group="What", least=1),
-    unjudged: Literal["irrelevant", "skip"] = option(
-        "irrelevant", "What candidates without a judgment count as.", group="What"
-    ),
-    held_out: float = option(0.3, "Share of the queries that nothing is fitted on, to measure the map on.", most=1.0),
-    seed: int = option(0, "Seed of the split of queries.", least=0),
+    settings: CalibrationSettings,
     checkpoint: str = option(..., "The checkpoint that made the trace, or a registered name.", group="Model"),
     output: Path | None = option(
         None,
@@ -45,7 +42,7 @@ def calibrate(
     messages.start()
     from r1ranker_ir.data.corpora import open_corpus
     from r1ranker_ir.data.qrels import gains_of, read_qrels
-    from r1ranker_ir.eval.measuring.calibrating import CalibrationSettings, fit_calibration
+    from r1ranker_ir.eval.measuring.calibrating import fit_calibration
     from r1ranker_ir.eval.output.reliability import reliability_remarks, reliability_sheets
     from r1ranker_ir.files.partial import write_whole
     from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
@@ -61,7 +58,6 @@ def calibrate(
     read = [NamedFile("TRACE", trace), NamedFile("--qrels", qrels), *corpus_inputs("--corpus", corpus)]
     check_outputs([NamedFile("--output", file)], read)
     judgments = open_corpus(corpus).qrels() if qrels is None else read_qrels(qrels)
-    settings = CalibrationSettings(relevant_from, unjudged, held_out, seed)
     strategy, found = fit_calibration(read_trace(trace), gains_of(judgments), settings, corpus=corpus)
     known: dict[str, Any] = content.get("calibration") or {}
     whole = {**content, "calibration": {**known, strategy: calibration_data(found)}}

@@ -76,17 +76,16 @@ def summary(
     from r1ranker_ir.runs.requests import entries_of
     from r1ranker_ir.runs.trace_summary import summarise
     from r1ranker_ir.runs.trace_summary_view import measures_lines, summary_lines
-    from r1ranker_ir.runs.traces import read_trace
+    from r1ranker_ir.runs.traces import once_each, read_trace
 
     before: dict[str, tuple[RunEntry, ...]] = {}
     after: dict[str, tuple[RunEntry, ...]] = {}
 
     def rankings() -> Iterator[TracedRanking]:
-        for traced in read_trace(file, interrupted=True):
-            query_id = traced.ranking.request.query_id
-            if corpus is not None and query_id in after:
-                raise InputError(f"trace {file!r} ranks query {query_id!r} twice: give the trace of one run to measure")
+        read = read_trace(file, interrupted=True)
+        for traced in read if corpus is None else once_each(read, f"trace {file!r}"):
             if corpus is not None:
+                query_id = traced.ranking.request.query_id
                 before[query_id] = entries_of(replace(traced.ranking, order=tuple(range(len(traced.ranking.order)))))
                 after[query_id] = entries_of(traced.ranking)
             yield traced

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -97,6 +97,17 @@ def read_trace(path: str | Path, *, interrupted: bool = False) -> Iterator[Trace
     """
     for number, row in _rows(path, interrupted=interrupted):
         yield _ranking_of(row, f"{path}:{number}")
+
+
+def once_each(rankings: Iterable[TracedRanking], named: str) -> Iterator[TracedRanking]:
+    """Lets the rankings of one run pass; a query that is ranked again is an error."""
+    seen: set[str] = set()
+    for traced in rankings:
+        query_id = traced.ranking.request.query_id
+        if query_id in seen:
+            raise InputError(f"{named} ranks query {query_id!r} twice: give the trace of one run")
+        seen.add(query_id)
+        yield traced
 
 
 def find_rankings(path: str | Path, query_id: str) -> tuple[list[TracedRanking], list[str]]:
