@@ -16,7 +16,6 @@ from .teacher import Teacher
 HIGHEST = 9
 """Grades are digits, so that one token says them."""
 
-_LINE = re.compile(r'\[(\d{1,4})\] "(.*)" ([0-9])')
 _WORD = re.compile(r"\w+")
 _FAR, _NEAR = 0.1, 0.8  # cosines of a sentence encoder for passages beside the query, and for its answers
 _SHOWN_OTHERWISE = frozenset('<>[]"')
@@ -83,12 +82,6 @@ def quote_of(query: str, text: str, words: int) -> str:
 def written(remarks: Sequence[Remark]) -> str:
     """The thought: one line per remark."""
     return "\n".join(f'[{each.place + 1}] "{each.quote}" {each.grade}' for each in remarks)
-
-
-def read(thought: str) -> tuple[Remark, ...]:
-    """The remarks of a thought; lines of another form are passed over."""
-    found = (_LINE.fullmatch(line.strip()) for line in thought.splitlines())
-    return tuple(Remark(int(line[1]) - 1, line[2], int(line[3])) for line in found if line)
 
 
 def _stems(text: str) -> set[str]:

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.data.completion_files import read_completions
 from r1ranker_ir.training.data.gold_answers import gold_completion, quoting_completion, write_gold_answers
-from r1ranker_ir.training.data.quoted_thoughts import Quoting, quote_of
-from r1ranker_ir.training.data.quoted_thoughts import read as read_quotes
+from r1ranker_ir.training.data.quoted_thoughts import Quoting, Remark, quote_of
 from r1ranker_ir.training.data.records import Sample, judged
 from r1ranker_ir.training.data.sample_files import write_samples
 from r1ranker_ir.training.rewards.rewards import find_reward
@@ -85,6 +84,12 @@ def test_a_file_is_completed_but_for_samples_that_ask_for_nothing(tmp_path: Path
     completions = [row["completion"] for row in rows]
     assert find_reward("ranking")(completions=completions, **columns)[0] == pytest.approx(1.0)
     assert find_reward("exclusion")(completions=completions, **columns)[1] == 1.0
+
+
+def read_quotes(thought: str) -> list[Remark]:
+    """The remarks of a thought, each of whose lines must be one."""
+    found = [re.fullmatch(r'\[(\d{1,4})\] "(.*)" ([0-9])', line) for line in thought.split("\n")]
+    return [Remark(int(line[1]) - 1, line[2], int(line[3])) for line in found if line]
 
 
 WORD = st.sampled_from(["fleas", "jump", "[3]", "the", '"far"', "<answer>", "moon", "ship", "of"])
