@@ -25,6 +25,7 @@ except ImportError as error:
 
 from r1ranker_ir.models.identity import checkpoint_identity
 from r1ranker_ir.models.loading import load_model
+from r1ranker_ir.models.packed_weights import pack_weights
 
 from .choice import ChoiceSearch, Tokens, told_apart
 from .decoding import DecodingSession, SeparateSession, attention_span
@@ -141,6 +142,8 @@ class TransformersBackend(CountedTexts):
         self._model, tokenizer = loaded or load_model(
             self.name, dtype=dtype, trust_remote_code=trust_remote_code, **where
         )
+        # A model that was handed over may be trained further, and one with a device_map has hooks in its layers.
+        self._packed = loaded is None and device_map is None and pack_weights(self._model)
         self._span = attention_span(self._model)
         reuses = state_bytes > 0 and depends_on_beginning_only(self._model)
         self._states = StateStore(state_bytes) if reuses else None
@@ -177,6 +180,8 @@ class TransformersBackend(CountedTexts):
             "dtype": sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters}),
             "device": sorted({parameter.device.type for parameter in parameters}),
             "decoding": _DECODING,
+            # Products of packed weights are added up in another order.
+            **({"weights": "packed"} if self._packed else {}),
             "versions": {name: importlib.metadata.version(name).partition("+")[0] for name in libraries},
             **reasons,
         }
