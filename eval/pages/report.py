@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.data.corpora import Corpus
@@ -11,14 +10,15 @@ from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import InputError, MissingExtraError
 from r1ranker_ir.eval.measuring.comparison import Comparison, check_comparable, compare_runs
-from r1ranker_ir.eval.measuring.measures import Evaluation, common_queries, evaluate, parse_measures
+from r1ranker_ir.eval.measuring.measures import Evaluation, common_queries, evaluate
 from r1ranker_ir.eval.output.comparison_report import differences_sheet, means_sheet, notes
 from r1ranker_ir.eval.output.sheets import measures_sheet
 from r1ranker_ir.eval.pages.chunks import packed
 from r1ranker_ir.eval.pages.page import Section, page_of
 from r1ranker_ir.eval.pages.queries import QueryCandidates, add_texts, add_top
+from r1ranker_ir.eval.pages.settings import ReportSettings
 from r1ranker_ir.eval.pages.sources import Sources, TraceNotes, sources_of
-from r1ranker_ir.eval.pages.traced import TEXT_CHARACTERS, traced_data
+from r1ranker_ir.eval.pages.traced import traced_data
 from r1ranker_ir.files.terminal_text import visible
 from r1ranker_ir.runs.requests import CHUNK_QUERIES
 from r1ranker_ir.runs.traces import TracedRanking
@@ -29,27 +29,29 @@ if TYPE_CHECKING:
 _QUERY_CHARACTERS = 200
 
 
-@dataclass(frozen=True)
-class ReportSettings:
-    """What stands in a report."""
-
-    measures: str = "nDCG@10 RR@10"
-    depth: int = 10  # documents of each run that are listed per query, beside those of traces
-    characters: int = TEXT_CHARACTERS  # of each passage and thought
-    only_run_queries: bool = False  # count only the judged queries that all runs have
-
-
 def build_report(
     corpus: Corpus,
     runs: Mapping[str, Run],
     traces: Mapping[str, Iterable[TracedRanking]],
     settings: ReportSettings,
     *,
+    measures: Sequence[Measure],
+    only_run_queries: bool = False,
     qrels: Sequence[Qrel] | None = None,
     sections: Sequence[Section] = (),
 ) -> str:
-    """Makes the page; `qrels` are judgments in place of the corpus's own, `sections` what else is to stand below."""
-    measures = parse_measures(settings.measures)
+    """Makes the page.
+
+    Args:
+        corpus: its queries, texts and judgments.
+        runs: by name, the baseline first.
+        traces: rankings as they happened, by the names of their files.
+        settings: how much is shown.
+        measures: the first one sorts the queries.
+        only_run_queries: count only the judged queries that all runs have.
+        qrels: judgments in place of the corpus's own.
+        sections: what else is to stand below.
+    """
     check_comparable(measures)
     judgments = list(corpus.qrels() if qrels is None else qrels)
     queries: dict[str, QueryCandidates] = {}
@@ -59,7 +61,7 @@ def build_report(
         for number, (name, rankings) in enumerate(traces.items())
     ]
     sources = sources_of(runs, told)
-    evaluations, judged = _evaluations(judgments, sources.runs, measures, settings.only_run_queries)
+    evaluations, judged = _evaluations(judgments, sources.runs, measures, only_run_queries)
     topics = corpus.queries()
     shown = dict.fromkeys((*next(iter(evaluations.values())).per_query, *queries))
     for query_id in shown:

@@ -7,14 +7,12 @@ from typing import Any
 
 from r1ranker_ir.eval.pages.chunks import utf16_length
 from r1ranker_ir.eval.pages.quotes import Passages
+from r1ranker_ir.eval.pages.settings import TEXT_CHARACTERS
 from r1ranker_ir.files.terminal_text import visible
 from r1ranker_ir.runs.trace_view import after_thought, flags_of, outcome_of, summary_of
 from r1ranker_ir.runs.traces import TracedRanking
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.types import Ranking, Step
-
-TEXT_CHARACTERS = 4_000
-"""How much of a text stands on the page, unless more is asked for."""
 
 
 def shown_text(text: str, most: int = TEXT_CHARACTERS) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.options import JUDGED_CORPUS, ONLY_RUN_QUERIES, measures_option
 from r1ranker_ir.cli.parameters import with_fields
+from r1ranker_ir.eval.pages.settings import ReportSettings
 from r1ranker_ir.option_fields import argument, option
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 @with_fields
 def report(
+    *,
     corpus: str = JUDGED_CORPUS,
     runs: list[str] | None = argument(None, "TREC runs, the baseline first; gzip if they end in .gz."),
     traces: list[Path] | None = option(
@@ -31,8 +33,7 @@ def report(
     ),
     measures: str = measures_option("nDCG@10 RR@10"),
     only_run_queries: bool = ONLY_RUN_QUERIES,
-    depth: int = option(10, "Documents of each run to list per query, beside those of traces.", least=1),
-    characters: int = option(4000, "How much of each passage and thought to show.", least=100),
+    settings: ReportSettings,
     calibration: Path | None = option(
         None, "r1ranker.json of r1ranker calibrate, whose reliability is to be shown.", unset="none"
     ),
@@ -47,8 +48,9 @@ def report(
     from r1ranker_ir.data.corpora import open_corpus
     from r1ranker_ir.data.qrels import read_qrels
     from r1ranker_ir.data.trec_runs import read_run
+    from r1ranker_ir.eval.measuring.measures import parse_measures
     from r1ranker_ir.eval.pages.calibration import calibration_sections
-    from r1ranker_ir.eval.pages.report import ReportSettings, build_report
+    from r1ranker_ir.eval.pages.report import build_report
     from r1ranker_ir.eval.pages.sources import named_runs
     from r1ranker_ir.files.partial import write_whole
     from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
@@ -63,7 +65,9 @@ def report(
         open_corpus(corpus),
         named_runs(files, {file: read_run(file) for file in files}),
         told,
-        ReportSettings(measures, depth, characters, only_run_queries),
+        settings,
+        measures=parse_measures(measures),
+        only_run_queries=only_run_queries,
         qrels=None if qrels is None else read_qrels(qrels),
         sections=[] if calibration is None else calibration_sections(calibration),
     )

@@ -13,8 +13,10 @@ from r1ranker_ir.cli.parameters import StatedOf, command_words, with_fields
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import option
 from r1ranker_ir.runs.run_source import RunSource
+from r1ranker_ir.strategies.options import RankingOptions
 
 StatedSource = Annotated[Mapping[str, Any], StatedOf(RunSource, only=("corpus", "run", "depth", "queries", "missing"))]
+StatedBudget = Annotated[Mapping[str, Any], StatedOf(RankingOptions, only=("max_calls", "max_tokens"))]
 
 
 @with_fields
@@ -26,12 +28,7 @@ def shootout(
         ..., "YAML file of rerankers, or a packaged one: oracle (a noisy oracle as model) or tiny (the embedded model)."
     ),
     measures: str = option("nDCG@10", "Measures as ir_measures writes them, split by spaces; the first one is drawn."),
-    max_calls: int | None = option(
-        None, "Most calls per query; then a reranker's best order so far counts.", unset="no limit", least=1
-    ),
-    max_tokens: int | None = option(
-        None, "Most tokens that these calls may read and write.", unset="no limit", least=1
-    ),
+    budget: StatedBudget,
     seed: int = option(0, "Seed of noise and sampling, where a reranker names none, and of intervals.", least=0),
     output: Path | None = option(
         None, "Folder for shootout.json, shootout.png and each finished run.", unset="only the table is printed"
@@ -60,7 +57,7 @@ def shootout(
     from r1ranker_ir.runs.reranking import candidate_inputs
 
     candidates = RunSource(**source)
-    terms = EqualTerms(candidates, parse_measures(measures), max_calls, max_tokens, seed)
+    terms = EqualTerms(candidates, parse_measures(measures), seed=seed, **budget)
     entries = read_entries(rerankers)
     runs = [f"{RUNS}/{run_file(name)}" for name in (FIRST_STAGE, *(entry.name for entry in entries))]
     read = (*candidate_inputs(candidates), NamedFile("RERANKERS", rerankers))

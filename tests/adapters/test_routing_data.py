@@ -23,6 +23,7 @@ from r1ranker_ir.adapters.problems import Problems
 from r1ranker_ir.adapters.routing.objectives import Objective, objective_of
 from r1ranker_ir.adapters.routing.observations import Observation, read_observations
 from r1ranker_ir.adapters.routing.profiles import read_profiles
+from r1ranker_ir.adapters.routing.protocol import RoutingProtocol
 from r1ranker_ir.adapters.routing.requests import observed_llms, outcomes, routing_requests
 from r1ranker_ir.data.request_files import JudgedRequest, read_requests
 from r1ranker_ir.errors import DataFileError, InputError
@@ -298,13 +299,15 @@ def test_costs_of_prices_and_tokens() -> None:
     assert counted.utilities == pytest.approx((0.5 * 0.5 - 0.5 * small / big, 0.5 * 1 - 0.5))
 
     # "naïve?" has 7 bytes.
-    [assumed] = outcomes([replace(QUESTIONS[1], costs=None)], (SMALL, BIG), objective_of("cost"), output_tokens=10)
+    [assumed] = outcomes(
+        [replace(QUESTIONS[1], costs=None)], (SMALL, BIG), objective_of("cost"), RoutingProtocol(output_tokens=10)
+    )
     assert assumed.costs[0] == pytest.approx((7 / 4 * 0.1 + 10 * 0.2) / (7 / 4 * 1.0 + 10 * 4.0))
 
 
 def test_scales_of_cost() -> None:
     def costs(scale: Any, questions: list[Observation] = QUESTIONS) -> list[tuple[float, ...]]:
-        return [each.costs for each in outcomes(questions, (SMALL, BIG), objective_of("cost"), cost_scale=scale)]
+        return [each.costs for each in outcomes(questions, (SMALL, BIG), objective_of("cost"), RoutingProtocol(scale))]
 
     assert costs("question") == [pytest.approx((0.05, 1)), pytest.approx((0.3, 1))]
     assert costs("file") == [pytest.approx((0.05, 1)), pytest.approx((0.15, 0.5))]
@@ -371,7 +374,7 @@ def test_what_holds_for_every_request(
 ) -> None:
     llms, rows = drawn
     objective = objective_of((weight, 1 - weight))
-    made = list(routing_requests(rows, llms, objective, seed=seed))
+    made = list(routing_requests(rows, llms, objective, RoutingProtocol(seed=seed)))
     assert [judged.request.query_id for judged in made] == [row.query_id for row in rows]
     for judged, row in zip(made, rows, strict=True):
         effects, costs = of(judged, judged.values["effect"]), of(judged, judged.values["cost"])
@@ -386,7 +389,7 @@ def test_what_holds_for_every_request(
                 assert utilities[one] <= utilities[other] or gains[one] >= gains[other]
         assert judged.scores["oracle"] == judged.values["utility"]
     # Neither other questions nor their order change what is drawn for one.
-    backwards = list(routing_requests(rows[::-1], llms, objective, seed=seed))[::-1]
+    backwards = list(routing_requests(rows[::-1], llms, objective, RoutingProtocol(seed=seed)))[::-1]
     assert [judged.request for judged in backwards] == [judged.request for judged in made]
 
 

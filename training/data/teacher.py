@@ -21,7 +21,11 @@ class Teaching:
         0.05, "With --teacher: what divides its cosines before the softmax.", flags=("--teacher-temperature",)
     )
     share: float = option(
-        0.8, "With --teacher: its share of a gain, the rest judged.", flags=("--teacher-share",), least=0.0, most=1.0
+        0.8,
+        "With --teacher: its share of a gain or grade, the rest judged.",
+        flags=("--teacher-share",),
+        least=0.0,
+        most=1.0,
     )
 
     def __post_init__(self) -> None:

@@ -10,11 +10,11 @@ import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from r1ranker_ir.adapters.routing.llms import LLMProfile
 from r1ranker_ir.adapters.routing.objectives import Objective
 from r1ranker_ir.adapters.routing.observations import Observation
+from r1ranker_ir.adapters.routing.protocol import RoutingProtocol
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.types import RankingRequest
@@ -24,12 +24,11 @@ logger = logging.getLogger(__name__)
 BEST_SINGLE = "best single"
 IN_HINDSIGHT = f"{BEST_SINGLE} (in hindsight)"
 _DIGITS = 6
-CostScale = Literal["question", "file"]
 
 BYTES_PER_TOKEN = 4
 """Bytes of UTF-8 in a token, where tokens were not counted: about what BPE vocabularies reach on English."""
-OUTPUT_TOKENS = 256
-"""Tokens of an answer, where they were not counted."""
+
+_USUAL = RoutingProtocol()
 
 
 @dataclass(frozen=True)
@@ -46,17 +45,15 @@ def outcomes(
     observations: Sequence[Observation],
     llms: Sequence[LLMProfile],
     objective: Objective,
-    *,
-    cost_scale: CostScale = "question",
-    output_tokens: int = OUTPUT_TOKENS,
+    protocol: RoutingProtocol = _USUAL,
 ) -> Iterator[Outcome]:
     """Weighs effects against costs.
 
     A cost that is not given is computed from prices and tokens. Tokens that were not counted are assumed: a fourth of
-    the question's bytes for what is read, `output_tokens` for what is written.
+    the question's bytes for what is read, the protocol's `output_tokens` for what is written.
     """
-    costs = [_costs(observation, llms, output_tokens) for observation in observations]
-    if cost_scale == "file":
+    costs = [_costs(observation, llms, protocol.output_tokens) for observation in observations]
+    if protocol.cost_scale == "file":
         _check_units(observations)
     unknown = next((each for each, row in zip(observations, costs, strict=True) if row is None), None)
     if unknown is not None and objective.cost:
@@ -70,7 +67,7 @@ def outcomes(
         if row is None or unknown is not None:
             yield Outcome(observation, tuple(effects), None, tuple(objective.effect * effect for effect in effects))
             continue
-        scale = greatest if cost_scale == "file" else max(row)
+        scale = greatest if protocol.cost_scale == "file" else max(row)
         scaled = [cost / scale if scale else 0.0 for cost in row]
         weighed = (
             objective.effect * effect - objective.cost * cost for effect, cost in zip(effects, scaled, strict=True)
@@ -128,11 +125,9 @@ def routing_requests(
     observations: Sequence[Observation],
     llms: Sequence[LLMProfile],
     objective: Objective,
+    protocol: RoutingProtocol = _USUAL,
     *,
     fit: Sequence[Observation] | None = None,
-    cost_scale: CostScale = "question",
-    output_tokens: int = OUTPUT_TOKENS,
-    seed: int = 0,
     source: str = "routing",
 ) -> Iterator[JudgedRequest]:
     """Makes a ranking request of each question.
@@ -142,14 +137,14 @@ def routing_requests(
     (where all profiles say a size), and `best single`, the mean utility on other questions. Where costs are not known,
     and do not count, there are neither `cost` nor `cheapest`.
     """
-    ours = list(outcomes(observations, llms, objective, cost_scale=cost_scale, output_tokens=output_tokens))
+    ours = list(outcomes(observations, llms, objective, protocol))
     theirs = ours
     if fit is not None:
         if not fit or (lacking := [llm.name for llm in llms if llm.name not in fit[0].effects]):
             raise InputError(
                 f"fit has no effects{f' of {lacking[0]!r}' if fit else ''}: give questions with all language models"
             )
-        theirs = list(outcomes(fit, llms, objective, cost_scale=cost_scale, output_tokens=output_tokens))
+        theirs = list(outcomes(fit, llms, objective, protocol))
     means = tuple(sum(column) / len(theirs) for column in zip(*(each.utilities for each in theirs), strict=True))
     fixed = {IN_HINDSIGHT if fit is None else BEST_SINGLE: means}
     if all(llm.parameters is not None for llm in llms):
@@ -157,7 +152,7 @@ def routing_requests(
     for outcome in ours:
         query, query_id = outcome.observation.query, outcome.observation.query_id
         order = list(range(len(llms)))
-        random.Random(json.dumps([seed, query_id])).shuffle(order)
+        random.Random(json.dumps([protocol.seed, query_id])).shuffle(order)
         scores, values = {"oracle": outcome.utilities}, {"effect": outcome.effects}
         if outcome.costs is not None:
             scores["cheapest"] = tuple(-cost for cost in outcome.costs)

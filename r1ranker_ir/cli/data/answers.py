@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from r1ranker_ir.cli.console import MESSAGES, Messages
-from r1ranker_ir.cli.parameters import with_fields
+from r1ranker_ir.cli.parameters import StatedOf, with_fields
 from r1ranker_ir.option_fields import option
+from r1ranker_ir.training.data.teacher import Teacher, Teaching
+
+StatedTeaching = Annotated[Mapping[str, Any], StatedOf(Teaching, only=("share",))]
 
 
 @with_fields
 def answers(
+    *,
     samples: Path = option(..., "Sample file that r1ranker data wrote."),
     output: Path = option(..., "Parquet or JSON Lines (.jsonl) file for r1ranker train sft."),
     thought: str = option(
@@ -31,9 +37,7 @@ def answers(
         "With --quotes: a sentence encoder (folder or hub name, mean pooling) whose cosines are graded.",
         unset="the gains alone",
     ),
-    teacher_share: float = option(
-        0.8, "With --teacher: its share of a grade; the rest is the gain's.", least=0.0, most=1.0
-    ),
+    teaching: StatedTeaching,
     seed: int = option(0, "Seed of the choice among candidates that are worth the same."),
     rows: int | None = option(None, "Only the first N samples.", unset="all", least=1),
     messages: Messages = MESSAGES,
@@ -50,9 +54,8 @@ def answers(
         raise typer.BadParameter("it does not go with --quotes: leave one of the two out", param_hint="--thought")
     from r1ranker_ir.training.data.gold_answers import write_gold_answers
     from r1ranker_ir.training.data.quoted_thoughts import Quoting
-    from r1ranker_ir.training.data.teacher import Teacher, Teaching
 
-    graded_by = None if teacher is None else Teacher(Teaching(teacher, share=teacher_share))
+    graded_by = None if teacher is None else Teacher(Teaching(teacher, **teaching))
     quoting = None if quotes is None else Quoting(quotes, graded_by)
     count = write_gold_answers(samples, output, thought, quoting=quoting, seed=seed, rows=rows)
     messages.say(f"{output}: {count} samples with their answers")

@@ -7,6 +7,7 @@ from typing import Literal
 
 import typer
 
+from r1ranker_ir.adapters.routing.protocol import RoutingProtocol
 from r1ranker_ir.cli.console import MESSAGES, Messages
 from r1ranker_ir.cli.options import ON_ERROR
 from r1ranker_ir.cli.parameters import with_fields
@@ -16,6 +17,7 @@ from r1ranker_ir.option_fields import option
 
 @with_fields
 def routing(
+    *,
     source: Path = option(
         ...,
         "What each language model's answers were worth: JSON Lines (query, effect), or CSV with a column for each "
@@ -31,9 +33,7 @@ def routing(
     fit: Path | None = option(
         None, "Further observations, to find the best single language model on.", unset="the source, in hindsight"
     ),
-    cost_scale: Literal["question", "file"] = option("question", "Whose dearest answer costs 1."),
-    output_tokens: int = option(256, "Tokens of an answer, for its cost, where neither is given.", least=0),
-    seed: int = option(0, "Seed of the candidates' order."),
+    protocol: RoutingProtocol,
     on_error: Literal["fail", "skip"] = ON_ERROR,
     messages: Messages = MESSAGES,
 ) -> None:
@@ -77,10 +77,8 @@ def routing(
             observations,
             chosen,
             wanted,
+            protocol,
             fit=None if same or fit is None else read_observations(fit, problems),
-            cost_scale=cost_scale,
-            output_tokens=output_tokens,
-            seed=seed,
             source=f"{name}-{objective}",
         )
     )
@@ -90,12 +88,12 @@ def routing(
     if "cost" in requests[0].values and (assumed := sum(map(assumed_tokens, observations))):
         messages.say(
             f"tokens were not counted for {assumed} questions, and assumed: a fourth of the question's bytes in, "
-            f"{output_tokens} out"
+            f"{protocol.output_tokens} out"
         )
     messages.say(f"profiles: {'names alone' if described is None else described}")
     if unsized := [llm.name for llm in chosen if llm.parameters is None]:
         messages.say(f"no baseline 'largest': no size is known of {', '.join(unsized)}")
     messages.say(
-        f"utility: {wanted}, cost 1 being the dearest of the {cost_scale}",
+        f"utility: {wanted}, cost 1 being the dearest of the {protocol.cost_scale}",
         f"{output}: {len(observations)} questions, {len(chosen)} language models, {problems.line()}",
     )
