@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +11,7 @@ from typing import Any
 
 from r1ranker_ir.eval.output.sheets import Sheet
 from r1ranker_ir.eval.pages.chunks import page_json
+from r1ranker_ir.files.digests import source_hash
 from r1ranker_ir.files.terminal_text import visible
 from r1ranker_ir.version import VERSION
 
@@ -37,7 +36,7 @@ def page_of(
     style = "\n" + _read("report.css")
     script = '\n"use strict";\n' + "\n".join(map(_read, _SCRIPTS))
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
+        f"default-src 'none'; script-src {source_hash(script)}; style-src {source_hash(style)}; base-uri 'none'; "
         "form-action 'none'"
     )
     return Template(_read("report.html")).substitute(
@@ -54,11 +53,6 @@ def page_of(
 
 def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    digest = hashlib.sha256(content.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
 def _section(section: Section) -> str:

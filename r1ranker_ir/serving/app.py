@@ -13,9 +13,10 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.files.digests import source_hash
 from r1ranker_ir.serving.answers import ORDER_HEADER, Json, rerank_answer, scores_answer
 from r1ranker_ir.serving.forms import Failure, RerankAnswer, RerankEither, RerankV1, RerankV2, TextScore, read_texts
 from r1ranker_ir.serving.gate import App, Gate
@@ -42,10 +43,6 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 _PAGE = Path(__file__).with_name("page.html")
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
 _KEY = Depends(HTTPBearer(auto_error=False, description="A key of the service, where it asks for one."))
 
 
@@ -130,10 +127,16 @@ async def rerank_events(request: Request, asked: RerankV1) -> Response:
 
 
 async def page(request: Request) -> Response:
-    """A page to try it."""
-    return Response(
-        _PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": _POLICY}
+    """A page to try it, whose policy lets its own script and style alone work."""
+    text = _PAGE.read_text(encoding="utf-8")
+    script, style = (
+        source_hash(text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]) for tag in ("script", "style")
     )
+    policy = (
+        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    )
+    return HTMLResponse(text, headers={"Content-Security-Policy": policy})
 
 
 async def models(request: Request) -> Response:

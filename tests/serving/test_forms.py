@@ -117,4 +117,5 @@ def test_the_page_takes_nothing_from_elsewhere(numbers):
     assert (
         "<form" in page.text and "innerHTML" not in page.text and "http" not in page.text.lower().replace("http-", "")
     )
-    assert "default-src 'none'" in page.headers["content-security-policy"]
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and policy.count("'sha256-") == 2
