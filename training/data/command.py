@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 TRAIN_SPLIT = "train"
 HELD_OUT = "the held-out lists"
+TOO_NEAR = "without a gain, and too near to the query"
 SHOWN_LEAKS = 5
 """How many leaks a message names."""
 
@@ -199,7 +200,10 @@ class _Making:
             shared = self._held.leaks_of(clean)
             summary.shared.update(leak.what for leak in shared)
             if (clean := without_leaks(clean, shared)) is not None:
-                samples = samples_of(clean, sampling, part.dropped)
+                judged = clean if teacher is None else teacher.without_doubtful(clean)
+                doubtful = len(clean.gains) - len(judged.gains)
+                summary.left_out.update({TOO_NEAR: doubtful} if doubtful else {})
+                samples = samples_of(judged, sampling, part.dropped)
                 if sampling.strategy == "windows":
                     part.windows_dropped += count_windows(clean, sampling.window_size, sampling.stride) - len(samples)
                 part.write(writer, samples if teacher is None else map(teacher.taught, samples))

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import option
 
-from .records import Sample
+from .records import Sample, shown_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class Teaching:
         flags=("--teacher-share",),
         least=0.0,
         most=1.0,
+    )
+    margin: float | None = option(
+        None,
+        "With --teacher: leave out candidates without a gain whose cosine is not N below that of the best judged one; "
+        "they may be relevant.",
+        unset="none are left out",
+        flags=("--teacher-margin",),
     )
 
     def __post_init__(self) -> None:
@@ -55,6 +63,17 @@ class Teacher:
 
         self.teaching = teaching
         self._encoder = SentenceEncoder(teaching.model, "teacher")
+
+    def without_doubtful(self, record: JudgedRequest) -> JudgedRequest:
+        """Leaves out candidates without a gain that are about as near to the query as the best judged one."""
+        most = max(record.gains)
+        if self.teaching.margin is None or not most > 0:
+            return record
+        texts = [candidate.text for candidate in record.request.candidates]
+        near = self.similarities(record.request.query, texts)
+        limit = max(each for each, gain in zip(near, record.gains, strict=True) if gain == most) - self.teaching.margin
+        kept = [place for place, gain in enumerate(record.gains) if gain > 0 or near[place] <= limit]
+        return shown_of(record, kept)
 
     def taught(self, sample: Sample) -> Sample:
         """Returns the sample with the teacher's gains."""

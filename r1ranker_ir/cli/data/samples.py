@@ -24,7 +24,7 @@ StatedSampling = Annotated[Mapping[str, Any], StatedOf(Sampling)]
 StatedTeaching = Annotated[Mapping[str, Any], StatedOf(Teaching)]
 
 _OF_TRACES_ALONE = {"traces", "best", "min_ndcg"}
-_OF_TEACHERS_ALONE = ("temperature", "share")
+_OF_TEACHERS_ALONE = ("temperature", "share", "margin")
 _WITH_TRACES = _OF_TRACES_ALONE | {"corpus", "split", "test_corpora", "leaks", "output", "verbose", "quiet"}
 
 data = typer.Typer(rich_markup_mode=None)

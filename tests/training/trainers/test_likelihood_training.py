@@ -96,6 +96,18 @@ def test_a_teachers_gains_are_the_softmax_of_its_cosines() -> None:
     assert soft_gains(cosines, (0.0,) * 3, teaching) == pytest.approx(softmax.tolist(), abs=1e-4)
 
 
+@pytest.mark.parametrize("margin", [None, -2.0, 0.0, 2.0])
+def test_candidates_that_may_be_relevant_are_left_out(margin: float | None) -> None:
+    record = record_of(gains=(0.0, 3.0, 0.0))
+    teacher = Teacher(Teaching(str(TINY_CHECKPOINT), margin=margin))
+    texts = [candidate.text for candidate in record.request.candidates]
+    near = teacher.similarities(record.request.query, texts)
+    kept = [place for place in range(3) if place == 1 or margin is None or near[place] <= near[1] - margin]
+    candidates = record.request.candidates
+    assert teacher.without_doubtful(record).request.candidates == tuple(candidates[place] for place in kept)
+    assert margin != 2.0 or kept == [1]
+
+
 def test_a_teacher_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(InputError, match="above 0"):
         Teaching("encoder", temperature=0)
@@ -205,3 +217,5 @@ def test_the_command_writes_soft_gains(tmp_path: Path) -> None:
     [row] = read_samples(output)
     assert sorted(row["candidates"]) == ["a red", "some old"]
     assert sum(row["gains"]) == pytest.approx(1.0) and min(row["gains"]) > 0
+    result = CliRunner().invoke(app, ["data", *map(str, given), "--output", str(output), "--teacher-margin", "2"])
+    assert result.exit_code == 1 and "no candidate of lower gain" in result.output
