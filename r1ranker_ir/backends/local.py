@@ -165,7 +165,7 @@ class TransformersBackend(CountedTexts):
         else:
             origin = checkpoint_identity(self.name, self._revision, loading_began=self._loading_began)
         reasons = {} if "not_cacheable" not in origin else {"not_cacheable": origin.pop("not_cacheable")}
-        # Adapters are merged into the computation by peft.
+        # Adapters are put on their base by peft.
         libraries = (*_COMPUTED_BY, *(["peft"] if "base" in origin else []))
         parameters = list(self._model.parameters())
         return {
@@ -182,6 +182,7 @@ class TransformersBackend(CountedTexts):
             "decoding": _DECODING,
             # Products of packed weights are added up in another order.
             **({"weights": "packed"} if self._packed else {}),
+            **({"adapter": "merged"} if "base" in origin and not hasattr(self._model, "get_base_model") else {}),
             "versions": {name: importlib.metadata.version(name).partition("+")[0] for name in libraries},
             **reasons,
         }

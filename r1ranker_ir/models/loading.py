@@ -17,7 +17,7 @@ from r1ranker_ir.models.gguf import dense, gguf_file, made_ordinary, source_of
 from r1ranker_ir.models.hub import only_local
 from r1ranker_ir.models.small import INSTALL_HINT, is_small, located
 
-from .adapters import load_adapter
+from .adapters import load_adapter, merged
 from .cpu_precision import auto_on_cpu
 from .key_value_cache import cache_argument
 from .parts import FOREIGN_CODE_HINT, load_config, load_tokenizer, needs_foreign_code
@@ -117,7 +117,8 @@ def _load(model: str, revision: str | None, trust_remote_code: bool, weights: di
         except (OSError, ValueError) as error:
             raise CheckpointError(_explain(base, error, of=f", the base of adapter {model!r},")) from error
 
-    return load_adapter(model, options, load_base)
+    adapted, tokenizer = load_adapter(model, options, load_base)
+    return merged(adapted), tokenizer
 
 
 def _load_for_inference(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:

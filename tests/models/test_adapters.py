@@ -111,7 +111,7 @@ def test_an_adapter_with_more_tokens_scores_as_when_it_was_saved(
     assert not [record for record in caplog.records if record.name.startswith("r1ranker_ir")]
     assert len(tokenizer) == len(trained.tokenizer)
     assert model.get_input_embeddings().weight.shape[0] == trained.rows
-    torch.testing.assert_close(trained.scores_of(model), trained.scores)
+    torch.testing.assert_close(trained.scores_of(model), trained.scores, atol=1e-4, rtol=1e-4)
 
     further, _ = load_for_training(ModelArguments(model=str(trained.folder), use_peft=True))
     assert any(parameter.requires_grad for parameter in further.parameters())
@@ -149,7 +149,7 @@ def test_tokens_that_were_trained_by_themselves(saving: bool, make_checkpoint: M
     indices = {"embed_tokens": list(range(size, size + len(NEW))), "lm_head": list(range(size, size + len(NEW)))}
     trained = Trained(base, tmp_path / "a", trainable_token_indices=indices, save_embedding_layers=saving)
     model, _ = opened(trained.folder)
-    torch.testing.assert_close(trained.scores_of(model), trained.scores)
+    torch.testing.assert_close(trained.scores_of(model), trained.scores, atol=1e-4, rtol=1e-4)
 
 
 def test_what_was_not_saved_is_the_same_each_time_and_said(
