@@ -112,6 +112,8 @@ def test_an_adapter_with_more_tokens_scores_as_when_it_was_saved(
     assert len(tokenizer) == len(trained.tokenizer)
     assert model.get_input_embeddings().weight.shape[0] == trained.rows
     torch.testing.assert_close(trained.scores_of(model), trained.scores, atol=1e-4, rtol=1e-4)
+    # What changes plain linear layers alone is added to their weights.
+    assert isinstance(model, PeftModel) == (kind == "low rank, too")
 
     further, _ = load_for_training(ModelArguments(model=str(trained.folder), use_peft=True))
     assert any(parameter.requires_grad for parameter in further.parameters())
