@@ -59,7 +59,8 @@ def _told(change: Change) -> str:
     fits = [f"{word} of up to {most:.4f}" for word, most in (("a loss", loss), ("a gain", gain)) if most > 0]
     if not fits:
         return f"{name}: no sample differs."
-    return f"{name}, {difference}: {' and '.join(fits)} {'fit' if len(fits) > 1 else 'fits'} what was seen."
+    told = f"{name}, {difference}: {' and '.join(fits)} {'fit' if len(fits) > 1 else 'fits'} what was seen."
+    return told if len(fits) > 1 else f"{told} That interval is not corrected for the other measures; p is."
 
 
 def _reach(interval: Interval, higher_is_better: bool) -> tuple[float, float]:

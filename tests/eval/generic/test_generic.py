@@ -164,6 +164,7 @@ def test_p_values_are_corrected_and_notes_say_what_differs():
     assert found.changes[0].p_value < 0.05 < found.changes[0].corrected or found.changes[0].significant
     assert found.changes[0].corrected == pytest.approx(2 * found.changes[0].p_value)
     text = as_text(found)
+    assert found.changes[0].significant or "That interval is not corrected" in text
     for words in ("before has no chat template", "templates differ", "only the first 40 of 50", "over 2 tests"):
         assert words in text
     with pytest.raises(InputError, match="has a measure that is a mean"):
