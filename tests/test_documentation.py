@@ -6,6 +6,7 @@ a block changes that:
 
     <!-- not run: why it can't run here -->
     <!-- needs: cranfield -->    skipped where the test collections are not at hand
+    <!-- needs: lm-evaluation-harness -->    skipped where it is not installed
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tomllib
 from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,7 @@ from r1ranker_ir.strategies import STRATEGIES
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTIONS = ROOT.parent / "shared" / "data" / "ir_datasets"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PRESENT = {"cranfield": COLLECTIONS.is_dir(), "lm-evaluation-harness": find_spec("lm_eval") is not None}
 RUNNABLE = {"python", "bash"}
 LANGUAGES = RUNNABLE | {"json", "text", "toml"}
 COMMENT = re.compile(r"<!--\s*(not run|needs):\s*(.*?)\s*-->")
@@ -124,7 +127,7 @@ def test_blocks_are_in_known_languages_and_data_parse(page):
     for block in read_blocks(page):
         assert block.language in LANGUAGES, f"{block.place}: language {block.language!r}: use one of {LANGUAGES}"
         assert block.not_run is None or len(block.not_run) > 10, f"{block.place}: say why it is not run"
-        assert block.needs in (None, "cranfield"), f"{block.place}: needs {block.needs!r}: unknown"
+        assert block.needs in (None, *PRESENT), f"{block.place}: needs {block.needs!r}: unknown"
         if block.language in ("toml", "json"):
             assert (tomllib if block.language == "toml" else json).loads(block.code), block.place
 
@@ -148,14 +151,14 @@ def test_examples_run(page, offline_folder, commands):
     for block in read_blocks(page):
         if block.language not in RUNNABLE or block.not_run is not None:
             continue
-        if block.needs == "cranfield" and not COLLECTIONS.is_dir():
-            lacking.append(block.place)
+        if block.needs is not None and not PRESENT[block.needs]:
+            lacking.append(f"{block.place} ({block.needs})")
         elif block.language == "python":
             run_python(block, namespace)
         else:
             run_bash(block, offline_folder, commands)
     if lacking:
-        pytest.skip(f"all but {', '.join(lacking)} were run: those need Cranfield, and {COLLECTIONS} does not exist")
+        pytest.skip(f"all but {', '.join(lacking)} were run: what those need is not here")
 
 
 def test_failing_examples_are_noticed(tmp_path, commands):

@@ -28,7 +28,7 @@ LEVELS = (
     ("",),  # the package itself: what it offers by name
     ("eval.measuring", "eval.output"),
     ("eval.benchmarks", "eval.pages"),
-    ("eval.doctor", "eval.shootouts", "eval.suites"),
+    ("eval.doctor", "eval.generic", "eval.shootouts", "eval.suites"),
     ("training.data",),
     ("training.rewards",),
     ("training.trainers",),

@@ -102,8 +102,8 @@ def test_metadata_and_a_base_install_without_anything_heavy(distributions):
     said = {"Name": "r1ranker-ir", "Version": version("r1ranker-ir"), "License-Expression": "Apache-2.0"}
     assert {key: metadata[key] for key in said} == said and metadata["Requires-Python"] == ">=3.11"
     extras = (
-        "local small openai langchain llama-index haystack pyterrier eval pyserini ray router calibrate litellm serve "
-        "train dev"
+        "local small openai langchain llama-index haystack pyterrier eval pyserini ray router calibrate generic "
+        "litellm serve train dev"
     ).split()
     assert set(extras) == set(metadata.get_all("Provides-Extra", ()))
     [licence] = [name for name in contents if name.endswith("licenses/LICENSE")]

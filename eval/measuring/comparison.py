@@ -125,14 +125,14 @@ def compare_runs(
     runs = {}
     for name, each in evaluations.items():
         columns = {measure: [row[measure] for row in each.per_query.values()] for measure in measures}
-        means = {measure: _estimate(values, settings) for measure, values in columns.items()}
+        means = {measure: estimate(values, settings) for measure, values in columns.items()}
         runs[name] = ComparedRun(name, means, each.missing, each.unjudged)
     pairs = [(measure, name) for measure in measures for name in evaluations if name != baseline]
     per_query = [_per_query(evaluations[name], base, measure) for measure, name in pairs]
-    tested = [_tested(list(values.values()), settings) for values in per_query]
-    corrected = correct([p_value for p_value, _ in tested], settings.correction)
+    tests = [tested(list(values.values()), settings) for values in per_query]
+    corrected = correct([p_value for p_value, _ in tests], settings.correction)
     differences = []
-    for (measure, name), values, (p_value, interval), final in zip(pairs, per_query, tested, corrected, strict=True):
+    for (measure, name), values, (p_value, interval), final in zip(pairs, per_query, tests, corrected, strict=True):
         mean, before = math.fsum(values.values()) / len(values), runs[baseline].means[measure].mean
         same = set(runs[name].missing) == set(base.missing)
         found = (MeanEstimate(mean, interval), mean / before if before else None, p_value, final)
@@ -150,7 +150,7 @@ def _per_query(run: Evaluation, baseline: Evaluation, measure: Measure) -> dict[
     return {query_id: value if abs(value) > ROUNDING else 0.0 for query_id, value in differences.items()}
 
 
-def _tested(differences: Sequence[float], settings: ComparisonSettings) -> tuple[float, Interval | None]:
+def tested(differences: Sequence[float], settings: ComparisonSettings) -> tuple[float, Interval | None]:
     """A p-value, and the interval that belongs to the test, so that the two never say different things."""
     if settings.test == "ttest":
         return paired_t_test(differences), t_interval(differences)
@@ -158,6 +158,7 @@ def _tested(differences: Sequence[float], settings: ComparisonSettings) -> tuple
     return randomisation_test(differences, **drawn), randomisation_interval(differences, **drawn)
 
 
-def _estimate(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:
+def estimate(values: Sequence[float], settings: ComparisonSettings) -> MeanEstimate:
+    """A mean, with its interval by the bootstrap."""
     interval = bootstrap_interval(values, resamples=settings.resamples, seed=settings.seed)
     return MeanEstimate(math.fsum(values) / len(values), interval)

@@ -27,6 +27,7 @@ from r1ranker_ir.cli.data.routing import routing
 from r1ranker_ir.cli.data.samples import data
 from r1ranker_ir.cli.doctor import doctor
 from r1ranker_ir.cli.evaluate import evaluate
+from r1ranker_ir.cli.generic import generic
 from r1ranker_ir.cli.model import model
 from r1ranker_ir.cli.parameters import GroupedCommand, with_fields
 from r1ranker_ir.cli.prompt import prompt
@@ -142,6 +143,7 @@ def demo(
 
 
 _add(app, search, index, rerank, serve, suite, evaluate, demo, compare, report, calibrate, doctor, benchmark, shootout)
+_add(app, generic)
 _add(data, answers, passages, recommendation, routing)
 for _name, _verbs in (("data", data), ("train", train), ("cache", cache), ("model", model), ("prompt", prompt)):
     app.add_typer(_verbs, name=_name)

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from r1ranker_ir.backends.base import Backend, KeepsStates, TakesCalls, Turn
 from r1ranker_ir.engine.answers import Answers
 from r1ranker_ir.engine.gathering import SharedBatches, Told
@@ -28,6 +26,8 @@ from r1ranker_ir.errors import CallError, ContextLengthError, R1RankerError
 from r1ranker_ir.types import Answer, Call, Program, Ranking
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from r1ranker_ir.cache.completions import CompletionsCache
 
 # Errors of one request, which the others do not share.
@@ -171,6 +171,8 @@ class Engine:
         That is one whose call the backend could not answer, or whose prompt does not fit the model's context. Raised
         is what concerns all: a RepairRateError, a BackendError, or a CancelledRankingError if nobody waits any longer.
         """
+        from tqdm import tqdm  # reads TQDM_DISABLE when it is first imported, and the command line sets it before that
+
         total = len(programs) if isinstance(programs, Sized) else None
         bar: tqdm[Any] = tqdm(total=total, unit="query", disable=None if self.progress else True)
         run = _Run(programs, self.backend.batch_size, bar)

@@ -387,6 +387,7 @@ try:
 finally:
     heavy = {"torch", "transformers", "rerankers", "ir_datasets", "bm25s", "numpy", "openai", "ray"} & set(sys.modules)
     assert not heavy, heavy
+    assert "tqdm" not in sys.modules  # it reads TQDM_DISABLE when it is imported
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
