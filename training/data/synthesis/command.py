@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from r1ranker_ir.data.corpora import Corpus, has_queries
+from r1ranker_ir.data.corpora import Corpus, FolderCorpus, has_queries, open_corpus
 from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.data.trec_runs import RunEntry
@@ -25,7 +25,7 @@ from r1ranker_ir.training.data.completion_files import CompletedSample, write_co
 from r1ranker_ir.training.data.from_runs import source_of
 from r1ranker_ir.training.data.from_traces import KEPT as STEP_KEPT
 from r1ranker_ir.training.data.from_traces import select_steps
-from r1ranker_ir.training.data.leakage import TestData, test_data_of, without_leaks
+from r1ranker_ir.training.data.leakage import POSITIVE_LEAKS, TestData, test_data_of
 from r1ranker_ir.training.data.prompting import sample_of
 from r1ranker_ir.training.data.records import Sample
 from r1ranker_ir.training.data.sample_files import row_of, write_samples
@@ -36,7 +36,7 @@ from .consistency import Consistency, consistency_of
 from .costs import Meter, total
 from .journal import Journal
 from .judged import KEPT, judged_means
-from .lists import NO_NEGATIVE, NO_POSITIVE, found_request, labelled_list
+from .lists import found_request, labelled_list
 from .queries import Query, chosen_passages, judged_texts, new_queries, own_queries, written_queries
 from .report import Report
 from .settings import Synthesis
@@ -49,7 +49,7 @@ SFT, RL, REPORT, JOURNAL = "sft.parquet", "rl.parquet", "report.json", "synthesi
 _NO_MATTER = frozenset(
     {"cache", "batch_size", "base_url", "timeout", "request_timeout", "max_retries", "wait", "device"}
 )
-NOT_GRADED, LEAKED = "not graded: the teacher failed", "nothing but test data as positives"
+NOT_GRADED = "not graded: the teacher failed"
 QUERIES, LISTS, CANDIDATES, STEPS = "queries", "lists", "candidates", "answers"
 
 
@@ -70,11 +70,14 @@ def synthesize(
     inputs = [*corpus_inputs("--corpus", corpus), *folder_inputs("--first-stage", stage.source or None, ("",))]
     inputs += [file for name in settings.test_corpora for file in corpus_inputs("--test-corpus", name)]
     check_folder(folder, "--output", inputs)
-    opened = open_training_corpus(corpus, settings.split)
+    opened = open_corpus(corpus, settings.split)
+    if isinstance(opened, FolderCorpus) and opened.splits():
+        opened = open_training_corpus(corpus, settings.split)
     writes = settings.write_queries or not has_queries(opened)
     if writes and stage.declared.reads_file:
         raise InputError(
-            f"first stage {str(stage)!r} is a run, which has no entries for queries that are written: use one that searches"
+            f"first stage {str(stage)!r} is a run, which has no entries for queries that are written: use one that "
+            "searches"
         )
     with folder_lock(folder, "--output", private=True):
         journal = Journal(folder / JOURNAL, _identity(corpus, roles, settings))
@@ -145,8 +148,6 @@ class _Making:
         report.costs = {step: total(each) for step, each in costs.items()}
         if not writes and (gains := _judgments(self.corpus)):
             report.judged = judged_means(self.outcomes, gains)
-        for ranker in self.teachers.rankers:
-            ranker.warn_of_signs()
         return report
 
     def _written(
@@ -180,7 +181,6 @@ class _Making:
     def _lists(self, queries: Sequence[Query], run: Mapping[str, Sequence[RunEntry]], test: TestData) -> dict[str, Any]:
         """Grades the candidates of some queries, makes lists of them, and has these ordered."""
         report, reasons = Report(), dict[str, str]()
-        labels, orders = Meter(self.teachers.labels.ranker), Meter(self.teachers.orders.ranker)
         left_out = report.of(CANDIDATES)
         wanted = dict.fromkeys(entry.doc_id for query in queries for entry in run.get(query.id, ()))
         texts = self.corpus.documents(wanted)
@@ -188,16 +188,18 @@ class _Making:
         requests = [(query, each) for query, each in found if isinstance(each, RankingRequest)]
         reasons |= {query.id: each for query, each in found if isinstance(each, str)}
         labelled: list[Labelled] = []
+        meter = Meter(self.teachers.labels.ranker)
         grades = self.teachers.labels.grades([request for _, request in requests])
-        graded = asdict(labels.cost())
+        graded = asdict(meter.cost())
         for (query, request), given in zip(requests, grades, strict=True):
             made = NOT_GRADED if given is None else self._list(query, request, given, test, report)
             if isinstance(made, str):
                 reasons[query.id] = made
             else:
                 labelled.append(made)
+        meter = Meter(self.teachers.orders.ranker)
         tries = self.teachers.orders.tries(labelled, self.settings)
-        ordered = asdict(orders.cost())
+        ordered = asdict(meter.cost())
         measured = consistency_of([each.record for each in labelled], tries, self.settings)
         lists = {
             each.record.request.query_id: self._outcome(each, some, how, report)
@@ -220,21 +222,18 @@ class _Making:
         self, query: Query, request: RankingRequest, grades: Sequence[float], test: TestData, report: Report
     ) -> Labelled | str:
         """The list of a query, without positives of test queries."""
-        source = source_of(self.corpus)
-        made = labelled_list(query, request, grades, source, self.settings, report.of(CANDIDATES))
-        if isinstance(made, str):
-            return made
-        leaks = test.leaks_of(made.record, self.corpus.collection)
-        if not leaks:
-            return made
-        report.of(CANDIDATES).update(leak.what for leak in leaks)
-        clean = without_leaks(made.record, leaks)
-        if clean is None or not any(clean.gains):
-            return LEAKED if clean is not None else NO_POSITIVE
-        if all(clean.gains):
-            return NO_NEGATIVE
-        by_id = {each.id: grade for each, grade in zip(made.record.request.candidates, made.grades, strict=True)}
-        return Labelled(clean, tuple(by_id[each.id] for each in clean.request.candidates))
+        leaks = [
+            place
+            for place, each in enumerate(request.candidates)
+            if round(grades[place]) >= self.settings.min_grade
+            and test.test_of_passage(each.id, each.text, self.corpus.collection) is not None
+        ]
+        left_out = report.of(CANDIDATES)
+        left_out.update([POSITIVE_LEAKS] * len(leaks))
+        kept = [place for place in range(len(grades)) if place not in leaks]
+        request = replace(request, candidates=tuple(request.candidates[place] for place in kept))
+        told = [grades[place] for place in kept]
+        return labelled_list(query, request, told, source_of(self.corpus), self.settings, left_out)
 
     def _outcome(
         self, labelled: Labelled, tries: Sequence[Try], measured: Consistency, report: Report

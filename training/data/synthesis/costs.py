@@ -34,18 +34,17 @@ class Cost:
 
 
 class Meter:
-    """Reads off what a ranker's engine has counted since it was last asked; nothing for an encoder."""
+    """Reads off what a ranker's engine has counted since the meter was made; nothing for an encoder."""
 
     def __init__(self, ranker: Ranker | None) -> None:
         self._ranker = ranker
         self._before = RunSummary() if ranker is None else ranker.summary
 
     def cost(self) -> Cost:
-        """The cost since then."""
+        """The cost until now."""
         if self._ranker is None:
             return Cost()
         spent = self._ranker.summary.since(self._before)
-        self._before = self._ranker.summary
         usage = spent.usage
         tokens = usage.prompt_tokens, usage.completion_tokens
         return Cost(usage.calls, *tokens, spent.cached_calls, round(spent.seconds, 3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Protocol
 
 from r1ranker_ir.data.request_files import JudgedRequest
@@ -142,15 +143,17 @@ class ModelOrders:
 
     def tries(self, lists: Sequence[Labelled], settings: Synthesis) -> list[list[Try]]:
         """Orders all lists together."""
-        asked = [(place, number) for place in range(len(lists)) for number in range(settings.samples)]
-        shuffles = [shuffled(lists[place].record, settings.seed, number) for place, number in asked]
-        dealt = zip(asked, shuffles, strict=True)
-        requests = [shown_of(lists[place].record, places).request for (place, _), places in dealt]
+        asked = [
+            (place, dealt)
+            for place, each in enumerate(lists)
+            for dealt in shuffles(each.record, settings.seed, settings.samples)
+        ]
+        requests = [shown_of(lists[place].record, dealt).request for place, dealt in asked]
         found: list[list[Try]] = [[] for _ in lists]
         outcomes = answered(self._ranker.outcomes(requests))
-        for index, (place, _) in enumerate(asked):
+        for index, (place, dealt) in enumerate(asked):
             if (outcome := outcomes.get(index)) is not None:
-                order = tuple(shuffles[index][position] for position in outcome.order)
+                order = tuple(dealt[position] for position in outcome.order)
                 usable = not outcome.repairs and not outcome.budget_reached
                 found[place].append(Try(order, tuple(steps_of(outcome, self.strategy)), usable))
         return found
@@ -177,7 +180,7 @@ class GradedOrders:
 
 
 def _by_grades(record: JudgedRequest, grades: Sequence[float], seed: int) -> Try:
-    dealt = shuffled(record, seed, 0)
+    [dealt] = shuffles(record, seed, 1)
     shown = shown_of(record, dealt)
     told = [grades[place] * HIGHEST_QUOTED / HIGHEST for place in dealt]
     best_first = tuple(sorted(range(len(told)), key=lambda place: -told[place]))
@@ -186,11 +189,17 @@ def _by_grades(record: JudgedRequest, grades: Sequence[float], seed: int) -> Try
     return Try(tuple(dealt[place] for place in best_first), (TraceStep(shown.request, GradedOrders.strategy, 1, step),))
 
 
-def shuffled(record: JudgedRequest, seed: int, number: int) -> list[int]:
-    """The places of a list's candidates in the order of one try: a model that echoes its prompt never agrees."""
-    places = list(range(len(record.gains)))
-    seeded_by(f"{seed}:{number}:{record.request.query_id}").shuffle(places)
-    return places
+def shuffles(record: JudgedRequest, seed: int, count: int) -> list[tuple[int, ...]]:
+    """The places of a list's candidates in the order of each try, no two alike as long as there are enough.
+
+    A model that echoes its prompt, or names one place always, never agrees with itself.
+    """
+    drawing, places = seeded_by(f"{seed}:{record.request.query_id}"), list(range(len(record.gains)))
+    found: dict[tuple[int, ...], None] = {}
+    while len(found) < min(count, math.factorial(len(places))):
+        drawing.shuffle(places)
+        found.setdefault(tuple(places))
+    return [each for each, _ in zip(cycle(found), range(count), strict=False)]
 
 
 def graders() -> tuple[str, ...]:
@@ -205,12 +214,6 @@ class Teachers:
     labels: Grades
     orders: Orders
     writer: Ranker | None
-
-    @property
-    def rankers(self) -> list[Ranker]:
-        """The models, each once."""
-        each = (self.labels.ranker, self.orders.ranker, self.writer)
-        return list({id(ranker): ranker for ranker in each if ranker is not None}.values())
 
 
 def open_teachers(roles: Roles, *, writes: bool) -> Teachers:
