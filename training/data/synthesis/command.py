@@ -71,9 +71,9 @@ def synthesize(
     inputs += [file for name in settings.test_corpora for file in corpus_inputs("--test-corpus", name)]
     check_folder(folder, "--output", inputs)
     opened = open_corpus(corpus, settings.split)
-    if isinstance(opened, FolderCorpus) and opened.splits():
-        opened = open_training_corpus(corpus, settings.split)
     writes = settings.write_queries or not has_queries(opened)
+    if not writes and isinstance(opened, FolderCorpus) and opened.splits():
+        opened = open_training_corpus(corpus, settings.split)
     if writes and stage.declared.reads_file:
         raise InputError(
             f"first stage {str(stage)!r} is a run, which has no entries for queries that are written: use one that "
