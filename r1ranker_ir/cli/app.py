@@ -25,6 +25,7 @@ from r1ranker_ir.cli.data.passages import passages
 from r1ranker_ir.cli.data.recommendation import recommendation
 from r1ranker_ir.cli.data.routing import routing
 from r1ranker_ir.cli.data.samples import data
+from r1ranker_ir.cli.data.synthesize import synthesize
 from r1ranker_ir.cli.doctor import doctor
 from r1ranker_ir.cli.evaluate import evaluate
 from r1ranker_ir.cli.generic import generic
@@ -144,7 +145,7 @@ def demo(
 
 _add(app, search, index, rerank, serve, suite, evaluate, demo, compare, report, calibrate, doctor, benchmark, shootout)
 _add(app, generic)
-_add(data, answers, passages, recommendation, routing)
+_add(data, answers, passages, recommendation, routing, synthesize)
 for _name, _verbs in (("data", data), ("train", train), ("cache", cache), ("model", model), ("prompt", prompt)):
     app.add_typer(_verbs, name=_name)
 app.add_typer(trace, name="trace")

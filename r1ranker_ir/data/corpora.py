@@ -96,6 +96,11 @@ def open_corpus(name_or_folder: str | Path, split: str | None = None) -> Corpus:
     return corpus
 
 
+def has_queries(corpus: Corpus) -> bool:
+    """Whether a corpus has queries of its own; one that does not say so has some."""
+    return bool(getattr(corpus, "has_queries", True))
+
+
 def document_text(title: str, text: str) -> str:
     """Joins title and text with a space, unless the text opens with the title already."""
     opening, shown = _folded(text), _folded(title)
@@ -124,6 +129,15 @@ class FolderCorpus:
         self._path = folder / "corpus.jsonl"
         if not self._path.is_file():
             raise InputError(f"folder {self.name!r} has no corpus.jsonl: a corpus folder holds {LAYOUT}")
+
+    @property
+    def has_queries(self) -> bool:
+        return (self._folder / "queries.jsonl").is_file()
+
+    @property
+    def split(self) -> str:
+        """The split whose judgments count."""
+        return self._split
 
     def queries(self) -> dict[str, str]:
         path = self._folder / "queries.jsonl"
@@ -209,6 +223,10 @@ class IrDatasetsCorpus:
                 f"corpus {dataset_id!r} is neither a folder that exists nor an ir_datasets id{hint}: give a folder "
                 f"with {LAYOUT}, or an id of the ir_datasets catalogue"
             ) from None
+
+    @property
+    def has_queries(self) -> bool:
+        return bool(self._dataset.has("queries"))
 
     def queries(self) -> dict[str, str]:
         with self._reading("queries"):

@@ -32,7 +32,8 @@ NEAR = 0.8
 _WORD = re.compile(r"\w+")
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text, after NFKC and case folding."""
     return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
@@ -85,11 +86,11 @@ class ExampleChooser:
 
     @cached_property
     def _texts(self) -> list[frozenset[tuple[str, ...]]]:
-        return [frozenset(map(_words, example.texts)) for example in self.bank.examples]
+        return [frozenset(map(words_of, example.texts)) for example in self.bank.examples]
 
     @cached_property
     def _queries(self) -> list[tuple[str, ...]]:
-        return [_words(example.query) for example in self.bank.examples]
+        return [words_of(example.query) for example in self.bank.examples]
 
     @cached_property
     def _index(self) -> BM25Index:
@@ -137,14 +138,16 @@ class ExampleChooser:
         return tuple(replace(each, thought="") if self.kind == "answers" else each for each in examples)
 
     def _why_not(self, request: RankingRequest, place: int) -> str:
-        example, asked = self.bank.examples[place], _words(request.query)
+        example, asked = self.bank.examples[place], words_of(request.query)
         if (example.query_id and example.query_id == request.query_id) or self._queries[place] == asked:
             return OWN
         here, there = set(asked), set(self._queries[place])
         if here and len(here & there) >= NEAR * len(here | there):
             return NEAR_DUPLICATE
         # Items and models are the same for everyone who is recommended or routed to.
-        passages = {_words(candidate.text) for candidate in request.candidates} if request.task == "passage" else set()
+        passages = (
+            {words_of(candidate.text) for candidate in request.candidates} if request.task == "passage" else set()
+        )
         return SHARED if self._texts[place] & (passages - {()}) else ""
 
     def _count(self, request: RankingRequest, reasons: dict[int, str]) -> None:

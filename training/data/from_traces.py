@@ -19,7 +19,7 @@ from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
 from r1ranker_ir.runs.traces import read_trace
 from r1ranker_ir.strategies.checks import asked_by
 from r1ranker_ir.training.data.ranking_measures import ndcg
-from r1ranker_ir.types import ClosedAt, RankingRequest, Step
+from r1ranker_ir.types import ClosedAt, Ranking, RankingRequest, Step
 
 from .command import SHOWN_LEAKS, open_training_corpus
 from .completion_files import CompletedSample, completion_of, write_completions
@@ -82,10 +82,14 @@ class Selection:
 def read_traces(path: str | Path) -> Iterator[TraceStep]:
     """Reads the steps of a trace, query by query; files can be joined."""
     for traced in read_trace(path):
-        request = traced.ranking.request
-        for number, step in enumerate(traced.ranking.steps, start=1):
-            shown = tuple(request.candidates[position] for position in step.shown)
-            yield TraceStep(replace(request, candidates=shown), traced.strategy, number, step)
+        yield from steps_of(traced.ranking, traced.strategy)
+
+
+def steps_of(ranking: Ranking, strategy: str) -> Iterator[TraceStep]:
+    """The steps of a ranking, each with the candidates that it showed."""
+    for number, step in enumerate(ranking.steps, start=1):
+        shown = tuple(ranking.request.candidates[position] for position in step.shown)
+        yield TraceStep(replace(ranking.request, candidates=shown), strategy, number, step)
 
 
 def select_steps(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from r1ranker_ir.data.corpora import Corpus, open_corpus
 from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.thoughts.choosing import words_of
+from r1ranker_ir.types import RankingRequest
 
 from .records import shown_of
 from .samples import positives_of
-
-_WORD = re.compile(r"\w+")
 
 QUERY_LEAKS = "a test query"
 POSITIVE_LEAKS = "a test query's positive"
@@ -74,17 +73,23 @@ class TestData:
             for place in positives_of(record):
                 self.positives[digest_of(record.request.candidates[place].text)] = name
 
+    def test_of_query(self, request: RankingRequest, collection: str | None = None) -> str | None:
+        """Names the test data that a query is of, if any."""
+        return self.queries.get(digest_of(request.query)) or self.query_ids.get((collection, request.query_id))
+
+    def test_of_passage(self, doc_id: str, text: str, collection: str | None = None) -> str | None:
+        """Names the test data of which a passage is a positive, if any."""
+        return self.positive_ids.get((collection, doc_id)) or self.positives.get(digest_of(text))
+
     def leaks_of(self, record: JudgedRequest, collection: str | None = None) -> list[Leak]:
         """Finds what a training record shares with the test data; ids count within their collection alone."""
         request, asked = record.request, record.request.query_id
-        test = self.queries.get(digest_of(request.query)) or self.query_ids.get((collection, asked))
-        if test is not None:
+        if (test := self.test_of_query(request, collection)) is not None:
             return [Leak(QUERY_LEAKS, asked, "", _opening(request.query), test)]
         leaks = []
         for place in positives_of(record) if request.task == "passage" else ():
             candidate = request.candidates[place]
-            test = self.positive_ids.get((collection, candidate.id)) or self.positives.get(digest_of(candidate.text))
-            if test is not None:
+            if (test := self.test_of_passage(candidate.id, candidate.text, collection)) is not None:
                 leaks.append(Leak(POSITIVE_LEAKS, asked, candidate.id, _opening(candidate.text), test))
         return leaks
 
@@ -102,8 +107,7 @@ def digest_of(text: str) -> bytes:
 
     For texts without a word, those of the text itself.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    words = " ".join(_WORD.findall(folded)) or folded.strip()
+    words = " ".join(words_of(text)) or unicodedata.normalize("NFKC", text).casefold().strip()
     return hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

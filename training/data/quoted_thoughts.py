@@ -39,7 +39,7 @@ class Quoting:
         if self.teacher is None:
             return tuple(HIGHEST * gain / most for gain in gains)
         cosines = self.teacher.similarities(request.query, [candidate.text for candidate in request.candidates])
-        near = (min(1.0, max(0.0, (cosine - _FAR) / (_NEAR - _FAR))) for cosine in cosines)
+        near = map(nearness, cosines)
         share, both = self.teacher.teaching.share, zip(near, gains, strict=True)
         return tuple(HIGHEST * (share * each + (1 - share) * gain / most) for each, gain in both)
 
@@ -58,6 +58,11 @@ class Remark:
     place: int
     quote: str
     grade: int
+
+
+def nearness(cosine: float) -> float:
+    """A sentence encoder's cosine as a number from 0, for passages beside the query, to 1, for its answers."""
+    return min(1.0, max(0.0, (cosine - _FAR) / (_NEAR - _FAR)))
 
 
 def quote_of(query: str, text: str, words: int) -> str:
