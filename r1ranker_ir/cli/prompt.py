@@ -117,7 +117,9 @@ def show(
     if found.names_excluded and len(shown) < 2:
         raise InputError(f"section {asked} names excluded candidates: give at least two --document")
     shown = shown[:1] if found.asks in OF_ONE else shown
-    call = filled.ask(found, request, shown, shown[-1:] if found.names_excluded else ())
+    # Where thoughts are compared, what is given stands for these too.
+    about = texts if found.judges else ()
+    call = filled.ask(found, request, shown, shown[-1:] if found.names_excluded else (), about=about)
 
     rendered = read.render(call.messages, None if published else call.thinks)
     facts: dict[str, Any] = {

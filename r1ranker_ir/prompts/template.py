@@ -32,6 +32,7 @@ YES_OR_NO = ("no", "yes")
 """The same, where a template asks whether it is relevant."""
 _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim", "examples"))
 _NAMED = "excluded"
+_ABOUT = "about"
 _NONE_EXCLUDED = "none"
 _QUERY_ORDERS = ("as given", "reversed")
 
@@ -283,7 +284,7 @@ class Template(PromptTemplate):
             for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
         ]
         candidates = self.separator.join(lines)
-        said = filling.aim, filling.excluded, filling.examples
+        said = filling.aim, filling.excluded, filling.examples, filling.about
         return self.render(strategy, query, candidates, len(texts), task, *said)
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...]:
@@ -299,11 +300,12 @@ class Template(PromptTemplate):
         aim: str = "",
         excluded: str = "",
         examples: str = "",
+        about: str = "",
     ) -> tuple[Message, ...]:
         """Fills one section's turns with candidate lines, all of it neutralised: system first where there is one."""
         wording, (noun, nouns) = self.wording(strategy, task), self.nouns[task]
         values = {"query": query, "candidates": candidates, "count": count, "noun": noun, "nouns": nouns}
-        values |= {"aim": aim or self.form(task).aim, "examples": examples}
+        values |= {"aim": aim or self.form(task).aim, "examples": examples, _ABOUT: about}
         values[_NAMED] = excluded or _NONE_EXCLUDED
         user = Message("user", wording.user.format_map(values))
         system = (Message("system", wording.system.format_map(values)),) if wording.system else ()
@@ -352,7 +354,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     told = checked_record(_file_of(sections), content, source, error=InputError)
     wordings, mark = _wordings(told, sections)
     if not wordings:
-        offered = "], [".join(section.name for section in sections if not section.names_excluded)
+        offered = "], [".join(each.name for each in sections if not each.names_excluded and not each.judges)
         raise InputError(f"{source}: a template needs at least one of the sections [{offered}]: add one")
     tasks: dict[str, TaskForm] = {}
     for task in TASKS:
@@ -429,7 +431,7 @@ def _file_of(sections: tuple[Section, ...]) -> Any:
 
 def check_wording(section: Section, wording: Wording, where: str) -> None:
     """Raises an InputError if a section's wording lacks a placeholder or has an unknown one."""
-    more = (_NAMED,) if section.names_excluded else ()
+    more = (_NAMED,) * section.names_excluded + (_ABOUT,) * section.judges
     # A query to be scored, and in the prompt already, would be likely behind every candidate.
     query = () if section.asks == "likelihood" else ("query",)
     allowed = _PLACEHOLDERS if query else _PLACEHOLDERS - {"query"}
