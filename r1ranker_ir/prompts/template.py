@@ -21,7 +21,7 @@ from .answers import Form, Reading, identifiers, read_answer
 from .details import Filling
 from .digest import digest_of_template
 from .neutral import NUMBERS
-from .sections import Section, find_section, known_sections
+from .sections import JUDGE, Section, find_section, known_sections
 
 MARK_SECTION = "mark"
 """The section of an elimination's prompt that shows the full list and names the excluded."""
@@ -120,11 +120,11 @@ class PromptTemplate(ABC):
         return self
 
     @abstractmethod
-    def digest(self, *, mark: bool = False) -> str:
+    def digest(self, *, mark: bool = False, judge: bool = False) -> str:
         """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256.
 
-        With `mark` the sections for layout `mark` count too. Without them, adding one to a template changes nothing for
-        what was trained on the others.
+        With `mark` the sections for layout `mark` count too, and with `judge` those that compare thoughts. Without
+        them, adding one to a template changes nothing for what was trained on the others.
         """
 
     @abstractmethod
@@ -257,16 +257,19 @@ class Template(PromptTemplate):
             **({"opening": self.opening} if self.opening else {}),
         }
 
-    def digest(self, *, mark: bool = False) -> str:
+    def digest(self, *, mark: bool = False, judge: bool = False) -> str:
         whole = self.content()
+        left_out = {MARK_SECTION, *(() if judge else (JUDGE.name,))}
         content: dict[str, Any] = {
-            "wordings": {name: [wording.system, wording.user] for name, wording in self.wordings.items()},
+            "wordings": {
+                name: [wording.system, wording.user] for name, wording in self.wordings.items() if name not in left_out
+            },
             **{name: whole[name] for name in ("candidate", "separator", "empty", "nouns")},
             **self._answered(),
         }
         if self.tasks:
             content["tasks"] = {
-                task: {key: value for key, value in whole[task].items() if key != MARK_SECTION} for task in self.tasks
+                task: {key: value for key, value in whole[task].items() if key not in left_out} for task in self.tasks
             }
         if mark:
             sections = {"": whole, **{task: whole[task] for task in self.tasks}}
