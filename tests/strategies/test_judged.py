@@ -26,6 +26,7 @@ from r1ranker_ir.rankers.systems import family_options
 from r1ranker_ir.runs.trace_summary import summarise
 from r1ranker_ir.runs.trace_view import flags_of
 from r1ranker_ir.runs.traces import TracedRanking, read_trace
+from r1ranker_ir.serving.live import step_data
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.types import Answer, Call, Ranking, Usage
@@ -108,6 +109,9 @@ def test_the_best_thought_of_each_answer_is_compared_in_both_orders(
     assert [step.confidence for step in ranking.steps] == [0.25] * 4 + [1.0] * 2
     assert [step.outcome for step in ranking.steps[4:]] == [(1,), (1,)]
     assert ranking.usage == Usage(6, 80, 8) and ranking.reasons[0] == "thought 1"
+
+    told = step_data(judging[0], always_first(judging[0]), ranking)
+    assert (told["asks"], told["shown"], told["outcome"]) == ("best", list(shown), [])
 
     path = tmp_path / "t.jsonl"
     path.write_text(TracedRanking("setwise", ranking).to_json() + "\n")
