@@ -103,7 +103,7 @@ class Question:
     """What a call asks, before it is rendered: by which section of the template, of which request.
 
     `shown` are positions of the candidates in the order of the prompt; of these, it names `marked` as excluded, in the
-    order of exclusion.
+    order of exclusion. Where it compares thoughts, these are the candidates of its request, and `judged` says whose.
     """
 
     section: str
@@ -111,11 +111,29 @@ class Question:
     request: RankingRequest
     shown: tuple[int, ...]
     marked: tuple[int, ...] = ()
+    judged: Judged | None = None
+
+    @property
+    def decided(self) -> Question:
+        """The question about the user's candidates that it helps to decide: itself, unless it compares thoughts."""
+        return self if self.judged is None else self.judged.question
 
     @property
     def answerable(self) -> tuple[int, ...]:
         """Positions of the candidates that may be answered, in the order of the prompt."""
         return tuple(position for position in self.shown if position not in self.marked)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a question compares thoughts about: the question that they answered, and what each of them answered.
+
+    `answers` are positions of candidates, of an order best first; `grades` are there where a grade was asked for.
+    """
+
+    question: Question
+    answers: tuple[tuple[int, ...], ...]
+    grades: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,10 +260,14 @@ class Step:
         marked: of the positions shown, those that the prompt named as excluded already, in the order of exclusion.
         thought_given: the thought is not this call's own: an earlier one's, or none was asked for.
         grade: what the one candidate shown was given, where candidates are graded one by one.
-        confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1.
+        confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1;
+            of a call that compares thoughts, by how much the chosen one leads.
         closed_at: where a thought ended that the model did not close; see `Answer`.
         score: the log-likelihood of the query behind the one candidate shown, where that is what is asked for.
         chosen_by: how the identifiers were chosen on a server; see `Answer`.
+        judged: of a call that compares thoughts, how many steps before it each of them stands, in the order of its
+            prompt; what was shown and the outcome are then those of the thoughts' question. Empty for all other calls.
+        passed_over: the thought is one of several, of which another one's answer was taken.
     """
 
     shown: tuple[int, ...]
@@ -266,9 +288,18 @@ class Step:
     closed_at: ClosedAt | None = None
     score: float | None = None
     chosen_by: ChosenBy | None = None
+    judged: tuple[int, ...] = ()
+    passed_over: bool = False
+
+    @property
+    def decides(self) -> bool:
+        """Whether its own answer about the candidates counts: it neither compares thoughts nor was passed over."""
+        return not self.judged and not self.passed_over
 
 
-_SELDOM = frozenset({"marked", "thought_given", "grade", "confidence", "closed_at", "score", "chosen_by"})
+_SELDOM = frozenset(
+    {"marked", "thought_given", "grade", "confidence", "closed_at", "score", "chosen_by", "judged", "passed_over"}
+)
 """Fields of a step that plain data leave out where they are at their defaults."""
 
 
@@ -307,16 +338,21 @@ class Ranking:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Beside each of `best_first` the thought of the last call that showed it; empty where no call was made."""
+        """Beside each of `best_first` the thought of the last call that showed it; empty where no call was made.
+
+        Of thoughts that were compared, the one counts whose answer was taken.
+        """
         thoughts: dict[int, str] = {}
         for step in self.steps:
-            thoughts.update(dict.fromkeys(step.shown, step.thought))
+            if step.decides:
+                thoughts.update(dict.fromkeys(step.shown, step.thought))
         return tuple(thoughts.get(place, "") for place in self.order)
 
     @property
     def scores(self) -> tuple[float | None, ...]:
         """Beside each of `best_first` its score: a log-likelihood or a grade; `None` where the strategy gives none."""
-        found = ((step.shown[0], step.grade if step.score is None else step.score) for step in self.steps)
+        deciding = (step for step in self.steps if step.decides)
+        found = ((step.shown[0], step.grade if step.score is None else step.score) for step in deciding)
         given = {place: score for place, score in found if score is not None}
         return tuple(given.get(place) for place in self.order)
 

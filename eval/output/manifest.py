@@ -98,12 +98,12 @@ def _described(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """The same words for both; what is not asked for is not named."""
-    told = ranker.settings
+    told, judged = ranker.settings, ranker.options.vote_by == "judged"
     return {
         "model": ranker.model,
         "strategy": ranker.strategy,
         "identity": dict(identity),
-        "template": {"name": template.name, "digest": template.digest(mark=ranker.options.marks)},
+        "template": {"name": template.name, "digest": template.digest(mark=ranker.options.marks, judge=judged)},
         **limits,
         **({} if told.max_passage_words is None else {"max_passage_words": told.max_passage_words}),
         **({"repair_text": True} if told.repair_text else {}),

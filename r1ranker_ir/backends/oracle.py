@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from r1ranker_ir.backends.limits import ANSWER_TOKENS, check_least
 from r1ranker_ir.backends.tokens import CountedTexts, EstimatedCounts
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.types import Answer, Call, Question, Usage
+from r1ranker_ir.types import Answer, Call, Judged, Question, Usage
 
 # Probabilities are told for gains up to so far apart; a wider span is drawn together, so that none vanishes.
 _SPAN = 30.0
@@ -100,11 +101,24 @@ class OracleBackend(CountedTexts):
         return Answer(f"<think>\n{answer}", choice=choice, probabilities=probabilities, usage=usage)
 
     def _gains_of(self, question: Question) -> list[float]:
+        if question.judged is not None:
+            return self._worth_of(question.judged)
         request = question.request
         if request.query_id not in self.gains:
             raise InputError(f"the oracle has no judgments of query {request.query_id!r}: leave it out, or judge it")
         judged = self.gains[request.query_id]
         return [judged.get(request.candidates[position].id, 0.0) for position in question.answerable]
+
+    def _worth_of(self, judged: Judged) -> list[float]:
+        """What answers are worth, in units of gain, to somebody who compares thoughts, of which the oracle has none."""
+        question = judged.question
+        gains = dict(zip(question.answerable, self._gains_of(question), strict=True))
+        if question.asks == "grade":
+            [gain] = gains.values()
+            return [-abs(grade / _HIGHEST * self._greatest - gain) for grade in judged.grades]
+        sign = -1.0 if question.asks == "worst" else 1.0
+        orders = ([gains[position] for position in answer] for answer in judged.answers)
+        return [sign * sum(gain / math.log2(rank) for rank, gain in enumerate(order, start=2)) for order in orders]
 
     def _noise_of(self, call: Call, question: Question, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         scale = self.noise * (len(question.shown) / 2) ** self.noise_growth

@@ -16,7 +16,7 @@ from r1ranker_ir.cli.parameters import GroupedCommand, StatedOf, with_fields
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.terminal_text import echo_data, echo_json
 from r1ranker_ir.option_fields import argument, option
-from r1ranker_ir.prompts.sections import find_section, known_sections
+from r1ranker_ir.prompts.sections import JUDGE, find_section, known_sections
 from r1ranker_ir.rankers.settings import SETTINGS, RankerSettings
 from r1ranker_ir.rankers.systems import FAMILY, family_options, wording_notes
 
@@ -117,12 +117,14 @@ def show(
     if found.names_excluded and len(shown) < 2:
         raise InputError(f"section {asked} names excluded candidates: give at least two --document")
     shown = shown[:1] if found.asks in OF_ONE else shown
-    call = filled.ask(found, request, shown, shown[-1:] if found.names_excluded else ())
+    # Where thoughts are compared, what is given stands for these too.
+    about = texts if found.judges else ()
+    call = filled.ask(found, request, shown, shown[-1:] if found.names_excluded else (), about=about)
 
     rendered = read.render(call.messages, None if published else call.thinks)
     facts: dict[str, Any] = {
         "template": chosen.name,
-        "template_hash": chosen.digest(mark=asked == MARK_SECTION),
+        "template_hash": chosen.digest(mark=asked == MARK_SECTION, judge=asked == JUDGE.name),
         "section": asked,
         "prompt_hash": digest_of_messages(call.messages)[:PROMPT_HASH_DIGITS],
         "identifiers": list(call.identifiers),

@@ -400,7 +400,7 @@ class Engine:
             ranking: Ranking = stop.value
             counts.repairs += ranking.repairs - before
             seconds, counts.seconds = counts.seconds + time.perf_counter() - started, 0.0
-            signs = signs_of(ranking, None if question is None else question.asks)
+            signs = signs_of(ranking, None if question is None else question.decided.asks)
             self._tally.add({"queries": 1, "repairs": ranking.repairs, "seconds": seconds}, signs=signs)
             return ranking
         except _OF_ONE as error:

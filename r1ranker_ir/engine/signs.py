@@ -89,10 +89,11 @@ def signs_of(ranking: Ranking, asked: Asked | None) -> Signs:
     """The signs of one ranking; where it is unknown what its steps asked for, only the order counts."""
     count = len(ranking.request.candidates)
     values: dict[str, Any] = {}
-    told = (step.grade if step.score is None else step.score for step in ranking.steps if not step.repaired)
+    steps = [step for step in ranking.steps if not step.judged]
+    told = (step.grade if step.score is None else step.score for step in steps if not step.repaired)
     grades = [value for value in told if value is not None]
     # How many places of the order the steps have decided.
-    decisions = min(count - 1, sum(max(1, len(step.outcome) - 1) for step in ranking.steps))
+    decisions = min(count - 1, sum(max(1, len(step.outcome) - 1) for step in steps))
     if decisions > 0:
         unchanged = ranking.order == tuple(range(count))
         kept = decisions if unchanged else 0
@@ -101,7 +102,7 @@ def signs_of(ranking: Ranking, asked: Asked | None) -> Signs:
         equal = max(grades) - min(grades) <= _EQUAL_GRADES
         values.update(graded=1, equal=int(equal), equal_pairs=len(grades) - 1 if equal else 0)
     if asked in ("worst", "best", "order"):
-        values.update(_places(ranking.steps, asked))
+        values.update(_places(steps, asked))
     return Signs(**values)
 
 

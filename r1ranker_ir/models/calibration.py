@@ -93,6 +93,8 @@ def signals_of(ranking: Ranking, asks: Asked | None) -> tuple[By, tuple[float, .
         return "scores", tuple(scores)
     sure = dict[int, float]()
     for step in ranking.steps:
+        if not step.decides:
+            continue
         for position in step.shown:
             chance = None if step.probabilities is None else step.probabilities.get(position)
             if position not in step.marked:

@@ -23,6 +23,7 @@ class Filling:
         places: of each candidate its place in the request, from 0; the same in every prompt of a ranking.
         scores: what the first stage gave each candidate; `None` where that is unknown.
         examples: worked examples, with an empty line behind them; empty for none.
+        about: the candidates that thoughts are about, a line each, for prompts that compare thoughts.
         given: the prompt that came with the request; `None` where none did.
     """
 
@@ -36,6 +37,7 @@ class Filling:
     scores: Sequence[float | None] = ()
     given: GivenPrompt | None = None
     examples: str = ""
+    about: str = ""
 
 
 def details_of(

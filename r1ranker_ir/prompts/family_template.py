@@ -101,7 +101,7 @@ class FamilyTemplate(PromptTemplate):
     def texts(self) -> list[str]:
         return [self.system, self.user, self.candidate, *(turn.text for turn in (*self.before, *self.each))]
 
-    def digest(self, *, mark: bool = False) -> str:
+    def digest(self, *, mark: bool = False, judge: bool = False) -> str:
         content: dict[str, Any] = {key: value for key, value in asdict(self).items() if key != "name"}
         if self.last_role == "user":
             # So that what came before there was another role keeps its hash.

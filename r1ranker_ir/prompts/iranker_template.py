@@ -232,7 +232,7 @@ class IRankerTemplate(PromptTemplate):
         forms = [form for each in self.sections for form in (each.candidate, each.detail, each.choice)]
         return [self.system, self.user, *forms, *(text for each in self.sections for text in each.wordings.values())]
 
-    def digest(self, *, mark: bool = False) -> str:
+    def digest(self, *, mark: bool = False, judge: bool = False) -> str:
         sections = [{**each.model_dump(exclude=set(_STRATEGIES)), "wordings": each.wordings} for each in self.sections]
         own = {key: getattr(self, key) for key in ("system", "user", "opening", "empty")}
         return digest_of_template({**own, "sections": sections})

@@ -22,7 +22,7 @@ from .source_text import first_words, repaired
 from .template import GRADES as GRADES
 from .template import PromptTemplate as PromptTemplate
 from .text_cache import TextCache
-from .worked_examples import FindsExamples, example_text, examples_text
+from .worked_examples import FindsExamples, example_text, examples_text, numbered_texts
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ _CACHED_SECTIONS = 256
 _RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER, _ANSWER_TOKENS = 20, 8, 160
 # What a text's tokens may be more inside a prompt than alone, and a wording's around what is filled in.
 _TOKENS_AT_SEAMS, _TOKENS_AT_WORDING_SEAMS = 8, 64
-# Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
-# What is kept of a candidate's text in a worked example.
+# What is kept of a candidate's text where it is not to be answered: in a worked example, or beside thoughts.
 _EXAMPLE_PASSAGE_TOKENS = 64
+# Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
 _TAG_NAME = re.compile(r"</?([^\W\d][\w-]*)")
 
 
@@ -167,12 +167,15 @@ class Prompt:
         request: RankingRequest,
         shown: Sequence[int],
         marked: Sequence[int] = (),
+        *,
+        about: Sequence[str] = (),
         **given: Any,
     ) -> Call:
         """Renders a question about the candidates at the positions `shown`, of which `marked` are excluded already.
 
-        The call's identifiers are those of the candidates that are not excluded, or grades; `given` are fields of the
-        call that differ from what the prompt makes them. Raises an InputError if the section is not known, or the
+        The call's identifiers are those of the candidates that are not excluded, or grades; `about` are the texts that
+        thoughts are about, where these are the candidates; `given` are fields of the call that differ from what the
+        prompt makes them. Raises an InputError if the section is not known, or the
         template has none of that name; a ContextLengthError if query and instructions leave no room for passages.
         """
         section = find_section(section) if isinstance(section, str) else section
@@ -187,6 +190,8 @@ class Prompt:
         # What fits with the longest line of exclusions fits with every one: passages are cut alike in all calls.
         longest = "".join(template.identifiers(len(shown))) if section.names_excluded else ""
         filling = Filling(query, texts, request.task, self._neutral(request.aim), longest, **details)
+        if about:
+            filling = replace(filling, about="\n".join(numbered_texts(about, self._neutral, self._cut_example)))
         filling, messages = self._fit(section, request, filling, full)
         names = template.answers(section.name, filling)
         excluded = [names[shown.index(position)] for position in marked]
@@ -312,11 +317,11 @@ class Prompt:
         """The examples for a question as plain text, the most useful one first."""
         if self.examples is None or section.asks not in COMPARED:
             return []
-        limit = min(self.max_passage_tokens or _EXAMPLE_PASSAGE_TOKENS, _EXAMPLE_PASSAGE_TOKENS)
-        return [
-            example_text(each, self._neutral, lambda text: self._cut((text, limit)))
-            for each in self.examples(request, section.asks)
-        ]
+        return [example_text(each, self._neutral, self._cut_example) for each in self.examples(request, section.asks)]
+
+    def _cut_example(self, text: str) -> str:
+        """A text that is not to be answered, cut to its limit."""
+        return self._cut((text, min(self.max_passage_tokens or _EXAMPLE_PASSAGE_TOKENS, _EXAMPLE_PASSAGE_TOKENS)))
 
     def _messages(self, section: Section, filling: Filling) -> tuple[Message, ...]:
         """The turns, with the examples where the template has them, or before the user's first turn."""

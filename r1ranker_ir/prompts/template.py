@@ -21,7 +21,7 @@ from .answers import Form, Reading, identifiers, read_answer
 from .details import Filling
 from .digest import digest_of_template
 from .neutral import NUMBERS
-from .sections import Section, find_section, known_sections
+from .sections import JUDGE, Section, find_section, known_sections
 
 MARK_SECTION = "mark"
 """The section of an elimination's prompt that shows the full list and names the excluded."""
@@ -32,6 +32,7 @@ YES_OR_NO = ("no", "yes")
 """The same, where a template asks whether it is relevant."""
 _PLACEHOLDERS = frozenset(("query", "candidates", "count", "noun", "nouns", "aim", "examples"))
 _NAMED = "excluded"
+_ABOUT = "about"
 _NONE_EXCLUDED = "none"
 _QUERY_ORDERS = ("as given", "reversed")
 
@@ -119,11 +120,11 @@ class PromptTemplate(ABC):
         return self
 
     @abstractmethod
-    def digest(self, *, mark: bool = False) -> str:
+    def digest(self, *, mark: bool = False, judge: bool = False) -> str:
         """A hash of everything that shapes a prompt: 16 hexadecimal digits of SHA-256.
 
-        With `mark` the sections for layout `mark` count too. Without them, adding one to a template changes nothing for
-        what was trained on the others.
+        With `mark` the sections for layout `mark` count too, and with `judge` those that compare thoughts. Without
+        them, adding one to a template changes nothing for what was trained on the others.
         """
 
     @abstractmethod
@@ -256,16 +257,19 @@ class Template(PromptTemplate):
             **({"opening": self.opening} if self.opening else {}),
         }
 
-    def digest(self, *, mark: bool = False) -> str:
+    def digest(self, *, mark: bool = False, judge: bool = False) -> str:
         whole = self.content()
+        left_out = {MARK_SECTION, *(() if judge else (JUDGE.name,))}
         content: dict[str, Any] = {
-            "wordings": {name: [wording.system, wording.user] for name, wording in self.wordings.items()},
+            "wordings": {
+                name: [wording.system, wording.user] for name, wording in self.wordings.items() if name not in left_out
+            },
             **{name: whole[name] for name in ("candidate", "separator", "empty", "nouns")},
             **self._answered(),
         }
         if self.tasks:
             content["tasks"] = {
-                task: {key: value for key, value in whole[task].items() if key != MARK_SECTION} for task in self.tasks
+                task: {key: value for key, value in whole[task].items() if key not in left_out} for task in self.tasks
             }
         if mark:
             sections = {"": whole, **{task: whole[task] for task in self.tasks}}
@@ -283,7 +287,7 @@ class Template(PromptTemplate):
             for identifier, text in zip(identifiers(len(texts)), texts, strict=True)
         ]
         candidates = self.separator.join(lines)
-        said = filling.aim, filling.excluded, filling.examples
+        said = filling.aim, filling.excluded, filling.examples, filling.about
         return self.render(strategy, query, candidates, len(texts), task, *said)
 
     def unfilled(self, strategy: str, task: str) -> tuple[Message, ...]:
@@ -299,11 +303,12 @@ class Template(PromptTemplate):
         aim: str = "",
         excluded: str = "",
         examples: str = "",
+        about: str = "",
     ) -> tuple[Message, ...]:
         """Fills one section's turns with candidate lines, all of it neutralised: system first where there is one."""
         wording, (noun, nouns) = self.wording(strategy, task), self.nouns[task]
         values = {"query": query, "candidates": candidates, "count": count, "noun": noun, "nouns": nouns}
-        values |= {"aim": aim or self.form(task).aim, "examples": examples}
+        values |= {"aim": aim or self.form(task).aim, "examples": examples, _ABOUT: about}
         values[_NAMED] = excluded or _NONE_EXCLUDED
         user = Message("user", wording.user.format_map(values))
         system = (Message("system", wording.system.format_map(values)),) if wording.system else ()
@@ -352,7 +357,7 @@ def build_template(content: Mapping[str, Any], source: str) -> Template:
     told = checked_record(_file_of(sections), content, source, error=InputError)
     wordings, mark = _wordings(told, sections)
     if not wordings:
-        offered = "], [".join(section.name for section in sections if not section.names_excluded)
+        offered = "], [".join(each.name for each in sections if not each.names_excluded and not each.judges)
         raise InputError(f"{source}: a template needs at least one of the sections [{offered}]: add one")
     tasks: dict[str, TaskForm] = {}
     for task in TASKS:
@@ -429,7 +434,7 @@ def _file_of(sections: tuple[Section, ...]) -> Any:
 
 def check_wording(section: Section, wording: Wording, where: str) -> None:
     """Raises an InputError if a section's wording lacks a placeholder or has an unknown one."""
-    more = (_NAMED,) if section.names_excluded else ()
+    more = (_NAMED,) * section.names_excluded + (_ABOUT,) * section.judges
     # A query to be scored, and in the prompt already, would be likely behind every candidate.
     query = () if section.asks == "likelihood" else ("query",)
     allowed = _PLACEHOLDERS if query else _PLACEHOLDERS - {"query"}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from r1ranker_ir.prompts.neutral import NUMBERS
 from r1ranker_ir.types import Asked, RankingRequest, Task
 
 _INTRODUCTION = "Examples of how others were answered; their numbers mean nothing further down."
-_ASKED_FOR = {"worst": "Worst", "best": "Best", "order": "Order"}
+ASKED_FOR: Mapping[Asked, str] = {"worst": "Worst", "best": "Best", "order": "Order", "grade": "Grade"}
+"""What stands before an answer that is shown."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,16 @@ def example_text(example: WorkedExample, plain: Callable[[str], str], cut: Calla
 
     `plain` neutralises a text, `cut` shortens a candidate's.
     """
-    shown = [f"({place}) {cut(plain(text))}" for place, text in enumerate(example.texts, start=1)]
+    shown = numbered_texts(example.texts, plain, cut)
     thought = plain(NUMBERS.sub(r"(\1)", example.thought))
     answer = " > ".join(f"({place + 1})" for place in example.answer)
     lines = [f"Query: {plain(example.query)}", *shown, *([f"Thought: {thought}"] if thought else [])]
-    return "\n".join([*lines, f"{_ASKED_FOR[example.asks]}: {answer}"])
+    return "\n".join([*lines, f"{ASKED_FOR[example.asks]}: {answer}"])
+
+
+def numbered_texts(texts: Sequence[str], plain: Callable[[str], str], cut: Callable[[str], str]) -> list[str]:
+    """Texts that are not to be answered, a line each, behind numbers in round brackets."""
+    return [f"({place}) {cut(plain(text))}" for place, text in enumerate(texts, start=1)]
 
 
 def examples_text(texts: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from r1ranker_ir.engine.signs import warnings_of
 from r1ranker_ir.errors import CheckpointError, InputError, R1RankerError
 from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.prompts.files import open_template
+from r1ranker_ir.prompts.judging import judging_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.quoting import quoted
@@ -110,7 +111,7 @@ class Ranker:
         self.notes = wording_notes(told.system, told.template, self.model, checkpoint, self.template)
         for note in self.notes:
             logger.warning("%s", note)
-        self.template.wording(declared.asked_with(self.options).name, "passage")
+        _check_wording(self.options, declared, self.template)
         if isinstance(backend, str | DeclaredBackend):
             known = os.fspath(told.settings_from or self.model)
             sizes = runs_on.options_of(known, told.batch_size, checkpoint.batch_size)
@@ -252,7 +253,7 @@ class Ranker:
         again.options = replace(self.options, **own)
         again.settings = self.settings.having(**{name: changes[name] for name in window if name in changes})
         _check_options(again.options, declared, again.settings.declared_backend, again.settings)
-        again.template.wording(declared.asked_with(again.options).name, "passage")
+        _check_wording(again.options, declared, again.template)
         if again.settings != self.settings:
             again.window_size, again.stride = _window(again.settings, settings_of(self.model, again.settings))
         if any(name in changes for name in worked):
@@ -362,6 +363,13 @@ def _check_options(
             "tell what it asks itself not to think (extra_body)",
         ),
         (
+            options.judge_think != "always",
+            "takes_thought",
+            f"judge_think={options.judge_think!r} needs a backend that can be given a thought, and {backend.name!r} "
+            "can't",
+            "leave the option out",
+        ),
+        (
             strategy.asks == "likelihood",
             "scores",
             f"{strategy.name} goes by the log-probabilities of a given text, which {backend.name!r} does not tell",
@@ -382,6 +390,13 @@ def _check_options(
             "vote_among='thoughts' needs thoughts that differ: give a temperature above 0, such as 0.7, or use "
             "vote_among='permutations'"
         )
+
+
+def _check_wording(options: RankingOptions, strategy: Strategy, template: PromptTemplate) -> None:
+    """Raises an InputError if a template has no words for what is asked with these options."""
+    template.wording(strategy.asked_with(options).name, "passage")
+    if options.vote_by == "judged":
+        judging_template(template)
 
 
 def _able(capability: str) -> str:

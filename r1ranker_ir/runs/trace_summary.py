@@ -63,6 +63,8 @@ class TraceSummary:
     usage: Usage
     calls: Spread  # per ranking
     ended_by_budget: int  # rankings
+    judgings: int  # calls that compare thoughts
+    passed_over: int  # thoughts of which another one's answer was taken
     answers: int  # calls whose answer was looked at
     places: tuple[PlaceShare, ...]  # none of grades
     unread: int  # answers that were repaired, and so name no place
@@ -114,10 +116,14 @@ def summarise(rankings: Iterable[TracedRanking]) -> TraceSummary:
         for step in ranking.steps:
             counts["cut_passages"] += step.cut_passages
             counts["cut_queries"] += step.cut_query
+            counts["judgings"] += bool(step.judged)
+            counts["passed_over"] += step.passed_over
             tokens.append(step.usage.completion_tokens)
             left = [position for position in step.shown if position not in step.marked]
             if step.repaired:
                 repairs[repair_of(step)] += 1
+            elif step.judged:
+                pass  # What it names is a thought.
             elif step.grade is not None:
                 grades[round(step.grade)] += 1
             elif len(left) > 1:
@@ -135,6 +141,7 @@ def summarise(rankings: Iterable[TracedRanking]) -> TraceSummary:
         tau, overlap = map(statistics.fmean, zip(*agreements, strict=True))
         agreement = Agreement(len(agreements), counts["unchanged"], tau, overlap, counts["first_kept"])
     counted = ("ended_by_budget", "without_thought", "given_thoughts", "cut_passages", "cut_queries")
+    counted += ("judgings", "passed_over")
     return TraceSummary(
         strategies=dict(strategies),
         queries=len(query_ids),
@@ -198,20 +205,20 @@ def repair_of(step: Step) -> str:
         return "the thought never came to an answer"
     if not answer.strip():
         return "nothing answered"
-    if step.grade is not None:
+    if step.grade is not None and not step.judged:
         return "not one whole grade in range" if _NUMBER.search(answer) else "no grade in the answer"
     named = _IDENTIFIER.findall(answer) or _NUMBER.findall(answer)
     if not named:
         return "no identifier in the answer"
     places = [ord(name) - ord("A") + 1 if name.isalpha() else int(name[:6]) for name in named]
-    if any(not 1 <= place <= len(step.shown) for place in places):
+    if any(not 1 <= place <= len(step.judged or step.shown) for place in places):
         return "an identifier that was not shown"
-    if any(step.shown[place - 1] in step.marked for place in places):
+    if not step.judged and any(step.shown[place - 1] in step.marked for place in places):
         return "a candidate that was excluded before"
     if len(set(places)) < len(places):
         return "an identifier named twice"
-    if len(step.outcome) == 1 and len(places) > 1:
+    if (step.judged or len(step.outcome) == 1) and len(places) > 1:
         return "several identifiers where one was asked for"
-    if len(places) < len(step.outcome):
+    if not step.judged and len(places) < len(step.outcome):
         return "not all identifiers of an order"
     return "not in the form that was asked for"

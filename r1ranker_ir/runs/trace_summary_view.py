@@ -24,6 +24,8 @@ def summary_lines(summary: TraceSummary) -> Iterator[str]:
     )
     for count, words in (
         (summary.ended_by_budget, "rankings ended by their budget"),
+        (summary.judgings, "calls that compared thoughts"),
+        (summary.passed_over, "thoughts that were passed over"),
         (summary.cut_passages, "passages cut"),
         (summary.cut_queries, "calls with a cut query"),
     ):

@@ -66,13 +66,18 @@ def flags_of(step: Step) -> list[str]:
     given = "answered with the thought of an earlier call" if step.thought else "answered without a thought"
     passages = "1 passage" if step.cut_passages == 1 else f"{step.cut_passages} passages"
     confidence = step.confidence
+    votes = f"one of several votes, which agree with what they decided by {confidence or 0:.0%}"
+    compares = (
+        f"compares the thoughts of {len(step.judged)} steps before; the chosen one leads by {confidence or 0:.0%}"
+    )
     flags = (
         (step.repaired, "the answer could not be used as it stood and was repaired"),
         (step.thought_closed, of_one(step.closed_at)),
         (step.thought_given, given),
         (step.cut_passages, f"{passages} cut to fit the prompt"),
         (step.cut_query, "the query was cut"),
-        (confidence is not None, f"one of several votes, which agree with what they decided by {confidence or 0:.0%}"),
+        (confidence is not None, compares if step.judged else votes),
+        (step.passed_over, "another vote's thought was chosen"),
     )
     return [flag for holds, flag in flags if holds]
 

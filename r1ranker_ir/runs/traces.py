@@ -166,6 +166,8 @@ class _Step(OpenRecord):
     grade: float | None = None
     score: float | None = None
     confidence: float | None = None
+    judged: list[int] = Field(default_factory=list)
+    passed_over: bool = False
 
 
 class _Line(OpenRecord):
@@ -199,7 +201,7 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
     candidates = tuple(Candidate(doc_id, text) for doc_id, text in line.texts.items())
     request = RankingRequest(line.query, candidates, task=line.task, query_id=line.query_id, aim=line.aim)
     steps = tuple(
-        _step_of(step, places, line.strategy, f"{where}: field 'steps[{number}].")
+        _step_of(step, number, places, line.strategy, f"{where}: field 'steps[{number}].")
         for number, step in enumerate(line.steps)
     )
     ranking = Ranking(request, order, steps, line.budget_reached)
@@ -210,13 +212,15 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
     return TracedRanking(line.strategy, ranking, tuple(line.notes))
 
 
-def _step_of(step: _Step, places: Mapping[str, int], strategy: str, field: str) -> Step:
-    """A step of plain data; `field` is how messages about its fields begin."""
+def _step_of(step: _Step, number: int, places: Mapping[str, int], strategy: str, field: str) -> Step:
+    """A step of plain data, `number` steps behind the first; `field` is how messages about its fields begin."""
     shown, outcome, marked = (
         _places(getattr(step, name), places, f"{field}{name}'") for name in ("shown", "outcome", "marked")
     )
     if not set(marked) <= set(shown):
         raise DataFileError(f"{field}marked' is {quoted(step.marked)}: name documents that are shown")
+    if not all(1 <= back <= number for back in step.judged):
+        raise DataFileError(f"{field}judged' is {quoted(step.judged)}: name steps before this one, from 1 to {number}")
     left = [place for place in shown if place not in marked]
     asks = asked_by(strategy)
     least, most = 1, max(1, len(left) - 1) if asks == "worst" else len(left)
@@ -238,6 +242,7 @@ def _step_of(step: _Step, places: Mapping[str, int], strategy: str, field: str) 
     if chances is not None:
         known = {place: chance for place, chance in zip(shown, chances, strict=True) if chance is not None}
     places_of = {"shown": shown, "outcome": outcome, "marked": marked, "probabilities": known}
+    places_of["judged"] = tuple(step.judged)
     return Step(**{**dict(step), **places_of, "usage": Usage(**dict(step.usage))})
 
 

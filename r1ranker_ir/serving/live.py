@@ -47,15 +47,15 @@ def step_data(call: Call, answer: Answer, after: Call | Ranking) -> dict[str, An
     """What an answer says, with positions in the request; `outcome` is empty where it can't be told yet."""
     question = call.question
     return {
-        "asks": "" if question is None else question.asks,
-        "shown": [] if question is None else list(question.answerable),
+        "asks": "" if question is None else question.decided.asks,
+        "shown": [] if question is None else list(question.decided.answerable),
         "outcome": list(_outcome(call, answer, after)),
         "thought": answer.thought,
     }
 
 
 def _outcome(call: Call, answer: Answer, after: Call | Ranking) -> Sequence[int]:
-    if call.question is None:
+    if call.question is None or call.question.judged is not None:
         return ()
     shown = call.question.answerable
     if answer.choice is not None:
@@ -64,7 +64,7 @@ def _outcome(call: Call, answer: Answer, after: Call | Ranking) -> Sequence[int]
     if isinstance(after, Ranking):
         return after.steps[-1].outcome if after.steps else ()
     # A text that the strategy alone can read: whoever it no longer shows has left.
-    left = () if after.question is None else after.question.answerable
+    left = () if after.question is None else after.question.decided.answerable
     return [place for place in shown if place not in left] if set(left) < set(shown) else ()
 
 

@@ -17,7 +17,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 Think = Literal["always", "first", "never"]
 Sort = Literal["windows", "tournament", "heap", "bubble"]
 VoteAmong = Literal["permutations", "thoughts"]
-VoteBy = Literal["majority", "borda"]
+VoteBy = Literal["majority", "borda", "judged"]
 Pooling = Literal["sum", "mean"]
 
 
@@ -76,7 +76,26 @@ class RankingOptions:
         "permutations",
         "What differs between votes: the candidates' order, or thoughts that are sampled (--temperature).",
     )
-    vote_by: VoteBy = ranking_option("majority", "How votes are counted.")
+    vote_by: VoteBy = ranking_option(
+        "majority",
+        "How votes are counted; or judged: the model compares the thoughts that led to different answers.",
+    )
+    max_votes: int | None = ranking_option(
+        None,
+        "Most thoughts sampled for an answer that is judged: --votes more at a time, while the lead is small.",
+        unset="no more than --votes",
+        least=2,
+    )
+    vote_lead: float = ranking_option(
+        0.3,
+        "By how much the chosen thought must lead for no more to be sampled, from 0 to 1.",
+        least=0,
+        most=1,
+    )
+    judge_think: Literal["always", "never"] = ranking_option(
+        "always", "Whether the model thinks before it says which thought is the best."
+    )
+    judge_tokens: int = ranking_option(256, "Tokens to which each thought is cut where thoughts are compared.", least=1)
     max_calls: int | None = limit_option(
         None,
         "Most calls per query; when they are spent, the best order so far counts.",
@@ -104,6 +123,22 @@ class RankingOptions:
             )
         if self.votes > 1 and self.vote_among == "thoughts" and self.think == "never":
             raise InputError("vote_among='thoughts' has nothing to vote among with think='never': drop one of them")
+
+        self._check_judging()
+
+    def _check_judging(self) -> None:
+        """Raises an InputError if votes that look at thoughts have none to look at, or their options are set alone."""
+        own = ("max_votes", "vote_lead", "judge_think", "judge_tokens")
+        if self.vote_by != "judged":
+            if said := [f"{name}={value!r}" for name, value in stated(self).items() if name in own]:
+                raise InputError(f"{said[0]} is for vote_by='judged': set that, or leave it out")
+        elif self.vote_among != "thoughts" or self.votes < 2:
+            raise InputError(
+                f"vote_by='judged' compares sampled thoughts, and votes={self.votes} with vote_among="
+                f"{self.vote_among!r} has none: use vote_among='thoughts' and at least 2 votes"
+            )
+        elif self.max_votes is not None and self.max_votes < self.votes:
+            raise InputError(f"max_votes is {self.max_votes}: give at least {self.votes}, as many as votes")
 
     @property
     def marks(self) -> bool:

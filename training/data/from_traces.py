@@ -147,6 +147,7 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
     """Why a step is left out, or that it is kept and how good it is."""
     told, thought, asks = step.step, step.step.thought.lower(), asked_by(step.strategy)
     left_out = {
+        "compares thoughts": bool(told.judged),
         "repaired": told.repaired,
         _NOT_CLOSED[told.closed_at]: told.thought_closed,
         "no thought": not thought.strip(),

@@ -128,6 +128,8 @@ def accuracy_by_length(rankings: Sequence[Ranking], records: Sequence[JudgedRequ
     right, total = Counter[int](), Counter[int]()
     for ranking, record in zip(rankings, records, strict=True):
         for step in ranking.steps:
+            if step.judged:
+                continue
             gains = [record.gains[place] for place in step.shown]
             if len(step.outcome) == 1 and min(gains) < max(gains):
                 total[len(gains)] += 1
