@@ -3,8 +3,9 @@
     python -m r1ranker_ir.training.demo.cold_start --samples steps.parquet --output cold.parquet --lazy 0.6
 
 The teacher of these completions is lazy: in a share of them it writes the whole thought and then answers by position,
-whatever it has counted: it excludes the last candidate shown, leaves the order as it is, or grades by 5. A model fine-tuned on them
-has the form and the counting, and a strong position bias, which reinforcement learning has to take away.
+whatever it has counted: it excludes the last candidate shown, leaves the order as it is, or grades by 5. A model
+fine-tuned on them has the form and the counting, and a strong position bias, which reinforcement learning has to take
+away.
 """
 
 from __future__ import annotations

@@ -126,9 +126,9 @@ def grade_close_reward(rollouts: Sequence[Graded]) -> list[Components]:
     """Pays a grade by how close it is to the one due, and by the pairs that it orders rightly; from −1 to 2.
 
     R = closeness + order + f. With s the grade and t the one due, closeness is 1 − (s − t)² / 5² where they differ by
-    at most 5, else 0. Order is the share of the list's rollouts about candidates that are due another grade which stand on
-    the right side of this one; equal grades count half, and without such rollouts it is 0. f = −1 where no grade can be
-    read (`grade_in`), and then the rest is 0; such rollouts are no part of pairs.
+    at most 5, else 0. Order is the share of the list's rollouts about candidates that are due another grade which stand
+    on the right side of this one; equal grades count half, and without such rollouts it is 0. f = −1 where no grade can
+    be read (`grade_in`), and then the rest is 0; such rollouts are no part of pairs.
 
     After RARL (arXiv 2601.20585), which has a regression reward (this closeness, for a tolerance δ), a ranking reward
     and one for the form. Only a review of the paper could be read. Its ranking reward is for one answer that orders

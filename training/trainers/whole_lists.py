@@ -13,7 +13,11 @@ logger = logging.getLogger(__name__)
 
 
 class WholeLists(torch.utils.data.Sampler[int]):
-    """Goes through lists in a random order, and repeats each row as TRL's sampler does."""
+    """Goes through lists in a random order, and repeats each row as TRL's sampler does.
+
+    Lists of one length follow each other, those of the most frequent length first: among others, a short list would
+    move all later ones off the batches' bounds.
+    """
 
     shuffle = True
 
@@ -28,10 +32,12 @@ class WholeLists(torch.utils.data.Sampler[int]):
                 self._lists[-1].append(row)
             else:
                 self._lists.append([row])
+        lengths = Counter(map(len, self._lists))
+        self._turn = [(-lengths[len(rows)], len(rows)) for rows in self._lists]
 
     def __iter__(self) -> Iterator[int]:
         shuffled = torch.randperm(len(self._lists), generator=self.generator).tolist()
-        order = [row for number in shuffled for row in self._lists[number]]
+        order = [row for number in sorted(shuffled, key=self._turn.__getitem__) for row in self._lists[number]]
         return (order[place] for place in self._repeats)
 
     def __len__(self) -> int:
@@ -40,12 +46,12 @@ class WholeLists(torch.utils.data.Sampler[int]):
 
 def warn_of_parted_lists(rows: Any, questions: int) -> None:
     """Warns of lists that can't lie whole in a process's batch, which takes that many questions."""
-    lengths = Counter(Counter(rows["list"]).values())
-    if all(questions % length == 0 for length in lengths) and len(lengths) == 1:
-        return
-    logger.warning(
-        "lists have %s candidates and a device's batch takes %d questions: some lists are graded in two parts, each "
-        "ranked for itself. Lists of one length, and a batch that is a multiple of it, avoid that",
-        " or ".join(map(str, sorted(lengths))),
-        questions,
-    )
+    lengths = Counter(length for length in Counter(rows["list"]).values() if questions % length)
+    if lengths:
+        logger.warning(
+            "%d lists have %s candidates, and a device's batch takes %d questions: some of them are graded in two "
+            "parts, each ranked for itself. Let a batch take a multiple of a list's length",
+            lengths.total(),
+            " or ".join(map(str, sorted(lengths))),
+            questions,
+        )
