@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from r1ranker_ir.errors import InputError
@@ -148,3 +149,9 @@ def _close(rollout: Graded, known: Sequence[Graded]) -> Components:
     ]
     off = (rollout.given - rollout.due) / _TOLERANCE
     return {"closeness": max(0.0, 1 - off**2), "order": sum(right) / len(right) if right else 0.0, "format": 0.0}
+
+
+LIST_REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
+    {"grade_rank": grade_rank_reward, "grade_close": grade_close_reward}
+)
+"""The rewards of grades by the names that recipes use."""

@@ -23,8 +23,8 @@ from r1ranker_ir.training.data.ranking_measures import (
     reciprocal_rank,
 )
 
-from . import grades
 from .answer_protocol import answer_after_thought, closed_answer, format_term, tag_term, written_identifiers
+from .grades import LIST_REWARDS
 from .rows import Completion, Components, RewardFunction, RewardRow, reference_of, reward, whole_outputs
 
 _RANKING_CUTOFF = 20
@@ -191,8 +191,7 @@ REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
         "setwise_graded": setwise_reward_graded,
         "multi_view": multi_view_reward,
         "multi_view_overlap": multi_view_reward_overlap,
-        "grade_rank": grades.grade_rank_reward,
-        "grade_close": grades.grade_close_reward,
+        **LIST_REWARDS,
     }
 )
 """The rewards by the names that recipes use."""
