@@ -57,7 +57,7 @@ class Mutation:
     def _answer(self, row: Mapping[str, Any], rng: random.Random) -> str:
         sample = sample_of(row)
         if sample.asks == "grade":
-            noisy = tuple(gain + rng.gauss(0, self.noise) for gain in sample.record.gains)
+            noisy = tuple(max(0.0, gain + rng.gauss(0, self.noise)) for gain in sample.record.gains)
             sample = replace(sample, record=replace(sample.record, gains=noisy))
         return closed_answer(gold_completion(sample)) or ""
 

@@ -100,8 +100,8 @@ def test_noise_gives_other_grades_near_the_true_one_and_comparisons_get_the_righ
     tokenizer, rng = graded_bench.tokenizer, random.Random(0)
     ids = tokenizer.encode(GRADED_WRITING.format(5), add_special_tokens=False)
     row = rows_of(graded_bench)[1]  # worth 2
-    found = [tokenizer.decode(Mutation(tokenizer, 1.0)(row, ids, rng)[-2:]) for _ in range(40)]
-    assert len(set(found)) > 2
+    found = [Mutation(tokenizer, 1.0)(row, ids, rng) for _ in range(40)]
+    assert len({tokenizer.decode(each) for each in found if each is not None}) > 2
     compared = rows_of(graded_bench, strategy="iterative")[0]
     changed = Mutation(tokenizer)(compared, tokenizer.encode("x</think><answer>[1]</answer>"), rng)
     assert "[2]" in tokenizer.decode(changed)
