@@ -86,8 +86,8 @@ def write_gold_answers(
         return gold_completion(sample, thought, seed=seed) if quoting is None else quoting_completion(sample, quoting)
 
     def questions(sample: Sample) -> tuple[Sample, ...]:
-        taught = quoting is not None and quoting.teacher is not None and sample.asks == "grade"
-        return questions_of(quoting.teacher.taught(sample) if taught else sample)
+        teacher = None if quoting is None else quoting.teacher
+        return questions_of(sample if teacher is None or sample.asks != "grade" else teacher.taught(sample))
 
     def completed() -> Iterator[CompletedSample]:
         read = read_samples([samples])
