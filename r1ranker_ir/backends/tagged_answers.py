@@ -47,9 +47,11 @@ def places_of(call: Call) -> int:
 
 
 def said_at(call: Call, identifier: str, place: int) -> str:
-    """An identifier as it stands at a place of the answer; what follows a name tells it from a longer one."""
+    """An identifier as it stands at a place of the answer; what follows a name, or `1`, tells it from a longer one."""
     if call.named:
         return f"{identifier}{ANSWER_END if place == places_of(call) - 1 else chr(10)}"
+    if place == 0 and any(other.startswith(identifier) and other != identifier for other in call.identifiers):
+        return f"{identifier}{ANSWER_END if call.tagged else chr(10)}"
     return identifier if place == 0 else f" > {identifier}"
 
 
@@ -60,7 +62,8 @@ def identifier_tokens(texts: ChatTokenizer, call: Call, identifier: str, place: 
     is_letter = identifier[0] == "[" and identifier[1:-1].isalpha()
     if place == 0 and call.form == "one" and not call.tagged and is_letter:
         return texts.letter_ids(identifier)
-    return texts.identifier_ids(identifier, first=place == 0, tagged=call.tagged)
+    said = said_at(call, identifier, place) if place == 0 else identifier
+    return texts.identifier_ids(said, first=place == 0, tagged=call.tagged)
 
 
 def text_and_thought(call: Call, written: str) -> tuple[str, str]:

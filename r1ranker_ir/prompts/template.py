@@ -163,8 +163,8 @@ class Template(PromptTemplate):
         nouns: task to its singular and plural noun.
         tasks: task to what is different for it.
         mark: the turns of an elimination's prompt that shows the full list and names the excluded; `None` for none.
-        choice: what may be answered of a candidate that is shown alone, worst and best, such as `("false", "true")`;
-            empty for a grade from 0 to 10.
+        choice: what may be answered of a candidate that is shown alone, worst first, such as `("false", "true")` or
+            whole numbers; empty for a grade from 0 to 10 in brackets.
         opening: how the assistant's turn begins, before anything is answered; empty for nothing.
     """
 
@@ -424,12 +424,20 @@ def _file_of(sections: tuple[Section, ...]) -> Any:
         separator=(str, "\n"),
         empty=text,
         nouns=(dict[Task, pair], {}),  # type: ignore[valid-type]
-        choice=(pair, []),
+        choice=(Annotated[list[str], AfterValidator(_check_choice)], []),
         answer_tags=(bool, True),
         thinks=(bool, True),
         opening=text,
         **words,
     )
+
+
+def _check_choice(choice: list[str]) -> list[str]:
+    if len(choice) != len(YES_OR_NO) and choice and choice != [str(number) for number in range(len(choice))]:
+        raise ValueError("give two words, the worse one first, or whole numbers from 0 up, each one more than the last")
+    if len(choice) == 1:
+        raise ValueError("give at least two answers")
+    return choice
 
 
 def check_wording(section: Section, wording: Wording, where: str) -> None:

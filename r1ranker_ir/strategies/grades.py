@@ -22,7 +22,7 @@ def value_of(name: str, answers: Sequence[str]) -> float:
 def grade_of(answer: Answer, answers: Sequence[str] = GRADES) -> tuple[float, bool]:
     """Reads the grade that an answer gives, the expected one where it has probabilities, and whether it was repaired.
 
-    `answers` are the call's identifiers: grades, or two words, whose probabilities decide between equal answers. One
+    `answers` are the call's identifiers: numbers, or two words, whose probabilities decide between equal answers. One
     that can't be read is the middle one.
     """
     if answer.probabilities is not None:
@@ -35,6 +35,15 @@ def grade_of(answer: Answer, answers: Sequence[str] = GRADES) -> tuple[float, bo
         known = [word.lower() for word in answers]
         return (value_of(said[0], known), len(said) > 1) if said else (MIDDLE, True)
     number, clean = read_number(answer.text)
-    if number is None or number > HIGHEST:
+    numbers = [name.strip("[]") for name in answers]
+    if str(number) not in numbers:
         return MIDDLE, True
-    return float(number), not clean
+    return value_of(str(number), numbers), not clean
+
+
+def likeliest_grade(answer: Answer, answers: Sequence[str] = GRADES) -> tuple[float, bool]:
+    """As `grade_of`, but with probabilities the likeliest grade times its probability: ERank's score."""
+    if answer.probabilities is None:
+        return grade_of(answer, answers)
+    name, chance = max(answer.probabilities.items(), key=lambda item: item[1])
+    return value_of(name, answers) * chance, False

@@ -110,3 +110,24 @@ def test_grouprank_grades_a_group_freely_on_a_random_checkpoint(random_checkpoin
     [ranking] = Ranker(random_checkpoint("qwen2", ()), strategy=FAMILY["grouprank"].strategy, **told).rank([REQUEST])
     # What a random model writes holds no grade: both rounds are repaired, and the order stays.
     assert ranking.order == (0, 1, 2) and ranking.repairs == len(ranking.steps) == 2
+
+
+def test_erank_scores_the_grade_by_its_probability(random_checkpoint: Callable[..., Path]) -> None:
+    folder = random_checkpoint("qwen3", tuple("0123456789"))
+    ranker = Ranker(folder, strategy="pointwise", **family_options("erank", {"device": "cpu", "max_thought_tokens": 6}))
+    call = next(ranker.program(REQUEST))
+    said = call.messages[-1].content
+    # As in the paper's figure 5: what counts as relevant, query, document, grades and form, in one user's turn.
+    order = ("A passage that helps to answer", REQUEST.query, "they jump", "0, 1, 2, 3, 4, 5, 6", "<think>", "<answer>")
+    assert sorted(order, key=said.index) == list(order) and [turn.role for turn in call.messages] == ["user"]
+    assert call.identifiers == tuple(map(str, range(11))) and call.thinks and call.tagged
+    [ranking] = ranker.rank([REQUEST])
+    for place, step in enumerate(ranking.steps):
+        [answer] = ranker.backend.answer([ranker.prompt.ask("pointwise", REQUEST, (place,))])
+        # 1 is the beginning of 10, and both have a probability of their own.
+        assert answer.probabilities is not None and tuple(answer.probabilities) == call.identifiers
+        assert sum(answer.probabilities.values()) == pytest.approx(1) and min(answer.probabilities.values()) > 0
+        grade, chance = max(answer.probabilities.items(), key=lambda item: item[1])
+        assert step.text.endswith(f"<answer>{grade}</answer>")
+        assert step.grade == pytest.approx(int(grade) * chance, abs=1e-4)
+    assert ranking.repairs == 0

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import GRADES, Prompt
-from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.prompts.template import build_template, load_template
 from r1ranker_ir.strategies.options import RankingOptions
-from r1ranker_ir.strategies.pointwise import POINTWISE, grade_each
+from r1ranker_ir.strategies.pointwise import POINTWISE, PointwiseOptions, grade_each
 from r1ranker_ir.types import TASKS, Answer, Candidate, RankingRequest, Task
 
 
@@ -75,3 +76,41 @@ def test_where_the_budget_ends_the_rest_stays_below(prompt: Prompt, conversation
     )
     assert ranking.order == (1, 0, 2, 3)
     assert ranking.budget_reached
+
+
+def test_the_likeliest_grade_counts_as_far_as_it_is_likely(prompt: Prompt, conversation: Any) -> None:
+    def told(**chances: float) -> Answer:
+        return Answer("", choice=("[5]",), probabilities={f"[{name[1:]}]": chance for name, chance in chances.items()})
+
+    answers = (told(g5=1.0), told(g9=0.6, g0=0.4), Answer("<answer>[6]</answer>"), Answer("none"))
+    options = PointwiseOptions(graded_by="likeliest")
+    program = POINTWISE(conversation.request(4), prompt, options=options)
+    ranking, _ = conversation.drive(program, replies(*answers))
+    assert [step.grade for step in ranking.steps] == pytest.approx([5, 5.4, 6, 5])
+    assert ranking.order == (2, 1, 0, 3) and ranking.repairs == 1
+    with pytest.raises(InputError, match="graded_by"):
+        PointwiseOptions(graded_by="mean")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("choice", "grades"),
+    [
+        ([str(number) for number in range(11)], [3, 10, 5]),
+        ([str(number) for number in range(4)], [10, 5, 5]),  # 3 of 3; there is no 10
+    ],
+)
+def test_a_template_may_have_numbers_of_its_own(
+    choice: list[str], grades: list[float], conversation: Any, word_limits: Any
+) -> None:
+    content = {"choice": choice, "pointwise": {"user": "{query} {candidates}"}}
+    prompt = Prompt(build_template(content, "mine"), word_limits())
+    answers = [Answer(f"<think>7</think><answer>{said}</answer>") for said in ("3", "10", "none")]
+    ranking, calls = conversation.drive(grade_each(conversation.request(3), prompt), replies(*answers))
+    assert [step.grade for step in ranking.steps] == grades
+    assert calls[0].identifiers == tuple(choice)
+
+
+@pytest.mark.parametrize("choice", [["1", "2", "3"], ["bad", "fair", "good"], ["0"], ["a"]])
+def test_other_answers_than_two_words_or_whole_numbers_are_refused(choice: list[str]) -> None:
+    with pytest.raises(InputError, match=r"choice.*: give"):
+        build_template({"choice": choice, "pointwise": {"user": "{query} {candidates}"}}, "mine")

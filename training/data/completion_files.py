@@ -57,8 +57,13 @@ class CompletedSample:
 def completion_of(thought: str, answer: Sequence[int], candidates: int) -> str:
     """An assistant's turn in the protocol's form: a thought, and places of candidates as the answer."""
     names = identifiers(candidates)
+    return answered(thought, " > ".join(names[place] for place in answer))
+
+
+def answered(thought: str, answer: str) -> str:
+    """An assistant's turn in the protocol's form."""
     inner = f"{thought}\n" if thought else ""
-    return f"{_THINK}\n{inner}{_THINK_END}\n<answer>{' > '.join(names[place] for place in answer)}</answer>"
+    return f"{_THINK}\n{inner}{_THINK_END}\n<answer>{answer}</answer>"
 
 
 class _Thinking(OpenRecord):

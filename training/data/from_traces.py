@@ -10,24 +10,31 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from r1ranker_ir.data.qrels import gains_of
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.paths import NamedFile, check_outputs, corpus_inputs
+from r1ranker_ir.prompts.answers import read_number
 from r1ranker_ir.runs.traces import read_trace
 from r1ranker_ir.strategies.checks import asked_by
+from r1ranker_ir.strategies.grades import HIGHEST, MIDDLE
 from r1ranker_ir.training.data.ranking_measures import ndcg
 from r1ranker_ir.types import ClosedAt, Ranking, RankingRequest, Step
 
 from .command import SHOWN_LEAKS, open_training_corpus
-from .completion_files import CompletedSample, completion_of, write_completions
+from .completion_files import CompletedSample, answered, completion_of, write_completions
+from .graded import grade_name
 from .leakage import Leak, TestData, test_data_of
 from .records import TAGS, Sample, sample_strategies
 
 Judgments = Mapping[str, Mapping[str, float]]
 """Query id to document id to gain; what is not judged is worth 0."""
+
+_Try = tuple[float, int, int, CompletedSample]
+"""What fits, with what it is sorted by: quality, the length of its thought, and its place."""
 
 KEPT = "kept"
 SHARED_WITH_TEST = "shared with test data"
@@ -35,6 +42,8 @@ REPEATED = "the same completion again"
 NOT_AMONG_BEST = "not among the best"
 OTHER_PROMPT = "prompt with marked exclusions or a given thought"
 SEVERAL_EXCLUDED = "several excluded at once"
+UNJUDGED = "query without a judged candidate"
+MISSES = "misses the judgments"
 _NOT_CLOSED: Mapping[ClosedAt | None, str] = {
     "limit": "thought closed at the limit",
     "end_of_turn": "turn ended within the thought",
@@ -59,8 +68,16 @@ class TraceStep:
         return tuple(self.step.shown.index(position) for position in self.step.outcome)
 
     @property
+    def grade(self) -> int | None:
+        """The whole grade that its text answers with."""
+        number, _ = read_number(self.step.text)
+        return number if number is not None and number <= HIGHEST else None
+
+    @property
     def completion(self) -> str:
         """The assistant's turn in the protocol's form, whatever stood between thought and answer in the teacher's."""
+        if asked_by(self.strategy) == "grade":
+            return answered(self.step.thought.strip(), grade_name(self.grade or 0))
         return completion_of(self.step.thought.strip(), self.outcome, len(self.step.shown))
 
 
@@ -107,24 +124,30 @@ def select_steps(
     An exclusion fits if no candidate shown has a lower gain than the excluded one (the paper's reward asks for a
     non-positive, which is the same as long as one is shown), a choice of the best if none has a higher one. An ordering
     fits if its nDCG@10 over the candidates shown is above that of the order in which they were shown, or is 1, and
-    reaches `min_ndcg`; windows count one by one.
+    reaches `min_ndcg`; windows count one by one. A grade fits if it is at least the middle one for a candidate with a
+    gain, and at most that for one without; the best tries at a candidate are those nearest to the mean of all that fit,
+    as in ERank's recipe (arXiv 2509.00520).
     Repaired answers and thoughts that were closed or are empty never fit, nor do steps of fast eliminations that
     exclude several at once, mark what is excluded or use an earlier thought; and a step whose candidates all have the
-    same gain teaches nothing.
+    same gain teaches nothing, unless it grades one of them.
     """
     counts = Counter({KEPT: 0})
     leaks: list[Leak] = []
     queries: dict[str, int] = {}
-    # What fits, with what it is sorted by: quality, the length of its thought, and its place.
-    tries: dict[tuple[int, str, int], list[tuple[float, int, int, CompletedSample]]] = {}
+    tries: dict[tuple[int, str, int], list[_Try]] = {}
+    documents: dict[tuple[int, str], int] = {}
     for place, step in enumerate(steps):
         query_id = step.request.query_id
         query, known = queries.setdefault(query_id, len(queries)), judgments.get(query_id, {})
         gains = tuple(known.get(candidate.id, 0.0) for candidate in step.request.candidates)
-        reason, quality = _verdict(step, gains, min_ndcg)
+        grades = asked_by(step.strategy) == "grade"
+        reason, quality = _grade_verdict(step, gains, known) if grades else _verdict(step, gains, min_ndcg)
         record = JudgedRequest(step.request, gains, source)
         completed = CompletedSample(Sample(step.strategy, record), step.completion)
-        kept = tries.setdefault((query, step.strategy, step.number), [])
+        number = step.number
+        if grades:  # traces of other orders graded it at another step
+            number = documents.setdefault((query, step.request.candidates[0].id), len(documents))
+        kept = tries.setdefault((query, step.strategy, number), [])
         if reason == KEPT and test is not None and (found := test.leaks_of(record, collection)):
             reason = SHARED_WITH_TEST
             leaks += found
@@ -134,18 +157,30 @@ def select_steps(
             counts[reason] += 1
             continue
         kept.append((-quality, len(step.step.thought.strip()), place, completed))
-        kept.sort(key=lambda entry: entry[:3])
-        counts[NOT_AMONG_BEST] += len(kept[best:])
-        del kept[best:]
+        if not grades:
+            counts[NOT_AMONG_BEST] += _keep_best(kept, best)
+    for key, kept in tries.items():
+        if asked_by(key[1]) == "grade" and kept:
+            mean = fmean(entry[0] for entry in kept)
+            kept[:] = [(abs(entry[0] - mean), *entry[1:]) for entry in kept]
+            counts[NOT_AMONG_BEST] += _keep_best(kept, best)
     chosen = tuple(entry[-1] for key in sorted(tries) for entry in tries[key])
     counts[KEPT] = len(chosen)
     met = {reason: count for reason, count in counts.items() if count or reason == KEPT}
     return Selection(chosen, met, tuple(dict.fromkeys(leaks))[:SHOWN_LEAKS])
 
 
-def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[str, float]:
-    """Why a step is left out, or that it is kept and how good it is."""
-    told, thought, asks = step.step, step.step.thought.lower(), asked_by(step.strategy)
+def _keep_best(tries: list[_Try], best: int) -> int:
+    """Drops all tries but the best, and counts those dropped."""
+    tries.sort(key=lambda entry: entry[:3])
+    dropped = len(tries[best:])
+    del tries[best:]
+    return dropped
+
+
+def _why_unusable(step: TraceStep) -> str | None:
+    """Why nothing could be learned from a step, whatever its candidates are worth."""
+    told, thought = step.step, step.step.thought.lower()
     left_out = {
         "compares thoughts": bool(told.judged),
         "repaired": told.repaired,
@@ -154,15 +189,36 @@ def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[
         "a tag of the protocol in the thought": any(tag in thought for tag in TAGS),
         OTHER_PROMPT: told.thought_given or bool(told.marked),
         "of a strategy that is not trained": step.strategy not in sample_strategies(),
+    }
+    return next((reason for reason, so in left_out.items() if so), None)
+
+
+def _grade_verdict(step: TraceStep, gains: Sequence[float], judged: Mapping[str, float]) -> tuple[str, float]:
+    """Why a grade is left out, or that it is kept, and the grade."""
+    if reason := _why_unusable(step):
+        return reason, 0.0
+    if not any(judged.values()):
+        return UNJUDGED, 0.0
+    grade = step.grade
+    fits = grade is not None and (grade >= MIDDLE if gains[0] > 0 else grade <= MIDDLE)
+    return (KEPT, float(grade or 0)) if fits else (MISSES, 0.0)
+
+
+def _verdict(step: TraceStep, gains: Sequence[float], min_ndcg: float) -> tuple[str, float]:
+    """Why a step is left out, or that it is kept and how good it is."""
+    if reason := _why_unusable(step):
+        return reason, 0.0
+    asks = asked_by(step.strategy)
+    left_out = {
         SEVERAL_EXCLUDED: asks == "worst" and len(step.outcome) > 1,
-        "query without a judged candidate": not any(gains),
+        UNJUDGED: not any(gains),
         "nothing to tell apart": len(set(gains)) < 2,
     }
     if reason := next((reason for reason, so in left_out.items() if so), None):
         return reason, 0.0
     if asks in ("worst", "best"):
         wanted = min(gains) if asks == "worst" else max(gains)
-        return (KEPT, 1.0) if gains[step.outcome[0]] == wanted else ("misses the judgments", 0.0)
+        return (KEPT, 1.0) if gains[step.outcome[0]] == wanted else (MISSES, 0.0)
     reached = ndcg([gains[place] for place in step.outcome], gains, _CUTOFF)
     if reached < 1 and reached <= ndcg(gains, gains, _CUTOFF):
         return "no better than the order shown", 0.0

@@ -14,8 +14,9 @@ from r1ranker_ir.errors import ContextLengthError, InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import Call, Candidate, Message
+from r1ranker_ir.types import OF_ONE, Call, Candidate, Message
 
+from .graded import due_of, rows_of_questions
 from .records import TAGS, Sample, judged, sample_strategies
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,11 @@ class PromptRenderer:
         if sample.strategy not in sample_strategies():
             known = ", ".join(sample_strategies())
             raise InputError(f"request {request.query_id!r}: strategy is {sample.strategy!r}: use one of {known}")
+        if sample.asks in OF_ONE and (count := len(request.candidates)) != 1:
+            raise InputError(
+                f"request {request.query_id!r}: {sample.strategy} shows one candidate and not {count}: make a question "
+                "of each of them (questions_of)"
+            )
         return self.prompt.ask(STRATEGIES[sample.strategy].section, request, range(len(request.candidates)))
 
     def scored_ids(self, record: JudgedRequest) -> list[tuple[list[int], list[int]]]:
@@ -107,19 +113,21 @@ def turns_of(messages: Sequence[Message]) -> list[dict[str, str]]:
 
 
 def sample_of(row: Mapping[str, Any]) -> Sample:
-    """Builds the sample of a row of a sample file."""
+    """Builds the sample of a row of a sample file, or of one of its questions."""
     ids, texts = row["candidate_ids"], row["candidates"]
     if len(ids) != len(texts):
         raise InputError(f"request {row['id']!r}: {len(ids)} candidate_ids for {len(texts)} candidates: give one each")
     candidates = tuple(Candidate(identity, text) for identity, text in zip(ids, texts, strict=True))
     names = row["task"], row["id"], row["source"], row.get("aim") or ""
-    return Sample(row["strategy"], judged(row["context"], candidates, row["gains"], *names))
+    due = due_of(row)
+    return Sample(row["strategy"], judged(row["context"], candidates, row["gains"] if due is None else [due], *names))
 
 
 def training_rows(samples: Any, renderer: PromptRenderer) -> Any:
-    """Adds prompts to samples."""
+    """Adds prompts to samples, of which lists to be graded become a row for each candidate."""
     from datasets import Features, Value
 
+    samples = rows_of_questions(samples)
     left_out: set[int] = set()
 
     def add_prompt(row: dict[str, Any], place: int) -> dict[str, Any]:

@@ -17,7 +17,6 @@ HIGHEST = 9
 """Grades are digits, so that one token says them."""
 
 _WORD = re.compile(r"\w+")
-_FAR, _NEAR = 0.1, 0.8  # cosines of a sentence encoder for passages beside the query, and for its answers
 _SHOWN_OTHERWISE = frozenset('<>[]"')
 _SHORT = 3  # letters: shorter words are mostly articles and prepositions
 
@@ -32,16 +31,13 @@ class Quoting:
     def grades(self, sample: Sample) -> tuple[float, ...]:
         """Grades of a sample's candidates, 0 to 9; a thought says the nearest digits, which the rest orders further.
 
-        9 · (share · (cosine − 0.1) / 0.7 + (1 − share) · gain / greatest gain), the first term held to 0 … 1.
+        Those of the teacher, with the greatest gain in full; without one 9 · gain / greatest gain.
         """
-        request, gains = sample.record.request, sample.record.gains
+        gains = sample.record.gains
         most = max(gains) or 1.0
         if self.teacher is None:
             return tuple(HIGHEST * gain / most for gain in gains)
-        cosines = self.teacher.similarities(request.query, [candidate.text for candidate in request.candidates])
-        near = map(nearness, cosines)
-        share, both = self.teacher.teaching.share, zip(near, gains, strict=True)
-        return tuple(HIGHEST * (share * each + (1 - share) * gain / most) for each, gain in both)
+        return self.teacher.grades(sample, HIGHEST, most)
 
     def thought(self, sample: Sample, grades: Sequence[float]) -> str:
         """The thought that says the grades, each behind a quote."""
@@ -58,11 +54,6 @@ class Remark:
     place: int
     quote: str
     grade: int
-
-
-def nearness(cosine: float) -> float:
-    """A sentence encoder's cosine as a number from 0, for passages beside the query, to 1, for its answers."""
-    return min(1.0, max(0.0, (cosine - _FAR) / (_NEAR - _FAR)))
 
 
 def quote_of(query: str, text: str, words: int) -> str:

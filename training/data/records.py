@@ -13,9 +13,13 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 """The tags of the protocol."""
 
 
+ASKED_OF_SAMPLES: tuple[Asked, ...] = (*COMPARED, "grade")
+"""What samples can ask for."""
+
+
 def sample_strategies() -> tuple[str, ...]:
-    """The strategies whose questions can be trained on: those that compare candidates."""
-    return tuple(name for name, strategy in STRATEGIES.items() if strategy.asks in COMPARED)
+    """The strategies whose questions can be trained on: those that compare candidates, and those that grade them."""
+    return tuple(name for name, strategy in STRATEGIES.items() if strategy.asks in ASKED_OF_SAMPLES)
 
 
 def judged(
@@ -33,7 +37,7 @@ def judged(
 
 @dataclass(frozen=True)
 class Sample:
-    """One question to train on."""
+    """One question to train on; a list to be graded is a question about each of its candidates (`graded`)."""
 
     strategy: str
     record: JudgedRequest

@@ -7,6 +7,7 @@ lists; windows are cut from the record as the first stage ordered it.
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from r1ranker_ir.option_fields import option
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.windows import check_window, sliding
 
+from .graded import graded
 from .records import Sample, sample_strategies, shown_of
 
 WINDOWS = "windows"
@@ -36,7 +38,7 @@ class Sampling:
 
     strategy: str = option(
         "iterative",
-        "Eliminations, whole lists, the best of a list, or windows.",
+        "Eliminations, whole lists, the best of a list, grades of its candidates, or windows.",
         choices=lambda: (*sample_strategies(), WINDOWS),
     )
     candidates: int = option(10, "Length of a list, its positive included.", least=2)
@@ -45,6 +47,9 @@ class Sampling:
     min_gain: float = option(0.0, "Least gain of a positive; above 0 in any case.", unset="above 0", least=0.0)
     window_size: int = option(20, "Length of a window.", least=2)
     stride: int = option(10, "Places by which windows move up; below the window size.", least=1)
+    full_gain: float | None = option(
+        None, "With pointwise: the gain that is worth the grade 10.", unset="the greatest of each list"
+    )
     passage_words: tuple[int, ...] = option(
         (), "Cut candidates to N words; of several numbers, one is drawn per query.", unset="whole", least=1
     )
@@ -55,11 +60,21 @@ class Sampling:
         check_window(self.window_size, self.stride)
         if self.as_given and self.strategy == WINDOWS:
             raise InputError(f"as_given goes with {', '.join(sample_strategies())}: windows are cut from longer lists")
+        if self.full_gain is not None and not (self.grades and 0 < self.full_gain < math.inf):
+            raise InputError(
+                f"full_gain is {self.full_gain} with strategy {self.strategy!r}: give a gain above 0, of a strategy "
+                "that grades (pointwise)"
+            )
 
     @property
     def makes_steps(self) -> bool:
         """Whether samples are the steps of an elimination."""
         return self.strategy in STRATEGIES and STRATEGIES[self.strategy].asks == "worst"
+
+    @property
+    def grades(self) -> bool:
+        """Whether samples are lists whose gains are grades."""
+        return self.strategy in STRATEGIES and STRATEGIES[self.strategy].asks == "grade"
 
 
 def record_rng(seed: int, record: JudgedRequest, *more: str) -> random.Random:
@@ -79,6 +94,7 @@ def samples_of(record: JudgedRequest, sampling: Sampling, dropped: Counter[str])
         reason = NO_NEGATIVE
         if len(set(record.gains)) > 1:
             samples = _list_samples(_shortened(record, sampling), sampling)
+            samples = [graded(sample, sampling.full_gain) if sampling.grades else sample for sample in samples]
     dropped.update(() if samples else (reason,))
     return samples
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import option
+from r1ranker_ir.strategies.grades import HIGHEST
 
 from .records import Sample, shown_of
+
+_FAR, _NEAR = 0.1, 0.8  # cosines of a sentence encoder for passages beside the query, and for its answers
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ def soft_gains(similarities: Sequence[float], gains: Sequence[float], teaching: 
     )
 
 
+def nearness(cosine: float) -> float:
+    """A sentence encoder's cosine as a number from 0, for passages beside the query, to 1, for its answers."""
+    return min(1.0, max(0.0, (cosine - _FAR) / (_NEAR - _FAR)))
+
+
 class Teacher:
     """Gives samples soft gains."""
 
@@ -76,11 +84,24 @@ class Teacher:
         return shown_of(record, kept)
 
     def taught(self, sample: Sample) -> Sample:
-        """Returns the sample with the teacher's gains."""
+        """Returns the sample with the teacher's gains; grades, where it asks for grades."""
         record = sample.record
+        if sample.asks == "grade":
+            told = self.grades(sample, HIGHEST, HIGHEST)
+            return replace(sample, record=replace(record, gains=tuple(float(round(grade)) for grade in told)))
         texts = [candidate.text for candidate in record.request.candidates]
         similarities = self.similarities(record.request.query, texts)
         return replace(sample, record=replace(record, gains=soft_gains(similarities, record.gains, self.teaching)))
+
+    def grades(self, sample: Sample, highest: int, full: float) -> tuple[float, ...]:
+        """Grades of a sample's candidates from 0 to `highest`, by the teacher's share and by the gains beside `full`.
+
+        highest · (share · (cosine − 0.1) / 0.7 + (1 − share) · gain / full), the first term held to 0 … 1.
+        """
+        request, gains = sample.record.request, sample.record.gains
+        cosines = self.similarities(request.query, [candidate.text for candidate in request.candidates])
+        share, both = self.teaching.share, zip(map(nearness, cosines), gains, strict=True)
+        return tuple(highest * (share * each + (1 - share) * gain / full) for each, gain in both)
 
     def similarities(self, query: str, texts: Sequence[str]) -> tuple[float, ...]:
         """The cosine of each text's embedding with the query's; texts are cut where the encoder's positions end."""

@@ -3,8 +3,9 @@
     python -m r1ranker_ir.training.demo.cold_start --samples steps.parquet --output cold.parquet --lazy 0.6
 
 The teacher of these completions is lazy: in a share of them it writes the whole thought and then answers by position,
-whatever it has counted: it excludes the last candidate shown, or leaves the order as it is. A model fine-tuned on them
-has the form and the counting, and a strong position bias, which reinforcement learning has to take away.
+whatever it has counted: it excludes the last candidate shown, leaves the order as it is, or grades by 5. A model
+fine-tuned on them has the form and the counting, and a strong position bias, which reinforcement learning has to take
+away.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from transformers import PreTrainedTokenizerFast
 
 from r1ranker_ir.errors import InputError, R1RankerError
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
+from r1ranker_ir.strategies.grades import MIDDLE
 from r1ranker_ir.training.data.completion_files import CompletedSample, write_completions
+from r1ranker_ir.training.data.graded import grade_name, questions_of
 from r1ranker_ir.training.data.prompting import OPENING, sample_of
 from r1ranker_ir.training.data.records import Sample
 from r1ranker_ir.training.data.sample_files import read_samples
@@ -27,7 +30,7 @@ from r1ranker_ir.training.data.sample_files import read_samples
 from .lexicon import build_lexicon, read_documentation
 from .lists import IDENTIFIERS, CandidateList, Mode, completion_of
 
-MODES: dict[str, Mode] = {"iterative": "exclude", "direct": "order"}
+MODES: dict[str, Mode] = {"iterative": "exclude", "direct": "order", "pointwise": "exclude"}
 _ANSWER = "<answer>"
 
 
@@ -64,7 +67,11 @@ class ColdStartTeacher:
         shown = CandidateList(self._words(request.query), passages)
         pieces = completion_of(shown, MODES[sample.strategy], _common_words())
         written = str(self._tokenizer.decode([id_ for piece in pieces for id_ in self._ids(piece.text)])).strip()
-        if self._rng.random() >= self._lazy:
+        lazy = self._rng.random() < self._lazy
+        if sample.asks == "grade":
+            grade = grade_name(MIDDLE if lazy else sample.record.gains[0])
+            return f"{OPENING}{written.rpartition(_ANSWER)[0]}{_ANSWER}{grade}</answer>"
+        if not lazy:
             return OPENING + written
         by_position = IDENTIFIERS[:count] if sample.asks == "order" else IDENTIFIERS[count - 1 : count]
         return f"{OPENING}{written.rpartition(_ANSWER)[0]}{_ANSWER}{' > '.join(by_position)}</answer>"
@@ -74,8 +81,8 @@ def complete_all(teacher: ColdStartTeacher, samples: Path, most: int | None) -> 
     """Yields the first samples of a file, all by default, with the teacher's completions."""
     rows = read_samples([samples])
     for row in rows if most is None else rows.take(min(most, len(rows))):
-        sample = sample_of(row)
-        yield CompletedSample(sample, teacher.complete(sample))
+        for question in questions_of(sample_of(row)):
+            yield CompletedSample(question, teacher.complete(question))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import DataFileError, InputError
+from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.completion_files import read_completions
 from r1ranker_ir.training.data.prompting import PromptRenderer, sample_of, training_rows
 from r1ranker_ir.training.data.sample_files import read_samples
@@ -54,6 +55,8 @@ def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
         return mix(parts, data.train_weights, length=_rows_taken(arguments), seed=seed)
     rows = concatenate_datasets(list(parts))
     if data.curriculum == "length":
+        if grading := [name for name in rows.unique("strategy") if STRATEGIES[name].asks == "grade"]:
+            raise InputError(f"curriculum length is for prompts that show a list: {grading[0]} shows one candidate")
         if "gains" not in rows.column_names:
             raise InputError("curriculum length needs samples, which know their candidates: give such files")
         _keep_order(config)

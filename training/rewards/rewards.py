@@ -24,6 +24,7 @@ from r1ranker_ir.training.data.ranking_measures import (
 )
 
 from .answer_protocol import answer_after_thought, closed_answer, format_term, tag_term, written_identifiers
+from .grades import LIST_REWARDS
 from .rows import Completion, Components, RewardFunction, RewardRow, reference_of, reward, whole_outputs
 
 _RANKING_CUTOFF = 20
@@ -190,6 +191,7 @@ REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
         "setwise_graded": setwise_reward_graded,
         "multi_view": multi_view_reward,
         "multi_view_overlap": multi_view_reward_overlap,
+        **LIST_REWARDS,
     }
 )
 """The rewards by the names that recipes use."""

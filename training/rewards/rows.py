@@ -55,21 +55,13 @@ def reward(
             **kwargs: object,
         ) -> list[float | None]:
             outputs = whole_outputs(completions, opening)
-            _check_lengths(len(outputs), gains=gains, strategy=strategy, reference_order=reference_order)
+            check_lengths(len(outputs), gains=gains, strategy=strategy, reference_order=reference_order)
             told: dict[int, Components] = {}
             for place, output in enumerate(outputs):
-                if strategy is None or _asks(place, strategy[place]) == asks:
+                if strategy is None or asked_of(place, strategy[place]) == asks:
                     reference = None if reference_order is None else reference_order[place]
-                    told[place] = components(RewardRow(place, output, _checked_gains(place, gains[place]), reference))
-            if logged_as and log_metric is not None and told:
-                for part in next(iter(told.values())):
-                    mean = math.fsum(each[part] for each in told.values()) / len(told)
-                    log_metric(f"rewards/{logged_as}/{part}", mean)
-            sums = {
-                place: math.fsum(weights.get(part, 1.0) * value for part, value in each.items())
-                for place, each in told.items()
-            }
-            return [sums.get(place) for place in range(len(outputs))]
+                    told[place] = components(RewardRow(place, output, checked_gains(place, gains[place]), reference))
+            return summed(told, len(outputs), logged_as, log_metric, weights)
 
         del scored.__wrapped__  # it is called otherwise
         return scored
@@ -77,19 +69,40 @@ def reward(
     return make
 
 
-def _check_lengths(count: int, **columns: Sequence[Any] | None) -> None:
+def summed(
+    told: Mapping[int, Components],
+    count: int,
+    logged_as: str = "",
+    log_metric: LogMetric | None = None,
+    weights: Mapping[str, float] = MappingProxyType({}),
+) -> list[float | None]:
+    """What a reward function returns for `count` completions of which some have components, whose means are logged."""
+    if logged_as and log_metric is not None and told:
+        for part in next(iter(told.values())):
+            mean = math.fsum(each[part] for each in told.values()) / len(told)
+            log_metric(f"rewards/{logged_as}/{part}", mean)
+    sums = {
+        place: math.fsum(weights.get(part, 1.0) * value for part, value in each.items()) for place, each in told.items()
+    }
+    return [sums.get(place) for place in range(count)]
+
+
+def check_lengths(count: int, **columns: Sequence[Any] | None) -> None:
+    """Refuses columns that do not have one entry per completion."""
     for name, values in columns.items():
         if values is not None and (isinstance(values, str) or len(values) != count):
             raise InputError(f"{name} holds {len(values)} entries for {count} completions: give a list of one each")
 
 
-def _asks(place: int, strategy: Any) -> Asked:
+def asked_of(place: int, strategy: Any) -> Asked:
+    """What the strategy of a row asks for."""
     if strategy not in sample_strategies():
         raise InputError(f"strategy of row {place} is {strategy!r}: use one of {', '.join(sample_strategies())}")
     return STRATEGIES[strategy].asks
 
 
-def _checked_gains(place: int, gains: Any) -> tuple[float, ...]:
+def checked_gains(place: int, gains: Any) -> tuple[float, ...]:
+    """The gains of a row."""
     try:
         checked = () if isinstance(gains, str) else tuple(map(float, gains))
     except (TypeError, ValueError):
@@ -101,7 +114,7 @@ def _checked_gains(place: int, gains: Any) -> tuple[float, ...]:
 
 def whole_outputs(completions: Sequence[Completion], opening: Sequence[str | None] | None) -> list[str]:
     """Joins each opening with its completion."""
-    _check_lengths(len(completions), opening=opening)
+    check_lengths(len(completions), opening=opening)
     outputs = []
     for place, completion in enumerate(completions):
         start = "" if opening is None else opening[place] or ""

@@ -60,7 +60,11 @@ class EpisodeGRPOConfig(RankingGRPOConfig):
         for name, makes_sense, wanted in (
             ("episodes_per_list", self.episodes_per_list >= 2, "at least 2: steps are compared between episodes"),
             ("episode_gamma", 0 <= self.episode_gamma <= 1, "a number from 0 to 1"),
-            ("zero_variance", self.zero_variance != "replace", "keep or drop: the steps of episodes follow each other"),
+            (
+                "zero_variance",
+                self.zero_variance in ("keep", "drop"),
+                "keep or drop: the steps of episodes follow each other",
+            ),
             (
                 "multi_objective_aggregation",
                 self.multi_objective_aggregation == "sum_then_normalize",

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -17,7 +17,9 @@ from r1ranker_ir.training.data.prompting import PromptRenderer
 from r1ranker_ir.training.rewards.rows import RewardFunction
 
 from .callback_state import KeptCallback
-from .variance import ZeroVariance, scale_loss, zero_variance_groups
+from .mutation import Mutation
+from .variance import Mode, ZeroVariance, scale_loss, zero_variance_groups
+from .whole_lists import WholeLists, warn_of_parted_lists
 
 
 @dataclass
@@ -27,14 +29,23 @@ class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are no
     rewards: list[str] = field(
         default_factory=lambda: ["exclusion"], metadata={"help": "Reward functions by name, summed."}
     )
-    zero_variance: Literal["keep", "drop", "replace"] = field(
+    zero_variance: Mode = field(
         default="keep", metadata={"help": "What to do with groups without variance in their rewards."}
+    )
+    mutation_noise: float = field(
+        default=0.5,
+        metadata={"help": "With zero_variance mutate: standard deviation of grades around the true one."},
     )
     held_out_every: int = field(default=0, metadata={"help": "Steps between measurements on the held-out lists."})
     max_generated_tokens: int | None = field(default=None, metadata={"help": "Stop after N generated tokens."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.zero_variance == "mutate" and self.use_vllm:
+            raise InputError(
+                "zero_variance is 'mutate' with use_vllm: the log-probabilities of vLLM are not those of mutated "
+                "answers. Turn use_vllm off, or use replace"
+            )
         cycle = self.steps_per_generation * self.num_iterations
         updates = math.lcm(cycle, self.gradient_accumulation_steps) // self.gradient_accumulation_steps
         # A save_steps below 1 is a share of all steps, however many they turn out to be.
@@ -103,15 +114,28 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.zero_variance: ZeroVariance | None = None
         if self.compares_groups:
             kinds = {"num_generations": self.num_generations, "loss_type": self.loss_type, "seed": args.seed}
-            self.zero_variance = ZeroVariance(args.zero_variance, **kinds)
+            mutation = Mutation(self._tokenizer, args.mutation_noise)
+            self.zero_variance = ZeroVariance(args.zero_variance, mutation=mutation, **kinds)
             self.add_callback(self.zero_variance)
         self._order = _EpochOrder()
         self.add_callback(self._order)
         self.last_rewards = torch.empty(0)
+        self._asked: list[dict[str, Any]] = []
+        self._previewing = False
+        if self._has_lists(train_dataset):
+            local_rows = args.per_device_train_batch_size * args.steps_per_generation
+            warn_of_parted_lists(train_dataset, local_rows // self.num_generations)
+
+    @staticmethod
+    def _has_lists(rows: Any) -> bool:
+        return "list" in (getattr(rows, "column_names", None) or ())
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        self._order.sampler = super()._get_train_sampler(dataset)
-        return self._order.sampler
+        sampler, rows = super()._get_train_sampler(dataset), self.train_dataset if dataset is None else dataset
+        if sampler.shuffle and self._has_lists(rows):
+            sampler = WholeLists(sampler, rows["list"])
+        self._order.sampler = sampler
+        return sampler
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [self.renderer.prompt_ids(prompt) for prompt in prompts], None, {}
@@ -131,16 +155,48 @@ class RankingGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._metrics[mode]["rollout_seconds"].append(time.perf_counter() - started)
         return output
 
+    def _generate_single_turn(self, *arguments: Any, **options: Any) -> Any:
+        completion_ids, logprobs = super()._generate_single_turn(*arguments, **options)
+        if self.zero_variance is None or self.zero_variance.mode != "mutate" or not self.model.training:
+            return completion_ids, logprobs
+        flags = self._without_variance(self._preview(completion_ids))
+        index = self.accelerator.process_index
+        return self.zero_variance.mutate(completion_ids, self._asked, flags, index), logprobs
+
+    def _preview(self, completion_ids: Any) -> torch.Tensor:
+        """The rewards of completions before they are scored for good; what they log is left out."""
+        texts = self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)
+        completions = [[{"role": "assistant", "content": text}] for text in texts]
+        self._previewing = True
+        try:
+            prompts = [row["prompt"] for row in self._asked]
+            rewards: torch.Tensor = super()._calculate_rewards(self._asked, prompts, completions, completion_ids)
+        finally:
+            self._previewing = False
+        return rewards
+
+    def _log_metric(self, name: str, value: float) -> None:
+        if not self._previewing:
+            super()._log_metric(name, value)
+
+    def _log_completion_extra(self, column: str, values: list[Any]) -> None:
+        if not self._previewing:
+            super()._log_completion_extra(column, values)
+
+    def _without_variance(self, rewards: torch.Tensor) -> torch.Tensor:
+        by_function = self.multi_objective_aggregation == "normalize_then_sum"
+        return zero_variance_groups(rewards, self.reward_weights, self.num_generations, by_function=by_function)
+
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         self.last_rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         return self.last_rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._asked = inputs
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.zero_variance is None or not self.model.training:
             return batch
-        scored = self.last_rewards, self.reward_weights, self.num_generations
-        flags = zero_variance_groups(*scored, by_function=self.multi_objective_aggregation == "normalize_then_sum")
+        flags = self._without_variance(self.last_rewards)
         batch, counts = self.zero_variance.apply(batch, flags, self.accelerator.gather, self.accelerator.process_index)
         for name, value in counts.items():
             self._metrics["train"][name].append(value)

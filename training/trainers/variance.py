@@ -1,16 +1,19 @@
-"""Groups whose rewards are all equal teach nothing: they leave the loss, or give their place to groups that do."""
+"""Groups whose rewards are all equal teach nothing: they leave the loss, or give their place, or get another answer."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 
 from .callback_state import KeptCallback
 
 Batch = dict[str, torch.Tensor]
+Mode = Literal["keep", "drop", "replace", "mutate"]
+Mutate = Callable[[int, Sequence[int], random.Random], list[int] | None]
+"""Another completion in place of that of a row, or `None` for none."""
 Gather = Callable[[torch.Tensor], torch.Tensor]
 
 _ROW_MEANS = frozenset({"grpo", "sapo", "luspo", "dr_grpo"})
@@ -71,7 +74,7 @@ def replace_groups(
     often as any other, give or take one. Only groups that lie whole on this process give or take.
     """
     rows = len(batch["completion_mask"])
-    whole = range(-(-first_row // num_generations), (first_row + rows) // num_generations)
+    whole = _whole_groups(rows, num_generations, first_row)
     flags = zero_variance.tolist()
     donors = [group for group in whole if not flags[group]]
     takers = [group for group in whole if flags[group]]
@@ -85,27 +88,80 @@ def replace_groups(
     return taken, origin
 
 
+def mutate_groups(
+    completions: Sequence[Sequence[int]],
+    zero_variance: torch.Tensor,
+    num_generations: int,
+    mutate: Mutate,
+    *,
+    first_row: int = 0,
+    seed: str = "0",
+) -> tuple[list[list[int]], int]:
+    """Exchanges one completion of each group without variance that lies whole on this process; also counts them.
+
+    They are tried in random order until one can be exchanged.
+    """
+    changed, count = [list(ids) for ids in completions], 0
+    for group in _whole_groups(len(changed), num_generations, first_row):
+        if not zero_variance[group]:
+            continue
+        rng = random.Random(f"{seed}:{group}")
+        start = group * num_generations - first_row
+        for row in rng.sample(range(start, start + num_generations), num_generations):
+            if (new := mutate(row, changed[row], rng)) is not None:
+                changed[row], count = new, count + 1
+                break
+    return changed, count
+
+
+def _whole_groups(rows: int, num_generations: int, first_row: int) -> range:
+    """The groups that lie whole on a process with these rows."""
+    return range(-(-first_row // num_generations), (first_row + rows) // num_generations)
+
+
 def group_metrics(zero_variance: float, dropped: float = 0.0, replaced: float = 0.0) -> dict[str, float]:
     """Counts groups of a generation batch, over all processes; of a group on several processes, parts."""
     return {"groups/zero_variance": zero_variance, "groups/dropped": dropped, "groups/replaced": replaced}
 
 
 class ZeroVariance(KeptCallback):
-    """Handles groups without variance: keeps them, drops them from the loss, or replaces them by copies of others.
+    """Handles groups without variance: keeps them, drops them from the loss, replaces them by copies of others, or
+    mutates an answer of theirs before they are scored.
 
-    Those that there is no group to copy for, in the same generation batch on the same process, are dropped.
+    Those that there is no group to copy for, in the same generation batch on the same process, are dropped; so are
+    those that are still without variance after a mutation.
     """
 
     keeps = ("batches",)
 
     def __init__(
-        self, mode: Literal["keep", "drop", "replace"], *, num_generations: int, loss_type: str, seed: int = 0
+        self, mode: Mode, *, num_generations: int, loss_type: str, seed: int = 0, mutation: Any = None
     ) -> None:
         self.mode = mode
         self.num_generations = num_generations
         self.loss_type = loss_type
         self.seed = seed
+        self.mutation = mutation
         self.batches = 0
+        self._mutated = 0
+
+    def mutate(
+        self,
+        completions: Sequence[Sequence[int]],
+        rows: Sequence[Any],
+        zero_variance: torch.Tensor,
+        process_index: int = 0,
+    ) -> list[list[int]]:
+        """Exchanges an answer of each group without variance; `zero_variance` are flags of all processes' groups."""
+        changed, self._mutated = mutate_groups(
+            completions,
+            zero_variance,
+            self.num_generations,
+            lambda row, ids, rng: self.mutation(rows[row], ids, rng),
+            first_row=process_index * len(rows),
+            seed=f"{self.seed}:{self.batches}",
+        )
+        return changed
 
     def apply(
         self, batch: Batch, zero_variance: torch.Tensor, gather: Gather, process_index: int = 0
@@ -123,14 +179,16 @@ class ZeroVariance(KeptCallback):
             dropped = dropped & ~replaced
         elif self.mode == "keep":
             dropped = torch.zeros_like(dropped)
-        here = torch.stack([dropped.sum(), replaced.sum()]).float().unsqueeze(0)
-        gone, swapped = (gather(here).sum(dim=0) / self.num_generations).tolist()
+        mutated = torch.tensor(self._mutated * self.num_generations, device=device)
+        here = torch.stack([dropped.sum(), replaced.sum(), mutated]).float().unsqueeze(0)
+        gone, swapped, exchanged = (gather(here).sum(dim=0) / self.num_generations).tolist()
         if gone:
             batch = drop_rows(batch, dropped, self.loss_type, gather)
         elif swapped:
             batch = _counted(batch, gather)
         self.batches += 1
-        return batch, group_metrics(float(flags.sum()), gone, swapped)
+        counts = group_metrics(float(flags.sum()), gone, swapped)
+        return batch, counts | ({"groups/mutated": exchanged} if self.mode == "mutate" else {})
 
 
 def _counted(batch: Batch, gather: Gather) -> Batch:

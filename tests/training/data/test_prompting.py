@@ -21,6 +21,7 @@ from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT, read_settings
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies import STRATEGIES
+from r1ranker_ir.training.data.graded import questions_of
 from r1ranker_ir.training.data.prompting import OPENING, PromptRenderer, sample_of, training_rows
 from r1ranker_ir.training.data.records import Sample, judged, sample_strategies, shown_of
 from r1ranker_ir.training.data.sample_files import COLUMNS, read_samples, row_of, write_samples
@@ -124,9 +125,9 @@ def test_cut_and_hostile_passages_are_trained_as_they_are_asked(
     texts = data.draw(st.lists(pieces, min_size=2, max_size=5))
     query = f"flea {data.draw(st.lists(st.sampled_from([*HOSTILE, *WORDS]), max_size=5).map(' '.join))}"
     strategy = data.draw(st.sampled_from(sample_strategies()))
-    asked = sample(strategy, query, texts, task=data.draw(st.sampled_from(TASKS)))
-    request = asked.record.request
-    model.check(asked, model.prompt.ask(strategy, request, range(len(texts))))
+    whole = sample(strategy, query, texts, task=data.draw(st.sampled_from(TASKS)))
+    asked = questions_of(whole)[0]
+    model.check(asked, model.prompt.ask(strategy, asked.record.request, range(len(asked.record.gains))))
 
 
 @pytest.mark.parametrize("name", ["chatml", "inst", "narrow", "embedded"])

@@ -309,7 +309,7 @@ def test_prompts_and_completions_as_trl_defines_them_pass(tmp_path: Path, prompt
         ([SAMPLE | {"candidates": ["a", 1]}], r"field 'candidates\[1\]' is 1: give a text"),
         ([SAMPLE | {"gains": [1]}], ":1: the record: gains has 1 values for 2 candidates"),
         ([SAMPLE | {"gains": [1, float("nan")]}], r":1: field 'gains\[1\]' is nan: give a finite number"),
-        ([SAMPLE | {"strategy": "pointwise"}], ":1: field 'strategy' is 'pointwise'"),
+        ([SAMPLE | {"strategy": "likelihood"}], ":1: field 'strategy' is 'likelihood'"),
         ([{"prompt": "x"}], ":1: field 'completion' is missing: give it"),
         ([{"prompt": "x", "completion": "y"}, {"prompt": TURNS[0], "completion": TURNS[1]}], ":2: field 'prompt' is"),
         ([{"prompt": [], "completion": TURNS[1]}], r":1: field 'prompt' is \[\]: give at least 1"),

@@ -49,6 +49,13 @@ def thought_of(completion: str) -> list[str]:
     return [" ".join(line.split()) for line in completion.partition("</think>")[0].splitlines()]
 
 
+@pytest.mark.parametrize(("lazy", "grade"), [(0.0, "[7]"), (1.0, "[5]")])
+def test_a_grade_is_the_one_due_or_the_middle_one(lazy: float, grade: str) -> None:
+    one = Sample("pointwise", judged("the flea function", (Candidate("d", FLEAS[1]),), (7.0,), id="q"))
+    completion = teacher_of(lazy).complete(one)
+    assert answer_of(completion) == grade and thought_of(completion)[1].startswith("[1] flea + + function +")
+
+
 def test_diligent_answers_follow_their_counts_and_lazy_ones_the_position() -> None:
     completion = teacher_of(0.0).complete(sample("iterative"))
     assert thought_of(completion) == [

@@ -34,6 +34,14 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         **{"use_peft": False, "learning_rate": 5e-6, "num_train_epochs": 5},
         **{"lr_scheduler_type": "cosine", "warmup_steps": 0.1},
     },
+    "erank-sft": {
+        **{"gpus": 8, "use_peft": True, "lora_r": 32, "lora_alpha": 64, "learning_rate": 1e-4, "update": 128},
+        **{"num_train_epochs": 1, "max_length": 2048, "lr_scheduler_type": "cosine", "warmup_steps": 0.05},
+    },
+    "erank-grpo": {
+        **{"gpus": 8, "rewards": ["grade_rank"], "num_generations": 5, "max_prompt_length": 1024, "beta": 0.001},
+        **{"max_completion_length": 1024, "learning_rate": 1e-6, "epsilon": 0.2, "num_train_epochs": 10},
+    },
     "reasonrank-grpo": {
         **{"gpus": 8, "prompts": 16, "num_generations": 8, "max_prompt_length": 20480, "max_completion_length": 3072},
         **{"beta": 0.001, "use_bias_correction_kl": False, "learning_rate": 1e-6},
@@ -86,7 +94,7 @@ def test_recipe_says_what_it_is_and_whether_it_was_run_as_the_documentation_does
     assert len(describe_recipes()[name]) > 20
     said = " ".join(comment(name).replace("#", " ").split())
     assert "Hardware: " in said
-    assert name.startswith(("tiny-", "small-")) or "PROTOCOLS.md" in said
+    assert name.startswith(("tiny-", "small-")) or "PROTOCOLS.md" in said or "by the paper's appendix" in said
     page = TRAINING_PAGE.read_text(encoding="utf-8")
     [row] = [line for line in page.splitlines() if line.startswith("| `") and f"`{name}`" in line]
     _, _, methods, *_, run, _ = (cell.strip() for cell in row.split("|"))

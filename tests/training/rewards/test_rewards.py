@@ -20,6 +20,7 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import read_answer
 from r1ranker_ir.training.data.ranking_measures import average_overlap, ndcg, rank_biased_overlap, recall
 from r1ranker_ir.training.rewards.answer_protocol import answer_after_thought
+from r1ranker_ir.training.rewards.grades import LIST_REWARDS
 from r1ranker_ir.training.rewards.rewards import (
     REWARDS,
     exclusion_reward,
@@ -43,6 +44,7 @@ STRATEGY = {
     **dict.fromkeys(("ranking", "ranking_mrr", "multi_view", "multi_view_overlap"), "direct"),
     **dict.fromkeys(("setwise", "setwise_graded"), "setwise"),
 }
+ONE_BY_ONE = {name: reward for name, reward in REWARDS.items() if name not in LIST_REWARDS}
 ONE_POSITIVE = [0.0, 1.0, 0.0]
 GRADED = [0.0, 3.0, 1.0, 2.0]
 
@@ -353,7 +355,7 @@ def test_lists_that_can_not_be_compared(measure: Any) -> None:
 PROMPT = [{"role": "user", "content": "Put <think> and </think> around it, then <answer>[1]</answer>.\n[1] a\n[2] b"}]
 
 
-@pytest.mark.parametrize("name", REWARDS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_a_perfect_answer_scores_the_maximum_whatever_tags_the_prompt_holds(name: str) -> None:
     answer = {"iterative": "[1]", "direct": "[2] > [1]", "setwise": "[2]"}.get(STRATEGY.get(name, ""), "x")
     completion = [{"role": "assistant", "content": f"A thought.</think>\n<answer>{answer}</answer>"}]
@@ -445,7 +447,7 @@ def test_components_are_logged_as_means_and_sum_to_the_reward(name: str, weights
     assert weighted == pytest.approx(sum(value for value in values if value is not None) / 4)
 
 
-@pytest.mark.parametrize("name", REWARDS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_columns_of_another_length_are_refused(name: str) -> None:
     wrong: dict[str, Any] = {"opening": ["", "", ""], "gains": [ONE_POSITIVE], "strategy": ["direct"]}
     wrong["reference_order"] = [[0, 1, 2]]
@@ -489,7 +491,9 @@ def test_columns_that_make_no_sense_are_refused(columns: dict[str, Any], said: s
 
 def test_the_registry_names_what_it_offers() -> None:
     # TRL logs by the function's own name.
-    assert len({reward.__name__ for reward in REWARDS.values() if "reward" in reward.__name__}) == len(BOUNDS)
+    assert len({reward.__name__ for reward in REWARDS.values() if "reward" in reward.__name__}) == len(BOUNDS) + len(
+        LIST_REWARDS
+    )
     with pytest.raises(InputError, match="reward 'exclude' is unknown: use one of exclusion, exclusion_graded, r"):
         find_reward("exclude")
 
@@ -516,7 +520,7 @@ TAGS = "<think> </think> <answer> </answer> <THINK> </Answer> <answer </ > <".sp
     gains=st.lists(st.floats(0, allow_nan=False, allow_infinity=False), min_size=1, max_size=6),
 )
 def test_any_completion_scores_within_bounds(output: str, opening: str | None, gains: list[float]) -> None:
-    for name, reward in REWARDS.items():
+    for name, reward in ONE_BY_ONE.items():
         [value] = reward(completions=[output], gains=[gains], opening=[opening])
         low, high = BOUNDS[name]
         assert low - 1e-9 <= value <= high + 1e-9, name
@@ -555,7 +559,7 @@ def test_an_exclusion_that_is_rewarded_is_one_that_inference_reads_the_same(answ
     ids=lambda output: output[-12:],
 )
 def test_a_megabyte_is_scored(output: str) -> None:
-    for name, reward in REWARDS.items():
+    for name, reward in ONE_BY_ONE.items():
         [value] = reward(completions=[output], gains=[ONE_POSITIVE])
         assert BOUNDS[name][0] <= value <= BOUNDS[name][1]
 

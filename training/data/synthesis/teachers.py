@@ -16,9 +16,9 @@ from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.seeded import seeded_by
 from r1ranker_ir.training.data.from_traces import TraceStep, steps_of
 from r1ranker_ir.training.data.quoted_thoughts import HIGHEST as HIGHEST_QUOTED
-from r1ranker_ir.training.data.quoted_thoughts import Quoting, nearness
+from r1ranker_ir.training.data.quoted_thoughts import Quoting
 from r1ranker_ir.training.data.records import Sample, sample_strategies, shown_of
-from r1ranker_ir.training.data.teacher import Teacher, Teaching
+from r1ranker_ir.training.data.teacher import Teacher, Teaching, nearness
 from r1ranker_ir.types import OF_ONE, RankingRequest, Step, Usage
 
 from .answered import answered
