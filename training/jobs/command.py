@@ -42,7 +42,7 @@ from .output_folder import (
 from .progress import HELD_OUT, HeldOutMeasurements, show_progress
 from .recipe_files import find_template
 from .record import TrainingRecord, changed_arguments, describe_file, library_versions, write_ranks
-from .rows import held_out_records, rows_to_train
+from .rows import held_out_by_file, rows_to_train, task_turns
 from .trained_folder import base_name, save_trained_folder, settings_content
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class TrainingSummary:
 
     record: TrainingRecord
     folder: Path
+    before: HeldOutResult | None = None
 
     def line(self) -> str:
         """Steps, tokens, seconds and held-out measures in one line."""
@@ -67,8 +68,10 @@ class TrainingSummary:
         return ", ".join(parts)
 
 
-def train(arguments: TrainingArguments, *, progress: bool = False) -> TrainingSummary:
-    """Trains a model and writes its folder."""
+def train(
+    arguments: TrainingArguments, *, progress: bool = False, before: HeldOutResult | None = None
+) -> TrainingSummary:
+    """Trains a model and writes its folder; what is known of the model before need not be measured again."""
     folder = output_folder(arguments)
     checkpoint = find_checkpoint(arguments, folder)
     check_is_free(arguments, folder, checkpoint)
@@ -76,7 +79,7 @@ def train(arguments: TrainingArguments, *, progress: bool = False) -> TrainingSu
     # Of several processes one writes; the others have nobody to share the folder with.
     main = arguments.trainer.process_index == 0
     with folder_lock(folder, "output_dir") if main else contextlib.nullcontext():
-        return _train_into(folder, checkpoint, arguments, progress=progress)
+        return _train_into(folder, checkpoint, arguments, progress=progress, before=before)
 
 
 def _check_inputs_stay(arguments: TrainingArguments, folder: Path) -> None:
@@ -92,7 +95,12 @@ def _check_inputs_stay(arguments: TrainingArguments, folder: Path) -> None:
 
 
 def _train_into(
-    folder: Path, checkpoint: Path | None, arguments: TrainingArguments, *, progress: bool
+    folder: Path,
+    checkpoint: Path | None,
+    arguments: TrainingArguments,
+    *,
+    progress: bool,
+    before: HeldOutResult | None,
 ) -> TrainingSummary:
     config, main = arguments.trainer, arguments.trainer.process_index == 0
     settings = _settings(arguments)
@@ -102,7 +110,8 @@ def _train_into(
     saved_tokenizer = copy.deepcopy(tokenizer)
     renderer = _renderer(arguments, settings, model, tokenizer)
     rows, strategies = rows_to_train(arguments, renderer)
-    held_out = held_out_records(arguments.data)
+    by_file = held_out_by_file(arguments.data)
+    held_out = [each for records in by_file for each in records]
     held_out_strategy = _held_out_strategy(arguments.data, strategies, settings) if held_out else ""
     record = start_record(arguments, list(strategies))
     if checkpoint is not None:
@@ -116,7 +125,7 @@ def _train_into(
     def measure(trained: Any) -> HeldOutResult:
         return rank_held_out(trained, tokenizer, renderer, held_out, held_out_strategy, settings)
 
-    measured = HeldOutMeasurements(trainer, measure, getattr(config, "held_out_every", 0))
+    measured = HeldOutMeasurements(trainer, measure, getattr(config, "held_out_every", 0), before)
     if held_out:
         trainer.add_callback(measured)
     if main:
@@ -136,7 +145,9 @@ def _train_into(
     record = _finished(record, trainer, time.perf_counter() - started)
     content = settings_content(settings, offered, record)
     if main and held_out:
-        write_ranks(folder, [each.request.query_id for each in held_out], measured.before, measured.after)
+        files = zip(arguments.data.held_out_files or (), by_file, strict=True)
+        named = [Path(path).name for path, records in files for _ in records]
+        write_ranks(folder, [each.request.query_id for each in held_out], measured.before, measured.after, named)
     save_trained_folder(
         folder,
         save_weights=lambda staging: trainer.save_model(str(staging)),
@@ -152,7 +163,7 @@ def _train_into(
         except R1RankerError as error:
             # The model is saved: a picture is no reason to fail.
             logger.warning("no curves are drawn: %s", error)
-    return TrainingSummary(record, folder)
+    return TrainingSummary(record, folder, measured.first)
 
 
 def _settings(arguments: TrainingArguments) -> CheckpointSettings:
@@ -209,6 +220,9 @@ def start_record(arguments: TrainingArguments, strategies: list[str]) -> Trainin
         held_out=[describe_file(path) for path in data.held_out_files or ()],
         seed=config.seed,
         rewards=list(getattr(config, "rewards", ())),
+        task_order=[Path(data.train_files[turn]).name for turn in task_turns(data)]
+        if data.curriculum == "tasks"
+        else [],
         arguments=told[0] | told[1] | told[2],
         libraries=library_versions(),
     )
