@@ -21,6 +21,7 @@ from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.prompting import PromptRenderer
+from r1ranker_ir.training.rewards.judged import JudgedReward
 
 from .arguments import DataArguments, TrainingArguments, trainer_class
 from .curves import plot_curves
@@ -62,6 +63,8 @@ class TrainingSummary:
         if record.generated_tokens is not None:
             parts.append(f"{record.generated_tokens} tokens generated")
         parts.append(f"{record.seconds or 0:.1f} seconds")
+        if record.judge:
+            parts.append(f"{record.judge['graded']} thoughts judged, {record.judge['failed']} not for failures")
         for name in ("RR", "nDCG@10"):
             if name in record.before and name in record.after:
                 parts.append(f"held-out {name} {record.before[name]:.4f} before, {record.after[name]:.4f} after")
@@ -242,7 +245,7 @@ def _build_trainer(
             return trainer_class(arguments.method)(model, **options)
         from r1ranker_ir.training.rewards.rewards import find_reward
 
-        return trainer_class(arguments.method)(model, [find_reward(name) for name in config.rewards], **options)
+        return trainer_class(arguments.method)(model, [find_reward(name, config) for name in config.rewards], **options)
     except R1RankerError:
         raise
     # TRL checks what goes together in its trainers, and imports there what only some settings need.
@@ -260,4 +263,6 @@ def _finished(record: TrainingRecord, trainer: Any, seconds: float) -> TrainingR
     generated = getattr(trainer, "generated", None)
     known: dict[str, Any] = {"steps": trainer.state.global_step, "seconds": round(seconds, 1)}
     known["generated_tokens"] = None if generated is None else generated.count
+    judged = [each for each in getattr(trainer, "reward_funcs", ()) if isinstance(each, JudgedReward)]
+    known["judge"] = judged[0].told() if judged else {}
     return record.model_copy(update=known | ({"before": measured[0], "after": measured[-1]} if measured else {}))

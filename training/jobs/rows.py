@@ -52,9 +52,7 @@ def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
     if data.curriculum == "tasks":
         _keep_order(config)
         weights = data.train_weights or [len(part) for part in parts]
-        return mix(
-            parts, weights, length=_rows_taken(arguments), seed=seed, turns=task_turns(data), replay=data.replay
-        )
+        return mix(parts, weights, length=_rows_taken(arguments), seed=seed, turns=task_turns(data), replay=data.replay)
     if data.train_weights is not None:
         # Every beginning of a mixture keeps to its proportions, which another shuffling would only blur.
         _keep_order(config)
