@@ -46,12 +46,11 @@ def _places(row: RewardRow) -> tuple[int, int | None]:
     """Where the positive stands in the prompt and in the answer, `None` if that is no order; the first place is 0."""
     best = max(row.gains)
     names, offered = written_identifiers(closed_answer(row.output)), identifiers(len(row.gains))
-    if sorted(names) != sorted(offered):
-        return (0 if best <= 0 else row.gains.index(best)), None
-    if best <= 0:
-        return 0, 0
-    ranked = [row.gains[offered.index(name)] for name in names]
-    return row.gains.index(best), ranked.index(best)
+    gains = dict(zip(offered, row.gains, strict=True))
+    before = row.gains.index(best) if best > 0 else 0
+    if len(names) != len(offered) or set(names) != gains.keys():
+        return before, None
+    return before, [gains[name] for name in names].index(best) if best > 0 else 0
 
 
 PROMOTION_REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
