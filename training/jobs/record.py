@@ -26,6 +26,8 @@ _NO_SETTINGS = frozenset(
     ("output_dir", "run_name", "resume_from_checkpoint", "disable_tqdm", "seed", "rewards", "local_rank", "debug")
     + ("deepspeed_plugin", "distributed_state", "parallelism_config", "model", "revision", "train_files")
     + ("held_out_files", "activation_checkpointing", "activation_checkpointing_kwargs")
+    # May hold secrets: the record says of the judge what its backend tells of itself.
+    + ("judge_options", "judge_cache")
 )
 _NO_SETTINGS_FROM = ("logging_", "log_", "save_", "report_", "hub_", "push_", "dataloader_")
 
@@ -53,7 +55,7 @@ class TrainingRecord(OpenRecord):
     held_out: list[DataFile] = Field(default_factory=list)
     rewards: list[str] = Field(default_factory=list)
     task_order: list[str] = Field(default_factory=list)
-    judge: dict[str, int] = Field(default_factory=dict)
+    judge: dict[str, Any] = Field(default_factory=dict)
     steps: int = 0
     generated_tokens: int | None = None
     seconds: float | None = None

@@ -148,11 +148,12 @@ class JudgedReward:
             self._warn_at = 2 * total
         return grades
 
-    def told(self) -> dict[str, int]:
-        """What the judge has done, for the training's record."""
+    def told(self) -> dict[str, Any]:
+        """What the judge has done, and what decides its answers, for the training's record."""
         summary = self._judge.summary
         counts = {name: self.counts[name] for name in ("outputs", "graded", "failed")}
-        return {**counts, **asdict(summary.usage), "cached_calls": summary.cached_calls}
+        costs = {**asdict(summary.usage), "cached_calls": summary.cached_calls}
+        return {**counts, **costs, "identity": dict(self._judge.backend.identity)}
 
 
 def judged_reward(config: Any) -> JudgedReward:
