@@ -222,8 +222,8 @@ def test_a_judged_training_says_what_the_judge_did_and_keeps_its_options_to_itse
     assert written["judge"] == judge and "judge_options" not in written["arguments"]
     [logged] = [entry for entry in read_history(tmp_path / "out") if "rewards/judged/mean" in entry]
     assert logged["rewards/judged/failed"] == 0
-    changes["judge_model"] = None
-    assert "name one with judge_model" in r1ranker("train", "grpo", "--config", recipe("grpo", **changes), code=1)
+    nobody = recipe("grpo", rewards=["judged"], output_dir=str(tmp_path / "other"))
+    assert "name one with judge_model" in r1ranker("train", "grpo", "--config", nobody, code=1)
 
 
 # --- folders --------------------------------------------------------------------------------------------------------

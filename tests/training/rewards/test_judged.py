@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from servers import Request, Serve, completion, obeying, refusal
+from servers import DROP, Request, Serve, completion, obeying, refusal
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.rewards.judged import JudgedReward, judged_reward
@@ -74,7 +74,7 @@ def test_a_failure_gets_its_groups_mean_and_is_counted_and_said(
     serve: Serve, opened: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def sometimes(request: Request) -> Any:
-        bad = {"broken": refusal(400, "no such thing"), "mute": completion("I would rather not say.")}
+        bad = {"broken": refusal(400, "no such thing"), "mute": completion("I would rather not say."), "gone": DROP}
         found = next((reply for word, reply in bad.items() if word in request.question), None)
         return found or by_length(request)
 
@@ -88,11 +88,9 @@ def test_a_failure_gets_its_groups_mean_and_is_counted_and_said(
     assert values == [0.1, pytest.approx(0.2), 0.3, pytest.approx(0.2), None]
     assert judge.told()["failed"] == 3
     assert "the judge has not graded 3 outputs so far, the latest because:" in caplog.text
-    server.shutdown()
-    server.server_close()
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        assert judge([output("new one")] * 3, prompts=[prompt("sheep")] * 3) == [None] * 3
+        assert judge([output("gone")] * 3, prompts=[prompt("sheep")] * 3) == [None] * 3
     assert judge.told()["failed"] == 6
     assert "has not graded 6 outputs" in caplog.text
 
@@ -110,8 +108,8 @@ def test_whatever_a_judge_raises_does_not_end_a_training(opened: Any, monkeypatc
 
 def test_a_sampling_judge_is_fixed_by_the_trainings_seed(opened: Any) -> None:
     judge = opened(temperature=2.0, max_thought_tokens=12)
-    assert judge._judge.backend.identity["sampling"]["seed"] == 3
-    assert opened(temperature=2.0, seed=5)._judge.backend.identity["sampling"]["seed"] == 5
+    assert judge._judge.backend.identity["seed"] == 3
+    assert opened(temperature=2.0, seed=5)._judge.backend.identity["seed"] == 5
     [value] = judge([output("fleas bite")], prompts=[prompt("fleas")])
     assert value is not None and 0 <= value <= 1
 
