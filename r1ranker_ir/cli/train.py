@@ -68,6 +68,32 @@ for _method, _help in _METHODS.items():
     train.command(_method, help=_help, context_settings=_unparsed, add_help_option=False)(run_training)
 
 
+@train.command("pilot", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train_pilot(context: typer.Context) -> None:
+    """Measure how training on one task moves the others, and derive an order: r1ranker train pilot sft --config …
+
+    Takes a method and its arguments (r1ranker train METHOD --help). Each of --train_files is a task, --held_out_files
+    has a file for each, and --max_steps is the length of each short training. Writes transfers.json into --output_dir,
+    for --curriculum tasks --transfers.
+    """
+    method, *arguments = context.args or [""]
+    if method not in _METHODS:
+        raise typer.BadParameter(f"the method is {method!r}: give one of {', '.join(_METHODS)} before its arguments")
+    messages = Messages(quiet="--quiet" in arguments)
+    progress = messages.start()
+    logging.getLogger("r1ranker_ir").setLevel(logging.WARNING if messages.quiet else logging.INFO)
+    from r1ranker_ir.training.jobs.pilot import run_pilot
+    from r1ranker_ir.training.jobs.recipe_parser import CommandLineError
+
+    try:
+        found = run_pilot(method, arguments, progress=progress)
+    except CommandLineError as error:
+        raise typer.BadParameter(str(error)) from error
+    print_wide(found.sheet().table())
+    for line in found.lines():
+        messages.say(line)
+
+
 @train.command("router")
 @with_fields
 def train_router(

@@ -79,11 +79,17 @@ class DataArguments:
     train_weights: list[float] | None = _option(
         "How often the samples of each file are drawn, one number per file.", None
     )
-    curriculum: Literal["shuffled", "length"] = _option(
-        "Order of the samples: shuffled, or from short lists to long ones.", "shuffled"
+    curriculum: Literal["shuffled", "length", "tasks"] = _option(
+        "Order of the samples: shuffled, from short lists to long ones, or one file (a task) after the other.",
+        "shuffled",
     )
+    transfers: str | None = _option(
+        "With curriculum tasks: transfers.json of r1ranker train pilot, whose order counts; without it the files'.",
+        None,
+    )
+    replay: float = _option("With curriculum tasks: share of a task's stage that replays earlier tasks.", 0.2)
     held_out_files: list[str] | None = _option("Files with whole lists to measure with before, during and after.", None)
-    held_out_queries: int | None = _option("Measure with the first N lists.", None)
+    held_out_queries: int | None = _option("Measure with the first N lists of each file.", None)
     held_out_strategy: str | None = _option("How held-out lists are ranked; without it as trained.", None)
     max_passage_tokens: int | None = _option(
         "Tokens shown of a passage; without it what the model's folder says.", None
@@ -99,6 +105,12 @@ class DataArguments:
             )
         if self.curriculum == "length" and weights is not None:
             raise InputError("curriculum length puts all samples in one order: leave train_weights out")
+        if self.curriculum == "tasks" and len(self.train_files) < 2:
+            raise InputError("curriculum tasks is for several train_files, one a task: give at least two")
+        if self.transfers is not None and self.curriculum != "tasks":
+            raise InputError("transfers say in which order tasks are trained: add curriculum tasks, or leave them out")
+        if not 0 <= self.replay < 1:
+            raise InputError(f"replay is {self.replay:g}: give a share from 0 to below 1")
         for name in ("held_out_queries", "max_passage_tokens", "max_query_tokens", "max_prompt_length"):
             value = getattr(self, name)
             if value is not None and value < 1:

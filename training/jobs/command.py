@@ -21,6 +21,7 @@ from r1ranker_ir.models.checkpoints import CheckpointSettings, read_settings
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.prompting import PromptRenderer
+from r1ranker_ir.training.rewards.judged import JudgedReward
 
 from .arguments import DataArguments, TrainingArguments, trainer_class
 from .curves import plot_curves
@@ -42,7 +43,7 @@ from .output_folder import (
 from .progress import HELD_OUT, HeldOutMeasurements, show_progress
 from .recipe_files import find_template
 from .record import TrainingRecord, changed_arguments, describe_file, library_versions, write_ranks
-from .rows import held_out_records, rows_to_train
+from .rows import held_out_by_file, rows_to_train, task_turns
 from .trained_folder import base_name, save_trained_folder, settings_content
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class TrainingSummary:
 
     record: TrainingRecord
     folder: Path
+    before: HeldOutResult | None = None
 
     def line(self) -> str:
         """Steps, tokens, seconds and held-out measures in one line."""
@@ -61,14 +63,18 @@ class TrainingSummary:
         if record.generated_tokens is not None:
             parts.append(f"{record.generated_tokens} tokens generated")
         parts.append(f"{record.seconds or 0:.1f} seconds")
+        if record.judge:
+            parts.append(f"{record.judge['graded']} thoughts judged, {record.judge['failed']} not for failures")
         for name in ("RR", "nDCG@10"):
             if name in record.before and name in record.after:
                 parts.append(f"held-out {name} {record.before[name]:.4f} before, {record.after[name]:.4f} after")
         return ", ".join(parts)
 
 
-def train(arguments: TrainingArguments, *, progress: bool = False) -> TrainingSummary:
-    """Trains a model and writes its folder."""
+def train(
+    arguments: TrainingArguments, *, progress: bool = False, before: HeldOutResult | None = None
+) -> TrainingSummary:
+    """Trains a model and writes its folder; what is known of the model before need not be measured again."""
     folder = output_folder(arguments)
     checkpoint = find_checkpoint(arguments, folder)
     check_is_free(arguments, folder, checkpoint)
@@ -76,7 +82,7 @@ def train(arguments: TrainingArguments, *, progress: bool = False) -> TrainingSu
     # Of several processes one writes; the others have nobody to share the folder with.
     main = arguments.trainer.process_index == 0
     with folder_lock(folder, "output_dir") if main else contextlib.nullcontext():
-        return _train_into(folder, checkpoint, arguments, progress=progress)
+        return _train_into(folder, checkpoint, arguments, progress=progress, before=before)
 
 
 def _check_inputs_stay(arguments: TrainingArguments, folder: Path) -> None:
@@ -92,7 +98,12 @@ def _check_inputs_stay(arguments: TrainingArguments, folder: Path) -> None:
 
 
 def _train_into(
-    folder: Path, checkpoint: Path | None, arguments: TrainingArguments, *, progress: bool
+    folder: Path,
+    checkpoint: Path | None,
+    arguments: TrainingArguments,
+    *,
+    progress: bool,
+    before: HeldOutResult | None,
 ) -> TrainingSummary:
     config, main = arguments.trainer, arguments.trainer.process_index == 0
     settings = _settings(arguments)
@@ -102,7 +113,8 @@ def _train_into(
     saved_tokenizer = copy.deepcopy(tokenizer)
     renderer = _renderer(arguments, settings, model, tokenizer)
     rows, strategies = rows_to_train(arguments, renderer)
-    held_out = held_out_records(arguments.data)
+    by_file = held_out_by_file(arguments.data)
+    held_out = [each for records in by_file for each in records]
     held_out_strategy = _held_out_strategy(arguments.data, strategies, settings) if held_out else ""
     record = start_record(arguments, list(strategies))
     if checkpoint is not None:
@@ -116,7 +128,7 @@ def _train_into(
     def measure(trained: Any) -> HeldOutResult:
         return rank_held_out(trained, tokenizer, renderer, held_out, held_out_strategy, settings)
 
-    measured = HeldOutMeasurements(trainer, measure, getattr(config, "held_out_every", 0))
+    measured = HeldOutMeasurements(trainer, measure, getattr(config, "held_out_every", 0), before)
     if held_out:
         trainer.add_callback(measured)
     if main:
@@ -136,7 +148,9 @@ def _train_into(
     record = _finished(record, trainer, time.perf_counter() - started)
     content = settings_content(settings, offered, record)
     if main and held_out:
-        write_ranks(folder, [each.request.query_id for each in held_out], measured.before, measured.after)
+        files = zip(arguments.data.held_out_files or (), by_file, strict=True)
+        named = [Path(path).name for path, records in files for _ in records]
+        write_ranks(folder, [each.request.query_id for each in held_out], measured.before, measured.after, named)
     save_trained_folder(
         folder,
         save_weights=lambda staging: trainer.save_model(str(staging)),
@@ -152,7 +166,7 @@ def _train_into(
         except R1RankerError as error:
             # The model is saved: a picture is no reason to fail.
             logger.warning("no curves are drawn: %s", error)
-    return TrainingSummary(record, folder)
+    return TrainingSummary(record, folder, measured.first)
 
 
 def _settings(arguments: TrainingArguments) -> CheckpointSettings:
@@ -209,6 +223,9 @@ def start_record(arguments: TrainingArguments, strategies: list[str]) -> Trainin
         held_out=[describe_file(path) for path in data.held_out_files or ()],
         seed=config.seed,
         rewards=list(getattr(config, "rewards", ())),
+        task_order=[Path(data.train_files[turn]).name for turn in task_turns(data)]
+        if data.curriculum == "tasks"
+        else [],
         arguments=told[0] | told[1] | told[2],
         libraries=library_versions(),
     )
@@ -228,7 +245,7 @@ def _build_trainer(
             return trainer_class(arguments.method)(model, **options)
         from r1ranker_ir.training.rewards.rewards import find_reward
 
-        return trainer_class(arguments.method)(model, [find_reward(name) for name in config.rewards], **options)
+        return trainer_class(arguments.method)(model, [find_reward(name, config) for name in config.rewards], **options)
     except R1RankerError:
         raise
     # TRL checks what goes together in its trainers, and imports there what only some settings need.
@@ -246,4 +263,6 @@ def _finished(record: TrainingRecord, trainer: Any, seconds: float) -> TrainingR
     generated = getattr(trainer, "generated", None)
     known: dict[str, Any] = {"steps": trainer.state.global_step, "seconds": round(seconds, 1)}
     known["generated_tokens"] = None if generated is None else generated.count
+    judged = [each for each in getattr(trainer, "reward_funcs", ()) if isinstance(each, JudgedReward)]
+    known["judge"] = judged[0].told() if judged else {}
     return record.model_copy(update=known | ({"before": measured[0], "after": measured[-1]} if measured else {}))

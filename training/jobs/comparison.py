@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -56,10 +57,24 @@ class MethodSummary:
     before: Mapping[str, MeanEstimate]
     after: Mapping[str, MeanEstimate]
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The held-out files of all of its runs, where there are several and each list's is known."""
+        found = {tuple(dict.fromkeys(run.ranks.files)) if run.ranks else () for run in self.runs}
+        return next(iter(found)) if len(found) == 1 and len(min(found)) > 1 else ()
+
+    def of_file(self, file: str) -> tuple[float, MeanEstimate]:
+        """The mean RR of a held-out file's lists before, in the first run, and after, over the runs."""
+        kept = [run.ranks for run in self.runs if run.ranks is not None]
+        places = [place for place, name in enumerate(kept[0].files) if name == file]
+        before = [kept[0].before[place] for place in places if kept[0].before]
+        after = [fmean(ranks.after[place] for place in places) for ranks in kept]
+        return fmean(before) if before else math.nan, t_estimate(after)
+
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How much better one method ranks the same held-out lists than another.
+    """How much better one method ranks the same held-out lists than another: all of them, or those of one `file`.
 
     Interval and test are about other lists, with the runs that there are; how much runs differ, the summaries say.
     """
@@ -71,6 +86,7 @@ class PairedDifference:
     better: int
     worse: int
     lists: int
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,8 +137,8 @@ def summarise(label: str, runs: Sequence[TrainedRun]) -> MethodSummary:
     return MethodSummary(label, tuple(runs), tokens, seconds, gain, before, after)
 
 
-def paired_difference(first: MethodSummary, second: MethodSummary) -> PairedDifference | None:
-    """Compares two methods list by list, by the mean over the runs of each.
+def paired_difference(first: MethodSummary, second: MethodSummary, file: str = "") -> PairedDifference | None:
+    """Compares two methods list by list, by the mean over the runs of each; with a `file`, on the lists of that one.
 
     `None` if a run keeps no ranks of its lists, or other lists were ranked.
     """
@@ -135,10 +151,13 @@ def paired_difference(first: MethodSummary, second: MethodSummary) -> PairedDiff
         [fmean(values) for values in zip(*(each.after for each in some), strict=True)]
         for some in (kept[: len(first.runs)], kept[len(first.runs) :])
     )
-    differences = [ours - theirs for ours, theirs in zip(one, other, strict=True)]
+    places = [place for place in range(len(one)) if not file or kept[0].files[place] == file]
+    if len(places) < 2:
+        return None
+    differences = [one[place] - other[place] for place in places]
     better, worse = (sum(sign * value > 0 for value in differences) for sign in (1, -1))
     mean, p_value = t_estimate(differences), paired_t_test(differences)
-    return PairedDifference(first.label, second.label, mean, p_value, better, worse, len(differences))
+    return PairedDifference(first.label, second.label, mean, p_value, better, worse, len(differences), file)
 
 
 def compare(runs: Mapping[str, Sequence[TrainedRun]]) -> Comparison:
@@ -152,5 +171,9 @@ def compare(runs: Mapping[str, Sequence[TrainedRun]]) -> Comparison:
     if len({run.held_out for run in every}) > 1:
         logger.warning("the trainings were not measured with the same held-out lists: their measures differ for that")
     methods = [summarise(label, each) for label, each in runs.items()]
-    pairs = [paired_difference(*pair) for pair in combinations(methods, 2)]
+    pairs = [
+        paired_difference(one, other, file)
+        for one, other in combinations(methods, 2)
+        for file in ("", *(one.files if one.files == other.files else ()))
+    ]
     return Comparison(tuple(methods), tuple(pair for pair in pairs if pair is not None))

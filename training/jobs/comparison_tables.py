@@ -38,17 +38,27 @@ def sheets(comparison: Comparison) -> list[Sheet]:
     lengths = sorted(int(name.removeprefix(_ACCURACY)) for name in names if name.startswith(_ACCURACY))
     pairs = [
         (
-            *(f"{pair.first} − {pair.second}", _cell(pair.difference, "+.4f"), p_text(pair.p_value)),
+            *(
+                f"{pair.first} − {pair.second}{pair.file and f', {pair.file}'}",
+                _cell(pair.difference, "+.4f"),
+                p_text(pair.p_value),
+            ),
             *(str(pair.better), str(pair.worse), str(pair.lists)),
         )
         for pair in comparison.differences
     ]
+    files = list(dict.fromkeys(file for method in comparison.methods for file in method.files))
     laid_out = (
         Sheet(
             f"Held-out measures: means over the seeds ± half the {LEVEL:.0%} interval (Student's t)",
             ("method", "seeds", "generated tokens", "RR before", "RR after", "gain in %")
             + ("nDCG@10 before", "nDCG@10 after", "seconds"),
             tuple(measures),
+        ),
+        Sheet(
+            "RR by held-out file, before → after",
+            ("method", *files),
+            tuple((method.label, *_by_file(method, files)) for method in comparison.methods if method.files),
         ),
         Sheet(
             "Right exclusions by the number of candidates shown, before → after",
@@ -68,6 +78,11 @@ def _by_length(method: MethodSummary, lengths: Sequence[int]) -> tuple[str, ...]
     both = [(method.before.get(f"{_ACCURACY}{each}"), method.after.get(f"{_ACCURACY}{each}")) for each in lengths]
     cells = [f"{_cell(before, '.3f', margin=False)} → {_cell(after, '.3f')}" for before, after in both]
     return (method.label, *cells) if any(any(pair) for pair in both) else ()
+
+
+def _by_file(method: MethodSummary, files: Sequence[str]) -> list[str]:
+    found = [method.of_file(file) if file in method.files else None for file in files]
+    return ["–" if each is None else f"{each[0]:.4f} → {_cell(each[1])}" for each in found]
 
 
 def _cell(value: MeanEstimate | None, form: str = ".4f", *, margin: bool = True) -> str:

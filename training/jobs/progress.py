@@ -55,15 +55,23 @@ def show_progress(trainer: Trainer, *, bar: bool) -> None:
 class HeldOutMeasurements(KeptCallback):
     """Measures before, during and after a training, and logs what comes out under `held_out/…`.
 
-    It keeps each list's RR at the first measurement (`before`) and at the last one (`after`).
+    It keeps each list's RR at the first measurement (`before`) and at the last one (`after`), and what came out at the
+    first one (`first`), which need not be measured where it is known.
     """
 
     keeps = ("before", "after")
 
-    def __init__(self, trainer: Trainer, measure: Callable[[Any], HeldOutResult], every: int = 0) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        measure: Callable[[Any], HeldOutResult],
+        every: int = 0,
+        first: HeldOutResult | None = None,
+    ) -> None:
         self._trainer = trainer
         self._measure = measure
         self._every = every
+        self.first = first
         self.before: Sequence[float] = ()
         self.after: Sequence[float] = ()
 
@@ -71,7 +79,7 @@ class HeldOutMeasurements(KeptCallback):
         """Measures the model as it was given; a training that goes on has done so already."""
         super().on_train_begin(args, state, control)
         if state.global_step == 0:
-            self._log()
+            self.first = self._log(self.first)
             self.before = self.after
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -84,13 +92,9 @@ class HeldOutMeasurements(KeptCallback):
         if not any(entry["step"] == state.global_step and f"{HELD_OUT}RR" in entry for entry in state.log_history):
             self._log()
 
-    def _log(self) -> None:
+    def _log(self, known: HeldOutResult | None = None) -> HeldOutResult:
+        result = self._measured() if known is None else known
         trainer: Any = self._trainer
-        # Every process ranks all lists: sharded weights have to be gathered in all of them at once.
-        sharded = trainer.is_fsdp_enabled and hasattr(trainer, "_dist")
-        gathered = trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False) if sharded else nullcontext()
-        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model, gathered:
-            result = self._measure(model)
         self.after = result.reciprocal_ranks
         wanted = trainer.control.should_log
         written = getattr(trainer, "generated", None)
@@ -99,3 +103,12 @@ class HeldOutMeasurements(KeptCallback):
         Trainer.log(trainer, {f"{HELD_OUT}{name}": value for name, value in result.values().items()} | spent)
         # Logging takes back the wish to log, and the step's own values are still to come.
         trainer.control.should_log = wanted
+        return result
+
+    def _measured(self) -> HeldOutResult:
+        trainer: Any = self._trainer
+        # Every process ranks all lists: sharded weights have to be gathered in all of them at once.
+        sharded = trainer.is_fsdp_enabled and hasattr(trainer, "_dist")
+        gathered = trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False) if sharded else nullcontext()
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model, gathered:
+            return self._measure(model)

@@ -26,6 +26,8 @@ _NO_SETTINGS = frozenset(
     ("output_dir", "run_name", "resume_from_checkpoint", "disable_tqdm", "seed", "rewards", "local_rank", "debug")
     + ("deepspeed_plugin", "distributed_state", "parallelism_config", "model", "revision", "train_files")
     + ("held_out_files", "activation_checkpointing", "activation_checkpointing_kwargs")
+    # May hold secrets: the record says of the judge what its backend tells of itself.
+    + ("judge_options", "judge_cache")
 )
 _NO_SETTINGS_FROM = ("logging_", "log_", "save_", "report_", "hub_", "push_", "dataloader_")
 
@@ -52,6 +54,8 @@ class TrainingRecord(OpenRecord):
     base_revision: str | None = None
     held_out: list[DataFile] = Field(default_factory=list)
     rewards: list[str] = Field(default_factory=list)
+    task_order: list[str] = Field(default_factory=list)
+    judge: dict[str, Any] = Field(default_factory=dict)
     steps: int = 0
     generated_tokens: int | None = None
     seconds: float | None = None
@@ -64,24 +68,36 @@ class TrainingRecord(OpenRecord):
 
 
 class HeldOutRanks(Record):
-    """The reciprocal ranks of held-out lists, in the order of `ids`; `before` is empty where it is not known."""
+    """The reciprocal ranks of held-out lists, in the order of `ids`; `before` is empty where it is not known.
+
+    `files` names the file of each list; it is empty in folders of earlier versions.
+    """
 
     ids: list[str]
     before: list[float]
     after: list[float]
+    files: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:
-        if len(self.after) != len(self.ids) or len(self.before) not in (0, len(self.ids)):
+        known = len(self.before) in (0, len(self.ids)) and len(self.files) in (0, len(self.ids))
+        if len(self.after) != len(self.ids) or not known:
             raise ValueError(f"give one number per list, of {len(self.ids)} lists")
         return self
 
 
-def write_ranks(folder: str | Path, ids: Sequence[str], before: Sequence[float], after: Sequence[float]) -> None:
+def write_ranks(
+    folder: str | Path,
+    ids: Sequence[str],
+    before: Sequence[float],
+    after: Sequence[float],
+    files: Sequence[str] = (),
+) -> None:
     """Writes the file into a folder; ranks that do not fit the lists, as after a change of lists, are left out."""
     if len(after) == len(ids):
         known = list(before) if len(before) == len(ids) else []
         content = {"ids": list(ids), "before": known, "after": list(after)}
+        content |= {"files": list(files)} if files else {}
         write_record(Path(folder) / HELD_OUT_FILE, content, "output_dir")
 
 

@@ -16,6 +16,7 @@ from r1ranker_ir.training.data.sample_files import read_samples
 from r1ranker_ir.training.trainers.mixture import mix, order_by_length
 
 from .arguments import DataArguments, TrainingArguments
+from .transfers import turns_of
 
 
 def rows_to_train(arguments: TrainingArguments, renderer: PromptRenderer) -> tuple[Any, Counter[str]]:
@@ -49,6 +50,10 @@ def _in_order(arguments: TrainingArguments, parts: Sequence[Any]) -> Any:
                 f"{data.train_files[number]} has the columns {', '.join(part.column_names)}, {data.train_files[0]} "
                 f"{', '.join(parts[0].column_names)}: train on files of one kind"
             )
+    if data.curriculum == "tasks":
+        _keep_order(config)
+        weights = data.train_weights or [len(part) for part in parts]
+        return mix(parts, weights, length=_rows_taken(arguments), seed=seed, turns=task_turns(data), replay=data.replay)
     if data.train_weights is not None:
         # Every beginning of a mixture keeps to its proportions, which another shuffling would only blur.
         _keep_order(config)
@@ -85,11 +90,13 @@ def _rows_taken(arguments: TrainingArguments) -> int | None:
     return generations * int(config.generation_batch_size // config.num_generations)
 
 
-def held_out_records(data: DataArguments) -> list[JudgedRequest]:
-    """Reads the lists to measure with."""
-    if not data.held_out_files:
-        return []
-    rows = read_samples(data.held_out_files)
-    if data.held_out_queries is not None:
-        rows = rows.select(range(min(len(rows), data.held_out_queries)))
-    return [sample_of(row).record for row in rows]
+def task_turns(data: DataArguments) -> list[int]:
+    """The order in which the files are trained on as tasks: places in `train_files`."""
+    return list(range(len(data.train_files))) if data.transfers is None else turns_of(data.transfers, data.train_files)
+
+
+def held_out_by_file(data: DataArguments) -> list[list[JudgedRequest]]:
+    """Reads the lists to measure with, file by file."""
+    read = [read_samples(path) for path in data.held_out_files or ()]
+    most = [len(rows) if data.held_out_queries is None else min(len(rows), data.held_out_queries) for rows in read]
+    return [[sample_of(row).record for row in rows.take(count)] for rows, count in zip(read, most, strict=True)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.answers import identifiers
@@ -25,6 +26,8 @@ from r1ranker_ir.training.data.ranking_measures import (
 
 from .answer_protocol import answer_after_thought, closed_answer, format_term, tag_term, written_identifiers
 from .grades import LIST_REWARDS
+from .judged import judged_reward
+from .promotion import PROMOTION_REWARDS
 from .rows import Completion, Components, RewardFunction, RewardRow, reference_of, reward, whole_outputs
 
 _RANKING_CUTOFF = 20
@@ -192,15 +195,22 @@ REWARDS: Mapping[str, RewardFunction] = MappingProxyType(
         "multi_view": multi_view_reward,
         "multi_view_overlap": multi_view_reward_overlap,
         **LIST_REWARDS,
+        **PROMOTION_REWARDS,
     }
 )
 """The rewards by the names that recipes use."""
 
 
-def find_reward(name: str) -> RewardFunction:
-    """Finds a reward by the name that recipes use."""
+OPENED_REWARDS: Mapping[str, Callable[[Any], RewardFunction]] = MappingProxyType({"judged": judged_reward})
+"""Rewards that a training's configuration says more about, by name."""
+
+
+def find_reward(name: str, config: Any = None) -> RewardFunction:
+    """Finds a reward by the name that recipes use; `config` is the training's, for those that depend on it."""
+    if name in OPENED_REWARDS:
+        return OPENED_REWARDS[name](config)
     if name not in REWARDS:
-        raise InputError(f"reward {name!r} is unknown: use one of {', '.join(REWARDS)}")
+        raise InputError(f"reward {name!r} is unknown: use one of {', '.join((*REWARDS, *OPENED_REWARDS))}")
     return REWARDS[name]
 
 

@@ -14,6 +14,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.training.data.prompting import PromptRenderer
+from r1ranker_ir.training.rewards.judged import JudgeSettings
 from r1ranker_ir.training.rewards.rows import RewardFunction
 
 from .callback_state import KeptCallback
@@ -23,7 +24,7 @@ from .whole_lists import WholeLists, warn_of_parted_lists
 
 
 @dataclass
-class RankingGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL's types are not all there
+class RankingGRPOConfig(JudgeSettings, GRPOConfig):  # type: ignore[misc]  # TRL's types are not all there
     """TRL's `GRPOConfig` and what ranking adds."""
 
     rewards: list[str] = field(

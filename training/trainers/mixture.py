@@ -1,13 +1,15 @@
-"""Which samples are seen when: several files in exact proportions, or short lists before long ones."""
+"""Which samples are seen when: files in exact proportions, or one after the other; short lists before long ones."""
 
 from __future__ import annotations
 
 import logging
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from r1ranker_ir.errors import InputError
@@ -15,12 +17,21 @@ from r1ranker_ir.errors import InputError
 logger = logging.getLogger(__name__)
 
 
-def mix(datasets: Sequence[Any], weights: Sequence[float], *, length: int | None = None, seed: int = 0) -> Any:
+def mix(
+    datasets: Sequence[Any],
+    weights: Sequence[float],
+    *,
+    length: int | None = None,
+    seed: int = 0,
+    turns: Sequence[int] | None = None,
+    replay: float = 0.0,
+) -> Any:
     """Mixes data sets so that every beginning of the mixture keeps to the weights.
 
     After any number of rows, each data set has given its share of them, rounded up or down (see `apportion`). The rows
     of a data set come in an order shuffled by the seed, in another one each time that they are repeated. Without a
-    `length` the mixture ends when all of them have been shown.
+    `length` the mixture ends when all of them have been shown. With `turns`, the places of the data sets in an order,
+    the very same rows come one data set after the other (see `in_turn`).
     """
     from datasets import concatenate_datasets
 
@@ -31,11 +42,17 @@ def mix(datasets: Sequence[Any], weights: Sequence[float], *, length: int | None
         raise InputError(f"weights {list(weights)} for {len(sizes)} data sets: give a positive number for each")
     whole = _whole_numbers(weights)
     starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    given, places = [0] * len(sizes), list[int]()
+    for place in apportion(whole):
+        if len(places) == length or (length is None and all(map(int.__ge__, given, sizes))):
+            break
+        places.append(place)
+        given[place] += 1
+    if turns is not None:
+        places = [turns[turn] for turn in in_turn([given[place] for place in turns], replay)]
     shown = [0] * len(sizes)
     order: list[int] = []
-    for place in apportion(whole):
-        if len(order) == length or (length is None and all(map(int.__ge__, shown, sizes))):
-            break
+    for place in places:
         round_number, turn = divmod(shown[place], sizes[place])
         order.append(starts[place] + _shuffled(sizes[place], f"{seed}:{place}:{round_number}")[turn])
         shown[place] += 1
@@ -67,6 +84,33 @@ def apportion(weights: Sequence[int]) -> Iterator[int]:
         chosen = min(due)[1]
         picked[chosen] += 1
         yield chosen
+
+
+def in_turn(counts: Sequence[int], replay: float) -> list[int]:
+    """Puts places one after the other, each as often as it counts; a share of every later stage replays earlier places.
+
+    The replayed rows are taken from the earlier places' own stages, in proportion to the counts and evenly spread, so
+    that nothing is shown more or less often than in a mixture of these counts: only the order differs.
+    """
+    if not 0 <= replay < 1:
+        raise InputError(f"replay is {replay}: give a share from 0 to below 1")
+    left, stages = list(counts), list[list[int]]()
+    for place in reversed(range(len(counts))):
+        # What is replayed later is gone from the stage of its own.
+        earlier = counts[:place]
+        wanted = round(left[place] * replay / (1 - replay)) if sum(earlier) else 0
+        again = Counter(islice(apportion(earlier), wanted)) if wanted else Counter[int]()
+        if lacking := [each for each, count in again.items() if count > left[each]]:
+            raise InputError(
+                f"replay is {replay:g}, which takes {again[lacking[0]]} rows of data set {lacking[0] + 1} for the "
+                f"stage of data set {place + 1}, and {left[lacking[0]]} are left: lower it"
+            )
+        for each, count in again.items():
+            left[each] -= count
+        shown = [each for each in (*sorted(again), place) if again[each] or (each == place and left[place])]
+        amounts = [again[each] or left[each] for each in shown]
+        stages.insert(0, [shown[pick] for pick in islice(apportion(amounts), sum(amounts))] if shown else [])
+    return [place for stage in stages for place in stage]
 
 
 @lru_cache(maxsize=64)

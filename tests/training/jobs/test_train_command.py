@@ -203,6 +203,29 @@ def test_help_shows_own_arguments_first(method: str, own: str) -> None:
     assert theirs < text.index("--learning_rate")
 
 
+def test_a_judged_training_says_what_the_judge_did_and_keeps_its_options_to_itself(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {
+        "rewards": ["exclusion", "judged"],
+        "judge_model": "tiny",
+        "max_steps": 1,
+        "save_steps": 1,
+    }
+    changes["judge_options"] = {"think": "never", "max_thought_tokens": 0}
+    path = recipe("grpo", **changes, judge_cache=str(tmp_path / "judge.sqlite"), per_device_train_batch_size=4)
+    summary = run("grpo", path)
+    judge = summary.record.judge
+    assert judge["outputs"] == 4 and judge["failed"] == 0 and judge["graded"] == judge["calls"]
+    assert f"{judge['graded']} thoughts judged, 0 not for failures" in summary.line()
+    written = json.loads((tmp_path / "out" / SETTINGS_FILE).read_text(encoding="utf-8"))["training"]
+    assert written["judge"] == judge and "judge_options" not in written["arguments"]
+    [logged] = [entry for entry in read_history(tmp_path / "out") if "rewards/judged/mean" in entry]
+    assert logged["rewards/judged/failed"] == 0
+    nobody = recipe("grpo", rewards=["judged"], output_dir=str(tmp_path / "other"))
+    assert "name one with judge_model" in r1ranker("train", "grpo", "--config", nobody, code=1)
+
+
 # --- folders --------------------------------------------------------------------------------------------------------
 
 

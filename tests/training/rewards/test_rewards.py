@@ -38,11 +38,13 @@ BOUNDS = {
     **dict.fromkeys(("format", "tag_count"), (-1.0, 0.0)),
     **dict.fromkeys(("setwise", "setwise_graded"), (0.0, 1.0)),
     **dict.fromkeys(("multi_view", "multi_view_overlap"), (-1.0, 1.3)),
+    **{"rank_promotion": (-1.0, 1.0), "format_if_improved": (0.0, 1.0)},
 }
 STRATEGY = {
     **dict.fromkeys(("exclusion", "exclusion_graded"), "iterative"),
     **dict.fromkeys(("ranking", "ranking_mrr", "multi_view", "multi_view_overlap"), "direct"),
     **dict.fromkeys(("setwise", "setwise_graded"), "setwise"),
+    **dict.fromkeys(("rank_promotion", "format_if_improved"), "direct"),
 }
 ONE_BY_ONE = {name: reward for name, reward in REWARDS.items() if name not in LIST_REWARDS}
 ONE_POSITIVE = [0.0, 1.0, 0.0]
@@ -355,7 +357,8 @@ def test_lists_that_can_not_be_compared(measure: Any) -> None:
 PROMPT = [{"role": "user", "content": "Put <think> and </think> around it, then <answer>[1]</answer>.\n[1] a\n[2] b"}]
 
 
-@pytest.mark.parametrize("name", ONE_BY_ONE)
+# The best promotion depends on the list's length.
+@pytest.mark.parametrize("name", [name for name in ONE_BY_ONE if name != "rank_promotion"])
 def test_a_perfect_answer_scores_the_maximum_whatever_tags_the_prompt_holds(name: str) -> None:
     answer = {"iterative": "[1]", "direct": "[2] > [1]", "setwise": "[2]"}.get(STRATEGY.get(name, ""), "x")
     completion = [{"role": "assistant", "content": f"A thought.</think>\n<answer>{answer}</answer>"}]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.training.trainers.mixture import apportion, mix, order_by_length
+from r1ranker_ir.training.trainers.mixture import apportion, in_turn, mix, order_by_length
 
 
 def dataset(source: str, size: int) -> Any:
@@ -68,6 +68,45 @@ def test_a_length_is_kept_to_and_the_seed_decides_the_order() -> None:
 def test_nonsense_is_refused(sizes: list[int], weights: list[float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         mix([dataset(f"s{place}", size) for place, size in enumerate(sizes)], weights)
+
+
+def test_tasks_in_turn_by_hand() -> None:
+    # A quarter of the second and third stage is replay: 2 of 8 rows each. The first task's own stage has 6 - 2 - 1.
+    places = in_turn([6, 6, 6], 0.25)
+    assert [Counter(places[start:end]) for start, end in ((0, 3), (3, 10), (10, 18))] == [
+        *({0: 3}, {0: 2, 1: 5}, {0: 1, 1: 1, 2: 6}),
+    ]
+    assert in_turn([2, 3], 0.0) == [0, 0, 1, 1, 1]
+    with pytest.raises(
+        InputError, match=r"replay is 0.9, which takes 18 rows of data set 1 .* and 2 are left: lower it"
+    ):
+        in_turn([2, 2], 0.9)
+    with pytest.raises(InputError, match="replay is 1: give a share"):
+        in_turn([2, 2], 1)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=5), st.floats(0, 0.3))
+def test_replay_changes_nothing_but_the_order(counts: list[int], replay: float) -> None:
+    try:
+        places = in_turn(counts, replay)
+    except InputError:
+        return  # an earlier task is too small for it
+    assert [places.count(place) for place in range(len(counts))] == counts
+    firsts = [places.index(place) for place in range(len(counts)) if place in places]
+    for place, first in enumerate(firsts):
+        assert all(firsts[each] < first for each in range(place))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.permutations(range(3)), st.integers(6, 60), st.sampled_from([0.0, 0.1, 0.2]))
+def test_tasks_in_turn_show_the_very_rows_of_the_mixture(turns: list[int], length: int, replay: float) -> None:
+    sources = [dataset("a", 9), dataset("b", 5), dataset("c", 20)]
+    mixture = mix(sources, [1, 1, 1], length=length, seed=4)
+    ordered = mix(sources, [1, 1, 1], length=length, seed=4, turns=turns, replay=replay)
+    assert sorted(ordered["id"][:]) == sorted(mixture["id"][:])
+    assert ordered["source"][0] == "abc"[turns[0]]
+    assert ordered["source"][-1] == "abc"[turns[-1]] or replay
 
 
 @settings(deadline=None, max_examples=25)
