@@ -79,8 +79,8 @@ def judging_prompt(prompt: Prompt, max_tokens: int) -> Prompt:
     made = _PROMPTS.setdefault(prompt, {})
     if max_tokens not in made:
         template = judging_template(prompt.template)
-        other = {"published": False, "examples": None, "max_passage_words": None}
-        made[max_tokens] = replace(prompt, template=template, max_passage_tokens=max_tokens, **other)
+        limited = replace(prompt, template=template, max_passage_tokens=max_tokens, max_passage_words=None)
+        made[max_tokens] = replace(limited, published=False, examples=None)
     return made[max_tokens]
 
 

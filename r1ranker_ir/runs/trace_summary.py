@@ -140,8 +140,7 @@ def summarise(rankings: Iterable[TracedRanking]) -> TraceSummary:
     if agreements:
         tau, overlap = map(statistics.fmean, zip(*agreements, strict=True))
         agreement = Agreement(len(agreements), counts["unchanged"], tau, overlap, counts["first_kept"])
-    counted = ("ended_by_budget", "without_thought", "given_thoughts", "cut_passages", "cut_queries")
-    counted += ("judgings", "passed_over")
+    counted = "ended_by_budget judgings passed_over without_thought given_thoughts cut_passages cut_queries".split()
     return TraceSummary(
         strategies=dict(strategies),
         queries=len(query_ids),

@@ -148,8 +148,8 @@ class _Hearing:
     def _judging(self, numbers: Sequence[int]) -> Call:
         chains = [_chain(number, self.votes[number]) for number in numbers]
         thought = "" if self.options.judge_think == "never" else None
-        told = {"repairs_before": self.repairs, "thought": thought}
-        return judging_call(self.prompt, self.call, chains, self.options.judge_tokens, **told)
+        limit = self.options.judge_tokens
+        return judging_call(self.prompt, self.call, chains, limit, repairs_before=self.repairs, thought=thought)
 
     def _verdict(self, asked: Call, answer: Answer, compared: tuple[int, ...]) -> _Verdict:
         """What a judging call says: probabilities, or all for the one named; nothing where that can't be read."""
