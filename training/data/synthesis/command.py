@@ -205,7 +205,7 @@ class _Making:
             each.record.request.query_id: self._outcome(each, some, how, report)
             for each, some, how in zip(labelled, tries, measured, strict=True)
         }
-        empty = {"ids": [], "gains": [], "orders": [], "consistency": None, "rl": [], "sft": []}
+        empty: dict[str, Any] = {"ids": [], "gains": [], "orders": [], "consistency": None, "rl": [], "sft": []}
         outcomes = [
             {"id": query.id, "query": query.text, "passage": query.passage}
             | (lists.get(query.id) or {"reason": reasons[query.id], **empty})

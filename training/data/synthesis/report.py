@@ -51,12 +51,12 @@ class Report:
         ]
         for step, reasons in self.dropped.items():
             if reasons:
-                found = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-                lines.append(f"{reasons.total()} {step} dropped: {found}")
-        for name, means in self.judged.items():
+                why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+                lines.append(f"{reasons.total()} {step} dropped: {why}")
+        for name, found in self.judged.items():
             lines.append(
-                f"by the corpus's judgments, {means['lists']:.0f} {name} lists: nDCG@10 {means['nDCG@10']:.3f} (first "
-                f"stage {means['nDCG@10 of the first stage']:.3f}), {100 * means['positives judged relevant']:.0f}% of "
+                f"by the corpus's judgments, {found['lists']:.0f} {name} lists: nDCG@10 {found['nDCG@10']:.3f} (first "
+                f"stage {found['nDCG@10 of the first stage']:.3f}), {100 * found['positives judged relevant']:.0f}% of "
                 "the positives judged relevant"
             )
         if self.finished_before:

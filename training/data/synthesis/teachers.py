@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Protocol
+from typing import Any, Protocol
 
 from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.errors import InputError
@@ -100,7 +100,8 @@ class ModelGrades:
         self._declared = STRATEGIES.find(strategy)
         scored = self._declared.asks == "likelihood"
         think = "never" if ranker.options.think == "never" else "always"
-        self._options = self._declared.options(**({"pooling": "mean"} if scored else {"think": think}))
+        told: dict[str, Any] = {"pooling": "mean"} if scored else {"think": think}
+        self._options = self._declared.options(**told)
 
     def grades(self, requests: Sequence[RankingRequest]) -> list[tuple[float, ...] | None]:
         """Grades all candidates of all requests together."""
