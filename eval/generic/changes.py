@@ -76,10 +76,10 @@ def changes_between(before: Answers, after: Answers, settings: ComparisonSetting
     corrected = correct([p_value for p_value, _ in tests], settings.correction)
     changes = []
     for measured, values, (p_value, interval), final in zip(both, per_sample, tests, corrected, strict=True):
-        means = (estimate(list(each.scores[measured].values()), settings) for each in (before, after))
+        earlier, later = (estimate(list(each.scores[measured].values()), settings) for each in (before, after))
         difference = MeanEstimate(math.fsum(values.values()) / len(values), interval)
-        told = (p_value, final, final <= settings.alpha, before.higher_is_better[measured])
-        changes.append(Change(measured, *means, difference, values, *told))
+        better, marked = before.higher_is_better[measured], final <= settings.alpha
+        changes.append(Change(measured, earlier, later, difference, values, p_value, final, marked, better))
     return Changes(before, after, tuple(changes), settings)
 
 

@@ -43,7 +43,7 @@ def generic(
     and a test. By default the tasks are those that R1-Ranker's models were measured on.
     """
     progress = messages.start()
-    from r1ranker_ir.eval.generic.asking import ask
+    from r1ranker_ir.eval.generic.asking import Answers, ask
     from r1ranker_ir.eval.generic.changes import changes_between
     from r1ranker_ir.eval.generic.report import FORMATS, changes_data, samples_data
     from r1ranker_ir.eval.generic.tasks import TaskList
@@ -63,11 +63,13 @@ def generic(
         *folder_inputs("--task-folder", asking.task_folder, (".json", ".jsonl", ".yaml")),
     ]
     check_outputs([NamedFile("--output", output)], read, announce=not messages.quiet)
-    tasks, answers = TaskList(asking), []
-    for name in (before, after):
+    tasks = TaskList(asking)
+
+    def answered(name: str) -> Answers:
         messages.say(f"{name} …")
-        answers.append(ask(name, checkpoints[name], tasks, asking, progress=progress, **numerics))
-    found = changes_between(*answers, tested_by)
+        return ask(name, checkpoints[name], tasks, asking, progress=progress, **numerics)
+
+    found = changes_between(answered(before), answered(after), tested_by)
     printed = echo_json if format_ == "json" else echo
     printed(FORMATS[format_](found), nl=False)
     if output is not None:
