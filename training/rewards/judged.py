@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SECTION = Section(
-    "judge",
+    "review",
     asks="grade",
     system="You review how a ranking was reasoned. First reason between <think> and </think>. Then write a grade "
     "between <answer> and </answer>, and nothing after it.",
@@ -60,7 +60,7 @@ def grade_thought(
     return Ranking(request, (0,), tuple(asker.steps))
 
 
-JUDGE = Strategy("judge", grade_thought, (SECTION,), summary="grade the reasoning behind a decision")
+JUDGE = Strategy("review", grade_thought, (SECTION,), summary="grade the reasoning behind a decision")
 
 
 @dataclass
