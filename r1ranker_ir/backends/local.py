@@ -183,11 +183,9 @@ class TransformersBackend(CountedTexts):
 
     @property
     def cache_memory_peak(self) -> int:
-        """In bytes."""
         return 0 if self._states is None else self._states.peak_bytes
 
     def forget(self, ranking: int) -> None:
-        """Lets go of what is kept for a ranking."""
         if self._states is not None:
             self._states.forget(ranking)
 

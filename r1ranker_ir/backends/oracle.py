@@ -77,7 +77,6 @@ class OracleBackend(CountedTexts):
         return {"backend": "oracle", **told, "not_cacheable": "they are made of judgments at once"}
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers the calls, one answer each, in the same order."""
         return [self._answer(call) for call in calls]
 
     def _answer(self, call: Call) -> Answer:

@@ -54,7 +54,6 @@ def said_at(call: Call, identifier: str, place: int) -> str:
 
 
 def identifier_tokens(texts: ChatTokenizer, call: Call, identifier: str, place: int) -> Tokens:
-    """An identifier's tokens at a place of the answer."""
     if call.named:
         return texts.named_ids(said_at(call, identifier, place), first=place == 0)
     is_letter = identifier[0] == "[" and identifier[1:-1].isalpha()

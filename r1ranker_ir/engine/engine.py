@@ -104,7 +104,6 @@ class _Run:
         return self.active[-1]
 
     def check_failure(self) -> None:
-        """Raises what taking a program raised."""
         if self._failure is not None:
             raise self._failure
 

@@ -17,7 +17,6 @@ def share_of(text: str) -> float:
 
 
 def file_digest(path: Path) -> str:
-    """The digest of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -46,7 +46,6 @@ class NamedFile:
 
     @property
     def text(self) -> str:
-        """The path as it was given."""
         return os.fspath(self.path or "")
 
     def __str__(self) -> str:
@@ -99,7 +98,6 @@ def corpus_inputs(option: str, name: str | os.PathLike[str] | None) -> Iterator[
 
 
 def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
-    """The files of a completions cache."""
     path = getattr(path, "path", path)
     if isinstance(path, str | os.PathLike):
         for ending in _BESIDE_A_CACHE:
@@ -107,7 +105,6 @@ def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
 
 
 def checkpoint_inputs(option: str, path: object) -> Iterator[NamedFile]:
-    """The files of a checkpoint's folder, or the file that is one."""
     if isinstance(path, str | os.PathLike):
         yield from folder_inputs(option, path, _OF_A_CHECKPOINT)
 

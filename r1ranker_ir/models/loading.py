@@ -33,7 +33,6 @@ def pick_device(device: str | None) -> str:
 
 
 def is_adapter(model: str, revision: str | None) -> bool:
-    """Whether a folder or hub name is a LoRA adapter."""
     if Path(model).exists():
         return (Path(model) / "adapter_config.json").is_file()
     from transformers.utils.peft_utils import find_adapter_config_file

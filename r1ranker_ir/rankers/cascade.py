@@ -50,16 +50,13 @@ class Cascade:
         return replace(self.first.summary + second, queries=second.queries)
 
     def rank(self, requests: Iterable[RankingRequest]) -> list[Ranking]:
-        """Ranks requests; see `Ranker.rank`."""
         requests = list(requests)
         return ranked_in_order(self.outcomes(requests), len(requests))
 
     def stream(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Ranking]]:
-        """Ranks requests and yields each as it finishes, with the steps of both rankers; see `Ranker.stream`."""
         return ranked_or_failed(self.outcomes(requests))
 
     def outcomes(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Outcome]]:
-        """Ranks requests and yields also those that fail alone; see `Ranker.outcomes`."""
         ordered: dict[int, tuple[int, Ranking]] = {}
         failed: list[tuple[int, FailedRanking]] = []
 
@@ -81,7 +78,6 @@ class Cascade:
         self.second.warn_of_signs()
 
     async def rank_async(self, request: RankingRequest) -> Ranking:
-        """Ranks one request while the event loop goes on; see `Ranker.rank_async`."""
         ranking = await self.first.engine.rank_async(self._first(request))
         again = await self.second.engine.rank_async(self._second(ranking))
         self.first.warn_of_signs()
