@@ -110,6 +110,10 @@ class ChatTokenizer:
         """Tokenizes a text as it follows the opening of a turn."""
         return self._after(_LINE_ANCHOR, text)
 
+    def scored_ids(self, messages: Sequence[Message], continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The tokens of a prompt and of what the assistant says behind it."""
+        return tuple(self.prompt_ids(messages, thinks=False)), self.said_ids(continuation)
+
     def identifier_ids(self, identifier: str, *, first: bool, tagged: bool = True) -> tuple[int, ...]:
         """Tokenizes an identifier as it follows the opened answer, or, with its separator, another identifier.
 

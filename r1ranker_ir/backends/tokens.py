@@ -115,10 +115,6 @@ class TokenizerCounts(ChatTokenizer):
         self._template.render(messages)
         return self._template.taken(messages)
 
-    def scored_ids(self, messages: Sequence[Message], continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The tokens of a prompt and of what the assistant says behind it, as on the `transformers` backend."""
-        return tuple(self.prompt_ids(messages, thinks=False)), self.said_ids(continuation)
-
     def count_prompt(self, messages: Sequence[Message]) -> int:
         """Counts the tokens of a prompt; without a chat template, what the server's own one adds is estimated."""
         if self._template:

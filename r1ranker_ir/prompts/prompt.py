@@ -35,9 +35,9 @@ _CACHED_SECTIONS = 256
 _RESERVED_IDENTIFIERS, _TOKENS_PER_IDENTIFIER, _ANSWER_TOKENS = 20, 8, 160
 # What a text's tokens may be more inside a prompt than alone, and a wording's around what is filled in.
 _TOKENS_AT_SEAMS, _TOKENS_AT_WORDING_SEAMS = 8, 64
-# Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
 # What is kept of a candidate's text in a worked example.
 _EXAMPLE_PASSAGE_TOKENS = 64
+# Tags that a template of one's own writes around candidates; those of the protocol are always neutralised.
 _TAG_NAME = re.compile(r"</?([^\W\d][\w-]*)")
 
 
@@ -48,11 +48,17 @@ class TextLimits(Protocol):
     answer_reserve: int
     control_tokens: tuple[str, ...]
 
-    def count_tokens(self, text: str) -> int: ...
+    def count_tokens(self, text: str) -> int:
+        """Counts the tokens of plain text, without special ones."""
+        ...
 
-    def cut_text(self, text: str, max_tokens: int) -> str: ...
+    def cut_text(self, text: str, max_tokens: int) -> str:
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
+        ...
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int: ...
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Counts the tokens of a whole prompt with this model's chat template."""
+        ...
 
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:
