@@ -20,20 +20,7 @@ logger = logging.getLogger(__name__)
 _BESIDE_A_CACHE = ("", "-wal", "-shm", "-journal")
 _OF_A_CORPUS = ("corpus.jsonl", "queries.jsonl", "qrels.trec", ".tsv")
 # What a checkpoint's folder holds; other files in it, such as runs, are nobody's input.
-_OF_A_CHECKPOINT = (
-    ".json",
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".model",
-    ".txt",
-    ".jinja",
-    ".md",
-    ".toml",
-    ".gguf",
-    ".npz",
-    ".py",
-)
+_OF_A_CHECKPOINT = tuple(".json .safetensors .bin .pt .model .txt .jinja .md .toml .gguf .npz .py".split())
 _MOST_FILES = 10_000
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from r1ranker_ir.backends.limits import check_least
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.engine.outcomes import FailedRanking, Outcome, ranked_in_order, ranked_or_failed
-from r1ranker_ir.errors import InputError
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.strategies.budget import Budget, within_budget
 from r1ranker_ir.types import Program, Ranking, RankingRequest, Step
@@ -30,9 +30,8 @@ class Cascade:
         max_calls: int | None = None,
         max_tokens: int | None = None,
     ) -> None:
-        for name, value, least in (("depth", depth, 2), ("max_calls", max_calls, 1), ("max_tokens", max_tokens, 1)):
-            if value is not None and value < least:
-                raise InputError(f"{name} is {value}: give at least {least}")
+        check_least(2, depth=depth)
+        check_least(1, max_calls=max_calls, max_tokens=max_tokens)
         self.first = first
         self.second = second
         self.depth = depth
