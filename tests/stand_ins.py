@@ -44,6 +44,19 @@ class Conversation:
         assert [f"[{number}]" for number, _ in lines] == list(call.identifiers)
         return [int(document) for _, document in lines]
 
+    @classmethod
+    def by_quality(cls, quality: Sequence[float]) -> Callable[[Call], Answer]:
+        """Answers with the truth about the documents that are shown: the worst, the best, or all in order."""
+
+        def reply(call: Call) -> Answer:
+            assert call.question is not None
+            sign = 1 if call.question.asks == "worst" else -1
+            named = zip(cls.shown(call), call.identifiers, strict=True)
+            ranked = [name for _, name in sorted(named, key=lambda each: sign * quality[each[0]])]
+            return Answer("", choice=tuple(ranked[:1] if call.form == "one" else ranked))
+
+        return reply
+
     @staticmethod
     def drive(program: Program, reply: Callable[[Call], Answer]) -> tuple[Ranking, list[Call]]:
         """Runs a program by hand; returns its ranking and all of its calls."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ranker_ir.errors import InputError, missing_extra
+from r1ranker_ir.files.locks import make_output_folder
 from r1ranker_ir.files.partial import whole_file
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -26,10 +27,7 @@ def new_figure(width: float, height: float, *, feature: str, extra: str) -> Any:
 def prepare_folder(folder: str | Path, *, feature: str, extra: str) -> None:
     """Makes a folder for results, and makes sure that there is what draws pictures, before anything is measured."""
     new_figure(1, 1, feature=feature, extra=extra)
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another --output") from error
+    make_output_folder(folder, "--output")
 
 
 def tidy(axis: Any) -> None:

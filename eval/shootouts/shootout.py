@@ -19,6 +19,7 @@ from r1ranker_ir.eval.measuring.comparison import Comparison, check_comparable, 
 from r1ranker_ir.eval.measuring.measures import Evaluation, evaluate
 from r1ranker_ir.eval.measuring.settings import ComparisonSettings
 from r1ranker_ir.eval.output.manifest import ranker_settings
+from r1ranker_ir.files.locks import make_output_folder
 from r1ranker_ir.rankers.cascade import Cascade
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.runs.requests import entries_of
@@ -187,10 +188,7 @@ def _keep_finished(folder: Path, name: str, error: R1RankerError) -> str:
 
 def _write(folder: Path, name: str, run: Run, ending: str = "") -> Path:
     runs = folder / RUNS
-    try:
-        runs.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't make folder {str(runs)!r}: {error.strerror}: choose another --output") from error
+    make_output_folder(runs, "--output")
     path = runs / f"{run_file(name)}{ending}"
     write_run(run, path, tag=Path(run_file(name)).stem)
     return path

@@ -23,7 +23,7 @@ from r1ranker_ir.errors import (
 from r1ranker_ir.eval.measuring.measures import evaluate, parse_measures
 from r1ranker_ir.eval.output.manifest import ranker_settings, unopened_settings
 from r1ranker_ir.files.digests import file_digest
-from r1ranker_ir.files.locks import folder_lock, make_folder
+from r1ranker_ir.files.locks import folder_lock, make_output_folder
 from r1ranker_ir.files.paths import NamedFile, check_folder, check_outputs, corpus_inputs
 from r1ranker_ir.retrieval.first_stages import parse_first_stage
 from r1ranker_ir.runs.reranking import RankerSource, RequestSource, ranker_inputs, rerank_run
@@ -181,7 +181,7 @@ def _search(result: DataSetResult, folder: Path, settings: SuiteSettings, *, pro
     judged = read_judged_queries(corpus, dataset, settings.queries)
     first_stage = parse_first_stage(result.first_stage)
     found = search_first_stage(first_stage, corpus, judged, settings.depth, progress=progress)
-    _make(folder, private=settings.traces)
+    make_output_folder(folder, "--output", private=settings.traces, error=StorageError)
     write_run(found, folder / FIRST_STAGE_RUN, tag=first_stage.kind)
     digests = checksums(corpus, dataset.split or TEST_SPLIT, judged, found)
     if first_stage.declared.reads_file:
@@ -199,7 +199,7 @@ def _compare_baselines(
     judged, result.requests = read_dataset_requests(result.dataset, measures, settings.queries)
     result.judged, result.asked = judged.judged, len(judged.topics)
     for each in (folder, folder / BASELINES):
-        _make(each, private=settings.traces)
+        make_output_folder(each, "--output", private=settings.traces, error=StorageError)
     write_requests(folder / REQUESTS, judged.requests)
     result.checksums = request_checksums(result.dataset, folder / REQUESTS)
     for baseline in result.requests.baselines:
@@ -263,13 +263,6 @@ def _evaluate(result: DataSetResult, judged: JudgedQueries, folder: Path, name: 
     result.evaluations[name] = evaluate(judged.qrels, measured, measures, name=f"{result.dataset.name}/{name}")
     if result.requests is not None:
         result.requests.choices[name] = first_choices(judged.requests, run)
-
-
-def _make(folder: Path, *, private: bool) -> None:
-    try:
-        make_folder(folder, private=private)
-    except OSError as error:
-        raise StorageError(f"can't make folder {str(folder)!r}: {error.strerror}") from error
 
 
 def _outcome(result: DataSetResult) -> str:

@@ -95,5 +95,4 @@ class Attempts:
 
     @property
     def _patience(self) -> float:
-        """Seconds for which a server that is away is waited for."""
         return (KNOWN_SERVER_WAIT if self._known else 0.0) if self._wait is None else self._wait

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, runtime_checkable
 
-from r1ranker_ir.types import Answer, Call, Message
+from r1ranker_ir.prompts.prompt import TextLimits
+from r1ranker_ir.types import Answer, Call
 
 
 @runtime_checkable
-class Backend(Protocol):
+class Backend(TextLimits, Protocol):
     """A language model behind a uniform face.
 
     Attributes:
@@ -24,9 +25,6 @@ class Backend(Protocol):
 
     name: str
     batch_size: int
-    context_length: int | None
-    answer_reserve: int
-    control_tokens: tuple[str, ...]
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -39,18 +37,6 @@ class Backend(Protocol):
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers the calls, one answer each, in the same order; see `TakesCalls` for one by one."""
-        ...
-
-    def count_tokens(self, text: str) -> int:
-        """Counts the tokens of plain text, without special ones."""
-        ...
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
-        ...
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a whole prompt with this model's chat template."""
         ...
 
 

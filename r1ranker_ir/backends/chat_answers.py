@@ -7,9 +7,9 @@ import re
 
 from r1ranker_ir.backends.odds import chances_of
 from r1ranker_ir.backends.replies import Reply
-from r1ranker_ir.backends.structured import Structured, places_of, read_structured
+from r1ranker_ir.backends.structured import Structured, identifiers_answered, read_structured
 from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, split_thought, where_closed
-from r1ranker_ir.types import Answer, Call, ChosenBy, ClosedAt
+from r1ranker_ir.types import Answer, Call, ClosedAt
 
 _TAG = re.compile(r"</?think>|</?answer>")
 _LAST_LINE = re.compile(r"\n\s*(?:\**(?:final )?answer\**\s*:?\**)?\s*\**(?P<said>[^\n]+?)\**\s*\Z", re.IGNORECASE)
@@ -17,7 +17,10 @@ _LAST_LINE = re.compile(r"\n\s*(?:\**(?:final )?answer\**\s*:?\**)?\s*\**(?P<sai
 
 def read_chat_answer(call: Call, reply: Reply, *, by_schema: bool) -> Answer:
     """The answer without its usage; `by_schema` says that one by the schema was asked for."""
-    structured = _structured(call, reply) if by_schema else None
+    structured = read_structured(call, reply.content) if by_schema else None
+    if by_schema and structured is None and not reply.content.strip():
+        # A server that expects a thought takes an answer without one for it.
+        structured = read_structured(call, reply.reasoning)
     if structured is not None:
         return _of_schema(call, reply, structured)
     text, thought_alone = _joined(call, reply)
@@ -36,16 +39,10 @@ def _joined(call: Call, reply: Reply) -> tuple[str, bool]:
         return reasoning + content, False
     if not content.strip() and not reply.ran_out and (found := _LAST_LINE.search(reasoning)) is not None:
         said = found["said"].strip().strip("*").split(" > ")
-        if len(said) == places_of(call) and {*said} <= {*call.identifiers}:
+        if len(said) == identifiers_answered(call) and {*said} <= {*call.identifiers}:
             return join_reasoning(reasoning[: found.start()], found["said"].strip("*")), False
     text = join_reasoning(reasoning, content, ended=bool(content) or not reply.ran_out)
     return text, bool(reasoning) and not content.strip()
-
-
-def _structured(call: Call, reply: Reply) -> Structured | None:
-    found = read_structured(call, reply.content)
-    # A server that expects a thought takes an answer without one for it.
-    return read_structured(call, reply.reasoning) if found is None and not reply.content.strip() else found
 
 
 def _of_schema(call: Call, reply: Reply, structured: Structured) -> Answer:
@@ -76,15 +73,9 @@ def _answer(
         probabilities=_chances(call, reply, name, '"answer"' if choice is not None else "<answer>"),
         thought_closed=closed_at is not None,
         closed_at=closed_at,
-        chosen_by=_chosen_by(call, choice),
+        # None where there are no identifiers to be held to.
+        chosen_by=None if call.free or not call.identifiers else "parsing" if choice is None else "constraint",
     )
-
-
-def _chosen_by(call: Call, choice: tuple[str, ...] | None) -> ChosenBy | None:
-    """How the identifiers were chosen; `None` where there are none to be held to."""
-    if call.free or not call.identifiers:
-        return None
-    return "parsing" if choice is None else "constraint"
 
 
 def _named_first(call: Call, text: str) -> str:

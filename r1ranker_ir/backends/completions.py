@@ -8,7 +8,7 @@ import logging
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from r1ranker_ir.types import Answer, Call, ChosenBy, ClosedAt, Usage
@@ -20,16 +20,14 @@ from .tagged_answers import (
     ANSWER_END,
     ANSWER_START,
     THOUGHT_END,
-    THOUGHT_START,
+    WrittenAnswer,
     closing_of,
     given_opening,
     identifier_tokens,
     opens_thought,
     places_of,
     said_at,
-    text_and_thought,
 )
-from .thoughts import split_thought
 from .tokens import TokenizerCounts
 
 _log = logging.getLogger(__name__)
@@ -44,17 +42,8 @@ _NEGLIGIBLE = 0.005
 
 
 @dataclass
-class _Written:
-    """What stands behind a call's prompt so far."""
-
-    call: Call
-    prompt: list[int]
-    ids: list[int] = field(default_factory=list)
-    given: int = 0
-    closed_at: ClosedAt | None = None
-    computed: int | None = None
-    chosen: list[str] = field(default_factory=list)
-    probabilities: dict[str, float] | None = None
+class _Written(WrittenAnswer):
+    """What stands behind a call's prompt so far; what is computed of the prompt is known once a server tells it."""
 
     def note(self, reply: Completion) -> Completion:
         """Remembers of the first request how much of the prompt the server had to compute."""
@@ -112,7 +101,7 @@ class Completions:
         for place in range(places_of(call)):
             if not await self._choose(row, place, post):
                 return await self._parsed(row, post)
-        return self._to_answer(row, self._texts.decode(row.ids), self._able.chosen_by)
+        return self._to_answer(row, self._texts.decode(row.written), self._able.chosen_by)
 
     @property
     def _able(self) -> Abilities:
@@ -130,17 +119,17 @@ class Completions:
         row = _Written(call, self._texts.prompt_ids(call.messages, thinks=call.thinks))
         if not call.thinks or call.thought is not None:
             opening = given_opening(call)
-            row.ids = list(self._texts.continuation(opening)) if opening else []
-            row.given = len(row.ids)
+            row.written = list(self._texts.continuation(opening)) if opening else []
+            row.given = len(row.written)
             return row
         rest = ""
         stopped: ClosedAt = "limit"
         if self._max_thought_tokens:
             fields = {**self._sampling(call.sample), "max_tokens": self._max_thought_tokens, "stop": [THOUGHT_END]}
             reply = row.note(await self._ask(post, row.prompt, {**self._able.told, **fields}))
-            row.ids, rest, stopped = self._thought(reply)
-        closing, row.closed_at = closing_of(call, self._texts.decode(row.ids) + rest, rest, stopped)
-        row.ids += self._texts.continuation(closing) if closing else ()
+            row.written, rest, stopped = self._thought(reply)
+        closing, row.closed_at = closing_of(call, self._texts.decode(row.written) + rest, rest, stopped)
+        row.written += self._texts.continuation(closing) if closing else ()
         return row
 
     def _thought(self, reply: Completion) -> tuple[list[int], str, ClosedAt]:
@@ -185,46 +174,25 @@ class Completions:
         fields = {**self._sampling(call.sample), "max_tokens": self._max_thought_tokens + self._room(call)}
         reply = row.note(await self._ask(post, row.prompt, fields))
         text = reply.text
-        if THOUGHT_END not in text and call.thinks:
-            thinking = opens_thought(self._texts, row.prompt) or THOUGHT_START in text
-            ended: ClosedAt = "limit" if reply.reply.ran_out else "end_of_turn"
-            row.closed_at = ended if ended == "limit" or (thinking and ANSWER_START not in text) else None
+        ended: ClosedAt = "limit" if reply.reply.ran_out else "end_of_turn"
+        row.close_free(text, ended, opened=opens_thought(self._texts, row.prompt))
         written = reply.reply.completion_tokens
-        usage = Usage(1, len(row.prompt), self._texts.count(text) if written is None else written)
-        return Answer(
-            text,
-            split_thought(text)[0],
-            thought_closed=row.closed_at is not None,
-            closed_at=row.closed_at,
-            usage=usage,
-            prompt_tokens_computed=row.computed,
-        )
+        return row.answer(text, Usage(1, len(row.prompt), self._texts.count(text) if written is None else written))
 
     async def _parsed(self, row: _Written, post: Post) -> Answer:
         """Lets the server write the answer, for the strategy to read."""
         row.chosen, row.probabilities = [], None
         fields: dict[str, Any] = {"max_tokens": self._room(row.call), "temperature": 0}
         fields |= {"stop": [ANSWER_END]} if row.call.tagged else {}
-        reply = row.note(await self._ask(post, row.prompt + row.ids, fields))
-        answer = self._to_answer(row, self._texts.decode(row.ids) + reply.text, "parsing")
+        reply = row.note(await self._ask(post, row.prompt + row.written, fields))
+        answer = self._to_answer(row, self._texts.decode(row.written) + reply.text, "parsing")
         counted = reply.reply.completion_tokens
         written = self._texts.count(reply.text) if counted is None else counted
         return replace(answer, choice=None, usage=answer.usage + Usage(0, 0, written))
 
     def _to_answer(self, row: _Written, written: str, chosen_by: ChosenBy) -> Answer:
-        call = row.call
-        text, thought = text_and_thought(call, written)
-        return Answer(
-            text=text,
-            thought=thought,
-            choice=tuple(row.chosen),
-            probabilities=row.probabilities,
-            thought_closed=row.closed_at is not None,
-            closed_at=row.closed_at,
-            usage=Usage(1, len(row.prompt) + row.given, len(row.ids) - row.given),
-            prompt_tokens_computed=row.computed,
-            chosen_by=chosen_by,
-        )
+        usage = Usage(1, len(row.prompt) + row.given, len(row.written) - row.given)
+        return row.answer(written, usage, chosen_by)
 
     async def _choose(self, row: _Written, place: int, post: Post) -> bool:
         """Chooses the identifier of a place and appends it; False where the server can't be made to."""
@@ -247,7 +215,7 @@ class Completions:
             if place == 0:
                 row.probabilities = search.probabilities
         row.chosen.append(name)
-        row.ids += options[name]
+        row.written += options[name]
         return True
 
     async def _held_to(
@@ -265,7 +233,7 @@ class Completions:
         self, row: _Written, prefix: Tokens, texts: Sequence[str], fields: Mapping[str, Any], post: Post
     ) -> Completion:
         """Asks for what follows, held to some texts if the server can be; one that refuses is not asked to again."""
-        prompt, asked = [*row.prompt, *row.ids, *prefix], {"temperature": 0, **fields}
+        prompt, asked = [*row.prompt, *row.written, *prefix], {"temperature": 0, **fields}
         constraint = self._able.constraint
         if constraint is not None and texts and all(texts) and not any("\ufffd" in text for text in texts):
             try:

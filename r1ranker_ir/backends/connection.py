@@ -89,7 +89,6 @@ class Connection:
         self._loop = started.result()
 
     def start(self, work: Coroutine[Any, Any, _Read]) -> Future[_Read]:
-        """Begins a coroutine in the connection's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:

@@ -71,6 +71,5 @@ class DeclaredBackend:
     listed: int = 100
 
     def capabilities_with(self, options: Mapping[str, Any]) -> Capabilities:
-        """What it can do with some options."""
         found = (able for (name, value), able in self.able_with.items() if options.get(name) == value)
         return next(found, self.capabilities)

@@ -242,16 +242,13 @@ class SeparateSession:
         return [states for row in self._rows for states in row.take_prompts()]
 
     def append(self, tokens: Sequence[int | None]) -> None:
-        """Appends one token to every row that has one."""
         self.append_sequences([() if token is None else (token,) for token in tokens])
 
     def append_sequences(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Appends a sequence to each row."""
         for row, sequence in zip(self._rows, sequences, strict=True):
             row.append_sequences([sequence])
 
     def look_ahead(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Returns the logits after a sequence each, of shape (rows, vocabulary), and takes the sequences back."""
         pairs = zip(self._rows, sequences, strict=True)
         return torch.cat([row.look_ahead([sequence]) if sequence else row.logits for row, sequence in pairs])
 

@@ -31,7 +31,6 @@ class Endpoint:
 
     @property
     def is_openai(self) -> bool:
-        """Whether it is OpenAI's own."""
         return f".{urlsplit(self.base_url).hostname}".endswith(".api.openai.com")
 
     def scrub(self, text: str, *, shortest: int = _SHORTEST_REAL_SECRET) -> str:

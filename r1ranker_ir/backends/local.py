@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -36,16 +36,14 @@ from .tagged_answers import (
     ANSWER_START,
     TAIL_TOKENS,
     THOUGHT_END,
-    THOUGHT_START,
+    WrittenAnswer,
     closing_of,
     given_opening,
     identifier_tokens,
     opens_thought,
     places_of,
-    text_and_thought,
 )
 from .texts import ChatTokenizer
-from .thoughts import split_thought
 from .tokens import CountedTexts
 
 if TYPE_CHECKING:
@@ -64,32 +62,16 @@ _COLUMNS_PER_IDENTIFIER = 3 * _TOKENS_PER_IDENTIFIER
 
 
 @dataclass
-class _Row:
+class _Row(WrittenAnswer):
     """One call on its way through a batch."""
 
-    call: Call
-    prompt: list[int]
-    written: list[int] = field(default_factory=list)
+    computed: int = 0
     limit: int = 0
-    given: int = 0
     opened: bool = True
     stopped: ClosedAt | None = None
-    closed_at: ClosedAt | None = None
     thinking: bool = True
     rest_of_tag: str = ""
     generator: torch.Generator | None = None
-    chosen: list[str] = field(default_factory=list)
-    probabilities: dict[str, float] | None = None
-    computed: int = 0
-
-
-def _free_thought_closed_at(row: _Row, text: str) -> ClosedAt | None:
-    """Where a freely written thought ended that the model did not close."""
-    if THOUGHT_END in text or not row.call.thinks:
-        return None
-    # Without a thought that was opened, what a model has said by the end of its turn is its answer.
-    opened = row.opened or THOUGHT_START in text
-    return None if row.stopped == "end_of_turn" and (not opened or ANSWER_START in text) else row.stopped
 
 
 class TransformersBackend(CountedTexts):
@@ -189,11 +171,9 @@ class TransformersBackend(CountedTexts):
 
     @property
     def cache_memory_peak(self) -> int:
-        """In bytes."""
         return 0 if self._states is None else self._states.peak_bytes
 
     def forget(self, ranking: int) -> None:
-        """Lets go of what is kept for a ranking."""
         if self._states is not None:
             self._states.forget(ranking)
 
@@ -211,10 +191,7 @@ class TransformersBackend(CountedTexts):
         return [answers[index] for index in range(len(calls))]
 
     def _score(self, calls: Sequence[Call]) -> list[Answer]:
-        pairs = [
-            (self._texts.prompt_ids(call.messages, thinks=False), self._texts.said_ids(call.continuation))
-            for call in calls
-        ]
+        pairs = [self._texts.scored_ids(call.messages, call.continuation) for call in calls]
         scorer = Scorer(self._model, self._texts.pad_id, self.batch_size)
         scored = scorer.score(pairs, [call.ranking for call in calls], check_wanted)
         return [
@@ -382,19 +359,7 @@ class TransformersBackend(CountedTexts):
         session.append_sequences(appended)
 
     def _to_answer(self, row: _Row) -> Answer:
-        written, call = self._texts.decode(row.written), row.call
-        if call.free:
-            text, thought = written, split_thought(written)[0]
-            row.closed_at = _free_thought_closed_at(row, text)
-        else:
-            text, thought = text_and_thought(call, written)
-        return Answer(
-            text=text,
-            thought=thought,
-            choice=None if call.free else tuple(row.chosen),
-            probabilities=row.probabilities,
-            thought_closed=row.closed_at is not None,
-            closed_at=row.closed_at,
-            usage=Usage(1, len(row.prompt), len(row.written) - row.given),
-            prompt_tokens_computed=row.computed,
-        )
+        written = self._texts.decode(row.written)
+        if row.call.free:
+            row.close_free(written, row.stopped, opened=row.opened)
+        return row.answer(written, Usage(1, len(row.prompt), len(row.written) - row.given))

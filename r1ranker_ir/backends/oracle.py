@@ -78,7 +78,6 @@ class OracleBackend(CountedTexts):
         return {"backend": "oracle", **told, "not_cacheable": "they are made of judgments at once"}
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers the calls, one answer each, in the same order."""
         return [self._answer(call) for call in calls]
 
     def _answer(self, call: Call) -> Answer:
@@ -95,7 +94,17 @@ class OracleBackend(CountedTexts):
             return self._grades(gains, call, call.question)
         answers = self._grade if call.question.asks == "grade" else self._order
         choice, probabilities = answers(gains, call, call.question)
-        answer = f"</think>\n<answer>{' > '.join(choice)}</answer>"
+        return self._told(call, " > ".join(choice), choice, probabilities)
+
+    def _told(
+        self,
+        call: Call,
+        said: str,
+        choice: tuple[str, ...] | None = None,
+        probabilities: dict[str, float] | None = None,
+    ) -> Answer:
+        """An answer as a model would write it, behind no thought."""
+        answer = f"</think>\n<answer>{said}</answer>"
         thought = 0 if call.thought is not None else self.max_thought_tokens
         usage = Usage(1, self.count_prompt_tokens(call.messages), thought + self.count_tokens(answer))
         return Answer(f"<think>\n{answer}", choice=choice, probabilities=probabilities, usage=usage)
@@ -151,16 +160,13 @@ class OracleBackend(CountedTexts):
         return (grades[round(worth)],), probabilities
 
     def _grades(self, gains: Sequence[float], call: Call, question: Question) -> Answer:
-        """Grades of a group, written as a model would write them."""
+        """Grades of a group."""
         worth = (np.asarray(gains) + self._noise_of(call, question, len(gains))) / (self._greatest or 1.0) * _HIGHEST
         told = ", ".join(
             f'"{name}": {grade:.4f}'
             for name, grade in zip(call.identifiers, np.clip(worth, 0.0, _HIGHEST).tolist(), strict=True)
         )
-        answer = f"</think>\n<answer>{{{told}}}</answer>"
-        thought = 0 if call.thought is not None else self.max_thought_tokens
-        usage = Usage(1, self.count_prompt_tokens(call.messages), thought + self.count_tokens(answer))
-        return Answer(f"<think>\n{answer}", usage=usage)
+        return self._told(call, f"{{{told}}}")
 
 
 def _number(*parts: object) -> int:

@@ -37,7 +37,6 @@ class RouterBackend(CountedTexts):
         return {"backend": "router", **files, **encoder, "not_cacheable": "they are computed at once"}
 
     def answer(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers the calls, one answer each, in the same order."""
         questions = [_question(call) for call in calls]
         scores = self.router.scores([question.request.query for question in questions])
         return [self._answer(*each) for each in zip(calls, questions, scores, strict=True)]

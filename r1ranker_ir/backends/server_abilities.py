@@ -104,13 +104,11 @@ class Abilities:
 
     @property
     def chosen_by(self) -> ChosenBy:
-        """How answers are chosen."""
         if self.constraint is not None:
             return "constraint"
         return "parsing" if self.scores is None else "log_probabilities"
 
     def described(self) -> dict[str, Any]:
-        """The same as plain data."""
         return {
             "token_ids": self.token_ids,
             "constraint": None if self.constraint is None else self.constraint.name,

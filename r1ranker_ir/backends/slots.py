@@ -21,7 +21,6 @@ class Slots:
 
     @contextlib.asynccontextmanager
     async def taken(self, turn: Turn) -> AsyncIterator[None]:
-        """Holds a slot."""
         if self._free and not self._waiting:
             self._free -= 1
         else:

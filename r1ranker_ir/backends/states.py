@@ -25,7 +25,6 @@ class PromptStates:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that keys and values take."""
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers.values())
 
 

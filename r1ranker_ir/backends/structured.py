@@ -19,7 +19,7 @@ def takes_schema(call: Call) -> bool:
     return bool(call.identifiers) and not call.free and call.messages[-1].role != "assistant"
 
 
-def places_of(call: Call) -> int:
+def identifiers_answered(call: Call) -> int:
     """How many identifiers are answered."""
     return 1 if call.form == "one" else call.top or len(call.identifiers)
 
@@ -27,7 +27,7 @@ def places_of(call: Call) -> int:
 def response_format(call: Call) -> dict[str, Any]:
     """The request's field that asks for such an answer."""
     one: dict[str, Any] = {"type": "string", "enum": list(dict.fromkeys(call.identifiers))}
-    places = places_of(call)
+    places = identifiers_answered(call)
     answer = one if call.form == "one" else {"type": "array", "items": one, "minItems": places, "maxItems": places}
     fields: dict[str, Any] = {"thought": {"type": "string"}} if call.thinks else {}
     fields["answer"] = answer
@@ -53,7 +53,7 @@ class Structured:
     def choice(self, call: Call) -> tuple[str, ...] | None:
         """The answer if it needs no repair: so many identifiers of the call, each once."""
         names = self.names or ()
-        fits = len(names) == len(set(names)) == places_of(call) and set(names) <= set(call.identifiers)
+        fits = len(names) == len(set(names)) == identifiers_answered(call) and set(names) <= set(call.identifiers)
         return names if fits else None
 
     def text(self, call: Call, thought: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from r1ranker_ir.backends.choice import Tokens
+from r1ranker_ir.backends.structured import identifiers_answered
 from r1ranker_ir.backends.texts import ChatTokenizer
-from r1ranker_ir.types import Call, ClosedAt
+from r1ranker_ir.backends.thoughts import split_thought
+from r1ranker_ir.types import Answer, Call, ChosenBy, ClosedAt, Usage
 
 THOUGHT_START, THOUGHT_END, ANSWER_START, ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
 TAIL_TOKENS = 12
@@ -41,9 +44,7 @@ def closing_of(call: Call, text: str, rest: str, stopped: ClosedAt | None) -> tu
 
 def places_of(call: Call) -> int:
     """How many identifiers of an answer are chosen."""
-    if call.free:
-        return 0
-    return 1 if call.form == "one" else call.top or len(call.identifiers)
+    return 0 if call.free else identifiers_answered(call)
 
 
 def said_at(call: Call, identifier: str, place: int) -> str:
@@ -56,7 +57,6 @@ def said_at(call: Call, identifier: str, place: int) -> str:
 
 
 def identifier_tokens(texts: ChatTokenizer, call: Call, identifier: str, place: int) -> Tokens:
-    """An identifier's tokens at a place of the answer."""
     if call.named:
         return texts.named_ids(said_at(call, identifier, place), first=place == 0)
     is_letter = identifier[0] == "[" and identifier[1:-1].isalpha()
@@ -66,12 +66,46 @@ def identifier_tokens(texts: ChatTokenizer, call: Call, identifier: str, place: 
     return texts.identifier_ids(said, first=place == 0, tagged=call.tagged)
 
 
-def text_and_thought(call: Call, written: str) -> tuple[str, str]:
-    """All that stands behind the prompt, from the thought to the closing tag, and the thought alone."""
-    text = f"<think>\n{written.rstrip()}" if call.thinks else written.strip()
-    text += ANSWER_END if call.tagged and not text.endswith(ANSWER_END) else ""
-    thought = written.partition(THOUGHT_END)[0].partition(ANSWER_START)[0].strip() if call.thinks else ""
-    return text, thought
+@dataclass
+class WrittenAnswer:
+    """A call, and what stands behind its prompt so far, of which the first `given` tokens were not written."""
+
+    call: Call
+    prompt: list[int]
+    written: list[int] = field(default_factory=list)
+    given: int = 0
+    closed_at: ClosedAt | None = None
+    chosen: list[str] = field(default_factory=list)
+    probabilities: dict[str, float] | None = None
+    computed: int | None = None
+
+    def close_free(self, text: str, stopped: ClosedAt | None, *, opened: bool) -> None:
+        """Notes where a freely written thought ended that the model did not close; `opened` says that one was begun."""
+        if THOUGHT_END in text or not self.call.thinks:
+            return
+        # Without a thought that was opened, what a model has said by the end of its turn is its answer.
+        thinking = (opened or THOUGHT_START in text) and ANSWER_START not in text
+        self.closed_at = None if stopped == "end_of_turn" and not thinking else stopped
+
+    def answer(self, said: str, usage: Usage, chosen_by: ChosenBy | None = None) -> Answer:
+        """The answer whose text is all that stands behind the prompt, from the thought to the closing tag."""
+        call = self.call
+        text, thought = said, split_thought(said)[0]
+        if not call.free:
+            text = f"<think>\n{said.rstrip()}" if call.thinks else said.strip()
+            text += ANSWER_END if call.tagged and not text.endswith(ANSWER_END) else ""
+            thought = said.partition(THOUGHT_END)[0].partition(ANSWER_START)[0].strip() if call.thinks else ""
+        return Answer(
+            text=text,
+            thought=thought,
+            choice=None if call.free else tuple(self.chosen),
+            probabilities=self.probabilities,
+            thought_closed=self.closed_at is not None,
+            closed_at=self.closed_at,
+            usage=usage,
+            prompt_tokens_computed=self.computed,
+            chosen_by=chosen_by,
+        )
 
 
 def _start(call: Call) -> str:

@@ -41,7 +41,6 @@ class ChatTokenizer:
         return framed[: next((start for start in starts if framed[start : start + len(plain)] == plain), 0)]
 
     def count(self, text: str) -> int:
-        """Counts the tokens of plain text."""
         return len(self._ids(text)) if text else 0
 
     def cut(self, text: str, max_tokens: int) -> str:
@@ -67,7 +66,6 @@ class ChatTokenizer:
         return self._opening + self._ids(with_thought(text, opened=opening.rstrip().endswith(THINK), thinks=thinks))
 
     def count_prompt(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a whole prompt, the opened thought included."""
         return len(self.prompt_ids(messages))
 
     def prompt_text(self, ids: Sequence[int]) -> str:
@@ -81,7 +79,6 @@ class ChatTokenizer:
         return hashlib.sha256(repr(ids).encode()).hexdigest()[:16]
 
     def end_ids(self, generation_config: Any) -> frozenset[int]:
-        """The tokens that end the assistant's turn."""
         ids = {self._tokenizer.eos_token_id}
         configured = getattr(generation_config, "eos_token_id", None)
         ids.update(configured if isinstance(configured, list) else [configured])
@@ -112,6 +109,10 @@ class ChatTokenizer:
     def said_ids(self, text: str) -> tuple[int, ...]:
         """Tokenizes a text as it follows the opening of a turn."""
         return self._after(_LINE_ANCHOR, text)
+
+    def scored_ids(self, messages: Sequence[Message], continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The tokens of a prompt and of what the assistant says behind it."""
+        return tuple(self.prompt_ids(messages, thinks=False)), self.said_ids(continuation)
 
     def identifier_ids(self, identifier: str, *, first: bool, tagged: bool = True) -> tuple[int, ...]:
         """Tokenizes an identifier as it follows the opened answer, or, with its separator, another identifier.

@@ -51,7 +51,6 @@ class EstimatedCounts:
     control_tokens = CHAT_CONTROL_TOKENS
 
     def count(self, text: str) -> int:
-        """Estimates the tokens of plain text."""
         total = 0
         for piece in _PIECE.finditer(text):
             letters, others = piece["letters"] or "", piece["other_script"] or ""
@@ -68,7 +67,6 @@ class EstimatedCounts:
         return tuple(messages)
 
     def count_prompt(self, messages: Sequence[Message]) -> int:
-        """Estimates the tokens of a prompt, template included."""
         return _estimated_prompt(messages, self.count)
 
 
@@ -78,15 +76,12 @@ class CountedTexts:
     _counts: EstimatedCounts | ChatTokenizer
 
     def count_tokens(self, text: str) -> int:
-        """Counts the tokens of plain text, without special ones."""
         return self._counts.count(text)
 
     def cut_text(self, text: str, max_tokens: int) -> str:
-        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
         return self._counts.cut(text, max_tokens)
 
     def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        """Counts the tokens of a whole prompt."""
         return self._counts.count_prompt(messages)
 
 
@@ -119,10 +114,6 @@ class TokenizerCounts(ChatTokenizer):
             return tuple(messages)
         self._template.render(messages)
         return self._template.taken(messages)
-
-    def scored_ids(self, messages: Sequence[Message], continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The tokens of a prompt and of what the assistant says behind it, as on the `transformers` backend."""
-        return tuple(self.prompt_ids(messages, thinks=False)), self.said_ids(continuation)
 
     def count_prompt(self, messages: Sequence[Message]) -> int:
         """Counts the tokens of a prompt; without a chat template, what the server's own one adds is estimated."""

@@ -81,7 +81,6 @@ class CompletionsCache(AbstractContextManager["CompletionsCache"]):
         self.close()
 
     def close(self) -> None:
-        """Closes the file; closing it again does nothing."""
         self._finalizer()
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:

@@ -149,7 +149,6 @@ class Database:
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:
-    """A number that SQLite keeps for a file."""
     value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
     return value
 

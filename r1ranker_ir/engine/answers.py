@@ -62,7 +62,6 @@ class Answers:
         return [(call, b"" if self._kept is None else self._kept.key_of(call)) for call in calls]
 
     def known(self, asked: Sequence[Keyed]) -> list[Told | None]:
-        """What the cache knows of calls."""
         if self._kept is None:
             return [None] * len(asked)
         started = time.perf_counter()

@@ -104,7 +104,6 @@ class _Run:
         return self.active[-1]
 
     def check_failure(self) -> None:
-        """Raises what taking a program raised."""
         if self._failure is not None:
             raise self._failure
 
@@ -165,15 +164,17 @@ class Engine:
         """
         return ranked_or_failed(self.outcomes(programs))
 
-    def outcomes(self, programs: Iterable[Program]) -> Iterator[tuple[int, Outcome]]:
+    def outcomes(self, programs: Iterable[Program], total: int | None = None) -> Iterator[tuple[int, Outcome]]:
         """As `stream`, but a program that fails alone is an outcome like others, and no error.
+
+        `total` says how many there will be, for the progress bar, where they are no list.
 
         That is one whose call the backend could not answer, or whose prompt does not fit the model's context. Raised
         is what concerns all: a RepairRateError, a BackendError, or a CancelledRankingError if nobody waits any longer.
         """
         from tqdm import tqdm  # reads TQDM_DISABLE when it is first imported, and the command line sets it before that
 
-        total = len(programs) if isinstance(programs, Sized) else None
+        total = len(programs) if isinstance(programs, Sized) else total
         bar: tqdm[Any] = tqdm(total=total, unit="query", disable=None if self.progress else True)
         run = _Run(programs, self.backend.batch_size, bar)
         try:

@@ -102,7 +102,6 @@ class Tally:
 
     @property
     def summary(self) -> RunSummary:
-        """All that was added."""
         with self._lock:
             counts = dict(self._counts)
             usage = Usage(*(counts.pop(each.name, 0) for each in fields(Usage)))

@@ -23,7 +23,6 @@ def source_hash(source: str) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """The digest of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

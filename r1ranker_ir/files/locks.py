@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from r1ranker_ir.errors import InputError
+from r1ranker_ir.errors import InputError, R1RankerError
 from r1ranker_ir.files.streams import check_place, is_stream
 
 FOLDER_LOCK = ".r1ranker.lock"
@@ -20,6 +20,20 @@ def make_folder(folder: Path, *, private: bool = True) -> None:
     if not folder.is_dir():
         make_folder(folder.parent, private=private)
         folder.mkdir(0o700 if private else 0o777, exist_ok=True)
+
+
+def make_output_folder(
+    folder: str | Path,
+    option: str,
+    *,
+    private: bool = False,
+    error: Callable[[str], R1RankerError] = InputError,
+) -> None:
+    """The same for a folder of results that `option` names, such as `--output`; an `error` says why it can't be."""
+    try:
+        make_folder(Path(folder), private=private)
+    except OSError as failed:
+        raise error(f"can't make folder {str(folder)!r}: {failed.strerror}: choose another {option}") from failed
 
 
 @contextlib.contextmanager
@@ -44,10 +58,7 @@ def check_unlocked(path: str | os.PathLike[str] | None, option: str) -> None:
 def folder_lock(folder: Path, option: str, *, private: bool = False) -> Iterator[None]:
     """The same for a folder of results, which is made where it is missing, and removed if it is still empty then."""
     new = not folder.exists()
-    try:
-        make_folder(folder, private=private)
-    except OSError as error:
-        raise InputError(f"can't make folder {str(folder)!r}: {error.strerror}: choose another {option}") from error
+    make_output_folder(folder, option, private=private)
     try:
         with _held(folder / FOLDER_LOCK, folder, option):
             yield

@@ -20,20 +20,7 @@ logger = logging.getLogger(__name__)
 _BESIDE_A_CACHE = ("", "-wal", "-shm", "-journal")
 _OF_A_CORPUS = ("corpus.jsonl", "queries.jsonl", "qrels.trec", ".tsv")
 # What a checkpoint's folder holds; other files in it, such as runs, are nobody's input.
-_OF_A_CHECKPOINT = (
-    ".json",
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".model",
-    ".txt",
-    ".jinja",
-    ".md",
-    ".toml",
-    ".gguf",
-    ".npz",
-    ".py",
-)
+_OF_A_CHECKPOINT = tuple(".json .safetensors .bin .pt .model .txt .jinja .md .toml .gguf .npz .py".split())
 _MOST_FILES = 10_000
 
 
@@ -46,7 +33,6 @@ class NamedFile:
 
     @property
     def text(self) -> str:
-        """The path as it was given."""
         return os.fspath(self.path or "")
 
     def __str__(self) -> str:
@@ -99,7 +85,6 @@ def corpus_inputs(option: str, name: str | os.PathLike[str] | None) -> Iterator[
 
 
 def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
-    """The files of a completions cache."""
     path = getattr(path, "path", path)
     if isinstance(path, str | os.PathLike):
         for ending in _BESIDE_A_CACHE:
@@ -107,7 +92,6 @@ def cache_inputs(option: str, path: object) -> Iterator[NamedFile]:
 
 
 def checkpoint_inputs(option: str, path: object) -> Iterator[NamedFile]:
-    """The files of a checkpoint's folder, or the file that is one."""
     if isinstance(path, str | os.PathLike):
         yield from folder_inputs(option, path, _OF_A_CHECKPOINT)
 

@@ -30,7 +30,6 @@ def parse_json(text: str | bytes, *, finite: bool = True, unique: bool = False) 
 
 
 def parse_toml_text(text: str) -> dict[str, Any]:
-    """Parses TOML."""
     try:
         content = tomllib.loads(text)
     except RecursionError:

@@ -58,7 +58,6 @@ class OutputStream:
         self._file = cast(BinaryIO, os.fdopen(opened, "wb", buffering=0))
 
     def write(self, piece: bytes) -> None:
-        """Writes a piece, whole."""
         if self._file is None:
             _write_standard(sys.stdout, piece)
             return

@@ -46,7 +46,6 @@ def prepare_streams() -> None:
 
 
 def echo(message: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Prints a message for people."""
     _write(sys.stderr if err else sys.stdout, visible(message) + ("\n" if nl else ""))
 
 

@@ -62,18 +62,15 @@ class R1RankerComponent:
         self._opening = Lock()
 
     def warm_up(self) -> None:
-        """Loads the model, once."""
         self._opened()
 
     def to_dict(self) -> dict[str, Any]:
-        """The component as plain data, for a pipeline that is saved."""
         own = {"name": self.name, "model": self.model, "strategy": self.strategy, "top_k": self.top_k}
         told: dict[str, Any] = default_to_dict(self, **own, options=_plain(self.options), traces=self.traces)
         return told
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> R1RankerComponent:
-        """The component that `to_dict` described."""
         made: R1RankerComponent = default_from_dict(cls, data)
         return made
 

@@ -33,13 +33,11 @@ class R1RankerCompressor(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Ranks the documents for the query."""
         return self._keep_best(documents, self.reranker.rank(query, [document.page_content for document in documents]))
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Ranks the documents without blocking the event loop; as `compress_documents` in everything else."""
         texts = [document.page_content for document in documents]
         return self._keep_best(documents, await self.reranker.rank_async(query, texts))
 

@@ -38,7 +38,6 @@ class R1RankerPostprocessor(BaseNodePostprocessor):  # type: ignore[misc]  # not
 
     @classmethod
     def class_name(cls) -> str:
-        """The name that LlamaIndex knows it by."""
         return cls.__name__
 
     def _postprocess_nodes(

@@ -61,7 +61,6 @@ class R1RankerTransformer(pt.Transformer):  # type: ignore[misc]  # not checked 
         self.traces = traces
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """Reranks a frame of results."""
         pt.validate.result_frame(inp, extra_columns=["query", self.text_field], context=self)
         found = [_in_order(rows) for _, rows in inp.groupby("qid", sort=False, dropna=False)]
         rankings = self.ranker.rank([self._request(rows) for rows in found])
@@ -69,14 +68,12 @@ class R1RankerTransformer(pt.Transformer):  # type: ignore[misc]  # not checked 
         return pd.concat(ranked, ignore_index=True) if ranked else self._with_results(inp, [])
 
     def get_parameter(self, name: str) -> Any:
-        """A parameter by name; see the class."""
         if isinstance(self.ranker, Ranker) and name in self._options():
             return getattr(self.ranker if name in _OF_RANKER else self.ranker.options, name)
         self._check(name)
         return getattr(self, name)
 
     def set_parameter(self, name: str, value: Any) -> None:
-        """Sets a parameter by name; see the class."""
         if isinstance(self.ranker, Ranker) and name in self._options():
             self.ranker = self.ranker.having(**{name: value})
             return
@@ -91,7 +88,6 @@ class R1RankerTransformer(pt.Transformer):  # type: ignore[misc]  # not checked 
     __hash__ = object.__hash__
 
     def schematic(self, *, input_columns: list[str] | None) -> dict[str, Any]:
-        """How PyTerrier draws it."""
         return {"label": "R1Ranker", "help_url": None}
 
     def _options(self) -> tuple[str, ...]:
@@ -144,7 +140,6 @@ def _column(rows: pd.DataFrame, values: Iterable[Any], kind: str) -> pd.Series:
 
 
 def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a query in the first stage's order."""
     for name in ("rank", "score"):
         if name in rows:
             return rows.sort_values(name, ascending=name == "rank", kind="stable")

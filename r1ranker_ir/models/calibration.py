@@ -43,8 +43,6 @@ class Reliability(Record):
 
 
 class FittedOn(Record):
-    """The data that a map was fitted on."""
-
     corpus: str
     queries: int
     candidates: int
@@ -75,7 +73,6 @@ class Calibration(Record):
         return tuple(accumulate(self.map(signals), min)) if by == self.by else None
 
     def map(self, signals: Sequence[float]) -> list[float]:
-        """The probability of relevance of each signal."""
         import numpy as np
 
         mapped: list[float] = np.interp(signals, self.signals, self.relevance).tolist()

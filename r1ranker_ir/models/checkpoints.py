@@ -68,7 +68,6 @@ def settings_file(checkpoint: str, revision: str | None) -> Path | None:
 
 
 def is_router(model: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a distilled router."""
     return (Path(model) / ROUTER_FILE).is_file()
 
 

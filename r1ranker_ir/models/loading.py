@@ -33,7 +33,6 @@ def pick_device(device: str | None) -> str:
 
 
 def is_adapter(model: str, revision: str | None) -> bool:
-    """Whether a folder or hub name is a LoRA adapter."""
     if Path(model).exists():
         return (Path(model) / "adapter_config.json").is_file()
     from transformers.utils.peft_utils import find_adapter_config_file
@@ -172,10 +171,8 @@ def way_out(model: str) -> str:
     if is_small(model):
         checked = f"put it on this machine with: {INSTALL_HINT}; or check that the hub can be reached"
     elif Path(model).is_file() or any(Path(model).glob("*.gguf")):
-        checked = (
-            "check that the file is whole, that it holds a language model with its tokenizer, and that this version "
-        )
-        checked += "of transformers reads GGUF files of its architecture"
+        whole = "check that the file is whole, that it holds a language model with its tokenizer"
+        checked = f"{whole}, and that this version of transformers reads GGUF files of its architecture"
     else:
         checked = "check the name or the folder, that its weights are safetensors, and that the hub can be reached"
     return f"{checked}. {OFFLINE_HINT}"

@@ -48,11 +48,17 @@ class TextLimits(Protocol):
     answer_reserve: int
     control_tokens: tuple[str, ...]
 
-    def count_tokens(self, text: str) -> int: ...
+    def count_tokens(self, text: str) -> int:
+        """Counts the tokens of plain text, without special ones."""
+        ...
 
-    def cut_text(self, text: str, max_tokens: int) -> str: ...
+    def cut_text(self, text: str, max_tokens: int) -> str:
+        """Returns the longest beginning that takes at most `max_tokens` tokens, in whole words if one fits."""
+        ...
 
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int: ...
+    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Counts the tokens of a whole prompt with this model's chat template."""
+        ...
 
 
 def answer_tokens(limits: TextLimits, call: Call) -> int:

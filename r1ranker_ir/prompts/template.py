@@ -132,7 +132,6 @@ class PromptTemplate(ABC):
         """All wording around queries and candidates."""
 
     def identifiers(self, count: int) -> tuple[str, ...]:
-        """The identifiers of a prompt with that many candidates, of which nothing is known."""
         return identifiers(count)
 
     @abstractmethod
@@ -328,7 +327,6 @@ def _turns(wordings: Mapping[str, Wording], mark: Wording | None) -> dict[str, d
 
 
 def has_placeholder(text: str, name: str) -> bool:
-    """Whether a text has a placeholder of that name."""
     return any(found == name for _, found, _, _ in string.Formatter().parse(text))
 
 
@@ -460,12 +458,10 @@ def load_template(path: str | Path | None = None) -> Template:
 
 
 def read_template_text(path: str | Path, kinds: str) -> str:
-    """Reads the text of a template file."""
     return read_small_text(path, f"template {str(path)!r}", f"give a {kinds} file")
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
-    """Parses a template's TOML."""
     try:
         return parse_toml_text(text)
     except ValueError as error:

@@ -50,7 +50,6 @@ class TimedPattern:
         return self._found("search", text)
 
     def fullmatch(self, text: str) -> regex.Match[str] | None:
-        """The match of a whole text, as `search`."""
         return self._found("fullmatch", text)
 
     def _found(self, how: str, text: str) -> regex.Match[str] | None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from r1ranker_ir.backends.limits import check_least
 from r1ranker_ir.engine.engine import RunSummary
 from r1ranker_ir.engine.outcomes import FailedRanking, Outcome, ranked_in_order, ranked_or_failed
-from r1ranker_ir.errors import InputError
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.strategies.budget import Budget, within_budget
 from r1ranker_ir.types import Program, Ranking, RankingRequest, Step
@@ -30,9 +30,8 @@ class Cascade:
         max_calls: int | None = None,
         max_tokens: int | None = None,
     ) -> None:
-        for name, value, least in (("depth", depth, 2), ("max_calls", max_calls, 1), ("max_tokens", max_tokens, 1)):
-            if value is not None and value < least:
-                raise InputError(f"{name} is {value}: give at least {least}")
+        check_least(2, depth=depth)
+        check_least(1, max_calls=max_calls, max_tokens=max_tokens)
         self.first = first
         self.second = second
         self.depth = depth
@@ -50,16 +49,13 @@ class Cascade:
         return replace(self.first.summary + second, queries=second.queries)
 
     def rank(self, requests: Iterable[RankingRequest]) -> list[Ranking]:
-        """Ranks requests; see `Ranker.rank`."""
         requests = list(requests)
         return ranked_in_order(self.outcomes(requests), len(requests))
 
     def stream(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Ranking]]:
-        """Ranks requests and yields each as it finishes, with the steps of both rankers; see `Ranker.stream`."""
         return ranked_or_failed(self.outcomes(requests))
 
     def outcomes(self, requests: Iterable[RankingRequest]) -> Iterator[tuple[int, Outcome]]:
-        """Ranks requests and yields also those that fail alone; see `Ranker.outcomes`."""
         ordered: dict[int, tuple[int, Ranking]] = {}
         failed: list[tuple[int, FailedRanking]] = []
 
@@ -81,7 +77,6 @@ class Cascade:
         self.second.warn_of_signs()
 
     async def rank_async(self, request: RankingRequest) -> Ranking:
-        """Ranks one request while the event loop goes on; see `Ranker.rank_async`."""
         ranking = await self.first.engine.rank_async(self._first(request))
         again = await self.second.engine.rank_async(self._second(ranking))
         self.first.warn_of_signs()

@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,8 +215,8 @@ class Ranker:
                 names[index] = request.query_id
                 yield self.program(request)
 
-        made = _Counted(programs(), len(requests)) if isinstance(requests, Sized) else programs()
-        for index, outcome in self.engine.outcomes(made):
+        total = len(requests) if isinstance(requests, Sized) else None
+        for index, outcome in self.engine.outcomes(programs(), total):
             query_id = names.pop(index, "")
             yield index, replace(outcome, query_id=query_id) if isinstance(outcome, FailedRanking) else outcome
 
@@ -324,20 +324,6 @@ def _thought_tokens(given: RankerSettings, checkpoint: CheckpointSettings, templ
     can = given.capabilities
     straight = not template.thinks and given.answers == "constrained" and can.constrains and can.reads_checkpoint
     return 0 if straight else checkpoint.max_thought_tokens
-
-
-@dataclass(frozen=True)
-class _Counted:
-    """Programs that are made one by one, and how many there will be: what the engine's progress bar needs."""
-
-    programs: Iterator[Program]
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Program]:
-        return self.programs
 
 
 def settings_of(model: str, given: RankerSettings) -> CheckpointSettings:

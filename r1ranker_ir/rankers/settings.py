@@ -232,7 +232,6 @@ class RankerSettings:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the backend can do with its arguments."""
         return self.declared_backend.capabilities_with(self.of_backend())
 
     def of_backend(self) -> dict[str, Any]:
@@ -242,7 +241,6 @@ class RankerSettings:
         return {**given, **self.more}
 
     def stated(self) -> dict[str, Any]:
-        """The arguments of a `Ranker` that differ from their defaults, by name."""
         given = stated(self)
         return {**{name: value for name, value in given.items() if name != "more"}, **self.more}
 

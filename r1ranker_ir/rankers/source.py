@@ -37,7 +37,6 @@ class RankerSource:
     settings: RankerSettings = field(default_factory=RankerSettings)
 
     def open(self, *, progress: bool = False) -> Ranker:
-        """Loads the model."""
         from r1ranker_ir.rankers.ranker import Ranker
 
         return Ranker(
@@ -55,7 +54,6 @@ class RankerSource:
         return wording_notes(told.system, told.template, self.model, checkpoint, template_of(told, checkpoint))
 
     def stated(self) -> dict[str, Any]:
-        """The arguments of a `Ranker` that differ from their defaults, by name."""
         return {**self.options.stated(), **self.settings.stated()}
 
 

@@ -46,7 +46,6 @@ class UnsureCascade:
         return replace(self.first.summary + self.second.summary, queries=self.first.summary.queries)
 
     def rank(self, requests: Iterable[RankingRequest]) -> list[Ranking]:
-        """Ranks requests; see `Ranker.rank`."""
         rankings = self.first.rank(requests)
         unsure = [place for place, ranking in enumerate(rankings) if margin_of(ranking) < self.margin]
         for place, again in zip(unsure, self.second.rank([rankings[each].request for each in unsure]), strict=True):
@@ -54,7 +53,6 @@ class UnsureCascade:
         return rankings
 
     async def rank_async(self, request: RankingRequest) -> Ranking:
-        """Ranks one request while the event loop goes on; see `Ranker.rank_async`."""
         ranking = await self.first.rank_async(request)
         if margin_of(ranking) >= self.margin:
             return ranking

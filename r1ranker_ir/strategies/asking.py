@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from r1ranker_ir.prompts.answers import Reading, complete_order, read_answer
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
-from r1ranker_ir.types import Answer, Asked, Call, Question, RankingRequest, Step
+from r1ranker_ir.types import Answer, Call, Question, RankingRequest, Step
 
 from .grades import grade_of
 from .windows import record_step
@@ -59,7 +59,7 @@ class Asker:
         # The engine stops a run by the number of repairs before its rankings are finished.
         call = self.prompt.ask(section, self.request, shown, marked, repairs_before=self.repairs, **given)
         answer = yield call
-        heard = (read or READERS[section.asks])(call, answer, self.prompt)
+        heard = (read or (read_grade if section.asks == "grade" else read_named))(call, answer, self.prompt)
         answerable = asked_in(call).answerable
         outcome = [answerable[place] for place in heard.places]
         step = record_step(call, answer, shown, outcome, repaired=heard.repaired, marked=marked, grade=heard.grade)
@@ -69,7 +69,6 @@ class Asker:
 
 
 def asked_in(call: Call) -> Question:
-    """The question of a call."""
     assert call.question is not None, "a call that no Prompt has rendered"
     return call.question
 
@@ -88,29 +87,22 @@ def read_places(call: Call, answer: Answer, prompt: Prompt) -> Reading:
     return Reading(places, reading.clean and len(places) == len(named))
 
 
-def read_worst(call: Call, answer: Answer, prompt: Prompt) -> Heard:
-    """Which of the call's identifiers goes; the last one where that can't be read."""
-    reading = read_places(call, answer, prompt)
-    return Heard(reading.indices[:1] or (len(call.identifiers) - 1,), not reading.clean)
+def read_named(call: Call, answer: Answer, prompt: Prompt) -> Heard:
+    """Which of the call's identifiers are answered, by what is asked for; the input order fills in what is missing.
 
-
-def read_best(call: Call, answer: Answer, prompt: Prompt) -> Heard:
-    """Which of the call's identifiers is the best; the first by the first stage where that can't be read."""
-    reading, answerable = read_places(call, answer, prompt), asked_in(call).answerable
-    return Heard(reading.indices[:1] or (answerable.index(min(answerable)),), not reading.clean)
-
-
-def read_order(call: Call, answer: Answer, prompt: Prompt) -> Heard:
-    """The order of the call's identifiers; the input order fills in what is missing."""
-    reading = read_places(call, answer, prompt)
-    return Heard(complete_order(reading.indices, len(call.identifiers)), not reading.clean)
+    Of what can't be read, the worst is the last one, and the best the first one by the first stage.
+    """
+    reading, question = read_places(call, answer, prompt), asked_in(call)
+    if question.asks == "order":
+        places = complete_order(reading.indices, len(call.identifiers))
+    elif question.asks == "best":
+        places = reading.indices[:1] or (question.answerable.index(min(question.answerable)),)
+    else:
+        places = reading.indices[:1] or (len(call.identifiers) - 1,)
+    return Heard(places, not reading.clean)
 
 
 def read_grade(call: Call, answer: Answer, prompt: Prompt) -> Heard:
     """The grade of the only candidate; the middle one where that can't be read."""
     grade, repaired = grade_of(answer, call.identifiers)
     return Heard((0,), repaired, grade)
-
-
-READERS: Mapping[Asked, Reads] = {"worst": read_worst, "best": read_best, "order": read_order, "grade": read_grade}
-"""How an answer is read, by what is asked for."""

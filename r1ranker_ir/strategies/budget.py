@@ -30,7 +30,6 @@ class Budget:
         return " and ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
 
     def after(self, spent: Usage) -> Budget:
-        """What is left of it."""
         tokens = spent.prompt_tokens + spent.completion_tokens
         return Budget(
             None if self.max_calls is None else max(0, self.max_calls - spent.calls),

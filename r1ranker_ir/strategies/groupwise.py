@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
@@ -15,7 +14,7 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
 from r1ranker_ir.types import Answer, Call, Program, RankingRequest
 
-from .asking import Asker, Heard
+from .asking import Asker, Heard, asked_in
 from .budget import BudgetSpent
 from .grades import HIGHEST, MIDDLE
 from .options import PUBLISHED, RankingOptions
@@ -65,6 +64,14 @@ def grade_groups(
     asker, count = Asker(request, prompt), len(request.candidates)
     given: list[list[float]] = [[] for _ in request.candidates]
     drawing = seeded_by(request.query)
+
+    def read(call: Call, answer: Answer, prompt: Prompt) -> Heard:
+        grades = read_grades(answer.text, len(call.identifiers))
+        known = [MIDDLE if grade is None else grade for grade in grades]
+        for place, grade in zip(asked_in(call).shown, known, strict=True):
+            given[place].append(grade)
+        return Heard(tuple(sorted(range(len(known)), key=lambda place: -known[place])), None in grades)
+
     with suppress(BudgetSpent):
         for _ in range(getattr(options, "rounds", 1) if count > 1 else 0):
             # A group that holds all keeps the first stage's order in its first round, as other strategies' prompts do.
@@ -73,9 +80,7 @@ def grade_groups(
                 drawing.shuffle(dealt)
             for start in range(0, count, window_size):
                 group = dealt[start : start + window_size]
-                step = yield from asker.ask(GRADES, group, read=_read, free=True)
-                for place, grade in zip(group, read_grades(step.text, len(group)), strict=True):
-                    given[place].append(MIDDLE if grade is None else grade)
+                yield from asker.ask(GRADES, group, read=read, free=True)
     # Whatever the grade, one that was given stands above none.
     return ranked_by([fmean(each) if each else -1.0 for each in given], request, asker.steps, options.top_k)
 
@@ -87,17 +92,6 @@ def read_grades(output: str, count: int) -> list[float | None]:
         if 1 <= int(number) <= count and float(grade) <= HIGHEST:
             found[int(number) - 1] = float(grade)
     return found
-
-
-def _read(call: Call, answer: Answer, prompt: Prompt) -> Heard:
-    """The order by the grades."""
-    grades = read_grades(answer.text, len(call.identifiers))
-    return Heard(_by_grade(grades), None in grades)
-
-
-def _by_grade(grades: Sequence[float | None]) -> tuple[int, ...]:
-    known = [MIDDLE if grade is None else grade for grade in grades]
-    return tuple(sorted(range(len(known)), key=lambda place: -known[place]))
 
 
 GROUPWISE = Strategy(

@@ -11,7 +11,7 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.sections import Section
 from r1ranker_ir.types import Answer, Call, Program, Ranking, RankingRequest
 
-from .asking import Asker, Heard, read_worst
+from .asking import Asker, Heard, read_named
 from .budget import BudgetSpent
 from .options import PUBLISHED, RankingOptions
 from .schedules import Schedule
@@ -48,7 +48,7 @@ class _ReadLeaving:
     at_once: int
 
     def __call__(self, call: Call, answer: Answer, prompt: Prompt) -> Heard:
-        heard = read_worst(call, answer, prompt)
+        heard = read_named(call, answer, prompt)
         if not self.needing:
             return heard
         chances, worst = chances_of(call, answer, self.needing), heard.places[0]

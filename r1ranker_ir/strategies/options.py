@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.option_fields import check_offered, limit_option, number_or_none, ranking_option, stated
@@ -147,12 +146,10 @@ class RankingOptions:
 
     @property
     def budget(self) -> Budget:
-        """What a ranking may spend."""
         return Budget(self.max_calls, self.max_tokens)
 
     @property
     def parsed_schedule(self) -> Schedule:
-        """The schedule that counts."""
         if self.schedule is None:
             return Schedule("all") if self.think == "never" else PUBLISHED_SCHEDULE
         return parse_schedule(self.schedule)
@@ -164,8 +161,3 @@ class RankingOptions:
 
 PUBLISHED = RankingOptions()
 """As the paper has it: one candidate at a step, lists that shrink, a thought before each answer."""
-
-
-def ranking_options(given: Mapping[str, Any], kind: type[RankingOptions] = RankingOptions) -> RankingOptions:
-    """The options of a ranking among the arguments of a `Ranker`."""
-    return kind(**{field.name: given[field.name] for field in fields(kind) if field.name in given})

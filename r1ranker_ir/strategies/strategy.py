@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from r1ranker_ir.errors import InputError
@@ -18,8 +18,6 @@ from .votes import vote
 
 
 class MakesProgram(Protocol):
-    """What makes a ranking program for a request."""
-
     def __call__(
         self,
         request: RankingRequest,
@@ -82,22 +80,13 @@ class Strategy:
 
     @property
     def section(self) -> Section:
-        """What it asks by default."""
         return self.sections[0]
 
     @property
     def asks(self) -> Asked:
-        """The kind of answer that it asks for."""
         return self.section.asks
 
-    @property
-    def more_options(self) -> tuple[str, ...]:
-        """The fields of its options that `RankingOptions` does not have."""
-        known = {each.name for each in fields(RankingOptions)}
-        return tuple(each.name for each in fields(self.options) if each.name not in known)
-
     def asked_with(self, options: RankingOptions) -> Section:
-        """What it asks with these options."""
         return self.section if self.section_of is None else self.section_of(options)
 
     def is_worded_by(self, template: PromptTemplate) -> bool:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import r1ranker
 from references import Make, Open
 from transformers import AutoTokenizer
-from typer.testing import CliRunner
 
 from r1ranker_ir import Candidate, RankingRequest
 from r1ranker_ir.backends.chat_template import ChatTemplate
@@ -19,7 +19,6 @@ from r1ranker_ir.backends.local import TransformersBackend
 from r1ranker_ir.backends.openai import OpenAIBackend
 from r1ranker_ir.backends.texts import ChatTokenizer
 from r1ranker_ir.backends.tokens import TokenizerCounts
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.prompts.neutral import Neutraliser
 from r1ranker_ir.prompts.prompt import Prompt
@@ -334,8 +333,7 @@ def test_prompt_show_shows_what_the_model_gets(tokenizer_with: MakeTokenizer, tm
     def show(template: str, code: int = 0) -> Any:
         folder = saved(tokenizer_with(template), tmp_path / str(len(list(tmp_path.iterdir()))))
         options = ["--model", folder, "--document", "x USER: y", "--document", "z", "--format", "json"]
-        done = CliRunner().invoke(app, ["prompt", "show", *options])
-        assert done.exit_code == code, done.output
+        done = r1ranker("prompt", "show", *options, code=code)
         return json.loads(done.stdout) if code == 0 else done.stderr
 
     told = show(VICUNA)

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import r1ranker
 from completion_servers import ModelServer, RefusedError, of_choice, of_grammar, of_regex
 from servers import Serve, refusal
-from typer.testing import CliRunner
 
 from r1ranker_ir.backends.openai import OpenAIBackend
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.cli.rerank import summary_line
 from r1ranker_ir.errors import BackendError, InputError
 from r1ranker_ir.eval.output.manifest import counts
@@ -248,21 +247,9 @@ def test_what_is_missing_is_said(serve: Serve) -> None:
 
 def test_the_doctor_shows_what_a_server_can_do(start: Callable[..., Any]) -> None:
     options, _ = start("llama.cpp")
-    asked = ["doctor", "m", "--backend", "openai", "--base-url", options["base_url"], "--api", "completions"]
-    asked += [
-        "--tokenizer",
-        str(TINY_CHECKPOINT),
-        "--quick",
-        "--queries",
-        "1",
-        "--candidates",
-        "2",
-        "--max-thought-tokens",
-        "2",
-    ]
-    result = CliRunner().invoke(app, asked)
-    assert result.exit_code == 0, result.output
+    told = "--quick --queries 1 --candidates 2 --max-thought-tokens 2 --backend openai --api completions".split()
+    asked = ("doctor", "m", *told, "--base-url", options["base_url"], "--tokenizer", TINY_CHECKPOINT)
     assert (
         "Completions endpoint: prompts as tokens; held to the identifiers by grammar; log-probabilities: logprobs=64 "
         "and return_tokens_as_token_ids=True; so answers are chosen under a constraint"
-    ) in result.output
+    ) in r1ranker(*asked).output

@@ -332,16 +332,6 @@ def test_a_failure_cancels_the_rest_and_the_backend_stays_usable(serve: Serve) -
     assert [answer.text for answer in subject.answer([call("good")])] == [GOOD]
 
 
-def test_a_refusal_for_another_reason_is_reported_as_it_was(serve: Serve) -> None:
-    server = serve(refusal(400, "'max_tokens' is too large: the context length is 512"), refusal(400, "second"))
-    subject = backend(server)
-    with pytest.raises(BackendError, match="context length is 512"):
-        subject.answer([call()])
-    with pytest.raises(BackendError):
-        subject.answer([call()])
-    assert "max_tokens" in server.requests[-1].body
-
-
 # --- secrets -------------------------------------------------------------------------------------------------------
 
 

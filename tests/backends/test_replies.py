@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from servers import GOOD, Reply, ScriptedServer, Serve, completion, refusal, serving
+from servers import GOOD, Reply, ScriptedServer, Serve, completion, serving
 from test_openai_backend import backend, call
 
 from r1ranker_ir.backends.replies import FailedReplyError, UnreadableReplyError, read_reply
@@ -308,21 +308,3 @@ def test_a_huge_reply_is_not_read_to_its_end(serve: Serve, status: int) -> None:
     assert len(str(caught.value)) < 2000
     # The server's own copies of 100 MB are made in this process too.
     assert peak < 250 * 2**20
-
-
-def test_a_refused_seed_is_left_out_where_it_changes_nothing(serve: Serve) -> None:
-    def strict(request: Any) -> Reply:
-        if "max_tokens" in request.body:
-            return refusal(400, "use max_completion_tokens instead of max_tokens")
-        return refusal(422, "Extra inputs are not permitted: seed") if "seed" in request.body else completion()
-
-    server = serve(strict)
-    subject = backend(server, concurrency=1)
-    assert [answer.text for answer in subject.answer([call("a"), call("b"), call("c")])] == [GOOD] * 3
-    # Two refusals at most for each field, and none once both are known.
-    assert len(server.requests) <= 7
-    before = len(server.requests)
-    subject.answer([call("d")])
-    assert len(server.requests) == before + 1
-    [sampled] = backend(server, temperature=0.7).answer([call()])
-    assert sampled.provisional

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from references import FAMILIES, MODELS, NARROW, VOCABULARY, WORDS, Open, assert_rows, tokens
+from stand_ins import WordLimits
 
 from r1ranker_ir.backends.base import KeepsStates
 from r1ranker_ir.backends.decoding import DecodingSession, SeparateSession
@@ -26,7 +27,7 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import Template, load_template
 from r1ranker_ir.strategies.iterative import eliminate
 from r1ranker_ir.strategies.options import PUBLISHED, Layout, RankingOptions
-from r1ranker_ir.types import Answer, Call, Candidate, Message, Program, Ranking, RankingRequest, Task, Usage
+from r1ranker_ir.types import Answer, Call, Candidate, Program, Ranking, RankingRequest, Task, Usage
 
 
 @pytest.fixture(scope="module")
@@ -262,14 +263,15 @@ def test_prompt_tokens_computed_of_an_elimination(
 # --- the engine ----------------------------------------------------------------------------------------------------
 
 
-class Remembering:
+class Remembering(WordLimits):
     """Answers with the last identifier, and notes who is known to it."""
 
-    name, batch_size, context_length, answer_reserve, control_tokens = "remembering", 3, None, 0, ()
+    name, batch_size = "remembering", 3
     identity = MappingProxyType({"not_cacheable": "this is a test"})
     cache_memory_peak = 0
 
     def __init__(self, dies_after: int = 10**9) -> None:
+        super().__init__()
         self.known: set[int] = set()
         self.seen: list[int] = []
         self._dies_after = dies_after
@@ -287,15 +289,6 @@ class Remembering:
 
     def forget(self, ranking: int) -> None:
         self.known.discard(ranking)
-
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
-
-    def cut_text(self, text: str, max_tokens: int) -> str:
-        return text
-
-    def count_prompt_tokens(self, messages: Sequence[Message]) -> int:
-        return 1
 
 
 def programs(prompt: Prompt, counts: Sequence[int]) -> list[Program]:

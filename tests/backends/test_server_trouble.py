@@ -69,7 +69,8 @@ def test_all_fields_may_be_refused_and_answers_that_can_not_repeat_are_not_kept(
     # Greedy without a seed, or by a seed, is repeatable.
     [greedy] = backend(serve(refusing(("seed", refusal(400, "no seed"))))).answer([call()])
     [seeded] = backend(serve(refusing(("temperature", refusal(400, "no temperature"))))).answer([call()])
-    assert not greedy.provisional and not seeded.provisional
+    [sampled] = backend(serve(refusing(("seed", refusal(422, "no seed")))), temperature=0.7).answer([call()])
+    assert not greedy.provisional and not seeded.provisional and sampled.provisional
 
 
 def test_a_limit_that_is_too_large_is_not_dropped(serve: Serve) -> None:

@@ -7,7 +7,6 @@ import logging
 import random
 import re
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -244,24 +243,6 @@ def test_the_limit_can_be_lifted_and_tightened() -> None:
     once = NumberBackend(1, fails=lambda call: call == 60)
     with pytest.raises(RepairRateError, match="1 of 60 answers"):
         Engine(once, max_repair_rate=0).run([program(numbers(1, 100), once)])
-
-
-def test_several_threads_share_one_engine() -> None:
-    backend = NumberBackend(3)
-    engine = Engine(backend)
-    start = threading.Barrier(6)
-
-    def work(thread: int) -> list[Ranking]:
-        start.wait()
-        return engine.run([program(numbers(100 * thread + seed, 9), backend) for seed in range(10)])
-
-    with ThreadPoolExecutor(6) as pool:
-        results = list(pool.map(work, range(6)))
-    for thread, rankings in enumerate(results):
-        for seed, ranking in enumerate(rankings):
-            assert_sorted(ranking, 100 * thread + seed, 9)
-    assert engine.summary.queries == 60
-    assert engine.summary.usage == Usage(480, 48_000, 3360)
 
 
 def test_a_failing_backend_fails_the_run_and_not_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

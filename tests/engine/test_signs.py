@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import COLLECTION, manifest_of, r1ranker
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import completion, serving
-from typer.testing import CliRunner
 
-import r1ranker_ir
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.engine.signs import Signs, sentences, signs_of
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.types import Candidate, RankingRequest
-
-COLLECTION = Path(r1ranker_ir.__file__).parent / "demo_collection"
 
 Say = Callable[[Sequence[str]], str]
 
@@ -152,38 +148,29 @@ def test_agreement_with_a_good_first_stage_is_no_matter_of_warnings(caplog: pyte
 
 
 @pytest.mark.parametrize("strategy", ["iterative", "direct"])
-def test_the_embedded_model_is_no_matter_of_warnings(strategy: str, tmp_path: Path) -> None:
-    first, output = tmp_path / "bm25.trec", tmp_path / "out.trec"
-    search = ["search", "--corpus", str(COLLECTION), "--output", str(first), "--queries", "7"]
-    assert CliRunner().invoke(app, search).exit_code == 0
-    rerank = ["rerank", "--corpus", str(COLLECTION), "--run", str(first), "--depth", "5", "--output", str(output)]
-    result = CliRunner().invoke(app, [*rerank, "--reranker", f"r1ranker-{strategy}-tiny", "--no-cache"])
-    assert result.exit_code == 0
-    assert "r1ranker doctor" not in result.stderr
+def test_the_embedded_model_is_no_matter_of_warnings(strategy: str, tmp_path: Path, bm25_run: Path) -> None:
+    words = f"rerank --depth 5 --queries 7 --no-cache --reranker r1ranker-{strategy}-tiny".split()
+    told = r1ranker(*words, "--corpus", COLLECTION, "--run", bm25_run, "--output", tmp_path / "out.trec")
+    assert "r1ranker doctor" not in told.stderr
 
 
-def test_rerank_suite_and_shootout_say_it(tmp_path: Path) -> None:
-    first = tmp_path / "bm25.trec"
-    assert CliRunner().invoke(app, ["search", "--corpus", str(COLLECTION), "--output", str(first)]).exit_code == 0
+def test_rerank_suite_and_shootout_say_it(tmp_path: Path, bm25_run: Path) -> None:
+    entries = tmp_path / "entries.yaml"
     with server(lambda shown: "[1]") as url:
-        model = ["--reranker", "stub", "--strategy", "iterative", "--backend", "openai", "--base-url", url]
-        few = ["--depth", "5", "--queries", "6", "--no-cache"]
-        common = ["--corpus", str(COLLECTION), "--run", str(first), "--output", str(tmp_path / "out")]
-        rerank = CliRunner().invoke(app, ["rerank", *common, *model, *few])
-        suite = CliRunner().invoke(app, ["suite", str(COLLECTION), "--output", str(tmp_path / "suite"), *model, *few])
-        entries = tmp_path / "entries.yaml"
-        entries.write_text(
-            f"- name: stub\n  model: stub\n  strategy: iterative\n  backend: openai\n  base_url: {url}\n"
+        stub = {"model": "stub", "strategy": "iterative", "backend": "openai", "base_url": url}
+        entries.write_text(json.dumps([{"name": "stub", **stub}]))
+        model = (*"--reranker stub --strategy iterative --backend openai --no-cache --base-url".split(), url)
+        few, common = ("--depth", 5, "--queries", 6), ("--corpus", COLLECTION, "--run", bm25_run, "--output")
+        results = (
+            r1ranker("rerank", *common, tmp_path / "out", *model, *few),
+            r1ranker("suite", COLLECTION, "--output", tmp_path / "suite", *model, *few),
+            r1ranker("shootout", *common, tmp_path / "shootout", "--rerankers", entries, *few),
         )
-        common[-1] = str(tmp_path / "shootout")
-        shootout = CliRunner().invoke(app, ["shootout", *common, "--rerankers", str(entries), *few[:4]])
-    for result in (rerank, suite, shootout):
-        assert result.exit_code == 0, result.output
+    for result in results:
         assert result.stderr.count("24 of 24 answers name the first candidate shown") == 1
     report = (tmp_path / "suite" / "README.md").read_text()
     assert "**Mind:** 24 of 24 answers name the first candidate shown" in report
-    manifest = json.loads((tmp_path / "suite" / "manifest.json").read_text())
-    assert list(manifest["datasets"][0]["signs"]) == ["place"]
+    assert list(manifest_of(tmp_path / "suite")["datasets"][0]["signs"]) == ["place"]
 
 
 @given(st.integers(0, 6), st.integers(1, 7), st.integers(0, 3))

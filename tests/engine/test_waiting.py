@@ -178,20 +178,6 @@ def test_tasks_on_a_server_take_no_threads_and_keep_to_the_concurrency(serve: Se
     assert engine.summary.usage.calls == len(server.requests) == 200
 
 
-def test_a_cancelled_task_drops_its_request(serve: Serve) -> None:
-    server = serve(lambda asked: Reply(completion(largest_last(asked.question)).body, delay=0.3))
-    engine, program = engine_on(OpenAIBackend("m", base_url=server.base_url, concurrency=1))
-
-    async def cancel_first() -> Ranking:
-        first, second = (asyncio.create_task(engine.rank_async(program(number, 2))) for number in range(2))
-        await asyncio.sleep(0.1)
-        first.cancel()
-        return await second
-
-    assert is_sorted(asyncio.run(cancel_first()))
-    assert engine.summary.usage.calls == 1
-
-
 def test_a_slow_ranking_holds_up_no_other(serve: Serve) -> None:
     """The first ranking's first reply comes last of all."""
     others_done = threading.Event()

@@ -222,8 +222,6 @@ def test_a_suite_overwrites_nothing_that_no_suite_wrote(place: Path, suite: Call
         assert "is of no suite" in suite("--overwrite", code=1)
         assert (place / "out" / name).read_text() == "# My project\n"
         (place / "out" / name).unlink()
-    suite("--overwrite")
-    suite("--overwrite", "--depth", "1")
 
 
 def test_two_suites_do_not_share_a_folder(place: Path, suite: Callable[..., str]) -> None:

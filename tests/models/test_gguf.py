@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import COLLECTION, r1ranker
 from rerankers import Reranker
-from typer.testing import CliRunner
 
-import r1ranker_ir
 from r1ranker_ir.backends import open_backend
 from r1ranker_ir.cache.records import version_of
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.data.trec_runs import read_run
 from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.models.checkpoints import read_settings
@@ -28,7 +26,6 @@ Make = Callable[..., Path]
 
 gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
 
-COLLECTION = Path(r1ranker_ir.__file__).parent / "demo_collection"
 DOCUMENTS = ["tea grows on hills", "the cycle of rain", "salt and water", "a map of rivers"]
 REQUEST = RankingRequest("rain water", tuple(Candidate(str(place), text) for place, text in enumerate(DOCUMENTS)))
 
@@ -157,8 +154,7 @@ def test_every_door_takes_a_gguf_file(model_file: Path, tmp_path: Path) -> None:
     run.write_text("".join(f"q01 Q0 p{place:03} {place} {1 / place} x\n" for place in range(1, 5)))
     words = ["rerank", "--corpus", COLLECTION, "--run", run, "--reranker", model_file, "--strategy", "direct"]
     words += ["--output", output, "--device", "cpu", "--dtype", "bfloat16", "--max-thought-tokens", 4, "--no-cache"]
-    done = CliRunner().invoke(app, [str(word) for word in (*words, "--trace", traces)])
-    assert done.exit_code == 0, done.output
+    r1ranker(*words, "--trace", traces)
     assert sorted(entry.doc_id for entry in read_run(output)["q01"]) == ["p001", "p002", "p003", "p004"]
 
 
@@ -240,8 +236,7 @@ def train_adapter(model: Path | str, output: Path) -> None:
     content |= {"train_files": [str(data)], "output_dir": str(output), "per_device_train_batch_size": 4}
     content |= {"use_peft": True, "lora_r": 2, "lora_target_modules": "all-linear", "curves": False}
     recipe.write_text(yaml.safe_dump(content | {"learning_rate": 1e-3, "logging_steps": 1}))
-    done = CliRunner().invoke(app, ["train", "sft", "--config", str(recipe), "--model", str(model)])
-    assert done.exit_code == 0, done.output
+    r1ranker("train", "sft", "--config", recipe, "--model", model)
 
 
 def test_adapters_find_the_gguf_file_that_they_were_trained_on(

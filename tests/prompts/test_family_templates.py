@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import r1ranker, write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import CheckpointError, InputError
 from r1ranker_ir.prompts.details import Filling
 from r1ranker_ir.prompts.digest import digest_of_messages
@@ -264,11 +263,7 @@ def test_a_file_that_shows_scores_is_filled_with_the_first_stages(tmp_path: Path
 
 
 def test_a_run_brings_its_scores(tmp_path: Path, word_limits: Any) -> None:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    documents = [{"_id": "a", "text": "fleas jump"}, {"_id": "b", "text": "kettles boil"}]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(each) + "\n" for each in documents))
-    (folder / "queries.jsonl").write_text(json.dumps({"_id": "1", "text": "fleas"}) + "\n")
+    folder = write_corpus(tmp_path / "corpus", {"a": "fleas jump", "b": "kettles boil"}, {"1": "fleas"})
     (tmp_path / "run.trec").write_text("1 Q0 b 1 7.25 x\n1 Q0 a 2 3.5 x\n")
     [request] = RunSource(str(folder), str(tmp_path / "run.trec"), 10).requests()
     call = Prompt(opened(tmp_path, SCORED), word_limits()).ask("direct", request, (0, 1))
@@ -496,8 +491,8 @@ def test_free_answers_are_read_with_the_templates_identifiers(
     assert (reading.indices, reading.clean) == (read, clean)
 
 
-def show(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["prompt", "show", *arguments])
+def show(*arguments: object, code: int = 0) -> Any:
+    return r1ranker("prompt", "show", *arguments, code=code)
 
 
 def shown(*arguments: str) -> dict[str, Any]:
@@ -529,12 +524,11 @@ def test_the_projects_own_prompts_are_shown_by_section() -> None:
 def test_what_can_not_be_shown_is_said(tmp_path: Path) -> None:
     opened(tmp_path, RANK_R1, "a.toml")
     for arguments, said in (
-        ((str(tmp_path / "a.toml"), "--section", "direct"), "asks for the best of the candidates"),
+        ((tmp_path / "a.toml", "--section", "direct"), "asks for the best of the candidates"),
         (("--section", "mark", "--document", "alone"), "at least two --document"),
-        ((str(tmp_path / "gone.toml"),), "can't be read"),
+        ((tmp_path / "gone.toml",), "can't be read"),
     ):
-        result = show(*arguments)
-        assert result.exit_code == 1 and said in result.output
+        assert said in show(*arguments, code=1).output
 
 
 def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
@@ -545,9 +539,7 @@ def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
     folder = make_checkpoint("chatml", max_position_embeddings=600)
     arguments = (path, "--document", long, "--document", "short", "--query", query, "--model", str(folder))
     limits = ("--max-thought-tokens", "100", "--max-query-tokens", "20", "--max-passage-words", "350")
-    result = show(*arguments, *limits, "--format", "json")
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.output)
+    found = shown(*arguments, *limits)
     ranker = Ranker(
         folder, strategy="direct", template=path, device="cpu", max_thought_tokens=100, max_query_tokens=20,
         max_passage_words=350,
@@ -558,15 +550,14 @@ def test_what_is_shown_is_cut_as_it_would_be_for_the_model(
     assert (found["cut_passages"], found["cut_query"]) == (call.cut_passages, call.cut_query) == (1, True)
     assert found["tokens"] == ranker.backend.count_prompt_tokens(call.messages) <= 600 - 300
     assert found["counted"] == f"by the tokenizer of {folder}"
-    shown = show(*arguments, *limits).output
-    assert f"{found['tokens']} tokens (by the tokenizer of {folder}), 1 passage cut, the query cut\n" in shown
-    uncut = json.loads(show(path, "--document", long, "--query", query, "--format", "json").output)
+    printed = show(*arguments, *limits).output
+    assert f"{found['tokens']} tokens (by the tokenizer of {folder}), 1 passage cut, the query cut\n" in printed
+    uncut = shown(path, "--document", long, "--query", query)
     assert (uncut["cut_passages"], uncut["cut_query"], uncut["counted"]) == (0, False, "estimated")
-    system = json.loads(show("--system", "listwise", "--document", "a &amp; " * 300, "--format", "json").stdout)
+    system = shown("--system", "listwise", "--document", "a &amp; " * 300)
     assert system["cut_passages"] == 1 and system["messages"][1]["content"].count("a &") == 150
-    assert "unknown" not in show("--system", "rank-r1", path, "--section", "direct").output
-    assert "system 'other' is not known" in show("--system", "other").output
+    assert "system 'other' is not known" in show("--system", "other", code=1).output
     asked = show("--system", "Rank-R1", "--format", "json")
     assert json.loads(asked.stdout)["section"] == "setwise" and "this project's own words" in asked.stderr
     assert show("--system", "rank-r1", path, "--section", "direct").stderr == ""
-    assert "context is 90" in show(*arguments, "--context-length", "90").output
+    assert "context is 90" in show(*arguments, "--context-length", "90", code=1).output

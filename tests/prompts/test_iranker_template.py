@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import r1ranker
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from r1ranker_ir.adapters.domains import aim_of
 from r1ranker_ir.adapters.ranking_bench import request_of_row
 from r1ranker_ir.backends.texts import ChatTokenizer
-from r1ranker_ir.cli.app import app
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.details import Filling
 from r1ranker_ir.prompts.files import build_any_template, open_template
@@ -464,11 +463,9 @@ def test_the_packaged_file_serves_all_tasks(word_limits: Any) -> None:
         call = prompt.ask(asked, RankingRequest("q", candidates, task, aim=aim), range(3))
         assert aim in said(call) and call.messages[-1].role == "assistant"
         assert all(name in said(call) for name in call.identifiers)
-    result = CliRunner().invoke(app, ["prompt", "show", str(path), "--task", "item", "--format", "json"])
-    found = json.loads(result.output)
-    assert (
-        found["messages"][-1]["role"] == "assistant" and "Wanted: what comes next." in found["messages"][1]["content"]
-    )
+    found = json.loads(r1ranker("prompt", "show", path, "--task", "item", "--format", "json").output)
+    assert found["messages"][-1]["role"] == "assistant"
+    assert "Wanted: what comes next." in found["messages"][1]["content"]
 
 
 def test_prompts_fit_the_context_with_their_answers(word_limits: Any) -> None:

@@ -162,12 +162,6 @@ def test_settings_that_do_not_fit_are_found_before_the_weights_are_loaded(with_s
         Ranker(folder, strategy="iterative")
 
 
-@pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/folder"])
-def test_a_checkpoint_that_is_not_there(name):
-    with pytest.raises(CheckpointError, match=f"checkpoint '{name}' can't be loaded: .*r1ranker-iterative-tiny"):
-        Ranker(name, strategy="iterative")
-
-
 # --- ranking -------------------------------------------------------------------------------------------------------
 
 

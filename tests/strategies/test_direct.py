@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies.direct import order_directly
 from r1ranker_ir.strategies.options import RankingOptions
-from r1ranker_ir.types import Answer, Call
 
 SIZES = st.integers(2, 24).flatmap(lambda window: st.tuples(st.just(window), st.integers(1, window - 1)))
 
@@ -32,17 +30,6 @@ def brute_force(quality: list[int], window_size: int, stride: int) -> list[int]:
     return order
 
 
-def sorter(quality: list[int], shown: Callable[[Call], list[int]]) -> Callable[[Call], Answer]:
-    """Answers with the true order of those shown."""
-
-    def reply(call: Call) -> Answer:
-        documents = shown(call)
-        best_first = sorted(range(len(documents)), key=lambda index: -quality[documents[index]])
-        return Answer("", choice=tuple(call.identifiers[index] for index in best_first))
-
-    return reply
-
-
 @given(quality=st.integers(0, 70).flatmap(lambda n: st.permutations(range(n))), sizes=SIZES)
 def test_an_oracle_gives_what_sliding_windows_give(
     quality: list[int], sizes: tuple[int, int], prompt: Prompt, conversation: Any
@@ -50,7 +37,7 @@ def test_an_oracle_gives_what_sliding_windows_give(
     window_size, stride = sizes
     count = len(quality)
     program = order_directly(conversation.request(count), prompt, window_size=window_size, stride=stride)
-    ranking, calls = conversation.drive(program, sorter(quality, conversation.shown))
+    ranking, calls = conversation.drive(program, conversation.by_quality(quality))
 
     assert list(ranking.order) == brute_force(quality, window_size, stride)
     assert [len(call.identifiers) for call in calls] == [
@@ -67,7 +54,7 @@ def test_a_tournament_of_a_hundred_takes_eleven_calls(prompt: Prompt, conversati
     quality = [(position * 61) % 101 for position in range(100)]
     options = RankingOptions(sort="tournament")
     ranking, calls = conversation.drive(
-        order_directly(conversation.request(100), prompt, options=options), sorter(quality, conversation.shown)
+        order_directly(conversation.request(100), prompt, options=options), conversation.by_quality(quality)
     )
     # Groups of 20; then 50 in three, 30 in two, and 20 in the end.
     assert [len(call.identifiers) for call in calls] == [*[20] * 5, 17, 17, 16, 15, 15, 20]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies.iterative import eliminate
-from r1ranker_ir.types import Answer, Call, Usage
+from r1ranker_ir.types import Answer, Usage
 
 SIZES = st.integers(2, 24).flatmap(lambda window: st.tuples(st.just(window), st.integers(1, window - 1)))
 
@@ -34,24 +33,13 @@ def brute_force(quality: list[int], window_size: int, stride: int) -> list[int]:
     return left + excluded
 
 
-def excluder(quality: list[int], shown: Callable[[Call], list[int]]) -> Callable[[Call], Answer]:
-    """Answers with the truly worst of those shown."""
-
-    def reply(call: Call) -> Answer:
-        documents = shown(call)
-        worst = min(documents, key=lambda document: quality[document])
-        return Answer("", choice=(call.identifiers[documents.index(worst)],))
-
-    return reply
-
-
 @given(quality=st.integers(0, 60).flatmap(lambda n: st.permutations(range(n))), sizes=SIZES)
 def test_an_oracle_gives_what_brute_force_gives(
     quality: list[int], sizes: tuple[int, int], prompt: Prompt, conversation: Any
 ) -> None:
     window_size, stride = sizes
     program = eliminate(conversation.request(len(quality)), prompt, window_size=window_size, stride=stride)
-    ranking, calls = conversation.drive(program, excluder(quality, conversation.shown))
+    ranking, calls = conversation.drive(program, conversation.by_quality(quality))
 
     assert list(ranking.order) == brute_force(quality, window_size, stride)
     assert len(calls) == max(0, len(quality) - 1)

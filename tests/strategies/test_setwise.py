@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies.options import RankingOptions, Sort
 from r1ranker_ir.strategies.setwise import sort_setwise
-from r1ranker_ir.types import Answer, Call, Ranking
-
-
-def best_by(quality: list[int]) -> Callable[[Call], Answer]:
-    def reply(call: Call) -> Answer:
-        assert call.question is not None
-        shown = call.question.shown
-        best = max(range(len(shown)), key=lambda index: quality[shown[index]])
-        return Answer("", choice=(call.identifiers[best],))
-
-    return reply
+from r1ranker_ir.types import Call, Ranking
 
 
 @pytest.mark.parametrize(("children", "published", "tolerance"), [(19, 23.3, 2), (9, 31.4, 3), (3, 81.7, 4)])
@@ -34,7 +22,7 @@ def test_heap_sort_takes_as_many_calls_as_published(
     for seed in range(25):
         quality = random.Random(seed).sample(range(100), 100)
         program = sort_setwise(request, prompt, window_size=children + 1)
-        ranking, calls = conversation.drive(program, best_by(quality))
+        ranking, calls = conversation.drive(program, conversation.by_quality(quality))
         counts.append(len(calls))
         assert [quality[position] for position in ranking.order[:10]] == list(range(99, 89, -1))
         assert list(ranking.order[10:]) == sorted(ranking.order[10:])
@@ -47,7 +35,7 @@ def drive(
     program = sort_setwise(
         conversation.request(len(quality)), prompt, window_size=window_size, options=RankingOptions(**options)
     )
-    ranking, calls = conversation.drive(program, best_by(quality))
+    ranking, calls = conversation.drive(program, conversation.by_quality(quality))
     return ranking, calls
 
 
@@ -86,8 +74,3 @@ def test_candidates_are_shown_in_a_random_order_that_is_always_the_same(prompt: 
 
     plain, _ = drive(prompt, conversation, list(range(8, 0, -1)), 8, shuffle_seed=None)
     assert plain.steps[0].shown == tuple(range(8))
-
-
-def test_a_set_has_two_candidates_at_least(prompt: Prompt, conversation: Any) -> None:
-    with pytest.raises(InputError, match="window_size is 1: a prompt needs at least 2"):
-        next(sort_setwise(conversation.request(3), prompt, window_size=1))

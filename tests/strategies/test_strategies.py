@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand_ins import Conversation
 
+from r1ranker_ir import Ranker
 from r1ranker_ir.backends.oracle import OracleBackend
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
@@ -269,17 +270,37 @@ def test_options_that_make_no_sense_are_errors(strategy: str, options: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("window_size", "stride", "message"),
+    ("window_size", "stride", "message", "strategies"),
     [
-        (1, 1, "window_size is 1: a prompt needs at least 2"),
-        (-5, 1, "window_size is -5"),
-        (2, 2, "stride is 2: give 1 to 1, less than window_size 2"),
-        (20, 25, "stride is 25: give 1 to 19"),
-        (20, 0, "stride is 0"),
+        (1, 1, "window_size is 1: a prompt needs at least 2", ["iterative", "direct", "setwise"]),
+        (-5, 1, "window_size is -5", ["iterative", "direct", "setwise"]),
+        (2, 2, "stride is 2: give 1 to 1, less than window_size 2", ["iterative", "direct"]),
+        (20, 25, "stride is 25: give 1 to 19", ["iterative", "direct"]),
+        (20, 0, "stride is 0", ["iterative", "direct"]),
     ],
 )
-@pytest.mark.parametrize("strategy", ["iterative", "direct"])
-def test_other_windows_are_errors_before_any_call(strategy: str, window_size: int, stride: int, message: str) -> None:
+def test_other_windows_are_errors_before_any_call(
+    window_size: int, stride: int, message: str, strategies: list[str]
+) -> None:
     case = Case(3, 0, "direct")
-    with pytest.raises(InputError, match=message):
-        next(STRATEGIES[strategy](case.request, case.prompt, window_size=window_size, stride=stride))
+    for strategy in strategies:
+        with pytest.raises(InputError, match=message):
+            next(STRATEGIES[strategy](case.request, case.prompt, window_size=window_size, stride=stride))
+
+
+@pytest.mark.latest
+@pytest.mark.parametrize("checkpoint", ["chatml", "gemma", "plain"])
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_a_real_models_ranking_is_whole_and_needs_no_repair(
+    strategy: str, checkpoint: str, make_checkpoint: Callable[..., Path]
+) -> None:
+    """What a release of the libraries must not break."""
+    ranker = Ranker(
+        make_checkpoint(checkpoint), strategy=strategy, device="cpu", max_thought_tokens=6, max_repair_rate=1.0
+    )
+    request = Conversation.request(5)
+    [ranking] = ranker.rank([request])
+    assert sorted(ranking.order) == [0, 1, 2, 3, 4]
+    # Lists of grades are written freely, and a random model writes none.
+    assert ranking.repairs == (strategy == "groupwise")
+    assert ranker.rank([request])[0].order == ranking.order
