@@ -17,8 +17,8 @@ from r1ranker_ir.data.corpora import open_corpus
 from r1ranker_ir.data.trec_runs import Run
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.measuring.measures import evaluate, parse_measures
-from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
-from r1ranker_ir.models.small import INSTALL_HINT, SMALL_NAME, installed_small
+from r1ranker_ir.models.checkpoints import SMALL_LIKELIHOOD, TINY_CHECKPOINT
+from r1ranker_ir.models.small import INSTALL_HINT, installed_small
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.retrieval.bm25 import BM25Index
 from r1ranker_ir.runs.requests import entries_of, requests_of_run
@@ -72,7 +72,7 @@ def run_demo(console: Console, *, query_id: str = "q01", depth: int = 10, progre
         requests = list(requests_of_run(corpus, run, depth))
     if query_id not in {request.query_id for request in requests}:
         raise InputError(f"BM25 finds nothing for query {query_id!r}: choose another")
-    small = None if installed_small() is None else _reranked(SMALL, SMALL_NAME, "likelihood", requests, progress)
+    small = None if installed_small() is None else _reranked(SMALL, SMALL_LIKELIHOOD, "likelihood", requests, progress)
     tiny = [_reranked(name, TINY_CHECKPOINT, strategy, requests, progress) for name, strategy in TINY.items()]
     measured = {row.name: evaluate(qrels, row.run, parse_measures(MEASURES)).mean for row in (first, *tiny)}
     if small is not None:

@@ -22,6 +22,8 @@ ROUTER_FILE = "router.json"
 """What makes a folder a distilled router's, see `models.router`."""
 DEFAULT_CHECKPOINT = "Qwen/Qwen2.5-3B-Instruct"
 TINY_CHECKPOINT = Path(__file__).parents[1] / "tiny"
+SMALL_LIKELIHOOD = Path(__file__).parents[1] / "small"
+"""The adapter for the strategy `likelihood` on the small model."""
 TINY_NAMES = ("r1ranker-iterative-tiny", "r1ranker-direct-tiny")
 OFFLINE_HINT = f"To try things offline, use the embedded model: {' or '.join(map(repr, TINY_NAMES))}."
 

@@ -12,8 +12,7 @@ from typing import Literal
 
 from r1ranker_ir.doors import Derived
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
-from r1ranker_ir.models.small import SMALL_NAME
+from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, SMALL_LIKELIHOOD, TINY_CHECKPOINT
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.rankers.systems import FAMILY
 from r1ranker_ir.strategies import STRATEGIES
@@ -41,7 +40,7 @@ class RegisteredName:
     fixed: str = ""
 
 
-_FIXED = MappingProxyType({"tiny": "the embedded model", "small": SMALL_NAME})
+_FIXED = MappingProxyType({"tiny": "the embedded model", "small": "the small model"})
 """How names end that take no other model, and what they mean."""
 
 
@@ -50,7 +49,7 @@ def _registered() -> Mapping[str, RegisteredName]:
     embedded = os.fspath(TINY_CHECKPOINT)
     tiny = {f"r1ranker-{name}-tiny": RegisteredName(name, embedded, _FIXED["tiny"]) for name in ("iterative", "direct")}
     # Of the strategies the small model is fit for this one alone, see docs/small-model.md.
-    small = {"r1ranker-likelihood-small": RegisteredName("likelihood", SMALL_NAME, _FIXED["small"])}
+    small = {"r1ranker-likelihood-small": RegisteredName("likelihood", os.fspath(SMALL_LIKELIHOOD), _FIXED["small"])}
     return default | tiny | small
 
 

@@ -36,8 +36,7 @@ from r1ranker_ir.errors import CheckpointError
 from r1ranker_ir.eval.shootouts.entries import Entry, read_entries
 from r1ranker_ir.integrations import registration
 from r1ranker_ir.integrations.rerankers import FAMILY_RERANKERS, RERANKERS, R1RankerReranker
-from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, TINY_CHECKPOINT
-from r1ranker_ir.models.small import SMALL_NAME
+from r1ranker_ir.models.checkpoints import DEFAULT_CHECKPOINT, SMALL_LIKELIHOOD, TINY_CHECKPOINT
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.rankers.names import REGISTERED, resolve
 from r1ranker_ir.rankers.source import find_ranker
@@ -70,7 +69,7 @@ def no_model_variable(monkeypatch):
 def test_names_stand_for_strategies_and_the_default_checkpoint():
     default = {f"r1ranker-{name}": (DEFAULT_CHECKPOINT, name) for name in STRATEGIES}
     tiny = {f"r1ranker-{name}-tiny": (TINY, name) for name in ("iterative", "direct")}
-    small = {"r1ranker-likelihood-small": (SMALL_NAME, "likelihood")}
+    small = {"r1ranker-likelihood-small": (str(SMALL_LIKELIHOOD), "likelihood")}
     assert {name: resolve(name) for name in REGISTERED} == default | tiny | small
     assert resolve("R1Ranker-Direct") == resolve("r1ranker-direct")
 
@@ -95,7 +94,7 @@ def test_a_model_wins_over_the_environment_and_that_over_the_default(monkeypatch
     ("name", "model", "said"),
     [
         ("r1ranker-iterative-tiny", "another/model", "'r1ranker-iterative' with that model"),
-        ("r1ranker-likelihood-small", "another/model", "means smollm2-135m-instruct.*'r1ranker-likelihood' with"),
+        ("r1ranker-likelihood-small", "another/model", "means the small model.*'r1ranker-likelihood' with"),
         ("r1ranker-direct-small", None, "follows the strategy likelihood alone, so use 'r1ranker-direct'"),
         ("bm25", None, r"'bm25'.*r1ranker-iterative, r1ranker-direct, .*-tiny"),
         ("r1ranker-iterative", " ", "model= is blank"),
