@@ -422,7 +422,7 @@ def _file_of(sections: tuple[Section, ...]) -> Any:
         separator=(str, "\n"),
         empty=text,
         nouns=(dict[Task, pair], {}),  # type: ignore[valid-type]
-        choice=(Annotated[list[str], AfterValidator(_check_choice)], []),
+        choice=(Annotated[list[str], Field(min_length=2), AfterValidator(_check_choice)], []),
         answer_tags=(bool, True),
         thinks=(bool, True),
         opening=text,
@@ -431,10 +431,8 @@ def _file_of(sections: tuple[Section, ...]) -> Any:
 
 
 def _check_choice(choice: list[str]) -> list[str]:
-    if len(choice) != len(YES_OR_NO) and choice and choice != [str(number) for number in range(len(choice))]:
+    if len(choice) != len(YES_OR_NO) and choice != [str(number) for number in range(len(choice))]:
         raise ValueError("give two words, the worse one first, or whole numbers from 0 up, each one more than the last")
-    if len(choice) == 1:
-        raise ValueError("give at least two answers")
     return choice
 
 

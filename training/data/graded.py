@@ -26,7 +26,7 @@ def grades_of(gains: Sequence[float], full: float | None = None) -> tuple[float,
     A gain above 0 is worth at least 1, so that a grade of 0 always means that there is none.
     """
     most = max(gains, default=0.0) if full is None else full
-    return tuple(float(min(HIGHEST, max(1, round(HIGHEST * gain / most)))) if gain > 0 else 0.0 for gain in gains)
+    return tuple(float(max(1, round(HIGHEST * min(1.0, gain / most)))) if gain > 0 else 0.0 for gain in gains)
 
 
 def graded(sample: Sample, full: float | None = None) -> Sample:
