@@ -100,7 +100,7 @@ def in_turn(counts: Sequence[int], replay: float) -> list[int]:
         earlier = counts[:place]
         wanted = round(left[place] * replay / (1 - replay)) if sum(earlier) else 0
         again = Counter(islice(apportion(earlier), wanted)) if wanted else Counter[int]()
-        if lacking := [each for each, count in again.items() if count > left[each]]:
+        if lacking := [each for each, count in again.items() if count >= left[each]]:
             raise InputError(
                 f"replay is {replay:g}, which takes {again[lacking[0]]} rows of data set {lacking[0] + 1} for the "
                 f"stage of data set {place + 1}, and {left[lacking[0]]} are left: lower it"
