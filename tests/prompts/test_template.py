@@ -135,7 +135,7 @@ def asking(user: Any, **more: Any) -> dict[str, Any]:
         ),
         (content(nouns={"item": "film"}), r"'nouns.item' is 'film': give a list"),
         (content(nouns={"item": ["film", 3]}), "'nouns.item"),
-        (content(choice=["yes"]), r"'choice' is \['yes'\]: give two words"),
+        (content(choice=["yes"]), r"'choice' is \['yes'\]: give at least 2"),
         (None, "the record is None: give an object with name"),
         (content(item="x"), "'item' is 'x': give an object with aim"),
         (content(item={"order": "reversed"}), "'item.order' is unknown: did you mean 'query_order'"),
