@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
@@ -75,7 +76,12 @@ def merged(adapted: Any) -> Any:
         type(each) is AdaptedLinear and type(each.base_layer) is Linear and each.base_layer.weight is not embeddings
         for each in layers
     )
-    return adapted.merge_and_unload() if layers and plain else adapted
+    if not (layers and plain):
+        return adapted
+    with warnings.catch_warnings():
+        # peft reads a name that transformers has replaced.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return adapted.merge_and_unload()
 
 
 def _check_config(adapter: str, config: Any) -> None:
