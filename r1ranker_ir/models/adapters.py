@@ -56,7 +56,10 @@ def load_adapter(
     own_tokenizer = cached_file(adapter, "tokenizer_config.json", **where, **_MISSING_IS_NONE) is not None
     tokenizer = load_tokenizer(adapter, options) if own_tokenizer else load_tokenizer(base_name, base_options)
     _fit_vocabulary(base, adapter, tokenizer, weights, config)
-    model = PeftModel.from_pretrained(base, adapter, is_trainable=trainable, **where)
+    with warnings.catch_warnings():
+        # peft reads a name that transformers has replaced.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        model = PeftModel.from_pretrained(base, adapter, is_trainable=trainable, **where)
     return model, tokenizer
 
 
@@ -76,12 +79,7 @@ def merged(adapted: Any) -> Any:
         type(each) is AdaptedLinear and type(each.base_layer) is Linear and each.base_layer.weight is not embeddings
         for each in layers
     )
-    if not (layers and plain):
-        return adapted
-    with warnings.catch_warnings():
-        # peft reads a name that transformers has replaced.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return adapted.merge_and_unload()
+    return adapted.merge_and_unload() if layers and plain else adapted
 
 
 def _check_config(adapter: str, config: Any) -> None:
