@@ -182,6 +182,7 @@ def test_what_the_base_knows_already_need_not_be_learned(tmp_path: Path, lists: 
 def test_the_packaged_recipe_lowers_the_loss(tmp_path: Path, lists: Path) -> None:
     given = {"model": "tiny", "train_files": lists, "held_out_files": lists, "output_dir": tmp_path / "out"}
     given |= {"max_steps": 12, "lora_r": 4, "warmup_steps": 1, "learning_rate": 5e-3, "report_to": "none"}
+    given |= {"logging_steps": 1}
     options = [text for key, value in given.items() for text in (f"--{key}", str(value))]
     options += ["--lora_layers", "0", "1", "--curves", "false"]
     summary = train(parse_arguments("likelihood", ["--config", "small-likelihood", *options]))
