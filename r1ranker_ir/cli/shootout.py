@@ -25,7 +25,7 @@ def shootout(
     ctx: typer.Context,
     source: StatedSource,
     rerankers: str = option(
-        ..., "YAML file of rerankers, or a packaged one: oracle (a noisy oracle as model) or tiny (the embedded model)."
+        ..., "YAML file of rerankers, or a packaged one: oracle (a noisy oracle), small (SmolLM2) or tiny (embedded)."
     ),
     measures: str = option("nDCG@10", "Measures as ir_measures writes them, split by spaces; the first one is drawn."),
     budget: StatedBudget,

@@ -142,7 +142,8 @@ def request_row(judged: JudgedRequest) -> dict[str, Any]:
             if columns:
                 row[name] = {of: column[place] for of, column in columns.items()}
         candidates.append(row)
-    row = {"id": request.query_id, "task": request.task, "source": judged.source, "context": request.query}
+    row = {"id": request.query_id} if request.query_id else {}
+    row |= {"task": request.task, "source": judged.source, "context": request.query}
     row |= {"tag": judged.tag} if judged.tag else {}
     return row | ({"aim": request.aim} if request.aim else {}) | {"candidates": candidates}
 

@@ -44,7 +44,7 @@ class DataCommandArguments:
     judged_only: bool = option(False, "Leave out what nobody has judged; otherwise its gain is 0.")
     test_corpora: tuple[str, ...] = option(
         (),
-        "A corpus whose test queries and their positives must not be trained on; repeatable.",
+        "A corpus or file of requests whose queries and positives must not be trained on; repeatable.",
         flags=("--test-corpus",),
     )
     leaks: Literal["error", "drop"] = option("error", "What to do about test data: stop with an error, or drop them.")

@@ -85,7 +85,7 @@ class Summary:
         if windows := sum(part.windows_dropped for part in parts):
             lines.append(f"{windows} windows without differing gains left out")
         if self.test_queries:
-            lines.append(f"{self.leaks.total()} leaks of {self.test_queries} test queries{_reasons(self.leaks)}")
+            lines.append(f"{_counted_leaks(self.leaks)} of {self.test_queries} test queries{_reasons(self.leaks)}")
         if self.held_out is not None:
             lines.append(f"{self.shared.total()} shared with {HELD_OUT} and dropped{_reasons(self.shared)}")
         return lines
@@ -211,7 +211,7 @@ class _Making:
         if found:
             more = "; …" if summary.leaks.total() > len(found) else ""
             raise InputError(
-                f"{summary.leaks.total()} leaks of test data into training{_reasons(summary.leaks)}. "
+                f"{_counted_leaks(summary.leaks)} of test data into training{_reasons(summary.leaks)}. "
                 f"{'; '.join(map(str, found))}{more}. Train on another split, or leave these queries and positives out "
                 "with --leaks drop (leaks='drop')"
             )
@@ -251,6 +251,10 @@ def _described(arguments: DataCommandArguments) -> dict[str, Any]:
         del said[name]
     said["requests"] = None if arguments.requests is None else str(arguments.requests)
     return said
+
+
+def _counted_leaks(leaks: Counter[str]) -> str:
+    return "1 leak" if leaks.total() == 1 else f"{leaks.total()} leaks"
 
 
 def _reasons(counter: Counter[str]) -> str:

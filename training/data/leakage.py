@@ -6,9 +6,10 @@ import hashlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from r1ranker_ir.data.corpora import Corpus, open_corpus
-from r1ranker_ir.data.request_files import JudgedRequest
+from r1ranker_ir.data.request_files import JudgedRequest, read_requests
 from r1ranker_ir.thoughts.choosing import words_of
 from r1ranker_ir.types import RankingRequest
 
@@ -95,10 +96,14 @@ class TestData:
 
 
 def test_data_of(corpora: Sequence[str]) -> TestData:
-    """The judged queries of corpora and their positives."""
+    """The judged queries of corpora, or of files of ranking requests, and their positives."""
     test = TestData()
     for name in corpora:
-        test.add_corpus(open_corpus(name))
+        if Path(name).is_file():
+            for judged in read_requests(name):
+                test.add_record(judged, name)
+        else:
+            test.add_corpus(open_corpus(name))
     return test
 
 

@@ -183,6 +183,18 @@ def test_test_data_can_be_dropped_and_are_counted(leaking: list[Any], tmp_path: 
     assert len(rows_of(output)) == len(rows)  # what was there stays
 
 
+def test_requests_are_test_data_as_well(tmp_path: Path) -> None:
+    candidates = (Candidate("a", "Tetris"), Candidate("b", "Pong"))
+    asked = [JudgedRequest(RankingRequest(query, candidates, task="item"), (1.0, 0.0)) for query in ("Doom", "Snake")]
+    train, test, output = (tmp_path / name for name in ("train.jsonl", "test.jsonl", "out.parquet"))
+    write_requests(train, asked)
+    write_requests(test, asked[1:])
+    given = ["--requests", train, "--as-given", "--strategy", "direct", "--output", output, "--test-corpus", test]
+    assert "1 leak of test data into training: 1 a test query" in data(*given, code=1)
+    data(*given, "--leaks", "drop")
+    assert [row["query"] for row in rows_of(output)] == ["Doom"]
+
+
 def run_of_all(folder: Path) -> Path:
     queries = open_corpus(COLLECTION).queries()
     write_run({query_id: (RunEntry("p001", 2.0), RunEntry("p002", 1.0)) for query_id in queries}, folder / "all")

@@ -36,7 +36,7 @@ class Synthesis:
     at_once: int = option(16, "Queries after which work is written down; after a kill, no more is repeated.", least=1)
     test_corpora: tuple[str, ...] = option(
         (),
-        "A corpus whose test queries, near-duplicates of them and their positives are left out; repeatable.",
+        "A corpus or file of requests whose queries, near-duplicates of them and positives are left out; repeatable.",
         flags=("--test-corpus",),
     )
     seed: int = 0
