@@ -278,7 +278,7 @@ class Ranker:
         self.conditions = resolved_conditions(*given, checkpoint, self.template, bank)
         fitted = checkpoint.calibration.get(self.strategy)
         # What lies with the weights is theirs, whatever their folder is called by now.
-        moved = told.settings_from in (None, self.model)
+        moved = os.fspath(told.settings_from or self.model) == self.model
         unlike = () if fitted is None else fitted.differences(self.conditions, but="model" if moved else "")
         self.calibration = None if unlike else fitted
         return unlike

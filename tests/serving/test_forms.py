@@ -61,6 +61,7 @@ def test_a_trace_is_one_of_ours(numbers, tmp_path):
     [traced] = read_trace(tmp_path / "trace.jsonl")
     assert list(traced.ranking.order) == BEST_FIRST and traced.ranking.request.query == "the smallest"
     assert [step.thought for step in traced.ranking.steps] == ["3", "1", "2"]
+    assert traced.conditions == numbers.service.rankers["numbers"].conditions
 
 
 def test_half_a_surrogate_pair_comes_back_as_it_was(numbers):
