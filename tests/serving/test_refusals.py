@@ -44,7 +44,8 @@ def test_what_is_wrong_is_said(backend, path, body, status, said):
     limits = ServiceLimits(max_documents=10, max_characters=1000, max_bytes=4000)
     with running(Service({"numbers": numbers_source(backend)}, limits)) as small:
         answer = small.post(path, body)
-    assert answer.status_code == status and said in answer.json()["message"] == answer.json()["error"]
+    assert answer.status_code == status and said in answer.json()["message"]
+    assert answer.json()["message"] == answer.json()["error"] == answer.json()["detail"]
     assert answer.json()["id"] == answer.headers["x-request-id"]
 
 
