@@ -70,7 +70,7 @@ class TracedResults(RankedResults):  # type: ignore[misc]  # rerankers has no ty
         results = [TracedResult(entries[place], rank, len(entries)) for rank, place in enumerate(ranking.order, 1)]
         super().__init__(results=results, query=ranking.request.query, has_scores=True)
         self.ranking = ranking
-        self._traced = TracedRanking(strategy, ranking, tuple(notes), conditions)
+        self._traced = TracedRanking(strategy, ranking, tuple(notes), dict(conditions))
 
     @property
     def trace(self) -> tuple[Step, ...]:
