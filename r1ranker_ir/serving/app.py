@@ -227,6 +227,11 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
 async def _refuse_fields(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        why, place = first.get("ctx", {}).get("error", ""), first["loc"][-1]
+        return _error(request, 400, f"the body is not JSON: {why} (at character {place})")
+    if first["loc"] == ("body",) and "json" not in request.headers.get("content-type", ""):
+        return _error(request, 422, "the body is not read as JSON: send it with Content-Type: application/json")
     place = ".".join(map(str, first["loc"][1:])) or "the body"
     told = str(first["msg"]).removeprefix("Value error, ")
     return _error(request, 422, f"{place}: {told}")

@@ -40,13 +40,8 @@ def folder(tmp_path: Path) -> Path:
         ("served", {}, ""),
         ("served", {"max_calls": 3, "batch_size": 4, "window_size": 20, "max_retries": 1}, ""),
         ("other", {}, "model is 'other', and was 'served'"),
-        (
-            "served",
-            {"think": "never", **SERVER, "api": "completions", "tokenizer": "t"},
-            "think is 'never', and was left",
-        ),
+        ("served", UNTHINKING, "think is 'never', and was left at its default"),
         ("served", {"votes": 3}, "votes is 3, and was left at its default"),
-        ("served", {"schedule": "halving"}, "schedule is 'halving'"),
         ("served", {"template": OTHER_TEMPLATE}, "template is '"),
         ("served", {"max_thought_tokens": 7}, "max_thought_tokens is 7, and was 1024"),
         ("served", {"max_passage_tokens": 70}, "max_passage_tokens is 70, and was left"),
@@ -66,10 +61,10 @@ def test_a_map_is_used_under_its_own_conditions_alone(
 
 def test_a_ranker_with_other_options_gives_its_map_up_and_takes_it_again(folder: Path) -> None:
     ranker = Ranker("served", strategy="iterative", settings_from=folder, **SERVER)
-    other = ranker.having(schedule="halving")
+    other = ranker.having(votes=3)
     assert ranker.calibration is not None and other.calibration is None
-    assert other.having(schedule=None).calibration == ranker.calibration
-    assert other.conditions == {**ranker.conditions, "schedule": "halving"}
+    assert other.having(votes=1).calibration == ranker.calibration
+    assert other.conditions == {**ranker.conditions, "votes": 3}
 
 
 def test_what_is_not_opened_says_the_same_conditions() -> None:

@@ -32,7 +32,7 @@ def calibrated(tmp_path: Path, backend: NumbersBackend) -> Iterator[Running]:
     content = {"calibration": {"iterative": calibration_data(MAP)}}
     (tmp_path / "r1ranker.json").write_text(json.dumps(content))
     source = numbers_source(backend, settings_from=tmp_path)
-    other = numbers_source(NumbersBackend(), settings_from=tmp_path, schedule="halving")
+    other = numbers_source(NumbersBackend(), settings_from=tmp_path, votes=3)
     sources = {"sure": source, "plain": numbers_source(NumbersBackend()), "other": other}
     with running(Service(sources, fallback=True)) as found:
         yield found

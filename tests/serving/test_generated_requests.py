@@ -31,7 +31,9 @@ def test_no_generated_request_breaks_the_service(numbers: Running, tmp_path: Pat
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-5000:]
-    counts = re.findall(r'^r1ranker_requests_total{path="(.*)",status="(\d+)"} (\d+)', numbers.get("/metrics").text, re.M)
+    counts = re.findall(
+        r'^r1ranker_requests_total{path="(.*)",status="(\d+)"} (\d+)', numbers.get("/metrics").text, re.M
+    )
     rankings = sum(int(count) for path, _, count in counts if "rerank" in path)
     print(f"{rankings} requests for rankings: {counts}")
     assert rankings >= 2000 and not any(status.startswith("5") for _, status, _ in counts)
