@@ -9,9 +9,14 @@ from typing import Any
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin: 2.2rem 0 .3rem; } h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
-p { margin: .3rem 0; } .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .95rem; }
-th, td { text-align: start; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8886; font-weight: 400; }
+h1 { font-size: 1.3rem; }
+h2 { font-size: 1.05rem; margin: 2.2rem 0 .3rem; }
+h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
+p { margin: .3rem 0; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .95rem; }
+th, td { text-align: start; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8886; }
+th { font-weight: 400; }
 code { font-size: .95em; }
 """
 _NAMES = {"string": "text", "integer": "whole number", "boolean": "true or false"}

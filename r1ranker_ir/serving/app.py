@@ -37,7 +37,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         401: "The key is missing or unknown.",
         404: "No reranker has this name.",
         413: "The body, a list or its texts are too large.",
-        422: "A field has not the form that is needed, or the texts can't be ranked.",
+        422: "A field does not have the form it needs, or the texts can't be ranked.",
         429: "The queue is full; Retry-After says when to try again.",
         500: "The model failed.",
         503: "The models are being loaded.",
