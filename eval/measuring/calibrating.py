@@ -90,8 +90,14 @@ def fit_calibration(
     )
     said = np.interp(_joined(each.signals for each in held_out), risers, chances)
     measured = _reliability(held_out, said, float(relevant.mean()))
-    fitted_map = {"by": by, "conditions": dict(conditions), "signals": risers, "relevance": chances}
-    return strategy, Calibration(**fitted_map, fitted_on=told, held_out=measured)
+    return strategy, Calibration(
+        by=by,
+        conditions=dict(conditions),
+        signals=risers,
+        relevance=chances,
+        fitted_on=told,
+        held_out=measured,
+    )
 
 
 def _judged(
