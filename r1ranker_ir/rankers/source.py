@@ -22,7 +22,6 @@ from r1ranker_ir.rankers.settings import RankerSettings, sorted_arguments
 from r1ranker_ir.rankers.systems import FAMILY, family_options, wording_notes
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import PUBLISHED, RankingOptions
-from r1ranker_ir.thoughts.bank import read_bank
 from r1ranker_ir.types import Condition
 
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ class RankerSource:
     def conditions(self) -> dict[str, Condition]:
         """What an opened ranker's `conditions` say, without its model."""
         from r1ranker_ir.rankers.ranker import resolved_conditions, settings_of, template_of
+        from r1ranker_ir.thoughts.bank import read_bank
 
         told = self.settings
         checkpoint = settings_of(self.model, told)
