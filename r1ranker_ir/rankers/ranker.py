@@ -115,9 +115,9 @@ class Ranker:
         self._checkpoint = checkpoint
         if unlike := self._take_calibration():
             logger.warning(
-                "the calibration of %r was fitted under other conditions and is not used: %s. Calibrate again with a "
-                "trace made under these (r1ranker calibrate), or rank under those",
-                *(declared.name, "; ".join(unlike)),
+                "the calibration of %r in %s was fitted under other conditions and is not used: %s. Calibrate again "
+                "with a trace made under these (r1ranker calibrate), or rank under those",
+                *(declared.name, quoted(os.fspath(told.settings_from or self.model)), "; ".join(unlike)),
             )
         if isinstance(backend, str | DeclaredBackend):
             known = os.fspath(told.settings_from or self.model)

@@ -61,6 +61,17 @@ def test_queries_are_sorted_by_keyboard_and_opened(browser: Any, tmp_path: Path,
         assert ground == ("rgb(255, 255, 255)" if theme == "light" else "rgb(20, 24, 29)")
 
 
+def test_passages_are_in_view_where_the_window_is_narrow(browser: Any, tmp_path: Path) -> None:
+    url = report_of(tmp_path, list(drawn(2, 5, 30)))
+    with watched(browser, f"{url}#query-0", viewport={"width": 390, "height": 800}) as found:
+        found.page.locator("details.step summary").first.click()
+        for passage in (found.page.locator("details.step .passage").first, found.page.locator(".passage").last):
+            box = passage.bounding_box()
+            assert box["x"] >= 0 and box["width"] > 250 and box["x"] + box["width"] <= 390
+        headings = "getComputedStyle(document.querySelector('tr:has(.passage) > .figure'), '::before').content"
+        assert '"probability' in found.page.evaluate(headings)
+
+
 def test_hostile_texts_stay_text(browser: Any, tmp_path: Path) -> None:
     texts = {f"d{number}": text for number, text in enumerate(HOSTILE)}
     url = report_of(tmp_path, [eliminated("q", HOSTILE[0], texts, list(texts))])
