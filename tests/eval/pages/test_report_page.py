@@ -49,6 +49,7 @@ def test_queries_are_sorted_by_keyboard_and_opened(browser: Any, tmp_path: Path,
         assert page.locator("svg .line").count() == 6 and page.locator("svg .exit").count() == 5
         page.locator("details.step summary").first.focus()
         page.keyboard.press("Enter")
+        page.locator("details.step[open] table").wait_for()  # the event comes a moment later
         assert page.locator("details.step[open] mark").count() == 1
         assert page.locator(".line.relevant").count() == 1 and page.locator(".line.unjudged").count() == 1
         page.get_by_role("link", name="Next query").click()
