@@ -71,6 +71,9 @@ def test_passages_are_in_view_where_the_window_is_narrow(browser: Any, tmp_path:
             assert box["x"] >= 0 and box["width"] > 250 and box["x"] + box["width"] <= 390
         headings = "getComputedStyle(document.querySelector('tr:has(.passage) > .figure'), '::before').content"
         assert '"probability' in found.page.evaluate(headings)
+        for place in ("#query-0", "#queries"):
+            found.page.goto(url + place)
+            assert found.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_hostile_texts_stay_text(browser: Any, tmp_path: Path) -> None:
