@@ -29,6 +29,10 @@ text was read."""
 CHOSEN_BY: tuple[ChosenBy, ...] = ("constraint", "log_probabilities", "parsing")
 
 
+Condition = str | int | float | bool
+"""A value of what rankings are made under, see `rankers.conditions`."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One thing to rank.
@@ -263,7 +267,8 @@ class Step:
         confidence: where several calls vote, how far their answers agree with what they decide together, from 0 to 1;
             of a call that compares thoughts, by how much the chosen one leads.
         closed_at: where a thought ended that the model did not close; see `Answer`.
-        score: the log-likelihood of the query behind the one candidate shown, where that is what is asked for.
+        score: the log-likelihood of the query behind the one candidate shown, where that is what is asked for; where
+            several calls vote on its grade, the grade that they decide together.
         chosen_by: how the identifiers were chosen on a server; see `Answer`.
         judged: of a call that compares thoughts, how many steps before it each of them stands, in the order of its
             prompt; what was shown and the outcome are then those of the thoughts' question. Empty for all other calls.

@@ -11,10 +11,18 @@ import numpy as np
 
 from r1ranker_ir.errors import InputError, missing_extra
 from r1ranker_ir.eval.measuring.settings import CalibrationSettings
-from r1ranker_ir.models.calibration import By, Calibration, FittedOn, Reliability, ReliabilityBin, signals_of
+from r1ranker_ir.models.calibration import (
+    By,
+    Calibration,
+    FittedOn,
+    Reliability,
+    ReliabilityBin,
+    condition_differences,
+    signals_of,
+)
 from r1ranker_ir.runs.traces import CASCADE, TracedRanking, once_each
 from r1ranker_ir.strategies.checks import asked_by
-from r1ranker_ir.types import place_score
+from r1ranker_ir.types import Condition, place_score
 
 BINS = 10
 """How many equal parts of 0 to 1 the calibration error is summed over."""
@@ -41,7 +49,7 @@ def fit_calibration(
     """Fits a map on some of the judged queries, and measures it on the others.
 
     Args:
-        rankings: a trace of one ranker.
+        rankings: a trace of one ranker, made under the conditions under which the map is to hold.
         gains: query id to document id to grade; queries without any are left out.
         settings: how to split, and what counts as relevant.
         corpus: what the map says that it was fitted on.
@@ -50,11 +58,12 @@ def fit_calibration(
         The strategy that made the rankings, and the map.
 
     Raises:
-        InputError: if there are too few queries, or all candidates are alike.
+        InputError: if there are too few queries, all candidates are alike, or the trace does not say, or says in two
+            ways, under which conditions it was made.
         MissingExtraError: without scikit-learn.
     """
     settings = settings or CalibrationSettings()
-    strategy, by, judged = _judged(rankings, gains, settings)
+    strategy, by, conditions, judged = _judged(rankings, gains, settings)
     query_ids = sorted(judged)
     if len(query_ids) < 2 * _LEAST_QUERIES:
         raise InputError(
@@ -81,20 +90,39 @@ def fit_calibration(
     )
     said = np.interp(_joined(each.signals for each in held_out), risers, chances)
     measured = _reliability(held_out, said, float(relevant.mean()))
-    return strategy, Calibration(by=by, signals=risers, relevance=chances, fitted_on=told, held_out=measured)
+    return strategy, Calibration(
+        by=by,
+        conditions=dict(conditions),
+        signals=risers,
+        relevance=chances,
+        fitted_on=told,
+        held_out=measured,
+    )
 
 
 def _judged(
     rankings: Iterable[TracedRanking], gains: Mapping[str, Mapping[str, float]], settings: CalibrationSettings
-) -> tuple[str, By, dict[str, _Judged]]:
+) -> tuple[str, By, Mapping[str, Condition], dict[str, _Judged]]:
     found: dict[str, _Judged] = {}
     kinds: set[tuple[str, By]] = set()
+    conditions: Mapping[str, Condition] = {}
     for traced in once_each(rankings, "the trace"):
         ranking, query_id = traced.ranking, traced.ranking.request.query_id
         if traced.strategy == CASCADE:
             raise InputError("the trace is of a cascade, whose calls come of two rankers: calibrate one of them")
         if query_id not in gains or ranking.budget_reached or not ranking.steps:
             continue
+        if not traced.conditions:
+            raise InputError(
+                f"the trace does not say under which conditions query {query_id!r} was ranked, as those of earlier "
+                "versions: make it again (rerank --save-traces), from the cached answers"
+            )
+        conditions = conditions or traced.conditions
+        if unlike := condition_differences(traced.conditions, conditions):
+            raise InputError(
+                f"the trace is of several kinds of rankings: of query {query_id!r} {'; '.join(unlike)} before: give "
+                "the trace of one ranker"
+            )
         by, signals = signals_of(ranking, asked_by(traced.strategy))
         kinds.add((traced.strategy, by))
         grades = [gains[query_id].get(candidate.id) for candidate in ranking.best_first]
@@ -110,7 +138,7 @@ def _judged(
     if not kinds:
         raise InputError("no query of the trace is judged: give the judgments of its own corpus")
     [(strategy, by)] = kinds
-    return strategy, by, found
+    return strategy, by, conditions, found
 
 
 def _isotonic(signals: _Values, relevant: _Values) -> tuple[list[float], list[float]]:

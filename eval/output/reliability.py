@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from r1ranker_ir.eval.output.sheets import Sheet
 from r1ranker_ir.models.calibration import Calibration
+from r1ranker_ir.types import Condition
 
 _SIDE, _EDGE = 280, 48
 
@@ -49,9 +50,13 @@ def reliability_remarks(calibrations: Mapping[str, Calibration]) -> tuple[str, .
             f"{strategy}: fitted on {data.queries} queries of {data.corpus or 'a corpus'} with {data.candidates} "
             f"candidates, {data.relevant} of them of grade {data.relevant_from} or more; unjudged ones "
             f"{'count as not relevant' if data.unjudged == 'irrelevant' else 'are left out'}; by {each.by}; split with "
-            f"seed {data.seed}; digest {each.digest()}."
+            f"seed {data.seed}; digest {each.digest()}. It holds under {_listed(each.conditions)}."
         )
     return tuple(said)
+
+
+def _listed(conditions: Mapping[str, Condition]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in conditions.items())
 
 
 def reliability_svg(calibration: Calibration) -> str:

@@ -36,6 +36,8 @@ function tableOf(caption, headings, rows) {
   // A heading stands over its figures as they do.
   const figures = Array.from(rows[0]?.children ?? [], each => each.classList.contains("figure"));
   const head = rowOf(headings.map((each, index) => each instanceof Element ? each : make("th", {scope: "col", class: figures[index] ? "figure" : null}, each)));
+  // For narrow windows, which show no row of headings.
+  for (const row of rows) Array.from(row.children).forEach((cell, index) => { if (typeof headings[index] === "string") cell.dataset.heading = headings[index]; });
   return make("table", {}, make("caption", {}, caption), make("thead", {}, head), make("tbody", {}, ...rows));
 }
 

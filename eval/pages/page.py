@@ -68,7 +68,7 @@ def _table(sheet: Sheet) -> str:
     words = ["" if number < sheet.words else ' class="figure"' for number in range(len(sheet.headings))]
     head = "".join(f'<th scope="col"{of}>{_text(each)}</th>' for of, each in zip(words, sheet.headings, strict=True))
     rows = "".join(
-        f'<tr><th scope="row">{_text(first)}</th>'
+        f'<tr><th scope="row"{words[0]}>{_text(first)}</th>'
         + "".join(f"<td{of}>{_text(each)}</td>" for of, each in zip(words[1:], rest, strict=True))
         + "</tr>"
         for first, *rest in sheet.rows

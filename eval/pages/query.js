@@ -24,7 +24,7 @@ function stepOf(step, number, candidates) {
       make("td", {}, `[${place + 1}]`), identified(candidates[each]), gradeCell(candidates[each], most),
       ...(step.chances ? [make("td", {class: "figure"}, chance(step.chances[place]))] : []),
       make("td", {}, step.said[place]),
-      make("td", {}, markedText(candidates[each].text, step.quotes.filter(quote => quote[0] === each).map(quote => quote.slice(1)))),
+      make("td", {class: "passage"}, markedText(candidates[each].text, step.quotes.filter(quote => quote[0] === each).map(quote => quote.slice(1)))),
     ]));
     const headings = ["", "id", "judgment", ...(step.chances ? ["probability"] : []), "outcome", "passage"];
     if (step.thought) made.append(make("h4", {}, "Thought"), foreign(step.thought, "blockquote"));
@@ -63,7 +63,7 @@ function candidatesOf(piece, traced, runs) {
     const row = rowOf([
       ...cells.map(cell => make("td", {class: "figure"}, String(cell))), identified(candidates[each]), gradeCell(candidates[each], most),
       ...ranks.map(rank => make("td", {class: "figure"}, String(rank[each] ?? "–"))),
-      make("td", {}, markedText(candidates[each].text, marks)),
+      make("td", {class: "passage"}, markedText(candidates[each].text, marks)),
     ]);
     if (traced && before.has(each)) {
       const turn = on => document.querySelector(`.line[data-candidate="${each}"]`)?.classList.toggle("on", on);

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r1ranker_ir.cli.console import MESSAGES, Messages, print_wide
 from r1ranker_ir.cli.options import JUDGED_CORPUS
@@ -13,6 +15,11 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.eval.measuring.settings import CalibrationSettings
 from r1ranker_ir.files.terminal_text import echo
 from r1ranker_ir.option_fields import argument, option
+
+if TYPE_CHECKING:
+    from r1ranker_ir.models.calibration import Calibration
+
+logger = logging.getLogger(__name__)
 
 
 @with_fields
@@ -37,7 +44,8 @@ def calibrate(
     """Fit a map from a ranker's places and probabilities to a probability of relevance, for r1ranker serve.
 
     The map (isotonic regression) is fitted on some queries and measured on the others: Brier score, expected
-    calibration error, and a reliability table. It becomes a part of r1ranker.json, one for each strategy.
+    calibration error, and a reliability table. It becomes a part of r1ranker.json, one for each strategy, and holds
+    under the conditions that the trace was made under (model, template, limits, options); else it is not used.
     """
     messages.start()
     from r1ranker_ir.data.corpora import open_corpus
@@ -59,7 +67,15 @@ def calibrate(
     check_outputs([NamedFile("--output", file)], read)
     judgments = open_corpus(corpus).qrels() if qrels is None else read_qrels(qrels)
     strategy, found = fit_calibration(read_trace(trace), gains_of(judgments), settings, corpus=corpus)
+    maker = str(found.conditions.get("model", ""))
+    if output is None and maker != folder.resolve().name:
+        raise InputError(
+            f"the trace was made by {maker!r}, and {checkpoint!r} is another checkpoint: name that one, or give "
+            "--output"
+        )
     known: dict[str, Any] = content.get("calibration") or {}
+    if unlike := _unlike(known.get(strategy), found):
+        logger.warning("the map of %s under other conditions is replaced: %s", strategy, "; ".join(unlike))
     whole = {**content, "calibration": {**known, strategy: calibration_data(found)}}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +88,13 @@ def calibrate(
     for line in reliability_remarks({strategy: found}):
         echo(line)
     messages.say(f"{file} holds the map of {strategy}")
+
+
+def _unlike(earlier: Any, found: Calibration) -> tuple[str, ...]:
+    from r1ranker_ir.models.calibration import condition_differences
+
+    known = earlier.get("conditions") if isinstance(earlier, Mapping) else None
+    return condition_differences(found.conditions, known) if isinstance(known, Mapping) else ()
 
 
 def _settings_of(checkpoint: str) -> tuple[dict[str, Any], Path | None]:

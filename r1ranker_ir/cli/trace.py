@@ -115,9 +115,7 @@ def _measured(corpus: str, measures: str, before: Run, after: Run) -> dict[str, 
 
 
 def _data_of(traced: TracedRanking, step: int | None) -> dict[str, Any]:
-    from r1ranker_ir.runs.traces import trace_of
-
-    data = trace_of(traced.ranking, traced.strategy, traced.notes)
+    data = traced.to_dict()
     if step is None:
         return data
     named = {name: data[name] for name in ("query_id", "query", "strategy")}

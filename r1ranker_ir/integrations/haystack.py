@@ -110,8 +110,10 @@ class R1RankerComponent:
         count = len(ranking.order)
         kept = [replace(documents[each], score=place_score(place, count)) for place, each in enumerate(best)]
         ranker = self._opened()
-        trace = {"trace": TracedRanking(ranker.strategy, ranking, ranker.notes).to_dict()} if self.traces else {}
-        return {"documents": kept, **trace}
+        if not self.traces:
+            return {"documents": kept}
+        traced = TracedRanking(ranker.strategy, ranking, ranker.notes, ranker.conditions)
+        return {"documents": kept, "trace": traced.to_dict()}
 
 
 def _checked(top_k: int | None) -> int | None:

@@ -132,7 +132,8 @@ class R1RankerTransformer(pt.Transformer):  # type: ignore[misc]  # not checked 
     def _trace(self, ranking: Ranking) -> dict[str, Any]:
         if isinstance(self.ranker, Cascade):
             return TracedRanking(CASCADE, ranking).to_dict()
-        return TracedRanking(self.ranker.strategy, ranking, self.ranker.notes).to_dict()
+        told = (self.ranker.notes, self.ranker.conditions)
+        return TracedRanking(self.ranker.strategy, ranking, *told).to_dict()
 
 
 def _column(rows: pd.DataFrame, values: Iterable[Any], kind: str) -> pd.Series:

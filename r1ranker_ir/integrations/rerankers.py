@@ -194,7 +194,7 @@ class R1RankerReranker(BaseRanker):  # type: ignore[misc]  # rerankers has no ty
         return [self._results(ranking, entries) for ranking, entries in zip(rankings, entry_lists, strict=True)]
 
     def _results(self, ranking: Ranking, entries: Sequence[Entry]) -> TracedResults:
-        return TracedResults(ranking, entries, self.ranker.strategy, self.ranker.notes)
+        return TracedResults(ranking, entries, self.ranker.strategy, self.ranker.notes, self.ranker.conditions)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}{repr(self.ranker).removeprefix(type(self.ranker).__name__)}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 from rerankers.results import RankedResults, Result
@@ -11,7 +12,7 @@ from rerankers.results import RankedResults, Result
 from r1ranker_ir.integrations.documents import Entry
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.runs.traces import CASCADE, TracedRanking
-from r1ranker_ir.types import Ranking, Step, Usage, place_score
+from r1ranker_ir.types import Condition, Ranking, Step, Usage, place_score
 
 
 class TracedResult(Result):  # type: ignore[misc]  # rerankers has no types
@@ -59,12 +60,17 @@ class TracedResults(RankedResults):  # type: ignore[misc]  # rerankers has no ty
     results: list[TracedResult]
 
     def __init__(
-        self, ranking: Ranking, entries: Sequence[Entry], strategy: str = CASCADE, notes: Sequence[str] = ()
+        self,
+        ranking: Ranking,
+        entries: Sequence[Entry],
+        strategy: str = CASCADE,
+        notes: Sequence[str] = (),
+        conditions: Mapping[str, Condition] = MappingProxyType({}),
     ) -> None:
         results = [TracedResult(entries[place], rank, len(entries)) for rank, place in enumerate(ranking.order, 1)]
         super().__init__(results=results, query=ranking.request.query, has_scores=True)
         self.ranking = ranking
-        self._traced = TracedRanking(strategy, ranking, tuple(notes))
+        self._traced = TracedRanking(strategy, ranking, tuple(notes), dict(conditions))
 
     @property
     def trace(self) -> tuple[Step, ...]:

@@ -12,7 +12,7 @@ from r1ranker_ir.files.digests import text_digest
 from r1ranker_ir.files.records import Record, checked_record
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.strategies import STRATEGIES
-from r1ranker_ir.types import Asked, Ranking
+from r1ranker_ir.types import Asked, Condition, Ranking
 
 By = Literal["places", "scores"]
 """What a map starts from: the place and the probability behind it, or the score that the strategy gives."""
@@ -56,6 +56,7 @@ class Calibration(Record):
     """A monotone map, linear between its knots, to a probability of relevance."""
 
     by: By
+    conditions: dict[str, Condition]  # under which the rankings were made, and it holds; see `rankers.conditions`
     signals: list[float]  # rising
     relevance: list[float]  # never falling
     fitted_on: FittedOn
@@ -71,6 +72,10 @@ class Calibration(Record):
             return None
         by, signals = signals_of(ranking, asks)
         return tuple(accumulate(self.map(signals), min)) if by == self.by else None
+
+    def differences(self, conditions: Mapping[str, Condition], but: str = "") -> tuple[str, ...]:
+        """Each condition that is not the one it was fitted under, in words, except for the one that does not count."""
+        return condition_differences(conditions, self.conditions, but)
 
     def map(self, signals: Sequence[float]) -> list[float]:
         import numpy as np
@@ -100,6 +105,18 @@ def signals_of(ranking: Ranking, asks: Asked | None) -> tuple[By, tuple[float, .
     return "places", tuple(sure.get(position, _UNKNOWN) - rank for rank, position in placed)
 
 
+def condition_differences(
+    here: Mapping[str, Condition], there: Mapping[str, Condition], but: str = ""
+) -> tuple[str, ...]:
+    """In what two sets of conditions differ: each with the value here, and the one of the calibration."""
+    names = [name for name in {**here, **there} if name != but and here.get(name) != there.get(name)]
+    return tuple(f"{name} is {_said(here, name)}, and was {_said(there, name)}" for name in names)
+
+
+def _said(conditions: Mapping[str, Condition], name: str) -> str:
+    return repr(conditions[name]) if name in conditions else "left at its default"
+
+
 def calibration_data(calibration: Calibration) -> dict[str, Any]:
     """A map as it stands in `r1ranker.json`, with its digest."""
     return {**calibration.model_dump(), "digest": calibration.digest()}
@@ -116,6 +133,10 @@ def read_calibrations(content: object, where: str) -> dict[str, Calibration]:
         if strategy not in STRATEGIES or not isinstance(given, Mapping):
             raise CheckpointError(f"{named} is not an object of one of {', '.join(STRATEGIES)}: {again}")
         fields = {name: each for name, each in given.items() if name != "digest"}
+        if "conditions" not in fields:
+            raise CheckpointError(
+                f"{named} does not say under which conditions it holds, as of earlier versions: {again}"
+            )
         calibration = checked_record(Calibration, fields, named, error=CheckpointError)
         lengths = {len(calibration.signals), len(calibration.relevance)}
         if len(lengths) != 1 or not calibration.signals or not _rises(calibration.signals, calibration.relevance):

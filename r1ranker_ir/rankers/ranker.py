@@ -22,6 +22,7 @@ from r1ranker_ir.prompts.judging import judging_template
 from r1ranker_ir.prompts.prompt import Prompt, PromptTemplate
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.quoting import quoted
+from r1ranker_ir.rankers.conditions import conditions_of
 from r1ranker_ir.rankers.names import is_registered, refuse_unknown
 from r1ranker_ir.rankers.settings import ANSWERS, SETTINGS, RankerSettings, sorted_arguments
 from r1ranker_ir.rankers.systems import wording_notes
@@ -31,7 +32,7 @@ from r1ranker_ir.strategies.options import RankingOptions
 from r1ranker_ir.strategies.windows import check_window
 from r1ranker_ir.thoughts.bank import read_bank
 from r1ranker_ir.thoughts.choosing import EXAMPLE_KINDS, ExampleChooser
-from r1ranker_ir.types import Program, Ranking, RankingRequest
+from r1ranker_ir.types import Condition, Program, Ranking, RankingRequest
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,6 @@ class Ranker:
                 f"checkpoint {self.model!r} does not follow the strategy {declared.name!r}: its r1ranker.json names "
                 f"{', '.join(checkpoint.strategies)}. Choose one of these, or pass a template of your own"
             )
-        self.calibration = checkpoint.calibration.get(declared.name)
         # Before the model: a cache that can't be used is said without having to wait for the weights.
         cache = told.cache
         kept = cache if cache is None or isinstance(cache, CompletionsCache) else open_cache(cache)
@@ -112,6 +112,13 @@ class Ranker:
         for note in self.notes:
             logger.warning("%s", note)
         _check_wording(self.options, declared, self.template)
+        self._checkpoint = checkpoint
+        if unlike := self._take_calibration():
+            logger.warning(
+                "the calibration of %r in %s was fitted under other conditions and is not used: %s. Calibrate again "
+                "with a trace made under these (r1ranker calibrate), or rank under those",
+                *(declared.name, quoted(os.fspath(told.settings_from or self.model)), "; ".join(unlike)),
+            )
         if isinstance(backend, str | DeclaredBackend):
             known = os.fspath(told.settings_from or self.model)
             sizes = runs_on.options_of(known, told.batch_size, checkpoint.batch_size)
@@ -228,7 +235,8 @@ class Ranker:
 
         Returns:
             Beside each of `ranking.best_first` a probability from 0 to 1, never rising; `None` where the checkpoint has
-            no calibration of the strategy (see `r1ranker calibrate`), or the ranking was not made to its end.
+            no calibration of the strategy (see `r1ranker calibrate`) or one that was fitted under other `conditions`,
+            or the ranking was not made to its end.
         """
         asks = STRATEGIES[self.strategy].asks
         return None if self.calibration is None else self.calibration.relevance_of(ranking, asks)
@@ -255,11 +263,25 @@ class Ranker:
         _check_options(again.options, declared, again.settings.declared_backend, again.settings)
         _check_wording(again.options, declared, again.template)
         if again.settings != self.settings:
-            again.window_size, again.stride = _window(again.settings, settings_of(self.model, again.settings))
+            again.window_size, again.stride = _window(again.settings, self._checkpoint)
         if any(name in changes for name in worked):
             again.examples = None if again.settings.thoughts is None else _examples(again.settings, declared)
             again.prompt = replace(self.prompt, examples=again.examples)
+        again._take_calibration()
         return again
+
+    def _take_calibration(self) -> tuple[str, ...]:
+        """Takes the checkpoint's calibration if it holds under the conditions here; else returns what is different."""
+        told, checkpoint = self.settings, self._checkpoint
+        bank = None if self.examples is None else self.examples.bank.digest
+        given = (self.model, STRATEGIES[self.strategy], self.options, told)
+        self.conditions = resolved_conditions(*given, checkpoint, self.template, bank)
+        fitted = checkpoint.calibration.get(self.strategy)
+        # What lies with the weights is theirs, whatever their folder is called by now.
+        moved = os.fspath(told.settings_from or self.model) == self.model
+        unlike = () if fitted is None else fitted.differences(self.conditions, but="model" if moved else "")
+        self.calibration = None if unlike else fitted
+        return unlike
 
     def program(self, request: RankingRequest) -> Program:
         """The ranking program of a request, for callers with an engine of their own."""
@@ -282,6 +304,26 @@ def prompt_limits(given: RankerSettings, checkpoint: CheckpointSettings) -> dict
         "max_passage_words": given.max_passage_words,
         "repair_text": bool(given.repair_text),
     }
+
+
+def resolved_conditions(
+    model: str,
+    strategy: Strategy,
+    options: RankingOptions,
+    given: RankerSettings,
+    checkpoint: CheckpointSettings,
+    template: PromptTemplate,
+    bank: str | None,
+) -> dict[str, Condition]:
+    """The conditions of a ranker, opened or not, with the checkpoint's limits where the caller gives none."""
+    window_size, stride = _window(given, checkpoint)
+    limits = {
+        "window_size": window_size,
+        "stride": stride,
+        **prompt_limits(given, checkpoint),
+        "max_thought_tokens": _thought_tokens(given, checkpoint, template),
+    }
+    return conditions_of(model, strategy, options, given, template, limits, bank)
 
 
 def _window(given: RankerSettings, checkpoint: CheckpointSettings) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from r1ranker_ir.rankers.settings import RankerSettings, sorted_arguments
 from r1ranker_ir.rankers.systems import FAMILY, family_options, wording_notes
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import PUBLISHED, RankingOptions
+from r1ranker_ir.types import Condition
 
 if TYPE_CHECKING:
     from r1ranker_ir.rankers.ranker import Ranker
@@ -52,6 +53,17 @@ class RankerSource:
             return ()
         checkpoint = settings_of(self.model, told)
         return wording_notes(told.system, told.template, self.model, checkpoint, template_of(told, checkpoint))
+
+    def conditions(self) -> dict[str, Condition]:
+        """What an opened ranker's `conditions` say, without its model."""
+        from r1ranker_ir.rankers.ranker import resolved_conditions, settings_of, template_of
+        from r1ranker_ir.thoughts.bank import read_bank
+
+        told = self.settings
+        checkpoint = settings_of(self.model, told)
+        bank = None if told.thoughts is None else read_bank(told.thoughts).digest
+        declared, template = STRATEGIES[self.strategy], template_of(told, checkpoint)
+        return resolved_conditions(self.model, declared, self.options, told, checkpoint, template, bank)
 
     def stated(self) -> dict[str, Any]:
         return {**self.options.stated(), **self.settings.stated()}

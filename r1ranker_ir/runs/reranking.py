@@ -59,7 +59,7 @@ def rerank_run(
         announce=announce,
     )
     writer = RunWriter(output, tag=tag)
-    trace = None if traces is None else TraceWriter(traces, ranker.strategy, ranker.notes())
+    trace = None if traces is None else TraceWriter(traces, ranker.strategy, ranker.notes(), ranker.conditions())
     check_unlocked(output, "--output")
     check_unlocked(traces, "--save-traces")
     engine: Ranker | RayEngine

@@ -58,7 +58,11 @@ def _print_step(console: Console, traced: TracedRanking, step: Step, heading: st
     _print_rows(console, rows, ["red" if out else "" for out in excluded])
     if step.thought.strip():
         _print_indented(console, "Thought", step.thought)
-    _print_indented(console, "Answer" if step.score is None else "Scored", after_thought(step) or "nothing")
+    _print_indented(
+        console,
+        "Scored" if step.score is not None and step.grade is None else "Answer",
+        after_thought(step) or "nothing",
+    )
 
 
 def flags_of(step: Step) -> list[str]:
@@ -87,7 +91,7 @@ def outcome_of(step: Step, position: int, asks: str | None) -> str:
     if len(step.outcome) == len(step.shown) > 1:
         return f"{step.outcome.index(position) + 1}."
     if step.grade is not None:
-        return f"grade {step.grade:.1f}"
+        return f"grade {step.grade:.1f}" + ("" if step.score is None else f", {step.score:.1f} by all votes")
     if step.score is not None:
         return f"log-likelihood {step.score:.3f}"
     if position in step.outcome and asks in ("worst", "best"):

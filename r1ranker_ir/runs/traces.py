@@ -6,9 +6,9 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from pydantic import Field
@@ -20,9 +20,22 @@ from r1ranker_ir.files.records import OpenRecord, Record, Words, checked_record
 from r1ranker_ir.quoting import quoted
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.checks import asked_by
-from r1ranker_ir.types import OF_ONE, Candidate, ChosenBy, ClosedAt, Ranking, RankingRequest, Step, Task, Usage
+from r1ranker_ir.types import (
+    OF_ONE,
+    Candidate,
+    ChosenBy,
+    ClosedAt,
+    Condition,
+    Ranking,
+    RankingRequest,
+    Step,
+    Task,
+    Usage,
+)
 
 logger = logging.getLogger(__name__)
+
+_UNKNOWN: Mapping[str, Condition] = MappingProxyType({})
 
 CASCADE = "cascade"
 """What made a ranking by two strategies, one after the other."""
@@ -35,15 +48,20 @@ def traced_strategies() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TracedRanking:
-    """One line of a trace; `notes` say how the model was asked, such as in other words than a system's own."""
+    """One line of a trace.
+
+    `notes` say how the model was asked, such as in other words than a system's own; `conditions` are those of the
+    ranker, see `rankers.conditions`, and empty where they are not known.
+    """
 
     strategy: str
     ranking: Ranking
     notes: tuple[str, ...] = ()
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The line as plain data for JSON, with document ids in place of positions."""
-        return trace_of(self.ranking, self.strategy, self.notes)
+        return trace_of(self.ranking, self.strategy, self.notes, self.conditions)
 
     def to_json(self) -> str:
         """`to_dict` as one line of JSON, which `r1ranker trace` reads."""
@@ -61,10 +79,17 @@ class TraceWriter:
     A trace holds the texts of queries and documents: only its owner may read the file (mode 0600).
     """
 
-    def __init__(self, path: str | Path, strategy: str, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        strategy: str,
+        notes: Sequence[str] = (),
+        conditions: Mapping[str, Condition] = _UNKNOWN,
+    ) -> None:
         self._file = PartialFile(path, "--save-traces", private=True)
         self._strategy = strategy
         self._notes = notes
+        self._conditions = conditions
 
     def __enter__(self) -> Self:
         self._file.__enter__()
@@ -77,17 +102,20 @@ class TraceWriter:
 
     def write(self, ranking: Ranking) -> None:
         """Writes one ranking."""
-        line = json.dumps(trace_of(ranking, self._strategy, self._notes), ensure_ascii=False) + "\n"
+        line = json.dumps(trace_of(ranking, self._strategy, self._notes, self._conditions), ensure_ascii=False) + "\n"
         # Half a surrogate pair, which a text may hold, is no UTF-8: it is written as JSON's own escape.
         self._file.write(line.encode("utf-8", "backslashreplace"))
 
 
-def trace_of(ranking: Ranking, strategy: str, notes: Sequence[str] = ()) -> dict[str, Any]:
+def trace_of(
+    ranking: Ranking, strategy: str, notes: Sequence[str] = (), conditions: Mapping[str, Condition] = _UNKNOWN
+) -> dict[str, Any]:
     """A ranking as plain data for JSON Lines, with document ids in place of positions."""
     data = ranking.to_dict()
     data["steps"] = [{name: step[name] for name in _Step.model_fields if name in step} for step in data["steps"]]
     head = {name: data[name] for name in ("query_id", "query", "task", "aim")}
-    return {**head, "strategy": strategy, **({"notes": list(notes)} if notes else {}), **data}
+    told = {**({"notes": list(notes)} if notes else {}), **({"conditions": dict(conditions)} if conditions else {})}
+    return {**head, "strategy": strategy, **told, **data}
 
 
 def read_trace(path: str | Path, *, interrupted: bool = False) -> Iterator[TracedRanking]:
@@ -179,6 +207,7 @@ class _Line(OpenRecord):
     task: Task
     aim: str
     notes: list[str] = Field(default_factory=list)
+    conditions: dict[str, Condition] = Field(default_factory=dict)
     texts: dict[str, str]
     order: list[str]
     repairs: int
@@ -209,7 +238,7 @@ def _ranking_of(row: Mapping[str, Any], where: str) -> TracedRanking:
     for name, made in (("repairs", ranking.repairs), ("usage", asdict(ranking.usage))):
         if stated[name] != made:
             raise DataFileError(f"{where}: field {name!r} is {quoted(stated[name])}, but the steps make {quoted(made)}")
-    return TracedRanking(line.strategy, ranking, tuple(line.notes))
+    return TracedRanking(line.strategy, ranking, tuple(line.notes), line.conditions)
 
 
 def _step_of(step: _Step, number: int, places: Mapping[str, int], strategy: str, field: str) -> Step:

@@ -61,7 +61,7 @@ def rerank_answer(served: Served, asked: RerankV1, version: int, request_id: str
         },
     }
     if asked.explain:
-        body["trace"] = trace_of(served.ranking, served.strategy, served.notes)
+        body["trace"] = trace_of(served.ranking, served.strategy, served.notes, served.conditions)
     return body
 
 

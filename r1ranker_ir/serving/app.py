@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from r1ranker_ir.errors import InputError
 from r1ranker_ir.files.digests import source_hash
 from r1ranker_ir.serving.answers import ORDER_HEADER, Json, rerank_answer, scores_answer
+from r1ranker_ir.serving.api_page import api_page
 from r1ranker_ir.serving.forms import Failure, RerankAnswer, RerankEither, RerankV1, RerankV2, TextScore, read_texts
 from r1ranker_ir.serving.gate import App, Gate
 from r1ranker_ir.serving.live import events
@@ -36,7 +37,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         401: "The key is missing or unknown.",
         404: "No reranker has this name.",
         413: "The body, a list or its texts are too large.",
-        422: "A field has not the form that is needed, or the texts can't be ranked.",
+        422: "A field does not have the form it needs, or the texts can't be ranked.",
         429: "The queue is full; Retry-After says when to try again.",
         500: "The model failed.",
         503: "The models are being loaded.",
@@ -53,6 +54,7 @@ def application(service: Service, failed: Callable[[], None] = lambda: None) -> 
         version=VERSION,
         summary="Rerank documents with language models that reason.",
         lifespan=_lifespan,
+        docs_url=None,
         redoc_url=None,
         default_response_class=Json,
     )
@@ -64,6 +66,7 @@ def application(service: Service, failed: Callable[[], None] = lambda: None) -> 
     app.post("/rerank", response_model=list[TextScore] | RerankAnswer, **asked)(rerank_either)
     app.post("/v1/rerank/events", response_class=StreamingResponse, **asked)(rerank_events)
     app.get("/", response_class=Response, include_in_schema=False)(page)
+    app.get("/docs", response_class=Response, include_in_schema=False)(api)
     app.get("/v1/models", responses={401: _ERRORS[401]}, dependencies=[_KEY])(models)
     app.get("/health")(health)
     app.get("/ready", responses={503: _ERRORS[503]})(ready)
@@ -136,6 +139,13 @@ async def page(request: Request) -> Response:
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'"
     )
+    return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+
+
+async def api(request: Request) -> Response:
+    """What is answered here, as a page."""
+    text, style = api_page(request.app.openapi())
+    policy = f"default-src 'none'; style-src {source_hash(style)}; base-uri 'none'; frame-ancestors 'none'"
     return HTMLResponse(text, headers={"Content-Security-Policy": policy})
 
 
@@ -227,6 +237,11 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
 async def _refuse_fields(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        why, place = first.get("ctx", {}).get("error", ""), first["loc"][-1]
+        return _error(request, 400, f"the body is not JSON: {why} (at character {place})")
+    if first["loc"] == ("body",) and "json" not in request.headers.get("content-type", ""):
+        return _error(request, 422, "the body is not read as JSON: send it with Content-Type: application/json")
     place = ".".join(map(str, first["loc"][1:])) or "the body"
     told = str(first["msg"]).removeprefix("Value error, ")
     return _error(request, 422, f"{place}: {told}")

@@ -110,6 +110,7 @@ class Failure(_Told):
     """Why there is no ranking."""
 
     message: str
+    detail: str
     error: str
     error_type: str
     id: str

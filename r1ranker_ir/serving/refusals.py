@@ -5,14 +5,11 @@ from __future__ import annotations
 from r1ranker_ir.errors import InputError, R1RankerError
 
 KINDS = {
-    401: "unauthorized",
-    404: "not_found",
-    408: "timeout",
-    413: "too_large",
-    422: "validation",
-    429: "overloaded",
-    500: "backend",
-    503: "unhealthy",
+    401: "Unauthorized",
+    404: "NotFound",
+    408: "Timeout",
+    429: "Overloaded",
+    503: "Unhealthy",
 }
 """Status to the kind of error that its body names, in the words of text-embeddings-inference where it has one."""
 
@@ -31,10 +28,11 @@ class ModelFailure(R1RankerError):
 
 
 def error_body(status: int, message: str, request_id: str) -> dict[str, str]:
-    """A body that each kind of client finds its message in."""
+    """A body that every client finds its message in: Cohere's in `message`, Jina's in `detail`, TEI's in `error`."""
     return {
         "message": message,
+        "detail": message,
         "error": message,
-        "error_type": KINDS.get(status, "validation" if status < 500 else "backend"),
+        "error_type": KINDS.get(status, "Validation" if status < 500 else "Backend"),
         "id": request_id,
     }

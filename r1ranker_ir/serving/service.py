@@ -17,7 +17,7 @@ from r1ranker_ir.serving.admission import Admission
 from r1ranker_ir.serving.deadline import rank_in_time
 from r1ranker_ir.serving.limits import ServiceLimits
 from r1ranker_ir.serving.refusals import ModelFailure, RefusedRequest
-from r1ranker_ir.types import Candidate, Program, Ranking, RankingRequest, place_score
+from r1ranker_ir.types import Candidate, Condition, Program, Ranking, RankingRequest, place_score
 
 if TYPE_CHECKING:
     from r1ranker_ir.rankers.ranker import Ranker
@@ -42,6 +42,7 @@ class Served:
     ranking: Ranking
     order: Order
     seconds: float
+    conditions: Mapping[str, Condition]
     relevance: tuple[float, ...] | None = None
 
     @property
@@ -151,7 +152,8 @@ class Service:
                 kept, order = await self._ranked(ranker, request, max_tokens, until, watched)
         seconds = time.monotonic() - started
         relevance = ranker.relevance(kept) if order == "complete" else None
-        return Served(name, ranker.strategy, ranker.notes, kept, order, seconds, relevance)  # type: ignore[arg-type]
+        told = (ranker.conditions, relevance)
+        return Served(name, ranker.strategy, ranker.notes, kept, order, seconds, *told)  # type: ignore[arg-type]
 
     async def _ranked(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,19 +33,35 @@ def vote(program: Program, prompt: Prompt, options: RankingOptions) -> Program:
     `judged` looks at the thoughts: see `judged.judge`.
 
     Every vote is a step of its own, whose `confidence` says how far all votes of the decision agree with it: the share
-    of votes that name the same candidate or grade, or that order a pair of candidates alike, over all pairs.
+    of votes that name the same candidate or grade, or that order a pair of candidates alike, over all pairs. Where
+    they grade a candidate, their `score` is the grade that the program makes of the decision.
     """
-    steps: list[Step] = []
+    taken: list[tuple[Step, ...]] = []
     by = judge if options.vote_by == "judged" else _count
     try:
         call = next(program)
         while True:
-            decided = yield from by(call, prompt, options, sum(step.repaired for step in steps))
-            steps += decided.steps
-            call = program.throw(BudgetSpent()) if decided.answer is None else program.send(decided.answer)
+            decided = yield from by(call, prompt, options, sum(step.repaired for steps in taken for step in steps))
+            if decided.answer is None:
+                call = program.throw(BudgetSpent())
+            else:
+                taken.append(decided.steps)
+                call = program.send(decided.answer)
     except StopIteration as stop:
         ranking: Ranking = stop.value
-        return replace(ranking, steps=tuple(steps))
+        return replace(ranking, steps=tuple(_scored(taken, ranking.steps)))
+
+
+def _scored(taken: Sequence[tuple[Step, ...]], own: Sequence[Step]) -> Iterator[Step]:
+    """The steps of all decisions, with the grade by which the program ranks; `own` are the program's steps.
+
+    No grade of a single vote says it: it is that of their mean probabilities, or of the answer that most of them give.
+    """
+    # A program from elsewhere may keep no step, or several, for an answer.
+    grades = [made.grade for made in own] if len(own) == len(taken) else [None] * len(taken)
+    for steps, grade in zip(taken, grades, strict=True):
+        for step in steps:
+            yield step if grade is None or not step.decides else replace(step, score=grade)
 
 
 def _count(call: Call, prompt: Prompt, options: RankingOptions, repairs: int) -> Generator[Call, Answer, Decided]:

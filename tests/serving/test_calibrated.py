@@ -18,7 +18,12 @@ FIGURES = dict.fromkeys(("brier", "error", "places_brier", "places_error", "cons
 HELD_OUT = Reliability(queries=1, candidates=1, relevant=0, bins=[], **FIGURES)
 # Without probabilities a rank counts half a place up: 1 is -0.5, 4 is -3.5.
 MAP = Calibration(
-    by="places", signals=[-3.5, -1.5, -0.5], relevance=[0.1, 0.5, 0.9], fitted_on=FITTED, held_out=HELD_OUT
+    by="places",
+    conditions=numbers_source(NumbersBackend()).conditions(),
+    signals=[-3.5, -1.5, -0.5],
+    relevance=[0.1, 0.5, 0.9],
+    fitted_on=FITTED,
+    held_out=HELD_OUT,
 )
 
 
@@ -27,13 +32,15 @@ def calibrated(tmp_path: Path, backend: NumbersBackend) -> Iterator[Running]:
     content = {"calibration": {"iterative": calibration_data(MAP)}}
     (tmp_path / "r1ranker.json").write_text(json.dumps(content))
     source = numbers_source(backend, settings_from=tmp_path)
-    with running(Service({"sure": source, "plain": numbers_source(NumbersBackend())}, fallback=True)) as found:
+    other = numbers_source(NumbersBackend(), settings_from=tmp_path, votes=3)
+    sources = {"sure": source, "plain": numbers_source(NumbersBackend()), "other": other}
+    with running(Service(sources, fallback=True)) as found:
         yield found
 
 
 def test_scores_are_probabilities_where_there_is_a_map(calibrated: Running, backend: NumbersBackend) -> None:
     models = calibrated.get("/v1/models").json()["data"]
-    assert [(each["id"], each["calibrated"]) for each in models] == [("sure", True), ("plain", False)]
+    assert [(each["id"], each["calibrated"]) for each in models] == [("sure", True), ("plain", False), ("other", False)]
     body = {"query": "the smallest", "documents": TEXTS}
     for path in ("/v1/rerank", "/v2/rerank"):
         answer = calibrated.post(path, body).json()
@@ -42,8 +49,9 @@ def test_scores_are_probabilities_where_there_is_a_map(calibrated: Running, back
         assert scored == [(1, pytest.approx(0.9)), (3, pytest.approx(0.5)), (0, pytest.approx(0.3)), (2, 0.1)]
     texts = calibrated.post("/rerank", {"query": "q", "texts": TEXTS, "model": "sure"}).json()
     assert [each["score"] for each in texts] == pytest.approx([0.9, 0.5, 0.3, 0.1])
-    plain = calibrated.post("/v1/rerank", {**body, "model": "plain"}).json()
-    assert plain["calibrated"] is False and plain["results"][0]["relevance_score"] == 1.0
+    for name in ("plain", "other"):
+        plain = calibrated.post("/v1/rerank", {**body, "model": name}).json()
+        assert plain["calibrated"] is False and plain["results"][0]["relevance_score"] == 1.0
     backend.fails = True
     fallen = calibrated.post("/v1/rerank", body).json()
     assert (fallen["order"], fallen["calibrated"]) == ("input", False)

@@ -61,6 +61,7 @@ def test_a_trace_is_one_of_ours(numbers, tmp_path):
     [traced] = read_trace(tmp_path / "trace.jsonl")
     assert list(traced.ranking.order) == BEST_FIRST and traced.ranking.request.query == "the smallest"
     assert [step.thought for step in traced.ranking.steps] == ["3", "1", "2"]
+    assert traced.conditions == numbers.service.rankers["numbers"].conditions
 
 
 def test_half_a_surrogate_pair_comes_back_as_it_was(numbers):
@@ -85,7 +86,16 @@ def test_the_service_tells_what_it_is_and_does(numbers):
         assert line in counts
     described = numbers.get("/openapi.json").json()
     assert {"/v1/rerank", "/v2/rerank", "/rerank", "/v1/models", "/health", "/ready"} <= set(described["paths"])
-    assert "openapi.json" in numbers.get("/docs").text
+    page = numbers.get("/docs")
+    assert "<script" not in page.text and "style-src 'sha256-" in page.headers["content-security-policy"]
+    for told in (
+        "openapi.json",
+        "POST /v2/rerank",
+        "max_tokens_per_doc</code>",
+        "whole number from 1",
+        "query</code> *",
+    ):
+        assert told in page.text
 
 
 def test_a_ranking_is_told_as_it_happens(numbers):

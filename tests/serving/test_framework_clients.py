@@ -15,6 +15,9 @@ def of_framework(module: str, name: str) -> Any:
     return getattr(pytest.importorskip(module, exc_type=ImportError), name)
 
 
+UNKNOWN = "model is 'nowhere': use one of numbers"
+
+
 def compressed(compressor: Any) -> list[tuple[str, float]]:
     documents = of_framework("langchain_core.documents", "Document")
     found = compressor.compress_documents([documents(page_content=text) for text in TEXTS], "the smallest")
@@ -33,6 +36,8 @@ def test_langchains_compressor_of_jina(numbers: Running, monkeypatch: pytest.Mon
     # It has no argument for its address.
     monkeypatch.setattr(f"{place}.JINA_API_URL", f"{numbers.url}/v1/rerank")
     assert compressed(reranker(model="numbers", jina_api_key="none", top_n=3)) == BEST
+    with pytest.raises(RuntimeError, match=UNKNOWN):
+        compressed(reranker(model="nowhere", jina_api_key="none"))
 
 
 @pytest.mark.parametrize(
@@ -44,10 +49,12 @@ def test_langchains_compressor_of_jina(numbers: Running, monkeypatch: pytest.Mon
 )
 def test_llama_indexs_postprocessors(numbers: Running, module: str, name: str, path: str) -> None:
     schema = pytest.importorskip("llama_index.core.schema")
-    reranker = of_framework(module, name)(model="numbers", api_key="none", base_url=numbers.url + path, top_n=3)
+    kind, given = of_framework(module, name), {"api_key": "none", "base_url": numbers.url + path, "top_n": 3}
     nodes = [schema.NodeWithScore(node=schema.TextNode(text=text), score=0.5) for text in TEXTS]
-    found = reranker.postprocess_nodes(nodes, query_str="the smallest")
+    found = kind(model="numbers", **given).postprocess_nodes(nodes, query_str="the smallest")
     assert [(each.node.text, each.score) for each in found] == BEST
+    with pytest.raises(Exception, match=UNKNOWN):  # each of a kind of its own
+        kind(model="nowhere", **given).postprocess_nodes(nodes, query_str="the smallest")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_every_answer_is_that_of_the_same_request_alone(embedded):
 
 @pytest.mark.slow
 def test_five_hundred_requests_of_64_clients(embedded, monkeypatch):
-    """Prints how long they wait, and how full the batches are: docs/serving.md has the figures."""
+    """None is lost, and each is answered as it is alone. Prints how long they wait: docs/serving.md has the figures."""
     backend, sizes = embedded.service.rankers["small"].backend, []
     answer = backend.answer
 
@@ -45,15 +45,14 @@ def test_five_hundred_requests_of_64_clients(embedded, monkeypatch):
         sizes.append(len(calls))
         return answer(calls)
 
-    def timed(number: int) -> float:
+    def timed(number: int) -> tuple[list[int], float]:
         started = time.monotonic()
-        assert sorted(ranked(embedded, number, model="small")) == [0, 1, 2]
-        return time.monotonic() - started
+        return ranked(embedded, number, model="small"), time.monotonic() - started
 
     monkeypatch.setattr(backend, "answer", counted)
     began = time.monotonic()
     with ThreadPoolExecutor(64) as pool:
-        seconds = list(pool.map(timed, range(500)))
+        orders, seconds = zip(*pool.map(timed, range(500)), strict=True)
     whole = time.monotonic() - began
     cuts = statistics.quantiles(seconds, n=20)
     filled = sum(sizes) / (len(sizes) * backend.batch_size)
@@ -62,6 +61,7 @@ def test_five_hundred_requests_of_64_clients(embedded, monkeypatch):
         f"{sum(sizes)} calls in {len(sizes)} batches of {backend.batch_size} at most, {filled:.0%} filled"
     )
     assert sum(sizes) <= 1000 and len(sizes) < 500
+    assert [ranked(embedded, number, model="small") for number in range(500)] == list(orders)
 
 
 def test_requests_share_batches(numbers, backend):
@@ -76,7 +76,7 @@ def test_a_model_that_fails_in_mid_load_gives_clean_errors(numbers, backend):
         if number == 100:
             backend.fails = True
         answer = numbers.post("/v1/rerank", asked(number))
-        assert answer.status_code == 200 or answer.json()["error_type"] == "backend"
+        assert answer.status_code == 200 or answer.json()["error_type"] == "Backend"
         return answer.status_code
 
     with ThreadPoolExecutor(16) as pool:

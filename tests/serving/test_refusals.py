@@ -44,7 +44,8 @@ def test_what_is_wrong_is_said(backend, path, body, status, said):
     limits = ServiceLimits(max_documents=10, max_characters=1000, max_bytes=4000)
     with running(Service({"numbers": numbers_source(backend)}, limits)) as small:
         answer = small.post(path, body)
-    assert answer.status_code == status and said in answer.json()["message"] == answer.json()["error"]
+    assert answer.status_code == status and said in answer.json()["message"]
+    assert answer.json()["message"] == answer.json()["error"] == answer.json()["detail"]
     assert answer.json()["id"] == answer.headers["x-request-id"]
 
 
@@ -54,7 +55,11 @@ def test_a_body_of_unknown_length_is_cut_off(backend):
             answer = client.post("/rerank", content=iter([b"[" * 1000] * 10))
         assert answer.status_code == 413
         for wrong in (b"[" * 3000, b"\xff", b"{", b"", b'{"query": "q", "texts": [' + b"9" * 3000 + b"]}"):
-            assert small.post("/rerank", None, content=wrong).status_code in (400, 422)
+            answer = small.post("/rerank", None, content=wrong, headers={"content-type": "application/json"})
+            assert answer.status_code == (400 if wrong and not wrong.endswith(b"}") else 422)
+            assert wrong != b"{" or answer.json()["message"].startswith("the body is not JSON: Expecting")
+        answer = small.post("/v1/rerank", None, content=json.dumps(ASKED).encode())
+        assert "send it with Content-Type: application/json" in answer.json()["message"]
 
 
 def test_keys_are_asked_for(backend):

@@ -221,6 +221,8 @@ def test_a_budget_ends_within_a_judgment_and_the_order_is_whole(strategy: str) -
         assert ranking.budget_reached == (ranking.usage.calls < whole.usage.calls)
         for number, step in enumerate(ranking.steps):
             assert all(not ranking.steps[number - back].judged for back in step.judged)
+        told = [score for score in ranking.scores if score is not None]
+        assert told == sorted(told, reverse=True) and (strategy != "pointwise" or most < 3 or told)
 
 
 def test_a_judge_that_knows_finds_what_most_votes_miss() -> None:

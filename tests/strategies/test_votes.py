@@ -16,8 +16,11 @@ from r1ranker_ir.errors import InputError
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
 from r1ranker_ir.rankers.ranker import Ranker
+from r1ranker_ir.runs.trace_view import outcome_of
+from r1ranker_ir.runs.traces import TracedRanking, read_trace
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.strategies.options import RankingOptions
+from r1ranker_ir.strategies.pointwise import PointwiseOptions
 from r1ranker_ir.types import Answer, Call, Candidate, Ranking, RankingRequest, Usage
 
 
@@ -115,23 +118,44 @@ def test_probabilities_are_their_mean_and_tell_equals_apart(prompt: Prompt, conv
     assert ranking.steps[1].probabilities == pytest.approx({0: 0.1, 1: 0.15, 2: 0.75})
 
 
-def test_grades_of_several_thoughts_are_averaged(prompt: Prompt, conversation: Any) -> None:
-    grades = iter([3, 4, 9, 1])
+@pytest.mark.parametrize(
+    ("said", "sure", "graded_by", "order", "scores"),
+    [
+        ([(3, 4), (9, 1)], True, "expectation", (1, 0), (5.0, 3.5)),
+        ([(3, 4), (9, 1)], True, "likeliest", (0, 1), (1.5, 0.5)),  # of the mean probabilities
+        ([(9, 2, 2), (3, 1, 3)], False, "expectation", (1, 0), (3.0, 2.0)),  # what most of them say
+    ],
+)
+def test_grades_of_several_thoughts_are_one_score_that_the_order_goes_by(
+    said: Sequence[Sequence[int]],
+    sure: bool,
+    graded_by: Any,
+    order: tuple[int, ...],
+    scores: tuple[float, ...],
+    prompt: Prompt,
+    conversation: Any,
+    tmp_path: Path,
+) -> None:
+    grades = iter([grade for votes in said for grade in votes])
 
     def reply(call: Call) -> Answer:
-        grade = next(grades)
-        return Answer(
-            "", choice=(f"[{grade}]",), probabilities={name: float(name == f"[{grade}]") for name in call.identifiers}
-        )
+        named = f"[{next(grades)}]"
+        chances = {name: float(name == named) for name in call.identifiers}
+        return Answer("", choice=(named,), probabilities=chances if sure else None)
 
-    options = RankingOptions(votes=2, vote_among="thoughts")
+    options = PointwiseOptions(votes=len(said[0]), vote_among="thoughts", graded_by=graded_by)
     ranking, calls = conversation.drive(
-        STRATEGIES["pointwise"](conversation.request(2), prompt, options=options), reply
+        STRATEGIES["pointwise"](conversation.request(2, query_id="q"), prompt, options=options), reply
     )
-    assert ranking.order == (1, 0)
-    assert [step.grade for step in ranking.steps] == [3, 4, 9, 1]
-    assert [call.sample for call in calls] == [0, 1, 0, 1]
+    assert ranking.order == order and ranking.scores == scores
+    assert [step.grade for step in ranking.steps] == [grade for votes in said for grade in votes]
+    assert [call.sample for call in calls] == [*range(len(said[0]))] * 2
     assert calls[0].messages == calls[1].messages
+    path = tmp_path / "t.jsonl"
+    path.write_text(TracedRanking("pointwise", ranking).to_json() + "\n")
+    [traced] = read_trace(path)
+    assert traced.ranking.scores == scores
+    assert outcome_of(ranking.steps[0], 0, "grade") == f"grade {said[0][0]}.0, {scores[order.index(0)]} by all votes"
 
 
 def test_votes_undo_noise() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from r1ranker_ir.models.checkpoints import read_settings
 from r1ranker_ir.runs.traces import TracedRanking, TraceWriter
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest, Step, Usage
 
+MADE = {"model": "made", "template": "0123"}
+
 
 def elimination(query_id: str, worst_first: list[int], sure: float) -> TracedRanking:
     """A ranking whose every call was so sure of the one that it excludes."""
@@ -39,7 +42,7 @@ def elimination(query_id: str, worst_first: list[int], sure: float) -> TracedRan
         left.remove(worst)
     candidates = tuple(Candidate(f"d{place}", "text") for place in range(len(worst_first)))
     request = RankingRequest("q", candidates, query_id=query_id)
-    return TracedRanking("iterative", Ranking(request, tuple(reversed(worst_first)), tuple(steps)))
+    return TracedRanking("iterative", Ranking(request, tuple(reversed(worst_first)), tuple(steps)), conditions=MADE)
 
 
 def judged(count: int = 60, depth: int = 6) -> tuple[list[TracedRanking], dict[str, dict[str, float]]]:
@@ -70,6 +73,7 @@ def test_the_map_is_scikit_learns_and_measured_on_other_queries() -> None:
     rankings, gains = judged()
     strategy, found = fit_calibration(rankings, gains, CalibrationSettings(held_out=0.4, seed=3), corpus="made")
     assert strategy == "iterative" and found.by == "places" and found.fitted_on.corpus == "made"
+    assert found.conditions == MADE
     assert (found.fitted_on.queries, found.held_out.queries) == (36, 24)
     query_ids = sorted(gains)
     random.Random(3).shuffle(query_ids)
@@ -117,8 +121,14 @@ def test_probabilities_never_rise_down_the_ranking(order: list[int], sure: float
         (judged(6)[0], {f"q{number}": {} for number in range(6)}, "are not relevant: there is nothing to tell apart"),
         (judged(6)[0] * 2, judged(6)[1], "twice"),
         ([TracedRanking("cascade", judged(1)[0][0].ranking)], judged(1)[1], "cascade"),
+        ([TracedRanking("iterative", judged(1)[0][0].ranking)], judged(1)[1], "does not say under which conditions"),
         (
-            [*judged(6)[0], TracedRanking("setwise", elimination("q6", [1, 0], 0.5).ranking)],
+            [replace(each, conditions={**MADE, "votes": place % 2}) for place, each in enumerate(judged(6)[0])],
+            judged(6)[1],
+            "of query 'q1' votes is 1, and was 0 before",
+        ),
+        (
+            [*judged(6)[0], replace(elimination("q6", [1, 0], 0.5), strategy="setwise")],
             judged(7)[1],
             "several kinds",
         ),
@@ -138,7 +148,7 @@ def test_scikit_learn_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rankings, gains = judged(12)
-    with TraceWriter(tmp_path / "trace.jsonl", "iterative") as writer:
+    with TraceWriter(tmp_path / "trace.jsonl", "iterative", conditions=MADE) as writer:
         for traced in rankings:
             writer.write(traced.ranking)
     lines = [f"{name} 0 {doc_id} {int(grade)}\n" for name, each in gains.items() for doc_id, grade in each.items()]
@@ -154,6 +164,7 @@ def test_the_command_adds_the_map_to_what_the_checkpoint_says(folder: Path) -> N
         "calibration error",
         "Reliability of iterative",
         "fitted on 8 queries of demo-collection",
+        "It holds under model=made, template=0123.",
     ):
         assert part in said(done)
     content = json.loads((folder / "made" / "r1ranker.json").read_text())
@@ -176,6 +187,13 @@ def test_the_command_adds_the_map_to_what_the_checkpoint_says(folder: Path) -> N
     assert "Reliability diagram" in (folder / "a").read_text()
     refused = r1ranker(*given, "--checkpoint", "r1ranker-iterative-tiny", code=1)
     assert "is not a folder of yours: give one as --output" in said(refused)
+    (folder / "made").rename(folder / "other")
+    refused = r1ranker(*given, "--checkpoint", folder / "other", code=1)
+    assert "the trace was made by 'made'" in said(refused)
+    text = (folder / "trace.jsonl").read_text().replace('"template": "0123"', '"template": "4567"')
+    (folder / "trace.jsonl").write_text(text)
+    done = r1ranker(*given, "--checkpoint", folder / "other", "--output", folder / "other")
+    assert "is replaced: template is '4567', and was '0123'" in said(done)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +203,7 @@ def test_the_command_adds_the_map_to_what_the_checkpoint_says(folder: Path) -> N
         ({"digest": "0"}, "it was changed. Calibrate again"),
         ({"by": "colour"}, "'by'"),
         (None, "is not an object"),
+        ({"conditions": None}, "'conditions'"),
     ],
 )
 def test_a_map_that_was_changed_is_refused(tmp_path: Path, change: Any, expected: str) -> None:

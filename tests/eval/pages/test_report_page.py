@@ -49,6 +49,7 @@ def test_queries_are_sorted_by_keyboard_and_opened(browser: Any, tmp_path: Path,
         assert page.locator("svg .line").count() == 6 and page.locator("svg .exit").count() == 5
         page.locator("details.step summary").first.focus()
         page.keyboard.press("Enter")
+        page.locator("details.step[open] table").wait_for()  # the event comes a moment later
         assert page.locator("details.step[open] mark").count() == 1
         assert page.locator(".line.relevant").count() == 1 and page.locator(".line.unjudged").count() == 1
         page.get_by_role("link", name="Next query").click()
@@ -59,6 +60,20 @@ def test_queries_are_sorted_by_keyboard_and_opened(browser: Any, tmp_path: Path,
         assert len(found.texts("#table tbody tr")) == 1
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert ground == ("rgb(255, 255, 255)" if theme == "light" else "rgb(20, 24, 29)")
+
+
+def test_passages_are_in_view_where_the_window_is_narrow(browser: Any, tmp_path: Path) -> None:
+    url = report_of(tmp_path, list(drawn(2, 5, 30)))
+    with watched(browser, f"{url}#query-0", viewport={"width": 390, "height": 800}) as found:
+        found.page.locator("details.step summary").first.click()
+        for passage in (found.page.locator("details.step .passage").first, found.page.locator(".passage").last):
+            box = passage.bounding_box()
+            assert box["x"] >= 0 and box["width"] > 250 and box["x"] + box["width"] <= 390
+        headings = "getComputedStyle(document.querySelector('tr:has(.passage) > .figure'), '::before').content"
+        assert '"probability' in found.page.evaluate(headings)
+        for place in ("#query-0", "#queries"):
+            found.page.goto(url + place)
+            assert found.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_hostile_texts_stay_text(browser: Any, tmp_path: Path) -> None:
