@@ -81,11 +81,13 @@ def run_shootout(
     folder: Path | None = None,
     progress: bool = False,
     say: Callable[[str], None] = logger.info,
+    keep: Callable[[ShootoutResult], None] = lambda result: None,
 ) -> ShootoutResult:
     """Has rankers rank the same candidates one after the other, and compares them with the baseline.
 
     One that fails leaves the others, unless one of them is the baseline; the first one's error is raised if all fail. A
-    run is written into the folder as soon as it is finished. `say` is told which ranker is at work.
+    run is written into the folder as soon as it is finished. `say` is told which ranker is at work, and `keep` gets the
+    result so far behind each ranker, so that a kill loses one ranker's work alone.
     """
     check_comparable(terms.measures)
     requests = _judged_requests(terms.source)
@@ -103,6 +105,11 @@ def run_shootout(
         measure(FIRST_STAGE, (Ranking(each, tuple(range(len(each.candidates)))) for each in requests))
     rows: list[ShootoutRow] = []
     failures: list[R1RankerError] = []
+
+    def so_far() -> ShootoutResult:
+        comparison = compare_runs(evaluations, baseline, ComparisonSettings(seed=terms.seed))
+        return ShootoutResult(tuple(rows), comparison, terms, len(requests))
+
     for entry in entries:
         say(entry.name)
         kind = CASCADE if isinstance(entry, CascadeEntry) else entry.strategy
@@ -118,10 +125,11 @@ def run_shootout(
             continue
         rows.append(row)
         measure(entry.name, rankings)
+        if baseline in evaluations:
+            keep(so_far())
     if len(failures) == len(rows):
         raise failures[0]
-    comparison = compare_runs(evaluations, baseline, ComparisonSettings(seed=terms.seed))
-    return ShootoutResult(tuple(rows), comparison, terms, len(requests))
+    return so_far()
 
 
 def _budget(entry: Entry | CascadeEntry, terms: EqualTerms) -> dict[str, int]:

@@ -52,7 +52,7 @@ def shootout(
         shootout_data,
         shootout_sheet,
     )
-    from r1ranker_ir.eval.shootouts.shootout import RUNS, EqualTerms, run_shootout
+    from r1ranker_ir.eval.shootouts.shootout import RUNS, EqualTerms, ShootoutResult, run_shootout
     from r1ranker_ir.files.paths import NamedFile
     from r1ranker_ir.runs.reranking import candidate_inputs
 
@@ -61,15 +61,21 @@ def shootout(
     entries = read_entries(rerankers)
     runs = [f"{RUNS}/{run_file(name)}" for name in (FIRST_STAGE, *(entry.name for entry in entries))]
     read = (*candidate_inputs(candidates), NamedFile("RERANKERS", rerankers))
+    made = made_with(
+        command_words(ctx, left_out={"output", "verbose", "quiet"}), "transformers", "openai", "matplotlib"
+    )
+
+    def keep(result: ShootoutResult) -> None:
+        if output is not None:
+            write_result(output / RESULT_FILE, {**made, **shootout_data(result)})
+
     with claimed_folder(output, (RESULT_FILE, PICTURE, *runs), read, FEATURE):
         result = run_shootout(
-            entries, terms, folder=output, progress=progress, say=lambda name: messages.say(f"{name} …")
+            entries, terms, folder=output, progress=progress, say=lambda name: messages.say(f"{name} …"), keep=keep
         )
         print_wide(shootout_sheet(result).table())
+        keep(result)
         if output is not None:
-            command = command_words(ctx, left_out={"output", "verbose", "quiet"})
-            made = made_with(command, "transformers", "openai", "matplotlib")
-            write_result(output / RESULT_FILE, {**made, **shootout_data(result)})
             plot_shootout(result, output / PICTURE)
     if output is not None:
         messages.say(f"wrote {output / RESULT_FILE}", f"wrote {output / PICTURE}")

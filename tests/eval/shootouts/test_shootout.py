@@ -13,7 +13,11 @@ import yaml
 from commands import r1ranker, write_corpus
 
 from r1ranker_ir.errors import InputError
+from r1ranker_ir.eval.measuring.measures import parse_measures
 from r1ranker_ir.eval.shootouts.entries import CascadeEntry, Entry, read_entries, shootout_names
+from r1ranker_ir.eval.shootouts.report import shootout_data
+from r1ranker_ir.eval.shootouts.shootout import EqualTerms, run_shootout
+from r1ranker_ir.runs.run_source import RunSource
 
 QUERIES, DEPTH = 6, 24
 ORACLE = {"oracle": {"noise": 0.3, "noise_growth": 0.5}, "max_thought_tokens": 8}
@@ -133,6 +137,21 @@ def test_one_that_fails_leaves_the_others(made: list[str], tmp_path: Path) -> No
     assert "failed" in line
     alone = shot(*made, "--rerankers", listed(tmp_path, [gone]), code=1)
     assert "no-such-model" in alone.stderr and not alone.stdout
+
+
+def test_what_is_finished_survives_an_interruption(made: list[str], tmp_path: Path) -> None:
+    terms = EqualTerms(RunSource(made[1], made[3], DEPTH), parse_measures("nDCG@10"))
+    kept: list[Any] = []
+
+    def say(name: str) -> None:
+        if name == "heap":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_shootout(read_entries(str(listed(tmp_path, ROWS))), terms, say=say, keep=kept.append)
+    data = [shootout_data(so_far)["rerankers"] for so_far in kept]
+    assert [[row["name"] for row in rows] for rows in data] == [["one"], ["one", "windows"]]
+    assert all(row["seconds"] > 0 and row["measures"]["nDCG@10"]["mean"] > 0 for row in data[-1])
 
 
 # --- what a list may say
