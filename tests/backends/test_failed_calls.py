@@ -256,14 +256,14 @@ def test_a_stopped_run_keeps_the_answers_of_the_batch_under_way(
 ) -> None:
     def reply(request: Request) -> Reply:
         # All of one batch: the last two never come.
-        return Reply(completion(BACKWARDS).body, delay=60 if number_of(request) >= 29 else 0)
+        return Reply(completion(BACKWARDS).body, delay=300 if number_of(request) >= 29 else 0)
 
     server = serve(reply)
     words = command(server, collection, tmp_path / "out.trec", "--batch-size", 31)
     environment = {**os.environ, "R1RANKER_CACHE": str(own_cache), "OMP_NUM_THREADS": "1"}
     program = "from r1ranker_ir.cli.app import app; app()"
     with subprocess.Popen([sys.executable, "-c", program, *words], env=environment) as process:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while time.monotonic() < end and stored(own_cache) < 29:
             time.sleep(0.05)
         process.send_signal(sent)
