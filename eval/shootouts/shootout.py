@@ -81,7 +81,7 @@ def run_shootout(
     folder: Path | None = None,
     progress: bool = False,
     say: Callable[[str], None] = logger.info,
-    keep: Callable[[ShootoutResult], None] = lambda result: None,
+    keep: Callable[[ShootoutResult], None] | None = None,
 ) -> ShootoutResult:
     """Has rankers rank the same candidates one after the other, and compares them with the baseline.
 
@@ -125,7 +125,7 @@ def run_shootout(
             continue
         rows.append(row)
         measure(entry.name, rankings)
-        if baseline in evaluations:
+        if keep is not None and baseline in evaluations:
             keep(so_far())
     if len(failures) == len(rows):
         raise failures[0]

@@ -87,16 +87,17 @@ class RequestCorpus:
         self._path = path
 
     def queries(self) -> dict[str, str]:
-        return {judged.request.query_id: judged.request.query for judged in self._requests()}
+        return {judged.request.query_id: judged.request.query for judged in self.requests()}
 
     def qrels(self) -> list[Qrel]:
-        return list(judgments_of(self._requests()).qrels)
+        return list(judgments_of(self.requests()).qrels)
 
     def documents(self, ids: Iterable[str]) -> dict[str, str]:
         """Refuses: a candidate's text belongs to its request, with a task and an aim."""
         self.iterate_documents()
 
-    def _requests(self) -> tuple[JudgedRequest, ...]:
+    def requests(self) -> tuple[JudgedRequest, ...]:
+        """What the file holds, with ids of `with_run_ids`."""
         return with_run_ids(read_requests(self._path))
 
     def iterate_documents(self) -> NoReturn:

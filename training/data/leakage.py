@@ -6,10 +6,10 @@ import hashlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from r1ranker_ir.data.corpora import Corpus, open_corpus
-from r1ranker_ir.data.request_files import JudgedRequest, read_requests
+from r1ranker_ir.data.request_corpus import RequestCorpus
+from r1ranker_ir.data.request_files import JudgedRequest
 from r1ranker_ir.thoughts.choosing import words_of
 from r1ranker_ir.types import RankingRequest
 
@@ -99,11 +99,12 @@ def test_data_of(corpora: Sequence[str]) -> TestData:
     """The judged queries of corpora, or of files of ranking requests, and their positives."""
     test = TestData()
     for name in corpora:
-        if Path(name).is_file():
-            for judged in read_requests(name):
-                test.add_record(judged, name)
+        corpus = open_corpus(name)
+        if isinstance(corpus, RequestCorpus):
+            for judged in corpus.requests():
+                test.add_record(judged, corpus.name)
         else:
-            test.add_corpus(open_corpus(name))
+            test.add_corpus(corpus)
     return test
 
 
