@@ -268,7 +268,7 @@ class Completions:
                 break
             # What is not among the likeliest that are told is at most as likely as the last of these; and of those that
             # a server is held to, it writes the likeliest.
-            bound = min(reply.scores.values())
+            bound = min(bound, *reply.scores.values())
             left = len(branches) - len(found)
             share = left * math.exp(bound - _log_of_sum(found.values()))
             held = held and self._able.constraint is not None

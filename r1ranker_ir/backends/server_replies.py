@@ -18,6 +18,9 @@ _STOP_FIELDS = ("stop_reason", "matched_stop", "stopping_word")
 # Where tokens stand: in vLLM's choices, and in what llama.cpp tells besides.
 _TOKEN_FIELDS = ("token_ids", "tokens")
 _BESIDES = "__verbose"
+# What is beyond these is not a token's number, and not the logarithm of a probability but for rounding.
+_MOST_TOKEN = 2**31
+_LOWEST, _HIGHEST = -1e9, 1e-3
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def read_completion(body: bytes) -> Completion:
     besides = content.get(_BESIDES)
     told = {**(besides if isinstance(besides, dict) else {}), **choice}
     ids = next((told[name] for name in _TOKEN_FIELDS if told.get(name)), None)
-    written = tuple(ids) if isinstance(ids, list) and all(type(each) is int for each in ids) else None
+    written = tuple(ids) if isinstance(ids, list) and all(map(_is_token, ids)) else None
     stops = [told[name] for name in _STOP_FIELDS if name in told]
     stopped_at = None if not stops else stops[0] if isinstance(stops[0], str) else ""
     return Completion(reply, written, stopped_at, _scores(choice.get("logprobs")))
@@ -70,9 +73,9 @@ def _scores(told: Any) -> dict[Token, float]:
     pairs = _of_chat(told) if isinstance(told, dict) and "content" in told else _of_completions(told)
     found: dict[Token, float] = {}
     for token, score in pairs:
-        if type(score) in (int, float) and math.isfinite(score):
+        if type(score) in (int, float) and _LOWEST < score < _HIGHEST:
             # Different tokens may have one text.
-            found[token] = max(float(score), found.get(token, -math.inf))
+            found[token] = max(min(float(score), 0.0), found.get(token, -math.inf))
     return found
 
 
@@ -95,7 +98,11 @@ def _of_chat(told: Mapping[str, Any]) -> Iterator[tuple[Token, Any]]:
     for each in [first, *(top if isinstance(top, list) else [])]:
         if isinstance(each, dict):
             number = each.get("id")
-            yield (number if type(number) is int else _token(each.get("token"))), each.get("logprob")
+            yield (number if _is_token(number) else _token(each.get("token"))), each.get("logprob")
+
+
+def _is_token(number: Any) -> bool:
+    return type(number) is int and 0 <= number < _MOST_TOKEN
 
 
 def _token(text: Any) -> Token:
