@@ -111,11 +111,11 @@ def test_threads_share_batches() -> None:
     assert len(backend.batches) <= 12  # of at least 4
 
 
-def test_hundreds_of_tasks_take_one_thread() -> None:
+def test_thousands_of_tasks_take_one_thread() -> None:
     engine, program = engine_on(backend := SlowBackend(64))
 
     async def rank_all() -> tuple[list[Ranking], int]:
-        tasks = [asyncio.create_task(engine.rank_async(program(number))) for number in range(300)]
+        tasks = [asyncio.create_task(engine.rank_async(program(number))) for number in range(3000)]
         await asyncio.sleep(0.02)
         return await asyncio.gather(*tasks), threading.active_count() - before
 
@@ -123,7 +123,7 @@ def test_hundreds_of_tasks_take_one_thread() -> None:
     rankings, threads = asyncio.run(rank_all())
     assert all(map(is_sorted, rankings))
     assert threads <= 1
-    assert len(backend.batches) <= 40  # of at least 19
+    assert len(backend.batches) <= 380  # of at least 188
 
 
 def test_an_error_meets_only_whoever_provoked_it() -> None:
@@ -176,6 +176,36 @@ def test_tasks_on_a_server_take_no_threads_and_keep_to_the_concurrency(serve: Se
     assert threads <= 3  # that of the connection, and those in which it looks up addresses
     assert server.most_active <= 4
     assert engine.summary.usage.calls == len(server.requests) == 200
+
+
+def test_thousands_wait_for_a_server_and_those_that_are_cancelled_ask_nothing(serve: Serve) -> None:
+    go_on = threading.Event()
+
+    def reply(asked: Request) -> Reply:
+        go_on.wait(60)
+        return completion(largest_last(asked.question))
+
+    server = serve(reply)
+    engine, program = engine_on(OpenAIBackend("m", base_url=server.base_url, concurrency=4))
+
+    async def rank_all() -> tuple[list[Any], int]:
+        tasks = [asyncio.create_task(engine.rank_async(program(number, 3))) for number in range(3000)]
+        await asyncio.sleep(0)
+        while len(server.requests) < 4:
+            await asyncio.sleep(0.01)
+        mine = sum(not thread.name.startswith("Thread") for thread in threading.enumerate()) - before
+        for task in tasks[100:]:
+            task.cancel()
+        go_on.set()
+        return await asyncio.gather(*tasks, return_exceptions=True), mine
+
+    before = threading.active_count()
+    outcomes, threads = asyncio.run(rank_all())
+    assert all(map(is_sorted, outcomes[:100]))
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes[100:])
+    assert threads <= 3
+    assert server.most_active <= 4
+    assert len(server.requests) <= 200 + 4
 
 
 def test_a_slow_ranking_holds_up_no_other(serve: Serve) -> None:
