@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +263,10 @@ def test_a_stopped_run_keeps_the_answers_of_the_batch_under_way(
     words = command(server, collection, tmp_path / "out.trec", "--batch-size", 31)
     environment = {**os.environ, "R1RANKER_CACHE": str(own_cache), "OMP_NUM_THREADS": "1"}
     program = "from r1ranker_ir.cli.app import app; app()"
-    with subprocess.Popen([sys.executable, "-c", program, *words], env=environment) as process:
+    # A shell that starts the tests in the background has them, and what they start, ignore SIGINT.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    arguments = [sys.executable, "-c", program, *words]
+    with subprocess.Popen(arguments, env=environment, preexec_fn=heeding) as process:
         end = time.monotonic() + 120
         while time.monotonic() < end and stored(own_cache) < 29:
             time.sleep(0.05)
