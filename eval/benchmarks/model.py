@@ -48,7 +48,13 @@ def parse_dtypes(text: str) -> tuple[str, ...]:
 
 
 def open_model(
-    checkpoint: str | None, configuration: str | None, *, device: str | None, dtype: str, seed: int
+    checkpoint: str | None,
+    configuration: str | None,
+    *,
+    device: str | None,
+    dtype: str,
+    seed: int,
+    merge_adapters: bool = True,
 ) -> BenchmarkModel:
     """Loads a checkpoint (`tiny`: the embedded model), or makes random weights in the shape of a configuration."""
     import r1ranker_ir.backends.local  # noqa: F401 (says what to install if something is missing)
@@ -62,5 +68,6 @@ def open_model(
         return BenchmarkModel(configuration, model, tokenizer)
     assert checkpoint is not None
     folder = str(TINY_CHECKPOINT) if checkpoint in ("tiny", *TINY_NAMES) else checkpoint
-    loaded = load_model(folder, device=device, dtype=dtype, device_map=None, trust_remote_code=False, revision=None)
-    return BenchmarkModel(checkpoint, *loaded, folder)
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "device_map": None}
+    how: dict[str, Any] = {"trust_remote_code": False, "revision": None, "merge_adapters": merge_adapters}
+    return BenchmarkModel(checkpoint, *load_model(folder, **where, **how), folder)

@@ -7,7 +7,7 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -57,6 +57,10 @@ class Answers:
     warnings: tuple[str, ...]  # of the harness
 
 
+Finished = Callable[[str, Answers], None]
+"""Takes what a model answered to a task, by the task's name, as soon as it has."""
+
+
 def ask(
     name: str,
     checkpoint: str,
@@ -66,31 +70,44 @@ def ask(
     device: str | None = None,
     dtype: str = "auto",
     progress: bool = False,
+    known: Mapping[str, Answers] | None = None,
+    finished: Finished = lambda task, answers: None,
 ) -> Answers:
-    """Loads a model, asks it all tasks, and lets go of it."""
+    """Loads a model, asks it all tasks but those whose answers are known, and lets go of it."""
+    known = known or {}
+    new = {task: tasks.load(task) for task in settings.names if task not in known}
+    asked = dict(_asked(name, checkpoint, new, settings, device, dtype, progress, finished)) if new else {}
+    return _joined([known.get(task) or asked[task] for task in settings.names])
+
+
+def _asked(
+    name: str,
+    checkpoint: str,
+    tasks: Mapping[str, Mapping[str, Any]],
+    settings: GenericSettings,
+    device: str | None,
+    dtype: str,
+    progress: bool,
+    finished: Finished,
+) -> Iterator[tuple[str, Answers]]:
     import torch
     from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
-    loaded, began = tasks.load(), time.time()
-    opened = open_model(checkpoint, None, device=device, dtype=dtype, seed=0)
+    began = time.time()
+    opened = open_model(checkpoint, None, device=device, dtype=dtype, seed=0, merge_adapters=False)
     model, adapter = opened.model, None
     if hasattr(model, "merge_and_unload"):
         model, adapter = (model.merge_and_unload(), "merged") if settings.merge_adapters else (model, "loaded")
     # It would count in place of the task's own limit, and the two models may come with different ones.
     model.generation_config.max_new_tokens = None
     template = getattr(opened.tokenizer, "chat_template", None)
-    set_seeds()
-    with _overheard() as warnings:
+    with _overheard() as said:
         kept = {"think_end_token": settings.think_end or None, "batch_size": settings.batch_size}
         asked = HFLM(pretrained=model, tokenizer=opened.tokenizer, **kept)
-        for kind in ("generate_until", "loglikelihood", "loglikelihood_rolling"):
-            setattr(asked, kind, partial(getattr(asked, kind), disable_tqdm=not progress))
-        turns = {"apply_chat_template": template is not None, "fewshot_as_multiturn": template is not None}
-        try:
-            found = evaluate(asked, loaded, limit=settings.limit, bootstrap_iters=0, **turns)
-        except (AssertionError, ValueError, NotImplementedError) as error:
-            raise InputError(f"{name!r} can't be asked {settings.tasks}: {error}") from error
+    for kind in ("generate_until", "loglikelihood", "loglikelihood_rolling"):
+        setattr(asked, kind, partial(getattr(asked, kind), disable_tqdm=not progress))
+    turns = {"apply_chat_template": template is not None, "fewshot_as_multiturn": template is not None}
     described = {
         "model": name,
         "checkpoint": checkpoint_identity(str(opened.checkpoint), None, loading_began=began),
@@ -99,11 +116,32 @@ def ask(
         "chat_template": None if template is None else text_digest(str(template)),
         "context_length": asked.max_length,
     }
+    for task, loaded in tasks.items():
+        # Each task for itself, so that its answers are the same whichever others were asked before.
+        set_seeds()
+        with _overheard() as warnings:
+            try:
+                found = evaluate(asked, dict(loaded), limit=settings.limit, bootstrap_iters=0, **turns)
+            except (AssertionError, ValueError, NotImplementedError) as error:
+                raise InputError(f"{name!r} can't be asked {task}: {error}") from error
+        answers = _answers(described, found, loaded["tasks"], (*said, *warnings))
+        finished(task, answers)
+        yield task, answers
     del asked, model, opened
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return _answers(described, found, loaded["tasks"], tuple(warnings))
+
+
+def _joined(parts: Sequence[Answers]) -> Answers:
+    """The answers to several tasks as one."""
+
+    def union(name: str) -> dict[Any, Any]:
+        return {key: value for part in parts for key, value in getattr(part, name).items()}
+
+    mappings = ("scores", "higher_is_better", "texts", "left_out", "tasks")
+    warnings = dict.fromkeys(warning for part in parts for warning in part.warnings)
+    return Answers(parts[0].model, warnings=tuple(warnings), **{name: union(name) for name in mappings})
 
 
 def _facts(opened: BenchmarkModel, model: Any) -> dict[str, Any]:

@@ -48,16 +48,13 @@ class TaskList:
                     f"one of --task-folder{meant or ': check the name'}"
                 )
 
-    def load(self) -> dict[str, Any]:
-        """Loads the tasks with their data, ready to be asked."""
-        loaded: dict[str, Any] = {"tasks": {}, "groups": {}}
-        for name in self._settings.names:
-            found = self._load(name)
-            for kind, named in loaded.items():
-                named.update(found.get(kind, {}))
-        for name, task in loaded["tasks"].items():
+    def load(self, name: str) -> dict[str, Any]:
+        """Loads a task, or a group of them, with its data, ready to be asked."""
+        found = self._load(name)
+        loaded: dict[str, Any] = {kind: dict(found.get(kind, {})) for kind in ("tasks", "groups")}
+        for single, task in loaded["tasks"].items():
             if getattr(task, "UNSAFE_CODE", False):
-                raise InputError(f"task {name!r} runs code that a model wrote, which is not supported: leave it out")
+                raise InputError(f"task {single!r} runs code that a model wrote, which is not supported: leave it out")
             self._prepare(task)
         return loaded
 

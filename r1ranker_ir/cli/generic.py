@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,7 +34,10 @@ def generic(
         "table", "How to write it.", flags=("--format",), group="Output"
     ),
     output: Path | None = option(
-        None, "JSON file for all figures, both answers to each sample, and what they were made with.", group="Output"
+        None,
+        "JSON file for all figures, both answers to each sample, and what they were made with. With it, the same "
+        "command goes on behind the tasks that a stopped one had finished.",
+        group="Output",
     ),
     messages: Messages = MESSAGES,
 ) -> None:
@@ -45,6 +49,7 @@ def generic(
     progress = messages.start()
     from r1ranker_ir.eval.generic.asking import Answers, ask
     from r1ranker_ir.eval.generic.changes import changes_between
+    from r1ranker_ir.eval.generic.kept import KeptAnswers
     from r1ranker_ir.eval.generic.report import FORMATS, changes_data, samples_data
     from r1ranker_ir.eval.generic.tasks import TaskList
     from r1ranker_ir.eval.measuring.settings import ComparisonSettings
@@ -63,11 +68,14 @@ def generic(
         *folder_inputs("--task-folder", asking.task_folder, (".json", ".jsonl", ".yaml")),
     ]
     check_outputs([NamedFile("--output", output)], read, announce=not messages.quiet)
-    tasks = TaskList(asking)
+    tasks, kept = TaskList(asking), KeptAnswers(output, asking, numerics)
 
     def answered(name: str) -> Answers:
-        messages.say(f"{name} …")
-        return ask(name, checkpoints[name], tasks, asking, progress=progress, **numerics)
+        checkpoint = checkpoints[name]
+        known = kept.known(checkpoint, asking.names)
+        messages.say(f"{name} …" + (f" (finished before: {', '.join(known)})" if known else ""))
+        keep = partial(kept.keep, checkpoint)
+        return ask(name, checkpoint, tasks, asking, progress=progress, known=known, finished=keep, **numerics)
 
     found = changes_between(answered(before), answered(after), tested_by)
     printed = echo_json if format_ == "json" else echo
@@ -77,4 +85,5 @@ def generic(
         asked = {name: None if value is None else str(value) for name, value in asdict(asking).items()}
         made = made_with(command, "transformers", "lm_eval", "datasets", "peft", "scipy")
         write_result(output, {**made, "asking": asked, **changes_data(found), "samples": samples_data(found)})
+        kept.drop()
         messages.say(f"wrote {output}")

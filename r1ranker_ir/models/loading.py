@@ -68,8 +68,12 @@ def load_model(
     device_map: str | dict[str, Any] | None,
     trust_remote_code: bool,
     revision: str | None,
+    merge_adapters: bool = True,
 ) -> tuple[Any, Any]:
-    """Loads a model for inference, weights from safetensors only, and its tokenizer."""
+    """Loads a model for inference, weights from safetensors only, and its tokenizer.
+
+    An adapter is added to its base's weights where that loses nothing, unless `merge_adapters` is off.
+    """
     check_exists(model)
     placed = pick_device(device)
     if dtype not in ("auto", *_DTYPES):
@@ -82,6 +86,7 @@ def load_model(
     try:
         with quiet_bars_off_terminal():
             loaded, tokenizer = _load(model, revision, trust_remote_code, weights)
+            loaded = merged(loaded) if merge_adapters and hasattr(loaded, "merge_and_unload") else loaded
         ready = (loaded if device_map is not None else loaded.to(placed)).eval()
     except R1RankerError:
         raise
@@ -116,8 +121,7 @@ def _load(model: str, revision: str | None, trust_remote_code: bool, weights: di
         except (OSError, ValueError) as error:
             raise CheckpointError(_explain(base, error, of=f", the base of adapter {model!r},")) from error
 
-    adapted, tokenizer = load_adapter(model, options, load_base)
-    return merged(adapted), tokenizer
+    return load_adapter(model, options, load_base)
 
 
 def _load_for_inference(model: str, options: dict[str, Any], weights: dict[str, Any]) -> Any:

@@ -238,6 +238,39 @@ def test_a_base_and_its_adapter(adapter: tuple[Path, Path], folder: Path, tmp_pa
 
 
 @harness
+def test_a_stopped_command_goes_on_behind_what_was_finished(
+    adapter: tuple[Path, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lm_eval.evaluator
+
+    out, whole, real = tmp_path / "generic.json", tmp_path / "whole.json", lm_eval.evaluator.evaluate
+    words = ["generic", *adapter, "--tasks", "mine-sums,mine-choice", "--task-folder", folder, "--limit", 2]
+    asked: list[str] = []
+
+    def counted(model: Any, tasks: dict[str, Any], **options: Any) -> Any:
+        asked.extend(tasks["tasks"])
+        if len(asked) == stops_at:
+            raise KeyboardInterrupt
+        return real(model, tasks, **options)
+
+    monkeypatch.setattr(lm_eval.evaluator, "evaluate", counted)
+    stops_at = 4
+    r1ranker(*words, "--output", out, code=130)
+    assert not out.exists() and asked == ["mine-sums", "mine-choice"] * 2
+    with (tmp_path / "generic.json.partial").open("a") as kept:
+        kept.write('{"key": "broken o')
+    asked.clear()
+    stops_at = 0
+    # Other settings are another matter, and so is another limit.
+    r1ranker(*words[:-1], 1, "--output", tmp_path / "other.json")
+    assert len(asked) == 4
+    done = r1ranker(*words, "--output", out)
+    assert asked[4:] == ["mine-choice"] and "finished before: mine-sums, mine-choice" in said(done)
+    r1ranker(*words, "--output", whole)
+    assert out.read_bytes() == whole.read_bytes() and not list(tmp_path.glob("*.partial"))
+
+
+@harness
 def test_an_adapter_may_be_merged_and_a_limit_holds(adapter: tuple[Path, Path], folder: Path) -> None:
     _, changed = adapter
     found: list[Answers] = []
