@@ -85,6 +85,46 @@ def test_prompt_and_score_are_those_of_the_model_card(name: str, random_checkpoi
     assert list(ranking.order) == sorted(range(3), key=lambda place: -(ranking.steps[place].grade or 0.0))
 
 
+def test_mxbai_in_its_authors_words_reads_what_their_code_makes(
+    random_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The package `rerankers` carries their code."""
+    from rerankers.models.mxbai_v2 import CHAT_TEMPLATE, DOC_PROMPT, QUERY_PROMPT, TASK_PROMPT, MxBaiV2Ranker
+    from transformers import AutoTokenizer
+
+    folder = random_checkpoint("qwen2", ("0", "1"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    said = CHAT_TEMPLATE["default"]["prefix"].removeprefix("<|im_start|>system\n").partition("<|im_end|>")[0]
+    tokenizer.chat_template = CHATML.replace("You are a machine.", said)
+    tokenizer.save_pretrained(folder)
+    theirs = MxBaiV2Ranker(str(folder), device="cpu", dtype="float32", verbose=0)
+
+    known = FAMILY["mxbai-rerank-v2"].template
+    assert known is not None
+    form = known.read_text(encoding="utf-8").partition("[template]")[2].replace("[template.", "[")
+    ours, _, rest = form.partition("You know")
+    own = f'name = "mxbai"\n{ours}{TASK_PROMPT["default"]}' + rest.partition("Relevance:")[2]
+    (tmp_path / "mxbai.toml").write_text(own, encoding="utf-8")
+    told = family_options("mxbai-rerank-v2", {"device": "cpu", "template": tmp_path / "mxbai.toml"})
+    ranker = Ranker(folder, strategy="pointwise", **told)
+    texts = ("1 flea", "wool is washed in spring")
+    [ranking] = ranker.rank([RankingRequest("how high do fleas jump", tuple(Candidate(text, text) for text in texts))])
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    for place, (text, step) in enumerate(zip(texts, ranking.steps, strict=True)):
+        query, document = QUERY_PROMPT["default"].format(query="how high do fleas jump"), DOC_PROMPT["default"]
+        given = theirs._create_full_input_ids([*ids(query), *theirs.sep_ids, *ids(document.format(document=text))])
+        call = ranker.prompt.ask("pointwise", ranking.request, (place,))
+        rendered = ranker.backend._texts.prompt_ids(call.messages, thinks=False)
+        assert tokenizer.decode(rendered) == tokenizer.decode(given)
+        with torch.inference_mode():
+            logits = theirs.model(input_ids=torch.tensor([given])).logits[0, -1]
+        score = torch.sigmoid(logits[theirs.pos_id] - logits[theirs.neg_id]).item()
+        assert step.grade == pytest.approx(10 * score, abs=1e-4)
+
+
 def test_an_aim_takes_the_place_of_the_instruction() -> None:
     told = family_options("qwen3-reranker", {"backend": "oracle", "gains": {}})
     asked = RankingRequest("fleas", (*REQUEST.candidates,), aim="find what contradicts it")
