@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.strategies import STRATEGIES
 from r1ranker_ir.training.data.prompting import PromptRenderer
 from r1ranker_ir.types import ClosedAt, Ranking
+
+logger = logging.getLogger(__name__)
 
 MEASURES = (RR, nDCG @ 10)
 
@@ -61,6 +64,8 @@ def rank_held_out(
 
     The model is in evaluation mode meanwhile, and gradients stay as they are.
     """
+    longest = settings.max_thought_tokens
+    logger.info("measuring with %d held-out lists, whose thoughts may take %d tokens", len(records), longest)
     was_training = model.training
     model.eval()
     try:
