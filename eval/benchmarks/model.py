@@ -47,6 +47,11 @@ def parse_dtypes(text: str) -> tuple[str, ...]:
     return names
 
 
+def checkpoint_place(checkpoint: str) -> str:
+    """The folder or hub name of a checkpoint, which may be `tiny`: the embedded model."""
+    return str(TINY_CHECKPOINT) if checkpoint in ("tiny", *TINY_NAMES) else checkpoint
+
+
 def open_model(
     checkpoint: str | None, configuration: str | None, *, device: str | None, dtype: str, seed: int
 ) -> BenchmarkModel:
@@ -61,6 +66,6 @@ def open_model(
         model = random_model(config, device=placed, dtype=numbers, seed=seed)
         return BenchmarkModel(configuration, model, tokenizer)
     assert checkpoint is not None
-    folder = str(TINY_CHECKPOINT) if checkpoint in ("tiny", *TINY_NAMES) else checkpoint
+    folder = checkpoint_place(checkpoint)
     loaded = load_model(folder, device=device, dtype=dtype, device_map=None, trust_remote_code=False, revision=None)
     return BenchmarkModel(checkpoint, *loaded, folder)

@@ -5,56 +5,27 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 from r1ranker_ir.errors import InputError
-from r1ranker_ir.eval.benchmarks.model import BenchmarkModel, open_model
+from r1ranker_ir.eval.benchmarks.model import BenchmarkModel, checkpoint_place, open_model
 from r1ranker_ir.files.digests import text_digest
 from r1ranker_ir.models.identity import checkpoint_identity
 
+from .answers import Answers, read_answers, together
+from .kept import keep, key_of, read_kept
 from .settings import GenericSettings
 from .tasks import TaskList, set_seeds
 
+logger = logging.getLogger(__name__)
+
 # What the harness says of any model that it did not load itself.
 _EXPECTED = ("`pretrained` model kwarg is not of type", "Passed an already-initialized model")
-_MOST_WARNINGS = 3
-
-
-class Measured(NamedTuple):
-    """A measure of a task."""
-
-    task: str
-    measure: str  # behind a comma what was read out of the answer, where a task reads several ways
-
-
-@dataclass(frozen=True)
-class TaskFacts:
-    """What was asked of a task."""
-
-    version: Any
-    few_shot: int
-    samples: int  # that were asked
-    of: int  # that there are
-    config: str  # the digest of its settings
-    data: str  # the digest of the samples and their prompts' source
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model answered."""
-
-    model: Mapping[str, Any]  # what it is, as JSON data
-    scores: Mapping[Measured, Mapping[str, float]]  # the value of each sample
-    higher_is_better: Mapping[Measured, bool]
-    texts: Mapping[str, Mapping[str, str]]  # by task and sample: what was written, or the choice
-    left_out: Mapping[Measured, str]  # measures that are no mean over samples, and why
-    tasks: Mapping[str, TaskFacts]
-    warnings: tuple[str, ...]  # of the harness
 
 
 def ask(
@@ -66,17 +37,63 @@ def ask(
     device: str | None = None,
     dtype: str = "auto",
     progress: bool = False,
+    kept_in: Path | None = None,
+    say: Callable[[str], object] = logger.info,
 ) -> Answers:
-    """Loads a model, asks it all tasks, and lets go of it."""
-    import torch
-    from lm_eval.evaluator import evaluate
+    """Loads a model, asks it all tasks, and lets go of it.
+
+    Args:
+        kept_in: folder where each finished task is kept; what is there already is not asked again.
+        say: is told what is not asked again.
+    """
+    loaded = tasks.load()["tasks"]
+    found: dict[str, Answers] = {}
+
+    def key(task: str, identity: dict[str, Any]) -> dict[str, Any]:
+        return key_of(loaded[task], task, settings, {"checkpoint": identity, "device": _placed(device), "dtype": dtype})
+
+    if kept_in is not None and kept_in.is_dir():
+        identity = checkpoint_identity(checkpoint_place(checkpoint), None, loading_began=time.time())
+        if "not_cacheable" not in identity:
+            kept = {task: read_kept(kept_in, key(task, identity), name) for task in loaded}
+            found = {task: answers for task, answers in kept.items() if answers is not None}
+    if found:
+        say(f"{name}: {', '.join(found)} finished before, see {kept_in}")
+    if rest := [task for task in loaded if task not in found]:
+        opened = _open(name, checkpoint, settings, device=device, dtype=dtype, progress=progress)
+        identity = opened.described["checkpoint"]
+        for task in rest:
+            kept_as = None if kept_in is None or "not_cacheable" in identity else key(task, identity)
+            found[task] = _asked(opened, task, loaded[task], settings)
+            if kept_in is not None and kept_as is not None:
+                keep(kept_in, kept_as, found[task])
+        _let_go(opened)
+    return together([found[task] for task in loaded])
+
+
+@dataclass
+class _Opened:
+    """A model that can be asked."""
+
+    harness: Any
+    described: dict[str, Any]
+    warnings: list[str]
+
+
+def _placed(device: str | None) -> str:
+    from r1ranker_ir.models.loading import pick_device
+
+    return pick_device(device)
+
+
+def _open(
+    name: str, checkpoint: str, settings: GenericSettings, *, device: str | None, dtype: str, progress: bool
+) -> _Opened:
     from lm_eval.models.huggingface import HFLM
 
-    loaded, began = tasks.load(), time.time()
+    began = time.time()
     opened = open_model(checkpoint, None, device=device, dtype=dtype, seed=0)
-    model, adapter = opened.model, None
-    if hasattr(model, "merge_and_unload"):
-        model, adapter = (model.merge_and_unload(), "merged") if settings.merge_adapters else (model, "loaded")
+    model = opened.model
     # It would count in place of the task's own limit, and the two models may come with different ones.
     model.generation_config.max_new_tokens = None
     template = getattr(opened.tokenizer, "chat_template", None)
@@ -84,26 +101,45 @@ def ask(
     with _overheard() as warnings:
         kept = {"think_end_token": settings.think_end or None, "batch_size": settings.batch_size}
         asked = HFLM(pretrained=model, tokenizer=opened.tokenizer, **kept)
-        for kind in ("generate_until", "loglikelihood", "loglikelihood_rolling"):
-            setattr(asked, kind, partial(getattr(asked, kind), disable_tqdm=not progress))
-        turns = {"apply_chat_template": template is not None, "fewshot_as_multiturn": template is not None}
-        try:
-            found = evaluate(asked, loaded, limit=settings.limit, bootstrap_iters=0, **turns)
-        except (AssertionError, ValueError, NotImplementedError) as error:
-            raise InputError(f"{name!r} can't be asked {settings.tasks}: {error}") from error
+    for kind in ("generate_until", "loglikelihood", "loglikelihood_rolling"):
+        setattr(asked, kind, partial(getattr(asked, kind), disable_tqdm=not progress))
+    identity = checkpoint_identity(str(opened.checkpoint), None, loading_began=began)
+    # Loading merges an adapter of plain linear layers; others stay beside their base.
+    adapter = {"adapter": "loaded" if hasattr(model, "peft_config") else "merged"} if "base" in identity else {}
     described = {
         "model": name,
-        "checkpoint": checkpoint_identity(str(opened.checkpoint), None, loading_began=began),
-        **({} if adapter is None else {"adapter": adapter}),
+        "checkpoint": identity,
+        **adapter,
         **_facts(opened, model),
         "chat_template": None if template is None else text_digest(str(template)),
         "context_length": asked.max_length,
     }
-    del asked, model, opened
+    return _Opened(asked, described, warnings)
+
+
+def _asked(opened: _Opened, name: str, task: Any, settings: GenericSettings) -> Answers:
+    """Asks one task, whose answers depend on no other one's."""
+    from lm_eval.evaluator import evaluate
+
+    templated = opened.described["chat_template"] is not None
+    turns = {"apply_chat_template": templated, "fewshot_as_multiturn": templated}
+    set_seeds()
+    with _overheard() as warnings:
+        one = {"tasks": {name: task}, "groups": {}}
+        try:
+            found = evaluate(opened.harness, one, limit=settings.limit, bootstrap_iters=0, **turns)
+        except (AssertionError, ValueError, NotImplementedError) as error:
+            raise InputError(f"{opened.described['model']!r} can't be asked {name!r}: {error}") from error
+    return read_answers(opened.described, found, {name: task}, (*opened.warnings, *warnings))
+
+
+def _let_go(opened: _Opened) -> None:
+    import torch
+
+    del opened.harness
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return _answers(described, found, loaded["tasks"], tuple(warnings))
 
 
 def _facts(opened: BenchmarkModel, model: Any) -> dict[str, Any]:
@@ -131,62 +167,4 @@ def _overheard() -> Iterator[list[str]]:
     finally:
         theirs.removeHandler(handler)
         theirs.propagate = passed_on
-        said += list(heard)[:_MOST_WARNINGS]
-        if len(heard) > _MOST_WARNINGS:
-            said.append(f"and {len(heard) - _MOST_WARNINGS} further warnings")
-
-
-def _answers(
-    model: Mapping[str, Any], found: Mapping[str, Any], tasks: Mapping[str, Any], warnings: tuple[str, ...]
-) -> Answers:
-    scores: dict[Measured, dict[str, float]] = {}
-    better: dict[Measured, bool] = {}
-    left_out: dict[Measured, str] = {}
-    texts: dict[str, dict[str, str]] = {}
-    facts = {}
-    for name, samples in found["samples"].items():
-        raw: dict[tuple[str, str], dict[str, Any]] = {}
-        texts[name] = {str(sample["doc_id"]): _text(sample, tasks[name].OUTPUT_TYPE) for sample in samples}
-        for sample in samples:
-            for metric in sample["metrics"]:
-                raw.setdefault((metric, sample["filter"]), {})[str(sample["doc_id"])] = sample[metric]
-        for (metric, read_by), values in raw.items():
-            measured = Measured(name, metric if read_by == "none" else f"{metric}, {read_by}")
-            each = _per_sample(list(values.values()))
-            whole = found["results"][name].get(f"{metric},{read_by}")
-            if each is None or not math.isclose(math.fsum(each) / len(each), whole, abs_tol=1e-6):
-                left_out[measured] = "it is not a mean over samples, so there is nothing to pair"
-                continue
-            scores[measured] = dict(zip(values, each, strict=True))
-            better[measured] = found["higher_is_better"][name].get(metric) is not False
-        facts[name] = TaskFacts(
-            found["versions"][name],
-            found["n-shot"][name],
-            len(texts[name]),
-            found["n-samples"][name]["original"],
-            text_digest(str(found["configs"][name])),
-            text_digest("".join(sample["doc_hash"] for sample in samples)),
-        )
-    return Answers(model, scores, better, texts, left_out, facts, warnings)
-
-
-def _per_sample(values: Sequence[Any]) -> list[float] | None:
-    """A number for each sample, whose mean is the measure; `None` where there is none.
-
-    Of several values per sample, as of a prompt with several instructions, each counts as much as any other.
-    """
-    if all(isinstance(value, list) for value in values) and (count := sum(map(len, values))):
-        return [math.fsum(value) * len(values) / count for value in values]
-    try:
-        return [float(value) for value in values]
-    except (TypeError, ValueError):
-        return None
-
-
-def _text(sample: Mapping[str, Any], kind: str) -> str:
-    """What was written; of a choice, the most probable option."""
-    replies = [reply[0] for reply in sample["resps"]]
-    if kind != "multiple_choice":
-        return str(replies[0])
-    options = [(reply[0], asked[1]) for reply, asked in zip(replies, sample["arguments"], strict=True) if asked[0]]
-    return str(max(options, key=lambda option: float(option[0]))[1])
+        said += heard

@@ -12,7 +12,7 @@ from r1ranker_ir.eval.measuring.comparison import estimate, tested
 from r1ranker_ir.eval.measuring.settings import ComparisonSettings
 from r1ranker_ir.eval.measuring.significance import ROUNDING, MeanEstimate, correct
 
-from .asking import Answers, Measured
+from .answers import Answers, Measured
 
 Verdict = Literal["gain", "forgetting", "not shown"]
 

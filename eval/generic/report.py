@@ -11,7 +11,7 @@ from r1ranker_ir.eval.measuring.significance import LEVEL, Interval
 from r1ranker_ir.eval.output.comparison_report import p_text
 from r1ranker_ir.eval.output.sheets import Sheet, tables_text
 
-from .asking import Answers
+from .answers import Answers
 from .changes import Change, Changes
 
 _HEADINGS = {"gain": "Gain", "forgetting": "Forgetting", "not shown": "Not shown"}

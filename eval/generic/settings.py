@@ -38,9 +38,6 @@ class GenericSettings:
         None, "Most tokens of an answer with its thought.", group="Limits", unset="what the task says, or 256", least=1
     )
     think_end: str = option("</think>", "What ends a thought; only what follows it is scored.", group="Model")
-    merge_adapters: bool = option(
-        False, "Add a LoRA adapter to the weights of its base; otherwise it stays beside them.", group="Model"
-    )
     batch_size: int = option(8, "Prompts that the model reads at a time.", group="Engine", least=1)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from r1ranker_ir.errors import InputError, R1RankerError, missing_extra
 from .settings import PACKAGED_TASKS, GenericSettings
 
 # The seeds that lm-evaluation-harness takes by default, so that examples are those of figures published with it.
-_SEED, _OTHER_SEED = 0, 1234
+SEEDS = (0, 1234)
 _WAY_OUT = (
     "a task of the hub needs a connection, or its data in the hub's local cache; the packaged small-sums, "
     "small-instructions and small-choice, and tasks of --task-folder, need none"
@@ -50,6 +50,7 @@ class TaskList:
 
     def load(self) -> dict[str, Any]:
         """Loads the tasks with their data, ready to be asked."""
+        set_seeds()
         loaded: dict[str, Any] = {"tasks": {}, "groups": {}}
         for name in self._settings.names:
             found = self._load(name)
@@ -82,7 +83,7 @@ class TaskList:
             task.set_config(key="num_fewshot", value=settings.few_shot or 0)
         if settings.max_tokens is not None and task.OUTPUT_TYPE == "generate_until":
             task.set_config(key="generation_kwargs", value={"max_gen_toks": settings.max_tokens}, update=True)
-        task.set_fewshot_seed(seed=_OTHER_SEED)
+        task.set_fewshot_seed(seed=SEEDS[1])
 
 
 def set_seeds() -> None:
@@ -90,9 +91,9 @@ def set_seeds() -> None:
     import numpy as np
     import torch
 
-    random.seed(_SEED)
-    np.random.seed(_OTHER_SEED)
-    torch.manual_seed(_OTHER_SEED)
+    random.seed(SEEDS[0])
+    np.random.seed(SEEDS[1])
+    torch.manual_seed(SEEDS[1])
 
 
 @contextlib.contextmanager

@@ -40,16 +40,20 @@ def generic(
     """Ask two models the tasks of lm-evaluation-harness, and say what was gained and what was forgotten.
 
     Each model is asked on its own chat template. Answers are paired sample by sample; each difference has an interval
-    and a test. By default the tasks are those that R1-Ranker's models were measured on.
+    and a test. By default the tasks are those that R1-Ranker's models were measured on. With --output each finished
+    task of a model is kept at once in OUTPUT.answers: the same command given again goes on where it stopped.
     """
     progress = messages.start()
-    from r1ranker_ir.eval.generic.asking import Answers, ask
+    from r1ranker_ir.eval.generic.answers import Answers
+    from r1ranker_ir.eval.generic.asking import ask
     from r1ranker_ir.eval.generic.changes import changes_between
+    from r1ranker_ir.eval.generic.kept import LIBRARIES, folder_beside
     from r1ranker_ir.eval.generic.report import FORMATS, changes_data, samples_data
     from r1ranker_ir.eval.generic.tasks import TaskList
     from r1ranker_ir.eval.measuring.settings import ComparisonSettings
     from r1ranker_ir.eval.output.manifest import made_with, write_result
     from r1ranker_ir.files.paths import NamedFile, check_outputs, folder_inputs
+    from r1ranker_ir.files.streams import is_stream
     from r1ranker_ir.models.loading import check_exists
     from r1ranker_ir.rankers.source import checkpoint_of
 
@@ -64,10 +68,13 @@ def generic(
     ]
     check_outputs([NamedFile("--output", output)], read, announce=not messages.quiet)
     tasks = TaskList(asking)
+    kept_in = None if output is None or is_stream(output) else folder_beside(output)
 
     def answered(name: str) -> Answers:
         messages.say(f"{name} …")
-        return ask(name, checkpoints[name], tasks, asking, progress=progress, **numerics)
+        return ask(
+            name, checkpoints[name], tasks, asking, progress=progress, kept_in=kept_in, say=messages.say, **numerics
+        )
 
     found = changes_between(answered(before), answered(after), tested_by)
     printed = echo_json if format_ == "json" else echo
@@ -75,6 +82,6 @@ def generic(
     if output is not None:
         command = command_words(ctx, left_out={"output", "format_", "verbose", "quiet"})
         asked = {name: None if value is None else str(value) for name, value in asdict(asking).items()}
-        made = made_with(command, "transformers", "lm_eval", "datasets", "peft", "scipy")
+        made = made_with(command, "transformers", *LIBRARIES)
         write_result(output, {**made, "asking": asked, **changes_data(found), "samples": samples_data(found)})
         messages.say(f"wrote {output}")

@@ -6,6 +6,7 @@ What asks a model is skipped where lm-evaluation-harness (extra `generic`) is mi
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -18,7 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1ranker_ir.errors import InputError, MissingExtraError
-from r1ranker_ir.eval.generic.asking import Answers, Measured, TaskFacts, ask
+from r1ranker_ir.eval.generic import asking
+from r1ranker_ir.eval.generic.answers import Answers, Measured, TaskFacts
+from r1ranker_ir.eval.generic.asking import ask
 from r1ranker_ir.eval.generic.changes import changes_between
 from r1ranker_ir.eval.generic.instructions import followed
 from r1ranker_ir.eval.generic.report import as_json, as_markdown, as_text, sentences
@@ -211,7 +214,7 @@ def test_a_base_and_its_adapter(adapter: tuple[Path, Path], folder: Path, tmp_pa
     assert "mine-several, longest is left out" in said(done) and "only the first 3 of 5 samples" in said(done)
     content = json.loads(out.read_text())
     assert content["command"][:2] == ["r1ranker", "generic"] and content["versions"]["lm_eval"]
-    assert content["after"]["adapter"] == "loaded" and "adapter" not in content["before"]
+    assert content["after"]["adapter"] == "merged" and "adapter" not in content["before"]
     assert content["after"]["checkpoint"]["base"] == content["before"]["checkpoint"]
     assert content["after"]["chat_template"] == content["before"]["chat_template"]
     assert {name: (each["samples"], each["of"]) for name, each in content["tasks"].items()} == {
@@ -238,14 +241,62 @@ def test_a_base_and_its_adapter(adapter: tuple[Path, Path], folder: Path, tmp_pa
 
 
 @harness
-def test_an_adapter_may_be_merged_and_a_limit_holds(adapter: tuple[Path, Path], folder: Path) -> None:
-    _, changed = adapter
-    found: list[Answers] = []
-    for merged in (False, True):
-        settings = GenericSettings(tasks="mine-choice", task_folder=folder, merge_adapters=merged)
-        found.append(ask("it", str(changed), TaskList(settings), settings, device="cpu"))
-    assert [each.model.get("adapter") for each in found] == ["loaded", "merged"]
-    assert found[0].scores == found[1].scores
+def test_a_command_that_was_stopped_goes_on(
+    adapter: tuple[Path, Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pair of model and task is asked once, whatever stops the command; what decides the answers is asked anew."""
+    base, changed = (Path(shutil.copytree(each, tmp_path / each.name)) for each in adapter)
+    from lm_eval import evaluator
+
+    out, evaluate, open_model = tmp_path / "generic.json", evaluator.evaluate, asking.open_model
+    asked, opened = list[tuple[str, str]](), list[str]()
+    stop_before: list[tuple[str, str]] = []
+
+    def counting(harness: Any, tasks: Any, **others: Any) -> Any:
+        [task] = tasks["tasks"]
+        model = "after" if opened[-1] == str(changed) else "before"
+        if (model, task) in stop_before:
+            raise KeyboardInterrupt
+        asked.append((model, task))
+        return evaluate(harness, tasks, **others)
+
+    def opening(checkpoint: str, *others: Any, **named: Any) -> Any:
+        opened.append(checkpoint)
+        return open_model(checkpoint, *others, **named)
+
+    monkeypatch.setattr(evaluator, "evaluate", counting)
+    monkeypatch.setattr(asking, "open_model", opening)
+
+    def run(*more: object, code: int = 0, tasks: str = "mine-sums,mine-choice") -> str:
+        asked.clear()
+        opened.clear()
+        words = ["generic", base, changed, "--tasks", tasks, "--task-folder", folder, "--output", out]
+        return said(r1ranker(*words, *(more or ("--limit", 3)), code=code))
+
+    stop_before.append(("after", "mine-choice"))
+    run(code=130)
+    assert asked == [("before", "mine-sums"), ("before", "mine-choice"), ("after", "mine-sums")] and not out.exists()
+    stop_before.clear()
+    assert f"{base}: mine-sums, mine-choice finished before" in run()
+    assert (asked, opened) == ([("after", "mine-choice")], [str(changed)])
+    resumed = out.read_bytes()
+    run()
+    assert (asked, opened, out.read_bytes()) == ([], [], resumed)
+    # The same as without a stop.
+    shutil.rmtree(f"{out}.answers")
+    run()
+    assert len(asked) == 4 and out.read_bytes() == resumed
+
+    run("--limit", 2)
+    assert len(asked) == 4
+    run("--limit", 3, "--few-shot", 1, tasks="mine-sums")
+    assert asked == [("before", "mine-sums"), ("after", "mine-sums")]
+    (base / "chat_template.jinja").write_text("{% for turn in messages %}{{ turn['content'] }}{% endfor %}")
+    run()
+    assert asked == [("before", "mine-sums"), ("before", "mine-choice")]
+    for kept in Path(f"{out}.answers").glob("mine-sums-*"):
+        kept.write_text("{")
+    assert "remove it" in run(code=1)
 
 
 @harness
