@@ -49,18 +49,19 @@ class Answers:
 
 def together(parts: Sequence[Answers]) -> Answers:
     """The answers of one model to several tasks, in their order."""
-    scores, better, left_out, texts, facts = {}, {}, {}, {}, {}
-    for part in parts:
-        scores |= part.scores
-        better |= part.higher_is_better
-        left_out |= part.left_out
-        texts |= part.texts
-        facts |= part.tasks
     heard = list(dict.fromkeys(warning for part in parts for warning in part.warnings))
     said = heard[:_MOST_WARNINGS]
     if len(heard) > _MOST_WARNINGS:
         said.append(f"and {len(heard) - _MOST_WARNINGS} further warnings")
-    return Answers(parts[0].model, scores, better, texts, left_out, facts, tuple(said))
+    return Answers(
+        parts[0].model,
+        {measured: each for part in parts for measured, each in part.scores.items()},
+        {measured: each for part in parts for measured, each in part.higher_is_better.items()},
+        {task: each for part in parts for task, each in part.texts.items()},
+        {measured: each for part in parts for measured, each in part.left_out.items()},
+        {task: each for part in parts for task, each in part.tasks.items()},
+        tuple(said),
+    )
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
