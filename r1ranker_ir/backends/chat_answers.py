@@ -12,7 +12,7 @@ from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, 
 from r1ranker_ir.types import Answer, Call, ClosedAt
 
 _TAG = re.compile(r"</?think>|</?answer>")
-_LAST_LINE = re.compile(r"\n\s*(?:\**(?:final )?answer\**\s*:?\**)?\s*\**(?P<said>[^\n]+?)\**\s*\Z", re.IGNORECASE)
+_LABEL = re.compile(r"\**(?:final )?answer\**\s*:?\**\s*", re.IGNORECASE)
 
 
 def read_chat_answer(call: Call, reply: Reply, *, by_schema: bool) -> Answer:
@@ -37,12 +37,22 @@ def _joined(call: Call, reply: Reply) -> tuple[str, bool]:
     content, reasoning = reply.content, reply.reasoning
     if answers_in_reasoning(call, content, reasoning):
         return reasoning + content, False
-    if not content.strip() and not reply.ran_out and (found := _LAST_LINE.search(reasoning)) is not None:
-        said = found["said"].strip().strip("*").split(" > ")
-        if len(said) == identifiers_answered(call) and {*said} <= {*call.identifiers}:
-            return join_reasoning(reasoning[: found.start()], found["said"].strip("*")), False
+    if not content.strip() and not reply.ran_out:
+        thought, said = _last_line(reasoning)
+        names = said.split(" > ")
+        if thought and len(names) == identifiers_answered(call) and {*names} <= {*call.identifiers}:
+            return join_reasoning(thought, said), False
     text = join_reasoning(reasoning, content, ended=bool(content) or not reply.ran_out)
     return text, bool(reasoning) and not content.strip()
+
+
+def _last_line(text: str) -> tuple[str, str]:
+    """What stands before the last line, and that line, without a label such as `**Answer:**`, on it or above it."""
+    before, _, line = text.rstrip().rpartition("\n")
+    line = line.strip()
+    said = line[label.end() :] if (label := _LABEL.match(line)) is not None else line
+    above, _, last = before.rstrip().rpartition("\n")
+    return above if _LABEL.fullmatch(last.strip()) else before.rstrip(), said.strip("*").strip()
 
 
 def _of_schema(call: Call, reply: Reply, structured: Structured) -> Answer:

@@ -252,8 +252,33 @@ def test_a_thought_in_its_own_marks_that_does_not_end(serve: Serve) -> None:
         assert (answer.text, answer.closed_at) == ("<think>a [1]", "limit")
 
 
+LOOPS = [
+    "<|channel|>" + "a" * 10**6,
+    "analysis" + "commentary" * 10**5,
+    "a" + "\n" * 10**6 + "x\ny z",
+    "```json a" + "\n" * 10**6 + "x",
+    '{"answer": "[1]"} ' * 10**5 + "x",
+    '{"answer":' * 10**5,
+]
+
+
+@pytest.mark.parametrize("said", LOOPS, ids=lambda said: said[:20])
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+def test_what_repeats_itself_is_read_in_seconds(serve: Serve, said: str, field: str) -> None:
+    """Of a model that loops, or of a hostile server: a pattern that looks back at each place would take hours."""
+    fields = {"content": None, field: said}
+    assert rank(serve(completion(fields.pop("content"), **fields)), "iterative", 3).order
+
+
 @pytest.mark.parametrize(
-    "ends", ["[3] > [1] > [2]", "**[3] > [1] > [2]**", "Final answer: [3] > [1] > [2]", "**Answer:** [3] > [1] > [2]"]
+    "ends",
+    [
+        "[3] > [1] > [2]",
+        "**Answer:**\n[3] > [1] > [2]",
+        "**[3] > [1] > [2]**",
+        "Final answer: [3] > [1] > [2]",
+        "**Answer:** [3] > [1] > [2]",
+    ],
 )
 def test_a_thought_that_ends_in_the_answer_alone(serve: Serve, ends: str) -> None:
     ranking = rank(serve(completion(None, reasoning_content=f"the third\n\n{ends}")), "direct", 3)
