@@ -21,9 +21,14 @@ def read_chat_answer(call: Call, reply: Reply, *, by_schema: bool) -> Answer:
     if by_schema and structured is None and not reply.content.strip():
         # A server that expects a thought takes an answer without one for it.
         structured = read_structured(call, reply.reasoning)
+    if structured is not None and structured.names is not None and reply.ran_out and _is_open(structured.before):
+        structured = None  # what a thought that did not end says of the form
     if structured is not None:
         return _of_schema(call, reply, structured)
     text, thought_alone = _joined(call, reply)
+    if reply.ran_out and "</think>" not in text and text.rpartition("</answer>")[2].strip() and "</answer>" in text:
+        # It went on to think behind an answer that it only spoke of.
+        text = f"<think>{_TAG.sub('', text)}"
     closed_at = where_closed(text, thought_alone=thought_alone, ran_out=reply.ran_out)
     if closed_at and text and "<think>" not in text:
         # The chat template had opened the thought; without this mark its numbers would pass for an answer.
@@ -44,6 +49,11 @@ def _joined(call: Call, reply: Reply) -> tuple[str, bool]:
             return join_reasoning(thought, said), False
     text = join_reasoning(reasoning, content, ended=bool(content) or not reply.ran_out)
     return text, bool(reasoning) and not content.strip()
+
+
+def _is_open(before: str) -> bool:
+    """Whether what stands before an answer is a thought without an end."""
+    return bool(before.strip()) and "</think>" not in before
 
 
 def _last_line(text: str) -> tuple[str, str]:

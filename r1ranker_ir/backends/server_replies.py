@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from r1ranker_ir.backends.replies import Reply, UnreadableReplyError, read_choice, read_reply
 
@@ -101,7 +101,7 @@ def _of_chat(told: Mapping[str, Any]) -> Iterator[tuple[Token, Any]]:
             yield (number if _is_token(number) else _token(each.get("token"))), each.get("logprob")
 
 
-def _is_token(number: Any) -> bool:
+def _is_token(number: Any) -> TypeGuard[int]:
     return type(number) is int and 0 <= number < _MOST_TOKEN
 
 

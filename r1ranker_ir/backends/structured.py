@@ -79,6 +79,8 @@ def read_structured(call: Call, text: str) -> Structured | None:
             break  # what stands around it is no shallower
         if end >= end_of_all and (read := _read(call, text[:begin], value)) is not None:
             return read
+    if (alone := _followed_by_words(call, text)) is not None:
+        return alone
     begun = _BEGUN.search(text)
     if begun is None or text[: begun.start()].strip():
         return None
@@ -87,6 +89,18 @@ def read_structured(call: Call, text: str) -> Structured | None:
         return Structured("", str(json.loads(f'"{said}"', strict=False)), None)
     except ValueError:
         return Structured("", said, None)
+
+
+def _followed_by_words(call: Call, text: str) -> Structured | None:
+    """The answer with which a text begins, where what the model says about it behind has none."""
+    first = _OBJECT.match(text.lstrip())
+    if first is None:
+        return None
+    try:
+        value, end = json.JSONDecoder(strict=False).raw_decode(text := text.lstrip())
+    except (ValueError, RecursionError):
+        return None
+    return None if _OBJECT.search(text, end) else _read(call, "", value)
 
 
 def _read(call: Call, before: str, value: Any) -> Structured | None:
