@@ -139,7 +139,8 @@ class Completions:
         """A thought's tokens up to its end, what is left of a tag within them, and where it ended without one."""
         decode, text = self._texts.decode, reply.text
         ids = list(reply.token_ids or ())
-        if not ids or not decode(ids).startswith(text):
+        # More than was asked for are not believed: they would be decoded again and again.
+        if not 0 < len(ids) <= self._max_thought_tokens + _MORE_TOKENS or not decode(ids).startswith(text):
             ids = list(self._texts.said_ids(text)) if text else []
         tags = [tag for tag in (THOUGHT_END, ANSWER_START) if tag in text]
         if not tags and self._stopped_at_tag(reply, len(ids)):

@@ -285,6 +285,15 @@ def test_a_server_that_fails_at_what_it_does_not_know_is_asked_twice(serve: Serv
     assert sum("regex" in body for body in sent) == 2
 
 
+def test_more_tokens_than_were_asked_for_are_not_believed(serve: Serve, start: Callable[..., Any]) -> None:
+    told = {"text": "", "finish_reason": "stop", "token_ids": [5] * 200_000}
+    thought = Reply(json.dumps({"choices": [told]}))
+    reply, _, options = picky(start, lambda body: thought if "</think>" in body.get("stop", ()) else None)
+    options["base_url"] = serve(reply).base_url
+    [ranking] = ranker("m", **options, **WAYS["thinking"]).rank(REQUESTS[:1])
+    assert {step.thought for step in ranking.steps} == {""}
+
+
 def test_a_constraint_is_kept_where_something_else_was_refused(serve: Serve, start: Callable[..., Any]) -> None:
     trouble = [True]
     reply, _, options = picky(
