@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 
+# Possessive: whatever a model repeats, a text is read in one go.
 _CHANNEL = re.compile(
-    r"(?:<\|start\|>\w*)?<\|channel\|>\s*(?P<name>\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"(?:<\|start\|>\w*+)?<\|channel\|>\s*+(?P<name>\w++)[^<]*+(?:<\|constrain\|>[^<]*+)?<\|message\|>"
     r"(?P<text>.*?)(?=<\|end\|>|<\|return\|>|<\|call\|>|<\|start\|>|<\|channel\|>|\Z)",
     re.DOTALL,
 )
 _MARKS = re.compile(r"<\|(?:start|end|return|call)\|>(?:assistant)?")
 # The same once a server has dropped the marks as special tokens.
-_BARE = re.compile(
-    r"\A\s*analysis(?P<thought>.*?)(?:assistant)?(?:commentary.*?)?assistantfinal(?P<answer>.*)\Z", re.DOTALL
-)
+_BARE_THOUGHT, _BARE_CALL, _BARE_ANSWER = "analysis", "assistantcommentary", "assistantfinal"
 _TAGS = (
     ("[THINK]", "[/THINK]"),
     ("<thinking>", "</thinking>"),
@@ -32,8 +31,9 @@ def in_one_form(text: str) -> str:
     """Writes a thought that a model marks otherwise as `<think>…</think>` in front of the answer."""
     if "<|channel|>" in text:
         return _of_channels(text)
-    if (bare := _BARE.match(text)) is not None:
-        return f"<think>{bare['thought'].strip()}</think>{bare['answer']}"
+    if text.lstrip().startswith(_BARE_THOUGHT) and _BARE_ANSWER in text:
+        thought, _, answer = text.lstrip().removeprefix(_BARE_THOUGHT).partition(_BARE_ANSWER)
+        return f"<think>{thought.partition(_BARE_CALL)[0].strip()}</think>{answer}"
     for opening, closing in _TAGS:
         if text.lstrip().startswith(opening):
             text = text.lstrip().replace(opening, "<think>", 1)

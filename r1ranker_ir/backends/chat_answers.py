@@ -12,7 +12,7 @@ from r1ranker_ir.backends.thoughts import answers_in_reasoning, join_reasoning, 
 from r1ranker_ir.types import Answer, Call, ClosedAt
 
 _TAG = re.compile(r"</?think>|</?answer>")
-_LAST_LINE = re.compile(r"\n\s*(?:\**(?:final )?answer\**\s*:?\**)?\s*\**(?P<said>[^\n]+?)\**\s*\Z", re.IGNORECASE)
+_LABEL = re.compile(r"\**(?:final )?answer\**\s*:?\**\s*", re.IGNORECASE)
 
 
 def read_chat_answer(call: Call, reply: Reply, *, by_schema: bool) -> Answer:
@@ -21,9 +21,14 @@ def read_chat_answer(call: Call, reply: Reply, *, by_schema: bool) -> Answer:
     if by_schema and structured is None and not reply.content.strip():
         # A server that expects a thought takes an answer without one for it.
         structured = read_structured(call, reply.reasoning)
+    if structured is not None and structured.names is not None and reply.ran_out and _is_open(structured.before):
+        structured = None  # what a thought that did not end says of the form
     if structured is not None:
         return _of_schema(call, reply, structured)
     text, thought_alone = _joined(call, reply)
+    if reply.ran_out and "</think>" not in text and text.rpartition("</answer>")[2].strip() and "</answer>" in text:
+        # It went on to think behind an answer that it only spoke of.
+        text = f"<think>{_TAG.sub('', text)}"
     closed_at = where_closed(text, thought_alone=thought_alone, ran_out=reply.ran_out)
     if closed_at and text and "<think>" not in text:
         # The chat template had opened the thought; without this mark its numbers would pass for an answer.
@@ -37,12 +42,27 @@ def _joined(call: Call, reply: Reply) -> tuple[str, bool]:
     content, reasoning = reply.content, reply.reasoning
     if answers_in_reasoning(call, content, reasoning):
         return reasoning + content, False
-    if not content.strip() and not reply.ran_out and (found := _LAST_LINE.search(reasoning)) is not None:
-        said = found["said"].strip().strip("*").split(" > ")
-        if len(said) == identifiers_answered(call) and {*said} <= {*call.identifiers}:
-            return join_reasoning(reasoning[: found.start()], found["said"].strip("*")), False
+    if not content.strip() and not reply.ran_out:
+        thought, said = _last_line(reasoning)
+        names = said.split(" > ")
+        if thought and len(names) == identifiers_answered(call) and {*names} <= {*call.identifiers}:
+            return join_reasoning(thought, said), False
     text = join_reasoning(reasoning, content, ended=bool(content) or not reply.ran_out)
     return text, bool(reasoning) and not content.strip()
+
+
+def _is_open(before: str) -> bool:
+    """Whether what stands before an answer is a thought without an end."""
+    return bool(before.strip()) and "</think>" not in before
+
+
+def _last_line(text: str) -> tuple[str, str]:
+    """What stands before the last line, and that line, without a label such as `**Answer:**`, on it or above it."""
+    before, _, line = text.rstrip().rpartition("\n")
+    line = line.strip()
+    said = line[label.end() :] if (label := _LABEL.match(line)) is not None else line
+    above, _, last = before.rstrip().rpartition("\n")
+    return above if _LABEL.fullmatch(last.strip()) else before.rstrip(), said.strip("*").strip()
 
 
 def _of_schema(call: Call, reply: Reply, structured: Structured) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from r1ranker_ir.backends.chat_template import merged
@@ -56,6 +57,7 @@ class ChatRequests:
             limit_is_fixed=len(allowed) < len(LIMIT_FIELDS),
             left_out=frozenset(part for part in PARTS if part in left_out or part in by_hand),
         )
+        self._first_limit = self.form.limit
         self._followed: set[Part] = set()
         self._extras_matter = True
 
@@ -106,7 +108,18 @@ class ChatRequests:
                     self._followed.add(part)
                 elif part in fields and part not in self._followed:
                     form = form.without(part)
-        if form == self.form:
+        self.take(form)
+
+    def take(self, form: RequestForm) -> None:
+        """Takes note of a form that the server answers; what it refused of other requests meanwhile stays left out."""
+        known = self.form
+        form = replace(
+            form,
+            limit=known.limit if form.limit == self._first_limit else form.limit,
+            left_out=form.left_out | known.left_out,
+            alternatives=min(form.alternatives, known.alternatives),
+        )
+        if form == known:
             return
         # Without these, answers differ from what was asked for.
         counts = {"temperature", "seed"} & (form.left_out - self.form.left_out) & {*self._options}

@@ -60,6 +60,7 @@ class Completions:
         max_thought_tokens: how long a thought may be.
         sampling: gives the fields of a request that writes freely, for the sample's number.
         room: tokens for the answer of a call that is written freely.
+        left_out: what is never asked for: `response_format` for constraints, `logprobs`.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Completions:
         max_thought_tokens: int,
         sampling: Callable[[int], Mapping[str, Any]],
         room: Callable[[Call], int],
+        left_out: frozenset[str] = frozenset(),
     ) -> None:
         self.abilities: Abilities | None = None
         self._texts = texts
         self._max_thought_tokens = max_thought_tokens
         self._sampling = sampling
         self._room = room
+        self._left_out = left_out
         self._finding: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
     async def find_abilities(self, post: Post) -> Abilities:
@@ -82,7 +85,7 @@ class Completions:
         lock = self._finding.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         async with lock:
             if self.abilities is None:
-                self.abilities = await find_abilities(post, self._texts.said_ids)
+                self.abilities = await find_abilities(post, self._texts.said_ids, self._left_out)
                 if self.abilities.chosen_by != "constraint":
                     _log.warning(
                         "the server can't be held to the identifiers at /completions: answers are %s",
@@ -136,7 +139,8 @@ class Completions:
         """A thought's tokens up to its end, what is left of a tag within them, and where it ended without one."""
         decode, text = self._texts.decode, reply.text
         ids = list(reply.token_ids or ())
-        if not ids or not decode(ids).startswith(text):
+        # More than was asked for are not believed: they would be decoded again and again.
+        if not 0 < len(ids) <= self._max_thought_tokens + _MORE_TOKENS or not decode(ids).startswith(text):
             ids = list(self._texts.said_ids(text)) if text else []
         tags = [tag for tag in (THOUGHT_END, ANSWER_START) if tag in text]
         if not tags and self._stopped_at_tag(reply, len(ids)):
@@ -234,16 +238,20 @@ class Completions:
     ) -> Completion:
         """Asks for what follows, held to some texts if the server can be; one that refuses is not asked to again."""
         prompt, asked = [*row.prompt, *row.written, *prefix], {"temperature": 0, **fields}
-        constraint = self._able.constraint
+        constraint, refused = self._able.constraint, None
         if constraint is not None and texts and all(texts) and not any("\ufffd" in text for text in texts):
             try:
                 return row.note(await self._ask(post, prompt, asked | constraint.of(texts)))
             except RequestFailedError as error:
                 if not error.is_refusal:
                     raise
-                _log.warning("the server refuses %s from now on: %s", constraint.name, error)
-                self.abilities = replace(self._able, constraint=None)
-        return row.note(await self._ask(post, prompt, asked))
+                refused = error
+        reply = row.note(await self._ask(post, prompt, asked))
+        if constraint is not None and refused is not None and self._able.constraint is constraint:
+            # Only now: what is refused without the constraint, too, was not refused for it.
+            _log.warning("the server refuses %s from now on: %s", constraint.name, refused)
+            self.abilities = replace(self._able, constraint=None)
+        return reply
 
     async def _scored(
         self, row: _Written, prefix: Tokens, search: ChoiceSearch, said: Mapping[str, str], post: Post

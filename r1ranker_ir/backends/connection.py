@@ -15,6 +15,7 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 from r1ranker_ir.backends.endpoint import Endpoint
 from r1ranker_ir.backends.failures import RefusedReplyError
 from r1ranker_ir.backends.slots import Slots
+from r1ranker_ir.errors import BackendError
 from r1ranker_ir.files.byte_sizes import in_units
 
 MOST_BYTES = 16 * 2**20
@@ -71,6 +72,17 @@ def _origin_of(url: Any) -> _Origin:
     return url.scheme, url.host, url.port
 
 
+def open_connection(endpoint: Endpoint, timeout: float, most_bytes: int, concurrency: int) -> Connection:
+    """A connection with a client as `make_client` makes it."""
+    try:
+        return Connection(make_client(endpoint, timeout, most_bytes), concurrency)
+    except (OSError, RuntimeError) as error:
+        raise BackendError(
+            f"no connection to a server can be opened: {error}. Let this process open more files and threads "
+            "(ulimit -n, ulimit -u), or use one backend for all rankings"
+        ) from error
+
+
 class Connection:
     """An SDK client and the event loop that it lives in, in a thread of its own.
 
@@ -106,4 +118,10 @@ class Connection:
                 started.set_result(asyncio.get_running_loop())
                 await self._closing.wait()
 
-        asyncio.run(until_closed())
+        try:
+            asyncio.run(until_closed())
+        except Exception as error:
+            # Whoever waits for the loop must learn that there is none.
+            if started.done():
+                raise
+            started.set_exception(error)

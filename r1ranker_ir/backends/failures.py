@@ -8,10 +8,11 @@ import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-from r1ranker_ir.backends.replies import FailedReplyError
+from r1ranker_ir.backends.replies import BrokenReplyError, FailedReplyError
 
 _DETAIL_CHARACTERS = 400
 # What a proxy or a server that starts answers, in place of the model's server.
@@ -26,6 +27,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_ASKED_FOR = 0.5, 8.0, 120.0
 _PASSING = (408, 409, 429)
 # Beyond it, a power of two would only overflow.
 _MOST_DOUBLINGS = 10
+# As pydantic's errors look once a server has written them out.
+_AS_TEXT = re.compile(r"'loc': \(([^()]*)\), 'msg': ('[^']*'|\"[^\"]*\")")
 _LEFT_OUT = "If it refuses the field {0}, pass {0}=None (--{0} none); answers may then differ from run to run"
 _CHANGES = {
     r"content.?(filter|policy|management)|moderation|flagged": (
@@ -90,11 +93,31 @@ def words_of(error: Exception) -> str:
         body = error.body
         if isinstance(body, dict):
             # OpenAI and vLLM say message, FastAPI servers detail, Ollama error.
-            body = next((body[name] for name in ("message", "detail", "error") if body.get(name)), body)
-        return str(body or "")
+            param = body.get("param")
+            body = _complaints(next((body[name] for name in ("message", "detail", "error") if body.get(name)), body))
+            if isinstance(param, str) and param not in str(body):
+                return f"{body} ({param})"
+        return str(_complaints(body) or "")
     if isinstance(error, APITimeoutError | RefusedReplyError):
         return ""
     return str((error.__cause__ or "") if isinstance(error, APIConnectionError) else error)
+
+
+def _complaints(said: Any) -> Any:
+    """What a validator says, without the input that it repeats: all fields of a request and its passages."""
+    if isinstance(said, dict) and isinstance(said.get("detail"), list):
+        said = said["detail"]
+    if isinstance(said, str):
+        found = [
+            (re.sub(r"[^\w, ]", "", place).replace(", ", "."), words[1:-1]) for place, words in _AS_TEXT.findall(said)
+        ]
+    elif isinstance(said, list) and said and all(isinstance(each, dict) and each.get("msg") for each in said):
+        places = [each.get("loc") for each in said]
+        named = [".".join(map(str, place)) if isinstance(place, list) else "" for place in places]
+        found = [(place, each["msg"]) for place, each in zip(named, said, strict=True)]
+    else:
+        return said
+    return "; ".join(f"{place}: {words}" for place, words in found) or said
 
 
 def is_away(error: Exception) -> bool:
@@ -179,7 +202,7 @@ def _is_passing(error: Exception, headers: Mapping[str, str], attempt: int) -> b
         return told == "true"
     status = status_of(error)
     if status is None:
-        return isinstance(error, APIConnectionError)
+        return isinstance(error, APIConnectionError | BrokenReplyError)
     return status in _PASSING or status >= 500
 
 

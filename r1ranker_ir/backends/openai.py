@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from r1ranker_ir.backends.base import Turn
 from r1ranker_ir.backends.chat_answers import read_chat_answer
 from r1ranker_ir.backends.chat_requests import SEEDS_APART, ChatRequests
+from r1ranker_ir.backends.chat_template import merged
 from r1ranker_ir.backends.declared.openai import OPENAI, Api
 from r1ranker_ir.backends.endpoint import find_endpoint
 from r1ranker_ir.backends.limits import check_least
@@ -44,7 +45,7 @@ try:
     from r1ranker_ir.backends.attempts import Attempts
     from r1ranker_ir.backends.completions import NO_TOKENIZER as PROMPTS_NEED_TOKENIZER
     from r1ranker_ir.backends.completions import Completions
-    from r1ranker_ir.backends.connection import MOST_BYTES, Connection, make_client
+    from r1ranker_ir.backends.connection import MOST_BYTES, Connection, open_connection
     from r1ranker_ir.backends.server_abilities import NO_COMPLETIONS, Abilities, Post, RequestFailedError
     from r1ranker_ir.backends.server_replies import Completion, read_completion
 except ImportError as error:
@@ -124,8 +125,11 @@ class OpenAIBackend(CountedTexts):
         if api not in get_args(Api):
             raise InputError(f"api is {api!r}: use {' or '.join(get_args(Api))}")
         check_least(0 if api == "completions" else 1, max_thought_tokens=max_thought_tokens)
+        left_out = left_out_by_hand(leave_out)
         if api == "completions" and tokenizer is None:
             raise InputError(PROMPTS_NEED_TOKENIZER)
+        if api == "completions" and left_out & {*LIMIT_FIELDS}:
+            raise InputError("leave_out names max_tokens, without which api='completions' can't ask for one token")
         check_least(1, context_length=context_length)
         check_least(0, max_retries=max_retries, wait=wait)
         for name, seconds in (("timeout", timeout), ("request_timeout", request_timeout)):
@@ -152,7 +156,6 @@ class OpenAIBackend(CountedTexts):
         self._max_retries = max_retries
         self._most_bytes = most_bytes
         self._attempts = Attempts(max_retries, request_timeout, wait)
-        left_out = left_out_by_hand(leave_out)
         temperature = None if "temperature" in left_out else temperature
         seed = None if "seed" in left_out else seed
         sampling = {"temperature": temperature, "seed": seed, "extra_body": dict(extra_body) if extra_body else None}
@@ -180,6 +183,7 @@ class OpenAIBackend(CountedTexts):
                 max_thought_tokens=max_thought_tokens,
                 sampling=self._sampled,
                 room=lambda call: self._token_limit(call) - max_thought_tokens,
+                left_out=left_out,
             )
         self._warned_of_opening = False
         self._ways = WAYS
@@ -217,6 +221,8 @@ class OpenAIBackend(CountedTexts):
         # anything is sent.
         if self._completions is None:
             call = replace(call, messages=self._turns(call.messages))
+        elif not self._requests.form.sends("system"):
+            call = replace(call, messages=tuple(merged(call.messages)))
         connection = self._open_connection()
         return connection.start(self._answered(connection, call, turn, stop))
 
@@ -224,8 +230,8 @@ class OpenAIBackend(CountedTexts):
         with self._opening:
             # A forked child inherits the object but not the thread that its loop runs in.
             if self._connection is None or self._connection.pid != os.getpid():
-                client = make_client(self._endpoint, self._timeout, self._most_bytes)
-                self._connection = Connection(client, self._concurrency)
+                limits = self._timeout, self._most_bytes, self._concurrency
+                self._connection = open_connection(self._endpoint, *limits)
                 weakref.finalize(self, self._connection.close)
             return self._connection
 
@@ -276,23 +282,49 @@ class OpenAIBackend(CountedTexts):
     async def _complete(self, client: AsyncOpenAI, call: Call, stop: threading.Event) -> Answer | Exception:
         """Has a thought written and an answer chosen, in several requests."""
         assert self._completions is not None
+        failure: Exception | None = None
         try:
             answer = await self._completions.answer(call, self._post(client, stop))
         except RequestFailedError as error:
-            self._check_endpoint(error.failure)
-            return error.failure
-        return replace(answer, text=self._endpoint.scrub(answer.text), thought=self._endpoint.scrub(answer.thought))
+            failure = error.failure
+        if failure is not None:
+            # Not within the handler: what is raised there keeps the failure, unscrubbed, as its context.
+            self._check_endpoint(failure)
+            return failure
+        return replace(
+            answer,
+            text=self._endpoint.scrub(answer.text),
+            thought=self._endpoint.scrub(answer.thought),
+            provisional=not self._requests.is_repeatable(self._requests.form),
+        )
 
     def _post(self, client: AsyncOpenAI, stop: threading.Event) -> Post:
         create: Any = client.completions.with_raw_response.create
-        more = self._options.get("extra_body") or {}
+        more, requests = self._options.get("extra_body") or {}, self._requests
 
-        async def post(prompt: list[int] | str, fields: Mapping[str, Any]) -> Completion:
-            send = partial(create, model=self.name, prompt=prompt, extra_body={**more, **fields})
-            reply = await self._attempts.until_replied(stop, send, read_completion)
-            if isinstance(reply, Exception):
-                raise RequestFailedError(reply)
-            return reply
+        async def post(prompt: list[int] | str, fields: Mapping[str, Any], *, trial: bool = False) -> Completion:
+            form = requests.form
+            while True:
+                failed = 0
+                sent = {name: value for name, value in fields.items() if name not in form.left_out}
+
+                def after(failure: Exception, form: RequestForm = form, sent: Any = sent) -> RequestForm | None:
+                    parts = {"temperature", "seed"} & {*sent} - {*more}
+                    return form.after_refusal(failures.status_of(failure), failures.words_of(failure), parts)
+
+                def is_final(failure: Exception, after: Any = after) -> bool:
+                    nonlocal failed
+                    failed += failures.status_of(failure) in (500, 501)
+                    return after(failure) is not None or (trial and failed > 1)
+
+                send = partial(create, model=self.name, prompt=prompt, extra_body={**more, **sent})
+                reply = await self._attempts.until_replied(stop, send, read_completion, is_final=is_final)
+                if not isinstance(reply, Exception):
+                    requests.take(form)
+                    return reply
+                if (further := after(reply)) is None:
+                    raise RequestFailedError(reply, self._endpoint.scrub(failures.words_of(reply), shortest=1))
+                form = further
 
         return post
 

@@ -41,6 +41,10 @@ class UnreadableReplyError(ValueError):
     """A reply of status 200 that holds neither what was asked for nor an error; its message is the reply."""
 
 
+class BrokenReplyError(UnreadableReplyError):
+    """A reply of status 200 that ends too early, as where a connection without a length is cut."""
+
+
 class FailedReplyError(Exception):
     """A reply of status 200 that says that the request has failed; `status` is the one that it should have had.
 
@@ -87,12 +91,14 @@ class Reply:
 
 def read_choice(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads the first choice of a reply of status 200, and the whole reply, or raises what it says of a failure."""
-    raw = body.decode("utf-8", "replace")
+    raw = body.decode("utf-8-sig", "replace")
     try:
         content = json.loads(raw)
     # Numbers of thousands of digits are a ValueError; lists in lists in lists are a RecursionError.
     except (ValueError, RecursionError):
-        raise UnreadableReplyError(raw) from None
+        text = raw.strip()
+        cut = not text or (text.startswith("{") and not text.endswith("}"))
+        raise (BrokenReplyError if cut else UnreadableReplyError)(raw) from None
     choices = _object(content).get("choices")
     if not choices and (_object(content).get("error") or _object(content).get("object") == "error"):
         raise _failure(content.get("error") or content)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from r1ranker_ir.backends import failures
 from r1ranker_ir.backends.server_replies import Completion
@@ -30,10 +30,11 @@ NO_COMPLETIONS = (
 
 
 class RequestFailedError(Exception):
-    """A request that was not answered; `failure` is what the client or the reply said of it."""
+    """A request that was not answered; `failure` is what the client or the reply said of it, `said` the same without
+    secrets."""
 
-    def __init__(self, failure: Exception) -> None:
-        super().__init__(str(failure))
+    def __init__(self, failure: Exception, said: str) -> None:
+        super().__init__(said)
         self.failure = failure
 
     @property
@@ -42,8 +43,15 @@ class RequestFailedError(Exception):
         return failures.status_of(self.failure) in _NOT_KNOWN
 
 
-Post = Callable[[list[int] | str, Mapping[str, Any]], Awaitable[Completion]]
-"""Sends a prompt, as tokens or text, with fields of the request; raises a RequestFailedError."""
+class Post(Protocol):
+    """Sends a prompt, as tokens or text, with fields of the request; raises a RequestFailedError.
+
+    A `trial` is of fields that the server may not know, which some call a failure of their own.
+    """
+
+    def __call__(
+        self, prompt: list[int] | str, fields: Mapping[str, Any], *, trial: bool = False
+    ) -> Awaitable[Completion]: ...
 
 
 def _in_grammar(text: str) -> str:
@@ -117,8 +125,13 @@ class Abilities:
         }
 
 
-async def find_abilities(post: Post, tokenize: Callable[[str], Sequence[int]]) -> Abilities:
-    """Asks a server a few short questions; raises the RequestFailedError of one that does not answer the simplest."""
+async def find_abilities(
+    post: Post, tokenize: Callable[[str], Sequence[int]], left_out: Collection[str] = ()
+) -> Abilities:
+    """Asks a server a few short questions; raises the RequestFailedError of one that does not answer the simplest.
+
+    Constraints and log-probabilities are not asked for where `response_format` and `logprobs` are `left_out`.
+    """
     tokens = list(tokenize(_QUESTION))
     takes_tokens = await _takes_tokens(post, tokens)
     asked: list[int] | str = tokens if takes_tokens else _QUESTION
@@ -130,13 +143,13 @@ async def find_abilities(post: Post, tokenize: Callable[[str], Sequence[int]]) -
         if reply is not None and reply.token_ids:
             break
     scores = None
-    for fields in _SCORES:
+    for fields in () if "logprobs" in left_out else _SCORES:
         reply = await _tried(post, asked, fields, 1)
         if reply is not None and reply.scores:
             scores = fields
             break
     constraint = None
-    for each in CONSTRAINTS:
+    for each in () if "response_format" in left_out else CONSTRAINTS:
         reply = await _tried(post, asked, each.of(_WORDS), _TRIAL_TOKENS)
         if reply is not None and "".join(reply.text.split()) in _WORDS:
             constraint = each
@@ -162,7 +175,7 @@ async def _takes_tokens(post: Post, tokens: list[int]) -> bool:
 async def _tried(post: Post, prompt: list[int] | str, fields: Mapping[str, Any], most: int) -> Completion | None:
     """The reply to a trial; `None` where the server does not know what it was asked."""
     try:
-        return await post(prompt, {"max_tokens": most, "temperature": 0, **fields})
+        return await post(prompt, {"max_tokens": most, "temperature": 0, **fields}, trial=True)
     except RequestFailedError as error:
         if error.is_refusal:
             return None

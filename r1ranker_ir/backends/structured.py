@@ -9,7 +9,7 @@ from typing import Any
 
 from r1ranker_ir.types import Call
 
-_FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*(?:```)?\s*\Z", re.DOTALL)
+_FENCE = "```"
 _BEGUN = re.compile(r'\{\s*"thought"\s*:\s*"((?:[^"\\]|\\.)*)', re.DOTALL)
 _OBJECT = re.compile(r'\{\s*"(?:thought|answer)"\s*:')
 
@@ -67,15 +67,20 @@ class Structured:
 
 def read_structured(call: Call, text: str) -> Structured | None:
     """Reads an answer by the schema, where the text has one."""
-    if (fenced := _FENCE.match(text)) is not None and text.lstrip().startswith("```"):
-        text = fenced[1]
+    if (fenced := text.strip()).startswith(_FENCE):
+        text = fenced.removeprefix(_FENCE).removeprefix("json").removesuffix(_FENCE).strip()
+    end_of_all = len(text.rstrip(" \n\t`"))
     for begin in reversed([found.start() for found in _OBJECT.finditer(text)]):
         try:
             value, end = json.JSONDecoder(strict=False).raw_decode(text, begin)
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
-        if text[end:].strip(" \n\t`") == "" and (read := _read(call, text[:begin], value)) is not None:
+        except RecursionError:
+            break  # what stands around it is no shallower
+        if end >= end_of_all and (read := _read(call, text[:begin], value)) is not None:
             return read
+    if (alone := _followed_by_words(call, text)) is not None:
+        return alone
     begun = _BEGUN.search(text)
     if begun is None or text[: begun.start()].strip():
         return None
@@ -84,6 +89,18 @@ def read_structured(call: Call, text: str) -> Structured | None:
         return Structured("", str(json.loads(f'"{said}"', strict=False)), None)
     except ValueError:
         return Structured("", said, None)
+
+
+def _followed_by_words(call: Call, text: str) -> Structured | None:
+    """The answer with which a text begins, where what the model says about it behind has none."""
+    first = _OBJECT.match(text.lstrip())
+    if first is None:
+        return None
+    try:
+        value, end = json.JSONDecoder(strict=False).raw_decode(text := text.lstrip())
+    except (ValueError, RecursionError):
+        return None
+    return None if _OBJECT.search(text, end) else _read(call, "", value)
 
 
 def _read(call: Call, before: str, value: Any) -> Structured | None:

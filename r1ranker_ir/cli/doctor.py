@@ -21,7 +21,7 @@ from r1ranker_ir.rankers.source import checkpoint_of
 
 _OPTIONS = (
     *("backend", "base_url", "api", "tokenizer", "template", "batch_size", "device", "dtype"),
-    *("timeout", "max_retries", "extra_body"),
+    *("timeout", "max_retries", "leave_out", "extra_body"),
 )
 Stated = Annotated[Mapping[str, Any], StatedOf(RankerSettings, only=_OPTIONS)]
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from commands import r1ranker
 from completion_servers import ModelServer, RefusedError, of_choice, of_grammar, of_regex
-from servers import Serve, refusal
+from servers import Reply, Request, Serve, refusal
+from test_openai_backend import KEY, everything_said
 
 from r1ranker_ir.backends.openai import OpenAIBackend
 from r1ranker_ir.cli.rerank import summary_line
@@ -208,19 +209,24 @@ def test_answers_keep_how_they_were_chosen_in_a_cache(start: Callable[..., Any],
 
 
 def test_a_constraint_that_is_refused_later_is_left_out(
-    start: Callable[..., Any], local: Callable[..., list[Ranking]], caplog: pytest.LogCaptureFixture
+    start: Callable[..., Any],
+    local: Callable[..., list[Ranking]],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def texts(body: dict[str, Any]) -> list[str] | None:
         found = of_grammar(body)
         if found and "qzx" not in found:
-            raise RefusedError("failed to parse grammar")
+            raise RefusedError(f"failed to parse grammar for {KEY}")
         return found
 
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     options, _ = start("llama.cpp", texts=texts)
     with caplog.at_level(logging.WARNING):
         served = ranker("m", **options, **WAYS["order"]).rank(REQUESTS)
     assert_same(served, local(**WAYS["order"]), probabilities=False)
-    assert "the server refuses grammar from now on: " in caplog.text
+    assert "the server refuses grammar from now on: failed to parse grammar for ***" in caplog.text
+    assert KEY not in caplog.text
     assert {step.chosen_by for each in served for step in each.steps} == {"log_probabilities"}
 
 
@@ -232,15 +238,90 @@ def test_published_answers_are_written_freely(start: Callable[..., Any], local: 
     assert [step.thought for each in served for step in each.steps] == [s.thought for each in here for s in each.steps]
 
 
-def test_what_is_missing_is_said(serve: Serve) -> None:
+def picky(start: Callable[..., Any], refuses: Callable[[dict[str, Any]], Reply | None], **changes: Any) -> Any:
+    """Options for a server that refuses some bodies, and all that it was sent."""
+    options, server = start("llama.cpp", **changes)
+    sent: list[dict[str, Any]] = []
+
+    def reply(request: Request) -> Reply:
+        sent.append(request.body)
+        return refuses(request.body) or server(request)
+
+    return reply, sent, options
+
+
+@pytest.mark.parametrize("part", ["seed", "temperature"])
+def test_refused_fields_are_remembered_or_left_out_by_hand(
+    serve: Serve, start: Callable[..., Any], local: Callable[..., list[Ranking]], part: str
+) -> None:
+    reply, sent, options = picky(start, lambda body: refusal(400, f"unknown field {part}") if part in body else None)
+    options |= {"base_url": serve(reply).base_url, "concurrency": 1}
+    assert_same(ranker("m", **options, **WAYS["thinking"]).rank(REQUESTS), local(**WAYS["thinking"]))
+    assert [part in body for body in sent].count(True) == 1
+    sent.clear()
+    ranker("m", **options, **WAYS["thinking"], leave_out=part).rank(REQUESTS[:1])
+    assert not any(part in body for body in sent)
+
+
+def test_what_is_left_out_by_hand_is_not_asked_for(start: Callable[..., Any]) -> None:
+    options, server = start("llama.cpp")
+    left_out = "response_format,logprobs,system"
+    [ranking] = ranker("m", **options, **WAYS["thinking"], leave_out=left_out).rank(REQUESTS[:1])
+    assert {step.chosen_by for step in ranking.steps} == {"parsing"}
+    assert not any({"grammar", "regex", "logprobs", "n_probs"} & body.keys() for body in server.bodies)
+    with pytest.raises(InputError, match="leave_out names max_tokens"):
+        ranker("m", **options, strategy="direct", leave_out="max_tokens").rank(REQUESTS[:1])
+
+
+def test_a_server_that_fails_at_what_it_does_not_know_is_asked_twice(serve: Serve, start: Callable[..., Any]) -> None:
+    def refuses(body: dict[str, Any]) -> Reply | None:
+        unknown = {"structured_outputs", "guided_choice", "regex", "return_token_ids"} & body.keys()
+        return refusal(500, "std::exception") if unknown else None
+
+    reply, sent, options = picky(start, refuses)
+    options |= {"base_url": serve(reply).base_url, "max_retries": 5}
+    found = ranker("m", **options, **WAYS["straight"])
+    assert {step.chosen_by for step in found.rank(REQUESTS[:1])[0].steps} == {"constraint"}
+    assert sum("regex" in body for body in sent) == 2
+
+
+def test_more_tokens_than_were_asked_for_are_not_believed(serve: Serve, start: Callable[..., Any]) -> None:
+    told = {"text": "", "finish_reason": "stop", "token_ids": [5] * 200_000}
+    thought = Reply(json.dumps({"choices": [told]}))
+    reply, _, options = picky(start, lambda body: thought if "</think>" in body.get("stop", ()) else None)
+    options["base_url"] = serve(reply).base_url
+    [ranking] = ranker("m", **options, **WAYS["thinking"]).rank(REQUESTS[:1])
+    assert {step.thought for step in ranking.steps} == {""}
+
+
+def test_a_constraint_is_kept_where_something_else_was_refused(serve: Serve, start: Callable[..., Any]) -> None:
+    trouble = [True]
+    reply, _, options = picky(
+        start, lambda body: refusal(400, "not this one") if len(body["prompt"]) > 20 and trouble else None
+    )
+    options["base_url"] = serve(reply).base_url
+    opened = ranker("m", **options, **WAYS["straight"])
+    with pytest.raises(BackendError, match="not this one"):
+        opened.rank(REQUESTS[:1])
+    trouble.clear()
+    assert {step.chosen_by for step in opened.rank(REQUESTS[:1])[0].steps} == {"constraint"}
+
+
+def test_what_is_missing_is_said(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="give tokenizer, the model's hub name or a folder"):
         OpenAIBackend("m", base_url="http://127.0.0.1:1/v1", api="completions")
     with pytest.raises(InputError, match="api is 'chats': use chat or completions"):
         OpenAIBackend("m", base_url="http://127.0.0.1:1/v1", api="chats")  # type: ignore[arg-type]
-    chat_only = serve(refusal(404, "Not Found"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    chat_only = serve(refusal(404, f"Not Found: {KEY}"))
     options = {"backend": "openai", "base_url": chat_only.base_url, "settings_from": TINY_CHECKPOINT}
-    with pytest.raises(BackendError, match=r"has no endpoint /completions, which api='completions' goes by: use api="):
+    with pytest.raises(
+        BackendError, match=r"has no endpoint /completions, which api='completions' goes by: use api="
+    ) as caught:
         ranker("m", **options, api="completions", strategy="iterative").rank(REQUESTS)
+    assert KEY not in everything_said(caught.value, caplog.text)
     with pytest.raises(InputError, match="needs a backend that can be given a thought"):
         ranker("m", **options, strategy="iterative", think="never")
 

@@ -273,9 +273,11 @@ def test_waits_as_long_as_a_server_asks(serve: Serve, asked: Reply) -> None:
         refusal(503, "loading"),
         DROP,
         Reply('{"choices": [', promised=1000),
+        Reply('{"choices": ['),
+        Reply(""),
         Reply("{}", delay=1.5),
     ],
-    ids=["500", "503", "dropped", "dropped in the body", "time-out"],
+    ids=["500", "503", "dropped", "dropped in the body", "cut", "empty", "time-out"],
 )
 def test_tries_again(serve: Serve, trouble: Reply) -> None:
     server = serve(trouble, completion())

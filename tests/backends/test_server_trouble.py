@@ -80,6 +80,61 @@ def test_a_limit_that_is_too_large_is_not_dropped(serve: Serve) -> None:
     assert all(request.body["max_tokens"] == 1184 for request in server.requests)
 
 
+ECHO = {"response_format": {}, "logprobs": True, "temperature": 0, "messages": [{"role": "system", "content": "a"}]}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"detail": [{"type": "value_error", "loc": ["body", "seed"], "msg": "not permitted", "input": ECHO}]},
+        {"message": str([{"type": "value_error", "loc": ("body", "seed"), "msg": "not permitted", "input": ECHO}])},
+        {"error": {"message": "Extra inputs are not permitted", "param": "seed"}},
+    ],
+    ids=["list", "text", "param"],
+)
+def test_what_a_refusal_repeats_of_the_request_is_not_refused(serve: Serve, told: dict[str, Any]) -> None:
+    server = serve(refusing(("seed", Reply(json.dumps(told), status=422))))
+    backend(server, max_retries=0).answer([call()])
+    first, second = (request.body.keys() for request in server.requests)
+    assert first - second == {"seed"}
+
+
+def test_a_refusal_is_remembered_whatever_was_under_way_before(serve: Serve) -> None:
+    """The answer to a request that the server took as it was does not bring back what it refused of another."""
+    slow = threading.Event()
+
+    def reply(request: Request) -> Reply:
+        if "logprobs" in request.body:
+            return refusal(400, "logprobs are not supported")
+        if request.question == "slow":
+            slow.wait(10)
+        return completion('{"answer": ["[1]", "[2]", "[3]"]}')
+
+    server = serve(reply)
+    subject, stop = backend(server, max_retries=0), threading.Event()
+    under_way = subject.submit(call("slow", form="order"), (0, 0), stop)
+    subject.answer([call()])
+    slow.set()
+    assert under_way.result().choice == ("[1]", "[2]", "[3]")
+    asked = len(server.requests)
+    subject.answer([call()])
+    assert len(server.requests) == asked + 1
+
+
+def test_without_files_to_open_there_is_an_error_and_no_hang(serve: Serve) -> None:
+    resource = pytest.importorskip("resource")
+    server = serve(completion())
+    subject = backend(server)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(BackendError, match=r"no connection to a server can be opened: .*ulimit -n"):
+            subject.submit(call(), (0, 0), threading.Event())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert subject.answer([call()])[0].text == GOOD
+
+
 def test_fields_are_left_out_by_hand(serve: Serve) -> None:
     server = serve(completion())
     names = ["response_format", "logprobs", "system", "temperature", "seed", "max_tokens"]

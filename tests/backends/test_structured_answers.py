@@ -16,6 +16,7 @@ from test_openai_backend import backend, call
 from r1ranker_ir.backends.channels import in_one_form
 from r1ranker_ir.backends.odds import WrittenToken, chances_of
 from r1ranker_ir.backends.structured import read_structured
+from r1ranker_ir.prompts.answers import read_answer
 from r1ranker_ir.rankers.ranker import Ranker
 from r1ranker_ir.types import Candidate, Ranking, RankingRequest
 
@@ -252,8 +253,61 @@ def test_a_thought_in_its_own_marks_that_does_not_end(serve: Serve) -> None:
         assert (answer.text, answer.closed_at) == ("<think>a [1]", "limit")
 
 
+OBJECT = '{"thought": "a", "answer": "[2]"}'
+
+
+@pytest.mark.parametrize("said", [f"{OBJECT}\n\n[1] was close.", f"```json\n{OBJECT}\n```\nI prefer it to [1]."])
+def test_words_behind_the_answer_do_not_count(serve: Serve, said: str) -> None:
+    [answer] = backend(serve(completion(said))).answer([call()])
+    assert (answer.choice, answer.thought, answer.closed_at) == (("[2]",), "a", None)
+    [either] = backend(serve(completion(f"{OBJECT} or {OBJECT} or so"))).answer([call()])
+    assert either.choice is None
+
+
 @pytest.mark.parametrize(
-    "ends", ["[3] > [1] > [2]", "**[3] > [1] > [2]**", "Final answer: [3] > [1] > [2]", "**Answer:** [3] > [1] > [2]"]
+    "said",
+    [
+        "<think>I must write <answer>[1]</answer> but first",
+        "<|channel|>analysis<|message|>I must write <answer>[1]</answer> but first",
+        '<think>I must write {"answer": "[1]"}',
+        'I must write {"answer": "[1]"}',
+    ],
+)
+@pytest.mark.parametrize("field", ["content", "reasoning"])
+def test_a_thought_at_its_limit_may_speak_of_answers(serve: Serve, said: str, field: str) -> None:
+    fields = {"content": None, field: said}
+    [answer] = backend(serve(completion(fields.pop("content"), finish="length", **fields))).answer([call()])
+    assert (answer.choice, answer.closed_at) == (None, "limit") and answer.thought.startswith("I must write")
+    assert not read_answer(answer.text, 3, "one").indices
+
+
+LOOPS = [
+    "<|channel|>" + "a" * 10**6,
+    "analysis" + "commentary" * 10**5,
+    "a" + "\n" * 10**6 + "x\ny z",
+    "```json a" + "\n" * 10**6 + "x",
+    '{"answer": "[1]"} ' * 10**5 + "x",
+    '{"answer":' * 10**5,
+]
+
+
+@pytest.mark.parametrize("said", LOOPS, ids=lambda said: said[:20])
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+def test_what_repeats_itself_is_read_in_seconds(serve: Serve, said: str, field: str) -> None:
+    """Of a model that loops, or of a hostile server: a pattern that looks back at each place would take hours."""
+    fields = {"content": None, field: said}
+    assert rank(serve(completion(fields.pop("content"), **fields)), "iterative", 3).order
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "[3] > [1] > [2]",
+        "**Answer:**\n[3] > [1] > [2]",
+        "**[3] > [1] > [2]**",
+        "Final answer: [3] > [1] > [2]",
+        "**Answer:** [3] > [1] > [2]",
+    ],
 )
 def test_a_thought_that_ends_in_the_answer_alone(serve: Serve, ends: str) -> None:
     ranking = rank(serve(completion(None, reasoning_content=f"the third\n\n{ends}")), "direct", 3)
