@@ -95,6 +95,11 @@ class DataArguments:
         "Tokens shown of a passage; without it what the model's folder says.", None
     )
     max_query_tokens: int | None = _option("Tokens shown of a query; without it what the model's folder says.", None)
+    max_thought_tokens: int | None = _option(
+        "Tokens after which a thought is closed, on held-out lists and by the trained folder; without it what the "
+        "model's folder says.",
+        None,
+    )
     max_prompt_length: int | None = _option("Tokens that a prompt may take; passages are cut until it fits.", None)
 
     def __post_init__(self) -> None:
@@ -115,6 +120,8 @@ class DataArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: give at least 1")
+        if self.max_thought_tokens is not None and self.max_thought_tokens < 0:
+            raise InputError(f"max_thought_tokens is {self.max_thought_tokens}: give at least 0")
 
 
 @dataclass(kw_only=True)

@@ -174,7 +174,8 @@ def _settings(arguments: TrainingArguments) -> CheckpointSettings:
     settings = read_settings(arguments.model.model, arguments.model.revision)
     if arguments.model.template is not None:
         settings = replace(settings, template=load_template(find_template(arguments.model.template)))
-    wanted = {name: getattr(arguments.data, name) for name in ("max_passage_tokens", "max_query_tokens")}
+    limits = ("max_passage_tokens", "max_query_tokens", "max_thought_tokens")
+    wanted = {name: getattr(arguments.data, name) for name in limits}
     return replace(settings, **{name: limit for name, limit in wanted.items() if limit is not None})
 
 

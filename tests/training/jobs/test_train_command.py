@@ -149,6 +149,7 @@ def test_what_is_missing_is_named_and_recipes_are_listed() -> None:
         ({"load_in_4bit": True}, "add use_peft"),
         ({"model": " "}, "model is blank"),
         ({"held_out_queries": 0}, "held_out_queries is 0: give at least 1"),
+        ({"max_thought_tokens": -1}, "max_thought_tokens is -1: give at least 0"),
         ({"gradient_accumulation_steps": 3, "steps_per_generation": 4}, "save_steps is 2"),
         ({"rewards": ["exclusoin"]}, "reward 'exclusoin' is unknown"),
         ({"train_files": ["nowhere.parquet"]}, "'nowhere.parquet' does not exist"),
@@ -302,6 +303,14 @@ def test_sft_goes_on_exactly_and_its_folder_ranks(recipe: Recipe, tmp_path: Path
 
 
 @pytest.mark.latest
+def test_thoughts_are_bounded_on_held_out_lists_and_in_the_folder(recipe: Recipe, tmp_path: Path, data: Data) -> None:
+    measured = {"held_out_files": [str(data.lists)], "held_out_queries": 1, "curves": False, "max_steps": 1}
+    summary = run("sft", recipe("sft", **measured, save_steps=None, max_thought_tokens=2))
+    assert summary.before is not None
+    assert summary.before.thoughts_closed > 0
+    assert read_settings(tmp_path / "out").max_thought_tokens == 2
+
+
 def test_grpo_goes_on_exactly(recipe: Recipe, tmp_path: Path, data: Data) -> None:
     held_out = {"held_out_files": [str(data.lists)], "held_out_queries": 1, "held_out_every": 1}
     path = recipe("grpo", max_steps=2, save_steps=1, **held_out)
