@@ -21,9 +21,13 @@ from hypothesis import settings
 from servers import Behaviour, ScriptedServer, Serve, serving
 from stand_ins import Conversation, WordLimits
 
+from r1ranker_ir.backends import BACKENDS
 from r1ranker_ir.models.checkpoints import TINY_CHECKPOINT
 from r1ranker_ir.prompts.prompt import Prompt
 from r1ranker_ir.prompts.template import load_template
+from r1ranker_ir.rankers.systems import FAMILY
+from r1ranker_ir.retrieval.first_stages import FIRST_STAGES
+from r1ranker_ir.strategies import STRATEGIES
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("untimed", deadline=None, max_examples=50)
@@ -187,6 +191,17 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("R1RANKER_CACHE", str(folder / "fixtures.sqlite"))
         yield folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def declarations_of_the_module() -> Iterator[None]:
+    """What a module's tests declare, such as the judge of a reward, is no other module's."""
+    doors = (STRATEGIES, BACKENDS, FIRST_STAGES, FAMILY)
+    before = [set(door) for door in doors]
+    yield
+    for door, names in zip(doors, before, strict=True):
+        for name in set(door) - names:
+            door.forget(name)
 
 
 @pytest.fixture(autouse=True)
